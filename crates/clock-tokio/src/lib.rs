@@ -1,0 +1,1 @@
+//! The clock port over tokio's timer.

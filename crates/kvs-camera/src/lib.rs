@@ -1,0 +1,1 @@
+//! A synthetic camera: a KVS WebRTC master for any KVS-compatible endpoint.

@@ -1,0 +1,1 @@
+//! Amazon Kinesis Video Streams WebRTC signaling on this machine, with faults.

@@ -1,0 +1,1 @@
+//! The KVS WebRTC viewer that always ends: live, or with a reason.

@@ -1,0 +1,1 @@
+//! A peer port over the webrtc crate.

@@ -1,0 +1,1 @@
+//! RTP to a playable file, and a file to RTP.

@@ -1,0 +1,1 @@
+//! KVS signaling over AWS: control plane, presigned WebSocket, wire codec.
