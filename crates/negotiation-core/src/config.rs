@@ -1,0 +1,336 @@
+//! Every limit and duration of a session, each with its default and its reason.
+//!
+//! [`Settings`] is plain data to fill in; [`Settings::check`] makes the [`Config`] a session takes.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
+use core::time::Duration;
+
+/// What can be configured. Start from a preset, change fields, then [`Settings::check`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// One control-plane call. The C SDK's call budget is 5 s.
+    pub call_timeout: Duration,
+    /// Finding credentials: a metadata service may hang.
+    pub credentials_timeout: Duration,
+    /// Fetching ICE servers; after it the session goes on with STUN alone.
+    pub ice_servers_timeout: Duration,
+    /// Socket and upgrade. The C SDK's whole connect budget is 15 s.
+    pub link_open_timeout: Duration,
+    /// One operation of a port.
+    pub operation_timeout: Duration,
+    /// Waiting for the answer, for attempt 1, 2, ...; the last one repeats.
+    pub answer_timeouts: Vec<Duration>,
+    /// ICE and DTLS up, after the answer.
+    pub establish_timeout: Duration,
+    /// What is left of `establish_timeout` once a second, different answer made the first suspect.
+    pub suspect_timeout: Duration,
+    /// First media, after connected.
+    pub first_media_timeout: Duration,
+    /// A keyframe is asked for this often until it comes.
+    pub keyframe_interval: Duration,
+    /// How often the session tries again.
+    pub retries: u32,
+    /// No retry starts later than this after the first failure since the last refill.
+    pub retry_window: Option<Duration>,
+    /// The pause before a retry.
+    pub retry_delay: RetryDelay,
+    /// The shortest pause after the service asked for fewer requests.
+    pub throttle_delay: Duration,
+    /// How long ICE may stay disconnected before the attempt is given up.
+    pub disconnect_grace: Duration,
+    /// The retry budget is full again after being live this long.
+    pub refill_after: Duration,
+    /// Closing, as a whole; each of its steps has a quarter.
+    pub close_timeout: Duration,
+    /// Only relayed candidates may be used: without TURN there is no attempt.
+    pub relay_only: bool,
+    /// Ask for TURN servers at all.
+    pub use_turn: bool,
+    /// Held remote candidates, and local ones waiting to be sent.
+    pub candidates_max: usize,
+    /// Remote candidates taken in one exchange; the rest is counted.
+    pub candidates_taken_max: usize,
+    /// Local candidates in any second (KVS quota: SendICECandidate 20 a second and socket).
+    pub candidates_per_second: usize,
+}
+
+/// The pause before a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RetryDelay {
+    /// Always the same.
+    Fixed(Duration),
+    /// A random time between zero and `base` doubled with every retry, at most `cap`.
+    FullJitter {
+        /// Bound of the first pause.
+        base: Duration,
+        /// Bound of any pause.
+        cap: Duration,
+    },
+}
+
+impl RetryDelay {
+    fn longest(self) -> Duration {
+        match self {
+            Self::Fixed(delay) => delay,
+            Self::FullJitter { cap, .. } => cap,
+        }
+    }
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl Settings {
+    /// The default: 30 s for an answer, one retry after 6 s.
+    pub fn one_retry() -> Self {
+        Self {
+            call_timeout: secs(5),
+            credentials_timeout: secs(10),
+            ice_servers_timeout: secs(5),
+            link_open_timeout: secs(15),
+            operation_timeout: secs(5),
+            answer_timeouts: vec![secs(30)],
+            establish_timeout: secs(20),
+            suspect_timeout: secs(3),
+            first_media_timeout: secs(10),
+            keyframe_interval: secs(1),
+            retries: 1,
+            retry_window: None,
+            retry_delay: RetryDelay::Fixed(secs(6)),
+            throttle_delay: secs(5),
+            disconnect_grace: secs(3),
+            refill_after: secs(30),
+            close_timeout: secs(2),
+            relay_only: false,
+            use_turn: true,
+            candidates_max: 128,
+            candidates_taken_max: 256,
+            candidates_per_second: 20,
+        }
+    }
+
+    /// Ten retries, or two minutes of them, with short deadlines and jittered pauses.
+    pub fn persistent() -> Self {
+        Self {
+            link_open_timeout: secs(10),
+            answer_timeouts: vec![secs(15), secs(20), secs(30)],
+            establish_timeout: secs(15),
+            suspect_timeout: secs(2),
+            first_media_timeout: secs(8),
+            retries: 10,
+            retry_window: Some(secs(120)),
+            retry_delay: RetryDelay::FullJitter { base: Duration::from_millis(300), cap: secs(7) },
+            disconnect_grace: secs(2),
+            close_timeout: secs(1),
+            ..Self::one_retry()
+        }
+    }
+
+    /// No retry: the first failure ends the session.
+    pub fn never() -> Self {
+        Self { retries: 0, ..Self::one_retry() }
+    }
+
+    /// Makes the configuration of a session.
+    ///
+    /// # Errors
+    /// Names the first field whose value cannot work.
+    pub fn check(self) -> Result<Config, ConfigError> {
+        let positive = [
+            ("call_timeout", self.call_timeout),
+            ("credentials_timeout", self.credentials_timeout),
+            ("ice_servers_timeout", self.ice_servers_timeout),
+            ("link_open_timeout", self.link_open_timeout),
+            ("operation_timeout", self.operation_timeout),
+            ("establish_timeout", self.establish_timeout),
+            ("suspect_timeout", self.suspect_timeout),
+            ("first_media_timeout", self.first_media_timeout),
+            ("keyframe_interval", self.keyframe_interval),
+            ("disconnect_grace", self.disconnect_grace),
+            ("refill_after", self.refill_after),
+            ("close_timeout", self.close_timeout),
+        ];
+        let answers = self.answer_timeouts.iter().map(|timeout| ("answer_timeouts", *timeout));
+        for (field, value) in positive.into_iter().chain(answers) {
+            if value < Self::SHORTEST || value > Self::LONGEST {
+                return Err(ConfigError { field, rule: Rule::Duration });
+            }
+        }
+        if self.answer_timeouts.is_empty() || self.answer_timeouts.len() > Self::RETRIES_MAX {
+            return Err(ConfigError { field: "answer_timeouts", rule: Rule::Empty });
+        }
+        if self.retries as usize > Self::RETRIES_MAX {
+            return Err(ConfigError { field: "retries", rule: Rule::Retries });
+        }
+        if self.retry_delay.longest() > Self::LONGEST {
+            return Err(ConfigError { field: "retry_delay", rule: Rule::Duration });
+        }
+        if self.throttle_delay > Self::LONGEST {
+            return Err(ConfigError { field: "throttle_delay", rule: Rule::Duration });
+        }
+        if self.relay_only && !self.use_turn {
+            return Err(ConfigError { field: "use_turn", rule: Rule::RelayWithoutTurn });
+        }
+        for (field, value) in [
+            ("candidates_max", self.candidates_max),
+            ("candidates_taken_max", self.candidates_taken_max),
+        ] {
+            if !(128..=4096).contains(&value) {
+                return Err(ConfigError { field, rule: Rule::Candidates });
+            }
+        }
+        if !(1..=20).contains(&self.candidates_per_second) {
+            return Err(ConfigError { field: "candidates_per_second", rule: Rule::Quota });
+        }
+        Ok(Config(self))
+    }
+
+    const SHORTEST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = secs(3600);
+    const RETRIES_MAX: usize = 1000;
+}
+
+/// A configuration that can work. Read it like the [`Settings`] it was checked from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config(Settings);
+
+impl Deref for Config {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.0
+    }
+}
+
+impl Config {
+    /// The answer deadline of this attempt (from 1).
+    pub fn answer_timeout(&self, attempt: u32) -> Duration {
+        let index = (attempt.saturating_sub(1) as usize).min(self.answer_timeouts.len() - 1);
+        self.answer_timeouts[index]
+    }
+
+    /// The deadline of opening a link: credentials, two control-plane calls, the socket.
+    pub fn connect_timeout(&self) -> Duration {
+        self.credentials_timeout + self.call_timeout * 2 + self.link_open_timeout
+    }
+
+    /// When a master that never answers is given up, on a service that is quick.
+    pub fn no_answer_verdict(&self) -> Duration {
+        self.verdict(|attempt| self.answer_timeout(attempt))
+    }
+
+    /// The longest time from open to live or ended, whatever happens, for a session that has
+    /// not been live.
+    ///
+    /// Every stage of every attempt takes all of its time; the close of each attempt as well.
+    pub fn longest_verdict(&self) -> Duration {
+        self.verdict(|attempt| {
+            let prepare = self.connect_timeout().max(
+                // Create, offer, servers, set-local run beside the opening link.
+                self.operation_timeout * 2
+                    + self.ice_servers_timeout.max(self.operation_timeout * 2),
+            );
+            // Set-local and send follow; then the answer, set-remote within establish, media.
+            prepare
+                + self.operation_timeout * 3
+                + self.answer_timeout(attempt)
+                + self.establish_timeout
+                + self.first_media_timeout
+        })
+    }
+
+    fn verdict(&self, attempt_time: impl Fn(u32) -> Duration) -> Duration {
+        let mut total = Duration::ZERO;
+        let mut first_failure = None;
+        for attempt in 1..=self.retries.saturating_add(1) {
+            total += attempt_time(attempt) + self.close_timeout;
+            let since = *first_failure.get_or_insert(total);
+            let pause = self.retry_delay.longest().max(self.throttle_delay);
+            let pause = if attempt > self.retries { Duration::ZERO } else { pause };
+            if self.retry_window.is_some_and(|window| total + pause > since + window) {
+                break;
+            }
+            total += pause;
+        }
+        total
+    }
+}
+
+/// A value that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The field of [`Settings`].
+    pub field: &'static str,
+    rule: Rule,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Duration,
+    Empty,
+    Retries,
+    RelayWithoutTurn,
+    Candidates,
+    Quota,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = match self.rule {
+            Rule::Duration => "must be between 1 ms and 1 h",
+            Rule::Empty => "needs between 1 and 1000 durations",
+            Rule::Retries => "must be at most 1000",
+            Rule::RelayWithoutTurn => "must be true when relay_only is: a relay is a TURN server",
+            Rule::Candidates => "must be between 128 and 4096",
+            Rule::Quota => "must be between 1 and 20: the service takes 20 a second",
+        };
+        write!(f, "{} {rule}", self.field)
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_presets_are_valid() {
+        for settings in [Settings::one_retry(), Settings::persistent(), Settings::never()] {
+            assert!(settings.check().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_verdict_on_a_silent_master_comes_after_seventy_seconds() {
+        let config = Settings::one_retry().check().expect("valid");
+        assert_eq!(config.no_answer_verdict(), secs(70));
+        assert!(config.longest_verdict() > config.no_answer_verdict());
+    }
+
+    #[test]
+    fn a_value_that_cannot_work_names_its_field() {
+        let refused = |change: fn(&mut Settings)| {
+            let mut settings = Settings::one_retry();
+            change(&mut settings);
+            settings.check().expect_err("refused").field
+        };
+        assert_eq!(refused(|s| s.answer_timeouts = vec![]), "answer_timeouts");
+        assert_eq!(refused(|s| s.answer_timeouts = vec![Duration::ZERO]), "answer_timeouts");
+        assert_eq!(refused(|s| s.close_timeout = Duration::ZERO), "close_timeout");
+        assert_eq!(refused(|s| s.retries = 2000), "retries");
+        assert_eq!(refused(|s| s.candidates_per_second = 21), "candidates_per_second");
+        assert_eq!(refused(|s| s.candidates_max = 3), "candidates_max");
+        assert_eq!(
+            refused(|s| {
+                s.relay_only = true;
+                s.use_turn = false;
+            }),
+            "use_turn"
+        );
+    }
+}

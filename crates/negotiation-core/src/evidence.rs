@@ -1,0 +1,299 @@
+//! What is known of an attempt, and what a failed session most likely suffered from.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use crate::error::{EndReason, Failure, Ignored};
+use crate::time::{Timer, Timestamp};
+use crate::types::ClientId;
+
+/// What was seen in an attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Evidence {
+    /// The link opened.
+    pub link_opened: bool,
+    /// The service took the offer and reported no error.
+    pub offer_sent: bool,
+    /// TURN servers were fetched.
+    pub turn_servers: bool,
+    /// Any message came from the master.
+    pub master_seen: bool,
+    /// Candidates came from the master.
+    pub remote_candidates: u32,
+    /// A valid answer came.
+    pub answered: bool,
+    /// A second, different answer made the first suspect.
+    pub answer_suspect: bool,
+    /// ICE had a pair.
+    pub ice_connected: bool,
+    /// ICE and DTLS were up.
+    pub connected: bool,
+    /// Media packets came.
+    pub media_packets: bool,
+    /// The attempt was live.
+    pub was_live: bool,
+    /// The last error that the service reported.
+    pub service_error: Option<Failure>,
+    /// Inputs that changed nothing, by reason.
+    pub ignored: BTreeMap<Ignored, u32>,
+}
+
+/// What ended an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AttemptEnd {
+    /// The application closed the session.
+    Closed,
+    /// A deadline passed.
+    Deadline(Timer),
+    /// The link could not be opened.
+    Connect(Failure),
+    /// The link ended before the answer.
+    LinkLost(Failure),
+    /// The ICE servers could not be had, and only a relay may be used.
+    NoRelay(Failure),
+    /// The service refused the offer.
+    OfferRefused(Failure),
+    /// An answer came that cannot be decoded.
+    UndecodableAnswer,
+    /// The peer stack refuses the answer.
+    AnswerRefused(Failure),
+    /// The master accepts none of the offered media.
+    NothingAccepted,
+    /// The peer stack failed.
+    Peer(Failure),
+    /// ICE gave up, or stayed disconnected.
+    IceFailed,
+    /// DTLS was refused.
+    DtlsFailed,
+    /// The master closed its end.
+    MasterGone,
+    /// The device slept.
+    Resumed,
+}
+
+impl AttemptEnd {
+    /// The end of a session whose last attempt ended like this.
+    pub(crate) fn reason(&self, evidence: &Evidence) -> EndReason {
+        match self {
+            Self::Closed => EndReason::Closed,
+            Self::Deadline(timer) => match timer {
+                Timer::Answer => EndReason::NoAnswer,
+                Timer::FirstMedia => EndReason::NoMedia,
+                Timer::Establish if evidence.ice_connected => EndReason::Dtls,
+                Timer::Establish | Timer::Grace => EndReason::NoRoute,
+                Timer::Operation
+                | Timer::KeyframeRequest
+                | Timer::CandidatePacing
+                | Timer::RetryDelay
+                | Timer::BudgetRefill
+                | Timer::CloseStep
+                | Timer::CloseWhole => EndReason::PeerFailed,
+            },
+            Self::Connect(failure) | Self::LinkLost(failure) | Self::OfferRefused(failure) => {
+                signaling_reason(failure)
+            }
+            Self::NoRelay(failure) => match signaling_reason(failure) {
+                EndReason::Signaling => EndReason::NoRoute,
+                other => other,
+            },
+            Self::UndecodableAnswer => EndReason::BadAnswer,
+            Self::AnswerRefused(_) => EndReason::IncompatibleSdp,
+            Self::NothingAccepted => EndReason::Codec,
+            Self::Peer(failure) => match failure.code {
+                crate::FailureCode::LocalMedia => EndReason::LocalMedia,
+                crate::FailureCode::Codec => EndReason::Codec,
+                _ => EndReason::PeerFailed,
+            },
+            Self::IceFailed => EndReason::NoRoute,
+            Self::DtlsFailed => EndReason::Dtls,
+            Self::MasterGone if evidence.connected => EndReason::NoMedia,
+            Self::MasterGone | Self::Resumed => EndReason::NoRoute,
+        }
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "what no rule names is signaling's in general")]
+fn signaling_reason(failure: &Failure) -> EndReason {
+    use crate::FailureCode as Code;
+    match failure.code {
+        Code::NoChannel => EndReason::NoChannel,
+        Code::AccessDenied => EndReason::AccessDenied,
+        Code::ExpiredCredentials => EndReason::ExpiredCredentials,
+        Code::NoCredentials => EndReason::NoCredentials,
+        Code::InvalidClientId => EndReason::InvalidClientId,
+        Code::InvalidArgument | Code::TooBig => EndReason::InvalidArgument,
+        Code::StorageMode => EndReason::StorageMode,
+        Code::ViewerLimit => EndReason::ViewerLimit,
+        Code::Throttled => EndReason::Throttled,
+        Code::Replaced => EndReason::Replaced,
+        Code::Tls => EndReason::Tls,
+        _ => EndReason::Signaling,
+    }
+}
+
+impl fmt::Display for AttemptEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed by the application"),
+            Self::Deadline(timer) => write!(f, "the {timer} deadline passed"),
+            Self::Connect(failure) => write!(f, "signaling did not open: {failure}"),
+            Self::LinkLost(failure) => write!(f, "signaling was lost before the answer: {failure}"),
+            Self::NoRelay(failure) => write!(f, "no relay could be had: {failure}"),
+            Self::OfferRefused(failure) => write!(f, "the service refused the offer: {failure}"),
+            Self::UndecodableAnswer => f.write_str("the answer could not be decoded"),
+            Self::AnswerRefused(failure) => write!(f, "the answer was refused: {failure}"),
+            Self::NothingAccepted => f.write_str("the answer accepts none of the offered media"),
+            Self::Peer(failure) => write!(f, "the peer connection failed: {failure}"),
+            Self::IceFailed => f.write_str("ICE failed"),
+            Self::DtlsFailed => f.write_str("DTLS failed"),
+            Self::MasterGone => f.write_str("the master closed its end"),
+            Self::Resumed => f.write_str("the device slept"),
+        }
+    }
+}
+
+/// One attempt, told when it is over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AttemptReport {
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// The id that it used, once the link was open.
+    pub client_id: Option<ClientId>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended, before anything was closed.
+    pub ended: Timestamp,
+    /// What ended it.
+    pub end: AttemptEnd,
+    /// What was seen in it.
+    pub evidence: Evidence,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Outcome {
+    /// Why, as a stable code.
+    pub reason: EndReason,
+    /// Whether the session was live at any time.
+    pub was_live: bool,
+    /// How many attempts there were.
+    pub attempts_total: u32,
+    /// The last attempts, at most [`Outcome::ATTEMPTS_MAX`], the newest last.
+    pub attempts: Vec<AttemptReport>,
+    /// From open to the end.
+    pub lasted: Duration,
+}
+
+impl Outcome {
+    /// How many attempts are told in full.
+    pub const ATTEMPTS_MAX: usize = 16;
+
+    /// What happened, in one sentence for people.
+    pub fn sentence(&self) -> String {
+        if self.reason == EndReason::Closed {
+            return if self.was_live {
+                "Closed after having been live.".to_string()
+            } else {
+                "Closed before it was live.".to_string()
+            };
+        }
+        let end = self.attempts.last().map(|a| a.end.to_string()).unwrap_or_default();
+        let times = if self.attempts_total == 1 { "attempt" } else { "attempts" };
+        format!("Not live after {} {times}: {end}.", self.attempts_total)
+    }
+
+    /// What most likely went wrong, read from the evidence.
+    pub fn likely_cause(&self) -> &'static str {
+        let any = |seen: fn(&Evidence) -> bool| self.attempts.iter().any(|a| seen(&a.evidence));
+        match self.reason {
+            EndReason::Closed => "the application closed the session",
+            EndReason::NoAnswer if any(|e| e.master_seen) => {
+                "the master is alive, since it sent something, but its answer was lost or never made"
+            }
+            EndReason::NoAnswer => {
+                "no master is connected to the channel, or it is busy with an earlier session"
+            }
+            EndReason::BadAnswer => {
+                "the master sends an answer that is not base64 JSON with an SDP"
+            }
+            EndReason::IncompatibleSdp => "the master's answer does not fit the offer",
+            EndReason::Codec => "the master has no codec in common with this viewer",
+            EndReason::NoRoute if any(|e| e.answered && e.remote_candidates == 0) => {
+                "the master answered, but named no address to reach it at"
+            }
+            EndReason::NoRoute => {
+                "a firewall or NAT lets no address pair through, and no relay helped"
+            }
+            EndReason::Dtls => "addresses work, but the secure handshake did not finish",
+            EndReason::NoMedia if any(|e| e.media_packets) => {
+                "media arrives, but no whole keyframe: the encoder ignores keyframe requests, or loss is heavy"
+            }
+            EndReason::NoMedia => "connected, but the camera sends no media",
+            EndReason::Signaling => "the signaling service cannot be reached from here",
+            EndReason::AccessDenied => "the credentials are wrong, or not allowed to do this",
+            EndReason::ExpiredCredentials => "the temporary credentials have expired",
+            EndReason::NoCredentials => "no AWS credentials were found",
+            EndReason::NoChannel => "there is no such channel in this region and account",
+            EndReason::InvalidClientId => "the service refuses the client id",
+            EndReason::InvalidArgument => "the service refuses an argument",
+            EndReason::StorageMode => {
+                "the channel records to a stream: it answers no peer-to-peer viewer"
+            }
+            EndReason::ViewerLimit => "the channel has as many viewers as it admits",
+            EndReason::Throttled => "too many requests to this channel or account",
+            EndReason::Replaced => "another viewer connects with the same client id",
+            EndReason::Tls => "the service's certificate is not trusted, or is for another name",
+            EndReason::LocalMedia => "the camera or microphone asked for cannot be had",
+            EndReason::PeerFailed => "the peer stack failed",
+        }
+    }
+
+    /// What to do next, in one sentence for people.
+    pub fn next_step(&self) -> &'static str {
+        match self.reason {
+            EndReason::Closed => "Nothing.",
+            EndReason::NoAnswer => {
+                "Check that the camera is on and connected to this channel and region, then try again in a minute."
+            }
+            EndReason::BadAnswer | EndReason::IncompatibleSdp => {
+                "Update the camera's software, or report its answer to its maker."
+            }
+            EndReason::Codec => "Let the camera send H.264, VP8 or VP9, and Opus.",
+            EndReason::NoRoute => {
+                "Allow UDP to port 443 and above on both sides, or check the camera's network."
+            }
+            EndReason::Dtls => {
+                "Check the camera's certificate and clock, and that UDP is not filtered."
+            }
+            EndReason::NoMedia => "Check that the camera's encoder runs and honours PLI or FIR.",
+            EndReason::Signaling => {
+                "Check the network, the region and the endpoint, then try again."
+            }
+            EndReason::AccessDenied => {
+                "Check the access key and secret, and allow kinesisvideo:ConnectAsViewer, DescribeSignalingChannel, GetSignalingChannelEndpoint and GetIceServerConfig on the channel."
+            }
+            EndReason::ExpiredCredentials => "Get fresh credentials and start again.",
+            EndReason::NoCredentials => {
+                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a profile with AWS_PROFILE."
+            }
+            EndReason::NoChannel => "Check the channel's name or ARN, and the region.",
+            EndReason::InvalidClientId => "Choose another client id.",
+            EndReason::InvalidArgument => "Check the channel's name or ARN, and the region.",
+            EndReason::StorageMode => {
+                "Join the storage session instead, or switch the channel's storage off."
+            }
+            EndReason::ViewerLimit => {
+                "Close another viewer of this channel, and try again in a minute."
+            }
+            EndReason::Throttled => "Wait a minute and start fewer sessions at once.",
+            EndReason::Replaced => "Give each viewer a client id of its own.",
+            EndReason::Tls => "Check the endpoint's name and the CA file.",
+            EndReason::LocalMedia => "Grant access to the device, or start receive-only.",
+            EndReason::PeerFailed => "Report it, with the log.",
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Everything that can happen to a session.
+
+use alloc::vec::Vec;
+
+use crate::error::Failure;
+use crate::ticket::Ticket;
+use crate::types::{Candidate, ClientId, Description, IceServer, LinkId, MediaKind, PeerId};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// The application wants to watch.
+    Open,
+    /// The application wants it to end. Never refused.
+    Close,
+    /// Nothing but time passed.
+    Timeout,
+    /// The device slept: whatever was connected is gone.
+    Resumed,
+    /// The application changed its media and wants a new exchange.
+    Renegotiate,
+    /// The service or the master said something on a link.
+    Signaling(LinkId, SignalingEvent),
+    /// The peer connection noticed something.
+    Peer(PeerId, PeerEvent),
+    /// A command is done.
+    Completed(Completion),
+}
+
+/// Who sent a signaling message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sender {
+    /// The master: no sender, null, empty, or `AWS_DEFAULT_SINGLE_MASTER`.
+    Master,
+    /// Somebody else.
+    Other,
+}
+
+/// A payload that could not be decoded: bad base64, bad JSON, an empty or senseless SDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Undecodable;
+
+/// What comes in on a signaling link.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SignalingEvent {
+    /// `SDP_OFFER`.
+    Offer {
+        /// Who sent it.
+        sender: Sender,
+        /// What it says.
+        body: Result<Description, Undecodable>,
+    },
+    /// `SDP_ANSWER`.
+    Answer {
+        /// Who sent it.
+        sender: Sender,
+        /// What it says.
+        body: Result<Description, Undecodable>,
+    },
+    /// `ICE_CANDIDATE`.
+    Candidate {
+        /// Who sent it.
+        sender: Sender,
+        /// What it says.
+        body: Result<Candidate, Undecodable>,
+    },
+    /// `STATUS_RESPONSE`: the service could not handle a message of ours.
+    Status {
+        /// The command that sent the message, where the correlation id is ours.
+        ticket: Option<Ticket>,
+        /// What the service says of it.
+        failure: Failure,
+    },
+    /// `GO_AWAY`: the service ends this link within a minute.
+    GoAway,
+    /// `RECONNECT_ICE_SERVER`: the ICE servers should be fetched again.
+    ReconnectIceServer,
+    /// Something that is none of these: an empty or binary frame, broken JSON, an unknown type.
+    Garbage,
+    /// The link ended.
+    Disconnected(Failure),
+}
+
+/// What a peer connection notices. Edges, not packets: media never passes the core.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerEvent {
+    /// A local candidate was gathered.
+    CandidateGathered(Candidate),
+    /// No more local candidates will come.
+    GatheringDone,
+    /// ICE or DTLS changed.
+    ConnectivityChanged(Connectivity),
+    /// The master's track is there.
+    TrackAdded(MediaKind),
+    /// The first packet of this kind of media came.
+    MediaFlowing(MediaKind),
+    /// The first whole keyframe came.
+    KeyframeReceived,
+    /// No packet of media for a while.
+    MediaStalled,
+}
+
+/// How well the peer connection is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Connectivity {
+    /// ICE checks run.
+    Checking,
+    /// ICE has a pair; DTLS is not done.
+    IceConnected,
+    /// ICE and DTLS are up.
+    Connected,
+    /// ICE hears nothing for a while.
+    Disconnected,
+    /// ICE has given up.
+    IceFailed,
+    /// DTLS was refused.
+    DtlsFailed,
+    /// The master closed its end.
+    ClosedByPeer,
+}
+
+/// The result of exactly one command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Completion {
+    /// The command.
+    pub ticket: Ticket,
+    /// How it ended.
+    pub outcome: Result<Done, Failure>,
+}
+
+/// What a command brought.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Done {
+    /// It is done, and there is nothing to say.
+    Ok,
+    /// `Connect`: the link is open, under this id.
+    Connected(ClientId),
+    /// `FetchIceServers`: STUN and TURN, STUN first.
+    IceServers(Vec<IceServer>),
+    /// `Create`: the peer connection is there.
+    Created(PeerTraits),
+    /// `CreateOffer`: the description.
+    Description(Description),
+}
+
+/// What the core must know of a peer stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerTraits {
+    /// When local candidates may be sent.
+    pub candidates: CandidateRelease,
+    /// Whether an ICE restart keeps the old pair until the new one works.
+    pub restart_keeps_pair: bool,
+}
+
+/// When local candidates may be sent (contract, N11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CandidateRelease {
+    /// As soon as the offer was sent.
+    AfterOffer,
+    /// Once the answer is applied: the stack drops checks that come before it.
+    AfterAnswer,
+}

@@ -1,0 +1,206 @@
+//! Everything a session can ask for or say.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::error::{Failure, Ignored};
+use crate::evidence::{AttemptReport, Outcome};
+use crate::phase::Phase;
+use crate::ticket::Ticket;
+use crate::time::{Timer, Timestamp};
+use crate::types::{Candidate, ClientId, Description, IceServer, LinkId, MediaKind, PeerId};
+
+/// One thing to do or to tell.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// A command for the signaling port.
+    Signaling(Ticket, SignalingCommand),
+    /// A command for the peer port.
+    Peer(Ticket, PeerCommand),
+    /// News for the application.
+    Event(Event),
+}
+
+/// What the signaling port is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SignalingCommand {
+    /// Open a link. Completes with [`crate::Done::Connected`].
+    Connect {
+        /// The link's number.
+        link: LinkId,
+        /// The attempt it is for; the port leases a client id for it.
+        attempt: u32,
+    },
+    /// Ask for STUN and TURN servers, beside a link that is opening.
+    /// Completes with [`crate::Done::IceServers`].
+    FetchIceServers {
+        /// The link they belong to; closing it cancels this.
+        link: LinkId,
+    },
+    /// Send a message to the master.
+    Send {
+        /// On this link.
+        link: LinkId,
+        /// This message.
+        message: Message,
+    },
+    /// Close the link, and whatever of it is under way.
+    Disconnect {
+        /// The link.
+        link: LinkId,
+    },
+}
+
+/// A message to the master.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// `SDP_OFFER`.
+    Offer(Description),
+    /// `ICE_CANDIDATE`.
+    Candidate(Candidate),
+}
+
+/// What the peer port is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerCommand {
+    /// Make a peer connection. Completes with [`crate::Done::Created`].
+    Create {
+        /// Its number.
+        peer: PeerId,
+    },
+    /// Make an offer. Completes with [`crate::Done::Description`].
+    CreateOffer {
+        /// The peer connection.
+        peer: PeerId,
+    },
+    /// Use these servers from the next gathering on.
+    SetIceServers {
+        /// The peer connection.
+        peer: PeerId,
+        /// The servers.
+        servers: Vec<IceServer>,
+    },
+    /// Set the offer locally.
+    SetLocal {
+        /// The peer connection.
+        peer: PeerId,
+        /// The offer, as the port made it.
+        description: Description,
+    },
+    /// Set the answer.
+    SetRemote {
+        /// The peer connection.
+        peer: PeerId,
+        /// The answer.
+        description: Description,
+    },
+    /// Take back a local offer that nobody answered.
+    Rollback {
+        /// The peer connection.
+        peer: PeerId,
+    },
+    /// Add one of the master's candidates.
+    AddCandidate {
+        /// The peer connection.
+        peer: PeerId,
+        /// The candidate.
+        candidate: Candidate,
+    },
+    /// Ask the master's encoder for a keyframe (PLI and FIR).
+    RequestKeyframe {
+        /// The peer connection.
+        peer: PeerId,
+    },
+    /// First step of closing a peer connection.
+    StopTransceivers {
+        /// The peer connection.
+        peer: PeerId,
+    },
+    /// Second step: the application's own tracks are detached, not ended.
+    RemoveTracks {
+        /// The peer connection.
+        peer: PeerId,
+    },
+    /// Last step: close it and drop every reference to it.
+    Close {
+        /// The peer connection.
+        peer: PeerId,
+    },
+}
+
+/// What the application is told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The phase changed.
+    PhaseChanged {
+        /// The phase before.
+        from: Phase,
+        /// The phase now.
+        to: Phase,
+    },
+    /// An attempt began.
+    AttemptStarted {
+        /// Its number, from 1.
+        attempt: u32,
+    },
+    /// The link is open.
+    LinkOpened {
+        /// Under this id.
+        client_id: ClientId,
+    },
+    /// The offer was handed to the service.
+    OfferSent {
+        /// The exchange's number in this attempt, from 1.
+        exchange: u32,
+    },
+    /// A valid answer came.
+    AnswerReceived {
+        /// Time since the offer was sent.
+        after: Duration,
+    },
+    /// Something came from the master for the first time in this attempt.
+    MasterSeen,
+    /// ICE and DTLS are up.
+    Connected,
+    /// The master's track is there; the media itself comes from the peer port.
+    TrackAdded(MediaKind),
+    /// The first whole keyframe came.
+    KeyframeReceived,
+    /// The session is live.
+    Live,
+    /// ICE hears nothing; nothing is done yet.
+    Disconnected,
+    /// ICE is back before anything was done.
+    Reconnected,
+    /// The link ended while media flows; media goes on.
+    LinkLost(Failure),
+    /// The service said that this link will end.
+    GoAway,
+    /// A later exchange was not answered or failed; media goes on as before.
+    RenegotiationFailed,
+    /// A deadline was armed that the session waits on.
+    DeadlineArmed {
+        /// Which.
+        timer: Timer,
+        /// When it fires.
+        at: Timestamp,
+    },
+    /// A deadline fired.
+    DeadlineFired(Timer),
+    /// An attempt is over and everything it opened is closed.
+    AttemptEnded(Box<AttemptReport>),
+    /// Another attempt will start.
+    RetryScheduled {
+        /// Its number.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// An input changed nothing; told for the first of its kind in an attempt, counted after.
+    Ignored(Ignored),
+    /// A step of closing failed or hung; the others went on.
+    CloseStepFailed(Failure),
+    /// The end. Nothing follows.
+    Ended(Box<Outcome>),
+}

@@ -1,0 +1,123 @@
+//! Numbered commands: each gets one ticket, each ticket one completion, and stale ones die here.
+
+use alloc::collections::BTreeMap;
+use core::fmt;
+
+use crate::time::Timestamp;
+
+/// The number of one command.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket {
+    /// The attempt that gave the command.
+    pub attempt: u32,
+    /// Counts all commands of the session from 1.
+    pub seq: u32,
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.attempt, self.seq)
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket({self})")
+    }
+}
+
+impl core::str::FromStr for Ticket {
+    type Err = InvalidTicket;
+
+    /// Reads what [`fmt::Display`] writes: a correlation id carries a ticket to the service and back.
+    fn from_str(text: &str) -> Result<Self, InvalidTicket> {
+        let (attempt, seq) = text.split_once('-').ok_or(InvalidTicket)?;
+        let number = |part: &str| part.parse::<u32>().map_err(|_| InvalidTicket);
+        Ok(Self { attempt: number(attempt)?, seq: number(seq)? })
+    }
+}
+
+/// The text is not a ticket of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidTicket;
+
+impl fmt::Display for InvalidTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a ticket: expected ATTEMPT-SEQ")
+    }
+}
+
+impl core::error::Error for InvalidTicket {}
+
+/// The commands whose completion is still to come, each with its deadline and what it was for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InFlight<P> {
+    seq: u32,
+    open: BTreeMap<Ticket, (Timestamp, P)>,
+}
+
+impl<P> Default for InFlight<P> {
+    fn default() -> Self {
+        Self { seq: 0, open: BTreeMap::new() }
+    }
+}
+
+impl<P: Clone> InFlight<P> {
+    pub(crate) fn issue(&mut self, attempt: u32, deadline: Timestamp, purpose: P) -> Ticket {
+        self.seq = self.seq.wrapping_add(1);
+        let ticket = Ticket { attempt, seq: self.seq };
+        self.open.insert(ticket, (deadline, purpose));
+        ticket
+    }
+
+    /// Takes the purpose of a ticket that is in flight; `None` for a stale or repeated completion.
+    pub(crate) fn complete(&mut self, ticket: Ticket) -> Option<P> {
+        self.open.remove(&ticket).map(|(_, purpose)| purpose)
+    }
+
+    pub(crate) fn earliest_deadline(&self) -> Option<Timestamp> {
+        self.open.values().map(|(deadline, _)| *deadline).min()
+    }
+
+    /// Takes one command whose deadline has passed.
+    pub(crate) fn take_overdue(&mut self, now: Timestamp) -> Option<(Ticket, P)> {
+        let ticket =
+            self.open.iter().find(|(_, (deadline, _))| *deadline <= now).map(|(t, _)| *t)?;
+        self.complete(ticket).map(|purpose| (ticket, purpose))
+    }
+
+    pub(crate) fn purposes(&self) -> impl Iterator<Item = &P> {
+        self.open.values().map(|(_, purpose)| purpose)
+    }
+
+    pub(crate) fn forget_all(&mut self) {
+        self.open.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_ticket_survives_the_wire() {
+        let ticket = Ticket { attempt: 3, seq: 41 };
+        assert_eq!(ticket.to_string().parse(), Ok(ticket));
+        for bad in ["", "3", "3-", "-4", "a-b", "3-4-5", "99999999999-1"] {
+            assert_eq!(bad.parse::<Ticket>(), Err(InvalidTicket), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_completes_once() {
+        let mut table = InFlight::default();
+        let ticket = table.issue(1, Timestamp::from_millis(5), "send");
+        assert_eq!(table.complete(ticket), Some("send"));
+        assert_eq!(table.complete(ticket), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! Virtual time: a timestamp that needs no clock, the names of the deadlines, and their table.
+//!
+//! Nothing here ever asks what time it is; the host says.
+
+use alloc::collections::BTreeMap;
+use core::fmt;
+use core::ops::Add;
+use core::time::Duration;
+
+/// A moment, as the time since an origin that the host chose once for the session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(Duration);
+
+impl Timestamp {
+    /// The origin.
+    pub const ZERO: Self = Self(Duration::ZERO);
+
+    /// The moment `since_origin` after the origin.
+    pub const fn new(since_origin: Duration) -> Self {
+        Self(since_origin)
+    }
+
+    /// The moment `ms` milliseconds after the origin.
+    pub const fn from_millis(ms: u64) -> Self {
+        Self(Duration::from_millis(ms))
+    }
+
+    /// Time since the origin.
+    pub const fn since_origin(self) -> Duration {
+        self.0
+    }
+
+    /// Time since `earlier`, zero when `earlier` is later.
+    pub const fn saturating_since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, after: Duration) -> Self {
+        Self(self.0.saturating_add(after))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}s", self.0.as_secs(), self.0.subsec_millis())
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why the session wakes. One slot each; contract part 4 gives the durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// A command is not completed by its port.
+    Operation,
+    /// No valid answer to the offer.
+    Answer,
+    /// ICE and DTLS are not up after the answer.
+    Establish,
+    /// Connected, but no media that counts.
+    FirstMedia,
+    /// Time to ask for a keyframe again.
+    KeyframeRequest,
+    /// Time to send the next local candidate within the quota.
+    CandidatePacing,
+    /// ICE stays disconnected longer than the grace.
+    Grace,
+    /// The delay before the next attempt is over.
+    RetryDelay,
+    /// The session has been live long enough: the budget is full again.
+    BudgetRefill,
+    /// One step of closing hangs.
+    CloseStep,
+    /// Closing as a whole hangs.
+    CloseWhole,
+}
+
+impl fmt::Display for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Operation => "operation",
+            Self::Answer => "answer",
+            Self::Establish => "establish",
+            Self::FirstMedia => "first-media",
+            Self::KeyframeRequest => "keyframe-request",
+            Self::CandidatePacing => "candidate-pacing",
+            Self::Grace => "grace",
+            Self::RetryDelay => "retry-delay",
+            Self::BudgetRefill => "budget-refill",
+            Self::CloseStep => "close-step",
+            Self::CloseWhole => "close-whole",
+        })
+    }
+}
+
+/// The armed deadlines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct TimerTable(BTreeMap<Timer, Timestamp>);
+
+impl TimerTable {
+    pub(crate) fn arm(&mut self, timer: Timer, at: Timestamp) {
+        self.0.insert(timer, at);
+    }
+
+    pub(crate) fn disarm(&mut self, timer: Timer) {
+        self.0.remove(&timer);
+    }
+
+    pub(crate) fn disarm_all(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn at(&self, timer: Timer) -> Option<Timestamp> {
+        self.0.get(&timer).copied()
+    }
+
+    /// The earliest deadline; of equal ones the first in the enum's order.
+    pub(crate) fn earliest(&self) -> Option<(Timestamp, Timer)> {
+        self.0.iter().map(|(timer, at)| (*at, *timer)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_timestamp_reads_as_seconds() {
+        assert_eq!(Timestamp::from_millis(12_034).to_string(), "12.034s");
+    }
+
+    #[test]
+    fn the_earliest_deadline_comes_first_and_ties_are_stable() {
+        let mut table = TimerTable::default();
+        table.arm(Timer::CloseWhole, Timestamp::from_millis(5));
+        table.arm(Timer::Answer, Timestamp::from_millis(5));
+        table.arm(Timer::Establish, Timestamp::from_millis(9));
+        assert_eq!(table.earliest(), Some((Timestamp::from_millis(5), Timer::Answer)));
+        table.disarm(Timer::Answer);
+        assert_eq!(table.earliest(), Some((Timestamp::from_millis(5), Timer::CloseWhole)));
+    }
+}

@@ -1,0 +1,336 @@
+//! The nouns that cross the core's edge: ids, descriptions, candidates, ICE servers.
+//!
+//! Text that the core never reads is opaque here, and whatever is secret is redacted in `Debug`.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// A viewer's id on a channel.
+///
+/// 1 to 256 characters of `[a-zA-Z0-9_.-]`, not starting with `AWS_` in any case
+/// (KVS developer guide, ConnectAsViewer: the service keeps that prefix for itself).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(Arc<str>);
+
+impl ClientId {
+    /// The longest id, in characters.
+    pub const CHARS_MAX: usize = 256;
+
+    /// Parses an id.
+    ///
+    /// # Errors
+    /// Says which rule the text breaks.
+    pub fn new(text: &str) -> Result<Self, InvalidClientId> {
+        if text.is_empty() {
+            return Err(InvalidClientId::Empty);
+        }
+        if text.len() > Self::CHARS_MAX {
+            return Err(InvalidClientId::TooLong { chars: text.chars().count() });
+        }
+        if let Some(found) = text.chars().find(|c| !is_id_char(*c)) {
+            return Err(InvalidClientId::Character { found });
+        }
+        if text.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("AWS_")) {
+            return Err(InvalidClientId::Reserved);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_id_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientId({})", self.0)
+    }
+}
+
+/// Which rule a client id breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InvalidClientId {
+    /// It has no character.
+    Empty,
+    /// It is longer than [`ClientId::CHARS_MAX`].
+    TooLong {
+        /// Its length in characters.
+        chars: usize,
+    },
+    /// It has a character outside `[a-zA-Z0-9_.-]`.
+    Character {
+        /// The first such character.
+        found: char,
+    },
+    /// It starts with `AWS_`, in any case.
+    Reserved,
+}
+
+impl fmt::Display for InvalidClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a client id needs at least one character"),
+            Self::TooLong { chars } => {
+                write!(f, "a client id has at most {} characters, not {chars}", ClientId::CHARS_MAX)
+            }
+            Self::Character { found } => write!(
+                f,
+                "a client id is made of letters, digits, '_', '.' and '-'; found {found:?}"
+            ),
+            Self::Reserved => f.write_str(
+                "a client id must not start with \"AWS_\": the service keeps that prefix",
+            ),
+        }
+    }
+}
+
+impl core::error::Error for InvalidClientId {}
+
+/// One signaling socket of this session. Numbered by the core, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u32);
+
+/// One peer connection of this session. Numbered by the core, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u32);
+
+/// A text that must never be printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A STUN or TURN server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IceServer {
+    /// `stun:`, `turn:` or `turns:` URIs.
+    pub uris: Vec<String>,
+    /// TURN user name; secret, since it is half of a credential.
+    pub username: Option<Secret>,
+    /// TURN password.
+    pub password: Option<Secret>,
+}
+
+/// A session description's text: opaque to the core, redacted in `Debug`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Sdp(Arc<str>);
+
+impl Sdp {
+    /// Wraps a description's text.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the port that needs it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A digest of the text, for comparing and for logs.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for Sdp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sdp({} bytes, {:?})", self.0.len(), self.digest())
+    }
+}
+
+/// A 64-bit FNV-1a digest: equal texts have equal digests on every platform.
+///
+/// It tells duplicates from different texts; it is no cryptographic hash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub u64);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        Self(bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME)))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{:016x}", self.0)
+    }
+}
+
+/// A description together with what an adapter read out of it for the core.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Description {
+    /// The text, opaque to the core.
+    pub sdp: Sdp,
+    /// What the text says, as far as the core needs it.
+    pub facts: Facts,
+}
+
+/// What an adapter read out of a description. The core never parses SDP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// `a=ice-ufrag`, of the first section that has one.
+    pub ice_ufrag: Option<String>,
+    /// A digest of `a=ice-pwd`; the password itself is a secret.
+    pub ice_pwd: Option<Digest>,
+    /// `a=fingerprint` lines, in order, without duplicates.
+    pub fingerprints: Vec<String>,
+    /// The media sections, in order.
+    pub media: Vec<MediaFact>,
+    /// How many `a=candidate` lines the text has.
+    pub candidates: u16,
+}
+
+impl Facts {
+    /// Whether the description's author will send media of this kind.
+    pub fn sends(&self, kind: MediaKind) -> bool {
+        self.media.iter().any(|m| m.kind == kind && m.accepted && m.sends)
+    }
+
+    /// Whether every media section is refused.
+    pub fn refuses_everything(&self) -> bool {
+        !self.media.is_empty() && self.media.iter().all(|m| !m.accepted)
+    }
+}
+
+/// One media section of a description.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MediaFact {
+    /// What the section carries.
+    pub kind: MediaKind,
+    /// `a=mid`.
+    pub mid: Option<String>,
+    /// False for a section with port 0 or `a=inactive` bundled away: rejected.
+    pub accepted: bool,
+    /// The author sends here (`sendonly` or `sendrecv`; always true of an accepted data section).
+    pub sends: bool,
+}
+
+/// What a media section or a track carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MediaKind {
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+    /// Data channels.
+    Data,
+}
+
+/// An ICE candidate, as trickled.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Candidate {
+    /// `candidate:...`; empty or `end-of-candidates` means that no more will come.
+    pub text: Arc<str>,
+    /// `sdpMid`.
+    pub mid: Option<String>,
+    /// `sdpMLineIndex`.
+    pub mline_index: Option<u16>,
+    /// The ICE generation it belongs to, where it says so.
+    pub ufrag: Option<String>,
+}
+
+impl Candidate {
+    /// Whether this only says that no more candidates will come.
+    pub fn is_end(&self) -> bool {
+        let text = self.text.trim();
+        let text = text.strip_prefix("a=").unwrap_or(text);
+        text.is_empty() || text == "end-of-candidates"
+    }
+
+    /// A digest of what makes two candidates the same.
+    pub fn digest(&self) -> Digest {
+        let mut bytes = Vec::with_capacity(self.text.len() + 32);
+        bytes.extend_from_slice(self.text.as_bytes());
+        for part in [self.mid.as_deref(), self.ufrag.as_deref()] {
+            bytes.push(0);
+            bytes.extend_from_slice(part.unwrap_or_default().as_bytes());
+        }
+        bytes.extend_from_slice(&self.mline_index.unwrap_or(u16::MAX).to_be_bytes());
+        Digest::of(&bytes)
+    }
+}
+
+impl fmt::Debug for Candidate {
+    /// Addresses are masked: only the digest shows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Candidate(mid {:?}, {:?})", self.mid, self.digest())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    #[test]
+    fn client_ids_follow_the_service() {
+        assert!(ClientId::new("viewer-1.a_B").is_ok());
+        assert_eq!(ClientId::new(""), Err(InvalidClientId::Empty));
+        assert_eq!(ClientId::new("aws_x"), Err(InvalidClientId::Reserved));
+        assert_eq!(ClientId::new("AWS_x"), Err(InvalidClientId::Reserved));
+        assert_eq!(ClientId::new("a@b"), Err(InvalidClientId::Character { found: '@' }));
+        assert_eq!(ClientId::new("é"), Err(InvalidClientId::Character { found: 'é' }));
+        assert!(ClientId::new(&"x".repeat(256)).is_ok());
+        assert_eq!(ClientId::new(&"x".repeat(257)), Err(InvalidClientId::TooLong { chars: 257 }));
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let server = IceServer {
+            uris: alloc::vec!["turn:x".into()],
+            username: Some(Secret::new("user-canary")),
+            password: Some(Secret::new("pass-canary")),
+        };
+        let candidate = Candidate {
+            text: "candidate:1 1 udp 1 10.1.2.3 9 typ host".into(),
+            mid: None,
+            mline_index: Some(0),
+            ufrag: None,
+        };
+        let sdp = Sdp::new("v=0\r\na=ice-pwd:pwd-canary\r\n");
+        let printed = format!("{server:?} {candidate:?} {sdp:?}");
+        assert!(!printed.contains("canary"), "{printed}");
+        assert!(!printed.contains("10.1.2.3"), "{printed}");
+    }
+
+    #[test]
+    fn end_of_candidates_has_many_forms() {
+        for text in ["", "  ", "end-of-candidates", "a=end-of-candidates"] {
+            let candidate =
+                Candidate { text: text.into(), mid: None, mline_index: None, ufrag: None };
+            assert!(candidate.is_end(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The three ports of a session: signaling, peer connection, clock.
+//!
+//! # Contract of a port
+//!
+//! - `submit` returns at once and cannot fail: it queues. Everything, good or bad, comes back
+//!   through `next`.
+//! - Exactly one [`Completion`] per ticket, cancelled commands included.
+//! - Commands are carried out in the order they came, except that
+//!   - [`SignalingCommand::FetchIceServers`] runs beside an opening link,
+//!   - a close ([`SignalingCommand::Disconnect`], [`PeerCommand::StopTransceivers`] and after)
+//!     overtakes what is queued for that link or peer: queued commands complete with
+//!     [`negotiation_core::FailureCode::Cancelled`], the running one is abandoned and completes
+//!     so as well.
+//! - Closing what is not there, or not any more, completes well.
+//! - `next` is cancel-safe: dropping its future loses nothing. With nothing to say it stays pending.
+//! - After a link's or peer's close completed, no event of it comes.
+//! - Dropping the port closes what is open and frees everything.
+//! - Queues are bounded, and what an adapter reports holds no secret.
+
+use async_trait::async_trait;
+use negotiation_core::{
+    Completion, LinkId, PeerCommand, PeerEvent, PeerId, SignalingCommand, SignalingEvent, Ticket,
+    Timestamp,
+};
+
+/// Carries messages between this viewer and the master, and asks the service for what it needs.
+#[cfg_attr(test, mockall::automock)]
+#[cfg_attr(not(target_family = "wasm"), async_trait)]
+#[cfg_attr(target_family = "wasm", async_trait(?Send))]
+pub trait SignalingPort: MaybeSend {
+    /// Queues a command.
+    fn submit(&mut self, ticket: Ticket, command: SignalingCommand);
+
+    /// The next thing the port has to say.
+    async fn next(&mut self) -> SignalingInput;
+}
+
+/// Owns the peer connections.
+#[cfg_attr(test, mockall::automock)]
+#[cfg_attr(not(target_family = "wasm"), async_trait)]
+#[cfg_attr(target_family = "wasm", async_trait(?Send))]
+pub trait PeerPort: MaybeSend {
+    /// Queues a command.
+    fn submit(&mut self, ticket: Ticket, command: PeerCommand);
+
+    /// The next thing the port has to say.
+    async fn next(&mut self) -> PeerInput;
+}
+
+/// Tells the time and waits.
+#[cfg_attr(test, mockall::automock)]
+#[cfg_attr(not(target_family = "wasm"), async_trait)]
+#[cfg_attr(target_family = "wasm", async_trait(?Send))]
+pub trait Clock: MaybeSend {
+    /// The time now. Never goes back; should go on while the device sleeps.
+    fn now(&self) -> Timestamp;
+
+    /// Returns once `deadline` has passed. Cancel-safe.
+    async fn sleep_until(&self, deadline: Timestamp);
+}
+
+/// What a signaling port says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignalingInput {
+    /// Something happened on a link.
+    Event(LinkId, SignalingEvent),
+    /// A command is done.
+    Completed(Completion),
+}
+
+/// What a peer port says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerInput {
+    /// Something happened on a peer connection.
+    Event(PeerId, PeerEvent),
+    /// A command is done.
+    Completed(Completion),
+}
+
+/// `Send + Sync`, except on wasm where there is one thread.
+#[cfg(not(target_family = "wasm"))]
+pub trait MaybeSend: Send + Sync {}
+#[cfg(not(target_family = "wasm"))]
+impl<T: Send + Sync + ?Sized> MaybeSend for T {}
+
+/// `Send + Sync`, except on wasm where there is one thread.
+#[cfg(target_family = "wasm")]
+pub trait MaybeSend {}
+#[cfg(target_family = "wasm")]
+impl<T: ?Sized> MaybeSend for T {}
