@@ -1,1 +1,34 @@
 //! RTP to a playable file, and a file to RTP.
+//!
+//! [`Recorder`] takes the packets of one video and one audio track as they come off the network and
+//! writes a file that plays at any moment: fragmented MP4 for H.264 and Opus, WebM or Matroska for
+//! VP8 or VP9 and Opus. [`RecorderHandle`] runs one on a thread of its own behind a bounded queue,
+//! so that a slow disk never holds up media. [`FrameAssembler`] is the part in between, usable alone:
+//! it puts packets in order, finds whole frames and says when the first keyframe has come.
+//!
+//! [`Clip`] goes the other way: it reads a file (two come with the crate) into frames, and
+//! [`Packetizer`] cuts those into RTP packets.
+//!
+//! Nothing here reads a clock or knows a peer connection: arrival times are given by the caller, as
+//! [`Duration`](std::time::Duration) since any fixed moment. The packets are [`rtp::Packet`], the
+//! type that `webrtc`'s tracks deliver.
+
+#![forbid(unsafe_code)]
+
+mod assembler;
+mod clip;
+mod codec;
+mod depacketize;
+mod packetizer;
+mod reorder;
+
+pub use assembler::{AssemblerConfig, Frame, FrameAssembler, MediaStats, ParameterSets};
+pub use clip::{AudioTrack, Clip, ClipError, ClipKind, ClipSample, VideoTrack};
+pub use codec::{AudioCodec, Codec, VideoCodec, opus_packet_ticks};
+pub use packetizer::{PacketizeError, Packetizer, PacketizerConfig};
+
+/// The RTP types of this crate's API: those of `rtc-rtp`, which `rtc` and `webrtc` re-export.
+pub mod rtp {
+    pub use rtc_rtp::header::Header;
+    pub use rtc_rtp::packet::Packet;
+}

@@ -1,0 +1,335 @@
+//! A file read whole into frames that can be sent again and again.
+//!
+//! What belongs here: the clip's form, the bundled clips, which files are taken. The containers are read in
+//! `clip/mp4.rs` and `clip/matroska.rs`.
+
+mod matroska;
+mod mp4;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::codec::{AudioCodec, VideoCodec, opus_packet_ticks};
+
+/// The largest file that is read; the whole of it is kept in memory.
+const FILE_BYTES_MAX: u64 = 512 << 20;
+
+/// The most samples of both tracks: ten hours of 50 frames and 50 packets a second.
+const SAMPLES_MAX: usize = 3_600_000;
+
+/// The clips that come with the crate; `clips/README.md` describes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClipKind {
+    /// A minute of H.264 and Opus.
+    H264Opus,
+    /// The same minute in VP8 and Opus.
+    Vp8Opus,
+}
+
+/// One frame, or one packet of sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClipSample {
+    /// When it is shown, in ticks of the track's RTP clock since the clip began.
+    pub pts: u64,
+    /// How long, in the same ticks.
+    pub duration: u32,
+    /// Whether it can be decoded without any other; always so for sound.
+    pub keyframe: bool,
+    /// The frame: H.264 as Annex B, each keyframe with its parameter sets; else as it is.
+    pub data: Bytes,
+}
+
+/// The pictures of a clip, in decoding order, which is the order of showing too.
+#[derive(Debug, Clone)]
+pub struct VideoTrack {
+    /// The codec.
+    pub codec: VideoCodec,
+    /// The first picture's width.
+    pub width: u16,
+    /// The first picture's height.
+    pub height: u16,
+    /// The frames; the first is a keyframe.
+    pub samples: Vec<ClipSample>,
+}
+
+/// The sound of a clip.
+#[derive(Debug, Clone)]
+pub struct AudioTrack {
+    /// The codec.
+    pub codec: AudioCodec,
+    /// The channels that the file names.
+    pub channels: u8,
+    /// The packets.
+    pub samples: Vec<ClipSample>,
+}
+
+/// A clip in memory.
+#[derive(Debug, Clone)]
+pub struct Clip {
+    video: Option<VideoTrack>,
+    audio: Option<AudioTrack>,
+    truncated: bool,
+}
+
+/// Why a file is not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClipError {
+    /// The file cannot be read.
+    #[error("the clip {} cannot be read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is too large to be kept in memory.
+    #[error("the clip is larger than {} MiB; cut it, for example with `ffmpeg -t 600 -c copy`", max_bytes >> 20)]
+    TooLarge {
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The file is neither MP4 nor Matroska.
+    #[error("the clip is neither MP4 (MOV) nor WebM (Matroska)")]
+    UnknownContainer,
+    /// The container says it holds what it does not.
+    #[error("the clip is damaged: {0}")]
+    Damaged(String),
+    /// A codec that WebRTC peers cannot be sent.
+    #[error("the clip's {kind} is {codec}; re-encode it to {wanted}", kind = if *video { "video" } else { "audio" }, wanted = if *video { "H.264, VP8 or VP9" } else { "Opus" })]
+    Codec {
+        /// Whether it is the video track.
+        video: bool,
+        /// The codec as the file names it.
+        codec: String,
+    },
+    /// H.264 whose pictures are decoded in another order than shown.
+    #[error(
+        "the clip has B-frames, which WebRTC peers do not take; re-encode it, for example with `ffmpeg -c:v libx264 -bf 0 -profile:v baseline`"
+    )]
+    BFrames,
+    /// The video does not begin with a keyframe.
+    #[error("the clip's video does not begin with a keyframe")]
+    NoKeyframe,
+    /// Nothing in it that can be sent.
+    #[error("the clip has neither video nor audio")]
+    Empty,
+}
+
+impl Clip {
+    /// Reads an MP4, MOV, WebM or Matroska file with H.264, VP8 or VP9 and Opus. Blocks.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ClipError> {
+        let path = path.as_ref();
+        let io = |source| ClipError::Io { path: path.to_owned(), source };
+        let file = std::fs::File::open(path).map_err(io)?;
+        let mut data = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut data).map_err(io)?;
+        if u64::try_from(data.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+            return Err(ClipError::TooLarge { max_bytes: FILE_BYTES_MAX });
+        }
+        Self::from_bytes(Bytes::from(data))
+    }
+
+    /// One of the clips that come with the crate.
+    pub fn bundled(kind: ClipKind) -> Result<Self, ClipError> {
+        Self::from_bytes(Bytes::from_static(match kind {
+            ClipKind::H264Opus => include_bytes!("../clips/counter.mp4"),
+            ClipKind::Vp8Opus => include_bytes!("../clips/counter.webm"),
+        }))
+    }
+
+    /// Reads a file that is in memory already.
+    pub fn from_bytes(data: Bytes) -> Result<Self, ClipError> {
+        // The first element of Matroska is EBML's; the first box of MP4 names its type after four bytes of size.
+        let clip = if data.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
+            matroska::read(&data)?
+        } else if data.get(4..8).is_some_and(|kind| {
+            [b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"]
+                .iter()
+                .any(|known| kind == *known)
+        }) {
+            mp4::read(&data)?
+        } else {
+            return Err(ClipError::UnknownContainer);
+        };
+        clip.checked()
+    }
+
+    /// The pictures.
+    #[must_use]
+    pub fn video(&self) -> Option<&VideoTrack> {
+        self.video.as_ref()
+    }
+
+    /// The sound.
+    #[must_use]
+    pub fn audio(&self) -> Option<&AudioTrack> {
+        self.audio.as_ref()
+    }
+
+    /// Whether the file ends in the middle of something; what is whole was read.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// How long one round of the clip is: until its last picture's end, or its last sound's if it has no
+    /// picture. No sample begins after it.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        match (&self.video, &self.audio) {
+            (Some(video), _) => ticks_to_time(end(&video.samples), VideoCodec::CLOCK_RATE),
+            (None, Some(audio)) => ticks_to_time(end(&audio.samples), AudioCodec::CLOCK_RATE),
+            (None, None) => Duration::ZERO,
+        }
+    }
+
+    fn checked(mut self) -> Result<Self, ClipError> {
+        self.video = self.video.filter(|track| !track.samples.is_empty());
+        self.audio = self.audio.filter(|track| !track.samples.is_empty());
+        if let Some(video) = &mut self.video {
+            if video.samples.first().is_none_or(|sample| !sample.keyframe) {
+                return Err(ClipError::NoKeyframe);
+            }
+            if video.samples.windows(2).any(|pair| pair[0].pts >= pair[1].pts) {
+                return Err(ClipError::BFrames);
+            }
+        }
+        if self.video.is_none() && self.audio.is_none() {
+            return Err(ClipError::Empty);
+        }
+        self.begin_at_zero();
+        let round = self.duration();
+        if let Some(audio) = &mut self.audio {
+            // Sound beyond the last picture would sound into the next round.
+            audio
+                .samples
+                .retain(|sample| ticks_to_time(sample.pts, AudioCodec::CLOCK_RATE) < round);
+        }
+        Ok(self)
+    }
+
+    /// Takes the earlier track's beginning as the clip's. Tracks that begin within a packet of sound of each
+    /// other begin together: that much is the encoder's lead-in, and would be a gap in each round.
+    fn begin_at_zero(&mut self) {
+        const TOGETHER: Duration = Duration::from_millis(20);
+        let mut tracks: Vec<(&mut Vec<ClipSample>, u32)> = Vec::new();
+        if let Some(track) = &mut self.video {
+            tracks.push((&mut track.samples, VideoCodec::CLOCK_RATE));
+        }
+        if let Some(track) = &mut self.audio {
+            tracks.push((&mut track.samples, AudioCodec::CLOCK_RATE));
+        }
+        let first = |samples: &[ClipSample], rate: u32| {
+            samples.first().map_or(Duration::ZERO, |sample| ticks_to_time(sample.pts, rate))
+        };
+        let beginning = tracks.iter().map(|(samples, rate)| first(samples, *rate)).min();
+        let beginning = beginning.unwrap_or_default();
+        for (samples, rate) in tracks {
+            let own = first(samples, rate);
+            let ticks = if own - beginning < TOGETHER {
+                samples.first().map_or(0, |sample| sample.pts)
+            } else {
+                time_to_ticks(beginning, rate)
+            };
+            for sample in samples {
+                sample.pts = sample.pts.saturating_sub(ticks);
+            }
+        }
+    }
+}
+
+fn end(samples: &[ClipSample]) -> u64 {
+    samples.last().map_or(0, |sample| sample.pts + u64::from(sample.duration))
+}
+
+fn ticks_to_time(ticks: u64, rate: u32) -> Duration {
+    let rate = u64::from(rate);
+    let nanos = (ticks % rate) * 1_000_000_000 / rate;
+    Duration::from_secs(ticks / rate) + Duration::from_nanos(nanos)
+}
+
+fn time_to_ticks(time: Duration, rate: u32) -> u64 {
+    u64::try_from((time.as_nanos() * u128::from(rate) + 500_000_000) / 1_000_000_000)
+        .unwrap_or(u64::MAX)
+}
+
+/// Ticks of one clock in ticks of another, rounded.
+fn rescale(ticks: u64, from: u32, to: u32) -> u64 {
+    let (from, to) = (u128::from(from.max(1)), u128::from(to));
+    u64::try_from((u128::from(ticks) * to + from / 2) / from).unwrap_or(u64::MAX)
+}
+
+/// Lets each sample last until the next; the last as long as the one before it.
+fn set_durations(samples: &mut [ClipSample], fallback: u32) {
+    let mut last = fallback;
+    for index in 0..samples.len() {
+        if let Some(next) = samples.get(index + 1).map(|next| next.pts) {
+            last = u32::try_from(next.saturating_sub(samples[index].pts)).unwrap_or(u32::MAX);
+        }
+        samples[index].duration = last;
+    }
+}
+
+/// Gives packets of sound the duration that they name themselves.
+fn set_opus_durations(samples: &mut [ClipSample]) {
+    for sample in samples {
+        sample.duration = opus_packet_ticks(&sample.data).unwrap_or(960);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bundled_clips_are_a_minute_of_900_frames_and_3000_packets() {
+        for (kind, codec) in
+            [(ClipKind::H264Opus, VideoCodec::H264), (ClipKind::Vp8Opus, VideoCodec::Vp8)]
+        {
+            let clip = Clip::bundled(kind).unwrap();
+            let video = clip.video().unwrap();
+            assert_eq!((video.codec, video.width, video.height), (codec, 320, 240));
+            assert_eq!(video.samples.len(), 900);
+            for (index, sample) in video.samples.iter().enumerate() {
+                assert_eq!(sample.keyframe, index % 30 == 0, "frame {index}");
+                let expected = u64::try_from(index).unwrap() * 6000;
+                // WebM counts in milliseconds.
+                assert!(sample.pts.abs_diff(expected) <= 45, "frame {index}: {}", sample.pts);
+            }
+            assert_eq!(clip.audio().unwrap().samples.len(), 3000);
+            assert!(clip.duration().abs_diff(Duration::from_secs(60)) < Duration::from_millis(2));
+            assert!(!clip.is_truncated());
+        }
+    }
+
+    #[test]
+    fn other_files_are_refused_by_name() {
+        let refuse = |data: &'static [u8]| Clip::from_bytes(Bytes::from_static(data)).unwrap_err();
+        assert!(matches!(refuse(b"RIFF....AVI LIST"), ClipError::UnknownContainer));
+        assert!(matches!(refuse(b""), ClipError::UnknownContainer));
+        assert!(matches!(refuse(b"\0\0\0\x10ftypisom\0\0\0\0"), ClipError::Damaged(_)));
+        assert!(matches!(refuse(b"\x1a\x45\xdf\xa3\x9f"), ClipError::Damaged(_)));
+        assert!(matches!(Clip::open("/nowhere/clip.mp4"), Err(ClipError::Io { .. })));
+    }
+
+    #[test]
+    fn damaged_files_end_in_an_error_or_in_fewer_samples() {
+        for file in
+            [&include_bytes!("../clips/counter.mp4")[..], include_bytes!("../clips/counter.webm")]
+        {
+            for step in 1..60 {
+                let mut data = file.to_vec();
+                // Headers are at the beginning; spread the damage there.
+                let at = step * step * 7 % 4000;
+                data[at] ^= 0xff;
+                let _ = Clip::from_bytes(Bytes::from(data.clone()));
+                data.truncate(step * data.len() / 60);
+                let _ = Clip::from_bytes(Bytes::from(data));
+            }
+        }
+    }
+}

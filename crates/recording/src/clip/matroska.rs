@@ -1,0 +1,172 @@
+//! WebM and Matroska, over `matroska-demuxer`.
+
+use std::io::Cursor;
+
+use bytes::Bytes;
+use matroska_demuxer::{Frame, MatroskaFile, TrackEntry, TrackType};
+use shiguredo_mp4::Decode;
+use shiguredo_mp4::boxes::AvccBox;
+
+use super::mp4::annex_b;
+use super::{
+    AudioTrack, Clip, ClipError, ClipSample, SAMPLES_MAX, VideoTrack, set_durations,
+    set_opus_durations,
+};
+use crate::codec::{AudioCodec, NAL_IDR, VideoCodec, length_prefixed_nals, nal_type};
+
+pub(super) fn read(data: &Bytes) -> Result<Clip, ClipError> {
+    let mut file = MatroskaFile::open(Cursor::new(data.clone())).map_err(damaged)?;
+    let nanos_per_tick = file.info().timestamp_scale().get();
+    let mut video = match first(file.tracks(), TrackType::Video) {
+        Some(track) => Some(Video::begin(track)?),
+        None => None,
+    };
+    let mut audio = match first(file.tracks(), TrackType::Audio) {
+        Some(track) => Some(Audio::begin(track)?),
+        None => None,
+    };
+    let ticks = |timestamp: u64, rate: u32| {
+        let nanos = u128::from(timestamp) * u128::from(nanos_per_tick) * u128::from(rate);
+        u64::try_from((nanos + 500_000_000) / 1_000_000_000).unwrap_or(u64::MAX)
+    };
+    let mut truncated = false;
+    let mut count = 0;
+    let mut frame = Frame::default();
+    loop {
+        match file.next_frame(&mut frame) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(_) if count > 0 => {
+                truncated = true;
+                break;
+            }
+            Err(error) => return Err(damaged(error)),
+        }
+        count += 1;
+        if count > SAMPLES_MAX {
+            return Err(ClipError::Damaged("it has too many samples".into()));
+        }
+        if let Some(video) = video.as_mut().filter(|video| video.number == frame.track) {
+            let pts = ticks(frame.timestamp, VideoCodec::CLOCK_RATE);
+            video.add(pts, std::mem::take(&mut frame.data))?;
+        } else if let Some(audio) = audio.as_mut().filter(|audio| audio.number == frame.track) {
+            audio.track.samples.push(ClipSample {
+                pts: ticks(frame.timestamp, AudioCodec::CLOCK_RATE),
+                duration: 0,
+                keyframe: true,
+                data: Bytes::from(std::mem::take(&mut frame.data)),
+            });
+        }
+    }
+    Ok(Clip {
+        video: video.map(|mut video| {
+            set_durations(&mut video.track.samples, VideoCodec::CLOCK_RATE / 30);
+            video.track
+        }),
+        audio: audio.map(|mut audio| {
+            set_opus_durations(&mut audio.track.samples);
+            audio.track
+        }),
+        truncated,
+    })
+}
+
+fn damaged(error: impl std::fmt::Display) -> ClipError {
+    ClipError::Damaged(error.to_string())
+}
+
+fn first(tracks: &[TrackEntry], kind: TrackType) -> Option<&TrackEntry> {
+    tracks.iter().find(|track| track.track_type() == kind)
+}
+
+struct Video {
+    number: u64,
+    /// For H.264, how many bytes a length has and the parameter sets.
+    h264: Option<(usize, Vec<Vec<u8>>)>,
+    track: VideoTrack,
+}
+
+impl Video {
+    fn begin(track: &TrackEntry) -> Result<Self, ClipError> {
+        let codec = match track.codec_id() {
+            "V_VP8" => VideoCodec::Vp8,
+            "V_VP9" => VideoCodec::Vp9,
+            "V_MPEG4/ISO/AVC" => VideoCodec::H264,
+            other => return Err(ClipError::Codec { video: true, codec: other.to_owned() }),
+        };
+        if track.content_encodings().is_some_and(|encodings| !encodings.is_empty()) {
+            return Err(ClipError::Codec { video: true, codec: "compressed or encrypted".into() });
+        }
+        let h264 = match codec {
+            VideoCodec::H264 => Some(h264_config(track.codec_private().unwrap_or_default())?),
+            VideoCodec::Vp8 | VideoCodec::Vp9 => None,
+        };
+        let size = |side: Option<u64>| side.and_then(|side| u16::try_from(side).ok()).unwrap_or(0);
+        Ok(Self {
+            number: track.track_number().get(),
+            h264,
+            track: VideoTrack {
+                codec,
+                width: size(track.video().map(|video| video.pixel_width().get())),
+                height: size(track.video().map(|video| video.pixel_height().get())),
+                samples: Vec::new(),
+            },
+        })
+    }
+
+    /// Keyframes are told by the frame itself: blocks of a group do not say it.
+    fn add(&mut self, pts: u64, data: Vec<u8>) -> Result<(), ClipError> {
+        use shiguredo_mp4::bitstream::{vp8, vp9};
+        let (keyframe, data) = match (&self.h264, self.track.codec) {
+            (Some((length_bytes, sets)), _) => {
+                let keyframe = *length_bytes == 4
+                    && length_prefixed_nals(&data).any(|nal| nal_type(nal) == NAL_IDR);
+                (keyframe, annex_b(&data, *length_bytes, if keyframe { sets } else { &[] })?)
+            }
+            (None, VideoCodec::Vp9) => {
+                let header = vp9::parse_frame_header(&data).map_err(damaged)?;
+                let keyframe = header.show_existing_frame.is_none()
+                    && header.frame_type == vp9::Vp9FrameType::Key;
+                (keyframe, Bytes::from(data))
+            }
+            (None, VideoCodec::Vp8 | VideoCodec::H264) => {
+                let header = vp8::parse_frame_header(&data).map_err(damaged)?;
+                (header.keyframe.is_some(), Bytes::from(data))
+            }
+        };
+        self.track.samples.push(ClipSample { pts, duration: 0, keyframe, data });
+        Ok(())
+    }
+}
+
+/// The configuration record of ISO/IEC 14496-15, which Matroska keeps without its box.
+fn h264_config(private: &[u8]) -> Result<(usize, Vec<Vec<u8>>), ClipError> {
+    let mut avcc = u32::try_from(private.len() + 8).map_err(damaged)?.to_be_bytes().to_vec();
+    avcc.extend_from_slice(b"avcC");
+    avcc.extend_from_slice(private);
+    let (config, _) = AvccBox::decode(&avcc).map_err(damaged)?;
+    let length_bytes = usize::from(config.length_size_minus_one.get()) + 1;
+    Ok((length_bytes, config.sps_list.into_iter().chain(config.pps_list).collect()))
+}
+
+struct Audio {
+    number: u64,
+    track: AudioTrack,
+}
+
+impl Audio {
+    fn begin(track: &TrackEntry) -> Result<Self, ClipError> {
+        if track.codec_id() != "A_OPUS" {
+            return Err(ClipError::Codec { video: false, codec: track.codec_id().to_owned() });
+        }
+        let channels = track.audio().map_or(2, |audio| audio.channels().get());
+        Ok(Self {
+            number: track.track_number().get(),
+            track: AudioTrack {
+                codec: AudioCodec::Opus,
+                channels: u8::try_from(channels).unwrap_or(2),
+                samples: Vec::new(),
+            },
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! The codecs this crate knows, and the few facts of their bitstreams that more than one module needs.
+
+use std::fmt;
+
+/// A video codec that WebRTC peers of KVS use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VideoCodec {
+    /// H.264, packetization mode 1 (RFC 6184).
+    H264,
+    /// VP8 (RFC 7741).
+    Vp8,
+    /// VP9 (RFC 9628).
+    Vp9,
+}
+
+impl VideoCodec {
+    /// The clock rate of the codec's RTP timestamps.
+    pub const CLOCK_RATE: u32 = 90_000;
+
+    /// The codec of an RTP media type such as `video/H264`, whatever its case.
+    #[must_use]
+    pub fn from_mime_type(mime_type: &str) -> Option<Self> {
+        [Self::H264, Self::Vp8, Self::Vp9]
+            .into_iter()
+            .find(|codec| codec.mime_type().eq_ignore_ascii_case(mime_type))
+    }
+
+    /// The codec's RTP media type.
+    #[must_use]
+    pub const fn mime_type(self) -> &'static str {
+        match self {
+            Self::H264 => "video/H264",
+            Self::Vp8 => "video/VP8",
+            Self::Vp9 => "video/VP9",
+        }
+    }
+}
+
+impl fmt::Display for VideoCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::H264 => "H.264",
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
+        })
+    }
+}
+
+/// An audio codec that WebRTC peers of KVS use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AudioCodec {
+    /// Opus (RFC 7587).
+    Opus,
+}
+
+impl AudioCodec {
+    /// The clock rate of the codec's RTP timestamps, whatever the sampling rate.
+    pub const CLOCK_RATE: u32 = 48_000;
+
+    /// The codec of an RTP media type such as `audio/opus`, whatever its case.
+    #[must_use]
+    pub fn from_mime_type(mime_type: &str) -> Option<Self> {
+        Self::Opus.mime_type().eq_ignore_ascii_case(mime_type).then_some(Self::Opus)
+    }
+
+    /// The codec's RTP media type.
+    #[must_use]
+    pub const fn mime_type(self) -> &'static str {
+        match self {
+            Self::Opus => "audio/opus",
+        }
+    }
+}
+
+impl fmt::Display for AudioCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Opus => "Opus",
+        })
+    }
+}
+
+/// Any codec of this crate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// Pictures.
+    Video(VideoCodec),
+    /// Sound.
+    Audio(AudioCodec),
+}
+
+impl Codec {
+    /// The clock rate of the codec's RTP timestamps.
+    #[must_use]
+    pub const fn clock_rate(self) -> u32 {
+        match self {
+            Self::Video(_) => VideoCodec::CLOCK_RATE,
+            Self::Audio(_) => AudioCodec::CLOCK_RATE,
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Video(codec) => codec.fmt(f),
+            Self::Audio(codec) => codec.fmt(f),
+        }
+    }
+}
+
+/// How long an Opus packet sounds, in ticks of 1/48000 s; `None` if it is no Opus packet.
+///
+/// The first byte tells the frames' length and how many there are (RFC 6716, section 3.1); a packet
+/// holds at most 120 ms.
+#[must_use]
+pub fn opus_packet_ticks(packet: &[u8]) -> Option<u32> {
+    let toc = *packet.first()?;
+    let config = toc >> 3;
+    let frame = match config {
+        0..=11 => [480, 960, 1920, 2880][usize::from(config & 3)],
+        12..=15 => [480, 960][usize::from(config & 1)],
+        16.. => [120, 240, 480, 960][usize::from(config & 3)],
+    };
+    let frames = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u32::from(*packet.get(1)? & 0x3f),
+    };
+    let ticks = frame * frames;
+    (1..=5760).contains(&ticks).then_some(ticks)
+}
+
+/// The NAL units of length-prefixed H.264 (four bytes of length each); stops where a length does not fit.
+pub(crate) fn length_prefixed_nals(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let nal = after.get(..length)?;
+        rest = &after[length..];
+        Some(nal)
+    })
+}
+
+/// The type of a NAL unit (ITU-T H.264, table 7-1); 0 for an empty one.
+pub(crate) fn nal_type(nal: &[u8]) -> u8 {
+    nal.first().map_or(0, |byte| byte & 0x1f)
+}
+
+/// A slice of a picture that needs no other.
+pub(crate) const NAL_IDR: u8 = 5;
+/// A sequence parameter set.
+pub(crate) const NAL_SPS: u8 = 7;
+/// A picture parameter set.
+pub(crate) const NAL_PPS: u8 = 8;
+/// An access unit delimiter.
+pub(crate) const NAL_DELIMITER: u8 = 9;
+/// Filler data.
+pub(crate) const NAL_FILLER: u8 = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opus_durations_follow_the_toc_byte() {
+        // CELT fullband 20 ms, one frame: configuration 31.
+        assert_eq!(opus_packet_ticks(&[31 << 3]), Some(960));
+        // SILK narrowband 60 ms, two frames.
+        assert_eq!(opus_packet_ticks(&[3 << 3 | 1, 0]), Some(5760));
+        // Code 3 with 48 frames of 2.5 ms is the longest packet; one more is no packet.
+        assert_eq!(opus_packet_ticks(&[16 << 3 | 3, 48]), Some(5760));
+        assert_eq!(opus_packet_ticks(&[16 << 3 | 3, 49]), None);
+        assert_eq!(opus_packet_ticks(&[]), None);
+        assert_eq!(opus_packet_ticks(&[3]), None);
+    }
+
+    #[test]
+    fn nal_walk_stops_at_a_length_that_does_not_fit() {
+        let data = [0, 0, 0, 2, 0x67, 1, 0, 0, 0, 9, 0x68];
+        let nals: Vec<&[u8]> = length_prefixed_nals(&data).collect();
+        assert_eq!(nals, [&[0x67, 1][..]]);
+    }
+
+    #[test]
+    fn media_types_are_case_blind() {
+        assert_eq!(VideoCodec::from_mime_type("VIDEO/vp8"), Some(VideoCodec::Vp8));
+        assert_eq!(AudioCodec::from_mime_type("audio/OPUS"), Some(AudioCodec::Opus));
+        assert_eq!(VideoCodec::from_mime_type("video/rtx"), None);
+    }
+}

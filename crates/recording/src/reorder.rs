@@ -1,0 +1,268 @@
+//! Puts packets back in the order of their sequence numbers, and says what is missing for good.
+//!
+//! It knows sequence numbers and arrival times, nothing of payloads. It is bounded in packets and in time: a
+//! hole is waited for only as long as a retransmission may still come.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// RFC 3550, appendix A.1: a jump beyond this is a sender that began anew rather than a loss.
+const JUMP_MAX: u64 = 3000;
+
+/// Extended sequence numbers begin here, so that a packet older than the first has a number too.
+const ORIGIN: u64 = 1 << 32;
+
+/// What became of a packet that was put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Insertion {
+    /// It waits its turn, or can be taken at once.
+    Accepted,
+    /// It is there already.
+    Duplicate,
+    /// Its place was given up, or taken, before it came.
+    Late,
+    /// It is far from the others; a second one in sequence with it means a restart.
+    Suspicious,
+    /// The sender began anew: what waited comes out first, then this packet.
+    Restarted,
+}
+
+/// What comes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Released<T> {
+    /// The next packet in order.
+    Packet(T),
+    /// So many packets were given up here.
+    Gap(u64),
+}
+
+/// The buffer; `T` is the packet.
+#[derive(Debug)]
+pub(crate) struct ReorderBuffer<T> {
+    wait: Duration,
+    capacity: usize,
+    waiting: BTreeMap<u64, (Duration, T)>,
+    /// The number to come out next; `None` before the first packet.
+    next: Option<u64>,
+    highest: u64,
+    /// The sequence number that would confirm a restart.
+    restart_at: Option<u16>,
+}
+
+impl<T> ReorderBuffer<T> {
+    pub(crate) fn new(wait: Duration, capacity: usize) -> Self {
+        Self {
+            wait,
+            capacity: capacity.max(1),
+            waiting: BTreeMap::new(),
+            next: None,
+            highest: 0,
+            restart_at: None,
+        }
+    }
+
+    /// Puts a packet in. After `Restarted` the packet is the first of a new sequence and nothing of
+    /// the old one is left, so drain with [`Self::drain`] before when [`Self::is_restart`] says so.
+    pub(crate) fn insert(&mut self, sequence: u16, arrival: Duration, packet: T) -> Insertion {
+        let Some(next) = self.next else {
+            self.begin(sequence, arrival, packet);
+            return Insertion::Accepted;
+        };
+        let number = self.extend(sequence);
+        if number > self.highest + JUMP_MAX || number + JUMP_MAX < next {
+            if self.restart_at == Some(sequence) {
+                self.waiting.clear();
+                self.begin(sequence, arrival, packet);
+                return Insertion::Restarted;
+            }
+            self.restart_at = Some(sequence.wrapping_add(1));
+            return Insertion::Suspicious;
+        }
+        self.restart_at = None;
+        if number < next {
+            return Insertion::Late;
+        }
+        if self.waiting.contains_key(&number) {
+            return Insertion::Duplicate;
+        }
+        self.highest = self.highest.max(number);
+        self.waiting.insert(number, (arrival, packet));
+        Insertion::Accepted
+    }
+
+    /// Whether inserting this sequence number now would restart the buffer.
+    pub(crate) fn is_restart(&self, sequence: u16) -> bool {
+        let Some(next) = self.next else { return false };
+        let number = self.extend(sequence);
+        self.restart_at == Some(sequence)
+            && (number > self.highest + JUMP_MAX || number + JUMP_MAX < next)
+    }
+
+    /// Takes the next packet or gap that is due at `now`.
+    pub(crate) fn release(&mut self, now: Duration) -> Option<Released<T>> {
+        let (&first, &(arrival, _)) = self.waiting.first_key_value()?;
+        let next = self.next?;
+        if first > next {
+            let due =
+                now.saturating_sub(arrival) >= self.wait || self.waiting.len() > self.capacity;
+            if !due {
+                return None;
+            }
+            self.next = Some(first);
+            return Some(Released::Gap(first - next));
+        }
+        self.take_first()
+    }
+
+    /// Takes the next packet or gap without waiting for anything more.
+    pub(crate) fn drain(&mut self) -> Option<Released<T>> {
+        let (&first, _) = self.waiting.first_key_value()?;
+        let next = self.next?;
+        if first > next {
+            self.next = Some(first);
+            return Some(Released::Gap(first - next));
+        }
+        self.take_first()
+    }
+
+    /// Forgets the sequence; the next packet begins another.
+    pub(crate) fn reset(&mut self) {
+        self.waiting.clear();
+        self.next = None;
+        self.restart_at = None;
+    }
+
+    fn take_first(&mut self) -> Option<Released<T>> {
+        let (number, (_, packet)) = self.waiting.pop_first()?;
+        self.next = Some(number + 1);
+        Some(Released::Packet(packet))
+    }
+
+    fn begin(&mut self, sequence: u16, arrival: Duration, packet: T) {
+        let number = ORIGIN + u64::from(sequence);
+        self.next = Some(number);
+        self.highest = number;
+        self.restart_at = None;
+        self.waiting.insert(number, (arrival, packet));
+    }
+
+    /// The number nearest to the highest one that ends in these 16 bits.
+    fn extend(&self, sequence: u16) -> u64 {
+        let low = self.highest.to_be_bytes();
+        let ahead = sequence.wrapping_sub(u16::from_be_bytes([low[6], low[7]]));
+        if ahead < 0x8000 {
+            self.highest + u64::from(ahead)
+        } else {
+            self.highest.saturating_sub(0x1_0000 - u64::from(ahead))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WAIT: Duration = Duration::from_millis(500);
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn take_all(buffer: &mut ReorderBuffer<u16>, now: Duration) -> Vec<Released<u16>> {
+        std::iter::from_fn(|| buffer.release(now)).collect()
+    }
+
+    #[test]
+    fn a_hole_is_waited_for_and_then_given_up() {
+        let mut buffer = ReorderBuffer::new(WAIT, 100);
+        for sequence in [65534, 65535, 1] {
+            buffer.insert(sequence, ms(0), sequence);
+        }
+        assert_eq!(
+            take_all(&mut buffer, ms(499)),
+            [Released::Packet(65534), Released::Packet(65535)]
+        );
+        assert_eq!(take_all(&mut buffer, ms(500)), [Released::Gap(1), Released::Packet(1)]);
+        assert_eq!(buffer.insert(0, ms(501), 0), Insertion::Late);
+    }
+
+    #[test]
+    fn a_full_buffer_gives_up_its_first_hole() {
+        let mut buffer = ReorderBuffer::new(WAIT, 3);
+        buffer.insert(0, ms(0), 0);
+        assert_eq!(take_all(&mut buffer, ms(0)), [Released::Packet(0)]);
+        for sequence in [2, 3, 4] {
+            buffer.insert(sequence, ms(0), sequence);
+        }
+        assert_eq!(take_all(&mut buffer, ms(0)), []);
+        buffer.insert(5, ms(0), 5);
+        assert_eq!(take_all(&mut buffer, ms(0)).len(), 5);
+    }
+
+    #[test]
+    fn one_stray_packet_is_not_a_restart_but_two_in_sequence_are() {
+        let mut buffer = ReorderBuffer::new(WAIT, 100);
+        buffer.insert(10, ms(0), 10);
+        assert_eq!(take_all(&mut buffer, ms(0)), [Released::Packet(10)]);
+        assert_eq!(buffer.insert(30_000, ms(0), 30_000), Insertion::Suspicious);
+        assert_eq!(buffer.insert(11, ms(0), 11), Insertion::Accepted);
+        assert_eq!(buffer.insert(30_001, ms(0), 30_001), Insertion::Suspicious);
+        assert!(buffer.is_restart(30_002));
+        assert_eq!(buffer.insert(30_002, ms(0), 30_002), Insertion::Restarted);
+        assert_eq!(take_all(&mut buffer, ms(0)), [Released::Packet(30_002)]);
+    }
+
+    proptest! {
+        /// Whatever the network does to the packets, they come out in order and none twice, and packets plus gaps
+        /// account for the whole range.
+        #[test]
+        fn order_and_account_are_kept(
+            start in any::<u16>(),
+            fates in proptest::collection::vec((0u8..10, 0u64..40), 1..400),
+        ) {
+            let mut arrivals = Vec::new();
+            for (index, &(fate, delay)) in fates.iter().enumerate() {
+                let index = u64::try_from(index).unwrap();
+                let sent = index * 5;
+                match fate {
+                    0 if index > 0 => {}
+                    1 => {
+                        arrivals.push((sent, index));
+                        arrivals.push((sent + delay * 5, index));
+                    }
+                    2 | 3 if index > 0 => arrivals.push((sent + delay * 5, index)),
+                    _ => arrivals.push((sent, index)),
+                }
+            }
+            arrivals.sort();
+            let mut buffer = ReorderBuffer::new(ms(250), 64);
+            let mut out: Vec<u64> = Vec::new();
+            let mut position = 0u64;
+            let mut take = |released: Released<u64>| match released {
+                Released::Packet(index) => {
+                    assert_eq!(index, position);
+                    position += 1;
+                    out.push(index);
+                }
+                Released::Gap(lost) => position += lost,
+            };
+            for &(at, index) in &arrivals {
+                let sequence = start.wrapping_add(u16::try_from(index).unwrap());
+                buffer.insert(sequence, ms(at), index);
+                while let Some(released) = buffer.release(ms(at)) {
+                    take(released);
+                }
+                prop_assert!(buffer.waiting.len() <= 64);
+            }
+            while let Some(released) = buffer.drain() {
+                take(released);
+            }
+            let mut expected: Vec<u64> = arrivals.iter().map(|&(_, index)| index).collect();
+            expected.sort_unstable();
+            expected.dedup();
+            // No packet is more than 40 * 5 ms late, and a hole is waited for longer than that.
+            prop_assert_eq!(out, expected);
+        }
+    }
+}
