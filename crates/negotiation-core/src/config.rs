@@ -41,14 +41,14 @@ pub struct Settings {
     pub throttle_delay: Duration,
     /// How long ICE may stay disconnected before the attempt is given up.
     pub disconnect_grace: Duration,
+    /// How long media may stay away, with ICE up, before the attempt is given up.
+    pub media_give_up: Duration,
     /// The retry budget is full again after being live this long.
     pub refill_after: Duration,
     /// Closing, as a whole; each of its steps has a quarter.
     pub close_timeout: Duration,
     /// Only relayed candidates may be used: without TURN there is no attempt.
     pub relay_only: bool,
-    /// Ask for TURN servers at all.
-    pub use_turn: bool,
     /// Held remote candidates, and local ones waiting to be sent.
     pub candidates_max: usize,
     /// Remote candidates taken in one exchange; the rest is counted.
@@ -103,10 +103,10 @@ impl Settings {
             retry_delay: RetryDelay::Fixed(secs(6)),
             throttle_delay: secs(5),
             disconnect_grace: secs(3),
+            media_give_up: secs(30),
             refill_after: secs(30),
             close_timeout: secs(2),
             relay_only: false,
-            use_turn: true,
             candidates_max: 128,
             candidates_taken_max: 256,
             candidates_per_second: 20,
@@ -125,6 +125,7 @@ impl Settings {
             retry_window: Some(secs(120)),
             retry_delay: RetryDelay::FullJitter { base: Duration::from_millis(300), cap: secs(7) },
             disconnect_grace: secs(2),
+            media_give_up: secs(15),
             close_timeout: secs(1),
             ..Self::one_retry()
         }
@@ -151,6 +152,7 @@ impl Settings {
             ("first_media_timeout", self.first_media_timeout),
             ("keyframe_interval", self.keyframe_interval),
             ("disconnect_grace", self.disconnect_grace),
+            ("media_give_up", self.media_give_up),
             ("refill_after", self.refill_after),
             ("close_timeout", self.close_timeout),
         ];
@@ -171,9 +173,6 @@ impl Settings {
         }
         if self.throttle_delay > Self::LONGEST {
             return Err(ConfigError { field: "throttle_delay", rule: Rule::Duration });
-        }
-        if self.relay_only && !self.use_turn {
-            return Err(ConfigError { field: "use_turn", rule: Rule::RelayWithoutTurn });
         }
         for (field, value) in [
             ("candidates_max", self.candidates_max),
@@ -207,9 +206,9 @@ impl Deref for Config {
 }
 
 impl Config {
-    /// The answer deadline of this attempt (from 1).
-    pub fn answer_timeout(&self, attempt: u32) -> Duration {
-        let index = (attempt.saturating_sub(1) as usize).min(self.answer_timeouts.len() - 1);
+    /// The answer deadline after this many retries since the budget was last full.
+    pub fn answer_timeout(&self, retries: u32) -> Duration {
+        let index = (retries as usize).min(self.answer_timeouts.len() - 1);
         self.answer_timeouts[index]
     }
 
@@ -220,7 +219,7 @@ impl Config {
 
     /// When a master that never answers is given up, on a service that is quick.
     pub fn no_answer_verdict(&self) -> Duration {
-        self.verdict(|attempt| self.answer_timeout(attempt))
+        self.verdict(|retries| self.answer_timeout(retries))
     }
 
     /// The longest time from open to live or ended, whatever happens, for a session that has
@@ -228,16 +227,12 @@ impl Config {
     ///
     /// Every stage of every attempt takes all of its time; the close of each attempt as well.
     pub fn longest_verdict(&self) -> Duration {
-        self.verdict(|attempt| {
-            let prepare = self.connect_timeout().max(
-                // Create, offer, servers, set-local run beside the opening link.
-                self.operation_timeout * 2
-                    + self.ice_servers_timeout.max(self.operation_timeout * 2),
-            );
-            // Set-local and send follow; then the answer, set-remote within establish, media.
-            prepare
+        self.verdict(|retries| {
+            // Peer and offer are made beside the opening link; then the servers, set-local, send.
+            self.connect_timeout().max(self.operation_timeout * 2)
+                + self.ice_servers_timeout
                 + self.operation_timeout * 3
-                + self.answer_timeout(attempt)
+                + self.answer_timeout(retries)
                 + self.establish_timeout
                 + self.first_media_timeout
         })
@@ -246,11 +241,11 @@ impl Config {
     fn verdict(&self, attempt_time: impl Fn(u32) -> Duration) -> Duration {
         let mut total = Duration::ZERO;
         let mut first_failure = None;
-        for attempt in 1..=self.retries.saturating_add(1) {
-            total += attempt_time(attempt) + self.close_timeout;
+        for retries in 0..=self.retries {
+            total += attempt_time(retries) + self.close_timeout;
             let since = *first_failure.get_or_insert(total);
             let pause = self.retry_delay.longest().max(self.throttle_delay);
-            let pause = if attempt > self.retries { Duration::ZERO } else { pause };
+            let pause = if retries == self.retries { Duration::ZERO } else { pause };
             if self.retry_window.is_some_and(|window| total + pause > since + window) {
                 break;
             }
@@ -273,7 +268,6 @@ enum Rule {
     Duration,
     Empty,
     Retries,
-    RelayWithoutTurn,
     Candidates,
     Quota,
 }
@@ -284,7 +278,6 @@ impl fmt::Display for ConfigError {
             Rule::Duration => "must be between 1 ms and 1 h",
             Rule::Empty => "needs between 1 and 1000 durations",
             Rule::Retries => "must be at most 1000",
-            Rule::RelayWithoutTurn => "must be true when relay_only is: a relay is a TURN server",
             Rule::Candidates => "must be between 128 and 4096",
             Rule::Quota => "must be between 1 and 20: the service takes 20 a second",
         };
@@ -325,12 +318,5 @@ mod tests {
         assert_eq!(refused(|s| s.retries = 2000), "retries");
         assert_eq!(refused(|s| s.candidates_per_second = 21), "candidates_per_second");
         assert_eq!(refused(|s| s.candidates_max = 3), "candidates_max");
-        assert_eq!(
-            refused(|s| {
-                s.relay_only = true;
-                s.use_turn = false;
-            }),
-            "use_turn"
-        );
     }
 }

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::error::{EndReason, Failure, Ignored};
-use crate::time::{Timer, Timestamp};
+use crate::error::{EndReason, Failure, FailureCode, FailureKind, Ignored};
+use crate::time::Timestamp;
 use crate::types::ClientId;
 
 /// What was seen in an attempt.
@@ -48,15 +48,15 @@ pub enum AttemptEnd {
     /// The application closed the session.
     Closed,
     /// A deadline passed.
-    Deadline(Timer),
+    Deadline(Deadline),
     /// The link could not be opened.
     Connect(Failure),
     /// The link ended before the answer.
     LinkLost(Failure),
     /// The ICE servers could not be had, and only a relay may be used.
     NoRelay(Failure),
-    /// The service refused the offer.
-    OfferRefused(Failure),
+    /// The offer could not be sent, or the service refused it.
+    Offer(Failure),
     /// An answer came that cannot be decoded.
     UndecodableAnswer,
     /// The peer stack refuses the answer.
@@ -75,39 +75,128 @@ pub enum AttemptEnd {
     Resumed,
 }
 
+/// A deadline that ends an attempt by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Deadline {
+    /// No valid answer came.
+    Answer,
+    /// ICE and DTLS did not come up.
+    Establish,
+    /// No media that counts came.
+    FirstMedia,
+    /// ICE stayed disconnected.
+    Grace,
+    /// Media stayed away.
+    MediaGiveUp,
+}
+
+impl Deadline {
+    /// A stable name, for machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Establish => "establish",
+            Self::FirstMedia => "first-media",
+            Self::Grace => "grace",
+            Self::MediaGiveUp => "media-give-up",
+        }
+    }
+}
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answer => "no answer came before its deadline",
+            Self::Establish => "ICE and DTLS were not up before their deadline",
+            Self::FirstMedia => "no whole keyframe or packet came before its deadline",
+            Self::Grace => "ICE stayed disconnected",
+            Self::MediaGiveUp => "media stayed away",
+        })
+    }
+}
+
 impl AttemptEnd {
+    /// A stable code, for machines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Deadline(deadline) => deadline.as_str(),
+            Self::Connect(_) => "connect",
+            Self::LinkLost(_) => "link-lost",
+            Self::NoRelay(_) => "no-relay",
+            Self::Offer(_) => "offer",
+            Self::UndecodableAnswer => "undecodable-answer",
+            Self::AnswerRefused(_) => "answer-refused",
+            Self::NothingAccepted => "nothing-accepted",
+            Self::Peer(_) => "peer",
+            Self::IceFailed => "ice-failed",
+            Self::DtlsFailed => "dtls-failed",
+            Self::MasterGone => "master-gone",
+            Self::Resumed => "resumed",
+        }
+    }
+
+    /// Whether no further attempt can do better (contract, N16).
+    pub(crate) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Connect(failure)
+            | Self::LinkLost(failure)
+            | Self::NoRelay(failure)
+            | Self::Offer(failure)
+            | Self::Peer(failure) => failure.kind() == FailureKind::Permanent,
+            Self::NothingAccepted => true,
+            Self::Closed
+            | Self::Deadline(_)
+            | Self::UndecodableAnswer
+            | Self::AnswerRefused(_)
+            | Self::IceFailed
+            | Self::DtlsFailed
+            | Self::MasterGone
+            | Self::Resumed => false,
+        }
+    }
+
+    /// Whether the service asked for fewer requests.
+    pub(crate) fn is_throttle(&self) -> bool {
+        match self {
+            Self::Connect(failure) | Self::LinkLost(failure) | Self::Offer(failure) => {
+                failure.kind() == FailureKind::Throttled
+            }
+            Self::Closed
+            | Self::Deadline(_)
+            | Self::NoRelay(_)
+            | Self::Peer(_)
+            | Self::UndecodableAnswer
+            | Self::AnswerRefused(_)
+            | Self::NothingAccepted
+            | Self::IceFailed
+            | Self::DtlsFailed
+            | Self::MasterGone
+            | Self::Resumed => false,
+        }
+    }
+
     /// The end of a session whose last attempt ended like this.
     pub(crate) fn reason(&self, evidence: &Evidence) -> EndReason {
         match self {
             Self::Closed => EndReason::Closed,
-            Self::Deadline(timer) => match timer {
-                Timer::Answer => EndReason::NoAnswer,
-                Timer::FirstMedia => EndReason::NoMedia,
-                Timer::Establish if evidence.ice_connected => EndReason::Dtls,
-                Timer::Establish | Timer::Grace => EndReason::NoRoute,
-                Timer::Operation
-                | Timer::KeyframeRequest
-                | Timer::CandidatePacing
-                | Timer::RetryDelay
-                | Timer::BudgetRefill
-                | Timer::CloseStep
-                | Timer::CloseWhole => EndReason::PeerFailed,
-            },
-            Self::Connect(failure) | Self::LinkLost(failure) | Self::OfferRefused(failure) => {
+            Self::Deadline(Deadline::Answer) => EndReason::NoAnswer,
+            Self::Deadline(Deadline::Establish) if evidence.ice_connected => EndReason::Dtls,
+            Self::Deadline(Deadline::Establish | Deadline::Grace) => EndReason::NoRoute,
+            Self::Deadline(Deadline::FirstMedia | Deadline::MediaGiveUp) => EndReason::NoMedia,
+            Self::Connect(failure) | Self::LinkLost(failure) | Self::Offer(failure) => {
                 signaling_reason(failure)
             }
-            Self::NoRelay(failure) => match signaling_reason(failure) {
-                EndReason::Signaling => EndReason::NoRoute,
-                other => other,
-            },
+            Self::NoRelay(failure) => {
+                let reason = signaling_reason(failure);
+                if reason == EndReason::Signaling { EndReason::NoRoute } else { reason }
+            }
             Self::UndecodableAnswer => EndReason::BadAnswer,
             Self::AnswerRefused(_) => EndReason::IncompatibleSdp,
             Self::NothingAccepted => EndReason::Codec,
-            Self::Peer(failure) => match failure.code {
-                crate::FailureCode::LocalMedia => EndReason::LocalMedia,
-                crate::FailureCode::Codec => EndReason::Codec,
-                _ => EndReason::PeerFailed,
-            },
+            Self::Peer(failure) if failure.code == FailureCode::LocalMedia => EndReason::LocalMedia,
+            Self::Peer(failure) if failure.code == FailureCode::Codec => EndReason::Codec,
+            Self::Peer(_) => EndReason::PeerFailed,
             Self::IceFailed => EndReason::NoRoute,
             Self::DtlsFailed => EndReason::Dtls,
             Self::MasterGone if evidence.connected => EndReason::NoMedia,
@@ -116,9 +205,8 @@ impl AttemptEnd {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "what no rule names is signaling's in general")]
 fn signaling_reason(failure: &Failure) -> EndReason {
-    use crate::FailureCode as Code;
+    use FailureCode as Code;
     match failure.code {
         Code::NoChannel => EndReason::NoChannel,
         Code::AccessDenied => EndReason::AccessDenied,
@@ -131,7 +219,17 @@ fn signaling_reason(failure: &Failure) -> EndReason {
         Code::Throttled => EndReason::Throttled,
         Code::Replaced => EndReason::Replaced,
         Code::Tls => EndReason::Tls,
-        _ => EndReason::Signaling,
+        Code::Dns
+        | Code::Network
+        | Code::Service
+        | Code::TimedOut
+        | Code::Closed
+        | Code::NotOpen
+        | Code::BadDescription
+        | Code::Codec
+        | Code::LocalMedia
+        | Code::Port
+        | Code::Cancelled => EndReason::Signaling,
     }
 }
 
@@ -139,11 +237,11 @@ impl fmt::Display for AttemptEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("closed by the application"),
-            Self::Deadline(timer) => write!(f, "the {timer} deadline passed"),
+            Self::Deadline(deadline) => write!(f, "{deadline}"),
             Self::Connect(failure) => write!(f, "signaling did not open: {failure}"),
             Self::LinkLost(failure) => write!(f, "signaling was lost before the answer: {failure}"),
             Self::NoRelay(failure) => write!(f, "no relay could be had: {failure}"),
-            Self::OfferRefused(failure) => write!(f, "the service refused the offer: {failure}"),
+            Self::Offer(failure) => write!(f, "the offer did not go out: {failure}"),
             Self::UndecodableAnswer => f.write_str("the answer could not be decoded"),
             Self::AnswerRefused(failure) => write!(f, "the answer was refused: {failure}"),
             Self::NothingAccepted => f.write_str("the answer accepts none of the offered media"),

@@ -92,11 +92,11 @@ pub enum PeerEvent {
     ConnectivityChanged(Connectivity),
     /// The master's track is there.
     TrackAdded(MediaKind),
-    /// The first packet of this kind of media came.
+    /// The first packet of this kind of media came, or the first after a stall.
     MediaFlowing(MediaKind),
     /// The first whole keyframe came.
     KeyframeReceived,
-    /// No packet of media for a while.
+    /// No packet of media for a while (2 s is usual).
     MediaStalled,
 }
 

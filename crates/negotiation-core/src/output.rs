@@ -173,6 +173,10 @@ pub enum Event {
     Disconnected,
     /// ICE is back before anything was done.
     Reconnected,
+    /// Media stopped while ICE is up; a keyframe is asked for.
+    MediaStalled,
+    /// Media flows again.
+    MediaResumed,
     /// The link ended while media flows; media goes on.
     LinkLost(Failure),
     /// The service said that this link will end.

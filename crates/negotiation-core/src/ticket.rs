@@ -75,15 +75,24 @@ impl<P: Clone> InFlight<P> {
         self.open.remove(&ticket).map(|(_, purpose)| purpose)
     }
 
-    pub(crate) fn earliest_deadline(&self) -> Option<Timestamp> {
-        self.open.values().map(|(deadline, _)| *deadline).min()
+    pub(crate) fn earliest(&self) -> Option<(Timestamp, &P)> {
+        self.open.values().map(|(at, purpose)| (*at, purpose)).min_by_key(|(at, _)| *at)
+    }
+
+    /// Brings the deadlines of the commands that `matches` forward to `deadline`.
+    pub(crate) fn hurry(&mut self, deadline: Timestamp, matches: impl Fn(&P) -> bool) {
+        for (at, purpose) in self.open.values_mut() {
+            if matches(purpose) {
+                *at = deadline.min(*at);
+            }
+        }
     }
 
     /// Takes one command whose deadline has passed.
-    pub(crate) fn take_overdue(&mut self, now: Timestamp) -> Option<(Ticket, P)> {
+    pub(crate) fn take_overdue(&mut self, now: Timestamp) -> Option<P> {
         let ticket =
             self.open.iter().find(|(_, (deadline, _))| *deadline <= now).map(|(t, _)| *t)?;
-        self.complete(ticket).map(|purpose| (ticket, purpose))
+        self.complete(ticket)
     }
 
     pub(crate) fn purposes(&self) -> impl Iterator<Item = &P> {

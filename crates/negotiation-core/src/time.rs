@@ -59,7 +59,11 @@ impl fmt::Debug for Timestamp {
 /// Why the session wakes. One slot each; contract part 4 gives the durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
-    /// A command is not completed by its port.
+    /// The link is not open: credentials, control plane, socket.
+    Connect,
+    /// The ICE servers are not here.
+    IceServers,
+    /// Another command is not completed by its port.
     Operation,
     /// No valid answer to the offer.
     Answer,
@@ -77,15 +81,17 @@ pub enum Timer {
     RetryDelay,
     /// The session has been live long enough: the budget is full again.
     BudgetRefill,
+    /// No media came back after a stall.
+    MediaGiveUp,
     /// One step of closing hangs.
     CloseStep,
-    /// Closing as a whole hangs.
-    CloseWhole,
 }
 
 impl fmt::Display for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Connect => "connect",
+            Self::IceServers => "ice-servers",
             Self::Operation => "operation",
             Self::Answer => "answer",
             Self::Establish => "establish",
@@ -95,8 +101,8 @@ impl fmt::Display for Timer {
             Self::Grace => "grace",
             Self::RetryDelay => "retry-delay",
             Self::BudgetRefill => "budget-refill",
+            Self::MediaGiveUp => "media-give-up",
             Self::CloseStep => "close-step",
-            Self::CloseWhole => "close-whole",
         })
     }
 }
@@ -122,6 +128,10 @@ impl TimerTable {
         self.0.get(&timer).copied()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The earliest deadline; of equal ones the first in the enum's order.
     pub(crate) fn earliest(&self) -> Option<(Timestamp, Timer)> {
         self.0.iter().map(|(timer, at)| (*at, *timer)).min()
@@ -141,11 +151,11 @@ mod tests {
     #[test]
     fn the_earliest_deadline_comes_first_and_ties_are_stable() {
         let mut table = TimerTable::default();
-        table.arm(Timer::CloseWhole, Timestamp::from_millis(5));
+        table.arm(Timer::RetryDelay, Timestamp::from_millis(5));
         table.arm(Timer::Answer, Timestamp::from_millis(5));
         table.arm(Timer::Establish, Timestamp::from_millis(9));
         assert_eq!(table.earliest(), Some((Timestamp::from_millis(5), Timer::Answer)));
         table.disarm(Timer::Answer);
-        assert_eq!(table.earliest(), Some((Timestamp::from_millis(5), Timer::CloseWhole)));
+        assert_eq!(table.earliest(), Some((Timestamp::from_millis(5), Timer::RetryDelay)));
     }
 }

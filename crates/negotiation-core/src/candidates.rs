@@ -1,0 +1,211 @@
+//! Two bounded queues: the master's candidates until the answer is *set*, ours until they may go.
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::string::String;
+use core::time::Duration;
+
+use crate::error::Ignored;
+use crate::time::Timestamp;
+use crate::types::{Candidate, Digest};
+
+/// The master's candidates (contract, N9 and N10).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct RemoteCandidates {
+    held: VecDeque<Candidate>,
+    seen: BTreeSet<Digest>,
+    ufrag: Option<String>,
+    ready: bool,
+}
+
+impl RemoteCandidates {
+    /// Takes a candidate: `Some` may go to the peer now, `None` is held.
+    pub(crate) fn take(
+        &mut self,
+        candidate: Candidate,
+        held_max: usize,
+        taken_max: usize,
+    ) -> Result<Option<Candidate>, Ignored> {
+        if self.is_old(&candidate) {
+            return Err(Ignored::OldGeneration);
+        }
+        let digest = candidate.digest();
+        if self.seen.contains(&digest) {
+            return Err(Ignored::Duplicate);
+        }
+        let full = !self.ready && self.held.len() >= held_max;
+        if full || self.seen.len() >= taken_max {
+            return Err(Ignored::OverLimit);
+        }
+        self.seen.insert(digest);
+        if self.ready {
+            return Ok(Some(candidate));
+        }
+        self.held.push_back(candidate);
+        Ok(None)
+    }
+
+    /// The remote description is set: gives out what was held for it, in order, and how many of
+    /// the held were of another generation.
+    pub(crate) fn open(&mut self, ufrag: Option<String>) -> (VecDeque<Candidate>, usize) {
+        self.ready = true;
+        self.ufrag = ufrag;
+        let mut held = core::mem::take(&mut self.held);
+        let before = held.len();
+        held.retain(|candidate| !self.is_old(candidate));
+        let old = before - held.len();
+        (held, old)
+    }
+
+    /// A new exchange begins: what was seen before may come again.
+    pub(crate) fn next_exchange(&mut self) {
+        self.seen.clear();
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    fn is_old(&self, candidate: &Candidate) -> bool {
+        match (&self.ufrag, &candidate.ufrag) {
+            (Some(current), Some(ufrag)) => current != ufrag,
+            (Some(_) | None, None) | (None, Some(_)) => false,
+        }
+    }
+}
+
+/// Our own candidates (contract, N11).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct LocalCandidates {
+    waiting: VecDeque<Candidate>,
+    seen: BTreeSet<Digest>,
+    sent: VecDeque<Timestamp>,
+    released: bool,
+}
+
+/// The quota's period, with some room for a network that bunches what was sent apart.
+const PERIOD: Duration = Duration::from_millis(1050);
+
+impl LocalCandidates {
+    pub(crate) fn take(&mut self, candidate: Candidate, waiting_max: usize) -> Result<(), Ignored> {
+        if self.waiting.len() >= waiting_max {
+            return Err(Ignored::OverLimit);
+        }
+        if !self.seen.insert(candidate.digest()) {
+            return Err(Ignored::Duplicate);
+        }
+        self.waiting.push_back(candidate);
+        Ok(())
+    }
+
+    /// They may be sent from now on.
+    pub(crate) fn release(&mut self) {
+        self.released = true;
+    }
+
+    /// A new exchange begins: its candidates wait for it.
+    pub(crate) fn next_exchange(&mut self) {
+        self.released = false;
+        self.seen.clear();
+    }
+
+    /// The next one to send now.
+    pub(crate) fn pop(&mut self, now: Timestamp, per_second: usize) -> Option<Candidate> {
+        if self.next_at(now, per_second)? > now {
+            return None;
+        }
+        let candidate = self.waiting.pop_front()?;
+        self.sent.push_back(now);
+        if self.sent.len() > per_second {
+            self.sent.pop_front();
+        }
+        Some(candidate)
+    }
+
+    /// When the next one may go; `None` with none to send.
+    pub(crate) fn next_at(&self, now: Timestamp, per_second: usize) -> Option<Timestamp> {
+        if !self.released || self.waiting.is_empty() {
+            return None;
+        }
+        if self.sent.len() < per_second {
+            return Some(now);
+        }
+        self.sent.front().map(|oldest| *oldest + PERIOD)
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    fn candidate(n: u32, ufrag: Option<&str>) -> Candidate {
+        Candidate {
+            text: format!("candidate:{n}").into(),
+            mid: None,
+            mline_index: Some(0),
+            ufrag: ufrag.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn candidates_are_held_in_order_and_without_duplicates() {
+        let mut remote = RemoteCandidates::default();
+        for n in [2, 1, 2, 3] {
+            let _ = remote.take(candidate(n, None), 128, 256);
+        }
+        let (held, old) = remote.open(None);
+        assert_eq!(old, 0);
+        assert!(held.iter().eq([2, 1, 3].map(|n| candidate(n, None)).iter()));
+        assert_eq!(remote.take(candidate(3, None), 128, 256), Err(Ignored::Duplicate));
+        assert_eq!(remote.take(candidate(4, None), 128, 256), Ok(Some(candidate(4, None))));
+    }
+
+    #[test]
+    fn overflow_keeps_the_oldest() {
+        let mut remote = RemoteCandidates::default();
+        for n in 0..200 {
+            assert_eq!(remote.take(candidate(n, None), 128, 256).is_ok(), n < 128);
+        }
+        assert_eq!(remote.open(None).0.len(), 128);
+    }
+
+    #[test]
+    fn another_generation_is_left_out() {
+        let mut remote = RemoteCandidates::default();
+        assert_eq!(remote.take(candidate(1, Some("old")), 128, 256), Ok(None));
+        assert_eq!(remote.take(candidate(2, Some("new")), 128, 256), Ok(None));
+        assert_eq!(remote.open(Some("new".into())).1, 1);
+        assert_eq!(remote.take(candidate(3, Some("old")), 128, 256), Err(Ignored::OldGeneration));
+    }
+
+    #[test]
+    fn twenty_go_in_a_second_and_none_is_lost() {
+        let mut local = LocalCandidates::default();
+        for n in 0..45 {
+            local.take(candidate(n, None), 128).expect("room");
+        }
+        assert_eq!(local.pop(Timestamp::ZERO, 20), None, "not released yet");
+        local.release();
+        let mut sent = alloc::vec::Vec::new();
+        let mut now = Timestamp::ZERO;
+        while let Some(at) = local.next_at(now, 20) {
+            now = at;
+            while let Some(candidate) = local.pop(now, 20) {
+                sent.push((now, candidate));
+            }
+        }
+        assert!(
+            sent.iter()
+                .map(|(_, c)| c)
+                .eq((0..45).map(|n| candidate(n, None)).collect::<alloc::vec::Vec<_>>().iter())
+        );
+        for window in sent.windows(21) {
+            let spread = window[20].0.saturating_since(window[0].0);
+            assert!(spread > Duration::from_secs(1), "21 within {spread:?}");
+        }
+    }
+}

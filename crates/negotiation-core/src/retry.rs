@@ -1,0 +1,141 @@
+//! The budget of attempts and the pauses between them (contract, N14 and N15).
+
+use core::time::Duration;
+
+use crate::config::{Config, RetryDelay};
+use crate::time::Timestamp;
+
+/// What is left of the retries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Budget {
+    spent: u32,
+    first_failure: Option<Timestamp>,
+    /// A live attempt was lost since the last refill: the free attempt is used up.
+    lost_live: bool,
+}
+
+impl Budget {
+    /// A set-up failed: the pause before the next attempt, or `None` when the budget is spent.
+    pub(crate) fn spend(
+        &mut self,
+        config: &Config,
+        now: Timestamp,
+        throttled: bool,
+        rng: &mut Rng,
+    ) -> Option<Duration> {
+        let since = *self.first_failure.get_or_insert(now);
+        if self.spent >= config.retries {
+            return None;
+        }
+        let pause = match config.retry_delay {
+            RetryDelay::Fixed(delay) => delay,
+            RetryDelay::FullJitter { base, cap } => {
+                rng.up_to(base.saturating_mul(1 << self.spent.min(20)).min(cap))
+            }
+        };
+        let pause = if throttled { pause.max(config.throttle_delay) } else { pause };
+        if config.retry_window.is_some_and(|window| now + pause > since + window) {
+            return None;
+        }
+        self.spent += 1;
+        Some(pause)
+    }
+
+    /// A live attempt was lost. The first since the last refill costs nothing and waits for
+    /// nothing; a camera that dies each time it is live spends the budget like any failure.
+    pub(crate) fn lose_live(
+        &mut self,
+        config: &Config,
+        now: Timestamp,
+        rng: &mut Rng,
+    ) -> Option<Duration> {
+        if core::mem::replace(&mut self.lost_live, true) {
+            return self.spend(config, now, false, rng);
+        }
+        Some(Duration::ZERO)
+    }
+
+    /// Retries since the budget was last full.
+    pub(crate) fn spent(&self) -> u32 {
+        self.spent
+    }
+
+    /// Live for long enough: the budget is full again.
+    pub(crate) fn refill(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// SplitMix64: small, seeded, and the same on every platform. For jitter, not for secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A time between zero and `bound`, to the millisecond.
+    fn up_to(&mut self, bound: Duration) -> Duration {
+        let ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.next() % ms.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_millis(secs * 1000)
+    }
+
+    #[test]
+    fn one_retry_after_six_seconds_then_no_more() {
+        let config = Settings::one_retry().check().expect("valid");
+        let (mut budget, mut rng) = (Budget::default(), Rng::new(1));
+        assert_eq!(budget.spend(&config, at(30), false, &mut rng), Some(Duration::from_secs(6)));
+        assert_eq!(budget.spend(&config, at(66), false, &mut rng), None);
+        budget.refill();
+        assert!(budget.spend(&config, at(100), false, &mut rng).is_some());
+    }
+
+    #[test]
+    fn persistent_stops_at_its_window_or_its_count() {
+        let config = Settings::persistent().check().expect("valid");
+        let (mut budget, mut rng) = (Budget::default(), Rng::new(7));
+        let quick = (0..).take_while(|_| budget.spend(&config, at(1), false, &mut rng).is_some());
+        assert_eq!(quick.count(), 10);
+        budget.refill();
+        assert!(budget.spend(&config, at(10), false, &mut rng).is_some());
+        assert_eq!(budget.spend(&config, at(131), false, &mut rng), None);
+    }
+
+    #[test]
+    fn a_throttle_waits_five_seconds_at_least() {
+        let config = Settings::persistent().check().expect("valid");
+        let (mut budget, mut rng) = (Budget::default(), Rng::new(7));
+        let pause = budget.spend(&config, at(1), true, &mut rng);
+        assert!(pause >= Some(Duration::from_secs(5)), "{pause:?}");
+    }
+
+    #[test]
+    fn a_lost_live_session_is_free_once_until_the_refill() {
+        let config = Settings::one_retry().check().expect("valid");
+        let (mut budget, mut rng) = (Budget::default(), Rng::new(1));
+        assert_eq!(budget.lose_live(&config, at(1), &mut rng), Some(Duration::ZERO));
+        assert_eq!(budget.lose_live(&config, at(2), &mut rng), Some(Duration::from_secs(6)));
+        assert_eq!(budget.lose_live(&config, at(3), &mut rng), None);
+        budget.refill();
+        assert_eq!(budget.lose_live(&config, at(90), &mut rng), Some(Duration::ZERO));
+    }
+}

@@ -1,0 +1,191 @@
+//! What the peer connection notices: candidates, connectivity, media. Live is decided here.
+
+use super::{Purpose, Session};
+use crate::error::Ignored;
+use crate::evidence::AttemptEnd;
+use crate::input::{Connectivity, PeerEvent};
+use crate::output::{Event, PeerCommand};
+use crate::phase::Phase;
+use crate::time::Timer;
+use crate::types::{MediaKind, PeerId};
+
+impl Session {
+    pub(super) fn on_peer(&mut self, peer: PeerId, event: PeerEvent) {
+        if self.closing.is_some() || self.attempt.as_ref().is_none_or(|a| a.peer != peer) {
+            return self.ignore(Ignored::Stale);
+        }
+        match event {
+            PeerEvent::CandidateGathered(candidate) => {
+                let waiting_max = self.config.candidates_max;
+                let Some(attempt) = &mut self.attempt else { return };
+                // End-of-candidates is not sent: some masters stumble over it (kvs.md 3.4).
+                if candidate.is_end() {
+                    return;
+                }
+                if let Err(reason) = attempt.local.take(candidate, waiting_max) {
+                    self.ignore(reason);
+                }
+            }
+            PeerEvent::GatheringDone => {}
+            PeerEvent::ConnectivityChanged(connectivity) => self.on_connectivity(connectivity),
+            PeerEvent::TrackAdded(kind) => {
+                self.tell(Event::TrackAdded(kind));
+                if kind == MediaKind::Video {
+                    self.request_keyframe();
+                }
+            }
+            PeerEvent::MediaFlowing(kind) => self.on_media_flowing(kind),
+            PeerEvent::KeyframeReceived => self.on_keyframe(),
+            PeerEvent::MediaStalled => self.on_media_stalled(),
+        }
+    }
+
+    fn on_connectivity(&mut self, connectivity: Connectivity) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let before = core::mem::replace(&mut attempt.connectivity, connectivity);
+        match connectivity {
+            Connectivity::Checking => {}
+            Connectivity::IceConnected => {
+                attempt.evidence.ice_connected = true;
+                self.on_back();
+            }
+            Connectivity::Connected => {
+                attempt.evidence.ice_connected = true;
+                attempt.evidence.connected = true;
+                self.see_master();
+                self.on_back();
+                if self.phase == Phase::Establishing {
+                    self.on_connected_peer();
+                }
+            }
+            Connectivity::Disconnected => {
+                let up = matches!(self.phase, Phase::AwaitingMedia | Phase::Live);
+                if up && before != Connectivity::Disconnected {
+                    self.tell(Event::Disconnected);
+                    let at = self.now + self.config.disconnect_grace;
+                    self.arm(Timer::Grace, at);
+                }
+            }
+            Connectivity::IceFailed if self.has_remote() => self.end_attempt(AttemptEnd::IceFailed),
+            Connectivity::DtlsFailed if self.has_remote() => {
+                self.end_attempt(AttemptEnd::DtlsFailed);
+            }
+            Connectivity::ClosedByPeer if self.has_remote() => {
+                self.end_attempt(AttemptEnd::MasterGone);
+            }
+            Connectivity::IceFailed | Connectivity::DtlsFailed | Connectivity::ClosedByPeer => {
+                self.ignore(Ignored::OutOfPhase);
+            }
+        }
+    }
+
+    fn on_back(&mut self) {
+        if self.timers.at(Timer::Grace).is_some() {
+            self.timers.disarm(Timer::Grace);
+            self.tell(Event::Reconnected);
+        }
+    }
+
+    fn has_remote(&self) -> bool {
+        matches!(self.phase, Phase::Establishing | Phase::AwaitingMedia | Phase::Live)
+    }
+
+    /// ICE and DTLS are up.
+    pub(super) fn on_connected_peer(&mut self) {
+        self.timers.disarm(Timer::Establish);
+        self.tell(Event::Connected);
+        if self.live_if_media_flows() {
+            return;
+        }
+        self.set_phase(Phase::AwaitingMedia);
+        let at = self.now + self.config.first_media_timeout;
+        self.arm(Timer::FirstMedia, at);
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.video) {
+            self.request_keyframe();
+        }
+    }
+
+    fn on_media_flowing(&mut self, kind: MediaKind) {
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.evidence.media_packets = true;
+        attempt.audio_flows |= kind == MediaKind::Audio;
+        if self.timers.at(Timer::MediaGiveUp).is_some() {
+            self.timers.disarm(Timer::MediaGiveUp);
+            self.timers.disarm(Timer::KeyframeRequest);
+            self.tell(Event::MediaResumed);
+        }
+        if self.phase == Phase::AwaitingMedia {
+            self.live_if_media_flows();
+        }
+    }
+
+    fn on_keyframe(&mut self) {
+        let Some(attempt) = &mut self.attempt else { return };
+        if attempt.keyframe {
+            return;
+        }
+        attempt.keyframe = true;
+        attempt.evidence.media_packets = true;
+        self.tell(Event::KeyframeReceived);
+        if self.phase == Phase::AwaitingMedia {
+            self.live_if_media_flows();
+        }
+    }
+
+    /// Connected is not live; with video, the first whole keyframe is (contract, part 1).
+    fn live_if_media_flows(&mut self) -> bool {
+        let Some(attempt) = &mut self.attempt else { return false };
+        let flows = match (attempt.video, attempt.audio) {
+            (true, _) => attempt.keyframe,
+            (false, true) => attempt.audio_flows,
+            (false, false) => true,
+        };
+        if !flows {
+            return false;
+        }
+        attempt.evidence.was_live = true;
+        self.was_live = true;
+        self.answers_refused = 0;
+        self.timers.disarm(Timer::FirstMedia);
+        self.timers.disarm(Timer::KeyframeRequest);
+        self.set_phase(Phase::Live);
+        self.tell(Event::Live);
+        let at = self.now + self.config.refill_after;
+        self.timers.arm(Timer::BudgetRefill, at);
+        true
+    }
+
+    /// An encoder that stalls: it is told, asked for a keyframe, and given up in the end.
+    fn on_media_stalled(&mut self) {
+        if self.phase != Phase::Live || self.timers.at(Timer::MediaGiveUp).is_some() {
+            return self.ignore(Ignored::OutOfPhase);
+        }
+        self.tell(Event::MediaStalled);
+        let at = self.now + self.config.media_give_up;
+        self.arm(Timer::MediaGiveUp, at);
+        self.request_keyframe();
+    }
+
+    /// Asks now, and again after the interval for as long as one is needed.
+    pub(super) fn request_keyframe(&mut self) {
+        let stalled = self.timers.at(Timer::MediaGiveUp).is_some();
+        let Some(attempt) = &self.attempt else { return };
+        if attempt.keyframe && !stalled {
+            return;
+        }
+        let peer = attempt.peer;
+        self.ask_peer(Purpose::RequestKeyframe, PeerCommand::RequestKeyframe { peer });
+        let again = self.now + self.config.keyframe_interval;
+        self.timers.arm(Timer::KeyframeRequest, again);
+    }
+
+    /// Something of the master's came for the first time in this attempt (contract, N28).
+    pub(super) fn see_master(&mut self) {
+        if let Some(attempt) = &mut self.attempt
+            && !attempt.evidence.master_seen
+        {
+            attempt.evidence.master_seen = true;
+            self.tell(Event::MasterSeen);
+        }
+    }
+}
