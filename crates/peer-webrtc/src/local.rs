@@ -1,0 +1,132 @@
+//! The application's own media on its way to a peer.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use negotiation_core::MediaKind;
+use rtc::media_stream::MediaStreamTrack;
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters};
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+
+use crate::codec::{Codec, rtp_kind};
+
+/// No payload type was negotiated.
+const NONE: u16 = u16::MAX;
+
+/// A track that belongs to the application: peers attach and detach it, none ends it.
+///
+/// One peer at a time: attached to a second one it leaves the first.
+pub struct LocalTrack {
+    track: Arc<TrackLocalStaticRTP>,
+    codec: Codec,
+    ssrc: u32,
+    payload_type: AtomicU16,
+}
+
+impl LocalTrack {
+    /// A track of one codec, named `label` in the description. `stream` groups the tracks that are
+    /// to be played in sync.
+    pub fn new(codec: Codec, stream: &str, label: &str) -> Arc<Self> {
+        let ssrc = random_ssrc();
+        let coding = RTCRtpEncodingParameters {
+            rtp_coding_parameters: RTCRtpCodingParameters {
+                ssrc: Some(ssrc),
+                ..RTCRtpCodingParameters::default()
+            },
+            active: true,
+            codec: codec.rtp_codec(),
+            ..RTCRtpEncodingParameters::default()
+        };
+        let track = MediaStreamTrack::new(
+            stream.to_owned(),
+            label.to_owned(),
+            label.to_owned(),
+            rtp_kind(codec.kind()),
+            vec![coding],
+        );
+        Arc::new(Self {
+            track: Arc::new(TrackLocalStaticRTP::new(track)),
+            codec,
+            ssrc,
+            payload_type: AtomicU16::new(NONE),
+        })
+    }
+
+    /// Its codec.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// What it carries.
+    pub fn kind(&self) -> MediaKind {
+        self.codec.kind()
+    }
+
+    /// The SSRC its packets are sent with.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// The payload type the other side wants, once that is negotiated.
+    pub fn payload_type(&self) -> Option<u8> {
+        u8::try_from(self.payload_type.load(Ordering::Acquire)).ok()
+    }
+
+    /// Sends a packet; SSRC and payload type are filled in. Waits while the peer's queue is full.
+    ///
+    /// # Errors
+    /// The track is not attached to a peer that has agreed to receive it, or no longer.
+    pub async fn send(&self, mut packet: rtc::rtp::Packet) -> Result<(), NotAttached> {
+        let payload_type = self.payload_type().ok_or(NotAttached)?;
+        packet.header.ssrc = self.ssrc;
+        packet.header.payload_type = payload_type;
+        self.track.write_rtp(packet).await.map_err(|_| NotAttached)
+    }
+
+    pub(crate) fn track(&self) -> Arc<dyn TrackLocal> {
+        Arc::clone(&self.track) as Arc<dyn TrackLocal>
+    }
+
+    pub(crate) fn agree_on(&self, payload_type: Option<u8>) {
+        self.payload_type.store(payload_type.map_or(NONE, u16::from), Ordering::Release);
+    }
+
+    /// Lets go of the peer it is attached to. The track itself lives on.
+    pub(crate) async fn detach(&self) {
+        self.agree_on(None);
+        self.track.unbind().await;
+    }
+}
+
+impl std::fmt::Debug for LocalTrack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalTrack")
+            .field("codec", &self.codec)
+            .field("ssrc", &self.ssrc)
+            .field("payload_type", &self.payload_type())
+            .finish()
+    }
+}
+
+/// The track has no peer that takes its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAttached;
+
+impl std::fmt::Display for NotAttached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the track is not attached to a peer that takes its packets")
+    }
+}
+
+impl std::error::Error for NotAttached {}
+
+/// Unique enough: a session has a handful of streams (RFC 3550, 8.1).
+fn random_ssrc() -> u32 {
+    // RandomState is seeded from the operating system once and counts up: distinct every time.
+    let bits = RandomState::new().build_hasher().finish();
+    // Zero means "not specified" in places.
+    u32::try_from(bits >> 32).unwrap_or(1).max(1)
+}

@@ -1,0 +1,76 @@
+//! The few lines of a description that this crate writes or reads itself.
+
+/// The text to send for a description that the stack made.
+///
+/// - `a=ice-options:trickle` is added: without it the KVS C SDK master answers only once it has
+///   gathered all its candidates (10 s), and the stack never writes it.
+/// - Candidates go: they trickle, once the other side's credentials are known here.
+pub(crate) fn to_send(original: &str) -> String {
+    let mut text = String::with_capacity(original.len() + 32);
+    let mut told = original.lines().any(|line| is_trickle(line.trim_end()));
+    for line in original.lines().map(str::trim_end) {
+        if line.starts_with("a=candidate:") || line == "a=end-of-candidates" {
+            continue;
+        }
+        text.push_str(line);
+        text.push_str("\r\n");
+        if !told && line.starts_with("t=") {
+            text.push_str("a=ice-options:trickle\r\n");
+            told = true;
+        }
+    }
+    text
+}
+
+fn is_trickle(line: &str) -> bool {
+    line.strip_prefix("a=ice-options:")
+        .is_some_and(|options| options.split(' ').any(|option| option == "trickle"))
+}
+
+/// The value of the first `a=NAME:VALUE` line.
+pub(crate) fn first_value<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
+    sdp.lines()
+        .find_map(|line| line.trim_end().strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// A parser's complaint without what must not be printed: it may quote a line with `a=ice-pwd`.
+pub(crate) fn complaint(error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    let secret = ["ice-pwd", "crypto:", "credential", "password"];
+    let lower = text.to_ascii_lowercase();
+    if secret.iter().any(|word| lower.contains(word)) {
+        return "it breaks in a line that holds a secret".to_owned();
+    }
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+        m=video 9 UDP/TLS/RTP/SAVPF 102\r\na=mid:7\r\na=ice-ufrag:uf\r\n\
+        a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\na=end-of-candidates\r\na=recvonly\r\n";
+
+    #[test]
+    fn a_sent_offer_trickles() {
+        let sent = to_send(OFFER);
+        assert!(sent.contains("t=0 0\r\na=ice-options:trickle\r\na=group"), "{sent}");
+        assert!(!sent.contains("candidate"), "{sent}");
+        assert_eq!(sent.matches("ice-options").count(), 1);
+        assert_eq!(to_send(&sent), sent, "once is enough");
+    }
+
+    #[test]
+    fn values_are_found() {
+        assert_eq!(first_value(OFFER, "mid"), Some("7"));
+        assert_eq!(first_value(OFFER, "ice-ufrag"), Some("uf"));
+        assert_eq!(first_value(OFFER, "ice-pwd"), None);
+    }
+
+    #[test]
+    fn a_complaint_keeps_secrets() {
+        let told = complaint(&"bad line: a=ice-pwd:canary");
+        assert!(!told.contains("canary"), "{told}");
+    }
+}

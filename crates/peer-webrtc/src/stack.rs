@@ -1,0 +1,477 @@
+//! A tuned peer connection with queues in place of callbacks, for either role.
+//!
+//! The viewer's port is built on it; a master answers with it directly.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use negotiation_core::{IceServer, MediaKind};
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::ice::url::Url;
+use rtc::interceptor::Slot;
+use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
+use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
+use rtc::shared::ifaces::ifaces;
+use tokio::sync::{Mutex, mpsc};
+use webrtc::data_channel::DataChannel;
+use webrtc::error::Result;
+use webrtc::media_stream::track_remote::TrackRemote;
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration,
+    RTCConfigurationBuilder, RTCIceCandidateInit, RTCIceConnectionState, RTCIceGatheringState,
+    RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
+    RTCSessionDescription, Registry, SettingEngineBuilder,
+};
+use webrtc::rtp_transceiver::RtpSender;
+
+use crate::codec::{Codec, choose_payload_type, media_engine, rtp_kind};
+use crate::local::LocalTrack;
+use crate::sdp;
+use crate::tap::{Control, RtpArrival, Tap, TapLosses};
+
+/// A succeeded pair is nominated only on the agent's next tick, which is 200 ms by default.
+const ICE_TICK: Duration = Duration::from_millis(10);
+/// Requests on one pair before it counts as failed: 10 s of them at [`ICE_TICK`].
+const ICE_REQUESTS_MAX: u16 = 1000;
+/// The contract's part 4: the stack tells of a silent peer after 2 s.
+const ICE_DISCONNECTED: Duration = Duration::from_secs(2);
+/// Later than any deadline of a session: giving up is the session's decision.
+const ICE_FAILED: Duration = Duration::from_secs(30);
+/// Several chances within [`ICE_DISCONNECTED`] when no media flows.
+const ICE_KEEPALIVE: Duration = Duration::from_millis(500);
+/// With the default of 64, packets resent after a NACK are refused as replayed.
+const SRTP_WINDOW: usize = 4096;
+/// Lifecycle events waiting to be taken.
+const EVENTS_MAX: usize = 512;
+/// RTCP signals waiting to be taken.
+const CONTROL_MAX: usize = 256;
+
+/// Which candidates may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IcePolicy {
+    /// Every kind.
+    #[default]
+    All,
+    /// Only those of a TURN server; no address of this machine is told or used.
+    Relay,
+}
+
+/// What to do with candidates that are names ending in `.local`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mdns {
+    /// They are accepted and not used: the master still reaches us by our own checks.
+    #[default]
+    Ignore,
+    /// They are looked up, at the price of a multicast socket a connection.
+    Resolve,
+}
+
+/// What a connection is built from.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// Codecs of both kinds, in order of preference.
+    pub codecs: Vec<Codec>,
+    /// Addresses to bind, as `IP:PORT`; see [`bind_addresses`].
+    pub bind: Vec<String>,
+    /// Which candidates may be used.
+    pub policy: IcePolicy,
+    /// Names as candidates.
+    pub mdns: Mdns,
+    /// RTP packets that may wait to be taken; none for a peer that only sends.
+    pub media_queue: usize,
+}
+
+/// What a connection noticed.
+pub enum StackEvent {
+    /// A local candidate, as `candidate:...`.
+    Candidate(String),
+    /// No more local candidates will come.
+    GatheringDone,
+    /// ICE changed.
+    Ice(RTCIceConnectionState),
+    /// ICE and DTLS together changed.
+    Connection(RTCPeerConnectionState),
+    /// The other side's track is open.
+    Track(Arc<dyn TrackRemote>),
+    /// The other side opened a data channel.
+    DataChannel(Arc<dyn DataChannel>),
+}
+
+/// What comes out of a connection. Bounded; a queue that is full loses what comes and counts it.
+pub struct StackEvents {
+    /// Lifecycle.
+    pub events: mpsc::Receiver<StackEvent>,
+    /// Sender reports and keyframe requests.
+    pub control: mpsc::Receiver<Control>,
+    /// Media, where [`StackConfig::media_queue`] is not 0.
+    pub media: Option<mpsc::Receiver<RtpArrival>>,
+    /// What the queues of RTP and RTCP lost.
+    pub losses: Arc<TapLosses>,
+}
+
+/// A peer connection.
+///
+/// It must be closed: dropped unclosed, its task and sockets live on.
+pub struct Stack {
+    connection: Arc<dyn PeerConnection>,
+    policy: IcePolicy,
+    senders: Mutex<Vec<(Arc<LocalTrack>, Arc<dyn RtpSender>)>>,
+}
+
+impl Stack {
+    /// Builds a connection; sockets are bound and its task runs.
+    ///
+    /// Do not drop the future before it is done: the connection would be lost unclosed.
+    ///
+    /// # Errors
+    /// No address could be bound.
+    pub async fn build(config: &StackConfig) -> Result<(Self, StackEvents)> {
+        let (event_tx, events) = mpsc::channel(EVENTS_MAX);
+        let (control_tx, control) = mpsc::channel(CONTROL_MAX);
+        let (media_tx, media) = match config.media_queue {
+            0 => (None, None),
+            most => {
+                let (tx, rx) = mpsc::channel(most);
+                (Some(tx), Some(rx))
+            }
+        };
+        let losses = Arc::new(TapLosses::default());
+        let mut engine = media_engine(&config.codecs)?;
+        let tap = Tap::new(media_tx, control_tx, Arc::clone(&losses));
+        // Observes only, so its place matters little: application-most, behind the others.
+        let registry = register_default_interceptors(Registry::new(), &mut engine)?
+            .with(Slot::from(20_000), tap);
+        let mdns = match config.mdns {
+            Mdns::Ignore => MulticastDnsMode::Disabled,
+            Mdns::Resolve => MulticastDnsMode::QueryOnly,
+        };
+        let settings = SettingEngineBuilder::new()
+            .with_srtp_replay_protection_window(SRTP_WINDOW)
+            .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEPALIVE))
+            .with_ice_connection_attempts(Some(ICE_TICK), Some(ICE_REQUESTS_MAX))
+            .with_host_acceptance_min_wait(Some(Duration::ZERO))
+            .with_srflx_acceptance_min_wait(Some(Duration::ZERO))
+            .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
+            .with_relay_acceptance_min_wait(Some(Duration::ZERO))
+            .with_multicast_dns_mode(mdns)
+            .build();
+        // Relay without a server is refused here; `use_servers` sets the policy.
+        let configuration = RTCConfigurationBuilder::new().build();
+        let handler = Queue { events: event_tx, lost: AtomicU64::new(0), policy: config.policy };
+        let connection = PeerConnectionBuilder::new()
+            .with_configuration(configuration)
+            .with_media_engine(engine)
+            .with_interceptor_registry(registry)
+            .with_setting_engine(settings)
+            .with_handler(Arc::new(handler))
+            .with_udp_addrs(config.bind.clone())
+            .build()
+            .await?;
+        let stack = Self {
+            connection: Arc::new(connection),
+            policy: config.policy,
+            senders: Mutex::new(Vec::new()),
+        };
+        Ok((stack, StackEvents { events, control, media, losses }))
+    }
+
+    /// The connection itself, for what this type does not wrap.
+    pub fn connection(&self) -> &Arc<dyn PeerConnection> {
+        &self.connection
+    }
+
+    /// Attaches a track of the application's, to be sent.
+    ///
+    /// # Errors
+    /// The track's codec is none of the connection's, or the connection is closed.
+    pub async fn add_track(&self, track: &Arc<LocalTrack>) -> Result<()> {
+        let sender = self.connection.add_track(track.track()).await?;
+        self.senders.lock().await.push((Arc::clone(track), sender));
+        Ok(())
+    }
+
+    /// Asks to receive one stream of this kind, and to send none.
+    ///
+    /// # Errors
+    /// No codec of this kind is configured, or the connection is closed.
+    pub async fn receive(&self, kind: MediaKind) -> Result<()> {
+        let init = RTCRtpTransceiverInit {
+            direction: RTCRtpTransceiverDirection::Recvonly,
+            streams: Vec::new(),
+            send_encodings: Vec::new(),
+        };
+        self.connection.add_transceiver_from_kind(rtp_kind(kind), Some(init)).await?;
+        Ok(())
+    }
+
+    /// Uses these servers from the next gathering on; those of a kind that the stack does not
+    /// speak are left out. Returns how many URIs are used.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub async fn use_servers(&self, servers: &[IceServer]) -> Result<usize> {
+        let servers = usable_servers(servers);
+        let count = servers.iter().map(|server| server.urls.len()).sum();
+        self.connection.set_configuration(self.configuration(servers)).await?;
+        Ok(count)
+    }
+
+    /// Sets a description of ours and starts gathering.
+    ///
+    /// # Errors
+    /// The stack refuses it.
+    pub async fn set_local(&self, description: RTCSessionDescription) -> Result<()> {
+        self.connection.set_local_description(description).await
+    }
+
+    /// Sets the other side's answer; local tracks then know their payload types.
+    ///
+    /// # Errors
+    /// The text is no answer to the offer that is set.
+    pub async fn apply_answer(&self, sdp: &str) -> Result<()> {
+        let answer = RTCSessionDescription::answer(sdp.to_owned())?;
+        self.connection.set_remote_description(answer).await?;
+        self.agree_on_payload_types().await
+    }
+
+    /// Answers an offer and starts gathering. The text returned says that candidates trickle and
+    /// holds none.
+    ///
+    /// # Errors
+    /// The text is no offer, or has nothing in common with this connection.
+    pub async fn answer(&self, offer: &str) -> Result<String> {
+        let offer = RTCSessionDescription::offer(offer.to_owned())?;
+        self.connection.set_remote_description(offer).await?;
+        let answer = self.connection.create_answer(None).await?;
+        let text = sdp::to_send(&answer.sdp);
+        self.connection.set_local_description(answer).await?;
+        self.agree_on_payload_types().await?;
+        Ok(text)
+    }
+
+    /// Adds a candidate of the other side's; to be called after its description was set.
+    ///
+    /// Candidates that mean "no more" or TCP are accepted and not used.
+    ///
+    /// # Errors
+    /// The text is no candidate, or no remote description is set.
+    pub async fn add_candidate(&self, candidate: &str) -> Result<()> {
+        let text = candidate.trim();
+        let text = text.strip_prefix("a=").unwrap_or(text);
+        if text.is_empty() || text == "end-of-candidates" || is_tcp(text) {
+            return Ok(());
+        }
+        let init =
+            RTCIceCandidateInit { candidate: text.to_owned(), ..RTCIceCandidateInit::default() };
+        self.connection.add_ice_candidate(init).await
+    }
+
+    /// Wakes the connection's task.
+    ///
+    /// A datagram that comes over a relay is handed on inside the task's loop after its writes, so
+    /// what answers it waits for the next timer or packet. While DTLS is not done over a relay,
+    /// call this every few milliseconds.
+    pub async fn nudge(&self) {
+        // Setting what is set already changes nothing before the next gathering.
+        let _ = self.connection.set_configuration(self.configuration(Vec::new())).await;
+    }
+
+    /// Detaches every track of the application's; they can be attached elsewhere.
+    pub async fn detach_tracks(&self) {
+        for (track, sender) in self.senders.lock().await.drain(..) {
+            // A connection that is closed already has nothing to remove.
+            let _ = self.connection.remove_track(&sender).await;
+            track.detach().await;
+        }
+    }
+
+    /// Detaches the tracks and closes: sockets and task are gone when it returns. May be called
+    /// again.
+    ///
+    /// # Errors
+    /// The stack could not close in order.
+    pub async fn close(&self) -> Result<()> {
+        self.detach_tracks().await;
+        self.connection.close().await
+    }
+
+    /// No servers given means that those set before stay.
+    fn configuration(&self, servers: Vec<RTCIceServer>) -> RTCConfiguration {
+        let policy = match self.policy {
+            IcePolicy::All => RTCIceTransportPolicy::All,
+            IcePolicy::Relay => RTCIceTransportPolicy::Relay,
+        };
+        RTCConfigurationBuilder::new()
+            .with_ice_servers(servers)
+            .with_ice_transport_policy(policy)
+            .build()
+    }
+
+    async fn agree_on_payload_types(&self) -> Result<()> {
+        for (track, sender) in self.senders.lock().await.iter() {
+            let parameters = sender.get_parameters().await?;
+            let codecs = &parameters.rtp_parameters.codecs;
+            track.agree_on(choose_payload_type(track.codec(), codecs));
+        }
+        Ok(())
+    }
+}
+
+/// The addresses to bind: every interface that is up, and loopback where the service is on
+/// loopback, so that two peers on a machine without a network find each other.
+pub fn bind_addresses(loopback: bool) -> Vec<String> {
+    let found: BTreeSet<IpAddr> = ifaces()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|interface| interface.addr.as_ref().map(SocketAddr::ip))
+        .collect();
+    let any = |wanted: fn(&IpAddr) -> bool| found.iter().any(wanted);
+    let mut bind = Vec::new();
+    if loopback {
+        bind.push("127.0.0.1:0".to_owned());
+        if any(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_loopback())) {
+            bind.push("[::1]:0".to_owned());
+        }
+    }
+    // The stack makes one socket an interface of a wildcard, now and after a network change.
+    if any(|ip| matches!(ip, IpAddr::V4(ip) if !ip.is_loopback() && !ip.is_link_local())) {
+        bind.push("0.0.0.0:0".to_owned());
+    }
+    if any(|ip| matches!(ip, IpAddr::V6(ip) if is_routable(ip))) {
+        bind.push("[::]:0".to_owned());
+    }
+    if bind.is_empty() {
+        // Nothing is up yet: the stack binds the wildcard itself, and relays may still work.
+        bind.push("0.0.0.0:0".to_owned());
+    }
+    bind
+}
+
+fn is_routable(ip: &std::net::Ipv6Addr) -> bool {
+    !ip.is_loopback() && ip.segments()[0] & 0xffc0 != 0xfe80
+}
+
+/// `candidate:FOUNDATION COMPONENT TRANSPORT ...` (RFC 8839, 5.1).
+fn is_tcp(candidate: &str) -> bool {
+    candidate.split(' ').nth(2).is_some_and(|transport| transport.eq_ignore_ascii_case("tcp"))
+}
+
+/// Servers with only the URIs that the stack can use: STUN and TURN over UDP.
+fn usable_servers(servers: &[IceServer]) -> Vec<RTCIceServer> {
+    let expose = |secret: &Option<negotiation_core::Secret>| {
+        secret.as_ref().map(|s| s.expose().to_owned()).unwrap_or_default()
+    };
+    servers
+        .iter()
+        .filter_map(|server| {
+            let (username, credential) = (expose(&server.username), expose(&server.password));
+            let has_login = !username.is_empty() && !credential.is_empty();
+            let urls: Vec<String> = server
+                .uris
+                .iter()
+                .filter(|uri| uri.starts_with("stun:") || (has_login && is_turn_udp(uri)))
+                // One URI that cannot be read would have the whole configuration refused.
+                .filter(|uri| Url::parse_url(uri).is_ok())
+                .cloned()
+                .collect();
+            (!urls.is_empty()).then_some(RTCIceServer { urls, username, credential })
+        })
+        .collect()
+}
+
+pub(crate) fn is_turn_udp(uri: &str) -> bool {
+    uri.starts_with("turn:") && !uri.contains("transport=tcp")
+}
+
+/// The stack awaits its callbacks on its own task, so these only push.
+struct Queue {
+    events: mpsc::Sender<StackEvent>,
+    lost: AtomicU64,
+    policy: IcePolicy,
+}
+
+impl Queue {
+    fn push(&self, event: StackEvent) {
+        if self.events.try_send(event).is_err() && self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::debug!("an event of a peer connection was not taken");
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Queue {
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        // A wildcard socket on a machine without an interface has no address to tell.
+        let unspecified = event.candidate.address.parse::<IpAddr>();
+        if unspecified.is_ok_and(|ip| ip.is_unspecified()) {
+            return;
+        }
+        if let Ok(init) = event.candidate.to_json() {
+            if self.policy == IcePolicy::Relay && !init.candidate.contains(" typ relay") {
+                return;
+            }
+            self.push(StackEvent::Candidate(init.candidate));
+        }
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.push(StackEvent::GatheringDone);
+        }
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        self.push(StackEvent::Ice(state));
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        self.push(StackEvent::Connection(state));
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        self.push(StackEvent::DataChannel(channel));
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        self.push(StackEvent::Track(track));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use negotiation_core::Secret;
+
+    #[test]
+    fn only_servers_that_the_stack_speaks_are_used() {
+        let server = |uris: &[&str], login: Option<&str>| IceServer {
+            uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
+            username: login.map(Secret::new),
+            password: login.map(Secret::new),
+        };
+        let used = usable_servers(&[
+            server(&["stun:stun.example.org:3478"], None),
+            server(
+                &[
+                    "turn:turn.example.org:443?transport=udp",
+                    "turn:turn.example.org:443?transport=tcp",
+                    "turns:turn.example.org:443?transport=tcp",
+                ],
+                Some("x"),
+            ),
+            server(&["turn:turn.example.org:443?transport=udp"], None),
+            server(&["http://example.org", ""], Some("x")),
+        ]);
+        let urls: Vec<&str> = used.iter().flat_map(|s| &s.urls).map(String::as_str).collect();
+        assert_eq!(urls, ["stun:stun.example.org:3478", "turn:turn.example.org:443?transport=udp"]);
+    }
+
+    #[test]
+    fn there_is_always_something_to_bind() {
+        assert!(!bind_addresses(false).is_empty());
+        assert_eq!(bind_addresses(true)[0], "127.0.0.1:0");
+    }
+}

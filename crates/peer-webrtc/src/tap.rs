@@ -1,0 +1,216 @@
+//! An interceptor that hands arriving packets to a queue of ours.
+//!
+//! The stack stops RTCP at the end of its chain and drops the first RTP packets of a track that it
+//! has not opened yet (seen over TURN). Tapped here, application-most in the chain, every packet
+//! that SRTP accepted is seen, with the instant it was read from the socket. Packets go on to the
+//! stack unchanged: it opens its tracks on them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
+use rtc::rtcp::goodbye::Goodbye;
+use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::sender_report::SenderReport;
+use rtc::sansio::Protocol;
+use rtc::shared::error::Error;
+use tokio::sync::mpsc;
+
+/// An RTP packet and when it came.
+#[derive(Clone, Debug)]
+pub struct RtpArrival {
+    /// The packet.
+    pub packet: rtc::rtp::Packet,
+    /// When it was read from the socket.
+    pub at: Instant,
+}
+
+/// What the other side says about media over RTCP, as far as an application needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// The other side's clock at an RTP timestamp (RFC 3550, 6.4.1).
+    SenderReport {
+        /// The stream.
+        ssrc: u32,
+        /// NTP time, 32.32 fixed point.
+        ntp: u64,
+        /// The same moment in the stream's RTP clock.
+        rtp: u32,
+        /// When it came.
+        at: Instant,
+    },
+    /// The other side cannot go on without a keyframe (PLI or FIR).
+    KeyframeRequest {
+        /// The stream of ours.
+        ssrc: u32,
+        /// When it came.
+        at: Instant,
+    },
+    /// The stream is over.
+    Bye {
+        /// The stream.
+        ssrc: u32,
+    },
+}
+
+/// How much did not fit into the tap's queues.
+#[derive(Debug, Default)]
+pub struct TapLosses {
+    rtp: AtomicU64,
+    control: AtomicU64,
+}
+
+impl TapLosses {
+    /// RTP packets lost because nobody took them in time.
+    pub fn rtp(&self) -> u64 {
+        self.rtp.load(Ordering::Relaxed)
+    }
+
+    /// RTCP packets lost because nobody took them in time.
+    pub fn control(&self) -> u64 {
+        self.control.load(Ordering::Relaxed)
+    }
+}
+
+/// The interceptor.
+pub(crate) struct Tap {
+    media: Option<mpsc::Sender<RtpArrival>>,
+    control: mpsc::Sender<Control>,
+    losses: Arc<TapLosses>,
+    read: VecDeque<TaggedPacket>,
+    write: VecDeque<TaggedPacket>,
+}
+
+impl Tap {
+    pub(crate) fn new(
+        media: Option<mpsc::Sender<RtpArrival>>,
+        control: mpsc::Sender<Control>,
+        losses: Arc<TapLosses>,
+    ) -> Self {
+        Self { media, control, losses, read: VecDeque::new(), write: VecDeque::new() }
+    }
+
+    fn rtp(&self, at: Instant, packet: &rtc::rtp::Packet) {
+        let Some(media) = &self.media else { return };
+        if media.try_send(RtpArrival { packet: packet.clone(), at }).is_err() {
+            self.losses.rtp.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn rtcp(&self, at: Instant, packet: &dyn rtc::rtcp::Packet) {
+        let packet = packet.as_any();
+        if let Some(report) = packet.downcast_ref::<SenderReport>() {
+            let (ssrc, ntp, rtp) = (report.ssrc, report.ntp_time, report.rtp_time);
+            self.say(Control::SenderReport { ssrc, ntp, rtp, at });
+        } else if let Some(pli) = packet.downcast_ref::<PictureLossIndication>() {
+            self.say(Control::KeyframeRequest { ssrc: pli.media_ssrc, at });
+        } else if let Some(fir) = packet.downcast_ref::<FullIntraRequest>() {
+            for entry in &fir.fir {
+                self.say(Control::KeyframeRequest { ssrc: entry.ssrc, at });
+            }
+        } else if let Some(bye) = packet.downcast_ref::<Goodbye>() {
+            for ssrc in &bye.sources {
+                self.say(Control::Bye { ssrc: *ssrc });
+            }
+        }
+    }
+
+    fn say(&self, control: Control) {
+        if self.control.try_send(control).is_err() {
+            self.losses.control.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, msg: TaggedPacket) -> Result<(), Self::Error> {
+        match &msg.message.packet {
+            Packet::Rtp(packet) => self.rtp(msg.now, packet),
+            Packet::Rtcp(packets) => {
+                for packet in packets {
+                    self.rtcp(msg.now, packet.as_ref());
+                }
+            }
+            _ => {}
+        }
+        self.read.push_back(msg);
+        Ok(())
+    }
+
+    fn poll_read(&mut self) -> Option<Self::Rout> {
+        self.read.pop_front()
+    }
+
+    fn handle_write(&mut self, msg: TaggedPacket) -> Result<(), Self::Error> {
+        self.write.push_back(msg);
+        Ok(())
+    }
+
+    fn poll_write(&mut self) -> Option<Self::Wout> {
+        self.write.pop_front()
+    }
+}
+
+impl Interceptor for Tap {
+    fn bind_local_stream(&mut self, _info: &StreamInfo) {}
+    fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
+    fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
+    fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtc::interceptor::AttributedPacket;
+    use rtc::rtcp::payload_feedbacks::full_intra_request::FirEntry;
+    use rtc::shared::TransportContext;
+
+    fn tagged(packet: Packet) -> TaggedPacket {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = Instant::now();
+        TaggedPacket {
+            now,
+            transport: TransportContext::default(),
+            message: AttributedPacket::new(packet),
+        }
+    }
+
+    #[test]
+    fn packets_pass_on_and_are_told() {
+        let (media_tx, mut media) = mpsc::channel(1);
+        let (control_tx, mut control) = mpsc::channel(8);
+        let losses = Arc::new(TapLosses::default());
+        let mut tap = Tap::new(Some(media_tx), control_tx, Arc::clone(&losses));
+
+        for _ in 0..2 {
+            tap.handle_read(tagged(Packet::Rtp(rtc::rtp::Packet::default()))).expect("passes");
+            assert!(tap.poll_read().is_some());
+        }
+        assert!(media.try_recv().is_ok());
+        assert_eq!(losses.rtp(), 1, "a full queue is counted");
+
+        let pli = PictureLossIndication { sender_ssrc: 0, media_ssrc: 5 };
+        let fir = FullIntraRequest {
+            sender_ssrc: 0,
+            media_ssrc: 0,
+            fir: vec![FirEntry { ssrc: 6, sequence_number: 1 }],
+        };
+        let report = SenderReport { ssrc: 7, ntp_time: 8, rtp_time: 9, ..Default::default() };
+        let compound: Vec<Box<dyn rtc::rtcp::Packet>> =
+            vec![Box::new(report), Box::new(pli), Box::new(fir)];
+        tap.handle_read(tagged(Packet::Rtcp(compound))).expect("passes");
+        let told: Vec<_> = std::iter::from_fn(|| control.try_recv().ok()).collect();
+        assert!(matches!(told[0], Control::SenderReport { ssrc: 7, ntp: 8, rtp: 9, .. }));
+        assert!(matches!(told[1], Control::KeyframeRequest { ssrc: 5, .. }));
+        assert!(matches!(told[2], Control::KeyframeRequest { ssrc: 6, .. }));
+    }
+}

@@ -1,0 +1,99 @@
+//! A bare master over the low-level stack, and waiting with a limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use peer_webrtc::rtp;
+use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
+use peer_webrtc::{Codec, IcePolicy, LocalTrack, Mdns};
+
+/// Longer than anything here takes; a test that waits this long has failed.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Waits for `future`, and says for what when it does not come.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(LIMIT, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
+/// Polls `condition` until it holds.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    within(what, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+pub(crate) fn config(codecs: &[Codec], media_queue: usize) -> StackConfig {
+    StackConfig {
+        codecs: codecs.to_vec(),
+        bind: vec!["127.0.0.1:0".to_owned()],
+        policy: IcePolicy::All,
+        mdns: Mdns::Ignore,
+        media_queue,
+    }
+}
+
+/// A master with one track of video and one of sound.
+pub(crate) struct Master {
+    pub(crate) stack: Arc<Stack>,
+    pub(crate) queues: StackEvents,
+    pub(crate) video: Arc<LocalTrack>,
+    pub(crate) audio: Arc<LocalTrack>,
+}
+
+impl Master {
+    pub(crate) async fn new(video: Codec) -> Self {
+        let (stack, queues) =
+            Stack::build(&config(&[video, Codec::Opus], 1024)).await.expect("builds");
+        let (video, audio) =
+            (LocalTrack::new(video, "s", "video"), LocalTrack::new(Codec::Opus, "s", "audio"));
+        stack.add_track(&video).await.expect("attaches");
+        stack.add_track(&audio).await.expect("attaches");
+        Self { stack: Arc::new(stack), queues, video, audio }
+    }
+
+    /// Everything gathered so far and until gathering is done.
+    pub(crate) async fn candidates(&mut self) -> Vec<String> {
+        let mut found = Vec::new();
+        within("the master's gathering", async {
+            while let Some(event) = self.queues.events.recv().await {
+                match event {
+                    StackEvent::Candidate(candidate) => found.push(candidate),
+                    StackEvent::GatheringDone => break,
+                    _ => {}
+                }
+            }
+        })
+        .await;
+        found
+    }
+}
+
+/// One packet of H.264: an SPS, a PPS and an IDR slice together, or a slice alone.
+pub(crate) fn h264(seq: u16, timestamp: u32, key: bool) -> rtp::Packet {
+    let payload: &[u8] = if key {
+        // STAP-A of SPS (7), PPS (8) and IDR (5).
+        &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xce, 0, 3, 0x65, 0x88, 0x84]
+    } else {
+        &[0x41, 0x9a, 0x24]
+    };
+    packet(seq, timestamp, true, payload)
+}
+
+pub(crate) fn packet(seq: u16, timestamp: u32, marker: bool, payload: &[u8]) -> rtp::Packet {
+    rtp::Packet {
+        header: rtp::Header {
+            version: 2,
+            marker,
+            sequence_number: seq,
+            timestamp,
+            ..rtp::Header::default()
+        },
+        payload: payload.to_vec().into(),
+    }
+}
