@@ -1,0 +1,166 @@
+//! The admin API: faults, clients, channels and the clock, for loopback peers alone.
+//!
+//! It carries no signature, so a web page must not reach it either: a request that a browser
+//! marked with an `Origin` is refused.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::error::ApiError;
+use crate::fault::{Fault, Role};
+use crate::http::{self, Reply};
+use crate::relay::Outgoing;
+use crate::shared::{ServiceMessage, Shared};
+use crate::sync::lock;
+
+/// Whom a request concerns; nothing set: everyone on the channel.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Disconnect {
+    role: Option<Role>,
+    client_id: Option<String>,
+    /// Absent: TCP ends without a close frame.
+    code: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Send {
+    role: Option<Role>,
+    client_id: Option<String>,
+    /// `GO_AWAY` or `RECONNECT_ICE_SERVER`.
+    #[serde(rename = "type")]
+    message_type: Option<String>,
+    /// Any text frame.
+    raw: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Clock {
+    offset_secs: i64,
+}
+
+/// Years, either way, that dates stay four digits for.
+const CLOCK_OFFSET_MAX_SECS: i64 = 1_000_000_000;
+
+/// Answers an admin request.
+pub(crate) async fn handle(
+    shared: &Arc<Shared>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Reply {
+    let allowed =
+        peer.ip().to_canonical().is_loopback() && !request.headers().contains_key("origin");
+    if !allowed {
+        let error = ApiError::new(403, "AccessDeniedException", "The admin API is for loopback.");
+        return http::error_reply(shared, &error);
+    }
+    let (parts, body) = request.into_parts();
+    let result = match http::read(body).await {
+        Ok(body) => route(shared, &parts.method, parts.uri.path(), &body),
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(value) => http::json_reply(shared, StatusCode::OK, &value),
+        Err(error) => http::error_reply(shared, &error),
+    }
+}
+
+fn route(
+    shared: &Arc<Shared>,
+    method: &Method,
+    path: &str,
+    body: &[u8],
+) -> Result<Value, ApiError> {
+    let segments: Vec<&str> = path.split('/').skip(2).filter(|part| !part.is_empty()).collect();
+    match (method.as_str(), segments.as_slice()) {
+        ("GET", ["faults"]) => Ok(json!({ "faults": shared.faults.list() })),
+        ("POST", ["faults"]) => {
+            let fault: Fault = parse(body)?;
+            let id = shared.faults.add(fault).map_err(ApiError::invalid_argument)?;
+            Ok(json!({ "id": id }))
+        }
+        ("DELETE", ["faults"]) => {
+            shared.faults.clear();
+            Ok(json!({}))
+        }
+        ("DELETE", ["faults", id]) => {
+            if shared.faults.remove(number(id)?) {
+                Ok(json!({}))
+            } else {
+                Err(no_such("fault"))
+            }
+        }
+        ("POST", ["faults", id, "release"]) => {
+            Ok(json!({ "released": shared.release(number(id)?) }))
+        }
+        ("GET", ["clients"]) => {
+            Ok(json!({ "clients": lock(&shared.relay).clients(Instant::now()) }))
+        }
+        ("GET", ["calls"]) => Ok(json!({ "calls": shared.calls() })),
+        ("GET", ["channels"]) => Ok(json!({ "channels": lock(&shared.channels).arns() })),
+        ("POST", ["channels", name, "disconnect"]) => {
+            let who: Disconnect =
+                if body.is_empty() { Disconnect::default() } else { parse(body)? };
+            let arn = arn_of(shared, name)?;
+            let links = lock(&shared.relay).links(&arn, who.role, who.client_id.as_deref());
+            for link in &links {
+                match who.code {
+                    Some(code) => link.push(Outgoing::Close(code)),
+                    None => link.cut(),
+                }
+            }
+            Ok(json!({ "disconnected": links.len() }))
+        }
+        ("POST", ["channels", name, "send"]) => {
+            let send: Send = parse(body)?;
+            let message = match (send.message_type.as_deref(), send.raw) {
+                (Some("GO_AWAY"), None) => ServiceMessage::GoAway,
+                (Some("RECONNECT_ICE_SERVER"), None) => ServiceMessage::ReconnectIceServer,
+                (None, Some(text)) => ServiceMessage::Raw(text),
+                (_, _) => {
+                    return Err(ApiError::invalid_argument(
+                        "give either raw or a type: GO_AWAY or RECONNECT_ICE_SERVER",
+                    ));
+                }
+            };
+            let arn = arn_of(shared, name)?;
+            let sent =
+                shared.send_from_service(&arn, send.role, send.client_id.as_deref(), message);
+            Ok(json!({ "sent": sent }))
+        }
+        ("POST", ["clock"]) => {
+            let clock: Clock = parse(body)?;
+            if !(-CLOCK_OFFSET_MAX_SECS..=CLOCK_OFFSET_MAX_SECS).contains(&clock.offset_secs) {
+                return Err(ApiError::invalid_argument("offset_secs is out of range"));
+            }
+            shared.clock.set_offset_secs(clock.offset_secs);
+            Ok(json!({}))
+        }
+        _ => Err(no_such("admin resource")),
+    }
+}
+
+fn arn_of(shared: &Shared, name: &str) -> Result<String, ApiError> {
+    Ok(lock(&shared.channels).by_name(name, Instant::now())?.arn.clone())
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::invalid_argument(error.to_string()))
+}
+
+fn number(text: &str) -> Result<u64, ApiError> {
+    text.parse().map_err(|_| no_such("fault"))
+}
+
+fn no_such(what: &str) -> ApiError {
+    ApiError::not_found(format!("no such {what}"))
+}

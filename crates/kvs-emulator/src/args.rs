@@ -1,0 +1,320 @@
+//! The command line of the emulator, and running it until a signal comes.
+
+mod faults;
+
+use std::fmt;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::{
+    Credential, DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, EmulatorConfig, Lifetimes,
+    Quotas, TlsConfig, TurnAuth, TurnConfig,
+};
+use crate::emulator::Emulator;
+use crate::error::EmulatorError;
+pub use faults::FaultArgs;
+
+/// Kinesis Video Streams WebRTC signaling on this machine.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EmulatorArgs {
+    /// Address to listen on; port 0 takes any free one
+    #[arg(long, default_value = "127.0.0.1:4700", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// Speak TLS, with a CA made at the start
+    #[arg(long)]
+    pub tls: bool,
+    /// Keep the CA in this directory, as ca.pem (implies --tls)
+    #[arg(long, value_name = "DIR")]
+    pub tls_dir: Option<PathBuf>,
+    /// A further host name or address of the certificate
+    #[arg(long, value_name = "NAME")]
+    pub tls_name: Vec<String>,
+    /// What endpoints say instead of what the client called us
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Region of the channels
+    #[arg(long, default_value = "us-west-2")]
+    pub region: String,
+    /// Account of the channels
+    #[arg(long, default_value = "123456789012")]
+    pub account: String,
+    /// An access key that is accepted; without any, a public development key is
+    #[arg(long, value_name = "ID", env = "KVS_EMULATOR_ACCESS_KEY_ID")]
+    pub access_key: Vec<String>,
+    /// The secret key of the access key in the same place
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "KVS_EMULATOR_SECRET_ACCESS_KEY",
+        hide_env_values = true
+    )]
+    pub secret_key: Vec<Secret>,
+    /// The session token of the access key in the same place; empty: none
+    #[arg(long, value_name = "TOKEN", env = "KVS_EMULATOR_SESSION_TOKEN", hide_env_values = true)]
+    pub session_token: Vec<Secret>,
+    /// File with one credential a line: access key, secret key, session token if any
+    #[arg(long, value_name = "FILE")]
+    pub credentials_file: Option<PathBuf>,
+    /// A channel that exists from the start
+    #[arg(long, value_name = "NAME")]
+    pub channel: Vec<String>,
+    /// Let everything through, whatever AWS's quotas say
+    #[arg(long)]
+    pub no_quotas: bool,
+    /// One entry of the ICE server list: its URIs, separated by commas
+    #[arg(long, value_name = "URI[,URI]")]
+    pub turn_uri: Vec<String>,
+    /// The secret shared with coturn (its static-auth-secret)
+    #[arg(long, value_name = "SECRET", env = "KVS_EMULATOR_TURN_SECRET", hide_env_values = true)]
+    pub turn_secret: Option<Secret>,
+    /// A fixed TURN user instead of short-lived ones
+    #[arg(long, value_name = "USER", requires = "turn_password")]
+    pub turn_user: Option<String>,
+    /// The fixed TURN user's password
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "KVS_EMULATOR_TURN_PASSWORD",
+        hide_env_values = true
+    )]
+    pub turn_password: Option<Secret>,
+    /// Life of a TURN password in seconds
+    #[arg(long, default_value_t = 300, value_name = "S")]
+    pub turn_ttl: u32,
+    /// Seconds by which the service's clock differs from this machine's
+    #[arg(long, default_value_t = 0, value_name = "S", allow_negative_numbers = true)]
+    pub clock_offset: i64,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Seconds without traffic until a socket is closed
+    #[arg(long, default_value_t = 600, value_name = "S")]
+    pub idle_timeout: u64,
+    /// Seconds until a socket is told to go away
+    #[arg(long, default_value_t = 3600, value_name = "S")]
+    pub max_age: u64,
+    /// Seconds from GO_AWAY to the close
+    #[arg(long, default_value_t = 60, value_name = "S")]
+    pub go_away_grace: u64,
+    /// Faults in force from the start
+    #[command(flatten)]
+    pub faults: FaultArgs,
+    /// Write one line of JSON here once clients can connect: endpoint, CA, channels
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Print that line to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A secret from the command line or the environment; it never prints.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Serves until Ctrl-C or a termination signal, then closes everything.
+pub async fn run(args: EmulatorArgs) -> Result<(), EmulatorError> {
+    run_until(args, terminated()).await
+}
+
+/// Serves until `stop` is ready.
+pub async fn run_until(
+    args: EmulatorArgs,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), EmulatorError> {
+    let public_key = args.access_key.is_empty() && args.credentials_file.is_none();
+    let emulator = Emulator::start(args.to_config()?).await?;
+    announce(&args, &emulator, public_key)?;
+    stop.await;
+    emulator.shutdown().await;
+    Ok(())
+}
+
+impl EmulatorArgs {
+    /// The settings these flags ask for; reads the credentials file.
+    pub fn to_config(&self) -> Result<EmulatorConfig, EmulatorError> {
+        let extra_names = self.tls_name.clone();
+        let tls = self.tls || self.tls_dir.is_some();
+        Ok(EmulatorConfig {
+            listen: self.listen,
+            tls: tls.then(|| TlsConfig { dir: self.tls_dir.clone(), extra_names }),
+            advertised_authority: self.advertise.clone(),
+            region: self.region.clone(),
+            account: self.account.clone(),
+            credentials: self.credentials()?,
+            channels: self.channel.clone(),
+            turn: self.turn(),
+            quotas: Quotas { enabled: !self.no_quotas, ..Quotas::default() },
+            lifetimes: Lifetimes {
+                idle: Duration::from_secs(self.idle_timeout),
+                age: Duration::from_secs(self.max_age),
+                go_away_grace: Duration::from_secs(self.go_away_grace),
+                ..Lifetimes::default()
+            },
+            faults: self.faults.to_faults()?,
+            seed: self.seed,
+            clock_offset_secs: self.clock_offset,
+            ..EmulatorConfig::default()
+        })
+    }
+
+    fn credentials(&self) -> Result<Vec<Credential>, EmulatorError> {
+        let refuse = |reason: &str| {
+            Err(EmulatorError::Setting { field: "credentials", reason: reason.to_owned() })
+        };
+        if self.access_key.len() != self.secret_key.len() {
+            return refuse("give as many --secret-key as --access-key");
+        }
+        if self.session_token.len() > self.access_key.len() {
+            return refuse("there are more --session-token than --access-key");
+        }
+        let tokens = self.session_token.iter().map(Some).chain(std::iter::repeat(None));
+        let mut credentials: Vec<Credential> = self
+            .access_key
+            .iter()
+            .zip(&self.secret_key)
+            .zip(tokens)
+            .map(|((id, key), token)| {
+                Credential::new(id, &key.0, token.map(|token| token.0.clone()))
+            })
+            .collect();
+        if let Some(path) = &self.credentials_file {
+            let read = std::fs::read_to_string(path);
+            let text = read.map_err(|source| EmulatorError::File { path: path.clone(), source })?;
+            for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'))
+            {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                credentials.push(match words.as_slice() {
+                    [id, key] => Credential::new(*id, *key, None),
+                    [id, key, token] => Credential::new(*id, *key, Some((*token).to_owned())),
+                    _ => {
+                        return refuse(
+                            "a line of the file is not: access key, secret key[, token]",
+                        );
+                    }
+                });
+            }
+        }
+        Ok(credentials)
+    }
+
+    fn turn(&self) -> TurnConfig {
+        let split = |uris: &String| uris.split(',').map(|uri| uri.trim().to_owned()).collect();
+        let default = TurnConfig::default();
+        let auth = match (&self.turn_user, &self.turn_password, &self.turn_secret) {
+            (Some(username), Some(password), _) => {
+                TurnAuth::Fixed { username: username.clone(), password: password.0.clone() }
+            }
+            (_, _, Some(secret)) => TurnAuth::SharedSecret(secret.0.clone()),
+            (_, _, None) => default.auth,
+        };
+        TurnConfig {
+            servers: self.turn_uri.iter().map(split).collect(),
+            auth,
+            ttl_secs: self.turn_ttl,
+        }
+    }
+}
+
+/// Tells scripts and people where the emulator is.
+fn announce(
+    args: &EmulatorArgs,
+    emulator: &Emulator,
+    public_key: bool,
+) -> Result<(), EmulatorError> {
+    let line = ready_line(emulator).to_string();
+    if let Some(path) = &args.ready_file {
+        write_whole(path, &line)
+            .map_err(|source| EmulatorError::File { path: path.clone(), source })?;
+    }
+    let written = if args.json {
+        writeln!(std::io::stdout(), "{line}")
+    } else {
+        writeln!(std::io::stderr(), "{}", for_people(emulator, public_key))
+    };
+    written.map_err(|source| EmulatorError::File { path: PathBuf::from("standard output"), source })
+}
+
+fn ready_line(emulator: &Emulator) -> Value {
+    json!({
+        "event": "ready",
+        "endpoint": emulator.endpoint(),
+        "region": emulator.region(),
+        "ca_file": emulator.ca_pem_path(),
+        "ca_pem": emulator.ca_pem(),
+        "channels": emulator.channels(),
+    })
+}
+
+fn for_people(emulator: &Emulator, public_key: bool) -> String {
+    let mut text = format!(
+        "Signaling at {0}\n\n  export AWS_ENDPOINT_URL_KINESIS_VIDEO={0}\n  export AWS_REGION={1}\n",
+        emulator.endpoint(),
+        emulator.region()
+    );
+    if public_key {
+        text.push_str(&format!(
+            "  export AWS_ACCESS_KEY_ID={DEFAULT_ACCESS_KEY_ID}\n  export \
+             AWS_SECRET_ACCESS_KEY={DEFAULT_SECRET_ACCESS_KEY}\n"
+        ));
+    }
+    for (name, arn) in emulator.channels() {
+        text.push_str(&format!("\nChannel {name}: {arn}"));
+    }
+    if let Some(path) = emulator.ca_pem_path() {
+        text.push_str(&format!("\nCA: {}", path.display()));
+    }
+    text
+}
+
+/// A script that waits for the file must never see half of it.
+fn write_whole(path: &Path, line: &str) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    std::fs::write(&name, format!("{line}\n"))?;
+    std::fs::rename(&name, path)
+}
+
+async fn terminated() {
+    let ctrl_c = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let term = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let term = std::future::pending::<()>();
+    tokio::select! {
+        () = ctrl_c => {}
+        () = term => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! From flags to settings.
+
+use clap::Parser;
+
+use super::*;
+use crate::fault::{Action, Point, Role};
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: EmulatorArgs,
+}
+
+fn config(flags: &[&str]) -> Result<EmulatorConfig, EmulatorError> {
+    Cli::try_parse_from(["emulator"].iter().chain(flags)).unwrap().args.to_config()
+}
+
+#[test]
+fn credentials_pair_up_and_never_print() {
+    let flags = ["--access-key", "A", "--secret-key", "s3cr3t", "--session-token", "t0k3n"];
+    let config = config(&flags).unwrap();
+    assert_eq!(config.credentials, [Credential::new("A", "s3cr3t", Some("t0k3n".into()))]);
+    let cli = Cli::try_parse_from(["emulator"].iter().chain(&flags)).unwrap();
+    let printed = format!("{cli:?}");
+    assert!(!printed.contains("s3cr3t") && !printed.contains("t0k3n"), "{printed}");
+}
+
+#[test]
+fn a_credentials_file_is_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "# mine\nA s\n\nB t tok+en/=\n").unwrap();
+    let config = config(&["--credentials-file", file.path().to_str().unwrap()]).unwrap();
+    let expected =
+        [Credential::new("A", "s", None), Credential::new("B", "t", Some("tok+en/=".into()))];
+    assert_eq!(config.credentials, expected);
+}
+
+#[test]
+fn unpaired_credentials_are_refused() {
+    assert!(config(&["--access-key", "A"]).is_err());
+    assert!(config(&["--session-token", "A"]).is_err());
+}
+
+#[test]
+fn faults_by_flags() {
+    let flags = [
+        "--drop-answers",
+        "1",
+        "--refuse",
+        "GetIceServerConfig=500/InternalFailure*2",
+        "--refuse",
+        "ConnectAsViewer=403/AccessDeniedException",
+        "--fault",
+        r#"{"match":{"on":"call"},"action":{"do":"reset"}}"#,
+    ];
+    let faults = config(&flags).unwrap().faults;
+    assert_eq!(faults.len(), 4);
+    assert_eq!(faults[0].action, Action::Reset);
+    assert_eq!(faults[1].matches.call.as_deref(), Some("GetIceServerConfig"));
+    assert_eq!(faults[1].matches.times, Some(2));
+    assert_eq!(
+        (faults[2].matches.on, faults[2].matches.from),
+        (Point::Upgrade, Some(Role::Viewer))
+    );
+    assert_eq!(faults[3].action, Action::Drop);
+    for broken in ["X", "X=1", "X=a/b", "X=500/Y*z"] {
+        assert!(config(&["--refuse", broken]).is_err(), "{broken}");
+    }
+}
+
+#[tokio::test]
+async fn scripts_learn_where_it_is_and_a_stop_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let ready = dir.path().join("ready.json");
+    let flags = ["--listen", "127.0.0.1:0", "--channel", "demo", "--ready-file"];
+    let flags = flags.iter().copied().chain([ready.to_str().unwrap()]);
+    let args = Cli::try_parse_from(["emulator"].into_iter().chain(flags)).unwrap().args;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(run_until(args, async move {
+        let _ = stopped.await;
+    }));
+    let line = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            match tokio::fs::read_to_string(&ready).await {
+                Ok(line) => break line,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert!(line["endpoint"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+    assert!(line["channels"]["demo"].as_str().unwrap().contains(":channel/demo/"));
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap().unwrap();
+}

@@ -1,0 +1,393 @@
+//! Every setting, with its default. Where AWS's behaviour is unknown there is a setting for it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::EmulatorError;
+use crate::fault::Fault;
+
+/// The access key accepted when no credential is configured. Public, so good for loopback alone.
+pub const DEFAULT_ACCESS_KEY_ID: &str = "AKIAKVSEMULATOR00000";
+/// The secret key that belongs to [`DEFAULT_ACCESS_KEY_ID`]. It is public, hence no secret.
+pub const DEFAULT_SECRET_ACCESS_KEY: &str = "kvs-emulator-development-key";
+
+/// What one emulator is.
+#[derive(Debug, Clone)]
+pub struct EmulatorConfig {
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// TLS, when wanted: the JavaScript SDK and GStreamer speak to `wss://` alone.
+    pub tls: Option<TlsConfig>,
+    /// `host:port` written into endpoints. `None`: what the client itself called us (its signed
+    /// `Host` header).
+    pub advertised_authority: Option<String>,
+    /// The region of every channel, and the one signatures must be scoped to.
+    pub region: String,
+    /// The twelve-digit account of every channel.
+    pub account: String,
+    /// Who may call. Empty: the public development credential ([`DEFAULT_ACCESS_KEY_ID`]).
+    pub credentials: Vec<Credential>,
+    /// Names of the channels that exist from the start.
+    pub channels: Vec<String>,
+    /// What GetIceServerConfig hands out.
+    pub turn: TurnConfig,
+    /// AWS's documented quotas.
+    pub quotas: Quotas,
+    /// How long sockets live.
+    pub lifetimes: Lifetimes,
+    /// What AWS does not document.
+    pub unknowns: Unknowns,
+    /// Faults in force from the start.
+    pub faults: Vec<Fault>,
+    /// Seed of everything random (versions, request ids, faults with a probability).
+    pub seed: u64,
+    /// Seconds added to the system's clock: a service whose clock differs from the device's.
+    pub clock_offset_secs: i64,
+    /// TCP connections at a time; more wait in the system's queue.
+    pub connections_max: usize,
+}
+
+impl Default for EmulatorConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            tls: None,
+            advertised_authority: None,
+            region: "us-west-2".to_owned(),
+            account: "123456789012".to_owned(),
+            credentials: Vec::new(),
+            channels: Vec::new(),
+            turn: TurnConfig::default(),
+            quotas: Quotas::default(),
+            lifetimes: Lifetimes::default(),
+            unknowns: Unknowns::default(),
+            faults: Vec::new(),
+            seed: 0,
+            clock_offset_secs: 0,
+            connections_max: 1024,
+        }
+    }
+}
+
+impl EmulatorConfig {
+    /// Refuses what cannot work, naming the field.
+    pub(crate) fn check(&self) -> Result<(), EmulatorError> {
+        let refuse = |field, reason: String| Err(EmulatorError::Setting { field, reason });
+        if self.region.is_empty()
+            || !self
+                .region
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
+            return refuse("region", format!("{:?} is no region; try us-west-2", self.region));
+        }
+        if self.account.len() != 12 || !self.account.bytes().all(|b| b.is_ascii_digit()) {
+            return refuse("account", format!("{:?} is not twelve digits", self.account));
+        }
+        if self.credentials.is_empty() && !self.listen.ip().to_canonical().is_loopback() {
+            return refuse(
+                "credentials",
+                "the built-in credential is public: off loopback, give one of your own".to_owned(),
+            );
+        }
+        for credential in &self.credentials {
+            if credential.access_key_id.is_empty() || credential.secret_access_key.is_empty() {
+                return refuse("credentials", "access key and secret must not be empty".to_owned());
+            }
+        }
+        if self.connections_max == 0 {
+            return refuse("connections_max", "must be at least 1".to_owned());
+        }
+        if !(30..=86_400).contains(&self.turn.ttl_secs) {
+            return refuse("turn.ttl_secs", "must be 30 to 86400 (kvs.md 1.2)".to_owned());
+        }
+        for uri in self.turn.servers.iter().flatten() {
+            let known = ["turn:", "turns:", "stun:", "stuns:"].iter().any(|s| uri.starts_with(s));
+            if !known || uri.len() > 256 {
+                return refuse("turn.servers", format!("{uri:?} is no TURN or STUN URI"));
+            }
+        }
+        if let Some(authority) = &self.advertised_authority
+            && !is_authority(authority)
+        {
+            return refuse("advertised_authority", format!("{authority:?} is not host:port"));
+        }
+        for fault in &self.faults {
+            fault.check().map_err(|reason| EmulatorError::Setting { field: "faults", reason })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn effective_credentials(&self) -> Vec<Credential> {
+        if self.credentials.is_empty() {
+            vec![Credential::new(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)]
+        } else {
+            self.credentials.clone()
+        }
+    }
+}
+
+/// Whether the text can stand between `http://` and `/`.
+pub(crate) fn is_authority(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 255
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b))
+}
+
+/// A credential that is accepted. Its secret parts never print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The public half.
+    pub access_key_id: String,
+    /// The key signatures are made with.
+    pub secret_access_key: String,
+    /// The token a temporary credential must come with.
+    pub session_token: Option<String>,
+    /// When it ends, in seconds since 1970: `ExpiredTokenException` from then on.
+    pub expires_at_secs: Option<i64>,
+}
+
+impl Credential {
+    /// A credential without an end.
+    pub fn new(
+        access_key_id: impl Into<String>,
+        secret_access_key: impl Into<String>,
+        session_token: Option<String>,
+    ) -> Self {
+        Self {
+            access_key_id: access_key_id.into(),
+            secret_access_key: secret_access_key.into(),
+            session_token: session_token.filter(|token| !token.is_empty()),
+            expires_at_secs: None,
+        }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential")
+            .field("access_key_id", &self.access_key_id)
+            .field("session_token", &self.session_token.is_some())
+            .field("expires_at_secs", &self.expires_at_secs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Certificates made at the start: a CA and one leaf.
+#[derive(Debug, Clone, Default)]
+pub struct TlsConfig {
+    /// Where `ca.pem` and its key are kept and found again; `None` makes a new CA in memory.
+    pub dir: Option<PathBuf>,
+    /// Names and addresses of the leaf beside `localhost`, `127.0.0.1` and `::1`.
+    pub extra_names: Vec<String>,
+}
+
+/// What GetIceServerConfig hands out. By default nothing: an unreachable relay only slows clients
+/// down, and on loopback none is needed. AWS hands out about two entries of three URIs, and the C
+/// SDK's master refuses every offer while its list is empty, so give it an entry.
+#[derive(Clone)]
+pub struct TurnConfig {
+    /// One entry of `IceServerList` each, with its URIs.
+    pub servers: Vec<Vec<String>>,
+    /// How username and password are made.
+    pub auth: TurnAuth,
+    /// Life of a password in seconds; AWS's is 300.
+    pub ttl_secs: u32,
+}
+
+impl Default for TurnConfig {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            auth: TurnAuth::SharedSecret("kvs-emulator".to_owned()),
+            ttl_secs: 300,
+        }
+    }
+}
+
+impl fmt::Debug for TurnConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TurnConfig")
+            .field("servers", &self.servers)
+            .field("ttl_secs", &self.ttl_secs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How TURN credentials come about.
+#[derive(Clone)]
+pub enum TurnAuth {
+    /// `<expiry>:<base64("v1:" + ARN)>` as AWS has it, with the password
+    /// `base64(HMAC-SHA1(secret, username))`: what coturn's `use-auth-secret` checks.
+    SharedSecret(String),
+    /// The same pair every time, for a TURN server with fixed users.
+    Fixed {
+        /// The user.
+        username: String,
+        /// Its password.
+        password: String,
+    },
+}
+
+impl fmt::Debug for TurnAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SharedSecret(_) => f.write_str("SharedSecret(..)"),
+            Self::Fixed { .. } => f.write_str("Fixed { .. }"),
+        }
+    }
+}
+
+/// AWS's documented quotas (kvs.md 1.6). Calls a second, each with a burst of one second.
+#[derive(Debug, Clone)]
+pub struct Quotas {
+    /// `false` lets everything through, payload size and viewer count included.
+    pub enabled: bool,
+    /// Viewers of a channel at a time.
+    pub viewers_max: usize,
+    /// ConnectAsViewer and ConnectAsMaster of a channel, each.
+    pub connects_per_second: u32,
+    /// Offers a socket may send.
+    pub offers_per_second: u32,
+    /// Answers a socket may send.
+    pub answers_per_second: u32,
+    /// Candidates a socket may send.
+    pub candidates_per_second: u32,
+    /// GetIceServerConfig of a channel.
+    pub ice_configs_per_second: u32,
+    /// Bytes of a base64 payload.
+    pub payload_bytes_max: usize,
+    /// Channels of the account.
+    pub channels_max: usize,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            viewers_max: 10,
+            connects_per_second: 3,
+            offers_per_second: 5,
+            answers_per_second: 5,
+            candidates_per_second: 20,
+            ice_configs_per_second: 5,
+            payload_bytes_max: 10 * 1024,
+            channels_max: 10_000,
+        }
+    }
+}
+
+/// How long sockets live (kvs.md 1.6 and 2.4).
+#[derive(Debug, Clone)]
+pub struct Lifetimes {
+    /// A socket without traffic is closed after this.
+    pub idle: Duration,
+    /// A socket is told to go away after this.
+    pub age: Duration,
+    /// From GO_AWAY to the close.
+    pub go_away_grace: Duration,
+    /// How long a channel stays `CREATING`; AWS takes a moment.
+    pub creating: Duration,
+    /// How long a channel stays `DELETING`.
+    pub deleting: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(600),
+            age: Duration::from_secs(3600),
+            go_away_grace: Duration::from_secs(60),
+            creating: Duration::ZERO,
+            deleting: Duration::ZERO,
+        }
+    }
+}
+
+/// What nobody outside AWS knows (kvs.md part 7): each a setting, with the likeliest default.
+#[derive(Debug, Clone)]
+pub struct Unknowns {
+    /// Whether the socket a newer one with the same id displaces is closed, and with which code;
+    /// `None` leaves it open and deaf.
+    pub displaced_close_code: Option<u16>,
+    /// Close code at the idle limit.
+    pub idle_close_code: u16,
+    /// Close code at the age limit and after GO_AWAY.
+    pub age_close_code: u16,
+    /// Whether GO_AWAY comes before the close at the age limit.
+    pub age_sends_go_away: bool,
+    /// A payload for GO_AWAY and RECONNECT_ICE_SERVER.
+    pub service_message_payload: Option<String>,
+    /// Whether candidates for a master or viewer who is away are kept like descriptions.
+    pub candidates_kept: bool,
+    /// Whether answers for a viewer who is away are kept.
+    pub answers_kept: bool,
+    /// Whether pings reset the idle timer.
+    pub pings_reset_idle: bool,
+    /// Whether a master may send offers on a peer-to-peer channel: the guide says yes, a
+    /// maintainer said no.
+    pub master_offers_relayed: bool,
+    /// `errorType` of a STATUS_RESPONSE to a message above its quota.
+    pub throttle_error_type: String,
+    /// `errorType` of a STATUS_RESPONSE to an oversize payload.
+    pub oversize_error_type: String,
+    /// Whether a JoinStorageSession call is accepted (nothing follows: the storage service is not
+    /// played) or refused.
+    pub join_storage_accepted: bool,
+}
+
+impl Default for Unknowns {
+    fn default() -> Self {
+        Self {
+            displaced_close_code: Some(1001),
+            idle_close_code: 1001,
+            age_close_code: 1001,
+            age_sends_go_away: true,
+            service_message_payload: None,
+            candidates_kept: true,
+            answers_kept: true,
+            pings_reset_idle: true,
+            master_offers_relayed: true,
+            throttle_error_type: "ClientLimitExceededException".to_owned(),
+            oversize_error_type: "InvalidArgumentException".to_owned(),
+            join_storage_accepted: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        let field = |config: EmulatorConfig| match config.check() {
+            Err(EmulatorError::Setting { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        let base = EmulatorConfig::default;
+        assert!(base().check().is_ok());
+        assert_eq!(field(EmulatorConfig { region: "US".into(), ..base() }), "region");
+        assert_eq!(field(EmulatorConfig { account: "1".into(), ..base() }), "account");
+        assert_eq!(field(EmulatorConfig { connections_max: 0, ..base() }), "connections_max");
+        let everywhere = "0.0.0.0:0".parse().unwrap();
+        assert_eq!(field(EmulatorConfig { listen: everywhere, ..base() }), "credentials");
+        let turn = TurnConfig { servers: vec![vec!["http://x".into()]], ..Default::default() };
+        assert_eq!(field(EmulatorConfig { turn, ..base() }), "turn.servers");
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let config = EmulatorConfig {
+            credentials: vec![Credential::new("AK", "s3cr3t", Some("t0k3n".into()))],
+            turn: TurnConfig { auth: TurnAuth::SharedSecret("p4ss".into()), ..Default::default() },
+            ..Default::default()
+        };
+        let text = format!("{config:?} {:?}", config.turn.auth);
+        for secret in ["s3cr3t", "t0k3n", "p4ss"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}

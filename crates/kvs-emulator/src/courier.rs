@@ -1,0 +1,275 @@
+//! A client's frame from its socket to the relay: checked, counted against the quotas, and given
+//! to the first fault that wants it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::time::Instant;
+
+use crate::config::Quotas;
+use crate::fault::{Action, Corruption, MessageFacts, Role, Whose};
+use crate::quota::Bucket;
+use crate::relay::{Envelope, Outgoing, Seat};
+use crate::shared::Shared;
+use crate::sync::lock;
+use crate::wire::{self, ClientFrame, MessageType};
+
+/// The send quotas of one socket.
+#[derive(Debug)]
+pub(crate) struct SendQuota {
+    offers: Bucket,
+    answers: Bucket,
+    candidates: Bucket,
+}
+
+impl SendQuota {
+    pub(crate) fn new(quotas: &Quotas, now: Instant) -> Self {
+        Self {
+            offers: Bucket::new(quotas.offers_per_second, now),
+            answers: Bucket::new(quotas.answers_per_second, now),
+            candidates: Bucket::new(quotas.candidates_per_second, now),
+        }
+    }
+
+    fn take(&mut self, kind: MessageType, now: Instant) -> bool {
+        match kind {
+            MessageType::SdpOffer => self.offers.take(now),
+            MessageType::SdpAnswer => self.answers.take(now),
+            MessageType::IceCandidate => self.candidates.take(now),
+            MessageType::GoAway | MessageType::ReconnectIceServer | MessageType::StatusResponse => {
+                false
+            }
+        }
+    }
+}
+
+/// Why a frame is not relayed: what a STATUS_RESPONSE says.
+struct Refusal {
+    error: String,
+    status: u16,
+    text: String,
+}
+
+/// Takes a text frame from a client. What is no message at all is passed over, as the service
+/// does; a refused one is answered when it has a correlation id, and else silently lost.
+pub(crate) fn handle_text(shared: &Arc<Shared>, seat: &Seat, quota: &mut SendQuota, text: &str) {
+    let Some(frame) = wire::parse(text) else {
+        tracing::debug!(connection = seat.link.id, bytes = text.len(), "not a message");
+        return;
+    };
+    if let Err(refusal) = accept(shared, seat, quota, &frame) {
+        tracing::info!(
+            connection = seat.link.id,
+            error = refusal.error,
+            reason = refusal.text,
+            "message refused"
+        );
+        answer_status(seat, &frame, &refusal);
+    }
+}
+
+fn accept(
+    shared: &Arc<Shared>,
+    seat: &Seat,
+    quota: &mut SendQuota,
+    frame: &ClientFrame,
+) -> Result<(), Refusal> {
+    let kind = frame.kind.ok_or_else(|| invalid("Unknown action."))?;
+    let payload = frame
+        .payload
+        .as_deref()
+        .filter(|payload| !payload.is_empty())
+        .ok_or_else(|| invalid("MessagePayload must not be empty."))?;
+    let quotas = &shared.config.quotas;
+    let unknowns = &shared.config.unknowns;
+    if quotas.enabled && payload.len() > quotas.payload_bytes_max {
+        return Err(Refusal {
+            error: unknowns.oversize_error_type.clone(),
+            status: 400,
+            text: format!("MessagePayload is longer than {} bytes.", quotas.payload_bytes_max),
+        });
+    }
+    if frame.correlation_id.as_deref().is_some_and(|id| !wire::is_plain_id(id)) {
+        return Err(invalid("CorrelationId must match [a-zA-Z0-9_.-]{1,256}."));
+    }
+    let viewer = match (&seat.client_id, frame.recipient.as_deref()) {
+        // "Ignored": a viewer speaks to the master and to nobody else (SendSdpOffer).
+        (Some(id), _) => id.as_str(),
+        (None, Some(recipient)) if wire::is_client_id(recipient) => recipient,
+        (None, Some(_)) => return Err(invalid("RecipientClientId is not valid.")),
+        (None, None) => return Err(invalid("RecipientClientId must not be empty.")),
+    };
+    if quotas.enabled && !quota.take(kind, Instant::now()) {
+        return Err(Refusal {
+            error: unknowns.throttle_error_type.clone(),
+            status: 400,
+            text: format!("Rate exceeded for {}.", kind.name()),
+        });
+    }
+    let offers = kind == MessageType::SdpOffer;
+    if offers && seat.role == Role::Master && !unknowns.master_offers_relayed {
+        return Ok(());
+    }
+    let now = Instant::now();
+    let (ttl_secs, storage) = match lock(&shared.channels).by_arn(&seat.arn, now) {
+        Ok(channel) => (channel.message_ttl_secs, channel.storage.enabled),
+        Err(_) => return Ok(()),
+    };
+    if storage {
+        // "Direct peer-to-peer connections no longer occur" (UpdateMediaStorageConfiguration).
+        tracing::info!(channel = seat.channel, kind = kind.name(), "storage channel: not relayed");
+        return Ok(());
+    }
+    let envelope = Envelope {
+        arn: seat.arn.clone(),
+        kind,
+        from: seat.role,
+        viewer: viewer.to_owned(),
+        frame: wire::message(kind, seat.client_id.as_deref(), Some(payload)),
+        expires: now + Duration::from_secs(u64::from(ttl_secs)),
+    };
+    tracing::debug!(
+        channel = seat.channel,
+        kind = kind.name(),
+        viewer,
+        from = ?seat.role,
+        bytes = payload.len(),
+        "message"
+    );
+    dispatch(shared, seat, envelope, payload)
+}
+
+fn dispatch(
+    shared: &Arc<Shared>,
+    seat: &Seat,
+    envelope: Envelope,
+    payload: &str,
+) -> Result<(), Refusal> {
+    let (kind, from) = (envelope.kind, envelope.from);
+    let earlier = lock(&shared.relay).remember(&envelope.arn, kind, from, payload);
+    let facts =
+        MessageFacts { kind, from, client_id: Some(&envelope.viewer), channel: &seat.channel };
+    let Some((fault, action)) = shared.faults.for_message(&facts) else {
+        deliver(shared, envelope);
+        return Ok(());
+    };
+    let reframed = |payload: &str| Envelope {
+        frame: wire::message(kind, seat.client_id.as_deref(), Some(payload)),
+        ..envelope.clone()
+    };
+    match action {
+        Action::Drop => {}
+        Action::Delay { ms } => {
+            shared.spawn_after(Duration::from_millis(ms), |shared| deliver(shared, envelope));
+        }
+        Action::Duplicate { copies, every_ms } => {
+            deliver(shared, envelope.clone());
+            for copy in 1..=u64::from(copies) {
+                let copied = envelope.clone();
+                match every_ms.saturating_mul(copy) {
+                    0 => deliver(shared, copied),
+                    ms => shared
+                        .spawn_after(Duration::from_millis(ms), |shared| deliver(shared, copied)),
+                }
+            }
+        }
+        Action::Reorder { behind, within_ms } => {
+            let arn = envelope.arn.clone();
+            if let Some(id) = lock(&shared.relay).overtake(envelope, behind) {
+                shared.spawn_after(Duration::from_millis(within_ms), move |shared| {
+                    let mut relay = lock(&shared.relay);
+                    relay.overtake_no_more(&arn, id, &shared.config.unknowns, Instant::now());
+                });
+            }
+        }
+        Action::Hold => {
+            if !lock(&shared.relay).hold(fault, envelope) {
+                tracing::warn!(fault, "too many messages are held back: one is lost");
+            }
+        }
+        Action::Corrupt { how } => deliver(shared, corrupted(envelope, how, seat)),
+        Action::Replay { instead } => {
+            if let Some(earlier) = earlier {
+                deliver(shared, reframed(&earlier));
+            }
+            if !instead {
+                deliver(shared, envelope);
+            }
+        }
+        Action::Status { error, status } => {
+            return Err(Refusal { error, status, text: "A fault was asked for.".to_owned() });
+        }
+        Action::CloseSocket { whose, code } => close_socket(shared, seat, &envelope, whose, code),
+        Action::Refuse { .. }
+        | Action::Hang { .. }
+        | Action::Reset
+        | Action::Garbage
+        | Action::After { .. } => deliver(shared, envelope),
+    }
+    Ok(())
+}
+
+fn deliver(shared: &Arc<Shared>, envelope: Envelope) {
+    lock(&shared.relay).deliver(envelope, &shared.config.unknowns, Instant::now());
+}
+
+fn close_socket(
+    shared: &Arc<Shared>,
+    seat: &Seat,
+    envelope: &Envelope,
+    whose: Whose,
+    code: Option<u16>,
+) {
+    let to = match envelope.from {
+        Role::Master => Role::Viewer,
+        Role::Viewer => Role::Master,
+    };
+    let recipient = lock(&shared.relay).recipient(&envelope.arn, to, &envelope.viewer).cloned();
+    let (sender, recipient) = match whose {
+        Whose::Sender => (Some(seat.link.clone()), None),
+        Whose::Recipient => (None, recipient),
+        Whose::Both => (Some(seat.link.clone()), recipient),
+    };
+    for link in [sender, recipient].into_iter().flatten() {
+        match code {
+            Some(code) => link.push(Outgoing::Close(code)),
+            None => link.cut(),
+        }
+    }
+}
+
+fn corrupted(envelope: Envelope, how: Corruption, seat: &Seat) -> Envelope {
+    let payload = match how {
+        Corruption::Base64 => "%%% no base64 %%%".to_owned(),
+        Corruption::Json => STANDARD.encode(r#"{"type":"answer","sdp":"v=0"#),
+        Corruption::Sdp => match envelope.kind {
+            MessageType::SdpOffer => STANDARD.encode(r#"{"type":"offer","sdp":""}"#),
+            MessageType::SdpAnswer
+            | MessageType::IceCandidate
+            | MessageType::GoAway
+            | MessageType::ReconnectIceServer
+            | MessageType::StatusResponse => STANDARD.encode(r#"{"type":"answer","sdp":""}"#),
+        },
+        Corruption::Envelope => {
+            let half = envelope.frame.chars().take(envelope.frame.chars().count() / 2).collect();
+            return Envelope { frame: half, ..envelope };
+        }
+    };
+    let frame = wire::message(envelope.kind, seat.client_id.as_deref(), Some(&payload));
+    Envelope { frame, ..envelope }
+}
+
+/// "If the service encounters an error and if correlationId is specified in the request, the
+/// error details are returned as a STATUS_RESPONSE" (SendSdpOffer).
+fn answer_status(seat: &Seat, frame: &ClientFrame, refusal: &Refusal) {
+    let Some(id) = frame.correlation_id.as_deref() else { return };
+    let id: String = id.chars().take(256).collect();
+    let text = wire::status(&id, &refusal.error, refusal.status, &refusal.text);
+    seat.link.push(Outgoing::Text(text));
+}
+
+fn invalid(text: &str) -> Refusal {
+    Refusal { error: "InvalidArgumentException".to_owned(), status: 400, text: text.to_owned() }
+}

@@ -1,0 +1,184 @@
+//! The emulator as a value: started, steered from the same process, shut down.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::calls;
+use crate::config::EmulatorConfig;
+use crate::error::EmulatorError;
+use crate::fault::{Faults, Role};
+use crate::relay::{ClientReport, Outgoing};
+use crate::server;
+use crate::shared::{CallCount, ServiceMessage, Shared};
+use crate::sync::lock;
+use crate::tls::{self, Tls};
+
+/// A running emulator. Dropping it ends it too, without waiting for its last socket;
+/// [`Emulator::shutdown`] waits.
+pub struct Emulator {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+    endpoint: String,
+    tls: Option<Tls>,
+}
+
+impl Emulator {
+    /// Binds, creates the configured channels, and serves until shut down or dropped.
+    pub async fn start(config: EmulatorConfig) -> Result<Self, EmulatorError> {
+        config.check()?;
+        let tls = config.tls.as_ref().map(tls::prepare).transpose()?;
+        let listen = |source| EmulatorError::Listen { addr: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let addr = listener.local_addr().map_err(listen)?;
+        if !addr.ip().to_canonical().is_loopback() {
+            tracing::warn!(%addr, "listening beyond loopback: anyone who reaches it can try");
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = match &config.advertised_authority {
+            Some(authority) => format!("{scheme}://{authority}"),
+            None => format!("{scheme}://{addr}"),
+        };
+        let shared = Arc::new(Shared::new(config));
+        for name in &shared.config.channels {
+            if !crate::channel::is_name(name) {
+                let reason = format!("{name:?} must be 1 to 256 characters of [a-zA-Z0-9_.-]");
+                return Err(EmulatorError::Setting { field: "channels", reason });
+            }
+            shared.create_channel(name, calls::MESSAGE_TTL_SECS).map_err(|error| {
+                EmulatorError::Setting { field: "channels", reason: error.message }
+            })?;
+        }
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
+        shared.spawn(server::accept(shared.clone(), listener, acceptor));
+        tracing::info!(endpoint, "emulator started");
+        Ok(Self { shared, addr, endpoint, tls })
+    }
+
+    /// `http://127.0.0.1:PORT`, or `https://…` over TLS: what clients take as their endpoint URL.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The certificate of its CA, when it speaks TLS.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.tls.as_ref().map(|tls| tls.ca_pem.as_str())
+    }
+
+    /// Where that lies, when a directory was configured.
+    #[must_use]
+    pub fn ca_pem_path(&self) -> Option<&Path> {
+        self.tls.as_ref().and_then(|tls| tls.ca_path.as_deref())
+    }
+
+    /// The region its channels are in.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.shared.config.region
+    }
+
+    /// The channels, name to ARN.
+    #[must_use]
+    pub fn channels(&self) -> BTreeMap<String, String> {
+        lock(&self.shared.channels).arns()
+    }
+
+    /// The ARN of a channel.
+    #[must_use]
+    pub fn channel_arn(&self, name: &str) -> Option<String> {
+        self.channels().remove(name)
+    }
+
+    /// Its faults.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.shared.faults.clone()
+    }
+
+    /// Delivers what a `hold` fault kept back, and says how many those were.
+    pub fn release(&self, fault: u64) -> usize {
+        self.shared.release(fault)
+    }
+
+    /// Who is connected, by channel, the master first.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientReport> {
+        lock(&self.shared.relay).clients(Instant::now())
+    }
+
+    /// The calls and connects so far, by API name.
+    #[must_use]
+    pub fn calls(&self) -> BTreeMap<String, CallCount> {
+        self.shared.calls()
+    }
+
+    /// Ends the sockets of a channel that fit (`None` fits all): with a close frame, or without
+    /// one when there is no code. Says how many.
+    pub fn disconnect(
+        &self,
+        channel: &str,
+        role: Option<Role>,
+        client_id: Option<&str>,
+        code: Option<u16>,
+    ) -> usize {
+        let Some(arn) = self.channel_arn(channel) else { return 0 };
+        let links = lock(&self.shared.relay).links(&arn, role, client_id);
+        for link in &links {
+            match code {
+                Some(code) => link.push(Outgoing::Close(code)),
+                None => link.cut(),
+            }
+        }
+        links.len()
+    }
+
+    /// Sends a message of the service's own to those of a channel who fit. Says to how many.
+    pub fn send(
+        &self,
+        channel: &str,
+        role: Option<Role>,
+        client_id: Option<&str>,
+        message: ServiceMessage,
+    ) -> usize {
+        let Some(arn) = self.channel_arn(channel) else { return 0 };
+        self.shared.send_from_service(&arn, role, client_id, message)
+    }
+
+    /// Shifts the clock that signatures are checked against and `Date` headers show.
+    pub fn set_clock_offset_secs(&self, offset_secs: i64) {
+        self.shared.clock.set_offset_secs(offset_secs);
+    }
+
+    /// Closes the listener and every connection, and waits until all are gone.
+    pub async fn shutdown(self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        tracing::info!("emulator stopped");
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,97 @@
+//! The errors clients see, with AWS's names, statuses and bodies, and the error of starting.
+
+use std::borrow::Cow;
+
+/// Why the emulator did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmulatorError {
+    /// A setting cannot work; the text names the field and the fix.
+    #[error("{field}: {reason}")]
+    Setting {
+        /// The setting's name.
+        field: &'static str,
+        /// What is wrong with it and what would do.
+        reason: String,
+    },
+    /// The address could not be bound.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// The address asked for.
+        addr: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The certificates could not be made or stored.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// One error response of an API: status, `x-amzn-ErrorType` and message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub(crate) status: u16,
+    pub(crate) kind: Cow<'static, str>,
+    pub(crate) message: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(
+        status: u16,
+        kind: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { status, kind: kind.into(), message: message.into() }
+    }
+
+    pub(crate) fn invalid_argument(message: impl Into<String>) -> Self {
+        Self::new(400, "InvalidArgumentException", message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(404, "ResourceNotFoundException", message)
+    }
+
+    pub(crate) fn limit(message: impl Into<String>) -> Self {
+        Self::new(400, "ClientLimitExceededException", message)
+    }
+
+    /// The JSON member that holds the text. The service models of kinesisvideo say `Message`; two
+    /// exceptions of signaling, all of webrtc-storage and the signature layer in front say
+    /// `message` (kvs.md 1.3).
+    pub(crate) fn member(&self) -> &'static str {
+        match self.kind.as_ref() {
+            "InvalidArgumentException"
+            | "ClientLimitExceededException"
+            | "ResourceNotFoundException"
+            | "AccessDeniedException"
+            | "NotAuthorizedException"
+            | "ResourceInUseException"
+            | "VersionMismatchException"
+            | "AccountChannelLimitExceededException"
+            | "TagsPerResourceExceededLimitException"
+            | "NoDataRetentionException" => "Message",
+            _ => "message",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_member_follows_the_service_models() {
+        assert_eq!(ApiError::invalid_argument("x").member(), "Message");
+        assert_eq!(ApiError::new(400, "SessionExpiredException", "x").member(), "message");
+        assert_eq!(ApiError::new(403, "InvalidSignatureException", "x").member(), "message");
+    }
+}

@@ -1,0 +1,216 @@
+//! From an HTTP request to a response: health, the admin API, the REST calls and the upgrade.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::config::is_authority;
+use crate::error::ApiError;
+use crate::fault::Action;
+use crate::shared::Shared;
+use crate::sigv4::{SERVICE, Verifier, Wire};
+use crate::sync::lock;
+use crate::{admin, calls, upgrade};
+
+/// A request's body; AWS's largest is well below.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The connection is to end without a response.
+#[derive(Debug, thiserror::Error)]
+#[error("connection reset by fault")]
+pub(crate) struct Reset;
+
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// Answers one request.
+pub(crate) async fn handle(
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Reply, Reset> {
+    let path = request.uri().path().to_owned();
+    if path == "/health" {
+        return Ok(json_reply(&shared, StatusCode::OK, &json!({ "status": "ok" })));
+    }
+    if path == "/admin" || path.starts_with("/admin/") {
+        return Ok(admin::handle(&shared, peer, request).await);
+    }
+    if request.method() == Method::OPTIONS {
+        return Ok(preflight(&shared));
+    }
+    if upgrade::is_upgrade(&request) {
+        return upgrade::handle(&shared, peer, request).await;
+    }
+    call(&shared, request).await
+}
+
+async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply, Reset> {
+    let method = request.method().clone();
+    let call = calls::find(request.uri().path()).filter(|_| method == Method::POST);
+    let name = call.map_or("unknown", |call| call.name);
+    if let Some((_, action)) = shared.faults.for_call(name)
+        && let Some(reply) = strike(shared, action).await?
+    {
+        shared.count(name, true);
+        return Ok(reply);
+    }
+    let (parts, body) = request.into_parts();
+    let result = match read(body).await {
+        Err(error) => Err(error),
+        Ok(body) => {
+            let headers = header_map(&parts.headers);
+            let wire = Wire {
+                method: method.as_str(),
+                path: parts.uri.path(),
+                query: parts.uri.query().unwrap_or_default(),
+                headers: &headers,
+                body: &body,
+            };
+            verifier(shared).verify_header(&wire).and_then(|()| {
+                let call = call.ok_or_else(|| {
+                    ApiError::new(404, "UnknownOperationException", "No such operation.")
+                })?;
+                calls::run(call, shared, &authority(shared, &headers)?, &body)
+            })
+        }
+    };
+    shared.count(name, result.is_err());
+    Ok(match result {
+        Ok(value) => json_reply(shared, StatusCode::OK, &value),
+        Err(error) => {
+            tracing::info!(call = name, error = %error.kind, reason = error.message, "call refused");
+            error_reply(shared, &error)
+        }
+    })
+}
+
+/// What a fault makes of a call or an upgrade; `None` lets it go on.
+pub(crate) async fn strike(shared: &Arc<Shared>, action: Action) -> Result<Option<Reply>, Reset> {
+    match action {
+        Action::Refuse { status, error, message } => {
+            Ok(Some(error_reply(shared, &ApiError::new(status, error, message))))
+        }
+        Action::Delay { ms } => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Ok(None)
+        }
+        Action::Hang { ms: Some(ms) } => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Err(Reset)
+        }
+        Action::Hang { ms: None } => std::future::pending().await,
+        Action::Reset => Err(Reset),
+        Action::Garbage => {
+            let body = Full::new(Bytes::from_static(b"<html>\x00 not what you asked for"));
+            Ok(Some(decorate(shared, Response::new(body))))
+        }
+        Action::Drop
+        | Action::Duplicate { .. }
+        | Action::Reorder { .. }
+        | Action::Hold
+        | Action::Corrupt { .. }
+        | Action::Replay { .. }
+        | Action::Status { .. }
+        | Action::CloseSocket { .. }
+        | Action::After { .. } => Ok(None),
+    }
+}
+
+pub(crate) fn verifier(shared: &Shared) -> Verifier<'_> {
+    Verifier {
+        credentials: &shared.credentials,
+        region: &shared.config.region,
+        service: SERVICE,
+        now: shared.clock.now(),
+    }
+}
+
+/// Names in lower case, repeated ones joined: what signatures are computed over.
+pub(crate) fn header_map(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::<String, String>::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        out.entry(name.as_str().to_owned())
+            .and_modify(|joined| {
+                joined.push(',');
+                joined.push_str(&value);
+            })
+            .or_insert_with(|| value.into_owned());
+    }
+    out
+}
+
+/// Reads a body within bounds of size and time.
+pub(crate) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    let reading = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(_)) => Err(ApiError::new(413, "RequestEntityTooLargeException", "Body too large.")),
+        Err(_) => Err(ApiError::new(408, "RequestTimeoutException", "Body took too long.")),
+    }
+}
+
+pub(crate) fn json_reply(shared: &Shared, status: StatusCode, value: &Value) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(value.to_string())));
+    *reply.status_mut() = status;
+    decorate(shared, reply)
+}
+
+pub(crate) fn error_reply(shared: &Shared, error: &ApiError) -> Reply {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let member = error.member();
+    let mut reply = json_reply(shared, status, &json!({ member: error.message }));
+    set(&mut reply, "x-amzn-errortype", &error.kind);
+    reply
+}
+
+/// The headers of every response: the service's clock, a request id, and leave for browsers.
+pub(crate) fn decorate(shared: &Shared, mut reply: Reply) -> Reply {
+    let request_id = lock(&shared.random).request_id();
+    set(&mut reply, "date", &shared.clock.now().http_date());
+    set(&mut reply, "x-amzn-requestid", &request_id);
+    if !reply.headers().contains_key("content-type") {
+        set(&mut reply, "content-type", "application/json");
+    }
+    set(&mut reply, "access-control-allow-origin", "*");
+    set(&mut reply, "access-control-expose-headers", "x-amzn-RequestId,x-amzn-ErrorType,Date");
+    reply
+}
+
+/// A browser asks before it sends an `Authorization` header elsewhere.
+fn preflight(shared: &Shared) -> Reply {
+    let mut reply = decorate(shared, Response::new(Full::new(Bytes::new())));
+    set(&mut reply, "access-control-allow-methods", "POST, GET, OPTIONS");
+    set(
+        &mut reply,
+        "access-control-allow-headers",
+        "authorization, content-type, x-amz-date, x-amz-security-token, x-amz-user-agent, \
+         x-amz-content-sha256, amz-sdk-invocation-id, amz-sdk-request",
+    );
+    set(&mut reply, "access-control-allow-private-network", "true");
+    set(&mut reply, "access-control-max-age", "600");
+    reply
+}
+
+fn authority(shared: &Shared, headers: &BTreeMap<String, String>) -> Result<String, ApiError> {
+    let host = shared.config.advertised_authority.as_ref().or_else(|| headers.get("host"));
+    host.filter(|host| is_authority(host))
+        .cloned()
+        .ok_or_else(|| ApiError::invalid_argument("The Host header is not valid."))
+}
+
+fn set(reply: &mut Reply, name: &'static str, value: &str) {
+    if let Ok(value) = value.parse() {
+        reply.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,284 @@
+//! Who is connected to which channel, and what waits for whom. No IO: frames go into the bounded
+//! queues that the sockets' tasks empty.
+
+mod room;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Unknowns;
+use crate::fault::Role;
+use crate::wire::MessageType;
+use room::Room;
+
+/// Frames that wait for a slow socket before it is cut.
+const QUEUE_MAX: usize = 512;
+/// Messages that a channel keeps for clients who are away, all in all.
+const PENDING_MAX: usize = 1024;
+/// Messages held back by faults at a time.
+const HELD_MAX: usize = 1024;
+
+/// What a socket's task is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outgoing {
+    /// A text frame.
+    Text(String),
+    /// GO_AWAY, then the close after the grace period.
+    GoAway,
+    /// A close frame with this code, then the end.
+    Close(u16),
+    /// No byte more in either direction.
+    Stall,
+}
+
+/// The relay's end of a socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(crate) id: u64,
+    outgoing: mpsc::Sender<Outgoing>,
+    kill: CancellationToken,
+    peer: SocketAddr,
+    since: Instant,
+}
+
+impl Link {
+    /// Queues; a socket whose queue is full is cut, since a gap would be worse than an end.
+    pub(crate) fn push(&self, outgoing: Outgoing) {
+        if self.outgoing.try_send(outgoing).is_err() {
+            self.kill.cancel();
+        }
+    }
+
+    /// Ends TCP without a close frame.
+    pub(crate) fn cut(&self) {
+        self.kill.cancel();
+    }
+}
+
+/// The socket's end: what its task needs.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) arn: String,
+    pub(crate) channel: String,
+    pub(crate) role: Role,
+    /// The viewer's; the master has none.
+    pub(crate) client_id: Option<String>,
+    pub(crate) link: Link,
+    pub(crate) outgoing: mpsc::Receiver<Outgoing>,
+    pub(crate) kill: CancellationToken,
+}
+
+/// A message on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Envelope {
+    pub(crate) arn: String,
+    pub(crate) kind: MessageType,
+    pub(crate) from: Role,
+    /// The viewer at one of its ends.
+    pub(crate) viewer: String,
+    pub(crate) frame: String,
+    /// Until when it waits for a recipient who is away.
+    pub(crate) expires: Instant,
+}
+
+/// A connected client, as the admin API lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ClientReport {
+    /// The channel's name.
+    pub channel: String,
+    /// Its side.
+    pub role: Role,
+    /// The viewer's id.
+    pub client_id: Option<String>,
+    /// The number of its connection, from 1.
+    pub connection: u64,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// For how long it has been connected.
+    pub connected_ms: u64,
+}
+
+/// All channels' rooms, by ARN.
+#[derive(Debug, Default)]
+pub(crate) struct Relay {
+    rooms: BTreeMap<String, Room>,
+    held: Vec<(u64, Envelope)>,
+    connections: u64,
+}
+
+/// Who wants to come in.
+pub(crate) struct Joining<'a> {
+    pub(crate) arn: &'a str,
+    pub(crate) channel: &'a str,
+    pub(crate) client_id: Option<&'a str>,
+    pub(crate) peer: SocketAddr,
+}
+
+impl Relay {
+    /// Seats a client, hands it what waited for it, and displaces an older one in its place.
+    /// `None` when it would be one viewer more than `viewers_max`.
+    pub(crate) fn join(
+        &mut self,
+        joining: &Joining<'_>,
+        viewers_max: Option<usize>,
+        unknowns: &Unknowns,
+        now: Instant,
+    ) -> Option<Seat> {
+        let room = self
+            .rooms
+            .entry(joining.arn.to_owned())
+            .or_insert_with(|| Room::new(joining.channel.to_owned()));
+        if let (Some(id), Some(max)) = (joining.client_id, viewers_max)
+            && room.viewers_beside(id) >= max
+        {
+            return None;
+        }
+        self.connections += 1;
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        let kill = CancellationToken::new();
+        let link = Link {
+            id: self.connections,
+            outgoing: sender,
+            kill: kill.clone(),
+            peer: joining.peer,
+            since: now,
+        };
+        room.seat(joining.client_id, link.clone(), unknowns.displaced_close_code, now);
+        Some(Seat {
+            arn: joining.arn.to_owned(),
+            channel: joining.channel.to_owned(),
+            role: if joining.client_id.is_some() { Role::Viewer } else { Role::Master },
+            client_id: joining.client_id.map(str::to_owned),
+            link,
+            outgoing: receiver,
+            kill,
+        })
+    }
+
+    /// Frees the seat, unless a newer connection has it.
+    pub(crate) fn leave(&mut self, arn: &str, connection: u64, now: Instant) {
+        if let Some(room) = self.rooms.get_mut(arn) {
+            room.unseat(connection);
+            if room.is_idle(now) {
+                self.rooms.remove(arn);
+            }
+        }
+    }
+
+    /// Delivers, or keeps for a recipient who is away.
+    pub(crate) fn deliver(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
+        if let Some(room) = self.rooms.get_mut(&envelope.arn) {
+            room.deliver(envelope, unknowns, now);
+        }
+    }
+
+    /// Lets the next `behind` messages to the same recipient overtake this one. The number given
+    /// back is for [`Self::overtake_no_more`].
+    pub(crate) fn overtake(&mut self, envelope: Envelope, behind: u32) -> Option<u64> {
+        self.rooms.get_mut(&envelope.arn)?.overtake(envelope, behind)
+    }
+
+    /// Delivers an overtaken message that still waits.
+    pub(crate) fn overtake_no_more(
+        &mut self,
+        arn: &str,
+        id: u64,
+        unknowns: &Unknowns,
+        now: Instant,
+    ) {
+        if let Some(room) = self.rooms.get_mut(arn) {
+            room.overtake_no_more(id, unknowns, now);
+        }
+    }
+
+    /// Keeps a message back for a fault; `false` when too many are.
+    pub(crate) fn hold(&mut self, fault: u64, envelope: Envelope) -> bool {
+        let room = self.held.len() < HELD_MAX;
+        if room {
+            self.held.push((fault, envelope));
+        }
+        room
+    }
+
+    /// Delivers what a fault kept back, and says how many those were.
+    pub(crate) fn release(&mut self, fault: u64, unknowns: &Unknowns, now: Instant) -> usize {
+        let (released, kept) =
+            std::mem::take(&mut self.held).into_iter().partition(|(id, _)| *id == fault);
+        self.held = kept;
+        let released: Vec<(u64, Envelope)> = released;
+        let count = released.len();
+        for (_, envelope) in released {
+            self.deliver(envelope, unknowns, now);
+        }
+        count
+    }
+
+    /// The payload of the last message of a type, and the new one in its place.
+    pub(crate) fn remember(
+        &mut self,
+        arn: &str,
+        kind: MessageType,
+        from: Role,
+        payload: &str,
+    ) -> Option<String> {
+        self.rooms.get_mut(arn)?.remember(kind, from, payload)
+    }
+
+    /// The recipient's link, if it is connected.
+    pub(crate) fn recipient(&self, arn: &str, to: Role, viewer: &str) -> Option<&Link> {
+        self.rooms.get(arn)?.recipient(to, viewer)
+    }
+
+    /// The links of a channel that fit: `None` fits all.
+    pub(crate) fn links(
+        &self,
+        arn: &str,
+        role: Option<Role>,
+        client_id: Option<&str>,
+    ) -> Vec<Link> {
+        let Some(room) = self.rooms.get(arn) else { return Vec::new() };
+        room.links()
+            .filter(|(is, id, _)| {
+                role.is_none_or(|role| role == *is)
+                    && client_id.is_none_or(|wanted| *id == Some(wanted))
+            })
+            .map(|(_, _, link)| link.clone())
+            .collect()
+    }
+
+    /// Everyone, by channel.
+    pub(crate) fn clients(&self, now: Instant) -> Vec<ClientReport> {
+        let report = |room: &Room, role, id: Option<&str>, link: &Link| ClientReport {
+            channel: room.channel().to_owned(),
+            role,
+            client_id: id.map(str::to_owned),
+            connection: link.id,
+            peer: link.peer,
+            connected_ms: u64::try_from(now.saturating_duration_since(link.since).as_millis())
+                .unwrap_or(u64::MAX),
+        };
+        self.rooms
+            .values()
+            .flat_map(|room| room.links().map(|(role, id, link)| report(room, role, id, link)))
+            .collect()
+    }
+
+    /// Closes everything on a channel that is deleted.
+    pub(crate) fn clear(&mut self, arn: &str) {
+        if let Some(room) = self.rooms.remove(arn) {
+            for (_, _, link) in room.links() {
+                link.push(Outgoing::Close(1001));
+            }
+        }
+        self.held.retain(|(_, envelope)| envelope.arn != arn);
+    }
+}
+
+#[cfg(test)]
+mod tests;

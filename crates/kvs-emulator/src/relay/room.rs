@@ -1,0 +1,204 @@
+//! One channel's master and viewers, and the messages that wait.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::{Envelope, Link, Outgoing, PENDING_MAX};
+use crate::config::Unknowns;
+use crate::fault::Role;
+use crate::wire::MessageType;
+
+#[derive(Debug)]
+pub(super) struct Room {
+    channel: String,
+    master: Option<Link>,
+    viewers: BTreeMap<String, Link>,
+    /// Displaced sockets that were left open.
+    displaced: Vec<Link>,
+    /// In the order they were sent.
+    pending: Vec<Envelope>,
+    overtaken: Vec<Overtaken>,
+    overtaken_ids: u64,
+    last_payloads: BTreeMap<(MessageType, Role), String>,
+}
+
+#[derive(Debug)]
+struct Overtaken {
+    id: u64,
+    envelope: Envelope,
+    behind: u32,
+}
+
+impl Room {
+    pub(super) fn new(channel: String) -> Self {
+        Self {
+            channel,
+            master: None,
+            viewers: BTreeMap::new(),
+            displaced: Vec::new(),
+            pending: Vec::new(),
+            overtaken: Vec::new(),
+            overtaken_ids: 0,
+            last_payloads: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    pub(super) fn viewers_beside(&self, client_id: &str) -> usize {
+        self.viewers.keys().filter(|id| *id != client_id).count()
+    }
+
+    /// "The new connection takes precedence" (ConnectAsViewer, ConnectAsMaster); what becomes of
+    /// the old one is a setting.
+    pub(super) fn seat(
+        &mut self,
+        client_id: Option<&str>,
+        link: Link,
+        displaced_close_code: Option<u16>,
+        now: Instant,
+    ) {
+        let old = match client_id {
+            Some(id) => self.viewers.insert(id.to_owned(), link.clone()),
+            None => self.master.replace(link.clone()),
+        };
+        if let Some(old) = old {
+            match displaced_close_code {
+                Some(code) => old.push(Outgoing::Close(code)),
+                None => self.displaced.push(old),
+            }
+        }
+        let to = if client_id.is_some() { Role::Viewer } else { Role::Master };
+        let (mine, others) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .filter(|envelope| envelope.expires > now)
+            .partition(|envelope: &Envelope| {
+                envelope.from != to && client_id.is_none_or(|id| id == envelope.viewer)
+            });
+        self.pending = others;
+        let mine: Vec<Envelope> = mine;
+        for envelope in mine {
+            link.push(Outgoing::Text(envelope.frame));
+        }
+    }
+
+    pub(super) fn unseat(&mut self, connection: u64) {
+        self.master.take_if(|link| link.id == connection);
+        self.viewers.retain(|_, link| link.id != connection);
+        self.displaced.retain(|link| link.id != connection);
+    }
+
+    pub(super) fn is_idle(&mut self, now: Instant) -> bool {
+        self.pending.retain(|envelope| envelope.expires > now);
+        self.master.is_none()
+            && self.viewers.is_empty()
+            && self.displaced.is_empty()
+            && self.pending.is_empty()
+            && self.overtaken.is_empty()
+    }
+
+    pub(super) fn deliver(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
+        let to = other(envelope.from);
+        let viewer = envelope.viewer.clone();
+        self.pass(envelope, unknowns, now);
+        let mut due = Vec::new();
+        for waiting in &mut self.overtaken {
+            let same = other(waiting.envelope.from) == to
+                && (to == Role::Master || waiting.envelope.viewer == viewer);
+            if same {
+                waiting.behind = waiting.behind.saturating_sub(1);
+            }
+        }
+        let (ready, waiting) =
+            std::mem::take(&mut self.overtaken).into_iter().partition(|w| w.behind == 0);
+        self.overtaken = waiting;
+        due.extend::<Vec<Overtaken>>(ready);
+        for ready in due {
+            self.pass(ready.envelope, unknowns, now);
+        }
+    }
+
+    pub(super) fn overtake(&mut self, envelope: Envelope, behind: u32) -> Option<u64> {
+        if self.overtaken.len() >= PENDING_MAX {
+            return None;
+        }
+        self.overtaken_ids += 1;
+        let id = self.overtaken_ids;
+        self.overtaken.push(Overtaken { id, envelope, behind: behind.max(1) });
+        Some(id)
+    }
+
+    pub(super) fn overtake_no_more(&mut self, id: u64, unknowns: &Unknowns, now: Instant) {
+        if let Some(at) = self.overtaken.iter().position(|waiting| waiting.id == id) {
+            let waiting = self.overtaken.remove(at);
+            self.pass(waiting.envelope, unknowns, now);
+        }
+    }
+
+    pub(super) fn remember(
+        &mut self,
+        kind: MessageType,
+        from: Role,
+        payload: &str,
+    ) -> Option<String> {
+        self.last_payloads.insert((kind, from), payload.to_owned())
+    }
+
+    pub(super) fn recipient(&self, to: Role, viewer: &str) -> Option<&Link> {
+        match to {
+            Role::Master => self.master.as_ref(),
+            Role::Viewer => self.viewers.get(viewer),
+        }
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = (Role, Option<&str>, &Link)> {
+        let master = self.master.iter().map(|link| (Role::Master, None, link));
+        let viewers = self.viewers.iter().map(|(id, link)| (Role::Viewer, Some(id.as_str()), link));
+        master.chain(viewers)
+    }
+
+    fn pass(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
+        match self.recipient(other(envelope.from), &envelope.viewer) {
+            Some(link) => link.push(Outgoing::Text(envelope.frame)),
+            None => self.keep(envelope, unknowns, now),
+        }
+    }
+
+    /// "If there is an outstanding offer for the same client which is not yet delivered, it is
+    /// overwritten" (SendSdpOffer; SendSdpAnswer alike). The candidates that belong to what is
+    /// overwritten go with it.
+    fn keep(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
+        self.pending.retain(|old| old.expires > now);
+        let kept = match envelope.kind {
+            MessageType::IceCandidate => unknowns.candidates_kept,
+            MessageType::SdpAnswer => unknowns.answers_kept,
+            MessageType::SdpOffer => true,
+            MessageType::GoAway | MessageType::ReconnectIceServer | MessageType::StatusResponse => {
+                false
+            }
+        };
+        if !kept {
+            return;
+        }
+        let same_way = |old: &Envelope| old.viewer == envelope.viewer && old.from == envelope.from;
+        let overwrites = envelope.kind != MessageType::IceCandidate
+            && self.pending.iter().any(|old| same_way(old) && old.kind == envelope.kind);
+        if overwrites {
+            self.pending.retain(|old| !same_way(old));
+        }
+        if self.pending.len() >= PENDING_MAX {
+            self.pending.remove(0);
+        }
+        self.pending.push(envelope);
+    }
+}
+
+pub(super) fn other(role: Role) -> Role {
+    match role {
+        Role::Master => Role::Viewer,
+        Role::Viewer => Role::Master,
+    }
+}

@@ -1,0 +1,182 @@
+//! What every connection of one emulator shares.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::channel::{Channels, NewChannel};
+use crate::clock::WallClock;
+use crate::config::{Credential, EmulatorConfig};
+use crate::error::ApiError;
+use crate::fault::{Faults, Role};
+use crate::quota::Buckets;
+use crate::random::Random;
+use crate::relay::{Outgoing, Relay};
+use crate::sync::lock;
+use crate::wire::{self, MessageType};
+
+/// Names of calls that are counted; an unknown path counts under one name.
+const CALLS_MAX: usize = 64;
+
+/// The emulator's state. No two of its locks are ever held together.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: EmulatorConfig,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) clock: WallClock,
+    pub(crate) faults: Faults,
+    pub(crate) channels: Mutex<Channels>,
+    pub(crate) relay: Mutex<Relay>,
+    pub(crate) buckets: Mutex<Buckets>,
+    pub(crate) random: Mutex<Random>,
+    calls: Mutex<BTreeMap<String, CallCount>>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+/// How often a call or connect was asked for, and how often refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CallCount {
+    /// Asked for.
+    pub requests: u64,
+    /// Answered with an error.
+    pub refused: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: EmulatorConfig) -> Self {
+        Self {
+            credentials: config.effective_credentials(),
+            clock: WallClock::new(config.clock_offset_secs),
+            faults: Faults::new(config.faults.clone(), config.seed),
+            channels: Mutex::default(),
+            relay: Mutex::default(),
+            buckets: Mutex::default(),
+            random: Mutex::new(Random::new(config.seed)),
+            calls: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            config,
+        }
+    }
+
+    /// Runs until done or until the emulator stops.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Does something later, if the emulator still runs then.
+    pub(crate) fn spawn_after(
+        self: &Arc<Self>,
+        after: Duration,
+        work: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) {
+        let shared = self.clone();
+        self.spawn(async move {
+            tokio::time::sleep(after).await;
+            work(&shared);
+        });
+    }
+
+    pub(crate) fn count(&self, call: &str, refused: bool) {
+        let mut calls = lock(&self.calls);
+        if calls.len() >= CALLS_MAX && !calls.contains_key(call) {
+            return;
+        }
+        let count = calls.entry(call.to_owned()).or_default();
+        count.requests += 1;
+        count.refused += u64::from(refused);
+    }
+
+    pub(crate) fn calls(&self) -> BTreeMap<String, CallCount> {
+        lock(&self.calls).clone()
+    }
+
+    /// Takes a token of a quota, when quotas are on.
+    pub(crate) fn within_quota(&self, call: &'static str, of: &str, per_second: u32) -> bool {
+        !self.config.quotas.enabled
+            || lock(&self.buckets).take(call, of, per_second, Instant::now())
+    }
+
+    pub(crate) fn create_channel(
+        &self,
+        name: &str,
+        message_ttl_secs: u32,
+    ) -> Result<String, ApiError> {
+        let new = NewChannel {
+            name: name.to_owned(),
+            region: self.config.region.clone(),
+            account: self.config.account.clone(),
+            created_millis: self.clock.now_millis(),
+            message_ttl_secs,
+            version: self.new_version(),
+            creating: self.config.lifetimes.creating,
+        };
+        let quotas = &self.config.quotas;
+        let max = quotas.enabled.then_some(quotas.channels_max);
+        lock(&self.channels).create(new, max, Instant::now())
+    }
+
+    pub(crate) fn new_version(&self) -> String {
+        format!("{:016X}", lock(&self.random).next())
+    }
+
+    /// Sends a message of the service's own to those who fit, and says to how many.
+    pub(crate) fn send_from_service(
+        &self,
+        arn: &str,
+        role: Option<Role>,
+        client_id: Option<&str>,
+        message: ServiceMessage,
+    ) -> usize {
+        let outgoing = match message {
+            ServiceMessage::GoAway => Outgoing::GoAway,
+            ServiceMessage::ReconnectIceServer => Outgoing::Text(self.reconnect_ice_server()),
+            ServiceMessage::Raw(text) => Outgoing::Text(text),
+        };
+        let links = lock(&self.relay).links(arn, role, client_id);
+        for link in &links {
+            link.push(outgoing.clone());
+        }
+        links.len()
+    }
+
+    pub(crate) fn reconnect_ice_server(&self) -> String {
+        let payload = self.config.unknowns.service_message_payload.as_deref();
+        wire::message(MessageType::ReconnectIceServer, None, payload)
+    }
+
+    pub(crate) fn go_away(&self) -> String {
+        let payload = self.config.unknowns.service_message_payload.as_deref();
+        wire::message(MessageType::GoAway, None, payload)
+    }
+
+    /// Delivers what a fault held back.
+    pub(crate) fn release(&self, fault: u64) -> usize {
+        lock(&self.relay).release(fault, &self.config.unknowns, Instant::now())
+    }
+}
+
+/// A message the service itself sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServiceMessage {
+    /// GO_AWAY, and the close after the grace period.
+    GoAway,
+    /// RECONNECT_ICE_SERVER.
+    ReconnectIceServer,
+    /// A text frame as it is: garbage, an empty frame, anything.
+    Raw(String),
+}

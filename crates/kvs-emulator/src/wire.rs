@@ -1,0 +1,166 @@
+//! The frames of the signaling socket, as kvs.md 2.2 and 2.3 have them. Pure.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// What a signaling message is, by AWS's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MessageType {
+    /// A session description of the type offer.
+    SdpOffer,
+    /// A session description of the type answer.
+    SdpAnswer,
+    /// One ICE candidate.
+    IceCandidate,
+    /// The service will close the socket soon.
+    GoAway,
+    /// The ICE servers are to be fetched again.
+    ReconnectIceServer,
+    /// A message could not be accepted.
+    StatusResponse,
+}
+
+impl MessageType {
+    /// AWS's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SdpOffer => "SDP_OFFER",
+            Self::SdpAnswer => "SDP_ANSWER",
+            Self::IceCandidate => "ICE_CANDIDATE",
+            Self::GoAway => "GO_AWAY",
+            Self::ReconnectIceServer => "RECONNECT_ICE_SERVER",
+            Self::StatusResponse => "STATUS_RESPONSE",
+        }
+    }
+
+    /// The types clients may send.
+    fn from_action(action: &str) -> Option<Self> {
+        [Self::SdpOffer, Self::SdpAnswer, Self::IceCandidate]
+            .into_iter()
+            .find(|kind| kind.name() == action)
+    }
+}
+
+/// A frame a client sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientFrame {
+    /// `None`: an action the service does not know.
+    pub(crate) kind: Option<MessageType>,
+    pub(crate) recipient: Option<String>,
+    pub(crate) payload: Option<String>,
+    pub(crate) correlation_id: Option<String>,
+}
+
+/// Reads a frame; `None` when it is no JSON object with an action. Field names are read in any
+/// case: the C SDK capitalises three of the four (kvs.md 2.2).
+pub(crate) fn parse(text: &str) -> Option<ClientFrame> {
+    let Ok(Value::Object(object)) = serde_json::from_str(text) else { return None };
+    let action = text_field(&object, "action")?;
+    Some(ClientFrame {
+        kind: MessageType::from_action(&action),
+        recipient: text_field(&object, "recipientClientId").filter(|id| !id.is_empty()),
+        payload: text_field(&object, "messagePayload"),
+        correlation_id: text_field(&object, "correlationId").filter(|id| !id.is_empty()),
+    })
+}
+
+/// A frame to a client. Messages from the master carry no sender.
+pub(crate) fn message(kind: MessageType, sender: Option<&str>, payload: Option<&str>) -> String {
+    let mut object = Map::new();
+    object.insert("messageType".to_owned(), kind.name().into());
+    if let Some(payload) = payload {
+        object.insert("messagePayload".to_owned(), payload.into());
+    }
+    if let Some(sender) = sender {
+        object.insert("senderClientId".to_owned(), sender.into());
+    }
+    Value::Object(object).to_string()
+}
+
+/// The service's refusal of the message with this correlation id.
+pub(crate) fn status(correlation_id: &str, error: &str, code: u16, description: &str) -> String {
+    json!({
+        "messageType": MessageType::StatusResponse.name(),
+        "statusResponse": {
+            "correlationId": correlation_id,
+            "success": false,
+            "errorType": error,
+            "statusCode": code.to_string(),
+            "description": description,
+        },
+    })
+    .to_string()
+}
+
+/// 1..256 of `[a-zA-Z0-9_.-]` (kvs.md 1.2): client and correlation ids.
+pub(crate) fn is_plain_id(text: &str) -> bool {
+    (1..=256).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+/// A viewer's id: plain, and not beginning with `AWS_` in any case.
+pub(crate) fn is_client_id(text: &str) -> bool {
+    let reserved = text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("AWS_"));
+    is_plain_id(text) && !reserved
+}
+
+fn text_field(object: &Map<String, Value>, name: &str) -> Option<String> {
+    let value = object.get(name).or_else(|| {
+        object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    })?;
+    value.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_read_in_either_case() {
+        let lower = r#"{"action":"SDP_ANSWER","recipientClientId":"v","messagePayload":"eA==","correlationId":"1"}"#;
+        let upper = r#"{"action":"SDP_ANSWER","RecipientClientId":"v","MessagePayload":"eA==","CorrelationId":"1"}"#;
+        let frame = parse(lower).unwrap();
+        assert_eq!(parse(upper), Some(frame.clone()));
+        assert_eq!(frame.kind, Some(MessageType::SdpAnswer));
+        assert_eq!(frame.recipient.as_deref(), Some("v"));
+    }
+
+    #[test]
+    fn only_three_actions_are_open_to_clients() {
+        for action in ["GO_AWAY", "RECONNECT_ICE_SERVER", "STATUS_RESPONSE", "BUSY", "sdp_offer"] {
+            assert_eq!(parse(&format!(r#"{{"action":"{action}"}}"#)).unwrap().kind, None);
+        }
+        for broken in ["", "{", "[]", "7", "{}", r#"{"action":7}"#, "null"] {
+            assert_eq!(parse(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn deep_json_is_refused_not_recursed_into() {
+        let deep = "[".repeat(100_000);
+        assert_eq!(parse(&format!(r#"{{"action":{deep}"#)), None);
+    }
+
+    #[test]
+    fn the_master_has_no_sender_id() {
+        assert_eq!(
+            message(MessageType::SdpAnswer, None, Some("eA==")),
+            r#"{"messagePayload":"eA==","messageType":"SDP_ANSWER"}"#
+        );
+        assert!(
+            message(MessageType::SdpOffer, Some("v"), Some("")).contains(r#""senderClientId":"v""#)
+        );
+    }
+
+    #[test]
+    fn client_ids_are_those_of_the_guide() {
+        for good in ["a", "A_b.c-9", &"x".repeat(256), "awsome"] {
+            assert!(is_client_id(good), "{good}");
+        }
+        for bad in ["", "a@b", "AWS_x", "aws_x", "aWs_", &"x".repeat(257), "\u{e9}\u{e9}\u{e9}"] {
+            assert!(!is_client_id(bad), "{bad}");
+        }
+    }
+}
