@@ -1,8 +1,15 @@
 //! Ports and driver: runs `negotiation-core` over pluggable signaling, peer and clock adapters.
+//!
+//! Give [`session`] a configuration and three ports, spawn [`Driver::run`], and talk to the session
+//! through its [`Handle`]. This crate needs no particular runtime: it uses channels, not timers.
 #![forbid(unsafe_code)]
 
+mod driver;
 pub mod facts;
+mod handle;
 mod ports;
 
+pub use driver::{Driver, session};
+pub use handle::{EVENTS_MAX, Handle, Told};
 pub use negotiation_core as core;
 pub use ports::{Clock, MaybeSend, PeerInput, PeerPort, SignalingInput, SignalingPort};

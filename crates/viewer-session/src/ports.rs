@@ -24,7 +24,6 @@ use negotiation_core::{
 };
 
 /// Carries messages between this viewer and the master, and asks the service for what it needs.
-#[cfg_attr(test, mockall::automock)]
 #[cfg_attr(not(target_family = "wasm"), async_trait)]
 #[cfg_attr(target_family = "wasm", async_trait(?Send))]
 pub trait SignalingPort: MaybeSend {
@@ -36,7 +35,6 @@ pub trait SignalingPort: MaybeSend {
 }
 
 /// Owns the peer connections.
-#[cfg_attr(test, mockall::automock)]
 #[cfg_attr(not(target_family = "wasm"), async_trait)]
 #[cfg_attr(target_family = "wasm", async_trait(?Send))]
 pub trait PeerPort: MaybeSend {
@@ -48,7 +46,6 @@ pub trait PeerPort: MaybeSend {
 }
 
 /// Tells the time and waits.
-#[cfg_attr(test, mockall::automock)]
 #[cfg_attr(not(target_family = "wasm"), async_trait)]
 #[cfg_attr(target_family = "wasm", async_trait(?Send))]
 pub trait Clock: MaybeSend {

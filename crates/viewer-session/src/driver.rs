@@ -1,0 +1,283 @@
+//! The loop: drain outputs, submit commands, wait for one input, feed it. Nothing is decided here.
+
+use std::future::pending;
+
+use negotiation_core::{Config, Event, Input, Outcome, Output, Session};
+use tracing::Instrument as _;
+
+use crate::handle::{Handle, Teller, Wishes, handle};
+use crate::ports::{Clock, PeerInput, PeerPort, SignalingInput, SignalingPort};
+
+/// Runs one session over its ports. Made by [`session`].
+pub struct Driver<S, P, C> {
+    session: Session,
+    signaling: S,
+    peer: P,
+    clock: C,
+    wishes: Wishes,
+    teller: Teller,
+}
+
+/// A session over these ports: spawn [`Driver::run`], and keep the [`Handle`].
+///
+/// The seed is for the jitter of retries; take it from the system's entropy.
+pub fn session<S, P, C>(
+    config: Config,
+    seed: u64,
+    signaling: S,
+    peer: P,
+    clock: C,
+) -> (Driver<S, P, C>, Handle)
+where
+    S: SignalingPort,
+    P: PeerPort,
+    C: Clock,
+{
+    let (wishes, teller, handle) = handle();
+    let session = Session::new(config, seed, clock.now());
+    (Driver { session, signaling, peer, clock, wishes, teller }, handle)
+}
+
+impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
+    /// Opens the session and runs it to its end.
+    ///
+    /// Dropping this future drops the ports, which close what is open; the orderly way is
+    /// [`Handle::close`].
+    pub async fn run(self) -> Outcome {
+        self.run_to_end().instrument(tracing::info_span!("session")).await
+    }
+
+    async fn run_to_end(mut self) -> Outcome {
+        let mut input = Input::Open;
+        loop {
+            self.session.handle_input(self.clock.now(), input);
+            while let Some(output) = self.session.poll_output() {
+                match output {
+                    Output::Signaling(ticket, command) => self.signaling.submit(ticket, command),
+                    Output::Peer(ticket, command) => self.peer.submit(ticket, command),
+                    Output::Event(Event::Ended(outcome)) => {
+                        self.teller.end(self.clock.now(), &outcome);
+                        return *outcome;
+                    }
+                    Output::Event(event) => self.teller.tell(self.clock.now(), event),
+                }
+            }
+            input = self.next_input().await;
+        }
+    }
+
+    /// A close comes before anything else; among the rest nobody is starved.
+    async fn next_input(&mut self) -> Input {
+        let deadline = self.session.poll_timeout().map(|(at, _)| at);
+        let (clock, signaling, peer) = (&self.clock, &mut self.signaling, &mut self.peer);
+        let deadline_passed = async {
+            match deadline {
+                Some(at) => clock.sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        let ports = async {
+            tokio::select! {
+                input = signaling.next() => match input {
+                    SignalingInput::Event(link, event) => Input::Signaling(link, event),
+                    SignalingInput::Completed(completion) => Input::Completed(completion),
+                },
+                input = peer.next() => match input {
+                    PeerInput::Event(peer, event) => Input::Peer(peer, event),
+                    PeerInput::Completed(completion) => Input::Completed(completion),
+                },
+                () = deadline_passed => Input::Timeout,
+            }
+        };
+        tokio::select! {
+            biased;
+            wish = self.wishes.next() => wish,
+            input = ports => input,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use negotiation_core::{
+        Completion, EndReason, Failure, FailureCode, LinkId, PeerCommand, PeerId, Settings,
+        SignalingCommand, Ticket, Timestamp,
+    };
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+
+    // A mock cannot stay pending, as a port with nothing to say must; so `take` is mocked, and the
+    // port around it waits when there is nothing to take.
+    mockall::mock! {
+        Signaling {
+            fn submit(&mut self, ticket: Ticket, command: SignalingCommand);
+            fn take(&mut self) -> Option<SignalingInput>;
+        }
+    }
+    mockall::mock! {
+        Peer {
+            fn submit(&mut self, ticket: Ticket, command: PeerCommand);
+            fn take(&mut self) -> Option<PeerInput>;
+        }
+    }
+
+    #[async_trait]
+    impl SignalingPort for MockSignaling {
+        fn submit(&mut self, ticket: Ticket, command: SignalingCommand) {
+            Self::submit(self, ticket, command);
+        }
+
+        async fn next(&mut self) -> SignalingInput {
+            match self.take() {
+                Some(input) => input,
+                None => pending().await,
+            }
+        }
+    }
+
+    #[async_trait]
+    impl PeerPort for MockPeer {
+        fn submit(&mut self, ticket: Ticket, command: PeerCommand) {
+            Self::submit(self, ticket, command);
+        }
+
+        async fn next(&mut self) -> PeerInput {
+            match self.take() {
+                Some(input) => input,
+                None => pending().await,
+            }
+        }
+    }
+
+    /// Virtual time: waiting for a deadline is what makes it pass.
+    #[derive(Clone, Default)]
+    struct LeapingClock(Arc<Mutex<Timestamp>>);
+
+    #[async_trait]
+    impl Clock for LeapingClock {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().expect("not poisoned")
+        }
+
+        async fn sleep_until(&self, deadline: Timestamp) {
+            // The ports are asked first, as in a world where they are quick.
+            tokio::task::yield_now().await;
+            *self.0.lock().expect("not poisoned") = deadline;
+        }
+    }
+
+    type Script<T> = Arc<Mutex<(Vec<String>, VecDeque<T>)>>;
+
+    fn mocks(
+        answer: impl Fn(&SignalingCommand) -> Option<Result<negotiation_core::Done, Failure>>
+        + Send
+        + 'static,
+    ) -> (MockSignaling, MockPeer, Script<SignalingInput>, Script<PeerInput>) {
+        let (links, peers) = (Script::default(), Script::default());
+        let mut signaling = MockSignaling::new();
+        let script: Script<SignalingInput> = Arc::clone(&links);
+        signaling.expect_submit().returning(move |ticket, command| {
+            let mut script = script.lock().expect("not poisoned");
+            script.0.push(format!("{command:?}"));
+            if let Some(outcome) = answer(&command) {
+                script.1.push_back(SignalingInput::Completed(Completion { ticket, outcome }));
+            }
+        });
+        let script = Arc::clone(&links);
+        signaling.expect_take().returning(move || script.lock().expect("fine").1.pop_front());
+        let mut peer = MockPeer::new();
+        let script: Script<PeerInput> = Arc::clone(&peers);
+        peer.expect_submit().returning(move |ticket, command| {
+            let mut script = script.lock().expect("not poisoned");
+            script.0.push(format!("{command:?}"));
+            let outcome = Ok(negotiation_core::Done::Ok);
+            if !matches!(command, PeerCommand::Create { .. }) {
+                script.1.push_back(PeerInput::Completed(Completion { ticket, outcome }));
+            }
+        });
+        let script = Arc::clone(&peers);
+        peer.expect_take().returning(move || script.lock().expect("fine").1.pop_front());
+        (signaling, peer, links, peers)
+    }
+
+    fn refuse_all(command: &SignalingCommand) -> Option<Result<negotiation_core::Done, Failure>> {
+        Some(match command {
+            SignalingCommand::Disconnect { .. } => Ok(negotiation_core::Done::Ok),
+            SignalingCommand::Connect { .. }
+            | SignalingCommand::FetchIceServers { .. }
+            | SignalingCommand::Send { .. } => Err(Failure::new(FailureCode::Network, "refused")),
+        })
+    }
+
+    #[tokio::test]
+    async fn commands_are_submitted_in_order_and_results_fed_back() {
+        let (signaling, peer, links, peers) = mocks(refuse_all);
+        let config = Settings::never().check().expect("valid");
+        let (driver, _handle) = session(config, 1, signaling, peer, LeapingClock::default());
+        let outcome = driver.run().await;
+        assert_eq!(outcome.reason, EndReason::Signaling);
+        let (link, id) = (LinkId(1), PeerId(1));
+        assert_eq!(
+            links.lock().expect("fine").0,
+            [
+                format!("{:?}", SignalingCommand::Connect { link, attempt: 1 }),
+                format!("{:?}", SignalingCommand::FetchIceServers { link }),
+                format!("{:?}", SignalingCommand::Disconnect { link }),
+            ]
+        );
+        assert_eq!(
+            peers.lock().expect("fine").0,
+            [
+                format!("{:?}", PeerCommand::Create { peer: id }),
+                format!("{:?}", PeerCommand::StopTransceivers { peer: id }),
+                format!("{:?}", PeerCommand::RemoveTracks { peer: id }),
+                format!("{:?}", PeerCommand::Close { peer: id }),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn silent_ports_end_by_their_deadlines() {
+        let (signaling, peer, ..) = mocks(|_| None);
+        let settings = Settings { retries: 1, ..Settings::one_retry() };
+        let config = settings.check().expect("valid");
+        let longest = config.longest_verdict();
+        let clock = LeapingClock::default();
+        let (driver, _handle) = session(config, 1, signaling, peer, clock.clone());
+        let outcome = driver.run().await;
+        assert!(matches!(outcome.reason, EndReason::PeerFailed | EndReason::Signaling));
+        assert_eq!(outcome.attempts_total, 2);
+        assert!(clock.now().since_origin() <= longest);
+    }
+
+    #[tokio::test]
+    async fn dropping_the_handle_closes() {
+        let (signaling, peer, ..) = mocks(|_| None);
+        let config = Settings::one_retry().check().expect("valid");
+        let (driver, handle) = session(config, 1, signaling, peer, LeapingClock::default());
+        drop(handle);
+        assert_eq!(driver.run().await.reason, EndReason::Closed);
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_last_even_when_nobody_reads() {
+        let (signaling, peer, ..) = mocks(refuse_all);
+        let settings = Settings { retries: 900, retry_window: None, ..Settings::persistent() };
+        let config = settings.check().expect("valid");
+        let (driver, mut handle) = session(config, 1, signaling, peer, LeapingClock::default());
+        let outcome = driver.run().await;
+        assert_eq!(outcome.attempts_total, 901);
+        let mut last = None;
+        let mut lost = 0;
+        while let Some(told) = handle.next_event().await {
+            match told {
+                crate::Told::Event { event, .. } => last = Some(event),
+                crate::Told::Lost(n) => lost += n,
+            }
+        }
+        assert!(matches!(last, Some(Event::Ended(_))), "{last:?}");
+        assert!(lost > 0, "a queue that nobody reads loses events, and says so");
+    }
+}

@@ -1,0 +1,138 @@
+//! The application's end of a session: what it may ask, and what it is told.
+
+use std::future::pending;
+
+use negotiation_core::{Event, Input, Outcome, Timestamp};
+use tokio::sync::{mpsc, watch};
+
+/// Events that wait for a slow application; past this they are counted, not kept.
+pub const EVENTS_MAX: usize = 1024;
+
+/// The application's end of a session. Dropping it closes the session.
+#[derive(Debug)]
+pub struct Handle {
+    close: watch::Sender<bool>,
+    requests: mpsc::Sender<Input>,
+    told: mpsc::Receiver<Told>,
+    outcome: watch::Receiver<Option<(Timestamp, Outcome)>>,
+    end_told: bool,
+}
+
+/// What the application is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Something happened.
+    Event {
+        /// When, on the session's clock.
+        at: Timestamp,
+        /// What.
+        event: Event,
+    },
+    /// So many events were lost here, because nobody read them in time.
+    Lost(u64),
+}
+
+impl Handle {
+    /// Closes the session, from any phase; never refused, and twice is the same as once.
+    pub fn close(&self) {
+        self.close.send_replace(true);
+    }
+
+    /// The application changed its media: run another exchange. Many requests become one.
+    pub fn renegotiate(&self) {
+        // A full queue already holds such a request, and they are coalesced anyway.
+        let _ = self.requests.try_send(Input::Renegotiate);
+    }
+
+    /// The device slept: what was connected is gone, begin again.
+    pub fn resumed(&self) {
+        let _ = self.requests.try_send(Input::Resumed);
+    }
+
+    /// The next event; `None` after [`Event::Ended`]. Cancel-safe.
+    ///
+    /// The end is told even when earlier events were lost.
+    pub async fn next_event(&mut self) -> Option<Told> {
+        if self.end_told {
+            return None;
+        }
+        if let Some(told) = self.told.recv().await {
+            return Some(told);
+        }
+        self.end_told = true;
+        let (at, outcome) = self.outcome.borrow().clone()?;
+        Some(Told::Event { at, event: Event::Ended(Box::new(outcome)) })
+    }
+
+    /// Waits for the end. `None` when the driver was dropped before it.
+    pub async fn outcome(&mut self) -> Option<Outcome> {
+        let ended = self.outcome.wait_for(Option::is_some).await.ok()?;
+        ended.as_ref().map(|(_, outcome)| outcome.clone())
+    }
+}
+
+/// The driver's side of what the application asks.
+pub(crate) struct Wishes {
+    close: watch::Receiver<bool>,
+    requests: mpsc::Receiver<Input>,
+    closed: bool,
+}
+
+impl Wishes {
+    /// The next wish; a close comes first, and once. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Input {
+        if self.closed {
+            return pending().await;
+        }
+        let (close, requests) = (&mut self.close, &mut self.requests);
+        tokio::select! {
+            biased;
+            // An error says that the handle was dropped, which closes too.
+            _ = close.wait_for(|close| *close) => {
+                self.closed = true;
+                Input::Close
+            }
+            Some(request) = requests.recv() => request,
+        }
+    }
+}
+
+/// The driver's side of what the application is told.
+pub(crate) struct Teller {
+    told: mpsc::Sender<Told>,
+    outcome: watch::Sender<Option<(Timestamp, Outcome)>>,
+    lost: u64,
+}
+
+impl Teller {
+    pub(crate) fn tell(&mut self, at: Timestamp, event: Event) {
+        if self.lost > 0 && self.told.capacity() > 1 {
+            let told = self.told.try_send(Told::Lost(self.lost));
+            self.lost = if told.is_ok() { 0 } else { self.lost };
+        }
+        // The last place is kept for saying how many were lost.
+        let room = self.told.capacity() > 1;
+        if self.lost > 0 || !room || self.told.try_send(Told::Event { at, event }).is_err() {
+            self.lost += 1;
+        }
+    }
+
+    pub(crate) fn end(&self, at: Timestamp, outcome: &Outcome) {
+        if self.lost > 0 && self.told.try_send(Told::Lost(self.lost)).is_err() {
+            tracing::warn!(lost = self.lost, "events lost: nobody listens any more");
+        }
+        self.outcome.send_replace(Some((at, outcome.clone())));
+    }
+}
+
+pub(crate) fn handle() -> (Wishes, Teller, Handle) {
+    let (close, close_seen) = watch::channel(false);
+    let (requests, requested) = mpsc::channel(8);
+    let (tell, told) = mpsc::channel(EVENTS_MAX + 1);
+    let (end, outcome) = watch::channel(None);
+    (
+        Wishes { close: close_seen, requests: requested, closed: false },
+        Teller { told: tell, outcome: end, lost: 0 },
+        Handle { close, requests, told, outcome, end_told: false },
+    )
+}
