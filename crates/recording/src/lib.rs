@@ -19,13 +19,24 @@ mod assembler;
 mod clip;
 mod codec;
 mod depacketize;
+mod error;
+mod handle;
+mod mux;
 mod packetizer;
+mod recorder;
 mod reorder;
+mod target;
+mod timeline;
 
 pub use assembler::{AssemblerConfig, Frame, FrameAssembler, MediaStats, ParameterSets};
 pub use clip::{AudioTrack, Clip, ClipError, ClipKind, ClipSample, VideoTrack};
 pub use codec::{AudioCodec, Codec, VideoCodec, opus_packet_ticks};
+pub use error::RecordError;
+pub use handle::{FailureHook, RecorderHandle};
+pub use mux::Container;
 pub use packetizer::{PacketizeError, Packetizer, PacketizerConfig};
+pub use recorder::{Recorder, RecorderConfig, Summary, TrackId};
+pub use timeline::SenderReport;
 
 /// The RTP types of this crate's API: those of `rtc-rtp`, which `rtc` and `webrtc` re-export.
 pub mod rtp {

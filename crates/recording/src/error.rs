@@ -1,0 +1,76 @@
+//! Why a recording cannot begin or go on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::codec::Codec;
+use crate::mux::Container;
+
+/// Why a recording cannot begin or go on. Cloning keeps the cause: a failed recorder answers all later calls with it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// There is a file of that name; it is never overwritten.
+    #[error("{} exists already; name another file or remove it", .0.display())]
+    AlreadyExists(PathBuf),
+    /// The directory that the file should be in is not there.
+    #[error("the directory {} does not exist; create it or name another file", .0.display())]
+    ParentMissing(PathBuf),
+    /// What should be the file's directory is not one.
+    #[error("{} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// The file's name does not say which container to write.
+    #[error("{} does not name a container; end the name in .mp4 or .m4v (H.264), .webm (VP8, VP9) or .mkv (any)", .0.display())]
+    UnknownExtension(PathBuf),
+    /// The container cannot hold the codec.
+    #[error("{container} cannot hold {codec}; record to a file that ends in {fix}")]
+    CodecNotSupported {
+        /// What is received.
+        codec: Codec,
+        /// What was asked for.
+        container: Container,
+        /// The ending that fits.
+        fix: &'static str,
+    },
+    /// There is a track of that kind already.
+    #[error("a recording holds one video and one audio track, and there is a track of {0} already")]
+    TooManyTracks(Codec),
+    /// The file's head is written, without a track of that kind.
+    #[error("the recording began without a track of {0}, and none can be added any more")]
+    TrackTooLate(Codec),
+    /// The track was never added.
+    #[error("there is no such track in this recording")]
+    UnknownTrack,
+    /// The disk is full. What was recorded before plays.
+    #[error("the disk is full; the recording in {} ends here, and plays up to here", .0.display())]
+    DiskFull(PathBuf),
+    /// The file cannot be created or written.
+    #[error("{} cannot be written: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: Arc<std::io::Error>,
+    },
+    /// A frame that the container cannot describe.
+    #[error("the container cannot be written: {0}")]
+    Container(String),
+    /// Nothing came that could be played; the empty file was removed.
+    #[error("nothing was recorded: no whole keyframe and no sound came in")]
+    NothingRecorded,
+    /// The recorder's thread is gone.
+    #[error("the recorder has ended")]
+    Ended,
+}
+
+impl RecordError {
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull(path.to_owned())
+            }
+            std::io::ErrorKind::AlreadyExists => Self::AlreadyExists(path.to_owned()),
+            _ => Self::Io { path: path.to_owned(), source: Arc::new(source) },
+        }
+    }
+}

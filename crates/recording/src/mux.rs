@@ -1,0 +1,119 @@
+//! What a container writer does: bytes from samples, no IO.
+//!
+//! A file is a head, fragments of about a second that each stand whole, and a tail. It plays at any fragment's
+//! end; the tail and a few patches of the head only add durations and an index.
+
+mod matroska;
+mod mp4;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::assembler::ParameterSets;
+use crate::codec::{Codec, VideoCodec};
+use crate::error::RecordError;
+
+/// The containers that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// Fragmented MP4, for H.264 and Opus.
+    Mp4,
+    /// WebM, for VP8 or VP9 and Opus.
+    WebM,
+    /// Matroska, for all of them.
+    Matroska,
+}
+
+impl Container {
+    /// The container that a file's name asks for. Does no IO.
+    pub fn from_path(path: &Path) -> Result<Self, RecordError> {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+        [("mp4", Self::Mp4), ("m4v", Self::Mp4), ("webm", Self::WebM), ("mkv", Self::Matroska)]
+            .into_iter()
+            .find(|(known, _)| extension.eq_ignore_ascii_case(known))
+            .map(|(_, container)| container)
+            .ok_or_else(|| RecordError::UnknownExtension(path.to_owned()))
+    }
+
+    /// Whether the container can hold the codec; the error names the one that can.
+    pub fn check(self, codec: Codec) -> Result<(), RecordError> {
+        let fix = match (self, codec) {
+            (Self::Mp4, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9)) => ".webm",
+            (Self::WebM, Codec::Video(VideoCodec::H264)) => ".mp4",
+            (Self::Mp4, Codec::Video(VideoCodec::H264) | Codec::Audio(_))
+            | (Self::WebM, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9) | Codec::Audio(_))
+            | (Self::Matroska, _) => return Ok(()),
+        };
+        Err(RecordError::CodecNotSupported { codec, container: self, fix })
+    }
+
+    pub(crate) fn muxer(self) -> Box<dyn Muxer> {
+        match self {
+            Self::Mp4 => Box::new(mp4::Mp4Muxer::default()),
+            Self::WebM => Box::new(matroska::MatroskaMuxer::new("webm")),
+            Self::Matroska => Box::new(matroska::MatroskaMuxer::new("matroska")),
+        }
+    }
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mp4 => "MP4",
+            Self::WebM => "WebM",
+            Self::Matroska => "Matroska",
+        })
+    }
+}
+
+/// What the head says of a track.
+#[derive(Debug, Clone)]
+pub(crate) struct TrackSpec {
+    pub(crate) codec: Codec,
+    pub(crate) size: Option<(u16, u16)>,
+    pub(crate) parameter_sets: Option<ParameterSets>,
+}
+
+/// One frame or packet; times in ticks of the codec's clock since the file began.
+#[derive(Debug, Clone)]
+pub(crate) struct Sample {
+    pub(crate) at: u64,
+    pub(crate) duration: u32,
+    pub(crate) keyframe: bool,
+    pub(crate) data: Bytes,
+}
+
+/// Bytes to be written over others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Patch {
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What ends a file.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    /// Appended to the file.
+    pub(crate) tail: Vec<u8>,
+    /// Written over placeholders of the head.
+    pub(crate) patches: Vec<Patch>,
+}
+
+/// Writes one container. Tracks are numbered as in the head.
+pub(crate) trait Muxer: fmt::Debug + Send {
+    /// The file's beginning.
+    fn head(&mut self, tracks: &[TrackSpec]) -> Result<Vec<u8>, RecordError>;
+
+    /// A fragment that begins at `offset` of the file: each track's samples in order; not all empty.
+    fn fragment(&mut self, offset: u64, tracks: &[Vec<Sample>]) -> Result<Vec<u8>, RecordError>;
+
+    /// The file's end, at `offset`.
+    fn finish(&mut self, offset: u64, duration: Duration) -> Result<Ending, RecordError>;
+}
+
+fn unwritable(error: impl fmt::Display) -> RecordError {
+    RecordError::Container(error.to_string())
+}

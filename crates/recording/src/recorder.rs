@@ -1,0 +1,548 @@
+//! One recording: packets in, a file that plays at any moment.
+//!
+//! What belongs here: when the file begins, which frames go into which fragment, how it ends. Frames come from
+//! [`FrameAssembler`], their times from `timeline`, the bytes from `mux`.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rtc_rtp::packet::Packet;
+
+use crate::assembler::{AssemblerConfig, Frame, FrameAssembler, MediaStats};
+use crate::codec::{AudioCodec, Codec, VideoCodec, opus_packet_ticks};
+use crate::error::RecordError;
+use crate::mux::{Container, Muxer, Sample, TrackSpec};
+use crate::target::{FileTarget, Target, check_place};
+use crate::timeline::{SenderReport, TrackClock, can_synchronise, synchronise};
+
+/// What a recording waits for and how it is cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecorderConfig {
+    /// A video track is expected: the file begins with its first keyframe.
+    pub video: bool,
+    /// An audio track is expected: the file has one, even if sound comes late.
+    pub audio: bool,
+    /// For how long sound is kept back for a keyframe; after that the file begins, and stays, without video.
+    pub video_wait: Duration,
+    /// How much a fragment holds: what is lost at most if the process is killed.
+    pub fragment_duration: Duration,
+    /// A fragment of more bytes is written before its time.
+    pub fragment_bytes_max: usize,
+    /// The limits of reordering and reassembly.
+    pub assembler: AssemblerConfig,
+}
+
+impl Default for RecorderConfig {
+    fn default() -> Self {
+        Self {
+            video: true,
+            audio: true,
+            video_wait: Duration::from_secs(10),
+            fragment_duration: Duration::from_secs(1),
+            fragment_bytes_max: 16 << 20,
+            assembler: AssemblerConfig::default(),
+        }
+    }
+}
+
+/// A track of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TrackId(pub(crate) Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Video,
+    Audio,
+}
+
+/// What a recording came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The file.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// From the first frame to the last one's end.
+    pub duration: Duration,
+    /// Pictures in the file.
+    pub video_frames: u64,
+    /// Packets of sound in the file.
+    pub audio_packets: u64,
+    /// Fragments in the file.
+    pub fragments: u64,
+    /// What came in as video.
+    pub video: Option<MediaStats>,
+    /// What came in as audio.
+    pub audio: Option<MediaStats>,
+}
+
+/// Writes one file. All calls are synchronous, and those that complete a fragment block until it is written: use it on a
+/// thread of its own, or let [`RecorderHandle`](crate::RecorderHandle) do that.
+#[derive(Debug)]
+pub struct Recorder {
+    path: PathBuf,
+    container: Container,
+    config: RecorderConfig,
+    target: Box<dyn Target>,
+    video: Option<Track>,
+    audio: Option<Track>,
+    synchronised: bool,
+    stage: Stage,
+    fragments: u64,
+    failure: Option<RecordError>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing is written yet.
+    Waiting,
+    Writing(Writing),
+}
+
+#[derive(Debug)]
+struct Writing {
+    muxer: Box<dyn Muxer>,
+    /// The place of each kind in the file's head.
+    video: Option<usize>,
+    audio: Option<usize>,
+    /// The recording's time, in nanoseconds, at which the file's time is zero.
+    base_nanos: i128,
+    fragment: Vec<Vec<Sample>>,
+    fragment_bytes: usize,
+    fragment_begin: Option<Duration>,
+    end: Duration,
+}
+
+#[derive(Debug)]
+struct Track {
+    codec: Codec,
+    assembler: FrameAssembler,
+    clock: TrackClock,
+    /// Frames with their times, until the file begins.
+    pending: VecDeque<(i64, Frame)>,
+    /// The last frame: how long it lasts is known when the next one comes.
+    held: Option<Sample>,
+    last_duration: u32,
+    written: u64,
+}
+
+/// Sound that is kept back for a keyframe: ten seconds of packets of 10 ms.
+const PENDING_MAX: usize = 1000;
+
+impl Recorder {
+    /// Creates the file. One that exists is refused, as is a name that no container is known for.
+    pub fn create(path: impl AsRef<Path>, config: RecorderConfig) -> Result<Self, RecordError> {
+        let path = path.as_ref();
+        let container = Container::from_path(path)?;
+        let target = FileTarget::create(path)?;
+        Ok(Self::with_target(path, container, config, Box::new(target)))
+    }
+
+    /// Whether [`Self::create`] would work as things are, without creating anything.
+    pub fn check(path: impl AsRef<Path>) -> Result<Container, RecordError> {
+        let container = Container::from_path(path.as_ref())?;
+        check_place(path.as_ref())?;
+        Ok(container)
+    }
+
+    fn with_target(
+        path: &Path,
+        container: Container,
+        config: RecorderConfig,
+        target: Box<dyn Target>,
+    ) -> Self {
+        Self {
+            path: path.to_owned(),
+            container,
+            config,
+            target,
+            video: None,
+            audio: None,
+            synchronised: false,
+            stage: Stage::Waiting,
+            fragments: 0,
+            failure: None,
+        }
+    }
+
+    /// The container that is written.
+    #[must_use]
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
+    /// Adds the video track when it appears.
+    pub fn add_video(&mut self, codec: VideoCodec) -> Result<TrackId, RecordError> {
+        self.add(Codec::Video(codec), Kind::Video)
+    }
+
+    /// Adds the audio track when it appears.
+    pub fn add_audio(&mut self, codec: AudioCodec) -> Result<TrackId, RecordError> {
+        self.add(Codec::Audio(codec), Kind::Audio)
+    }
+
+    /// Takes a packet of a track, in the order of arrival. `arrival` counts from any fixed moment, the same for both tracks.
+    pub fn push_rtp(
+        &mut self,
+        track: TrackId,
+        arrival: Duration,
+        packet: Packet,
+    ) -> Result<(), RecordError> {
+        self.check_failure()?;
+        let track = self.track(track.0)?;
+        track.assembler.push(arrival, packet);
+        let done = self.take_frames(arrival);
+        self.keep_failure(done)
+    }
+
+    /// Takes a sender report of a track; one of another source than the track's is ignored.
+    pub fn push_sender_report(
+        &mut self,
+        track: TrackId,
+        report: SenderReport,
+    ) -> Result<(), RecordError> {
+        self.check_failure()?;
+        let track = self.track(track.0)?;
+        if track.assembler.ssrc() == Some(report.ssrc) {
+            track.clock.report(report);
+        }
+        if let (Some(video), Some(audio)) = (&mut self.video, &mut self.audio)
+            && can_synchronise(&video.clock, &audio.clock)
+        {
+            let first = !self.synchronised;
+            self.synchronised = true;
+            if let Some(late) = synchronise(&mut video.clock, &mut audio.clock, first) {
+                tracing::debug!(video_late_ms = late, "tracks brought into step by sender reports");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what there is of the fragment: to be called when nothing has come for a while.
+    pub fn flush(&mut self) -> Result<(), RecordError> {
+        self.check_failure()?;
+        let done = self.write_fragment();
+        self.keep_failure(done)
+    }
+
+    /// What has come in on a track.
+    #[must_use]
+    pub fn stats(&self, track: TrackId) -> Option<&MediaStats> {
+        let track = match track.0 {
+            Kind::Video => self.video.as_ref(),
+            Kind::Audio => self.audio.as_ref(),
+        };
+        track.map(|track| track.assembler.stats())
+    }
+
+    /// Ends the file: writes what is left, the durations and the index. After a failure the file is ended as far as it got, and
+    /// the failure is answered again.
+    pub fn finish(mut self) -> Result<Summary, RecordError> {
+        let rest = match self.check_failure() {
+            Ok(()) => self.write_rest(),
+            Err(failure) => Err(failure),
+        };
+        let Stage::Writing(writing) = &mut self.stage else {
+            drop(self.target);
+            if rest.is_ok() || matches!(rest, Err(RecordError::NothingRecorded)) {
+                // It was created by this recorder, and is empty.
+                let _ = std::fs::remove_file(&self.path);
+            }
+            return Err(rest.err().unwrap_or(RecordError::NothingRecorded));
+        };
+        let ending = writing.muxer.finish(self.target.length(), writing.end)?;
+        let path = &self.path;
+        let io = |error| RecordError::io(path, error);
+        let tail = self.target.append(&ending.tail).map_err(io);
+        for patch in &ending.patches {
+            self.target.patch(patch.offset, &patch.bytes).map_err(io)?;
+        }
+        self.target.sync().map_err(io)?;
+        rest.and(tail)?;
+        let written = |track: &Option<Track>| track.as_ref().map_or(0, |track| track.written);
+        let stats =
+            |track: &Option<Track>| track.as_ref().map(|track| track.assembler.stats().clone());
+        Ok(Summary {
+            bytes: self.target.length(),
+            duration: writing.end,
+            video_frames: written(&self.video),
+            audio_packets: written(&self.audio),
+            fragments: self.fragments,
+            video: stats(&self.video),
+            audio: stats(&self.audio),
+            path: self.path,
+        })
+    }
+
+    fn add(&mut self, codec: Codec, kind: Kind) -> Result<TrackId, RecordError> {
+        self.check_failure()?;
+        self.container.check(codec)?;
+        if self.slot(kind).is_some() {
+            return Err(RecordError::TooManyTracks(codec));
+        }
+        if let Stage::Writing(writing) = &self.stage
+            && writing.place(kind).is_none()
+        {
+            return Err(RecordError::TrackTooLate(codec));
+        }
+        let track = Track::new(codec, self.config.assembler.clone());
+        *self.slot(kind) = Some(track);
+        Ok(TrackId(kind))
+    }
+
+    fn slot(&mut self, kind: Kind) -> &mut Option<Track> {
+        match kind {
+            Kind::Video => &mut self.video,
+            Kind::Audio => &mut self.audio,
+        }
+    }
+
+    fn track(&mut self, kind: Kind) -> Result<&mut Track, RecordError> {
+        self.slot(kind).as_mut().ok_or(RecordError::UnknownTrack)
+    }
+
+    fn check_failure(&self) -> Result<(), RecordError> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn keep_failure(&mut self, done: Result<(), RecordError>) -> Result<(), RecordError> {
+        if let Err(error) = &done {
+            self.failure = Some(error.clone());
+        }
+        done
+    }
+
+    fn take_frames(&mut self, now: Duration) -> Result<(), RecordError> {
+        for kind in [Kind::Video, Kind::Audio] {
+            while let Some((ticks, frame)) = self.slot(kind).as_mut().and_then(Track::next_frame) {
+                match self.stage {
+                    Stage::Waiting => {
+                        let pending = &mut self.track(kind)?.pending;
+                        if pending.len() >= PENDING_MAX {
+                            pending.pop_front();
+                        }
+                        pending.push_back((ticks, frame));
+                    }
+                    Stage::Writing(_) => self.write_frame(kind, ticks, frame)?,
+                }
+            }
+        }
+        if matches!(self.stage, Stage::Waiting) && self.can_begin(now) {
+            self.begin()?;
+        }
+        Ok(())
+    }
+
+    fn can_begin(&self, now: Duration) -> bool {
+        let pending = |track: &Option<Track>| {
+            track.as_ref().and_then(|track| track.pending.front()).map(|(_, frame)| frame.arrival)
+        };
+        match (pending(&self.video), pending(&self.audio)) {
+            (Some(_), _) => true,
+            (None, Some(_)) if !self.config.video && self.video.is_none() => true,
+            (None, Some(since)) => now.saturating_sub(since) >= self.config.video_wait,
+            (None, None) => false,
+        }
+    }
+
+    /// Writes the head and what was kept back.
+    fn begin(&mut self) -> Result<(), RecordError> {
+        let mut specs = Vec::new();
+        let mut video = None;
+        let mut base_nanos = None;
+        if let Some(track) = &self.video
+            && let Some((ticks, frame)) = track.pending.front()
+        {
+            video = Some(specs.len());
+            base_nanos = Some(track.nanos(*ticks));
+            specs.push(TrackSpec {
+                codec: track.codec,
+                size: frame.size,
+                parameter_sets: frame.parameter_sets.clone(),
+            });
+        }
+        let mut audio = None;
+        if self.config.audio || self.audio.is_some() {
+            audio = Some(specs.len());
+            let codec = Codec::Audio(AudioCodec::Opus);
+            specs.push(TrackSpec { codec, size: None, parameter_sets: None });
+        }
+        if let Some(track) = &self.audio
+            && let Some((ticks, _)) = track.pending.front()
+        {
+            base_nanos.get_or_insert(track.nanos(*ticks));
+        }
+        let mut muxer = self.container.muxer();
+        let head = muxer.head(&specs)?;
+        self.append(&head)?;
+        self.stage = Stage::Writing(Writing {
+            muxer,
+            video,
+            audio,
+            base_nanos: base_nanos.unwrap_or(0),
+            fragment: vec![Vec::new(); specs.len()],
+            fragment_bytes: 0,
+            fragment_begin: None,
+            end: Duration::ZERO,
+        });
+        for kind in [Kind::Video, Kind::Audio] {
+            while let Some((ticks, frame)) =
+                self.slot(kind).as_mut().and_then(|track| track.pending.pop_front())
+            {
+                self.write_frame(kind, ticks, frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a frame after the one before it, which can now go into the fragment.
+    fn write_frame(&mut self, kind: Kind, ticks: i64, frame: Frame) -> Result<(), RecordError> {
+        let Stage::Writing(writing) = &self.stage else { return Ok(()) };
+        if writing.place(kind).is_none() {
+            return Ok(());
+        }
+        let base_nanos = writing.base_nanos;
+        let track = self.track(kind)?;
+        let Some(at) = track.ticks_after(base_nanos, ticks) else {
+            // It sounds before the first picture.
+            return Ok(());
+        };
+        let mut sample = Sample { at, duration: 0, keyframe: frame.keyframe, data: frame.data };
+        if let Some(mut held) = track.held.take() {
+            // Times never go back in a file, whatever the sender says.
+            sample.at = sample.at.max(held.at + 1);
+            held.duration = u32::try_from(sample.at - held.at).unwrap_or(u32::MAX);
+            track.last_duration = held.duration;
+            track.held = Some(sample);
+            return self.write_sample(kind, held);
+        }
+        track.held = Some(sample);
+        Ok(())
+    }
+
+    fn write_sample(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
+        let limit = (self.config.fragment_duration, self.config.fragment_bytes_max);
+        let track = self.track(kind)?;
+        let begin = track.time(sample.at);
+        let end = track.time(sample.at + u64::from(sample.duration));
+        track.written += 1;
+        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
+        let full = writing
+            .fragment_begin
+            .is_some_and(|fragment| begin.saturating_sub(fragment) >= limit.0)
+            || writing.fragment_bytes + sample.data.len() > limit.1;
+        if full {
+            self.write_fragment()?;
+        }
+        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
+        if let Some(samples) = writing.place(kind).and_then(|at| writing.fragment.get_mut(at)) {
+            writing.fragment_bytes += sample.data.len();
+            samples.push(sample);
+        }
+        // The other track may be a little behind; the earlier beginning counts.
+        let earlier = writing.fragment_begin.map_or(begin, |fragment| fragment.min(begin));
+        writing.fragment_begin = Some(earlier);
+        writing.end = writing.end.max(end);
+        Ok(())
+    }
+
+    fn write_fragment(&mut self) -> Result<(), RecordError> {
+        let offset = self.target.length();
+        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
+        if writing.fragment.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        let bytes = writing.muxer.fragment(offset, &writing.fragment)?;
+        for samples in &mut writing.fragment {
+            samples.clear();
+        }
+        writing.fragment_bytes = 0;
+        writing.fragment_begin = None;
+        self.append(&bytes)?;
+        self.fragments += 1;
+        Ok(())
+    }
+
+    /// Everything that waits for something to come after it.
+    fn write_rest(&mut self) -> Result<(), RecordError> {
+        let mut last = Duration::ZERO;
+        for kind in [Kind::Video, Kind::Audio] {
+            if let Some(track) = self.slot(kind) {
+                track.assembler.flush();
+                let arrival = track.pending.back().map(|(_, frame)| frame.arrival);
+                last = last.max(arrival.unwrap_or_default());
+            }
+        }
+        self.take_frames(last.saturating_add(self.config.video_wait))?;
+        for kind in [Kind::Video, Kind::Audio] {
+            let held = self.slot(kind).as_mut().and_then(|track| {
+                let mut sample = track.held.take()?;
+                sample.duration = track.final_duration(&sample);
+                Some(sample)
+            });
+            if let Some(sample) = held {
+                self.write_sample(kind, sample)?;
+            }
+        }
+        self.write_fragment()
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+        self.target.append(bytes).map_err(|error| RecordError::io(&self.path, error))
+    }
+}
+
+impl Writing {
+    fn place(&self, kind: Kind) -> Option<usize> {
+        match kind {
+            Kind::Video => self.video,
+            Kind::Audio => self.audio,
+        }
+    }
+}
+
+impl Track {
+    fn new(codec: Codec, config: AssemblerConfig) -> Self {
+        Self {
+            codec,
+            assembler: FrameAssembler::with_config(codec, config),
+            clock: TrackClock::new(codec.clock_rate()),
+            pending: VecDeque::new(),
+            held: None,
+            last_duration: 0,
+            written: 0,
+        }
+    }
+
+    fn next_frame(&mut self) -> Option<(i64, Frame)> {
+        let frame = self.assembler.pop()?;
+        let ticks = self.clock.place(frame.epoch, frame.rtp_timestamp, frame.arrival);
+        Some((ticks, frame))
+    }
+
+    fn nanos(&self, ticks: i64) -> i128 {
+        i128::from(ticks) * 1_000_000_000 / i128::from(self.codec.clock_rate())
+    }
+
+    /// The file's ticks; `None` if the file begins later.
+    fn ticks_after(&self, base_nanos: i128, ticks: i64) -> Option<u64> {
+        let base = base_nanos * i128::from(self.codec.clock_rate()) / 1_000_000_000;
+        u64::try_from(i128::from(ticks) - base).ok()
+    }
+
+    fn time(&self, ticks: u64) -> Duration {
+        let rate = u64::from(self.codec.clock_rate());
+        Duration::from_secs(ticks / rate)
+            + Duration::from_nanos(ticks % rate * 1_000_000_000 / rate)
+    }
+
+    /// How long the last sample lasts: what a packet of sound says, or as long as the picture before.
+    fn final_duration(&self, sample: &Sample) -> u32 {
+        match self.codec {
+            Codec::Audio(_) => opus_packet_ticks(&sample.data).unwrap_or(960),
+            Codec::Video(_) if self.last_duration > 0 => self.last_duration,
+            Codec::Video(_) => VideoCodec::CLOCK_RATE / 30,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What ffmpeg says of the files: it names the codecs, and decodes without a word of complaint.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use recording::{Clip, ClipKind};
+
+use crate::network::{Chance, Sender, push, record, recorder, shuffle, video_codec};
+
+fn run(program: &str, arguments: &[&str], path: &Path) -> Output {
+    let output = Command::new(program).args(arguments).arg(path).output();
+    match output {
+        Ok(output) => output,
+        Err(error) => panic!(
+            "{program} is needed for this test and cannot be run ({error}); \
+             install it (Debian: apt-get install ffmpeg)"
+        ),
+    }
+}
+
+/// Decodes the whole file; the words that ffmpeg has for it.
+fn complaints(path: &Path) -> String {
+    let name = path.to_str().unwrap();
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i", name, "-f", "null", "-"])
+        .output()
+        .expect("ffmpeg is needed for this test; install it (Debian: apt-get install ffmpeg)");
+    assert!(output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn codecs(path: &Path) -> String {
+    let output = run(
+        "ffprobe",
+        &["-v", "error", "-show_entries", "stream=codec_name", "-of", "csv=p=0"],
+        path,
+    );
+    String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The burned-in counters of the file's frames, read by the script that shares nothing with this crate.
+fn counters(path: &Path) -> Vec<usize> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/interop/read_counter.py");
+    let output = run("python3", &[script.to_str().unwrap()], path);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.parse().expect("a readable counter")).collect()
+}
+
+fn file(directory: &tempfile::TempDir, kind: ClipKind) -> (PathBuf, &'static str) {
+    let path = directory.path().join("r").with_extension(video_codec(kind).1);
+    let expected = match kind {
+        ClipKind::H264Opus => "h264 opus",
+        ClipKind::Vp8Opus => "vp8 opus",
+    };
+    (path, expected)
+}
+
+#[test]
+fn a_whole_recording_decodes_without_a_complaint() {
+    for kind in [ClipKind::H264Opus, ClipKind::Vp8Opus] {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, expected) = file(&directory, kind);
+        let mut sent = Sender::wrapping(20).send(&Clip::bundled(kind).unwrap());
+        shuffle(&mut sent, &mut Chance(1));
+        record(&path, kind, &sent);
+        assert_eq!(codecs(&path), expected);
+        assert_eq!(complaints(&path), "");
+        assert_eq!(counters(&path), (0..300).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_recording_with_losses_decodes_without_a_complaint() {
+    for kind in [ClipKind::H264Opus, ClipKind::Vp8Opus] {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, expected) = file(&directory, kind);
+        let mut sent = Sender::wrapping(60).send(&Clip::bundled(kind).unwrap());
+        let mut chance = Chance(5);
+        sent.retain(|_| chance.below(100) >= 2);
+        let summary = record(&path, kind, &sent);
+        assert!(summary.video.unwrap().lost > 10);
+        assert_eq!(codecs(&path), expected);
+        assert_eq!(complaints(&path), "");
+        let counters = counters(&path);
+        assert_eq!(u64::try_from(counters.len()).unwrap(), summary.video_frames);
+        assert!(counters.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}
+
+#[test]
+fn a_recording_that_was_never_ended_decodes_without_a_complaint() {
+    for kind in [ClipKind::H264Opus, ClipKind::Vp8Opus] {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, expected) = file(&directory, kind);
+        let sent = Sender::wrapping(10).send(&Clip::bundled(kind).unwrap());
+        let (mut recorder, video, audio) = recorder(&path, kind);
+        push(&mut recorder, (video, audio), &sent);
+        assert_eq!(codecs(&path), expected);
+        assert_eq!(complaints(&path), "");
+        let counters = counters(&path);
+        assert!(counters.len() >= 130, "{} frames", counters.len());
+        assert_eq!(counters, (0..counters.len()).collect::<Vec<_>>());
+        drop(recorder);
+    }
+}
+
+#[test]
+fn a_change_of_resolution_decodes_without_a_complaint() {
+    for (kind, encoder) in [(ClipKind::H264Opus, "libx264"), (ClipKind::Vp8Opus, "libvpx")] {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, _) = file(&directory, kind);
+        let small = directory.path().join("small").with_extension(video_codec(kind).1);
+        let bundled = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("clips/counter")
+            .with_extension(video_codec(kind).1);
+        let encoded = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-t", "4", "-i", bundled.to_str().unwrap()])
+            .args(["-vf", "scale=640:480", "-bf", "0", "-b:v", "600k", "-c:v", encoder])
+            .args(["-c:a", "copy", "-auto-alt-ref", "0"].iter().take(if encoder == "libvpx" {
+                4
+            } else {
+                2
+            }))
+            .arg(&small)
+            .output()
+            .expect("ffmpeg is needed for this test; install it (Debian: apt-get install ffmpeg)");
+        assert!(encoded.status.success(), "{}", String::from_utf8_lossy(&encoded.stderr));
+        let first = Sender::wrapping(4);
+        let mut sent = first.send(&Clip::bundled(kind).unwrap());
+        // The encoder is changed under the same source: sequence numbers and timestamps go on.
+        let last = sent.iter().rfind(|sent| sent.video).unwrap().packet.header.clone();
+        let second = Sender {
+            sequence: last.sequence_number.wrapping_add(1),
+            timestamp: last.timestamp.wrapping_add(6000),
+            begin: first.begin + Duration::from_secs(4),
+            ..first
+        };
+        let more = second.send(&Clip::open(&small).unwrap());
+        sent.extend(more.into_iter().filter(|sent| sent.video));
+        let summary = record(&path, kind, &sent);
+        assert_eq!(summary.video_frames, 120);
+        assert_eq!(complaints(&path), "");
+        // The second half is the same four seconds again.
+        let expected: Vec<usize> = (0..60).chain(0..60).collect();
+        assert_eq!(counters(&path), expected);
+    }
+}
