@@ -65,12 +65,14 @@ pub enum RecordError {
 
 impl RecordError {
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
-        match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull(path.to_owned())
-            }
-            std::io::ErrorKind::AlreadyExists => Self::AlreadyExists(path.to_owned()),
-            _ => Self::Io { path: path.to_owned(), source: Arc::new(source) },
+        use std::io::ErrorKind;
+        let kind = source.kind();
+        if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            Self::DiskFull(path.to_owned())
+        } else if kind == ErrorKind::AlreadyExists {
+            Self::AlreadyExists(path.to_owned())
+        } else {
+            Self::Io { path: path.to_owned(), source: Arc::new(source) }
         }
     }
 }

@@ -32,7 +32,8 @@ fn damaged(error: impl std::fmt::Display) -> ClipError {
 /// The part of the file that the reader asks for, as far as the file has it.
 fn input(data: &[u8], required: RequiredInput) -> Input<'_> {
     let start = usize::try_from(required.position).unwrap_or(usize::MAX).min(data.len());
-    Input { position: required.position, data: &data[start..] }
+    let end = required.size.map_or(data.len(), |size| start.saturating_add(size).min(data.len()));
+    Input { position: required.position, data: &data[start..end] }
 }
 
 fn kind(data: &[u8]) -> Result<Mp4FileKind, ClipError> {

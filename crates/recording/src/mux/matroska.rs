@@ -30,8 +30,10 @@ pub(super) struct MatroskaMuxer {
     index_track: usize,
     /// Where the segment's content begins, from which positions count.
     content_at: u64,
-    duration_at: u64,
     seek_head_at: u64,
+    info_at: u64,
+    duration_at: u64,
+    tracks_at: u64,
     /// Milliseconds and cluster position of the keyframes.
     cues: BTreeMap<u64, u64>,
 }
@@ -43,8 +45,10 @@ impl MatroskaMuxer {
             rates: Vec::new(),
             index_track: 0,
             content_at: 0,
-            duration_at: 0,
             seek_head_at: 0,
+            info_at: 0,
+            duration_at: 0,
+            tracks_at: 0,
             cues: BTreeMap::new(),
         }
     }
@@ -55,8 +59,11 @@ impl MatroskaMuxer {
     }
 }
 
-/// A `Void` and a `Seek` head of one entry, and a `Void` and a `Duration`, are each of one length.
-const SEEK_HEAD_BYTES: usize = 26;
+/// The information, the tracks and the index.
+const SEEK_ENTRIES: usize = 3;
+/// The placeholders are as long as what takes their place: a head of five bytes and entries of 21, and an
+/// identifier, a size and a number of eight bytes.
+const SEEK_HEAD_BYTES: usize = 5 + 21 * SEEK_ENTRIES;
 const DURATION_BYTES: usize = 11;
 
 impl Muxer for MatroskaMuxer {
@@ -87,6 +94,7 @@ impl Muxer for MatroskaMuxer {
             MatroskaSpec::MuxingApp("kvs-viewer".to_owned()),
             MatroskaSpec::WritingApp("kvs-viewer".to_owned()),
         ])))?;
+        self.info_at = length(&head)?;
         // The placeholder is the first thing after the identifier (four bytes) and the size.
         self.duration_at = length(&head)? + 4 + size_bytes(&info, 4)?;
         head.extend(info);
@@ -94,6 +102,7 @@ impl Muxer for MatroskaMuxer {
         for (index, track) in tracks.iter().enumerate() {
             entries.push(track_entry(index, track)?);
         }
+        self.tracks_at = length(&head)?;
         head.extend(element(&MatroskaSpec::Tracks(Master::Full(entries)))?);
         Ok(head)
     }
@@ -141,7 +150,11 @@ impl Muxer for MatroskaMuxer {
             Patch { offset: self.duration_at, bytes: duration_element(duration) },
         ];
         if !tail.is_empty() {
-            let bytes = seek_head(offset - self.content_at);
+            let bytes = seek_head([
+                (INFO_ID, self.info_at - self.content_at),
+                (TRACKS_ID, self.tracks_at - self.content_at),
+                (CUES_ID, offset - self.content_at),
+            ])?;
             patches.push(Patch { offset: self.seek_head_at, bytes });
         }
         Ok(Ending { tail, patches })
@@ -149,6 +162,8 @@ impl Muxer for MatroskaMuxer {
 }
 
 const SEGMENT_ID: [u8; 4] = [0x18, 0x53, 0x80, 0x67];
+const INFO_ID: [u8; 4] = [0x15, 0x49, 0xa9, 0x66];
+const TRACKS_ID: [u8; 4] = [0x16, 0x54, 0xae, 0x6b];
 const CUES_ID: [u8; 4] = [0x1c, 0x53, 0xbb, 0x6b];
 const SIZE_UNKNOWN: [u8; 8] = [0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 
@@ -203,14 +218,19 @@ fn duration_element(duration: Duration) -> Vec<u8> {
     bytes
 }
 
-/// Says where the index is: `SeekHead { Seek { SeekID, SeekPosition } }`.
-fn seek_head(cues_position: u64) -> Vec<u8> {
-    let mut bytes = vec![0x11, 0x4d, 0x9b, 0x74, 0x80 | 21, 0x4d, 0xbb, 0x80 | 18];
-    bytes.extend_from_slice(&[0x53, 0xab, 0x84]);
-    bytes.extend_from_slice(&CUES_ID);
-    bytes.extend_from_slice(&[0x53, 0xac, 0x88]);
-    bytes.extend_from_slice(&cues_position.to_be_bytes());
-    bytes
+/// Says where the parts of the segment are: `SeekHead { Seek { SeekID, SeekPosition }, .. }`.
+fn seek_head(parts: [([u8; 4], u64); SEEK_ENTRIES]) -> Result<Vec<u8>, RecordError> {
+    let mut bytes = Vec::with_capacity(SEEK_HEAD_BYTES);
+    bytes.extend_from_slice(&[0x11, 0x4d, 0x9b, 0x74]);
+    bytes.push(0x80 | u8::try_from(SEEK_HEAD_BYTES - 5).map_err(unwritable)?);
+    for (id, position) in parts {
+        bytes.extend_from_slice(&[0x4d, 0xbb, 0x80 | 18, 0x53, 0xab, 0x84]);
+        bytes.extend_from_slice(&id);
+        // Eight bytes whatever the position, so that the length is known before it.
+        bytes.extend_from_slice(&[0x53, 0xac, 0x88]);
+        bytes.extend_from_slice(&position.to_be_bytes());
+    }
+    Ok(bytes)
 }
 
 fn track_entry(index: usize, track: &TrackSpec) -> Result<MatroskaSpec, RecordError> {

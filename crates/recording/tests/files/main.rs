@@ -1,5 +1,8 @@
 //! Files that are written and read again, in this crate alone and by ffmpeg.
 
+#[cfg(test)]
 mod ffmpeg;
+#[cfg(test)]
 mod network;
+#[cfg(test)]
 mod round_trip;

@@ -63,7 +63,7 @@ fn a_clip_comes_out_as_it_went_in_whatever_the_order() {
         assert_eq!((stats.lost, stats.frames_dropped), (0, 0));
         assert!(stats.duplicate + stats.late > 0);
         assert!(summary.duration.abs_diff(Duration::from_secs(60)) < Duration::from_millis(300));
-        assert!((58..=62).contains(&summary.fragments), "{} fragments", summary.fragments);
+        assert!((58..=66).contains(&summary.fragments), "{} fragments", summary.fragments);
     }
 }
 
@@ -105,7 +105,13 @@ fn losses_cost_the_pictures_until_the_next_keyframe_and_nothing_else() {
         }
         let stats = summary.video.unwrap();
         assert_eq!(stats.lost, u64::try_from(hit.len()).unwrap());
-        assert!(audio(&recorded).len() > 2990);
+        // The file begins with the first whole keyframe, and so does its sound; the reader leaves out
+        // sound beyond the last picture.
+        let last = expected.last().unwrap();
+        let shown = last.pts + u64::from(last.duration) - expected[0].pts;
+        let packets = usize::try_from(shown / 1800).unwrap();
+        let recorded = audio(&recorded).len();
+        assert!(recorded.abs_diff(packets) <= 3, "{recorded} packets of sound of {packets}");
     }
 }
 
