@@ -68,7 +68,9 @@ fn by_name(name: &str, text: &str) -> Option<FailureCode> {
             }
         }
         // The channel is being created or updated: later it may be there.
-        "ResourceInUseException" | "SessionExpiredException" | "InternalFailure"
+        "ResourceInUseException"
+        | "SessionExpiredException"
+        | "InternalFailure"
         | "ServiceUnavailable" => FailureCode::Service,
         _ => return None,
     })

@@ -116,9 +116,8 @@ fn presign(
         .build()
         .map_err(|_| PresignError::Signer)?
         .into();
-    let request =
-        SignableRequest::new("GET", plain, std::iter::empty(), SignableBody::Bytes(b""))
-            .map_err(|_| PresignError::Signer)?;
+    let request = SignableRequest::new("GET", plain, std::iter::empty(), SignableBody::Bytes(b""))
+        .map_err(|_| PresignError::Signer)?;
     let (instructions, _) = sign(request, &params).map_err(|_| PresignError::Signer)?.into_parts();
 
     let (_, added) = instructions.into_parts();

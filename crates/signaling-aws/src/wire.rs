@@ -6,8 +6,8 @@
 
 use base64::Engine as _;
 use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use negotiation_core::{Candidate, Description, Failure, FailureCode, Undecodable};
 use serde::Serialize;
 use serde_json::{Map, Value};

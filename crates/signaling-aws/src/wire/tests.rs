@@ -107,15 +107,16 @@ fn both_alphabets_any_padding_and_any_field_case_are_taken() {
 
 #[test]
 fn the_master_has_many_names() {
-    let sender = |json: &str| {
-        match decode(&format!(r#"{{"messageType":"ICE_CANDIDATE"{json}}}"#)) {
-            Incoming::Candidate(sender, Err(Undecodable)) => sender,
-            other => panic!("{other:?}"),
-        }
+    let sender = |json: &str| match decode(&format!(r#"{{"messageType":"ICE_CANDIDATE"{json}}}"#)) {
+        Incoming::Candidate(sender, Err(Undecodable)) => sender,
+        other => panic!("{other:?}"),
     };
-    for master in
-        ["", r#","senderClientId":null"#, r#","senderClientId":"""#, r#","SenderClientId":"AWS_DEFAULT_SINGLE_MASTER""#]
-    {
+    for master in [
+        "",
+        r#","senderClientId":null"#,
+        r#","senderClientId":"""#,
+        r#","SenderClientId":"AWS_DEFAULT_SINGLE_MASTER""#,
+    ] {
         assert_eq!(sender(master), None, "{master}");
     }
     assert_eq!(sender(r#","senderClientId":"other""#).as_deref(), Some("other"));

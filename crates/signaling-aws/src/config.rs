@@ -1,0 +1,488 @@
+//! What signaling needs to know, checked before any network is touched.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use negotiation_core::{ClientId, ClientIdPolicy};
+use url::Url;
+
+use crate::arn::{ChannelArn, is_channel_name};
+use crate::presign::is_loopback;
+use crate::tls::Trust;
+
+/// A channel, by name or by ARN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// By name: its ARN is asked for.
+    Name(String),
+    /// By ARN: nothing is asked.
+    Arn(ChannelArn),
+}
+
+/// Which STUN server a peer connection is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stun {
+    /// The region's own; none when the endpoint is on loopback, where no region is near.
+    #[default]
+    Auto,
+    /// None.
+    Off,
+    /// These URIs.
+    Custom(Vec<String>),
+}
+
+/// A configuration that can work.
+#[derive(Clone, Debug)]
+pub struct SignalingConfig {
+    pub(crate) channel: Channel,
+    pub(crate) region: Option<String>,
+    pub(crate) client_id: ClientId,
+    pub(crate) client_id_policy: ClientIdPolicy,
+    pub(crate) endpoint_url: Option<Url>,
+    pub(crate) profile: Option<String>,
+    pub(crate) credentials: Option<SharedCredentialsProvider>,
+    pub(crate) fips: Option<bool>,
+    pub(crate) dual_stack: Option<bool>,
+    pub(crate) stun: Stun,
+    pub(crate) trust: Trust,
+    pub(crate) limits: Limits,
+}
+
+/// How long each step may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// One call of the control plane.
+    pub call: Duration,
+    /// Finding region and credentials: a metadata service may hang.
+    pub credentials: Duration,
+    /// TCP, TLS and the upgrade.
+    pub link_open: Duration,
+    /// A ping goes out this often.
+    pub ping: Duration,
+    /// A link that brings nothing for this long is given up.
+    pub silence: Duration,
+    /// Writing one message.
+    pub write: Duration,
+    /// Saying goodbye on a link.
+    pub close: Duration,
+}
+
+impl Default for Limits {
+    /// The contract's numbers (part 4).
+    fn default() -> Self {
+        Self {
+            call: Duration::from_secs(5),
+            credentials: Duration::from_secs(10),
+            link_open: Duration::from_secs(15),
+            ping: Duration::from_secs(10),
+            silence: Duration::from_secs(25),
+            write: Duration::from_secs(5),
+            close: Duration::from_millis(300),
+        }
+    }
+}
+
+impl SignalingConfig {
+    /// Starts a configuration for a channel, by name or by ARN.
+    pub fn builder(channel: impl Into<String>) -> SignalingConfigBuilder {
+        SignalingConfigBuilder {
+            channel: channel.into(),
+            region: None,
+            client_id: None,
+            client_id_policy: ClientIdPolicy::default(),
+            endpoint_url: None,
+            profile: None,
+            ca_file: None,
+            credentials: None,
+            fips: None,
+            dual_stack: None,
+            stun: Stun::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The client id that the first attempt uses.
+    pub fn client_id(&self) -> &ClientId {
+        &self.client_id
+    }
+
+    /// Whether the configured endpoint is on this machine.
+    ///
+    /// An endpoint from the environment or a profile is not seen here: those are read later.
+    pub fn is_loopback(&self) -> bool {
+        self.endpoint_url.as_ref().is_some_and(is_loopback)
+    }
+}
+
+/// What can be configured.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SignalingConfigBuilder {
+    channel: String,
+    region: Option<String>,
+    client_id: Option<String>,
+    client_id_policy: ClientIdPolicy,
+    endpoint_url: Option<String>,
+    profile: Option<String>,
+    ca_file: Option<PathBuf>,
+    credentials: Option<SharedCredentialsProvider>,
+    fips: Option<bool>,
+    dual_stack: Option<bool>,
+    stun: Stun,
+    limits: Limits,
+}
+
+impl SignalingConfigBuilder {
+    /// The region; without it the ARN's, or that of the AWS configuration.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// The viewer's id; without it a random one, made once per process.
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = Some(client_id.into());
+        self
+    }
+
+    /// How ids are chosen when one rests.
+    pub fn client_id_policy(mut self, policy: ClientIdPolicy) -> Self {
+        self.client_id_policy = policy;
+        self
+    }
+
+    /// The control plane's URL; it goes before every `AWS_ENDPOINT_URL*` and every profile.
+    pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
+        self.endpoint_url = Some(url.into());
+        self
+    }
+
+    /// The profile in the AWS configuration files.
+    pub fn profile(mut self, profile: impl Into<String>) -> Self {
+        self.profile = Some(profile.into());
+        self
+    }
+
+    /// A PEM file with authorities to trust beside the system's.
+    pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.ca_file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Fixed credentials, instead of the AWS default chain.
+    pub fn credentials(
+        mut self,
+        access_key_id: impl Into<String>,
+        secret_access_key: impl Into<String>,
+        session_token: Option<String>,
+    ) -> Self {
+        let credentials =
+            Credentials::new(access_key_id, secret_access_key, session_token, None, "configured");
+        self.credentials = Some(SharedCredentialsProvider::new(credentials));
+        self
+    }
+
+    /// A provider of credentials, instead of the AWS default chain.
+    pub fn credentials_provider(mut self, provider: SharedCredentialsProvider) -> Self {
+        self.credentials = Some(provider);
+        self
+    }
+
+    /// FIPS endpoints; without it as the AWS configuration says.
+    pub fn fips(mut self, fips: bool) -> Self {
+        self.fips = Some(fips);
+        self
+    }
+
+    /// Dual-stack endpoints; without it as the AWS configuration says.
+    pub fn dual_stack(mut self, dual_stack: bool) -> Self {
+        self.dual_stack = Some(dual_stack);
+        self
+    }
+
+    /// Which STUN server is used.
+    pub fn stun(mut self, stun: Stun) -> Self {
+        self.stun = stun;
+        self
+    }
+
+    /// How long each step may take.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Checks everything. No network is touched; the CA file is read.
+    ///
+    /// # Errors
+    /// Names the first field that cannot work, and what to write instead.
+    pub fn build(self) -> Result<SignalingConfig, ConfigError> {
+        let channel = channel(&self.channel)?;
+        let region = region(self.region, &channel)?;
+        let client_id = match &self.client_id {
+            Some(text) => ClientId::new(text)
+                .map_err(|error| ConfigError::new("client_id", error.to_string()))?,
+            None => default_client_id(),
+        };
+        let endpoint_url = self.endpoint_url.as_deref().map(endpoint).transpose()?;
+        if endpoint_url.is_some() && (self.fips == Some(true) || self.dual_stack == Some(true)) {
+            return Err(ConfigError::new(
+                "endpoint_url",
+                "cannot be combined with FIPS or dual-stack: give the whole URL, or neither",
+            ));
+        }
+        let trust = match &self.ca_file {
+            Some(path) => {
+                Trust::with_ca_file(path).map_err(|problem| ConfigError::new("ca_file", problem))?
+            }
+            None => Trust::system(),
+        };
+        check_stun(&self.stun)?;
+        check_limits(&self.limits)?;
+        Ok(SignalingConfig {
+            channel,
+            region,
+            client_id,
+            client_id_policy: self.client_id_policy,
+            endpoint_url,
+            profile: self.profile,
+            credentials: self.credentials,
+            fips: self.fips,
+            dual_stack: self.dual_stack,
+            stun: self.stun,
+            trust,
+            limits: self.limits,
+        })
+    }
+}
+
+/// A field that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Which field.
+    pub field: &'static str,
+    /// What is wrong with it, and what to write instead.
+    pub problem: String,
+}
+
+impl ConfigError {
+    fn new(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field, problem: problem.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn channel(text: &str) -> Result<Channel, ConfigError> {
+    if text.starts_with("arn:") {
+        return ChannelArn::parse(text).map(Channel::Arn).ok_or_else(|| {
+            ConfigError::new(
+                "channel",
+                "is no signaling channel's ARN; it looks like \
+                 arn:aws:kinesisvideo:REGION:ACCOUNT:channel/NAME/CREATION_TIME",
+            )
+        });
+    }
+    if !is_channel_name(text) {
+        return Err(ConfigError::new(
+            "channel",
+            "a name has 1 to 256 letters, digits, '_', '.' and '-'; an ARN begins with \"arn:\"",
+        ));
+    }
+    Ok(Channel::Name(text.to_owned()))
+}
+
+fn region(given: Option<String>, channel: &Channel) -> Result<Option<String>, ConfigError> {
+    let given = match given {
+        Some(region) if !is_region(&region) => {
+            return Err(ConfigError::new(
+                "region",
+                format!("{region:?} is no region; one looks like us-west-2"),
+            ));
+        }
+        given => given,
+    };
+    let Channel::Arn(arn) = channel else {
+        return Ok(given);
+    };
+    match given {
+        Some(region) if region != arn.region() => Err(ConfigError::new(
+            "region",
+            format!(
+                "{region} is not the region of the channel's ARN, {}; leave the region out",
+                arn.region()
+            ),
+        )),
+        _ => Ok(Some(arn.region().to_owned())),
+    }
+}
+
+pub(crate) fn is_region(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn endpoint(text: &str) -> Result<Url, ConfigError> {
+    let url = Url::parse(text).map_err(|error| {
+        ConfigError::new("endpoint_url", format!("{error}; it looks like https://HOST[:PORT]"))
+    })?;
+    check_endpoint(&url).map_err(|problem| ConfigError::new("endpoint_url", problem))?;
+    Ok(url)
+}
+
+/// Whether requests with credentials may go there.
+pub(crate) fn check_endpoint(url: &Url) -> Result<(), &'static str> {
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(url) => {}
+        _ => return Err("must begin with https:// (http:// only on loopback)"),
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a query or a fragment");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user name or a password");
+    }
+    Ok(())
+}
+
+fn check_stun(stun: &Stun) -> Result<(), ConfigError> {
+    let Stun::Custom(uris) = stun else {
+        return Ok(());
+    };
+    let valid = |uri: &String| uri.starts_with("stun:") || uri.starts_with("stuns:");
+    if uris.is_empty() || uris.len() > 16 || !uris.iter().all(valid) {
+        return Err(ConfigError::new("stun", "needs 1 to 16 URIs like stun:HOST:PORT"));
+    }
+    Ok(())
+}
+
+fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
+    let longest = Duration::from_secs(3_600);
+    for (field, value) in [
+        ("limits.call", limits.call),
+        ("limits.credentials", limits.credentials),
+        ("limits.link_open", limits.link_open),
+        ("limits.ping", limits.ping),
+        ("limits.silence", limits.silence),
+        ("limits.write", limits.write),
+        ("limits.close", limits.close),
+    ] {
+        if value < Duration::from_millis(1) || value > longest {
+            return Err(ConfigError::new(field, "must be between 1 ms and 1 h"));
+        }
+    }
+    if limits.silence <= limits.ping {
+        return Err(ConfigError::new(
+            "limits.silence",
+            "must be longer than limits.ping: a healthy link is silent between two pings",
+        ));
+    }
+    Ok(())
+}
+
+/// A random id, the same for the whole process: ids are few (contract, N3).
+fn default_client_id() -> ClientId {
+    static ID: OnceLock<ClientId> = OnceLock::new();
+    ID.get_or_init(|| {
+        use std::hash::{BuildHasher as _, Hasher as _};
+        // The standard library seeds its hashers from the system's entropy.
+        let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+        hasher.write_u32(std::process::id());
+        let text = format!("viewer-{:016x}", hasher.finish());
+        match ClientId::new(&text) {
+            Ok(id) => id,
+            Err(_) => unreachable!("hexadecimal digits make a valid id"),
+        }
+    })
+    .clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:kinesisvideo:us-west-2:123456789012:channel/door/1234567890123";
+
+    fn field(builder: SignalingConfigBuilder) -> &'static str {
+        builder.build().expect_err("refused").field
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        let door = || SignalingConfig::builder("door");
+        for bad in ["", "a b", "ärger", &"x".repeat(257), "arn:aws:s3:::bucket", "arn:"] {
+            assert_eq!(field(SignalingConfig::builder(bad)), "channel", "{bad}");
+        }
+        for bad in ["", "US West", "us_west", "-us", &"x".repeat(65)] {
+            assert_eq!(field(door().region(bad)), "region", "{bad}");
+        }
+        assert_eq!(field(SignalingConfig::builder(ARN).region("eu-west-1")), "region");
+        for bad in ["AWS_x", "@", "", &"x".repeat(257)] {
+            assert_eq!(field(door().client_id(bad)), "client_id", "{bad}");
+        }
+        for bad in ["http://example.com", "nonsense", "wss://x", "https://x/?a=b", "https://u:p@x/"]
+        {
+            assert_eq!(field(door().endpoint_url(bad)), "endpoint_url", "{bad}");
+        }
+        assert_eq!(field(door().endpoint_url("https://x").fips(true)), "endpoint_url");
+        assert_eq!(field(door().ca_file("/nowhere/ca.pem")), "ca_file");
+        assert_eq!(field(door().stun(Stun::Custom(vec!["x".into()]))), "stun");
+        let limits = Limits { silence: Duration::from_secs(5), ..Limits::default() };
+        assert_eq!(field(door().limits(limits)), "limits.silence");
+    }
+
+    #[test]
+    fn the_region_comes_from_the_arn() {
+        let config = SignalingConfig::builder(ARN).build().expect("valid");
+        assert_eq!(config.region.as_deref(), Some("us-west-2"));
+        assert!(SignalingConfig::builder(ARN).region("us-west-2").build().is_ok());
+    }
+
+    #[test]
+    fn a_ca_file_has_to_hold_certificates() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, "hello").expect("written");
+        assert_eq!(field(SignalingConfig::builder("door").ca_file(&path)), "ca_file");
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(&path, broken).expect("written");
+        assert_eq!(field(SignalingConfig::builder("door").ca_file(&path)), "ca_file");
+    }
+
+    #[test]
+    fn loopback_endpoints_may_be_plain() {
+        for url in ["http://127.0.0.1:8443", "http://localhost:1", "http://[::1]:1", "https://x"] {
+            assert!(SignalingConfig::builder("door").endpoint_url(url).build().is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_not_printed() {
+        let config = SignalingConfig::builder("door").credentials(
+            "AK",
+            "secret-canary",
+            Some("token-canary".into()),
+        );
+        let printed = format!("{config:?} {:?}", config.clone().build());
+        assert!(!printed.contains("canary"), "{printed}");
+    }
+
+    #[test]
+    fn the_default_client_id_is_one_per_process() {
+        let id = || SignalingConfig::builder("door").build().expect("valid").client_id().clone();
+        assert_eq!(id(), id());
+    }
+}

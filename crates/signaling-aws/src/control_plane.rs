@@ -1,0 +1,325 @@
+//! Calls of the control plane: which channel, which endpoints, which ICE servers.
+//!
+//! Each call runs once within its limit. A refused signature is tried again after the clock was
+//! put right, and refused temporary credentials after they were asked for anew (contract, N16).
+
+use std::future::Future;
+
+use aws_credential_types::Credentials;
+use aws_sdk_kinesisvideo::types::{
+    ChannelProtocol, ChannelRole, MediaStorageConfigurationStatus,
+    SingleMasterChannelEndpointConfiguration,
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use negotiation_core::{Failure, FailureCode, IceServer, Secret};
+use tokio::sync::RwLock;
+use tokio::time::timeout;
+use url::Url;
+
+use crate::arn::ChannelArn;
+use crate::config::{Channel, SignalingConfig, check_endpoint};
+use crate::error;
+use crate::identity::{Identity, SigningClock};
+
+/// Most ICE servers taken from the service; it returns about two.
+const ICE_SERVERS_MAX: usize = 16;
+
+/// Which side of the channel we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Master,
+    Viewer,
+}
+
+/// Where the channel's data plane is.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints {
+    pub(crate) arn: ChannelArn,
+    pub(crate) wss: String,
+    pub(crate) https: String,
+}
+
+/// What one link knows of the account it acts for.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    config: SignalingConfig,
+    identity: Identity,
+    clock: SigningClock,
+    credentials: RwLock<Credentials>,
+}
+
+impl ControlPlane {
+    /// Finds region and credentials.
+    pub(crate) async fn open(
+        config: &SignalingConfig,
+        clock: &SigningClock,
+        http: SharedHttpClient,
+    ) -> Result<Self, Failure> {
+        let identity = Identity::load(config, clock, http).await?;
+        let credentials = RwLock::new(identity.credentials().await?);
+        Ok(Self { config: config.clone(), identity, clock: clock.clone(), credentials })
+    }
+
+    pub(crate) fn region(&self) -> &str {
+        &self.identity.region
+    }
+
+    pub(crate) fn clock(&self) -> &SigningClock {
+        &self.clock
+    }
+
+    pub(crate) async fn current_credentials(&self) -> Credentials {
+        self.credentials.read().await.clone()
+    }
+
+    /// The control plane's endpoint where it is not AWS's own.
+    pub(crate) fn control_endpoint(&self) -> Option<&str> {
+        self.identity.control_endpoint.as_deref()
+    }
+
+    pub(crate) fn uses_fips(&self) -> bool {
+        self.identity.sdk.use_fips().unwrap_or(false)
+    }
+
+    pub(crate) fn uses_dual_stack(&self) -> bool {
+        self.identity.sdk.use_dual_stack().unwrap_or(false)
+    }
+
+    /// The channel's ARN and the two endpoints of its data plane.
+    pub(crate) async fn resolve(
+        &self,
+        role: Role,
+        http: &SharedHttpClient,
+    ) -> Result<Endpoints, Failure> {
+        let arn = match &self.config.channel {
+            Channel::Arn(arn) => arn.clone(),
+            Channel::Name(name) => self.describe(name, http).await?,
+        };
+        let role = match role {
+            Role::Master => ChannelRole::Master,
+            Role::Viewer => ChannelRole::Viewer,
+        };
+        let configuration = SingleMasterChannelEndpointConfiguration::builder()
+            .protocols(ChannelProtocol::Wss)
+            .protocols(ChannelProtocol::Https)
+            .role(role)
+            .build();
+        let output = self
+            .call("GetSignalingChannelEndpoint", |credentials| {
+                self.video(credentials, http)
+                    .get_signaling_channel_endpoint()
+                    .channel_arn(arn.as_str())
+                    .single_master_channel_endpoint_configuration(configuration.clone())
+                    .send()
+            })
+            .await?;
+        let (mut wss, mut https) = (None, None);
+        for item in output.resource_endpoint_list() {
+            // The order is not fixed, nor is the case of the names (kvs.md 1.1).
+            let protocol = item.protocol().map(ChannelProtocol::as_str).unwrap_or_default();
+            let endpoint = item.resource_endpoint().map(str::to_owned);
+            if protocol.eq_ignore_ascii_case("WSS") {
+                wss = endpoint;
+            } else if protocol.eq_ignore_ascii_case("HTTPS") {
+                https = endpoint;
+            }
+        }
+        let (Some(wss), Some(https)) = (wss, https) else {
+            return Err(Failure::new(
+                FailureCode::Service,
+                "GetSignalingChannelEndpoint named no WSS or no HTTPS endpoint",
+            ));
+        };
+        let safe = Url::parse(&https).is_ok_and(|url| check_endpoint(&url).is_ok());
+        if !safe {
+            return Err(Failure::new(
+                FailureCode::Service,
+                "GetSignalingChannelEndpoint named an HTTPS endpoint that is none",
+            ));
+        }
+        Ok(Endpoints { arn, wss, https })
+    }
+
+    async fn describe(&self, name: &str, http: &SharedHttpClient) -> Result<ChannelArn, Failure> {
+        let output = self
+            .call("DescribeSignalingChannel", |credentials| {
+                self.video(credentials, http).describe_signaling_channel().channel_name(name).send()
+            })
+            .await?;
+        output
+            .channel_info()
+            .and_then(|info| info.channel_arn())
+            .and_then(ChannelArn::parse)
+            .ok_or_else(|| {
+                Failure::new(FailureCode::Service, "DescribeSignalingChannel named no valid ARN")
+            })
+    }
+
+    /// Whether the channel is in storage mode. Best effort: a viewer may well not be allowed to
+    /// ask, and then the answer is no.
+    pub(crate) async fn is_storage_channel(&self, http: &SharedHttpClient) -> bool {
+        let credentials = self.current_credentials().await;
+        let request = self.video(credentials, http).describe_media_storage_configuration();
+        let request = match &self.config.channel {
+            Channel::Arn(arn) => request.channel_arn(arn.as_str()),
+            Channel::Name(name) => request.channel_name(name),
+        };
+        match timeout(self.config.limits.call, request.send()).await {
+            Ok(Ok(output)) => output
+                .media_storage_configuration()
+                .is_some_and(|c| *c.status() == MediaStorageConfigurationStatus::Enabled),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// TURN servers with fresh credentials.
+    pub(crate) async fn turn_servers(
+        &self,
+        endpoints: &Endpoints,
+        http: &SharedHttpClient,
+    ) -> Result<Vec<IceServer>, Failure> {
+        let output = self
+            .call("GetIceServerConfig", |credentials| {
+                self.signaling(credentials, &endpoints.https, http)
+                    .get_ice_server_config()
+                    .channel_arn(endpoints.arn.as_str())
+                    .send()
+            })
+            .await?;
+        let servers =
+            output.ice_server_list().iter().take(ICE_SERVERS_MAX).map(|server| IceServer {
+                uris: server.uris().iter().take(ICE_SERVERS_MAX).cloned().collect(),
+                username: server.username().map(Secret::new),
+                password: server.password().map(Secret::new),
+            });
+        Ok(servers.filter(|server| !server.uris.is_empty()).collect())
+    }
+
+    /// After a 401 or 403: true when it is worth another try.
+    ///
+    /// `date` is the header of the refusal. Each cure is tried once.
+    pub(crate) async fn cure(&self, tried: &mut Cures, date: Option<&str>) -> bool {
+        if !tried.clock && self.clock.learn(date) {
+            tried.clock = true;
+            return true;
+        }
+        let temporary = {
+            let current = self.credentials.read().await;
+            current.session_token().is_some_and(|token| !token.is_empty())
+        };
+        if tried.credentials || !temporary {
+            return false;
+        }
+        tried.credentials = true;
+        match self.identity.credentials().await {
+            Ok(fresh) => {
+                *self.credentials.write().await = fresh;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn call<T, E, F, Fut>(&self, name: &'static str, request: F) -> Result<T, Failure>
+    where
+        F: Fn(Credentials) -> Fut,
+        Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let mut tried = Cures::default();
+        loop {
+            let credentials = self.current_credentials().await;
+            let error = match timeout(self.config.limits.call, request(credentials)).await {
+                Ok(Ok(output)) => return Ok(output),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(error::timed_out(&format!("the answer to {name}"))),
+            };
+            let refused = error.raw_response().filter(|r| matches!(r.status().as_u16(), 401 | 403));
+            if let Some(response) = refused {
+                let date = response.headers().get("date").map(str::to_owned);
+                if self.cure(&mut tried, date.as_deref()).await {
+                    continue;
+                }
+            }
+            return Err(call_failure(name, &error));
+        }
+    }
+
+    fn video(
+        &self,
+        credentials: Credentials,
+        http: &SharedHttpClient,
+    ) -> aws_sdk_kinesisvideo::Client {
+        let mut builder = aws_sdk_kinesisvideo::config::Builder::from(&self.identity.sdk)
+            .http_client(http.clone())
+            .credentials_provider(credentials);
+        builder.set_endpoint_url(self.identity.control_endpoint.clone());
+        aws_sdk_kinesisvideo::Client::from_conf(builder.build())
+    }
+
+    fn signaling(
+        &self,
+        credentials: Credentials,
+        endpoint: &str,
+        http: &SharedHttpClient,
+    ) -> aws_sdk_kinesisvideosignaling::Client {
+        let endpoint = self.identity.signaling_override.as_deref().unwrap_or(endpoint);
+        let builder = aws_sdk_kinesisvideosignaling::config::Builder::from(&self.identity.sdk)
+            .http_client(http.clone())
+            .credentials_provider(credentials)
+            .endpoint_url(endpoint)
+            // The endpoint that the service named is already of the kind that was asked for, and
+            // the SDK refuses the flags together with an endpoint.
+            .use_fips(false)
+            .use_dual_stack(false);
+        aws_sdk_kinesisvideosignaling::Client::from_conf(builder.build())
+    }
+}
+
+/// What was already tried against a refusal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cures {
+    clock: bool,
+    credentials: bool,
+}
+
+fn call_failure<E>(name: &str, error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(context) => {
+            let metadata = context.err();
+            error::service(
+                context.raw().status().as_u16(),
+                metadata.code(),
+                metadata.message().unwrap_or_default(),
+            )
+        }
+        SdkError::ResponseError(context) => {
+            error::service(context.raw().status().as_u16(), None, "")
+        }
+        SdkError::TimeoutError(_) => error::timed_out(&format!("the answer to {name}")),
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(connector) if connector.is_timeout() => {
+                error::timed_out(&format!("a connection for {name}"))
+            }
+            Some(connector) => error::transport(name, connector),
+            None => Failure::new(FailureCode::Network, format!("{name} could not be sent")),
+        },
+        // Built wrongly: an endpoint with FIPS, a field out of its limits.
+        other => {
+            let mut cause: &dyn std::error::Error = other;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            Failure::new(
+                FailureCode::InvalidArgument,
+                format!("{name} cannot be asked: {}", error::clean(&cause.to_string())),
+            )
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Who asks, from where, and by which clock: region, credentials, endpoints, clock skew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::retry::RetryConfig;
+use aws_types::service_config::ServiceConfigKey;
+use negotiation_core::{Failure, FailureCode};
+use tokio::time::timeout;
+use url::Url;
+
+use crate::config::{SignalingConfig, check_endpoint};
+use crate::error;
+
+/// The clock that signs: the wall clock, put right by what the service's `Date` headers say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SigningClock {
+    skew_ms: Arc<AtomicI64>,
+}
+
+impl SigningClock {
+    /// Less than this and a refused signature has another cause (contract, N16).
+    const SKEW_MIN: Duration = Duration::from_secs(4 * 60);
+
+    /// Now, by the service's clock as far as it is known.
+    pub(crate) fn now(&self) -> SystemTime {
+        let skew = self.skew_ms.load(Ordering::Relaxed);
+        let by = Duration::from_millis(skew.unsigned_abs());
+        let now = SystemTime::now();
+        let shifted = if skew < 0 { now.checked_sub(by) } else { now.checked_add(by) };
+        shifted.unwrap_or(now)
+    }
+
+    /// Learns from the `Date` of a refusal. True when the clock was off and is now right.
+    pub(crate) fn learn(&self, date: Option<&str>) -> bool {
+        let Some(service) = date.and_then(parse_date) else {
+            return false;
+        };
+        let now = self.now();
+        let (off, ahead) = match service.duration_since(now) {
+            Ok(ahead) => (ahead, true),
+            Err(behind) => (behind.duration(), false),
+        };
+        if off < Self::SKEW_MIN {
+            return false;
+        }
+        let off_ms = i64::try_from(off.as_millis()).unwrap_or(i64::MAX);
+        let off_ms = if ahead { off_ms } else { -off_ms };
+        self.skew_ms.fetch_add(off_ms, Ordering::Relaxed);
+        tracing::warn!(skew_s = off_ms / 1000, "the clock of this machine is wrong; corrected");
+        true
+    }
+}
+
+impl aws_smithy_async::time::TimeSource for SigningClock {
+    fn now(&self) -> SystemTime {
+        Self::now(self)
+    }
+}
+
+/// An HTTP date: `Sun, 22 Nov 2026 15:56:02 GMT`.
+fn parse_date(text: &str) -> Option<SystemTime> {
+    use aws_smithy_types::date_time::Format;
+    let date = aws_smithy_types::DateTime::from_str(text, Format::HttpDate).ok()?;
+    SystemTime::try_from(date).ok()
+}
+
+/// What the AWS configuration says, read once for a link.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// For building clients; no credentials in it.
+    pub(crate) sdk: SdkConfig,
+    /// The region in every signature.
+    pub(crate) region: String,
+    /// The control plane, where it is not AWS's own.
+    pub(crate) control_endpoint: Option<String>,
+    /// The user's own endpoint for the data plane's calls.
+    pub(crate) signaling_override: Option<String>,
+    provider: SharedCredentialsProvider,
+    limit: Duration,
+}
+
+impl Identity {
+    /// Reads environment, profiles and, if it has to, the metadata service.
+    pub(crate) async fn load(
+        config: &SignalingConfig,
+        clock: &SigningClock,
+        http: SharedHttpClient,
+    ) -> Result<Self, Failure> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .time_source(clock.clone())
+            // The session retries; a retry below it would only hide from it what happened.
+            .retry_config(RetryConfig::disabled())
+            // Learnt here for calls and sockets alike.
+            .disable_clock_skew_correction(true);
+        if let Some(region) = &config.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(profile) = &config.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(provider) = &config.credentials {
+            loader = loader.credentials_provider(provider.clone());
+        }
+        if let Some(fips) = config.fips {
+            loader = loader.use_fips(fips);
+        }
+        if let Some(dual_stack) = config.dual_stack {
+            loader = loader.use_dual_stack(dual_stack);
+        }
+        let limit = config.limits.credentials;
+        let sdk = timeout(limit, loader.load()).await.map_err(|_| {
+            error::timed_out("the AWS configuration (does a metadata service hang?)")
+        })?;
+        Self::from_sdk(config, sdk)
+    }
+
+    fn from_sdk(config: &SignalingConfig, sdk: SdkConfig) -> Result<Self, Failure> {
+        let region = match sdk.region() {
+            Some(region) if crate::config::is_region(region.as_ref()) => region.to_string(),
+            Some(_) => return Err(invalid("the region of the AWS configuration is no region")),
+            None => {
+                return Err(invalid(
+                    "no region: give one, or the channel's ARN, or set AWS_REGION",
+                ));
+            }
+        };
+        let (control_endpoint, signaling_override) = endpoints(config, &sdk);
+        for url in [&control_endpoint, &signaling_override].into_iter().flatten() {
+            let url = Url::parse(url).map_err(|_| invalid("AWS_ENDPOINT_URL is no URL"))?;
+            check_endpoint(&url).map_err(|problem| {
+                invalid(&format!("the endpoint of the AWS configuration {problem}"))
+            })?;
+        }
+        let provider = sdk
+            .credentials_provider()
+            .ok_or_else(|| no_credentials("no credentials are configured"))?;
+        let limit = config.limits.credentials;
+        Ok(Self { sdk, region, control_endpoint, signaling_override, provider, limit })
+    }
+
+    /// Asks for credentials, fresh each time: nothing here keeps them.
+    pub(crate) async fn credentials(&self) -> Result<Credentials, Failure> {
+        match timeout(self.limit, self.provider.provide_credentials()).await {
+            Ok(Ok(credentials)) => Ok(credentials),
+            Ok(Err(error)) => Err(credentials_failure(&error)),
+            Err(_) => Err(error::timed_out("AWS credentials (does a metadata service hang?)")),
+        }
+    }
+}
+
+/// AWS's precedence: the option, then the service's variable, then the global one, then profiles.
+///
+/// The data plane lives where the control plane says, whatever the global variable: only an
+/// endpoint meant for signaling alone goes before that.
+fn endpoints(config: &SignalingConfig, sdk: &SdkConfig) -> (Option<String>, Option<String>) {
+    if let Some(url) = &config.endpoint_url {
+        return (Some(url.to_string()), None);
+    }
+    let of_service = |service: &str| {
+        let key = ServiceConfigKey::builder()
+            .service_id(service)
+            .env("AWS_ENDPOINT_URL")
+            .profile("endpoint_url")
+            .build()
+            .ok()?;
+        sdk.service_config()?.load_config(key)
+    };
+    // A service that nobody configures: what it is given is the global endpoint.
+    let global = of_service("No Service");
+    let control = of_service("Kinesis Video").or_else(|| sdk.endpoint_url().map(str::to_owned));
+    let signaling =
+        of_service("Kinesis Video Signaling").filter(|url| Some(url) != global.as_ref());
+    (control, signaling)
+}
+
+fn invalid(detail: &str) -> Failure {
+    Failure::new(FailureCode::InvalidArgument, detail)
+}
+
+fn no_credentials(detail: &str) -> Failure {
+    Failure::new(FailureCode::NoCredentials, detail)
+}
+
+fn credentials_failure(error: &CredentialsError) -> Failure {
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => no_credentials(
+            "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+             or a profile",
+        ),
+        CredentialsError::ProviderTimedOut(_) => error::timed_out("AWS credentials"),
+        CredentialsError::InvalidConfiguration(_) => no_credentials(&format!(
+            "the AWS configuration of credentials is wrong: {}",
+            deepest(error)
+        )),
+        _ => {
+            let below = error::transport("the source of credentials", error);
+            if below.code == FailureCode::Network && !below.detail.contains(": ") {
+                // No connection is to blame: an expired single sign-on, a process that failed.
+                return no_credentials(&format!(
+                    "the source of AWS credentials failed: {}",
+                    deepest(error)
+                ));
+            }
+            below
+        }
+    }
+}
+
+/// The first cause, which is what a person can mend.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    error::clean(&cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_types::service_config::LoadServiceConfig;
+    use std::collections::BTreeMap;
+
+    /// What [`aws_config`] does with variables, in small.
+    #[derive(Debug)]
+    struct Variables(BTreeMap<&'static str, &'static str>);
+
+    impl LoadServiceConfig for Variables {
+        fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+            let service = key.service_id().to_uppercase().replace(' ', "_");
+            let specific = format!("{}_{service}", key.env());
+            self.0.get(specific.as_str()).or_else(|| self.0.get(key.env())).map(|v| v.to_string())
+        }
+    }
+
+    fn resolved(
+        option: Option<&str>,
+        variables: &[(&'static str, &'static str)],
+    ) -> (Option<String>, Option<String>) {
+        let mut builder = SignalingConfig::builder("door").region("us-west-2");
+        if let Some(url) = option {
+            builder = builder.endpoint_url(url);
+        }
+        let config = builder.build().expect("valid");
+        let sdk = SdkConfig::builder()
+            .region(Region::new("us-west-2"))
+            .service_config(Variables(variables.iter().copied().collect()))
+            .build();
+        endpoints(&config, &sdk)
+    }
+
+    #[test]
+    fn endpoints_follow_the_precedence_of_aws() {
+        const GLOBAL: (&str, &str) = ("AWS_ENDPOINT_URL", "https://global");
+        const VIDEO: (&str, &str) = ("AWS_ENDPOINT_URL_KINESIS_VIDEO", "https://video");
+        const SIGNALING: (&str, &str) =
+            ("AWS_ENDPOINT_URL_KINESIS_VIDEO_SIGNALING", "https://signaling");
+        let owned = |a: Option<&str>, b: Option<&str>| (a.map(str::to_owned), b.map(str::to_owned));
+        assert_eq!(resolved(None, &[]), owned(None, None));
+        assert_eq!(resolved(None, &[GLOBAL]), owned(Some("https://global"), None));
+        assert_eq!(resolved(None, &[GLOBAL, VIDEO]), owned(Some("https://video"), None));
+        assert_eq!(resolved(None, &[SIGNALING]), owned(None, Some("https://signaling")));
+        assert_eq!(
+            resolved(Some("https://option"), &[GLOBAL, VIDEO, SIGNALING]),
+            owned(Some("https://option/"), None)
+        );
+    }
+
+    #[test]
+    fn a_date_far_off_is_learnt_once() {
+        use aws_smithy_types::date_time::Format;
+        let clock = SigningClock::default();
+        let http = |time: SystemTime| {
+            aws_smithy_types::DateTime::from(time).fmt(Format::HttpDate).expect("a date")
+        };
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        assert!(!clock.learn(Some(&http(SystemTime::now() + minutes(3)))));
+        assert!(!clock.learn(Some("yesterday")));
+        assert!(!clock.learn(None));
+        let ahead = SystemTime::now() + minutes(10);
+        assert!(clock.learn(Some(&http(ahead))));
+        assert!(clock.now() > SystemTime::now() + minutes(9));
+        assert!(!clock.learn(Some(&http(ahead))));
+        assert!(clock.learn(Some(&http(SystemTime::now() - minutes(10)))));
+        assert!(clock.now() < SystemTime::now() - minutes(9));
+    }
+
+    #[test]
+    fn an_sdk_without_region_or_credentials_says_what_to_set() {
+        let config = SignalingConfig::builder("door").build().expect("valid");
+        let failure = Identity::from_sdk(&config, SdkConfig::builder().build()).expect_err("no");
+        assert_eq!(failure.code, FailureCode::InvalidArgument);
+        assert!(failure.detail.contains("AWS_REGION"), "{}", failure.detail);
+        let sdk = SdkConfig::builder().region(Region::new("us-west-2")).build();
+        let failure = Identity::from_sdk(&config, sdk).expect_err("no");
+        assert_eq!(failure.code, FailureCode::NoCredentials);
+    }
+}

@@ -1,0 +1,269 @@
+//! The master's end of a channel: what a camera needs. Connecting again is the camera's job.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use negotiation_core::{Candidate, Description, Failure, FailureCode, IceServer, Undecodable};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::config::SignalingConfig;
+use crate::connect::{Resolved, Site};
+use crate::control_plane::Role;
+use crate::socket::Socket;
+use crate::wire::{self, Action, Incoming};
+
+/// Messages waiting in either direction; beyond it the sender waits, and the socket is not read.
+const QUEUE: usize = 256;
+
+/// What comes in at a master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MasterEvent {
+    /// A viewer's offer.
+    Offer {
+        /// The viewer.
+        from: String,
+        /// The offer.
+        body: Result<Description, Undecodable>,
+    },
+    /// A viewer's answer to an offer of ours.
+    Answer {
+        /// The viewer.
+        from: String,
+        /// The answer.
+        body: Result<Description, Undecodable>,
+    },
+    /// A viewer's candidate.
+    Candidate {
+        /// The viewer.
+        from: String,
+        /// The candidate.
+        body: Result<Candidate, Undecodable>,
+    },
+    /// A message of ours could not be handled by the service.
+    Status {
+        /// Its correlation id.
+        correlation: Option<String>,
+        /// Why.
+        failure: Failure,
+    },
+    /// The service ends this link within a minute.
+    GoAway,
+    /// The ICE servers should be fetched again.
+    ReconnectIceServer,
+    /// A frame that is none of these.
+    Garbage,
+    /// The link is over. Nothing follows.
+    Disconnected(Failure),
+}
+
+/// An open link of a master. Dropping it closes it.
+#[derive(Debug)]
+pub struct MasterLink {
+    events: mpsc::Receiver<MasterEvent>,
+    sender: MasterSender,
+    site: Site,
+    resolved: Resolved,
+    close: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl MasterLink {
+    /// Connects to the channel of a configuration as its master.
+    ///
+    /// # Errors
+    /// What the service or the network refused.
+    pub async fn connect(config: SignalingConfig) -> Result<Self, Failure> {
+        let site = Site::new(config);
+        let plane = site.plane().await?;
+        let resolved = site.resolve(&plane, Role::Master).await?;
+        let socket = site.open(&resolved, None).await?;
+        let (outgoing_in, outgoing) = mpsc::channel(QUEUE);
+        let (events_in, events) = mpsc::channel(QUEUE);
+        let (close, closed) = oneshot::channel();
+        let task = tokio::spawn(run(socket, outgoing, events_in, closed));
+        let sender = MasterSender { outgoing: outgoing_in, sent: Arc::default() };
+        Ok(Self { events, sender, site, resolved, close: Some(close), task })
+    }
+
+    /// The next thing that comes in. Cancel-safe. After the end it stays
+    /// [`MasterEvent::Disconnected`].
+    pub async fn recv(&mut self) -> MasterEvent {
+        self.events.recv().await.unwrap_or_else(|| MasterEvent::Disconnected(not_open()))
+    }
+
+    /// A handle for sending, which may be cloned and kept apart.
+    pub fn sender(&self) -> MasterSender {
+        self.sender.clone()
+    }
+
+    /// The channel's STUN and TURN servers, with fresh credentials.
+    ///
+    /// # Errors
+    /// The service refused, and there is no STUN server either.
+    pub async fn ice_servers(&self) -> Result<Vec<IceServer>, Failure> {
+        self.site.ice_servers(&self.resolved).await
+    }
+
+    /// A fetcher of ICE servers, which may be cloned and outlive the link.
+    pub fn ice_source(&self) -> IceSource {
+        IceSource { site: self.site.clone(), resolved: self.resolved.clone() }
+    }
+
+    /// Closes the link and frees its socket.
+    pub async fn close(mut self) {
+        if let Some(close) = self.close.take() {
+            let _ = close.send(());
+        }
+        // It fails only if it was cancelled, and then the socket is gone as well.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for MasterLink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Fetches ICE servers for a channel.
+#[derive(Clone, Debug)]
+pub struct IceSource {
+    site: Site,
+    resolved: Resolved,
+}
+
+impl IceSource {
+    /// The channel's STUN and TURN servers, with fresh credentials.
+    ///
+    /// # Errors
+    /// The service refused, and there is no STUN server either.
+    pub async fn fetch(&self) -> Result<Vec<IceServer>, Failure> {
+        self.site.ice_servers(&self.resolved).await
+    }
+}
+
+/// Sends on a master's link.
+#[derive(Clone)]
+pub struct MasterSender {
+    outgoing: mpsc::Sender<Outgoing>,
+    sent: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for MasterSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterSender")
+    }
+}
+
+impl MasterSender {
+    /// Sends an answer; done when it was handed to the service.
+    ///
+    /// # Errors
+    /// It is too big, or the link is over.
+    pub async fn send_answer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
+        let correlation = self.correlation("answer");
+        let text = wire::encode_description(Action::Answer, Some(to), sdp, Some(&correlation))?;
+        self.send(text).await
+    }
+
+    /// Sends an offer; done when it was handed to the service.
+    ///
+    /// # Errors
+    /// It is too big, or the link is over.
+    pub async fn send_offer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
+        let correlation = self.correlation("offer");
+        let text = wire::encode_description(Action::Offer, Some(to), sdp, Some(&correlation))?;
+        self.send(text).await
+    }
+
+    /// Sends a candidate; done when it was handed to the service. The end of candidates is told
+    /// by sending none.
+    ///
+    /// # Errors
+    /// It is too big, or the link is over.
+    pub async fn send_candidate(&self, to: &str, candidate: &Candidate) -> Result<(), Failure> {
+        if candidate.is_end() {
+            return Ok(());
+        }
+        let correlation = self.correlation("candidate");
+        self.send(wire::encode_candidate(Some(to), candidate, &[], Some(&correlation))?).await
+    }
+
+    /// Without one the service is silent about what it could not handle.
+    fn correlation(&self, kind: &str) -> String {
+        format!("{kind}-{}", self.sent.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn send(&self, text: String) -> Result<(), Failure> {
+        let (done, result) = oneshot::channel();
+        self.outgoing.send(Outgoing { text, done }).await.map_err(|_| not_open())?;
+        result.await.unwrap_or_else(|_| Err(not_open()))
+    }
+}
+
+struct Outgoing {
+    text: String,
+    done: oneshot::Sender<Result<(), Failure>>,
+}
+
+async fn run(
+    mut socket: Socket,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+    events: mpsc::Sender<MasterEvent>,
+    mut closed: oneshot::Receiver<()>,
+) {
+    let failure = loop {
+        tokio::select! {
+            _ = &mut closed => {
+                socket.close().await;
+                return;
+            }
+            Some(Outgoing { text, done }) = outgoing.recv() => {
+                let result = socket.send(text).await;
+                let failed = result.as_ref().err().cloned();
+                // Nobody may be waiting any more.
+                let _ = done.send(result);
+                if let Some(failure) = failed {
+                    break failure;
+                }
+            }
+            frame = socket.next() => match frame {
+                Ok(frame) => {
+                    let Some(event) = event(frame) else { continue };
+                    tokio::select! {
+                        _ = &mut closed => {
+                            socket.close().await;
+                            return;
+                        }
+                        sent = events.send(event) => if sent.is_err() {
+                            socket.close().await;
+                            return;
+                        }
+                    }
+                }
+                Err(failure) => break failure,
+            },
+        }
+    };
+    socket.close().await;
+    let _ = events.send(MasterEvent::Disconnected(failure)).await;
+}
+
+/// A message without a viewer's id is of no use to a master.
+fn event(frame: Incoming) -> Option<MasterEvent> {
+    Some(match frame {
+        Incoming::Offer(from, body) => MasterEvent::Offer { from: from?, body },
+        Incoming::Answer(from, body) => MasterEvent::Answer { from: from?, body },
+        Incoming::Candidate(from, body) => MasterEvent::Candidate { from: from?, body },
+        Incoming::Status { correlation, failure } => MasterEvent::Status { correlation, failure },
+        Incoming::GoAway => MasterEvent::GoAway,
+        Incoming::ReconnectIceServer => MasterEvent::ReconnectIceServer,
+        Incoming::Garbage => MasterEvent::Garbage,
+    })
+}
+
+fn not_open() -> Failure {
+    Failure::new(FailureCode::NotOpen, "the link is closed")
+}

@@ -1,0 +1,259 @@
+//! One WebSocket: dialling, the upgrade, pings, bounded reads and writes, closing.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{SinkExt as _, StreamExt as _};
+use negotiation_core::{Failure, FailureCode};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::HeaderMap;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use url::{Host, Url};
+
+use crate::config::Limits;
+use crate::error;
+use crate::presign::SignedUrl;
+use crate::wire::{self, FRAME_BYTES_MAX, Incoming};
+
+/// Above this a message ends the link; up to it, one that is too long is garbage.
+const MESSAGE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+
+/// The next address is tried this long after the one before (RFC 8305).
+const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
+
+/// Most addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// An open link.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    limits: Limits,
+    heard: Instant,
+    ping_at: Instant,
+}
+
+/// Why a link did not open.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The service answered, and not with 101.
+    Upgrade {
+        /// The HTTP status.
+        status: u16,
+        /// The `Date` header: by it a wrong clock is known.
+        date: Option<String>,
+        /// What it means.
+        failure: Failure,
+    },
+    /// There was no answer.
+    Transport(Failure),
+}
+
+impl Socket {
+    /// Opens a link. The limit of the whole is the caller's.
+    pub(crate) async fn open(
+        url: &SignedUrl,
+        tls: Option<Arc<rustls::ClientConfig>>,
+        limits: Limits,
+    ) -> Result<Self, Refusal> {
+        let unusable =
+            || Refusal::Transport(Failure::new(FailureCode::Service, "the endpoint has no host"));
+        let parsed = Url::parse(url.expose()).map_err(|_| unusable())?;
+        let port = parsed.port_or_known_default().ok_or_else(unusable)?;
+        let tcp =
+            dial(parsed.host().ok_or_else(unusable)?, port).await.map_err(Refusal::Transport)?;
+        // Messages are small and each one is waited for.
+        let _ = tcp.set_nodelay(true);
+        let request = url.expose().into_client_request().map_err(|_| unusable())?;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let connector = tls.map_or(Connector::Plain, Connector::Rustls);
+        match client_async_tls_with_config(request, tcp, Some(config), Some(connector)).await {
+            Ok((stream, _)) => {
+                let now = Instant::now();
+                Ok(Self { stream, limits, heard: now, ping_at: now + limits.ping })
+            }
+            Err(tungstenite::Error::Http(response)) => {
+                let body = response.body().as_deref().unwrap_or_default();
+                Err(refusal(response.status().as_u16(), response.headers(), body))
+            }
+            Err(error) => Err(Refusal::Transport(error::socket(&error))),
+        }
+    }
+
+    /// The next message; pings meanwhile. Cancel-safe.
+    ///
+    /// # Errors
+    /// The link is over, and why.
+    pub(crate) async fn next(&mut self) -> Result<Incoming, Failure> {
+        loop {
+            let silent_at = self.heard + self.limits.silence;
+            tokio::select! {
+                frame = self.stream.next() => {
+                    let message = match frame {
+                        None => return Err(error::closed(None)),
+                        Some(Err(error)) => return Err(error::socket(&error)),
+                        Some(Ok(message)) => message,
+                    };
+                    self.heard = Instant::now();
+                    match message {
+                        Message::Text(text) => return Ok(wire::decode(&text)),
+                        Message::Binary(_) => return Ok(Incoming::Garbage),
+                        Message::Close(frame) => {
+                            return Err(error::closed(frame.map(|f| f.code.into())));
+                        }
+                        // Answered by the library, with the next read.
+                        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                    }
+                }
+                () = sleep_until(silent_at) => {
+                    return Err(Failure::new(
+                        FailureCode::TimedOut,
+                        format!(
+                            "nothing came on the signaling socket for {} s, no pong either",
+                            self.limits.silence.as_secs_f32()
+                        ),
+                    ));
+                }
+                () = sleep_until(self.ping_at) => {
+                    self.ping_at = Instant::now() + self.limits.ping;
+                    self.write(Message::Ping(Vec::new().into())).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends a text. After an error the link is over.
+    pub(crate) async fn send(&mut self, text: String) -> Result<(), Failure> {
+        self.write(Message::text(text)).await
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), Failure> {
+        match timeout(self.limits.write, self.stream.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error::socket(&error)),
+            Err(_) => Err(Failure::new(
+                FailureCode::TimedOut,
+                "the signaling socket took no data in time",
+            )),
+        }
+    }
+
+    /// Says goodbye, waits for the other end's within the limit, and frees the descriptor.
+    pub(crate) async fn close(mut self) {
+        let goodbye = async {
+            if self.stream.close(None).await.is_ok() {
+                while let Some(Ok(_)) = self.stream.next().await {}
+            }
+        };
+        // Out of patience or done: dropping the socket closes it either way.
+        let _ = timeout(self.limits.close, goodbye).await;
+    }
+}
+
+/// What the service says with a refused upgrade.
+fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> Refusal {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let field = |names: [&str; 2]| names.iter().find_map(|name| body.get(*name)?.as_str());
+    let name = header("x-amzn-errortype").or_else(|| field(["__type", "code"]));
+    let text = field(["message", "Message"]).unwrap_or_default();
+    Refusal::Upgrade {
+        status,
+        date: header("date").map(str::to_owned),
+        failure: error::service(status, name, text),
+    }
+}
+
+/// Connects to the first address that answers, beginning a next one every moment: one address
+/// family that leads nowhere costs a quarter of a second, not the whole limit.
+async fn dial(host: Host<&str>, port: u16) -> Result<TcpStream, Failure> {
+    let mut waiting: VecDeque<SocketAddr> = match host {
+        Host::Ipv4(ip) => VecDeque::from([SocketAddr::from((ip, port))]),
+        Host::Ipv6(ip) => VecDeque::from([SocketAddr::from((ip, port))]),
+        Host::Domain(name) => {
+            let found = lookup_host((name, port)).await.map_err(|_| {
+                Failure::new(FailureCode::Dns, format!("the host name {name} does not resolve"))
+            })?;
+            alternate(found)
+        }
+    };
+    let mut running = FuturesUnordered::new();
+    let mut last = None;
+    loop {
+        if let Some(address) = waiting.pop_front() {
+            running.push(TcpStream::connect(address));
+        }
+        tokio::select! {
+            result = running.next(), if !running.is_empty() => match result {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = Some(error),
+                None => {}
+            },
+            () = sleep(ADDRESS_STAGGER), if !waiting.is_empty() => {}
+            else => return Err(match last {
+                Some(error) => error::transport("the signaling socket", &error),
+                None => Failure::new(FailureCode::Dns, "the host name has no address"),
+            }),
+        }
+    }
+}
+
+/// One address of each family in turn, in the resolver's order.
+fn alternate(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
+    let (mut first, mut second): (VecDeque<_>, VecDeque<_>) = (VecDeque::new(), VecDeque::new());
+    for address in found {
+        let same = first.front().is_none_or(|f: &SocketAddr| f.is_ipv4() == address.is_ipv4());
+        if same { first.push_back(address) } else { second.push_back(address) }
+    }
+    let mut out = VecDeque::new();
+    while out.len() < ADDRESSES_MAX && !(first.is_empty() && second.is_empty()) {
+        out.extend(first.pop_front());
+        out.extend(second.pop_front());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_families_alternate() {
+        let parse = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|t| t.parse().expect("address")).collect()
+        };
+        let found = parse(&["[::1]:1", "[::2]:1", "1.1.1.1:1"]);
+        assert_eq!(
+            Vec::from(alternate(found.into_iter())),
+            parse(&["[::1]:1", "1.1.1.1:1", "[::2]:1"])
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_read_from_header_and_body() {
+        let mut headers = HeaderMap::new();
+        headers.insert("date", "Sun, 22 Nov 2026 15:56:02 GMT".parse().expect("header"));
+        let body = br#"{"__type":"x#ClientLimitExceededException","Message":"too many viewers"}"#;
+        let Refusal::Upgrade { status: 400, date: Some(date), failure } =
+            refusal(400, &headers, body)
+        else {
+            panic!("an upgrade refusal");
+        };
+        assert!(date.starts_with("Sun"));
+        assert_eq!(failure.code, FailureCode::ViewerLimit);
+        headers.insert("x-amzn-errortype", "ResourceNotFoundException".parse().expect("header"));
+        let Refusal::Upgrade { failure, .. } = refusal(404, &headers, b"<html>") else {
+            panic!("an upgrade refusal");
+        };
+        assert_eq!(failure.code, FailureCode::NoChannel);
+    }
+}
