@@ -34,7 +34,7 @@ fn texts(seat: &mut Seat) -> Vec<String> {
     while let Ok(outgoing) = seat.outgoing.try_recv() {
         out.push(match outgoing {
             Outgoing::Text(text) => text,
-            other => format!("{other:?}"),
+            Outgoing::GoAway | Outgoing::Close(_) | Outgoing::Stall => format!("{outgoing:?}"),
         });
     }
     out

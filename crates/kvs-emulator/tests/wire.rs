@@ -1,0 +1,15 @@
+//! The emulator over real sockets, against a signer that is not ours.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "everything but the expected fails alike")]
+
+#[path = "wire/control_plane.rs"]
+mod control_plane;
+#[path = "wire/faults.rs"]
+mod faults;
+#[path = "wire/lifecycle.rs"]
+mod lifecycle;
+#[path = "wire/relay.rs"]
+mod relay;
+#[path = "wire/support.rs"]
+mod support;

@@ -1,0 +1,218 @@
+//! REST calls and what refuses them.
+
+use kvs_emulator::{Quotas, TurnAuth, TurnConfig};
+use serde_json::{Value, json};
+
+use crate::support::{Signer, call, call_as, plain, send, start};
+
+#[tokio::test]
+async fn a_channel_lives_its_life() {
+    let emulator = start(|_| {}).await;
+    let created = call(&emulator, "/createSignalingChannel", json!({ "ChannelName": "a" })).await;
+    assert_eq!(created.status, 200, "{created:?}");
+    let arn = created.body["ChannelARN"].clone();
+    let described =
+        call(&emulator, "/describeSignalingChannel", json!({ "ChannelName": "a" })).await;
+    let info = &described.body["ChannelInfo"];
+    assert_eq!(info["ChannelARN"], arn);
+    assert_eq!(info["ChannelStatus"], "ACTIVE");
+    assert_eq!(info["SingleMasterConfiguration"]["MessageTtlSeconds"], 60);
+    let condition = json!({ "ComparisonOperator": "BEGINS_WITH", "ComparisonValue": "a" });
+    let listed =
+        call(&emulator, "/listSignalingChannels", json!({ "ChannelNameCondition": condition }))
+            .await;
+    assert_eq!(listed.body["ChannelInfoList"].as_array().unwrap().len(), 1);
+    let page = call(&emulator, "/listSignalingChannels", json!({ "MaxResults": 1 })).await;
+    let next = json!({ "MaxResults": 1, "NextToken": page.body["NextToken"] });
+    let page = call(&emulator, "/listSignalingChannels", next).await;
+    assert_eq!(page.body["ChannelInfoList"][0]["ChannelName"], "demo");
+    assert_eq!(page.body["NextToken"], Value::Null);
+    let wrong = json!({ "ChannelARN": arn, "CurrentVersion": "nope" });
+    let refused = call(&emulator, "/deleteSignalingChannel", wrong).await;
+    assert_eq!(refused.error().1, "VersionMismatchException");
+    let right = json!({ "ChannelARN": arn, "CurrentVersion": info["Version"] });
+    assert_eq!(call(&emulator, "/deleteSignalingChannel", right).await.status, 200);
+    let gone = call(&emulator, "/describeSignalingChannel", json!({ "ChannelARN": arn })).await;
+    assert_eq!((gone.error().0, gone.error().1), (404, "ResourceNotFoundException"));
+    assert!(gone.body["Message"].is_string());
+}
+
+#[tokio::test]
+async fn endpoints_lead_back_to_the_one_port() {
+    let emulator = start(|_| {}).await;
+    let arn = emulator.channel_arn("demo").unwrap();
+    let ask = |protocols: Value| {
+        let settings = json!({ "Protocols": protocols, "Role": "VIEWER" });
+        json!({ "ChannelARN": arn, "SingleMasterChannelEndpointConfiguration": settings })
+    };
+    let path = "/getSignalingChannelEndpoint";
+    let answer = call(&emulator, path, ask(json!(["WSS", "HTTPS"]))).await;
+    let list = answer.body["ResourceEndpointList"].as_array().unwrap();
+    assert_eq!(list[0]["ResourceEndpoint"], format!("ws://{}", emulator.addr()));
+    assert_eq!(list[1]["ResourceEndpoint"], emulator.endpoint());
+    for odd in [json!([]), json!(["FTP"]), json!(["WEBRTC"])] {
+        let refused = call(&emulator, path, ask(odd)).await;
+        assert_eq!(refused.error().1, "InvalidArgumentException");
+    }
+    let refused = call(&emulator, path, ask(json!("WSS"))).await;
+    assert_eq!(refused.error().1, "SerializationException");
+}
+
+#[tokio::test]
+async fn media_storage_is_kept_and_shown() {
+    let emulator = start(|_| {}).await;
+    let arn = emulator.channel_arn("demo").unwrap();
+    let describe = "/describeMediaStorageConfiguration";
+    let off = call(&emulator, describe, json!({ "ChannelName": "demo" })).await;
+    assert_eq!(off.body["MediaStorageConfiguration"], json!({ "Status": "DISABLED" }));
+    let stream = arn.replace(":channel/", ":stream/");
+    let on = json!({ "Status": "ENABLED", "StreamARN": stream });
+    let change = json!({ "ChannelARN": arn, "MediaStorageConfiguration": on });
+    assert_eq!(call(&emulator, "/updateMediaStorageConfiguration", change).await.status, 200);
+    let now = call(&emulator, describe, json!({ "ChannelARN": arn })).await;
+    assert_eq!(now.body["MediaStorageConfiguration"], on);
+}
+
+#[tokio::test]
+async fn ice_servers_are_handed_out_as_configured() {
+    let emulator = start(|config| {
+        config.turn = TurnConfig {
+            servers: vec![vec!["turn:127.0.0.1:3478?transport=udp".into()]],
+            auth: TurnAuth::SharedSecret("turn-secret".into()),
+            ttl_secs: 300,
+        };
+    })
+    .await;
+    let arn = emulator.channel_arn("demo").unwrap();
+    let path = "/v1/get-ice-server-config";
+    let body = json!({ "ChannelARN": arn, "ClientId": "v", "Service": "TURN" });
+    let answer = call(&emulator, path, body).await;
+    let entry = &answer.body["IceServerList"][0];
+    assert_eq!(entry["Ttl"], 300, "{answer:?}");
+    assert!(entry["Username"].as_str().unwrap().contains(':'));
+    let empty = start(|_| {}).await;
+    let arn = empty.channel_arn("demo").unwrap();
+    let answer = call(&empty, path, json!({ "ChannelARN": arn })).await;
+    assert_eq!(answer.body, json!({ "IceServerList": [] }));
+}
+
+#[tokio::test]
+async fn bad_arguments_are_named() {
+    let emulator = start(|_| {}).await;
+    for (path, body) in [
+        ("/createSignalingChannel", json!({})),
+        ("/createSignalingChannel", json!({ "ChannelName": "a b" })),
+        ("/createSignalingChannel", json!({ "ChannelName": "x".repeat(257) })),
+        ("/createSignalingChannel", json!({ "ChannelName": "x", "ChannelType": "FULL_MESH" })),
+        (
+            "/createSignalingChannel",
+            json!({ "ChannelName": "x", "SingleMasterConfiguration": { "MessageTtlSeconds": 4 } }),
+        ),
+        ("/describeSignalingChannel", json!({})),
+        ("/describeSignalingChannel", json!({ "ChannelARN": "arn:x" })),
+        ("/listSignalingChannels", json!({ "MaxResults": 0 })),
+        ("/listSignalingChannels", json!({ "NextToken": "%" })),
+        ("/v1/get-ice-server-config", json!({})),
+    ] {
+        let refused = call(&emulator, path, body.clone()).await;
+        let (status, kind, text) = refused.error();
+        assert_eq!((status, kind), (400, "InvalidArgumentException"), "{path} {body}");
+        assert!(!text.is_empty());
+    }
+    let arn = emulator.channel_arn("demo").unwrap().replace("123456789012", "210987654321");
+    let foreign = call(&emulator, "/describeSignalingChannel", json!({ "ChannelARN": arn })).await;
+    assert_eq!((foreign.error().0, foreign.error().1), (401, "AccessDeniedException"));
+    let taken = call(&emulator, "/createSignalingChannel", json!({ "ChannelName": "demo" })).await;
+    assert_eq!(taken.error().1, "ResourceInUseException");
+    assert_eq!(call(&emulator, "/createStream", json!({})).await.status, 404);
+}
+
+#[tokio::test]
+async fn only_the_right_signature_is_taken() {
+    let emulator = start(|_| {}).await;
+    let right = Signer::default();
+    let body = json!({ "ChannelName": "demo" });
+    let path = "/describeSignalingChannel";
+    assert_eq!(call_as(&right, &emulator, path, body.clone()).await.status, 200);
+    let wrong = [
+        (
+            Signer { secret: "x".into(), ..right.clone() },
+            "InvalidSignatureException",
+            "does not match",
+        ),
+        (Signer { key: "x".into(), ..right.clone() }, "UnrecognizedClientException", "token"),
+        (Signer { token: None, ..right.clone() }, "UnrecognizedClientException", "token"),
+        (
+            Signer { token: Some("x".into()), ..right.clone() },
+            "UnrecognizedClientException",
+            "token",
+        ),
+        (Signer { region: "us-east-1", ..right.clone() }, "InvalidSignatureException", "region"),
+        (Signer { service: "s3", ..right.clone() }, "InvalidSignatureException", "service"),
+        (
+            Signer { skew_secs: -600, ..right.clone() },
+            "InvalidSignatureException",
+            "Signature expired",
+        ),
+        (
+            Signer { skew_secs: 600, ..right.clone() },
+            "InvalidSignatureException",
+            "Signature not yet current",
+        ),
+    ];
+    for (signer, kind, text) in wrong {
+        let refused = call_as(&signer, &emulator, path, body.clone()).await;
+        let error = refused.error();
+        assert_eq!((error.0, error.1), (403, kind), "{error:?}");
+        assert!(error.2.contains(text), "{error:?}");
+        assert!(!error.2.contains(&signer.secret) || signer.secret == "x");
+    }
+    let unsigned = plain(&emulator, "POST", path, "{}").await;
+    assert_eq!(unsigned.error().1, "MissingAuthenticationTokenException");
+    assert_eq!(emulator.calls()["DescribeSignalingChannel"].refused, 9);
+    emulator.set_clock_offset_secs(600);
+    let late = call(&emulator, path, body.clone()).await;
+    assert!(late.error().2.starts_with("Signature expired: "), "{late:?}");
+    let shifted = Signer { skew_secs: 600, ..right };
+    assert_eq!(call_as(&shifted, &emulator, path, body).await.status, 200);
+}
+
+#[tokio::test]
+async fn quotas_throttle_and_can_be_off() {
+    let ask = json!({ "ChannelName": "demo" });
+    let path = "/describeSignalingChannel";
+    let emulator = start(|_| {}).await;
+    let mut throttled = 0;
+    for _ in 0..20 {
+        let answer = call(&emulator, path, ask.clone()).await;
+        if answer.status != 200 {
+            assert_eq!(answer.error().1, "ClientLimitExceededException");
+            throttled += 1;
+        }
+    }
+    assert!(throttled > 0);
+    let off = |config: &mut kvs_emulator::EmulatorConfig| {
+        config.quotas = Quotas { enabled: false, ..Quotas::default() };
+    };
+    let emulator = start(off).await;
+    for _ in 0..20 {
+        assert_eq!(call(&emulator, path, ask.clone()).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn health_and_browsers() {
+    let emulator = start(|_| {}).await;
+    assert_eq!(plain(&emulator, "GET", "/health", "").await.status, 200);
+    let preflight = plain(&emulator, "OPTIONS", "/describeSignalingChannel", "").await;
+    assert_eq!(preflight.status, 200);
+    assert!(preflight.header("access-control-allow-headers").contains("authorization"));
+    let request = http::Request::get(format!("{}/admin/faults", emulator.endpoint()))
+        .header("host", emulator.addr().to_string())
+        .header("origin", "https://example.com")
+        .body(Vec::new())
+        .unwrap();
+    assert_eq!(send(&emulator, request).await.unwrap().status, 403);
+    let large = "x".repeat(300 * 1024);
+    assert_eq!(plain(&emulator, "POST", "/admin/faults", &large).await.status, 413);
+}

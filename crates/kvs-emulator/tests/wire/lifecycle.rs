@@ -1,0 +1,98 @@
+//! Starting, TLS and shutting down with nothing left over.
+
+use std::sync::Arc;
+
+use kvs_emulator::{Emulator, EmulatorConfig, EmulatorError, TlsConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+use crate::support::{ended, open, start, within};
+
+/// Sockets on the emulator's side of its port that some process still holds.
+#[cfg(target_os = "linux")]
+fn sockets_of(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let wanted = format!(":{port:04X}");
+    table
+        .lines()
+        .skip(1)
+        .filter(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // A socket that waits out its TIME_WAIT belongs to no process any more: inode 0.
+            fields[1].ends_with(&wanted) && fields[9] != "0"
+        })
+        .count()
+}
+
+#[tokio::test]
+async fn shutting_down_closes_every_socket() {
+    let emulator = start(|_| {}).await;
+    let port = emulator.addr().port();
+    let mut master = open(&emulator, None).await;
+    let mut viewer = open(&emulator, Some("v")).await;
+    let idle = TcpStream::connect(emulator.addr()).await.unwrap();
+    #[cfg(target_os = "linux")]
+    assert!(sockets_of(port) >= 3);
+    within(emulator.shutdown()).await;
+    #[cfg(target_os = "linux")]
+    assert_eq!(sockets_of(port), 0);
+    assert_eq!((ended(&mut master).await, ended(&mut viewer).await), (None, None));
+    drop(idle);
+    // The port is free again.
+    let config = EmulatorConfig { listen: ([127, 0, 0, 1], port).into(), ..Default::default() };
+    let again = Emulator::start(config).await.unwrap();
+    assert_eq!(again.addr().port(), port);
+    drop(again);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told() {
+    let first = start(|_| {}).await;
+    let config = EmulatorConfig { listen: first.addr(), ..Default::default() };
+    assert!(matches!(Emulator::start(config).await, Err(EmulatorError::Listen { .. })));
+    let config = EmulatorConfig { channels: vec!["a b".into()], ..Default::default() };
+    let refused = Emulator::start(config).await;
+    assert!(matches!(refused, Err(EmulatorError::Setting { field: "channels", .. })));
+}
+
+#[tokio::test]
+async fn tls_is_trusted_by_its_ca_alone() {
+    let tls = TlsConfig { dir: None, extra_names: vec!["kvs.test".into()] };
+    let emulator = start(|config| config.tls = Some(tls)).await;
+    assert!(emulator.endpoint().starts_with("https://127.0.0.1:"));
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(emulator.ca_pem().unwrap().as_bytes()).unwrap())
+        .unwrap();
+    for name in ["127.0.0.1", "localhost", "kvs.test"] {
+        let answer = health(&emulator, roots.clone(), name).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert!(health(&emulator, roots, "elsewhere.test").await.is_err());
+    assert!(health(&emulator, RootCertStore::empty(), "localhost").await.is_err());
+}
+
+async fn health(
+    emulator: &Emulator,
+    roots: RootCertStore,
+    name: &'static str,
+) -> std::io::Result<String> {
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(emulator.addr()).await?;
+    let name = ServerName::try_from(name).unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    let request = "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
