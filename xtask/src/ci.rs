@@ -1,0 +1,59 @@
+//! `cargo xtask ci`: exactly what CI runs. Quick checks first, the tests last.
+
+use std::process::Command;
+
+use crate::{outside, step, tidy, wasm};
+
+/// One check: its name, and how to run it.
+type Step = (&'static str, fn() -> Result<(), String>);
+
+const STEPS: &[Step] = &[
+    ("format", format),
+    ("tidy", tidy::run),
+    ("clippy", clippy),
+    ("documentation", documentation),
+    ("wasm", wasm::run),
+    ("outside", outside::run),
+    ("tests", tests),
+];
+
+pub(crate) fn run() -> Result<(), String> {
+    for (number, (name, check)) in STEPS.iter().enumerate() {
+        eprintln!("\n== {}/{} {name}", number + 1, STEPS.len());
+        check().map_err(|why| format!("{name}: {why}"))?;
+    }
+    eprintln!("\n== all {} checks passed", STEPS.len());
+    Ok(())
+}
+
+fn format() -> Result<(), String> {
+    let fix = "Run `cargo fmt --all`, and in a crate of tests/outside `cargo fmt`.";
+    step::run(step::cargo().args(["fmt", "--all", "--check"]), fix)?;
+    for manifest in outside::manifests()? {
+        step::run(step::cargo().args(["fmt", "--check", "--manifest-path"]).arg(manifest), fix)?;
+    }
+    Ok(())
+}
+
+fn clippy() -> Result<(), String> {
+    step::run(
+        step::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        "Fix the warning, or accept it on the spot with #[expect(lint, reason = \"...\")].",
+    )
+}
+
+fn documentation() -> Result<(), String> {
+    step::run(
+        step::cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+        "Fix the link or the markup that rustdoc names.",
+    )
+}
+
+fn tests() -> Result<(), String> {
+    let tests: &mut Command = &mut step::cargo();
+    step::run(
+        tests.args(["test", "--workspace"]),
+        "Read the first failure above; docs/testing.md says how to run one test alone and how to \
+         replay a failing case.",
+    )
+}

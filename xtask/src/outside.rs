@@ -1,0 +1,43 @@
+//! The crates of `tests/outside`: outside the workspace, they use ours as a stranger would.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::{step, wasm};
+
+/// Builds and runs every one of them; each exits with 0 when what it asserts holds.
+pub(crate) fn run() -> Result<(), String> {
+    for manifest in manifests()? {
+        if manifest.ends_with(wasm::PROBE) {
+            continue;
+        }
+        let target = step::root().join("target/outside");
+        step::run(
+            step::cargo()
+                .args(["run", "--quiet", "--locked", "--manifest-path"])
+                .arg(&manifest)
+                .arg("--target-dir")
+                .arg(target),
+            "A crate that uses only our public API no longer works: mend the API, or, if the break \
+             is meant, the crate, docs/ports.md and CHANGELOG.md. A lock file that is out of date \
+             is renewed by `cargo check` in the crate's folder.",
+        )?;
+    }
+    Ok(())
+}
+
+/// Their manifests, in order.
+pub(crate) fn manifests() -> Result<Vec<PathBuf>, String> {
+    let folder = step::root().join("tests/outside");
+    let entries =
+        fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut manifests: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path().join("Cargo.toml")))
+        .filter(|manifest| manifest.is_file())
+        .collect();
+    manifests.sort();
+    if manifests.is_empty() {
+        return Err("tests/outside holds no crate: it proves nothing".into());
+    }
+    Ok(manifests)
+}

@@ -1,0 +1,47 @@
+//! Running the tools of a check, where every failure says which command failed and what to do.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_path_buf()
+}
+
+/// The cargo that runs us, in the workspace's root.
+pub(crate) fn cargo() -> Command {
+    tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Any other tool, in the workspace's root.
+pub(crate) fn tool(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command, showing what it prints.
+pub(crate) fn run(command: &mut Command, what_to_do: &str) -> Result<(), String> {
+    eprintln!("$ {}", shown(command));
+    let status = command
+        .status()
+        .map_err(|error| format!("`{}` did not start: {error}\n{what_to_do}", shown(command)))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("`{}` failed ({status})\n{what_to_do}", shown(command)))
+}
+
+/// Runs a command for what it prints; `None` when it is not there or fails.
+pub(crate) fn output(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok()
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    words.join(" ")
+}

@@ -1,0 +1,128 @@
+//! `cargo xtask tidy`: what the compiler does not check. It is a test as well, at the end.
+//!
+//! Each check returns what it found; each finding names the place and says what to do.
+
+mod arrows;
+mod links;
+mod manifests;
+mod sources;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::step;
+
+/// What `cargo metadata` says of the workspace's own packages.
+struct Package {
+    name: String,
+    folder: PathBuf,
+    dependencies: Vec<Dependency>,
+    targets: Vec<Target>,
+}
+
+struct Dependency {
+    name: String,
+    is_dev: bool,
+    default_features: bool,
+    features: Vec<String>,
+}
+
+struct Target {
+    root: PathBuf,
+    is_library: bool,
+}
+
+pub(crate) fn run() -> Result<(), String> {
+    let findings = findings()?;
+    if findings.is_empty() {
+        eprintln!("tidy: nothing to complain about");
+        return Ok(());
+    }
+    Err(format!("{} findings\n{}", findings.len(), findings.join("\n")))
+}
+
+fn findings() -> Result<Vec<String>, String> {
+    let packages = packages()?;
+    let mut findings = Vec::new();
+    findings.extend(arrows::check(&packages));
+    findings.extend(manifests::check(&packages)?);
+    findings.extend(sources::check(&packages)?);
+    findings.extend(links::check()?);
+    findings.sort();
+    Ok(findings)
+}
+
+fn packages() -> Result<Vec<Package>, String> {
+    let mut cargo = step::cargo();
+    cargo.args(["metadata", "--no-deps", "--format-version", "1", "--offline"]);
+    let text = step::output(&mut cargo)
+        .ok_or("`cargo metadata --no-deps` failed: run it to see which manifest is broken")?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
+    let packages = metadata["packages"].as_array().ok_or("cargo metadata names no packages")?;
+    Ok(packages.iter().map(package).collect())
+}
+
+fn package(json: &serde_json::Value) -> Package {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let manifest = PathBuf::from(text(&json["manifest_path"]));
+    Package {
+        name: text(&json["name"]),
+        folder: manifest.parent().unwrap_or(&manifest).to_path_buf(),
+        dependencies: list(&json["dependencies"])
+            .iter()
+            .map(|dependency| Dependency {
+                name: text(&dependency["name"]),
+                is_dev: dependency["kind"] == "dev",
+                default_features: dependency["uses_default_features"] == true,
+                features: list(&dependency["features"]).iter().map(text).collect(),
+            })
+            .collect(),
+        targets: list(&json["targets"])
+            .iter()
+            .map(|target| Target {
+                root: PathBuf::from(text(&target["src_path"])),
+                is_library: list(&target["kind"]).iter().any(|kind| kind == "lib"),
+            })
+            .collect(),
+    }
+}
+
+/// Every file of the repository below `folder` whose name ends with `suffix`, in order.
+fn files(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, String> {
+    const NOT_OURS: [&str; 4] = ["target", "node_modules", ".git", "__pycache__"];
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !NOT_OURS.contains(&name.as_str()) && !path.is_symlink() {
+                found.extend(files(&path, suffix)?);
+            }
+        } else if name.ends_with(suffix) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A path as people write it: from the root.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(step::root()).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_workspace_is_tidy() {
+        let findings = super::findings().expect("the workspace can be read");
+        assert!(findings.is_empty(), "\n{}", findings.join("\n"));
+    }
+}

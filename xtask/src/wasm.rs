@@ -1,0 +1,191 @@
+//! The portable crates on WebAssembly: that they build, that the core needs no standard library,
+//! and that a session runs to its end in a module that imports nothing from its host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::step;
+
+/// The crate of `tests/outside` that is a WebAssembly program.
+pub(crate) const PROBE: &str = "session-on-wasm/Cargo.toml";
+
+/// WebAssembly with the standard library, as far as it goes there.
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// WebAssembly that has no standard library: whatever uses `std` does not compile.
+const BARE_TARGET: &str = "wasm32v1-none";
+
+const PURE: [&str; 2] = ["-p", "negotiation-core"];
+const PORTABLE: [&str; 4] = ["-p", "negotiation-sim", "-p", "viewer-session"];
+
+const HOW_TO_GET_IT: &str = "\
+no toolchain here can build for wasm32-unknown-unknown. Either
+  rustup target add wasm32-unknown-unknown wasm32v1-none
+or, on Debian without rustup's servers,
+  apt-get install rustc-web cargo-web rust-web-src lld
+then run this again.";
+
+const FIX: &str = "A portable crate must build without a host: no std in negotiation-core, no \
+    clock, thread or socket in negotiation-sim and viewer-session. See docs/architecture.md.";
+
+/// What builds for WebAssembly on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Toolchain {
+    /// The toolchain in use has the targets.
+    Installed,
+    /// Debian's, which brings the standard library as source and builds it.
+    Debian,
+}
+
+pub(crate) fn run() -> Result<(), String> {
+    let toolchain = find()?;
+    eprintln!("building for WebAssembly with the {toolchain:?} toolchain");
+    let pure_target = match toolchain {
+        Toolchain::Installed => BARE_TARGET,
+        Toolchain::Debian => TARGET,
+    };
+    let target_dir = step::root().join("target/wasm");
+    // Each set of library crates has its own folder, since cargo would rebuild them for the other.
+    let pure_dir = target_dir.join("pure");
+    step::run(build(toolchain, "core,alloc", pure_target, &pure_dir).args(PURE), FIX)?;
+    step::run(build(toolchain, "std,panic_abort", TARGET, &target_dir).args(PORTABLE), FIX)?;
+    let probe = step::root().join("tests/outside").join(PROBE);
+    step::run(
+        build(toolchain, "std,panic_abort", TARGET, &target_dir)
+            .arg("--locked")
+            .arg("--manifest-path")
+            .arg(probe),
+        FIX,
+    )?;
+    check_module(&target_dir.join(TARGET).join("debug/session-on-wasm.wasm"))
+}
+
+fn find() -> Result<Toolchain, String> {
+    if std::env::var_os("XTASK_WASM_TOOLCHAIN").is_some_and(|wanted| wanted == "debian") {
+        return if has_debian() { Ok(Toolchain::Debian) } else { Err(HOW_TO_GET_IT.into()) };
+    }
+    if is_installed(TARGET) && is_installed(BARE_TARGET) {
+        return Ok(Toolchain::Installed);
+    }
+    let added = step::tool("rustup").args(["target", "add", TARGET, BARE_TARGET]).status();
+    if added.is_ok_and(|status| status.success()) && is_installed(TARGET) {
+        return Ok(Toolchain::Installed);
+    }
+    if has_debian() { Ok(Toolchain::Debian) } else { Err(HOW_TO_GET_IT.into()) }
+}
+
+fn is_installed(target: &str) -> bool {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let libdir =
+        step::output(step::tool(rustc).args(["--print", "target-libdir", "--target", target]));
+    libdir.is_some_and(|libdir| Path::new(libdir.trim()).is_dir())
+}
+
+fn has_debian() -> bool {
+    ["/usr/bin/cargo", "/usr/bin/wasm-ld", "/usr/lib/rustlib/src/rust/library/Cargo.lock"]
+        .iter()
+        .all(|path| Path::new(path).exists())
+}
+
+fn build(toolchain: Toolchain, libraries: &str, target: &str, target_dir: &Path) -> Command {
+    let mut command = match toolchain {
+        Toolchain::Installed => step::cargo(),
+        Toolchain::Debian => {
+            let mut command = step::tool("/usr/bin/cargo");
+            command
+                .arg(format!("-Zbuild-std={libraries}"))
+                // Building the standard library is allowed to nightly compilers, and to this one
+                // when it is told that it may.
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("RUSTC", "/usr/bin/rustc")
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "/usr/bin/wasm-ld")
+                .env_remove("CARGO")
+                .env_remove("RUSTUP_TOOLCHAIN");
+            command
+        }
+    };
+    command.arg("build").arg("--target").arg(target).arg("--target-dir").arg(target_dir);
+    command
+}
+
+/// The module must import nothing, and run to its end where there is something to run it.
+fn check_module(path: &PathBuf) -> Result<(), String> {
+    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let imports = imports(&bytes).ok_or_else(|| format!("{}: no module", path.display()))?;
+    if imports != 0 {
+        return Err(format!(
+            "{} imports {imports} things from its host, and must import none: something portable \
+             has begun to use a clock, entropy or the network. {FIX}",
+            path.display()
+        ));
+    }
+    eprintln!("{} imports nothing ({} bytes)", path.display(), bytes.len());
+    let has_node = step::output(step::tool("node").arg("--version")).is_some();
+    if !has_node && std::env::var_os("CI").is_none() {
+        eprintln!("not run: there is no `node` here to run it");
+        return Ok(());
+    }
+    let script = "const bytes = require('fs').readFileSync(process.argv[1]);\
+        const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), {});\
+        exports.main(0, 0);\
+        console.log('ran to its end on WebAssembly');";
+    step::run(
+        step::tool("node").args(["--eval", script]).arg(path),
+        "An assertion of tests/outside/session-on-wasm failed, or node (package nodejs) is missing.",
+    )
+}
+
+/// How many imports a module has; `None` for something that is no module.
+///
+/// A module is a header of eight bytes and then sections, each an id, a length and the content;
+/// section 2 holds the imports and begins with their number (WebAssembly core specification 5.5).
+fn imports(module: &[u8]) -> Option<u32> {
+    const IMPORT_SECTION: u8 = 2;
+    let mut rest = module.strip_prefix(b"\0asm\x01\0\0\0")?;
+    while let Some((id, after)) = rest.split_first() {
+        let (length, content) = leb128(after)?;
+        if *id == IMPORT_SECTION {
+            return leb128(content).map(|(count, _)| count);
+        }
+        rest = content.get(usize::try_from(length).ok()?..)?;
+    }
+    Some(0)
+}
+
+/// An unsigned number of at most 32 bits, in groups of seven, the lowest first.
+fn leb128(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().enumerate().take(5) {
+        value |= u32::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &[u8] = b"\0asm\x01\0\0\0";
+
+    #[test]
+    fn imports_are_counted_past_other_sections() {
+        let module = [HEADER, &[0, 3, b'x', b'y', b'z'], &[2, 2, 0x81, 0x01]].concat();
+        assert_eq!(imports(&module), Some(129));
+    }
+
+    #[test]
+    fn a_module_without_an_import_section_imports_nothing() {
+        assert_eq!(imports(&[HEADER, &[1, 1, 0]].concat()), Some(0));
+    }
+
+    #[test]
+    fn what_is_cut_short_is_no_module() {
+        assert_eq!(imports(b"\x7fELF"), None);
+        assert_eq!(imports(&[HEADER, &[1, 9, 0]].concat()), None);
+        assert_eq!(imports(&[HEADER, &[1, 0x80]].concat()), None);
+    }
+}
