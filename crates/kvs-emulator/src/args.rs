@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::config::{
@@ -66,6 +67,12 @@ pub struct EmulatorArgs {
     /// Let everything through, whatever AWS's quotas say
     #[arg(long)]
     pub no_quotas: bool,
+    /// Quotas other than AWS's, as JSON: {"viewers_max":3}
+    #[arg(long, value_name = "JSON", conflicts_with = "no_quotas")]
+    pub quotas: Option<String>,
+    /// What AWS leaves undocumented, as JSON: {"displaced_close_code":null}
+    #[arg(long, value_name = "JSON")]
+    pub unknowns: Option<String>,
     /// One entry of the ICE server list: its URIs, separated by commas
     #[arg(long, value_name = "URI[,URI]")]
     pub turn_uri: Vec<String>,
@@ -162,7 +169,11 @@ impl EmulatorArgs {
             credentials: self.credentials()?,
             channels: self.channel.clone(),
             turn: self.turn(),
-            quotas: Quotas { enabled: !self.no_quotas, ..Quotas::default() },
+            quotas: match self.no_quotas {
+                true => Quotas { enabled: false, ..Quotas::default() },
+                false => from_json("quotas", self.quotas.as_deref())?,
+            },
+            unknowns: from_json("unknowns", self.unknowns.as_deref())?,
             lifetimes: Lifetimes {
                 idle: Duration::from_secs(self.idle_timeout),
                 age: Duration::from_secs(self.max_age),
@@ -232,6 +243,15 @@ impl EmulatorArgs {
             ttl_secs: self.turn_ttl,
         }
     }
+}
+
+fn from_json<T: DeserializeOwned + Default>(
+    field: &'static str,
+    text: Option<&str>,
+) -> Result<T, EmulatorError> {
+    let Some(text) = text else { return Ok(T::default()) };
+    serde_json::from_str(text)
+        .map_err(|error| EmulatorError::Setting { field, reason: error.to_string() })
 }
 
 /// Tells scripts and people where the emulator is.

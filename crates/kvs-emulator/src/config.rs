@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::error::EmulatorError;
 use crate::fault::Fault;
 
@@ -241,7 +243,8 @@ impl fmt::Debug for TurnAuth {
 }
 
 /// AWS's documented quotas (kvs.md 1.6). Calls a second, each with a burst of one second.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Quotas {
     /// `false` lets everything through, payload size and viewer count included.
     pub enabled: bool,
@@ -307,7 +310,8 @@ impl Default for Lifetimes {
 }
 
 /// What nobody outside AWS knows (kvs.md part 7): each a setting, with the likeliest default.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Unknowns {
     /// Whether the socket a newer one with the same id displaces is closed, and with which code;
     /// `None` leaves it open and deaf.

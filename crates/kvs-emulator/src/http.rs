@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::is_authority;
 use crate::error::ApiError;
@@ -30,12 +31,20 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 #[error("connection reset by fault")]
 pub(crate) struct Reset;
 
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
+    /// Its place among the connections at a time: a socket keeps it for as long as it lives.
+    pub(crate) slot: Arc<OwnedSemaphorePermit>,
+}
+
 pub(crate) type Reply = Response<Full<Bytes>>;
 
 /// Answers one request.
 pub(crate) async fn handle(
     shared: Arc<Shared>,
-    peer: SocketAddr,
+    peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Reply, Reset> {
     let path = request.uri().path().to_owned();
@@ -43,7 +52,7 @@ pub(crate) async fn handle(
         return Ok(json_reply(&shared, StatusCode::OK, &json!({ "status": "ok" })));
     }
     if path == "/admin" || path.starts_with("/admin/") {
-        return Ok(admin::handle(&shared, peer, request).await);
+        return Ok(admin::handle(&shared, peer.addr, request).await);
     }
     if request.method() == Method::OPTIONS {
         return Ok(preflight(&shared));

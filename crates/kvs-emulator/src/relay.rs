@@ -19,7 +19,7 @@ use room::Room;
 /// Frames that wait for a slow socket before it is cut.
 const QUEUE_MAX: usize = 512;
 /// Messages that a channel keeps for clients who are away, all in all.
-const PENDING_MAX: usize = 1024;
+const PENDING_MAX: usize = 256;
 /// Messages held back by faults at a time.
 const HELD_MAX: usize = 1024;
 
@@ -272,9 +272,7 @@ impl Relay {
     /// Closes everything on a channel that is deleted.
     pub(crate) fn clear(&mut self, arn: &str) {
         if let Some(room) = self.rooms.remove(arn) {
-            for (_, _, link) in room.links() {
-                link.push(Outgoing::Close(1001));
-            }
+            room.close_all();
         }
         self.held.retain(|(_, envelope)| envelope.arn != arn);
     }

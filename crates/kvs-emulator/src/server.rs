@@ -1,6 +1,5 @@
 //! The one port: accepting, TLS, and HTTP/1.1 connections.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +11,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use crate::http;
+use crate::http::{self, Peer};
 use crate::shared::Shared;
 
-/// How long a TLS handshake or a request's head may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the next request's head may take; clients keep connections for a while.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// After an accept that failed, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,30 +36,32 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
         };
         let (connection, tls) = (shared.clone(), tls.clone());
         shared.spawn(async move {
+            let peer = Peer { addr: peer, slot: Arc::new(slot) };
             serve(connection, stream, peer, tls).await;
-            drop(slot);
         });
     }
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: Peer, tls: Option<TlsAcceptor>) {
+    let addr = peer.addr;
     // Small frames in both directions: waiting for more of them only delays answers.
     let _ = stream.set_nodelay(true);
     match tls {
         None => serve_http(shared, stream, peer).await,
-        Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+        Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
             Ok(Ok(stream)) => serve_http(shared, stream, peer).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
-            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            Ok(Err(error)) => tracing::debug!(peer = %addr, %error, "no TLS handshake"),
+            Err(_) => tracing::debug!(peer = %addr, "TLS handshake took too long"),
         },
     }
 }
 
-async fn serve_http<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr)
+async fn serve_http<S>(shared: Arc<Shared>, stream: S, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| http::handle(shared.clone(), peer, request));
+    let addr = peer.addr;
+    let service = service_fn(|request| http::handle(shared.clone(), peer.clone(), request));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -66,6 +69,6 @@ where
         .with_upgrades()
         .await;
     if let Err(error) = served {
-        tracing::debug!(%peer, %error, "connection ended");
+        tracing::debug!(peer = %addr, %error, "connection ended");
     }
 }

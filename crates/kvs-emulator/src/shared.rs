@@ -22,6 +22,8 @@ use crate::wire::{self, MessageType};
 
 /// Names of calls that are counted; an unknown path counts under one name.
 const CALLS_MAX: usize = 64;
+/// Tasks at a time, beyond which faults delay nothing more.
+const TASKS_MAX: usize = 20_000;
 
 /// The emulator's state. No two of its locks are ever held together.
 #[derive(Debug)]
@@ -83,6 +85,10 @@ impl Shared {
         after: Duration,
         work: impl FnOnce(&Arc<Self>) + Send + 'static,
     ) {
+        if self.tasks.len() >= TASKS_MAX {
+            tracing::warn!("too much is delayed already: a message is lost");
+            return;
+        }
         let shared = self.clone();
         self.spawn(async move {
             tokio::time::sleep(after).await;

@@ -112,7 +112,7 @@ impl Verifier<'_> {
         for (name, value) in decode_query(wire.query) {
             // A name given twice could be read one way here and another way elsewhere.
             if params.insert(name.clone(), value).is_some() {
-                return Err(incomplete(format!("{name} is given twice.")));
+                return Err(incomplete(format!("'{}' is given twice.", printable(&name))));
             }
         }
         let param = |name: &str| params.get(name).map(String::as_str);
@@ -124,7 +124,7 @@ impl Verifier<'_> {
             ));
         };
         if algorithm != ALGORITHM {
-            return Err(incomplete(format!("Unsupported AWS 'algorithm': '{algorithm}'.")));
+            return Err(incomplete("Unsupported AWS 'algorithm': use AWS4-HMAC-SHA256."));
         }
         let need = |name: &str| {
             param(name).ok_or_else(|| {

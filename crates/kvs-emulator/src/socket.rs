@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -50,6 +51,7 @@ pub(crate) struct Leaving {
     pub(crate) shared: Arc<Shared>,
     pub(crate) arn: String,
     pub(crate) id: u64,
+    pub(crate) _slot: Arc<OwnedSemaphorePermit>,
 }
 
 impl Drop for Leaving {

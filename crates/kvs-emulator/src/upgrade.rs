@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::channel::is_arn;
 use crate::error::ApiError;
 use crate::fault::{Action, Role};
-use crate::http::{self, Reply, Reset};
+use crate::http::{self, Peer, Reply, Reset};
 use crate::relay::{Joining, Seat};
 use crate::shared::Shared;
 use crate::sigv4::Wire;
@@ -36,7 +36,7 @@ pub(crate) fn is_upgrade(request: &Request<Incoming>) -> bool {
 
 pub(crate) async fn handle(
     shared: &Arc<Shared>,
-    peer: SocketAddr,
+    peer: Peer,
     mut request: Request<Incoming>,
 ) -> Result<Reply, Reset> {
     let (target, key) = match examine(shared, &request) {
@@ -57,12 +57,13 @@ pub(crate) async fn handle(
             return Ok(reply);
         }
     }
-    let seat = match admit(shared, &target, call, peer) {
+    let seat = match admit(shared, &target, call, peer.addr) {
         Ok(seat) => seat,
         Err(error) => return Ok(refuse(shared, call, &error)),
     };
     shared.count(call, false);
-    let leaving = Leaving { shared: shared.clone(), arn: target.arn, id: seat.link.id };
+    let leaving =
+        Leaving { shared: shared.clone(), arn: target.arn, id: seat.link.id, _slot: peer.slot };
     let upgraded = hyper::upgrade::on(&mut request);
     shared.spawn(async move {
         match upgraded.await {

@@ -3,6 +3,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::config::Unknowns;
 use crate::fault::{Action, Point, Role};
 
 #[derive(Debug, Parser)]
@@ -39,6 +40,17 @@ fn a_credentials_file_is_read() {
 fn unpaired_credentials_are_refused() {
     assert!(config(&["--access-key", "A"]).is_err());
     assert!(config(&["--session-token", "A"]).is_err());
+}
+
+#[test]
+fn quotas_and_unknowns_by_json() {
+    let flags =
+        ["--quotas", r#"{"viewers_max":3}"#, "--unknowns", r#"{"displaced_close_code":null}"#];
+    let config = config(&flags).unwrap();
+    assert_eq!(config.quotas, Quotas { viewers_max: 3, ..Quotas::default() });
+    let expected = Unknowns { displaced_close_code: None, ..Unknowns::default() };
+    assert_eq!(config.unknowns, expected);
+    assert!(from_json::<Quotas>("quotas", Some(r#"{"viewer_max":3}"#)).is_err());
 }
 
 #[test]

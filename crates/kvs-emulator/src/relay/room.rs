@@ -104,7 +104,6 @@ impl Room {
         let to = other(envelope.from);
         let viewer = envelope.viewer.clone();
         self.pass(envelope, unknowns, now);
-        let mut due = Vec::new();
         for waiting in &mut self.overtaken {
             let same = other(waiting.envelope.from) == to
                 && (to == Role::Master || waiting.envelope.viewer == viewer);
@@ -112,10 +111,9 @@ impl Room {
                 waiting.behind = waiting.behind.saturating_sub(1);
             }
         }
-        let (ready, waiting) =
+        let (due, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.overtaken).into_iter().partition(|w| w.behind == 0);
         self.overtaken = waiting;
-        due.extend::<Vec<Overtaken>>(ready);
         for ready in due {
             self.pass(ready.envelope, unknowns, now);
         }
@@ -158,6 +156,13 @@ impl Room {
         let master = self.master.iter().map(|link| (Role::Master, None, link));
         let viewers = self.viewers.iter().map(|(id, link)| (Role::Viewer, Some(id.as_str()), link));
         master.chain(viewers)
+    }
+
+    pub(super) fn close_all(&self) {
+        let seated = self.links().map(|(_, _, link)| link);
+        for link in seated.chain(&self.displaced) {
+            link.push(Outgoing::Close(1001));
+        }
     }
 
     fn pass(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {

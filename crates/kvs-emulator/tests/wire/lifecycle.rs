@@ -1,8 +1,9 @@
 //! Starting, TLS and shutting down with nothing left over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use kvs_emulator::{Emulator, EmulatorConfig, EmulatorError, TlsConfig};
+use kvs_emulator::{Emulator, EmulatorConfig, EmulatorError, TlsConfig, TurnAuth};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -10,7 +11,10 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use crate::support::{ended, open, start, within};
+use crate::support::{
+    SECRET, Signer, TOKEN, call_as, connect, connect_url, ended, heard, offer, open, say, start,
+    within,
+};
 
 /// Sockets on the emulator's side of its port that some process still holds.
 #[cfg(target_os = "linux")]
@@ -57,6 +61,54 @@ async fn a_port_in_use_is_told() {
     let config = EmulatorConfig { channels: vec!["a b".into()], ..Default::default() };
     let refused = Emulator::start(config).await;
     assert!(matches!(refused, Err(EmulatorError::Setting { field: "channels", .. })));
+}
+
+/// Everything logged, kept in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_secret_reaches_the_log_at_any_level() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        // The signer is the test's own client.
+        .with_env_filter("trace,aws_sigv4=off")
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let turn = TurnAuth::SharedSecret("turn-canary".to_owned());
+    let emulator = start(|config| config.turn.auth = turn).await;
+    let arn = emulator.channel_arn("demo").unwrap();
+    let wrong = Signer { secret: "wrong-canary".into(), ..Signer::default() };
+    let body = json!({ "ChannelARN": arn });
+    for signer in [&Signer::default(), &wrong] {
+        call_as(signer, &emulator, "/v1/get-ice-server-config", body.clone()).await;
+        let _ = connect(&emulator, signer, &arn, Some("v")).await;
+    }
+    let url = Signer::default().socket_url(&emulator, &arn, Some("w"));
+    let signature = url.split("X-Amz-Signature=").nth(1).unwrap().to_owned();
+    let mut socket = connect_url(&emulator, &url).await.unwrap();
+    say(&mut socket, offer("payload-canary")).await;
+    assert!(heard(&mut socket).await.is_empty());
+    within(emulator.shutdown()).await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("client joined") && text.contains("call refused"), "{text}");
+    let secrets = [SECRET, TOKEN, "turn-canary", "wrong-canary", "payload-canary", &signature];
+    for secret in secrets.into_iter().chain(["to%2Bken", "Signature="]) {
+        assert!(!text.contains(secret), "{secret} was logged");
+    }
 }
 
 #[tokio::test]
