@@ -472,3 +472,6 @@ fn vp9_picture(data: Bytes) -> Picture {
         Vp9FrameSize::UsesRefFrames { .. } | Vp9FrameSize::NotPresent => Picture::Bad,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,9 +32,9 @@ pub enum RecordError {
         /// The ending that fits.
         fix: &'static str,
     },
-    /// There is a track of that kind already.
-    #[error("a recording holds one video and one audio track, and there is a track of {0} already")]
-    TooManyTracks(Codec),
+    /// There is a track of that kind already, of another codec.
+    #[error("the recording cannot go on in {0}: its track of that kind has another codec")]
+    CodecChanged(Codec),
     /// The file's head is written, without a track of that kind.
     #[error("the recording began without a track of {0}, and none can be added any more")]
     TrackTooLate(Codec),

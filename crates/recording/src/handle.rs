@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rtc_rtp::packet::Packet;
 
-use crate::codec::{AudioCodec, VideoCodec};
+use crate::codec::{AudioCodec, Codec, VideoCodec};
 use crate::error::RecordError;
+use crate::mux::Container;
 use crate::recorder::{Kind, Recorder, RecorderConfig, Summary, TrackId};
 use crate::timeline::SenderReport;
 
@@ -24,9 +25,10 @@ const IDLE: Duration = Duration::from_secs(1);
 pub type FailureHook = Box<dyn FnOnce(&RecordError) + Send>;
 
 /// Feeds a [`Recorder`] that runs on its own thread. No call but [`Self::finish`] blocks: a packet that finds the queue full is
-/// dropped and counted, and the picture resumes at the next keyframe.
+/// dropped and counted, and the picture resumes at the next keyframe. Dropping the handle ends the file too, without waiting.
 #[derive(Debug)]
 pub struct RecorderHandle {
+    container: Container,
     commands: SyncSender<Command>,
     shared: Arc<Shared>,
     thread: JoinHandle<Result<Summary, RecordError>>,
@@ -36,20 +38,15 @@ pub struct RecorderHandle {
 struct Shared {
     overflow: AtomicU64,
     failure: Mutex<Option<RecordError>>,
+    /// Tracks to be added before the next command: not in the queue, which may be full.
+    added: Mutex<Vec<Codec>>,
 }
 
 #[derive(Debug)]
 enum Command {
-    Add(SyncSender<Result<TrackId, RecordError>>, Added),
     Rtp(TrackId, Duration, Packet),
     Report(TrackId, SenderReport),
     Finish,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Added {
-    Video(VideoCodec),
-    Audio(AudioCodec),
 }
 
 impl RecorderHandle {
@@ -63,6 +60,7 @@ impl RecorderHandle {
     }
 
     fn run(recorder: Recorder, on_failure: FailureHook) -> Result<Self, RecordError> {
+        let container = recorder.container();
         let (commands, queue) = sync_channel(QUEUE_MAX);
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new()
@@ -72,17 +70,17 @@ impl RecorderHandle {
                 move || record(recorder, &queue, &shared, on_failure)
             })
             .map_err(|error| RecordError::io(Path::new("the recorder's thread"), error))?;
-        Ok(Self { commands, shared, thread })
+        Ok(Self { container, commands, shared, thread })
     }
 
-    /// Adds the video track. Waits for the thread to answer, which is soon unless the disk hangs.
+    /// Adds the video track; see [`Recorder::add_video`]. Never blocks.
     pub fn add_video(&self, codec: VideoCodec) -> Result<TrackId, RecordError> {
-        self.add(Added::Video(codec))
+        self.add(Codec::Video(codec), Kind::Video)
     }
 
-    /// Adds the audio track; as [`Self::add_video`].
+    /// Adds the audio track; see [`Recorder::add_audio`]. Never blocks.
     pub fn add_audio(&self, codec: AudioCodec) -> Result<TrackId, RecordError> {
-        self.add(Added::Audio(codec))
+        self.add(Codec::Audio(codec), Kind::Audio)
     }
 
     /// Hands a packet over; see [`Recorder::push_rtp`]. Never blocks.
@@ -104,7 +102,7 @@ impl RecorderHandle {
     /// Why the recording has failed, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<RecordError> {
-        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.failure).clone()
     }
 
     /// Ends the file once all that was handed over is in it. Blocks; on an async runtime call it where blocking is allowed.
@@ -114,10 +112,10 @@ impl RecorderHandle {
         self.thread.join().unwrap_or(Err(RecordError::Ended))
     }
 
-    fn add(&self, added: Added) -> Result<TrackId, RecordError> {
-        let (answer, answered) = sync_channel(1);
-        self.commands.send(Command::Add(answer, added)).map_err(|_| RecordError::Ended)?;
-        answered.recv().unwrap_or(Err(RecordError::Ended))
+    fn add(&self, codec: Codec, kind: Kind) -> Result<TrackId, RecordError> {
+        self.container.check(codec)?;
+        lock(&self.shared.added).push(codec);
+        Ok(TrackId(kind))
     }
 
     fn hand_over(&self, command: Command) {
@@ -139,29 +137,35 @@ fn record(
 ) -> Result<Summary, RecordError> {
     let mut on_failure = Some(on_failure);
     loop {
-        let done = match queue.recv_timeout(IDLE) {
-            Ok(Command::Add(answer, added)) => {
-                let track = match added {
-                    Added::Video(codec) => recorder.add_video(codec),
-                    Added::Audio(codec) => recorder.add_audio(codec),
-                };
-                // Nobody waits for the answer of a handle that is gone.
-                let _ = answer.send(track);
-                Ok(())
+        let command = queue.recv_timeout(IDLE);
+        for codec in std::mem::take(&mut *lock(&shared.added)) {
+            let added = match codec {
+                Codec::Video(codec) => recorder.add_video(codec),
+                Codec::Audio(codec) => recorder.add_audio(codec),
+            };
+            if let Err(error) = added {
+                tracing::warn!(%error, "a track is left out of the recording");
             }
+        }
+        let done = match command {
             Ok(Command::Rtp(track, arrival, packet)) => recorder.push_rtp(track, arrival, packet),
             Ok(Command::Report(track, report)) => recorder.push_sender_report(track, report),
             Ok(Command::Finish) | Err(RecvTimeoutError::Disconnected) => return recorder.finish(),
             Err(RecvTimeoutError::Timeout) => recorder.flush(),
         };
         if let Err(error) = done
+            && !matches!(error, RecordError::UnknownTrack)
             && let Some(hook) = on_failure.take()
         {
             tracing::warn!(%error, "the recording failed");
-            *shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            *lock(&shared.failure) = Some(error.clone());
             hook(&error);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl TrackId {

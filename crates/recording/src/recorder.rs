@@ -3,18 +3,23 @@
 //! What belongs here: when the file begins, which frames go into which fragment, how it ends. Frames come from
 //! [`FrameAssembler`], their times from `timeline`, the bytes from `mux`.
 
-use std::collections::VecDeque;
+mod track;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rtc_rtp::packet::Packet;
 
-use crate::assembler::{AssemblerConfig, Frame, FrameAssembler, MediaStats};
-use crate::codec::{AudioCodec, Codec, VideoCodec, opus_packet_ticks};
+use crate::assembler::{AssemblerConfig, Frame, MediaStats};
+use crate::codec::{AudioCodec, Codec, VideoCodec};
 use crate::error::RecordError;
 use crate::mux::{Container, Muxer, Sample, TrackSpec};
 use crate::target::{FileTarget, Target, check_place};
-use crate::timeline::{SenderReport, TrackClock, can_synchronise, synchronise};
+use crate::timeline::{SenderReport, can_synchronise, synchronise};
+
+pub(crate) use track::Kind;
+use track::Track;
+pub use track::TrackId;
 
 /// What a recording waits for and how it is cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,16 +49,6 @@ impl Default for RecorderConfig {
             assembler: AssemblerConfig::default(),
         }
     }
-}
-
-/// A track of a recording.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TrackId(pub(crate) Kind);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    Video,
-    Audio,
 }
 
 /// What a recording came to.
@@ -110,25 +105,19 @@ struct Writing {
     base_nanos: i128,
     fragment: Vec<Vec<Sample>>,
     fragment_bytes: usize,
-    fragment_begin: Option<Duration>,
+    /// The earliest and the latest beginning of the fragment's samples.
+    span: Option<(Duration, Duration)>,
     end: Duration,
-}
-
-#[derive(Debug)]
-struct Track {
-    codec: Codec,
-    assembler: FrameAssembler,
-    clock: TrackClock,
-    /// Frames with their times, until the file begins.
-    pending: VecDeque<(i64, Frame)>,
-    /// The last frame: how long it lasts is known when the next one comes.
-    held: Option<Sample>,
-    last_duration: u32,
-    written: u64,
 }
 
 /// Sound that is kept back for a keyframe: ten seconds of packets of 10 ms.
 const PENDING_MAX: usize = 1000;
+
+/// A frame waits so long for the next one of its track while the other track goes on.
+const HELD_MAX: Duration = Duration::from_millis(1500);
+
+/// Times in a cluster of Matroska reach 32.767 s beyond its beginning.
+const SPAN_MAX: Duration = Duration::from_secs(20);
 
 impl Recorder {
     /// Creates the file. One that exists is refused, as is a name that no container is known for.
@@ -172,12 +161,13 @@ impl Recorder {
         self.container
     }
 
-    /// Adds the video track when it appears.
+    /// Adds the video track when it appears. When another takes its place, after a reconnection say, the answer is the same
+    /// track: the recording goes on at the new one's first keyframe.
     pub fn add_video(&mut self, codec: VideoCodec) -> Result<TrackId, RecordError> {
         self.add(Codec::Video(codec), Kind::Video)
     }
 
-    /// Adds the audio track when it appears.
+    /// Adds the audio track when it appears; as [`Self::add_video`].
     pub fn add_audio(&mut self, codec: AudioCodec) -> Result<TrackId, RecordError> {
         self.add(Codec::Audio(codec), Kind::Audio)
     }
@@ -222,6 +212,8 @@ impl Recorder {
     /// Writes what there is of the fragment: to be called when nothing has come for a while.
     pub fn flush(&mut self) -> Result<(), RecordError> {
         self.check_failure()?;
+        self.release_held(Kind::Video, Duration::MAX);
+        self.release_held(Kind::Audio, Duration::MAX);
         let done = self.write_fragment();
         self.keep_failure(done)
     }
@@ -245,10 +237,8 @@ impl Recorder {
         };
         let Stage::Writing(writing) = &mut self.stage else {
             drop(self.target);
-            if rest.is_ok() || matches!(rest, Err(RecordError::NothingRecorded)) {
-                // It was created by this recorder, and is empty.
-                let _ = std::fs::remove_file(&self.path);
-            }
+            // It was created by this recorder, and is empty.
+            let _ = std::fs::remove_file(&self.path);
             return Err(rest.err().unwrap_or(RecordError::NothingRecorded));
         };
         let ending = writing.muxer.finish(self.target.length(), writing.end)?;
@@ -278,8 +268,9 @@ impl Recorder {
     fn add(&mut self, codec: Codec, kind: Kind) -> Result<TrackId, RecordError> {
         self.check_failure()?;
         self.container.check(codec)?;
-        if self.slot(kind).is_some() {
-            return Err(RecordError::TooManyTracks(codec));
+        if let Some(track) = self.slot(kind) {
+            let same = track.codec == codec;
+            return same.then_some(TrackId(kind)).ok_or(RecordError::CodecChanged(codec));
         }
         if let Stage::Writing(writing) = &self.stage
             && writing.place(kind).is_none()
@@ -383,7 +374,7 @@ impl Recorder {
             base_nanos: base_nanos.unwrap_or(0),
             fragment: vec![Vec::new(); specs.len()],
             fragment_bytes: 0,
-            fragment_begin: None,
+            span: None,
             end: Duration::ZERO,
         });
         for kind in [Kind::Video, Kind::Audio] {
@@ -408,43 +399,68 @@ impl Recorder {
             // It sounds before the first picture.
             return Ok(());
         };
-        let mut sample = Sample { at, duration: 0, keyframe: frame.keyframe, data: frame.data };
-        if let Some(mut held) = track.held.take() {
-            // Times never go back in a file, whatever the sender says.
-            sample.at = sample.at.max(held.at + 1);
-            held.duration = u32::try_from(sample.at - held.at).unwrap_or(u32::MAX);
-            track.last_duration = held.duration;
-            track.held = Some(sample);
-            return self.write_sample(kind, held);
-        }
-        track.held = Some(sample);
-        Ok(())
+        // Times never go back in a file, whatever the sender says.
+        let at = at.max(track.earliest);
+        track.earliest = at + 1;
+        let sample = Sample { at, duration: 0, keyframe: frame.keyframe, data: frame.data };
+        let Some(mut held) = track.held.replace(sample) else { return Ok(()) };
+        held.duration = u32::try_from(at - held.at).unwrap_or(u32::MAX);
+        track.last_duration = held.duration;
+        self.write_sample(kind, held)
     }
 
     fn write_sample(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
-        let limit = (self.config.fragment_duration, self.config.fragment_bytes_max);
-        let track = self.track(kind)?;
-        let begin = track.time(sample.at);
-        let end = track.time(sample.at + u64::from(sample.duration));
-        track.written += 1;
-        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
-        let full = writing
-            .fragment_begin
-            .is_some_and(|fragment| begin.saturating_sub(fragment) >= limit.0)
-            || writing.fragment_bytes + sample.data.len() > limit.1;
-        if full {
+        let begin = Track::time_of(kind, sample.at);
+        self.release_held(kind.other(), begin.saturating_sub(HELD_MAX));
+        if self.is_fragment_full(kind, begin, sample.data.len()) {
             self.write_fragment()?;
         }
-        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
-        if let Some(samples) = writing.place(kind).and_then(|at| writing.fragment.get_mut(at)) {
-            writing.fragment_bytes += sample.data.len();
-            samples.push(sample);
-        }
-        // The other track may be a little behind; the earlier beginning counts.
-        let earlier = writing.fragment_begin.map_or(begin, |fragment| fragment.min(begin));
-        writing.fragment_begin = Some(earlier);
-        writing.end = writing.end.max(end);
+        self.store(kind, sample);
         Ok(())
+    }
+
+    /// Whether a sample is one too many: by the fragment's bytes, by the length of its own track in it, or because it is
+    /// too far from the other track's.
+    fn is_fragment_full(&self, kind: Kind, begin: Duration, bytes: usize) -> bool {
+        let Stage::Writing(writing) = &self.stage else { return false };
+        let Some((earliest, latest)) = writing.span else { return false };
+        let own = writing.place(kind).and_then(|at| writing.fragment.get(at)?.first());
+        let own = own.map_or(begin, |sample| Track::time_of(kind, sample.at));
+        begin.saturating_sub(own) >= self.config.fragment_duration
+            || writing.fragment_bytes + bytes > self.config.fragment_bytes_max
+            || latest.max(begin).saturating_sub(earliest.min(begin)) > SPAN_MAX
+    }
+
+    /// Puts a sample into the fragment.
+    fn store(&mut self, kind: Kind, sample: Sample) {
+        let begin = Track::time_of(kind, sample.at);
+        let end = Track::time_of(kind, sample.at + u64::from(sample.duration));
+        let Stage::Writing(writing) = &mut self.stage else { return };
+        let Some(samples) = writing.place(kind).and_then(|at| writing.fragment.get_mut(at)) else {
+            return;
+        };
+        writing.fragment_bytes += sample.data.len();
+        samples.push(sample);
+        let (earliest, latest) = writing.span.unwrap_or((begin, begin));
+        writing.span = Some((earliest.min(begin), latest.max(begin)));
+        writing.end = writing.end.max(end);
+        if let Some(track) = self.slot(kind) {
+            track.written += 1;
+        }
+    }
+
+    /// Does not let a frame wait for the next one of its track any longer if it is older than `before`: the
+    /// track may have paused.
+    fn release_held(&mut self, kind: Kind, before: Duration) {
+        let Some(track) = self.slot(kind) else { return };
+        let Some(held) = &track.held else { return };
+        let begin = Track::time_of(kind, held.at);
+        if begin < before
+            && let Some(mut sample) = track.held.take()
+        {
+            sample.duration = track.final_duration(&sample);
+            self.store(kind, sample);
+        }
     }
 
     fn write_fragment(&mut self) -> Result<(), RecordError> {
@@ -458,7 +474,7 @@ impl Recorder {
             samples.clear();
         }
         writing.fragment_bytes = 0;
-        writing.fragment_begin = None;
+        writing.span = None;
         self.append(&bytes)?;
         self.fragments += 1;
         Ok(())
@@ -475,16 +491,8 @@ impl Recorder {
             }
         }
         self.take_frames(last.saturating_add(self.config.video_wait))?;
-        for kind in [Kind::Video, Kind::Audio] {
-            let held = self.slot(kind).as_mut().and_then(|track| {
-                let mut sample = track.held.take()?;
-                sample.duration = track.final_duration(&sample);
-                Some(sample)
-            });
-            if let Some(sample) = held {
-                self.write_sample(kind, sample)?;
-            }
-        }
+        self.release_held(Kind::Video, Duration::MAX);
+        self.release_held(Kind::Audio, Duration::MAX);
         self.write_fragment()
     }
 
@@ -502,47 +510,5 @@ impl Writing {
     }
 }
 
-impl Track {
-    fn new(codec: Codec, config: AssemblerConfig) -> Self {
-        Self {
-            codec,
-            assembler: FrameAssembler::with_config(codec, config),
-            clock: TrackClock::new(codec.clock_rate()),
-            pending: VecDeque::new(),
-            held: None,
-            last_duration: 0,
-            written: 0,
-        }
-    }
-
-    fn next_frame(&mut self) -> Option<(i64, Frame)> {
-        let frame = self.assembler.pop()?;
-        let ticks = self.clock.place(frame.epoch, frame.rtp_timestamp, frame.arrival);
-        Some((ticks, frame))
-    }
-
-    fn nanos(&self, ticks: i64) -> i128 {
-        i128::from(ticks) * 1_000_000_000 / i128::from(self.codec.clock_rate())
-    }
-
-    /// The file's ticks; `None` if the file begins later.
-    fn ticks_after(&self, base_nanos: i128, ticks: i64) -> Option<u64> {
-        let base = base_nanos * i128::from(self.codec.clock_rate()) / 1_000_000_000;
-        u64::try_from(i128::from(ticks) - base).ok()
-    }
-
-    fn time(&self, ticks: u64) -> Duration {
-        let rate = u64::from(self.codec.clock_rate());
-        Duration::from_secs(ticks / rate)
-            + Duration::from_nanos(ticks % rate * 1_000_000_000 / rate)
-    }
-
-    /// How long the last sample lasts: what a packet of sound says, or as long as the picture before.
-    fn final_duration(&self, sample: &Sample) -> u32 {
-        match self.codec {
-            Codec::Audio(_) => opus_packet_ticks(&sample.data).unwrap_or(960),
-            Codec::Video(_) if self.last_duration > 0 => self.last_duration,
-            Codec::Video(_) => VideoCodec::CLOCK_RATE / 30,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ const FIRST_SKEW_MS: i64 = 15;
 /// Later ones leave alone what may be jitter of the sender's clocks.
 const LATER_SKEW_MS: i64 = 40;
 /// Clocks this far apart are not of one sender; arrival times are the better guess.
-const SKEW_MAX_MS: i64 = 10_000;
+const SKEW_MAX_MS: i64 = 5_000;
 
 /// The time of one track, in ticks of its RTP clock. Arrival times are taken as given by the caller.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use recording::{Clip, ClipKind};
+use recording::{AudioCodec, Clip, ClipKind, Recorder, RecorderConfig};
 
 use crate::network::{Chance, Sender, push, record, recorder, shuffle, video_codec};
 
@@ -146,4 +146,95 @@ fn a_change_of_resolution_decodes_without_a_complaint() {
         let expected: Vec<usize> = (0..60).chain(0..60).collect();
         assert_eq!(counters(&path), expected);
     }
+}
+
+/// Set for the child process of the test below: the file to record until it is killed.
+const KILLED: &str = "RECORD_UNTIL_KILLED";
+
+#[test]
+fn a_killed_process_loses_at_most_its_last_fragment() {
+    if let Some(path) = std::env::var_os(KILLED) {
+        let sent = Sender::wrapping(30).send(&Clip::bundled(ClipKind::H264Opus).unwrap());
+        let (mut recorder, video, audio) = recorder(Path::new(&path), ClipKind::H264Opus);
+        push(&mut recorder, (video, audio), &sent);
+        loop {
+            std::thread::park();
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (path, expected) = file(&directory, ClipKind::H264Opus);
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "ffmpeg::a_killed_process_loses_at_most_its_last_fragment"])
+        .env(KILLED, &path)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // 29 fragments of the bundled clip are more than this many bytes.
+    let mut waited = 0;
+    while std::fs::metadata(&path).map_or(0, |file| file.len()) < 100_000 {
+        std::thread::sleep(Duration::from_millis(20));
+        waited += 1;
+        assert!(waited < 1500, "the child has not recorded in 30 s");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(codecs(&path), expected);
+    assert_eq!(complaints(&path), "");
+    let counters = counters(&path);
+    assert_eq!(counters, (0..counters.len()).collect::<Vec<_>>());
+    assert!(counters.len() > 150, "{} frames", counters.len());
+}
+
+/// Encodes the bundled pictures and sound anew with these options of ffmpeg.
+fn encode(target: &Path, options: &[&str]) {
+    let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("clips/counter.mp4");
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-t", "4", "-i", clip.to_str().unwrap()])
+        .args(options)
+        .arg(target)
+        .output()
+        .expect("ffmpeg is needed for this test; install it (Debian: apt-get install ffmpeg)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn vp9_goes_into_webm_and_h264_into_matroska() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source.webm");
+    encode(
+        &source,
+        &["-c:v", "libvpx-vp9", "-cpu-used", "8", "-lag-in-frames", "0", "-b:v", "300k"],
+    );
+    let vp9 = Clip::open(&source).unwrap();
+    let h264 = Clip::bundled(ClipKind::H264Opus).unwrap();
+    for (clip, name, expected) in [(&vp9, "r.webm", "vp9 opus"), (&h264, "r.mkv", "h264 opus")] {
+        let path = directory.path().join(name);
+        let mut recorder = Recorder::create(&path, RecorderConfig::default()).unwrap();
+        let video = recorder.add_video(clip.video().unwrap().codec).unwrap();
+        let audio = recorder.add_audio(AudioCodec::Opus).unwrap();
+        push(&mut recorder, (video, audio), &Sender::wrapping(4).send(clip));
+        assert_eq!(recorder.finish().unwrap().video_frames, 60);
+        assert_eq!(codecs(&path), expected);
+        assert_eq!(complaints(&path), "");
+        assert_eq!(counters(&path), (0..60).collect::<Vec<_>>());
+        assert_eq!(Clip::open(&path).unwrap().video().unwrap().samples.len(), 60);
+    }
+}
+
+#[test]
+fn clips_that_peers_cannot_take_are_refused_with_the_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let refusal = |name: &str, options: &[&str]| {
+        let path = directory.path().join(name);
+        encode(&path, options);
+        Clip::open(&path).unwrap_err().to_string()
+    };
+    let b_frames = refusal("b.mp4", &["-c:v", "libx264", "-bf", "2", "-c:a", "copy"]);
+    assert!(b_frames.contains("B-frames"), "{b_frames}");
+    let b_frames = refusal("b.mkv", &["-c:v", "libx264", "-bf", "2", "-c:a", "copy"]);
+    assert!(b_frames.contains("B-frames"), "{b_frames}");
+    let aac = refusal("a.mp4", &["-c:v", "copy", "-c:a", "aac"]);
+    assert!(aac.contains("Opus"), "{aac}");
+    let mpeg4 = refusal("m.mp4", &["-c:v", "mpeg4", "-c:a", "copy"]);
+    assert!(mpeg4.contains("H.264"), "{mpeg4}");
 }

@@ -1,0 +1,151 @@
+//! What happens when the disk is full, and when a track pauses.
+
+use std::io::{Error, ErrorKind, Result};
+use std::sync::{Arc, Mutex};
+
+use super::track::time;
+use super::*;
+use crate::clip::{Clip, ClipKind};
+use crate::packetizer::{Packetizer, PacketizerConfig};
+
+/// A disk with room for so many bytes.
+#[derive(Debug, Clone)]
+struct SmallDisk {
+    room: usize,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Target for SmallDisk {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut disk = self.bytes.lock().unwrap();
+        if disk.len() + bytes.len() > self.room {
+            return Err(Error::from(ErrorKind::StorageFull));
+        }
+        disk.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn patch(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let offset = usize::try_from(offset).unwrap();
+        self.bytes.lock().unwrap()[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn length(&self) -> u64 {
+        u64::try_from(self.bytes.lock().unwrap().len()).unwrap()
+    }
+}
+
+fn small_disk(room: usize, container: Container) -> (Recorder, Arc<Mutex<Vec<u8>>>) {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let disk = SmallDisk { room, bytes: Arc::clone(&bytes) };
+    let path = Path::new("/nowhere/r");
+    let config = RecorderConfig::default();
+    (Recorder::with_target(path, container, config, Box::new(disk)), bytes)
+}
+
+fn packets(kind: ClipKind, seconds: u64) -> (Clip, Vec<(bool, Duration, Packet)>) {
+    let clip = Clip::bundled(kind).unwrap();
+    let video = clip.video().map(|track| (Codec::Video(track.codec), &track.samples)).unwrap();
+    let audio = clip.audio().map(|track| (Codec::Audio(track.codec), &track.samples)).unwrap();
+    let mut packets = Vec::new();
+    for (ssrc, (codec, samples)) in [(1, video), (2, audio)] {
+        let mut packetizer = Packetizer::new(codec, PacketizerConfig::new(ssrc, 96, 0));
+        for sample in samples {
+            let at = time(sample.pts, codec.clock_rate());
+            if at < Duration::from_secs(seconds) {
+                let timestamp = u32::try_from(sample.pts).unwrap();
+                for packet in packetizer.packetize(&sample.data, timestamp).unwrap() {
+                    packets.push((ssrc == 1, at, packet));
+                }
+            }
+        }
+    }
+    packets.sort_by_key(|packet| packet.1);
+    (clip, packets)
+}
+
+#[test]
+fn a_full_disk_is_named_and_what_was_recorded_plays() {
+    for (kind, codec, container) in [
+        (ClipKind::H264Opus, VideoCodec::H264, Container::Mp4),
+        (ClipKind::Vp8Opus, VideoCodec::Vp8, Container::WebM),
+    ] {
+        let (mut recorder, disk) = small_disk(60_000, container);
+        let video = recorder.add_video(codec).unwrap();
+        let audio = recorder.add_audio(AudioCodec::Opus).unwrap();
+        let (clip, packets) = packets(kind, 60);
+        let mut failures = 0;
+        for (is_video, at, packet) in packets {
+            let track = if is_video { video } else { audio };
+            if let Err(error) = recorder.push_rtp(track, at, packet) {
+                assert!(matches!(error, RecordError::DiskFull(_)), "{error}");
+                failures += 1;
+            }
+        }
+        assert!(failures > 100, "each later packet is answered with the failure");
+        assert!(matches!(recorder.finish(), Err(RecordError::DiskFull(_))));
+        let bytes = bytes::Bytes::from(disk.lock().unwrap().clone());
+        let recorded = Clip::from_bytes(bytes).unwrap();
+        assert!(!recorded.is_truncated());
+        let frames = &recorded.video().unwrap().samples;
+        assert!(frames.len() > 100);
+        for (recorded, original) in frames.iter().zip(&clip.video().unwrap().samples) {
+            assert_eq!(recorded.data, original.data);
+        }
+    }
+}
+
+#[test]
+fn a_disk_full_from_the_first_byte_is_named_too() {
+    let (mut recorder, _) = small_disk(10, Container::Mp4);
+    let video = recorder.add_video(VideoCodec::H264).unwrap();
+    let (_, packets) = packets(ClipKind::H264Opus, 1);
+    let results: Vec<_> = packets
+        .into_iter()
+        .filter(|packet| packet.0)
+        .map(|(_, at, packet)| recorder.push_rtp(video, at, packet))
+        .collect();
+    assert!(results.iter().any(|result| matches!(result, Err(RecordError::DiskFull(_)))));
+    assert!(matches!(recorder.finish(), Err(RecordError::DiskFull(_))));
+}
+
+#[test]
+fn a_track_that_pauses_for_a_minute_keeps_its_place() {
+    for (kind, codec, container) in [
+        (ClipKind::H264Opus, VideoCodec::H264, Container::Mp4),
+        (ClipKind::Vp8Opus, VideoCodec::Vp8, Container::WebM),
+    ] {
+        let (mut recorder, disk) = small_disk(10_000_000, container);
+        let video = recorder.add_video(codec).unwrap();
+        let audio = recorder.add_audio(AudioCodec::Opus).unwrap();
+        let (_, packets) = packets(kind, 60);
+        let (from, to) = (Duration::from_secs(4), Duration::from_secs(50));
+        let mut sequence = 0u16;
+        for (is_video, at, mut packet) in packets {
+            if is_video {
+                if (from..to).contains(&at) {
+                    continue;
+                }
+                // The camera sent nothing in between: no sequence number is missing.
+                packet.header.sequence_number = sequence;
+                sequence = sequence.wrapping_add(1);
+            }
+            recorder.push_rtp(if is_video { video } else { audio }, at, packet).unwrap();
+        }
+        // The picture before the pause is on the disk long before the one after it.
+        recorder.finish().unwrap();
+        let bytes = bytes::Bytes::from(disk.lock().unwrap().clone());
+        let recorded = Clip::from_bytes(bytes).unwrap();
+        let frames = &recorded.video().unwrap().samples;
+        assert_eq!(frames.len(), 60 + 150);
+        let pause = time(frames[60].pts - frames[59].pts, 90_000);
+        let expected = Duration::from_millis(46_067);
+        assert!(pause.abs_diff(expected) < Duration::from_millis(5), "{pause:?}");
+        assert_eq!(recorded.audio().unwrap().samples.len(), 3000);
+    }
+}
