@@ -72,7 +72,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// The contract's numbers (part 4).
+    /// The contract's numbers (part 4); a goodbye fits into a quarter of the shortest close.
     fn default() -> Self {
         Self {
             call: Duration::from_secs(5),
@@ -81,7 +81,7 @@ impl Default for Limits {
             ping: Duration::from_secs(10),
             silence: Duration::from_secs(25),
             write: Duration::from_secs(5),
-            close: Duration::from_millis(300),
+            close: Duration::from_millis(200),
         }
     }
 }

@@ -311,7 +311,7 @@ where
             None => Failure::new(FailureCode::Network, format!("{name} could not be sent")),
         },
         // Built wrongly: an endpoint with FIPS, a field out of its limits.
-        other => {
+        other @ (SdkError::ConstructionFailure(_) | _) => {
             let mut cause: &dyn std::error::Error = other;
             while let Some(source) = cause.source() {
                 cause = source;

@@ -103,7 +103,20 @@ fn advice(code: FailureCode) -> &'static str {
         FailureCode::InvalidArgument => "the service refuses an argument",
         FailureCode::TimedOut => "the service did not answer in time",
         FailureCode::TooBig => "the message is too big for the service",
-        _ => "the service failed",
+        FailureCode::NoCredentials
+        | FailureCode::StorageMode
+        | FailureCode::Replaced
+        | FailureCode::Dns
+        | FailureCode::Network
+        | FailureCode::Tls
+        | FailureCode::Service
+        | FailureCode::Closed
+        | FailureCode::NotOpen
+        | FailureCode::BadDescription
+        | FailureCode::Codec
+        | FailureCode::LocalMedia
+        | FailureCode::Port
+        | FailureCode::Cancelled => "the service failed",
     }
 }
 

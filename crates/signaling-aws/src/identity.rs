@@ -200,7 +200,7 @@ fn credentials_failure(error: &CredentialsError) -> Failure {
             "the AWS configuration of credentials is wrong: {}",
             deepest(error)
         )),
-        _ => {
+        CredentialsError::ProviderError(_) | CredentialsError::Unhandled(_) | _ => {
             let below = error::transport("the source of credentials", error);
             if below.code == FailureCode::Network && !below.detail.contains(": ") {
                 // No connection is to blame: an expired single sign-on, a process that failed.

@@ -1,4 +1,12 @@
 //! KVS signaling over AWS: control plane, presigned WebSocket, wire codec.
+//!
+//! A viewer's end is [`AwsSignaling`], a [`viewer_session::SignalingPort`]; a master's is
+//! [`MasterLink`]. Both are made of a [`SignalingConfig`], which is checked before any network is
+//! touched.
+//!
+//! # Secrets
+//! Nothing of this crate prints a key, a token, a signature or a signed URL. Its dependencies do,
+//! at debug and trace level; [`LEAKING_TARGETS`] names them for whoever sets up a log.
 #![forbid(unsafe_code)]
 
 mod arn;
@@ -8,7 +16,9 @@ mod control_plane;
 mod error;
 mod ice;
 mod identity;
+mod link;
 mod master;
+mod port;
 pub mod presign;
 mod quota;
 mod socket;
@@ -18,3 +28,25 @@ pub mod wire;
 pub use arn::ChannelArn;
 pub use config::{Channel, ConfigError, Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 pub use master::{IceSource, MasterEvent, MasterLink, MasterSender};
+pub use port::AwsSignaling;
+
+/// Log targets (by prefix) that write signatures, tokens, signed URLs or TURN passwords below the
+/// level `info`. A log that goes further down has to leave them out.
+pub const LEAKING_TARGETS: [&str; 13] = [
+    // Canonical requests, requests with their Authorization header, bodies with TURN passwords.
+    "aws_config",
+    "aws_runtime",
+    "aws_sdk_kinesisvideo",
+    "aws_sdk_kinesisvideosignaling",
+    "aws_sdk_sso",
+    "aws_sdk_sts",
+    "aws_sigv4",
+    "aws_smithy_http_client",
+    "aws_smithy_runtime",
+    // Headers and frames of HTTP.
+    "h2",
+    "hyper",
+    // The upgrade request with the signed URL, and every frame.
+    "tokio_tungstenite",
+    "tungstenite",
+];

@@ -1,0 +1,264 @@
+//! One link of a viewer, as one task: opens, reads, writes, and ends with everything it opened.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use negotiation_core::{
+    Completion, Done, Failure, FailureCode, LinkId, Message, Sender, SignalingEvent, Ticket,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::connect::{Resolved, Site};
+use crate::control_plane::Role;
+use crate::quota::IdLease;
+use crate::socket::Socket;
+use crate::wire::{self, Action, Incoming};
+
+/// The one completion that a command gets. Dropped without an outcome, it tells of a cancel.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    ticket: Ticket,
+    to: Option<mpsc::UnboundedSender<Completion>>,
+}
+
+impl Reply {
+    pub(crate) fn new(ticket: Ticket, to: mpsc::UnboundedSender<Completion>) -> Self {
+        Self { ticket, to: Some(to) }
+    }
+
+    pub(crate) fn complete(mut self, outcome: Result<Done, Failure>) {
+        self.finish(outcome);
+    }
+
+    fn finish(&mut self, outcome: Result<Done, Failure>) {
+        if let Some(to) = self.to.take() {
+            // A port that is gone needs no completion.
+            let _ = to.send(Completion { ticket: self.ticket, outcome });
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.finish(Err(Failure::cancelled()));
+    }
+}
+
+/// A message to send, and whom to tell.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) reply: Reply,
+    pub(crate) message: Message,
+}
+
+/// What a link's task is given.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) connect: Reply,
+    pub(crate) outgoing: mpsc::Receiver<Outgoing>,
+    pub(crate) events: mpsc::Sender<(LinkId, SignalingEvent)>,
+    pub(crate) resolved: watch::Sender<Option<Result<Resolved, Failure>>>,
+    pub(crate) close: oneshot::Receiver<()>,
+}
+
+/// Runs a link from its first call to its end.
+pub(crate) async fn run(link: LinkId, site: Site, ends: Ends) {
+    let Ends { connect, mut outgoing, events, resolved, mut close } = ends;
+    let opened = tokio::select! {
+        biased;
+        // Dropping the reply completes the connect as cancelled.
+        _ = &mut close => return,
+        opened = open(&site, &resolved) => opened,
+    };
+    let mut open = match opened {
+        Ok(open) => open,
+        Err(failure) => {
+            resolved.send_if_modified(|known| {
+                let unknown = known.is_none();
+                known.get_or_insert_with(|| Err(failure.clone()));
+                unknown
+            });
+            connect.complete(Err(failure));
+            refuse_rest(&mut outgoing);
+            return;
+        }
+    };
+    connect.complete(Ok(Done::Connected(open.lease.id().clone())));
+    let end = tokio::select! {
+        biased;
+        _ = &mut close => None,
+        failure = open.serve(link, &mut outgoing, &events) => Some(failure),
+    };
+    open.socket.close().await;
+    // The id rests from here.
+    drop(open.lease);
+    if let Some(failure) = end {
+        refuse_rest(&mut outgoing);
+        tokio::select! {
+            _ = &mut close => {}
+            _ = events.send((link, SignalingEvent::Disconnected(failure))) => {}
+        }
+    }
+}
+
+/// The running question whether the channel is in storage mode.
+type StorageCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+struct Open {
+    socket: Socket,
+    lease: IdLease,
+    storage: Option<StorageCheck>,
+    /// The mids of the last offer: candidates need them.
+    mids: Vec<Option<String>>,
+}
+
+async fn open(
+    site: &Site,
+    resolved_out: &watch::Sender<Option<Result<Resolved, Failure>>>,
+) -> Result<Open, Failure> {
+    let plane = site.plane().await?;
+    let mut storage: Option<StorageCheck> = Some(Box::pin({
+        let (site, plane) = (site.clone(), plane.clone());
+        async move { site.is_storage_channel(&plane).await }
+    }));
+    let open = async {
+        let resolved = site.resolve(&plane, Role::Viewer).await?;
+        resolved_out.send_replace(Some(Ok(resolved.clone())));
+        let config = &site.config;
+        let lease = IdLease::take(&resolved.key(), &config.client_id, config.client_id_policy)?;
+        let socket = site.open(&resolved, Some(lease.id())).await?;
+        Ok((socket, lease))
+    };
+    tokio::pin!(open);
+    loop {
+        tokio::select! {
+            biased;
+            in_storage_mode = answer(&mut storage) => {
+                if in_storage_mode {
+                    return Err(storage_mode());
+                }
+            }
+            opened = &mut open => {
+                let (socket, lease) = opened?;
+                return Ok(Open { socket, lease, storage, mids: Vec::new() });
+            }
+        }
+    }
+}
+
+/// Waits for an answer once; after it, for ever.
+async fn answer(check: &mut Option<StorageCheck>) -> bool {
+    match check {
+        Some(running) => {
+            let answer = running.await;
+            *check = None;
+            answer
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn storage_mode() -> Failure {
+    Failure::new(
+        FailureCode::StorageMode,
+        "the channel is in storage mode, in which a peer-to-peer viewer gets no answer; \
+         turn ingestion off for the channel, or watch the stream that it is stored in",
+    )
+}
+
+impl Open {
+    /// Reads and writes until the link is over.
+    async fn serve(
+        &mut self,
+        link: LinkId,
+        outgoing: &mut mpsc::Receiver<Outgoing>,
+        events: &mpsc::Sender<(LinkId, SignalingEvent)>,
+    ) -> Failure {
+        loop {
+            tokio::select! {
+                in_storage_mode = answer(&mut self.storage) => {
+                    if in_storage_mode {
+                        return storage_mode();
+                    }
+                }
+                Some(Outgoing { reply, message }) = outgoing.recv() => {
+                    if let Err(failure) = self.send(reply, message).await {
+                        return failure;
+                    }
+                }
+                frame = self.socket.next() => match frame {
+                    // A session that takes its time stops the reading: nothing piles up here.
+                    Ok(frame) => {
+                        if events.send((link, event(frame))).await.is_err() {
+                            return Failure::cancelled();
+                        }
+                    }
+                    Err(failure) => return failure,
+                },
+            }
+        }
+    }
+
+    /// Sends one message. An error here is the link's.
+    async fn send(&mut self, reply: Reply, message: Message) -> Result<(), Failure> {
+        let correlation = reply.ticket.to_string();
+        let text = match &message {
+            Message::Offer(offer) => {
+                self.mids = offer.facts.media.iter().map(|media| media.mid.clone()).collect();
+                let sdp = offer.sdp.as_str();
+                wire::encode_description(Action::Offer, None, sdp, Some(&correlation))
+            }
+            // Other masters than ours choke on it, and none needs it (contract, N11).
+            Message::Candidate(candidate) if candidate.is_end() => {
+                reply.complete(Ok(Done::Ok));
+                return Ok(());
+            }
+            Message::Candidate(candidate) => {
+                wire::encode_candidate(None, candidate, &self.mids, Some(&correlation))
+            }
+        };
+        let text = match text {
+            Ok(text) => text,
+            Err(failure) => {
+                reply.complete(Err(failure));
+                return Ok(());
+            }
+        };
+        if matches!(message, Message::Offer(_)) {
+            self.lease.offered();
+        }
+        let result = self.socket.send(text).await;
+        reply.complete(result.clone().map(|()| Done::Ok));
+        result
+    }
+}
+
+fn refuse_rest(outgoing: &mut mpsc::Receiver<Outgoing>) {
+    outgoing.close();
+    while let Ok(Outgoing { reply, .. }) = outgoing.try_recv() {
+        reply.complete(Err(not_open()));
+    }
+}
+
+pub(crate) fn not_open() -> Failure {
+    Failure::new(FailureCode::NotOpen, "the link is not open")
+}
+
+fn event(frame: Incoming) -> SignalingEvent {
+    let sender = |id: Option<String>| match id {
+        None => Sender::Master,
+        Some(_) => Sender::Other,
+    };
+    match frame {
+        Incoming::Offer(from, body) => SignalingEvent::Offer { sender: sender(from), body },
+        Incoming::Answer(from, body) => SignalingEvent::Answer { sender: sender(from), body },
+        Incoming::Candidate(from, body) => SignalingEvent::Candidate { sender: sender(from), body },
+        Incoming::Status { correlation, failure } => SignalingEvent::Status {
+            ticket: correlation.and_then(|text| text.parse().ok()),
+            failure,
+        },
+        Incoming::GoAway => SignalingEvent::GoAway,
+        Incoming::ReconnectIceServer => SignalingEvent::ReconnectIceServer,
+        Incoming::Garbage => SignalingEvent::Garbage,
+    }
+}

@@ -1,0 +1,210 @@
+//! The viewer's [`SignalingPort`]: commands become links and calls, results come back through
+//! `next`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use negotiation_core::{
+    Completion, Done, Failure, FailureCode, LinkId, SignalingCommand, SignalingEvent, Ticket,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use viewer_session::{SignalingInput, SignalingPort};
+
+use crate::config::SignalingConfig;
+use crate::connect::{Resolved, Site};
+use crate::link::{self, Ends, Outgoing, Reply, not_open};
+
+/// Messages waiting to be sent on a link; the core paces candidates and keeps them itself.
+const OUTGOING_MAX: usize = 512;
+
+/// Events waiting for the session; beyond it sockets are not read.
+const EVENTS_MAX: usize = 256;
+
+/// What a closing link may take beyond the goodbye on its socket.
+const CLOSE_SLACK: Duration = Duration::from_millis(50);
+
+/// Signaling over AWS, or over anything that speaks like it.
+#[derive(Debug)]
+pub struct AwsSignaling {
+    site: Site,
+    runtime: Handle,
+    links: BTreeMap<LinkId, Link>,
+    closing: JoinSet<()>,
+    completed: mpsc::UnboundedReceiver<Completion>,
+    completions: mpsc::UnboundedSender<Completion>,
+    happened: mpsc::Receiver<(LinkId, SignalingEvent)>,
+    events: mpsc::Sender<(LinkId, SignalingEvent)>,
+}
+
+impl AwsSignaling {
+    /// A port for one session. Nothing is opened yet.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime: links are tasks of the one it is made in.
+    pub fn new(config: SignalingConfig) -> Self {
+        // One completion a command, so what waits here is bounded by what was asked.
+        let (completions, completed) = mpsc::unbounded_channel();
+        let (events, happened) = mpsc::channel(EVENTS_MAX);
+        Self {
+            site: Site::new(config),
+            runtime: Handle::current(),
+            links: BTreeMap::new(),
+            closing: JoinSet::new(),
+            completed,
+            completions,
+            happened,
+            events,
+        }
+    }
+
+    fn connect(&mut self, link: LinkId, connect: Reply) {
+        if self.links.contains_key(&link) {
+            let twice = Failure::new(FailureCode::Port, "the link was opened before");
+            return connect.complete(Err(twice));
+        }
+        let (outgoing_in, outgoing) = mpsc::channel(OUTGOING_MAX);
+        let (resolved_in, resolved) = watch::channel(None);
+        let (close_in, close) = oneshot::channel();
+        let ends =
+            Ends { connect, outgoing, events: self.events.clone(), resolved: resolved_in, close };
+        let task = self.runtime.spawn(link::run(link, self.site.clone(), ends));
+        let link_end = Link {
+            outgoing: outgoing_in,
+            resolved,
+            close: Some(close_in),
+            task: AbortOnDrop(task),
+            fetches: JoinSet::new(),
+        };
+        self.links.insert(link, link_end);
+    }
+
+    fn fetch_ice_servers(&mut self, link: LinkId, reply: Reply) {
+        let Some(link) = self.links.get_mut(&link) else {
+            return reply.complete(Err(not_open()));
+        };
+        while link.fetches.try_join_next().is_some() {}
+        let fetch = fetch(self.site.clone(), link.resolved.clone(), reply);
+        link.fetches.spawn_on(fetch, &self.runtime);
+    }
+
+    fn send(&self, link: LinkId, outgoing: Outgoing) {
+        let Some(link) = self.links.get(&link) else {
+            return outgoing.reply.complete(Err(not_open()));
+        };
+        match link.outgoing.try_send(outgoing) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(outgoing)) => {
+                let full = Failure::new(FailureCode::Port, "too many messages wait on the link");
+                outgoing.reply.complete(Err(full));
+            }
+            Err(mpsc::error::TrySendError::Closed(outgoing)) => {
+                outgoing.reply.complete(Err(not_open()));
+            }
+        }
+    }
+
+    fn disconnect(&mut self, link: LinkId, reply: Reply) {
+        while self.closing.try_join_next().is_some() {}
+        let Some(link) = self.links.remove(&link) else {
+            return reply.complete(Ok(Done::Ok));
+        };
+        let patience = self.site.config.limits.close + CLOSE_SLACK;
+        self.closing.spawn_on(
+            async move {
+                link.close(patience).await;
+                reply.complete(Ok(Done::Ok));
+            },
+            &self.runtime,
+        );
+    }
+}
+
+#[async_trait]
+impl SignalingPort for AwsSignaling {
+    fn submit(&mut self, ticket: Ticket, command: SignalingCommand) {
+        let reply = Reply::new(ticket, self.completions.clone());
+        match command {
+            SignalingCommand::Connect { link, attempt: _ } => self.connect(link, reply),
+            SignalingCommand::FetchIceServers { link } => self.fetch_ice_servers(link, reply),
+            SignalingCommand::Send { link, message } => {
+                self.send(link, Outgoing { reply, message });
+            }
+            SignalingCommand::Disconnect { link } => self.disconnect(link, reply),
+        }
+    }
+
+    async fn next(&mut self) -> SignalingInput {
+        loop {
+            tokio::select! {
+                // What was asked first: a link is open before anything comes in on it.
+                biased;
+                Some(completion) = self.completed.recv() => {
+                    return SignalingInput::Completed(completion);
+                }
+                Some((link, event)) = self.happened.recv() => {
+                    // Of a link that is being closed nobody wants to hear.
+                    if self.links.contains_key(&link) {
+                        return SignalingInput::Event(link, event);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The port's end of a link.
+#[derive(Debug)]
+struct Link {
+    outgoing: mpsc::Sender<Outgoing>,
+    resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
+    close: Option<oneshot::Sender<()>>,
+    task: AbortOnDrop,
+    fetches: JoinSet<()>,
+}
+
+impl Link {
+    /// Ends the link and all that belongs to it, with or without the other end's consent.
+    async fn close(mut self, patience: Duration) {
+        if let Some(close) = self.close.take() {
+            // A task that has ended already needs no word.
+            let _ = close.send(());
+        }
+        self.fetches.shutdown().await;
+        if timeout(patience, &mut self.task.0).await.is_err() {
+            self.task.0.abort();
+            let _ = (&mut self.task.0).await;
+        }
+        // Sockets of calls that were cut short belong to tasks of the HTTP client, which end with
+        // their next turn.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn fetch(
+    site: Site,
+    mut resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
+    reply: Reply,
+) {
+    let known = resolved.wait_for(Option::is_some).await.map(|known| known.clone());
+    let outcome = match known {
+        Ok(Some(Ok(resolved))) => site.ice_servers(&resolved).await.map(Done::IceServers),
+        Ok(Some(Err(failure))) => Err(failure),
+        Ok(None) | Err(_) => Err(not_open()),
+    };
+    reply.complete(outcome);
+}
