@@ -85,11 +85,6 @@ impl Codec {
         }
     }
 
-    /// Whether packets of `other` can be sent where this one was asked for.
-    pub(crate) fn same_bitstream(self, other: Self) -> bool {
-        self.mime() == other.mime()
-    }
-
     pub(crate) fn mime(self) -> &'static str {
         match self {
             Self::H264 | Self::H264Baseline | Self::H264High => MIME_TYPE_H264,

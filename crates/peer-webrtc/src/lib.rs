@@ -1,19 +1,39 @@
 //! A peer port over the webrtc crate.
 //!
-//! What belongs here: everything that names a type of the webrtc stack. The port is the
+//! What belongs here: everything that names a type of the webrtc stack. [`WebRtcPeer`] is the
 //! session's port; [`stack`] is the tuned connection below it, which a master uses directly.
-//! Media goes straight to the application, past the session.
+//! Media goes straight to the application by [`WebRtcPeer::media`], past the session.
+//!
+//! Inside, each peer connection is one task ([`stack::Stack`] below it has a second, the stack's
+//! own): it works off the commands of one queue, one at a time, and turns what the stack says into
+//! the session's events. Packets and RTCP reach it through an interceptor, not through the stack's
+//! tracks, so that the first packets are not lost and sender reports are seen.
 #![forbid(unsafe_code)]
 
 mod codec;
+mod commands;
+mod config;
+mod connectivity;
+mod keyframe;
 mod local;
+mod mailbox;
+mod media;
+mod peer;
+mod port;
+mod queue;
 mod sdp;
+mod sequence;
 pub mod stack;
+mod stats;
 mod tap;
 
 pub use codec::Codec;
+pub use config::{InvalidPeerConfig, Media, PeerConfig};
 pub use local::{LocalTrack, NotAttached};
+pub use media::{MediaEvent, MediaReceiver};
+pub use port::{PeerMonitor, WebRtcPeer};
 pub use stack::{IcePolicy, Mdns};
+pub use stats::{CandidateKind, PathStats, PeerStats, StreamStats};
 pub use tap::{Control, RtpArrival, TapLosses};
 
 /// RTP packets as this crate takes and gives them.

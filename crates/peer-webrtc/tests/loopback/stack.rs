@@ -1,8 +1,6 @@
 //! Two bare connections of the low-level stack over loopback.
 
-mod common;
-
-use common::{Master, config, h264, within};
+use crate::common::{Master, config, h264, within};
 use negotiation_core::MediaKind;
 use peer_webrtc::stack::{Stack, StackEvent};
 use peer_webrtc::{Codec, Control};

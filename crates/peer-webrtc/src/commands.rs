@@ -1,0 +1,235 @@
+//! How each command is carried out on the stack.
+//!
+//! A command runs as a future of its own that owns what it needs, so that media is handled beside
+//! it and a close can abandon it. What it changes it returns as an [`Effect`].
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use negotiation_core::{
+    CandidateRelease, Description, Done, Failure, FailureCode, IceServer, MediaKind, PeerTraits,
+};
+use viewer_session::facts::read_description;
+use webrtc::data_channel::DataChannel;
+use webrtc::error::Error;
+use webrtc::peer_connection::RTCSessionDescription;
+
+use crate::config::{Media, PeerConfig};
+use crate::sdp;
+use crate::stack::{IcePolicy, Stack, StackEvents, is_turn_udp};
+
+/// The name that every KVS SDK gives its data channel.
+const CHANNEL: &str = "kvsDataChannel";
+/// A candidate line is well under 300 bytes; nobody needs more than this.
+const CANDIDATE_BYTES_MAX: usize = 1024;
+/// Longest a step of closing is waited for; the session's own limit is 500 ms.
+const CLOSE_STEP_MAX: Duration = Duration::from_millis(400);
+
+/// How a command ended and what it changed.
+pub(crate) type Ended = (Result<Done, Failure>, Effect);
+
+/// What the peer's task must take note of.
+pub(crate) enum Effect {
+    None,
+    Created(Box<Created>),
+    Offered { sent: Description, original: RTCSessionDescription },
+    LocalSet { sent: Description },
+    RemoteSet,
+    RolledBack,
+    Early(String),
+}
+
+/// A new connection.
+pub(crate) struct Created {
+    pub(crate) stack: Arc<Stack>,
+    pub(crate) queues: StackEvents,
+    pub(crate) channel: Option<Arc<dyn DataChannel>>,
+}
+
+pub(crate) async fn create(config: Arc<PeerConfig>) -> Ended {
+    let (stack, queues) = match Stack::build(&config.stack()).await {
+        Ok(built) => built,
+        Err(error) => return refused(FailureCode::Port, "cannot make a peer connection", &error),
+    };
+    match furnish(&stack, &config).await {
+        Ok(channel) => {
+            let traits =
+                PeerTraits { candidates: CandidateRelease::AfterAnswer, restart_keeps_pair: false };
+            let created = Created { stack: Arc::new(stack), queues, channel };
+            (Ok(Done::Created(traits)), Effect::Created(Box::new(created)))
+        }
+        Err(failure) => {
+            // Unclosed it would live on.
+            let _ = stack.close().await;
+            (Err(failure), Effect::None)
+        }
+    }
+}
+
+async fn furnish(
+    stack: &Stack,
+    config: &PeerConfig,
+) -> Result<Option<Arc<dyn DataChannel>>, Failure> {
+    for (kind, media) in [(MediaKind::Video, &config.video), (MediaKind::Audio, &config.audio)] {
+        match media {
+            Media::Off => {}
+            Media::RecvOnly => stack
+                .receive(kind)
+                .await
+                .map_err(|error| failure(FailureCode::Port, "cannot receive", &error))?,
+            Media::SendRecv(track) => stack
+                .add_track(track)
+                .await
+                .map_err(|error| failure(FailureCode::LocalMedia, "cannot attach", &error))?,
+        }
+    }
+    if !config.data_channel {
+        return Ok(None);
+    }
+    let channel = stack.connection().create_data_channel(CHANNEL, None).await;
+    channel.map(Some).map_err(|error| failure(FailureCode::Port, "no data channel", &error))
+}
+
+pub(crate) async fn create_offer(stack: Arc<Stack>) -> Ended {
+    let original = match stack.connection().create_offer(None).await {
+        Ok(offer) => offer,
+        Err(error) => return refused(FailureCode::Port, "cannot make an offer", &error),
+    };
+    match read_description(&sdp::to_send(&original.sdp)) {
+        Ok(sent) => (Ok(Done::Description(sent.clone())), Effect::Offered { sent, original }),
+        Err(_) => fail(FailureCode::Port, "the stack made an offer that cannot be read"),
+    }
+}
+
+pub(crate) async fn use_servers(stack: Arc<Stack>, servers: Vec<IceServer>) -> Ended {
+    match stack.use_servers(&servers).await {
+        Ok(used) => {
+            let given: usize = servers.iter().map(|server| server.uris.len()).sum();
+            if used < given {
+                tracing::debug!(given, used, "ICE servers over TCP or TLS are not used");
+            }
+            (Ok(Done::Ok), Effect::None)
+        }
+        Err(error) => refused(FailureCode::Port, "cannot use the ICE servers", &error),
+    }
+}
+
+/// Whether one of these can relay.
+pub(crate) fn has_relay(servers: &[IceServer]) -> bool {
+    servers.iter().any(|s| s.password.is_some() && s.uris.iter().any(|uri| is_turn_udp(uri)))
+}
+
+pub(crate) async fn set_local(
+    stack: Arc<Stack>,
+    policy: IcePolicy,
+    relay: bool,
+    sent: Description,
+    original: Option<RTCSessionDescription>,
+) -> Ended {
+    // Gathering now would use this machine's own addresses, or nothing at all.
+    if policy == IcePolicy::Relay && !relay {
+        return fail(FailureCode::Port, "relay only, but no TURN server over UDP was given");
+    }
+    let Some(original) = original else {
+        return fail(FailureCode::BadDescription, "not an offer that this peer made");
+    };
+    match stack.set_local(original).await {
+        Ok(()) => (Ok(Done::Ok), Effect::LocalSet { sent }),
+        Err(error) => refused(FailureCode::BadDescription, "the offer is refused", &error),
+    }
+}
+
+pub(crate) async fn set_remote(
+    stack: Arc<Stack>,
+    answer: Description,
+    early: Vec<String>,
+) -> Ended {
+    let applied = AssertUnwindSafe(stack.apply_answer(answer.sdp.as_str())).catch_unwind().await;
+    match applied {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            return refused(FailureCode::BadDescription, "the answer is refused", &error);
+        }
+        Err(_) => return fail(FailureCode::BadDescription, "the answer breaks the peer stack"),
+    }
+    for candidate in early {
+        // Its command completed long ago; a bad one costs nothing.
+        let _ = stack.add_candidate(&candidate).await;
+    }
+    (Ok(Done::Ok), Effect::RemoteSet)
+}
+
+pub(crate) async fn rollback(stack: Arc<Stack>) -> Ended {
+    let rollback = match RTCSessionDescription::rollback(None) {
+        Ok(rollback) => rollback,
+        Err(error) => return refused(FailureCode::Port, "cannot roll back", &error),
+    };
+    match stack.connection().set_local_description(rollback).await {
+        Ok(()) => (Ok(Done::Ok), Effect::RolledBack),
+        Err(error) => refused(FailureCode::Port, "there is nothing to roll back", &error),
+    }
+}
+
+pub(crate) async fn add_candidate(stack: Arc<Stack>, text: String, remote_set: bool) -> Ended {
+    if text.len() > CANDIDATE_BYTES_MAX {
+        return fail(FailureCode::BadDescription, "the candidate is too long");
+    }
+    if !remote_set {
+        return (Ok(Done::Ok), Effect::Early(text));
+    }
+    match AssertUnwindSafe(stack.add_candidate(&text)).catch_unwind().await {
+        Ok(Ok(())) => (Ok(Done::Ok), Effect::None),
+        Ok(Err(error)) => refused(FailureCode::BadDescription, "the candidate is refused", &error),
+        Err(_) => fail(FailureCode::BadDescription, "the candidate breaks the peer stack"),
+    }
+}
+
+pub(crate) async fn stop_transceivers(stack: Arc<Stack>) -> Ended {
+    let stop = async {
+        let mut first = None;
+        for transceiver in stack.connection().get_transceivers().await {
+            if let Err(error) = transceiver.stop().await {
+                first.get_or_insert(error);
+            }
+        }
+        first
+    };
+    match tokio::time::timeout(CLOSE_STEP_MAX, stop).await {
+        Ok(None | Some(Error::ErrConnectionClosed)) => (Ok(Done::Ok), Effect::None),
+        Ok(Some(error)) => refused(FailureCode::Port, "a transceiver did not stop", &error),
+        Err(_) => fail(FailureCode::TimedOut, "the transceivers did not stop in time"),
+    }
+}
+
+pub(crate) async fn remove_tracks(stack: Arc<Stack>) -> Ended {
+    match tokio::time::timeout(CLOSE_STEP_MAX, stack.detach_tracks()).await {
+        Ok(()) => (Ok(Done::Ok), Effect::None),
+        Err(_) => fail(FailureCode::TimedOut, "the tracks were not detached in time"),
+    }
+}
+
+pub(crate) async fn close(stack: &Arc<Stack>) -> Result<Done, Failure> {
+    // In a task of its own: it goes on to its end also when that takes too long to wait for.
+    let stack = Arc::clone(stack);
+    let closing = tokio::spawn(async move { stack.close().await });
+    match tokio::time::timeout(CLOSE_STEP_MAX, closing).await {
+        Ok(Ok(Ok(()))) => Ok(Done::Ok),
+        Ok(Ok(Err(error))) => Err(failure(FailureCode::Port, "closing went wrong", &error)),
+        Ok(Err(_)) => Err(Failure::new(FailureCode::Port, "closing broke the peer stack")),
+        Err(_) => Err(Failure::new(FailureCode::TimedOut, "the peer did not close in time")),
+    }
+}
+
+pub(crate) fn fail(code: FailureCode, detail: &str) -> Ended {
+    (Err(Failure::new(code, detail)), Effect::None)
+}
+
+fn refused(code: FailureCode, what: &str, error: &Error) -> Ended {
+    (Err(failure(code, what, error)), Effect::None)
+}
+
+fn failure(code: FailureCode, what: &str, error: &Error) -> Failure {
+    Failure::new(code, format!("{what}: {}", sdp::complaint(error)))
+}

@@ -1,0 +1,163 @@
+//! What a viewer's peer connections are made of.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use negotiation_core::MediaKind;
+
+use crate::codec::Codec;
+use crate::local::LocalTrack;
+use crate::stack::{IcePolicy, Mdns, StackConfig, bind_addresses};
+
+/// What to do with one kind of media.
+#[derive(Clone, Debug, Default)]
+pub enum Media {
+    /// It is not offered.
+    Off,
+    /// Receive it.
+    #[default]
+    RecvOnly,
+    /// Receive it, and send this track of the application's, which stays the application's.
+    SendRecv(Arc<LocalTrack>),
+}
+
+/// The configuration of a [`crate::WebRtcPeer`].
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// Pictures.
+    pub video: Media,
+    /// Sound.
+    pub audio: Media,
+    /// Whether a data channel named `kvsDataChannel` is opened, as the KVS SDKs do. Its end is
+    /// the earliest sign that the master went away, so it is on by default.
+    pub data_channel: bool,
+    /// Codecs of both kinds, in order of preference.
+    pub codecs: Vec<Codec>,
+    /// Which candidates may be used.
+    pub policy: IcePolicy,
+    /// Names as candidates.
+    pub mdns: Mdns,
+    /// Addresses to bind, as `IP:PORT`; see [`bind_addresses`].
+    pub bind: Vec<String>,
+    /// Media counts as stalled when no packet came for this long.
+    pub stall_after: Duration,
+    /// RTP packets that may wait for the application.
+    pub media_queue: usize,
+}
+
+impl PeerConfig {
+    /// Receive pictures and sound; `loopback` when the service is on this machine.
+    pub fn new(loopback: bool) -> Self {
+        Self {
+            video: Media::RecvOnly,
+            audio: Media::RecvOnly,
+            data_channel: true,
+            codecs: vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus],
+            policy: IcePolicy::All,
+            mdns: Mdns::Ignore,
+            bind: bind_addresses(loopback),
+            stall_after: Duration::from_secs(2),
+            // Two seconds of a stream of 20 Mbit/s.
+            media_queue: 4096,
+        }
+    }
+
+    /// # Errors
+    /// Names the field that cannot work.
+    pub(crate) fn check(&self) -> Result<(), InvalidPeerConfig> {
+        for (kind, media) in [(MediaKind::Video, &self.video), (MediaKind::Audio, &self.audio)] {
+            let usable = self.codecs.iter().any(|codec| codec.kind() == kind);
+            match media {
+                Media::Off => {}
+                Media::RecvOnly if usable => {}
+                Media::SendRecv(track) if track.kind() != kind => {
+                    return Err(InvalidPeerConfig::TrackKind(kind));
+                }
+                Media::SendRecv(track) if self.codecs.contains(&track.codec()) => {}
+                Media::RecvOnly | Media::SendRecv(_) => {
+                    return Err(InvalidPeerConfig::NoCodec(kind));
+                }
+            }
+        }
+        if matches!((&self.video, &self.audio), (Media::Off, Media::Off)) && !self.data_channel {
+            return Err(InvalidPeerConfig::Nothing);
+        }
+        if self.media_queue == 0 {
+            return Err(InvalidPeerConfig::MediaQueue);
+        }
+        if self.bind.is_empty() {
+            return Err(InvalidPeerConfig::Bind);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stack(&self) -> StackConfig {
+        StackConfig {
+            codecs: self.codecs.clone(),
+            bind: self.bind.clone(),
+            policy: self.policy,
+            mdns: self.mdns,
+            media_queue: self.media_queue,
+        }
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidPeerConfig {
+    /// `codecs` has none of this kind, or not the one of the track to send.
+    NoCodec(MediaKind),
+    /// The track to send carries something else than this.
+    TrackKind(MediaKind),
+    /// `video`, `audio` and `data_channel` are all off.
+    Nothing,
+    /// `media_queue` is 0.
+    MediaQueue,
+    /// `bind` is empty.
+    Bind,
+}
+
+impl fmt::Display for InvalidPeerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCodec(kind) => write!(f, "codecs: none for {kind:?}"),
+            Self::TrackKind(kind) => write!(f, "{kind:?}: the track to send is of another kind"),
+            Self::Nothing => f.write_str("video, audio and data_channel: all are off"),
+            Self::MediaQueue => f.write_str("media_queue: must be at least 1"),
+            Self::Bind => f.write_str("bind: needs at least one address"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidPeerConfig {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        let check = |change: fn(&mut PeerConfig)| {
+            let mut config = PeerConfig::new(true);
+            change(&mut config);
+            config.check()
+        };
+        assert_eq!(check(|_| {}), Ok(()));
+        assert_eq!(
+            check(|c| c.codecs = vec![Codec::Vp8]),
+            Err(InvalidPeerConfig::NoCodec(MediaKind::Audio))
+        );
+        assert_eq!(
+            check(|c| c.audio = Media::SendRecv(LocalTrack::new(Codec::H264, "s", "t"))),
+            Err(InvalidPeerConfig::TrackKind(MediaKind::Audio))
+        );
+        assert_eq!(check(|c| c.bind.clear()), Err(InvalidPeerConfig::Bind));
+        let nothing = |c: &mut PeerConfig| {
+            c.video = Media::Off;
+            c.audio = Media::Off;
+            c.data_channel = false;
+        };
+        assert_eq!(check(nothing), Err(InvalidPeerConfig::Nothing));
+    }
+}

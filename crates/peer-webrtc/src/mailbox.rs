@@ -1,0 +1,108 @@
+//! A queue with a limit for what may be lost and none for what may not.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+pub(crate) struct Mailbox<T> {
+    inner: Mutex<Inner<T>>,
+    changed: Notify,
+    lost: AtomicU64,
+    limit: usize,
+}
+
+struct Inner<T> {
+    items: VecDeque<T>,
+    closed: bool,
+}
+
+impl<T> Mailbox<T> {
+    pub(crate) fn new(limit: usize) -> Self {
+        let inner = Inner { items: VecDeque::new(), closed: false };
+        Self { inner: Mutex::new(inner), changed: Notify::new(), lost: AtomicU64::new(0), limit }
+    }
+
+    /// Queues an item whose number is bounded elsewhere.
+    pub(crate) fn push(&self, item: T) {
+        let mut inner = self.lock();
+        if inner.closed {
+            return;
+        }
+        inner.items.push_back(item);
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// Queues an item unless the queue is full; then it is counted as lost.
+    pub(crate) fn offer(&self, item: T) {
+        let mut inner = self.lock();
+        if inner.closed {
+            return;
+        }
+        if inner.items.len() >= self.limit {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        inner.items.push_back(item);
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// The next item, or `None` once the mailbox is closed and empty. Cancel-safe; for one reader.
+    pub(crate) async fn next(&self) -> Option<T> {
+        loop {
+            {
+                let mut inner = self.lock();
+                if let Some(item) = inner.items.pop_front() {
+                    return Some(item);
+                }
+                if inner.closed {
+                    return None;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Takes nothing more; what is queued can still be read.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// As [`Mailbox::close`], and what is queued goes: nobody reads any more.
+    pub(crate) fn abandon(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.items = VecDeque::new();
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_may_be_lost_is_lost() {
+        let mailbox = Mailbox::new(1);
+        mailbox.offer(1);
+        mailbox.offer(2);
+        mailbox.push(3);
+        mailbox.close();
+        mailbox.push(4);
+        assert_eq!(mailbox.lost(), 1);
+        assert_eq!(mailbox.next().await, Some(1));
+        assert_eq!(mailbox.next().await, Some(3));
+        assert_eq!(mailbox.next().await, None);
+    }
+}

@@ -1,0 +1,589 @@
+//! One peer connection: a task that works off commands and turns what the stack says into events.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use negotiation_core::{
+    Candidate, Completion, Connectivity, Digest, Done, Failure, FailureCode, MediaKind,
+    PeerCommand, PeerEvent, PeerId, Ticket,
+};
+use rtc::rtcp::Packet as RtcpPacket;
+use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use viewer_session::PeerInput;
+use webrtc::data_channel::{DataChannel, DataChannelEvent};
+use webrtc::media_stream::track_remote::TrackRemote;
+use webrtc::peer_connection::RTCSessionDescription;
+
+use crate::codec::Codec;
+use crate::commands::{self, Created, Effect, Ended};
+use crate::config::PeerConfig;
+use crate::connectivity::Tracker;
+use crate::keyframe::KeyframeDetector;
+use crate::mailbox::Mailbox;
+use crate::media::MediaEvent;
+use crate::queue::{CommandQueue, is_close};
+use crate::sdp;
+use crate::stack::{Stack, StackEvent, StackEvents};
+use crate::stats::{Counters, STREAMS_MAX};
+use crate::tap::{Control, RtpArrival};
+
+/// Offers remembered until they are set.
+const OFFERS_MAX: usize = 4;
+/// Candidates kept until the answer is set (contract, N9: 128 at least).
+const EARLY_MAX: usize = 256;
+/// Tracks of the master's that are followed.
+const TRACKS_MAX: usize = 16;
+/// Packets taken at once before other work gets a turn.
+const BATCH: usize = 64;
+/// How exactly a stall is noticed.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the stack is woken while a relay may be in use; see [`Stack::nudge`].
+const NUDGE: Duration = Duration::from_millis(5);
+/// No longer than a connection is waited for.
+const NUDGE_MAX: Duration = Duration::from_secs(20);
+/// A request to the stack that takes longer is given up.
+const STACK_MAX: Duration = Duration::from_millis(200);
+/// What the helpers beside the task have to say.
+const ASIDE_MAX: usize = 64;
+
+/// What the port and the application share with a peer's task.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) commands: CommandQueue,
+    pub(crate) keyframe: Notify,
+    counters: Mutex<Counters>,
+    stack: Mutex<Weak<Stack>>,
+    dropped: Mutex<u64>,
+}
+
+impl Shared {
+    pub(crate) fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stack(&self) -> Option<Arc<Stack>> {
+        self.stack.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        *self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a helper task noticed.
+enum Aside {
+    ChannelOpen,
+    ChannelClosed,
+    /// The stack ended a stream of events by itself.
+    Stopped,
+}
+
+/// A command under way.
+struct Running {
+    ticket: Ticket,
+    is_close: bool,
+    is_create: bool,
+    future: Pin<Box<dyn Future<Output = Ended> + Send>>,
+}
+
+pub(crate) struct Peer {
+    id: PeerId,
+    config: Arc<PeerConfig>,
+    shared: Arc<Shared>,
+    outbox: Arc<Mailbox<PeerInput>>,
+    media: Arc<Mailbox<MediaEvent>>,
+    stack: Option<Arc<Stack>>,
+    queues: Option<StackEvents>,
+    channel_open: bool,
+    helpers: JoinSet<()>,
+    aside: (mpsc::Sender<Aside>, mpsc::Receiver<Aside>),
+    offers: VecDeque<(Digest, RTCSessionDescription)>,
+    mid: Option<String>,
+    ufrag: Option<String>,
+    early: Vec<String>,
+    remote_set: bool,
+    relay: bool,
+    nudging_since: Option<Instant>,
+    connectivity: Tracker,
+    tracks: Vec<(Arc<dyn TrackRemote>, MediaKind)>,
+    told_tracks: BTreeSet<MediaKind>,
+    flowing: BTreeSet<MediaKind>,
+    streams: BTreeMap<u32, Stream>,
+    begun: usize,
+    key_told: bool,
+    last_media: Option<Instant>,
+    fir: u8,
+}
+
+/// A stream being received.
+struct Stream {
+    codec: Codec,
+    detector: KeyframeDetector,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        id: PeerId,
+        config: Arc<PeerConfig>,
+        shared: Arc<Shared>,
+        outbox: Arc<Mailbox<PeerInput>>,
+        media: Arc<Mailbox<MediaEvent>>,
+    ) -> Self {
+        Self {
+            id,
+            config,
+            shared,
+            outbox,
+            media,
+            stack: None,
+            queues: None,
+            channel_open: false,
+            helpers: JoinSet::new(),
+            aside: mpsc::channel(ASIDE_MAX),
+            offers: VecDeque::new(),
+            mid: None,
+            ufrag: None,
+            early: Vec::new(),
+            remote_set: false,
+            relay: false,
+            nudging_since: None,
+            connectivity: Tracker::default(),
+            tracks: Vec::new(),
+            told_tracks: BTreeSet::new(),
+            flowing: BTreeSet::new(),
+            streams: BTreeMap::new(),
+            begun: 0,
+            key_told: false,
+            last_media: None,
+            fir: 0,
+        }
+    }
+
+    /// Runs until the connection is closed, and closes it.
+    pub(crate) async fn run(mut self) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut nudge = interval(NUDGE);
+        nudge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut running: Option<Running> = None;
+        loop {
+            if running.as_ref().is_some_and(|r| !r.is_close) && self.shared.commands.is_closing() {
+                if let Some(overtaken) = running.take() {
+                    self.overtake(overtaken).await;
+                }
+            }
+            if self.shared.commands.is_abandoned() {
+                break;
+            }
+            if running.is_none()
+                && let Some((ticket, command)) = self.shared.commands.pop()
+            {
+                if matches!(command, PeerCommand::Close { .. }) {
+                    let outcome = self.close().await;
+                    self.complete(ticket, outcome);
+                    return;
+                }
+                running = Some(self.start(ticket, command));
+            }
+            tokio::select! {
+                biased;
+                () = self.shared.commands.changed() => {}
+                (outcome, effect) = ended(&mut running) => {
+                    if let Some(Running { ticket, .. }) = running.take() {
+                        self.apply(effect);
+                        self.complete(ticket, outcome);
+                    }
+                }
+                Some(aside) = self.aside.1.recv() => self.on_aside(&aside),
+                () = self.shared.keyframe.notified() => self.ask_for_keyframe().await,
+                said = next_said(&mut self.queues) => match said {
+                    Said::Event(event) => self.on_event(event).await,
+                    Said::Control(control) => self.on_control(control),
+                    Said::Media(arrival) => self.on_media_batch(arrival),
+                },
+                _ = nudge.tick(), if self.nudging_since.is_some() => self.nudge().await,
+                _ = tick.tick(), if self.last_media.is_some() => self.check_stall(),
+            }
+        }
+        // The port is gone: nobody hears the outcome.
+        let _ = self.close().await;
+    }
+
+    /// A close came while a command ran.
+    async fn overtake(&mut self, running: Running) {
+        if running.is_create {
+            // Half-made, a connection cannot be closed. Making one takes a millisecond.
+            let (_, effect) = running.future.await;
+            self.apply(effect);
+        }
+        self.complete(running.ticket, Err(Failure::cancelled()));
+    }
+
+    fn start(&mut self, ticket: Ticket, command: PeerCommand) -> Running {
+        let is_close = is_close(&command);
+        let is_create = matches!(command, PeerCommand::Create { .. });
+        Running { ticket, is_close, is_create, future: self.future(command) }
+    }
+
+    fn future(&mut self, command: PeerCommand) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
+        let stack = self.stack.clone();
+        let Some(stack) = stack else {
+            return match command {
+                PeerCommand::Create { .. } => Box::pin(commands::create(Arc::clone(&self.config))),
+                command if is_close(&command) => Box::pin(async { (Ok(Done::Ok), Effect::None) }),
+                _ => Box::pin(async {
+                    commands::fail(FailureCode::NotOpen, "there is no such peer connection")
+                }),
+            };
+        };
+        match command {
+            PeerCommand::Create { .. } => Box::pin(async {
+                commands::fail(FailureCode::Port, "the peer connection is there already")
+            }),
+            PeerCommand::CreateOffer { .. } => Box::pin(commands::create_offer(stack)),
+            PeerCommand::SetIceServers { servers, .. } => {
+                self.relay |= commands::has_relay(&servers);
+                Box::pin(commands::use_servers(stack, servers))
+            }
+            PeerCommand::SetLocal { description, .. } => {
+                let digest = description.sdp.digest();
+                let original = self.offers.iter().find(|(d, _)| *d == digest);
+                let original = original.map(|(_, original)| original.clone());
+                let (policy, relay) = (self.config.policy, self.relay);
+                Box::pin(commands::set_local(stack, policy, relay, description, original))
+            }
+            PeerCommand::SetRemote { description, .. } => {
+                let early = std::mem::take(&mut self.early);
+                Box::pin(commands::set_remote(stack, description, early))
+            }
+            PeerCommand::Rollback { .. } => Box::pin(commands::rollback(stack)),
+            PeerCommand::AddCandidate { candidate, .. } => {
+                if candidate.is_end() {
+                    return Box::pin(async { (Ok(Done::Ok), Effect::None) });
+                }
+                let text = candidate.text.to_string();
+                Box::pin(commands::add_candidate(stack, text, self.remote_set))
+            }
+            PeerCommand::RequestKeyframe { .. } => {
+                self.shared.keyframe.notify_one();
+                Box::pin(async { (Ok(Done::Ok), Effect::None) })
+            }
+            PeerCommand::StopTransceivers { .. } => Box::pin(commands::stop_transceivers(stack)),
+            PeerCommand::RemoveTracks { .. } => Box::pin(commands::remove_tracks(stack)),
+            // Taken by `run`, which ends with it.
+            PeerCommand::Close { .. } => Box::pin(async { (Ok(Done::Ok), Effect::None) }),
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::None => {}
+            Effect::Created(created) => self.adopt(*created),
+            Effect::Offered { sent, original } => {
+                if self.offers.len() >= OFFERS_MAX {
+                    self.offers.pop_front();
+                }
+                self.offers.push_back((sent.sdp.digest(), original));
+            }
+            Effect::LocalSet { sent } => {
+                let text = sent.sdp.as_str();
+                self.mid = sdp::first_value(text, "mid").map(str::to_owned);
+                self.ufrag = sdp::first_value(text, "ice-ufrag").map(str::to_owned);
+                self.start_nudging();
+            }
+            Effect::RemoteSet => {
+                self.remote_set = true;
+                self.start_nudging();
+            }
+            Effect::RolledBack => {
+                self.offers.clear();
+                self.early.clear();
+            }
+            Effect::Early(candidate) => {
+                if self.early.len() < EARLY_MAX {
+                    self.early.push(candidate);
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, created: Created) {
+        let Created { stack, queues, channel } = created;
+        *self.shared.stack.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&stack);
+        self.stack = Some(stack);
+        self.queues = Some(queues);
+        if let Some(channel) = channel {
+            let aside = self.aside.0.clone();
+            self.helpers.spawn(follow_channel(channel, aside));
+        }
+    }
+
+    /// Closes whatever is there; descriptors and tasks are gone when it returns.
+    async fn close(&mut self) -> Result<Done, Failure> {
+        self.queues = None;
+        let outcome = match &self.stack {
+            Some(stack) => commands::close(stack).await,
+            None => Ok(Done::Ok),
+        };
+        self.helpers.shutdown().await;
+        self.tracks.clear();
+        if self.stack.take().is_some() {
+            self.media.push(MediaEvent::Ended { peer: self.id });
+        }
+        outcome
+    }
+
+    fn complete(&self, ticket: Ticket, outcome: Result<Done, Failure>) {
+        self.outbox.push(PeerInput::Completed(Completion { ticket, outcome }));
+    }
+
+    fn tell(&self, event: PeerEvent) {
+        self.outbox.offer(PeerInput::Event(self.id, event));
+    }
+
+    async fn on_event(&mut self, event: StackEvent) {
+        match event {
+            StackEvent::Candidate(text) => self.tell(PeerEvent::CandidateGathered(Candidate {
+                text: text.into(),
+                mid: self.mid.clone(),
+                mline_index: Some(0),
+                ufrag: self.ufrag.clone(),
+            })),
+            StackEvent::GatheringDone => {
+                if !self.remote_set {
+                    self.nudging_since = None;
+                }
+                self.tell(PeerEvent::GatheringDone);
+            }
+            StackEvent::Ice(state) => {
+                let changed = self.connectivity.ice(state);
+                self.tell_connectivity(changed);
+            }
+            StackEvent::Connection(state) => {
+                let changed = self.connectivity.connection(state);
+                self.tell_connectivity(changed);
+            }
+            StackEvent::Track(track) => self.on_track(track).await,
+            // A channel of the master's own: nobody reads it, so it goes.
+            StackEvent::DataChannel(_) => {}
+        }
+    }
+
+    fn on_aside(&mut self, aside: &Aside) {
+        match aside {
+            Aside::ChannelOpen => self.channel_open = true,
+            Aside::ChannelClosed if self.channel_open => {
+                let changed = self.connectivity.channel_closed();
+                self.tell_connectivity(changed);
+            }
+            // Never open: the master has no use for it.
+            Aside::ChannelClosed => {}
+            Aside::Stopped => {
+                let changed = self.connectivity.stopped();
+                self.tell_connectivity(changed);
+            }
+        }
+    }
+
+    fn tell_connectivity(&self, changed: Option<Connectivity>) {
+        if let Some(connectivity) = changed {
+            self.tell(PeerEvent::ConnectivityChanged(connectivity));
+        }
+    }
+
+    async fn on_track(&mut self, track: Arc<dyn TrackRemote>) {
+        let kind = match track.kind().await {
+            RtpCodecKind::Audio => MediaKind::Audio,
+            RtpCodecKind::Video => MediaKind::Video,
+            _ => return,
+        };
+        // Its queue must be emptied, or the stack complains about every packet; the packets
+        // themselves came by the tap.
+        let (drained, aside) = (Arc::clone(&track), self.aside.0.clone());
+        self.helpers.spawn(async move {
+            while drained.poll().await.is_some() {}
+            let _ = aside.send(Aside::Stopped).await;
+        });
+        if self.tracks.len() < TRACKS_MAX {
+            self.tracks.push((track, kind));
+        }
+        if self.told_tracks.insert(kind) {
+            self.tell(PeerEvent::TrackAdded(kind));
+        }
+        if kind == MediaKind::Video && !self.key_told {
+            self.ask_for_keyframe().await;
+        }
+    }
+
+    fn on_control(&self, control: Control) {
+        match control {
+            Control::SenderReport { ssrc, ntp, rtp, at } => {
+                if self.streams.contains_key(&ssrc) {
+                    let peer = self.id;
+                    self.media.offer(MediaEvent::SenderReport { peer, ssrc, ntp, rtp, at });
+                }
+            }
+            // The application's own track begins anew when the application sees fit.
+            Control::KeyframeRequest { .. } | Control::Bye { .. } => {}
+        }
+    }
+
+    fn on_media_batch(&mut self, first: RtpArrival) {
+        self.on_media(first);
+        for _ in 1..BATCH {
+            let Some(media) = self.queues.as_mut().and_then(|q| q.media.as_mut()) else { return };
+            let Ok(next) = media.try_recv() else { break };
+            self.on_media(next);
+        }
+        if let Some(queues) = &self.queues {
+            let mut dropped = self.shared.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+            *dropped = queues.losses.rtp();
+        }
+    }
+
+    fn on_media(&mut self, arrival: RtpArrival) {
+        let RtpArrival { packet, at } = arrival;
+        // The offer is ours, so packets come with the payload types that it gave out.
+        let offered = |codec: &&Codec| codec.payload_type() == packet.header.payload_type;
+        let Some(codec) = self.config.codecs.iter().find(offered).copied() else { return };
+        let (ssrc, kind, peer) = (packet.header.ssrc, codec.kind(), self.id);
+        let known = self.streams.get(&ssrc).is_some_and(|stream| stream.codec == codec);
+        if !known {
+            // Also a codec that changes to and fro is a new beginning each time.
+            if self.begun >= STREAMS_MAX {
+                return;
+            }
+            self.begun += 1;
+            let detector = KeyframeDetector::new(codec);
+            self.streams.insert(ssrc, Stream { codec, detector });
+            self.media.push(MediaEvent::Track { peer, ssrc, kind, codec });
+        }
+        self.shared.counters().count(kind, codec, &packet, at);
+        self.last_media = Some(at);
+        self.nudging_since = None;
+        if self.flowing.insert(kind) {
+            self.tell(PeerEvent::MediaFlowing(kind));
+        }
+        if kind == MediaKind::Video
+            && !self.key_told
+            && let Some(stream) = self.streams.get_mut(&ssrc)
+            && stream.detector.push(&packet.header, &packet.payload)
+        {
+            self.key_told = true;
+            self.tell(PeerEvent::KeyframeReceived);
+        }
+        self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
+    }
+
+    fn check_stall(&mut self) {
+        let now = tokio::time::Instant::now().into_std();
+        let silent = self.last_media.map(|last| now.saturating_duration_since(last));
+        if silent.is_some_and(|silent| silent >= self.config.stall_after) {
+            // The next packet of a kind tells that it flows again.
+            self.last_media = None;
+            self.flowing.clear();
+            self.tell(PeerEvent::MediaStalled);
+        }
+    }
+
+    /// Asks with both kinds of message: masters honour the one or the other.
+    async fn ask_for_keyframe(&mut self) {
+        self.fir = self.fir.wrapping_add(1);
+        for (track, kind) in &self.tracks {
+            if *kind != MediaKind::Video {
+                continue;
+            }
+            let sequence_number = self.fir;
+            let ask = async {
+                for ssrc in track.ssrcs().await {
+                    let pli = PictureLossIndication { sender_ssrc: 0, media_ssrc: ssrc };
+                    let fir = FullIntraRequest {
+                        sender_ssrc: 0,
+                        media_ssrc: 0,
+                        fir: vec![FirEntry { ssrc, sequence_number }],
+                    };
+                    let both: Vec<Box<dyn RtcpPacket>> = vec![Box::new(pli), Box::new(fir)];
+                    if track.write_rtcp(both).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let _ = timeout(STACK_MAX, ask).await;
+        }
+    }
+
+    fn start_nudging(&mut self) {
+        if self.relay && self.flowing.is_empty() {
+            self.nudging_since = Some(tokio::time::Instant::now().into_std());
+        }
+    }
+
+    async fn nudge(&mut self) {
+        let now = tokio::time::Instant::now().into_std();
+        let over = |since: Instant| now.saturating_duration_since(since) > NUDGE_MAX;
+        if self.nudging_since.is_none_or(over) {
+            self.nudging_since = None;
+        } else if let Some(stack) = &self.stack {
+            let _ = timeout(STACK_MAX, stack.nudge()).await;
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        for ticket in self.shared.commands.finish() {
+            self.complete(ticket, Ok(Done::Ok));
+        }
+    }
+}
+
+/// The running command's end; never, when none runs.
+async fn ended(running: &mut Option<Running>) -> Ended {
+    match running {
+        Some(running) => running.future.as_mut().await,
+        None => pending().await,
+    }
+}
+
+/// The next thing out of the stack's queues.
+enum Said {
+    Event(StackEvent),
+    Control(Control),
+    Media(RtpArrival),
+}
+
+/// Lifecycle first: there is little of it and it explains the rest.
+async fn next_said(queues: &mut Option<StackEvents>) -> Said {
+    let Some(StackEvents { events, control, media: Some(media), .. }) = queues else {
+        return pending().await;
+    };
+    tokio::select! {
+        biased;
+        Some(event) = events.recv() => Said::Event(event),
+        Some(control) = control.recv() => Said::Control(control),
+        Some(arrival) = media.recv() => Said::Media(arrival),
+        else => pending().await,
+    }
+}
+
+async fn follow_channel(channel: Arc<dyn DataChannel>, aside: mpsc::Sender<Aside>) {
+    while let Some(event) = channel.poll().await {
+        let said = match event {
+            DataChannelEvent::OnOpen => Aside::ChannelOpen,
+            DataChannelEvent::OnClosing | DataChannelEvent::OnClose => Aside::ChannelClosed,
+            _ => continue,
+        };
+        if aside.send(said).await.is_err() {
+            return;
+        }
+    }
+    let _ = aside.send(Aside::Stopped).await;
+}

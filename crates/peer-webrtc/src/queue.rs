@@ -1,0 +1,179 @@
+//! The commands of one peer connection: first in, first out, until a close overtakes.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use negotiation_core::{PeerCommand, Ticket};
+use tokio::sync::Notify;
+
+/// Commands waiting at most. A session has a handful; candidates make the bulk.
+const COMMANDS_MAX: usize = 512;
+
+/// Shared by the port, which fills it, and the peer's task, which works it off.
+#[derive(Default)]
+pub(crate) struct CommandQueue {
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<(Ticket, PeerCommand)>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    #[default]
+    Open,
+    /// A close was submitted.
+    Closing,
+    /// The port is gone: close, and tell nobody.
+    Abandoned,
+    /// Everything is closed.
+    Closed,
+}
+
+/// What became of a submitted command.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Submitted {
+    /// It waits.
+    Queued,
+    /// It is a close; these commands were overtaken by it.
+    Overtook(Vec<Ticket>),
+    /// The peer connection is closing or closed.
+    TooLate,
+    /// Too many are waiting.
+    Full,
+}
+
+impl CommandQueue {
+    pub(crate) fn submit(&self, ticket: Ticket, command: PeerCommand) -> Submitted {
+        let mut inner = self.lock();
+        let submitted = if is_close(&command) {
+            if inner.stage >= Stage::Abandoned {
+                return Submitted::TooLate;
+            }
+            inner.stage = Stage::Closing;
+            let (stay, overtaken): (VecDeque<_>, VecDeque<_>) =
+                inner.waiting.drain(..).partition(|(_, command)| is_close(command));
+            inner.waiting = stay;
+            inner.waiting.push_back((ticket, command));
+            Submitted::Overtook(overtaken.into_iter().map(|(ticket, _)| ticket).collect())
+        } else if inner.stage > Stage::Open {
+            return Submitted::TooLate;
+        } else if inner.waiting.len() >= COMMANDS_MAX {
+            return Submitted::Full;
+        } else {
+            inner.waiting.push_back((ticket, command));
+            Submitted::Queued
+        };
+        drop(inner);
+        self.changed.notify_one();
+        submitted
+    }
+
+    pub(crate) fn pop(&self) -> Option<(Ticket, PeerCommand)> {
+        self.lock().waiting.pop_front()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().stage >= Stage::Closing
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.lock().stage == Stage::Abandoned
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().stage == Stage::Closed
+    }
+
+    /// The port is gone.
+    pub(crate) fn abandon(&self) {
+        let mut inner = self.lock();
+        if inner.stage < Stage::Abandoned {
+            inner.stage = Stage::Abandoned;
+            inner.waiting.clear();
+        }
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// Everything is closed. Returns closes that came meanwhile.
+    pub(crate) fn finish(&self) -> Vec<Ticket> {
+        let mut inner = self.lock();
+        inner.stage = Stage::Closed;
+        inner.waiting.drain(..).map(|(ticket, _)| ticket).collect()
+    }
+
+    /// Returns when something may have changed. For one waiter.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a command is a step of closing.
+pub(crate) fn is_close(command: &PeerCommand) -> bool {
+    match command {
+        PeerCommand::StopTransceivers { .. }
+        | PeerCommand::RemoveTracks { .. }
+        | PeerCommand::Close { .. } => true,
+        PeerCommand::Create { .. }
+        | PeerCommand::CreateOffer { .. }
+        | PeerCommand::SetIceServers { .. }
+        | PeerCommand::SetLocal { .. }
+        | PeerCommand::SetRemote { .. }
+        | PeerCommand::Rollback { .. }
+        | PeerCommand::AddCandidate { .. }
+        | PeerCommand::RequestKeyframe { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use negotiation_core::PeerId;
+
+    fn ticket(seq: u32) -> Ticket {
+        Ticket { attempt: 1, seq }
+    }
+
+    #[test]
+    fn a_close_overtakes_what_waits() {
+        let queue = CommandQueue::default();
+        let peer = PeerId(1);
+        assert_eq!(queue.submit(ticket(1), PeerCommand::Create { peer }), Submitted::Queued);
+        assert_eq!(queue.submit(ticket(2), PeerCommand::CreateOffer { peer }), Submitted::Queued);
+        assert_eq!(
+            queue.submit(ticket(3), PeerCommand::StopTransceivers { peer }),
+            Submitted::Overtook(vec![ticket(1), ticket(2)])
+        );
+        assert_eq!(
+            queue.submit(ticket(4), PeerCommand::Close { peer }),
+            Submitted::Overtook(Vec::new())
+        );
+        assert_eq!(queue.submit(ticket(5), PeerCommand::CreateOffer { peer }), Submitted::TooLate);
+        assert_eq!(queue.pop().map(|(ticket, _)| ticket.seq), Some(3));
+        assert_eq!(queue.finish(), [ticket(4)]);
+        assert!(queue.is_closed());
+        assert_eq!(queue.submit(ticket(6), PeerCommand::Close { peer }), Submitted::TooLate);
+    }
+
+    #[test]
+    fn the_queue_has_a_limit() {
+        let queue = CommandQueue::default();
+        let peer = PeerId(1);
+        for seq in 0..u32::try_from(COMMANDS_MAX).expect("small") {
+            assert_eq!(
+                queue.submit(ticket(seq), PeerCommand::CreateOffer { peer }),
+                Submitted::Queued
+            );
+        }
+        assert_eq!(queue.submit(ticket(9999), PeerCommand::CreateOffer { peer }), Submitted::Full);
+    }
+}

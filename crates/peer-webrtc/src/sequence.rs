@@ -1,0 +1,49 @@
+//! RTP sequence numbers without their wrap.
+
+/// Turns 16-bit sequence numbers into ones that go on for ever.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unwrapper {
+    highest: Option<i64>,
+}
+
+impl Unwrapper {
+    /// The number nearest to the highest so far.
+    pub(crate) fn unwrap(&mut self, seq: u16) -> i64 {
+        let Some(highest) = self.highest else {
+            self.highest = Some(i64::from(seq));
+            return i64::from(seq);
+        };
+        // The low 16 bits, also of a negative number.
+        let low = highest.rem_euclid(1 << 16);
+        let mut ahead = i64::from(seq) - low;
+        if ahead >= 1 << 15 {
+            ahead -= 1 << 16;
+        } else if ahead < -(1 << 15) {
+            ahead += 1 << 16;
+        }
+        let unwrapped = highest + ahead;
+        self.highest = Some(highest.max(unwrapped));
+        unwrapped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_on_over_the_wrap() {
+        let mut unwrapper = Unwrapper::default();
+        let got: Vec<i64> =
+            [65_534, 65_535, 0, 65_533, 2, 1].iter().map(|s| unwrapper.unwrap(*s)).collect();
+        assert_eq!(got, [65_534, 65_535, 65_536, 65_533, 65_538, 65_537]);
+    }
+
+    #[test]
+    fn a_late_packet_before_the_first_is_below_it() {
+        let mut unwrapper = Unwrapper::default();
+        assert_eq!(unwrapper.unwrap(1), 1);
+        assert_eq!(unwrapper.unwrap(65_535), -1);
+        assert_eq!(unwrapper.unwrap(2), 2);
+    }
+}
