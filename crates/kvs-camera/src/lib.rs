@@ -1,1 +1,32 @@
 //! A synthetic camera: a KVS WebRTC master for any KVS-compatible endpoint.
+//!
+//! [`Camera::start`] connects to a channel as its master and answers viewers as real masters do, of
+//! the kinds that [`Behaviour`] and [`Trickle`] name. It sends a clip in an endless loop: one that
+//! comes with the library, whose pictures show a frame counter, or a file. [`CameraArgs`] and
+//! [`run`] are the same as a command.
+//!
+//! All viewers see one live stream, as from one encoder. It stands still while nobody watches, so
+//! that the counter only goes on. A file has keyframes at fixed places: where a viewer joins or
+//! asks for one (PLI, FIR), the stream goes on at the clip's next keyframe, for everyone, sound and
+//! picture together.
+#![forbid(unsafe_code)]
+
+mod camera;
+mod config;
+mod encoder;
+mod error;
+mod event;
+mod frame_log;
+mod keyframes;
+mod link;
+mod outlet;
+mod playback;
+mod roster;
+mod sdp;
+mod session;
+
+pub use camera::Camera;
+pub use config::{Behaviour, CameraConfig, FrameLog, Source, Trickle};
+pub use error::CameraError;
+pub use event::{CameraEvent, IgnoredOffer, LeaveReason};
+pub use frame_log::FrameRecord;

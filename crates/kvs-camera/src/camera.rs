@@ -1,0 +1,262 @@
+//! The camera as a value: started, watched, shut down.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use negotiation_core::{Candidate, Description, Undecodable};
+use peer_webrtc::stack::{StackConfig, bind_addresses};
+use peer_webrtc::{Codec, IcePolicy, Mdns};
+use recording::Clip;
+use signaling_aws::MasterLink;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{CameraConfig, peer_codec};
+use crate::encoder::Encoder;
+use crate::error::CameraError;
+use crate::event::{CameraEvent, IgnoredOffer, LeaveReason};
+use crate::frame_log;
+use crate::link::{Keeper, LinkEvent};
+use crate::roster::{Decision, Roster, SessionNumber};
+use crate::session::{Common, Outcome, Session};
+
+/// Events that a listener may be behind.
+const EVENTS_MAX: usize = 1024;
+/// Messages of the link that wait to be looked at.
+const LINK_EVENTS_MAX: usize = 64;
+/// Candidates that wait for their session.
+const CANDIDATES_MAX: usize = 256;
+
+/// A running camera. Dropping it ends it too, without waiting; [`Camera::shutdown`] waits.
+pub struct Camera {
+    events: broadcast::Sender<CameraEvent>,
+    first: Option<broadcast::Receiver<CameraEvent>>,
+    cancelled: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Camera {
+    /// Reads the source, connects to the channel and serves viewers until shut down.
+    ///
+    /// # Errors
+    /// A setting that cannot work or a clip that cannot be sent, before any network is touched;
+    /// then what the service refused.
+    pub async fn start(config: CameraConfig) -> Result<Self, CameraError> {
+        let reading = config.clone();
+        let clip = tokio::task::spawn_blocking(move || reading.open_source());
+        let clip = match clip.await {
+            Ok(clip) => Arc::new(clip?),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let (frames, frame_log) = frame_log::open(&config.frame_log)?;
+        let link = MasterLink::connect(config.signaling.clone()).await;
+        let link = link.map_err(CameraError::Connect)?;
+
+        let (events, first) = broadcast::channel(EVENTS_MAX);
+        let (link_events, incoming) = mpsc::channel(LINK_EVENTS_MAX);
+        let (keeper, line) = Keeper::new(config.signaling.clone(), link_events);
+        let encoder = Encoder::new();
+        let cancelled = CancellationToken::new();
+        let mut helpers = JoinSet::new();
+        helpers.spawn(keeper.run(link, cancelled.clone()));
+        helpers.spawn(encoder.clone().run(Arc::clone(&clip), cancelled.clone()));
+        let roster = Roster::new(config.behaviour, config.sessions_max);
+        let common = Common {
+            stack: stack_config(&config, &clip),
+            config,
+            clip,
+            encoder,
+            line,
+            frames,
+            events: events.clone(),
+            began: Instant::now(),
+        };
+        let house = House {
+            common: Arc::new(common),
+            roster,
+            sessions: JoinSet::new(),
+            open: BTreeMap::new(),
+            tasks: HashMap::new(),
+        };
+        let stop = cancelled.clone();
+        let task = tokio::spawn(async move {
+            house.run(incoming, stop).await;
+            while helpers.join_next().await.is_some() {}
+            if let Some(log) = frame_log {
+                // It fails only if the log's thread panicked, which has been told.
+                let _ = log.await;
+            }
+        });
+        Ok(Self { events, first: Some(first), cancelled, task: Some(task) })
+    }
+
+    /// What happens from now on; the first call also gives what happened since the start. A
+    /// listener that is far behind misses events.
+    pub fn events(&mut self) -> broadcast::Receiver<CameraEvent> {
+        self.first.take().unwrap_or_else(|| self.events.subscribe())
+    }
+
+    /// Closes every session and the link, and waits until all of it is gone.
+    pub async fn shutdown(mut self) {
+        self.cancelled.cancel();
+        if let Some(task) = self.task.take() {
+            // It fails only if it panicked, and then nothing is left to wait for.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.cancelled.cancel();
+    }
+}
+
+impl fmt::Debug for Camera {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Camera").finish_non_exhaustive()
+    }
+}
+
+fn stack_config(config: &CameraConfig, clip: &Clip) -> StackConfig {
+    let video = clip.video().map(|track| peer_codec(track.codec));
+    let audio = clip.audio().map(|_| Codec::Opus);
+    let loopback = config.loopback.unwrap_or_else(|| config.signaling.is_loopback());
+    StackConfig {
+        codecs: video.into_iter().chain(audio).collect(),
+        bind: bind_addresses(loopback),
+        policy: IcePolicy::All,
+        mdns: Mdns::Ignore,
+        media_queue: 0,
+    }
+}
+
+/// The sessions and who they are.
+struct House {
+    common: Arc<Common>,
+    roster: Roster,
+    sessions: JoinSet<Outcome>,
+    open: BTreeMap<SessionNumber, Open>,
+    tasks: HashMap<Id, (SessionNumber, String)>,
+}
+
+struct Open {
+    candidates: mpsc::Sender<Candidate>,
+    cancelled: CancellationToken,
+    replaced: bool,
+}
+
+impl House {
+    async fn run(mut self, mut incoming: mpsc::Receiver<LinkEvent>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                event = incoming.recv() => match event {
+                    Some(event) => self.on_link(event),
+                    None => break,
+                },
+                Some(ended) = self.sessions.join_next_with_id() => self.on_ended(ended),
+            }
+        }
+        for open in self.open.values() {
+            open.cancelled.cancel();
+        }
+        while let Some(ended) = self.sessions.join_next_with_id().await {
+            self.on_ended(ended);
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up => self.tell(CameraEvent::SignalingConnected),
+            LinkEvent::Down(failure) => self.tell(CameraEvent::SignalingLost { failure }),
+            LinkEvent::Offer { from, body } => self.on_offer(from, body),
+            LinkEvent::Candidate { from, body } => {
+                let now = self.common.began.elapsed();
+                let Some((session, candidate)) = self.roster.candidate(now, &from, body) else {
+                    return;
+                };
+                if let Some(open) = self.open.get(&session)
+                    && open.candidates.try_send(candidate).is_err()
+                {
+                    tracing::debug!(client = from, "a candidate too many");
+                }
+            }
+        }
+    }
+
+    fn on_offer(&mut self, client: String, body: Result<Description, Undecodable>) {
+        let now = self.common.began.elapsed();
+        let Ok(offer) = body else {
+            let reason = IgnoredOffer::Undecodable;
+            return self.tell(CameraEvent::OfferIgnored { client_id: client, reason });
+        };
+        let ufrag = offer.facts.ice_ufrag.as_deref();
+        match self.roster.offer(now, &client, ufrag) {
+            Decision::Ignore(reason) => {
+                tracing::info!(client, ?reason, "an offer is ignored");
+                self.tell(CameraEvent::OfferIgnored { client_id: client, reason });
+            }
+            Decision::Serve { session, replaces, candidates } => {
+                if let Some(old) = replaces.and_then(|old| self.open.get_mut(&old)) {
+                    old.replaced = true;
+                    old.cancelled.cancel();
+                }
+                self.tell(CameraEvent::Offer { client_id: client.clone(), session: session.0 });
+                self.begin(session, client, offer, candidates);
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        session: SessionNumber,
+        client: String,
+        offer: Description,
+        held: Vec<Candidate>,
+    ) {
+        let (candidates, receiver) = mpsc::channel(CANDIDATES_MAX);
+        for candidate in held {
+            // Fewer are held than fit.
+            let _ = candidates.try_send(candidate);
+        }
+        let cancelled = CancellationToken::new();
+        let running = Session {
+            common: Arc::clone(&self.common),
+            number: session,
+            client: client.clone(),
+            offer,
+            candidates: receiver,
+            cancelled: cancelled.clone(),
+        };
+        let task = self.sessions.spawn(running.run()).id();
+        self.tasks.insert(task, (session, client));
+        self.open.insert(session, Open { candidates, cancelled, replaced: false });
+    }
+
+    fn on_ended(&mut self, ended: Result<(Id, Outcome), JoinError>) {
+        let (task, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!("a session broke");
+                (error.id(), Outcome { reason: Some(LeaveReason::Failed), frames: 0 })
+            }
+        };
+        let Some((session, client_id)) = self.tasks.remove(&task) else { return };
+        let replaced = self.open.remove(&session).is_some_and(|open| open.replaced);
+        let cancelled = if replaced { LeaveReason::Replaced } else { LeaveReason::Shutdown };
+        let reason = outcome.reason.unwrap_or(cancelled);
+        self.roster.ended(self.common.began.elapsed(), &client_id, session, reason);
+        tracing::info!(client = client_id, ?reason, frames = outcome.frames, "a session ended");
+        let (session, frames) = (session.0, outcome.frames);
+        self.tell(CameraEvent::ViewerLeft { client_id, session, reason, frames });
+    }
+
+    fn tell(&self, event: CameraEvent) {
+        // It fails when nobody listens.
+        let _ = self.common.events.send(event);
+    }
+}

@@ -1,0 +1,190 @@
+//! Every setting of a camera, with its default.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use recording::{Clip, ClipKind, VideoCodec};
+use signaling_aws::SignalingConfig;
+use tokio::sync::mpsc;
+
+use crate::error::CameraError;
+use crate::frame_log::FrameRecord;
+
+/// What one camera is.
+#[derive(Clone, Debug)]
+pub struct CameraConfig {
+    /// The channel, and how it is reached. Its client id is not used: a master has none.
+    pub signaling: SignalingConfig,
+    /// What is sent.
+    pub source: Source,
+    /// What is done about a client id that offers again.
+    pub behaviour: Behaviour,
+    /// Whether candidates come after the answer or in it.
+    pub trickle: Trickle,
+    /// How long an offer waits before it is looked at.
+    pub answer_delay: Duration,
+    /// A session that is not connected this long after its answer is dropped.
+    pub connect_timeout: Duration,
+    /// A viewer that is out of reach this long, after ICE noticed, counts as vanished.
+    pub disconnect_timeout: Duration,
+    /// Sessions at a time; offers beyond it meet silence.
+    pub sessions_max: usize,
+    /// Whether loopback addresses are candidates. `None`: when the endpoint is on loopback.
+    pub loopback: Option<bool>,
+    /// Who is told of every frame that was sent.
+    pub frame_log: FrameLog,
+    /// Whether the channel is created where it does not exist.
+    pub create_channel: bool,
+}
+
+/// What a camera sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A clip that comes with the library: a minute with a frame counter and a clock.
+    Bundled(ClipKind),
+    /// An MP4, MOV, WebM or Matroska file with H.264, VP8 or VP9, and Opus.
+    File(PathBuf),
+}
+
+/// What is done about a client id that offers again; each is what some real master does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Its session is closed and the offer answered with a new one (the JavaScript SDK's sample).
+    #[default]
+    Replace,
+    /// The offer is silently ignored while the id has a session (the C SDK's sample).
+    IgnoreRepeated,
+    /// As [`Behaviour::IgnoreRepeated`], and after its viewer vanished without closing, the id
+    /// stays taken this much longer (GStreamer's sink).
+    Linger(Duration),
+}
+
+/// When candidates are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trickle {
+    /// Each as it is found, after the answer.
+    #[default]
+    Always,
+    /// After the answer if the offer says `a=ice-options:trickle`, else in it (the C SDK).
+    WhenOffered,
+    /// In the answer, which waits for them.
+    Never,
+}
+
+/// Who is told of every frame that was sent.
+#[derive(Clone, Debug, Default)]
+pub enum FrameLog {
+    /// Nobody.
+    #[default]
+    Off,
+    /// A file, one JSON object a line; it is replaced when there is one already.
+    File(PathBuf),
+    /// A channel. Records are lost while it is full.
+    Channel(mpsc::Sender<FrameRecord>),
+}
+
+impl CameraConfig {
+    /// A camera with the bundled H.264 clip and the defaults of the C SDK's sample.
+    pub fn new(signaling: SignalingConfig) -> Self {
+        Self {
+            signaling,
+            source: Source::Bundled(ClipKind::H264Opus),
+            behaviour: Behaviour::default(),
+            trickle: Trickle::default(),
+            answer_delay: Duration::ZERO,
+            // Measured of the C SDK's master: a session that never connects is free after 13 s,
+            // one whose viewer vanished after 30 s, of which ICE needs 2 s to notice here.
+            connect_timeout: Duration::from_secs(13),
+            disconnect_timeout: Duration::from_secs(28),
+            sessions_max: 10,
+            loopback: None,
+            frame_log: FrameLog::Off,
+            create_channel: false,
+        }
+    }
+
+    /// Refuses what cannot work, naming the field, and reads the source. Blocks on the file.
+    pub(crate) fn open_source(&self) -> Result<Clip, CameraError> {
+        let longest = Duration::from_secs(3600);
+        for (field, value, least) in [
+            ("answer_delay", self.answer_delay, Duration::ZERO),
+            ("connect_timeout", self.connect_timeout, Duration::from_millis(100)),
+            ("disconnect_timeout", self.disconnect_timeout, Duration::ZERO),
+        ] {
+            if value < least || value > longest {
+                return Err(CameraError::Setting {
+                    field,
+                    problem: format!("must be between {least:?} and {longest:?}, not {value:?}"),
+                });
+            }
+        }
+        if let Behaviour::Linger(rest) = self.behaviour
+            && rest > longest
+        {
+            return Err(CameraError::Setting {
+                field: "behaviour",
+                problem: format!("an id lingers for at most {longest:?}, not {rest:?}"),
+            });
+        }
+        if !(1..=1000).contains(&self.sessions_max) {
+            return Err(CameraError::Setting {
+                field: "sessions_max",
+                problem: format!("must be between 1 and 1000, not {}", self.sessions_max),
+            });
+        }
+        Ok(match &self.source {
+            Source::Bundled(kind) => Clip::bundled(*kind)?,
+            Source::File(path) => Clip::open(path)?,
+        })
+    }
+}
+
+/// The codec of a clip's pictures, as the peer connection names it.
+pub(crate) fn peer_codec(codec: VideoCodec) -> peer_webrtc::Codec {
+    match codec {
+        VideoCodec::H264 => peer_webrtc::Codec::H264,
+        VideoCodec::Vp8 => peer_webrtc::Codec::Vp8,
+        VideoCodec::Vp9 => peer_webrtc::Codec::Vp9,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> CameraConfig {
+        CameraConfig::new(SignalingConfig::builder("door").build().expect("valid"))
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        let field = |config: CameraConfig| match config.open_source() {
+            Err(CameraError::Setting { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        let hour = Duration::from_secs(3601);
+        assert_eq!(field(CameraConfig { sessions_max: 0, ..config() }), "sessions_max");
+        assert_eq!(field(CameraConfig { answer_delay: hour, ..config() }), "answer_delay");
+        let never = Duration::ZERO;
+        assert_eq!(field(CameraConfig { connect_timeout: never, ..config() }), "connect_timeout");
+        let linger = Behaviour::Linger(hour);
+        assert_eq!(field(CameraConfig { behaviour: linger, ..config() }), "behaviour");
+        assert!(config().open_source().is_ok());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_sent_is_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("clip.mp4");
+        let source = || Source::File(path.clone());
+        let refused = |config: CameraConfig| match config.open_source() {
+            Err(CameraError::Clip(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        let error = refused(CameraConfig { source: source(), ..config() });
+        assert!(matches!(error, recording::ClipError::Io { .. }), "{error}");
+        std::fs::write(&path, b"no container at all").expect("written");
+        let error = refused(CameraConfig { source: source(), ..config() });
+        assert!(matches!(error, recording::ClipError::UnknownContainer), "{error}");
+    }
+}

@@ -1,0 +1,233 @@
+//! The one live encoder, played by a clip: every viewer is sent the same frames at the same time.
+//!
+//! It runs while somebody watches and stands still otherwise. A keyframe cannot be made from a
+//! file, so where one is due out of turn the stream goes on at the clip's next one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use recording::Clip;
+use tokio::sync::{Notify, broadcast};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::keyframes::Keyframes;
+use crate::playback::{Playback, Unit};
+
+/// Units that a viewer may be behind, about two seconds; one that is further goes on at a keyframe.
+const BEHIND_MAX: usize = 128;
+
+/// Later than this, the machine slept: the stream goes on from here instead of catching up.
+const LATE_MAX: Duration = Duration::from_millis(500);
+
+/// A handle to the encoder.
+#[derive(Clone)]
+pub(crate) struct Encoder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    units: broadcast::Sender<Unit>,
+    asked: Mutex<Asked>,
+    wake: Notify,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    joined: bool,
+    keyframe: bool,
+}
+
+impl Encoder {
+    /// Runs one for `clip` until cancelled.
+    pub(crate) fn new() -> Self {
+        let (units, _) = broadcast::channel(BEHIND_MAX);
+        Self { shared: Arc::new(Shared { units, asked: Mutex::default(), wake: Notify::new() }) }
+    }
+
+    /// Begins to watch: a keyframe comes with the next frame. Dropping the receiver ends it.
+    pub(crate) fn watch(&self) -> broadcast::Receiver<Unit> {
+        let units = self.shared.units.subscribe();
+        self.ask(|asked| asked.joined = true);
+        units
+    }
+
+    /// Asks for a keyframe, soon.
+    pub(crate) fn request_keyframe(&self) {
+        self.ask(|asked| asked.keyframe = true);
+    }
+
+    /// Plays `clip` until cancelled.
+    pub(crate) async fn run(self, clip: Arc<Clip>, cancelled: CancellationToken) {
+        let began = Instant::now();
+        let mut playback = Playback::new(clip);
+        let mut keyframes = Keyframes::default();
+        while self.somebody_watches(&cancelled).await {
+            keyframes.viewer_joined();
+            self.play(&mut playback, &mut keyframes, began, &cancelled).await;
+        }
+    }
+
+    /// Plays until nobody watches any more.
+    async fn play(
+        &self,
+        playback: &mut Playback,
+        keyframes: &mut Keyframes,
+        began: Instant,
+        cancelled: &CancellationToken,
+    ) {
+        let Some(first) = playback.next_due() else { return };
+        // The instant of the stream's moment zero, moved on by every pause.
+        let mut zero = Anchor::new(first.as_duration(), Instant::now());
+        while let Some(due) = playback.next_due() {
+            let due = due.as_duration();
+            tokio::select! {
+                biased;
+                () = cancelled.cancelled() => return,
+                () = sleep_until(zero.instant(due)) => {}
+            }
+            if self.shared.units.receiver_count() == 0 {
+                return;
+            }
+            if zero.instant(due).elapsed() > LATE_MAX {
+                zero = Anchor::new(due, Instant::now());
+            }
+            let now = began.elapsed();
+            let asked = self.take_asked();
+            if asked.joined {
+                keyframes.viewer_joined();
+            }
+            if asked.keyframe {
+                keyframes.requested(now);
+            }
+            let picture = playback.video_is_next();
+            if picture && keyframes.wanted(now) {
+                playback.skip_to_keyframe();
+            }
+            let Some(unit) = playback.take() else { return };
+            if picture && unit.keyframe {
+                keyframes.sent(now);
+            }
+            // An error says that the last viewer has just left.
+            let _ = self.shared.units.send(unit);
+        }
+    }
+
+    /// False when cancelled.
+    async fn somebody_watches(&self, cancelled: &CancellationToken) -> bool {
+        while self.shared.units.receiver_count() == 0 {
+            tokio::select! {
+                biased;
+                () = cancelled.cancelled() => return false,
+                () = self.shared.wake.notified() => {}
+            }
+        }
+        !cancelled.is_cancelled()
+    }
+
+    fn ask(&self, change: impl FnOnce(&mut Asked)) {
+        change(&mut self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.wake.notify_one();
+    }
+
+    fn take_asked(&self) -> Asked {
+        std::mem::take(&mut *self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Ties the stream's time to the machine's.
+struct Anchor {
+    moment: Duration,
+    instant: Instant,
+}
+
+impl Anchor {
+    fn new(moment: Duration, instant: Instant) -> Self {
+        Self { moment, instant }
+    }
+
+    fn instant(&self, moment: Duration) -> Instant {
+        self.instant + moment.saturating_sub(self.moment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::playback::UnitKind;
+    use recording::ClipKind;
+
+    async fn next_frame(units: &mut broadcast::Receiver<Unit>) -> Unit {
+        loop {
+            let unit = units.recv().await.expect("runs");
+            if unit.kind == UnitKind::Video {
+                return unit;
+            }
+        }
+    }
+
+    fn started() -> (Encoder, CancellationToken, tokio::task::JoinHandle<()>) {
+        let clip = Arc::new(Clip::bundled(ClipKind::H264Opus).expect("reads"));
+        let (encoder, cancelled) = (Encoder::new(), CancellationToken::new());
+        let task = tokio::spawn(encoder.clone().run(clip, cancelled.clone()));
+        (encoder, cancelled, task)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_come_in_real_time() {
+        let (encoder, cancelled, task) = started();
+        let mut units = encoder.watch();
+        let first = next_frame(&mut units).await;
+        assert_eq!((first.index, first.keyframe), (0, true));
+        let began = Instant::now();
+        for n in 1..=150 {
+            assert_eq!(next_frame(&mut units).await.index, n);
+        }
+        let took = began.elapsed();
+        assert!(took.abs_diff(Duration::from_secs(10)) < Duration::from_millis(5), "{took:?}");
+        cancelled.cancel();
+        task.await.expect("ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everyone_begins_with_a_keyframe_and_frames_only_go_on() {
+        let (encoder, cancelled, task) = started();
+        let mut first = encoder.watch();
+        for _ in 0..10 {
+            next_frame(&mut first).await;
+        }
+        let mut second = encoder.watch();
+        let frame = next_frame(&mut second).await;
+        assert_eq!((frame.index, frame.keyframe), (30, true), "the next keyframe, at once");
+        assert_eq!(next_frame(&mut first).await.index, 30, "for all viewers alike");
+        drop((first, second));
+        // The stream stands still while nobody watches.
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let mut third = encoder.watch();
+        let frame = next_frame(&mut third).await;
+        assert_eq!((frame.index, frame.keyframe), (60, true));
+        cancelled.cancel();
+        task.await.expect("ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_brings_a_keyframe_within_a_second() {
+        let (encoder, cancelled, task) = started();
+        let mut units = encoder.watch();
+        for _ in 0..8 {
+            next_frame(&mut units).await;
+        }
+        let asked = Instant::now();
+        encoder.request_keyframe();
+        let frame = loop {
+            let frame = next_frame(&mut units).await;
+            if frame.keyframe {
+                break frame;
+            }
+        };
+        assert_eq!(frame.index, 30);
+        assert!(asked.elapsed() < Duration::from_millis(700), "{:?}", asked.elapsed());
+        cancelled.cancel();
+        task.await.expect("ends");
+    }
+}

@@ -1,0 +1,89 @@
+//! When a keyframe is due out of turn: for a viewer that joins, or one that asks by PLI or FIR.
+
+use std::time::Duration;
+
+/// At most one keyframe in this time for those who ask, however often they do.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// A request this soon after a keyframe was sent before the keyframe arrived.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
+
+/// Decides on jumps. Times are the encoder's, since it began.
+#[derive(Debug, Default)]
+pub(crate) struct Keyframes {
+    sent: Option<Duration>,
+    asked: bool,
+    joining: bool,
+}
+
+impl Keyframes {
+    /// A viewer begins to watch: it gets a keyframe at once.
+    pub(crate) fn viewer_joined(&mut self) {
+        self.joining = true;
+    }
+
+    /// A viewer asks.
+    pub(crate) fn requested(&mut self, now: Duration) {
+        let on_its_way = self.sent.is_some_and(|sent| now.saturating_sub(sent) < ON_ITS_WAY);
+        self.asked |= !on_its_way;
+    }
+
+    /// Whether the next frame has to be a keyframe.
+    pub(crate) fn wanted(&self, now: Duration) -> bool {
+        let rested = self.sent.is_none_or(|sent| now.saturating_sub(sent) >= INTERVAL_MIN);
+        self.joining || (self.asked && rested)
+    }
+
+    /// A keyframe goes out: it serves everyone.
+    pub(crate) fn sent(&mut self, now: Duration) {
+        *self = Self { sent: Some(now), asked: false, joining: false };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_joining_viewer_does_not_wait() {
+        let mut keyframes = Keyframes::default();
+        keyframes.sent(at(0));
+        assert!(!keyframes.wanted(at(10)));
+        keyframes.viewer_joined();
+        assert!(keyframes.wanted(at(10)));
+    }
+
+    #[test]
+    fn requests_are_served_once_a_second() {
+        let mut keyframes = Keyframes::default();
+        keyframes.requested(at(0));
+        assert!(keyframes.wanted(at(0)), "the first needs no rest");
+        keyframes.sent(at(0));
+        let mut jumps = 0;
+        for ms in (300..10_300).step_by(10) {
+            keyframes.requested(at(ms));
+            if keyframes.wanted(at(ms)) {
+                keyframes.sent(at(ms));
+                jumps += 1;
+            }
+        }
+        assert!((9..=10).contains(&jumps), "{jumps}");
+    }
+
+    #[test]
+    fn a_keyframe_on_its_way_answers_a_request() {
+        let mut keyframes = Keyframes::default();
+        keyframes.sent(at(1000));
+        keyframes.requested(at(1100));
+        assert!(!keyframes.wanted(at(5000)));
+        keyframes.requested(at(1300));
+        assert!(!keyframes.wanted(at(1900)));
+        assert!(keyframes.wanted(at(2000)), "remembered until its time has come");
+        keyframes.sent(at(1950));
+        assert!(!keyframes.wanted(at(5000)), "a keyframe in turn serves as well");
+    }
+}

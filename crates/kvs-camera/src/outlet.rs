@@ -1,0 +1,103 @@
+//! The media of one viewer: units of the encoder into packets of its two tracks.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use peer_webrtc::{Codec, LocalTrack, NotAttached};
+use recording::{Clip, Packetizer, PacketizerConfig};
+
+use crate::config::peer_codec;
+use crate::playback::{Unit, UnitKind};
+
+/// The tracks of one viewer. A stream begins, and begins again after a gap, with a keyframe.
+pub(crate) struct Outlet {
+    video: Option<Stream>,
+    audio: Option<Stream>,
+    in_sync: bool,
+}
+
+struct Stream {
+    track: Arc<LocalTrack>,
+    codec: recording::Codec,
+    /// Made when the payload type is agreed on.
+    packetizer: Option<Packetizer>,
+    /// Where RTP time begins (RFC 3550, 5.1: random).
+    rtp_base: u32,
+}
+
+impl Outlet {
+    /// Tracks for what both the clip and the viewer have.
+    pub(crate) fn new(clip: &Clip, wants_video: bool, wants_audio: bool) -> Self {
+        let video = clip.video().filter(|_| wants_video).map(|track| {
+            let local = LocalTrack::new(peer_codec(track.codec), "kvs-camera", "video");
+            Stream::new(local, recording::Codec::Video(track.codec))
+        });
+        let audio = clip.audio().filter(|_| wants_audio).map(|track| {
+            let local = LocalTrack::new(Codec::Opus, "kvs-camera", "audio");
+            Stream::new(local, recording::Codec::Audio(track.codec))
+        });
+        Self { video, audio, in_sync: false }
+    }
+
+    /// What is to be attached to the peer connection.
+    pub(crate) fn tracks(&self) -> impl Iterator<Item = &Arc<LocalTrack>> {
+        self.video.iter().chain(&self.audio).map(|stream| &stream.track)
+    }
+
+    /// The next frame sent has to be a keyframe.
+    pub(crate) fn lost_sync(&mut self) {
+        self.in_sync = false;
+    }
+
+    /// Sends a unit if it can be played where the stream stands. Says the RTP timestamp of a
+    /// picture that was sent.
+    pub(crate) async fn send(&mut self, unit: &Unit) -> Result<Option<u32>, NotAttached> {
+        let sends_video =
+            self.video.as_ref().is_some_and(|stream| stream.track.payload_type().is_some());
+        let stream = match unit.kind {
+            UnitKind::Video => {
+                self.in_sync |= unit.keyframe;
+                &mut self.video
+            }
+            UnitKind::Audio => &mut self.audio,
+        };
+        let Some(stream) = stream.as_mut().filter(|_| self.in_sync || !sends_video) else {
+            return Ok(None);
+        };
+        let timestamp = stream.send(unit).await?;
+        Ok(timestamp.filter(|_| unit.kind == UnitKind::Video))
+    }
+}
+
+impl Stream {
+    fn new(track: Arc<LocalTrack>, codec: recording::Codec) -> Self {
+        Self { track, codec, packetizer: None, rtp_base: random() }
+    }
+
+    /// `None`: the viewer does not take this kind of media.
+    async fn send(&mut self, unit: &Unit) -> Result<Option<u32>, NotAttached> {
+        let Some(payload_type) = self.track.payload_type() else { return Ok(None) };
+        let packetizer = self.packetizer.get_or_insert_with(|| {
+            let first = u16::try_from(random() >> 16).unwrap_or_default();
+            let config = PacketizerConfig::new(self.track.ssrc(), payload_type, first);
+            Packetizer::new(self.codec, config)
+        });
+        let timestamp = self.rtp_base.wrapping_add(unit.at.rtp_ticks(self.codec.clock_rate()));
+        let packets = match packetizer.packetize(&unit.data, timestamp) {
+            Ok(packets) => packets,
+            Err(error) => {
+                tracing::warn!(%error, "a frame is left out");
+                return Ok(None);
+            }
+        };
+        for packet in packets {
+            self.track.send(packet).await?;
+        }
+        Ok(Some(timestamp))
+    }
+}
+
+fn random() -> u32 {
+    // The standard library seeds its hashers from the system's entropy.
+    u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or_default()
+}
