@@ -1,9 +1,10 @@
 //! The admin API: faults, clients, channels and the clock, for loopback peers alone.
 //!
-//! It carries no signature, so a web page must not reach it either: a request that a browser
-//! marked with an `Origin` is refused.
+//! It carries no signature, so a web page must not reach it either: refused is a request that a
+//! browser marked with an `Origin`, and one to a host name that is not this machine's own (a page
+//! can point a name of its own at loopback).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -57,8 +58,10 @@ pub(crate) async fn handle(
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Reply {
-    let allowed =
-        peer.ip().to_canonical().is_loopback() && !request.headers().contains_key("origin");
+    let headers = request.headers();
+    let allowed = peer.ip().to_canonical().is_loopback()
+        && !headers.contains_key("origin")
+        && headers.get("host").and_then(|host| host.to_str().ok()).is_some_and(is_local);
     if !allowed {
         let error = ApiError::new(403, "AccessDeniedException", "The admin API is for loopback.");
         return http::error_reply(shared, &error);
@@ -72,6 +75,16 @@ pub(crate) async fn handle(
         Ok(value) => http::json_reply(shared, StatusCode::OK, &value),
         Err(error) => http::error_reply(shared, &error),
     }
+}
+
+/// An address, or `localhost`, with a port or without.
+fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 fn route(
@@ -163,4 +176,21 @@ fn number(text: &str) -> Result<u64, ApiError> {
 
 fn no_such(what: &str) -> ApiError {
     ApiError::not_found(format!("no such {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local;
+
+    #[test]
+    fn names_of_others_are_not_local() {
+        for host in
+            ["localhost", "localhost:1", "127.0.0.1:4700", "[::1]:4700", "[::1]", "10.0.0.1"]
+        {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["example.com", "example.com:4700", "localhost.example.com", "", ":1"] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
 }

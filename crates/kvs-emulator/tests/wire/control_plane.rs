@@ -213,6 +213,11 @@ async fn health_and_browsers() {
         .body(Vec::new())
         .unwrap();
     assert_eq!(send(&emulator, request).await.unwrap().status, 403);
+    let request = http::Request::get(format!("{}/admin/faults", emulator.endpoint()))
+        .header("host", "rebound.example.com")
+        .body(Vec::new())
+        .unwrap();
+    assert_eq!(send(&emulator, request).await.unwrap().status, 403);
     let large = "x".repeat(300 * 1024);
     assert_eq!(plain(&emulator, "POST", "/admin/faults", &large).await.status, 413);
 }

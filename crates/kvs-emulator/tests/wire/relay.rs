@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::SinkExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use kvs_emulator::{Lifetimes, Role, ServiceMessage};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
     Signer, answer, call, candidate, candidate_to, connect, connect_url, ended, hear, heard, offer,
-    open, say, start, until,
+    open, say, start, until, within,
 };
 
 #[tokio::test]
@@ -213,4 +213,73 @@ async fn the_service_speaks_for_itself() {
     assert_eq!(ended(&mut viewer).await, Some(1001));
     assert_eq!(emulator.disconnect("demo", None, None, None), 1);
     assert_eq!(ended(&mut master).await, None);
+}
+
+#[tokio::test]
+async fn pings_are_answered_and_keep_a_socket_alive() {
+    let quick = |config: &mut kvs_emulator::EmulatorConfig| {
+        config.lifetimes.idle = Duration::from_millis(1000);
+    };
+    let emulator = start(quick).await;
+    let mut viewer = open(&emulator, Some("v")).await;
+    let mut silent = open(&emulator, Some("w")).await;
+    for n in 0..30u8 {
+        viewer.send(Message::Ping(vec![n].into())).await.unwrap();
+        let pong = within(viewer.next()).await.unwrap().unwrap();
+        assert_eq!(pong, Message::Pong(vec![n].into()));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(ended(&mut silent).await, Some(1001));
+    assert_eq!(emulator.clients().len(), 1, "1.5 s of pings outlived the idle limit");
+
+    let uncounted = start(|config| {
+        quick(config);
+        config.unknowns.pings_reset_idle = false;
+    })
+    .await;
+    let mut viewer = open(&uncounted, Some("v")).await;
+    let pinging = async {
+        loop {
+            if viewer.send(Message::Ping(Vec::new().into())).await.is_err() {
+                break;
+            }
+            match viewer.next().await {
+                Some(Ok(Message::Pong(_))) => {}
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                other => panic!("{other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within(pinging).await;
+}
+
+#[tokio::test]
+async fn the_second_master_takes_over() {
+    let emulator = start(|_| {}).await;
+    let mut first = open(&emulator, None).await;
+    let mut second = open(&emulator, None).await;
+    let mut viewer = open(&emulator, Some("v")).await;
+    assert_eq!(ended(&mut first).await, Some(1001));
+    say(&mut viewer, offer("x")).await;
+    assert_eq!(hear(&mut second).await["messageType"], "SDP_OFFER");
+
+    let emulator = start(|config| config.unknowns.displaced_close_code = None).await;
+    let mut first = open(&emulator, None).await;
+    let mut second = open(&emulator, None).await;
+    let mut viewer = open(&emulator, Some("v")).await;
+    say(&mut viewer, offer("x")).await;
+    assert_eq!(hear(&mut second).await["messageType"], "SDP_OFFER");
+    assert!(heard(&mut first).await.is_empty(), "open, and deaf");
+}
+
+#[tokio::test]
+async fn an_endless_frame_ends_its_socket_alone() {
+    let emulator = start(|_| {}).await;
+    let mut master = open(&emulator, None).await;
+    let mut viewer = open(&emulator, Some("v")).await;
+    // The emulator may be gone before all of it is written.
+    let _ = viewer.send(Message::text("x".repeat(4 * 1024 * 1024))).await;
+    until(|| emulator.clients().len() == 1).await;
+    assert!(heard(&mut master).await.is_empty());
 }
