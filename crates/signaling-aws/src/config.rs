@@ -42,6 +42,7 @@ pub struct SignalingConfig {
     pub(crate) region: Option<String>,
     pub(crate) client_id: ClientId,
     pub(crate) client_id_policy: ClientIdPolicy,
+    pub(crate) shared_ids: Option<PathBuf>,
     pub(crate) endpoint_url: Option<Url>,
     pub(crate) profile: Option<String>,
     pub(crate) credentials: Option<SharedCredentialsProvider>,
@@ -94,6 +95,7 @@ impl SignalingConfig {
             region: None,
             client_id: None,
             client_id_policy: ClientIdPolicy::default(),
+            shared_ids: None,
             endpoint_url: None,
             profile: None,
             ca_file: None,
@@ -126,6 +128,7 @@ pub struct SignalingConfigBuilder {
     region: Option<String>,
     client_id: Option<String>,
     client_id_policy: ClientIdPolicy,
+    shared_ids: Option<PathBuf>,
     endpoint_url: Option<String>,
     profile: Option<String>,
     ca_file: Option<PathBuf>,
@@ -152,6 +155,13 @@ impl SignalingConfigBuilder {
     /// How ids are chosen when one rests.
     pub fn client_id_policy(mut self, policy: ClientIdPolicy) -> Self {
         self.client_id_policy = policy;
+        self
+    }
+
+    /// A directory in which the processes of this machine tell each other which ids they use, so
+    /// that one does not take the id of another that was just killed.
+    pub fn shared_ids(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.shared_ids = Some(dir.into());
         self
     }
 
@@ -248,6 +258,7 @@ impl SignalingConfigBuilder {
             region,
             client_id,
             client_id_policy: self.client_id_policy,
+            shared_ids: self.shared_ids,
             endpoint_url,
             profile: self.profile,
             credentials: self.credentials,

@@ -15,6 +15,7 @@ mod connect;
 mod control_plane;
 mod error;
 mod ice;
+mod id_file;
 mod identity;
 mod link;
 mod master;

@@ -125,7 +125,8 @@ async fn open(
         let resolved = site.resolve(&plane, Role::Viewer).await?;
         resolved_out.send_replace(Some(Ok(resolved.clone())));
         let config = &site.config;
-        let lease = IdLease::take(&resolved.key(), &config.client_id, config.client_id_policy)?;
+        let (base, policy) = (&config.client_id, config.client_id_policy);
+        let lease = IdLease::take(&resolved.key(), base, policy, config.shared_ids.as_deref())?;
         let socket = site.open(&resolved, Some(lease.id())).await?;
         Ok((socket, lease))
     };

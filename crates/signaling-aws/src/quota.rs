@@ -1,11 +1,14 @@
 //! What the whole process shares on a channel: the pace of connects and the pool of client ids.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use negotiation_core::{ClientId, ClientIdPolicy, ClientIdPool, Failure, FailureCode, Timestamp};
 use tokio::time::{Instant, sleep_until};
+
+use crate::id_file::{self, Claim, IdFile};
 
 /// Quota: ConnectAsViewer and ConnectAsMaster 3 a second and channel.
 const CONNECTS: usize = 3;
@@ -56,38 +59,44 @@ pub(crate) struct IdLease {
     id: ClientId,
     policy: ClientIdPolicy,
     offered: bool,
+    file: Option<IdFile>,
 }
 
 impl IdLease {
-    /// Takes an id for a link (contract, N3).
+    /// Takes an id for a link (contract, N3); with a directory, one that no other process of this
+    /// machine uses or lets rest.
     pub(crate) fn take(
         key: &str,
         base: &ClientId,
         policy: ClientIdPolicy,
+        dir: Option<&Path>,
     ) -> Result<Self, Failure> {
-        let id = match policy {
-            ClientIdPolicy::Fixed => base.clone(),
+        let (id, file) = match policy {
+            ClientIdPolicy::Fixed => (base.clone(), None),
             ClientIdPolicy::Pooled => {
-                with_channel(key, |channel| channel.ids.lease(base, timestamp())).ok_or_else(
+                with_channel(key, |channel| lease(&mut channel.ids, key, base, dir)).ok_or_else(
                     || {
                         Failure::new(
                             FailureCode::ViewerLimit,
-                            "every client id of this process is in use on this channel",
+                            "every client id of this machine is in use on this channel",
                         )
                     },
                 )?
             }
         };
-        Ok(Self { key: key.to_owned(), id, policy, offered: false })
+        Ok(Self { key: key.to_owned(), id, policy, offered: false, file })
     }
 
     pub(crate) fn id(&self) -> &ClientId {
         &self.id
     }
 
-    /// An offer went out: the master may hold a session of this id after the link is gone.
+    /// An offer goes out: the master may hold a session of this id after the link is gone.
     pub(crate) fn offered(&mut self) {
         self.offered = true;
+        if let Some(Err(error)) = self.file.as_mut().map(IdFile::offered) {
+            tracing::warn!(%error, "other processes will not know of this client id");
+        }
     }
 }
 
@@ -98,7 +107,57 @@ impl Drop for IdLease {
                 channel.ids.give_back(&self.id, self.offered, timestamp());
             });
         }
+        if let Some(file) = self.file.take().filter(|_| self.offered)
+            && let Err(error) = file.give_back()
+        {
+            tracing::warn!(%error, "other processes will not know of this client id");
+        }
     }
+}
+
+/// The pool's choice, unless another process has it: then the pool's next.
+fn lease(
+    ids: &mut ClientIdPool,
+    key: &str,
+    base: &ClientId,
+    dir: Option<&Path>,
+) -> Option<(ClientId, Option<IdFile>)> {
+    let Some(dir) = dir else { return Some((ids.lease(base, timestamp())?, None)) };
+    id_file::tidy(dir);
+    let mut taken = Vec::new();
+    let mut chosen = None;
+    while let Some(id) = ids.lease(base, timestamp()) {
+        match IdFile::claim(dir, key, &id, false) {
+            Ok(Claim::Ours(file)) => {
+                chosen = Some((id, Some(file)));
+                break;
+            }
+            Ok(Claim::Rests(rested)) => taken.push((id, Some(rested))),
+            Ok(Claim::Elsewhere) => taken.push((id, None)),
+            Err(error) => {
+                tracing::warn!(%error, dir = %dir.display(), "client ids are not shared");
+                chosen = Some((id, None));
+                break;
+            }
+        }
+    }
+    if chosen.is_none() {
+        // None has rested: the one that rested longest, as within one process.
+        taken.sort_by_key(|(_, rested)| *rested);
+        let longest = taken.pop_if(|(_, rested)| rested.is_some());
+        chosen = longest.and_then(|(id, _)| match IdFile::claim(dir, key, &id, true) {
+            Ok(Claim::Ours(file)) => Some((id, Some(file))),
+            Ok(Claim::Rests(_) | Claim::Elsewhere) | Err(_) => {
+                ids.give_back(&id, false, timestamp());
+                None
+            }
+        });
+    }
+    for (id, _) in taken {
+        // The files remember how it is with these; this process's pool need not.
+        ids.give_back(&id, false, timestamp());
+    }
+    chosen
 }
 
 /// Time since the first use in this process: pools outlive sessions and their clocks.
@@ -130,7 +189,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_id_rests_when_an_offer_went_out_on_it() {
-        let take = || IdLease::take("ids", &id("cam"), ClientIdPolicy::Pooled).expect("free");
+        let take = || IdLease::take("ids", &id("cam"), ClientIdPolicy::Pooled, None).expect("free");
         let first = take();
         let second = take();
         assert_eq!((first.id().as_str(), second.id().as_str()), ("cam", "cam-2"));
@@ -145,8 +204,26 @@ mod tests {
     }
 
     #[test]
+    fn the_ids_of_other_processes_are_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let elsewhere = |id: &ClientId| match IdFile::claim(dir.path(), "shared", id, false) {
+            Ok(Claim::Ours(file)) => file,
+            other => panic!("not free: {other:?}"),
+        };
+        let _in_use = elsewhere(&id("cam"));
+        let mut killed = elsewhere(&id("cam-2"));
+        killed.offered().expect("written");
+        drop(killed);
+        let take = || IdLease::take("shared", &id("cam"), ClientIdPolicy::Pooled, Some(dir.path()));
+        let leases: Vec<_> = (0..8).map(|_| take().expect("free")).collect();
+        assert_eq!(leases[0].id().as_str(), "cam-3");
+        assert_eq!(take().expect("the one that rests").id().as_str(), "cam-2");
+    }
+
+    #[test]
     fn a_fixed_id_stays() {
-        let take = || IdLease::take("fixed", &id("cam"), ClientIdPolicy::Fixed).expect("free");
+        let take =
+            || IdLease::take("fixed", &id("cam"), ClientIdPolicy::Fixed, None).expect("free");
         let (first, second) = (take(), take());
         assert_eq!(first.id(), second.id());
     }

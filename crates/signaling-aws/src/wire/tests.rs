@@ -107,9 +107,12 @@ fn both_alphabets_any_padding_and_any_field_case_are_taken() {
 
 #[test]
 fn the_master_has_many_names() {
-    let sender = |json: &str| match decode(&format!(r#"{{"messageType":"ICE_CANDIDATE"{json}}}"#)) {
-        Incoming::Candidate(sender, Err(Undecodable)) => sender,
-        other => panic!("{other:?}"),
+    let sender = |json: &str| {
+        let frame = format!(r#"{{"messageType":"ICE_CANDIDATE"{json}}}"#);
+        let Incoming::Candidate(sender, Err(Undecodable)) = decode(&frame) else {
+            panic!("{json}");
+        };
+        sender
     };
     for master in [
         "",
@@ -142,9 +145,12 @@ fn the_end_of_candidates_is_taken_in_every_form() {
 
 #[test]
 fn a_candidate_tells_its_generation() {
-    let ufrag = |payload: &str| match decode(&frame("ICE_CANDIDATE", payload)) {
-        Incoming::Candidate(None, Ok(candidate)) => candidate.ufrag,
-        other => panic!("{other:?}"),
+    let ufrag = |payload: &str| {
+        let Incoming::Candidate(None, Ok(candidate)) = decode(&frame("ICE_CANDIDATE", payload))
+        else {
+            panic!("{payload}");
+        };
+        candidate.ufrag
     };
     assert_eq!(ufrag(r#"{"candidate":"candidate:1","usernameFragment":"u1"}"#), Some("u1".into()));
     let inside = r#"{"candidate":"candidate:1 1 udp 1 1.2.3.4 9 typ host ufrag u2 network-id 1"}"#;
@@ -158,10 +164,10 @@ fn what_a_candidate_lacks_comes_from_the_description() {
     let sent = |candidate: &Candidate| {
         let frame = encode_candidate(None, candidate, &mids, Some("1-2")).expect("small");
         let frame = frame.replace(r#""action""#, r#""messageType""#);
-        match decode(&frame) {
-            Incoming::Candidate(_, Ok(candidate)) => (candidate.mid, candidate.mline_index),
-            other => panic!("{other:?}"),
-        }
+        let Incoming::Candidate(_, Ok(candidate)) = decode(&frame) else {
+            panic!("{frame}");
+        };
+        (candidate.mid, candidate.mline_index)
     };
     let both = (Some("video".to_owned()), Some(1));
     assert_eq!(sent(&local("candidate:1", Some("video"), None)), both);
