@@ -175,3 +175,76 @@ impl TrackId {
         self.0 == Kind::Video
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind, Result};
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::clip::{Clip, ClipKind};
+    use crate::packetizer::{Packetizer, PacketizerConfig};
+    use crate::target::Target;
+
+    /// A disk that hangs until it is told to, and then is full.
+    #[derive(Debug)]
+    struct HangingDisk(Mutex<Receiver<()>>);
+
+    impl Target for HangingDisk {
+        fn append(&mut self, _bytes: &[u8]) -> Result<()> {
+            lock(&self.0).recv().unwrap();
+            Err(Error::from(ErrorKind::StorageFull))
+        }
+
+        fn patch(&mut self, _offset: u64, _bytes: &[u8]) -> Result<()> {
+            Ok(())
+        }
+
+        fn sync(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn length(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_up_nobody_and_its_failure_is_told_once() {
+        let (release, hang) = channel();
+        let disk = Box::new(HangingDisk(Mutex::new(hang)));
+        let path = Path::new("/nowhere/r.webm");
+        let config = RecorderConfig::default();
+        let recorder = Recorder::with_target(path, Container::WebM, config, disk);
+        let (told, failures) = channel();
+        let hook = Box::new(move |error: &RecordError| told.send(error.clone()).unwrap());
+        let handle = RecorderHandle::run(recorder, hook).unwrap();
+        assert!(handle.add_video(VideoCodec::H264).is_err());
+        let track = handle.add_video(VideoCodec::Vp8).unwrap();
+        let clip = Clip::bundled(ClipKind::Vp8Opus).unwrap();
+        let samples = &clip.video().unwrap().samples;
+        let codec = Codec::Video(VideoCodec::Vp8);
+        let mut packetizer = Packetizer::new(codec, PacketizerConfig::new(1, 96, 0));
+        let mut pushed = 0;
+        for round in 0..6 {
+            for sample in samples {
+                let timestamp = u32::try_from(sample.pts).unwrap() + round * 5_400_000;
+                for packet in packetizer.packetize(&sample.data, timestamp).unwrap() {
+                    handle.push_rtp(track, Duration::from_millis(pushed), packet);
+                    pushed += 1;
+                }
+            }
+        }
+        // The thread hangs with the first keyframe; the queue takes so many and no more.
+        let queued = pushed - handle.overflow();
+        assert!(queued <= u64::try_from(QUEUE_MAX).unwrap() + 2, "{queued} of {pushed}");
+        assert!(handle.overflow() > 0);
+        release.send(()).unwrap();
+        drop(release);
+        let failure = failures.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(matches!(failure, RecordError::DiskFull(_)));
+        assert!(matches!(handle.failure(), Some(RecordError::DiskFull(_))));
+        assert!(matches!(handle.finish(), Err(RecordError::DiskFull(_))));
+        assert!(failures.recv().is_err(), "told once");
+    }
+}

@@ -9,6 +9,31 @@
 //! [`Clip`] goes the other way: it reads a file (two come with the crate) into frames, and
 //! [`Packetizer`] cuts those into RTP packets.
 //!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("clip.webm");
+//! use recording::{Clip, ClipKind, Codec, Packetizer, PacketizerConfig, Recorder, RecorderConfig};
+//! use std::time::Duration;
+//!
+//! let clip = Clip::bundled(ClipKind::Vp8Opus)?;
+//! let video = clip.video().ok_or("no video")?;
+//! let config = RecorderConfig { audio: false, ..RecorderConfig::default() };
+//! let mut recorder = Recorder::create(&path, config)?;
+//! let track = recorder.add_video(video.codec)?;
+//! let mut packetizer =
+//!     Packetizer::new(Codec::Video(video.codec), PacketizerConfig::new(0x1234, 96, 0));
+//! for sample in video.samples.iter().take(30) {
+//!     let arrival = Duration::from_micros(sample.pts * 100 / 9);
+//!     for packet in packetizer.packetize(&sample.data, u32::try_from(sample.pts)?)? {
+//!         recorder.push_rtp(track, arrival, packet)?;
+//!     }
+//! }
+//! assert_eq!(recorder.finish()?.video_frames, 30);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Nothing here reads a clock or knows a peer connection: arrival times are given by the caller, as
 //! [`Duration`](std::time::Duration) since any fixed moment. The packets are [`rtp::Packet`], the
 //! type that `webrtc`'s tracks deliver.

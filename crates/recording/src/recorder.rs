@@ -135,7 +135,7 @@ impl Recorder {
         Ok(container)
     }
 
-    fn with_target(
+    pub(crate) fn with_target(
         path: &Path,
         container: Container,
         config: RecorderConfig,
