@@ -1,0 +1,89 @@
+//! What a link opened is closed with it: the process's own descriptors are counted.
+//!
+//! One test in a binary of its own: others would open descriptors meanwhile.
+#![cfg(target_os = "linux")]
+
+use std::time::Duration;
+
+use kvs_emulator::{
+    Action, DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Fault,
+    Match, Point,
+};
+use negotiation_core::{Done, Failure, LinkId, SignalingCommand, Ticket};
+use signaling_aws::{AwsSignaling, SignalingConfig};
+use tokio::time::timeout;
+use viewer_session::{SignalingInput, SignalingPort as _};
+
+/// Sockets of this process that are connected to the emulator, by our own end.
+fn sockets_to(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").expect("readable");
+    let remote = format!(":{port:04X}");
+    let ours: Vec<String> = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let to = fields.get(2)?;
+            to.ends_with(&remote).then(|| format!("socket:[{}]", fields[9]))
+        })
+        .collect();
+    let open = std::fs::read_dir("/proc/self/fd").expect("readable");
+    open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+        .filter(|target| ours.iter().any(|socket| target.as_os_str() == socket.as_str()))
+        .count()
+}
+
+async fn completion(port: &mut AwsSignaling, seq: u32) -> Result<Done, Failure> {
+    loop {
+        let next = timeout(Duration::from_secs(20), port.next()).await.expect("something to say");
+        if let SignalingInput::Completed(completion) = next
+            && completion.ticket.seq == seq
+        {
+            return completion.outcome;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_socket_outlives_its_link() {
+    let config = EmulatorConfig { channels: vec!["door".into()], ..Default::default() };
+    let emulator = Emulator::start(config).await.expect("started");
+    let config = SignalingConfig::builder("door")
+        .region(emulator.region())
+        .endpoint_url(emulator.endpoint())
+        .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
+        .build()
+        .expect("valid");
+    let mut port = AwsSignaling::new(config);
+    let tcp = emulator.addr().port();
+    for round in 0..12u32 {
+        let (link, first) = (LinkId(round), round * 10);
+        let ticket = |n| Ticket { attempt: round, seq: first + n };
+        // Every third time a call hangs, and the close cuts it short.
+        let fault = (round % 3 == 2).then(|| {
+            let hang = Action::Hang { ms: None };
+            emulator
+                .faults()
+                .add(Fault { matches: Match::on(Point::Call), action: hang })
+                .expect("a fault")
+        });
+        port.submit(ticket(1), SignalingCommand::Connect { link, attempt: round });
+        port.submit(ticket(2), SignalingCommand::FetchIceServers { link });
+        if fault.is_none() {
+            assert!(completion(&mut port, first + 1).await.is_ok());
+            assert!(sockets_to(tcp) > 0, "the count sees an open link");
+        } else {
+            let until = tokio::time::Instant::now() + Duration::from_secs(5);
+            while sockets_to(tcp) == 0 {
+                assert!(tokio::time::Instant::now() < until, "the call connects");
+                tokio::task::yield_now().await;
+            }
+        }
+        port.submit(ticket(3), SignalingCommand::Disconnect { link });
+        assert_eq!(completion(&mut port, first + 3).await, Ok(Done::Ok));
+        assert_eq!(sockets_to(tcp), 0, "round {round}");
+        if let Some(fault) = fault {
+            emulator.faults().remove(fault);
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! What the emulator does not play: a service that refuses, babbles or falls silent on the socket.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{SharedCredentialsProvider, future};
+use aws_smithy_types::date_time::Format;
+use futures_util::{SinkExt as _, StreamExt as _};
+use negotiation_core::{
+    Completion, Done, Failure, FailureCode, LinkId, SignalingCommand, SignalingEvent, Ticket,
+};
+use signaling_aws::{
+    AwsSignaling, Limits, MasterEvent, MasterLink, SignalingConfig, SignalingConfigBuilder,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use viewer_session::{SignalingInput, SignalingPort as _};
+
+const LINK: LinkId = LinkId(1);
+
+/// What happens to one socket that is being opened.
+enum Upgrade {
+    /// Refused, by a clock that differs from ours by so many seconds.
+    Refuse { status: u16, error: &'static str, text: &'static str, clock: i64 },
+    /// Accepted; these are sent, and pings answered.
+    Accept(Vec<Message>),
+    /// Accepted, and then the other end reads nothing and says nothing.
+    Deaf,
+    /// Never answered.
+    Hang,
+}
+
+struct Service {
+    url: String,
+    arn: String,
+    upgrades: Arc<Mutex<Vec<String>>>,
+}
+
+impl Service {
+    async fn start(name: &str, script: Vec<Upgrade>, storage: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let upgrades = Arc::<Mutex<Vec<String>>>::default();
+        let (seen, script) = (upgrades.clone(), Arc::new(Mutex::new(VecDeque::from(script))));
+        let authority = url.trim_start_matches("http://").to_owned();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (seen, script) = (seen.clone(), script.clone());
+                tokio::spawn(serve(stream, authority.clone(), seen, script, storage));
+            }
+        });
+        let arn = format!("arn:aws:kinesisvideo:us-west-2:123456789012:channel/{name}/1");
+        Self { url, arn, upgrades }
+    }
+
+    fn reach(&self) -> SignalingConfigBuilder {
+        SignalingConfig::builder(&self.arn)
+            .endpoint_url(&self.url)
+            .credentials("AKID", "secret", None)
+            .client_id("viewer")
+    }
+
+    fn upgrades(&self) -> Vec<String> {
+        self.upgrades.lock().expect("whole").clone()
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    authority: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    script: Arc<Mutex<VecDeque<Upgrade>>>,
+    storage: &'static str,
+) {
+    while let Some((head, _body)) = read_request(&mut stream).await {
+        if !head.to_ascii_lowercase().contains("upgrade: websocket") {
+            let body = if head.contains("/describeMediaStorageConfiguration") {
+                format!(r#"{{"MediaStorageConfiguration":{{"Status":"{storage}"}}}}"#)
+            } else {
+                format!(
+                    r#"{{"ResourceEndpointList":[{{"Protocol":"HTTPS","ResourceEndpoint":"http://{authority}"}},{{"Protocol":"wss","ResourceEndpoint":"ws://{authority}"}}]}}"#
+                )
+            };
+            let response = response("200 OK", "", &body);
+            if stream.write_all(response.as_bytes()).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        seen.lock().expect("whole").push(head.clone());
+        let next = script.lock().expect("whole").pop_front();
+        return play(stream, &head, next.expect("the script is long enough")).await;
+    }
+}
+
+async fn play(mut stream: TcpStream, head: &str, upgrade: Upgrade) {
+    let frames = match upgrade {
+        Upgrade::Refuse { status, error, text, clock } => {
+            let now = aws_smithy_types::DateTime::from(SystemTime::now());
+            let date = aws_smithy_types::DateTime::from_secs(now.secs() + clock)
+                .fmt(Format::HttpDate)
+                .expect("a date");
+            let headers = format!("date: {date}\r\nx-amzn-errortype: {error}\r\n");
+            let body = format!(r#"{{"message":"{text}"}}"#);
+            let response = response(&format!("{status} No"), &headers, &body);
+            stream.write_all(response.as_bytes()).await.expect("sent");
+            return;
+        }
+        Upgrade::Hang => {
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+            return;
+        }
+        Upgrade::Deaf => None,
+        Upgrade::Accept(frames) => Some(frames),
+    };
+    let key = head
+        .lines()
+        .find_map(|line| {
+            line.to_ascii_lowercase().starts_with("sec-websocket-key:").then_some(line)
+        })
+        .and_then(|line| line.split_once(':'))
+        .map(|(_, key)| derive_accept_key(key.trim().as_bytes()))
+        .expect("a key");
+    let accept = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-accept: {key}\r\n\r\n"
+    );
+    stream.write_all(accept.as_bytes()).await.expect("sent");
+    let Some(frames) = frames else {
+        return std::future::pending().await;
+    };
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+    for frame in frames {
+        socket.send(frame).await.expect("sent");
+    }
+    while let Some(Ok(_)) = socket.next().await {}
+}
+
+fn response(status: &str, headers: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}content-type: application/json\r\ncontent-length: {}\r\n\r\n\
+         {body}",
+        body.len()
+    )
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).ok()?;
+    let length = head
+        .lines()
+        .find_map(|line| {
+            line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
+        })
+        .unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some((head, body))
+}
+
+fn port(config: SignalingConfigBuilder) -> AwsSignaling {
+    AwsSignaling::new(config.build().expect("valid"))
+}
+
+async fn next(port: &mut AwsSignaling) -> SignalingInput {
+    timeout(Duration::from_secs(20), port.next()).await.expect("the port has something to say")
+}
+
+async fn completed(port: &mut AwsSignaling) -> Result<Done, Failure> {
+    loop {
+        if let SignalingInput::Completed(Completion { outcome, .. }) = next(port).await {
+            return outcome;
+        }
+    }
+}
+
+async fn connect(port: &mut AwsSignaling) -> Result<Done, Failure> {
+    let ticket = Ticket { attempt: 1, seq: 1 };
+    port.submit(ticket, SignalingCommand::Connect { link: LINK, attempt: 1 });
+    completed(port).await
+}
+
+async fn event(port: &mut AwsSignaling) -> SignalingEvent {
+    loop {
+        if let SignalingInput::Event(LINK, event) = next(port).await {
+            return event;
+        }
+    }
+}
+
+const FORBIDDEN: Upgrade =
+    Upgrade::Refuse { status: 403, error: "AccessDeniedException", text: "no", clock: 0 };
+
+/// `X-Amz-Date` of an upgrade, in seconds since 1970.
+fn signed_at(head: &str) -> i64 {
+    let at = head.find("X-Amz-Date=").expect("signed") + "X-Amz-Date=".len();
+    let d = &head[at..at + 16];
+    let text = format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        &d[..4],
+        &d[4..6],
+        &d[6..8],
+        &d[9..11],
+        &d[11..13],
+        &d[13..15]
+    );
+    aws_smithy_types::DateTime::from_str(&text, Format::DateTime).expect("a date").secs()
+}
+
+#[tokio::test]
+async fn a_refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
+    let late = || Upgrade::Refuse {
+        status: 403,
+        error: "InvalidSignatureException",
+        text: "Signature expired",
+        clock: 1_000,
+    };
+    let script = vec![late(), Upgrade::Accept(Vec::new()), Upgrade::Accept(Vec::new())];
+    let service = Service::start("skew", script, "DISABLED").await;
+    let mut viewer = port(service.reach());
+    assert!(connect(&mut viewer).await.is_ok());
+    // What was learnt holds for the next link as well.
+    let second = SignalingCommand::Connect { link: LinkId(2), attempt: 2 };
+    viewer.submit(Ticket { attempt: 2, seq: 2 }, second);
+    assert!(completed(&mut viewer).await.is_ok());
+    let dates: Vec<i64> = service.upgrades().iter().map(|head| signed_at(head)).collect();
+    assert_eq!(dates.len(), 3);
+    assert!((995..1_010).contains(&(dates[1] - dates[0])), "{dates:?}");
+    assert!((995..1_020).contains(&(dates[2] - dates[0])), "{dates:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_by_a_clock_like_ours_is_final() {
+    let service = Service::start("final", vec![FORBIDDEN], "DISABLED").await;
+    let failure = connect(&mut port(service.reach())).await.expect_err("refused");
+    assert_eq!(failure.code, FailureCode::AccessDenied);
+    assert_eq!(failure.api_name.as_deref(), Some("AccessDeniedException"));
+    assert_eq!(service.upgrades().len(), 1);
+}
+
+#[derive(Debug, Default)]
+struct Temporary {
+    asked: AtomicUsize,
+}
+
+impl aws_credential_types::provider::ProvideCredentials for Temporary {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let token = format!("token{}", self.asked.fetch_add(1, Ordering::SeqCst) + 1);
+        let credentials = Credentials::new("AKID", "secret", Some(token), None, "test");
+        future::ProvideCredentials::ready(Ok(credentials))
+    }
+}
+
+#[tokio::test]
+async fn temporary_credentials_are_asked_for_again_once() {
+    let expired = || Upgrade::Refuse {
+        status: 403,
+        error: "ExpiredTokenException",
+        text: "The security token included in the request is expired",
+        clock: 0,
+    };
+    let script = vec![expired(), Upgrade::Accept(Vec::new()), expired(), expired()];
+    let service = Service::start("token", script, "DISABLED").await;
+    let reach = || {
+        let provider = SharedCredentialsProvider::new(Temporary::default());
+        service.reach().credentials_provider(provider)
+    };
+    assert!(connect(&mut port(reach())).await.is_ok());
+    let failure = connect(&mut port(reach())).await.expect_err("refused");
+    assert_eq!(failure.code, FailureCode::ExpiredCredentials);
+    let heads = service.upgrades();
+    assert_eq!(heads.len(), 4);
+    for (head, token) in heads.iter().zip(["token1", "token2", "token1", "token2"]) {
+        assert!(head.contains(&format!("X-Amz-Security-Token={token}&")), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn statuses_of_the_upgrade_have_their_codes() {
+    let refuse = |status, error, text| Upgrade::Refuse { status, error, text, clock: 0 };
+    let script = vec![
+        refuse(404, "ResourceNotFoundException", ""),
+        refuse(400, "ClientLimitExceededException", "Rate exceeded"),
+        refuse(400, "InvalidArgumentException", "ClientId is invalid"),
+        refuse(500, "InternalFailure", ""),
+    ];
+    let service = Service::start("statuses", script, "DISABLED").await;
+    for code in [
+        FailureCode::NoChannel,
+        FailureCode::Throttled,
+        FailureCode::InvalidClientId,
+        FailureCode::Service,
+    ] {
+        let failure = connect(&mut port(service.reach())).await.expect_err("refused");
+        assert_eq!(failure.code, code, "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn garbage_is_told_and_leaves_the_link_open() {
+    let frames = vec![
+        Message::text(""),
+        Message::binary(vec![1, 2, 3]),
+        Message::text(r#"{"messageType":"SDP_ANS"#),
+        Message::text("x".repeat(100_000)),
+        Message::text(r#"{"message": "Endpoint request timed out"}"#),
+        Message::text(r#"{"messageType":"GO_AWAY"}"#),
+    ];
+    let count = frames.len();
+    let script = vec![Upgrade::Accept(frames)];
+    let service = Service::start("garbage", script, "DISABLED").await;
+    let mut viewer = port(service.reach());
+    assert!(connect(&mut viewer).await.is_ok());
+    for _ in 1..count {
+        assert_eq!(event(&mut viewer).await, SignalingEvent::Garbage);
+    }
+    assert_eq!(event(&mut viewer).await, SignalingEvent::GoAway);
+}
+
+#[tokio::test]
+async fn a_half_open_link_is_given_up_and_closes_within_its_bound() {
+    let script = vec![Upgrade::Deaf, Upgrade::Deaf];
+    let service = Service::start("deaf", script, "DISABLED").await;
+    let limits = Limits {
+        ping: Duration::from_millis(50),
+        silence: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let mut viewer = port(service.reach().limits(limits));
+    assert!(connect(&mut viewer).await.is_ok());
+    let SignalingEvent::Disconnected(failure) = event(&mut viewer).await else {
+        panic!("the end");
+    };
+    assert_eq!(failure.code, FailureCode::TimedOut);
+
+    let mut viewer = port(service.reach());
+    assert!(connect(&mut viewer).await.is_ok());
+    let start = Instant::now();
+    let ticket = Ticket { attempt: 1, seq: 2 };
+    viewer.submit(ticket, SignalingCommand::Disconnect { link: LINK });
+    assert_eq!(completed(&mut viewer).await, Ok(Done::Ok));
+    assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_socket_that_does_not_open_times_out() {
+    let service = Service::start("hang", vec![Upgrade::Hang], "DISABLED").await;
+    let limits = Limits { link_open: Duration::from_millis(200), ..Limits::default() };
+    let failure = connect(&mut port(service.reach().limits(limits))).await.expect_err("late");
+    assert_eq!(failure.code, FailureCode::TimedOut);
+}
+
+#[tokio::test]
+async fn a_storage_channel_is_known_before_or_after_the_link_opens() {
+    let service = Service::start("storage", vec![Upgrade::Hang], "ENABLED").await;
+    let failure = connect(&mut port(service.reach())).await.expect_err("storage");
+    assert_eq!(failure.code, FailureCode::StorageMode);
+}
+
+#[tokio::test]
+async fn a_master_hears_viewers_by_their_ids() {
+    let candidate = r#"{"messageType":"ICE_CANDIDATE","senderClientId":"v1","messagePayload":"eyJjYW5kaWRhdGUiOiJ4In0="}"#;
+    let frames = vec![
+        // Nobody to answer to.
+        Message::text(r#"{"messageType":"SDP_OFFER","messagePayload":"e30="}"#),
+        Message::text(candidate),
+        Message::Close(None),
+    ];
+    let service = Service::start("master", vec![Upgrade::Accept(frames)], "ENABLED").await;
+    let config = service.reach().build().expect("valid");
+    let mut master = MasterLink::connect(config).await.expect("connected");
+    let MasterEvent::Candidate { from, body: Ok(_) } = master.recv().await else {
+        panic!("a candidate");
+    };
+    assert_eq!(from, "v1");
+    assert!(matches!(master.recv().await, MasterEvent::Disconnected(_)));
+    let failure = master.sender().send_answer("v1", "v=0").await.expect_err("closed");
+    assert_eq!(failure.code, FailureCode::NotOpen);
+    assert!(!service.upgrades()[0].contains("X-Amz-ClientId"));
+    master.close().await;
+}
