@@ -1,0 +1,62 @@
+//! Drives `negotiation-core` from a plain thread: no async, no port of ours, no runtime.
+//!
+//! The world is a master on a thread of its own and a peer connection that always succeeds.
+//! One session goes live and is closed; another meets a master that never answers.
+#![forbid(unsafe_code)]
+
+mod master;
+mod viewer;
+
+use std::time::Duration;
+
+use master::Habit;
+use negotiation_core::{Config, EndReason, Settings};
+use viewer::{Viewer, Wish};
+
+fn main() {
+    goes_live_and_closes_what_it_opened();
+    survives_one_lost_answer();
+    ends_when_nobody_answers();
+    println!("core-thread-loop: live, lost answer and no answer are as promised");
+}
+
+fn goes_live_and_closes_what_it_opened() {
+    let viewer = Viewer::start(config(), master::start(Habit::Answers));
+    let (outcome, ledger) = viewer.run(Wish::CloseOnceLive);
+    assert_eq!(outcome.reason, EndReason::Closed);
+    assert!(outcome.was_live);
+    assert_eq!(outcome.attempts_total, 1);
+    assert_eq!(ledger.candidates_added, 2, "each of the master's candidates once, none early");
+    ledger.check_everything_is_closed();
+}
+
+fn survives_one_lost_answer() {
+    let viewer = Viewer::start(config(), master::start(Habit::LosesAnswers(1)));
+    let (outcome, ledger) = viewer.run(Wish::CloseOnceLive);
+    assert!(outcome.was_live, "{}", outcome.sentence());
+    assert_eq!(outcome.attempts_total, 2);
+    assert_eq!(ledger.links_opened, 2, "the retry has a new link");
+    assert_eq!(ledger.peers_opened, 2, "and a new peer connection");
+    ledger.check_everything_is_closed();
+}
+
+fn ends_when_nobody_answers() {
+    let viewer = Viewer::start(config(), master::start(Habit::Silent));
+    let (outcome, ledger) = viewer.run(Wish::CloseOnceLive);
+    assert_eq!(outcome.reason, EndReason::NoAnswer);
+    assert_eq!(outcome.attempts_total, 2);
+    assert!(!outcome.was_live);
+    for attempt in &outcome.attempts {
+        assert!(attempt.evidence.offer_sent);
+        assert!(!attempt.evidence.master_seen);
+    }
+    ledger.check_everything_is_closed();
+}
+
+/// Deadlines that suit a master two threads away.
+fn config() -> Config {
+    let mut settings = Settings::one_retry();
+    settings.answer_timeouts = vec![Duration::from_millis(300)];
+    settings.retry_delay = negotiation_core::RetryDelay::Fixed(Duration::from_millis(50));
+    settings.check().expect("these durations can work")
+}

@@ -1,0 +1,12 @@
+//! Sessions on WebAssembly: the core by hand, and the driver over ports, each to its end.
+//!
+//! The module imports nothing: time is a number that moves when somebody waits for it.
+#![forbid(unsafe_code)]
+
+mod by_hand;
+mod driven;
+
+fn main() {
+    by_hand::run();
+    driven::run();
+}
