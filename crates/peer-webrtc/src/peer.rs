@@ -188,7 +188,12 @@ impl Peer {
             {
                 if matches!(command, PeerCommand::Close { .. }) {
                     let outcome = self.close().await;
+                    // Before the outcome is heard: whoever hears it may use the number again.
+                    let late = self.shared.commands.finish();
                     self.complete(ticket, outcome);
+                    for ticket in late {
+                        self.complete(ticket, Ok(Done::Ok));
+                    }
                     return;
                 }
                 running = Some(self.start(ticket, command));

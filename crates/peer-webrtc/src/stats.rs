@@ -99,7 +99,7 @@ struct Counter {
     before: Option<(Instant, u32)>,
     jitter: f64,
     window: (Instant, u64),
-    bitrate: u64,
+    bitrate: Option<u64>,
 }
 
 /// Counts every stream of one peer connection.
@@ -142,7 +142,7 @@ impl Counter {
             before: None,
             jitter: 0.0,
             window: (at, 0),
-            bitrate: 0,
+            bitrate: None,
         }
     }
 
@@ -167,16 +167,18 @@ impl Counter {
     fn roll(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.window.0);
         if elapsed >= BITRATE_WINDOW {
-            self.bitrate = rate(self.window.1, elapsed);
+            self.bitrate = Some(rate(self.window.1, elapsed));
             self.window = (now, 0);
         }
     }
 
     fn snapshot(&self, ssrc: u32, now: Instant) -> StreamStats {
         let elapsed = now.saturating_duration_since(self.window.0);
-        // Between two windows the finished one counts, unless packets have stopped coming.
-        let bitrate =
-            if elapsed >= BITRATE_WINDOW { rate(self.window.1, elapsed) } else { self.bitrate };
+        // The last finished window counts, unless there is none or packets have stopped coming.
+        let bitrate = match self.bitrate {
+            Some(bitrate) if elapsed < BITRATE_WINDOW => bitrate,
+            _ => rate(self.window.1, elapsed),
+        };
         let expected = u64::try_from(self.highest.saturating_sub(self.first)).unwrap_or(0) + 1;
         let jitter = self.jitter / f64::from(self.codec.clock_rate());
         StreamStats {
@@ -197,29 +199,31 @@ fn rate(bytes: u64, elapsed: Duration) -> u64 {
     u64::try_from(u128::from(bytes) * 8000 / millis).unwrap_or(u64::MAX)
 }
 
-/// The nominated pair. The report's own pointer to it is never filled in by the stack.
+/// The nominated pair.
+///
+/// The stack names candidates by other ids in a pair than in the report, and does not list a
+/// peer-reflexive one at all.
 pub(crate) fn path(report: &RTCStatsReport) -> Option<PathStats> {
     let pair = report.candidate_pairs().find(|pair| pair.nominated)?;
-    let kind = |id: &str| match report.get(id)? {
-        RTCStatsReportEntry::LocalCandidate(c) | RTCStatsReportEntry::RemoteCandidate(c) => {
+    let kind = |prefix: &str, id: &str| match report.get(&format!("{prefix}_{id}")) {
+        Some(RTCStatsReportEntry::LocalCandidate(c) | RTCStatsReportEntry::RemoteCandidate(c)) => {
             candidate_kind(c.candidate_type)
         }
-        _ => None,
+        _ => CandidateKind::PeerReflexive,
     };
     Some(PathStats {
-        local: kind(&pair.local_candidate_id)?,
-        remote: kind(&pair.remote_candidate_id)?,
+        local: kind("RTCLocalIceCandidate", &pair.local_candidate_id),
+        remote: kind("RTCRemoteIceCandidate", &pair.remote_candidate_id),
         round_trip: Duration::try_from_secs_f64(pair.current_round_trip_time).unwrap_or_default(),
     })
 }
 
-fn candidate_kind(kind: RTCIceCandidateType) -> Option<CandidateKind> {
+fn candidate_kind(kind: RTCIceCandidateType) -> CandidateKind {
     match kind {
-        RTCIceCandidateType::Host => Some(CandidateKind::Host),
-        RTCIceCandidateType::Srflx => Some(CandidateKind::ServerReflexive),
-        RTCIceCandidateType::Prflx => Some(CandidateKind::PeerReflexive),
-        RTCIceCandidateType::Relay => Some(CandidateKind::Relay),
-        _ => None,
+        RTCIceCandidateType::Srflx => CandidateKind::ServerReflexive,
+        RTCIceCandidateType::Prflx => CandidateKind::PeerReflexive,
+        RTCIceCandidateType::Relay => CandidateKind::Relay,
+        _ => CandidateKind::Host,
     }
 }
 

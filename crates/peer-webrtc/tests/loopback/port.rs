@@ -135,7 +135,9 @@ async fn pictures_and_sound_arrive_and_are_counted() {
     assert_eq!(video.codec, Codec::H264);
     assert!(video.bitrate > 0, "{video:?}");
     let path = peer.path.expect("a pair");
-    assert_ne!(path.remote, CandidateKind::Relay);
+    assert_eq!(path.local, CandidateKind::Host);
+    assert!(matches!(path.remote, CandidateKind::Host | CandidateKind::PeerReflexive), "{path:?}");
+    assert!(path.round_trip > Duration::ZERO, "{path:?}");
     assert_eq!(peer.dropped, 0);
 
     // A keyframe request reaches the master as PLI and as FIR.
@@ -187,6 +189,40 @@ async fn the_masters_goodbye_is_heard() {
 }
 
 #[tokio::test]
+async fn another_fingerprint_fails_dtls() {
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::H264).await;
+    let offer = viewer.offered().await;
+    let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
+    let (before, rest) = answer.split_once("sha-256 ").expect("a fingerprint");
+    let forged = format!("{before}sha-256 00:00{}", rest.get(5..).expect("hex"));
+    viewer.apply(&forged).await.expect("it reads well");
+    for text in master.candidates().await {
+        viewer.add(&text).await.expect("adds");
+    }
+    viewer.event(|e| *e == PeerEvent::ConnectivityChanged(Connectivity::DtlsFailed)).await;
+    assert!(!viewer.events.iter().any(connected));
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_vp8_keyframe_is_found() {
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::Vp8).await;
+    viewer.exchanged(&mut master).await;
+    // Two packets a frame: the second ends it.
+    let _playing = Playing::start(&master.video, |seq| {
+        let (first, timestamp) = (seq.is_multiple_of(2), u32::from(seq / 2) * 3000);
+        let payload: &[u8] = if first { &[0x10, 0x00, 0x9d] } else { &[0x00, 0x01] };
+        packet(seq, timestamp, !first, payload)
+    });
+    viewer.event(|e| *e == PeerEvent::KeyframeReceived).await;
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
+#[tokio::test]
 async fn early_candidates_wait_for_the_answer() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
@@ -210,6 +246,7 @@ async fn candidates_of_every_form_are_survived() {
         "",
         "end-of-candidates",
         "a=end-of-candidates",
+        "candidate:",
         "candidate:1 1 tcp 1518280447 127.0.0.1 9 typ host tcptype active",
         "candidate:1 1 TCP 1518280447 127.0.0.1 9 typ host tcptype passive",
         "candidate:1 1 udp 2122260223 4c1a4e0a-3d34-4e39-9e3c-000000000000.local 9 typ host",
@@ -218,7 +255,7 @@ async fn candidates_of_every_form_are_survived() {
         viewer.add(good).await.unwrap_or_else(|e| panic!("{good:?}: {e}"));
     }
     let long = format!("candidate:1 1 udp 1 127.0.0.1 9 typ host {}", "x".repeat(5000));
-    for bad in ["candidate:", "nonsense", "candidate:1 1 udp x 127.0.0.1 99999 typ host", &long] {
+    for bad in ["nonsense", "candidate:1 1 udp x 127.0.0.1 99999 typ host", &long] {
         let failure = viewer.add(bad).await.expect_err("refused");
         assert_eq!(failure.code, FailureCode::BadDescription, "{bad:.40}");
     }
