@@ -1,0 +1,343 @@
+//! A bare viewer: signaling and the low-level peer connection, without a session above them.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kvs_camera::{Camera, CameraConfig, CameraEvent};
+use kvs_emulator::{
+    DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Quotas,
+};
+use negotiation_core::{
+    Candidate, Done, LinkId, MediaKind, Message, SignalingCommand, SignalingEvent, Ticket,
+};
+use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
+use peer_webrtc::{Codec, IcePolicy, Mdns, RtpArrival};
+use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use signaling_aws::{AwsSignaling, SignalingConfig};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+use viewer_session::facts::read_description;
+use viewer_session::{SignalingInput, SignalingPort as _};
+
+pub const LIMIT: Duration = Duration::from_secs(20);
+const LINK: LinkId = LinkId(1);
+
+pub async fn emulator() -> Emulator {
+    let config = EmulatorConfig {
+        channels: vec!["door".to_owned()],
+        quotas: Quotas { enabled: false, ..Quotas::default() },
+        ..EmulatorConfig::default()
+    };
+    Emulator::start(config).await.expect("the emulator starts")
+}
+
+pub fn signaling(emulator: &Emulator, client_id: &str) -> SignalingConfig {
+    SignalingConfig::builder("door")
+        .region(emulator.region())
+        .endpoint_url(emulator.endpoint())
+        .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
+        .client_id(client_id)
+        .build()
+        .expect("valid")
+}
+
+pub fn config(emulator: &Emulator) -> CameraConfig {
+    CameraConfig::new(signaling(emulator, "unused"))
+}
+
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(LIMIT, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
+/// Waits for an event that fits, and lets the others go.
+pub async fn event(
+    events: &mut broadcast::Receiver<CameraEvent>,
+    what: &str,
+    fits: impl Fn(&CameraEvent) -> bool,
+) -> CameraEvent {
+    within(what, async {
+        loop {
+            let event = events.recv().await.expect("the camera runs");
+            if fits(&event) {
+                return event;
+            }
+        }
+    })
+    .await
+}
+
+pub async fn start(config: CameraConfig) -> (Camera, broadcast::Receiver<CameraEvent>) {
+    let mut camera = Camera::start(config).await.expect("the camera starts");
+    let events = camera.events();
+    (camera, events)
+}
+
+/// What a viewer gets of one frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    pub rtp_ts: u32,
+    pub keyframe: bool,
+}
+
+pub struct Viewer {
+    port: AwsSignaling,
+    seq: u32,
+    pub id: String,
+    pub stack: Stack,
+    pub queues: StackEvents,
+    pub answers: Vec<String>,
+    codecs: Vec<Codec>,
+    applied: bool,
+    waiting: Vec<Candidate>,
+    track_ssrc: Option<u32>,
+}
+
+impl Viewer {
+    /// Opens the link and a peer connection; nothing is offered yet.
+    pub async fn open(emulator: &Emulator, id: &str, video: Codec) -> Self {
+        let mut port = AwsSignaling::new(signaling(emulator, id));
+        port.submit(Ticket { attempt: 1, seq: 1 }, SignalingCommand::Connect { link: LINK, attempt: 1 });
+        let id = within("the viewer's link", async {
+            loop {
+                if let SignalingInput::Completed(completion) = port.next().await {
+                    match completion.outcome.expect("connects") {
+                        Done::Connected(id) => return id.as_str().to_owned(),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        })
+        .await;
+        let codecs = vec![video, Codec::Opus];
+        let (stack, queues) = build(&codecs).await;
+        Self {
+            port,
+            seq: 1,
+            id,
+            stack,
+            queues,
+            answers: Vec::new(),
+            codecs,
+            applied: false,
+            waiting: Vec::new(),
+            track_ssrc: None,
+        }
+    }
+
+    pub async fn offer(&mut self) {
+        let offer = self.make_offer().await;
+        self.send_offer(&offer);
+    }
+
+    pub async fn make_offer(&mut self) -> String {
+        let offer = self.stack.connection().create_offer(None).await.expect("offers");
+        let text = offer.sdp.clone();
+        self.stack.set_local(offer).await.expect("sets");
+        text
+    }
+
+    pub fn send_offer(&mut self, sdp: &str) {
+        let description = read_description(sdp).expect("valid");
+        self.send(Message::Offer(description));
+    }
+
+    /// A new peer connection on the same link and under the same id.
+    pub async fn begin_again(&mut self) -> Stack {
+        let (stack, queues) = build(&self.codecs).await;
+        self.queues = queues;
+        self.applied = false;
+        self.waiting.clear();
+        std::mem::replace(&mut self.stack, stack)
+    }
+
+    fn send(&mut self, message: Message) {
+        self.seq += 1;
+        let ticket = Ticket { attempt: 1, seq: self.seq };
+        self.port.submit(ticket, SignalingCommand::Send { link: LINK, message });
+    }
+
+    /// Takes what comes until `done` says so; answers are applied and candidates exchanged.
+    pub async fn drive(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        within(what, async {
+            while !done(self) {
+                tokio::select! {
+                    input = self.port.next() => if let SignalingInput::Event(_, event) = input {
+                        self.on_signaling(event).await;
+                    },
+                    Some(event) = self.queues.events.recv() => match event {
+                        StackEvent::Candidate(text) => {
+                            let candidate = Candidate {
+                                text: text.as_str().into(),
+                                mid: Some("0".to_owned()),
+                                mline_index: Some(0),
+                                ufrag: None,
+                            };
+                            match self.applied {
+                                true => self.send(Message::Candidate(candidate)),
+                                false => self.waiting.push(candidate),
+                            }
+                        }
+                        StackEvent::Track(_) | StackEvent::GatheringDone => {}
+                        _ => {}
+                    },
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn on_signaling(&mut self, event: SignalingEvent) {
+        match event {
+            SignalingEvent::Answer { body, .. } => {
+                let text = body.expect("readable").sdp.as_str().to_owned();
+                self.answers.push(text.clone());
+                if !self.applied {
+                    self.stack.apply_answer(&text).await.expect("applies");
+                    self.applied = true;
+                    for candidate in std::mem::take(&mut self.waiting) {
+                        self.send(Message::Candidate(candidate));
+                    }
+                }
+            }
+            SignalingEvent::Candidate { body, .. } => {
+                if self.applied {
+                    let candidate = body.expect("readable");
+                    self.stack.add_candidate(&candidate.text).await.expect("adds");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Offers and drives until the first packet is there.
+    pub async fn go_live(&mut self) {
+        self.offer().await;
+        self.drive("media", |viewer| {
+            viewer.queues.media.as_ref().is_some_and(|media| !media.is_empty())
+        })
+        .await;
+    }
+
+    async fn packet(&mut self) -> RtpArrival {
+        within("a packet", self.queues.media.as_mut().expect("receives").recv())
+            .await
+            .expect("the connection is open")
+    }
+
+    /// The next picture's first packet, in the order of arrival (loopback keeps it).
+    pub async fn picture(&mut self) -> Picture {
+        let video = self.codecs[0];
+        let mut begins = false;
+        loop {
+            let arrival = self.packet().await;
+            let header = &arrival.packet.header;
+            if header.payload_type != video.payload_type() {
+                continue;
+            }
+            self.track_ssrc = Some(header.ssrc);
+            let first = starts_frame(video, &arrival.packet.payload);
+            begins |= first;
+            if begins {
+                let keyframe = is_key(video, &arrival.packet.payload);
+                let picture = Picture { rtp_ts: header.timestamp, keyframe };
+                // The rest of it.
+                if !header.marker {
+                    while !self.packet_of(video).await.packet.header.marker {}
+                }
+                return picture;
+            }
+        }
+    }
+
+    async fn packet_of(&mut self, codec: Codec) -> RtpArrival {
+        loop {
+            let arrival = self.packet().await;
+            if arrival.packet.header.payload_type == codec.payload_type() {
+                return arrival;
+            }
+        }
+    }
+
+    pub async fn send_pli(&self) {
+        let media_ssrc = self.track_ssrc.expect("a picture came");
+        self.rtcp(Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc })).await;
+    }
+
+    pub async fn send_fir(&self) {
+        let ssrc = self.track_ssrc.expect("a picture came");
+        let fir = vec![FirEntry { ssrc, sequence_number: 1 }];
+        self.rtcp(Box::new(FullIntraRequest { sender_ssrc: 1, media_ssrc: 0, fir })).await;
+    }
+
+    async fn rtcp(&self, packet: Box<dyn rtc::rtcp::Packet>) {
+        let ssrc = self.track_ssrc;
+        for receiver in self.stack.connection().get_receivers().await {
+            let track = receiver.track();
+            if track.ssrcs().await.first().copied() == ssrc {
+                track.write_rtcp(vec![packet]).await.expect("asks");
+                return;
+            }
+        }
+        panic!("no track of {ssrc:?}");
+    }
+}
+
+async fn build(codecs: &[Codec]) -> (Stack, StackEvents) {
+    let config = StackConfig {
+        codecs: codecs.to_vec(),
+        bind: vec!["127.0.0.1:0".to_owned()],
+        policy: IcePolicy::All,
+        mdns: Mdns::Ignore,
+        media_queue: 4096,
+    };
+    let (stack, queues) = Stack::build(&config).await.expect("builds");
+    stack.receive(MediaKind::Video).await.expect("receives");
+    stack.receive(MediaKind::Audio).await.expect("receives");
+    (stack, queues)
+}
+
+/// Whether a packet begins a frame: no later fragment of one.
+fn starts_frame(codec: Codec, payload: &[u8]) -> bool {
+    match codec {
+        // The S bit of the payload descriptor, partition 0 (RFC 7741, 4.2).
+        Codec::Vp8 => payload.first().is_some_and(|byte| byte & 0x17 == 0x10),
+        // A fragment (28) begins with the S bit (RFC 6184, 5.8).
+        _ => match payload {
+            [first, second, ..] if first & 0x1f == 28 => second & 0x80 != 0,
+            _ => true,
+        },
+    }
+}
+
+fn is_key(codec: Codec, payload: &[u8]) -> bool {
+    match codec {
+        // X, I with a 15-bit picture id: four bytes of descriptor; then the P bit (RFC 6386, 9.1).
+        Codec::Vp8 => {
+            let descriptor = match payload {
+                [first, ext, id, ..] if first & 0x80 != 0 && ext & 0x80 != 0 => {
+                    if id & 0x80 != 0 { 4 } else { 3 }
+                }
+                _ => 1,
+            };
+            payload.get(descriptor).is_some_and(|byte| byte & 1 == 0)
+        }
+        // The parameter sets come as one STAP-A (24) before the picture.
+        _ => payload.len() > 3 && payload[0] & 0x1f == 24 && payload[3] & 0x1f == 7,
+    }
+}
+
+/// Descriptors of this process, but for those that the runtime keeps.
+pub fn descriptors() -> BTreeSet<String> {
+    std::fs::read_dir("/proc/self/fd")
+        .expect("readable")
+        .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+        .map(|target| target.to_string_lossy().into_owned())
+        .filter(|target| target.starts_with("socket:"))
+        .collect()
+}

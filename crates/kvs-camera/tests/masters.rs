@@ -1,0 +1,163 @@
+//! The camera as a master among real ones: repeated ids, silence, late answers, lost links.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Viewer, config, emulator, event, start};
+use kvs_camera::{Behaviour, CameraConfig, CameraEvent, IgnoredOffer, LeaveReason, Trickle};
+use kvs_emulator::{Role, ServiceMessage};
+use peer_webrtc::Codec;
+use tokio::time::Instant;
+
+fn left(session: u64, reason: LeaveReason) -> impl Fn(&CameraEvent) -> bool {
+    move |event| {
+        matches!(event, CameraEvent::ViewerLeft { session: s, reason: r, .. }
+            if *s == session && *r == reason)
+    }
+}
+
+fn ignored(why: IgnoredOffer) -> impl Fn(&CameraEvent) -> bool {
+    move |event| matches!(event, CameraEvent::OfferIgnored { reason, .. } if *reason == why)
+}
+
+#[tokio::test]
+async fn a_repeated_id_replaces_its_session() {
+    let emulator = emulator().await;
+    let (camera, mut events) = start(config(&emulator)).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    viewer.go_live().await;
+    let old = viewer.begin_again().await;
+    viewer.go_live().await;
+    event(&mut events, "the old session's end", left(1, LeaveReason::Replaced)).await;
+    assert!(viewer.picture().await.keyframe);
+    assert_eq!(viewer.answers.len(), 2);
+    old.close().await.expect("closes");
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_repeated_id_is_ignored_and_its_media_flows_on() {
+    let emulator = emulator().await;
+    let behaviour = Behaviour::IgnoreRepeated;
+    let (camera, mut events) = start(CameraConfig { behaviour, ..config(&emulator) }).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    viewer.go_live().await;
+    let offer = viewer.stack.connection().create_offer(None).await.expect("offers");
+    viewer.send_offer(&offer.sdp);
+    event(&mut events, "silence", ignored(IgnoredOffer::Repeated)).await;
+    for _ in 0..10 {
+        viewer.picture().await;
+    }
+    assert_eq!(viewer.answers.len(), 1);
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_id_that_vanished_lingers() {
+    let emulator = emulator().await;
+    let config = CameraConfig {
+        behaviour: Behaviour::Linger(Duration::from_millis(1500)),
+        connect_timeout: Duration::from_millis(300),
+        disconnect_timeout: Duration::ZERO,
+        ..config(&emulator)
+    };
+    let (camera, mut events) = start(config).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    // Closed in order: free at once.
+    viewer.go_live().await;
+    viewer.begin_again().await.close().await.expect("closes");
+    event(&mut events, "the end", left(1, LeaveReason::ClosedByViewer)).await;
+    // Never connected: dropped, and free.
+    let offer = viewer.make_offer().await;
+    let offer = without_candidates(&offer);
+    viewer.send_offer(&offer);
+    event(&mut events, "the drop", left(2, LeaveReason::NeverConnected)).await;
+    viewer.begin_again().await.close().await.expect("closes");
+    viewer.go_live().await;
+    // Vanished: its sockets are gone without a word.
+    vanish(&viewer).await;
+    event(&mut events, "the vanishing", left(3, LeaveReason::Vanished)).await;
+    let gone = Instant::now();
+    viewer.begin_again().await.close().await.expect("closes");
+    viewer.offer().await;
+    event(&mut events, "silence", ignored(IgnoredOffer::Lingering)).await;
+    while gone.elapsed() < Duration::from_millis(1600) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    viewer.begin_again().await.close().await.expect("closes");
+    viewer.go_live().await;
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_full_camera_is_silent() {
+    let emulator = emulator().await;
+    let (camera, mut events) = start(CameraConfig { sessions_max: 1, ..config(&emulator) }).await;
+    let mut first = Viewer::open(&emulator, "first", Codec::H264).await;
+    first.go_live().await;
+    let mut second = Viewer::open(&emulator, "second", Codec::H264).await;
+    second.offer().await;
+    event(&mut events, "silence", ignored(IgnoredOffer::Full)).await;
+    first.stack.close().await.expect("closes");
+    event(&mut events, "a place", left(1, LeaveReason::ClosedByViewer)).await;
+    second.begin_again().await.close().await.expect("closes");
+    second.go_live().await;
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_answer_may_be_late_and_hold_its_candidates() {
+    let emulator = emulator().await;
+    let config = CameraConfig {
+        answer_delay: Duration::from_millis(700),
+        trickle: Trickle::Never,
+        ..config(&emulator)
+    };
+    let (camera, _events) = start(config).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    let began = Instant::now();
+    viewer.go_live().await;
+    assert!(began.elapsed() >= Duration::from_millis(700));
+    let answer = &viewer.answers[0];
+    assert!(answer.contains("a=candidate:") && answer.contains("127.0.0.1"), "{answer}");
+    assert!(!answer.contains("a=ice-options"), "{answer}");
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_lost_link_comes_back_and_media_does_not_notice() {
+    let emulator = emulator().await;
+    let (camera, mut events) = start(config(&emulator)).await;
+    let up = |e: &CameraEvent| matches!(e, CameraEvent::SignalingConnected);
+    event(&mut events, "the first link", up).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    viewer.go_live().await;
+    assert_eq!(emulator.disconnect("door", Some(Role::Master), None, None), 1);
+    let lost = |e: &CameraEvent| matches!(e, CameraEvent::SignalingLost { .. });
+    event(&mut events, "the loss", lost).await;
+    event(&mut events, "the second link", up).await;
+    assert_eq!(emulator.send("door", Some(Role::Master), None, ServiceMessage::GoAway), 1);
+    event(&mut events, "the third link", up).await;
+    for _ in 0..15 {
+        viewer.picture().await;
+    }
+    let mut second = Viewer::open(&emulator, "second", Codec::H264).await;
+    second.go_live().await;
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+fn without_candidates(sdp: &str) -> String {
+    sdp.lines().filter(|line| !line.starts_with("a=candidate")).map(|l| format!("{l}\r\n")).collect()
+}
+
+/// Stops answering without a goodbye, as a process that is killed.
+async fn vanish(viewer: &Viewer) {
+    let _ = viewer;
+}

@@ -1,0 +1,112 @@
+//! Viewers of a camera through the emulator, over real ICE, DTLS and SRTP on loopback.
+
+mod common;
+
+use common::{Viewer, config, emulator, event, start, within};
+use kvs_camera::{CameraConfig, CameraEvent, FrameLog, FrameRecord, LeaveReason, Source};
+use peer_webrtc::Codec;
+use recording::ClipKind;
+use tokio::sync::mpsc;
+
+fn logged(config: CameraConfig) -> (CameraConfig, mpsc::Receiver<FrameRecord>) {
+    let (to, records) = mpsc::channel(10_000);
+    (CameraConfig { frame_log: FrameLog::Channel(to), ..config }, records)
+}
+
+#[tokio::test]
+async fn a_viewer_gets_a_keyframe_first_and_every_frame_once() {
+    let emulator = emulator().await;
+    let (config, mut records) = logged(config(&emulator));
+    let (camera, mut events) = start(config).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    viewer.go_live().await;
+    let answer = &viewer.answers[0];
+    assert!(answer.contains("a=ice-options:trickle") && !answer.contains("a=candidate"), "{answer}");
+    assert!(answer.contains("m=video 9 UDP/TLS/RTP/SAVPF 102"), "{answer}");
+    assert!(answer.contains("a=sendonly"), "{answer}");
+    let joined = event(&mut events, "the viewer", |e| matches!(e, CameraEvent::ViewerJoined { .. }));
+    joined.await;
+    for n in 0..45_u64 {
+        let picture = viewer.picture().await;
+        let sent = within("a record", records.recv()).await.expect("logged");
+        assert_eq!((sent.frame, sent.keyframe), (n, n % 30 == 0));
+        assert_eq!((sent.client_id.as_str(), sent.session), (viewer.id.as_str(), 1));
+        assert_eq!((picture.rtp_ts, picture.keyframe), (sent.rtp_ts, sent.keyframe));
+    }
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn pli_and_fir_bring_a_keyframe_and_the_counter_goes_on() {
+    let emulator = emulator().await;
+    let (config, mut records) = logged(config(&emulator));
+    let (camera, _events) = start(config).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    viewer.go_live().await;
+    // Far enough into the two seconds of a group that a keyframe on its way answers nothing.
+    for _ in 0..6 {
+        viewer.picture().await;
+    }
+    viewer.send_pli().await;
+    let mut until_key = 0;
+    while !viewer.picture().await.keyframe {
+        until_key += 1;
+    }
+    assert!(until_key < 16, "a keyframe within a second, not after {until_key} frames");
+    for _ in 0..6 {
+        viewer.picture().await;
+    }
+    viewer.send_fir().await;
+    let mut until_key = 0;
+    while !viewer.picture().await.keyframe {
+        until_key += 1;
+    }
+    assert!(until_key < 16, "a keyframe within a second, not after {until_key} frames");
+    let mut frames = Vec::new();
+    while let Ok(record) = records.try_recv() {
+        frames.push(record.frame);
+    }
+    assert!(frames.is_sorted() && frames.windows(2).all(|pair| pair[0] != pair[1]), "{frames:?}");
+    assert!(frames.contains(&30) && frames.contains(&60), "{frames:?}");
+    assert!(frames.len() < 50, "two jumps left frames out: {frames:?}");
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn two_viewers_of_vp8_see_the_same() {
+    let emulator = emulator().await;
+    let source = Source::Bundled(ClipKind::Vp8Opus);
+    let (config, mut records) = logged(CameraConfig { source, ..config(&emulator) });
+    let (camera, mut events) = start(config).await;
+    let mut first = Viewer::open(&emulator, "first", Codec::Vp8).await;
+    first.go_live().await;
+    assert!(first.picture().await.keyframe);
+    let mut second = Viewer::open(&emulator, "second", Codec::Vp8).await;
+    second.go_live().await;
+    assert!(second.picture().await.keyframe);
+    for _ in 0..20 {
+        first.picture().await;
+        second.picture().await;
+    }
+    // What the second was sent, the first was sent at the same time.
+    let mut sent: [Vec<u64>; 2] = Default::default();
+    while let Ok(record) = records.try_recv() {
+        sent[usize::from(record.client_id == second.id)].push(record.frame);
+    }
+    assert!(sent[0].is_sorted() && sent[1].is_sorted(), "{sent:?}");
+    let of_second = sent[1].iter().take(20);
+    assert!(of_second.clone().all(|frame| sent[0].contains(frame)), "{sent:?}");
+    // One leaves: the other does not notice.
+    first.stack.close().await.expect("closes");
+    let left = |e: &CameraEvent| {
+        matches!(e, CameraEvent::ViewerLeft { reason: LeaveReason::ClosedByViewer, session: 1, .. })
+    };
+    event(&mut events, "the viewer's leaving", left).await;
+    for _ in 0..15 {
+        second.picture().await;
+    }
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
