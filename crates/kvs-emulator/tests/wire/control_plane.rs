@@ -3,7 +3,7 @@
 use kvs_emulator::{Quotas, TurnAuth, TurnConfig};
 use serde_json::{Value, json};
 
-use crate::support::{Signer, call, call_as, plain, send, start};
+use crate::support::{Signer, call, call_as, plain, send, signed, start};
 
 #[tokio::test]
 async fn a_channel_lives_its_life() {
@@ -220,4 +220,32 @@ async fn health_and_browsers() {
     assert_eq!(send(&emulator, request).await.unwrap().status, 403);
     let large = "x".repeat(300 * 1024);
     assert_eq!(plain(&emulator, "POST", "/admin/faults", &large).await.status, 413);
+}
+
+#[tokio::test]
+async fn nothing_can_be_changed_once_it_is_signed() {
+    let emulator = start(|_| {}).await;
+    let path = "/describeSignalingChannel";
+    let request = || signed(&Signer::default(), &emulator, path, json!({ "ChannelName": "demo" }));
+    assert_eq!(send(&emulator, request()).await.unwrap().status, 200);
+    let mut body = request();
+    *body.body_mut() = json!({ "ChannelName": "other" }).to_string().into_bytes();
+    let mut target = request();
+    *target.uri_mut() = format!("{}/listSignalingChannels", emulator.endpoint()).parse().unwrap();
+    let mut query = request();
+    *query.uri_mut() = format!("{}{path}?x=1", emulator.endpoint()).parse().unwrap();
+    let mut hash = request();
+    hash.headers_mut().insert("x-amz-content-sha256", "0".repeat(64).parse().unwrap());
+    let mut host = request();
+    host.headers_mut().insert("host", "localhost".parse().unwrap());
+    for (what, changed) in
+        [("body", body), ("path", target), ("query", query), ("hash", hash), ("host", host)]
+    {
+        let refused = send(&emulator, changed).await.unwrap();
+        assert_eq!(
+            (refused.error().0, refused.error().1),
+            (403, "InvalidSignatureException"),
+            "{what}"
+        );
+    }
 }

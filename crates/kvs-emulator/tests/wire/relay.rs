@@ -283,3 +283,42 @@ async fn an_endless_frame_ends_its_socket_alone() {
     until(|| emulator.clients().len() == 1).await;
     assert!(heard(&mut master).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_master_may_offer_unless_told_otherwise() {
+    let to_viewer =
+        json!({ "action": "SDP_OFFER", "recipientClientId": "v", "messagePayload": "m" });
+    let back = json!({ "action": "SDP_ANSWER", "messagePayload": "a" });
+    let emulator = start(|_| {}).await;
+    let (mut master, mut viewer) = (open(&emulator, None).await, open(&emulator, Some("v")).await);
+    say(&mut master, to_viewer.clone()).await;
+    let got = hear(&mut viewer).await;
+    assert_eq!(got, json!({ "messageType": "SDP_OFFER", "messagePayload": "m" }));
+    say(&mut viewer, back).await;
+    assert_eq!(hear(&mut master).await["senderClientId"], "v");
+
+    let emulator = start(|config| config.unknowns.master_offers_relayed = false).await;
+    let (mut master, mut viewer) = (open(&emulator, None).await, open(&emulator, Some("v")).await);
+    say(&mut master, to_viewer).await;
+    assert!(heard(&mut master).await.is_empty());
+    assert!(heard(&mut viewer).await.is_empty());
+}
+
+#[tokio::test]
+async fn only_offers_wait_when_so_configured() {
+    let emulator = start(|config| {
+        config.unknowns.answers_kept = false;
+        config.unknowns.candidates_kept = false;
+    })
+    .await;
+    let mut viewer = open(&emulator, Some("v")).await;
+    say(&mut viewer, offer("o")).await;
+    say(&mut viewer, candidate("c")).await;
+    assert!(heard(&mut viewer).await.is_empty());
+    let mut master = open(&emulator, None).await;
+    assert_eq!(heard(&mut master).await, ["o"]);
+    say(&mut master, answer("later", "a")).await;
+    assert!(heard(&mut master).await.is_empty());
+    let mut later = open(&emulator, Some("later")).await;
+    assert!(heard(&mut later).await.is_empty());
+}

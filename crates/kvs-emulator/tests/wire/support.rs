@@ -150,13 +150,22 @@ pub(crate) async fn call_as(
     path: &str,
     body: Value,
 ) -> Answer {
+    send(emulator, signed(signer, emulator, path, body)).await.unwrap()
+}
+
+pub(crate) fn signed(
+    signer: &Signer,
+    emulator: &Emulator,
+    path: &str,
+    body: Value,
+) -> http::Request<Vec<u8>> {
     let mut request = http::Request::post(format!("{}{path}", emulator.endpoint()))
         .header("host", emulator.addr().to_string())
         .header("content-type", "application/json")
         .body(body.to_string().into_bytes())
         .unwrap();
     signer.sign(&mut request, false);
-    send(emulator, request).await.unwrap()
+    request
 }
 
 pub(crate) async fn plain(emulator: &Emulator, method: &str, path: &str, body: &str) -> Answer {
