@@ -1,1 +1,44 @@
-//! A deterministic world for negotiation-core: virtual clock, model peer, model KVS service and masters, faults as data.
+//! A deterministic world for `negotiation-core`: no network, no clock, no async.
+//!
+//! A [`World`] owns a session, a model of KVS, a model master and model peer connections, and does
+//! what the driver does minus `await`. Everything that can go wrong is a value in a [`Plan`]; the
+//! same plan gives the same run, byte for byte. After every step an oracle looks for broken rules.
+//!
+//! ```
+//! use core::time::Duration;
+//! use negotiation_core::{EndReason, Phase};
+//! use negotiation_sim::{Answers, Plan, World};
+//!
+//! let mut world = World::new(Plan::default());
+//! world.open();
+//! world.run_until_quiet(Duration::from_secs(600));
+//! assert_eq!(world.phase(), Phase::Live);
+//!
+//! let mut plan = Plan::default();
+//! plan.master.answers = Answers::Never;
+//! let mut world = World::new(plan);
+//! world.open();
+//! world.run_until_quiet(Duration::from_secs(600));
+//! assert_eq!(world.outcome().map(|o| o.reason), Some(EndReason::NoAnswer));
+//! assert!(world.violations().is_empty());
+//! ```
+#![forbid(unsafe_code)]
+
+mod faults;
+mod journal;
+mod master;
+mod oracle;
+mod peer;
+mod plan;
+mod reference;
+mod service;
+#[cfg(feature = "proptest")]
+pub mod strategy;
+mod world;
+
+pub use faults::{Act, Fault, Handling, Mail, Moment, Op, OpFault};
+pub use journal::{Journal, Mismatch, replay};
+pub use plan::{
+    Answers, Dtls, Ice, MasterTraits, Media, PathTraits, PeerStack, Plan, RepeatedId, ServiceTraits,
+};
+pub use world::World;

@@ -1,0 +1,274 @@
+//! Everything that can go wrong, as plain values. A plan of faults is a list; each counts its hits.
+
+use core::time::Duration;
+
+use negotiation_core::{FailureCode, Phase, Sender};
+
+/// One thing that goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A message is not carried as it should be.
+    Mail {
+        /// Which kind of message.
+        what: Mail,
+        /// The how many-th of its kind, from 1; 0 is every one.
+        nth: u32,
+        /// What happens to it.
+        how: Handling,
+    },
+    /// A command does not do what it should.
+    Op {
+        /// Which kind of command.
+        what: Op,
+        /// The how many-th of its kind, from 1; 0 is every one.
+        nth: u32,
+        /// What happens to it.
+        how: OpFault,
+    },
+    /// Something happens once the session is somewhere.
+    At {
+        /// Where.
+        moment: Moment,
+        /// How long after.
+        after: Duration,
+        /// What.
+        act: Act,
+    },
+}
+
+/// The kinds of messages that the service carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mail {
+    /// The viewer's offer.
+    Offer,
+    /// A candidate of the viewer's.
+    ViewerCandidate,
+    /// The master's answer.
+    Answer,
+    /// A candidate of the master's.
+    MasterCandidate,
+}
+
+/// What the service does with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// It is lost.
+    Drop,
+    /// It takes this much longer.
+    Delay(Duration),
+    /// It comes twice, the second time this much later.
+    Duplicate(Duration),
+    /// It is kept back until another message to the same side has passed, or for a second.
+    Hold,
+    /// It cannot be decoded.
+    Corrupt,
+    /// The answer to an earlier attempt's offer comes just before it.
+    AfterOld,
+    /// It seems to come from somebody else.
+    From(Sender),
+}
+
+/// The kinds of commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    /// Open a link: REST calls, socket, upgrade.
+    Connect,
+    /// Fetch ICE servers.
+    IceServers,
+    /// Send the offer.
+    SendOffer,
+    /// Send a candidate.
+    SendCandidate,
+    /// Close a link.
+    Disconnect,
+    /// Make a peer connection.
+    Create,
+    /// Make an offer.
+    CreateOffer,
+    /// Set the ICE servers.
+    SetIceServers,
+    /// Set the offer.
+    SetLocal,
+    /// Set the answer.
+    SetRemote,
+    /// Take the offer back.
+    Rollback,
+    /// Add a candidate.
+    AddCandidate,
+    /// Ask for a keyframe.
+    RequestKeyframe,
+    /// First step of closing a peer connection.
+    StopTransceivers,
+    /// Second step.
+    RemoveTracks,
+    /// Last step.
+    Close,
+}
+
+impl Op {
+    /// Every kind, in order.
+    pub const ALL: [Self; 16] = [
+        Self::Connect,
+        Self::IceServers,
+        Self::SendOffer,
+        Self::SendCandidate,
+        Self::Disconnect,
+        Self::Create,
+        Self::CreateOffer,
+        Self::SetIceServers,
+        Self::SetLocal,
+        Self::SetRemote,
+        Self::Rollback,
+        Self::AddCandidate,
+        Self::RequestKeyframe,
+        Self::StopTransceivers,
+        Self::RemoveTracks,
+        Self::Close,
+    ];
+}
+
+/// What becomes of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpFault {
+    /// It fails.
+    Fail(FailureCode),
+    /// It takes this much longer, and what is queued behind it as well.
+    Late(Duration),
+    /// It hangs until a close cancels it.
+    Hang,
+}
+
+/// When something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// When the application opens the session.
+    Opened,
+    /// When a phase is entered for the how many-th time, from 1.
+    Entered(Phase, u32),
+}
+
+/// What happens then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// The application opens the session (again).
+    Open,
+    /// The application closes it.
+    Close,
+    /// The application wants another exchange.
+    Renegotiate,
+    /// The device slept for this long.
+    Suspend(Duration),
+    /// The clock jumps, and every timer is late.
+    ClockJump(Duration),
+    /// The link ends.
+    CutLink(FailureCode),
+    /// `GO_AWAY`.
+    GoAway,
+    /// `RECONNECT_ICE_SERVER`.
+    ReconnectIceServer,
+    /// A frame that is no message.
+    Garbage,
+    /// `STATUS_RESPONSE` for the newest offer.
+    OfferStatus(FailureCode),
+    /// `STATUS_RESPONSE` for nothing of ours.
+    StrayStatus(FailureCode),
+    /// The newest answer comes again.
+    RepeatAnswer,
+    /// An answer to nobody's offer, from this sender.
+    StrayAnswer(Sender),
+    /// The answer to the attempt before comes, on this attempt's link.
+    OldAnswer,
+    /// An offer, from this sender.
+    StrayOffer(Sender),
+    /// So many more candidates of the master's at once.
+    CandidateFlood(u32),
+    /// A candidate of another ICE generation.
+    OldCandidate,
+    /// A candidate from somebody else.
+    ForeignCandidate,
+    /// An end-of-candidates in each of its forms.
+    EndOfCandidates,
+    /// So many more local candidates at once.
+    LocalBurst(u32),
+    /// ICE hears nothing.
+    IceDisconnected,
+    /// ICE is back.
+    IceBack,
+    /// ICE gives up.
+    IceFailed,
+    /// DTLS is refused.
+    DtlsFailed,
+    /// The master closes its end.
+    MasterCloses,
+    /// Media stops.
+    Stall,
+    /// Media comes back.
+    MediaBack,
+    /// The master connects to the channel.
+    MasterArrives,
+}
+
+/// The faults of a plan with how often each was met.
+#[derive(Clone, Debug)]
+pub(crate) struct FaultBook {
+    faults: Vec<(Fault, u32)>,
+    mails: [u32; 4],
+    ops: [u32; Op::ALL.len()],
+}
+
+impl FaultBook {
+    pub(crate) fn new(faults: &[Fault]) -> Self {
+        Self {
+            faults: faults.iter().map(|fault| (fault.clone(), 0)).collect(),
+            mails: [0; 4],
+            ops: [0; Op::ALL.len()],
+        }
+    }
+
+    /// Counts a message and says what becomes of it.
+    pub(crate) fn mail(&mut self, kind: Mail) -> Option<Handling> {
+        let seen = &mut self.mails[kind as usize];
+        *seen += 1;
+        let count = *seen;
+        self.faults.iter_mut().find_map(|(fault, hits)| match fault {
+            Fault::Mail { what, nth, how } if *what == kind && (*nth == 0 || *nth == count) => {
+                *hits += 1;
+                Some(*how)
+            }
+            Fault::Mail { .. } | Fault::Op { .. } | Fault::At { .. } => None,
+        })
+    }
+
+    /// Counts a command and says what becomes of it.
+    pub(crate) fn op(&mut self, kind: Op) -> Option<OpFault> {
+        let seen = &mut self.ops[kind as usize];
+        *seen += 1;
+        let count = *seen;
+        self.faults.iter_mut().find_map(|(fault, hits)| match fault {
+            Fault::Op { what, nth, how } if *what == kind && (*nth == 0 || *nth == count) => {
+                *hits += 1;
+                Some(*how)
+            }
+            Fault::Mail { .. } | Fault::Op { .. } | Fault::At { .. } => None,
+        })
+    }
+
+    /// What happens at this moment, and how long after.
+    pub(crate) fn at(&mut self, now: Moment) -> Vec<(Duration, Act)> {
+        let mut acts = Vec::new();
+        for (fault, hits) in &mut self.faults {
+            if let Fault::At { moment, after, act } = fault
+                && *moment == now
+            {
+                *hits += 1;
+                acts.push((*after, *act));
+            }
+        }
+        acts
+    }
+
+    /// How often each fault was met, in the plan's order.
+    pub(crate) fn hits(&self) -> Vec<u32> {
+        self.faults.iter().map(|(_, hits)| *hits).collect()
+    }
+}

@@ -1,0 +1,354 @@
+//! What must hold after every step, whatever goes wrong. It sees only what crosses the core's edge.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use negotiation_core::{
+    Completion, Config, Digest, Event, Ignored, Input, LinkId, Message, Output, PeerCommand,
+    PeerEvent, PeerId, Phase, Sender, Session, SignalingCommand, SignalingEvent, Ticket, Timestamp,
+};
+
+use crate::reference::Reference;
+
+/// Counts and remembers, and says what is wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Oracle {
+    config: Config,
+    reference: Reference,
+    violations: Vec<String>,
+    phase: Phase,
+    attempt: u32,
+    ended: u32,
+    open: BTreeSet<Part>,
+    closing: u32,
+    tickets: BTreeSet<Ticket>,
+    purposes: BTreeMap<Ticket, Watched>,
+    told: BTreeSet<Ignored>,
+    link: LinkId,
+    offers: u32,
+    offer_out: bool,
+    answers_set: u32,
+    remote: Stream,
+    local: Stream,
+    sent_at: VecDeque<Timestamp>,
+}
+
+/// Something that an attempt opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Link(LinkId),
+    Peer(PeerId),
+}
+
+/// Commands whose completion matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watched {
+    SendOffer,
+    Close(Part, Timestamp),
+    Other,
+}
+
+/// Candidates that went in, and those of them that came out again.
+#[derive(Clone, Debug, Default)]
+struct Stream {
+    came: Vec<Digest>,
+    next: usize,
+    gone: BTreeSet<Digest>,
+}
+
+impl Stream {
+    /// One came out: in order, and not twice.
+    fn take(&mut self, digest: Digest) -> Result<(), &'static str> {
+        if !self.gone.insert(digest) {
+            return Err("a candidate twice");
+        }
+        let found = self.came[self.next..].iter().position(|d| *d == digest);
+        self.next += found.ok_or("a candidate out of order, or of another attempt")? + 1;
+        Ok(())
+    }
+
+    fn unique(&self) -> usize {
+        self.came.iter().collect::<BTreeSet<_>>().len()
+    }
+}
+
+impl Oracle {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            reference: Reference::new(config.clone()),
+            config,
+            violations: Vec::new(),
+            phase: Phase::Idle,
+            attempt: 0,
+            ended: 0,
+            open: BTreeSet::new(),
+            closing: 0,
+            tickets: BTreeSet::new(),
+            purposes: BTreeMap::new(),
+            told: BTreeSet::new(),
+            link: LinkId(0),
+            offers: 0,
+            offer_out: false,
+            answers_set: 0,
+            remote: Stream::default(),
+            local: Stream::default(),
+            sent_at: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    pub(crate) fn report(&mut self, what: String) {
+        // One broken rule breaks others; the first few tell the story.
+        if self.violations.len() < 20 {
+            self.violations.push(what);
+        }
+    }
+
+    fn require(&mut self, holds: bool, at: Timestamp, what: &str) {
+        if !holds {
+            self.report(format!("{at}: {what}"));
+        }
+    }
+
+    /// An input is about to be handled.
+    pub(crate) fn on_input(&mut self, input: &Input) {
+        match input {
+            Input::Close => self.reference.close_asked(),
+            Input::Signaling(link, SignalingEvent::Candidate { sender, body: Ok(candidate) })
+                if *link == self.link && *sender == Sender::Master =>
+            {
+                self.remote.came.push(candidate.digest());
+            }
+            Input::Peer(_, PeerEvent::CandidateGathered(candidate)) => {
+                self.local.came.push(candidate.digest());
+            }
+            Input::Completed(Completion { ticket, outcome }) => {
+                match self.purposes.remove(ticket) {
+                    Some(Watched::SendOffer) => self.offer_out |= outcome.is_ok(),
+                    Some(Watched::Close(part, _)) => {
+                        self.open.remove(&part);
+                    }
+                    Some(Watched::Other) | None => {}
+                }
+            }
+            Input::Open
+            | Input::Timeout
+            | Input::Resumed
+            | Input::Renegotiate
+            | Input::Signaling(..)
+            | Input::Peer(..) => {}
+        }
+    }
+
+    /// An output came.
+    pub(crate) fn on_output(&mut self, now: Timestamp, output: &Output) {
+        self.require(self.ended == 0, now, "N23: an output after the end");
+        match output {
+            Output::Signaling(ticket, command) => {
+                self.on_ticket(now, *ticket);
+                self.on_signaling(now, *ticket, command);
+            }
+            Output::Peer(ticket, command) => {
+                self.on_ticket(now, *ticket);
+                self.on_peer(now, *ticket, command);
+            }
+            Output::Event(event) => self.on_event(now, event),
+        }
+    }
+
+    fn on_ticket(&mut self, now: Timestamp, ticket: Ticket) {
+        let new = self.tickets.insert(ticket);
+        self.require(new, now, "a ticket given twice");
+        self.require(ticket.attempt == self.attempt, now, "a command of another attempt");
+        self.purposes.insert(ticket, Watched::Other);
+    }
+
+    fn on_signaling(&mut self, now: Timestamp, ticket: Ticket, command: &SignalingCommand) {
+        match command {
+            SignalingCommand::Connect { link, .. } => {
+                self.begin(now, Part::Link(*link));
+                self.link = *link;
+            }
+            SignalingCommand::FetchIceServers { .. } => {}
+            SignalingCommand::Send { message: Message::Offer(_), .. } => {
+                self.require(!self.offer_out, now, "N1: a second unanswered offer");
+                self.offers += 1;
+                self.purposes.insert(ticket, Watched::SendOffer);
+            }
+            SignalingCommand::Send { message: Message::Candidate(candidate), .. } => {
+                self.require(self.offers > 0, now, "N11: a candidate before the offer");
+                if let Err(what) = self.local.take(candidate.digest()) {
+                    self.report(format!("{now}: N11: {what}"));
+                }
+                self.sent_at.push_back(now);
+                if self.sent_at.len() > 20
+                    && let Some(first) = self.sent_at.pop_front()
+                {
+                    let spread = now.saturating_since(first);
+                    self.require(
+                        spread > Duration::from_secs(1),
+                        now,
+                        "N11: more than 20 candidates in a second",
+                    );
+                }
+            }
+            SignalingCommand::Disconnect { link } => {
+                self.close(now, ticket, 0, Part::Link(*link));
+            }
+        }
+    }
+
+    fn on_peer(&mut self, now: Timestamp, ticket: Ticket, command: &PeerCommand) {
+        match command {
+            PeerCommand::Create { peer } => self.begin(now, Part::Peer(*peer)),
+            PeerCommand::SetRemote { .. } => {
+                self.answers_set += 1;
+                self.offer_out = false;
+                self.require(
+                    self.answers_set <= self.offers,
+                    now,
+                    "N4: an answer applied with no offer open",
+                );
+            }
+            PeerCommand::SetLocal { .. } if self.offers > 0 => {
+                // A later exchange may repeat candidates.
+                self.remote.gone.clear();
+                self.local.gone.clear();
+            }
+            PeerCommand::AddCandidate { candidate, .. } => {
+                if let Err(what) = self.remote.take(candidate.digest()) {
+                    self.report(format!("{now}: N9: {what}"));
+                }
+            }
+            PeerCommand::Rollback { .. } => {
+                self.offer_out = false;
+                self.offers = self.offers.min(self.answers_set);
+            }
+            PeerCommand::StopTransceivers { peer } => {
+                self.close(now, ticket, 1, Part::Peer(*peer));
+            }
+            PeerCommand::RemoveTracks { peer } => self.close(now, ticket, 2, Part::Peer(*peer)),
+            PeerCommand::Close { peer } => self.close(now, ticket, 3, Part::Peer(*peer)),
+            PeerCommand::CreateOffer { .. }
+            | PeerCommand::SetIceServers { .. }
+            | PeerCommand::SetLocal { .. }
+            | PeerCommand::RequestKeyframe { .. } => {}
+        }
+    }
+
+    fn begin(&mut self, now: Timestamp, part: Part) {
+        let same_kind = |other: &Part| {
+            matches!((part, other), (Part::Link(_), Part::Link(_)) | (Part::Peer(_), Part::Peer(_)))
+        };
+        let overlap = self.open.iter().any(|other| same_kind(other) && !self.overdue(*other, now));
+        self.require(!overlap, now, "N15: attempts overlap");
+        self.open.retain(|other| !same_kind(other));
+        self.open.insert(part);
+    }
+
+    /// Its last closing step hung until its deadline: the session may go on.
+    fn overdue(&self, part: Part, now: Timestamp) -> bool {
+        self.purposes
+            .values()
+            .any(|watched| matches!(watched, Watched::Close(p, at) if *p == part && *at <= now))
+    }
+
+    /// The steps come in the contract's order, each once (N22).
+    fn close(&mut self, now: Timestamp, ticket: Ticket, step: u32, part: Part) {
+        self.require(self.phase == Phase::Closing, now, "a closing step while not closing");
+        self.require(self.closing == step, now, "N22: the steps of closing out of order");
+        self.closing += 1;
+        let deadline = now + self.config.close_timeout / 4;
+        if step == 0 || step == 3 {
+            self.purposes.insert(ticket, Watched::Close(part, deadline));
+        }
+    }
+
+    fn on_event(&mut self, now: Timestamp, event: &Event) {
+        if let Some(what) = self.reference.observe(now, event) {
+            self.report(format!("{now}: reference: {what}"));
+        }
+        match event {
+            Event::PhaseChanged { from, to } => {
+                self.require(*from == self.phase && from.may_become(*to), now, "an illegal edge");
+                self.phase = *to;
+            }
+            Event::AttemptStarted { attempt } => {
+                self.require(*attempt == self.attempt + 1, now, "attempts are not counted");
+                self.attempt = *attempt;
+                (self.offers, self.answers_set, self.offer_out) = (0, 0, false);
+                (self.remote, self.local) = (Stream::default(), Stream::default());
+                self.sent_at.clear();
+                self.told.clear();
+            }
+            Event::AttemptEnded(_) => {
+                self.require(self.closing == 4, now, "N22: an attempt over before it was closed");
+                self.closing = 0;
+            }
+            Event::Ignored(reason) => {
+                let new = self.told.insert(*reason);
+                self.require(new, now, "N25: the same kind of ignored input told twice");
+            }
+            Event::Ended(_) => {
+                self.ended += 1;
+                let open = self.open.iter().any(|part| !self.overdue(*part, now));
+                self.require(!open, now, "N23: ended with something open");
+            }
+            Event::LinkOpened { .. }
+            | Event::OfferSent { .. }
+            | Event::AnswerReceived { .. }
+            | Event::MasterSeen
+            | Event::Connected
+            | Event::TrackAdded(_)
+            | Event::KeyframeReceived
+            | Event::Live
+            | Event::Disconnected
+            | Event::Reconnected
+            | Event::MediaStalled
+            | Event::MediaResumed
+            | Event::LinkLost(_)
+            | Event::GoAway
+            | Event::RenegotiationFailed
+            | Event::DeadlineArmed { .. }
+            | Event::DeadlineFired(_)
+            | Event::RetryScheduled { .. }
+            | Event::CloseStepFailed(_) => {}
+        }
+    }
+
+    /// All outputs of a step are drained.
+    pub(crate) fn after_step(&mut self, now: Timestamp, session: &Session) {
+        if let Err(what) = session.check_invariants() {
+            self.report(format!("{now}: {what}"));
+        }
+        self.require(session.phase() == self.phase, now, "a phase changed without being told");
+        let deadline = session.poll_timeout();
+        self.require(
+            deadline.is_none_or(|(at, _)| at > now),
+            now,
+            "a deadline that is past after it was due",
+        );
+        if self.phase == Phase::Ended {
+            self.require(deadline.is_none(), now, "N23: a deadline after the end");
+            self.require(self.ended == 1, now, "the end was not told exactly once");
+        }
+    }
+
+    /// Nothing happens any more: what should have come about?
+    pub(crate) fn at_rest(&mut self, now: Timestamp, link_open: bool) {
+        let settled = matches!(self.phase, Phase::Idle | Phase::Live | Phase::Ended);
+        self.require(settled, now, "N12: the session waits for ever");
+        let first_exchange = self.offers == 1 && self.answers_set == 1;
+        if self.phase != Phase::Live || !first_exchange {
+            return;
+        }
+        let held = self.config.candidates_max;
+        if self.local.came.len() <= held && link_open {
+            let all = self.local.gone.len() == self.local.unique();
+            self.require(all, now, "N11: a local candidate was lost");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! A whole run as plain data: the session's configuration, its surroundings, and what goes wrong.
+
+use core::time::Duration;
+
+use negotiation_core::{CandidateRelease, ClientIdPolicy, Config, PeerTraits, Settings};
+
+use crate::faults::Fault;
+
+/// Everything that decides a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The session's configuration.
+    pub config: Config,
+    /// The session's seed.
+    pub seed: u64,
+    /// Whether ids come from the pool.
+    pub ids: ClientIdPolicy,
+    /// KVS.
+    pub service: ServiceTraits,
+    /// The camera.
+    pub master: MasterTraits,
+    /// The peer stack.
+    pub stack: PeerStack,
+    /// What the network does between viewer and master, for attempt 1, 2, ...; the last repeats.
+    pub paths: Vec<PathTraits>,
+    /// How late every timer fires.
+    pub timer_late: Duration,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+}
+
+impl Default for Plan {
+    /// All is well, with the default configuration.
+    fn default() -> Self {
+        Self::new(Settings::one_retry())
+    }
+}
+
+impl Plan {
+    /// All is well.
+    ///
+    /// # Panics
+    /// When the settings cannot work: a plan is written by a test.
+    pub fn new(settings: Settings) -> Self {
+        let config = settings.check().unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            config,
+            seed: 1,
+            ids: ClientIdPolicy::Pooled,
+            service: ServiceTraits::default(),
+            master: MasterTraits::default(),
+            stack: PeerStack::default(),
+            paths: vec![PathTraits::default()],
+            timer_late: Duration::ZERO,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Adds a fault.
+    #[must_use]
+    pub fn with(mut self, fault: Fault) -> Self {
+        self.faults.push(fault);
+        self
+    }
+}
+
+/// How the service behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceTraits {
+    /// From the command to an open link.
+    pub connect_after: Duration,
+    /// From the command to ICE servers.
+    pub ice_servers_after: Duration,
+    /// One way between viewer and master.
+    pub mail_after: Duration,
+    /// How long an offer is kept for a master that is not there (`MessageTtlSeconds`).
+    pub message_ttl: Duration,
+    /// Whether TURN is among the ICE servers.
+    pub turn: bool,
+    /// Connects in any second (quota of the channel, kept by the adapter).
+    pub connects_per_second: usize,
+}
+
+impl Default for ServiceTraits {
+    fn default() -> Self {
+        Self {
+            connect_after: Duration::from_millis(120),
+            ice_servers_after: Duration::from_millis(80),
+            mail_after: Duration::from_millis(20),
+            message_ttl: Duration::from_secs(60),
+            turn: true,
+            connects_per_second: 3,
+        }
+    }
+}
+
+/// How a master behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterTraits {
+    /// When it connects, counted from the start of the world; `None` is never.
+    pub arrives_after: Option<Duration>,
+    /// What it answers.
+    pub answers: Answers,
+    /// How many offers it lets pass first.
+    pub deaf_to: u32,
+    /// How long it thinks.
+    pub answers_after: Duration,
+    /// Candidates that it trickles.
+    pub candidates: u32,
+    /// Whether they come before the answer.
+    pub candidates_first: bool,
+    /// Candidates inside the answer.
+    pub candidates_inside: u16,
+    /// It sends video.
+    pub video: bool,
+    /// It sends audio.
+    pub audio: bool,
+    /// What it does with an id that it has a session of.
+    pub repeated_id: RepeatedId,
+    /// How long it holds the session of a viewer that vanished.
+    pub lingers: Duration,
+    /// Whether a viewer that closes a connection which was up is noticed at once.
+    pub hears_goodbye: bool,
+    /// Most sessions at once.
+    pub sessions_max: usize,
+    /// It can reach the viewer's addresses (peer-reflexive connections come about).
+    pub reaches_viewer: bool,
+}
+
+impl Default for MasterTraits {
+    fn default() -> Self {
+        Self {
+            arrives_after: Some(Duration::ZERO),
+            answers: Answers::Well,
+            deaf_to: 0,
+            answers_after: Duration::from_millis(30),
+            candidates: 3,
+            candidates_first: false,
+            candidates_inside: 1,
+            video: true,
+            audio: true,
+            repeated_id: RepeatedId::Ignores,
+            lingers: Duration::from_secs(35),
+            hears_goodbye: true,
+            sessions_max: 10,
+            reaches_viewer: true,
+        }
+    }
+}
+
+/// What a master answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// As it should.
+    Well,
+    /// Not at all.
+    Never,
+    /// Something that cannot be decoded.
+    Undecodable,
+    /// Something that the peer stack refuses.
+    Refused,
+    /// It accepts none of the media.
+    Nothing,
+    /// The right answer, then another one.
+    ThenAnother,
+    /// An answer left over from an earlier process with this id, then the right one.
+    AfterStale,
+}
+
+/// What a master does with a second offer of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepeatedId {
+    /// It closes the old session and answers (JS sample).
+    Replaces,
+    /// It answers nothing while the old session lasts (C sample).
+    Ignores,
+}
+
+/// The peer stack under the port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStack {
+    /// What it tells the core of itself.
+    pub traits: PeerTraits,
+    /// Local candidates that it gathers.
+    pub candidates: u32,
+    /// Between two of them.
+    pub candidate_every: Duration,
+    /// One operation.
+    pub op_after: Duration,
+}
+
+impl Default for PeerStack {
+    fn default() -> Self {
+        Self {
+            traits: PeerTraits {
+                candidates: CandidateRelease::AfterAnswer,
+                restart_keeps_pair: false,
+            },
+            candidates: 4,
+            candidate_every: Duration::from_millis(7),
+            op_after: Duration::from_millis(3),
+        }
+    }
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathTraits {
+    /// Of ICE.
+    pub ice: Ice,
+    /// Of DTLS.
+    pub dtls: Dtls,
+    /// Of media.
+    pub media: Media,
+}
+
+/// What becomes of ICE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ice {
+    /// A pair is found.
+    #[default]
+    Works,
+    /// It gives up after 15 s.
+    Fails,
+    /// Nothing is heard.
+    Silent,
+}
+
+/// What becomes of DTLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dtls {
+    /// It comes up.
+    #[default]
+    Works,
+    /// It is refused.
+    Fails,
+    /// Nothing is heard.
+    Silent,
+}
+
+/// What becomes of media.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Media {
+    /// It flows.
+    #[default]
+    Flows,
+    /// Packets come, but never a whole keyframe.
+    NoKeyframe,
+    /// Nothing comes.
+    Nothing,
+}

@@ -1,0 +1,195 @@
+//! A simpler idea of the truth: how many retries there must be, counted from what the application
+//! is told. No states and no timers; counters and a few rules (contract, N13 to N16).
+
+use core::time::Duration;
+
+use negotiation_core::{
+    AttemptEnd, AttemptReport, Config, EndReason, Event, FailureKind, Outcome, Timestamp,
+};
+
+/// What the next event about the session's fate must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// Nothing is decided.
+    Nothing,
+    /// Another attempt, no later than this after the one that ended.
+    Retry { within: Duration, at_least: Duration },
+    /// Either: a jittered pause may fall in or out of the retry window.
+    Either,
+    /// The end.
+    End,
+}
+
+/// The counters.
+#[derive(Clone, Debug)]
+pub(crate) struct Reference {
+    config: Config,
+    spent: u32,
+    lost_live: bool,
+    first_failure: Option<Timestamp>,
+    live_since: Option<Timestamp>,
+    refused: u32,
+    attempts: u32,
+    was_live: bool,
+    close_asked: bool,
+    ended_at: Timestamp,
+    due: Due,
+}
+
+impl Reference {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            spent: 0,
+            lost_live: false,
+            first_failure: None,
+            live_since: None,
+            refused: 0,
+            attempts: 0,
+            was_live: false,
+            close_asked: false,
+            ended_at: Timestamp::ZERO,
+            due: Due::Nothing,
+        }
+    }
+
+    pub(crate) fn close_asked(&mut self) {
+        self.close_asked = true;
+    }
+
+    /// Compares an event with what must come. What does not fit is returned.
+    pub(crate) fn observe(&mut self, now: Timestamp, event: &Event) -> Option<String> {
+        match event {
+            Event::AttemptStarted { attempt } => self.started(now, *attempt),
+            Event::Live => {
+                self.live_since = Some(now);
+                self.was_live = true;
+                self.refused = 0;
+                None
+            }
+            Event::AttemptEnded(report) => {
+                self.ended_at = now;
+                self.due = self.decide(report);
+                None
+            }
+            Event::Ended(outcome) => self.ended(outcome),
+            Event::PhaseChanged { .. }
+            | Event::LinkOpened { .. }
+            | Event::OfferSent { .. }
+            | Event::AnswerReceived { .. }
+            | Event::MasterSeen
+            | Event::Connected
+            | Event::TrackAdded(_)
+            | Event::KeyframeReceived
+            | Event::Disconnected
+            | Event::Reconnected
+            | Event::MediaStalled
+            | Event::MediaResumed
+            | Event::LinkLost(_)
+            | Event::GoAway
+            | Event::RenegotiationFailed
+            | Event::DeadlineArmed { .. }
+            | Event::DeadlineFired(_)
+            | Event::RetryScheduled { .. }
+            | Event::Ignored(_)
+            | Event::CloseStepFailed(_) => None,
+        }
+    }
+
+    fn started(&mut self, now: Timestamp, attempt: u32) -> Option<String> {
+        self.attempts += 1;
+        let pause = now.saturating_since(self.ended_at);
+        let due = core::mem::replace(&mut self.due, Due::Nothing);
+        self.live_since = None;
+        let fits = match due {
+            Due::Nothing => self.attempts == 1,
+            Due::Either => true,
+            // A timer may be late, so the upper bound is kept where the clock is true.
+            Due::Retry { within: _, at_least } => pause >= at_least,
+            Due::End => false,
+        };
+        if !fits || attempt != self.attempts {
+            return Some(format!("attempt {attempt} began after {pause:?}, but due was {due:?}"));
+        }
+        None
+    }
+
+    fn ended(&self, outcome: &Outcome) -> Option<String> {
+        let reason = outcome.reason;
+        let fits = match self.due {
+            _ if self.close_asked => true,
+            Due::End | Due::Either => reason != EndReason::Closed,
+            Due::Nothing | Due::Retry { .. } => false,
+        };
+        let counted = outcome.attempts_total == self.attempts && outcome.was_live == self.was_live;
+        (!fits || !counted).then(|| {
+            format!("ended with {reason} after {} attempts, due {:?}", self.attempts, self.due)
+        })
+    }
+
+    fn decide(&mut self, report: &AttemptReport) -> Due {
+        // Live for long enough: everything is forgiven.
+        if self
+            .live_since
+            .is_some_and(|at| report.ended.saturating_since(at) >= self.config.refill_after)
+        {
+            (self.spent, self.lost_live, self.first_failure) = (0, false, None);
+        }
+        let nothing = Duration::ZERO;
+        let mut throttled = false;
+        match &report.end {
+            AttemptEnd::Closed | AttemptEnd::NothingAccepted => return Due::End,
+            AttemptEnd::Resumed => return Due::Retry { within: nothing, at_least: nothing },
+            AttemptEnd::AnswerRefused(_) => {
+                self.refused += 1;
+                if self.refused == 2 {
+                    return Due::End;
+                }
+            }
+            AttemptEnd::Connect(failure)
+            | AttemptEnd::LinkLost(failure)
+            | AttemptEnd::Offer(failure)
+            | AttemptEnd::NoRelay(failure)
+            | AttemptEnd::Peer(failure) => match failure.kind() {
+                FailureKind::Permanent => return Due::End,
+                FailureKind::Throttled => throttled = true,
+                FailureKind::Transient | FailureKind::Cancelled => {}
+            },
+            AttemptEnd::Deadline(_)
+            | AttemptEnd::UndecodableAnswer
+            | AttemptEnd::IceFailed
+            | AttemptEnd::DtlsFailed
+            | AttemptEnd::MasterGone => {}
+        }
+        if report.evidence.was_live && !self.lost_live {
+            self.lost_live = true;
+            return Due::Retry { within: nothing, at_least: nothing };
+        }
+        let since = *self.first_failure.get_or_insert(report.ended);
+        if self.spent == self.config.retries {
+            return Due::End;
+        }
+        self.spent += 1;
+        let shortest = match self.config.retry_delay {
+            negotiation_core::RetryDelay::Fixed(delay) => delay,
+            negotiation_core::RetryDelay::FullJitter { .. } => nothing,
+        };
+        let at_least = if throttled && self.names_signaling(report) {
+            shortest.max(self.config.throttle_delay)
+        } else {
+            shortest
+        };
+        match self.config.retry_window {
+            Some(window) if report.ended + Duration::from_secs(8) > since + window => Due::Either,
+            Some(_) | None => Due::Retry { within: at_least, at_least },
+        }
+    }
+
+    /// A throttle is the service's; a peer stack cannot throttle.
+    fn names_signaling(&self, report: &AttemptReport) -> bool {
+        matches!(
+            report.end,
+            AttemptEnd::Connect(_) | AttemptEnd::LinkLost(_) | AttemptEnd::Offer(_)
+        )
+    }
+}

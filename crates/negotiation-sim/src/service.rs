@@ -1,0 +1,178 @@
+//! A model of KVS signaling as a viewer's adapter meets it: links, client ids, and offers that are
+//! kept for a master that comes later.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use negotiation_core::{
+    Candidate, ClientId, ClientIdPolicy, ClientIdPool, Description, IceServer, LinkId, Secret,
+    Timestamp,
+};
+
+use crate::plan::ServiceTraits;
+
+/// A link, across the sessions of one world.
+pub(crate) type LinkKey = (u32, LinkId);
+
+/// The service and the adapter in front of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    traits: ServiceTraits,
+    pool: ClientIdPool,
+    ids: ClientIdPolicy,
+    links: BTreeMap<LinkKey, Link>,
+    kept: BTreeMap<ClientId, Kept>,
+    connects: VecDeque<Timestamp>,
+    master_here: bool,
+    opened_total: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Link {
+    id: ClientId,
+    open: bool,
+    offered: bool,
+}
+
+/// What waits for a master.
+#[derive(Clone, Debug)]
+struct Kept {
+    until: Timestamp,
+    offer: Description,
+    candidates: Vec<Candidate>,
+}
+
+/// The most candidates that are kept for a master.
+const KEPT_CANDIDATES_MAX: usize = 100;
+
+impl Service {
+    pub(crate) fn new(traits: ServiceTraits, ids: ClientIdPolicy) -> Self {
+        Self {
+            traits,
+            pool: ClientIdPool::default(),
+            ids,
+            links: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            connects: VecDeque::new(),
+            master_here: false,
+            opened_total: 0,
+        }
+    }
+
+    /// Begins to open a link under a leased id. When it will be open, or `None` with no id left.
+    pub(crate) fn connect(&mut self, now: Timestamp, key: LinkKey) -> Option<Timestamp> {
+        let base = ClientId::new("viewer").ok()?;
+        let id = match self.ids {
+            ClientIdPolicy::Pooled => self.pool.lease(&base, now)?,
+            ClientIdPolicy::Fixed => base,
+        };
+        self.links.insert(key, Link { id, open: false, offered: false });
+        let start = self.pace(now);
+        Some(start + self.traits.connect_after)
+    }
+
+    /// The adapter keeps the channel's quota of connects.
+    fn pace(&mut self, now: Timestamp) -> Timestamp {
+        let quota = self.traits.connects_per_second;
+        let start = match self.connects.front() {
+            Some(oldest) if self.connects.len() >= quota => {
+                now.max(*oldest + Duration::from_millis(1001))
+            }
+            Some(_) | None => now,
+        };
+        self.connects.push_back(start);
+        if self.connects.len() > quota {
+            self.connects.pop_front();
+        }
+        start
+    }
+
+    /// The link is open, if nobody closed it meanwhile.
+    pub(crate) fn open(&mut self, key: LinkKey) -> Option<ClientId> {
+        let link = self.links.get_mut(&key)?;
+        link.open = true;
+        self.opened_total += 1;
+        Some(link.id.clone())
+    }
+
+    /// The link is gone; gives its id back.
+    pub(crate) fn close(&mut self, now: Timestamp, key: LinkKey) -> Option<ClientId> {
+        let link = self.links.remove(&key)?;
+        if self.ids == ClientIdPolicy::Pooled {
+            self.pool.give_back(&link.id, link.offered, now);
+        }
+        Some(link.id)
+    }
+
+    /// The socket died; the adapter still has the link until the session closes it.
+    pub(crate) fn cut(&mut self, key: LinkKey) -> bool {
+        self.links.get_mut(&key).is_some_and(|link| core::mem::replace(&mut link.open, false))
+    }
+
+    /// The sender's id, if the link can carry a message.
+    pub(crate) fn sender(&mut self, key: LinkKey, is_offer: bool) -> Option<ClientId> {
+        let link = self.links.get_mut(&key)?;
+        link.offered |= is_offer;
+        link.open.then(|| link.id.clone())
+    }
+
+    /// The link that a message to this id goes to.
+    pub(crate) fn link_of(&self, id: &ClientId) -> Option<LinkKey> {
+        self.links.iter().rev().find(|(_, link)| link.open && link.id == *id).map(|(key, _)| *key)
+    }
+
+    pub(crate) fn is_open(&self, key: LinkKey) -> bool {
+        self.links.get(&key).is_some_and(|link| link.open)
+    }
+
+    pub(crate) fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(crate) fn opened_total(&self) -> u32 {
+        self.opened_total
+    }
+
+    pub(crate) fn master_here(&self) -> bool {
+        self.master_here
+    }
+
+    /// Keeps an offer for a master that is not there; it overwrites an earlier one of this id
+    /// (AWS developer guide, SendSdpOffer).
+    pub(crate) fn keep_offer(&mut self, now: Timestamp, id: ClientId, offer: Description) {
+        let until = now + self.traits.message_ttl;
+        self.kept.insert(id, Kept { until, offer, candidates: Vec::new() });
+    }
+
+    pub(crate) fn keep_candidate(&mut self, id: &ClientId, candidate: Candidate) {
+        if let Some(kept) = self.kept.get_mut(id)
+            && kept.candidates.len() < KEPT_CANDIDATES_MAX
+        {
+            kept.candidates.push(candidate);
+        }
+    }
+
+    /// The master connects: gives out what is still fresh.
+    pub(crate) fn master_arrives(
+        &mut self,
+        now: Timestamp,
+    ) -> Vec<(ClientId, Description, Vec<Candidate>)> {
+        self.master_here = true;
+        core::mem::take(&mut self.kept)
+            .into_iter()
+            .filter(|(_, kept)| kept.until > now)
+            .map(|(id, kept)| (id, kept.offer, kept.candidates))
+            .collect()
+    }
+
+    /// STUN, and TURN where the service has it.
+    pub(crate) fn ice_servers(&self) -> Vec<IceServer> {
+        let stun = IceServer { uris: vec!["stun:sim:443".into()], username: None, password: None };
+        let turn = IceServer {
+            uris: vec!["turn:sim:443?transport=udp".into()],
+            username: Some(Secret::new("canary-user")),
+            password: Some(Secret::new("canary-password")),
+        };
+        if self.traits.turn { vec![stun, turn] } else { vec![stun] }
+    }
+}

@@ -1,0 +1,411 @@
+//! Strategies that generate whole plans, and streams of nonsense.
+
+use core::time::Duration;
+
+use negotiation_core::{
+    Candidate, CandidateRelease, ClientId, ClientIdPolicy, Completion, Connectivity, Description,
+    Done, Facts, Failure, FailureCode, IceServer, Input, LinkId, MediaFact, MediaKind, PeerEvent,
+    PeerId, PeerTraits, Phase, Sdp, Sender, Settings, SignalingEvent, Ticket, Undecodable,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::{
+    Act, Answers, Dtls, Fault, Handling, Ice, Mail, MasterTraits, Media, Moment, Op, OpFault,
+    PathTraits, PeerStack, Plan, RepeatedId,
+};
+
+const CODES: [FailureCode; 22] = [
+    FailureCode::NoChannel,
+    FailureCode::AccessDenied,
+    FailureCode::ExpiredCredentials,
+    FailureCode::NoCredentials,
+    FailureCode::InvalidClientId,
+    FailureCode::InvalidArgument,
+    FailureCode::StorageMode,
+    FailureCode::ViewerLimit,
+    FailureCode::Throttled,
+    FailureCode::Replaced,
+    FailureCode::Dns,
+    FailureCode::Network,
+    FailureCode::Tls,
+    FailureCode::Service,
+    FailureCode::TimedOut,
+    FailureCode::Closed,
+    FailureCode::NotOpen,
+    FailureCode::TooBig,
+    FailureCode::BadDescription,
+    FailureCode::Codec,
+    FailureCode::LocalMedia,
+    FailureCode::Port,
+];
+
+/// Any failure but a cancellation, which only a close brings.
+pub fn failure_code() -> impl Strategy<Value = FailureCode> {
+    select(CODES.as_slice())
+}
+
+fn transient_code() -> impl Strategy<Value = FailureCode> {
+    select(vec![
+        FailureCode::Network,
+        FailureCode::Service,
+        FailureCode::Throttled,
+        FailureCode::Closed,
+        FailureCode::Port,
+    ])
+}
+
+fn millis(range: core::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+/// Presets, and variations of them.
+pub fn settings() -> impl Strategy<Value = Settings> {
+    let preset = prop_oneof![
+        Just(Settings::one_retry()),
+        Just(Settings::persistent()),
+        Just(Settings::never())
+    ];
+    (preset, 0..4u32, any::<bool>(), 1..=20usize).prop_map(
+        |(mut settings, retries, relay_only, per_second)| {
+            if retries > 0 {
+                settings.retries = retries;
+            }
+            settings.relay_only = relay_only;
+            settings.candidates_per_second = per_second;
+            settings
+        },
+    )
+}
+
+fn answers() -> impl Strategy<Value = Answers> {
+    prop_oneof![
+        6 => Just(Answers::Well),
+        1 => Just(Answers::Never),
+        1 => Just(Answers::Undecodable),
+        1 => Just(Answers::Refused),
+        1 => Just(Answers::Nothing),
+        2 => Just(Answers::ThenAnother),
+        2 => Just(Answers::AfterStale),
+    ]
+}
+
+prop_compose! {
+    /// Masters of every kind.
+    pub fn master()(
+        arrives_after in option::weighted(0.95, prop_oneof![4 => Just(Duration::ZERO), 1 => millis(0..90_000)]),
+        answers in answers(),
+        deaf_to in prop_oneof![4 => Just(0), 1 => 0..3u32],
+        answers_after in prop_oneof![3 => millis(0..200), 1 => millis(0..32_000)],
+        candidates in 0..30u32,
+        candidates_first in any::<bool>(),
+        candidates_inside in 0..3u16,
+        video in any::<bool>(),
+        audio in any::<bool>(),
+        replaces in any::<bool>(),
+        lingers in millis(0..60_000),
+        hears_goodbye in any::<bool>(),
+        reaches_viewer in any::<bool>(),
+    ) -> MasterTraits {
+        MasterTraits {
+            arrives_after,
+            answers,
+            deaf_to,
+            answers_after,
+            candidates,
+            candidates_first,
+            candidates_inside,
+            video,
+            audio,
+            repeated_id: if replaces { RepeatedId::Replaces } else { RepeatedId::Ignores },
+            lingers,
+            hears_goodbye,
+            sessions_max: 10,
+            reaches_viewer,
+        }
+    }
+}
+
+fn path() -> impl Strategy<Value = PathTraits> {
+    let ice = prop_oneof![6 => Just(Ice::Works), 1 => Just(Ice::Fails), 1 => Just(Ice::Silent)];
+    let dtls = prop_oneof![6 => Just(Dtls::Works), 1 => Just(Dtls::Fails), 1 => Just(Dtls::Silent)];
+    let media = prop_oneof![6 => Just(Media::Flows), 1 => Just(Media::NoKeyframe), 1 => Just(Media::Nothing)];
+    (ice, dtls, media).prop_map(|(ice, dtls, media)| PathTraits { ice, dtls, media })
+}
+
+fn handling() -> impl Strategy<Value = Handling> {
+    prop_oneof![
+        Just(Handling::Drop),
+        millis(0..40_000).prop_map(Handling::Delay),
+        millis(0..3_000).prop_map(Handling::Duplicate),
+        Just(Handling::Hold),
+        Just(Handling::Corrupt),
+        Just(Handling::AfterOld),
+        Just(Handling::From(Sender::Other)),
+    ]
+}
+
+fn op_fault() -> impl Strategy<Value = OpFault> {
+    prop_oneof![
+        transient_code().prop_map(OpFault::Fail),
+        failure_code().prop_map(OpFault::Fail),
+        millis(0..20_000).prop_map(OpFault::Late),
+        Just(OpFault::Hang),
+    ]
+}
+
+/// Things that happen; none of them ends a session for good.
+fn harmless_act() -> impl Strategy<Value = Act> {
+    let sender = || select(vec![Sender::Master, Sender::Other]);
+    prop_oneof![
+        Just(Act::Open),
+        Just(Act::Renegotiate),
+        Just(Act::GoAway),
+        Just(Act::ReconnectIceServer),
+        Just(Act::Garbage),
+        transient_code().prop_map(Act::StrayStatus),
+        Just(Act::RepeatAnswer),
+        sender().prop_map(Act::StrayAnswer),
+        sender().prop_map(Act::StrayOffer),
+        Just(Act::OldAnswer),
+        (0..400u32).prop_map(Act::CandidateFlood),
+        Just(Act::OldCandidate),
+        Just(Act::ForeignCandidate),
+        Just(Act::EndOfCandidates),
+        (0..60u32).prop_map(Act::LocalBurst),
+    ]
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => harmless_act(),
+        1 => Just(Act::Close),
+        1 => millis(0..700_000).prop_map(Act::Suspend),
+        1 => millis(0..4_000_000).prop_map(Act::ClockJump),
+        1 => failure_code().prop_map(Act::CutLink),
+        1 => failure_code().prop_map(Act::OfferStatus),
+        1 => Just(Act::IceDisconnected),
+        1 => Just(Act::IceBack),
+        1 => Just(Act::IceFailed),
+        1 => Just(Act::DtlsFailed),
+        1 => Just(Act::MasterCloses),
+        1 => Just(Act::Stall),
+        1 => Just(Act::MediaBack),
+    ]
+}
+
+fn moment() -> impl Strategy<Value = Moment> {
+    prop_oneof![
+        Just(Moment::Opened),
+        (select(Phase::ALL.as_slice()), 1..3u32).prop_map(|(p, n)| Moment::Entered(p, n)),
+    ]
+}
+
+/// One fault.
+pub fn fault() -> impl Strategy<Value = Fault> {
+    let mail =
+        select(vec![Mail::Offer, Mail::ViewerCandidate, Mail::Answer, Mail::MasterCandidate]);
+    let soon =
+        || prop_oneof![2 => Just(Duration::ZERO), 3 => millis(0..400), 1 => millis(0..60_000)];
+    prop_oneof![
+        (mail, 0..4u32, handling()).prop_map(|(what, nth, how)| Fault::Mail { what, nth, how }),
+        (select(Op::ALL.as_slice()), 0..4u32, op_fault()).prop_map(|(what, nth, how)| Fault::Op {
+            what,
+            nth,
+            how
+        }),
+        (moment(), soon(), act()).prop_map(|(moment, after, act)| Fault::At { moment, after, act }),
+    ]
+}
+
+prop_compose! {
+    /// A whole plan with so many faults.
+    pub fn plan(faults: core::ops::Range<usize>)(
+        settings in settings(),
+        seed in any::<u64>(),
+        fixed in any::<bool>(),
+        turn in prop::bool::weighted(0.8),
+        master in master(),
+        early in any::<bool>(),
+        local_candidates in 0..50u32,
+        paths in vec(path(), 1..3),
+        timer_late in prop_oneof![3 => Just(Duration::ZERO), 1 => millis(0..3_000)],
+        faults in vec(fault(), faults),
+    ) -> Plan {
+        let mut plan = Plan::new(settings);
+        plan.seed = seed;
+        plan.ids = if fixed { ClientIdPolicy::Fixed } else { ClientIdPolicy::Pooled };
+        plan.service.turn = turn;
+        plan.master = master;
+        plan.stack = PeerStack { candidates: local_candidates, ..PeerStack::default() };
+        if early {
+            plan.stack.traits.candidates = CandidateRelease::AfterOffer;
+        }
+        plan.paths = paths;
+        plan.timer_late = timer_late;
+        plan.faults = faults;
+        plan
+    }
+}
+
+/// A plan in which everything works, with such faults as change nothing.
+pub fn harmless_plan() -> impl Strategy<Value = Plan> {
+    let moments = (select(Phase::ALL.as_slice()), millis(0..2_000), harmless_act()).prop_map(
+        |(phase, after, act)| Fault::At { moment: Moment::Entered(phase, 1), after, act },
+    );
+    (vec(moments, 0..6), any::<bool>(), 1..20u32).prop_map(|(faults, first, candidates)| {
+        let mut plan = Plan { faults, ..Plan::default() };
+        plan.master.candidates_first = first;
+        plan.master.candidates = candidates;
+        plan
+    })
+}
+
+fn description() -> impl Strategy<Value = Description> {
+    let section = (
+        select(vec![MediaKind::Audio, MediaKind::Video, MediaKind::Data]),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(kind, accepted, sends)| MediaFact { kind, mid: None, accepted, sends });
+    (0..4u8, option::of(0..3u8), vec(section, 0..3), 0..3u16).prop_map(
+        |(text, ufrag, media, candidates)| Description {
+            sdp: Sdp::new(&format!("sdp {text}")),
+            facts: Facts {
+                ice_ufrag: ufrag.map(|u| format!("u{u}")),
+                media,
+                candidates,
+                ..Facts::default()
+            },
+        },
+    )
+}
+
+fn candidate() -> impl Strategy<Value = Candidate> {
+    (0..6u8, option::of(0..3u8)).prop_map(|(text, ufrag)| Candidate {
+        text: if text == 0 { "".into() } else { format!("candidate:{text}").into() },
+        mid: None,
+        mline_index: Some(0),
+        ufrag: ufrag.map(|u| format!("u{u}")),
+    })
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    prop_oneof![
+        4 => transient_code(),
+        1 => failure_code(),
+        1 => Just(FailureCode::Cancelled)
+    ]
+    .prop_map(|code| Failure::new(code, "nonsense"))
+}
+
+fn signaling_event() -> impl Strategy<Value = SignalingEvent> {
+    let sender = || prop_oneof![4 => Just(Sender::Master), 1 => Just(Sender::Other)];
+    let body = |good: BoxedStrategy<Description>| prop_oneof![5 => good.prop_map(Ok), 1 => Just(Err(Undecodable))];
+    let word = prop_oneof![4 => candidate().prop_map(Ok), 1 => Just(Err(Undecodable))];
+    prop_oneof![
+        1 => (sender(), body(description().boxed()))
+            .prop_map(|(sender, body)| SignalingEvent::Offer { sender, body }),
+        3 => (sender(), body(description().boxed()))
+            .prop_map(|(sender, body)| SignalingEvent::Answer { sender, body }),
+        2 => (sender(), word).prop_map(|(sender, body)| SignalingEvent::Candidate { sender, body }),
+        1 => (option::of(ticket()), failure())
+            .prop_map(|(ticket, failure)| SignalingEvent::Status { ticket, failure }),
+        1 => Just(SignalingEvent::GoAway),
+        1 => Just(SignalingEvent::ReconnectIceServer),
+        1 => Just(SignalingEvent::Garbage),
+        1 => failure().prop_map(SignalingEvent::Disconnected),
+    ]
+}
+
+fn peer_event() -> impl Strategy<Value = PeerEvent> {
+    let kind = || select(vec![MediaKind::Audio, MediaKind::Video, MediaKind::Data]);
+    let states = select(vec![
+        Connectivity::Checking,
+        Connectivity::IceConnected,
+        Connectivity::Connected,
+        Connectivity::Connected,
+        Connectivity::Disconnected,
+        Connectivity::IceFailed,
+        Connectivity::DtlsFailed,
+        Connectivity::ClosedByPeer,
+    ]);
+    prop_oneof![
+        1 => candidate().prop_map(PeerEvent::CandidateGathered),
+        1 => Just(PeerEvent::GatheringDone),
+        3 => states.prop_map(PeerEvent::ConnectivityChanged),
+        1 => kind().prop_map(PeerEvent::TrackAdded),
+        1 => kind().prop_map(PeerEvent::MediaFlowing),
+        1 => Just(PeerEvent::KeyframeReceived),
+        1 => Just(PeerEvent::MediaStalled),
+    ]
+}
+
+fn ticket() -> impl Strategy<Value = Ticket> {
+    (0..4u32, 0..24u32).prop_map(|(attempt, seq)| Ticket { attempt, seq })
+}
+
+fn done() -> impl Strategy<Value = Done> {
+    let id = || ClientId::new("nonsense").map(Done::Connected).unwrap_or(Done::Ok);
+    let traits = select(vec![CandidateRelease::AfterOffer, CandidateRelease::AfterAnswer])
+        .prop_map(|candidates| PeerTraits { candidates, restart_keeps_pair: false });
+    prop_oneof![
+        Just(Done::Ok),
+        Just(id()),
+        option::of(Just("turn:x")).prop_map(|uri| {
+            let server =
+                |uri: &str| IceServer { uris: vec![uri.into()], username: None, password: None };
+            Done::IceServers(uri.into_iter().map(server).collect())
+        }),
+        traits.prop_map(Done::Created),
+        description().prop_map(Done::Description),
+    ]
+}
+
+/// What a host may do that knows no rules.
+#[derive(Clone, Debug)]
+pub enum Nonsense {
+    /// This much later, or earlier.
+    Input {
+        /// Milliseconds since the last input; now and then a jump, now and then back.
+        after_ms: i64,
+        /// Any input at all.
+        input: Input,
+    },
+    /// The command of this index among those not completed is completed, well: without it a
+    /// random stream would rarely get far.
+    Oblige {
+        /// Taken modulo their number.
+        index: usize,
+    },
+    /// Time passes until the next deadline.
+    Wait,
+}
+
+/// One step of a host that knows no rules.
+pub fn nonsense() -> impl Strategy<Value = Nonsense> {
+    let input = prop_oneof![
+        1 => Just(Input::Open),
+        1 => Just(Input::Close),
+        2 => Just(Input::Timeout),
+        1 => Just(Input::Resumed),
+        2 => Just(Input::Renegotiate),
+        8 => (0..4u32, signaling_event()).prop_map(|(l, e)| Input::Signaling(LinkId(l), e)),
+        8 => (0..4u32, peer_event()).prop_map(|(p, e)| Input::Peer(PeerId(p), e)),
+        8 => (ticket(), prop_oneof![done().prop_map(Ok), failure().prop_map(Err)])
+            .prop_map(|(ticket, outcome)| Input::Completed(Completion { ticket, outcome })),
+    ];
+    let after = prop_oneof![
+        6 => 0..50i64,
+        2 => 0..40_000i64,
+        1 => -5_000..0i64,
+        1 => Just(3_600_000i64),
+    ];
+    prop_oneof![
+        4 => (after, input).prop_map(|(after_ms, input)| Nonsense::Input { after_ms, input }),
+        6 => (0..8usize).prop_map(|index| Nonsense::Oblige { index }),
+        1 => Just(Nonsense::Wait),
+    ]
+}

@@ -1,0 +1,458 @@
+//! The world: an event queue ordered by time and number, a virtual clock, and the driver's loop
+//! without `await`.
+
+mod acts;
+mod carry;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use negotiation_core::{
+    Candidate, ClientId, Completion, Description, Done, Event, Failure, Input, LinkId, Outcome,
+    Output, PeerCommand, PeerEvent, PeerId, Phase, Session, SignalingEvent, Ticket, Timestamp,
+};
+
+use crate::faults::{Act, FaultBook, Moment};
+use crate::journal::Journal;
+use crate::master::{Master, Word};
+use crate::oracle::Oracle;
+use crate::peer::Peer;
+use crate::plan::Plan;
+use crate::service::{LinkKey, Service};
+
+/// Virtual time does not begin at zero, so that a real clock read by mistake would show.
+const BEGIN: Timestamp = Timestamp::from_millis(3_600_000);
+
+/// More steps than any run needs; beyond it something spins.
+const STEPS_MAX: u32 = 200_000;
+
+/// A session with everything around it.
+#[derive(Clone, Debug)]
+pub struct World {
+    plan: Plan,
+    session: Session,
+    /// How many sessions this world has had; those before are closed.
+    number: u32,
+    now: Timestamp,
+    queue: BTreeMap<(Timestamp, u64), Happening>,
+    scheduled: u64,
+    steps: u32,
+    service: Service,
+    master: Master,
+    peers: BTreeMap<PeerId, Peer>,
+    running: BTreeMap<Ticket, Running>,
+    book: FaultBook,
+    entered: BTreeMap<Phase, u32>,
+    oracle: Oracle,
+    journal: Journal,
+    outcome: Option<Outcome>,
+    events: Vec<(Timestamp, Event)>,
+    link: LinkId,
+    peer: PeerId,
+    newest_offer: Option<Ticket>,
+    offers_made: BTreeMap<u32, Description>,
+    answers: Vec<(u32, Description)>,
+    heard: BTreeSet<PeerId>,
+    held_mail: Vec<Input>,
+    violations_before: Vec<String>,
+}
+
+/// What waits in the queue.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// Something for the session of this number.
+    Input(u32, Input),
+    /// A command is done; what it brings is known only then.
+    Done(u32, Ticket),
+    /// A letter reaches the master, if it is there.
+    OfferArrives(ClientId, Description),
+    CandidateArrives(ClientId, Candidate),
+    /// The master's word reaches the service.
+    WordArrives(ClientId, Word),
+    /// Mail that waits for other mail has waited long enough.
+    ReleaseHeld,
+    Act(Act),
+}
+
+/// A command that a port carries out.
+#[derive(Clone, Debug)]
+struct Running {
+    owner: Owner,
+    work: Work,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Link(LinkId),
+    Peer(PeerId),
+}
+
+#[derive(Clone, Debug)]
+enum Work {
+    Fails(Failure),
+    Brings(Done),
+    Opens(LinkKey),
+    Sends(LinkKey, negotiation_core::Message),
+    Peer(PeerCommand),
+}
+
+impl World {
+    /// A world at rest; [`World::open`] starts the session.
+    pub fn new(plan: Plan) -> Self {
+        let session = Session::new(plan.config.clone(), plan.seed, BEGIN);
+        let mut world = Self {
+            session,
+            number: 1,
+            now: BEGIN,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            steps: 0,
+            service: Service::new(plan.service.clone(), plan.ids),
+            master: Master::new(plan.master.clone()),
+            peers: BTreeMap::new(),
+            running: BTreeMap::new(),
+            book: FaultBook::new(&plan.faults),
+            entered: BTreeMap::new(),
+            oracle: Oracle::new(plan.config.clone()),
+            journal: Journal::new(plan.config.clone(), plan.seed, BEGIN),
+            outcome: None,
+            events: Vec::new(),
+            link: LinkId(0),
+            peer: PeerId(0),
+            newest_offer: None,
+            offers_made: BTreeMap::new(),
+            answers: Vec::new(),
+            heard: BTreeSet::new(),
+            held_mail: Vec::new(),
+            violations_before: Vec::new(),
+            plan,
+        };
+        if let Some(after) = world.plan.master.arrives_after {
+            world.schedule(after, Happening::Act(Act::MasterArrives));
+        }
+        world
+    }
+
+    /// The application opens the session.
+    pub fn open(&mut self) {
+        self.feed(Input::Open);
+        self.reach(Moment::Opened);
+    }
+
+    /// Another session of the same process on the same channel, once this one has ended or was
+    /// abandoned. Service, master and client ids stay as they are.
+    pub fn reopen(&mut self) {
+        self.violations_before.extend(self.oracle.violations().iter().cloned());
+        self.number += 1;
+        self.session = Session::new(self.plan.config.clone(), self.plan.seed, self.now);
+        self.oracle = Oracle::new(self.plan.config.clone());
+        self.journal = Journal::new(self.plan.config.clone(), self.plan.seed, self.now);
+        self.outcome = None;
+        self.events.clear();
+        self.peers.clear();
+        self.running.clear();
+        self.heard.clear();
+        self.open();
+    }
+
+    /// Something happens now.
+    pub fn act(&mut self, act: Act) {
+        self.carry_out_act(act);
+    }
+
+    /// Something happens later.
+    pub fn act_after(&mut self, after: Duration, act: Act) {
+        self.schedule(after, Happening::Act(act));
+    }
+
+    /// Takes the next thing that happens; false when nothing will.
+    ///
+    /// Of an input and a deadline in the same instant the input comes first: the core must fire
+    /// the deadline by itself (contract, N5).
+    pub fn step(&mut self) -> bool {
+        let late = self.plan.timer_late;
+        let deadline = self.session.poll_timeout().map(|(at, _)| at + late);
+        let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
+        self.steps += 1;
+        if self.steps > STEPS_MAX {
+            self.oracle.report(format!("{}: more steps than any run needs", self.now));
+            return false;
+        }
+        match (queued, deadline) {
+            (None, None) => return false,
+            (Some(at), deadline) if deadline.is_none_or(|deadline| at <= deadline) => {
+                self.now = self.now.max(at);
+                if let Some((_, happening)) = self.queue.pop_first() {
+                    self.happen(happening);
+                }
+            }
+            (_, Some(at)) => {
+                self.now = self.now.max(at);
+                self.feed(Input::Timeout);
+            }
+            (Some(_), None) => {}
+        }
+        true
+    }
+
+    /// Runs until nothing will happen any more, for at most this long. True when it is quiet.
+    ///
+    /// A session that is then neither live nor over is a violation.
+    pub fn run_until_quiet(&mut self, limit: Duration) -> bool {
+        let until = self.now + limit;
+        let mut quiet = false;
+        while !quiet && self.next_at().is_none_or(|at| at <= until) {
+            quiet = !self.step();
+        }
+        let key = (self.number, self.link);
+        self.oracle.at_rest(self.now, self.service.is_open(key));
+        if self.outcome.is_some() {
+            self.check_everything_is_closed();
+        }
+        quiet
+    }
+
+    /// Runs for this long.
+    pub fn run_for(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.next_at().is_some_and(|at| at <= until) && self.step() {}
+        self.now = self.now.max(until);
+    }
+
+    /// Runs until the session is in this phase, for at most `limit`. True when it is.
+    pub fn run_until_phase(&mut self, phase: Phase, limit: Duration) -> bool {
+        let until = self.now + limit;
+        while self.phase() != phase && self.next_at().is_some_and(|at| at <= until) && self.step() {
+        }
+        self.phase() == phase
+    }
+
+    fn next_at(&self) -> Option<Timestamp> {
+        let late = self.plan.timer_late;
+        let deadline = self.session.poll_timeout().map(|(at, _)| at + late);
+        let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
+        deadline.into_iter().chain(queued).min()
+    }
+
+    /// The session's phase.
+    pub fn phase(&self) -> Phase {
+        self.session.phase()
+    }
+
+    /// The session itself, to look at.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// How the session ended.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// What the application was told, with the times.
+    pub fn events(&self) -> &[(Timestamp, Event)] {
+        &self.events
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The time since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.now.saturating_since(BEGIN)
+    }
+
+    /// Everything that went in and out.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Broken rules; empty when all is well.
+    pub fn violations(&self) -> Vec<String> {
+        let before = self.violations_before.iter();
+        before.chain(self.oracle.violations()).cloned().collect()
+    }
+
+    /// How often each fault of the plan was met, in its order.
+    pub fn fault_hits(&self) -> Vec<u32> {
+        self.book.hits()
+    }
+
+    /// Links that are open or opening now, and how many were opened in all.
+    pub fn links(&self) -> (usize, u32) {
+        (self.service.links(), self.service.opened_total())
+    }
+
+    /// Sessions that the master holds.
+    pub fn master_sessions(&self) -> usize {
+        self.master.sessions()
+    }
+
+    fn schedule(&mut self, after: Duration, happening: Happening) {
+        self.schedule_at(self.now + after, happening);
+    }
+
+    fn schedule_at(&mut self, at: Timestamp, happening: Happening) {
+        self.scheduled += 1;
+        self.queue.insert((at, self.scheduled), happening);
+    }
+
+    fn reach(&mut self, moment: Moment) {
+        for (after, act) in self.book.at(moment) {
+            self.schedule(after, Happening::Act(act));
+        }
+    }
+
+    /// Gives the session one input and does all that it asks for.
+    fn feed(&mut self, input: Input) {
+        self.journal.input(self.now, &input);
+        self.oracle.on_input(&input);
+        self.session.handle_input(self.now, input);
+        let mut outputs = Vec::new();
+        while let Some(output) = self.session.poll_output() {
+            self.journal.output(self.now, &output);
+            self.oracle.on_output(self.now, &output);
+            outputs.push(output);
+        }
+        self.oracle.after_step(self.now, &self.session);
+        for output in outputs {
+            match output {
+                Output::Signaling(ticket, command) => self.do_signaling(ticket, command),
+                Output::Peer(ticket, command) => self.do_peer(ticket, command),
+                Output::Event(event) => self.show(event),
+            }
+        }
+    }
+
+    fn show(&mut self, event: Event) {
+        if let Event::PhaseChanged { to, .. } = &event {
+            let times = self.entered.entry(*to).or_insert(0);
+            *times += 1;
+            let moment = Moment::Entered(*to, *times);
+            self.reach(moment);
+        }
+        if let Event::Ended(outcome) = &event {
+            self.outcome = Some((**outcome).clone());
+        }
+        self.events.push((self.now, event));
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Input(number, input) if number == self.number => self.deliver(input),
+            Happening::Done(number, ticket) if number == self.number => self.done(ticket),
+            Happening::Input(..) | Happening::Done(..) => {}
+            Happening::OfferArrives(from, offer) => self.offer_arrives(from, offer),
+            Happening::CandidateArrives(from, candidate) => {
+                self.candidate_arrives(from, candidate);
+            }
+            Happening::WordArrives(to, word) => self.word_arrives(&to, word),
+            Happening::ReleaseHeld => self.release_held(),
+            Happening::Act(act) => self.carry_out_act(act),
+        }
+    }
+
+    /// Events of what is closed do not come any more; that is the ports' duty.
+    fn deliver(&mut self, input: Input) {
+        let alive = match &input {
+            Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
+                self.service.cut((self.number, *link))
+            }
+            Input::Signaling(link, _) => self.service.is_open((self.number, *link)),
+            Input::Peer(peer, _) => self.peers.get(peer).is_some_and(|peer| !peer.is_closed()),
+            Input::Open
+            | Input::Close
+            | Input::Timeout
+            | Input::Resumed
+            | Input::Renegotiate
+            | Input::Completed(_) => true,
+        };
+        if alive {
+            self.feed(input);
+        }
+    }
+
+    fn complete(&mut self, ticket: Ticket, outcome: Result<Done, Failure>) {
+        self.feed(Input::Completed(Completion { ticket, outcome }));
+    }
+
+    fn notice(&mut self, peer: PeerId, after: Duration, event: PeerEvent) {
+        self.schedule(after, Happening::Input(self.number, Input::Peer(peer, event)));
+    }
+
+    fn check_everything_is_closed(&mut self) {
+        let hung = self.plan.faults.iter().any(closing_may_fail);
+        let open = self.peers.values().filter(|peer| !peer.is_closed()).count();
+        if !hung && (open > 0 || self.service.links() > 0) {
+            self.oracle.report(format!("{}: N23: ended with something open", self.now));
+        }
+        if !hung && !self.running.is_empty() && self.queue.is_empty() {
+            self.oracle.report(format!("{}: a command without a completion", self.now));
+        }
+    }
+}
+
+/// Whether a fault keeps a closing step from being carried out.
+fn closing_may_fail(fault: &crate::Fault) -> bool {
+    use crate::{Fault, Op};
+    match fault {
+        Fault::Op { what, .. } => {
+            matches!(what, Op::Disconnect | Op::StopTransceivers | Op::RemoveTracks | Op::Close)
+        }
+        Fault::Mail { .. } | Fault::At { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Answers, Fault, Op, OpFault, replay};
+
+    #[test]
+    fn the_world_is_deterministic() {
+        let run = || {
+            let mut world = World::new(Plan::default());
+            world.open();
+            assert!(world.run_until_quiet(Duration::from_secs(600)));
+            world.journal().to_string()
+        };
+        assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn a_session_goes_live_and_its_journal_replays() {
+        let mut world = World::new(Plan::default());
+        world.open();
+        assert!(world.run_until_phase(Phase::Live, Duration::from_secs(5)));
+        world.act(Act::Close);
+        assert!(world.run_until_quiet(Duration::from_secs(5)));
+        assert_eq!(world.violations(), Vec::<String>::new());
+        assert_eq!(replay(world.journal()), Ok(()));
+        assert!(!world.journal().to_string().contains("canary"));
+    }
+
+    #[test]
+    fn a_fault_that_is_met_is_counted() {
+        let fault = Fault::Op { what: Op::SetRemote, nth: 1, how: OpFault::Hang };
+        let mut world = World::new(Plan::default().with(fault));
+        world.open();
+        world.run_until_quiet(Duration::from_secs(600));
+        assert_eq!(world.fault_hits(), [1]);
+        assert_eq!(world.violations(), Vec::<String>::new());
+        assert_eq!(world.phase(), Phase::Live, "the second attempt is");
+    }
+
+    #[test]
+    fn a_silent_master_ends_it_after_both_attempts() {
+        let mut plan = Plan::default();
+        plan.master.answers = Answers::Never;
+        let mut world = World::new(plan);
+        world.open();
+        world.run_until_quiet(Duration::from_secs(600));
+        let outcome = world.outcome().expect("it ended");
+        assert_eq!(outcome.attempts_total, 2);
+        assert_eq!(world.violations(), Vec::<String>::new());
+    }
+}
