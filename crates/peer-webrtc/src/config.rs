@@ -42,6 +42,8 @@ pub struct PeerConfig {
     pub bind: Vec<String>,
     /// Media counts as stalled when no packet came for this long.
     pub stall_after: Duration,
+    /// How long DTLS may take once ICE is up.
+    pub handshake_limit: Duration,
     /// RTP packets that may wait for the application.
     pub media_queue: usize,
 }
@@ -58,6 +60,8 @@ impl PeerConfig {
             mdns: Mdns::Ignore,
             bind: bind_addresses(loopback),
             stall_after: Duration::from_secs(2),
+            // Several retransmissions, and within a session's limit for the whole connection.
+            handshake_limit: Duration::from_secs(10),
             // Two seconds of a stream of 20 Mbit/s.
             media_queue: 4096,
         }

@@ -50,6 +50,12 @@ impl Tracker {
         self.tell(Connectivity::ClosedByPeer)
     }
 
+    /// The handshake took too long: the stack tells of no failure of DTLS, not even of a
+    /// certificate that does not have the fingerprint of the answer.
+    pub(crate) fn handshake_overdue(&mut self) -> Option<Connectivity> {
+        if self.dtls_up { None } else { self.tell(Connectivity::DtlsFailed) }
+    }
+
     /// The stack's task ended by itself, which it does when DTLS or SCTP breaks.
     pub(crate) fn stopped(&mut self) -> Option<Connectivity> {
         let how = if self.ice_up && !self.dtls_up {
@@ -100,5 +106,11 @@ mod tests {
         let mut tracker = Tracker::default();
         tracker.ice(Ice::Connected);
         assert_eq!(tracker.stopped(), Some(Connectivity::DtlsFailed));
+        let mut tracker = Tracker::default();
+        tracker.ice(Ice::Connected);
+        assert_eq!(tracker.handshake_overdue(), Some(Connectivity::DtlsFailed));
+        let mut tracker = Tracker::default();
+        tracker.connection(Pc::Connected);
+        assert_eq!(tracker.handshake_overdue(), None);
     }
 }

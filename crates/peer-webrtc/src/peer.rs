@@ -113,6 +113,7 @@ pub(crate) struct Peer {
     relay: bool,
     nudging_since: Option<Instant>,
     connectivity: Tracker,
+    handshake_since: Option<Instant>,
     tracks: Vec<(Arc<dyn TrackRemote>, MediaKind)>,
     told_tracks: BTreeSet<MediaKind>,
     flowing: BTreeSet<MediaKind>,
@@ -156,6 +157,7 @@ impl Peer {
             relay: false,
             nudging_since: None,
             connectivity: Tracker::default(),
+            handshake_since: None,
             tracks: Vec::new(),
             told_tracks: BTreeSet::new(),
             flowing: BTreeSet::new(),
@@ -215,7 +217,7 @@ impl Peer {
                     Said::Media(arrival) => self.on_media_batch(arrival),
                 },
                 _ = nudge.tick(), if self.nudging_since.is_some() => self.nudge().await,
-                _ = tick.tick(), if self.last_media.is_some() => self.check_stall(),
+                _ = tick.tick(), if self.is_waiting() => self.check_waits(),
             }
         }
         // The port is gone: nobody hears the outcome.
@@ -398,8 +400,17 @@ impl Peer {
         }
     }
 
-    fn tell_connectivity(&self, changed: Option<Connectivity>) {
+    fn tell_connectivity(&mut self, changed: Option<Connectivity>) {
         if let Some(connectivity) = changed {
+            self.handshake_since = match connectivity {
+                Connectivity::IceConnected => Some(tokio::time::Instant::now().into_std()),
+                // A gap does not stop the time.
+                Connectivity::Checking | Connectivity::Disconnected => self.handshake_since,
+                Connectivity::Connected
+                | Connectivity::IceFailed
+                | Connectivity::DtlsFailed
+                | Connectivity::ClosedByPeer => None,
+            };
             self.tell(PeerEvent::ConnectivityChanged(connectivity));
         }
     }
@@ -488,10 +499,21 @@ impl Peer {
         self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
     }
 
-    fn check_stall(&mut self) {
+    fn is_waiting(&self) -> bool {
+        self.last_media.is_some() || self.handshake_since.is_some()
+    }
+
+    fn check_waits(&mut self) {
         let now = tokio::time::Instant::now().into_std();
-        let silent = self.last_media.map(|last| now.saturating_duration_since(last));
-        if silent.is_some_and(|silent| silent >= self.config.stall_after) {
+        let passed = |since: Option<Instant>, limit: Duration| {
+            since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
+        };
+        if passed(self.handshake_since, self.config.handshake_limit) {
+            let changed = self.connectivity.handshake_overdue();
+            self.handshake_since = None;
+            self.tell_connectivity(changed);
+        }
+        if passed(self.last_media, self.config.stall_after) {
             // The next packet of a kind tells that it flows again.
             self.last_media = None;
             self.flowing.clear();

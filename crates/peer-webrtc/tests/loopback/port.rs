@@ -190,7 +190,8 @@ async fn the_masters_goodbye_is_heard() {
 
 #[tokio::test]
 async fn another_fingerprint_fails_dtls() {
-    let mut viewer = Viewer::new(peer_config());
+    let handshake_limit = Duration::from_millis(500);
+    let mut viewer = Viewer::new(PeerConfig { handshake_limit, ..peer_config() });
     let mut master = Master::new(Codec::H264).await;
     let offer = viewer.offered().await;
     let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");

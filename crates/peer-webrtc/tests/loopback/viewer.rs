@@ -9,7 +9,7 @@ use peer_webrtc::{MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer};
 use viewer_session::facts::read_description;
 use viewer_session::{PeerInput, PeerPort};
 
-use crate::common::{Master, within};
+use crate::common::{LIMIT, Master, within};
 
 pub(crate) const PEER: PeerId = PeerId(1);
 
@@ -67,12 +67,11 @@ impl Viewer {
 
     /// Waits until an event of this kind has come.
     pub(crate) async fn event(&mut self, wanted: impl Fn(&PeerEvent) -> bool) {
-        within("an event", async {
-            while !self.events.iter().any(&wanted) {
-                self.take_one().await;
-            }
-        })
-        .await;
+        let limit = tokio::time::Instant::now() + LIMIT;
+        while !self.events.iter().any(&wanted) {
+            let one = tokio::time::timeout_at(limit, self.take_one()).await;
+            assert!(one.is_ok(), "waited too long; there were {:?}", self.events);
+        }
     }
 
     pub(crate) async fn offer(&mut self) -> Description {
