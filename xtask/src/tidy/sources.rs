@@ -17,6 +17,9 @@ const RATCHET: &[(&str, usize)] = &[];
 /// Notes to oneself. Split, so that this file does not find itself.
 const LEFT_OVER: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 
+/// What the reason of an ignored test says when another test runs it.
+const RUN_ELSEWHERE: [&str; 2] = ["run by", "child of"];
+
 /// Where notes are looked for.
 const TEXTS: [&str; 7] = [".rs", ".md", ".toml", ".py", ".js", ".mjs", ".sh"];
 
@@ -152,17 +155,26 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
     for (number, line) in text.lines().enumerate() {
         let place = number + 1;
         let line = line.trim_start();
-        if line.starts_with("#[allow(") || line.starts_with("#![allow(") {
+        if is_hiding(name, line) {
             findings.push(format!(
                 "{name}:{place}: use `#[expect(lint, reason = \"...\")]`: it goes when it is no \
                  longer needed"
             ));
         }
-        if line.starts_with("#[ignore") {
-            findings.push(format!("{name}:{place}: no test is skipped; mend it or remove it"));
+        if line.starts_with("#[ignore") && !RUN_ELSEWHERE.iter().any(|says| line.contains(says)) {
+            findings.push(format!(
+                "{name}:{place}: no test is skipped; mend it or remove it. One that another test \
+                 runs in a process of its own says so in its reason: `{}`",
+                RUN_ELSEWHERE.join("` or `")
+            ));
         }
     }
     findings
+}
+
+fn is_hiding(name: &str, line: &str) -> bool {
+    let shared_by_tests = name.contains("tests/") && line.starts_with("#![allow(dead_code, reason");
+    (line.starts_with("#[allow(") || line.starts_with("#![allow(")) && !shared_by_tests
 }
 
 fn check_left_over(name: &str, text: &str) -> Vec<String> {
@@ -205,6 +217,11 @@ mod tests {
         for hidden in ["#[allow(dead_code)]", "#![allow(missing_docs)]", "#[ignore = \"slow\"]"] {
             assert_eq!(check_file("a.rs", &format!("//! Docs.\n{hidden}\n")).len(), 1, "{hidden}");
         }
+        let shared = "//! Docs.\n#![allow(dead_code, reason = \"each binary uses its part\")]\n";
+        assert_eq!(check_file("crates/a/tests/common/mod.rs", shared).len(), 0);
+        assert_eq!(check_file("crates/a/src/lib.rs", shared).len(), 1);
+        let elsewhere = "//! Docs.\n#[ignore = \"run by `parent` in a process of its own\"]\n";
+        assert_eq!(check_file("a.rs", elsewhere).len(), 0);
         let note = LEFT_OVER.map(|note| format!("// {note}: later\n")).concat();
         assert_eq!(check_left_over("a.rs", &note).len(), 2);
         assert_eq!(check_left_over("a.rs", "todo!() in lower case is clippy's\n").len(), 0);
