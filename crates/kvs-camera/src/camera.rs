@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use negotiation_core::{Candidate, Description, Undecodable};
+use negotiation_core::{Candidate, Description, Failure, Undecodable};
 use peer_webrtc::stack::{StackConfig, bind_addresses};
 use peer_webrtc::{Codec, IcePolicy, Mdns};
 use recording::Clip;
 use signaling_aws::MasterLink;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{CameraConfig, peer_codec};
@@ -29,6 +30,9 @@ const EVENTS_MAX: usize = 1024;
 const LINK_EVENTS_MAX: usize = 64;
 /// Candidates that wait for their session.
 const CANDIDATES_MAX: usize = 256;
+/// How long a channel may take to be created, and how often that is looked at.
+const CREATING_MAX: Duration = Duration::from_secs(30);
+const CREATING_LOOK: Duration = Duration::from_millis(500);
 
 /// A running camera. Dropping it ends it too, without waiting; [`Camera::shutdown`] waits.
 pub struct Camera {
@@ -52,8 +56,7 @@ impl Camera {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let (frames, frame_log) = frame_log::open(&config.frame_log)?;
-        let link = MasterLink::connect(config.signaling.clone()).await;
-        let link = link.map_err(CameraError::Connect)?;
+        let link = connect(&config).await.map_err(CameraError::Connect)?;
 
         let (events, first) = broadcast::channel(EVENTS_MAX);
         let (link_events, incoming) = mpsc::channel(LINK_EVENTS_MAX);
@@ -118,6 +121,26 @@ impl Drop for Camera {
 impl fmt::Debug for Camera {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Camera").finish_non_exhaustive()
+    }
+}
+
+/// The first link. A channel that was just created may need a moment.
+async fn connect(config: &CameraConfig) -> Result<MasterLink, Failure> {
+    if !config.create_channel {
+        return MasterLink::connect(config.signaling.clone()).await;
+    }
+    MasterLink::create_channel(config.signaling.clone()).await?;
+    let until = Instant::now() + CREATING_MAX;
+    loop {
+        match MasterLink::connect(config.signaling.clone()).await {
+            Err(failure)
+                if failure.api_name.as_deref() == Some("ResourceInUseException")
+                    && Instant::now() < until =>
+            {
+                sleep(CREATING_LOOK).await;
+            }
+            connected => return connected,
+        }
     }
 }
 

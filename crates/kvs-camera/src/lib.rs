@@ -11,6 +11,7 @@
 //! picture together.
 #![forbid(unsafe_code)]
 
+mod args;
 mod camera;
 mod config;
 mod encoder;
@@ -25,6 +26,7 @@ mod roster;
 mod sdp;
 mod session;
 
+pub use args::{BehaviourKind, CameraArgs, ClipCodec, run, run_until};
 pub use camera::Camera;
 pub use config::{Behaviour, CameraConfig, FrameLog, Source, Trickle};
 pub use error::CameraError;

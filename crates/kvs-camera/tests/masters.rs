@@ -2,11 +2,12 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Viewer, config, emulator, event, start};
 use kvs_camera::{Behaviour, CameraConfig, CameraEvent, IgnoredOffer, LeaveReason, Trickle};
-use kvs_emulator::{Role, ServiceMessage};
+use kvs_emulator::{Emulator, Role, ServiceMessage};
 use peer_webrtc::Codec;
 use tokio::time::Instant;
 
@@ -57,10 +58,10 @@ async fn a_repeated_id_is_ignored_and_its_media_flows_on() {
 
 #[tokio::test]
 async fn an_id_that_vanished_lingers() {
-    let emulator = emulator().await;
+    let emulator = Arc::new(emulator().await);
     let config = CameraConfig {
         behaviour: Behaviour::Linger(Duration::from_millis(1500)),
-        connect_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_secs(2),
         disconnect_timeout: Duration::ZERO,
         ..config(&emulator)
     };
@@ -76,12 +77,12 @@ async fn an_id_that_vanished_lingers() {
     viewer.send_offer(&offer);
     event(&mut events, "the drop", left(2, LeaveReason::NeverConnected)).await;
     viewer.begin_again().await.close().await.expect("closes");
-    viewer.go_live().await;
-    // Vanished: its sockets are gone without a word.
-    vanish(&viewer).await;
+    // Vanished.
+    let other = Arc::clone(&emulator);
+    tokio::task::spawn_blocking(move || live_and_killed(other)).await.expect("killed");
     event(&mut events, "the vanishing", left(3, LeaveReason::Vanished)).await;
     let gone = Instant::now();
-    viewer.begin_again().await.close().await.expect("closes");
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
     viewer.offer().await;
     event(&mut events, "silence", ignored(IgnoredOffer::Lingering)).await;
     while gone.elapsed() < Duration::from_millis(1600) {
@@ -90,7 +91,6 @@ async fn an_id_that_vanished_lingers() {
     viewer.begin_again().await.close().await.expect("closes");
     viewer.go_live().await;
     camera.shutdown().await;
-    emulator.shutdown().await;
 }
 
 #[tokio::test]
@@ -144,6 +144,7 @@ async fn a_lost_link_comes_back_and_media_does_not_notice() {
     event(&mut events, "the second link", up).await;
     assert_eq!(emulator.send("door", Some(Role::Master), None, ServiceMessage::GoAway), 1);
     event(&mut events, "the third link", up).await;
+    assert_eq!(emulator.calls().get("ConnectAsMaster").map(|calls| calls.requests), Some(3));
     for _ in 0..15 {
         viewer.picture().await;
     }
@@ -154,10 +155,21 @@ async fn a_lost_link_comes_back_and_media_does_not_notice() {
 }
 
 fn without_candidates(sdp: &str) -> String {
-    sdp.lines().filter(|line| !line.starts_with("a=candidate")).map(|l| format!("{l}\r\n")).collect()
+    sdp.lines()
+        .filter(|line| !line.starts_with("a=candidate"))
+        .map(|l| format!("{l}\r\n"))
+        .collect()
 }
 
-/// Stops answering without a goodbye, as a process that is killed.
-async fn vanish(viewer: &Viewer) {
-    let _ = viewer;
+/// A viewer that goes live and is killed: its tasks and sockets end without a word.
+fn live_and_killed(emulator: Arc<Emulator>) {
+    let killed = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+            viewer.go_live().await;
+        });
+        runtime.shutdown_background();
+    });
+    killed.join().expect("it was live");
 }

@@ -21,10 +21,14 @@ async fn a_viewer_gets_a_keyframe_first_and_every_frame_once() {
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
     viewer.go_live().await;
     let answer = &viewer.answers[0];
-    assert!(answer.contains("a=ice-options:trickle") && !answer.contains("a=candidate"), "{answer}");
+    assert!(
+        answer.contains("a=ice-options:trickle") && !answer.contains("a=candidate"),
+        "{answer}"
+    );
     assert!(answer.contains("m=video 9 UDP/TLS/RTP/SAVPF 102"), "{answer}");
     assert!(answer.contains("a=sendonly"), "{answer}");
-    let joined = event(&mut events, "the viewer", |e| matches!(e, CameraEvent::ViewerJoined { .. }));
+    let joined =
+        event(&mut events, "the viewer", |e| matches!(e, CameraEvent::ViewerJoined { .. }));
     joined.await;
     for n in 0..45_u64 {
         let picture = viewer.picture().await;

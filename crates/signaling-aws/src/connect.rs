@@ -52,6 +52,12 @@ impl Site {
         Ok(Resolved { plane: plane.clone(), endpoints })
     }
 
+    /// Creates the channel where it does not exist.
+    pub(crate) async fn create(&self, plane: &ControlPlane) -> Result<(), Failure> {
+        let http = self.config.trust.http_client(is_plain(plane.control_endpoint()))?;
+        plane.create(&http).await
+    }
+
     /// Whether the channel is in storage mode; no when nobody says.
     pub(crate) async fn is_storage_channel(&self, plane: &ControlPlane) -> bool {
         match self.config.trust.http_client(is_plain(plane.control_endpoint())) {

@@ -158,6 +158,24 @@ impl ControlPlane {
             })
     }
 
+    /// Creates the channel of the configuration. One that exists is left as it is.
+    pub(crate) async fn create(&self, http: &SharedHttpClient) -> Result<(), Failure> {
+        let Channel::Name(name) = &self.config.channel else {
+            let problem = "a channel is created by its name, not by an ARN";
+            return Err(Failure::new(FailureCode::InvalidArgument, problem));
+        };
+        let created = self
+            .call("CreateSignalingChannel", |credentials| {
+                self.video(credentials, http).create_signaling_channel().channel_name(name).send()
+            })
+            .await;
+        match created {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.api_name.as_deref() == Some("ResourceInUseException") => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Whether the channel is in storage mode. Best effort: a viewer may well not be allowed to
     /// ask, and then the answer is no.
     pub(crate) async fn is_storage_channel(&self, http: &SharedHttpClient) -> bool {

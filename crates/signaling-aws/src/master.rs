@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use negotiation_core::{Candidate, Description, Failure, FailureCode, IceServer, Undecodable};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::config::SignalingConfig;
 use crate::connect::{Resolved, Site};
@@ -87,6 +88,17 @@ impl MasterLink {
         Ok(Self { events, sender, site, resolved, close: Some(close), task })
     }
 
+    /// Creates the channel of a configuration by its name. One that exists is left as it is. The
+    /// service may need a moment until it can be connected to (`ResourceInUseException`).
+    ///
+    /// # Errors
+    /// What the service or the network refused.
+    pub async fn create_channel(config: SignalingConfig) -> Result<(), Failure> {
+        let site = Site::new(config);
+        let plane = site.plane().await?;
+        site.create(&plane).await
+    }
+
     /// The next thing that comes in. Cancel-safe. After the end it stays
     /// [`MasterEvent::Disconnected`].
     pub async fn recv(&mut self) -> MasterEvent {
@@ -116,8 +128,12 @@ impl MasterLink {
         if let Some(close) = self.close.take() {
             let _ = close.send(());
         }
-        // It fails only if it was cancelled, and then the socket is gone as well.
-        let _ = (&mut self.task).await;
+        let patience = self.site.config.limits.close * 2;
+        if timeout(patience, &mut self.task).await.is_err() {
+            self.task.abort();
+            // It ends as cancelled, and with it the socket.
+            let _ = (&mut self.task).await;
+        }
     }
 }
 
@@ -214,41 +230,39 @@ async fn run(
     events: mpsc::Sender<MasterEvent>,
     mut closed: oneshot::Receiver<()>,
 ) {
-    let failure = loop {
+    let mut waiting: Option<MasterEvent> = None;
+    let end = loop {
         tokio::select! {
-            _ = &mut closed => {
-                socket.close().await;
-                return;
-            }
+            _ = &mut closed => break None,
+            // Sending goes on while an event waits for a camera that waits for its own sending.
             Some(Outgoing { text, done }) = outgoing.recv() => {
                 let result = socket.send(text).await;
                 let failed = result.as_ref().err().cloned();
                 // Nobody may be waiting any more.
                 let _ = done.send(result);
-                if let Some(failure) = failed {
-                    break failure;
+                if failed.is_some() {
+                    break failed;
                 }
             }
-            frame = socket.next() => match frame {
-                Ok(frame) => {
-                    let Some(event) = event(frame) else { continue };
-                    tokio::select! {
-                        _ = &mut closed => {
-                            socket.close().await;
-                            return;
-                        }
-                        sent = events.send(event) => if sent.is_err() {
-                            socket.close().await;
-                            return;
-                        }
-                    }
-                }
-                Err(failure) => break failure,
+            permit = events.reserve(), if waiting.is_some() => match (permit, waiting.take()) {
+                (Ok(permit), Some(event)) => permit.send(event),
+                (Ok(_), None) => {}
+                (Err(_), _) => break None,
+            },
+            frame = socket.next(), if waiting.is_none() => match frame {
+                Ok(frame) => waiting = event(frame),
+                Err(failure) => break Some(failure),
             },
         }
     };
     socket.close().await;
-    let _ = events.send(MasterEvent::Disconnected(failure)).await;
+    drop(outgoing);
+    if let Some(failure) = end {
+        for event in waiting.into_iter().chain([MasterEvent::Disconnected(failure)]) {
+            // A camera that is gone needs no news.
+            let _ = events.send(event).await;
+        }
+    }
 }
 
 /// A message without a viewer's id is of no use to a master.

@@ -9,7 +9,8 @@ use kvs_emulator::{
     DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Quotas,
 };
 use negotiation_core::{
-    Candidate, Done, LinkId, MediaKind, Message, SignalingCommand, SignalingEvent, Ticket,
+    Candidate, ClientIdPolicy, Done, LinkId, MediaKind, Message, SignalingCommand, SignalingEvent,
+    Ticket,
 };
 use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
 use peer_webrtc::{Codec, IcePolicy, Mdns, RtpArrival};
@@ -21,10 +22,10 @@ use tokio::time::timeout;
 use viewer_session::facts::read_description;
 use viewer_session::{SignalingInput, SignalingPort as _};
 
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 const LINK: LinkId = LinkId(1);
 
-pub async fn emulator() -> Emulator {
+pub(crate) async fn emulator() -> Emulator {
     let config = EmulatorConfig {
         channels: vec!["door".to_owned()],
         quotas: Quotas { enabled: false, ..Quotas::default() },
@@ -33,21 +34,22 @@ pub async fn emulator() -> Emulator {
     Emulator::start(config).await.expect("the emulator starts")
 }
 
-pub fn signaling(emulator: &Emulator, client_id: &str) -> SignalingConfig {
+pub(crate) fn signaling(emulator: &Emulator, client_id: &str) -> SignalingConfig {
     SignalingConfig::builder("door")
         .region(emulator.region())
         .endpoint_url(emulator.endpoint())
         .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
         .client_id(client_id)
+        .client_id_policy(ClientIdPolicy::Fixed)
         .build()
         .expect("valid")
 }
 
-pub fn config(emulator: &Emulator) -> CameraConfig {
+pub(crate) fn config(emulator: &Emulator) -> CameraConfig {
     CameraConfig::new(signaling(emulator, "unused"))
 }
 
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match timeout(LIMIT, future).await {
         Ok(value) => value,
         Err(_) => panic!("waited too long for {what}"),
@@ -55,7 +57,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// Waits for an event that fits, and lets the others go.
-pub async fn event(
+pub(crate) async fn event(
     events: &mut broadcast::Receiver<CameraEvent>,
     what: &str,
     fits: impl Fn(&CameraEvent) -> bool,
@@ -71,7 +73,7 @@ pub async fn event(
     .await
 }
 
-pub async fn start(config: CameraConfig) -> (Camera, broadcast::Receiver<CameraEvent>) {
+pub(crate) async fn start(config: CameraConfig) -> (Camera, broadcast::Receiver<CameraEvent>) {
     let mut camera = Camera::start(config).await.expect("the camera starts");
     let events = camera.events();
     (camera, events)
@@ -79,18 +81,18 @@ pub async fn start(config: CameraConfig) -> (Camera, broadcast::Receiver<CameraE
 
 /// What a viewer gets of one frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
-    pub rtp_ts: u32,
-    pub keyframe: bool,
+pub(crate) struct Picture {
+    pub(crate) rtp_ts: u32,
+    pub(crate) keyframe: bool,
 }
 
-pub struct Viewer {
+pub(crate) struct Viewer {
     port: AwsSignaling,
     seq: u32,
-    pub id: String,
-    pub stack: Stack,
-    pub queues: StackEvents,
-    pub answers: Vec<String>,
+    pub(crate) id: String,
+    pub(crate) stack: Stack,
+    pub(crate) queues: StackEvents,
+    pub(crate) answers: Vec<String>,
     codecs: Vec<Codec>,
     applied: bool,
     waiting: Vec<Candidate>,
@@ -99,9 +101,12 @@ pub struct Viewer {
 
 impl Viewer {
     /// Opens the link and a peer connection; nothing is offered yet.
-    pub async fn open(emulator: &Emulator, id: &str, video: Codec) -> Self {
+    pub(crate) async fn open(emulator: &Emulator, id: &str, video: Codec) -> Self {
         let mut port = AwsSignaling::new(signaling(emulator, id));
-        port.submit(Ticket { attempt: 1, seq: 1 }, SignalingCommand::Connect { link: LINK, attempt: 1 });
+        port.submit(
+            Ticket { attempt: 1, seq: 1 },
+            SignalingCommand::Connect { link: LINK, attempt: 1 },
+        );
         let id = within("the viewer's link", async {
             loop {
                 if let SignalingInput::Completed(completion) = port.next().await {
@@ -129,25 +134,25 @@ impl Viewer {
         }
     }
 
-    pub async fn offer(&mut self) {
+    pub(crate) async fn offer(&mut self) {
         let offer = self.make_offer().await;
         self.send_offer(&offer);
     }
 
-    pub async fn make_offer(&mut self) -> String {
+    pub(crate) async fn make_offer(&mut self) -> String {
         let offer = self.stack.connection().create_offer(None).await.expect("offers");
         let text = offer.sdp.clone();
         self.stack.set_local(offer).await.expect("sets");
         text
     }
 
-    pub fn send_offer(&mut self, sdp: &str) {
+    pub(crate) fn send_offer(&mut self, sdp: &str) {
         let description = read_description(sdp).expect("valid");
         self.send(Message::Offer(description));
     }
 
     /// A new peer connection on the same link and under the same id.
-    pub async fn begin_again(&mut self) -> Stack {
+    pub(crate) async fn begin_again(&mut self) -> Stack {
         let (stack, queues) = build(&self.codecs).await;
         self.queues = queues;
         self.applied = false;
@@ -162,7 +167,7 @@ impl Viewer {
     }
 
     /// Takes what comes until `done` says so; answers are applied and candidates exchanged.
-    pub async fn drive(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+    pub(crate) async fn drive(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         within(what, async {
             while !done(self) {
                 tokio::select! {
@@ -216,7 +221,7 @@ impl Viewer {
     }
 
     /// Offers and drives until the first packet is there.
-    pub async fn go_live(&mut self) {
+    pub(crate) async fn go_live(&mut self) {
         self.offer().await;
         self.drive("media", |viewer| {
             viewer.queues.media.as_ref().is_some_and(|media| !media.is_empty())
@@ -231,7 +236,7 @@ impl Viewer {
     }
 
     /// The next picture's first packet, in the order of arrival (loopback keeps it).
-    pub async fn picture(&mut self) -> Picture {
+    pub(crate) async fn picture(&mut self) -> Picture {
         let video = self.codecs[0];
         let mut begins = false;
         loop {
@@ -264,12 +269,12 @@ impl Viewer {
         }
     }
 
-    pub async fn send_pli(&self) {
+    pub(crate) async fn send_pli(&self) {
         let media_ssrc = self.track_ssrc.expect("a picture came");
         self.rtcp(Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc })).await;
     }
 
-    pub async fn send_fir(&self) {
+    pub(crate) async fn send_fir(&self) {
         let ssrc = self.track_ssrc.expect("a picture came");
         let fir = vec![FirEntry { ssrc, sequence_number: 1 }];
         self.rtcp(Box::new(FullIntraRequest { sender_ssrc: 1, media_ssrc: 0, fir })).await;
@@ -319,12 +324,13 @@ fn is_key(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         // X, I with a 15-bit picture id: four bytes of descriptor; then the P bit (RFC 6386, 9.1).
         Codec::Vp8 => {
-            let descriptor = match payload {
-                [first, ext, id, ..] if first & 0x80 != 0 && ext & 0x80 != 0 => {
-                    if id & 0x80 != 0 { 4 } else { 3 }
-                }
-                _ => 1,
-            };
+            let descriptor =
+                match payload {
+                    [first, ext, id, ..] if first & 0x80 != 0 && ext & 0x80 != 0 => {
+                        if id & 0x80 != 0 { 4 } else { 3 }
+                    }
+                    _ => 1,
+                };
             payload.get(descriptor).is_some_and(|byte| byte & 1 == 0)
         }
         // The parameter sets come as one STAP-A (24) before the picture.
@@ -333,7 +339,7 @@ fn is_key(codec: Codec, payload: &[u8]) -> bool {
 }
 
 /// Descriptors of this process, but for those that the runtime keeps.
-pub fn descriptors() -> BTreeSet<String> {
+pub(crate) fn descriptors() -> BTreeSet<String> {
     std::fs::read_dir("/proc/self/fd")
         .expect("readable")
         .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())

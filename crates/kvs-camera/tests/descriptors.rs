@@ -1,0 +1,71 @@
+//! What a camera opens is closed with it: the process's own sockets and the runtime's tasks are
+//! counted.
+//!
+//! One test in a binary of its own: others would open descriptors meanwhile.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Viewer, config, descriptors, emulator, event, start, within};
+use kvs_camera::{CameraConfig, CameraEvent, FrameLog, LeaveReason};
+use peer_webrtc::Codec;
+
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_outlives_a_session_or_the_camera() {
+    let emulator = emulator().await;
+    let dir = tempfile::tempdir().expect("temp dir");
+    let log = dir.path().join("frames.jsonl");
+    let (sockets, alive) = (descriptors(), tasks());
+    for round in 0..4 {
+        let config = CameraConfig {
+            frame_log: FrameLog::File(log.clone()),
+            connect_timeout: Duration::from_secs(2),
+            ..config(&emulator)
+        };
+        let (camera, mut events) = start(config).await;
+        let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+        let idle = descriptors().len();
+        viewer.go_live().await;
+        assert!(descriptors().len() > idle, "the count sees a session");
+
+        // A session that never connects gives back what it opened.
+        let mut stranger = Viewer::open(&emulator, "stranger", Codec::H264).await;
+        let offer = stranger.make_offer().await;
+        stranger.stack.close().await.expect("closes");
+        let before = descriptors().len();
+        stranger.send_offer(&offer);
+        event(&mut events, "the drop", |event| {
+            let reason = LeaveReason::NeverConnected;
+            matches!(event, CameraEvent::ViewerLeft { reason: r, .. } if *r == reason)
+        })
+        .await;
+        assert_eq!(descriptors().len(), before, "round {round}");
+
+        if round % 2 == 0 {
+            viewer.stack.close().await.expect("closes");
+            drop((viewer, stranger));
+            camera.shutdown().await;
+        } else {
+            // The camera goes first.
+            camera.shutdown().await;
+            viewer.stack.close().await.expect("closes");
+            drop((viewer, stranger));
+        }
+        let lines = std::fs::read_to_string(&log).expect("written").lines().count();
+        assert!(lines > 0, "the frame log is whole once the camera is shut down");
+        // The viewers' own links close beside their drop, and the emulator's ends after them.
+        within("everything to be closed", async {
+            while descriptors() != sockets || tasks() > alive {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+    emulator.shutdown().await;
+}

@@ -1,0 +1,60 @@
+//! Starting a camera: what is refused, in which order, and channels that are created.
+
+mod common;
+
+use common::{Viewer, config, emulator, signaling, start};
+use kvs_camera::{Camera, CameraConfig, CameraError, Source};
+use kvs_emulator::{Emulator, EmulatorConfig};
+use negotiation_core::FailureCode;
+use peer_webrtc::Codec;
+use signaling_aws::SignalingConfig;
+
+#[tokio::test]
+async fn a_bad_file_is_refused_before_the_network_is_touched() {
+    let emulator = emulator().await;
+    let source = Source::File("/nowhere/clip.mp4".into());
+    let refused = Camera::start(CameraConfig { source, ..config(&emulator) }).await;
+    assert!(matches!(refused, Err(CameraError::Clip(_))), "{refused:?}");
+    let refused = Camera::start(CameraConfig { sessions_max: 0, ..config(&emulator) }).await;
+    assert!(matches!(refused, Err(CameraError::Setting { field: "sessions_max", .. })));
+    assert!(emulator.calls().is_empty(), "{:?}", emulator.calls());
+}
+
+#[tokio::test]
+async fn refusals_of_the_service_are_told() {
+    let emulator = emulator().await;
+    let code = |result: Result<Camera, CameraError>| match result {
+        Err(CameraError::Connect(failure)) => failure.code,
+        other => panic!("{other:?}"),
+    };
+    let elsewhere = |channel: &str, secret: &str| {
+        let signaling = SignalingConfig::builder(channel)
+            .region(emulator.region())
+            .endpoint_url(emulator.endpoint())
+            .credentials(kvs_emulator::DEFAULT_ACCESS_KEY_ID, secret, None)
+            .build();
+        CameraConfig::new(signaling.expect("valid"))
+    };
+    let secret = kvs_emulator::DEFAULT_SECRET_ACCESS_KEY;
+    assert_eq!(code(Camera::start(elsewhere("window", secret)).await), FailureCode::NoChannel);
+    assert_eq!(code(Camera::start(elsewhere("door", "wrong")).await), FailureCode::AccessDenied);
+}
+
+#[tokio::test]
+async fn a_channel_is_created_where_there_is_none() {
+    // AWS takes a moment to create one, and so does this.
+    let mut settings = EmulatorConfig::default();
+    settings.lifetimes.creating = std::time::Duration::from_millis(700);
+    let emulator = Emulator::start(settings).await.expect("starts");
+    let config =
+        CameraConfig { create_channel: true, ..CameraConfig::new(signaling(&emulator, "unused")) };
+    let (camera, _events) = start(config.clone()).await;
+    assert!(emulator.channel_arn("door").is_some());
+    camera.shutdown().await;
+    // A second time it is there already.
+    let (camera, _events) = start(config).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    viewer.go_live().await;
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
