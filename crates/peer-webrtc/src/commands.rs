@@ -34,7 +34,7 @@ pub(crate) type Ended = (Result<Done, Failure>, Effect);
 pub(crate) enum Effect {
     None,
     Created(Box<Created>),
-    Offered { sent: Description, original: RTCSessionDescription },
+    Offered { sent: Description, original: Box<RTCSessionDescription> },
     LocalSet { sent: Description },
     RemoteSet,
     RolledBack,
@@ -98,7 +98,10 @@ pub(crate) async fn create_offer(stack: Arc<Stack>) -> Ended {
         Err(error) => return refused(FailureCode::Port, "cannot make an offer", &error),
     };
     match read_description(&sdp::to_send(&original.sdp)) {
-        Ok(sent) => (Ok(Done::Description(sent.clone())), Effect::Offered { sent, original }),
+        Ok(sent) => (
+            Ok(Done::Description(sent.clone())),
+            Effect::Offered { sent, original: Box::new(original) },
+        ),
         Err(_) => fail(FailureCode::Port, "the stack made an offer that cannot be read"),
     }
 }

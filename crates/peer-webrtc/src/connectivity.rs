@@ -25,8 +25,11 @@ impl Tracker {
             }
             RTCIceConnectionState::Disconnected => self.tell(Connectivity::Disconnected),
             RTCIceConnectionState::Failed => self.tell(Connectivity::IceFailed),
-            // New, or closed by this side.
-            _ => None,
+            // Closed by this side, when it is closed.
+            RTCIceConnectionState::Unspecified
+            | RTCIceConnectionState::New
+            | RTCIceConnectionState::Closed
+            | _ => None,
         }
     }
 
@@ -41,7 +44,12 @@ impl Tracker {
             // Nobody here closed it: the caller asks no more once it closes.
             RTCPeerConnectionState::Closed => self.tell(Connectivity::ClosedByPeer),
             // ICE tells the rest.
-            _ => None,
+            RTCPeerConnectionState::Unspecified
+            | RTCPeerConnectionState::New
+            | RTCPeerConnectionState::Connecting
+            | RTCPeerConnectionState::Disconnected
+            | RTCPeerConnectionState::Failed
+            | _ => None,
         }
     }
 

@@ -21,6 +21,7 @@ mod media;
 mod peer;
 mod port;
 mod queue;
+mod received;
 mod sdp;
 mod sequence;
 pub mod stack;

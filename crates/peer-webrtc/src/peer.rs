@@ -1,6 +1,6 @@
 //! One peer connection: a task that works off commands and turns what the stack says into events.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,17 +22,16 @@ use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::RTCSessionDescription;
 
-use crate::codec::Codec;
 use crate::commands::{self, Created, Effect, Ended};
 use crate::config::PeerConfig;
 use crate::connectivity::Tracker;
-use crate::keyframe::KeyframeDetector;
 use crate::mailbox::Mailbox;
 use crate::media::MediaEvent;
 use crate::queue::{CommandQueue, is_close};
+use crate::received::Received;
 use crate::sdp;
 use crate::stack::{Stack, StackEvent, StackEvents};
-use crate::stats::{Counters, STREAMS_MAX};
+use crate::stats::Counters;
 use crate::tap::{Control, RtpArrival};
 
 /// Offers remembered until they are set.
@@ -99,13 +98,12 @@ pub(crate) struct Peer {
     config: Arc<PeerConfig>,
     shared: Arc<Shared>,
     outbox: Arc<Mailbox<PeerInput>>,
-    media: Arc<Mailbox<MediaEvent>>,
     stack: Option<Arc<Stack>>,
     queues: Option<StackEvents>,
     channel_open: bool,
     helpers: JoinSet<()>,
     aside: (mpsc::Sender<Aside>, mpsc::Receiver<Aside>),
-    offers: VecDeque<(Digest, RTCSessionDescription)>,
+    offers: VecDeque<(Digest, Box<RTCSessionDescription>)>,
     mid: Option<String>,
     ufrag: Option<String>,
     early: Vec<String>,
@@ -116,18 +114,8 @@ pub(crate) struct Peer {
     handshake_since: Option<Instant>,
     tracks: Vec<(Arc<dyn TrackRemote>, MediaKind)>,
     told_tracks: BTreeSet<MediaKind>,
-    flowing: BTreeSet<MediaKind>,
-    streams: BTreeMap<u32, Stream>,
-    begun: usize,
-    key_told: bool,
-    last_media: Option<Instant>,
+    received: Received,
     fir: u8,
-}
-
-/// A stream being received.
-struct Stream {
-    codec: Codec,
-    detector: KeyframeDetector,
 }
 
 impl Peer {
@@ -138,12 +126,12 @@ impl Peer {
         outbox: Arc<Mailbox<PeerInput>>,
         media: Arc<Mailbox<MediaEvent>>,
     ) -> Self {
+        let received = Received::new(id, &config.codecs, media);
         Self {
             id,
             config,
             shared,
             outbox,
-            media,
             stack: None,
             queues: None,
             channel_open: false,
@@ -160,11 +148,7 @@ impl Peer {
             handshake_since: None,
             tracks: Vec::new(),
             told_tracks: BTreeSet::new(),
-            flowing: BTreeSet::new(),
-            streams: BTreeMap::new(),
-            begun: 0,
-            key_told: false,
-            last_media: None,
+            received,
             fir: 0,
         }
     }
@@ -177,10 +161,10 @@ impl Peer {
         nudge.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut running: Option<Running> = None;
         loop {
-            if running.as_ref().is_some_and(|r| !r.is_close) && self.shared.commands.is_closing() {
-                if let Some(overtaken) = running.take() {
-                    self.overtake(overtaken).await;
-                }
+            if self.shared.commands.is_closing()
+                && let Some(overtaken) = running.take_if(|running| !running.is_close)
+            {
+                self.overtake(overtaken).await;
             }
             if self.shared.commands.is_abandoned() {
                 break;
@@ -213,7 +197,7 @@ impl Peer {
                 () = self.shared.keyframe.notified() => self.ask_for_keyframe().await,
                 said = next_said(&mut self.queues) => match said {
                     Said::Event(event) => self.on_event(event).await,
-                    Said::Control(control) => self.on_control(control),
+                    Said::Control(control) => self.received.control(control),
                     Said::Media(arrival) => self.on_media_batch(arrival),
                 },
                 _ = nudge.tick(), if self.nudging_since.is_some() => self.nudge().await,
@@ -243,12 +227,14 @@ impl Peer {
     fn future(&mut self, command: PeerCommand) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
         let stack = self.stack.clone();
         let Some(stack) = stack else {
-            return match command {
-                PeerCommand::Create { .. } => Box::pin(commands::create(Arc::clone(&self.config))),
-                command if is_close(&command) => Box::pin(async { (Ok(Done::Ok), Effect::None) }),
-                _ => Box::pin(async {
+            return if matches!(command, PeerCommand::Create { .. }) {
+                Box::pin(commands::create(Arc::clone(&self.config)))
+            } else if is_close(&command) {
+                Box::pin(async { (Ok(Done::Ok), Effect::None) })
+            } else {
+                Box::pin(async {
                     commands::fail(FailureCode::NotOpen, "there is no such peer connection")
-                }),
+                })
             };
         };
         match command {
@@ -263,7 +249,7 @@ impl Peer {
             PeerCommand::SetLocal { description, .. } => {
                 let digest = description.sdp.digest();
                 let original = self.offers.iter().find(|(d, _)| *d == digest);
-                let original = original.map(|(_, original)| original.clone());
+                let original = original.map(|(_, original)| (**original).clone());
                 let (policy, relay) = (self.config.policy, self.relay);
                 Box::pin(commands::set_local(stack, policy, relay, description, original))
             }
@@ -343,7 +329,7 @@ impl Peer {
         self.helpers.shutdown().await;
         self.tracks.clear();
         if self.stack.take().is_some() {
-            self.media.push(MediaEvent::Ended { peer: self.id });
+            self.received.end();
         }
         outcome
     }
@@ -419,7 +405,7 @@ impl Peer {
         let kind = match track.kind().await {
             RtpCodecKind::Audio => MediaKind::Audio,
             RtpCodecKind::Video => MediaKind::Video,
-            _ => return,
+            RtpCodecKind::Application | RtpCodecKind::Unspecified | _ => return,
         };
         // Its queue must be emptied, or the stack complains about every packet; the packets
         // themselves came by the tap.
@@ -434,21 +420,8 @@ impl Peer {
         if self.told_tracks.insert(kind) {
             self.tell(PeerEvent::TrackAdded(kind));
         }
-        if kind == MediaKind::Video && !self.key_told {
+        if kind == MediaKind::Video && !self.received.has_key() {
             self.ask_for_keyframe().await;
-        }
-    }
-
-    fn on_control(&self, control: Control) {
-        match control {
-            Control::SenderReport { ssrc, ntp, rtp, at } => {
-                if self.streams.contains_key(&ssrc) {
-                    let peer = self.id;
-                    self.media.offer(MediaEvent::SenderReport { peer, ssrc, ntp, rtp, at });
-                }
-            }
-            // The application's own track begins anew when the application sees fit.
-            Control::KeyframeRequest { .. } | Control::Bye { .. } => {}
         }
     }
 
@@ -466,57 +439,29 @@ impl Peer {
     }
 
     fn on_media(&mut self, arrival: RtpArrival) {
-        let RtpArrival { packet, at } = arrival;
-        // The offer is ours, so packets come with the payload types that it gave out.
-        let offered = |codec: &&Codec| codec.payload_type() == packet.header.payload_type;
-        let Some(codec) = self.config.codecs.iter().find(offered).copied() else { return };
-        let (ssrc, kind, peer) = (packet.header.ssrc, codec.kind(), self.id);
-        let known = self.streams.get(&ssrc).is_some_and(|stream| stream.codec == codec);
-        if !known {
-            // Also a codec that changes to and fro is a new beginning each time.
-            if self.begun >= STREAMS_MAX {
-                return;
-            }
-            self.begun += 1;
-            let detector = KeyframeDetector::new(codec);
-            self.streams.insert(ssrc, Stream { codec, detector });
-            self.media.push(MediaEvent::Track { peer, ssrc, kind, codec });
-        }
-        self.shared.counters().count(kind, codec, &packet, at);
-        self.last_media = Some(at);
+        let news = self.received.take(arrival, &mut self.shared.counters());
         self.nudging_since = None;
-        if self.flowing.insert(kind) {
+        if let Some(kind) = news.flowing {
             self.tell(PeerEvent::MediaFlowing(kind));
         }
-        if kind == MediaKind::Video
-            && !self.key_told
-            && let Some(stream) = self.streams.get_mut(&ssrc)
-            && stream.detector.push(&packet.header, &packet.payload)
-        {
-            self.key_told = true;
+        if news.keyframe {
             self.tell(PeerEvent::KeyframeReceived);
         }
-        self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
     }
 
     fn is_waiting(&self) -> bool {
-        self.last_media.is_some() || self.handshake_since.is_some()
+        self.received.is_flowing() || self.handshake_since.is_some()
     }
 
     fn check_waits(&mut self) {
         let now = tokio::time::Instant::now().into_std();
-        let passed = |since: Option<Instant>, limit: Duration| {
-            since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
-        };
-        if passed(self.handshake_since, self.config.handshake_limit) {
+        let limit = self.config.handshake_limit;
+        if self.handshake_since.is_some_and(|s| now.saturating_duration_since(s) >= limit) {
             let changed = self.connectivity.handshake_overdue();
             self.handshake_since = None;
             self.tell_connectivity(changed);
         }
-        if passed(self.last_media, self.config.stall_after) {
-            // The next packet of a kind tells that it flows again.
-            self.last_media = None;
-            self.flowing.clear();
+        if self.received.has_stalled(now, self.config.stall_after) {
             self.tell(PeerEvent::MediaStalled);
         }
     }
@@ -548,7 +493,7 @@ impl Peer {
     }
 
     fn start_nudging(&mut self) {
-        if self.relay && self.flowing.is_empty() {
+        if self.relay && !self.received.is_flowing() {
             self.nudging_since = Some(tokio::time::Instant::now().into_std());
         }
     }
@@ -606,7 +551,11 @@ async fn follow_channel(channel: Arc<dyn DataChannel>, aside: mpsc::Sender<Aside
         let said = match event {
             DataChannelEvent::OnOpen => Aside::ChannelOpen,
             DataChannelEvent::OnClosing | DataChannelEvent::OnClose => Aside::ChannelClosed,
-            _ => continue,
+            DataChannelEvent::OnMessage(_)
+            | DataChannelEvent::OnError
+            | DataChannelEvent::OnBufferedAmountLow
+            | DataChannelEvent::OnBufferedAmountHigh
+            | _ => continue,
         };
         if aside.send(said).await.is_err() {
             return;

@@ -112,13 +112,16 @@ pub struct StackEvents {
     pub losses: Arc<TapLosses>,
 }
 
+/// A track of the application's and what sends it.
+type Sending = (Arc<LocalTrack>, Arc<dyn RtpSender>);
+
 /// A peer connection.
 ///
 /// It must be closed: dropped unclosed, its task and sockets live on.
 pub struct Stack {
     connection: Arc<dyn PeerConnection>,
     policy: IcePolicy,
-    senders: Mutex<Vec<(Arc<LocalTrack>, Arc<dyn RtpSender>)>>,
+    senders: Mutex<Vec<Sending>>,
 }
 
 impl Stack {

@@ -223,7 +223,7 @@ fn candidate_kind(kind: RTCIceCandidateType) -> CandidateKind {
         RTCIceCandidateType::Srflx => CandidateKind::ServerReflexive,
         RTCIceCandidateType::Prflx => CandidateKind::PeerReflexive,
         RTCIceCandidateType::Relay => CandidateKind::Relay,
-        _ => CandidateKind::Host,
+        RTCIceCandidateType::Host | RTCIceCandidateType::Unspecified | _ => CandidateKind::Host,
     }
 }
 

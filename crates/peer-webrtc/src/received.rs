@@ -1,0 +1,167 @@
+//! Received packets: sorted into streams, counted, looked through for the first keyframe, and
+//! handed to the application.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use negotiation_core::{MediaKind, PeerId};
+
+use crate::codec::Codec;
+use crate::keyframe::KeyframeDetector;
+use crate::mailbox::Mailbox;
+use crate::media::MediaEvent;
+use crate::stats::{Counters, STREAMS_MAX};
+use crate::tap::{Control, RtpArrival};
+
+/// What is received in one peer connection.
+pub(crate) struct Received {
+    peer: PeerId,
+    codecs: Vec<Codec>,
+    media: Arc<Mailbox<MediaEvent>>,
+    streams: BTreeMap<u32, Stream>,
+    begun: usize,
+    flowing: BTreeSet<MediaKind>,
+    has_key: bool,
+    last: Option<Instant>,
+}
+
+struct Stream {
+    codec: Codec,
+    detector: KeyframeDetector,
+}
+
+/// What a packet was the first of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) flowing: Option<MediaKind>,
+    pub(crate) keyframe: bool,
+}
+
+impl Received {
+    /// `codecs` are those offered: packets come with the payload types that the offer gave out.
+    pub(crate) fn new(peer: PeerId, codecs: &[Codec], media: Arc<Mailbox<MediaEvent>>) -> Self {
+        Self {
+            peer,
+            codecs: codecs.to_vec(),
+            media,
+            streams: BTreeMap::new(),
+            begun: 0,
+            flowing: BTreeSet::new(),
+            has_key: false,
+            last: None,
+        }
+    }
+
+    pub(crate) fn take(&mut self, arrival: RtpArrival, counters: &mut Counters) -> News {
+        let RtpArrival { packet, at } = arrival;
+        let mut news = News::default();
+        let offered = |codec: &&Codec| codec.payload_type() == packet.header.payload_type;
+        let Some(codec) = self.codecs.iter().find(offered).copied() else { return news };
+        let (ssrc, kind, peer) = (packet.header.ssrc, codec.kind(), self.peer);
+        if self.streams.get(&ssrc).is_none_or(|stream| stream.codec != codec) {
+            // Also a codec that changes to and fro is a new beginning each time.
+            if self.begun >= STREAMS_MAX {
+                return news;
+            }
+            self.begun += 1;
+            let detector = KeyframeDetector::new(codec);
+            self.streams.insert(ssrc, Stream { codec, detector });
+            self.media.push(MediaEvent::Track { peer, ssrc, kind, codec });
+        }
+        counters.count(kind, codec, &packet, at);
+        self.last = Some(at);
+        if self.flowing.insert(kind) {
+            news.flowing = Some(kind);
+        }
+        if kind == MediaKind::Video
+            && !self.has_key
+            && let Some(stream) = self.streams.get_mut(&ssrc)
+            && stream.detector.push(&packet.header, &packet.payload)
+        {
+            self.has_key = true;
+            news.keyframe = true;
+        }
+        self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
+        news
+    }
+
+    pub(crate) fn control(&self, control: Control) {
+        match control {
+            Control::SenderReport { ssrc, ntp, rtp, at } => {
+                if self.streams.contains_key(&ssrc) {
+                    let peer = self.peer;
+                    self.media.offer(MediaEvent::SenderReport { peer, ssrc, ntp, rtp, at });
+                }
+            }
+            // The application's own track begins anew when the application sees fit.
+            Control::KeyframeRequest { .. } | Control::Bye { .. } => {}
+        }
+    }
+
+    pub(crate) fn has_key(&self) -> bool {
+        self.has_key
+    }
+
+    /// Whether packets of any kind come.
+    pub(crate) fn is_flowing(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Whether packets have just stopped coming. The next one of a kind is news again.
+    pub(crate) fn has_stalled(&mut self, now: Instant, limit: Duration) -> bool {
+        let stalled = self.last.is_some_and(|last| now.saturating_duration_since(last) >= limit);
+        if stalled {
+            self.last = None;
+            self.flowing.clear();
+        }
+        stalled
+    }
+
+    /// The end, of which the application is told.
+    pub(crate) fn end(&self) {
+        self.media.push(MediaEvent::Ended { peer: self.peer });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(ssrc: u32, payload_type: u8, seq: u16, at: Instant) -> RtpArrival {
+        let header = rtc::rtp::Header {
+            ssrc,
+            payload_type,
+            sequence_number: seq,
+            marker: true,
+            ..Default::default()
+        };
+        // A VP8 key frame in one packet.
+        RtpArrival { packet: rtc::rtp::Packet { header, payload: vec![0x10, 0].into() }, at }
+    }
+
+    #[tokio::test]
+    async fn firsts_are_news_once_and_streams_are_bounded() {
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        let start = Instant::now();
+        let media = Arc::new(Mailbox::new(1000));
+        let mut received = Received::new(PeerId(1), &[Codec::Vp8], Arc::clone(&media));
+        let mut counters = Counters::default();
+        let first = received.take(arrival(1, 96, 1, start), &mut counters);
+        assert_eq!(first, News { flowing: Some(MediaKind::Video), keyframe: true });
+        assert_eq!(received.take(arrival(1, 96, 2, start), &mut counters), News::default());
+        // Not offered.
+        assert_eq!(received.take(arrival(2, 50, 1, start), &mut counters), News::default());
+        for ssrc in 0..200 {
+            received.take(arrival(ssrc, 96, 1, start), &mut counters);
+        }
+        assert_eq!(received.streams.len(), STREAMS_MAX);
+        assert!(!received.has_stalled(start, Duration::from_secs(2)));
+        assert!(received.has_stalled(start + Duration::from_secs(2), Duration::from_secs(2)));
+        assert!(!received.has_stalled(start + Duration::from_secs(3), Duration::from_secs(2)));
+        let again = received.take(arrival(1, 96, 3, start), &mut counters);
+        assert_eq!(again, News { flowing: Some(MediaKind::Video), keyframe: false });
+        assert!(matches!(media.next().await, Some(MediaEvent::Track { ssrc: 1, .. })));
+        assert!(matches!(media.next().await, Some(MediaEvent::Rtp { .. })));
+    }
+}
