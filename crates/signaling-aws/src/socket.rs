@@ -94,9 +94,16 @@ impl Socket {
     /// # Errors
     /// The link is over, and why.
     pub(crate) async fn next(&mut self) -> Result<Incoming, Failure> {
+        let now = Instant::now();
+        if now > self.heard + self.limits.silence && now > self.ping_at {
+            // Nobody listened for a while, so the silence was ours.
+            self.heard = now;
+        }
         loop {
             let silent_at = self.heard + self.limits.silence;
             tokio::select! {
+                // What has come counts before the time that has passed.
+                biased;
                 frame = self.stream.next() => {
                     let message = match frame {
                         None => return Err(error::closed(None)),

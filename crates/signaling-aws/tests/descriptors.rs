@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kvs_emulator::{
     Action, DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Fault,
-    Match, Point,
+    Match, Point, TlsConfig,
 };
 use negotiation_core::{Done, Failure, LinkId, SignalingCommand, Ticket};
 use signaling_aws::{AwsSignaling, SignalingConfig};
@@ -46,14 +46,25 @@ async fn completion(port: &mut AwsSignaling, seq: u32) -> Result<Done, Failure> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_socket_outlives_its_link() {
-    let config = EmulatorConfig { channels: vec!["door".into()], ..Default::default() };
+    for tls in [None, Some(TlsConfig::default())] {
+        no_socket_outlives_its_link_over(tls).await;
+    }
+}
+
+async fn no_socket_outlives_its_link_over(tls: Option<TlsConfig>) {
+    let config = EmulatorConfig { channels: vec!["door".into()], tls, ..Default::default() };
     let emulator = Emulator::start(config).await.expect("started");
-    let config = SignalingConfig::builder("door")
+    let mut config = SignalingConfig::builder("door")
         .region(emulator.region())
         .endpoint_url(emulator.endpoint())
-        .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
-        .build()
-        .expect("valid");
+        .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None);
+    let dir = tempfile::tempdir().expect("a directory");
+    if let Some(pem) = emulator.ca_pem() {
+        let ca = dir.path().join("ca.pem");
+        std::fs::write(&ca, pem).expect("written");
+        config = config.ca_file(ca);
+    }
+    let config = config.build().expect("valid");
     let mut port = AwsSignaling::new(config);
     let tcp = emulator.addr().port();
     for round in 0..12u32 {

@@ -26,6 +26,9 @@ use viewer_session::{SignalingInput, SignalingPort as _};
 
 const LINK: LinkId = LinkId(1);
 
+/// A channel in storage mode, whose service says so only after the socket was asked for.
+const LATE: &str = "LATE";
+
 /// What happens to one socket that is being opened.
 enum Upgrade {
     /// Refused, by a clock that differs from ours by so many seconds.
@@ -83,6 +86,16 @@ async fn serve(
     while let Some((head, _body)) = read_request(&mut stream).await {
         if !head.to_ascii_lowercase().contains("upgrade: websocket") {
             let body = if head.contains("/describeMediaStorageConfiguration") {
+                // Late: once the socket was asked for, and a moment for it to open.
+                while storage == LATE && seen.lock().expect("whole").is_empty() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                let storage = if storage == LATE {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    "ENABLED"
+                } else {
+                    storage
+                };
                 format!(r#"{{"MediaStorageConfiguration":{{"Status":"{storage}"}}}}"#)
             } else {
                 format!(
@@ -124,9 +137,7 @@ async fn play(mut stream: TcpStream, head: &str, upgrade: Upgrade) {
     };
     let key = head
         .lines()
-        .find_map(|line| {
-            line.to_ascii_lowercase().starts_with("sec-websocket-key:").then_some(line)
-        })
+        .find(|line| line.to_ascii_lowercase().starts_with("sec-websocket-key:"))
         .and_then(|line| line.split_once(':'))
         .map(|(_, key)| derive_accept_key(key.trim().as_bytes()))
         .expect("a key");
@@ -370,6 +381,14 @@ async fn a_storage_channel_is_known_before_or_after_the_link_opens() {
     let service = Service::start("storage", vec![Upgrade::Hang], "ENABLED").await;
     let failure = connect(&mut port(service.reach())).await.expect_err("storage");
     assert_eq!(failure.code, FailureCode::StorageMode);
+
+    let service = Service::start("late", vec![Upgrade::Accept(Vec::new())], LATE).await;
+    let mut viewer = port(service.reach());
+    assert!(connect(&mut viewer).await.is_ok());
+    let SignalingEvent::Disconnected(failure) = event(&mut viewer).await else {
+        panic!("the end");
+    };
+    assert_eq!(failure.code, FailureCode::StorageMode);
 }
 
 #[tokio::test]
@@ -392,5 +411,21 @@ async fn a_master_hears_viewers_by_their_ids() {
     let failure = master.sender().send_answer("v1", "v=0").await.expect_err("closed");
     assert_eq!(failure.code, FailureCode::NotOpen);
     assert!(!service.upgrades()[0].contains("X-Amz-ClientId"));
+    master.close().await;
+}
+
+#[tokio::test]
+async fn a_master_may_send_while_more_waits_than_it_has_heard() {
+    let candidate = r#"{"messageType":"ICE_CANDIDATE","senderClientId":"v1","messagePayload":"eyJjYW5kaWRhdGUiOiJ4In0="}"#;
+    let frames = vec![Message::text(candidate); 600];
+    let service = Service::start("flood", vec![Upgrade::Accept(frames)], "DISABLED").await;
+    let config = service.reach().build().expect("valid");
+    let mut master = MasterLink::connect(config).await.expect("connected");
+    let answers = master.sender();
+    for _ in 0..600 {
+        let sent = timeout(Duration::from_secs(5), answers.send_answer("v1", "v=0"));
+        assert_eq!(sent.await, Ok(Ok(())));
+        assert!(matches!(master.recv().await, MasterEvent::Candidate { .. }));
+    }
     master.close().await;
 }
