@@ -82,8 +82,8 @@ impl Session {
             evidence: Evidence::default(),
         });
         self.timers.disarm_all();
-        self.set_phase(Phase::Connecting);
         self.tell(Event::AttemptStarted { attempt: self.attempts });
+        self.set_phase(Phase::Connecting);
         let attempt = self.attempts;
         self.ask_signaling(Purpose::Connect, SignalingCommand::Connect { link, attempt });
         self.ask_signaling(Purpose::FetchIceServers, SignalingCommand::FetchIceServers { link });

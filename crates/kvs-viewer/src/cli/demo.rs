@@ -1,0 +1,138 @@
+//! `kvs-viewer demo`: emulator, camera and viewer in one process, and the first answer lost.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kvs_camera::{Camera, CameraConfig, FrameLog, Source};
+use kvs_emulator::{Action, Credential, Emulator, EmulatorConfig, Fault, Match, MessageType};
+use negotiation_core::{RetryDelay, Settings};
+use peer_webrtc::{Codec, PeerConfig};
+use recording::{ClipKind, Recorder};
+use signaling_aws::SignalingConfig;
+
+use super::args::OutputArgs;
+use super::exit::Exit;
+use super::log;
+use super::media::codecs_for;
+use super::watch::watch;
+use super::{Started, complain};
+use crate::viewer::ViewerConfig;
+
+const CHANNEL: &str = "demo";
+
+/// Show a lost answer, the retry, and live video, all on this machine.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Use the default deadlines (30 s for the answer, 6 s before the retry), not short ones
+    #[arg(long)]
+    real_deadlines: bool,
+    /// Write the camera's own list of the frames it sent, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    frame_log: Option<PathBuf>,
+}
+
+/// Keys made for one run, or those of the environment.
+struct Keys {
+    id: String,
+    secret: String,
+    token: Option<String>,
+}
+
+impl Keys {
+    fn choose() -> Self {
+        let env = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        match (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY")) {
+            (Some(id), Some(secret)) => Self { id, secret, token: env("AWS_SESSION_TOKEN") },
+            // Good for a service that lives on loopback for the length of the demo.
+            (Some(_) | None, _) => {
+                let random = || format!("{:016x}", RandomState::new().hash_one(CHANNEL));
+                Self { id: "DEMO".into(), secret: random() + &random(), token: None }
+            }
+        }
+    }
+}
+
+pub(crate) async fn run(args: DemoArgs, started: Started) -> Exit {
+    log::start(args.output.log);
+    if let Some(Err(error)) = args.output.record.as_ref().map(Recorder::check) {
+        return complain(Exit::refused(&error), &error.to_string());
+    }
+    let keys = Keys::choose();
+    let emulator = EmulatorConfig {
+        credentials: vec![Credential::new(&keys.id, &keys.secret, keys.token.clone())],
+        channels: vec![CHANNEL.into()],
+        faults: vec![Fault {
+            matches: Match::first(MessageType::SdpAnswer, 1),
+            action: Action::Drop,
+        }],
+        ..EmulatorConfig::default()
+    };
+    let emulator = match Emulator::start(emulator).await {
+        Ok(emulator) => emulator,
+        Err(error) => return complain(Exit::Internal, &format!("the emulator: {error}")),
+    };
+    let exit = with_camera(&args, &emulator, &keys, started).await;
+    emulator.shutdown().await;
+    exit
+}
+
+async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started: Started) -> Exit {
+    let signaling = || {
+        SignalingConfig::builder(CHANNEL)
+            .region(emulator.region())
+            .endpoint_url(emulator.endpoint())
+            .credentials(&keys.id, &keys.secret, keys.token.clone())
+            .build()
+    };
+    let (camera, viewer) = match (signaling(), signaling()) {
+        (Ok(camera), Ok(viewer)) => (camera, viewer),
+        (Err(error), _) | (_, Err(error)) => return complain(Exit::Internal, &error.to_string()),
+    };
+    let codecs = codecs_for(args.output.record.as_deref());
+    let clip = if codecs.contains(&Codec::H264) { ClipKind::H264Opus } else { ClipKind::Vp8Opus };
+    let mut camera = CameraConfig { source: Source::Bundled(clip), ..CameraConfig::new(camera) };
+    if let Some(path) = &args.frame_log {
+        camera.frame_log = FrameLog::File(path.clone());
+    }
+    let session = match settings(args.real_deadlines) {
+        Ok(session) => session,
+        Err(error) => return complain(Exit::Internal, &error.to_string()),
+    };
+    if !args.real_deadlines {
+        // Like a real one, the camera gives up a viewer that never connects, before the retry.
+        camera.connect_timeout = ANSWER_TIMEOUT - Duration::from_secs(1);
+        super::note(&format!(
+            "The demo uses short deadlines: {} s for the answer, {} s before the retry. With \
+             --real-deadlines it uses the defaults.",
+            ANSWER_TIMEOUT.as_secs(),
+            RETRY_DELAY.as_secs(),
+        ));
+    }
+    super::note("The service on this machine will lose the camera's first answer.");
+    let camera = match Camera::start(camera).await {
+        Ok(camera) => camera,
+        Err(error) => return complain(Exit::of_camera(&error), &format!("the camera: {error}")),
+    };
+    let peer = PeerConfig { codecs, ..PeerConfig::new(true) };
+    let config = ViewerConfig { session, signaling: viewer, peer };
+    let exit = watch(config, &args.output, true, true, started).await;
+    camera.shutdown().await;
+    exit
+}
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+
+fn settings(
+    real_deadlines: bool,
+) -> Result<negotiation_core::Config, negotiation_core::ConfigError> {
+    let mut settings = Settings::one_retry();
+    if !real_deadlines {
+        settings.answer_timeouts = vec![ANSWER_TIMEOUT];
+        settings.retry_delay = RetryDelay::Fixed(RETRY_DELAY);
+    }
+    settings.check()
+}

@@ -1,0 +1,155 @@
+//! The exit codes, documented once: here, in `--help`, and in the README.
+
+use kvs_camera::CameraError;
+use kvs_emulator::EmulatorError;
+use negotiation_core::{EndReason, Failure, FailureCode, Outcome};
+use recording::RecordError;
+
+/// How a command of the command line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Live, and closed by the person or by `--duration`.
+    Ok = 0,
+    /// Something that should not happen.
+    Internal = 1,
+    /// A wrong argument, found before anything was opened.
+    Usage = 2,
+    /// The offer went out, and no answer came.
+    NoAnswer = 3,
+    /// Connected, but no media came.
+    NoMedia = 4,
+    /// The credentials are missing, wrong, expired or not allowed to do this.
+    Permission = 5,
+    /// No such channel.
+    NoChannel = 6,
+    /// No way through the network between viewer and camera, or no secure handshake.
+    NoRoute = 7,
+    /// The signaling service cannot be reached or trusted.
+    Signaling = 8,
+    /// The service refuses more: viewers, requests, or a second viewer of the same id.
+    Limit = 9,
+    /// Viewer and camera do not fit together.
+    Incompatible = 10,
+    /// The recording failed on the way, as on a full disk; what was recorded plays.
+    RecordingFailed = 11,
+    /// The recording cannot begin: the file exists, or its folder does not.
+    RecordingRefused = 12,
+    /// A local device or the peer stack failed.
+    Local = 13,
+    /// Closed by the person before it was live.
+    ClosedEarly = 14,
+}
+
+/// The table for `--help`.
+pub const HELP: &str = "\
+Exit codes:
+  0   live, and closed by you or by --duration
+  1   something that should not happen; please report it
+  2   a wrong argument; nothing was opened
+  3   no answer: the offer went out, the camera did not answer
+  4   no media: connected, but no whole keyframe came
+  5   permission: credentials missing, wrong, expired or not allowed
+  6   no such channel in this region and account
+  7   no route or no DTLS between viewer and camera
+  8   the signaling service cannot be reached or trusted
+  9   too many viewers or requests, or the client id is in use
+  10  viewer and camera do not fit: codec, answer, storage mode
+  11  the recording failed on the way (disk full); what was recorded plays
+  12  the recording cannot begin: the file exists, or its folder does not
+  13  a local device or the peer stack failed
+  14  closed by you before it was live";
+
+impl Exit {
+    /// What a session's end means for the process.
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome.reason {
+            EndReason::Closed if outcome.was_live => Self::Ok,
+            EndReason::Closed => Self::ClosedEarly,
+            EndReason::NoAnswer => Self::NoAnswer,
+            EndReason::NoMedia => Self::NoMedia,
+            EndReason::AccessDenied | EndReason::ExpiredCredentials | EndReason::NoCredentials => {
+                Self::Permission
+            }
+            EndReason::NoChannel => Self::NoChannel,
+            EndReason::NoRoute | EndReason::Dtls => Self::NoRoute,
+            EndReason::Signaling | EndReason::Tls => Self::Signaling,
+            EndReason::ViewerLimit | EndReason::Throttled | EndReason::Replaced => Self::Limit,
+            EndReason::BadAnswer
+            | EndReason::IncompatibleSdp
+            | EndReason::Codec
+            | EndReason::StorageMode
+            | EndReason::InvalidClientId
+            | EndReason::InvalidArgument => Self::Incompatible,
+            EndReason::LocalMedia | EndReason::PeerFailed => Self::Local,
+        }
+    }
+
+    /// What a recording that could not begin means for the process.
+    pub fn refused(error: &RecordError) -> Self {
+        let wrong_name = matches!(error, RecordError::UnknownExtension(_));
+        if wrong_name { Self::Usage } else { Self::RecordingRefused }
+    }
+
+    /// What a failure of the service means where there is no session to say more.
+    fn of_failure(failure: &Failure) -> Self {
+        match failure.code {
+            FailureCode::AccessDenied
+            | FailureCode::ExpiredCredentials
+            | FailureCode::NoCredentials => Self::Permission,
+            FailureCode::NoChannel => Self::NoChannel,
+            FailureCode::ViewerLimit | FailureCode::Throttled | FailureCode::Replaced => {
+                Self::Limit
+            }
+            FailureCode::InvalidClientId
+            | FailureCode::InvalidArgument
+            | FailureCode::StorageMode
+            | FailureCode::TooBig
+            | FailureCode::BadDescription
+            | FailureCode::Codec => Self::Incompatible,
+            FailureCode::Dns
+            | FailureCode::Network
+            | FailureCode::Tls
+            | FailureCode::Service
+            | FailureCode::TimedOut
+            | FailureCode::Closed
+            | FailureCode::NotOpen => Self::Signaling,
+            FailureCode::LocalMedia | FailureCode::Port | FailureCode::Cancelled => Self::Local,
+        }
+    }
+
+    /// What the end of a camera means for the process.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the camera's errors may grow")]
+    pub fn of_camera(error: &CameraError) -> Self {
+        match error {
+            CameraError::Setting { .. } | CameraError::Signaling(_) | CameraError::Clip(_) => {
+                Self::Usage
+            }
+            CameraError::Connect(failure) => Self::of_failure(failure),
+            _ => Self::Local,
+        }
+    }
+
+    /// What the end of an emulator means for the process.
+    pub fn of_emulator(error: &EmulatorError) -> Self {
+        let wrong_setting = matches!(error, EmulatorError::Setting { .. });
+        if wrong_setting { Self::Usage } else { Self::Local }
+    }
+
+    /// The number the process ends with.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented() {
+        for code in 0..=14 {
+            let line = format!("\n  {code:<3} ");
+            assert!(HELP.contains(&line), "{code} is missing from the help");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The log: to standard error, with two walls between secrets and the page.
+//!
+//! The first wall is a filter. Dependencies log signed URLs, authorization headers, ICE passwords
+//! and whole packets at their finer levels, so they are heard at `warn` at most, whatever is asked
+//! for. The second is a writer that blanks what looks like a credential in any line that is left.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Crates of this workspace: their logs are written with secrets in mind.
+const OURS: [&str; 10] = [
+    "kvs_viewer",
+    "kvs_camera",
+    "kvs_emulator",
+    "viewer_session",
+    "negotiation_core",
+    "signaling_aws",
+    "peer_webrtc",
+    "clock_tokio",
+    "recording",
+    "negotiation_sim",
+];
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// What ends a session.
+    Error,
+    /// What is worth a look.
+    #[default]
+    Warn,
+    /// Every change of phase.
+    Info,
+    /// Unusual branches.
+    Debug,
+    /// Everything, secrets excepted.
+    Trace,
+}
+
+impl Level {
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Off => LevelFilter::OFF,
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+/// Starts logging. Called once; a second call changes nothing.
+pub(crate) fn start(level: Level) {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(Redacting)
+            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+        // Another subscriber may be there already, when the library's user has one.
+        let _ = tracing_subscriber::registry().with(targets(level)).with(layer).try_init();
+        // The webrtc crates speak `log`.
+        let _ = tracing_log::LogTracer::init_with_filter(tracing_log::log::LevelFilter::Warn);
+    });
+}
+
+fn targets(level: Level) -> Targets {
+    let ours = level.filter();
+    let others = ours.min(LevelFilter::WARN);
+    // At error level the stack prints whole packets that it drops while a track opens.
+    let stack = if ours >= LevelFilter::DEBUG { LevelFilter::ERROR } else { LevelFilter::OFF };
+    let noisy = ["webrtc", "rtc", "rtc_ice", "rtc_dtls", "rtc_sctp", "rtc_srtp", "rtc_interceptor"];
+    Targets::new()
+        .with_default(others)
+        .with_targets(noisy.map(|target| (target, stack)))
+        .with_targets(OURS.map(|target| (target, ours)))
+}
+
+/// Makes writers to standard error that blank credentials.
+#[derive(Clone, Copy, Debug)]
+struct Redacting;
+
+impl<'a> MakeWriter<'a> for Redacting {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line(Vec::new())
+    }
+}
+
+/// One line; it is written when it is whole, so that nothing is split across the check.
+#[derive(Debug)]
+struct Line(Vec<u8>);
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.0);
+        // A log that cannot be written is nobody's error.
+        let _ = io::stderr().write_all(redact(&text).as_bytes());
+    }
+}
+
+/// What stands before a secret in texts of this field.
+const MARKS: [&str; 9] = [
+    "X-Amz-Signature=",
+    "X-Amz-Security-Token=",
+    "X-Amz-Credential=",
+    "x-amz-security-token",
+    "Signature=",
+    "a=ice-pwd:",
+    "password: \"",
+    "credential: \"",
+    "secret_access_key: \"",
+];
+
+/// Blanks what follows a mark, up to the end of the value.
+pub(crate) fn redact(text: &str) -> Cow<'_, str> {
+    if !MARKS.iter().any(|mark| text.contains(mark)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((at, mark)) =
+        MARKS.iter().filter_map(|mark| rest.find(mark).map(|at| (at, *mark))).min()
+    {
+        let value = at + mark.len();
+        out.push_str(&rest[..value]);
+        out.push_str("[redacted]");
+        // A header's name may be followed by its value in quotes, after a colon or an equals sign.
+        let skipped = rest[value..].find(|c: char| !"\":= ".contains(c)).unwrap_or(0);
+        let tail = &rest[value + skipped..];
+        let end = tail.find(|c: char| "&\"' \r\n,;\\".contains(c)).unwrap_or(tail.len());
+        rest = &tail[end..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_credential_is_blanked() {
+        for line in [
+            "GET wss://x/?X-Amz-Date=1&X-Amz-Security-Token=canary%2F&X-Amz-Signature=canary end",
+            "authorization: AWS4-HMAC-SHA256 SignedHeaders=host, Signature=canary",
+            "a=ice-ufrag:u\r\na=ice-pwd:canary\r\nm=video",
+            "RTCIceServer { username: \"u\", credential: \"canary\" }",
+            "headers: {\"x-amz-security-token\": \"canary\"}",
+        ] {
+            let redacted = redact(line);
+            assert!(!redacted.contains("canary"), "{redacted}");
+        }
+        assert_eq!(redact("nothing here"), "nothing here");
+        assert!(redact("a X-Amz-Signature=abc end").ends_with(" end"));
+    }
+
+    #[test]
+    fn dependencies_are_capped_whatever_is_asked() {
+        let targets = targets(Level::Trace);
+        for (target, level, wanted) in [
+            ("kvs_viewer::cli", tracing::Level::TRACE, true),
+            ("signaling_aws::socket", tracing::Level::TRACE, true),
+            ("aws_sigv4", tracing::Level::DEBUG, false),
+            ("hyper::proto", tracing::Level::INFO, false),
+            ("tungstenite::handshake", tracing::Level::TRACE, false),
+            ("rtc_ice::agent", tracing::Level::WARN, false),
+            ("log", tracing::Level::INFO, false),
+        ] {
+            assert_eq!(targets.would_enable(target, &level), wanted, "{target} at {level}");
+        }
+    }
+}

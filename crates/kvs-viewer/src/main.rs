@@ -1,0 +1,8 @@
+//! The `kvs-viewer` command.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kvs_viewer::cli::main()
+}

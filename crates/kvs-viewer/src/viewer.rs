@@ -1,0 +1,74 @@
+//! The library's face: a session with the default adapters wired.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use clock_tokio::TokioClock;
+use negotiation_core::{Config, Outcome, Timestamp};
+use peer_webrtc::{InvalidPeerConfig, MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer};
+use signaling_aws::{AwsSignaling, SignalingConfig};
+use tokio::task::JoinHandle;
+use viewer_session::{Clock as _, Handle};
+
+/// What a viewer is made from.
+#[derive(Clone, Debug)]
+pub struct ViewerConfig {
+    /// Deadlines, retries, limits.
+    pub session: Config,
+    /// Channel, region, credentials, endpoint.
+    pub signaling: SignalingConfig,
+    /// Media, codecs, ICE policy.
+    pub peer: PeerConfig,
+}
+
+/// A running session: AWS signaling, the webrtc peer, tokio's clock.
+///
+/// Dropping it closes the session; to wait for the end of closing, call [`Handle::close`] on
+/// [`Viewer::handle`] and await [`Viewer::ended`].
+pub struct Viewer {
+    /// What the session tells, and what it can be asked.
+    pub handle: Handle,
+    /// Numbers of the running peer connection.
+    pub monitor: PeerMonitor,
+    clock: TokioClock,
+    driver: JoinHandle<Outcome>,
+}
+
+impl Viewer {
+    /// Opens a session. Its media comes from the returned receiver.
+    ///
+    /// # Errors
+    /// Names the field of the peer's configuration that cannot work; nothing was opened.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(config: ViewerConfig) -> Result<(Self, MediaReceiver), InvalidPeerConfig> {
+        let clock = TokioClock::start();
+        let mut peer = WebRtcPeer::new(config.peer)?;
+        // It was made a line ago, so nobody took its media yet.
+        let media = peer.media().expect("not taken");
+        let monitor = peer.monitor();
+        let signaling = AwsSignaling::new(config.signaling);
+        // Jitter wants a seed that differs between processes, not a secret.
+        let seed = RandomState::new().hash_one(std::process::id());
+        let (driver, handle) =
+            viewer_session::session(config.session, seed, signaling, peer, clock);
+        let driver = tokio::spawn(driver.run());
+        Ok((Self { handle, monitor, clock, driver }, media))
+    }
+
+    /// The time on the session's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Waits until the session ended and everything it opened is closed.
+    ///
+    /// # Errors
+    /// The driver's task was cancelled with its runtime.
+    pub async fn ended(self) -> Result<Outcome, tokio::task::JoinError> {
+        let Self { handle, driver, .. } = self;
+        let outcome = driver.await;
+        drop(handle);
+        outcome
+    }
+}
