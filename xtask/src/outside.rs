@@ -5,19 +5,24 @@ use std::path::PathBuf;
 
 use crate::{step, wasm};
 
-/// Builds and runs every one of them; each exits with 0 when what it asserts holds.
+/// Lints, builds and runs every one of them; each exits with 0 when what it asserts holds.
 pub(crate) fn run() -> Result<(), String> {
     for manifest in manifests()? {
         if manifest.ends_with(wasm::PROBE) {
             continue;
         }
-        let target = step::root().join("target/outside");
+        let cargo = |subcommand: &str| {
+            let mut cargo = step::cargo();
+            cargo.args([subcommand, "--quiet", "--manifest-path"]).arg(&manifest);
+            cargo.arg("--target-dir").arg(step::root().join("target/outside"));
+            cargo
+        };
         step::run(
-            step::cargo()
-                .args(["run", "--quiet", "--manifest-path"])
-                .arg(&manifest)
-                .arg("--target-dir")
-                .arg(target),
+            cargo("clippy").args(["--", "-D", "warnings"]),
+            "Fix the warning, or accept it on the spot with #[expect(lint, reason = \"...\")].",
+        )?;
+        step::run(
+            &mut cargo("run"),
             "A crate that uses only our public API no longer works: mend the API, or, if the break \
              is meant, the crate, docs/ports.md and CHANGELOG.md.",
         )?;

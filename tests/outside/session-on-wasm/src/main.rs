@@ -3,6 +3,9 @@
 //! The module imports nothing: time is a number that moves when somebody waits for it.
 #![forbid(unsafe_code)]
 
+#[cfg(not(target_family = "wasm"))]
+compile_error!("this program is for WebAssembly: `cargo xtask wasm` builds and runs it");
+
 mod by_hand;
 mod driven;
 
