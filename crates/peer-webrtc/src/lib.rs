@@ -39,3 +39,7 @@ pub use tap::{Control, RtpArrival, TapLosses};
 
 /// RTP packets as this crate takes and gives them.
 pub use rtc::rtp;
+
+/// Targets of the stack's own logging (by the `log` crate) that print ICE passwords, descriptions
+/// or TURN credentials at some level. Whoever writes a log turns them off.
+pub const LEAKY_LOG_TARGETS: [&str; 1] = ["rtc_ice::agent"];

@@ -16,16 +16,21 @@ use rtc::peer_connection::configuration::interceptor_registry::register_default_
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use rtc::shared::ifaces::ifaces;
 use tokio::sync::{Mutex, mpsc};
-use webrtc::data_channel::DataChannel;
 use webrtc::error::Result;
-use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration,
-    RTCConfigurationBuilder, RTCIceCandidateInit, RTCIceConnectionState, RTCIceGatheringState,
-    RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
-    RTCSessionDescription, Registry, SettingEngineBuilder,
+    PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration, RTCConfigurationBuilder,
+    RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer, RTCIceTransportPolicy,
+    RTCPeerConnectionIceEvent, Registry, SettingEngineBuilder,
 };
 use webrtc::rtp_transceiver::RtpSender;
+
+// What the events and the connection itself are made of.
+pub use webrtc::data_channel::{DataChannel, DataChannelEvent};
+pub use webrtc::error::Error;
+pub use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+pub use webrtc::peer_connection::{
+    PeerConnection, RTCIceConnectionState, RTCPeerConnectionState, RTCSessionDescription,
+};
 
 use crate::codec::{Codec, choose_payload_type, media_engine, rtp_kind};
 use crate::local::LocalTrack;

@@ -3,5 +3,6 @@
 
 mod common;
 mod port;
+mod secrets;
 mod stack;
 mod viewer;

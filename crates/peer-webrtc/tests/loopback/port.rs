@@ -460,19 +460,22 @@ async fn cycle(viewer: &mut Viewer, stage: usize) {
     master.stack.close().await.expect("closes");
 }
 
-#[test]
-fn nothing_is_left_behind() {
+/// Runs an ignored test of this binary alone.
+pub(crate) fn in_a_process_of_its_own(name: &str) {
     let test = std::env::current_exe().expect("this test");
     let output = std::process::Command::new(test)
-        .args(["--exact", "port::cycles_in_a_process_of_their_own", "--ignored", "--nocapture"])
+        .args(["--exact", name, "--ignored", "--nocapture"])
         .output()
         .expect("runs");
-    assert!(
-        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{out}");
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    in_a_process_of_its_own("port::cycles_in_a_process_of_their_own");
 }
 
 #[tokio::test]
