@@ -27,6 +27,7 @@ pub(crate) struct Oracle {
     link: LinkId,
     offers: u32,
     offer_out: bool,
+    renegotiated: bool,
     answers_set: u32,
     remote: Stream,
     local: Stream,
@@ -89,6 +90,7 @@ impl Oracle {
             link: LinkId(0),
             offers: 0,
             offer_out: false,
+            renegotiated: false,
             answers_set: 0,
             remote: Stream::default(),
             local: Stream::default(),
@@ -214,6 +216,7 @@ impl Oracle {
                 );
             }
             PeerCommand::SetLocal { .. } if self.offers > 0 => {
+                self.renegotiated = true;
                 // A later exchange may repeat candidates.
                 self.remote.gone.clear();
                 self.local.gone.clear();
@@ -281,12 +284,15 @@ impl Oracle {
                 self.attempt = *attempt;
                 (self.offers, self.answers_set, self.offer_out) = (0, 0, false);
                 (self.remote, self.local) = (Stream::default(), Stream::default());
+                self.renegotiated = false;
                 self.sent_at.clear();
                 self.told.clear();
             }
             Event::AttemptEnded(_) => {
                 self.require(self.closing == 4, now, "N22: an attempt over before it was closed");
                 self.closing = 0;
+                // What comes between attempts is counted apart.
+                self.told.clear();
             }
             Event::Ignored(reason) => {
                 let new = self.told.insert(*reason);
@@ -341,8 +347,8 @@ impl Oracle {
     pub(crate) fn at_rest(&mut self, now: Timestamp, link_open: bool) {
         let settled = matches!(self.phase, Phase::Idle | Phase::Live | Phase::Ended);
         self.require(settled, now, "N12: the session waits for ever");
-        let first_exchange = self.offers == 1 && self.answers_set == 1;
-        if self.phase != Phase::Live || !first_exchange {
+        // A later exchange may repeat candidates, so only a first one can be counted.
+        if self.phase != Phase::Live || self.renegotiated {
             return;
         }
         let held = self.config.candidates_max;

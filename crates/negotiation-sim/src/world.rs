@@ -160,6 +160,11 @@ impl World {
         self.carry_out_act(act);
     }
 
+    /// The session gets any input at all, now.
+    pub fn inject(&mut self, input: Input) {
+        self.feed(input);
+    }
+
     /// Something happens later.
     pub fn act_after(&mut self, after: Duration, act: Act) {
         self.schedule(after, Happening::Act(act));

@@ -1,0 +1,599 @@
+//! What holds in every world: properties of the session, each over thousands of generated plans.
+
+#[path = "properties/harness.rs"]
+mod harness;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use harness::{check, finished, reached};
+use negotiation_core::*;
+use negotiation_sim::strategy::{self, Nonsense};
+use negotiation_sim::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const LONG: Duration = Duration::from_secs(4 * 3600);
+
+fn start(plan: Plan) -> World {
+    let mut world = World::new(plan);
+    world.open();
+    world
+}
+
+fn run(plan: Plan) -> World {
+    let mut world = start(plan);
+    world.run_until_quiet(LONG);
+    world
+}
+
+/// Nothing is broken; counts how it ended.
+fn sound(world: &World) -> Result<(), String> {
+    if let Some(outcome) = world.outcome() {
+        reached(outcome.reason);
+    }
+    match world.violations().as_slice() {
+        [] => Ok(()),
+        broken => Err(format!("{broken:#?}\n{}", last_lines(world))),
+    }
+}
+
+/// The end of the journal, where the trouble is.
+fn last_lines(world: &World) -> String {
+    let text = world.journal().to_string();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+/// Commands without tickets, in order.
+fn commands(world: &World) -> Vec<String> {
+    let outputs = world.journal().outputs();
+    outputs
+        .filter_map(|(_, output)| match output {
+            Output::Signaling(_, command) => Some(format!("{command:?}")),
+            Output::Peer(_, command) => Some(format!("{command:?}")),
+            Output::Event(_) => None,
+        })
+        .collect()
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
+/// The good result of a command.
+fn good(output: &Output) -> Option<(Ticket, Done)> {
+    match output {
+        Output::Signaling(ticket, command) => Some((
+            *ticket,
+            match command {
+                SignalingCommand::Connect { .. } => Done::Connected(ClientId::new("v").ok()?),
+                SignalingCommand::FetchIceServers { .. } => Done::IceServers(Vec::new()),
+                SignalingCommand::Send { .. } | SignalingCommand::Disconnect { .. } => Done::Ok,
+            },
+        )),
+        Output::Peer(ticket, command) => Some((
+            *ticket,
+            match command {
+                PeerCommand::Create { .. } => Done::Created(PeerTraits {
+                    candidates: CandidateRelease::AfterOffer,
+                    restart_keeps_pair: true,
+                }),
+                PeerCommand::CreateOffer { .. } => Done::Description(Description {
+                    sdp: Sdp::new("offer"),
+                    facts: Facts::default(),
+                }),
+                PeerCommand::SetIceServers { .. }
+                | PeerCommand::SetLocal { .. }
+                | PeerCommand::SetRemote { .. }
+                | PeerCommand::Rollback { .. }
+                | PeerCommand::AddCandidate { .. }
+                | PeerCommand::RequestKeyframe { .. }
+                | PeerCommand::StopTransceivers { .. }
+                | PeerCommand::RemoveTracks { .. }
+                | PeerCommand::Close { .. } => Done::Ok,
+            },
+        )),
+        Output::Event(_) => None,
+    }
+}
+
+/// A session in the hands of a host that knows no rules.
+struct Host {
+    session: Session,
+    now: i64,
+    latest: i64,
+    owed: Vec<(Ticket, Done)>,
+    ended: u32,
+    after_end: bool,
+}
+
+impl Host {
+    fn new(settings: Settings) -> Self {
+        let session = Session::new(settings.check().expect("valid"), 5, Timestamp::ZERO);
+        Self { session, now: 0, latest: 0, owed: Vec::new(), ended: 0, after_end: false }
+    }
+
+    fn feed(&mut self, after_ms: i64, input: Input) -> Result<(), String> {
+        self.now = (self.now + after_ms).max(0);
+        self.latest = self.latest.max(self.now);
+        let over = self.ended > 0;
+        let now = |ms: i64| Timestamp::from_millis(ms.unsigned_abs());
+        self.session.handle_input(now(self.now), input);
+        while let Some(output) = self.session.poll_output() {
+            self.after_end |= over || self.ended > 0;
+            if let Output::Event(Event::Ended(outcome)) = &output {
+                self.ended += 1;
+                reached(outcome.reason);
+            }
+            self.owed.extend(good(&output));
+        }
+        self.session.check_invariants()?;
+        let deadline = self.session.poll_timeout();
+        require(deadline.is_none_or(|(at, _)| at > now(self.latest)), || {
+            format!("a deadline in the past: {deadline:?} at {}", self.latest)
+        })?;
+        require(!self.after_end, || "an output after the end".into())?;
+        require(self.ended <= 1, || "ended twice".into())?;
+        let over = self.session.phase() == Phase::Ended;
+        require(over == (self.ended == 1), || "the end was not told".into())
+    }
+
+    fn take(&mut self, step: Nonsense) -> Result<(), String> {
+        match step {
+            Nonsense::Input { after_ms, input } => self.feed(after_ms, input),
+            Nonsense::Oblige { index } => {
+                if self.owed.is_empty() {
+                    return Ok(());
+                }
+                let (ticket, done) = self.owed.remove(index % self.owed.len());
+                self.feed(1, Input::Completed(Completion { ticket, outcome: Ok(done) }))
+            }
+            Nonsense::Wait => {
+                let Some((at, _)) = self.session.poll_timeout() else { return Ok(()) };
+                let at = i64::try_from(at.since_origin().as_millis()).unwrap_or(i64::MAX);
+                self.feed((at + 1 - self.now).max(0), Input::Timeout)
+            }
+        }
+    }
+}
+
+#[test]
+fn p01_no_input_sequence_breaks_it() {
+    let steps = (strategy::settings(), any::<bool>(), vec(strategy::nonsense(), 1..150));
+    let cases = check("p01_no_input_sequence_breaks_it", 4000, steps, |(settings, open, steps)| {
+        let mut host = Host::new(settings);
+        if open {
+            host.feed(0, Input::Open)?;
+        }
+        steps.into_iter().try_for_each(|step| host.take(step))
+    });
+    finished("p01_no_input_sequence_breaks_it", cases, "");
+}
+
+#[test]
+fn p02_the_peer_connection_is_used_as_jsep_allows() {
+    let name = "p02_the_peer_connection_is_used_as_jsep_allows";
+    let cases = check(name, 4000, strategy::plan(0..6), |plan| sound(&run(plan)));
+    finished(name, cases, "");
+}
+
+fn of_answers() -> impl Strategy<Value = Fault> {
+    strategy::fault().prop_filter("about answers", |fault| match fault {
+        Fault::Mail { what, .. } => *what == Mail::Answer || *what == Mail::Offer,
+        Fault::Op { what, .. } => matches!(what, Op::SetRemote | Op::SendOffer | Op::SetLocal),
+        Fault::At { act, .. } => matches!(
+            act,
+            Act::RepeatAnswer | Act::StrayAnswer(_) | Act::OldAnswer | Act::Renegotiate
+        ),
+    })
+}
+
+#[test]
+fn p03_one_answer_per_offer() {
+    let plans = (strategy::plan(0..1), vec(of_answers(), 1..5)).prop_map(|(mut plan, faults)| {
+        plan.faults = faults;
+        plan
+    });
+    let cases = check("p03_one_answer_per_offer", 3000, plans, |plan| {
+        let world = run(plan);
+        // Counted on its own, beside the oracle: sent offers, applied answers, for each attempt.
+        let mut counts: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
+        for (_, output) in world.journal().outputs() {
+            match output {
+                Output::Signaling(
+                    ticket,
+                    SignalingCommand::Send { message: Message::Offer(_), .. },
+                ) => counts.entry(ticket.attempt).or_default().0 += 1,
+                Output::Peer(ticket, PeerCommand::SetRemote { .. }) => {
+                    let (offers, answers) = counts.entry(ticket.attempt).or_default();
+                    *answers += 1;
+                    require(answers <= offers, || {
+                        format!("{answers} answers to {offers} offers\n{}", last_lines(&world))
+                    })?;
+                }
+                Output::Signaling(..) | Output::Peer(..) | Output::Event(_) => {}
+            }
+        }
+        sound(&world)
+    });
+    finished("p03_one_answer_per_offer", cases, "");
+}
+
+#[test]
+fn p04_candidates_come_once_in_order_and_after_the_answer() {
+    let name = "p04_candidates_come_once_in_order_and_after_the_answer";
+    let faults = vec((0..6usize, 0..60u32, 0..3000u64), 0..5);
+    let plans = (faults, 0..100u32, any::<bool>(), 0..90u32, any::<bool>()).prop_map(
+        |(faults, candidates, first, local, early)| {
+            let mut plan = Plan::default();
+            plan.master.candidates = candidates;
+            plan.master.candidates_first = first;
+            plan.stack.candidates = local;
+            if early {
+                plan.stack.traits.candidates = CandidateRelease::AfterOffer;
+            }
+            for (kind, nth, ms) in faults {
+                let how = [
+                    Handling::Hold,
+                    Handling::Delay(Duration::from_millis(ms)),
+                    Handling::Duplicate(Duration::from_millis(ms)),
+                    Handling::Drop,
+                    Handling::Corrupt,
+                    Handling::From(Sender::Other),
+                ][kind];
+                plan.faults.push(Fault::Mail { what: Mail::MasterCandidate, nth, how });
+            }
+            plan
+        },
+    );
+    let cases = check(name, 3000, plans, |plan| {
+        let world = run(plan);
+        require(world.phase() == Phase::Live, || "not live".into())?;
+        let mut seen = BTreeSet::new();
+        let came: Vec<_> = world
+            .journal()
+            .inputs()
+            .filter_map(|(_, input)| match input {
+                Input::Signaling(
+                    _,
+                    SignalingEvent::Candidate { sender: Sender::Master, body: Ok(candidate) },
+                ) => seen.insert(candidate.digest()).then(|| candidate.digest()),
+                _ => None,
+            })
+            .collect();
+        let added: Vec<_> = world
+            .journal()
+            .outputs()
+            .filter_map(|(_, output)| match output {
+                Output::Peer(_, PeerCommand::AddCandidate { candidate, .. }) => {
+                    Some(candidate.digest())
+                }
+                _ => None,
+            })
+            .collect();
+        require(came == added, || format!("came {came:?}\nadded {added:?}"))?;
+        sound(&world)
+    });
+    finished(name, cases, "");
+}
+
+fn permutations(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = permutations(count - 1);
+    let insert = |p: &Vec<usize>, at: usize| {
+        let mut longer = p.clone();
+        longer.insert(at, count - 1);
+        longer
+    };
+    shorter.iter().flat_map(|p| (0..count).map(move |at| insert(p, at))).collect()
+}
+
+#[test]
+fn p05_the_order_of_messages_does_not_matter() {
+    let name = "p05_the_order_of_messages_does_not_matter";
+    let link = LinkId(1);
+    let mut cases = 0;
+    for (gap, early, video) in
+        [(0, false, true), (0, true, true), (7, false, true), (7, true, false), (40, true, true)]
+    {
+        let mut plan = Plan::default();
+        plan.master.answers = Answers::Never;
+        plan.master.video = video;
+        if early {
+            plan.stack.traits.candidates = CandidateRelease::AfterOffer;
+        }
+        let mut before = start(plan);
+        assert!(before.run_until_phase(Phase::AwaitingAnswer, Duration::from_secs(5)));
+        let candidate = |n: u32| Candidate {
+            text: format!("candidate:{n}").into(),
+            mid: None,
+            mline_index: Some(0),
+            ufrag: None,
+        };
+        let sender = Sender::Master;
+        let section = |kind| MediaFact { kind, mid: None, accepted: true, sends: true };
+        let kind = if video { MediaKind::Video } else { MediaKind::Audio };
+        let answer = Description {
+            sdp: Sdp::new("answer 1 to offer 1 of peer 1"),
+            facts: Facts { media: vec![section(kind)], ..Facts::default() },
+        };
+        let failure = || Failure::new(FailureCode::Throttled, "too many candidates");
+        let letters = [
+            SignalingEvent::Answer { sender, body: Ok(answer) },
+            SignalingEvent::Candidate { sender, body: Ok(candidate(1)) },
+            SignalingEvent::Candidate { sender, body: Ok(candidate(2)) },
+            SignalingEvent::Candidate { sender, body: Ok(candidate(1)) },
+            SignalingEvent::Status { ticket: None, failure: failure() },
+            SignalingEvent::Status {
+                ticket: Some(Ticket { attempt: 1, seq: 2 }),
+                failure: failure(),
+            },
+        ];
+        let mut ends = BTreeSet::new();
+        for order in permutations(letters.len()) {
+            let mut world = before.clone();
+            for index in order {
+                world.inject(Input::Signaling(link, letters[index].clone()));
+                world.run_for(Duration::from_millis(gap));
+            }
+            assert!(world.run_until_quiet(LONG));
+            sound(&world).unwrap_or_else(|why| panic!("{why}"));
+            ends.insert((world.phase(), sorted(commands(&world))));
+            cases += 1;
+        }
+        assert_eq!(ends.len(), 1, "{ends:#?}");
+        assert!(ends.iter().all(|(phase, _)| *phase == Phase::Live));
+    }
+    finished(name, cases, "");
+}
+
+#[test]
+fn p06_a_message_that_comes_twice_changes_nothing() {
+    let name = "p06_a_message_that_comes_twice_changes_nothing";
+    let twice = vec((any::<bool>(), 0..40u32, 0..5000u64), 1..6);
+    let cases = check(name, 3000, (strategy::harmless_plan(), twice), |(mut plan, twice)| {
+        // A flood is bounded by number, so its duplicates may cost others their place.
+        plan.faults.retain(|fault| {
+            !matches!(fault, Fault::At { act: Act::CandidateFlood(_) | Act::Renegotiate, .. })
+        });
+        let once = run(plan.clone());
+        for (answer, nth, ms) in twice {
+            let what = if answer { Mail::Answer } else { Mail::MasterCandidate };
+            let how = Handling::Duplicate(Duration::from_millis(ms));
+            plan.faults.push(Fault::Mail { what, nth, how });
+        }
+        let doubled = run(plan);
+        require(doubled.phase() == once.phase(), || "another phase".into())?;
+        require(sorted(commands(&doubled)) == sorted(commands(&once)), || {
+            format!("{}\n{}", last_lines(&once), last_lines(&doubled))
+        })?;
+        sound(&doubled)
+    });
+    finished(name, cases, "");
+}
+
+/// What the application sees and the ports do, without ignored input.
+fn told(world: &World) -> Vec<(Timestamp, Output)> {
+    let outputs = world.journal().outputs();
+    outputs
+        .filter(|(_, output)| !matches!(output, Output::Event(Event::Ignored(_))))
+        .map(|(at, output)| (at, without_counts(output)))
+        .collect()
+}
+
+fn without_counts(output: &Output) -> Output {
+    let mut output = output.clone();
+    match &mut output {
+        Output::Event(Event::AttemptEnded(report)) => report.evidence.ignored.clear(),
+        Output::Event(Event::Ended(outcome)) => {
+            outcome.attempts.iter_mut().for_each(|report| report.evidence.ignored.clear());
+        }
+        Output::Event(_) | Output::Signaling(..) | Output::Peer(..) => {}
+    }
+    output
+}
+
+#[test]
+fn p08_what_is_of_an_older_attempt_never_touches_the_newer() {
+    let name = "p08_what_is_of_an_older_attempt_never_touches_the_newer";
+    let plans = (strategy::plan(0..3), 0..3000u64, any::<u64>());
+    let cases = check(name, 2500, plans, |(mut plan, into_ms, pick)| {
+        plan.faults.retain(|fault| !matches!(fault, Fault::At { act: Act::Close, .. }));
+        // A late timer fires with the next input, so what is injected would move it.
+        plan.timer_late = Duration::ZERO;
+        plan.faults.push(Fault::Mail { what: Mail::Answer, nth: 1, how: Handling::Corrupt });
+        let mut world = start(plan);
+        let limit = world.now() + LONG;
+        while world.session().attempt() < 2 && world.phase() != Phase::Ended {
+            if world.now() > limit || !world.step() {
+                return Ok(());
+            }
+        }
+        world.run_for(Duration::from_millis(into_ms));
+        let attempt = world.session().attempt();
+        if world.phase() == Phase::Ended || attempt < 2 {
+            return sound(&world);
+        }
+        let mut visited = world.clone();
+        let old: Vec<_> = world
+            .journal()
+            .outputs()
+            .filter_map(|(_, output)| good(output))
+            .filter(|(ticket, _)| ticket.attempt < attempt)
+            .collect();
+        for (index, (ticket, done)) in old.into_iter().enumerate() {
+            let failure = Failure::new(FailureCode::AccessDenied, "late");
+            let outcome = if (pick >> (index % 64)) & 1 == 0 { Ok(done) } else { Err(failure) };
+            visited.inject(Input::Completed(Completion { ticket, outcome }));
+        }
+        let (link, peer) = (LinkId(attempt - 1), PeerId(attempt - 1));
+        let lost = Failure::new(FailureCode::Replaced, "late");
+        visited.inject(Input::Signaling(link, SignalingEvent::Disconnected(lost)));
+        let answer = Description { sdp: Sdp::new("old"), facts: Facts::default() };
+        let answer = SignalingEvent::Answer { sender: Sender::Master, body: Ok(answer) };
+        visited.inject(Input::Signaling(link, answer));
+        for state in [Connectivity::Connected, Connectivity::IceFailed, Connectivity::ClosedByPeer]
+        {
+            visited.inject(Input::Peer(peer, PeerEvent::ConnectivityChanged(state)));
+        }
+        world.run_until_quiet(LONG);
+        visited.run_until_quiet(LONG);
+        require(told(&world) == told(&visited), || {
+            format!("without:\n{}\nwith:\n{}", last_lines(&world), last_lines(&visited))
+        })?;
+        sound(&visited)
+    });
+    finished(name, cases, "");
+}
+
+#[test]
+fn p09_close_wins_from_every_phase() {
+    let name = "p09_close_wins_from_every_phase";
+    let phases = std::sync::Mutex::new(BTreeSet::new());
+    let late = strategy::nonsense();
+    let plans =
+        (strategy::plan(0..4), prop_oneof![2 => 0..800u64, 1 => 0..90_000u64], vec(late, 0..20));
+    let cases = check(name, 4000, plans, |(plan, after_ms, later)| {
+        let mut bound = plan.config.close_timeout + plan.timer_late * 5;
+        for fault in &plan.faults {
+            if let Fault::At { act: Act::Suspend(time) | Act::ClockJump(time), .. } = fault {
+                bound += *time * 4;
+            }
+        }
+        let mut world = World::new(plan);
+        if after_ms > 0 {
+            world.open();
+            world.run_for(Duration::from_millis(after_ms));
+        }
+        if let Ok(mut phases) = phases.lock() {
+            phases.insert(world.phase());
+        }
+        let asked = world.now();
+        world.inject(Input::Close);
+        world.inject(Input::Close);
+        world.run_until_phase(Phase::Ended, bound);
+        require(world.phase() == Phase::Ended, || format!("not over\n{}", last_lines(&world)))?;
+        let took = world.now().saturating_since(asked);
+        require(took <= bound, || format!("took {took:?}"))?;
+        let silent_from = world.journal().outputs().count();
+        for step in later {
+            if let Nonsense::Input { input, .. } = step {
+                world.inject(input);
+            }
+        }
+        world.run_until_quiet(LONG);
+        let outputs = world.journal().outputs().count();
+        require(outputs == silent_from, || format!("not silent\n{}", last_lines(&world)))?;
+        sound(&world)
+    });
+    let phases = phases.into_inner().expect("no panic").len();
+    if cases > 1 {
+        assert_eq!(phases, Phase::ALL.len(), "every phase was met");
+    }
+    finished(name, cases, &format!(", {phases} phases"));
+}
+
+#[test]
+fn p10_live_or_over_within_a_bounded_time() {
+    let name = "p10_live_or_over_within_a_bounded_time";
+    let cases = check(name, 3000, strategy::plan(0..5), |plan| {
+        let moves_time = |fault: &Fault| {
+            matches!(fault, Fault::At { act: Act::Suspend(_) | Act::ClockJump(_), .. })
+        };
+        let mut plan = plan;
+        plan.faults.retain(|fault| !moves_time(fault));
+        plan.timer_late = Duration::ZERO;
+        let bound = plan.config.longest_verdict();
+        let mut world = start(plan);
+        let began = world.now();
+        while !matches!(world.phase(), Phase::Live | Phase::Ended) && world.step() {}
+        let took = world.now().saturating_since(began);
+        require(took <= bound, || format!("{took:?} of {bound:?}\n{}", last_lines(&world)))?;
+        world.run_until_quiet(LONG);
+        sound(&world)
+    });
+    finished(name, cases, "");
+}
+
+#[test]
+fn p11_the_same_plan_gives_the_same_journal_and_it_replays() {
+    let name = "p11_the_same_plan_gives_the_same_journal_and_it_replays";
+    let cases = check(name, 1500, strategy::plan(0..6), |plan| {
+        let (first, second) = (run(plan.clone()), run(plan));
+        let text = first.journal().to_string();
+        require(text == second.journal().to_string(), || "two runs differ".into())?;
+        require(!text.contains("canary"), || "a secret in the journal".into())?;
+        replay(first.journal()).map_err(|mismatch| mismatch.to_string())?;
+        sound(&first)
+    });
+    finished(name, cases, "");
+}
+
+/// One plan for each end reason, that leads there.
+fn directed() -> Vec<(EndReason, Plan)> {
+    let never = || Plan::new(Settings::never());
+    let master = |change: fn(&mut MasterTraits)| {
+        let mut plan = never();
+        change(&mut plan.master);
+        plan
+    };
+    let path = |ice, dtls, media| Plan { paths: vec![PathTraits { ice, dtls, media }], ..never() };
+    let fails = |what, code| {
+        let how = OpFault::Fail(code);
+        never().with(Fault::Op { what, nth: 0, how })
+    };
+    let close = Fault::At {
+        moment: Moment::Entered(Phase::Live, 1),
+        after: Duration::from_secs(1),
+        act: Act::Close,
+    };
+    vec![
+        (EndReason::Closed, never().with(close)),
+        (EndReason::NoAnswer, master(|m| m.answers = Answers::Never)),
+        (EndReason::BadAnswer, master(|m| m.answers = Answers::Undecodable)),
+        (EndReason::IncompatibleSdp, master(|m| m.answers = Answers::Refused)),
+        (EndReason::Codec, master(|m| m.answers = Answers::Nothing)),
+        (EndReason::NoRoute, path(Ice::Fails, Dtls::Works, Media::Flows)),
+        (EndReason::Dtls, path(Ice::Works, Dtls::Silent, Media::Flows)),
+        (EndReason::NoMedia, path(Ice::Works, Dtls::Works, Media::NoKeyframe)),
+        (EndReason::Signaling, fails(Op::Connect, FailureCode::Service)),
+        (EndReason::AccessDenied, fails(Op::Connect, FailureCode::AccessDenied)),
+        (EndReason::ExpiredCredentials, fails(Op::Connect, FailureCode::ExpiredCredentials)),
+        (EndReason::NoCredentials, fails(Op::Connect, FailureCode::NoCredentials)),
+        (EndReason::NoChannel, fails(Op::Connect, FailureCode::NoChannel)),
+        (EndReason::InvalidClientId, fails(Op::Connect, FailureCode::InvalidClientId)),
+        (EndReason::InvalidArgument, fails(Op::SendOffer, FailureCode::TooBig)),
+        (EndReason::StorageMode, fails(Op::Connect, FailureCode::StorageMode)),
+        (EndReason::ViewerLimit, fails(Op::Connect, FailureCode::ViewerLimit)),
+        (EndReason::Throttled, fails(Op::Connect, FailureCode::Throttled)),
+        (EndReason::Replaced, fails(Op::Connect, FailureCode::Replaced)),
+        (EndReason::Tls, fails(Op::Connect, FailureCode::Tls)),
+        (EndReason::LocalMedia, fails(Op::Create, FailureCode::LocalMedia)),
+        (EndReason::PeerFailed, fails(Op::CreateOffer, FailureCode::Port)),
+    ]
+}
+
+#[test]
+fn p12_every_end_reason_is_reached() {
+    let directed = directed();
+    let all: BTreeSet<_> = EndReason::ALL.into_iter().collect();
+    let planned: BTreeSet<_> = directed.iter().map(|(reason, _)| *reason).collect();
+    assert_eq!(planned, all, "a plan for each");
+    for (reason, plan) in directed {
+        let world = run(plan);
+        sound(&world).unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(world.outcome().map(|outcome| outcome.reason), Some(reason));
+    }
+    let cases = check("p12_every_end_reason_is_reached", 3000, strategy::plan(0..8), |plan| {
+        sound(&run(plan))
+    });
+    finished("p12_every_end_reason_is_reached", cases, " and one directed plan for each reason");
+}

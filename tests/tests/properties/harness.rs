@@ -1,0 +1,105 @@
+//! Runs a property over many seeds, shrinks what fails, and says how to run it again.
+//!
+//! Every case has a seed of its own, so that one number replays it.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+use negotiation_core::EndReason;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// Properties of this binary; the last one to finish prints the end reasons.
+const PROPERTIES: usize = 11;
+
+static REACHED: Mutex<Tally> = Mutex::new(Tally { finished: 0, reasons: BTreeMap::new() });
+
+struct Tally {
+    finished: usize,
+    reasons: BTreeMap<EndReason, u64>,
+}
+
+/// Counts how a session ended.
+pub(crate) fn reached(reason: EndReason) {
+    if let Ok(mut tally) = REACHED.lock() {
+        *tally.reasons.entry(reason).or_default() += 1;
+    }
+}
+
+/// Prints past the test harness, which swallows the output of tests that pass.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A property is shown: one line, and after the last the end reasons.
+pub(crate) fn finished(name: &str, cases: u64, note: &str) {
+    let text = name.replace('_', " ");
+    say(&format!("simulator: {text}: {cases} cases{note}"));
+    let Ok(mut tally) = REACHED.lock() else { return };
+    tally.finished += 1;
+    if tally.finished == PROPERTIES {
+        for reason in EndReason::ALL {
+            let count = tally.reasons.get(&reason).copied().unwrap_or_default();
+            say(&format!("simulator: ended {:<20} {count:>7} times", reason.code()));
+        }
+    }
+}
+
+/// Runs `holds` on `cases` generated values.
+///
+/// `SIM_SEED` runs one case alone; `SIM_CASES` multiplies the number of cases.
+pub(crate) fn check<S: Strategy>(
+    name: &str,
+    cases: u64,
+    strategy: S,
+    holds: impl Fn(S::Value) -> Result<(), String>,
+) -> u64
+where
+    S::Value: Clone + Debug,
+{
+    let number = |key: &str| std::env::var(key).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..cases * number("SIM_CASES").unwrap_or(1),
+    };
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        bytes[8..16].copy_from_slice(&(name.len() as u64).to_le_bytes());
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let mut tree = strategy.new_tree(&mut runner).expect("a value");
+        let Err(mut why) = attempt(&holds, tree.current()) else { continue };
+        let mut smallest = tree.current();
+        for _ in 0..2000 {
+            if !tree.simplify() {
+                break;
+            }
+            match attempt(&holds, tree.current()) {
+                Err(reason) => (why, smallest) = (reason, tree.current()),
+                Ok(()) => {
+                    if !tree.complicate() {
+                        break;
+                    }
+                }
+            }
+        }
+        panic!(
+            "{name} does not hold, seed {seed}: {why}\nsmallest case: {smallest:#?}\nagain: \
+             SIM_SEED={seed} cargo test -p kvs-viewer-tests --test properties -- --exact {name}"
+        );
+    }
+    count
+}
+
+fn attempt<V>(holds: &impl Fn(V) -> Result<(), String>, value: V) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| holds(value))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    })
+}

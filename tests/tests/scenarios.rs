@@ -1,0 +1,106 @@
+//! The contract's part 5 in the simulator: one short script for each number it covers.
+//!
+//! A script says what goes wrong and how it must end; [`check`] runs it, and looks that no rule
+//! broke and that every fault was really met.
+
+#[path = "scenarios/answers.rs"]
+mod answers;
+#[path = "scenarios/candidates.rs"]
+mod candidates;
+#[path = "scenarios/channel.rs"]
+mod channel;
+#[path = "scenarios/closing.rs"]
+mod closing;
+#[path = "scenarios/media.rs"]
+mod media;
+
+use std::time::Duration;
+
+use negotiation_core::*;
+use negotiation_sim::*;
+
+/// How a script must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// Live, in this attempt.
+    Live(u32),
+    /// Over, for this reason, after so many attempts.
+    Ended(EndReason, u32),
+}
+
+/// Runs a plan to rest and compares.
+#[track_caller]
+fn check(plan: Plan, expected: Expected) -> World {
+    let mut world = World::new(plan);
+    world.open();
+    rest(&mut world, expected);
+    world
+}
+
+/// The same for a world that is under way.
+#[track_caller]
+fn rest(world: &mut World, expected: Expected) {
+    world.run_until_quiet(Duration::from_secs(4 * 3600));
+    assert_eq!(world.violations(), Vec::<String>::new(), "{}", world.journal());
+    let attempts = world.session().attempt();
+    let found = match world.outcome() {
+        Some(outcome) => Expected::Ended(outcome.reason, outcome.attempts_total),
+        None => {
+            assert_eq!(world.phase(), Phase::Live, "{}", world.journal());
+            Expected::Live(attempts)
+        }
+    };
+    assert_eq!(found, expected, "{}", world.journal());
+    let unmet = world.fault_hits().iter().position(|hits| *hits == 0);
+    assert_eq!(unmet, None, "a fault of the script was never met");
+    assert_eq!(replay(world.journal()), Ok(()));
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// A fault at a moment.
+fn when(phase: Phase, after: Duration, act: Act) -> Fault {
+    Fault::At { moment: Moment::Entered(phase, 1), after, act }
+}
+
+fn mail(what: Mail, nth: u32, how: Handling) -> Fault {
+    Fault::Mail { what, nth, how }
+}
+
+fn op(what: Op, nth: u32, how: OpFault) -> Fault {
+    Fault::Op { what, nth, how }
+}
+
+/// Whether the application was told that an input changed nothing.
+fn told(world: &World, reason: Ignored) -> bool {
+    events(world, |event| *event == Event::Ignored(reason)) > 0
+}
+
+/// How many events are like this.
+fn events(world: &World, like: impl Fn(&Event) -> bool) -> usize {
+    world.events().iter().filter(|(_, event)| like(event)).count()
+}
+
+/// How many commands are like this, with their times.
+fn commands(world: &World, like: impl Fn(&Output) -> bool) -> Vec<Timestamp> {
+    world.journal().outputs().filter(|(_, output)| like(output)).map(|(at, _)| at).collect()
+}
+
+fn is_set_remote(output: &Output) -> bool {
+    matches!(output, Output::Peer(_, PeerCommand::SetRemote { .. }))
+}
+
+fn is_offer(output: &Output) -> bool {
+    let Output::Signaling(_, SignalingCommand::Send { message, .. }) = output else { return false };
+    matches!(message, Message::Offer(_))
+}
+
+fn is_connect(output: &Output) -> bool {
+    matches!(output, Output::Signaling(_, SignalingCommand::Connect { .. }))
+}

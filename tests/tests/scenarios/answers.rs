@@ -1,0 +1,196 @@
+//! Offers and answers: scenarios 1 to 10, 16, 29 and 35.
+
+use super::*;
+
+#[test]
+fn s01_answer_never() {
+    let mut plan = Plan::default();
+    plan.master.answers = Answers::Never;
+    let world = check(plan, Expected::Ended(EndReason::NoAnswer, 2));
+    let deadline = Event::DeadlineFired(Timer::Answer);
+    assert_eq!(events(&world, |event| *event == deadline), 2);
+    let outcome = world.outcome().expect("it ended");
+    assert!(outcome.likely_cause().contains("no master"), "{}", outcome.likely_cause());
+    let ids: Vec<_> = outcome.attempts.iter().filter_map(|a| a.client_id.clone()).collect();
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1], "the next attempt has another id");
+}
+
+#[test]
+fn s01_answer_never_though_the_master_lives() {
+    let mut plan = Plan::default().with(mail(Mail::Answer, 0, Handling::Drop));
+    plan.master.candidates = 2;
+    let world = check(plan, Expected::Ended(EndReason::NoAnswer, 2));
+    let cause = world.outcome().expect("it ended").likely_cause();
+    assert!(cause.contains("alive"), "{cause}");
+}
+
+#[test]
+fn s02_answer_at_deadline() {
+    // The offer is sent 5 ms after the command, and the answer takes 20 ms each way.
+    for (early, attempt) in [(ms(1), 1), (ms(0), 2)] {
+        let late = secs(30) - ms(20) - ms(20) - early;
+        let mut plan = Plan::default();
+        plan.master.answers_after = late;
+        plan.master.candidates = 0;
+        let mut world = World::new(plan);
+        world.open();
+        world.run_for(secs(33));
+        assert_eq!(world.violations(), Vec::<String>::new());
+        let live = world.phase() == Phase::Live;
+        assert_eq!(live, attempt == 1, "{}", world.journal());
+    }
+}
+
+#[test]
+fn s03_answer_stale() {
+    // The first answer is lost; its copy comes on the second attempt's link.
+    let plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Drop)).with(when(
+        Phase::BackingOff,
+        secs(7),
+        Act::OldAnswer,
+    ));
+    let world = check(plan, Expected::Live(2));
+    assert!(told(&world, Ignored::SecondAnswer), "{}", world.journal());
+    assert_eq!(commands(&world, is_set_remote).len(), 1);
+}
+
+#[test]
+fn s04_answer_duplicate() {
+    let plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Duplicate(ms(3)))).with(when(
+        Phase::Live,
+        secs(100),
+        Act::RepeatAnswer,
+    ));
+    let world = check(plan, Expected::Live(1));
+    assert!(told(&world, Ignored::Duplicate));
+    assert_eq!(commands(&world, is_set_remote).len(), 1);
+}
+
+#[test]
+fn s05_answer_two_different_first_right() {
+    let mut plan = Plan::default();
+    plan.master.answers = Answers::ThenAnother;
+    let world = check(plan, Expected::Live(1));
+    assert!(told(&world, Ignored::SecondAnswer));
+}
+
+#[test]
+fn s05_answer_two_different_first_stale() {
+    // The stale one costs the suspect deadline, not the whole of the establish deadline.
+    let mut plan = Plan::default();
+    plan.master.answers = Answers::AfterStale;
+    plan.master.reaches_viewer = false;
+    let mut world = World::new(plan.clone());
+    world.open();
+    assert!(world.run_until_phase(Phase::Closing, secs(5)), "{}", world.journal());
+    // The next attempt's answer is the right one from the start.
+    let plan =
+        Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Act::StrayAnswer(Sender::Master)));
+    let world = check(plan, Expected::Live(2));
+    assert!(told(&world, Ignored::SecondAnswer));
+    assert!(world.events().iter().any(|(_, e)| *e == Event::DeadlineFired(Timer::Establish)));
+}
+
+#[test]
+fn s06_answer_unsolicited() {
+    let plan = Plan::default().with(when(Phase::Offering, ms(1), Act::StrayAnswer(Sender::Master)));
+    // Before the offer is asked for nothing is open; while it is sent, an answer may overtake it.
+    let mut plan = plan;
+    plan.faults.push(op(Op::SetLocal, 1, OpFault::Late(ms(300))));
+    let world = check(plan, Expected::Live(1));
+    assert!(told(&world, Ignored::Unsolicited));
+}
+
+#[test]
+fn s06_answer_unsolicited_after_close() {
+    let plan = Plan::default().with(when(Phase::Live, secs(1), Act::Close)).with(when(
+        Phase::Live,
+        secs(1),
+        Act::RepeatAnswer,
+    ));
+    check(plan, Expected::Ended(EndReason::Closed, 1));
+}
+
+#[test]
+fn s07_answer_malformed() {
+    let mut plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Corrupt));
+    plan.master.candidates = 0;
+    let world = check(plan, Expected::Live(2));
+    let fired = Event::DeadlineFired(Timer::Answer);
+    assert_eq!(events(&world, |event| *event == fired), 0, "it does not wait for the timer");
+
+    let mut plan = Plan::default();
+    plan.master.answers = Answers::Undecodable;
+    check(plan, Expected::Ended(EndReason::BadAnswer, 2));
+}
+
+#[test]
+fn s08_answer_rejected() {
+    let mut plan = Plan::new(Settings::persistent());
+    plan.master.answers = Answers::Refused;
+    let world = check(plan, Expected::Ended(EndReason::IncompatibleSdp, 2));
+    let outcome = world.outcome().expect("it ended");
+    assert!(outcome.sentence().contains("a=line 7"), "{}", outcome.sentence());
+}
+
+#[test]
+fn s09_no_common_codec() {
+    let mut plan = Plan::new(Settings::persistent());
+    plan.master.answers = Answers::Nothing;
+    check(plan, Expected::Ended(EndReason::Codec, 1));
+}
+
+#[test]
+fn s10_wrong_sender() {
+    let plan = Plan::default()
+        .with(when(Phase::AwaitingAnswer, ms(1), Act::StrayAnswer(Sender::Other)))
+        .with(when(Phase::AwaitingAnswer, ms(2), Act::ForeignCandidate))
+        .with(when(Phase::AwaitingAnswer, ms(3), Act::StrayOffer(Sender::Other)));
+    let world = check(plan, Expected::Live(1));
+    assert!(told(&world, Ignored::Foreign));
+    assert_eq!(commands(&world, is_set_remote).len(), 1);
+}
+
+#[test]
+fn s16_offer_twice() {
+    // Opened twice: one exchange. Three wishes while it is open: one more exchange.
+    let plan = Plan::default()
+        .with(Fault::At { moment: Moment::Opened, after: ms(1), act: Act::Open })
+        .with(when(Phase::AwaitingAnswer, ms(1), Act::Renegotiate))
+        .with(when(Phase::AwaitingAnswer, ms(2), Act::Renegotiate))
+        .with(when(Phase::AwaitingAnswer, ms(3), Act::Renegotiate));
+    let world = check(plan, Expected::Live(1));
+    assert!(told(&world, Ignored::AlreadyOpen));
+    assert_eq!(commands(&world, is_offer).len(), 2);
+    // This master ignores a repeated id, so the second comes to nothing, and media is untouched.
+    assert_eq!(events(&world, |event| *event == Event::RenegotiationFailed), 1);
+}
+
+#[test]
+fn s16_renegotiation_is_answered() {
+    let mut plan = Plan::default().with(when(Phase::Live, secs(1), Act::Renegotiate));
+    plan.master.repeated_id = RepeatedId::Replaces;
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(commands(&world, is_set_remote).len(), 2);
+}
+
+#[test]
+fn s29_signaling_drop_early() {
+    let plan = Plan::default().with(when(
+        Phase::AwaitingAnswer,
+        ms(10),
+        Act::CutLink(FailureCode::Network),
+    ));
+    check(plan, Expected::Live(2));
+}
+
+#[test]
+fn s35_reordering() {
+    for nth in 1..=3 {
+        let plan = Plan::default()
+            .with(mail(Mail::Answer, 1, Handling::Delay(ms(200))))
+            .with(mail(Mail::MasterCandidate, nth, Handling::Hold));
+        check(plan, Expected::Live(1));
+    }
+}

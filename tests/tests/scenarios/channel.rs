@@ -1,0 +1,186 @@
+//! The service and the channel: scenarios 17, 28, 30 to 32, 34, 36, 39, 42 to 46.
+
+use super::*;
+
+#[test]
+fn s17_churn() {
+    // Opened and closed 50 times in 10 s, some long enough for an offer to go out; the master
+    // lingers 55 s on each id that vanished, and has ten sessions at most.
+    let mut plan = Plan::new(Settings::persistent());
+    plan.master.lingers = secs(55);
+    plan.master.hears_goodbye = false;
+    let mut world = World::new(plan);
+    for round in 0..50 {
+        if round == 0 {
+            world.open()
+        } else {
+            world.reopen()
+        }
+        world.run_for(ms(if round % 10 == 0 { 600 } else { 120 }));
+        world.act(Act::Close);
+        assert!(world.run_until_phase(Phase::Ended, secs(1)));
+        world.run_for(ms(10));
+        assert_eq!(world.links().0, 0, "nothing is left open");
+    }
+    assert!(world.elapsed() < secs(12), "{:?}", world.elapsed());
+    world.reopen();
+    assert!(world.run_until_phase(Phase::Live, secs(120)), "{}", world.journal());
+    assert!(world.links().1 <= 3 * 12 + 3, "within the quota of connects");
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn s17_a_single_id_would_meet_the_lingering_master() {
+    // Five times killed and reopened at once: with ids from the pool each is live at once.
+    for (ids, quick) in [(ClientIdPolicy::Pooled, true), (ClientIdPolicy::Fixed, false)] {
+        let mut plan = Plan { ids, ..Plan::default() };
+        plan.master.lingers = secs(55);
+        plan.master.hears_goodbye = false;
+        let mut world = World::new(plan);
+        world.open();
+        assert!(world.run_until_phase(Phase::Live, secs(5)));
+        let mut all_quick = true;
+        for _ in 0..4 {
+            world.act(Act::Close);
+            world.run_until_phase(Phase::Ended, secs(2));
+            world.reopen();
+            all_quick &= world.run_until_phase(Phase::Live, secs(5));
+        }
+        assert_eq!(all_quick, quick, "{ids:?}");
+        assert_eq!(world.violations(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn s28_send_errors() {
+    let plan = Plan::default().with(op(Op::SendCandidate, 0, OpFault::Fail(FailureCode::Network)));
+    let world = check(plan, Expected::Live(1));
+    assert!(told(&world, Ignored::Unsent));
+    assert!(world.journal().len() < 200, "no busy loop: {}", world.journal().len());
+}
+
+#[test]
+fn s30_signaling_drop_live() {
+    for after in [secs(1), secs(600), secs(3600)] {
+        let plan =
+            Plan::default().with(when(Phase::Live, after, Act::CutLink(FailureCode::Closed)));
+        let world = check(plan, Expected::Live(1));
+        assert_eq!(events(&world, |event| matches!(event, Event::LinkLost(_))), 1);
+    }
+}
+
+#[test]
+fn s31_go_away_and_s32_reconnect_ice_server_leave_media_alone() {
+    let plan = Plan::default()
+        .with(when(Phase::Live, secs(1), Act::GoAway))
+        .with(when(Phase::Live, secs(2), Act::ReconnectIceServer))
+        .with(when(Phase::Live, secs(60), Act::CutLink(FailureCode::Closed)));
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(events(&world, |event| *event == Event::GoAway), 1);
+}
+
+#[test]
+fn s34_garbage() {
+    let phases = [Phase::Offering, Phase::AwaitingAnswer, Phase::Establishing, Phase::Live];
+    let mut plan = Plan::default();
+    plan.faults.extend(phases.map(|phase| when(phase, ms(1), Act::Garbage)));
+    let world = check(plan, Expected::Live(1));
+    assert!(told(&world, Ignored::Unknown));
+}
+
+#[test]
+fn s36_status_error() {
+    let status = |code| {
+        let act = Act::OfferStatus(code);
+        Plan::default().with(when(Phase::AwaitingAnswer, ms(5), act))
+    };
+    check(status(FailureCode::AccessDenied), Expected::Ended(EndReason::AccessDenied, 1));
+    let world = check(status(FailureCode::Throttled), Expected::Live(2));
+    let starts = commands(&world, is_connect);
+    assert!(starts[1].saturating_since(starts[0]) >= secs(5), "a throttle backs off");
+    let stray = when(Phase::AwaitingAnswer, ms(5), Act::StrayStatus(FailureCode::Service));
+    let world = check(Plan::default().with(stray), Expected::Live(1));
+    assert!(told(&world, Ignored::Status));
+}
+
+#[test]
+fn s39_credentials_expire() {
+    let plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Drop)).with(op(
+        Op::Connect,
+        2,
+        OpFault::Fail(FailureCode::ExpiredCredentials),
+    ));
+    check(plan, Expected::Ended(EndReason::ExpiredCredentials, 2));
+}
+
+#[test]
+fn s42_control_plane_errors() {
+    // What the adapter could not cure by its own retries costs an attempt.
+    let fails = |code| Plan::default().with(op(Op::Connect, 1, OpFault::Fail(code)));
+    for code in [FailureCode::Service, FailureCode::Throttled, FailureCode::Dns] {
+        check(fails(code), Expected::Live(2));
+    }
+    // Without TURN it goes on with STUN.
+    let no_turn = op(Op::IceServers, 0, OpFault::Fail(FailureCode::Service));
+    check(Plan::default().with(no_turn.clone()), Expected::Live(1));
+    let hangs = op(Op::IceServers, 0, OpFault::Hang);
+    check(Plan::default().with(hangs), Expected::Live(1));
+    // With only a relay allowed it does not.
+    let mut settings = Settings::one_retry();
+    settings.relay_only = true;
+    check(Plan::new(settings).with(no_turn), Expected::Ended(EndReason::NoRoute, 2));
+}
+
+#[test]
+fn s43_permanent() {
+    for (code, reason) in [
+        (FailureCode::NoChannel, EndReason::NoChannel),
+        (FailureCode::AccessDenied, EndReason::AccessDenied),
+        (FailureCode::InvalidArgument, EndReason::InvalidArgument),
+        (FailureCode::InvalidClientId, EndReason::InvalidClientId),
+        (FailureCode::StorageMode, EndReason::StorageMode),
+    ] {
+        let plan = Plan::new(Settings::persistent()).with(op(Op::Connect, 1, OpFault::Fail(code)));
+        let world = check(plan, Expected::Ended(reason, 1));
+        let sentence = world.outcome().expect("it ended").sentence();
+        assert!(sentence.contains("PlannedException"), "the API's own name: {sentence}");
+    }
+}
+
+#[test]
+fn s44_master_later() {
+    let mut plan = Plan::default();
+    plan.master.arrives_after = Some(secs(20));
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(commands(&world, is_set_remote).len(), 1, "answered once");
+}
+
+#[test]
+fn s44_master_later_than_the_message_lives() {
+    let mut plan = Plan::default();
+    plan.service.message_ttl = secs(10);
+    plan.master.arrives_after = Some(secs(20));
+    check(plan, Expected::Live(2));
+}
+
+#[test]
+fn s45_master_restart() {
+    let plan = Plan::default().with(when(Phase::Live, secs(60), Act::MasterCloses));
+    check(plan, Expected::Live(2));
+}
+
+#[test]
+fn s46_channel_full() {
+    for (code, reason) in [
+        (FailureCode::ViewerLimit, EndReason::ViewerLimit),
+        (FailureCode::Throttled, EndReason::Throttled),
+    ] {
+        let mut settings = Settings::persistent();
+        settings.retries = 4;
+        let plan = Plan::new(settings).with(op(Op::Connect, 0, OpFault::Fail(code)));
+        let world = check(plan, Expected::Ended(reason, 5));
+        for pair in commands(&world, is_connect).windows(2) {
+            assert!(pair[1].saturating_since(pair[0]) >= secs(5), "{pair:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Closing: scenarios 49, 50 and 66.
+
+use super::*;
+
+#[test]
+fn s49_close_anywhere() {
+    let phases =
+        Phase::ALL.into_iter().filter(|phase| !matches!(phase, Phase::Idle | Phase::Ended));
+    for phase in phases {
+        // At once, from inside the callback that tells of the phase, and twice.
+        for after in [ms(0), ms(2)] {
+            let mut plan = Plan::default().with(when(phase, after, Act::Close)).with(when(
+                phase,
+                after,
+                Act::Close,
+            ));
+            if matches!(phase, Phase::Closing | Phase::BackingOff) {
+                plan.master.answers = Answers::Undecodable;
+            }
+            check(plan, Expected::Ended(EndReason::Closed, 1));
+        }
+    }
+    // Before it was opened.
+    let mut world = World::new(Plan::default());
+    world.act(Act::Close);
+    assert_eq!(world.phase(), Phase::Ended);
+}
+
+#[test]
+fn s49_a_step_that_hangs_stops_none_of_the_others() {
+    let steps = [Op::Disconnect, Op::StopTransceivers, Op::RemoveTracks, Op::Close];
+    for what in steps {
+        for how in [OpFault::Hang, OpFault::Fail(FailureCode::Port), OpFault::Late(secs(60))] {
+            let plan =
+                Plan::default().with(when(Phase::Live, secs(1), Act::Close)).with(op(what, 1, how));
+            let mut world = World::new(plan);
+            world.open();
+            world.run_until_phase(Phase::Closing, secs(5));
+            let asked = world.now();
+            assert!(world.run_until_phase(Phase::Ended, secs(2)), "{what:?} {how:?}");
+            assert!(world.now().saturating_since(asked) <= ms(600));
+            assert_eq!(world.violations(), Vec::<String>::new(), "{what:?} {how:?}");
+            for step in steps {
+                let times = commands(&world, |output| closes(output) == Some(step)).len();
+                assert_eq!(times, 1, "{step:?} exactly once");
+            }
+        }
+    }
+}
+
+fn closes(output: &Output) -> Option<Op> {
+    match output {
+        Output::Signaling(_, SignalingCommand::Disconnect { .. }) => Some(Op::Disconnect),
+        Output::Peer(_, PeerCommand::StopTransceivers { .. }) => Some(Op::StopTransceivers),
+        Output::Peer(_, PeerCommand::RemoveTracks { .. }) => Some(Op::RemoveTracks),
+        Output::Peer(_, PeerCommand::Close { .. }) => Some(Op::Close),
+        Output::Signaling(..) | Output::Peer(..) | Output::Event(_) => None,
+    }
+}
+
+#[test]
+fn s50_close_races_answer() {
+    let mut plan = Plan::default();
+    plan.master.answers = Answers::Never;
+    for close_first in [true, false] {
+        let mut world = World::new(plan.clone());
+        world.open();
+        assert!(world.run_until_phase(Phase::AwaitingAnswer, secs(5)));
+        let answer =
+            Description { sdp: Sdp::new("answer 1 to offer 1 of peer 1"), facts: Facts::default() };
+        let body = Ok(answer);
+        let answer = SignalingEvent::Answer { sender: Sender::Master, body };
+        let mut inputs = [Input::Close, Input::Signaling(LinkId(1), answer)];
+        if !close_first {
+            inputs.reverse();
+        }
+        inputs.into_iter().for_each(|input| world.inject(input));
+        rest(&mut world, Expected::Ended(EndReason::Closed, 1));
+        assert_eq!(told(&world, Ignored::Stale), close_first);
+    }
+}
+
+#[test]
+fn s66_handle_dropped() {
+    // The driver turns a dropped handle into a close; nothing may be left.
+    let plan = Plan::default().with(when(Phase::Live, secs(1), Act::Close));
+    let world = check(plan, Expected::Ended(EndReason::Closed, 1));
+    assert_eq!(world.links().0, 0);
+}

@@ -1,0 +1,156 @@
+//! The live connection: scenarios 22 to 24, 47, 48, 51, 52, 56, 57 and 61.
+
+use super::*;
+
+fn path(ice: Ice, dtls: Dtls, media: Media) -> Plan {
+    Plan { paths: vec![PathTraits { ice, dtls, media }], ..Plan::default() }
+}
+
+#[test]
+fn s22_ice_blip() {
+    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::IceDisconnected)).with(when(
+        Phase::Live,
+        secs(12),
+        Act::IceBack,
+    ));
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(commands(&world, is_offer).len(), 1, "no offer is sent");
+    assert_eq!(events(&world, |event| *event == Event::Reconnected), 1);
+}
+
+#[test]
+fn s23_ice_disconnected_and_s24_ice_failed() {
+    for act in [Act::IceDisconnected, Act::IceFailed] {
+        let plan = Plan::default().with(when(Phase::Live, secs(10), act));
+        let world = check(plan, Expected::Live(2));
+        let report = world.events().iter().find_map(|(_, event)| match event {
+            Event::AttemptEnded(report) => Some(report.clone()),
+            _ => None,
+        });
+        assert!(report.is_some_and(|report| report.evidence.was_live));
+    }
+}
+
+#[test]
+fn s47_media_never() {
+    for media in [Media::Nothing, Media::NoKeyframe] {
+        let world =
+            check(path(Ice::Works, Dtls::Works, media), Expected::Ended(EndReason::NoMedia, 2));
+        let asked = commands(&world, |output| {
+            matches!(output, Output::Peer(_, PeerCommand::RequestKeyframe { .. }))
+        });
+        assert!(asked.len() >= 18, "at once and every second: {}", asked.len());
+    }
+    // And it is retried: the second attempt has media.
+    let mut plan = path(Ice::Works, Dtls::Works, Media::Nothing);
+    plan.paths.push(PathTraits::default());
+    check(plan, Expected::Live(2));
+}
+
+#[test]
+fn s48_media_stall() {
+    let short = Plan::default().with(when(Phase::Live, secs(10), Act::Stall)).with(when(
+        Phase::Live,
+        secs(20),
+        Act::MediaBack,
+    ));
+    let world = check(short, Expected::Live(1));
+    assert_eq!(events(&world, |event| *event == Event::MediaResumed), 1);
+
+    let long = Plan::default().with(when(Phase::Live, secs(10), Act::Stall));
+    check(long, Expected::Live(2));
+}
+
+#[test]
+fn s51_clock_jump() {
+    for phase in [
+        Phase::Connecting,
+        Phase::Offering,
+        Phase::AwaitingAnswer,
+        Phase::Establishing,
+        Phase::AwaitingMedia,
+    ] {
+        let plan = Plan::default().with(when(phase, ms(1), Act::ClockJump(secs(3600))));
+        let mut world = World::new(plan);
+        world.open();
+        while world.elapsed() < secs(3600) && world.step() {}
+        let changes = world
+            .events()
+            .iter()
+            .filter(|(at, event)| *at == world.now() && matches!(event, Event::PhaseChanged { .. }))
+            .count();
+        assert_eq!(changes, 1, "one transition, in {phase}: {}", world.journal());
+        rest(&mut world, Expected::Live(2));
+    }
+    let live = Plan::default().with(when(Phase::Live, secs(1), Act::ClockJump(secs(3600))));
+    check(live, Expected::Live(1));
+    let mut late = Plan::default().with(mail(Mail::Answer, 1, Handling::Drop));
+    late.timer_late = secs(7);
+    check(late, Expected::Live(2));
+}
+
+#[test]
+fn s52_budget_refill() {
+    // Fail, recover, an hour of media, lost; the next attempt fails: the full budget again.
+    let plan = Plan::default()
+        .with(mail(Mail::Answer, 1, Handling::Drop))
+        .with(when(Phase::Live, secs(3600), Act::MasterCloses))
+        .with(mail(Mail::Answer, 3, Handling::Drop));
+    check(plan, Expected::Live(4));
+
+    // Without the hour nothing is refilled: the free attempt fails, and the budget is spent.
+    let plan = Plan::default()
+        .with(mail(Mail::Answer, 1, Handling::Drop))
+        .with(when(Phase::Live, secs(5), Act::MasterCloses))
+        .with(mail(Mail::Answer, 3, Handling::Drop));
+    check(plan, Expected::Ended(EndReason::NoAnswer, 3));
+}
+
+#[test]
+fn s56_suspend() {
+    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::Suspend(secs(600))));
+    let mut world = World::new(plan);
+    world.open();
+    while world.elapsed() < secs(600) && world.step() {}
+    let woke = world.now();
+    rest(&mut world, Expected::Live(2));
+    let second = commands(&world, is_connect)[1];
+    assert!(second.saturating_since(woke) < secs(1), "a new attempt at once");
+}
+
+#[test]
+fn s57_dtls_fails() {
+    for dtls in [Dtls::Fails, Dtls::Silent] {
+        let plan = path(Ice::Works, dtls, Media::Flows);
+        check(plan, Expected::Ended(EndReason::Dtls, 2));
+    }
+    let mut plan = path(Ice::Works, Dtls::Fails, Media::Flows);
+    plan.paths.push(PathTraits::default());
+    check(plan, Expected::Live(2));
+}
+
+#[test]
+fn s57_no_route() {
+    for ice in [Ice::Fails, Ice::Silent] {
+        let plan = path(ice, Dtls::Works, Media::Flows);
+        check(plan, Expected::Ended(EndReason::NoRoute, 2));
+    }
+}
+
+#[test]
+fn s61_local_media() {
+    let denied = op(Op::Create, 1, OpFault::Fail(FailureCode::LocalMedia));
+    let world = check(Plan::default().with(denied), Expected::Ended(EndReason::LocalMedia, 1));
+    assert!(commands(&world, is_offer).is_empty(), "before any offer");
+}
+
+#[test]
+fn what_counts_as_live_follows_the_answer() {
+    for (video, audio) in [(true, false), (false, true), (false, false)] {
+        let mut plan = Plan::default();
+        (plan.master.video, plan.master.audio) = (video, audio);
+        let world = check(plan, Expected::Live(1));
+        let frames = events(&world, |event| *event == Event::KeyframeReceived);
+        assert_eq!(frames == 1, video);
+    }
+}
