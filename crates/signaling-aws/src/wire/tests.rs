@@ -1,3 +1,5 @@
+//! The samples of the fact sheet, and whatever else a service or a master may send.
+
 use super::*;
 use proptest::prelude::*;
 
