@@ -188,6 +188,21 @@ async fn the_masters_goodbye_is_heard() {
     viewer.close().await;
 }
 
+/// Loopback beside whatever interfaces this machine has; it may have none.
+#[tokio::test]
+async fn the_default_addresses_connect() {
+    let mut viewer = Viewer::new(PeerConfig::new(true));
+    let mut master = Master::new(Codec::H264).await;
+    viewer.exchanged(&mut master).await;
+    viewer.event(connected).await;
+    assert!(!viewer.events.iter().any(|event| match event {
+        PeerEvent::CandidateGathered(c) => c.text.contains(" 0.0.0.0 ") || c.text.contains(" :: "),
+        _ => false,
+    }));
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
 #[tokio::test]
 async fn another_fingerprint_fails_dtls() {
     let handshake_limit = Duration::from_millis(500);
@@ -469,7 +484,6 @@ pub(crate) fn in_a_process_of_its_own(name: &str) {
         .expect("runs");
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{out}");
     assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
 }
 
