@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: exactly what CI runs. Quick checks first, the tests last.
 
 use std::process::Command;
+use std::time::Instant;
 
 use crate::{outside, step, tidy, wasm};
 
@@ -17,10 +18,13 @@ const STEPS: &[Step] = &[
     ("tests", tests),
 ];
 
+#[expect(clippy::disallowed_methods, reason = "how long a check took, for people")]
 pub(crate) fn run() -> Result<(), String> {
+    let began = Instant::now();
     for (number, (name, check)) in STEPS.iter().enumerate() {
         eprintln!("\n== {}/{} {name}", number + 1, STEPS.len());
         check().map_err(|why| format!("{name}: {why}"))?;
+        eprintln!("== {name} passed, {} s after the start", began.elapsed().as_secs());
     }
     eprintln!("\n== all {} checks passed", STEPS.len());
     Ok(())
