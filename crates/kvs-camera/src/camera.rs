@@ -6,16 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use negotiation_core::{Candidate, Description, Failure, Undecodable};
-use peer_webrtc::stack::{StackConfig, bind_addresses};
-use peer_webrtc::{Codec, IcePolicy, Mdns};
-use recording::Clip;
+use peer_webrtc::stack::bind_addresses;
 use signaling_aws::MasterLink;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{CameraConfig, peer_codec};
+use crate::config::CameraConfig;
 use crate::encoder::Encoder;
 use crate::error::CameraError;
 use crate::event::{CameraEvent, IgnoredOffer, LeaveReason};
@@ -67,8 +65,9 @@ impl Camera {
         helpers.spawn(keeper.run(link, cancelled.clone()));
         helpers.spawn(encoder.clone().run(Arc::clone(&clip), cancelled.clone()));
         let roster = Roster::new(config.behaviour, config.sessions_max);
+        let loopback = config.loopback.unwrap_or_else(|| config.signaling.is_loopback());
         let common = Common {
-            stack: stack_config(&config, &clip),
+            bind: bind_addresses(loopback),
             config,
             clip,
             encoder,
@@ -141,19 +140,6 @@ async fn connect(config: &CameraConfig) -> Result<MasterLink, Failure> {
             }
             connected => return connected,
         }
-    }
-}
-
-fn stack_config(config: &CameraConfig, clip: &Clip) -> StackConfig {
-    let video = clip.video().map(|track| peer_codec(track.codec));
-    let audio = clip.audio().map(|_| Codec::Opus);
-    let loopback = config.loopback.unwrap_or_else(|| config.signaling.is_loopback());
-    StackConfig {
-        codecs: video.into_iter().chain(audio).collect(),
-        bind: bind_addresses(loopback),
-        policy: IcePolicy::All,
-        mdns: Mdns::Ignore,
-        media_queue: 0,
     }
 }
 

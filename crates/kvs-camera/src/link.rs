@@ -32,11 +32,14 @@ pub(crate) enum LinkEvent {
     Candidate { from: String, body: Candidate },
 }
 
+/// The channel's ICE servers, and when they were asked for.
+type Servers = (Instant, Vec<IceServer>);
+
 /// The sending end, whichever link is up.
 #[derive(Clone)]
 pub(crate) struct Line {
     current: watch::Receiver<Option<Current>>,
-    servers: Arc<Mutex<Option<(Instant, Vec<IceServer>)>>>,
+    servers: Arc<Mutex<Option<Servers>>>,
 }
 
 #[derive(Clone)]
@@ -84,7 +87,7 @@ impl Line {
 pub(crate) struct Keeper {
     config: SignalingConfig,
     current: watch::Sender<Option<Current>>,
-    servers: Arc<Mutex<Option<(Instant, Vec<IceServer>)>>>,
+    servers: Arc<Mutex<Option<Servers>>>,
     events: mpsc::Sender<LinkEvent>,
 }
 

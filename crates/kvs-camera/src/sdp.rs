@@ -7,6 +7,15 @@ pub(crate) fn trickles(offer: &str) -> bool {
     options.any(|options| options.split(' ').any(|option| option == "trickle"))
 }
 
+/// Whether an offer lists a codec, by the name of its `a=rtpmap` line (in any case, RFC 4855).
+pub(crate) fn lists_codec(offer: &str, name: &str) -> bool {
+    offer
+        .lines()
+        .filter_map(|line| line.trim_end().strip_prefix("a=rtpmap:")?.split_once(' '))
+        .filter_map(|(_, encoding)| encoding.split('/').next())
+        .any(|encoding| encoding.eq_ignore_ascii_case(name))
+}
+
 /// The ICE user name of a description.
 pub(crate) fn ice_ufrag(description: &str) -> Option<&str> {
     description.lines().find_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:"))
@@ -73,6 +82,8 @@ mod tests {
         assert!(trickles("a=ice-options:ice2 trickle"));
         assert!(!trickles("a=ice-options:renomination"));
         assert_eq!(ice_ufrag(ANSWER), Some("abcd"));
+        assert!(lists_codec("a=rtpmap:96 h264/90000\r\n", "H264"));
+        assert!(!lists_codec("a=rtpmap:96 H264/90000\r\na=fmtp:96 VP8/1", "VP8"));
     }
 
     #[test]

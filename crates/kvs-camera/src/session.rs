@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use negotiation_core::{Candidate, Description, IceServer, MediaKind};
-use peer_webrtc::Control;
 use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
+use peer_webrtc::{Codec, Control, IcePolicy, Mdns};
 use recording::Clip;
 use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::peer_connection::transport::RTCDtlsTransportState;
@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{CameraConfig, Trickle};
+use crate::config::{CameraConfig, Trickle, peer_codec};
 use crate::encoder::Encoder;
 use crate::event::{CameraEvent, LeaveReason};
 use crate::frame_log::{FrameRecord, FrameSink};
@@ -38,7 +38,8 @@ const POST_MAX: usize = 128;
 /// What all sessions share.
 pub(crate) struct Common {
     pub(crate) config: CameraConfig,
-    pub(crate) stack: StackConfig,
+    /// Addresses that sessions bind.
+    pub(crate) bind: Vec<String>,
     pub(crate) clip: Arc<Clip>,
     pub(crate) encoder: Encoder,
     pub(crate) line: Line,
@@ -86,7 +87,16 @@ impl Session {
         };
         let Some(servers) = early else { return Outcome { reason: None, frames: 0 } };
         // Not to be cancelled: a half-built connection would be lost unclosed.
-        let (stack, queues) = match Stack::build(&self.common.stack).await {
+        let media = Agreed::of(&self.common.clip, self.offer.sdp.as_str());
+        let stack = StackConfig {
+            codecs: media.codecs.clone(),
+            bind: self.common.bind.clone(),
+            policy: IcePolicy::All,
+            // A viewer that hides its addresses reaches ours, and is found by that.
+            mdns: Mdns::Ignore,
+            media_queue: 0,
+        };
+        let (stack, queues) = match Stack::build(&stack).await {
             Ok(built) => built,
             Err(error) => {
                 tracing::warn!(client = self.client, %error, "no peer connection");
@@ -97,7 +107,7 @@ impl Session {
         let cancelled = self.cancelled.clone();
         let reason = tokio::select! {
             () = cancelled.cancelled() => None,
-            reason = self.serve(&stack, queues, &servers, &mut frames) => Some(reason),
+            reason = self.serve(&stack, queues, &media, &servers, &mut frames) => Some(reason),
         };
         if let Err(error) = stack.close().await {
             tracing::debug!(client = self.client, %error, "not closed in order");
@@ -121,12 +131,16 @@ impl Session {
         &mut self,
         stack: &Stack,
         mut queues: StackEvents,
+        media: &Agreed,
         servers: &[IceServer],
         frames: &mut u64,
     ) -> LeaveReason {
         let wants = |kind| self.offer.facts.media.iter().any(|m| m.kind == kind && m.accepted);
-        let mut outlet =
-            Outlet::new(&self.common.clip, wants(MediaKind::Video), wants(MediaKind::Audio));
+        let mut outlet = Outlet::new(
+            &self.common.clip,
+            media.video && wants(MediaKind::Video),
+            media.audio && wants(MediaKind::Audio),
+        );
         let answer = match self.answer(stack, &outlet, servers, &mut queues).await {
             Ok(answer) => answer,
             Err(problem) => {
@@ -183,7 +197,10 @@ impl Session {
                 match event {
                     StackEvent::Candidate(candidate) => found.push(candidate),
                     StackEvent::GatheringDone => break,
-                    _ => {}
+                    StackEvent::Ice(_)
+                    | StackEvent::Connection(_)
+                    | StackEvent::Track(_)
+                    | StackEvent::DataChannel(_) => {}
                 }
             }
         });
@@ -191,6 +208,34 @@ impl Session {
             tracing::debug!(client = self.client, "answering before all candidates are found");
         }
         Ok(sdp::with_candidates(&answer, &found))
+    }
+}
+
+/// What of a clip an offer has room for.
+struct Agreed {
+    video: bool,
+    audio: bool,
+    /// What the answer is made of: the clip's codecs, or where the offer has none of them, the
+    /// others, so that it can be answered all the same (the C SDK: connected, no media).
+    codecs: Vec<Codec>,
+}
+
+impl Agreed {
+    fn of(clip: &Clip, offer: &str) -> Self {
+        let lists = |codec: Codec| sdp::lists_codec(offer, codec.name());
+        let video = clip.video().map(|track| peer_codec(track.codec)).filter(|c| lists(*c));
+        let audio = clip.audio().map(|_| Codec::Opus).filter(|c| lists(*c));
+        let others = |kind| Codec::ALL.into_iter().filter(move |codec| codec.kind() == kind);
+        let mut codecs = Vec::new();
+        match video {
+            Some(codec) => codecs.push(codec),
+            None => codecs.extend(others(MediaKind::Video)),
+        }
+        match audio {
+            Some(codec) => codecs.push(codec),
+            None => codecs.extend(others(MediaKind::Audio)),
+        }
+        Self { video: video.is_some(), audio: audio.is_some(), codecs }
     }
 }
 
@@ -278,14 +323,20 @@ async fn run(
                     RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
                         return if joined { LeaveReason::Vanished } else { LeaveReason::Failed };
                     }
-                    _ => {}
+                    RTCPeerConnectionState::Unspecified
+                    | RTCPeerConnectionState::New
+                    | RTCPeerConnectionState::Connecting
+                    | RTCPeerConnectionState::Disconnected
+                    | _ => {}
                 },
                 Some(StackEvent::Track(track)) => {
                     // A viewer may talk to its camera. Nobody listens here, but an unread queue
                     // would fill. It ends when the connection is closed.
                     tokio::spawn(async move { while track.poll().await.is_some() {} });
                 }
-                Some(_) => {}
+                Some(
+                    StackEvent::Ice(_) | StackEvent::GatheringDone | StackEvent::DataChannel(_),
+                ) => {}
                 None => return LeaveReason::Failed,
             },
             Some(control) = queues.control.recv() => {

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Viewer, config, emulator, event, start, within};
 use kvs_camera::{CameraConfig, CameraEvent, FrameLog, FrameRecord, LeaveReason, Source};
-use peer_webrtc::Codec;
+use peer_webrtc::{Codec, Control};
 use recording::ClipKind;
 use tokio::sync::mpsc;
 
@@ -111,6 +111,74 @@ async fn two_viewers_of_vp8_see_the_same() {
     for _ in 0..15 {
         second.picture().await;
     }
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn sender_reports_put_sound_and_picture_on_one_clock() {
+    let emulator = emulator().await;
+    let (camera, _events) = start(config(&emulator)).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    viewer.go_live().await;
+    let answer = &viewer.answers[0];
+    for feedback in ["nack", "nack pli", "ccm fir"] {
+        assert!(answer.contains(&format!("a=rtcp-fb:102 {feedback}\r\n")), "{answer}");
+    }
+    // The stream's first picture and first sound begin together, at the clip's beginning.
+    let mut first: [Option<(u32, u32)>; 2] = [None; 2];
+    let mut reports: [Option<(u64, u32)>; 2] = [None; 2];
+    while reports.contains(&None) {
+        tokio::select! {
+            packet = within("media", viewer.queues.media.as_mut().expect("receives").recv()) => {
+                let header = packet.expect("open").packet.header;
+                let kind = usize::from(header.payload_type == Codec::Opus.payload_type());
+                first[kind].get_or_insert((header.ssrc, header.timestamp));
+            }
+            control = within("a report", viewer.queues.control.recv()) => {
+                if let Some(Control::SenderReport { ssrc, ntp, rtp, .. }) = control {
+                    let kind = first.iter().position(|f| f.is_some_and(|(its, _)| its == ssrc));
+                    reports[kind.expect("media came before")] = Some((ntp, rtp));
+                }
+            }
+        }
+    }
+    let began = |kind: usize, clock: f64| {
+        let ((_, start), (ntp, rtp)) = first[kind].zip(reports[kind]).expect("both came");
+        let seconds = (ntp >> 32) as f64 + (ntp & 0xffff_ffff) as f64 / 4_294_967_296.0;
+        seconds - f64::from(rtp.wrapping_sub(start)) / clock
+    };
+    let (video, audio) = (began(0, 90_000.0), began(1, 48_000.0));
+    assert!((video - audio).abs() < 0.02, "apart by {} s", video - audio);
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn candidates_may_come_before_their_offer() {
+    let emulator = emulator().await;
+    let (camera, _events) = start(config(&emulator)).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    let offer = viewer.make_offer().await;
+    // All of them, an empty one and nonsense go first; none comes after.
+    viewer.send_candidates_early().await;
+    viewer.send_offer(&offer);
+    viewer.drive("media", Viewer::has_media).await;
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_viewer_without_the_clips_codec_is_still_given_sound() {
+    let emulator = emulator().await;
+    let (camera, mut events) = start(config(&emulator)).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::Vp8).await;
+    viewer.offer().await;
+    let joined = |e: &CameraEvent| matches!(e, CameraEvent::ViewerJoined { .. });
+    viewer.drive("media", Viewer::has_media).await;
+    event(&mut events, "the viewer", joined).await;
+    let packet = viewer.queues.media.as_mut().expect("receives").recv().await.expect("open");
+    assert_eq!(packet.packet.header.payload_type, Codec::Opus.payload_type());
     camera.shutdown().await;
     emulator.shutdown().await;
 }

@@ -220,13 +220,36 @@ impl Viewer {
         }
     }
 
+    /// Sends what is gathered before anything else, with what real viewers send too: an empty
+    /// candidate, one without a mid, and nonsense.
+    pub(crate) async fn send_candidates_early(&mut self) {
+        let candidate = |text: &str, mid: Option<&str>| {
+            Message::Candidate(Candidate {
+                text: text.into(),
+                mid: mid.map(str::to_owned),
+                mline_index: None,
+                ufrag: None,
+            })
+        };
+        self.send(candidate("", Some("0")));
+        self.send(candidate("nonsense", Some("0")));
+        while let Some(event) = within("candidates", self.queues.events.recv()).await {
+            match event {
+                StackEvent::Candidate(text) => self.send(candidate(&text, None)),
+                StackEvent::GatheringDone => return,
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn has_media(&mut self) -> bool {
+        self.queues.media.as_ref().is_some_and(|media| !media.is_empty())
+    }
+
     /// Offers and drives until the first packet is there.
     pub(crate) async fn go_live(&mut self) {
         self.offer().await;
-        self.drive("media", |viewer| {
-            viewer.queues.media.as_ref().is_some_and(|media| !media.is_empty())
-        })
-        .await;
+        self.drive("media", Self::has_media).await;
     }
 
     async fn packet(&mut self) -> RtpArrival {
