@@ -28,6 +28,8 @@ impl Failure {
             let cut = (0..=Self::DETAIL_MAX).rev().find(|i| detail.is_char_boundary(*i));
             detail.truncate(cut.unwrap_or(0));
         }
+        // It stands inside sentences.
+        detail.truncate(detail.trim_end_matches(['.', ' ']).len());
         Self { code, api_name: None, detail }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use negotiation_core::{ClientIdPolicy, Config, RetryDelay, Settings};
 use peer_webrtc::{IcePolicy, Media, PeerConfig};
-use signaling_aws::{SignalingConfig, SignalingConfigBuilder, Stun};
+use signaling_aws::{Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 
 use super::log::Level;
 use super::media::codecs_for;
@@ -139,8 +139,14 @@ impl PatienceArgs {
 }
 
 impl ServiceArgs {
-    fn signaling(&self) -> Result<SignalingConfig, String> {
-        let mut builder = SignalingConfig::builder(&self.channel);
+    fn signaling(&self, session: &Config) -> Result<SignalingConfig, String> {
+        let mut builder = SignalingConfig::builder(&self.channel).limits(Limits {
+            call: session.call_timeout,
+            credentials: session.credentials_timeout,
+            link_open: session.link_open_timeout,
+            write: session.operation_timeout,
+            ..Limits::default()
+        });
         let set =
             |builder: SignalingConfigBuilder,
              value: &Option<String>,
@@ -208,7 +214,7 @@ impl WatchArgs {
     /// What a viewer is made from; no network is touched.
     pub(crate) fn viewer(&self) -> Result<ViewerConfig, String> {
         let session = self.patience.config(self.relay_only)?;
-        let signaling = self.service.signaling()?;
+        let signaling = self.service.signaling(&session)?;
         let wanted = |off| if off { Media::Off } else { Media::RecvOnly };
         let peer = PeerConfig {
             video: wanted(self.no_video),

@@ -140,12 +140,12 @@ impl Show {
         if let Event::DeadlineArmed { timer, at } = event {
             self.deadline = Some((*timer, *at));
         }
-        if let Event::AttemptEnded(report) = event {
-            self.attempt_ended(at, report).await;
-        }
         self.reporter.event(at, event);
         if let Some(text) = sentence(event) {
             self.status.say(&text);
+        }
+        if let Event::AttemptEnded(report) = event {
+            self.attempt_ended(at, report).await;
         }
         if let Event::RetryScheduled { attempt, at: due } = event {
             let pause = due.saturating_since(at).as_secs_f64();
