@@ -1,6 +1,10 @@
 //! A tuned peer connection with queues in place of callbacks, for either role.
 //!
-//! The viewer's port is built on it; a master answers with it directly.
+//! The viewer's port is built on it; a master answers with it directly: [`Stack::build`],
+//! [`Stack::add_track`] for each track, [`Stack::answer`] with the offer's text, then
+//! [`Stack::add_candidate`] for what comes, while the candidates among [`StackEvents::events`]
+//! trickle to the viewer. [`crate::LocalTrack::send`] sends; [`Control::KeyframeRequest`] in
+//! [`StackEvents::control`] asks for a keyframe; [`Stack::close`] ends it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

@@ -12,6 +12,7 @@ use peer_webrtc::stack::StackEvent;
 use peer_webrtc::{
     CandidateKind, Codec, Control, IcePolicy, LocalTrack, Media, MediaEvent, PeerConfig, rtp,
 };
+use viewer_session::facts::read_description;
 
 /// Sends a frame every few milliseconds until dropped: every tenth a keyframe, or those asked for.
 struct Playing {
@@ -320,6 +321,43 @@ async fn answers_that_do_not_fit_are_refused() {
     assert_eq!(viewer.apply(&answer).await.expect_err("stale").code, FailureCode::BadDescription);
     viewer.close().await;
     master.stack.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn an_answer_with_any_line_missing_or_broken_is_survived() {
+    let mut viewer = Viewer::new(peer_config());
+    let mut refused = 0;
+    for index in 0.. {
+        let master = Master::new(Codec::H264).await;
+        let offer = viewer.offered().await;
+        let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
+        let mut lines: Vec<&str> = answer.lines().collect();
+        if index / 2 >= lines.len() {
+            viewer.close().await;
+            master.stack.close().await.expect("closes");
+            break;
+        }
+        let broken = lines.remove(index / 2);
+        let half = broken.get(..broken.len() / 2).unwrap_or_default();
+        if index % 2 == 1 {
+            lines.insert(index / 2, half);
+        }
+        // What is no description at all never gets as far as the port.
+        if let Ok(description) = read_description(&(lines.join("\r\n") + "\r\n")) {
+            let outcome = viewer.run(PeerCommand::SetRemote { peer: PEER, description }).await;
+            if let Err(failure) = outcome {
+                refused += 1;
+                assert_eq!(failure.code, FailureCode::BadDescription, "{broken}: {failure}");
+                assert!(
+                    !failure.detail.contains("breaks the peer stack"),
+                    "a panic at {broken}: {failure}"
+                );
+            }
+        }
+        viewer.close().await;
+        master.stack.close().await.expect("closes");
+    }
+    assert!(refused > 0);
 }
 
 #[tokio::test]

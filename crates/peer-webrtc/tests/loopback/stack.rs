@@ -68,3 +68,28 @@ async fn a_master_answers_and_its_media_arrives() {
     sender.await.expect("the sender ends with its peer");
     assert!(master.video.payload_type().is_none(), "detached");
 }
+
+#[tokio::test]
+async fn an_offer_with_any_line_missing_or_broken_is_survived() {
+    let (viewer, _events) =
+        Stack::build(&config(&[Codec::H264, Codec::Opus], 0)).await.expect("builds");
+    viewer.receive(MediaKind::Video).await.expect("receives");
+    viewer.receive(MediaKind::Audio).await.expect("receives");
+    let offer = viewer.connection().create_offer(None).await.expect("offers").sdp;
+    let lines: Vec<&str> = offer.lines().collect();
+    let mut refused = 0;
+    for index in 0..lines.len() {
+        for keep_half in [false, true] {
+            let mut lines = lines.clone();
+            let broken = lines.remove(index);
+            if keep_half {
+                lines.insert(index, broken.get(..broken.len() / 2).unwrap_or_default());
+            }
+            let master = Master::new(Codec::H264).await;
+            refused += usize::from(master.stack.answer(&lines.join("\r\n")).await.is_err());
+            master.stack.close().await.expect("closes");
+        }
+    }
+    assert!(refused > 0);
+    viewer.close().await.expect("closes");
+}
