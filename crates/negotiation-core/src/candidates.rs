@@ -80,6 +80,8 @@ pub(crate) struct LocalCandidates {
     seen: BTreeSet<Digest>,
     sent: VecDeque<Timestamp>,
     released: bool,
+    /// Of those waiting, the first so many were released in an earlier exchange.
+    free: usize,
 }
 
 /// The quota's period, with some room for a network that bunches what was sent apart.
@@ -102,9 +104,11 @@ impl LocalCandidates {
         self.released = true;
     }
 
-    /// A new exchange begins: its candidates wait for it.
+    /// A new exchange begins: its candidates wait for it, those of the one before do not.
     pub(crate) fn next_exchange(&mut self) {
-        self.released = false;
+        if core::mem::replace(&mut self.released, false) {
+            self.free = self.waiting.len();
+        }
         self.seen.clear();
     }
 
@@ -114,6 +118,7 @@ impl LocalCandidates {
             return None;
         }
         let candidate = self.waiting.pop_front()?;
+        self.free = self.free.saturating_sub(1);
         self.sent.push_back(now);
         if self.sent.len() > per_second {
             self.sent.pop_front();
@@ -123,7 +128,7 @@ impl LocalCandidates {
 
     /// When the next one may go; `None` with none to send.
     pub(crate) fn next_at(&self, now: Timestamp, per_second: usize) -> Option<Timestamp> {
-        if !self.released || self.waiting.is_empty() {
+        if self.waiting.is_empty() || !(self.released || self.free > 0) {
             return None;
         }
         if self.sent.len() < per_second {
@@ -180,6 +185,19 @@ mod tests {
         assert_eq!(remote.take(candidate(2, Some("new")), 128, 256), Ok(None));
         assert_eq!(remote.open(Some("new".into())).1, 1);
         assert_eq!(remote.take(candidate(3, Some("old")), 128, 256), Err(Ignored::OldGeneration));
+    }
+
+    #[test]
+    fn a_later_exchange_keeps_back_its_own_candidates_alone() {
+        let (mut local, now) = (LocalCandidates::default(), Timestamp::ZERO);
+        local.take(candidate(1, None), 128).expect("room");
+        local.release();
+        local.next_exchange();
+        local.take(candidate(2, None), 128).expect("room");
+        assert_eq!(local.pop(now, 20), Some(candidate(1, None)));
+        assert_eq!(local.pop(now, 20), None);
+        local.release();
+        assert_eq!(local.pop(now, 20), Some(candidate(2, None)));
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Session {
     /// It never fails and never panics, whatever comes in whatever phase. A `now` before an
     /// earlier one counts as that earlier one.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
-        self.now = self.now.max(now);
+        self.now = self.now.max(now.min(Timestamp::LATEST));
         self.fire_due_deadlines();
         match input {
             Input::Open => self.on_open(),

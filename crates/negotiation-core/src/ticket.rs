@@ -88,10 +88,10 @@ impl<P: Clone> InFlight<P> {
         }
     }
 
-    /// Takes one command whose deadline has passed.
+    /// Takes the command whose deadline passed first.
     pub(crate) fn take_overdue(&mut self, now: Timestamp) -> Option<P> {
-        let ticket =
-            self.open.iter().find(|(_, (deadline, _))| *deadline <= now).map(|(t, _)| *t)?;
+        let (ticket, (deadline, _)) = self.open.iter().min_by_key(|(_, (at, _))| *at)?;
+        let ticket = (*deadline <= now).then_some(*ticket)?;
         self.complete(ticket)
     }
 
@@ -120,6 +120,16 @@ mod tests {
         for bad in ["", "3", "3-", "-4", "a-b", "3-4-5", "99999999999-1"] {
             assert_eq!(bad.parse::<Ticket>(), Err(InvalidTicket), "{bad}");
         }
+    }
+
+    #[test]
+    fn of_two_overdue_commands_the_one_that_was_due_first_is_taken() {
+        let mut table = InFlight::default();
+        table.issue(1, Timestamp::from_millis(40), "connect");
+        table.issue(1, Timestamp::from_millis(5), "create");
+        assert_eq!(table.take_overdue(Timestamp::from_millis(4)), None);
+        assert_eq!(table.take_overdue(Timestamp::from_millis(99)), Some("create"));
+        assert_eq!(table.take_overdue(Timestamp::from_millis(99)), Some("connect"));
     }
 
     #[test]

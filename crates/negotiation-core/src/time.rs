@@ -15,6 +15,9 @@ impl Timestamp {
     /// The origin.
     pub const ZERO: Self = Self(Duration::ZERO);
 
+    /// The latest moment that a session takes: every deadline after it is still later.
+    pub(crate) const LATEST: Self = Self(Duration::from_secs(u64::MAX / 2));
+
     /// The moment `since_origin` after the origin.
     pub const fn new(since_origin: Duration) -> Self {
         Self(since_origin)

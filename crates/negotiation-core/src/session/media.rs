@@ -174,7 +174,10 @@ impl Session {
             return;
         }
         let peer = attempt.peer;
-        self.ask_peer(Purpose::RequestKeyframe, PeerCommand::RequestKeyframe { peer });
+        // One at a time: tracks and stalls that come in a burst add no request.
+        if !self.in_flight.purposes().any(|purpose| *purpose == Purpose::RequestKeyframe) {
+            self.ask_peer(Purpose::RequestKeyframe, PeerCommand::RequestKeyframe { peer });
+        }
         let again = self.now + self.config.keyframe_interval;
         self.timers.arm(Timer::KeyframeRequest, again);
     }

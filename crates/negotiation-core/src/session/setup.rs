@@ -134,6 +134,10 @@ impl Session {
             Purpose::SetIceServers => self.on_ice_servers_set(),
             Purpose::SendOffer if self.has_held_answer() => self.on_offer_sent(),
             // What already flows is not given up for a renegotiation.
+            // Whether it was set is unknown, so no offer can be made from a stable state any more.
+            Purpose::SetLocal if later_exchange && failure.code == FailureCode::TimedOut => {
+                self.on_rollback_failed();
+            }
             Purpose::CreateOffer | Purpose::SetLocal if later_exchange => self.on_rolled_back(),
             Purpose::SendOffer if later_exchange => self.roll_back(),
             Purpose::SendOffer => self.end_attempt(AttemptEnd::Offer(failure)),
