@@ -203,25 +203,28 @@ async fn tell(mut events: Receiver<CameraEvent>, json: bool) {
 }
 
 fn for_people(event: &CameraEvent) -> String {
+    // Ids come from the network; a terminal must not obey them.
+    let shown = |client_id: &str| client_id.escape_debug().to_string();
     match event {
         CameraEvent::SignalingConnected => "connected to the channel".to_owned(),
         CameraEvent::SignalingLost { failure } => {
             format!("the link to the channel is lost, connecting again: {failure}")
         }
         CameraEvent::Offer { client_id, session } => {
-            format!("{client_id} offers: session {session}")
+            format!("{} offers: session {session}", shown(client_id))
         }
         CameraEvent::OfferIgnored { client_id, reason } => {
-            format!("{client_id} offers, and is ignored: {reason:?}")
+            format!("{} offers, and is ignored: {reason:?}", shown(client_id))
         }
         CameraEvent::Answer { client_id, session } => {
-            format!("{client_id} is answered: session {session}")
+            format!("{} is answered: session {session}", shown(client_id))
         }
         CameraEvent::ViewerJoined { client_id, session } => {
-            format!("{client_id} watches: session {session}")
+            format!("{} watches: session {session}", shown(client_id))
         }
         CameraEvent::ViewerLeft { client_id, session, reason, frames } => {
-            format!("{client_id} is gone: session {session}, {reason:?}, {frames} frames sent")
+            let who = shown(client_id);
+            format!("{who} is gone: session {session}, {reason:?}, {frames} frames sent")
         }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use negotiation_core::{Candidate, Description, Failure, Undecodable};
-use peer_webrtc::stack::bind_addresses;
 use signaling_aws::MasterLink;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
@@ -67,7 +66,7 @@ impl Camera {
         let roster = Roster::new(config.behaviour, config.sessions_max);
         let loopback = config.loopback.unwrap_or_else(|| config.signaling.is_loopback());
         let common = Common {
-            bind: bind_addresses(loopback),
+            loopback,
             config,
             clip,
             encoder,

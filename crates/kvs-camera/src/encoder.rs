@@ -39,7 +39,7 @@ struct Asked {
 }
 
 impl Encoder {
-    /// Runs one for `clip` until cancelled.
+    /// A handle to an encoder that is about to run.
     pub(crate) fn new() -> Self {
         let (units, _) = broadcast::channel(BEHIND_MAX);
         Self { shared: Arc::new(Shared { units, asked: Mutex::default(), wake: Notify::new() }) }
@@ -62,7 +62,8 @@ impl Encoder {
         let began = Instant::now();
         let mut playback = Playback::new(clip);
         let mut keyframes = Keyframes::default();
-        while self.somebody_watches(&cancelled).await {
+        // A clip without anything in it would have this go round and round.
+        while playback.next_due().is_some() && self.somebody_watches(&cancelled).await {
             keyframes.viewer_joined();
             self.play(&mut playback, &mut keyframes, began, &cancelled).await;
         }

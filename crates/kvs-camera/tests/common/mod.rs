@@ -1,5 +1,6 @@
 //! A bare viewer: signaling and the low-level peer connection, without a session above them.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "what a test does not wait for is let go")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -139,7 +140,7 @@ impl Viewer {
         self.send_offer(&offer);
     }
 
-    pub(crate) async fn make_offer(&mut self) -> String {
+    pub(crate) async fn make_offer(&self) -> String {
         let offer = self.stack.connection().create_offer(None).await.expect("offers");
         let text = offer.sdp.clone();
         self.stack.set_local(offer).await.expect("sets");
@@ -210,11 +211,9 @@ impl Viewer {
                     }
                 }
             }
-            SignalingEvent::Candidate { body, .. } => {
-                if self.applied {
-                    let candidate = body.expect("readable");
-                    self.stack.add_candidate(&candidate.text).await.expect("adds");
-                }
+            SignalingEvent::Candidate { body, .. } if self.applied => {
+                let candidate = body.expect("readable");
+                self.stack.add_candidate(&candidate.text).await.expect("adds");
             }
             _ => {}
         }
