@@ -148,7 +148,14 @@ pub async fn run_until(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), EmulatorError> {
     let public_key = args.access_key.is_empty() && args.credentials_file.is_none();
-    let emulator = Emulator::start(args.to_config()?).await?;
+    let config = args.to_config()?;
+    let mut stop = std::pin::pin!(stop);
+    let emulator = tokio::select! {
+        biased;
+        // Asked first, so that it listens for signals before anyone is told that we are there.
+        () = &mut stop => return Ok(()),
+        emulator = Emulator::start(config) => emulator?,
+    };
     announce(&args, &emulator, public_key)?;
     stop.await;
     emulator.shutdown().await;

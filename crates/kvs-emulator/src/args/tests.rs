@@ -107,3 +107,19 @@ async fn scripts_learn_where_it_is_and_a_stop_ends_it() {
     stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap().unwrap();
 }
+
+/// A signal that comes right after the first word must find its handler.
+#[tokio::test]
+async fn signals_are_heard_before_anyone_is_told_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let ready = dir.path().join("ready.json");
+    let flags = ["emulator", "--listen", "127.0.0.1:0", "--ready-file", ready.to_str().unwrap()];
+    let args = Cli::try_parse_from(flags).unwrap().args;
+    let mut was_told = None;
+    let stop = std::future::poll_fn(|_| {
+        was_told.get_or_insert(ready.exists());
+        std::task::Poll::Ready(())
+    });
+    run_until(args, stop).await.unwrap();
+    assert_eq!(was_told, Some(false));
+}
