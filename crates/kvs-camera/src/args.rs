@@ -30,6 +30,9 @@ pub struct CameraArgs {
     /// A PEM file with authorities to trust beside the system's
     #[arg(long, value_name = "PEM")]
     pub ca_file: Option<PathBuf>,
+    /// A profile of the AWS configuration
+    #[arg(long)]
+    pub profile: Option<String>,
     /// Create the channel where it does not exist
     #[arg(long)]
     pub create_channel: bool,
@@ -113,6 +116,9 @@ impl CameraArgs {
         }
         if let Some(path) = &self.ca_file {
             signaling = signaling.ca_file(path);
+        }
+        if let Some(profile) = &self.profile {
+            signaling = signaling.profile(profile);
         }
         let source = match (&self.file, self.codec) {
             (Some(path), _) => Source::File(path.clone()),

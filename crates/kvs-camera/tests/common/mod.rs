@@ -10,8 +10,8 @@ use kvs_emulator::{
     DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Quotas,
 };
 use negotiation_core::{
-    Candidate, ClientIdPolicy, Done, LinkId, MediaKind, Message, SignalingCommand, SignalingEvent,
-    Ticket,
+    Candidate, ClientIdPolicy, Description, Done, Facts, LinkId, MediaKind, Message, Sdp,
+    SignalingCommand, SignalingEvent, Ticket,
 };
 use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
 use peer_webrtc::{Codec, IcePolicy, Mdns, RtpArrival};
@@ -150,6 +150,33 @@ impl Viewer {
     pub(crate) fn send_offer(&mut self, sdp: &str) {
         let description = read_description(sdp).expect("valid");
         self.send(Message::Offer(description));
+    }
+
+    /// Offers a text of somebody else's, whatever it is.
+    pub(crate) fn send_unchecked(&mut self, sdp: &str) {
+        let facts = Facts::default();
+        self.send(Message::Offer(Description { sdp: Sdp::new(sdp), facts }));
+    }
+
+    /// What is answered to it; it is not applied.
+    pub(crate) async fn answer_to(&mut self, sdp: &str) -> String {
+        let before = self.answers.len();
+        self.send_offer(sdp);
+        self.drive_signaling(before).await;
+        self.answers.last().expect("came").clone()
+    }
+
+    async fn drive_signaling(&mut self, answers: usize) {
+        within("an answer", async {
+            while self.answers.len() == answers {
+                if let SignalingInput::Event(_, SignalingEvent::Answer { body, .. }) =
+                    self.port.next().await
+                {
+                    self.answers.push(body.expect("readable").sdp.as_str().to_owned());
+                }
+            }
+        })
+        .await;
     }
 
     /// A new peer connection on the same link and under the same id.
