@@ -50,7 +50,16 @@ function look(video, advance, hasCounter) {
   const canvas = document.createElement('canvas');
   Object.assign(canvas, { width: WIDTH, height: HEIGHT });
   const context = canvas.getContext('2d', { willReadFrequently: true });
-  const seen = { pictures: 0, unreadable: 0, repeated: 0, backwards: 0, advanced: 0, first: null, last: null };
+  const seen = {
+    pictures: 0,
+    blank: 0,
+    unreadable: 0,
+    repeated: 0,
+    backwards: 0,
+    advanced: 0,
+    first: null,
+    last: null,
+  };
   return new Promise((resolve) => {
     const onPicture = () => {
       seen.pictures += 1;
@@ -70,7 +79,8 @@ function look(video, advance, hasCounter) {
 /** The counter goes round, so a step is forward if it is the shorter way round. */
 function count(seen, value) {
   if (value === null) {
-    seen.unreadable += 1;
+    // Before its first picture a video may be drawn as nothing.
+    seen[seen.first === null ? 'blank' : 'unreadable'] += 1;
     return;
   }
   seen.first ??= value;

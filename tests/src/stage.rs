@@ -1,0 +1,272 @@
+//! A stage: an emulator with keys of its own on a port of its own, a folder, and the programs that
+//! play on it. Everything is on loopback, and gone when it is dropped.
+
+use std::ffi::OsStr;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::tools;
+
+/// The channel of every stage.
+pub const CHANNEL: &str = "porch";
+
+/// The region of every stage.
+pub const REGION: &str = "us-west-2";
+
+/// How long a process may take to begin on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// Credentials that the emulator accepts.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The access key's id.
+    pub id: String,
+    /// The secret key.
+    pub secret: String,
+    /// The session token, if any.
+    pub token: Option<String>,
+}
+
+/// An emulator, and what is needed to play on its channel.
+#[derive(Debug)]
+pub struct Stage {
+    /// The emulator's process.
+    pub emulator: Process,
+    program: PathBuf,
+    folder: TempDir,
+    endpoint: String,
+    ca_file: Option<PathBuf>,
+    keys: Keys,
+}
+
+impl Keys {
+    /// A key without a session token.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self { id: "AKIATEST".into(), secret: "stage/secret+key".into(), token: None }
+    }
+
+    /// A key with a session token that holds what URLs and headers mistake for their own.
+    #[must_use]
+    pub fn session() -> Self {
+        Self { token: Some("a+b/c==%2F%+=/end".into()), ..Self::plain() }
+    }
+
+    /// Keys that occur nowhere else, with characters that URLs and headers write otherwise.
+    #[must_use]
+    pub fn unique() -> Self {
+        let random = || format!("{:016x}", RandomState::new().hash_one(0));
+        Self {
+            id: format!("AKIA{}", random().to_uppercase()),
+            secret: format!("S{}/+{}", random(), random()),
+            token: Some(format!("T{}+/=%{}==", random(), random())),
+        }
+    }
+
+    /// Puts them where AWS's SDKs look.
+    pub fn give_to(&self, command: &mut Command) {
+        command.env("AWS_ACCESS_KEY_ID", &self.id).env("AWS_SECRET_ACCESS_KEY", &self.secret);
+        if let Some(token) = &self.token {
+            command.env("AWS_SESSION_TOKEN", token);
+        }
+    }
+}
+
+impl Stage {
+    /// Starts an emulator over plain HTTP. `program` is the `kvs-viewer` under test.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn start(program: &str, keys: Keys, emulator_args: &[&str]) -> Self {
+        Self::begin(program, keys, false, None, emulator_args)
+    }
+
+    /// Starts an emulator over TLS, with a CA of its own.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn start_tls(program: &str, keys: Keys) -> Self {
+        Self::begin(program, keys, true, None, &[])
+    }
+
+    /// Starts an emulator over plain HTTP whose TURN user has this password.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn start_turn(program: &str, keys: Keys, password: &str, emulator_args: &[&str]) -> Self {
+        Self::begin(program, keys, false, Some(password), emulator_args)
+    }
+
+    fn begin(
+        program: &str,
+        keys: Keys,
+        tls: bool,
+        turn_password: Option<&str>,
+        emulator_args: &[&str],
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(program);
+        command.args(["emulator", "--listen", "127.0.0.1:0", "--json"]);
+        command.args(["--region", REGION, "--channel", CHANNEL]).args(emulator_args);
+        if tls {
+            command.arg("--tls-dir").arg(folder.path().join("ca"));
+        }
+        clear(&mut command);
+        command.env("KVS_EMULATOR_ACCESS_KEY_ID", &keys.id);
+        command.env("KVS_EMULATOR_SECRET_ACCESS_KEY", &keys.secret);
+        if let Some(token) = &keys.token {
+            command.env("KVS_EMULATOR_SESSION_TOKEN", token);
+        }
+        if let Some(password) = turn_password {
+            command.args(["--turn-user", "camera-user"]);
+            command.env("KVS_EMULATOR_TURN_PASSWORD", password);
+        }
+        let emulator = Process::start("emulator", &mut command, "Build kvs-viewer.");
+        let ready = emulator.event("ready", START);
+        let endpoint = ready["endpoint"].as_str().expect("an endpoint").to_owned();
+        let ca_file = ready["ca_file"].as_str().map(PathBuf::from);
+        Self { emulator, program: program.into(), folder, endpoint, ca_file, keys }
+    }
+
+    /// Where the control plane is.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// A path in the stage's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `kvs-viewer` with a subcommand, and the stage's endpoint, keys and CA.
+    #[must_use]
+    pub fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(subcommand);
+        if let Some(ca_file) = &self.ca_file {
+            command.arg("--ca-file").arg(ca_file);
+        }
+        self.credentials(&mut command);
+        command.env("AWS_ENDPOINT_URL_KINESIS_VIDEO", &self.endpoint);
+        command
+    }
+
+    /// The keys that the emulator accepts.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// A camera that is on the channel.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get there.
+    #[must_use]
+    pub fn camera<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
+        let mut command = self.command("camera");
+        command.args(["--channel", CHANNEL, "--json"]).args(args);
+        let camera = Process::start("camera", &mut command, "Build kvs-viewer.");
+        camera.event("ready", START);
+        camera
+    }
+
+    /// A viewer.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn watch<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
+        self.watch_channel(CHANNEL, args)
+    }
+
+    /// A viewer of any channel.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn watch_channel<A: AsRef<OsStr>>(
+        &self,
+        channel: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Process {
+        let mut command = self.command("watch");
+        command.args(["--channel", channel, "--json"]).args(args);
+        Process::start("watch", &mut command, "Build kvs-viewer.")
+    }
+
+    /// AWS's JavaScript SDK in a browser, as `master` or `viewer`; the stage must speak TLS.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn browser(&self, role: &str, args: &[&str]) -> Process {
+        let mut command = tools::node("browser.js");
+        command.args([role, "--endpoint-url", &self.endpoint, "--region", REGION]);
+        command.args(["--channel", CHANNEL, "--ca-file"]).arg(self.ca_file()).args(args);
+        self.credentials(&mut command);
+        let browser = Process::start(&format!("browser {role}"), &mut command, tools::NODE);
+        browser.event("ready", START);
+        browser
+    }
+
+    /// The script of AWS's Python SDK that goes through the control plane.
+    #[must_use]
+    pub fn boto3(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(tools::python());
+        command.arg(tools::interop().join("boto3_control_plane.py"));
+        command.args(["--endpoint-url", &self.endpoint, "--region", REGION]).args(args);
+        if self.ca_file.is_some() {
+            command.arg("--ca-file").arg(self.ca_file());
+        }
+        self.credentials(&mut command);
+        command
+    }
+
+    fn ca_file(&self) -> &Path {
+        self.ca_file.as_deref().expect("the stage speaks TLS")
+    }
+
+    fn credentials(&self, command: &mut Command) {
+        clear(command);
+        self.keys.give_to(command);
+        command.env("AWS_REGION", REGION);
+        // Viewers remember their ids there; each stage has a memory of its own.
+        command.env("XDG_STATE_HOME", self.path("state"));
+    }
+}
+
+/// Takes away what the environment of the test run would say of AWS.
+pub fn clear(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["AWS_", "KVS_"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+}
+
+/// The events of this name among others.
+#[must_use]
+pub fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["event"] == name).collect()
+}

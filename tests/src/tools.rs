@@ -1,0 +1,167 @@
+//! Programs that are not ours and look at what ours made: ffprobe, ffmpeg, Python, Node.js.
+//!
+//! One that is missing fails the test and says how to install it: a check that is silently left
+//! out looks like one that passed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::{Ended, Process};
+
+const FFMPEG: &str = "Install it (Debian: apt-get install ffmpeg).";
+
+/// `tests/interop`, where the foreign peers live.
+#[must_use]
+pub fn interop() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("interop")
+}
+
+/// What ffprobe says of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// The codecs of its streams by name.
+    pub codecs: BTreeSet<String>,
+    /// Its length in seconds.
+    pub duration: f64,
+    /// Its pictures, counted by decoding.
+    pub pictures: u64,
+}
+
+/// Has ffprobe read a file, and ffmpeg decode all of it.
+///
+/// # Panics
+///
+/// When either complains of anything.
+#[must_use]
+pub fn probe(file: &Path) -> Probe {
+    let mut ffprobe = Command::new("ffprobe");
+    ffprobe.args(["-v", "error", "-count_frames", "-of", "json"]).arg("-show_entries");
+    ffprobe.arg("stream=codec_name,codec_type,nb_read_frames:format=duration").arg(file);
+    let seen = finished("ffprobe", &mut ffprobe, FFMPEG, Duration::from_secs(60));
+    assert!(seen.code == Some(0) && seen.stderr.is_empty(), "ffprobe: {:?}", seen.stderr);
+    let seen: Value = serde_json::from_str(&seen.stdout.concat()).expect("ffprobe prints JSON");
+
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "error", "-i"]).arg(file).args(["-f", "null", "-"]);
+    let decoded = finished("ffmpeg", &mut ffmpeg, FFMPEG, Duration::from_secs(120));
+    assert_eq!(decoded.code, Some(0), "ffmpeg: {:?}", decoded.stderr);
+    assert_eq!(decoded.stderr, Vec::<String>::new(), "ffmpeg has nothing to say of a good file");
+
+    let streams = seen["streams"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let codecs = streams.iter().map(|stream| text(&stream["codec_name"])).collect();
+    let video = streams.iter().find(|stream| stream["codec_type"] == "video");
+    let pictures = video.and_then(|video| text(&video["nb_read_frames"]).parse().ok());
+    let duration = text(&seen["format"]["duration"]).parse().expect("a duration");
+    Probe { codecs, duration, pictures: pictures.unwrap_or_default() }
+}
+
+/// Compares the counters in a recording with the camera's list: what `read_counter.py` prints.
+///
+/// # Panics
+///
+/// When fewer than 99 % are there in order, or any is there twice.
+#[must_use]
+pub fn compare_counters(file: &Path, list: &Path) -> Value {
+    let mut script = Command::new("python3");
+    script.arg(interop().join("read_counter.py")).arg(file).arg("--compare").arg(list);
+    let hint = "Install it (Debian: apt-get install python3).";
+    let seen = finished("read_counter.py", &mut script, hint, Duration::from_secs(120));
+    assert_eq!(seen.code, Some(0), "{:?} {:?}", seen.stdout, seen.stderr);
+    serde_json::from_str(&seen.stdout.concat()).expect("it prints JSON")
+}
+
+/// A Python with what `requirements.txt` names, made under `target/` at first need.
+///
+/// # Panics
+///
+/// When it cannot be made.
+#[must_use]
+pub fn python() -> PathBuf {
+    static READY: OnceLock<PathBuf> = OnceLock::new();
+    READY.get_or_init(make_venv).clone()
+}
+
+fn make_venv() -> PathBuf {
+    let venv = target().join("interop-venv");
+    let python = venv.join("bin/python");
+    let hint = "Install it (Debian: apt-get install python3 python3-venv).";
+    let _alone = lock("interop-venv");
+    let import = || {
+        Command::new(&python)
+            .args(["-c", "import boto3"])
+            .output()
+            .is_ok_and(|o| o.status.success())
+    };
+    if !import() {
+        let mut make = Command::new("python3");
+        make.args(["-m", "venv"]).arg(&venv);
+        succeed("python3 -m venv", &mut make, hint);
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+        install.arg(interop().join("requirements.txt"));
+        succeed("pip install", &mut install, hint);
+    }
+    python
+}
+
+/// Node.js with what `package-lock.json` names, installed at first need, about to run `script`.
+///
+/// # Panics
+///
+/// When it cannot be installed.
+#[must_use]
+pub fn node(script: &str) -> Command {
+    static READY: OnceLock<()> = OnceLock::new();
+    READY.get_or_init(|| {
+        let _alone = lock("interop-node");
+        // npm writes this last, so that what is half installed is installed again.
+        if !interop().join("node_modules/.package-lock.json").is_file() {
+            let mut install = Command::new("npm");
+            install.arg("ci").current_dir(interop());
+            succeed("npm ci in tests/interop", &mut install, NODE);
+        }
+    });
+    let mut node = Command::new("node");
+    node.arg(interop().join(script)).current_dir(interop());
+    node
+}
+
+/// How to install it.
+pub(crate) const NODE: &str = "Install it (Debian: apt-get install nodejs npm).";
+
+/// Runs a program to its end.
+///
+/// # Panics
+///
+/// When it does not start or does not end in time.
+pub fn finished(name: &str, command: &mut Command, hint: &str, within: Duration) -> Ended {
+    let mut process = Process::start(name, command, hint);
+    process.close_stdin();
+    process.ended(within)
+}
+
+fn succeed(name: &str, command: &mut Command, hint: &str) {
+    let ended = finished(name, command, hint, Duration::from_secs(300));
+    assert_eq!(ended.code, Some(0), "{name}: {:?} {:?}. {hint}", ended.stdout, ended.stderr);
+}
+
+fn target() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).join("target")
+}
+
+/// Test binaries may run beside each other; one of them installs.
+fn lock(name: &str) -> File {
+    let path = target().join(format!("{name}.lock"));
+    fs::create_dir_all(target()).expect("the target folder");
+    let file = File::create(&path).expect("the lock's file");
+    file.lock().expect("locked");
+    file
+}

@@ -1,0 +1,19 @@
+//! The product's own programs on loopback, each as a process of its own: the demo, the three
+//! commands together, how each failure ends, and what is said of secrets.
+
+#[path = "end_to_end/demo.rs"]
+mod demo;
+#[path = "end_to_end/endings.rs"]
+mod endings;
+#[path = "end_to_end/reopened.rs"]
+mod reopened;
+#[path = "end_to_end/secrets.rs"]
+mod secrets;
+
+use std::time::Duration;
+
+/// The `kvs-viewer` under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvs-viewer-under-test");
+
+/// How long anything may take on a machine that builds and tests other things beside it.
+const PATIENCE: Duration = Duration::from_secs(90);

@@ -1,0 +1,140 @@
+//! Every failure a person meets: the right exit code, in time, and a sentence that helps.
+
+use std::fs;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use kvs_viewer_tests::stage::{Stage, named};
+use kvs_viewer_tests::{Ended, Keys, Process};
+
+use crate::{PATIENCE, PROGRAM};
+
+/// Short, so that no test waits for the defaults; 5 s and two tries bound the rest.
+const HASTE: [&str; 4] = ["--answer-timeout", "3", "--retry-delay", "1"];
+
+/// Waits for the end, and checks that it is `code`, with these words for people and no panic.
+fn ends(mut watch: Process, code: i32, words: &[&str]) -> Ended {
+    let ended = watch.ended(Duration::from_secs(60));
+    let text = ended.stderr.join("\n");
+    assert_eq!(ended.code, Some(code), "{}", watch.transcript());
+    for word in words {
+        assert!(text.to_lowercase().contains(word), "{word:?} is missing in: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+    ended
+}
+
+#[test]
+fn a_camera_that_is_not_there() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let watch = stage.watch(HASTE);
+    let last = watch.event("ended", PATIENCE);
+    assert_eq!(last["exit_code"], 3, "{last}");
+    assert_eq!(last["attempts_total"], 2, "{last}");
+    for field in ["sentence", "likely_cause", "next_step"] {
+        assert!(last[field].as_str().is_some_and(|text| text.len() > 10), "{field}: {last}");
+    }
+    // Two answers' deadlines and a pause, and some to open and to close.
+    assert!((7000..25_000).contains(&last["t_ms"].as_u64().unwrap_or_default()), "{last}");
+    ends(watch, 3, &["no answer", "camera"]);
+}
+
+#[test]
+fn a_service_that_is_not_there() {
+    let mut stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    stage.emulator.interrupt();
+    assert_eq!(stage.emulator.ended(PATIENCE).code, Some(0), "the emulator closes well");
+    ends(stage.watch(HASTE), 8, &["service"]);
+}
+
+#[test]
+fn a_service_that_accepts_and_says_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("bound"));
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let args = ["--endpoint-url", &endpoint, "--retry", "never"];
+    ends(stage.watch(args), 8, &["service"]);
+}
+
+#[test]
+fn a_wrong_secret() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let mut command = stage.command("watch");
+    command.args(["--channel", "porch"]).env("AWS_SECRET_ACCESS_KEY", "wrong");
+    let watch = Process::start("watch", &mut command, "Build kvs-viewer.");
+    ends(watch, 5, &["credential"]);
+}
+
+#[test]
+fn no_credentials_at_all() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let mut command = stage.command("watch");
+    command.args(["--channel", "porch"]);
+    command.env_remove("AWS_SECRET_ACCESS_KEY").env_remove("AWS_ACCESS_KEY_ID");
+    let watch = Process::start("watch", &mut command, "Build kvs-viewer.");
+    ends(watch, 5, &["credential"]);
+}
+
+#[test]
+fn an_unknown_channel() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    ends(stage.watch_channel("nowhere", HASTE), 6, &["channel"]);
+}
+
+#[test]
+fn a_certificate_of_a_stranger() {
+    let stage = Stage::start_tls(PROGRAM, Keys::plain());
+    let mut command = stage.command("watch");
+    let other = Stage::start_tls(PROGRAM, Keys::plain());
+    command.args(["--channel", "porch", "--endpoint-url", other.endpoint(), "--retry", "never"]);
+    let watch = Process::start("watch", &mut command, "Build kvs-viewer.");
+    ends(watch, 8, &["certificate"]);
+}
+
+#[test]
+fn arguments_that_cannot_work_are_refused_before_any_call() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let long = "x".repeat(257);
+    let cases: [(&[&str], &str); 9] = [
+        (&["--client-id", "AWS_x"], "client"),
+        (&["--client-id", "a@b"], "client"),
+        (&["--client-id", &long], "client"),
+        (&["--region", "Mars?"], "region"),
+        (&["--endpoint-url", "ftp://127.0.0.1"], "endpoint"),
+        (&["--duration=-3"], "duration"),
+        (&["--record", "/no/such/folder/and.txt"], "container"),
+        (&["--ca-file", "/no/such/file.pem"], "ca"),
+        (&["--retries", "100000"], "retries"),
+    ];
+    for (args, word) in cases {
+        let ended = ends(stage.watch(args), 2, &[word]);
+        assert!(named_events(&ended).is_empty(), "{args:?}: {:?}", ended.stdout);
+    }
+    ends(stage.watch_channel("arn:aws:kinesisvideo:nowhere", [""; 0]), 2, &["channel"]);
+}
+
+fn named_events(ended: &Ended) -> Vec<&String> {
+    ended.stdout.iter().filter(|line| line.contains("attempt_started")).collect()
+}
+
+#[test]
+fn a_file_that_exists_is_left_alone() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let file = stage.path("kept.mp4");
+    fs::write(&file, b"kept").expect("written");
+    ends(stage.watch(["--record".as_ref(), file.as_os_str()]), 12, &["exists"]);
+    assert_eq!(fs::read(&file).expect("read"), b"kept");
+    let nowhere = stage.path("no-such-folder/new.mp4");
+    ends(stage.watch(["--record".as_ref(), nowhere.as_os_str()]), 12, &["folder"]);
+}
+
+#[test]
+fn ctrl_c_before_it_is_live() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let mut watch = stage.watch([""; 0]);
+    watch.event("offer_sent", PATIENCE);
+    watch.interrupt();
+    let ended = watch.ended(Duration::from_secs(15));
+    assert_eq!(ended.code, Some(14), "{}", watch.transcript());
+    assert_eq!(named(&watch.events(), "ended").len(), 1);
+}
