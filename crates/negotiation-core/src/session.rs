@@ -250,7 +250,8 @@ impl Session {
             | Phase::AwaitingMedia
             | Phase::Live => self.end_attempt(AttemptEnd::Resumed),
             Phase::BackingOff => self.start_attempt(),
-            Phase::Idle | Phase::Closing | Phase::Ended => self.ignore(Ignored::OutOfPhase),
+            Phase::Closing => self.resume_while_closing(),
+            Phase::Idle | Phase::Ended => self.ignore(Ignored::OutOfPhase),
         }
     }
 

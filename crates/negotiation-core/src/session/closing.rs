@@ -91,6 +91,15 @@ impl Session {
         }
     }
 
+    /// A device that slept while it closed goes straight on, if it goes on at all.
+    pub(super) fn resume_while_closing(&mut self) {
+        if let Some(closing) = &mut self.closing
+            && let Then::Retry(pause) = &mut closing.then
+        {
+            *pause = Duration::ZERO;
+        }
+    }
+
     fn close_step(&mut self, step: CloseStep) {
         let Some(attempt) = &self.attempt else { return };
         let (link, peer) = (attempt.link, attempt.peer);
