@@ -119,6 +119,7 @@ impl Oracle {
     pub(crate) fn on_input(&mut self, input: &Input) {
         match input {
             Input::Close => self.reference.close_asked(),
+            Input::Resumed => self.reference.resumed(),
             Input::Signaling(link, SignalingEvent::Candidate { sender, body: Ok(candidate) })
                 if *link == self.link && *sender == Sender::Master =>
             {
@@ -138,7 +139,6 @@ impl Oracle {
             }
             Input::Open
             | Input::Timeout
-            | Input::Resumed
             | Input::Renegotiate
             | Input::Signaling(..)
             | Input::Peer(..) => {}

@@ -144,7 +144,8 @@ impl Peer {
             PeerCommand::Create { .. } => Ok(Done::Created(self.stack.traits)),
             PeerCommand::CreateOffer { .. } => {
                 if self.jsep != Jsep::Stable {
-                    return self.illegal("N2: an offer created in a state that is not stable");
+                    self.violation("N2: an offer created in a state that is not stable");
+                    return Err(Failure::new(FailureCode::Port, "not stable"));
                 }
                 self.offers += 1;
                 Ok(Done::Description(self.offer_text()))

@@ -12,8 +12,8 @@ use negotiation_core::{
 enum Due {
     /// Nothing is decided.
     Nothing,
-    /// Another attempt, no later than this after the one that ended.
-    Retry { within: Duration, at_least: Duration },
+    /// Another attempt, no sooner than this after the one that ended.
+    Retry { at_least: Duration },
     /// Either: a jittered pause may fall in or out of the retry window.
     Either,
     /// The end.
@@ -32,6 +32,7 @@ pub(crate) struct Reference {
     attempts: u32,
     was_live: bool,
     close_asked: bool,
+    resumed: bool,
     ended_at: Timestamp,
     due: Due,
 }
@@ -48,6 +49,7 @@ impl Reference {
             attempts: 0,
             was_live: false,
             close_asked: false,
+            resumed: false,
             ended_at: Timestamp::ZERO,
             due: Due::Nothing,
         }
@@ -55,6 +57,11 @@ impl Reference {
 
     pub(crate) fn close_asked(&mut self) {
         self.close_asked = true;
+    }
+
+    /// A device that slept waits for nothing before its next attempt (contract, N13).
+    pub(crate) fn resumed(&mut self) {
+        self.resumed = true;
     }
 
     /// Compares an event with what must come. What does not fit is returned.
@@ -101,11 +108,12 @@ impl Reference {
         let pause = now.saturating_since(self.ended_at);
         let due = core::mem::replace(&mut self.due, Due::Nothing);
         self.live_since = None;
+        let resumed = core::mem::replace(&mut self.resumed, false);
         let fits = match due {
             Due::Nothing => self.attempts == 1,
             Due::Either => true,
-            // A timer may be late, so the upper bound is kept where the clock is true.
-            Due::Retry { within: _, at_least } => pause >= at_least,
+            // A timer may be late, so there is no upper bound.
+            Due::Retry { at_least } => resumed || pause >= at_least,
             Due::End => false,
         };
         if !fits || attempt != self.attempts {
@@ -139,7 +147,7 @@ impl Reference {
         let mut throttled = false;
         match &report.end {
             AttemptEnd::Closed | AttemptEnd::NothingAccepted => return Due::End,
-            AttemptEnd::Resumed => return Due::Retry { within: nothing, at_least: nothing },
+            AttemptEnd::Resumed => return Due::Retry { at_least: nothing },
             AttemptEnd::AnswerRefused(_) => {
                 self.refused += 1;
                 if self.refused == 2 {
@@ -150,11 +158,15 @@ impl Reference {
             | AttemptEnd::LinkLost(failure)
             | AttemptEnd::Offer(failure)
             | AttemptEnd::NoRelay(failure)
-            | AttemptEnd::Peer(failure) => match failure.kind() {
-                FailureKind::Permanent => return Due::End,
-                FailureKind::Throttled => throttled = true,
-                FailureKind::Transient | FailureKind::Cancelled => {}
-            },
+            | AttemptEnd::Peer(failure) => {
+                if failure.kind() == FailureKind::Permanent {
+                    return Due::End;
+                }
+                // A throttle is the service's: a peer stack cannot ask for fewer requests.
+                let of_service =
+                    !matches!(report.end, AttemptEnd::NoRelay(_) | AttemptEnd::Peer(_));
+                throttled = of_service && failure.kind() == FailureKind::Throttled;
+            }
             AttemptEnd::Deadline(_)
             | AttemptEnd::UndecodableAnswer
             | AttemptEnd::IceFailed
@@ -163,7 +175,7 @@ impl Reference {
         }
         if report.evidence.was_live && !self.lost_live {
             self.lost_live = true;
-            return Due::Retry { within: nothing, at_least: nothing };
+            return Due::Retry { at_least: nothing };
         }
         let since = *self.first_failure.get_or_insert(report.ended);
         if self.spent == self.config.retries {
@@ -174,22 +186,10 @@ impl Reference {
             negotiation_core::RetryDelay::Fixed(delay) => delay,
             negotiation_core::RetryDelay::FullJitter { .. } => nothing,
         };
-        let at_least = if throttled && self.names_signaling(report) {
-            shortest.max(self.config.throttle_delay)
-        } else {
-            shortest
-        };
+        let at_least = if throttled { shortest.max(self.config.throttle_delay) } else { shortest };
         match self.config.retry_window {
             Some(window) if report.ended + Duration::from_secs(8) > since + window => Due::Either,
-            Some(_) | None => Due::Retry { within: at_least, at_least },
+            Some(_) | None => Due::Retry { at_least },
         }
-    }
-
-    /// A throttle is the service's; a peer stack cannot throttle.
-    fn names_signaling(&self, report: &AttemptReport) -> bool {
-        matches!(
-            report.end,
-            AttemptEnd::Connect(_) | AttemptEnd::LinkLost(_) | AttemptEnd::Offer(_)
-        )
     }
 }

@@ -176,6 +176,18 @@ fn s16_renegotiation_is_answered() {
 }
 
 #[test]
+fn s16_a_renegotiation_whose_offer_may_be_set_is_the_last() {
+    // Whether a set-local that outlived its deadline was carried out is unknown.
+    let plan = Plan::default()
+        .with(when(Phase::Live, secs(1), Act::Renegotiate))
+        .with(op(Op::SetLocal, 2, OpFault::Late(secs(6))))
+        .with(when(Phase::Live, secs(20), Act::Renegotiate));
+    let world = check(plan, Expected::Live(1));
+    assert!(told(&world, Ignored::OutOfPhase));
+    assert_eq!(events(&world, |event| *event == Event::RenegotiationFailed), 1);
+}
+
+#[test]
 fn s29_signaling_drop_early() {
     let plan = Plan::default().with(when(
         Phase::AwaitingAnswer,

@@ -5,9 +5,11 @@ use super::*;
 fn added(world: &World) -> Vec<Candidate> {
     let outputs = world.journal().outputs();
     outputs
-        .filter_map(|(_, output)| match output {
-            Output::Peer(_, PeerCommand::AddCandidate { candidate, .. }) => Some(candidate.clone()),
-            _ => None,
+        .filter_map(|(_, output)| {
+            let Output::Peer(_, PeerCommand::AddCandidate { candidate, .. }) = output else {
+                return None;
+            };
+            Some(candidate.clone())
         })
         .collect()
 }

@@ -23,9 +23,8 @@ fn s23_ice_disconnected_and_s24_ice_failed() {
     for act in [Act::IceDisconnected, Act::IceFailed] {
         let plan = Plan::default().with(when(Phase::Live, secs(10), act));
         let world = check(plan, Expected::Live(2));
-        let report = world.events().iter().find_map(|(_, event)| match event {
-            Event::AttemptEnded(report) => Some(report.clone()),
-            _ => None,
+        let report = world.events().iter().find_map(|(_, event)| {
+            if let Event::AttemptEnded(report) = event { Some(report.clone()) } else { None }
         });
         assert!(report.is_some_and(|report| report.evidence.was_live));
     }
@@ -62,6 +61,20 @@ fn s48_media_stall() {
 }
 
 #[test]
+fn s48_a_burst_of_stalls_asks_for_one_keyframe_at_a_time() {
+    let mut plan = Plan::default().with(op(Op::RequestKeyframe, 0, OpFault::Late(secs(1))));
+    for _ in 0..500 {
+        plan.faults.push(when(Phase::Live, secs(10), Act::Stall));
+        plan.faults.push(when(Phase::Live, secs(10), Act::MediaBack));
+    }
+    let world = check(plan, Expected::Live(1));
+    let asked = commands(&world, |output| {
+        matches!(output, Output::Peer(_, PeerCommand::RequestKeyframe { .. }))
+    });
+    assert!(asked.len() < 10, "{}", asked.len());
+}
+
+#[test]
 fn s51_clock_jump() {
     for phase in [
         Phase::Connecting,
@@ -87,6 +100,30 @@ fn s51_clock_jump() {
     let mut late = Plan::default().with(mail(Mail::Answer, 1, Handling::Drop));
     late.timer_late = secs(7);
     check(late, Expected::Live(2));
+}
+
+#[test]
+fn s51_the_end_of_time() {
+    // Deadlines that cannot be later than now would fire for ever.
+    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::Stall));
+    let mut world = World::new(plan);
+    world.open();
+    world.run_for(secs(15));
+    let mut session = world.session().clone();
+    assert_eq!(session.poll_timeout().map(|(_, timer)| timer), Some(Timer::KeyframeRequest));
+    session.handle_input(Timestamp::new(Duration::MAX), Input::Timeout);
+    assert_eq!(session.phase(), Phase::Closing);
+}
+
+#[test]
+fn s51_of_two_late_deadlines_the_first_is_told() {
+    let plan = Plan::new(Settings::never())
+        .with(op(Op::Create, 1, OpFault::Hang))
+        .with(op(Op::Connect, 1, OpFault::Hang))
+        .with(when(Phase::Connecting, ms(1), Act::ClockJump(secs(3600))));
+    let world = check(plan, Expected::Ended(EndReason::PeerFailed, 1));
+    let fired = Event::DeadlineFired(Timer::Operation);
+    assert_eq!(events(&world, |event| *event == fired), 1);
 }
 
 #[test]
@@ -116,6 +153,18 @@ fn s56_suspend() {
     rest(&mut world, Expected::Live(2));
     let second = commands(&world, is_connect)[1];
     assert!(second.saturating_since(woke) < secs(1), "a new attempt at once");
+}
+
+#[test]
+fn s56_suspend_while_closing() {
+    let plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Corrupt)).with(when(
+        Phase::Closing,
+        ms(1),
+        Act::Suspend(secs(600)),
+    ));
+    let world = check(plan, Expected::Live(2));
+    let scheduled = events(&world, |event| matches!(event, Event::RetryScheduled { .. }));
+    assert_eq!(scheduled, 0, "straight to a new attempt");
 }
 
 #[test]
