@@ -1,6 +1,6 @@
 //! A bare viewer: signaling and the low-level peer connection, without a session above them.
-#![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(clippy::wildcard_enum_match_arm, reason = "what a test does not wait for is let go")]
+#![expect(dead_code, reason = "each test binary uses its part")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "what a test does not wait for is let go")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
