@@ -27,7 +27,7 @@ pub fn interop() -> PathBuf {
 pub struct Probe {
     /// The codecs of its streams by name.
     pub codecs: BTreeSet<String>,
-    /// Its length in seconds.
+    /// Its length in seconds; 0 where the container does not say it.
     pub duration: f64,
     /// Its pictures, counted by decoding.
     pub pictures: u64,
@@ -58,7 +58,7 @@ pub fn probe(file: &Path) -> Probe {
     let codecs = streams.iter().map(|stream| text(&stream["codec_name"])).collect();
     let video = streams.iter().find(|stream| stream["codec_type"] == "video");
     let pictures = video.and_then(|video| text(&video["nb_read_frames"]).parse().ok());
-    let duration = text(&seen["format"]["duration"]).parse().expect("a duration");
+    let duration = text(&seen["format"]["duration"]).parse().unwrap_or_default();
     Probe { codecs, duration, pictures: pictures.unwrap_or_default() }
 }
 
@@ -93,20 +93,16 @@ fn make_venv() -> PathBuf {
     let python = venv.join("bin/python");
     let hint = "Install it (Debian: apt-get install python3 python3-venv).";
     let _alone = lock("interop-venv");
-    let import = || {
-        Command::new(&python)
-            .args(["-c", "import boto3"])
-            .output()
-            .is_ok_and(|o| o.status.success())
-    };
-    if !import() {
+    let wanted = interop().join("requirements.txt");
+    let stamp = venv.join("installed");
+    if !is_newer(&stamp, &wanted) {
         let mut make = Command::new("python3");
         make.args(["-m", "venv"]).arg(&venv);
         succeed("python3 -m venv", &mut make, hint);
         let mut install = Command::new(&python);
         install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
-        install.arg(interop().join("requirements.txt"));
-        succeed("pip install", &mut install, hint);
+        succeed("pip install", install.arg(wanted), hint);
+        fs::write(stamp, "").expect("the stamp");
     }
     python
 }
@@ -122,7 +118,8 @@ pub fn node(script: &str) -> Command {
     READY.get_or_init(|| {
         let _alone = lock("interop-node");
         // npm writes this last, so that what is half installed is installed again.
-        if !interop().join("node_modules/.package-lock.json").is_file() {
+        let installed = interop().join("node_modules/.package-lock.json");
+        if !is_newer(&installed, &interop().join("package-lock.json")) {
             let mut install = Command::new("npm");
             install.arg("ci").current_dir(interop());
             succeed("npm ci in tests/interop", &mut install, NODE);
@@ -150,6 +147,15 @@ pub fn finished(name: &str, command: &mut Command, hint: &str, within: Duration)
 fn succeed(name: &str, command: &mut Command, hint: &str) {
     let ended = finished(name, command, hint, Duration::from_secs(300));
     assert_eq!(ended.code, Some(0), "{name}: {:?} {:?}. {hint}", ended.stdout, ended.stderr);
+}
+
+/// Whether `made` is there, and not older than what it was made from.
+fn is_newer(made: &Path, from: &Path) -> bool {
+    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
+    match (changed(made), changed(from)) {
+        (Ok(made), Ok(from)) => made >= from,
+        (Err(_), _) | (_, Err(_)) => false,
+    }
 }
 
 fn target() -> PathBuf {

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::Duration;
 
 use kvs_viewer_tests::stage::{Stage, named};
+use kvs_viewer_tests::tools::probe;
 use kvs_viewer_tests::{Ended, Keys, Process};
+use serde_json::Value;
 
 use crate::{PATIENCE, PROGRAM};
 
@@ -61,6 +64,15 @@ fn a_wrong_secret() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let mut command = stage.command("watch");
     command.args(["--channel", "porch"]).env("AWS_SECRET_ACCESS_KEY", "wrong");
+    let watch = Process::start("watch", &mut command, "Build kvs-viewer.");
+    ends(watch, 5, &["credential"]);
+}
+
+#[test]
+fn a_wrong_session_token() {
+    let stage = Stage::start(PROGRAM, Keys::session(), &[]);
+    let mut command = stage.command("watch");
+    command.args(["--channel", "porch"]).env("AWS_SESSION_TOKEN", "a+b/c==");
     let watch = Process::start("watch", &mut command, "Build kvs-viewer.");
     ends(watch, 5, &["credential"]);
 }
@@ -126,6 +138,51 @@ fn a_file_that_exists_is_left_alone() {
     assert_eq!(fs::read(&file).expect("read"), b"kept");
     let nowhere = stage.path("no-such-folder/new.mp4");
     ends(stage.watch(["--record".as_ref(), nowhere.as_os_str()]), 12, &["folder"]);
+}
+
+/// A file may not grow further here, which is a full disk to who writes it.
+#[test]
+fn a_disk_that_is_full_keeps_what_was_recorded() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let _camera = stage.camera([""; 0]);
+    for name in ["full.mp4", "full.mkv"] {
+        let file = stage.path(name);
+        let watch = stage.command("watch");
+        let mut limited = Command::new("sh");
+        // 80 blocks of 512 bytes are some seconds of the clip.
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$0\" \"$@\""]);
+        limited.arg(watch.get_program()).args(watch.get_args());
+        limited.args(["--channel", "porch", "--json", "--record"]).arg(&file);
+        for (name, value) in watch.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        let watch = Process::start("watch", &mut limited, "Build kvs-viewer.");
+        ends(watch, 11, &["recording failed"]);
+        let seen = probe(&file);
+        assert!(seen.duration >= 2.0 && seen.pictures >= 30, "{seen:?}");
+    }
+}
+
+#[test]
+fn a_viewer_that_is_killed_leaves_a_file_that_plays() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let _camera = stage.camera([""; 0]);
+    for name in ["killed.mp4", "killed.mkv"] {
+        let file = stage.path(name);
+        let mut watch = stage.watch(["--record".as_ref(), file.as_os_str()]);
+        let many = |stats: &Value| stats["frames"].as_u64() >= Some(90);
+        let stats = watch.event_that("stats", PATIENCE, many);
+        watch.kill();
+        assert_eq!(watch.ended(PATIENCE).code, None);
+        let seen = probe(&file);
+        // Lost is the last fragment at most, and one spans 2 s, the clip's keyframes.
+        let received = stats["frames"].as_u64().unwrap_or_default();
+        assert!(seen.pictures + 35 >= received, "{received} frames received: {seen:?}");
+        eprintln!("killed after {received} frames: {seen:?}");
+    }
 }
 
 #[test]

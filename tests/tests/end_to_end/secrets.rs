@@ -62,6 +62,21 @@ fn a_refused_secret_is_not_repeated() {
     holds_no_secret(&stage.emulator.transcript(), &keys, None);
 }
 
+#[test]
+#[should_panic(expected = "a secret is in")]
+fn the_search_finds_a_secret_as_a_url_writes_it() {
+    let keys = Keys::unique();
+    let token = percent_encoded(keys.token.as_deref().unwrap_or_default());
+    holds_no_secret(&format!("connecting to wss://x/?token={token}&y"), &keys, None);
+}
+
+#[test]
+#[should_panic(expected = "a signature is in")]
+fn the_search_finds_a_signature() {
+    let text = format!("wss://x/?X-Amz-Signature={}", "0a".repeat(32));
+    holds_no_secret(&text, &Keys::unique(), None);
+}
+
 /// Searches for each secret as it is, as URLs write it, and for anything that signs.
 fn holds_no_secret(text: &str, keys: &Keys, turn_password: Option<&str>) {
     let secrets = [Some(keys.secret.as_str()), keys.token.as_deref(), turn_password];
