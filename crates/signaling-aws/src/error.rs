@@ -18,7 +18,7 @@ pub(crate) fn service(status: u16, name: Option<&str>, text: &str) -> Failure {
     let code = name
         .and_then(|name| by_name(name, &lower))
         .or_else(|| by_text(&lower))
-        .unwrap_or_else(|| by_status(status));
+        .unwrap_or_else(|| by_status(status, name.is_some()));
     let text = clean(text);
     let said = if text.is_empty() { String::new() } else { format!(": {text}") };
     let failure = Failure::new(code, format!("{} (HTTP {status}){said}", advice(code)));
@@ -80,9 +80,11 @@ fn by_text(text: &str) -> Option<FailureCode> {
     (text.contains("token") && text.contains("expired")).then_some(FailureCode::ExpiredCredentials)
 }
 
-fn by_status(status: u16) -> FailureCode {
+/// A refusal without a name that we know. A nameless 400 is no word of the API on the arguments:
+/// data-plane endpoints answer with an HTML 400 what they cannot read (kvs.md 1.4).
+fn by_status(status: u16, is_named: bool) -> FailureCode {
     match status {
-        400 => FailureCode::InvalidArgument,
+        400 if is_named => FailureCode::InvalidArgument,
         401 | 403 => FailureCode::AccessDenied,
         404 => FailureCode::NoChannel,
         408 => FailureCode::TimedOut,
@@ -253,6 +255,8 @@ mod tests {
             (400, Some("ResourceInUseException"), "", FailureCode::Service),
             (429, None, "", FailureCode::Throttled),
             (503, None, "<html>", FailureCode::Service),
+            (400, None, "", FailureCode::Service),
+            (400, Some("SomethingNewException"), "", FailureCode::InvalidArgument),
         ] {
             assert_eq!(service(status, name, text).code, code, "{status} {name:?} {text}");
         }

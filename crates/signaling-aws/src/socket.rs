@@ -157,9 +157,10 @@ impl Socket {
     /// Says goodbye, waits for the other end's within the limit, and frees the descriptor.
     pub(crate) async fn close(mut self) {
         let goodbye = async {
-            if self.stream.close(None).await.is_ok() {
-                while let Some(Ok(_)) = self.stream.next().await {}
-            }
+            // Refused where the other end said goodbye first; then the answer to it, which is
+            // queued, goes out with the next read.
+            let _ = self.stream.close(None).await;
+            while let Some(Ok(_)) = self.stream.next().await {}
         };
         // Out of patience or done: dropping the socket closes it either way.
         let _ = timeout(self.limits.close, goodbye).await;

@@ -45,6 +45,7 @@ struct Service {
     url: String,
     arn: String,
     upgrades: Arc<Mutex<Vec<String>>>,
+    goodbyes: Arc<AtomicUsize>,
 }
 
 impl Service {
@@ -53,15 +54,17 @@ impl Service {
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let upgrades = Arc::<Mutex<Vec<String>>>::default();
         let (seen, script) = (upgrades.clone(), Arc::new(Mutex::new(VecDeque::from(script))));
+        let goodbyes = Arc::<AtomicUsize>::default();
+        let heard = goodbyes.clone();
         let authority = url.trim_start_matches("http://").to_owned();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (seen, script) = (seen.clone(), script.clone());
-                tokio::spawn(serve(stream, authority.clone(), seen, script, storage));
+                let (seen, script, heard) = (seen.clone(), script.clone(), heard.clone());
+                tokio::spawn(serve(stream, authority.clone(), seen, script, storage, heard));
             }
         });
         let arn = format!("arn:aws:kinesisvideo:us-west-2:123456789012:channel/{name}/1");
-        Self { url, arn, upgrades }
+        Self { url, arn, upgrades, goodbyes }
     }
 
     fn reach(&self) -> SignalingConfigBuilder {
@@ -82,6 +85,7 @@ async fn serve(
     seen: Arc<Mutex<Vec<String>>>,
     script: Arc<Mutex<VecDeque<Upgrade>>>,
     storage: &'static str,
+    goodbyes: Arc<AtomicUsize>,
 ) {
     while let Some((head, _body)) = read_request(&mut stream).await {
         if !head.to_ascii_lowercase().contains("upgrade: websocket") {
@@ -110,11 +114,12 @@ async fn serve(
         }
         seen.lock().expect("whole").push(head.clone());
         let next = script.lock().expect("whole").pop_front();
-        return play(stream, &head, next.expect("the script is long enough")).await;
+        let next = next.expect("the script is long enough");
+        return play(stream, &head, next, &goodbyes).await;
     }
 }
 
-async fn play(mut stream: TcpStream, head: &str, upgrade: Upgrade) {
+async fn play(mut stream: TcpStream, head: &str, upgrade: Upgrade, goodbyes: &AtomicUsize) {
     let frames = match upgrade {
         Upgrade::Refuse { status, error, text, clock } => {
             let now = aws_smithy_types::DateTime::from(SystemTime::now());
@@ -153,7 +158,11 @@ async fn play(mut stream: TcpStream, head: &str, upgrade: Upgrade) {
     for frame in frames {
         socket.send(frame).await.expect("sent");
     }
-    while let Some(Ok(_)) = socket.next().await {}
+    while let Some(Ok(message)) = socket.next().await {
+        if message.is_close() {
+            goodbyes.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 fn response(status: &str, headers: &str, body: &str) -> String {
@@ -366,6 +375,25 @@ async fn a_half_open_link_is_given_up_and_closes_within_its_bound() {
     viewer.submit(ticket, SignalingCommand::Disconnect { link: LINK });
     assert_eq!(completed(&mut viewer).await, Ok(Done::Ok));
     assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
+}
+
+/// A peer that is dropped without an answer to its close takes the connection for broken (1006).
+#[tokio::test]
+async fn the_services_goodbye_is_answered() {
+    let script = vec![Upgrade::Accept(vec![Message::Close(None)])];
+    let service = Service::start("goodbye", script, "DISABLED").await;
+    let mut viewer = port(service.reach());
+    assert!(connect(&mut viewer).await.is_ok());
+    let SignalingEvent::Disconnected(failure) = event(&mut viewer).await else {
+        panic!("the end");
+    };
+    assert_eq!(failure.code, FailureCode::Closed);
+    let answered = async {
+        while service.goodbyes.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), answered).await.expect("an answer");
 }
 
 #[tokio::test]
