@@ -22,6 +22,21 @@ pub(crate) fn to_send(original: &str) -> String {
     text
 }
 
+/// A description of the other side's without its candidates, and the candidates, each once: peers
+/// repeat them in every section.
+pub(crate) fn without_candidates(original: &str) -> (String, Vec<String>) {
+    let mut text = String::with_capacity(original.len());
+    let mut candidates: Vec<String> = Vec::new();
+    for line in original.split_inclusive('\n') {
+        match line.trim_end().strip_prefix("a=").filter(|a| a.starts_with("candidate:")) {
+            Some(candidate) if candidates.iter().any(|known| known == candidate) => {}
+            Some(candidate) => candidates.push(candidate.to_owned()),
+            None => text.push_str(line),
+        }
+    }
+    (text, candidates)
+}
+
 fn is_trickle(line: &str) -> bool {
     line.strip_prefix("a=ice-options:")
         .is_some_and(|options| options.split(' ').any(|option| option == "trickle"))
@@ -59,6 +74,14 @@ mod tests {
         assert!(!sent.contains("candidate"), "{sent}");
         assert_eq!(sent.matches("ice-options").count(), 1);
         assert_eq!(to_send(&sent), sent, "once is enough");
+    }
+
+    #[test]
+    fn candidates_are_taken_out_once() {
+        let twice = OFFER.repeat(2);
+        let (text, candidates) = without_candidates(&twice);
+        assert_eq!(candidates, ["candidate:1 1 udp 1 127.0.0.1 9 typ host"]);
+        assert_eq!(text, twice.replace("a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n", ""));
     }
 
     #[test]

@@ -244,8 +244,10 @@ impl Stack {
     /// # Errors
     /// The text is no answer to the offer that is set.
     pub async fn apply_answer(&self, sdp: &str) -> Result<()> {
-        let answer = RTCSessionDescription::answer(sdp.to_owned())?;
+        let (text, candidates) = sdp::without_candidates(sdp);
+        let answer = RTCSessionDescription::answer(text)?;
         self.connection.set_remote_description(answer).await?;
+        self.add_candidates(&candidates).await;
         self.agree_on_payload_types().await
     }
 
@@ -255,8 +257,10 @@ impl Stack {
     /// # Errors
     /// The text is no offer, or has nothing in common with this connection.
     pub async fn answer(&self, offer: &str) -> Result<String> {
-        let offer = RTCSessionDescription::offer(offer.to_owned())?;
+        let (text, candidates) = sdp::without_candidates(offer);
+        let offer = RTCSessionDescription::offer(text)?;
         self.connection.set_remote_description(offer).await?;
+        self.add_candidates(&candidates).await;
         let answer = self.connection.create_answer(None).await?;
         let text = sdp::to_send(&answer.sdp);
         self.connection.set_local_description(answer).await?;
@@ -279,6 +283,16 @@ impl Stack {
         let init =
             RTCIceCandidateInit { candidate: text.to_owned(), ..RTCIceCandidateInit::default() };
         self.connection.add_ice_candidate(init).await
+    }
+
+    /// Adds the candidates of a description that was set, each on its own: the stack would refuse
+    /// the whole description for one that it cannot read, and peers send such.
+    async fn add_candidates(&self, candidates: &[String]) {
+        for candidate in candidates {
+            if let Err(error) = self.add_candidate(candidate).await {
+                tracing::debug!(problem = sdp::complaint(&error), "a candidate is not taken");
+            }
+        }
     }
 
     /// Wakes the connection's task.

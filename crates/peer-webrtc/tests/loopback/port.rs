@@ -281,6 +281,30 @@ async fn candidates_of_every_form_are_survived() {
     master.stack.close().await.expect("closes");
 }
 
+/// The C SDK's master takes an offer with a nonsense candidate in it, and so should both ends here.
+#[tokio::test]
+async fn candidates_that_cannot_be_read_leave_their_description_whole() {
+    const NONSENSE: &str = "a=candidate:6 1 UDP 1 bogus\r\n\
+        a=candidate:7 1 udp x 127.0.0.1 99999 typ host\r\n\
+        a=candidate:8 1 tcp 1518214911 127.0.0.1 9 typ host tcptype active\r\n\
+        a=candidate:9 1 udp 1 127.0.0.1 9 typ imaginary\r\n";
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::H264).await;
+    let offer = viewer.offered().await;
+    let offer = format!("{}{NONSENSE}", offer.sdp.as_str());
+    let answer = master.stack.answer(&offer).await.expect("answers");
+    let candidates = master.candidates().await;
+    assert!(!candidates.is_empty());
+    let lines: String = candidates.iter().map(|text| format!("a={text}\r\n")).collect();
+    viewer
+        .apply(&format!("{answer}{NONSENSE}{lines}a=end-of-candidates\r\n"))
+        .await
+        .expect("applies");
+    viewer.event(connected).await;
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
 #[tokio::test]
 async fn answers_that_do_not_fit_are_refused() {
     let mut viewer = Viewer::new(peer_config());
