@@ -1,0 +1,52 @@
+//! The product against AWS itself: a camera and a viewer of ours on a channel of yours.
+//!
+//! It runs only when it is told which channel to use, and says so when it is not:
+//!
+//! ```sh
+//! KVS_LIVE_CHANNEL=name-or-arn AWS_REGION=us-west-2 AWS_PROFILE=me \
+//!     cargo test -p kvs-viewer-tests --test live -- --nocapture
+//! ```
+//!
+//! The channel must exist, with no master of its own connected. Signaling messages, and TURN
+//! minutes if a relay is used, are charged by AWS.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use kvs_camera::{Camera, CameraConfig};
+use kvs_viewer::{Viewer, ViewerConfig};
+use negotiation_core::{EndReason, Event, Settings};
+use peer_webrtc::PeerConfig;
+use signaling_aws::SignalingConfig;
+use viewer_session::Told;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_is_live_through_aws() {
+    let Ok(channel) = std::env::var("KVS_LIVE_CHANNEL") else {
+        eprintln!("live: skipped, since KVS_LIVE_CHANNEL names no channel of AWS to run against");
+        return;
+    };
+    let signaling = || SignalingConfig::builder(&channel).build().expect("a channel");
+    let camera = Camera::start(CameraConfig::new(signaling())).await.expect("a camera");
+    let session = Settings::one_retry().check().expect("the default");
+    let patience = session.longest_verdict();
+    let config = ViewerConfig { session, signaling: signaling(), peer: PeerConfig::new(false) };
+    let (mut viewer, mut media) = Viewer::start(config).expect("a viewer");
+    let drain = tokio::spawn(async move { while media.next().await.is_some() {} });
+    let watching = async {
+        while let Some(told) = viewer.handle.next_event().await {
+            if let Told::Event { at, event } = told {
+                eprintln!("live: {at} {event:?}");
+                if event == Event::Live {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                    viewer.handle.close();
+                }
+            }
+        }
+    };
+    tokio::time::timeout(patience + Duration::from_secs(20), watching).await.expect("a verdict");
+    let outcome = viewer.ended().await.expect("the session's task");
+    drain.await.expect("the media's task");
+    camera.shutdown().await;
+    assert_eq!((outcome.reason, outcome.was_live), (EndReason::Closed, true), "{outcome:?}");
+}
