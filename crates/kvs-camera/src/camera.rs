@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use negotiation_core::{Candidate, Description, Failure, Undecodable};
+use negotiation_core::{Candidate, Description, Failure, FailureKind, Undecodable};
 use signaling_aws::MasterLink;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
@@ -17,7 +17,7 @@ use crate::encoder::Encoder;
 use crate::error::CameraError;
 use crate::event::{CameraEvent, IgnoredOffer, LeaveReason};
 use crate::frame_log;
-use crate::link::{Keeper, LinkEvent};
+use crate::link::{Backoff, Keeper, LinkEvent};
 use crate::roster::{Decision, Roster, SessionNumber};
 use crate::session::{Common, Outcome, Session};
 
@@ -27,9 +27,10 @@ const EVENTS_MAX: usize = 1024;
 const LINK_EVENTS_MAX: usize = 64;
 /// Candidates that wait for their session.
 const CANDIDATES_MAX: usize = 256;
-/// How long a channel may take to be created, and how often that is looked at.
+/// How long a channel may take to be created.
 const CREATING_MAX: Duration = Duration::from_secs(30);
-const CREATING_LOOK: Duration = Duration::from_millis(500);
+/// How long the first link may take; the C SDK's budget for connecting (kvs.md 3.1).
+const CONNECTING_MAX: Duration = Duration::from_secs(15);
 
 /// A running camera. Dropping it ends it too, without waiting; [`Camera::shutdown`] waits.
 pub struct Camera {
@@ -122,24 +123,32 @@ impl fmt::Debug for Camera {
     }
 }
 
-/// The first link. A channel that was just created may need a moment.
+/// The first link. A service that is not up yet, or fails, may be a moment later, and so may a
+/// channel that was just created; what is refused for good stays refused.
 async fn connect(config: &CameraConfig) -> Result<MasterLink, Failure> {
-    if !config.create_channel {
-        return MasterLink::connect(config.signaling.clone()).await;
-    }
-    MasterLink::create_channel(config.signaling.clone()).await?;
-    let until = Instant::now() + CREATING_MAX;
+    let begun = Instant::now();
+    let mut backoff = Backoff::default();
     loop {
-        match MasterLink::connect(config.signaling.clone()).await {
-            Err(failure)
-                if failure.api_name.as_deref() == Some("ResourceInUseException")
-                    && Instant::now() < until =>
-            {
-                sleep(CREATING_LOOK).await;
-            }
-            connected => return connected,
+        let failure = match connect_once(config).await {
+            Ok(link) => return Ok(link),
+            Err(failure) => failure,
+        };
+        // The API's name for a channel that is being created.
+        let is_busy = failure.api_name.as_deref() == Some("ResourceInUseException");
+        let patience = if is_busy { CREATING_MAX } else { CONNECTING_MAX };
+        if failure.code.kind() == FailureKind::Permanent || begun.elapsed() >= patience {
+            return Err(failure);
         }
+        tracing::warn!(%failure, "the channel cannot be reached");
+        sleep(backoff.next()).await;
     }
+}
+
+async fn connect_once(config: &CameraConfig) -> Result<MasterLink, Failure> {
+    if config.create_channel {
+        MasterLink::create_channel(config.signaling.clone()).await?;
+    }
+    MasterLink::connect(config.signaling.clone()).await
 }
 
 /// The sessions and who they are.

@@ -187,12 +187,12 @@ impl Keeper {
 
 /// Doubling waits with full jitter.
 #[derive(Default)]
-struct Backoff {
+pub(crate) struct Backoff {
     tries: u32,
 }
 
 impl Backoff {
-    fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let limit = BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(self.tries.min(16)));
         self.tries = self.tries.saturating_add(1);
         // Hashers are seeded by the system, each differently.

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Viewer, config, emulator, signaling, start};
 use kvs_camera::{Camera, CameraConfig, CameraError, Source};
-use kvs_emulator::{Emulator, EmulatorConfig};
+use kvs_emulator::{Action, Emulator, EmulatorConfig, Fault, Match, Point};
 use negotiation_core::FailureCode;
 use peer_webrtc::Codec;
 use signaling_aws::SignalingConfig;
@@ -38,6 +38,22 @@ async fn refusals_of_the_service_are_told() {
     let secret = kvs_emulator::DEFAULT_SECRET_ACCESS_KEY;
     assert_eq!(code(Camera::start(elsewhere("window", secret)).await), FailureCode::NoChannel);
     assert_eq!(code(Camera::start(elsewhere("door", "wrong")).await), FailureCode::AccessDenied);
+}
+
+#[tokio::test]
+async fn a_service_that_fails_for_a_moment_is_asked_again() {
+    let emulator = emulator().await;
+    let failed =
+        || Action::Refuse { status: 500, error: "InternalFailure".into(), message: String::new() };
+    for (point, action) in
+        [(Point::Call, failed()), (Point::Call, Action::Reset), (Point::Upgrade, failed())]
+    {
+        let fault = Fault::new(Match { times: Some(2), ..Match::on(point) }, action);
+        let id = emulator.faults().add(fault).expect("fits");
+        let (camera, _events) = start(config(&emulator)).await;
+        assert_eq!(emulator.faults().hits(id), 2);
+        camera.shutdown().await;
+    }
 }
 
 #[tokio::test]
