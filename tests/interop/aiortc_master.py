@@ -4,7 +4,8 @@
     aiortc_master.py --endpoint-url http://127.0.0.1:4700 --channel porch [--codec vp8] ...
 
 The counter is drawn as the bundled clips have it, so `read_counter.py` reads its recordings.
-Prints one JSON event a line: ready, offer, answered, connected, closed. Ends with its standard input.
+Prints one JSON event a line: ready, offer, answered, and the states of its peers. Ends with its
+standard input.
 """
 
 import argparse
@@ -14,15 +15,11 @@ import sys
 import time
 
 import av
-from aiortc import (
-    RTCPeerConnection,
-    RTCRtpSender,
-    RTCSessionDescription,
-    VideoStreamTrack,
-)
+from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription, VideoStreamTrack
 from aiortc.mediastreams import AudioStreamTrack
 from aiortc.sdp import candidate_from_sdp
 from aiortc_channel import Channel, add_arguments, message, read, say
+from websockets.exceptions import WebSocketException
 
 WIDTH, HEIGHT, STRIP = 320, 240, 208
 RATE = 30
@@ -65,16 +62,25 @@ class Master:
         self.tasks = set()
 
     async def run(self):
-        async with self.channel.connect() as socket:
-            say("ready")
-            async for frame in socket:
-                kind, sender, body = read(frame)
-                if kind == "SDP_OFFER" and body:
-                    task = asyncio.create_task(self.answer(socket, sender, body))
-                    self.tasks.add(task)
-                    task.add_done_callback(self.tasks.discard)
-                elif kind == "ICE_CANDIDATE" and body:
-                    await self.candidate(sender, body)
+        """Media outlives the socket, and so do we: a lost one is opened again."""
+        while True:
+            try:
+                async with self.channel.connect() as socket:
+                    say("ready")
+                    await self.listen(socket)
+            except (OSError, WebSocketException) as error:
+                say("unreachable", error=type(error).__name__)
+            await asyncio.sleep(1)
+
+    async def listen(self, socket):
+        async for frame in socket:
+            kind, sender, body = read(frame)
+            if kind == "SDP_OFFER" and body:
+                task = asyncio.create_task(self.answer(socket, sender, body))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+            elif kind == "ICE_CANDIDATE" and body:
+                await self.candidate(sender, body)
 
     async def candidate(self, sender, body):
         peer, line = self.peers.get(sender), body.get("candidate")
