@@ -227,12 +227,24 @@ impl Stage {
         browser
     }
 
-    /// The script of AWS's Python SDK that goes through the control plane.
+    /// A script of `tests/interop` that takes the endpoint and the channel.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
     #[must_use]
-    pub fn boto3(&self, args: &[&str]) -> Command {
+    pub fn python(&self, script: &str, args: &[&str]) -> Process {
+        let mut command = self.script(script);
+        command.args(["--channel", CHANNEL]).args(args);
+        Process::start(script, &mut command, tools::PYTHON)
+    }
+
+    /// A script of `tests/interop` that takes the endpoint.
+    #[must_use]
+    pub fn script(&self, script: &str) -> Command {
         let mut command = Command::new(tools::python());
-        command.arg(tools::interop().join("boto3_control_plane.py"));
-        command.args(["--endpoint-url", &self.endpoint, "--region", REGION]).args(args);
+        command.arg(tools::interop().join(script));
+        command.args(["--endpoint-url", &self.endpoint, "--region", REGION]);
         if self.ca_file.is_some() {
             command.arg("--ca-file").arg(self.ca_file());
         }

@@ -71,10 +71,33 @@ pub fn probe(file: &Path) -> Probe {
 pub fn compare_counters(file: &Path, list: &Path) -> Value {
     let mut script = Command::new("python3");
     script.arg(interop().join("read_counter.py")).arg(file).arg("--compare").arg(list);
-    let hint = "Install it (Debian: apt-get install python3).";
-    let seen = finished("read_counter.py", &mut script, hint, Duration::from_secs(120));
+    let seen = finished("read_counter.py", &mut script, PYTHON, Duration::from_secs(120));
     assert_eq!(seen.code, Some(0), "{:?} {:?}", seen.stdout, seen.stderr);
     serde_json::from_str(&seen.stdout.concat()).expect("it prints JSON")
+}
+
+/// The frame counters of a recording, in its order.
+///
+/// # Panics
+///
+/// When one cannot be read.
+#[must_use]
+pub fn counters(file: &Path) -> Vec<u32> {
+    let mut script = Command::new("python3");
+    script.arg(interop().join("read_counter.py")).arg(file);
+    let seen = finished("read_counter.py", &mut script, PYTHON, Duration::from_secs(120));
+    assert_eq!(seen.code, Some(0), "{:?}", seen.stderr);
+    let number = |line: &String| line.parse().unwrap_or_else(|_| panic!("{:?}", seen.stdout));
+    seen.stdout.iter().map(number).collect()
+}
+
+/// Installs what the foreign peers need, where that has not been done.
+///
+/// # Panics
+///
+/// When it cannot be installed.
+pub fn install() {
+    let _ = (python(), node("browser.js"));
 }
 
 /// A Python with what `requirements.txt` names, made under `target/` at first need.
@@ -91,17 +114,16 @@ pub fn python() -> PathBuf {
 fn make_venv() -> PathBuf {
     let venv = target().join("interop-venv");
     let python = venv.join("bin/python");
-    let hint = "Install it (Debian: apt-get install python3 python3-venv).";
     let _alone = lock("interop-venv");
     let wanted = interop().join("requirements.txt");
     let stamp = venv.join("installed");
     if !is_newer(&stamp, &wanted) {
         let mut make = Command::new("python3");
         make.args(["-m", "venv"]).arg(&venv);
-        succeed("python3 -m venv", &mut make, hint);
+        succeed("python3 -m venv", &mut make, PYTHON);
         let mut install = Command::new(&python);
         install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
-        succeed("pip install", install.arg(wanted), hint);
+        succeed("pip install", install.arg(wanted), PYTHON);
         fs::write(stamp, "").expect("the stamp");
     }
     python
@@ -129,6 +151,9 @@ pub fn node(script: &str) -> Command {
     node.arg(interop().join(script)).current_dir(interop());
     node
 }
+
+/// How to install it.
+pub(crate) const PYTHON: &str = "Install it (Debian: apt-get install python3 python3-venv).";
 
 /// How to install it.
 pub(crate) const NODE: &str = "Install it (Debian: apt-get install nodejs npm).";
