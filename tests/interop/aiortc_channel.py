@@ -6,6 +6,7 @@ botocore reads them.
 
 import base64
 import json
+import ssl
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -30,6 +31,7 @@ class Channel:
         self.session = botocore.session.get_session()
         self.region = options.region
         self.client_id = client_id
+        self.ca_file = options.ca_file
         verify = {"verify": options.ca_file} if options.ca_file else {}
         video = self.session.create_client("kinesisvideo", options.region, endpoint_url=options.endpoint_url, **verify)
         described = video.describe_signaling_channel(ChannelName=options.channel)
@@ -62,7 +64,8 @@ class Channel:
         url = f"{endpoint.scheme}://{endpoint.netloc}{endpoint.path or '/'}"
         request = AWSRequest(method="GET", url=url, params=parameters)
         SigV4QueryAuth(self.session.get_credentials(), "kinesisvideo", self.region, 299).add_auth(request)
-        return websockets.connect(request.prepare().url, max_size=None)
+        tls = ssl.create_default_context(cafile=self.ca_file) if endpoint.scheme == "wss" else None
+        return websockets.connect(request.prepare().url, ssl=tls, max_size=None)
 
 
 def message(action, body, recipient=None):

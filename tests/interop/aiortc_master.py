@@ -58,6 +58,7 @@ class Master:
     def __init__(self, options, channel):
         self.options = options
         self.channel = channel
+        self.configuration = None
         self.peers = {}
         self.tasks = set()
 
@@ -65,6 +66,8 @@ class Master:
         """Media outlives the socket, and so do we: a lost one is opened again."""
         while True:
             try:
+                # Once for all viewers: the service takes five such calls a second.
+                self.configuration = self.channel.configuration()
                 async with self.channel.connect() as socket:
                     say("ready")
                     await self.listen(socket)
@@ -95,7 +98,7 @@ class Master:
         say("offer", sender=sender, repeated=old is not None)
         if old is not None and self.options.repeated == "ignore":
             return
-        peer = RTCPeerConnection(self.channel.configuration())
+        peer = RTCPeerConnection(self.configuration)
         self.peers[sender] = peer
         if old is not None:
             await old.close()
@@ -107,8 +110,9 @@ class Master:
                 del self.peers[sender]
                 await peer.close()
 
-        peer.addTrack(CounterTrack())
-        peer.addTrack(AudioStreamTrack())
+        for kind, track in ("video", CounterTrack), ("audio", AudioStreamTrack):
+            if f"m={kind} " in offer["sdp"]:
+                peer.addTrack(track())
         wanted = f"video/{self.options.codec}".lower()
         for transceiver in peer.getTransceivers():
             if transceiver.kind == "video":
