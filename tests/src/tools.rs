@@ -40,6 +40,22 @@ pub struct Probe {
 /// When either complains of anything.
 #[must_use]
 pub fn probe(file: &Path) -> Probe {
+    probe_with(file, &[])
+}
+
+/// The same for a camera that does not keep time. ffmpeg counts its output in ticks of the usual
+/// rate, where two pictures that came close together seem to be one; here it keeps the file's own
+/// times, which must still go up.
+///
+/// # Panics
+///
+/// When either complains of anything.
+#[must_use]
+pub fn probe_uneven(file: &Path) -> Probe {
+    probe_with(file, &["-enc_time_base", "-1"])
+}
+
+fn probe_with(file: &Path, output: &[&str]) -> Probe {
     let mut ffprobe = Command::new("ffprobe");
     ffprobe.args(["-v", "error", "-count_frames", "-of", "json"]).arg("-show_entries");
     ffprobe.arg("stream=codec_name,codec_type,nb_read_frames:format=duration").arg(file);
@@ -48,7 +64,8 @@ pub fn probe(file: &Path) -> Probe {
     let seen: Value = serde_json::from_str(&seen.stdout.concat()).expect("ffprobe prints JSON");
 
     let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-nostdin", "-v", "error", "-i"]).arg(file).args(["-f", "null", "-"]);
+    ffmpeg.args(["-nostdin", "-v", "error", "-i"]).arg(file).args(output);
+    ffmpeg.args(["-f", "null", "-"]);
     let decoded = finished("ffmpeg", &mut ffmpeg, FFMPEG, Duration::from_secs(120));
     assert_eq!(decoded.code, Some(0), "ffmpeg: {:?}", decoded.stderr);
     assert_eq!(decoded.stderr, Vec::<String>::new(), "ffmpeg has nothing to say of a good file");

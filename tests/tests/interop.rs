@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use kvs_viewer_tests::stage::{Stage, named};
-use kvs_viewer_tests::tools::{counters, finished, install, probe};
+use kvs_viewer_tests::tools::{counters, finished, install, probe_uneven};
 use kvs_viewer_tests::{Keys, Process};
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ fn records_the_javascript_master(file: &str, video: &str) {
     watch.event("live", PATIENCE);
     let ended = watch.ended(PATIENCE);
     assert_eq!(ended.code, Some(0), "{}", watch.transcript());
-    let seen = probe(&file);
+    let seen = probe_uneven(&file);
     assert_eq!(seen.codecs, BTreeSet::from([video, "opus"].map(String::from)));
     // It begins with the first keyframe, which may come some time after the first packet.
     assert!((RECORDED_SECS - 3.0..=RECORDED_SECS + 3.0).contains(&seen.duration), "{seen:?}");
@@ -148,7 +148,7 @@ fn aiortc_is_recorded(codec: &str) {
     let args = ["--duration", "5", "--record"].map(OsStr::new);
     let mut watch = stage.watch(args.into_iter().chain([file.as_os_str()]));
     assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
-    let seen = probe(&file);
+    let seen = probe_uneven(&file);
     assert_eq!(seen.codecs, BTreeSet::from([codec, "opus"].map(String::from)));
     let counters = counters(&file);
     assert!(counters.len() >= 100, "{seen:?} {counters:?}");
