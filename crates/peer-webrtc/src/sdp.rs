@@ -22,19 +22,44 @@ pub(crate) fn to_send(original: &str) -> String {
     text
 }
 
-/// A description of the other side's without its candidates, and the candidates, each once: peers
-/// repeat them in every section.
-pub(crate) fn without_candidates(original: &str) -> (String, Vec<String>) {
+/// A description of the other side's as the stack can take it, and its candidates.
+///
+/// - Candidates are taken out, each once: the stack would refuse the whole description for one that
+///   it cannot read, and peers repeat them in every section.
+/// - Of a certificate's fingerprints the SHA-256 alone is kept, wherever there is one, with its
+///   hash's name in lower case: the stack takes the first of a section, calls others conflicting,
+///   and does not know that the name may have any case (RFC 8122).
+pub(crate) fn to_apply(original: &str) -> (String, Vec<String>) {
     let mut text = String::with_capacity(original.len());
     let mut candidates: Vec<String> = Vec::new();
+    let has_sha256 = original.lines().filter_map(fingerprint).any(|(hash, _)| is_sha256(hash));
     for line in original.split_inclusive('\n') {
-        match line.trim_end().strip_prefix("a=").filter(|a| a.starts_with("candidate:")) {
-            Some(candidate) if candidates.iter().any(|known| known == candidate) => {}
-            Some(candidate) => candidates.push(candidate.to_owned()),
-            None => text.push_str(line),
+        let trimmed = line.trim_end();
+        if let Some(candidate) = trimmed.strip_prefix("a=").filter(|a| a.starts_with("candidate:"))
+        {
+            if candidates.iter().all(|known| known != candidate) {
+                candidates.push(candidate.to_owned());
+            }
+        } else if let Some((hash, digest)) = fingerprint(trimmed).filter(|_| has_sha256) {
+            if is_sha256(hash) {
+                text.push_str("a=fingerprint:sha-256 ");
+                text.push_str(digest);
+                text.push_str(&line[trimmed.len()..]);
+            }
+        } else {
+            text.push_str(line);
         }
     }
     (text, candidates)
+}
+
+/// A fingerprint's hash and digest.
+fn fingerprint(line: &str) -> Option<(&str, &str)> {
+    line.trim_end().strip_prefix("a=fingerprint:")?.split_once(' ')
+}
+
+fn is_sha256(hash: &str) -> bool {
+    hash.eq_ignore_ascii_case("sha-256")
 }
 
 fn is_trickle(line: &str) -> bool {
@@ -79,9 +104,18 @@ mod tests {
     #[test]
     fn candidates_are_taken_out_once() {
         let twice = OFFER.repeat(2);
-        let (text, candidates) = without_candidates(&twice);
+        let (text, candidates) = to_apply(&twice);
         assert_eq!(candidates, ["candidate:1 1 udp 1 127.0.0.1 9 typ host"]);
         assert_eq!(text, twice.replace("a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n", ""));
+    }
+
+    #[test]
+    fn of_several_fingerprints_the_sha_256_is_applied() {
+        let several = "a=fingerprint:sha-512 CC\r\na=fingerprint:SHA-256 aa:BB\r\na=mid:0\r\n";
+        assert_eq!(to_apply(several).0, "a=fingerprint:sha-256 aa:BB\r\na=mid:0\r\n");
+        // Where there is none, the stack decides.
+        let other = "a=fingerprint:sha-512 CC\na=fingerprint:broken";
+        assert_eq!(to_apply(other).0, other);
     }
 
     #[test]

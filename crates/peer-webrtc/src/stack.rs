@@ -244,7 +244,7 @@ impl Stack {
     /// # Errors
     /// The text is no answer to the offer that is set.
     pub async fn apply_answer(&self, sdp: &str) -> Result<()> {
-        let (text, candidates) = sdp::without_candidates(sdp);
+        let (text, candidates) = sdp::to_apply(sdp);
         let answer = RTCSessionDescription::answer(text)?;
         self.connection.set_remote_description(answer).await?;
         self.add_candidates(&candidates).await;
@@ -257,7 +257,7 @@ impl Stack {
     /// # Errors
     /// The text is no offer, or has nothing in common with this connection.
     pub async fn answer(&self, offer: &str) -> Result<String> {
-        let (text, candidates) = sdp::without_candidates(offer);
+        let (text, candidates) = sdp::to_apply(offer);
         let offer = RTCSessionDescription::offer(text)?;
         self.connection.set_remote_description(offer).await?;
         self.add_candidates(&candidates).await;
@@ -285,8 +285,7 @@ impl Stack {
         self.connection.add_ice_candidate(init).await
     }
 
-    /// Adds the candidates of a description that was set, each on its own: the stack would refuse
-    /// the whole description for one that it cannot read, and peers send such.
+    /// Adds the candidates of a description that was set; one that cannot be read costs no other.
     async fn add_candidates(&self, candidates: &[String]) {
         for candidate in candidates {
             if let Err(error) = self.add_candidate(candidate).await {

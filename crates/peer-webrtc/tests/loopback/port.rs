@@ -306,6 +306,24 @@ async fn candidates_that_cannot_be_read_leave_their_description_whole() {
 }
 
 #[tokio::test]
+async fn a_fingerprint_among_others_and_in_capitals_is_found() {
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::H264).await;
+    let offer = viewer.offered().await;
+    let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
+    let other = "a=fingerprint:sha-512 00:11\r\na=fingerprint:SHA-256 ";
+    let answer = answer.replace("a=fingerprint:sha-256 ", other);
+    assert!(answer.contains(other));
+    viewer.apply(&answer).await.expect("applies");
+    for text in master.candidates().await {
+        viewer.add(&text).await.expect("adds");
+    }
+    viewer.event(connected).await;
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
+#[tokio::test]
 async fn answers_that_do_not_fit_are_refused() {
     let mut viewer = Viewer::new(peer_config());
     viewer.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
