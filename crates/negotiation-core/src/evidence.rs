@@ -337,7 +337,7 @@ impl Outcome {
             EndReason::NoCredentials => "no AWS credentials were found",
             EndReason::NoChannel => "there is no such channel in this region and account",
             EndReason::InvalidClientId => "the service refuses the client id",
-            EndReason::InvalidArgument => "the service refuses an argument",
+            EndReason::InvalidArgument => "an argument is missing, or the service refuses it",
             EndReason::StorageMode => {
                 "the channel records to a stream: it answers no peer-to-peer viewer"
             }

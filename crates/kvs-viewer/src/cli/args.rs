@@ -57,10 +57,10 @@ pub struct PatienceArgs {
     #[arg(long, value_enum, default_value_t = Retry::OneRetry)]
     pub retry: Retry,
     /// Seconds to wait for the camera's answer
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub answer_timeout: Option<Duration>,
     /// Seconds between a failed attempt and the next
-    #[arg(long, value_name = "S", value_parser = seconds_or_zero)]
+    #[arg(long, value_name = "S", value_parser = seconds_or_zero, allow_negative_numbers = true)]
     pub retry_delay: Option<Duration>,
     /// How often to try again
     #[arg(long, value_name = "N")]
@@ -86,7 +86,7 @@ pub struct OutputArgs {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Stop after being live for so many seconds; without it, at Ctrl-C
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub duration: Option<Duration>,
     /// Print one JSON event a line on standard output
     #[arg(long)]
