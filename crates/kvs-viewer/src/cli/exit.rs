@@ -53,7 +53,7 @@ Exit codes:
   7   no route or no DTLS between viewer and camera
   8   the signaling service cannot be reached or trusted
   9   too many viewers or requests, or the client id is in use
-  10  viewer and camera do not fit: codec, answer, storage mode
+  10  viewer and camera do not fit: codec, answer, storage mode; or an argument is refused
   11  the recording failed on the way (disk full); what was recorded plays
   12  the recording cannot begin: the file exists, or its folder does not
   13  a local device or the peer stack failed
