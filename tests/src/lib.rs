@@ -2,6 +2,7 @@
 //! that look at what they made.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod process;
 pub mod stage;
 pub mod tools;

@@ -11,8 +11,14 @@ mod candidates;
 mod channel;
 #[path = "scenarios/closing.rs"]
 mod closing;
+#[path = "scenarios/glare.rs"]
+mod glare;
+#[path = "scenarios/links.rs"]
+mod links;
 #[path = "scenarios/media.rs"]
 mod media;
+#[path = "scenarios/recovery.rs"]
+mod recovery;
 
 use std::time::Duration;
 
@@ -99,6 +105,31 @@ fn is_set_remote(output: &Output) -> bool {
 fn is_offer(output: &Output) -> bool {
     let Output::Signaling(_, SignalingCommand::Send { message, .. }) = output else { return false };
     matches!(message, Message::Offer(_))
+}
+
+/// A master that settles a restart in the session that it has.
+fn proper() -> Plan {
+    let mut plan = Plan::default();
+    plan.master.repeated_id = RepeatedId::Renegotiates;
+    plan
+}
+
+/// A storage session: the service offers.
+fn storage() -> Plan {
+    let mut settings = Settings::one_retry();
+    settings.mode = Mode::Answerer;
+    let mut plan = Plan::new(settings);
+    plan.master.repeated_id = RepeatedId::Renegotiates;
+    plan
+}
+
+/// Restart offers that were asked of the peer connection.
+fn is_restart(output: &Output) -> bool {
+    matches!(output, Output::Peer(_, PeerCommand::CreateOffer { restart: true, .. }))
+}
+
+fn is_peer(output: &Output) -> bool {
+    matches!(output, Output::Peer(_, PeerCommand::Create { .. }))
 }
 
 fn is_connect(output: &Output) -> bool {

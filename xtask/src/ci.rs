@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use crate::{outside, step, tidy, wasm};
+use crate::{outside, sim, statemap, step, tidy, wasm};
 
 /// One check: its name, and how to run it.
 type Step = (&'static str, fn() -> Result<(), String>);
@@ -11,10 +11,12 @@ type Step = (&'static str, fn() -> Result<(), String>);
 const STEPS: &[Step] = &[
     ("format", format),
     ("tidy", tidy::run),
+    ("statemap", statemap::check),
     ("clippy", clippy),
     ("documentation", documentation),
     ("wasm", wasm::run),
     ("outside", outside::run),
+    ("simulator", simulator),
     ("tests", tests),
 ];
 
@@ -51,6 +53,10 @@ fn documentation() -> Result<(), String> {
         step::cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
         "Fix the link or the markup that rustdoc names.",
     )
+}
+
+fn simulator() -> Result<(), String> {
+    sim::run(&["--runs", "100000"])
 }
 
 fn tests() -> Result<(), String> {

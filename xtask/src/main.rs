@@ -3,6 +3,8 @@
 
 mod ci;
 mod outside;
+mod sim;
+mod statemap;
 mod step;
 mod tidy;
 mod wasm;
@@ -13,21 +15,25 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   tidy     check what the compiler does not: dependency arrows, lints, docs, dead files, links
+  statemap [--check]
+           write docs/state-machine.md from the core's table, or say whether it is up to date
+  sim      --runs N [--seed S] [--jobs N]: so many sessions in the simulator, from seed S on
+           --seed S [--journal]: the one of that seed again
   wasm     build the portable crates for wasm32-unknown-unknown, and run them there
   outside  build and run the crates of tests/outside, which use ours as a stranger would
   ci       all of it, with rustfmt, clippy, rustdoc and every test";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let command = match arguments.as_slice() {
-        [one] => one.as_str(),
-        [] | [_, ..] => "",
-    };
-    let result = match command {
-        "tidy" => tidy::run(),
-        "wasm" => wasm::run(),
-        "outside" => outside::run(),
-        "ci" => ci::run(),
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["tidy"] => tidy::run(),
+        ["statemap"] => statemap::write(),
+        ["statemap", "--check"] => statemap::check(),
+        ["sim", asked @ ..] => sim::run(asked),
+        ["wasm"] => wasm::run(),
+        ["outside"] => outside::run(),
+        ["ci"] => ci::run(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -36,7 +42,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("xtask {command}: {why}");
+            eprintln!("xtask {}: {why}", words.join(" "));
             ExitCode::FAILURE
         }
     }

@@ -3,6 +3,7 @@
 //! Each check returns what it found; each finding names the place and says what to do.
 
 mod arrows;
+mod contract;
 mod links;
 mod manifests;
 mod sources;
@@ -48,6 +49,7 @@ fn findings() -> Result<Vec<String>, String> {
     findings.extend(manifests::check(&packages)?);
     findings.extend(sources::check(&packages)?);
     findings.extend(links::check()?);
+    findings.extend(contract::check()?);
     findings.sort();
     Ok(findings)
 }

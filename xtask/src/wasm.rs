@@ -49,6 +49,8 @@ pub(crate) fn run() -> Result<(), String> {
     // Each set of library crates has its own folder, since cargo would rebuild them for the other.
     let pure_dir = target_dir.join("pure");
     step::run(build(toolchain, "core,alloc", pure_target, &pure_dir).args(PURE), FIX)?;
+    let journals = build(toolchain, "core,alloc", pure_target, &pure_dir);
+    step::run({ journals }.args(PURE).args(["--features", "serde"]), FIX)?;
     let probe = step::root().join("tests/outside").join(PROBE);
     step::run(
         build(toolchain, "std,panic_abort", TARGET, &target_dir).arg("--manifest-path").arg(probe),

@@ -94,6 +94,8 @@ pub enum ClipCodec {
 pub enum BehaviourKind {
     /// Close its session and answer with a new one (JavaScript SDK)
     Replace,
+    /// Answer on the connection that there is, ICE restarts included
+    Renegotiate,
     /// Say nothing (C SDK)
     #[value(alias = "ignore")]
     IgnoreRepeated,
@@ -127,6 +129,7 @@ impl CameraArgs {
         };
         let behaviour = match self.behaviour {
             BehaviourKind::Replace => Behaviour::Replace,
+            BehaviourKind::Renegotiate => Behaviour::Renegotiate,
             BehaviourKind::IgnoreRepeated => Behaviour::IgnoreRepeated,
             BehaviourKind::Linger => {
                 Behaviour::Linger(seconds("linger-seconds", self.linger_seconds)?)

@@ -27,6 +27,8 @@ const EVENTS_MAX: usize = 1024;
 const LINK_EVENTS_MAX: usize = 64;
 /// Candidates that wait for their session.
 const CANDIDATES_MAX: usize = 256;
+/// Renegotiations of one session that wait.
+const OFFERS_MAX: usize = 4;
 /// How long a channel may take to be created.
 const CREATING_MAX: Duration = Duration::from_secs(30);
 /// How long the first link may take; the C SDK's budget for connecting (kvs.md 3.1).
@@ -162,6 +164,9 @@ struct House {
 
 struct Open {
     candidates: mpsc::Sender<Candidate>,
+    /// Further offers of the same connection.
+    offers: mpsc::Sender<Description>,
+    fingerprints: Vec<String>,
     cancelled: CancellationToken,
     replaced: bool,
 }
@@ -212,6 +217,18 @@ impl House {
             return self.tell(CameraEvent::OfferIgnored { client_id: client, reason });
         };
         let ufrag = offer.facts.ice_ufrag.as_deref();
+        let is_same = |session| {
+            let open: Option<&Open> = self.open.get(&session);
+            open.is_some_and(|open| open.fingerprints == offer.facts.fingerprints)
+        };
+        if let Some(session) = self.roster.renegotiates(&client, ufrag, is_same) {
+            if let Some(open) = self.open.get(&session)
+                && open.offers.try_send(offer).is_err()
+            {
+                tracing::debug!(client, "an offer too many");
+            }
+            return self.tell(CameraEvent::Offer { client_id: client, session: session.0 });
+        }
         match self.roster.offer(now, &client, ufrag) {
             Decision::Ignore(reason) => {
                 tracing::info!(client, ?reason, "an offer is ignored");
@@ -240,6 +257,8 @@ impl House {
             // Fewer are held than fit.
             let _ = candidates.try_send(candidate);
         }
+        let (offers, further) = mpsc::channel(OFFERS_MAX);
+        let fingerprints = offer.facts.fingerprints.clone();
         let cancelled = CancellationToken::new();
         let running = Session {
             common: Arc::clone(&self.common),
@@ -247,11 +266,13 @@ impl House {
             client: client.clone(),
             offer,
             candidates: receiver,
+            offers: further,
             cancelled: cancelled.clone(),
         };
         let task = self.sessions.spawn(running.run()).id();
         self.tasks.insert(task, (session, client));
-        self.open.insert(session, Open { candidates, cancelled, replaced: false });
+        self.open
+            .insert(session, Open { candidates, offers, fingerprints, cancelled, replaced: false });
     }
 
     fn on_ended(&mut self, ended: Result<(Id, Outcome), JoinError>) {

@@ -54,6 +54,9 @@ pub enum Behaviour {
     Replace,
     /// The offer is silently ignored while the id has a session (the C SDK's sample).
     IgnoreRepeated,
+    /// The offer is answered on the connection that there is, ICE restarts included, while it comes
+    /// from the same one (a browser's page that keeps its connection); from another it is replaced.
+    Renegotiate,
     /// As [`Behaviour::IgnoreRepeated`], and after its viewer vanished without closing, the id
     /// stays taken this much longer (GStreamer's sink).
     Linger(Duration),

@@ -81,7 +81,7 @@ impl Roster {
             (Some(_), Behaviour::IgnoreRepeated | Behaviour::Linger(_)) => {
                 return Decision::Ignore(IgnoredOffer::Repeated);
             }
-            (Some(_), Behaviour::Replace) => {}
+            (Some(_), Behaviour::Replace | Behaviour::Renegotiate) => {}
             (None, _) if self.resting.contains_key(client) => {
                 return Decision::Ignore(IgnoredOffer::Lingering);
             }
@@ -96,6 +96,22 @@ impl Roster {
         let candidates = self.take_held(now, client, ufrag.as_deref());
         self.live.insert(client.to_owned(), Live { session, ufrag });
         Decision::Serve { session, replaces: repeated, candidates }
+    }
+
+    /// Whether an offer of this client goes to the session that it has: then `ufrag` is that
+    /// session's new ICE user name.
+    pub(crate) fn renegotiates(
+        &mut self,
+        client: &str,
+        ufrag: Option<&str>,
+        is_same: impl Fn(SessionNumber) -> bool,
+    ) -> Option<SessionNumber> {
+        let live = self.live.get_mut(client)?;
+        if self.behaviour != Behaviour::Renegotiate || !is_same(live.session) {
+            return None;
+        }
+        live.ufrag = ufrag.map(str::to_owned);
+        Some(live.session)
     }
 
     /// A candidate came: the session it is for, or none where it was held for an offer to come.
@@ -196,6 +212,20 @@ mod tests {
         // The old session's end, which comes later, does not touch the new one.
         roster.ended(at(2), "v", first, LeaveReason::Replaced);
         assert!(roster.candidate(at(3), "v", candidate(None)).is_some_and(|(s, _)| s == second));
+    }
+
+    #[test]
+    fn a_renegotiation_goes_to_its_session_and_a_new_connection_replaces_it() {
+        let mut roster = Roster::new(Behaviour::Renegotiate, 2);
+        let (first, ..) = served(roster.offer(at(0), "v", Some("a")));
+        assert_eq!(roster.renegotiates("w", Some("b"), |_| true), None);
+        assert_eq!(roster.renegotiates("v", Some("b"), |_| false), None);
+        assert_eq!(roster.renegotiates("v", Some("b"), |_| true), Some(first));
+        let found = roster.candidate(at(1), "v", candidate(Some("b")));
+        assert!(found.is_some_and(|(session, _)| session == first), "the new generation's");
+        assert!(roster.candidate(at(1), "v", candidate(Some("a"))).is_none());
+        let (_, replaced, _) = served(roster.offer(at(2), "v", Some("c")));
+        assert_eq!(replaced, Some(first));
     }
 
     #[test]

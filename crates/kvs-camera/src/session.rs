@@ -49,6 +49,7 @@ pub(crate) struct Session {
     pub(crate) client: String,
     pub(crate) offer: Description,
     pub(crate) candidates: mpsc::Receiver<Candidate>,
+    pub(crate) offers: mpsc::Receiver<Description>,
     pub(crate) cancelled: CancellationToken,
 }
 
@@ -157,7 +158,7 @@ impl Session {
             never = deliver(line, &self.common.events, &self.client, self.number, inbox) => {
                 match never {}
             }
-            reason = live.run(queues, &mut self.candidates) => reason,
+            reason = live.run(queues, &mut self.candidates, &mut self.offers) => reason,
         }
     }
 

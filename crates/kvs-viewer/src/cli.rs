@@ -3,8 +3,10 @@
 mod args;
 mod demo;
 mod exit;
+mod journal;
 mod log;
 mod media;
+mod replay;
 mod report;
 mod resources;
 mod status;
@@ -21,7 +23,9 @@ use kvs_emulator::EmulatorArgs;
 pub use args::{OutputArgs, PatienceArgs, Retry, ServiceArgs, WatchArgs};
 pub use demo::DemoArgs;
 pub use exit::{Exit, HELP};
+pub use journal::JournalArgs;
 pub use log::Level;
+pub use replay::ReplayArgs;
 
 /// Watch a Kinesis Video Streams WebRTC camera: live, or ended with a reason.
 #[derive(Debug, Parser)]
@@ -40,6 +44,9 @@ enum Command {
     /// See it work on this machine: an emulator, a camera, the first answer lost, then live video
     #[command(after_help = HELP)]
     Demo(DemoArgs),
+    /// Run a journal through the core again: its timeline, and whether every output is the same
+    #[command(after_help = replay::HELP)]
+    Replay(ReplayArgs),
     /// Be a camera: a master that loops a clip on a channel
     Camera {
         #[command(flatten)]
@@ -100,6 +107,7 @@ async fn run(command: Command, started: Started) -> Exit {
     match command {
         Command::Watch(args) => watch::run(args, started).await,
         Command::Demo(args) => demo::run(args, started).await,
+        Command::Replay(args) => replay::run(&args),
         Command::Camera { args, log } => {
             log::start(log);
             match kvs_camera::run(args).await {

@@ -7,7 +7,7 @@ use negotiation_core::{Config, Outcome, Timestamp};
 use peer_webrtc::{InvalidPeerConfig, MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer};
 use signaling_aws::{AwsSignaling, SignalingConfig};
 use tokio::task::JoinHandle;
-use viewer_session::{Clock as _, Handle};
+use viewer_session::{Clock as _, Handle, Observer};
 
 /// What a viewer is made from.
 #[derive(Clone, Debug)]
@@ -42,6 +42,20 @@ impl Viewer {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(config: ViewerConfig) -> Result<(Self, MediaReceiver), InvalidPeerConfig> {
+        Self::start_observed(config, None)
+    }
+
+    /// As [`Viewer::start`], with an observer that sees the whole session: a journal's recorder.
+    ///
+    /// # Errors
+    /// As [`Viewer::start`].
+    ///
+    /// # Panics
+    /// As [`Viewer::start`].
+    pub fn start_observed(
+        config: ViewerConfig,
+        observer: Option<Box<dyn Observer>>,
+    ) -> Result<(Self, MediaReceiver), InvalidPeerConfig> {
         let clock = TokioClock::start();
         let mut peer = WebRtcPeer::new(config.peer)?;
         // It was made a line ago, so nobody took its media yet.
@@ -52,6 +66,10 @@ impl Viewer {
         let seed = RandomState::new().hash_one(std::process::id());
         let (driver, handle) =
             viewer_session::session(config.session, seed, signaling, peer, clock);
+        let driver = match observer {
+            Some(observer) => driver.with_observer(observer),
+            None => driver,
+        };
         let driver = tokio::spawn(driver.run());
         Ok((Self { handle, monitor, clock, driver }, media))
     }

@@ -14,8 +14,15 @@ pub(crate) struct RemoteCandidates {
     held: VecDeque<Candidate>,
     seen: BTreeSet<Digest>,
     ufrag: Option<String>,
+    /// Generations before the current one.
+    past: VecDeque<String>,
     ready: bool,
+    /// A description is on its way that may bring another generation.
+    exchange_open: bool,
 }
+
+/// Generations that are remembered as past.
+const PAST_MAX: usize = 8;
 
 impl RemoteCandidates {
     /// Takes a candidate: `Some` may go to the peer now, `None` is held.
@@ -32,12 +39,13 @@ impl RemoteCandidates {
         if self.seen.contains(&digest) {
             return Err(Ignored::Duplicate);
         }
-        let full = !self.ready && self.held.len() >= held_max;
+        let deliver = self.ready && !self.may_be_next(&candidate);
+        let full = !deliver && self.held.len() >= held_max;
         if full || self.seen.len() >= taken_max {
             return Err(Ignored::OverLimit);
         }
         self.seen.insert(digest);
-        if self.ready {
+        if deliver {
             return Ok(Some(candidate));
         }
         self.held.push_back(candidate);
@@ -48,7 +56,12 @@ impl RemoteCandidates {
     /// the held were of another generation.
     pub(crate) fn open(&mut self, ufrag: Option<String>) -> (VecDeque<Candidate>, usize) {
         self.ready = true;
-        self.ufrag = ufrag;
+        self.exchange_open = false;
+        if self.ufrag != ufrag
+            && let Some(past) = core::mem::replace(&mut self.ufrag, ufrag)
+        {
+            self.outlive(past);
+        }
         let mut held = core::mem::take(&mut self.held);
         let before = held.len();
         held.retain(|candidate| !self.is_old(candidate));
@@ -56,19 +69,56 @@ impl RemoteCandidates {
         (held, old)
     }
 
-    /// A new exchange begins: what was seen before may come again.
+    /// A new exchange begins: what was seen before may come again, and what belongs to another
+    /// generation may be ahead of its description.
     pub(crate) fn next_exchange(&mut self) {
         self.seen.clear();
+        self.exchange_open = true;
+    }
+
+    /// The exchange came to nothing: the generation stays.
+    pub(crate) fn reopen(&mut self) {
+        self.exchange_open = false;
+        self.held.retain(|_| !self.ready);
+    }
+
+    /// The other side began anew: what is held is for its new session, and nothing is known of it.
+    pub(crate) fn forget_session(&mut self) {
+        self.ready = false;
+        self.exchange_open = false;
+        self.seen.clear();
+        if let Some(past) = self.ufrag.take() {
+            self.outlive(past);
+        }
+        self.held.retain(|candidate| {
+            candidate.ufrag.as_ref().is_none_or(|ufrag| !self.past.contains(ufrag))
+        });
+    }
+
+    fn outlive(&mut self, past: String) {
+        if self.past.len() == PAST_MAX {
+            self.past.pop_front();
+        }
+        self.past.push_back(past);
     }
 
     pub(crate) fn held(&self) -> usize {
         self.held.len()
     }
 
+    /// Whether it may belong to the description that is on its way.
+    fn may_be_next(&self, candidate: &Candidate) -> bool {
+        let known = self.ufrag.is_some() && candidate.ufrag == self.ufrag;
+        self.exchange_open && candidate.ufrag.is_some() && !known
+    }
+
     fn is_old(&self, candidate: &Candidate) -> bool {
         match (&self.ufrag, &candidate.ufrag) {
-            (Some(current), Some(ufrag)) => current != ufrag,
-            (Some(_) | None, None) | (None, Some(_)) => false,
+            (Some(current), Some(ufrag)) => {
+                current != ufrag && (!self.exchange_open || self.past.contains(ufrag))
+            }
+            (None, Some(ufrag)) => self.past.contains(ufrag),
+            (Some(_) | None, None) => false,
         }
     }
 }
@@ -97,6 +147,12 @@ impl LocalCandidates {
         }
         self.waiting.push_back(candidate);
         Ok(())
+    }
+
+    /// The offer that they belong to was taken back: they wait for what is said next.
+    pub(crate) fn withhold(&mut self) {
+        self.released = false;
+        self.free = 0;
     }
 
     /// They may be sent from now on.
@@ -135,6 +191,12 @@ impl LocalCandidates {
             return Some(now);
         }
         self.sent.front().map(|oldest| *oldest + PERIOD)
+    }
+
+    /// Moves the times of what was sent, and forgets what the quota has forgotten.
+    pub(crate) fn rebase(&mut self, now: Timestamp, moved: impl Fn(Timestamp) -> Timestamp) {
+        self.sent.retain(|at| *at + PERIOD > now);
+        self.sent.iter_mut().for_each(|at| *at = moved(*at));
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -185,6 +247,28 @@ mod tests {
         assert_eq!(remote.take(candidate(2, Some("new")), 128, 256), Ok(None));
         assert_eq!(remote.open(Some("new".into())).1, 1);
         assert_eq!(remote.take(candidate(3, Some("old")), 128, 256), Err(Ignored::OldGeneration));
+    }
+
+    #[test]
+    fn what_is_of_a_session_that_was_replaced_stays_old() {
+        let mut remote = RemoteCandidates::default();
+        remote.open(Some("first".into()));
+        assert_eq!(
+            remote.take(candidate(1, Some("first")), 128, 256).map(|c| c.is_some()),
+            Ok(true)
+        );
+        remote.forget_session();
+        assert_eq!(remote.take(candidate(1, Some("first")), 128, 256), Err(Ignored::OldGeneration));
+        assert_eq!(remote.take(candidate(2, Some("second")), 128, 256), Ok(None));
+    }
+
+    #[test]
+    fn what_was_taken_back_is_withheld() {
+        let (mut local, now) = (LocalCandidates::default(), Timestamp::ZERO);
+        local.take(candidate(1, None), 128).expect("room");
+        local.release();
+        local.withhold();
+        assert_eq!(local.pop(now, 20), None);
     }
 
     #[test]

@@ -8,8 +8,11 @@ use core::fmt;
 use core::ops::Deref;
 use core::time::Duration;
 
+use crate::retry::Rng;
+
 /// What can be configured. Start from a preset, change fields, then [`Settings::check`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Settings {
     /// One control-plane call. The C SDK's call budget is 5 s.
     pub call_timeout: Duration,
@@ -31,6 +34,22 @@ pub struct Settings {
     pub first_media_timeout: Duration,
     /// A keyframe is asked for this often until it comes.
     pub keyframe_interval: Duration,
+    /// Who offers.
+    pub mode: Mode,
+    /// Whether our offer gives way when the master offers at the same time (contract, N7).
+    pub polite: bool,
+    /// Waiting for the service's offer (answerer mode).
+    pub offer_timeout: Duration,
+    /// The join is repeated this often until the offer comes (answerer mode).
+    pub join_interval: Duration,
+    /// An ICE restart answered and up.
+    pub restart_timeout: Duration,
+    /// The pause before a lost link is opened again; it grows with every failure.
+    pub link_reopen: RetryDelay,
+    /// A GO_AWAY is followed at a random moment within this time, when live.
+    pub go_away_spread: Duration,
+    /// For how long deadlines stand still while the platform has no network.
+    pub offline_limit: Duration,
     /// How often the session tries again.
     pub retries: u32,
     /// No retry starts later than this after the first failure since the last refill.
@@ -57,8 +76,19 @@ pub struct Settings {
     pub candidates_per_second: usize,
 }
 
+/// Who offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Mode {
+    /// A peer-to-peer channel: this viewer offers, the master answers.
+    Offerer,
+    /// A storage session: the service offers, this viewer answers.
+    Answerer,
+}
+
 /// The pause before a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RetryDelay {
     /// Always the same.
     Fixed(Duration),
@@ -72,6 +102,16 @@ pub enum RetryDelay {
 }
 
 impl RetryDelay {
+    /// The pause after so many failures in a row.
+    pub(crate) fn pause(self, failures: u32, rng: &mut Rng) -> Duration {
+        match self {
+            Self::Fixed(delay) => delay,
+            Self::FullJitter { base, cap } => {
+                rng.up_to(base.saturating_mul(1 << failures.min(20)).min(cap))
+            }
+        }
+    }
+
     fn longest(self) -> Duration {
         match self {
             Self::Fixed(delay) => delay,
@@ -98,6 +138,14 @@ impl Settings {
             suspect_timeout: secs(3),
             first_media_timeout: secs(10),
             keyframe_interval: secs(1),
+            mode: Mode::Offerer,
+            polite: true,
+            offer_timeout: secs(30),
+            join_interval: secs(6),
+            restart_timeout: secs(10),
+            link_reopen: RetryDelay::FullJitter { base: Duration::from_millis(300), cap: secs(10) },
+            go_away_spread: secs(30),
+            offline_limit: secs(60),
             retries: 1,
             retry_window: None,
             retry_delay: RetryDelay::Fixed(secs(6)),
@@ -121,6 +169,8 @@ impl Settings {
             establish_timeout: secs(15),
             suspect_timeout: secs(2),
             first_media_timeout: secs(8),
+            restart_timeout: secs(8),
+            offline_limit: secs(600),
             retries: 10,
             retry_window: Some(secs(120)),
             retry_delay: RetryDelay::FullJitter { base: Duration::from_millis(300), cap: secs(7) },
@@ -153,6 +203,10 @@ impl Settings {
             ("keyframe_interval", self.keyframe_interval),
             ("disconnect_grace", self.disconnect_grace),
             ("media_give_up", self.media_give_up),
+            ("offer_timeout", self.offer_timeout),
+            ("join_interval", self.join_interval),
+            ("restart_timeout", self.restart_timeout),
+            ("offline_limit", self.offline_limit),
             ("refill_after", self.refill_after),
             ("close_timeout", self.close_timeout),
         ];
@@ -170,6 +224,9 @@ impl Settings {
         }
         if self.retry_delay.longest() > Self::LONGEST {
             return Err(ConfigError { field: "retry_delay", rule: Rule::Duration });
+        }
+        if self.link_reopen.longest() > Self::LONGEST || self.go_away_spread > secs(50) {
+            return Err(ConfigError { field: "link_reopen, go_away_spread", rule: Rule::Reopen });
         }
         if self.throttle_delay > Self::LONGEST {
             return Err(ConfigError { field: "throttle_delay", rule: Rule::Duration });
@@ -232,7 +289,11 @@ impl Config {
             self.connect_timeout().max(self.operation_timeout * 2)
                 + self.ice_servers_timeout
                 + self.operation_timeout * 3
-                + self.answer_timeout(retries)
+                + match self.mode {
+                    Mode::Offerer => self.answer_timeout(retries),
+                    // Set-remote, create, set-local and send of the answer follow the offer.
+                    Mode::Answerer => self.offer_timeout + self.operation_timeout * 4,
+                }
                 + self.establish_timeout
                 + self.first_media_timeout
         })
@@ -268,6 +329,7 @@ enum Rule {
     Duration,
     Empty,
     Retries,
+    Reopen,
     Candidates,
     Quota,
 }
@@ -278,6 +340,7 @@ impl fmt::Display for ConfigError {
             Rule::Duration => "must be between 1 ms and 1 h",
             Rule::Empty => "needs between 1 and 1000 durations",
             Rule::Retries => "must be at most 1000",
+            Rule::Reopen => "must be at most 1 h and 50 s: a link ends a minute after GO_AWAY",
             Rule::Candidates => "must be between 128 and 4096",
             Rule::Quota => "must be between 1 and 20: the service takes 20 a second",
         };

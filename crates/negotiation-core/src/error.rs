@@ -8,12 +8,14 @@ use core::fmt;
 
 /// What a port reports when a command failed or a link ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Failure {
     /// What went wrong.
     pub code: FailureCode,
     /// The API's own name for the error (`ResourceNotFoundException`), where there is one.
     pub api_name: Option<String>,
     /// A sentence for people. It never holds a secret: that is the port's duty.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::masked_detail"))]
     pub detail: String,
 }
 
@@ -75,6 +77,7 @@ pub enum FailureKind {
 
 /// What went wrong in a port. One table maps each to its [`FailureKind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FailureCode {
     /// The channel does not exist (404).
     NoChannel,
@@ -191,11 +194,14 @@ impl fmt::Display for FailureCode {
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum EndReason {
     /// The application closed it.
     Closed,
     /// The offer went out and no answer came.
     NoAnswer,
+    /// The service was joined and never offered (answerer mode).
+    NoOffer,
     /// An answer came that cannot be decoded.
     BadAnswer,
     /// The peer stack refuses the answer.
@@ -240,9 +246,10 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, in order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Closed,
         Self::NoAnswer,
+        Self::NoOffer,
         Self::BadAnswer,
         Self::IncompatibleSdp,
         Self::Codec,
@@ -270,6 +277,7 @@ impl EndReason {
         match self {
             Self::Closed => "closed",
             Self::NoAnswer => "no-answer",
+            Self::NoOffer => "no-offer",
             Self::BadAnswer => "bad-answer",
             Self::IncompatibleSdp => "incompatible-sdp",
             Self::Codec => "codec",
@@ -302,6 +310,7 @@ impl fmt::Display for EndReason {
 
 /// Why an input changed nothing (contract, N25).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Ignored {
     /// The session was opened already.
     AlreadyOpen,
@@ -317,8 +326,10 @@ pub enum Ignored {
     SecondAnswer,
     /// An answer with no offer open.
     Unsolicited,
-    /// An offer, where this side offers.
-    UnexpectedOffer,
+    /// An offer, while ours is open and this side does not give way.
+    Glare,
+    /// An answer to a restart that refuses it.
+    RefusedRestart,
     /// A candidate of an earlier ICE generation.
     OldGeneration,
     /// A candidate or message that cannot be decoded.
@@ -348,7 +359,8 @@ impl Ignored {
             Self::Duplicate => "duplicate",
             Self::SecondAnswer => "second-answer",
             Self::Unsolicited => "unsolicited-answer",
-            Self::UnexpectedOffer => "unexpected-offer",
+            Self::Glare => "glare",
+            Self::RefusedRestart => "refused-restart",
             Self::OldGeneration => "old-ice-generation",
             Self::Undecodable => "undecodable",
             Self::Unknown => "unknown-message",

@@ -13,6 +13,7 @@ use crate::types::ClientId;
 
 /// What was seen in an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Evidence {
     /// The link opened.
     pub link_opened: bool,
@@ -24,8 +25,14 @@ pub struct Evidence {
     pub master_seen: bool,
     /// Candidates came from the master.
     pub remote_candidates: u32,
-    /// A valid answer came.
+    /// A valid answer came; in answerer mode, ours went out.
     pub answered: bool,
+    /// The service or the master offered.
+    pub offered: bool,
+    /// ICE restarts that were tried.
+    pub restarts: u32,
+    /// The platform had no network for a while.
+    pub was_offline: bool,
     /// A second, different answer made the first suspect.
     pub answer_suspect: bool,
     /// ICE had a pair.
@@ -44,6 +51,7 @@ pub struct Evidence {
 
 /// What ended an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum AttemptEnd {
     /// The application closed the session.
     Closed,
@@ -71,13 +79,20 @@ pub enum AttemptEnd {
     DtlsFailed,
     /// The master closed its end.
     MasterGone,
+    /// The master refused an ICE restart, or it brought nothing.
+    RestartFailed,
+    /// The network changed while the session was being set up, or could not be followed.
+    NetworkChanged,
     /// The device slept.
     Resumed,
 }
 
 /// A deadline that ends an attempt by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Deadline {
+    /// No offer came.
+    Offer,
     /// No valid answer came.
     Answer,
     /// ICE and DTLS did not come up.
@@ -86,6 +101,8 @@ pub enum Deadline {
     FirstMedia,
     /// ICE stayed disconnected.
     Grace,
+    /// The ICE restart was not answered, or brought nothing.
+    Restart,
     /// Media stayed away.
     MediaGiveUp,
 }
@@ -94,10 +111,12 @@ impl Deadline {
     /// A stable name, for machines.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Offer => "offer",
             Self::Answer => "answer",
             Self::Establish => "establish",
             Self::FirstMedia => "first-media",
             Self::Grace => "grace",
+            Self::Restart => "restart",
             Self::MediaGiveUp => "media-give-up",
         }
     }
@@ -106,9 +125,11 @@ impl Deadline {
 impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Offer => "no offer came before its deadline",
             Self::Answer => "no answer came before its deadline",
             Self::Establish => "ICE and DTLS were not up before their deadline",
             Self::FirstMedia => "no whole keyframe or packet came before its deadline",
+            Self::Restart => "the ICE restart was not answered, or brought nothing",
             Self::Grace => "ICE stayed disconnected",
             Self::MediaGiveUp => "media stayed away",
         })
@@ -132,6 +153,8 @@ impl AttemptEnd {
             Self::IceFailed => "ice-failed",
             Self::DtlsFailed => "dtls-failed",
             Self::MasterGone => "master-gone",
+            Self::RestartFailed => "restart-failed",
+            Self::NetworkChanged => "network-changed",
             Self::Resumed => "resumed",
         }
     }
@@ -152,6 +175,8 @@ impl AttemptEnd {
             | Self::IceFailed
             | Self::DtlsFailed
             | Self::MasterGone
+            | Self::RestartFailed
+            | Self::NetworkChanged
             | Self::Resumed => false,
         }
     }
@@ -172,6 +197,8 @@ impl AttemptEnd {
             | Self::IceFailed
             | Self::DtlsFailed
             | Self::MasterGone
+            | Self::RestartFailed
+            | Self::NetworkChanged
             | Self::Resumed => false,
         }
     }
@@ -181,8 +208,11 @@ impl AttemptEnd {
         match self {
             Self::Closed => EndReason::Closed,
             Self::Deadline(Deadline::Answer) => EndReason::NoAnswer,
+            Self::Deadline(Deadline::Offer) => EndReason::NoOffer,
             Self::Deadline(Deadline::Establish) if evidence.ice_connected => EndReason::Dtls,
-            Self::Deadline(Deadline::Establish | Deadline::Grace) => EndReason::NoRoute,
+            Self::Deadline(Deadline::Establish | Deadline::Grace | Deadline::Restart) => {
+                EndReason::NoRoute
+            }
             Self::Deadline(Deadline::FirstMedia | Deadline::MediaGiveUp) => EndReason::NoMedia,
             Self::Connect(failure) | Self::LinkLost(failure) | Self::Offer(failure) => {
                 signaling_reason(failure)
@@ -200,7 +230,9 @@ impl AttemptEnd {
             Self::IceFailed => EndReason::NoRoute,
             Self::DtlsFailed => EndReason::Dtls,
             Self::MasterGone if evidence.connected => EndReason::NoMedia,
-            Self::MasterGone | Self::Resumed => EndReason::NoRoute,
+            Self::MasterGone | Self::RestartFailed | Self::NetworkChanged | Self::Resumed => {
+                EndReason::NoRoute
+            }
         }
     }
 }
@@ -249,6 +281,8 @@ impl fmt::Display for AttemptEnd {
             Self::IceFailed => f.write_str("ICE failed"),
             Self::DtlsFailed => f.write_str("DTLS failed"),
             Self::MasterGone => f.write_str("the master closed its end"),
+            Self::RestartFailed => f.write_str("the ICE restart was refused"),
+            Self::NetworkChanged => f.write_str("the network changed"),
             Self::Resumed => f.write_str("the device slept"),
         }
     }
@@ -256,6 +290,7 @@ impl fmt::Display for AttemptEnd {
 
 /// One attempt, told when it is over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct AttemptReport {
     /// Its number, from 1.
     pub attempt: u32,
@@ -273,6 +308,7 @@ pub struct AttemptReport {
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Outcome {
     /// Why, as a stable code.
     pub reason: EndReason,
@@ -315,6 +351,7 @@ impl Outcome {
             EndReason::NoAnswer => {
                 "no master is connected to the channel, or it is busy with an earlier session"
             }
+            EndReason::NoOffer => "the storage session was joined, and the service made no offer",
             EndReason::BadAnswer => {
                 "the master sends an answer that is not base64 JSON with an SDP"
             }
@@ -356,6 +393,9 @@ impl Outcome {
             EndReason::Closed => "Nothing.",
             EndReason::NoAnswer => {
                 "Check that the camera is on and connected to this channel and region, then try again in a minute."
+            }
+            EndReason::NoOffer => {
+                "Check that the channel is in storage mode and that its camera streams to it."
             }
             EndReason::BadAnswer | EndReason::IncompatibleSdp => {
                 "Update the camera's software, or report its answer to its maker."

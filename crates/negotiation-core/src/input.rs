@@ -8,6 +8,7 @@ use crate::types::{Candidate, ClientId, Description, IceServer, LinkId, MediaKin
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
     /// The application wants to watch.
     Open,
@@ -17,6 +18,12 @@ pub enum Input {
     Timeout,
     /// The device slept: whatever was connected is gone.
     Resumed,
+    /// The platform's network changed: sockets may be dead, addresses are others.
+    NetworkChanged,
+    /// The platform has a network, or has none.
+    Online(bool),
+    /// The application wants an ICE restart.
+    Restart,
     /// The application changed its media and wants a new exchange.
     Renegotiate,
     /// The service or the master said something on a link.
@@ -29,6 +36,7 @@ pub enum Input {
 
 /// Who sent a signaling message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Sender {
     /// The master: no sender, null, empty, or `AWS_DEFAULT_SINGLE_MASTER`.
     Master,
@@ -38,10 +46,12 @@ pub enum Sender {
 
 /// A payload that could not be decoded: bad base64, bad JSON, an empty or senseless SDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Undecodable;
 
 /// What comes in on a signaling link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SignalingEvent {
     /// `SDP_OFFER`.
     Offer {
@@ -83,6 +93,7 @@ pub enum SignalingEvent {
 
 /// What a peer connection notices. Edges, not packets: media never passes the core.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum PeerEvent {
     /// A local candidate was gathered.
     CandidateGathered(Candidate),
@@ -98,10 +109,13 @@ pub enum PeerEvent {
     KeyframeReceived,
     /// No packet of media for a while (2 s is usual).
     MediaStalled,
+    /// A sender report came while media is stalled: the camera lives, its encoder pauses.
+    SenderReport,
 }
 
 /// How well the peer connection is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Connectivity {
     /// ICE checks run.
     Checking,
@@ -121,6 +135,7 @@ pub enum Connectivity {
 
 /// The result of exactly one command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Completion {
     /// The command.
     pub ticket: Ticket,
@@ -130,6 +145,7 @@ pub struct Completion {
 
 /// What a command brought.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Done {
     /// It is done, and there is nothing to say.
     Ok,
@@ -139,12 +155,13 @@ pub enum Done {
     IceServers(Vec<IceServer>),
     /// `Create`: the peer connection is there.
     Created(PeerTraits),
-    /// `CreateOffer`: the description.
+    /// `CreateOffer` and `CreateAnswer`: the description.
     Description(Description),
 }
 
 /// What the core must know of a peer stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PeerTraits {
     /// When local candidates may be sent.
     pub candidates: CandidateRelease,
@@ -154,6 +171,7 @@ pub struct PeerTraits {
 
 /// When local candidates may be sent (contract, N11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CandidateRelease {
     /// As soon as the offer was sent.
     AfterOffer,

@@ -11,9 +11,12 @@
 //!    or a foreign answer changes nothing and is told as [`Event::Ignored`]. Candidates wait until
 //!    the answer is *set*.
 //! 3. **Live.** ICE and DTLS come up, then media: with video, the first whole keyframe.
-//! 4. **Failure.** Whatever ends an attempt, all that it opened is closed first, in order; then the
+//! 4. **Recovery.** A short loss is waited out, a longer one answered by an ICE restart in a way that
+//!    cannot make things worse, and only then by a new attempt. Links are lost and opened again
+//!    beside the media.
+//! 5. **Failure.** Whatever ends an attempt, all that it opened is closed first, in order; then the
 //!    pause; then a new attempt with a new peer connection, a new link, another client id.
-//! 5. **End.** Once, with an [`Outcome`]: a reason, what was tried, the evidence, the likely cause.
+//! 6. **End.** Once, with an [`Outcome`]: a reason, what was tried, the evidence, the likely cause.
 //!
 //! # The loop
 //!
@@ -61,6 +64,13 @@
 //! assert!(!outcome.was_live);
 //! ```
 //!
+//! # The journal form
+//!
+//! With the feature `serde`, everything that goes in and comes out can be written and read. What is
+//! written holds no secret and no address: a description, a candidate's text and a credential are
+//! written as stand-ins. Equal texts have equal stand-ins, a stand-in is its own, and the core only
+//! ever compares texts, so inputs that were read back bring the outputs that were written.
+//!
 //! The rules cited as N1 to N28 are the negotiation contract's; `docs/` names the test for each.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -75,13 +85,16 @@ mod input;
 mod lease;
 mod output;
 mod phase;
+mod recovery;
 mod retry;
+#[cfg(feature = "serde")]
+mod serial;
 mod session;
 mod ticket;
 mod time;
 mod types;
 
-pub use config::{Config, ConfigError, RetryDelay, Settings};
+pub use config::{Config, ConfigError, Mode, RetryDelay, Settings};
 pub use error::{EndReason, Failure, FailureCode, FailureKind, Ignored};
 pub use evidence::{AttemptEnd, AttemptReport, Deadline, Evidence, Outcome};
 pub use input::{
@@ -91,10 +104,11 @@ pub use input::{
 pub use lease::{ClientIdPolicy, ClientIdPool};
 pub use output::{Event, Message, Output, PeerCommand, SignalingCommand};
 pub use phase::Phase;
-pub use session::Session;
+pub use recovery::RecoveryCause;
+pub use session::{Normalised, Session};
 pub use ticket::{InvalidTicket, Ticket};
 pub use time::{Timer, Timestamp};
 pub use types::{
     Candidate, ClientId, Description, Digest, Facts, IceServer, InvalidClientId, LinkId, MediaFact,
-    MediaKind, PeerId, Sdp, Secret,
+    MediaKind, PeerId, Sdp, SdpKind, Secret,
 };

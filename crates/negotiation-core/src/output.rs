@@ -7,12 +7,16 @@ use core::time::Duration;
 use crate::error::{Failure, Ignored};
 use crate::evidence::{AttemptReport, Outcome};
 use crate::phase::Phase;
+use crate::recovery::RecoveryCause;
 use crate::ticket::Ticket;
 use crate::time::{Timer, Timestamp};
-use crate::types::{Candidate, ClientId, Description, IceServer, LinkId, MediaKind, PeerId};
+use crate::types::{
+    Candidate, ClientId, Description, IceServer, LinkId, MediaKind, PeerId, SdpKind,
+};
 
 /// One thing to do or to tell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output {
     /// A command for the signaling port.
     Signaling(Ticket, SignalingCommand),
@@ -24,13 +28,21 @@ pub enum Output {
 
 /// What the signaling port is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SignalingCommand {
     /// Open a link. Completes with [`crate::Done::Connected`].
     Connect {
         /// The link's number.
         link: LinkId,
-        /// The attempt it is for; the port leases a client id for it.
+        /// The attempt it is for.
         attempt: u32,
+        /// The attempt's id, for a link after its first; without it the port leases one.
+        client_id: Option<ClientId>,
+    },
+    /// Ask the service to offer (a storage session). Not idempotent: one offer a call.
+    Join {
+        /// On behalf of this link.
+        link: LinkId,
     },
     /// Ask for STUN and TURN servers, beside a link that is opening.
     /// Completes with [`crate::Done::IceServers`].
@@ -52,17 +64,34 @@ pub enum SignalingCommand {
     },
 }
 
+impl SignalingCommand {
+    /// The link it is about.
+    pub fn link(&self) -> LinkId {
+        match self {
+            Self::Connect { link, .. }
+            | Self::Join { link }
+            | Self::FetchIceServers { link }
+            | Self::Send { link, .. }
+            | Self::Disconnect { link } => *link,
+        }
+    }
+}
+
 /// A message to the master.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Message {
     /// `SDP_OFFER`.
     Offer(Description),
+    /// `SDP_ANSWER`.
+    Answer(Description),
     /// `ICE_CANDIDATE`.
     Candidate(Candidate),
 }
 
 /// What the peer port is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum PeerCommand {
     /// Make a peer connection. Completes with [`crate::Done::Created`].
     Create {
@@ -73,6 +102,13 @@ pub enum PeerCommand {
     CreateOffer {
         /// The peer connection.
         peer: PeerId,
+        /// With new ICE credentials.
+        restart: bool,
+    },
+    /// Make an answer to the offer that was set. Completes with [`crate::Done::Description`].
+    CreateAnswer {
+        /// The peer connection.
+        peer: PeerId,
     },
     /// Use these servers from the next gathering on.
     SetIceServers {
@@ -81,21 +117,25 @@ pub enum PeerCommand {
         /// The servers.
         servers: Vec<IceServer>,
     },
-    /// Set the offer locally.
+    /// Set an offer or answer of ours.
     SetLocal {
         /// The peer connection.
         peer: PeerId,
-        /// The offer, as the port made it.
+        /// Which of the two.
+        kind: SdpKind,
+        /// As the port made it.
         description: Description,
     },
-    /// Set the answer.
+    /// Set an offer or answer of the master's.
     SetRemote {
         /// The peer connection.
         peer: PeerId,
-        /// The answer.
+        /// Which of the two.
+        kind: SdpKind,
+        /// As it came.
         description: Description,
     },
-    /// Take back a local offer that nobody answered.
+    /// Take back an offer that was set and has no answer, ours or the master's.
     Rollback {
         /// The peer connection.
         peer: PeerId,
@@ -129,8 +169,29 @@ pub enum PeerCommand {
     },
 }
 
+impl PeerCommand {
+    /// The peer connection it is about.
+    pub fn peer(&self) -> PeerId {
+        match self {
+            Self::Create { peer }
+            | Self::CreateOffer { peer, .. }
+            | Self::CreateAnswer { peer }
+            | Self::SetIceServers { peer, .. }
+            | Self::SetLocal { peer, .. }
+            | Self::SetRemote { peer, .. }
+            | Self::Rollback { peer }
+            | Self::AddCandidate { peer, .. }
+            | Self::RequestKeyframe { peer }
+            | Self::StopTransceivers { peer }
+            | Self::RemoveTracks { peer }
+            | Self::Close { peer } => *peer,
+        }
+    }
+}
+
 /// What the application is told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// The phase changed.
     PhaseChanged {
@@ -173,12 +234,32 @@ pub enum Event {
     Disconnected,
     /// ICE is back before anything was done.
     Reconnected,
+    /// The ladder began: an ICE restart is under way, media may or may not flow.
+    Recovering(RecoveryCause),
+    /// The restart worked, or was not needed any more.
+    Recovered,
+    /// The master refuses or ignores ICE restarts; the next loss goes straight to a new attempt.
+    RestartRefused,
+    /// The master is gone: nothing of it comes any more.
+    MasterGone(RecoveryCause),
+    /// The platform has no network; deadlines stand still for a while.
+    Offline,
+    /// The platform has a network again.
+    Online,
+    /// Only sender reports come: the camera is paused.
+    MediaPaused,
     /// Media stopped while ICE is up; a keyframe is asked for.
     MediaStalled,
     /// Media flows again.
     MediaResumed,
     /// The link ended while media flows; media goes on.
     LinkLost(Failure),
+    /// A lost link is open again, under the same id.
+    LinkReopened,
+    /// A lost link is not opened again; media goes on while it lasts.
+    LinkGivenUp(Failure),
+    /// Fresh ICE servers are there for the next exchange.
+    IceServersRefreshed,
     /// The service said that this link will end.
     GoAway,
     /// A later exchange was not answered or failed; media goes on as before.

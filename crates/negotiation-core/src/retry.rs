@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::config::{Config, RetryDelay};
+use crate::config::Config;
 use crate::time::Timestamp;
 
 /// What is left of the retries.
@@ -27,12 +27,7 @@ impl Budget {
         if self.spent >= config.retries {
             return None;
         }
-        let pause = match config.retry_delay {
-            RetryDelay::Fixed(delay) => delay,
-            RetryDelay::FullJitter { base, cap } => {
-                rng.up_to(base.saturating_mul(1 << self.spent.min(20)).min(cap))
-            }
-        };
+        let pause = config.retry_delay.pause(self.spent, rng);
         let pause = if throttled { pause.max(config.throttle_delay) } else { pause };
         if config.retry_window.is_some_and(|window| now + pause > since + window) {
             return None;
@@ -60,6 +55,11 @@ impl Budget {
         self.spent
     }
 
+    /// Moves the moment of the first failure, or forgets it where no window counts from it.
+    pub(crate) fn forget_before(&mut self, moved: impl Fn(Timestamp) -> Option<Timestamp>) {
+        self.first_failure = self.first_failure.and_then(moved);
+    }
+
     /// Live for long enough: the budget is full again.
     pub(crate) fn refill(&mut self) {
         *self = Self::default();
@@ -84,7 +84,7 @@ impl Rng {
     }
 
     /// A time between zero and `bound`, to the millisecond.
-    fn up_to(&mut self, bound: Duration) -> Duration {
+    pub(crate) fn up_to(&mut self, bound: Duration) -> Duration {
         let ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.next() % ms.saturating_add(1))
     }

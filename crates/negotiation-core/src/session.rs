@@ -1,14 +1,22 @@
 //! [`Session`]: the only mutable thing. It dispatches inputs, owns the outputs, and keeps time.
 //!
-//! The rooms behind it: [`setup`] opens an attempt, [`exchange`] does offer and answer, [`media`]
-//! follows what the peer connection notices, [`closing`] ends attempts and the session.
+//! The rooms behind it: [`setup`] opens an attempt, [`links`] keeps its signaling, [`exchange`]
+//! does our offers and [`answering`] the master's, [`media`] follows what the peer connection
+//! notices, [`trickle`] carries candidates, [`ladder`] recovers what was live, [`closing`] ends attempts and the session.
 
+mod answering;
 mod closing;
 mod exchange;
+mod ladder;
+mod links;
 mod media;
+mod normal;
 mod setup;
+mod state;
+mod trickle;
 
 use alloc::collections::{BTreeMap, VecDeque};
+use core::time::Duration;
 
 use crate::config::Config;
 use crate::error::{Failure, FailureCode, Ignored};
@@ -16,10 +24,13 @@ use crate::evidence::{AttemptEnd, AttemptReport, Deadline, Outcome};
 use crate::input::{Completion, Input, SignalingEvent};
 use crate::output::{Event, Output, PeerCommand, SignalingCommand};
 use crate::phase::Phase;
+use crate::recovery::{RecoveryCause, Restarts};
 use crate::retry::{Budget, Rng};
 use crate::ticket::{InFlight, Ticket};
 use crate::time::{Timer, TimerTable, Timestamp};
+use crate::types::LinkId;
 use closing::{CloseStep, Closing};
+pub use normal::Normalised;
 use setup::Attempt;
 
 /// One viewer's wish to watch one channel.
@@ -45,6 +56,16 @@ pub struct Session {
     ignored: BTreeMap<Ignored, u32>,
     reports: VecDeque<AttemptReport>,
     answers_refused: u32,
+    /// What was learnt about the master's way with restarts.
+    restarts: Restarts,
+    /// Links that the service closed soon after they opened, in a row.
+    quick_ends: u32,
+    /// The platform has no network since.
+    offline_since: Option<Timestamp>,
+    /// Deadlines stand still, until then at most, and did so in this attempt for so long before.
+    frozen: bool,
+    offline_until: Timestamp,
+    frozen_for: Duration,
     was_live: bool,
     opened: Timestamp,
 }
@@ -52,33 +73,44 @@ pub struct Session {
 /// What a command in flight is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Purpose {
-    Connect,
+    Connect(LinkId),
+    Leave(LinkId),
     FetchIceServers,
+    Join,
     SendOffer,
+    SendAnswer,
     SendCandidate,
     CreatePeer,
     CreateOffer,
+    CreateAnswer,
     SetIceServers,
+    RefreshIceServers,
     SetLocal,
     SetRemote,
     Rollback,
     AddCandidate,
     RequestKeyframe,
     Close(CloseStep),
+    /// A step of closing the peer connection of a remote session that was replaced.
+    Replace(CloseStep),
 }
 
 impl Purpose {
     /// The name of its deadline.
     fn timer(self) -> Timer {
         match self {
-            Self::Connect => Timer::Connect,
+            Self::Connect(_) => Timer::Connect,
             Self::FetchIceServers => Timer::IceServers,
-            Self::Close(_) => Timer::CloseStep,
-            Self::SendOffer
+            Self::Close(_) | Self::Replace(_) | Self::Leave(_) => Timer::CloseStep,
+            Self::Join
+            | Self::SendOffer
+            | Self::SendAnswer
             | Self::SendCandidate
             | Self::CreatePeer
             | Self::CreateOffer
+            | Self::CreateAnswer
             | Self::SetIceServers
+            | Self::RefreshIceServers
             | Self::SetLocal
             | Self::SetRemote
             | Self::Rollback
@@ -91,18 +123,24 @@ impl Purpose {
     fn is_description_operation(self) -> bool {
         match self {
             Self::CreateOffer
+            | Self::CreateAnswer
             | Self::SetLocal
             | Self::SendOffer
+            | Self::SendAnswer
             | Self::SetRemote
             | Self::Rollback => true,
-            Self::Connect
+            Self::Connect(_)
+            | Self::Leave(_)
             | Self::FetchIceServers
+            | Self::Join
             | Self::SendCandidate
             | Self::CreatePeer
             | Self::SetIceServers
+            | Self::RefreshIceServers
             | Self::AddCandidate
             | Self::RequestKeyframe
-            | Self::Close(_) => false,
+            | Self::Close(_)
+            | Self::Replace(_) => false,
         }
     }
 }
@@ -127,6 +165,12 @@ impl Session {
             ignored: BTreeMap::new(),
             reports: VecDeque::new(),
             answers_refused: 0,
+            restarts: Restarts::default(),
+            quick_ends: 0,
+            offline_since: None,
+            frozen: false,
+            offline_until: now,
+            frozen_for: Duration::ZERO,
             was_live: false,
             opened: now,
         }
@@ -144,6 +188,9 @@ impl Session {
             Input::Close => self.on_close(),
             Input::Timeout => {}
             Input::Resumed => self.on_resumed(),
+            Input::NetworkChanged => self.on_network_changed(),
+            Input::Online(online) => self.on_online(online),
+            Input::Restart => self.on_restart(),
             Input::Renegotiate => self.on_renegotiate(),
             Input::Signaling(link, event) => self.on_signaling(link, event),
             Input::Peer(peer, event) => self.on_peer(peer, event),
@@ -161,6 +208,9 @@ impl Session {
     /// When to come back with [`Input::Timeout`], and what for. `None`: nothing is pending.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Timestamp, Timer)> {
+        if self.is_frozen() {
+            return self.timers.at(Timer::Offline).map(|at| (at, Timer::Offline));
+        }
         let operation = self.in_flight.earliest().map(|(at, purpose)| (at, purpose.timer()));
         self.timers.earliest().into_iter().chain(operation).min()
     }
@@ -232,9 +282,12 @@ impl Session {
             Phase::Connecting
             | Phase::Offering
             | Phase::AwaitingAnswer
+            | Phase::AwaitingOffer
+            | Phase::Answering
             | Phase::Establishing
             | Phase::AwaitingMedia
-            | Phase::Live => self.end_attempt(AttemptEnd::Closed),
+            | Phase::Live
+            | Phase::Recovering => self.end_attempt(AttemptEnd::Closed),
             Phase::Closing => self.close_while_closing(),
             Phase::Ended => {}
         }
@@ -246,12 +299,15 @@ impl Session {
             Phase::Connecting
             | Phase::Offering
             | Phase::AwaitingAnswer
+            | Phase::AwaitingOffer
+            | Phase::Answering
             | Phase::Establishing
             | Phase::AwaitingMedia
-            | Phase::Live => self.end_attempt(AttemptEnd::Resumed),
-            Phase::BackingOff => self.start_attempt(),
+            | Phase::Live
+            | Phase::Recovering => self.end_attempt(AttemptEnd::Resumed),
+            Phase::BackingOff if !self.frozen => self.start_attempt(),
             Phase::Closing => self.resume_while_closing(),
-            Phase::Idle | Phase::Ended => self.ignore(Ignored::OutOfPhase),
+            Phase::Idle | Phase::BackingOff | Phase::Ended => self.ignore(Ignored::OutOfPhase),
         }
     }
 
@@ -286,22 +342,42 @@ impl Session {
                     self.finish(purpose, Err(late));
                 }
             }
+            Timer::Offer => self.on_deadline(timer, Deadline::Offer),
+            Timer::Join => self.join(),
             Timer::Answer => self.on_answer_deadline(),
             Timer::Establish => self.on_deadline(timer, Deadline::Establish),
             Timer::FirstMedia => self.on_deadline(timer, Deadline::FirstMedia),
-            Timer::Grace => self.on_deadline(timer, Deadline::Grace),
-            Timer::MediaGiveUp => self.on_deadline(timer, Deadline::MediaGiveUp),
+            Timer::Grace => self.on_grace_deadline(),
+            Timer::Restart => self.on_restart_deadline(),
+            Timer::LinkReopen | Timer::GoAway => self.reopen(),
+            Timer::Offline => self.thaw(),
+            Timer::MediaGiveUp => {
+                self.lose_master(RecoveryCause::Silent);
+                self.on_deadline(timer, Deadline::MediaGiveUp);
+            }
             Timer::KeyframeRequest => self.request_keyframe(),
             // `advance` sends what is due.
             Timer::CandidatePacing => self.send_candidates(),
             Timer::RetryDelay => self.start_attempt(),
-            Timer::BudgetRefill => self.budget.refill(),
+            Timer::BudgetRefill => {
+                self.frozen_for = Duration::ZERO;
+                self.budget.refill();
+            }
         }
     }
 
     fn on_deadline(&mut self, timer: Timer, deadline: Deadline) {
         self.tell(Event::DeadlineFired(timer));
         self.end_attempt(AttemptEnd::Deadline(deadline));
+    }
+
+    fn on_grace_deadline(&mut self) {
+        self.tell(Event::DeadlineFired(Timer::Grace));
+        if self.phase == Phase::Live {
+            self.recover(RecoveryCause::Disconnected);
+        } else {
+            self.end_attempt(AttemptEnd::Deadline(Deadline::Grace));
+        }
     }
 
     fn set_phase(&mut self, to: Phase) {
@@ -358,12 +434,18 @@ impl Session {
             Timer::IceServers => config.connect_timeout(),
             Timer::CloseStep => config.close_timeout / CloseStep::COUNT,
             Timer::Operation
+            | Timer::Offer
+            | Timer::Join
             | Timer::Answer
             | Timer::Establish
             | Timer::FirstMedia
             | Timer::KeyframeRequest
             | Timer::CandidatePacing
             | Timer::Grace
+            | Timer::Restart
+            | Timer::LinkReopen
+            | Timer::GoAway
+            | Timer::Offline
             | Timer::MediaGiveUp
             | Timer::RetryDelay
             | Timer::BudgetRefill => config.operation_timeout,
@@ -371,8 +453,8 @@ impl Session {
         self.in_flight.issue(self.attempts, self.now + within, purpose)
     }
 
-    fn on_signaling(&mut self, link: crate::LinkId, event: SignalingEvent) {
-        if self.closing.is_some() || self.attempt.as_ref().is_none_or(|a| a.link != link) {
+    fn on_signaling(&mut self, link: LinkId, event: SignalingEvent) {
+        if self.closing.is_some() || self.attempt.as_ref().is_none_or(|a| !a.links.speaks(link)) {
             return self.ignore(Ignored::Stale);
         }
         match event {
@@ -380,11 +462,15 @@ impl Session {
             SignalingEvent::Answer { sender, body } => self.on_answer(sender, body),
             SignalingEvent::Candidate { sender, body } => self.on_candidate(sender, body),
             SignalingEvent::Status { ticket, failure } => self.on_status(ticket, failure),
-            SignalingEvent::GoAway => self.tell(Event::GoAway),
-            SignalingEvent::ReconnectIceServer => self.ignore(Ignored::OutOfPhase),
+            SignalingEvent::GoAway => self.on_go_away(link),
+            SignalingEvent::ReconnectIceServer => self.on_reconnect_ice_server(),
             SignalingEvent::Garbage => self.ignore(Ignored::Unknown),
-            SignalingEvent::Disconnected(failure) => self.on_link_lost(failure),
+            SignalingEvent::Disconnected(failure) => self.on_link_lost(link, failure),
         }
+    }
+
+    fn is_in_flight(&self, purpose: Purpose) -> bool {
+        self.in_flight.purposes().any(|other| *other == purpose)
     }
 
     fn remember(&mut self, report: AttemptReport) {

@@ -1,7 +1,9 @@
 //! Numbered commands: each gets one ticket, each ticket one completion, and stale ones die here.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use crate::time::Timestamp;
 
@@ -88,6 +90,13 @@ impl<P: Clone> InFlight<P> {
         }
     }
 
+    /// Moves every deadline: the time between did not count.
+    pub(crate) fn shift(&mut self, by: Duration) {
+        for (at, _) in self.open.values_mut() {
+            *at = *at + by;
+        }
+    }
+
     /// Takes the command whose deadline passed first.
     pub(crate) fn take_overdue(&mut self, now: Timestamp) -> Option<P> {
         let (ticket, (deadline, _)) = self.open.iter().min_by_key(|(_, (at, _))| *at)?;
@@ -97,6 +106,30 @@ impl<P: Clone> InFlight<P> {
 
     pub(crate) fn purposes(&self) -> impl Iterator<Item = &P> {
         self.open.values().map(|(_, purpose)| purpose)
+    }
+
+    /// Numbers the commands from 1, in their order, and moves their deadlines. Returns the names.
+    pub(crate) fn renumber(
+        &mut self,
+        attempt: u32,
+        moved: impl Fn(Timestamp) -> Timestamp,
+    ) -> Vec<(Ticket, Ticket)> {
+        let old = core::mem::take(&mut self.open);
+        self.seq = u32::try_from(old.len()).unwrap_or(u32::MAX);
+        let mut names = Vec::with_capacity(old.len());
+        for (seq, (ticket, (at, purpose))) in (1..).zip(old) {
+            let name = Ticket { attempt, seq };
+            names.push((ticket, name));
+            self.open.insert(name, (moved(at), purpose));
+        }
+        names
+    }
+
+    /// Changes what the commands are for.
+    pub(crate) fn map_purposes(&mut self, mapped: impl Fn(P) -> P) {
+        for (_, purpose) in self.open.values_mut() {
+            *purpose = mapped(purpose.clone());
+        }
     }
 
     pub(crate) fn forget_all(&mut self) {

@@ -61,6 +61,7 @@ impl fmt::Debug for Timestamp {
 
 /// Why the session wakes. One slot each; contract part 4 gives the durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
     /// The link is not open: credentials, control plane, socket.
     Connect,
@@ -68,6 +69,10 @@ pub enum Timer {
     IceServers,
     /// Another command is not completed by its port.
     Operation,
+    /// No offer from the service (answerer mode).
+    Offer,
+    /// Time to join again (answerer mode).
+    Join,
     /// No valid answer to the offer.
     Answer,
     /// ICE and DTLS are not up after the answer.
@@ -80,6 +85,14 @@ pub enum Timer {
     CandidatePacing,
     /// ICE stays disconnected longer than the grace.
     Grace,
+    /// The ICE restart is not answered, or brought nothing.
+    Restart,
+    /// Time to open the lost link again.
+    LinkReopen,
+    /// Time to follow a GO_AWAY.
+    GoAway,
+    /// The network has been away for as long as deadlines stand still for it.
+    Offline,
     /// The delay before the next attempt is over.
     RetryDelay,
     /// The session has been live long enough: the budget is full again.
@@ -96,12 +109,18 @@ impl fmt::Display for Timer {
             Self::Connect => "connect",
             Self::IceServers => "ice-servers",
             Self::Operation => "operation",
+            Self::Offer => "offer",
+            Self::Join => "join",
             Self::Answer => "answer",
             Self::Establish => "establish",
             Self::FirstMedia => "first-media",
             Self::KeyframeRequest => "keyframe-request",
             Self::CandidatePacing => "candidate-pacing",
             Self::Grace => "grace",
+            Self::Restart => "restart",
+            Self::LinkReopen => "link-reopen",
+            Self::GoAway => "go-away",
+            Self::Offline => "offline",
             Self::RetryDelay => "retry-delay",
             Self::BudgetRefill => "budget-refill",
             Self::MediaGiveUp => "media-give-up",
@@ -129,6 +148,20 @@ impl TimerTable {
 
     pub(crate) fn at(&self, timer: Timer) -> Option<Timestamp> {
         self.0.get(&timer).copied()
+    }
+
+    /// Moves every deadline: the time between did not count.
+    pub(crate) fn shift(&mut self, by: Duration) {
+        for at in self.0.values_mut() {
+            *at = *at + by;
+        }
+    }
+
+    /// Moves each deadline.
+    pub(crate) fn map(&mut self, moved: impl Fn(Timestamp) -> Timestamp) {
+        for at in self.0.values_mut() {
+            *at = moved(*at);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

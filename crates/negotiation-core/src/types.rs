@@ -101,10 +101,12 @@ impl core::error::Error for InvalidClientId {}
 
 /// One signaling socket of this session. Numbered by the core, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LinkId(pub u32);
 
 /// One peer connection of this session. Numbered by the core, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PeerId(pub u32);
 
 /// A text that must never be printed.
@@ -131,8 +133,10 @@ impl fmt::Debug for Secret {
 
 /// A STUN or TURN server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IceServer {
     /// `stun:`, `turn:` or `turns:` URIs.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serial::masked_uris"))]
     pub uris: Vec<String>,
     /// TURN user name; secret, since it is half of a credential.
     pub username: Option<Secret>,
@@ -188,8 +192,19 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// What a description is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum SdpKind {
+    /// It proposes.
+    Offer,
+    /// It settles.
+    Answer,
+}
+
 /// A description together with what an adapter read out of it for the core.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Description {
     /// The text, opaque to the core.
     pub sdp: Sdp,
@@ -199,6 +214,7 @@ pub struct Description {
 
 /// What an adapter read out of a description. The core never parses SDP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Facts {
     /// `a=ice-ufrag`, of the first section that has one.
     pub ice_ufrag: Option<String>,
@@ -226,6 +242,7 @@ impl Facts {
 
 /// One media section of a description.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MediaFact {
     /// What the section carries.
     pub kind: MediaKind,
@@ -239,6 +256,7 @@ pub struct MediaFact {
 
 /// What a media section or a track carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum MediaKind {
     /// Sound.
     Audio,

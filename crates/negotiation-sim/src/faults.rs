@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use negotiation_core::{FailureCode, Phase, Sender};
 
+use crate::plan::RepeatedId;
+
 /// One thing that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -47,6 +49,10 @@ pub enum Mail {
     Answer,
     /// A candidate of the master's.
     MasterCandidate,
+    /// The viewer's answer.
+    ViewerAnswer,
+    /// The master's offer.
+    MasterOffer,
 }
 
 /// What the service does with a message.
@@ -81,15 +87,21 @@ pub enum Op {
     SendCandidate,
     /// Close a link.
     Disconnect,
+    /// Ask the service to offer.
+    Join,
+    /// Send the answer.
+    SendAnswer,
+    /// Make an answer.
+    CreateAnswer,
     /// Make a peer connection.
     Create,
     /// Make an offer.
     CreateOffer,
     /// Set the ICE servers.
     SetIceServers,
-    /// Set the offer.
+    /// Set an offer or answer of ours.
     SetLocal,
-    /// Set the answer.
+    /// Set an offer or answer of the master's.
     SetRemote,
     /// Take the offer back.
     Rollback,
@@ -107,12 +119,15 @@ pub enum Op {
 
 impl Op {
     /// Every kind, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Connect,
         Self::IceServers,
         Self::SendOffer,
         Self::SendCandidate,
         Self::Disconnect,
+        Self::Join,
+        Self::SendAnswer,
+        Self::CreateAnswer,
         Self::Create,
         Self::CreateOffer,
         Self::SetIceServers,
@@ -206,13 +221,44 @@ pub enum Act {
     MediaBack,
     /// The master connects to the channel.
     MasterArrives,
+    /// The application wants an ICE restart.
+    Restart,
+    /// No packet gets through any more, and nobody says so.
+    NetworkDown,
+    /// Packets get through again, from the same addresses.
+    NetworkUp,
+    /// Another network: every socket is dead, every address another; the platform says so.
+    NetworkChanged,
+    /// The platform has no network, and says so.
+    Offline,
+    /// The platform has a network again, and says so.
+    Online,
+    /// Another viewer takes our client id this many times, each time a second after we have it.
+    Takeover(u32),
+    /// The service refuses a second link of an id while the first is open.
+    RefuseSecondLink,
+    /// TURN credentials that were given out end.
+    TurnExpires,
+    /// The master boots: sessions are gone without a word, and it is back after this long.
+    MasterReboots(Duration),
+    /// From now on the master does this with an id that it has a session of.
+    MasterBecomes(RepeatedId),
+    /// The master (or the service) offers.
+    MasterOffers {
+        /// In a new session, with another certificate.
+        anew: bool,
+    },
+    /// A sender report comes.
+    SenderReport,
+    /// Every timer is this late from now on.
+    TimersLate(Duration),
 }
 
 /// The faults of a plan with how often each was met.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultBook {
     faults: Vec<(Fault, u32)>,
-    mails: [u32; 4],
+    mails: [u32; 6],
     ops: [u32; Op::ALL.len()],
 }
 
@@ -220,7 +266,7 @@ impl FaultBook {
     pub(crate) fn new(faults: &[Fault]) -> Self {
         Self {
             faults: faults.iter().map(|fault| (fault.clone(), 0)).collect(),
-            mails: [0; 4],
+            mails: [0; 6],
             ops: [0; Op::ALL.len()],
         }
     }

@@ -24,10 +24,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod explore;
 mod faults;
 mod journal;
 mod master;
 mod oracle;
+mod path;
 mod peer;
 mod plan;
 mod reference;
@@ -39,6 +41,7 @@ mod world;
 pub use faults::{Act, Fault, Handling, Mail, Moment, Op, OpFault};
 pub use journal::{Journal, Mismatch, replay};
 pub use plan::{
-    Answers, Dtls, Ice, MasterTraits, Media, PathTraits, PeerStack, Plan, RepeatedId, ServiceTraits,
+    Answers, Dtls, Glare, Ice, MasterTraits, Media, PathTraits, PeerStack, Plan, RepeatedId,
+    ServiceTraits,
 };
-pub use world::World;
+pub use world::{Agreed, World};

@@ -1,5 +1,5 @@
 //! Models of the masters that exist (kvs.md, part 3): one that replaces a repeated client id, one
-//! that answers nothing on it, ones that linger, are late, silent, or answer nonsense.
+//! that answers nothing on it, ones that linger, are late, silent, offer, or answer nonsense.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -9,22 +9,34 @@ use negotiation_core::{
     Undecodable,
 };
 
-use crate::plan::{Answers, MasterTraits, RepeatedId};
+use crate::plan::{Answers, Glare, MasterTraits, RepeatedId};
 
 /// What a master sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
+    Offer(Description),
     Answer(Result<Description, Undecodable>),
     Candidate(Candidate),
+}
+
+/// What an offer brings about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reply {
+    /// What it says, each with how long it takes.
+    pub(crate) words: Vec<(Duration, Word)>,
+    /// It made a new connection, and closed the one before.
+    pub(crate) starts_over: bool,
 }
 
 /// The camera.
 #[derive(Clone, Debug)]
 pub(crate) struct Master {
-    traits: MasterTraits,
+    pub(crate) traits: MasterTraits,
     sessions: BTreeMap<ClientId, Held>,
     offers: u32,
     answers: u32,
+    joins: u32,
+    certificates: u32,
 }
 
 /// A session that the master holds for a viewer.
@@ -32,99 +44,243 @@ pub(crate) struct Master {
 struct Held {
     /// When the master will notice that the viewer is gone.
     free_at: Option<Timestamp>,
+    certificate: u32,
+    generation: u32,
+    /// Who the viewer's peer connection is, and its ICE credentials.
+    viewer: Option<(Vec<String>, Option<String>)>,
+    /// An offer that it thinks about until then keeps it from offering (RFC 9429, 3.2).
+    busy_until: Timestamp,
+    /// Its own offer without an answer.
+    open: Option<Description>,
+    answer: Option<Description>,
+    agreed: Option<(Sdp, Sdp)>,
+    /// It met an offer while its own was open, and does not know what to do.
+    broken: bool,
 }
 
 impl Master {
     pub(crate) fn new(traits: MasterTraits) -> Self {
-        Self { traits, sessions: BTreeMap::new(), offers: 0, answers: 0 }
+        Self { traits, sessions: BTreeMap::new(), offers: 0, answers: 0, joins: 0, certificates: 0 }
     }
 
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// An offer came. What it says to it, each word with how long it takes.
+    pub(crate) fn agreed(&self, id: &ClientId) -> Option<&(Sdp, Sdp)> {
+        self.sessions.get(id).and_then(|held| held.agreed.as_ref())
+    }
+
+    /// It boots: nothing of before is known.
+    pub(crate) fn reboot(&mut self) {
+        self.sessions.clear();
+    }
+
+    /// An offer came.
     pub(crate) fn take_offer(
         &mut self,
         now: Timestamp,
         from: &ClientId,
         offer: &Description,
-    ) -> Vec<(Duration, Word)> {
+    ) -> Reply {
         self.offers += 1;
         self.sessions.retain(|_, held| held.free_at.is_none_or(|at| at > now));
-        let known = self.sessions.contains_key(from);
-        let refuses = match self.traits.repeated_id {
-            RepeatedId::Replaces => false,
-            RepeatedId::Ignores => known,
-        };
-        if refuses || (!known && self.sessions.len() >= self.traits.sessions_max) {
-            return Vec::new();
+        if !self.sessions.contains_key(from) && self.sessions.len() >= self.traits.sessions_max {
+            return Reply::default();
         }
         if self.offers <= self.traits.deaf_to || self.traits.answers == Answers::Never {
-            return Vec::new();
+            return Reply::default();
         }
-        self.sessions.insert(from.clone(), Held { free_at: None });
-        self.words(offer)
+        let viewer = (offer.facts.fingerprints.clone(), offer.facts.ice_ufrag.clone());
+        let mut starts_over = false;
+        if let Some(held) = self.sessions.get_mut(from) {
+            let glare = held.open.is_some();
+            held.broken |= glare && self.traits.glare == Glare::Breaks;
+            if held.broken || (glare && self.traits.glare == Glare::Impolite) {
+                return Reply::default();
+            }
+            held.open = None;
+        }
+        match self.sessions.get_mut(from) {
+            None => self.hold(from),
+            Some(held) => {
+                let same = held.viewer.as_ref().is_some_and(|(who, _)| *who == viewer.0);
+                let restarts = held.viewer.as_ref().is_some_and(|(_, ufrag)| *ufrag != viewer.1);
+                match self.traits.repeated_id {
+                    _ if held.viewer.is_none() => {}
+                    RepeatedId::Ignores => return Reply::default(),
+                    RepeatedId::Renegotiates if same => held.generation += u32::from(restarts),
+                    RepeatedId::OldCredentials if same => {}
+                    RepeatedId::RepeatsAnswer if same => {
+                        let after = self.traits.answers_after;
+                        let again = held.answer.clone().map(|a| (after, Word::Answer(Ok(a))));
+                        return Reply { words: again.into_iter().collect(), starts_over };
+                    }
+                    RepeatedId::Replaces
+                    | RepeatedId::Renegotiates
+                    | RepeatedId::OldCredentials
+                    | RepeatedId::RepeatsAnswer => {
+                        starts_over = same;
+                        self.hold(from);
+                    }
+                }
+            }
+        }
+        if let Some(held) = self.sessions.get_mut(from) {
+            held.viewer = Some(viewer);
+            held.free_at = None;
+            held.busy_until = now + self.traits.answers_after;
+        }
+        Reply { words: self.words(from, offer), starts_over }
     }
 
-    fn words(&mut self, offer: &Description) -> Vec<(Duration, Word)> {
+    /// A new session for this id, with a certificate of its own.
+    fn hold(&mut self, id: &ClientId) {
+        self.certificates += 1;
+        let held = Held {
+            free_at: None,
+            certificate: self.certificates,
+            generation: self.certificates * 100,
+            viewer: None,
+            busy_until: Timestamp::ZERO,
+            open: None,
+            answer: None,
+            agreed: None,
+            broken: false,
+        };
+        self.sessions.insert(id.clone(), held);
+    }
+
+    /// It offers by itself, in the session that it has or in a new one.
+    pub(crate) fn offer(
+        &mut self,
+        now: Timestamp,
+        id: &ClientId,
+        anew: bool,
+    ) -> Vec<(Duration, Word)> {
+        let thinks = |held: &Held| held.busy_until > now;
+        if !anew && self.sessions.get(id).is_some_and(thinks) {
+            return Vec::new();
+        }
+        if anew || !self.sessions.contains_key(id) {
+            self.hold(id);
+        }
+        self.answers += 1;
+        let Some(held) = self.sessions.get(id) else { return Vec::new() };
+        let text = format!("offer {} of the master", self.answers);
+        let offer = Description { sdp: Sdp::new(&text), facts: self.facts(held) };
+        let generation = held.generation;
+        if let Some(held) = self.sessions.get_mut(id) {
+            held.open = Some(offer.clone());
+        }
+        let mut words = vec![(Duration::ZERO, Word::Offer(offer))];
+        words.extend(self.trickle(generation));
+        words
+    }
+
+    /// The service was asked to offer (a storage session).
+    pub(crate) fn join(&mut self, now: Timestamp, id: &ClientId) -> Vec<(Duration, Word)> {
+        self.joins += 1;
+        if self.joins <= self.traits.deaf_to || self.traits.answers == Answers::Never {
+            return Vec::new();
+        }
+        let after = self.traits.answers_after;
+        let words = self.offer(now, id, false);
+        words.into_iter().map(|(at, word)| (at + after, word)).collect()
+    }
+
+    /// The viewer answered. Whether that settles the open offer.
+    pub(crate) fn take_answer(&mut self, from: &ClientId, answer: &Description) -> bool {
+        let Some(held) = self.sessions.get_mut(from) else { return false };
+        let fits = held.open.as_ref().is_some_and(|offer| {
+            answer.sdp.as_str().ends_with(&format!(" to {}", offer.sdp.as_str()))
+        });
+        if !fits || held.broken {
+            return false;
+        }
+        let Some(offer) = held.open.take() else { return false };
+        held.viewer = Some((answer.facts.fingerprints.clone(), answer.facts.ice_ufrag.clone()));
+        held.agreed = Some((offer.sdp, answer.sdp.clone()));
+        true
+    }
+
+    fn words(&mut self, from: &ClientId, offer: &Description) -> Vec<(Duration, Word)> {
         let after = self.traits.answers_after;
         let soon = after + Duration::from_millis(400);
-        let right = Word::Answer(Ok(self.answer(offer, "answer")));
-        let generation = self.answers;
+        let answer = self.answer(from, offer, "answer");
+        if let Some(held) = self.sessions.get_mut(from) {
+            held.answer = Some(answer.clone());
+            held.agreed = Some((offer.sdp.clone(), answer.sdp.clone()));
+        }
+        let generation = self.sessions.get(from).map_or(0, |held| held.generation);
+        let right = Word::Answer(Ok(answer));
         let mut words = match self.traits.answers {
             Answers::Never => Vec::new(),
             Answers::Well => vec![(after, right)],
             Answers::Undecodable => vec![(after, Word::Answer(Err(Undecodable)))],
-            Answers::Refused => vec![(after, Word::Answer(Ok(self.answer(offer, "refused"))))],
+            Answers::Refused => {
+                vec![(after, Word::Answer(Ok(self.answer(from, offer, "refused"))))]
+            }
             Answers::Nothing => {
-                let mut answer = self.answer(offer, "answer");
+                let mut answer = self.answer(from, offer, "answer");
                 answer.facts.media.iter_mut().for_each(|m| m.accepted = false);
                 vec![(after, Word::Answer(Ok(answer)))]
             }
             Answers::ThenAnother => {
-                let other = self.answer(offer, "other");
+                let other = self.answer(from, offer, "other");
                 vec![(after, right), (soon, Word::Answer(Ok(other)))]
             }
             Answers::AfterStale => {
-                let stale = self.answer(offer, "stale");
+                let stale = self.answer(from, offer, "stale");
                 vec![(after, Word::Answer(Ok(stale))), (soon, right)]
             }
         };
+        words.extend(self.trickle(generation));
+        words
+    }
+
+    fn trickle(&self, generation: u32) -> Vec<(Duration, Word)> {
+        let after = self.traits.answers_after;
         let candidates = (0..self.traits.candidates).map(|number| {
             let before = self.traits.candidates_first;
             let at = if before { Duration::ZERO } else { after + Duration::from_millis(5) };
             let pace = Duration::from_micros(200) * number;
             (at + pace, Word::Candidate(candidate(generation, number)))
         });
-        words.extend(candidates);
-        words
+        candidates.collect()
     }
 
-    /// The viewer's connection or link is gone.
-    pub(crate) fn lose(&mut self, now: Timestamp, id: &ClientId, said_goodbye: bool) {
-        if let Some(held) = self.sessions.get_mut(id) {
-            let soon = Duration::from_millis(600);
-            let after =
-                if said_goodbye && self.traits.hears_goodbye { soon } else { self.traits.lingers };
-            let at = now + after;
-            held.free_at = Some(held.free_at.map_or(at, |earlier| earlier.min(at)));
+    /// The viewer's connection is gone.
+    pub(crate) fn lose(&mut self, now: Timestamp, id: &ClientId, who: &str, said_goodbye: bool) {
+        let Some(held) = self.sessions.get_mut(id) else { return };
+        // It may have another connection of the same id by now.
+        if held.viewer.as_ref().is_some_and(|(viewer, _)| viewer.iter().all(|name| name != who)) {
+            return;
         }
+        let soon = Duration::from_millis(600);
+        let after =
+            if said_goodbye && self.traits.hears_goodbye { soon } else { self.traits.lingers };
+        let at = now + after;
+        held.free_at = Some(held.free_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    fn answer(&mut self, offer: &Description, kind: &str) -> Description {
-        self.answers += 1;
+    fn facts(&self, held: &Held) -> Facts {
         let section = |kind, sends| MediaFact { kind, mid: None, accepted: true, sends };
-        let facts = Facts {
-            ice_ufrag: Some(ufrag(self.answers)),
-            ice_pwd: Some(Digest::of(b"password")),
-            fingerprints: vec![format!("sha-256 {:02X}", self.answers % 256)],
+        Facts {
+            ice_ufrag: Some(ufrag(held.generation)),
+            ice_pwd: Some(Digest::of(ufrag(held.generation).as_bytes())),
+            fingerprints: vec![format!("sha-256 {:02X}", held.certificate)],
             media: vec![
                 section(MediaKind::Video, self.traits.video),
                 section(MediaKind::Audio, self.traits.audio),
             ],
             candidates: self.traits.candidates_inside,
-        };
+        }
+    }
+
+    fn answer(&mut self, from: &ClientId, offer: &Description, kind: &str) -> Description {
+        self.answers += 1;
+        let facts = self.sessions.get(from).map(|held| self.facts(held)).unwrap_or_default();
         let text = format!("{kind} {} to {}", self.answers, offer.sdp.as_str());
         Description { sdp: Sdp::new(&text), facts }
     }
@@ -148,31 +304,61 @@ pub(crate) fn candidate(generation: u32, number: u32) -> Candidate {
 mod tests {
     use super::*;
 
-    fn offer() -> Description {
-        Description { sdp: Sdp::new("offer 1 of peer 1"), facts: Facts::default() }
+    fn offer(ufrag: &str) -> Description {
+        let facts = Facts {
+            ice_ufrag: Some(ufrag.into()),
+            fingerprints: vec!["viewer 1".into()],
+            ..Facts::default()
+        };
+        Description { sdp: Sdp::new("offer 1 of peer 1"), facts }
     }
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_millis(secs * 1000)
     }
 
+    fn answers(reply: &Reply) -> Vec<&Description> {
+        let answer = |(_, word): &'_ (Duration, Word)| matches!(word, Word::Answer(Ok(_)));
+        reply
+            .words
+            .iter()
+            .filter(|word| answer(word))
+            .filter_map(
+                |(_, word)| {
+                    if let Word::Answer(Ok(answer)) = word { Some(answer) } else { None }
+                },
+            )
+            .collect()
+    }
+
     #[test]
     fn an_id_that_vanished_is_not_answered_until_the_master_notices() {
         let mut master = Master::new(MasterTraits::default());
         let id = ClientId::new("a").expect("valid");
-        assert!(!master.take_offer(at(0), &id, &offer()).is_empty());
-        assert!(master.take_offer(at(1), &id, &offer()).is_empty());
-        master.lose(at(2), &id, false);
-        assert!(master.take_offer(at(36), &id, &offer()).is_empty());
-        assert!(!master.take_offer(at(38), &id, &offer()).is_empty());
+        assert!(!master.take_offer(at(0), &id, &offer("u1")).words.is_empty());
+        assert!(master.take_offer(at(1), &id, &offer("u1")).words.is_empty());
+        master.lose(at(2), &id, "viewer 1", false);
+        assert!(master.take_offer(at(36), &id, &offer("u1")).words.is_empty());
+        assert!(!master.take_offer(at(38), &id, &offer("u1")).words.is_empty());
     }
 
     #[test]
-    fn one_that_replaces_answers_again() {
-        let traits = MasterTraits { repeated_id: RepeatedId::Replaces, ..MasterTraits::default() };
-        let mut master = Master::new(traits);
+    fn a_restart_is_answered_as_each_kind_of_master_does() {
         let id = ClientId::new("a").expect("valid");
-        assert!(!master.take_offer(at(0), &id, &offer()).is_empty());
-        assert!(!master.take_offer(at(1), &id, &offer()).is_empty());
+        for (repeated_id, same_certificate, same_ufrag) in [
+            (RepeatedId::Replaces, false, false),
+            (RepeatedId::Renegotiates, true, false),
+            (RepeatedId::OldCredentials, true, true),
+            (RepeatedId::RepeatsAnswer, true, true),
+        ] {
+            let mut master = Master::new(MasterTraits { repeated_id, ..MasterTraits::default() });
+            let (first, second) = (
+                master.take_offer(at(0), &id, &offer("u1")),
+                master.take_offer(at(9), &id, &offer("u2")),
+            );
+            let (first, second) = (answers(&first)[0].clone(), answers(&second)[0].clone());
+            assert_eq!(first.facts.fingerprints == second.facts.fingerprints, same_certificate);
+            assert_eq!(first.facts.ice_ufrag == second.facts.ice_ufrag, same_ufrag);
+        }
     }
 }

@@ -1,20 +1,25 @@
 //! What must hold after every step, whatever goes wrong. It sees only what crosses the core's edge.
 
+mod live;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use negotiation_core::{
     Completion, Config, Digest, Event, Ignored, Input, LinkId, Message, Output, PeerCommand,
-    PeerEvent, PeerId, Phase, Sender, Session, SignalingCommand, SignalingEvent, Ticket, Timestamp,
+    PeerEvent, PeerId, Phase, SdpKind, Sender, Session, SignalingCommand, SignalingEvent, Ticket,
+    Timestamp,
 };
 
 use crate::reference::Reference;
+use live::Live;
 
 /// Counts and remembers, and says what is wrong.
 #[derive(Clone, Debug)]
 pub(crate) struct Oracle {
     config: Config,
     reference: Reference,
+    live: Live,
     violations: Vec<String>,
     phase: Phase,
     attempt: u32,
@@ -24,9 +29,16 @@ pub(crate) struct Oracle {
     tickets: BTreeSet<Ticket>,
     purposes: BTreeMap<Ticket, Watched>,
     told: BTreeSet<Ignored>,
-    link: LinkId,
+    links: VecDeque<Timestamp>,
     offers: u32,
+    answers_sent: u32,
+    sending: bool,
+    /// An offer or answer of ours went out in this attempt.
+    spoke: bool,
     offer_out: bool,
+    /// The newest offer is a restart's: it may be out without being set.
+    deferred: bool,
+    replacing: bool,
     renegotiated: bool,
     answers_set: u32,
     remote: Stream,
@@ -45,6 +57,7 @@ enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watched {
     SendOffer,
+    Connect(LinkId),
     Close(Part, Timestamp),
     Other,
 }
@@ -77,6 +90,7 @@ impl Oracle {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             reference: Reference::new(config.clone()),
+            live: Live::new(config.offline_limit),
             config,
             violations: Vec::new(),
             phase: Phase::Idle,
@@ -87,9 +101,14 @@ impl Oracle {
             tickets: BTreeSet::new(),
             purposes: BTreeMap::new(),
             told: BTreeSet::new(),
-            link: LinkId(0),
+            links: VecDeque::new(),
             offers: 0,
+            answers_sent: 0,
+            sending: false,
+            spoke: false,
             offer_out: false,
+            deferred: false,
+            replacing: false,
             renegotiated: false,
             answers_set: 0,
             remote: Stream::default(),
@@ -116,29 +135,49 @@ impl Oracle {
     }
 
     /// An input is about to be handled.
-    pub(crate) fn on_input(&mut self, input: &Input) {
+    pub(crate) fn on_input(&mut self, now: Timestamp, input: &Input) {
+        self.live.on_input(now, input);
         match input {
+            // The platform has its network back: nothing is waited for.
+            Input::Online(true) => self.reference.resumed(),
             Input::Close => self.reference.close_asked(),
             Input::Resumed => self.reference.resumed(),
             Input::Signaling(link, SignalingEvent::Candidate { sender, body: Ok(candidate) })
-                if *link == self.link && *sender == Sender::Master =>
+                if self.speaks(*link) && *sender == Sender::Master =>
             {
                 self.remote.came.push(candidate.digest());
             }
-            Input::Peer(_, PeerEvent::CandidateGathered(candidate)) => {
+            Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
+                self.open.remove(&Part::Link(*link));
+            }
+            // One whose close failed may go on gathering: nobody wants its candidates.
+            Input::Peer(peer, PeerEvent::CandidateGathered(candidate))
+                if self.open.contains(&Part::Peer(*peer)) =>
+            {
                 self.local.came.push(candidate.digest());
             }
             Input::Completed(Completion { ticket, outcome }) => {
                 match self.purposes.remove(ticket) {
-                    Some(Watched::SendOffer) => self.offer_out |= outcome.is_ok(),
+                    Some(Watched::SendOffer) => {
+                        self.sending = false;
+                        self.offer_out |= outcome.is_ok();
+                    }
                     Some(Watched::Close(part, _)) => {
                         self.open.remove(&part);
+                    }
+                    Some(Watched::Connect(link)) => {
+                        if outcome.is_err() && self.phase != Phase::Connecting {
+                            self.open.remove(&Part::Link(link));
+                        }
                     }
                     Some(Watched::Other) | None => {}
                 }
             }
             Input::Open
             | Input::Timeout
+            | Input::NetworkChanged
+            | Input::Online(_)
+            | Input::Restart
             | Input::Renegotiate
             | Input::Signaling(..)
             | Input::Peer(..) => {}
@@ -148,6 +187,8 @@ impl Oracle {
     /// An output came.
     pub(crate) fn on_output(&mut self, now: Timestamp, output: &Output) {
         self.require(self.ended == 0, now, "N23: an output after the end");
+        self.live.on_output(output);
+        self.report_live(now);
         match output {
             Output::Signaling(ticket, command) => {
                 self.on_ticket(now, *ticket);
@@ -161,6 +202,17 @@ impl Oracle {
         }
     }
 
+    fn report_live(&mut self, now: Timestamp) {
+        for what in self.live.take_broken() {
+            self.report(format!("{now}: {what}"));
+        }
+    }
+
+    /// Whether a link is the attempt's.
+    fn speaks(&self, link: LinkId) -> bool {
+        self.open.contains(&Part::Link(link))
+    }
+
     fn on_ticket(&mut self, now: Timestamp, ticket: Ticket) {
         let new = self.tickets.insert(ticket);
         self.require(new, now, "a ticket given twice");
@@ -171,17 +223,40 @@ impl Oracle {
     fn on_signaling(&mut self, now: Timestamp, ticket: Ticket, command: &SignalingCommand) {
         match command {
             SignalingCommand::Connect { link, .. } => {
-                self.begin(now, Part::Link(*link));
-                self.link = *link;
+                self.links.push_back(now);
+                if self.links.len() > 12 {
+                    self.links.pop_front();
+                    let busy = self
+                        .links
+                        .front()
+                        .is_some_and(|at| now.saturating_since(*at) < Duration::from_millis(300));
+                    self.require(!busy, now, "N20: links opened in a busy loop");
+                }
+                self.purposes.insert(ticket, Watched::Connect(*link));
+                if self.phase == Phase::Connecting {
+                    self.begin(now, Part::Link(*link));
+                } else {
+                    self.open.insert(Part::Link(*link));
+                }
             }
-            SignalingCommand::FetchIceServers { .. } => {}
+            SignalingCommand::FetchIceServers { .. } | SignalingCommand::Join { .. } => {}
             SignalingCommand::Send { message: Message::Offer(_), .. } => {
-                self.require(!self.offer_out, now, "N1: a second unanswered offer");
+                self.require(
+                    !self.offer_out && !self.sending,
+                    now,
+                    "N1: a second unanswered offer",
+                );
                 self.offers += 1;
+                (self.sending, self.spoke) = (true, true);
                 self.purposes.insert(ticket, Watched::SendOffer);
             }
+            SignalingCommand::Send { message: Message::Answer(_), .. } => {
+                self.answers_sent += 1;
+                self.spoke = true;
+            }
             SignalingCommand::Send { message: Message::Candidate(candidate), .. } => {
-                self.require(self.offers > 0, now, "N11: a candidate before the offer");
+                let said = self.offers + self.answers_sent > 0;
+                self.require(said, now, "N11: a candidate before the offer or answer");
                 if let Err(what) = self.local.take(candidate.digest()) {
                     self.report(format!("{now}: N11: {what}"));
                 }
@@ -198,14 +273,27 @@ impl Oracle {
                 }
             }
             SignalingCommand::Disconnect { link } => {
-                self.close(now, ticket, 0, Part::Link(*link));
+                self.leave(now, ticket, *link);
             }
         }
     }
 
     fn on_peer(&mut self, now: Timestamp, ticket: Ticket, command: &PeerCommand) {
         match command {
-            PeerCommand::Create { peer } => self.begin(now, Part::Peer(*peer)),
+            PeerCommand::Create { peer } => {
+                self.begin(now, Part::Peer(*peer));
+                if self.phase != Phase::Connecting {
+                    // A remote session that replaces another: everything about it is new.
+                    (self.local, self.sent_at) = (Stream::default(), VecDeque::new());
+                    self.next_exchange();
+                    self.closing = 0;
+                }
+            }
+            PeerCommand::SetRemote { kind: SdpKind::Offer, .. } => {
+                self.require(!self.offer_out || self.deferred, now, "N7: two offers at once");
+                self.offer_out = false;
+                self.next_exchange();
+            }
             PeerCommand::SetRemote { .. } => {
                 self.answers_set += 1;
                 self.offer_out = false;
@@ -215,11 +303,14 @@ impl Oracle {
                     "N4: an answer applied with no offer open",
                 );
             }
-            PeerCommand::SetLocal { .. } if self.offers > 0 => {
-                self.renegotiated = true;
-                // A later exchange may repeat candidates.
-                self.remote.gone.clear();
-                self.local.gone.clear();
+            PeerCommand::SetLocal { kind: SdpKind::Offer, .. } if self.spoke => {
+                self.next_exchange();
+            }
+            PeerCommand::CreateOffer { restart, .. } => {
+                self.deferred = *restart;
+                // An offer that was sent and not set is forgotten.
+                self.offer_out = false;
+                self.offers = self.offers.min(self.answers_set);
             }
             PeerCommand::AddCandidate { candidate, .. } => {
                 if let Err(what) = self.remote.take(candidate.digest()) {
@@ -235,7 +326,7 @@ impl Oracle {
             }
             PeerCommand::RemoveTracks { peer } => self.close(now, ticket, 2, Part::Peer(*peer)),
             PeerCommand::Close { peer } => self.close(now, ticket, 3, Part::Peer(*peer)),
-            PeerCommand::CreateOffer { .. }
+            PeerCommand::CreateAnswer { .. }
             | PeerCommand::SetIceServers { .. }
             | PeerCommand::SetLocal { .. }
             | PeerCommand::RequestKeyframe { .. } => {}
@@ -243,6 +334,7 @@ impl Oracle {
     }
 
     fn begin(&mut self, now: Timestamp, part: Part) {
+        self.replacing = false;
         let same_kind = |other: &Part| {
             matches!((part, other), (Part::Link(_), Part::Link(_)) | (Part::Peer(_), Part::Peer(_)))
         };
@@ -259,13 +351,37 @@ impl Oracle {
             .any(|watched| matches!(watched, Watched::Close(p, at) if *p == part && *at <= now))
     }
 
+    /// A link is left while the session goes on, or closed with the attempt.
+    fn leave(&mut self, now: Timestamp, ticket: Ticket, link: LinkId) {
+        if self.phase == Phase::Closing {
+            self.require(self.closing == 0, now, "N22: the steps of closing out of order");
+        }
+        let deadline = now + self.config.close_timeout / 4;
+        self.purposes.insert(ticket, Watched::Close(Part::Link(link), deadline));
+    }
+
+    fn next_exchange(&mut self) {
+        self.renegotiated = true;
+        // A later exchange may repeat candidates.
+        self.remote.gone.clear();
+        self.local.gone.clear();
+    }
+
     /// The steps come in the contract's order, each once (N22).
     fn close(&mut self, now: Timestamp, ticket: Ticket, step: u32, part: Part) {
-        self.require(self.phase == Phase::Closing, now, "a closing step while not closing");
-        self.require(self.closing == step, now, "N22: the steps of closing out of order");
-        self.closing += 1;
+        let replacing = self.phase == Phase::Answering;
+        if replacing && !self.replacing {
+            (self.replacing, self.closing) = (true, 1);
+        }
+        self.require(
+            self.phase == Phase::Closing || replacing,
+            now,
+            "a closing step while not closing",
+        );
+        self.require(self.closing.max(1) == step, now, "N22: the steps of closing out of order");
+        self.closing = step + 1;
         let deadline = now + self.config.close_timeout / 4;
-        if step == 0 || step == 3 {
+        if step == 3 {
             self.purposes.insert(ticket, Watched::Close(part, deadline));
         }
     }
@@ -285,6 +401,9 @@ impl Oracle {
                 (self.offers, self.answers_set, self.offer_out) = (0, 0, false);
                 (self.remote, self.local) = (Stream::default(), Stream::default());
                 self.renegotiated = false;
+                (self.answers_sent, self.sending, self.deferred) = (0, false, false);
+                self.spoke = false;
+                (self.closing, self.replacing) = (0, false);
                 self.sent_at.clear();
                 self.told.clear();
             }
@@ -303,7 +422,17 @@ impl Oracle {
                 let open = self.open.iter().any(|part| !self.overdue(*part, now));
                 self.require(!open, now, "N23: ended with something open");
             }
-            Event::LinkOpened { .. }
+            Event::Recovering(_)
+            | Event::Recovered
+            | Event::RestartRefused
+            | Event::MasterGone(_)
+            | Event::Offline
+            | Event::Online
+            | Event::MediaPaused
+            | Event::LinkReopened
+            | Event::LinkGivenUp(_)
+            | Event::IceServersRefreshed
+            | Event::LinkOpened { .. }
             | Event::OfferSent { .. }
             | Event::AnswerReceived { .. }
             | Event::MasterSeen
@@ -327,6 +456,8 @@ impl Oracle {
 
     /// All outputs of a step are drained.
     pub(crate) fn after_step(&mut self, now: Timestamp, session: &Session) {
+        self.live.after_step(now, session);
+        self.report_live(now);
         if let Err(what) = session.check_invariants() {
             self.report(format!("{now}: {what}"));
         }

@@ -4,17 +4,19 @@
 use core::time::Duration;
 
 use negotiation_core::{
-    Candidate, Connectivity, Description, Done, Facts, Failure, FailureCode, MediaKind,
-    PeerCommand, PeerEvent, Sdp, Timestamp,
+    Candidate, Connectivity, Description, Digest, Done, Facts, Failure, FailureCode, PeerCommand,
+    PeerEvent, Sdp, SdpKind, Timestamp,
 };
 
-use crate::plan::{Dtls, Ice, Media, PathTraits, PeerStack};
+use crate::path;
+use crate::plan::{PathTraits, PeerStack};
 
-/// The signaling state of an offerer (RFC 9429, 3.2).
+/// The signaling state (RFC 9429, 3.2; provisional answers are not used).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Jsep {
     Stable,
     HaveLocalOffer,
+    HaveRemoteOffer,
     Closed,
 }
 
@@ -25,9 +27,17 @@ pub(crate) struct Peer {
     stack: PeerStack,
     path: PathTraits,
     jsep: Jsep,
-    offers: u32,
-    /// The newest offer that was set.
-    offer: Option<Description>,
+    made: u32,
+    /// The newest description made and not set.
+    newest: Option<Description>,
+    /// Our offer, or the master's, that is set and not settled.
+    pending: Option<Description>,
+    /// Our ICE generation: that of the newest offer made, and the one in use.
+    generation: u32,
+    used: u32,
+    newest_generation: u32,
+    /// Offer and answer that both sides agreed on last.
+    agreed: Option<(Sdp, Sdp)>,
     /// The completion of a set-remote reached the session.
     remote_known: bool,
     fits: bool,
@@ -37,9 +47,14 @@ pub(crate) struct Peer {
     description_operation: Option<Timestamp>,
     /// An operation outlived its deadline: what the session believes may differ from what is.
     disturbed: bool,
-    gathered: bool,
+    gathered: Option<u32>,
     local_candidates: u32,
+    /// Which TURN credentials it was given last.
+    servers: Option<Digest>,
+    /// What an earlier one of ICE's lives would have noticed does not come any more.
+    pub(crate) epoch: u32,
     started: bool,
+    pair: bool,
     connected: bool,
     closing: bool,
     /// When what was submitted so far is done.
@@ -57,17 +72,25 @@ impl Peer {
             stack,
             path,
             jsep: Jsep::Stable,
-            offers: 0,
-            offer: None,
+            made: 0,
+            newest: None,
+            pending: None,
+            generation: 1,
+            used: 0,
+            newest_generation: 1,
+            agreed: None,
             remote_known: false,
             fits: false,
             facts: Facts::default(),
             remote_candidates: 0,
             description_operation: None,
             disturbed: false,
-            gathered: false,
+            gathered: None,
             local_candidates: 0,
+            servers: None,
+            epoch: 0,
             started: false,
+            pair: false,
             connected: false,
             closing: false,
             busy_until: now,
@@ -81,6 +104,18 @@ impl Peer {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    pub(crate) fn agreed(&self) -> Option<&(Sdp, Sdp)> {
+        self.agreed.as_ref()
+    }
+
+    pub(crate) fn is_stable(&self) -> bool {
+        self.jsep == Jsep::Stable
+    }
+
+    pub(crate) fn servers(&self) -> Option<Digest> {
+        self.servers
     }
 
     pub(crate) fn take_violations(&mut self) -> Vec<String> {
@@ -142,41 +177,48 @@ impl Peer {
     pub(crate) fn carry_out(&mut self, command: &PeerCommand) -> Result<Done, Failure> {
         match command {
             PeerCommand::Create { .. } => Ok(Done::Created(self.stack.traits)),
-            PeerCommand::CreateOffer { .. } => {
+            PeerCommand::CreateOffer { restart, .. } => {
                 if self.jsep != Jsep::Stable {
-                    self.violation("N2: an offer created in a state that is not stable");
-                    return Err(Failure::new(FailureCode::Port, "not stable"));
+                    return self.illegal("N2: an offer created in a state that is not stable");
                 }
-                self.offers += 1;
-                Ok(Done::Description(self.offer_text()))
+                let next = if *restart && self.used > 0 { self.newer() } else { self.used.max(1) };
+                self.make(next, "offer", String::new())
             }
-            PeerCommand::SetLocal { description, .. } => {
-                if self.jsep != Jsep::Stable {
-                    return self.illegal("an offer set over an offer");
-                }
-                if *description != self.offer_text() {
-                    return self.illegal("an offer set that is not the newest one made");
-                }
-                self.jsep = Jsep::HaveLocalOffer;
-                self.offer = Some(description.clone());
-                Ok(Done::Ok)
+            PeerCommand::CreateAnswer { .. } => {
+                let Some(offer) =
+                    self.pending.clone().filter(|_| self.jsep == Jsep::HaveRemoteOffer)
+                else {
+                    return self.illegal("an answer created without an offer");
+                };
+                // New credentials of the master's ask for new ones of ours (RFC 8839, 4.4.1.1).
+                let restarts = self.used > 0 && offer.facts.ice_ufrag != self.facts.ice_ufrag;
+                let next = if restarts { self.newer() } else { self.used.max(1) };
+                self.make(next, "answer", format!(" to {}", offer.sdp.as_str()))
             }
-            PeerCommand::SetRemote { description, .. } => self.set_remote(description),
+            PeerCommand::SetLocal { kind, description, .. } => self.set_local(*kind, description),
+            PeerCommand::SetRemote { kind: SdpKind::Answer, description, .. } => {
+                self.set_answer(description)
+            }
+            PeerCommand::SetRemote { kind: SdpKind::Offer, description, .. } => {
+                self.set_offer(description)
+            }
             PeerCommand::Rollback { .. } => {
-                if self.jsep != Jsep::HaveLocalOffer {
+                if !matches!(self.jsep, Jsep::HaveLocalOffer | Jsep::HaveRemoteOffer) {
                     return self.illegal("rollback without an offer");
                 }
                 self.jsep = Jsep::Stable;
+                self.pending = None;
                 Ok(Done::Ok)
             }
             PeerCommand::AddCandidate { candidate, .. } => {
                 self.remote_candidates += u32::from(!candidate.is_end());
                 Ok(Done::Ok)
             }
-            PeerCommand::SetIceServers { .. } => {
-                if self.gathered {
-                    return self.illegal("ICE servers set after gathering began");
-                }
+            PeerCommand::SetIceServers { servers, .. } => {
+                self.servers = servers
+                    .iter()
+                    .find_map(|server| server.username.as_ref())
+                    .map(|name| Digest::of(name.expose().as_bytes()));
                 Ok(Done::Ok)
             }
             PeerCommand::RequestKeyframe { .. } => Ok(Done::Ok),
@@ -188,12 +230,77 @@ impl Peer {
         }
     }
 
-    fn offer_text(&self) -> Description {
-        let text = format!("offer {} of peer {}", self.offers, self.number);
-        Description { sdp: Sdp::new(&text), facts: Facts::default() }
+    fn newer(&mut self) -> u32 {
+        self.newest_generation = self.newest_generation.max(self.used) + 1;
+        self.newest_generation
     }
 
-    fn set_remote(&mut self, answer: &Description) -> Result<Done, Failure> {
+    fn make(&mut self, generation: u32, kind: &str, tail: String) -> Result<Done, Failure> {
+        self.made += 1;
+        self.generation = generation;
+        let text = format!("{kind} {} of peer {}{tail}", self.made, self.number);
+        let facts = Facts {
+            ice_ufrag: Some(format!("v{}.{generation}", self.number)),
+            ice_pwd: Some(Digest::of(text.as_bytes())),
+            fingerprints: vec![format!("viewer {}", self.number)],
+            ..Facts::default()
+        };
+        let made = Description { sdp: Sdp::new(&text), facts };
+        self.newest = Some(made.clone());
+        Ok(Done::Description(made))
+    }
+
+    fn set_local(&mut self, kind: SdpKind, description: &Description) -> Result<Done, Failure> {
+        let from = match kind {
+            SdpKind::Offer => Jsep::Stable,
+            SdpKind::Answer => Jsep::HaveRemoteOffer,
+        };
+        if self.jsep != from {
+            return self.illegal("a description set in a state that does not allow it");
+        }
+        if self.newest.as_ref() != Some(description) {
+            return self.illegal("a description set that is not the newest one made");
+        }
+        match kind {
+            SdpKind::Offer => {
+                self.jsep = Jsep::HaveLocalOffer;
+                self.pending = Some(description.clone());
+                if self.generation > self.used && self.used > 0 && !self.keeps_pair() {
+                    self.drop_pair();
+                }
+            }
+            SdpKind::Answer => {
+                self.jsep = Jsep::Stable;
+                if let Some(offer) = self.pending.take() {
+                    self.agreed = Some((offer.sdp, description.sdp.clone()));
+                    self.take_generation();
+                    // The master decides whether it fits, once it has it.
+                    self.fits &= self.started;
+                    self.facts = offer.facts;
+                }
+            }
+        }
+        Ok(Done::Ok)
+    }
+
+    fn keeps_pair(&self) -> bool {
+        self.stack.traits.restart_keeps_pair
+    }
+
+    fn drop_pair(&mut self) {
+        self.pair = false;
+        self.epoch += 1;
+    }
+
+    /// What was agreed on may be a new ICE generation: it begins to look for a pair.
+    fn take_generation(&mut self) {
+        if self.used != self.generation {
+            self.used = self.generation;
+            self.started = false;
+        }
+    }
+
+    fn set_answer(&mut self, answer: &Description) -> Result<Done, Failure> {
         if self.jsep != Jsep::HaveLocalOffer {
             return self.illegal("N4: an answer set without an offer");
         }
@@ -201,20 +308,59 @@ impl Peer {
         if text.starts_with("refused") {
             return Err(Failure::new(FailureCode::BadDescription, "a=line 7: no such profile"));
         }
+        let restarts = self.used > 0 && self.generation > self.used;
+        if restarts && answer.facts.ice_ufrag == self.facts.ice_ufrag {
+            self.violation("N4: a restart settled with the old credentials");
+        }
+        self.check_session(answer);
+        let Some(offer) = self.pending.take() else { return self.illegal("nothing is pending") };
         self.jsep = Jsep::Stable;
-        let ours = self.offer.as_ref().map(|offer| format!(" to {}", offer.sdp.as_str()));
-        self.fits = text.starts_with("answer") && ours.is_some_and(|ours| text.ends_with(&ours));
+        self.fits =
+            text.starts_with("answer") && text.ends_with(&format!(" to {}", offer.sdp.as_str()));
+        self.agreed = Some((offer.sdp, answer.sdp.clone()));
+        self.take_generation();
         self.facts = answer.facts.clone();
         self.remote_candidates += u32::from(answer.facts.candidates);
         Ok(Done::Ok)
     }
 
-    /// Gathering begins with the first offer set.
+    fn set_offer(&mut self, offer: &Description) -> Result<Done, Failure> {
+        if self.jsep != Jsep::Stable {
+            return self.illegal("N7: the master's offer set over another");
+        }
+        if offer.sdp.as_str().starts_with("refused") {
+            return Err(Failure::new(FailureCode::BadDescription, "a=line 7: no such profile"));
+        }
+        self.check_session(offer);
+        self.jsep = Jsep::HaveRemoteOffer;
+        self.pending = Some(offer.clone());
+        self.remote_candidates += u32::from(offer.facts.candidates);
+        Ok(Done::Ok)
+    }
+
+    /// A certificate does not change within a connection.
+    fn check_session(&mut self, theirs: &Description) {
+        if self.used > 0 && self.facts.fingerprints != theirs.facts.fingerprints {
+            self.violation("N4, N8: another session's description applied to a connection");
+        }
+    }
+
+    /// The master has our answer, and it is to its open offer.
+    pub(crate) fn master_agrees(&mut self, answer: &Sdp) {
+        self.fits |= self.agreed.as_ref().is_some_and(|(_, ours)| ours == answer);
+    }
+
+    /// Gathering begins with each generation's first description that is set.
     pub(crate) fn gather(&mut self) -> Vec<Notice> {
-        if self.gathered || self.jsep != Jsep::HaveLocalOffer {
+        let ours = match self.jsep {
+            Jsep::HaveLocalOffer => true,
+            Jsep::Stable => self.agreed.is_some() && self.used == self.generation,
+            Jsep::HaveRemoteOffer | Jsep::Closed => false,
+        };
+        if self.gathered == Some(self.generation) || !ours {
             return Vec::new();
         }
-        self.gathered = true;
+        self.gathered = Some(self.generation);
         let count = self.stack.candidates;
         let every = self.stack.candidate_every;
         let mut notices: Vec<Notice> = (0..count)
@@ -231,7 +377,7 @@ impl Peer {
                 .into(),
             mid: Some("0".into()),
             mline_index: Some(0),
-            ufrag: None,
+            ufrag: Some(format!("v{}.{}", self.number, self.generation)),
         }
     }
 
@@ -242,40 +388,75 @@ impl Peer {
             return Vec::new();
         }
         self.started = true;
-        let ms = Duration::from_millis;
-        let state = |s| PeerEvent::ConnectivityChanged(s);
-        let mut notices = vec![(ms(1), state(Connectivity::Checking))];
-        match self.path.ice {
-            Ice::Works => notices.push((ms(60), state(Connectivity::IceConnected))),
-            Ice::Fails => {
-                notices.push((ms(15_000), state(Connectivity::IceFailed)));
-                return notices;
-            }
-            Ice::Silent => return notices,
+        self.come_up()
+    }
+
+    /// The way is there again, with the addresses that were agreed on.
+    pub(crate) fn revive(&mut self) -> Vec<Notice> {
+        let able = self.started && self.fits && !self.pair && self.jsep != Jsep::Closed;
+        if able { self.come_up() } else { Vec::new() }
+    }
+
+    fn come_up(&mut self) -> Vec<Notice> {
+        if self.pair {
+            // The old pair carries on, and nobody notices the change.
+            return Vec::new();
         }
-        match self.path.dtls {
-            Dtls::Works => {
-                notices.push((ms(110), state(Connectivity::Connected)));
+        self.epoch += 1;
+        let again = self.connected;
+        path::notices(self.path, &self.facts, again)
+    }
+
+    /// It notices something: what does that mean for what it is?
+    pub(crate) fn notice(&mut self, event: &PeerEvent) {
+        match event {
+            PeerEvent::ConnectivityChanged(Connectivity::IceConnected) => self.pair = true,
+            PeerEvent::ConnectivityChanged(Connectivity::Connected) => {
+                self.pair = true;
                 self.connected = true;
             }
-            Dtls::Fails => {
-                notices.push((ms(90), state(Connectivity::DtlsFailed)));
-                return notices;
+            PeerEvent::ConnectivityChanged(Connectivity::Disconnected) => self.pair = false,
+            PeerEvent::ConnectivityChanged(
+                Connectivity::IceFailed | Connectivity::DtlsFailed | Connectivity::ClosedByPeer,
+            ) => {
+                self.pair = false;
+                self.epoch += 1;
             }
-            Dtls::Silent => return notices,
+            PeerEvent::ConnectivityChanged(Connectivity::Checking)
+            | PeerEvent::CandidateGathered(_)
+            | PeerEvent::GatheringDone
+            | PeerEvent::TrackAdded(_)
+            | PeerEvent::MediaFlowing(_)
+            | PeerEvent::KeyframeReceived
+            | PeerEvent::MediaStalled
+            | PeerEvent::SenderReport => {}
         }
-        for kind in [MediaKind::Audio, MediaKind::Video] {
-            if self.facts.sends(kind) {
-                notices.push((ms(112), PeerEvent::TrackAdded(kind)));
-                if self.path.media != Media::Nothing {
-                    notices.push((ms(130), PeerEvent::MediaFlowing(kind)));
-                }
-            }
+    }
+
+    /// The way between the two is dead: what will be noticed, and when.
+    pub(crate) fn lose_path(&mut self) -> Vec<Notice> {
+        let had = self.pair || self.started;
+        self.drop_pair();
+        if had { path::lost(self.connected) } else { Vec::new() }
+    }
+
+    /// Packets get through now.
+    pub(crate) fn has_pair(&self) -> bool {
+        self.pair
+    }
+
+    /// A restart dropped the pair that was there before: what will be noticed.
+    pub(crate) fn take_dropped(&self, before: bool) -> Vec<Notice> {
+        if !before || self.pair || self.jsep == Jsep::Closed {
+            return Vec::new();
         }
-        if self.path.media == Media::Flows && self.facts.sends(MediaKind::Video) {
-            notices.push((ms(180), PeerEvent::KeyframeReceived));
-        }
-        notices
+        let state = PeerEvent::ConnectivityChanged;
+        let ms = Duration::from_millis;
+        vec![
+            (ms(1), state(Connectivity::Checking)),
+            (ms(2_000), PeerEvent::MediaStalled),
+            (ms(25_000), state(Connectivity::IceFailed)),
+        ]
     }
 }
 
@@ -287,6 +468,7 @@ pub(crate) fn is_close(command: &PeerCommand) -> bool {
         | PeerCommand::Close { .. } => true,
         PeerCommand::Create { .. }
         | PeerCommand::CreateOffer { .. }
+        | PeerCommand::CreateAnswer { .. }
         | PeerCommand::SetIceServers { .. }
         | PeerCommand::SetLocal { .. }
         | PeerCommand::SetRemote { .. }
@@ -299,6 +481,7 @@ pub(crate) fn is_close(command: &PeerCommand) -> bool {
 fn is_description_operation(command: &PeerCommand) -> bool {
     match command {
         PeerCommand::CreateOffer { .. }
+        | PeerCommand::CreateAnswer { .. }
         | PeerCommand::SetLocal { .. }
         | PeerCommand::SetRemote { .. }
         | PeerCommand::Rollback { .. } => true,

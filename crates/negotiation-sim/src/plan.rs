@@ -115,6 +115,8 @@ pub struct MasterTraits {
     pub video: bool,
     /// It sends audio.
     pub audio: bool,
+    /// What it does with an offer that meets its own.
+    pub glare: Glare,
     /// What it does with an id that it has a session of.
     pub repeated_id: RepeatedId,
     /// How long it holds the session of a viewer that vanished.
@@ -139,6 +141,7 @@ impl Default for MasterTraits {
             candidates_inside: 1,
             video: true,
             audio: true,
+            glare: Glare::Impolite,
             repeated_id: RepeatedId::Ignores,
             lingers: Duration::from_secs(35),
             hears_goodbye: true,
@@ -174,6 +177,23 @@ pub enum RepeatedId {
     Replaces,
     /// It answers nothing while the old session lasts (C sample).
     Ignores,
+    /// It settles it in the session that it has, with new credentials where it is a restart.
+    Renegotiates,
+    /// The same, but a restart gets the credentials that were there before.
+    OldCredentials,
+    /// It sends the answer again that it gave first.
+    RepeatsAnswer,
+}
+
+/// What a master does with an offer that meets its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glare {
+    /// It takes its own back and answers.
+    Polite,
+    /// It ignores the other.
+    Impolite,
+    /// It falls silent: neither its own offer nor the other is ever settled.
+    Breaks,
 }
 
 /// The peer stack under the port.

@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use negotiation_core::{
-    AttemptEnd, AttemptReport, Config, EndReason, Event, FailureKind, Outcome, Timestamp,
+    AttemptEnd, AttemptReport, Config, EndReason, Event, FailureKind, Outcome, Phase, Timestamp,
 };
 
 /// What the next event about the session's fate must be.
@@ -33,6 +33,8 @@ pub(crate) struct Reference {
     was_live: bool,
     close_asked: bool,
     resumed: bool,
+    /// Deadlines stood still for a while.
+    unsure: bool,
     ended_at: Timestamp,
     due: Due,
 }
@@ -50,6 +52,7 @@ impl Reference {
             was_live: false,
             close_asked: false,
             resumed: false,
+            unsure: false,
             ended_at: Timestamp::ZERO,
             due: Due::Nothing,
         }
@@ -69,7 +72,6 @@ impl Reference {
         match event {
             Event::AttemptStarted { attempt } => self.started(now, *attempt),
             Event::Live => {
-                self.live_since = Some(now);
                 self.was_live = true;
                 self.refused = 0;
                 None
@@ -80,7 +82,24 @@ impl Reference {
                 None
             }
             Event::Ended(outcome) => self.ended(outcome),
-            Event::PhaseChanged { .. }
+            Event::PhaseChanged { from, to } => {
+                self.moved(now, *from, *to);
+                None
+            }
+            // How long deadlines stood still is no business of a simple idea.
+            Event::Offline => {
+                self.unsure = true;
+                None
+            }
+            Event::Recovering(_)
+            | Event::Recovered
+            | Event::RestartRefused
+            | Event::MasterGone(_)
+            | Event::Online
+            | Event::MediaPaused
+            | Event::LinkReopened
+            | Event::LinkGivenUp(_)
+            | Event::IceServersRefreshed
             | Event::LinkOpened { .. }
             | Event::OfferSent { .. }
             | Event::AnswerReceived { .. }
@@ -103,6 +122,17 @@ impl Reference {
         }
     }
 
+    /// Live without recovery for long enough: everything is forgiven.
+    fn moved(&mut self, now: Timestamp, from: Phase, to: Phase) {
+        let long = |at: Timestamp| now.saturating_since(at) >= self.config.refill_after;
+        if from == Phase::Live && self.live_since.take().is_some_and(long) {
+            (self.spent, self.lost_live, self.first_failure) = (0, false, None);
+        }
+        if to == Phase::Live {
+            self.live_since = Some(now);
+        }
+    }
+
     fn started(&mut self, now: Timestamp, attempt: u32) -> Option<String> {
         self.attempts += 1;
         let pause = now.saturating_since(self.ended_at);
@@ -116,7 +146,7 @@ impl Reference {
             Due::Retry { at_least } => resumed || pause >= at_least,
             Due::End => false,
         };
-        if !fits || attempt != self.attempts {
+        if (!fits && !self.unsure) || attempt != self.attempts {
             return Some(format!("attempt {attempt} began after {pause:?}, but due was {due:?}"));
         }
         None
@@ -126,6 +156,7 @@ impl Reference {
         let reason = outcome.reason;
         let fits = match self.due {
             _ if self.close_asked => true,
+            Due::Retry { .. } if self.unsure => true,
             Due::End | Due::Either => reason != EndReason::Closed,
             Due::Nothing | Due::Retry { .. } => false,
         };
@@ -136,13 +167,6 @@ impl Reference {
     }
 
     fn decide(&mut self, report: &AttemptReport) -> Due {
-        // Live for long enough: everything is forgiven.
-        if self
-            .live_since
-            .is_some_and(|at| report.ended.saturating_since(at) >= self.config.refill_after)
-        {
-            (self.spent, self.lost_live, self.first_failure) = (0, false, None);
-        }
         let nothing = Duration::ZERO;
         let mut throttled = false;
         match &report.end {
@@ -171,9 +195,12 @@ impl Reference {
             | AttemptEnd::UndecodableAnswer
             | AttemptEnd::IceFailed
             | AttemptEnd::DtlsFailed
-            | AttemptEnd::MasterGone => {}
+            | AttemptEnd::MasterGone
+            | AttemptEnd::RestartFailed
+            | AttemptEnd::NetworkChanged => {}
         }
-        if report.evidence.was_live && !self.lost_live {
+        let moved = report.end == AttemptEnd::NetworkChanged;
+        if (report.evidence.was_live || moved) && !self.lost_live {
             self.lost_live = true;
             return Due::Retry { at_least: nothing };
         }

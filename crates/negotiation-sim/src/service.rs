@@ -5,8 +5,8 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use negotiation_core::{
-    Candidate, ClientId, ClientIdPolicy, ClientIdPool, Description, IceServer, LinkId, Secret,
-    Timestamp,
+    Candidate, ClientId, ClientIdPolicy, ClientIdPool, Description, Digest, IceServer, LinkId,
+    Secret, Timestamp,
 };
 
 use crate::plan::ServiceTraits;
@@ -25,6 +25,11 @@ pub(crate) struct Service {
     connects: VecDeque<Timestamp>,
     master_here: bool,
     opened_total: u32,
+    /// How often another viewer still takes our id.
+    pub(crate) takeovers: u32,
+    /// A second link of an id is refused.
+    pub(crate) refuses_second: bool,
+    turn_issue: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -56,15 +61,26 @@ impl Service {
             connects: VecDeque::new(),
             master_here: false,
             opened_total: 0,
+            takeovers: 0,
+            refuses_second: false,
+            turn_issue: 1,
         }
     }
 
     /// Begins to open a link under a leased id. When it will be open, or `None` with no id left.
-    pub(crate) fn connect(&mut self, now: Timestamp, key: LinkKey) -> Option<Timestamp> {
+    ///
+    /// A link that follows another has that one's id.
+    pub(crate) fn connect(
+        &mut self,
+        now: Timestamp,
+        key: LinkKey,
+        follows: Option<ClientId>,
+    ) -> Option<Timestamp> {
         let base = ClientId::new("viewer").ok()?;
-        let id = match self.ids {
-            ClientIdPolicy::Pooled => self.pool.lease(&base, now)?,
-            ClientIdPolicy::Fixed => base,
+        let id = match (follows, self.ids) {
+            (Some(id), _) => id,
+            (None, ClientIdPolicy::Pooled) => self.pool.lease(&base, now)?,
+            (None, ClientIdPolicy::Fixed) => base,
         };
         self.links.insert(key, Link { id, open: false, offered: false });
         let start = self.pace(now);
@@ -98,15 +114,58 @@ impl Service {
     /// The link is gone; gives its id back.
     pub(crate) fn close(&mut self, now: Timestamp, key: LinkKey) -> Option<ClientId> {
         let link = self.links.remove(&key)?;
-        if self.ids == ClientIdPolicy::Pooled {
+        let mut others = self.links.values_mut().filter(|other| other.id == link.id);
+        if let Some(other) = others.next() {
+            other.offered |= link.offered;
+        } else if self.ids == ClientIdPolicy::Pooled {
             self.pool.give_back(&link.id, link.offered, now);
         }
         Some(link.id)
     }
 
-    /// The socket died; the adapter still has the link until the session closes it.
-    pub(crate) fn cut(&mut self, key: LinkKey) -> bool {
-        self.links.get_mut(&key).is_some_and(|link| core::mem::replace(&mut link.open, false))
+    /// The socket died: the adapter is done with it. False when it was not open.
+    pub(crate) fn cut(&mut self, now: Timestamp, key: LinkKey) -> bool {
+        let open = self.is_open(key);
+        if open {
+            self.close(now, key);
+        }
+        open
+    }
+
+    /// Links that are open, oldest first.
+    pub(crate) fn open_links(&self) -> Vec<LinkKey> {
+        self.links.iter().filter(|(_, link)| link.open).map(|(key, _)| *key).collect()
+    }
+
+    /// Another open link of the same id, that the service closes now.
+    pub(crate) fn older_of(&self, key: LinkKey) -> Option<LinkKey> {
+        let id = &self.links.get(&key)?.id;
+        let other =
+            |(other, link): &(&LinkKey, &Link)| **other != key && link.open && link.id == *id;
+        self.links.iter().find(other).map(|(key, _)| *key)
+    }
+
+    /// The id of a link.
+    pub(crate) fn id_of(&self, key: LinkKey) -> Option<ClientId> {
+        self.links.get(&key).map(|link| link.id.clone())
+    }
+
+    /// What was given out so far ends.
+    pub(crate) fn expire_turn(&mut self) {
+        self.turn_issue += 1;
+    }
+
+    /// Whether these are credentials that have ended.
+    pub(crate) fn is_expired(&self, servers: Digest) -> bool {
+        servers != Digest::of(self.turn_user().as_bytes())
+    }
+
+    fn turn_user(&self) -> String {
+        format!("canary-user-{}", self.turn_issue)
+    }
+
+    pub(crate) fn master_leaves(&mut self) {
+        self.master_here = false;
     }
 
     /// The sender's id, if the link can carry a message.
@@ -170,7 +229,7 @@ impl Service {
         let stun = IceServer { uris: vec!["stun:sim:443".into()], username: None, password: None };
         let turn = IceServer {
             uris: vec!["turn:sim:443?transport=udp".into()],
-            username: Some(Secret::new("canary-user")),
+            username: Some(Secret::new(&self.turn_user())),
             password: Some(Secret::new("canary-password")),
         };
         if self.traits.turn { vec![stun, turn] } else { vec![stun] }

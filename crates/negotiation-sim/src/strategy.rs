@@ -4,8 +4,9 @@ use core::time::Duration;
 
 use negotiation_core::{
     Candidate, CandidateRelease, ClientId, ClientIdPolicy, Completion, Connectivity, Description,
-    Done, Facts, Failure, FailureCode, IceServer, Input, LinkId, MediaFact, MediaKind, PeerEvent,
-    PeerId, PeerTraits, Phase, Sdp, Sender, Settings, SignalingEvent, Ticket, Undecodable,
+    Done, Facts, Failure, FailureCode, IceServer, Input, LinkId, MediaFact, MediaKind, Mode,
+    PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Settings, SignalingEvent, Ticket,
+    Undecodable,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -13,8 +14,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::{
-    Act, Answers, Dtls, Fault, Handling, Ice, Mail, MasterTraits, Media, Moment, Op, OpFault,
-    PathTraits, PeerStack, Plan, RepeatedId,
+    Act, Answers, Dtls, Fault, Glare, Handling, Ice, Mail, MasterTraits, Media, Moment, Op,
+    OpFault, PathTraits, PeerStack, Plan, RepeatedId,
 };
 
 const CODES: [FailureCode; 22] = [
@@ -68,8 +69,13 @@ pub fn settings() -> impl Strategy<Value = Settings> {
         Just(Settings::persistent()),
         Just(Settings::never())
     ];
-    (preset, 0..4u32, any::<bool>(), 1..=20usize).prop_map(
-        |(mut settings, retries, relay_only, per_second)| {
+    let answers = prop::bool::weighted(0.2);
+    (preset, 0..4u32, any::<bool>(), 1..=20usize, answers, any::<bool>()).prop_map(
+        |(mut settings, retries, relay_only, per_second, answers, polite)| {
+            if answers {
+                settings.mode = Mode::Answerer;
+            }
+            settings.polite = polite;
             if retries > 0 {
                 settings.retries = retries;
             }
@@ -92,6 +98,21 @@ fn answers() -> impl Strategy<Value = Answers> {
     ]
 }
 
+fn repeated_id() -> impl Strategy<Value = RepeatedId> {
+    select(vec![
+        RepeatedId::Replaces,
+        RepeatedId::Ignores,
+        RepeatedId::Renegotiates,
+        RepeatedId::Renegotiates,
+        RepeatedId::OldCredentials,
+        RepeatedId::RepeatsAnswer,
+    ])
+}
+
+fn glare() -> impl Strategy<Value = Glare> {
+    select(vec![Glare::Polite, Glare::Impolite, Glare::Breaks])
+}
+
 prop_compose! {
     /// Masters of every kind.
     pub fn master()(
@@ -104,7 +125,8 @@ prop_compose! {
         candidates_inside in 0..3u16,
         video in any::<bool>(),
         audio in any::<bool>(),
-        replaces in any::<bool>(),
+        repeated_id in repeated_id(),
+        glare in glare(),
         lingers in millis(0..60_000),
         hears_goodbye in any::<bool>(),
         reaches_viewer in any::<bool>(),
@@ -119,7 +141,8 @@ prop_compose! {
             candidates_inside,
             video,
             audio,
-            repeated_id: if replaces { RepeatedId::Replaces } else { RepeatedId::Ignores },
+            glare,
+            repeated_id,
             lingers,
             hears_goodbye,
             sessions_max: 10,
@@ -193,6 +216,20 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::MasterCloses),
         1 => Just(Act::Stall),
         1 => Just(Act::MediaBack),
+        1 => Just(Act::Restart),
+        1 => Just(Act::NetworkDown),
+        1 => Just(Act::NetworkUp),
+        1 => Just(Act::NetworkChanged),
+        1 => Just(Act::Offline),
+        1 => Just(Act::Online),
+        1 => (0..4u32).prop_map(Act::Takeover),
+        1 => Just(Act::RefuseSecondLink),
+        1 => Just(Act::TurnExpires),
+        1 => millis(0..60_000).prop_map(Act::MasterReboots),
+        1 => repeated_id().prop_map(Act::MasterBecomes),
+        2 => any::<bool>().prop_map(|anew| Act::MasterOffers { anew }),
+        1 => Just(Act::SenderReport),
+        1 => millis(0..3_000).prop_map(Act::TimersLate),
     ]
 }
 
@@ -205,8 +242,14 @@ fn moment() -> impl Strategy<Value = Moment> {
 
 /// One fault.
 pub fn fault() -> impl Strategy<Value = Fault> {
-    let mail =
-        select(vec![Mail::Offer, Mail::ViewerCandidate, Mail::Answer, Mail::MasterCandidate]);
+    let mail = select(vec![
+        Mail::Offer,
+        Mail::ViewerCandidate,
+        Mail::Answer,
+        Mail::MasterCandidate,
+        Mail::ViewerAnswer,
+        Mail::MasterOffer,
+    ]);
     let soon =
         || prop_oneof![2 => Just(Duration::ZERO), 3 => millis(0..400), 1 => millis(0..60_000)];
     prop_oneof![
@@ -229,6 +272,7 @@ prop_compose! {
         turn in prop::bool::weighted(0.8),
         master in master(),
         early in any::<bool>(),
+        keeps_pair in any::<bool>(),
         local_candidates in 0..50u32,
         paths in vec(path(), 1..3),
         timer_late in prop_oneof![3 => Just(Duration::ZERO), 1 => millis(0..3_000)],
@@ -243,6 +287,7 @@ prop_compose! {
         if early {
             plan.stack.traits.candidates = CandidateRelease::AfterOffer;
         }
+        plan.stack.traits.restart_keeps_pair = keeps_pair;
         plan.paths = paths;
         plan.timer_late = timer_late;
         plan.faults = faults;
@@ -270,11 +315,12 @@ fn description() -> impl Strategy<Value = Description> {
         any::<bool>(),
     )
         .prop_map(|(kind, accepted, sends)| MediaFact { kind, mid: None, accepted, sends });
-    (0..4u8, option::of(0..3u8), vec(section, 0..3), 0..3u16).prop_map(
-        |(text, ufrag, media, candidates)| Description {
+    (0..4u8, option::of(0..3u8), vec(section, 0..3), 0..3u16, 0..3u8).prop_map(
+        |(text, ufrag, media, candidates, print)| Description {
             sdp: Sdp::new(&format!("sdp {text}")),
             facts: Facts {
                 ice_ufrag: ufrag.map(|u| format!("u{u}")),
+                fingerprints: vec![format!("f{print}")],
                 media,
                 candidates,
                 ..Facts::default()
@@ -340,6 +386,7 @@ fn peer_event() -> impl Strategy<Value = PeerEvent> {
         1 => kind().prop_map(PeerEvent::MediaFlowing),
         1 => Just(PeerEvent::KeyframeReceived),
         1 => Just(PeerEvent::MediaStalled),
+        1 => Just(PeerEvent::SenderReport),
     ]
 }
 
@@ -350,7 +397,10 @@ fn ticket() -> impl Strategy<Value = Ticket> {
 fn done() -> impl Strategy<Value = Done> {
     let id = || ClientId::new("nonsense").map(Done::Connected).unwrap_or(Done::Ok);
     let traits = select(vec![CandidateRelease::AfterOffer, CandidateRelease::AfterAnswer])
-        .prop_map(|candidates| PeerTraits { candidates, restart_keeps_pair: false });
+        .prop_map(|candidates| PeerTraits {
+            candidates,
+            restart_keeps_pair: candidates == CandidateRelease::AfterAnswer,
+        });
     prop_oneof![
         Just(Done::Ok),
         Just(id()),
@@ -391,6 +441,9 @@ pub fn nonsense() -> impl Strategy<Value = Nonsense> {
         1 => Just(Input::Close),
         2 => Just(Input::Timeout),
         1 => Just(Input::Resumed),
+        1 => Just(Input::NetworkChanged),
+        2 => any::<bool>().prop_map(Input::Online),
+        1 => Just(Input::Restart),
         2 => Just(Input::Renegotiate),
         8 => (0..4u32, signaling_event()).prop_map(|(l, e)| Input::Signaling(LinkId(l), e)),
         8 => (0..4u32, peer_event()).prop_map(|(p, e)| Input::Peer(PeerId(p), e)),

@@ -8,15 +8,16 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use negotiation_core::{
-    Candidate, ClientId, Completion, Description, Done, Event, Failure, Input, LinkId, Outcome,
-    Output, PeerCommand, PeerEvent, PeerId, Phase, Session, SignalingEvent, Ticket, Timestamp,
+    Candidate, ClientId, Completion, Description, Done, Event, Failure, FailureCode, Input, LinkId,
+    Outcome, Output, PeerCommand, PeerEvent, PeerId, Phase, Sdp, Session, SignalingEvent, Ticket,
+    Timestamp,
 };
 
 use crate::faults::{Act, FaultBook, Moment};
 use crate::journal::Journal;
 use crate::master::{Master, Word};
 use crate::oracle::Oracle;
-use crate::peer::Peer;
+use crate::peer::{Notice, Peer};
 use crate::plan::Plan;
 use crate::service::{LinkKey, Service};
 
@@ -25,6 +26,9 @@ const BEGIN: Timestamp = Timestamp::from_millis(3_600_000);
 
 /// More steps than any run needs; beyond it something spins.
 const STEPS_MAX: u32 = 200_000;
+
+/// An offer and the answer that settled it.
+pub type Agreed = (Sdp, Sdp);
 
 /// A session with everything around it.
 #[derive(Clone, Debug)]
@@ -38,8 +42,12 @@ pub struct World {
     scheduled: u64,
     steps: u32,
     service: Service,
+    network_up: bool,
     master: Master,
     peers: BTreeMap<PeerId, Peer>,
+    /// Under which id a peer connection is known to the master.
+    known_as: BTreeMap<PeerId, ClientId>,
+    stale_turn: u32,
     running: BTreeMap<Ticket, Running>,
     book: FaultBook,
     entered: BTreeMap<Phase, u32>,
@@ -67,6 +75,15 @@ enum Happening {
     /// A letter reaches the master, if it is there.
     OfferArrives(ClientId, Description),
     CandidateArrives(ClientId, Candidate),
+    AnswerArrives(ClientId, Description),
+    /// The service offers in the session of that id.
+    Offers(ClientId),
+    /// A peer connection of this session notices something, in this life of its ICE.
+    Notice(u32, PeerId, Option<u32>, PeerEvent),
+    /// The pings of this link are not answered, if the network is still away.
+    PingFails(LinkKey),
+    /// This link ends, if it is open then.
+    LinkEnds(LinkKey, FailureCode),
     /// The master's word reaches the service.
     WordArrives(ClientId, Word),
     /// Mail that waits for other mail has waited long enough.
@@ -79,6 +96,8 @@ enum Happening {
 struct Running {
     owner: Owner,
     work: Work,
+    /// It opens a link.
+    connects: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +111,7 @@ enum Work {
     Fails(Failure),
     Brings(Done),
     Opens(LinkKey),
+    Joins(LinkKey),
     Sends(LinkKey, negotiation_core::Message),
     Peer(PeerCommand),
 }
@@ -104,12 +124,15 @@ impl World {
             session,
             number: 1,
             now: BEGIN,
+            network_up: true,
             queue: BTreeMap::new(),
             scheduled: 0,
             steps: 0,
             service: Service::new(plan.service.clone(), plan.ids),
             master: Master::new(plan.master.clone()),
             peers: BTreeMap::new(),
+            known_as: BTreeMap::new(),
+            stale_turn: 0,
             running: BTreeMap::new(),
             book: FaultBook::new(&plan.faults),
             entered: BTreeMap::new(),
@@ -150,6 +173,7 @@ impl World {
         self.outcome = None;
         self.events.clear();
         self.peers.clear();
+        self.known_as.clear();
         self.running.clear();
         self.heard.clear();
         self.open();
@@ -280,6 +304,11 @@ impl World {
         before.chain(self.oracle.violations()).cloned().collect()
     }
 
+    /// The plan that it follows.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// How often each fault of the plan was met, in its order.
     pub fn fault_hits(&self) -> Vec<u32> {
         self.book.hits()
@@ -288,6 +317,20 @@ impl World {
     /// Links that are open or opening now, and how many were opened in all.
     pub fn links(&self) -> (usize, u32) {
         (self.service.links(), self.service.opened_total())
+    }
+
+    /// How often gathering began with TURN credentials that had ended.
+    pub fn stale_turn(&self) -> u32 {
+        self.stale_turn
+    }
+
+    /// The offer and answer that the newest peer connection and the master agreed on last, as each
+    /// side sees it; `None` where a side is in the middle of an exchange, or has none.
+    pub fn agreed(&self) -> (Option<Agreed>, Option<Agreed>) {
+        let peer = self.peers.get(&self.peer).filter(|peer| peer.is_stable());
+        let id = self.known_as.get(&self.peer);
+        let master = id.and_then(|id| self.master.agreed(id));
+        (peer.and_then(|peer| peer.agreed().cloned()), master.cloned())
     }
 
     /// Sessions that the master holds.
@@ -313,7 +356,7 @@ impl World {
     /// Gives the session one input and does all that it asks for.
     fn feed(&mut self, input: Input) {
         self.journal.input(self.now, &input);
-        self.oracle.on_input(&input);
+        self.oracle.on_input(self.now, &input);
         self.session.handle_input(self.now, input);
         let mut outputs = Vec::new();
         while let Some(output) = self.session.poll_output() {
@@ -354,6 +397,27 @@ impl World {
                 self.candidate_arrives(from, candidate);
             }
             Happening::WordArrives(to, word) => self.word_arrives(&to, word),
+            Happening::AnswerArrives(from, answer) => self.answer_arrives(&from, &answer),
+            Happening::Offers(id) => {
+                let words = self.master.join(self.now, &id);
+                self.master_says(&id, words);
+            }
+            Happening::Notice(number, peer, epoch, event) => {
+                if number == self.number {
+                    self.noticed(peer, epoch, event);
+                }
+            }
+            Happening::PingFails(link) => {
+                if !self.network_up {
+                    self.happen(Happening::LinkEnds(link, FailureCode::TimedOut));
+                }
+            }
+            Happening::LinkEnds((number, link), code) => {
+                if number == self.number {
+                    let failure = Failure::new(code, "the socket ended");
+                    self.deliver(Input::Signaling(link, SignalingEvent::Disconnected(failure)));
+                }
+            }
             Happening::ReleaseHeld => self.release_held(),
             Happening::Act(act) => self.carry_out_act(act),
         }
@@ -363,7 +427,11 @@ impl World {
     fn deliver(&mut self, input: Input) {
         let alive = match &input {
             Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
-                self.service.cut((self.number, *link))
+                let cut = self.service.cut(self.now, (self.number, *link));
+                if cut {
+                    self.abandon_link(*link);
+                }
+                cut
             }
             Input::Signaling(link, _) => self.service.is_open((self.number, *link)),
             Input::Peer(peer, _) => self.peers.get(peer).is_some_and(|peer| !peer.is_closed()),
@@ -371,6 +439,9 @@ impl World {
             | Input::Close
             | Input::Timeout
             | Input::Resumed
+            | Input::NetworkChanged
+            | Input::Online(_)
+            | Input::Restart
             | Input::Renegotiate
             | Input::Completed(_) => true,
         };
@@ -383,8 +454,21 @@ impl World {
         self.feed(Input::Completed(Completion { ticket, outcome }));
     }
 
-    fn notice(&mut self, peer: PeerId, after: Duration, event: PeerEvent) {
-        self.schedule(after, Happening::Input(self.number, Input::Peer(peer, event)));
+    /// What one life of a peer connection's ICE notices.
+    fn notice(&mut self, peer: PeerId, notices: Vec<Notice>) {
+        let Some(epoch) = self.peers.get(&peer).map(|peer| peer.epoch) else { return };
+        for (after, event) in notices {
+            self.schedule(after, Happening::Notice(self.number, peer, Some(epoch), event));
+        }
+    }
+
+    fn noticed(&mut self, id: PeerId, epoch: Option<u32>, event: PeerEvent) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.is_closed() || epoch.is_some_and(|epoch| epoch != peer.epoch) {
+            return;
+        }
+        peer.notice(&event);
+        self.deliver(Input::Peer(id, event));
     }
 
     fn check_everything_is_closed(&mut self) {

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use negotiation_core::{
-    CandidateRelease, Description, Done, Failure, FailureCode, IceServer, MediaKind, PeerTraits,
+    CandidateRelease, Description, Done, Failure, FailureCode, IceServer, MediaKind, PeerCommand,
+    PeerTraits, SdpKind,
 };
+use rtc::peer_connection::configuration::RTCOfferOptions;
 use viewer_session::facts::read_description;
 use webrtc::data_channel::DataChannel;
 use webrtc::error::Error;
 use webrtc::peer_connection::RTCSessionDescription;
 
+use crate::codec::Codec;
 use crate::config::{Media, PeerConfig};
 use crate::sdp;
 use crate::stack::{IcePolicy, Stack, StackEvents, is_turn_udp};
@@ -30,13 +33,16 @@ const CLOSE_STEP_MAX: Duration = Duration::from_millis(400);
 /// How a command ended and what it changed.
 pub(crate) type Ended = (Result<Done, Failure>, Effect);
 
+/// What the payload types of the other side's offer mean, where they are not ours.
+pub(crate) type PayloadTypes = Vec<(u8, Codec)>;
+
 /// What the peer's task must take note of.
 pub(crate) enum Effect {
     None,
     Created(Box<Created>),
-    Offered { sent: Description, original: Box<RTCSessionDescription> },
-    LocalSet { sent: Description },
-    RemoteSet,
+    Made { sent: Description, original: Box<RTCSessionDescription> },
+    LocalSet,
+    RemoteSet { offered: Option<PayloadTypes> },
     RolledBack,
     Early(String),
 }
@@ -92,17 +98,30 @@ async fn furnish(
     channel.map(Some).map_err(|error| failure(FailureCode::Port, "no data channel", &error))
 }
 
-pub(crate) async fn create_offer(stack: Arc<Stack>) -> Ended {
-    let original = match stack.connection().create_offer(None).await {
-        Ok(offer) => offer,
-        Err(error) => return refused(FailureCode::Port, "cannot make an offer", &error),
-    };
+pub(crate) async fn create_offer(stack: Arc<Stack>, restart: bool) -> Ended {
+    let options = restart.then_some(RTCOfferOptions { ice_restart: true });
+    match stack.connection().create_offer(options).await {
+        Ok(offer) => made(offer),
+        Err(error) => refused(FailureCode::Port, "cannot make an offer", &error),
+    }
+}
+
+pub(crate) async fn create_answer(stack: Arc<Stack>) -> Ended {
+    match stack.connection().create_answer(None).await {
+        Ok(answer) => made(answer),
+        Err(error) => refused(FailureCode::BadDescription, "the offer has no answer", &error),
+    }
+}
+
+/// What goes to the other side is without candidates, of which those of a restart would be the old
+/// ones; what is set is as the stack made it.
+fn made(original: RTCSessionDescription) -> Ended {
     match read_description(&sdp::to_send(&original.sdp)) {
         Ok(sent) => (
             Ok(Done::Description(sent.clone())),
-            Effect::Offered { sent, original: Box::new(original) },
+            Effect::Made { sent, original: Box::new(original) },
         ),
-        Err(_) => fail(FailureCode::Port, "the stack made an offer that cannot be read"),
+        Err(_) => fail(FailureCode::Port, "the stack made a description that cannot be read"),
     }
 }
 
@@ -128,7 +147,6 @@ pub(crate) async fn set_local(
     stack: Arc<Stack>,
     policy: IcePolicy,
     relay: bool,
-    sent: Description,
     original: Option<RTCSessionDescription>,
 ) -> Ended {
     // Gathering now would use this machine's own addresses, or nothing at all.
@@ -136,40 +154,67 @@ pub(crate) async fn set_local(
         return fail(FailureCode::Port, "relay only, but no TURN server over UDP was given");
     }
     let Some(original) = original else {
-        return fail(FailureCode::BadDescription, "not an offer that this peer made");
+        return fail(FailureCode::BadDescription, "not a description that this peer made");
     };
     match stack.set_local(original).await {
-        Ok(()) => (Ok(Done::Ok), Effect::LocalSet { sent }),
-        Err(error) => refused(FailureCode::BadDescription, "the offer is refused", &error),
+        Ok(()) => (Ok(Done::Ok), Effect::LocalSet),
+        Err(error) => {
+            refused(FailureCode::BadDescription, "the local description is refused", &error)
+        }
     }
 }
 
 pub(crate) async fn set_remote(
     stack: Arc<Stack>,
-    answer: Description,
+    kind: SdpKind,
+    description: Description,
     early: Vec<String>,
 ) -> Ended {
-    let applied = AssertUnwindSafe(stack.apply_answer(answer.sdp.as_str())).catch_unwind().await;
-    match applied {
+    let text = description.sdp.as_str();
+    let apply = async {
+        match kind {
+            SdpKind::Offer => stack.apply_offer(text).await,
+            SdpKind::Answer => stack.apply_answer(text).await,
+        }
+    };
+    let name = match kind {
+        SdpKind::Offer => "offer",
+        SdpKind::Answer => "answer",
+    };
+    match AssertUnwindSafe(apply).catch_unwind().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            return refused(FailureCode::BadDescription, "the answer is refused", &error);
+            return refused(FailureCode::BadDescription, &format!("the {name} is refused"), &error);
         }
-        Err(_) => return fail(FailureCode::BadDescription, "the answer breaks the peer stack"),
+        Err(_) => {
+            let broken = format!("the {name} breaks the peer stack");
+            return fail(FailureCode::BadDescription, &broken);
+        }
     }
     for candidate in early {
         // Its command completed long ago; a bad one costs nothing.
         let _ = stack.add_candidate(&candidate).await;
     }
-    (Ok(Done::Ok), Effect::RemoteSet)
+    let offered = (kind == SdpKind::Offer).then(|| sdp::payload_types(text));
+    (Ok(Done::Ok), Effect::RemoteSet { offered })
 }
 
-pub(crate) async fn rollback(stack: Arc<Stack>) -> Ended {
+/// With a restart staged nothing of ours is set, and even asking would begin it.
+pub(crate) async fn rollback(stack: Arc<Stack>, staged: bool) -> Ended {
     let rollback = match RTCSessionDescription::rollback(None) {
         Ok(rollback) => rollback,
         Err(error) => return refused(FailureCode::Port, "cannot roll back", &error),
     };
-    match stack.connection().set_local_description(rollback).await {
+    // Ours is taken back as a local description, the other side's as a remote one.
+    let ours = match staged {
+        true => None,
+        false => Some(stack.connection().set_local_description(rollback.clone()).await),
+    };
+    let rolled_back = match ours {
+        Some(Ok(())) => Ok(()),
+        Some(Err(_)) | None => stack.connection().set_remote_description(rollback).await,
+    };
+    match rolled_back {
         Ok(()) => (Ok(Done::Ok), Effect::RolledBack),
         Err(error) => refused(FailureCode::Port, "there is nothing to roll back", &error),
     }
@@ -235,4 +280,15 @@ fn refused(code: FailureCode, what: &str, error: &Error) -> Ended {
 
 fn failure(code: FailureCode, what: &str, error: &Error) -> Failure {
     Failure::new(code, format!("{what}: {}", sdp::complaint(error)))
+}
+
+/// Whether a command leads to another local description than that of a staged restart. The stack
+/// has no way to forget the restart, and would leave a pair that works for one that nobody else
+/// knows of.
+pub(crate) fn begins_an_exchange(command: &PeerCommand) -> bool {
+    matches!(
+        command,
+        PeerCommand::CreateOffer { restart: false, .. }
+            | PeerCommand::SetRemote { kind: SdpKind::Offer, .. }
+    )
 }

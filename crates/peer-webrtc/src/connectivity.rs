@@ -53,6 +53,11 @@ impl Tracker {
         }
     }
 
+    /// A restart was set: what was up has to come up again.
+    pub(crate) fn restarted(&mut self) -> Option<Connectivity> {
+        self.tell(Connectivity::Checking)
+    }
+
     /// The master closed the data channel: with an open connection, its goodbye.
     pub(crate) fn channel_closed(&mut self) -> Option<Connectivity> {
         self.tell(Connectivity::ClosedByPeer)

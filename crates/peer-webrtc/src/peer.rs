@@ -34,8 +34,8 @@ use crate::stack::{Stack, StackEvent, StackEvents};
 use crate::stats::Counters;
 use crate::tap::{Control, RtpArrival};
 
-/// Offers remembered until they are set.
-const OFFERS_MAX: usize = 4;
+/// Descriptions remembered until they are set.
+const MADE_MAX: usize = 4;
 /// Candidates kept until the answer is set (contract, N9: 128 at least).
 const EARLY_MAX: usize = 256;
 /// Tracks of the master's that are followed.
@@ -103,11 +103,13 @@ pub(crate) struct Peer {
     channel_open: bool,
     helpers: JoinSet<()>,
     aside: (mpsc::Sender<Aside>, mpsc::Receiver<Aside>),
-    offers: VecDeque<(Digest, Box<RTCSessionDescription>)>,
+    made: VecDeque<(Digest, Box<RTCSessionDescription>)>,
     mid: Option<String>,
     ufrag: Option<String>,
     early: Vec<String>,
     remote_set: bool,
+    /// A restart was offered and is not set: whatever is set locally next would begin it.
+    staged: bool,
     relay: bool,
     nudging_since: Option<Instant>,
     connectivity: Tracker,
@@ -137,11 +139,12 @@ impl Peer {
             channel_open: false,
             helpers: JoinSet::new(),
             aside: mpsc::channel(ASIDE_MAX),
-            offers: VecDeque::new(),
+            made: VecDeque::new(),
             mid: None,
             ufrag: None,
             early: Vec::new(),
             remote_set: false,
+            staged: false,
             relay: false,
             nudging_since: None,
             connectivity: Tracker::default(),
@@ -197,7 +200,7 @@ impl Peer {
                 () = self.shared.keyframe.notified() => self.ask_for_keyframe().await,
                 said = next_said(&mut self.queues) => match said {
                     Said::Event(event) => self.on_event(event).await,
-                    Said::Control(control) => self.received.control(control),
+                    Said::Control(control) => self.on_control(control),
                     Said::Media(arrival) => self.on_media_batch(arrival),
                 },
                 _ = nudge.tick(), if self.nudging_since.is_some() => self.nudge().await,
@@ -237,27 +240,45 @@ impl Peer {
                 })
             };
         };
+        if self.staged && commands::begins_an_exchange(&command) {
+            return Box::pin(async {
+                commands::fail(FailureCode::Port, "a restart that came to nothing is in the way")
+            });
+        }
+        self.staged |= matches!(command, PeerCommand::CreateOffer { restart: true, .. });
         match command {
             PeerCommand::Create { .. } => Box::pin(async {
                 commands::fail(FailureCode::Port, "the peer connection is there already")
             }),
-            PeerCommand::CreateOffer { .. } => Box::pin(commands::create_offer(stack)),
+            PeerCommand::CreateOffer { restart, .. } => {
+                Box::pin(commands::create_offer(stack, restart))
+            }
+            PeerCommand::CreateAnswer { .. } => Box::pin(commands::create_answer(stack)),
             PeerCommand::SetIceServers { servers, .. } => {
                 self.relay |= commands::has_relay(&servers);
                 Box::pin(commands::use_servers(stack, servers))
             }
             PeerCommand::SetLocal { description, .. } => {
                 let digest = description.sdp.digest();
-                let original = self.offers.iter().find(|(d, _)| *d == digest);
+                let original = self.made.iter().find(|(d, _)| *d == digest);
                 let original = original.map(|(_, original)| (**original).clone());
+                // Before it is set: gathering may be quicker than its completion.
+                let text = description.sdp.as_str();
+                self.mid = sdp::first_value(text, "mid").map(str::to_owned);
+                let ufrag = sdp::first_value(text, "ice-ufrag").map(str::to_owned);
+                if self.ufrag.is_some() && self.ufrag != ufrag {
+                    self.on_restart();
+                }
+                self.ufrag = ufrag;
+                self.staged = false;
                 let (policy, relay) = (self.config.policy, self.relay);
-                Box::pin(commands::set_local(stack, policy, relay, description, original))
+                Box::pin(commands::set_local(stack, policy, relay, original))
             }
-            PeerCommand::SetRemote { description, .. } => {
+            PeerCommand::SetRemote { kind, description, .. } => {
                 let early = std::mem::take(&mut self.early);
-                Box::pin(commands::set_remote(stack, description, early))
+                Box::pin(commands::set_remote(stack, kind, description, early))
             }
-            PeerCommand::Rollback { .. } => Box::pin(commands::rollback(stack)),
+            PeerCommand::Rollback { .. } => Box::pin(commands::rollback(stack, self.staged)),
             PeerCommand::AddCandidate { candidate, .. } => {
                 if candidate.is_end() {
                     return Box::pin(async { (Ok(Done::Ok), Effect::None) });
@@ -280,24 +301,22 @@ impl Peer {
         match effect {
             Effect::None => {}
             Effect::Created(created) => self.adopt(*created),
-            Effect::Offered { sent, original } => {
-                if self.offers.len() >= OFFERS_MAX {
-                    self.offers.pop_front();
+            Effect::Made { sent, original } => {
+                if self.made.len() >= MADE_MAX {
+                    self.made.pop_front();
                 }
-                self.offers.push_back((sent.sdp.digest(), original));
+                self.made.push_back((sent.sdp.digest(), original));
             }
-            Effect::LocalSet { sent } => {
-                let text = sent.sdp.as_str();
-                self.mid = sdp::first_value(text, "mid").map(str::to_owned);
-                self.ufrag = sdp::first_value(text, "ice-ufrag").map(str::to_owned);
-                self.start_nudging();
-            }
-            Effect::RemoteSet => {
+            Effect::LocalSet => self.start_nudging(),
+            Effect::RemoteSet { offered } => {
+                if let Some(offered) = offered {
+                    self.received.use_payload_types(offered);
+                }
                 self.remote_set = true;
                 self.start_nudging();
             }
             Effect::RolledBack => {
-                self.offers.clear();
+                self.made.clear();
                 self.early.clear();
             }
             Effect::Early(candidate) => {
@@ -423,6 +442,18 @@ impl Peer {
         if kind == MediaKind::Video && !self.received.has_key() {
             self.ask_for_keyframe().await;
         }
+    }
+
+    fn on_control(&mut self, control: Control) {
+        if self.received.control(control) {
+            self.tell(PeerEvent::SenderReport);
+        }
+    }
+
+    /// The stack leaves its pair as soon as a restart is set.
+    fn on_restart(&mut self) {
+        let changed = self.connectivity.restarted();
+        self.tell_connectivity(changed);
     }
 
     fn on_media_batch(&mut self, first: RtpArrival) {

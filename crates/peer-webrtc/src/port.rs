@@ -89,7 +89,7 @@ impl WebRtcPeer {
 #[async_trait]
 impl PeerPort for WebRtcPeer {
     fn submit(&mut self, ticket: Ticket, command: PeerCommand) {
-        let peer = peer_of(&command);
+        let peer = command.peer();
         if matches!(command, PeerCommand::Create { .. }) {
             if let Err(failure) = self.create(peer, ticket) {
                 self.complete(ticket, Err(failure));
@@ -175,20 +175,4 @@ impl PeerMonitor {
 
 fn lock(peers: &Peers) -> MutexGuard<'_, BTreeMap<PeerId, Arc<Shared>>> {
     peers.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn peer_of(command: &PeerCommand) -> PeerId {
-    match command {
-        PeerCommand::Create { peer }
-        | PeerCommand::CreateOffer { peer }
-        | PeerCommand::SetIceServers { peer, .. }
-        | PeerCommand::SetLocal { peer, .. }
-        | PeerCommand::SetRemote { peer, .. }
-        | PeerCommand::Rollback { peer }
-        | PeerCommand::AddCandidate { peer, .. }
-        | PeerCommand::RequestKeyframe { peer }
-        | PeerCommand::StopTransceivers { peer }
-        | PeerCommand::RemoveTracks { peer }
-        | PeerCommand::Close { peer } => *peer,
-    }
 }

@@ -125,6 +125,7 @@ pub(crate) fn is_close(command: &PeerCommand) -> bool {
         | PeerCommand::Close { .. } => true,
         PeerCommand::Create { .. }
         | PeerCommand::CreateOffer { .. }
+        | PeerCommand::CreateAnswer { .. }
         | PeerCommand::SetIceServers { .. }
         | PeerCommand::SetLocal { .. }
         | PeerCommand::SetRemote { .. }
@@ -148,7 +149,10 @@ mod tests {
         let queue = CommandQueue::default();
         let peer = PeerId(1);
         assert_eq!(queue.submit(ticket(1), PeerCommand::Create { peer }), Submitted::Queued);
-        assert_eq!(queue.submit(ticket(2), PeerCommand::CreateOffer { peer }), Submitted::Queued);
+        assert_eq!(
+            queue.submit(ticket(2), PeerCommand::CreateOffer { peer, restart: false }),
+            Submitted::Queued
+        );
         assert_eq!(
             queue.submit(ticket(3), PeerCommand::StopTransceivers { peer }),
             Submitted::Overtook(vec![ticket(1), ticket(2)])
@@ -157,7 +161,10 @@ mod tests {
             queue.submit(ticket(4), PeerCommand::Close { peer }),
             Submitted::Overtook(Vec::new())
         );
-        assert_eq!(queue.submit(ticket(5), PeerCommand::CreateOffer { peer }), Submitted::TooLate);
+        assert_eq!(
+            queue.submit(ticket(5), PeerCommand::CreateOffer { peer, restart: false }),
+            Submitted::TooLate
+        );
         assert_eq!(queue.pop().map(|(ticket, _)| ticket.seq), Some(3));
         assert_eq!(queue.finish(), [ticket(4)]);
         assert!(queue.is_closed());
@@ -170,10 +177,13 @@ mod tests {
         let peer = PeerId(1);
         for seq in 0..u32::try_from(COMMANDS_MAX).expect("small") {
             assert_eq!(
-                queue.submit(ticket(seq), PeerCommand::CreateOffer { peer }),
+                queue.submit(ticket(seq), PeerCommand::CreateOffer { peer, restart: false }),
                 Submitted::Queued
             );
         }
-        assert_eq!(queue.submit(ticket(9999), PeerCommand::CreateOffer { peer }), Submitted::Full);
+        assert_eq!(
+            queue.submit(ticket(9999), PeerCommand::CreateOffer { peer, restart: false }),
+            Submitted::Full
+        );
     }
 }

@@ -14,16 +14,22 @@ use crate::media::MediaEvent;
 use crate::stats::{Counters, STREAMS_MAX};
 use crate::tap::{Control, RtpArrival};
 
+/// Sender reports are told this often at most.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
 /// What is received in one peer connection.
 pub(crate) struct Received {
     peer: PeerId,
-    codecs: Vec<Codec>,
+    payload_types: Vec<(u8, Codec)>,
     media: Arc<Mailbox<MediaEvent>>,
     streams: BTreeMap<u32, Stream>,
     begun: usize,
     flowing: BTreeSet<MediaKind>,
     has_key: bool,
     last: Option<Instant>,
+    /// Packets came, and stopped coming.
+    stalled: bool,
+    reported: Option<Instant>,
 }
 
 struct Stream {
@@ -39,25 +45,36 @@ pub(crate) struct News {
 }
 
 impl Received {
-    /// `codecs` are those offered: packets come with the payload types that the offer gave out.
+    /// `codecs` are those offered: packets come with the payload types that our offer gave out.
     pub(crate) fn new(peer: PeerId, codecs: &[Codec], media: Arc<Mailbox<MediaEvent>>) -> Self {
         Self {
             peer,
-            codecs: codecs.to_vec(),
+            payload_types: codecs.iter().map(|codec| (codec.payload_type(), *codec)).collect(),
             media,
             streams: BTreeMap::new(),
             begun: 0,
             flowing: BTreeSet::new(),
             has_key: false,
             last: None,
+            stalled: false,
+            reported: None,
         }
+    }
+
+    /// The other side offered: its payload types count.
+    pub(crate) fn use_payload_types(&mut self, offered: Vec<(u8, Codec)>) {
+        let known: BTreeSet<Codec> = self.payload_types.iter().map(|(_, codec)| *codec).collect();
+        self.payload_types =
+            offered.into_iter().filter(|(_, codec)| known.contains(codec)).collect();
     }
 
     pub(crate) fn take(&mut self, arrival: RtpArrival, counters: &mut Counters) -> News {
         let RtpArrival { packet, at } = arrival;
         let mut news = News::default();
-        let offered = |codec: &&Codec| codec.payload_type() == packet.header.payload_type;
-        let Some(codec) = self.codecs.iter().find(offered).copied() else { return news };
+        let of_packet = |(number, _): &&(u8, Codec)| *number == packet.header.payload_type;
+        let Some((_, codec)) = self.payload_types.iter().find(of_packet).copied() else {
+            return news;
+        };
         let (ssrc, kind, peer) = (packet.header.ssrc, codec.kind(), self.peer);
         if self.streams.get(&ssrc).is_none_or(|stream| stream.codec != codec) {
             // Also a codec that changes to and fro is a new beginning each time.
@@ -71,6 +88,7 @@ impl Received {
         }
         counters.count(kind, codec, &packet, at);
         self.last = Some(at);
+        self.stalled = false;
         if self.flowing.insert(kind) {
             news.flowing = Some(kind);
         }
@@ -86,16 +104,26 @@ impl Received {
         news
     }
 
-    pub(crate) fn control(&self, control: Control) {
+    /// Whether it is a sign of life that the session wants to know of: reports, while no media
+    /// comes, and not each of them.
+    pub(crate) fn control(&mut self, control: Control) -> bool {
         match control {
             Control::SenderReport { ssrc, ntp, rtp, at } => {
-                if self.streams.contains_key(&ssrc) {
-                    let peer = self.peer;
-                    self.media.offer(MediaEvent::SenderReport { peer, ssrc, ntp, rtp, at });
+                if !self.streams.contains_key(&ssrc) {
+                    return false;
                 }
+                let peer = self.peer;
+                self.media.offer(MediaEvent::SenderReport { peer, ssrc, ntp, rtp, at });
+                let due = self
+                    .reported
+                    .is_none_or(|told| at.saturating_duration_since(told) >= REPORT_EVERY);
+                if self.stalled && due {
+                    self.reported = Some(at);
+                }
+                self.stalled && due
             }
             // The application's own track begins anew when the application sees fit.
-            Control::KeyframeRequest { .. } | Control::Bye { .. } => {}
+            Control::KeyframeRequest { .. } | Control::Bye { .. } => false,
         }
     }
 
@@ -113,6 +141,7 @@ impl Received {
         let stalled = self.last.is_some_and(|last| now.saturating_duration_since(last) >= limit);
         if stalled {
             self.last = None;
+            self.stalled = true;
             self.flowing.clear();
         }
         stalled
@@ -159,7 +188,14 @@ mod tests {
         assert!(!received.has_stalled(start, Duration::from_secs(2)));
         assert!(received.has_stalled(start + Duration::from_secs(2), Duration::from_secs(2)));
         assert!(!received.has_stalled(start + Duration::from_secs(3), Duration::from_secs(2)));
+        let report = |after| {
+            let at = start + Duration::from_millis(after);
+            Control::SenderReport { ssrc: 1, ntp: 0, rtp: 0, at }
+        };
+        let told = [0, 999, 1000, 1500, 2100].map(|after| received.control(report(after)));
+        assert_eq!(told, [true, false, true, false, true], "at most one a second");
         let again = received.take(arrival(1, 96, 3, start), &mut counters);
+        assert!(!received.control(report(9000)), "media flows: nobody asks");
         assert_eq!(again, News { flowing: Some(MediaKind::Video), keyframe: false });
         assert!(matches!(media.next().await, Some(MediaEvent::Track { ssrc: 1, .. })));
         assert!(matches!(media.next().await, Some(MediaEvent::Rtp { .. })));

@@ -1,5 +1,10 @@
 //! The few lines of a description that this crate writes or reads itself.
 
+use crate::codec::Codec;
+
+/// Payload types have seven bits.
+const PAYLOAD_TYPES_MAX: usize = 128;
+
 /// The text to send for a description that the stack made.
 ///
 /// - `a=ice-options:trickle` is added: without it the KVS C SDK master answers only once it has
@@ -73,6 +78,19 @@ pub(crate) fn first_value<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
         .find_map(|line| line.trim_end().strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
 }
 
+/// What the payload types of an offer mean, as far as this crate knows the codecs.
+pub(crate) fn payload_types(offer: &str) -> Vec<(u8, Codec)> {
+    offer.lines().filter_map(|line| payload_type(line.trim_end())).take(PAYLOAD_TYPES_MAX).collect()
+}
+
+/// `a=rtpmap:102 H264/90000`
+fn payload_type(line: &str) -> Option<(u8, Codec)> {
+    let (number, rest) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
+    let name = rest.split('/').next()?;
+    let codec = Codec::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))?;
+    Some((number.parse().ok()?, codec))
+}
+
 /// A parser's complaint without what must not be printed: it may quote a line with `a=ice-pwd`.
 pub(crate) fn complaint(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
@@ -123,6 +141,13 @@ mod tests {
         assert_eq!(first_value(OFFER, "mid"), Some("7"));
         assert_eq!(first_value(OFFER, "ice-ufrag"), Some("uf"));
         assert_eq!(first_value(OFFER, "ice-pwd"), None);
+    }
+
+    #[test]
+    fn payload_types_are_those_of_the_offer() {
+        let offer = "a=rtpmap:111 opus/48000/2\r\na=rtpmap:125 h264/90000\na=rtpmap:97 rtx/90000\n\
+            a=rtpmap:300 VP8/90000\na=rtpmap:x VP8/90000\na=rtpmap:9\n";
+        assert_eq!(payload_types(offer), [(111, Codec::Opus), (125, Codec::H264)]);
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub use webrtc::data_channel::{DataChannel, DataChannelEvent};
 pub use webrtc::error::Error;
 pub use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 pub use webrtc::peer_connection::{
-    PeerConnection, RTCIceConnectionState, RTCPeerConnectionState, RTCSessionDescription,
+    PeerConnection, RTCIceConnectionState, RTCPeerConnectionState, RTCSdpType,
+    RTCSessionDescription,
 };
 
 use crate::codec::{Codec, choose_payload_type, media_engine, rtp_kind};
@@ -169,6 +170,8 @@ impl Stack {
             .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
             .with_relay_acceptance_min_wait(Some(Duration::ZERO))
             .with_multicast_dns_mode(mdns)
+            // A restart binds anew: the addresses of another network are other ones.
+            .with_discard_local_candidates_during_ice_restart(true)
             .build();
         // Relay without a server is refused here; `use_servers` sets the policy.
         let configuration = RTCConfigurationBuilder::new().build();
@@ -231,12 +234,27 @@ impl Stack {
         Ok(count)
     }
 
-    /// Sets a description of ours and starts gathering.
+    /// Sets a description of ours and starts gathering; with an answer, local tracks know their
+    /// payload types.
     ///
     /// # Errors
     /// The stack refuses it.
     pub async fn set_local(&self, description: RTCSessionDescription) -> Result<()> {
-        self.connection.set_local_description(description).await
+        let settles = description.sdp_type == RTCSdpType::Answer;
+        self.connection.set_local_description(description).await?;
+        if settles { self.agree_on_payload_types().await } else { Ok(()) }
+    }
+
+    /// Sets the other side's offer.
+    ///
+    /// # Errors
+    /// The text is no offer, or one of ours is open.
+    pub async fn apply_offer(&self, sdp: &str) -> Result<()> {
+        let (text, candidates) = sdp::to_apply(sdp);
+        let offer = RTCSessionDescription::offer(text)?;
+        self.connection.set_remote_description(offer).await?;
+        self.add_candidates(&candidates).await;
+        Ok(())
     }
 
     /// Sets the other side's answer; local tracks then know their payload types.
@@ -257,14 +275,10 @@ impl Stack {
     /// # Errors
     /// The text is no offer, or has nothing in common with this connection.
     pub async fn answer(&self, offer: &str) -> Result<String> {
-        let (text, candidates) = sdp::to_apply(offer);
-        let offer = RTCSessionDescription::offer(text)?;
-        self.connection.set_remote_description(offer).await?;
-        self.add_candidates(&candidates).await;
+        self.apply_offer(offer).await?;
         let answer = self.connection.create_answer(None).await?;
         let text = sdp::to_send(&answer.sdp);
-        self.connection.set_local_description(answer).await?;
-        self.agree_on_payload_types().await?;
+        self.set_local(answer).await?;
         Ok(text)
     }
 

@@ -43,6 +43,7 @@ pub struct SignalingConfig {
     pub(crate) client_id: ClientId,
     pub(crate) client_id_policy: ClientIdPolicy,
     pub(crate) shared_ids: Option<PathBuf>,
+    pub(crate) storage_session: bool,
     pub(crate) endpoint_url: Option<Url>,
     pub(crate) profile: Option<String>,
     pub(crate) credentials: Option<SharedCredentialsProvider>,
@@ -96,6 +97,7 @@ impl SignalingConfig {
             client_id: None,
             client_id_policy: ClientIdPolicy::default(),
             shared_ids: None,
+            storage_session: false,
             endpoint_url: None,
             profile: None,
             ca_file: None,
@@ -129,6 +131,7 @@ pub struct SignalingConfigBuilder {
     client_id: Option<String>,
     client_id_policy: ClientIdPolicy,
     shared_ids: Option<PathBuf>,
+    storage_session: bool,
     endpoint_url: Option<String>,
     profile: Option<String>,
     ca_file: Option<PathBuf>,
@@ -162,6 +165,12 @@ impl SignalingConfigBuilder {
     /// that one does not take the id of another that was just killed.
     pub fn shared_ids(mut self, dir: impl Into<PathBuf>) -> Self {
         self.shared_ids = Some(dir.into());
+        self
+    }
+
+    /// Watch a channel in storage mode: the service offers once it is joined, and the id stays.
+    pub fn storage_session(mut self, storage_session: bool) -> Self {
+        self.storage_session = storage_session;
         self
     }
 
@@ -257,8 +266,13 @@ impl SignalingConfigBuilder {
             channel,
             region,
             client_id,
-            client_id_policy: self.client_id_policy,
+            // A storage session knows its viewer by the id, also after a pause (contract, N3).
+            client_id_policy: match self.storage_session {
+                true => ClientIdPolicy::Fixed,
+                false => self.client_id_policy,
+            },
             shared_ids: self.shared_ids,
+            storage_session: self.storage_session,
             endpoint_url,
             profile: self.profile,
             credentials: self.credentials,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use negotiation_core::{ClientId, Failure, FailureCode, IceServer};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::Url;
 
@@ -28,6 +29,8 @@ pub(crate) struct Site {
 pub(crate) struct Resolved {
     plane: Arc<ControlPlane>,
     endpoints: Endpoints,
+    /// Where a storage session is joined; asked for at the first join.
+    storage: Arc<OnceCell<String>>,
 }
 
 impl Site {
@@ -49,7 +52,7 @@ impl Site {
     ) -> Result<Resolved, Failure> {
         let http = self.config.trust.http_client(is_plain(plane.control_endpoint()))?;
         let endpoints = plane.resolve(role, &http).await?;
-        Ok(Resolved { plane: plane.clone(), endpoints })
+        Ok(Resolved { plane: plane.clone(), endpoints, storage: Arc::default() })
     }
 
     /// Creates the channel where it does not exist.
@@ -117,6 +120,20 @@ impl Site {
                 None => Err(failure),
             },
         }
+    }
+
+    /// Asks the service to offer to this viewer (a storage session). One offer a call.
+    pub(crate) async fn join(&self, resolved: &Resolved) -> Result<(), Failure> {
+        let plane = &resolved.plane;
+        let http = self.config.trust.http_client(is_plain(plane.control_endpoint()))?;
+        let asked = resolved
+            .storage
+            .get_or_try_init(|| plane.storage_endpoint(&resolved.endpoints.arn, &http));
+        let endpoint = asked.await?.clone();
+        let http = self.config.trust.http_client(is_plain(Some(&endpoint)))?;
+        // In a storage session the id stays as it was given.
+        let client_id = &self.config.client_id;
+        plane.join_storage_session(&endpoint, &resolved.endpoints.arn, client_id, &http).await
     }
 
     fn stun(&self, plane: &ControlPlane) -> Option<IceServer> {

@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use negotiation_core::{Failure, FailureCode, IceServer, Secret};
+use negotiation_core::{ClientId, Failure, FailureCode, IceServer, Secret};
 use tokio::sync::RwLock;
 use tokio::time::timeout;
 use url::Url;
@@ -141,6 +141,60 @@ impl ControlPlane {
             ));
         }
         Ok(Endpoints { arn, wss, https })
+    }
+
+    /// Where a storage session is joined. Channels that are not in storage mode have no such place.
+    pub(crate) async fn storage_endpoint(
+        &self,
+        arn: &ChannelArn,
+        http: &SharedHttpClient,
+    ) -> Result<String, Failure> {
+        let configuration = SingleMasterChannelEndpointConfiguration::builder()
+            .protocols(ChannelProtocol::Webrtc)
+            .role(ChannelRole::Viewer)
+            .build();
+        let output = self
+            .call("GetSignalingChannelEndpoint", |credentials| {
+                self.video(credentials, http)
+                    .get_signaling_channel_endpoint()
+                    .channel_arn(arn.as_str())
+                    .single_master_channel_endpoint_configuration(configuration.clone())
+                    .send()
+            })
+            .await?;
+        let named = output.resource_endpoint_list().iter().find(|item| {
+            let protocol = item.protocol().map(ChannelProtocol::as_str).unwrap_or_default();
+            protocol.eq_ignore_ascii_case("WEBRTC")
+        });
+        named
+            .and_then(|item| item.resource_endpoint())
+            .filter(|text| Url::parse(text).is_ok_and(|url| check_endpoint(&url).is_ok()))
+            .map(str::to_owned)
+            .ok_or_else(|| {
+                Failure::new(
+                    FailureCode::Service,
+                    "GetSignalingChannelEndpoint named no usable WEBRTC endpoint",
+                )
+            })
+    }
+
+    /// Asks the service to offer to this viewer. Not idempotent: each call brings an offer.
+    pub(crate) async fn join_storage_session(
+        &self,
+        endpoint: &str,
+        arn: &ChannelArn,
+        client_id: &ClientId,
+        http: &SharedHttpClient,
+    ) -> Result<(), Failure> {
+        self.call("JoinStorageSessionAsViewer", |credentials| {
+            self.storage(credentials, endpoint, http)
+                .join_storage_session_as_viewer()
+                .channel_arn(arn.as_str())
+                .client_id(client_id.as_str())
+                .send()
+        })
+        .await
+        .map(|_| ())
     }
 
     async fn describe(&self, name: &str, http: &SharedHttpClient) -> Result<ChannelArn, Failure> {
@@ -276,6 +330,22 @@ impl ControlPlane {
             .credentials_provider(credentials);
         builder.set_endpoint_url(self.identity.control_endpoint.clone());
         aws_sdk_kinesisvideo::Client::from_conf(builder.build())
+    }
+
+    fn storage(
+        &self,
+        credentials: Credentials,
+        endpoint: &str,
+        http: &SharedHttpClient,
+    ) -> aws_sdk_kinesisvideowebrtcstorage::Client {
+        let builder = aws_sdk_kinesisvideowebrtcstorage::config::Builder::from(&self.identity.sdk)
+            .http_client(http.clone())
+            .credentials_provider(credentials)
+            .endpoint_url(endpoint)
+            // As for signaling: the flags and an endpoint exclude each other.
+            .use_fips(false)
+            .use_dual_stack(false);
+        aws_sdk_kinesisvideowebrtcstorage::Client::from_conf(builder.build())
     }
 
     fn signaling(

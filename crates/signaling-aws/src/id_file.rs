@@ -77,9 +77,10 @@ impl IdFile {
         write(&mut self.file, &format!("leased {}", unix_ms()))
     }
 
-    /// The id rests from now on; the lock ends with the file.
-    pub(crate) fn give_back(mut self) -> io::Result<()> {
-        write(&mut self.file, &format!("returned {}", unix_ms()))
+    /// The id rests, for this long already; the lock ends with the file.
+    pub(crate) fn give_back(mut self, rested: Duration) -> io::Result<()> {
+        let rested = u64::try_from(rested.as_millis()).unwrap_or(u64::MAX);
+        write(&mut self.file, &format!("returned {}", unix_ms().saturating_sub(rested)))
     }
 }
 
@@ -147,7 +148,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut held = ours(claim(dir.path()));
         held.offered().expect("written");
-        held.give_back().expect("written");
+        held.give_back(Duration::ZERO).expect("written");
         assert!(matches!(claim(dir.path()), Claim::Rests(_)));
         let hurried = IdFile::claim(dir.path(), "channel", &id(), true).expect("writable");
         assert!(matches!(hurried, Claim::Ours(_)));

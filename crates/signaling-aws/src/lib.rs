@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod arn;
+mod attempt_id;
 mod config;
 mod connect;
 mod control_plane;

@@ -4,13 +4,14 @@ use std::future::Future;
 use std::pin::Pin;
 
 use negotiation_core::{
-    Completion, Done, Failure, FailureCode, LinkId, Message, Sender, SignalingEvent, Ticket,
+    ClientId, Completion, Description, Done, Failure, FailureCode, LinkId, Message, Sender,
+    SignalingEvent, Ticket,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::attempt_id::{AttemptId, LinkHold, Terms};
 use crate::connect::{Resolved, Site};
 use crate::control_plane::Role;
-use crate::quota::IdLease;
 use crate::socket::Socket;
 use crate::wire::{self, Action, Incoming};
 
@@ -54,6 +55,9 @@ pub(crate) struct Outgoing {
 /// What a link's task is given.
 #[derive(Debug)]
 pub(crate) struct Ends {
+    pub(crate) id: AttemptId,
+    /// The attempt's id, for a link after its first.
+    pub(crate) known_id: Option<ClientId>,
     pub(crate) connect: Reply,
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
     pub(crate) events: mpsc::Sender<(LinkId, SignalingEvent)>,
@@ -63,12 +67,12 @@ pub(crate) struct Ends {
 
 /// Runs a link from its first call to its end.
 pub(crate) async fn run(link: LinkId, site: Site, ends: Ends) {
-    let Ends { connect, mut outgoing, events, resolved, mut close } = ends;
+    let Ends { id, known_id, connect, mut outgoing, events, resolved, mut close } = ends;
     let opened = tokio::select! {
         biased;
         // Dropping the reply completes the connect as cancelled.
         _ = &mut close => return,
-        opened = open(&site, &resolved) => opened,
+        opened = open(&site, &id, known_id.as_ref(), &resolved) => opened,
     };
     let mut open = match opened {
         Ok(open) => open,
@@ -83,15 +87,15 @@ pub(crate) async fn run(link: LinkId, site: Site, ends: Ends) {
             return;
         }
     };
-    connect.complete(Ok(Done::Connected(open.lease.id().clone())));
+    connect.complete(Ok(Done::Connected(open.hold.id().clone())));
     let end = tokio::select! {
         biased;
         _ = &mut close => None,
         failure = open.serve(link, &mut outgoing, &events) => Some(failure),
     };
     open.socket.close().await;
-    // The id rests from here.
-    drop(open.lease);
+    // The id rests from here, unless another link uses it.
+    drop(open.hold);
     if let Some(failure) = end {
         refuse_rest(&mut outgoing);
         tokio::select! {
@@ -106,7 +110,7 @@ type StorageCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 struct Open {
     socket: Socket,
-    lease: IdLease,
+    hold: LinkHold,
     storage: Option<StorageCheck>,
     /// The mids of the last offer: candidates need them.
     mids: Vec<Option<String>>,
@@ -114,21 +118,30 @@ struct Open {
 
 async fn open(
     site: &Site,
+    attempt: &AttemptId,
+    known_id: Option<&ClientId>,
     resolved_out: &watch::Sender<Option<Result<Resolved, Failure>>>,
 ) -> Result<Open, Failure> {
     let plane = site.plane().await?;
-    let mut storage: Option<StorageCheck> = Some(Box::pin({
+    // Asked once an attempt, and not where storage mode is what is wanted.
+    let asks = !site.config.storage_session && known_id.is_none();
+    let mut storage: Option<StorageCheck> = asks.then(|| -> StorageCheck {
         let (site, plane) = (site.clone(), plane.clone());
-        async move { site.is_storage_channel(&plane).await }
-    }));
+        Box::pin(async move { site.is_storage_channel(&plane).await })
+    });
     let open = async {
         let resolved = site.resolve(&plane, Role::Viewer).await?;
         resolved_out.send_replace(Some(Ok(resolved.clone())));
         let config = &site.config;
-        let (base, policy) = (&config.client_id, config.client_id_policy);
-        let lease = IdLease::take(&resolved.key(), base, policy, config.shared_ids.as_deref())?;
-        let socket = site.open(&resolved, Some(lease.id())).await?;
-        Ok((socket, lease))
+        let hold = attempt.join(&Terms {
+            key: &resolved.key(),
+            base: &config.client_id,
+            policy: config.client_id_policy,
+            dir: config.shared_ids.as_deref(),
+            known: known_id,
+        })?;
+        let socket = site.open(&resolved, Some(hold.id())).await?;
+        Ok((socket, hold))
     };
     tokio::pin!(open);
     loop {
@@ -140,8 +153,8 @@ async fn open(
                 }
             }
             opened = &mut open => {
-                let (socket, lease) = opened?;
-                return Ok(Open { socket, lease, storage, mids: Vec::new() });
+                let (socket, hold) = opened?;
+                return Ok(Open { socket, hold, storage, mids: Vec::new() });
             }
         }
     }
@@ -204,11 +217,8 @@ impl Open {
     async fn send(&mut self, reply: Reply, message: Message) -> Result<(), Failure> {
         let correlation = reply.ticket.to_string();
         let text = match &message {
-            Message::Offer(offer) => {
-                self.mids = offer.facts.media.iter().map(|media| media.mid.clone()).collect();
-                let sdp = offer.sdp.as_str();
-                wire::encode_description(Action::Offer, None, sdp, Some(&correlation))
-            }
+            Message::Offer(offer) => self.description(Action::Offer, offer, &correlation),
+            Message::Answer(answer) => self.description(Action::Answer, answer, &correlation),
             // Other masters than ours choke on it, and none needs it (contract, N11).
             Message::Candidate(candidate) if candidate.is_end() => {
                 reply.complete(Ok(Done::Ok));
@@ -225,12 +235,23 @@ impl Open {
                 return Ok(());
             }
         };
-        if matches!(message, Message::Offer(_)) {
-            self.lease.offered();
+        if matches!(message, Message::Offer(_) | Message::Answer(_)) {
+            self.hold.offered();
         }
         let result = self.socket.send(text).await;
         reply.complete(result.clone().map(|()| Done::Ok));
         result
+    }
+
+    fn description(
+        &mut self,
+        action: Action,
+        description: &Description,
+        correlation: &str,
+    ) -> Result<String, Failure> {
+        let Description { sdp, facts } = description;
+        self.mids = facts.media.iter().map(|media| media.mid.clone()).collect();
+        wire::encode_description(action, None, sdp.as_str(), Some(correlation))
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use negotiation_core::{
-    Completion, Done, Failure, FailureCode, LinkId, SignalingCommand, SignalingEvent, Ticket,
+    ClientId, Completion, Done, Failure, FailureCode, LinkId, SignalingCommand, SignalingEvent,
+    Ticket,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use viewer_session::{SignalingInput, SignalingPort};
 
+use crate::attempt_id::AttemptId;
 use crate::config::SignalingConfig;
 use crate::connect::{Resolved, Site};
 use crate::link::{self, Ends, Outgoing, Reply, not_open};
@@ -32,6 +34,8 @@ const CLOSE_SLACK: Duration = Duration::from_millis(50);
 pub struct AwsSignaling {
     site: Site,
     runtime: Handle,
+    /// The attempt under way, or the last one: its id is kept over the gaps between its links.
+    attempt: Option<(u32, AttemptId)>,
     links: BTreeMap<LinkId, Link>,
     closing: JoinSet<()>,
     completed: mpsc::UnboundedReceiver<Completion>,
@@ -52,6 +56,7 @@ impl AwsSignaling {
         Self {
             site: Site::new(config),
             runtime: Handle::current(),
+            attempt: None,
             links: BTreeMap::new(),
             closing: JoinSet::new(),
             completed,
@@ -61,34 +66,48 @@ impl AwsSignaling {
         }
     }
 
-    fn connect(&mut self, link: LinkId, connect: Reply) {
+    fn connect(&mut self, link: LinkId, attempt: u32, known_id: Option<ClientId>, connect: Reply) {
         if self.links.contains_key(&link) {
             let twice = Failure::new(FailureCode::Port, "the link was opened before");
             return connect.complete(Err(twice));
         }
+        // Links that ended by themselves are not asked to close.
+        self.links.retain(|_, link| !link.is_over());
+        let id = match &self.attempt {
+            Some((number, id)) if *number == attempt => id.clone(),
+            // The attempt before is over; its id is given back with its last link.
+            Some(_) | None => self.attempt.insert((attempt, AttemptId::default())).1.clone(),
+        };
         let (outgoing_in, outgoing) = mpsc::channel(OUTGOING_MAX);
         let (resolved_in, resolved) = watch::channel(None);
         let (close_in, close) = oneshot::channel();
-        let ends =
-            Ends { connect, outgoing, events: self.events.clone(), resolved: resolved_in, close };
+        let ends = Ends {
+            id,
+            known_id,
+            connect,
+            outgoing,
+            events: self.events.clone(),
+            resolved: resolved_in,
+            close,
+        };
         let task = self.runtime.spawn(link::run(link, self.site.clone(), ends));
         let link_end = Link {
             outgoing: outgoing_in,
             resolved,
             close: Some(close_in),
             task: AbortOnDrop(task),
-            fetches: JoinSet::new(),
+            calls: JoinSet::new(),
         };
         self.links.insert(link, link_end);
     }
 
-    fn fetch_ice_servers(&mut self, link: LinkId, reply: Reply) {
+    fn call(&mut self, link: LinkId, reply: Reply, call: Call) {
         let Some(link) = self.links.get_mut(&link) else {
             return reply.complete(Err(not_open()));
         };
-        while link.fetches.try_join_next().is_some() {}
-        let fetch = fetch(self.site.clone(), link.resolved.clone(), reply);
-        link.fetches.spawn_on(fetch, &self.runtime);
+        while link.calls.try_join_next().is_some() {}
+        let made = make(call, self.site.clone(), link.resolved.clone(), reply);
+        link.calls.spawn_on(made, &self.runtime);
     }
 
     fn send(&self, link: LinkId, outgoing: Outgoing) {
@@ -128,8 +147,11 @@ impl SignalingPort for AwsSignaling {
     fn submit(&mut self, ticket: Ticket, command: SignalingCommand) {
         let reply = Reply::new(ticket, self.completions.clone());
         match command {
-            SignalingCommand::Connect { link, attempt: _ } => self.connect(link, reply),
-            SignalingCommand::FetchIceServers { link } => self.fetch_ice_servers(link, reply),
+            SignalingCommand::Connect { link, attempt, client_id } => {
+                self.connect(link, attempt, client_id, reply);
+            }
+            SignalingCommand::Join { link } => self.call(link, reply, Call::Join),
+            SignalingCommand::FetchIceServers { link } => self.call(link, reply, Call::IceServers),
             SignalingCommand::Send { link, message } => {
                 self.send(link, Outgoing { reply, message });
             }
@@ -163,17 +185,23 @@ struct Link {
     resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
     close: Option<oneshot::Sender<()>>,
     task: AbortOnDrop,
-    fetches: JoinSet<()>,
+    calls: JoinSet<()>,
 }
 
 impl Link {
+    /// Whether its socket is gone and nobody waits for a call on its behalf.
+    fn is_over(&mut self) -> bool {
+        while self.calls.try_join_next().is_some() {}
+        self.task.0.is_finished() && self.calls.is_empty()
+    }
+
     /// Ends the link and all that belongs to it, with or without the other end's consent.
     async fn close(mut self, patience: Duration) {
         if let Some(close) = self.close.take() {
             // A task that has ended already needs no word.
             let _ = close.send(());
         }
-        self.fetches.shutdown().await;
+        self.calls.shutdown().await;
         if timeout(patience, &mut self.task.0).await.is_err() {
             self.task.0.abort();
             let _ = (&mut self.task.0).await;
@@ -195,16 +223,27 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn fetch(
+/// What is asked of the service beside a link's socket.
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    IceServers,
+    Join,
+}
+
+async fn make(
+    call: Call,
     site: Site,
     mut resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
     reply: Reply,
 ) {
     let known = resolved.wait_for(Option::is_some).await.map(|known| known.clone());
-    let outcome = match known {
-        Ok(Some(Ok(resolved))) => site.ice_servers(&resolved).await.map(Done::IceServers),
-        Ok(Some(Err(failure))) => Err(failure),
-        Ok(None) | Err(_) => Err(not_open()),
+    let outcome = match (call, known) {
+        (Call::IceServers, Ok(Some(Ok(resolved)))) => {
+            site.ice_servers(&resolved).await.map(Done::IceServers)
+        }
+        (Call::Join, Ok(Some(Ok(resolved)))) => site.join(&resolved).await.map(|()| Done::Ok),
+        (_, Ok(Some(Err(failure)))) => Err(failure),
+        (_, Ok(None) | Err(_)) => Err(not_open()),
     };
     reply.complete(outcome);
 }

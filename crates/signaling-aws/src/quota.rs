@@ -52,13 +52,15 @@ pub(crate) async fn admit_connect(key: &str) {
     }
 }
 
-/// A client id in use by one link. Dropping it gives the id back.
+/// A client id in use by one attempt. Dropping it gives the id back.
 #[derive(Debug)]
 pub(crate) struct IdLease {
     key: String,
     id: ClientId,
     policy: ClientIdPolicy,
     offered: bool,
+    /// Since when no link uses it.
+    idle_since: Option<Timestamp>,
     file: Option<IdFile>,
 }
 
@@ -84,16 +86,41 @@ impl IdLease {
                 )?
             }
         };
-        Ok(Self { key: key.to_owned(), id, policy, offered: false, file })
+        Ok(Self { key: key.to_owned(), id, policy, offered: false, idle_since: None, file })
+    }
+
+    /// An id that is the caller's own.
+    pub(crate) fn of(key: &str, id: &ClientId) -> Self {
+        Self {
+            key: key.to_owned(),
+            id: id.clone(),
+            policy: ClientIdPolicy::Fixed,
+            offered: false,
+            idle_since: None,
+            file: None,
+        }
     }
 
     pub(crate) fn id(&self) -> &ClientId {
         &self.id
     }
 
+    /// A link uses it again.
+    pub(crate) fn in_use(&mut self) {
+        self.idle_since = None;
+    }
+
+    /// No link uses it: should it be given back, it has rested since now.
+    pub(crate) fn idle(&mut self) {
+        self.idle_since.get_or_insert_with(timestamp);
+    }
+
     /// An offer goes out: the master may hold a session of this id after the link is gone.
     pub(crate) fn offered(&mut self) {
-        self.offered = true;
+        // A later exchange says nothing new.
+        if std::mem::replace(&mut self.offered, true) {
+            return;
+        }
         if let Some(Err(error)) = self.file.as_mut().map(IdFile::offered) {
             tracing::warn!(%error, "other processes will not know of this client id");
         }
@@ -102,13 +129,15 @@ impl IdLease {
 
 impl Drop for IdLease {
     fn drop(&mut self) {
+        let now = timestamp();
+        let since = self.idle_since.unwrap_or(now);
         if self.policy == ClientIdPolicy::Pooled {
             with_channel(&self.key, |channel| {
-                channel.ids.give_back(&self.id, self.offered, timestamp());
+                channel.ids.give_back(&self.id, self.offered, since);
             });
         }
         if let Some(file) = self.file.take().filter(|_| self.offered)
-            && let Err(error) = file.give_back()
+            && let Err(error) = file.give_back(now.saturating_since(since))
         {
             tracing::warn!(%error, "other processes will not know of this client id");
         }

@@ -78,7 +78,7 @@ async fn no_socket_outlives_its_link_over(tls: Option<TlsConfig>) {
                 .add(Fault { matches: Match::on(Point::Call), action: hang })
                 .expect("a fault")
         });
-        port.submit(ticket(1), SignalingCommand::Connect { link, attempt: round });
+        port.submit(ticket(1), SignalingCommand::Connect { link, attempt: round, client_id: None });
         port.submit(ticket(2), SignalingCommand::FetchIceServers { link });
         if fault.is_none() {
             assert!(completion(&mut port, first + 1).await.is_ok());

@@ -70,7 +70,7 @@ async fn event(port: &mut AwsSignaling) -> SignalingEvent {
 }
 
 async fn connect(port: &mut AwsSignaling) -> Result<Done, Failure> {
-    port.submit(ticket(1), SignalingCommand::Connect { link: LINK, attempt: 1 });
+    port.submit(ticket(1), SignalingCommand::Connect { link: LINK, attempt: 1, client_id: None });
     outcome(port, ticket(1)).await
 }
 
@@ -152,7 +152,7 @@ async fn ice_servers_come_beside_the_opening_socket_stun_first() {
     // The socket hangs; the servers do not wait for it.
     let hang = Fault { matches: Match::on(Point::Upgrade), action: Do::Hang { ms: None } };
     emulator.faults().add(hang).expect("a fault");
-    port.submit(ticket(1), SignalingCommand::Connect { link: LINK, attempt: 1 });
+    port.submit(ticket(1), SignalingCommand::Connect { link: LINK, attempt: 1, client_id: None });
     port.submit(ticket(2), SignalingCommand::FetchIceServers { link: LINK });
     let Ok(Done::IceServers(servers)) = outcome(&mut port, ticket(2)).await else {
         panic!("servers");
@@ -234,7 +234,10 @@ async fn a_clock_far_off_is_learnt_for_calls_and_socket() {
         // The socket of a link whose ARN is known and whose endpoint call was made in time.
         disconnect(&mut port).await;
         emulator.set_clock_offset_secs(-offset);
-        port.submit(ticket(5), SignalingCommand::Connect { link: LinkId(2), attempt: 2 });
+        port.submit(
+            ticket(5),
+            SignalingCommand::Connect { link: LinkId(2), attempt: 2, client_id: None },
+        );
         assert!(outcome(&mut port, ticket(5)).await.is_ok(), "{offset}");
     }
 }

@@ -23,7 +23,7 @@ async fn child() {
     let config = SignalingConfig::builder("door").build().expect("valid");
     let mut port = AwsSignaling::new(config);
     let ticket = Ticket { attempt: 1, seq: 1 };
-    port.submit(ticket, SignalingCommand::Connect { link: LinkId(1), attempt: 1 });
+    port.submit(ticket, SignalingCommand::Connect { link: LinkId(1), attempt: 1, client_id: None });
     port.submit(ticket, SignalingCommand::FetchIceServers { link: LinkId(1) });
     for _ in 0..2 {
         let SignalingInput::Completed(Completion { outcome, .. }) = port.next().await else {

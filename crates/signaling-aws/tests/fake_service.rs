@@ -208,7 +208,7 @@ async fn completed(port: &mut AwsSignaling) -> Result<Done, Failure> {
 
 async fn connect(port: &mut AwsSignaling) -> Result<Done, Failure> {
     let ticket = Ticket { attempt: 1, seq: 1 };
-    port.submit(ticket, SignalingCommand::Connect { link: LINK, attempt: 1 });
+    port.submit(ticket, SignalingCommand::Connect { link: LINK, attempt: 1, client_id: None });
     completed(port).await
 }
 
@@ -252,7 +252,7 @@ async fn a_refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
     let mut viewer = port(service.reach());
     assert!(connect(&mut viewer).await.is_ok());
     // What was learnt holds for the next link as well.
-    let second = SignalingCommand::Connect { link: LinkId(2), attempt: 2 };
+    let second = SignalingCommand::Connect { link: LinkId(2), attempt: 2, client_id: None };
     viewer.submit(Ticket { attempt: 2, seq: 2 }, second);
     assert!(completed(&mut viewer).await.is_ok());
     let dates: Vec<i64> = service.upgrades().iter().map(|head| signed_at(head)).collect();

@@ -107,7 +107,7 @@ async fn no_secret_is_logged() {
     let mut port = AwsSignaling::new(reach("tokencanary"));
     let link = LinkId(1);
     let ticket = |seq| Ticket { attempt: 1, seq };
-    port.submit(ticket(1), SignalingCommand::Connect { link, attempt: 1 });
+    port.submit(ticket(1), SignalingCommand::Connect { link, attempt: 1, client_id: None });
     port.submit(ticket(2), SignalingCommand::FetchIceServers { link });
     let (first, second) = (completion(&mut port).await, completion(&mut port).await);
     let printed = format!("{first:?} {second:?} {port:?} {master:?}");

@@ -2,11 +2,11 @@
 
 use std::future::pending;
 
-use negotiation_core::{Config, Event, Input, Outcome, Output, Session};
+use negotiation_core::{Config, Event, Input, Outcome, Output, Session, Timestamp};
 use tracing::Instrument as _;
 
 use crate::handle::{Handle, Teller, Wishes, handle};
-use crate::ports::{Clock, PeerInput, PeerPort, SignalingInput, SignalingPort};
+use crate::ports::{Clock, MaybeSend, PeerInput, PeerPort, SignalingInput, SignalingPort};
 
 /// Runs one session over its ports. Made by [`session`].
 pub struct Driver<S, P, C> {
@@ -16,6 +16,23 @@ pub struct Driver<S, P, C> {
     clock: C,
     wishes: Wishes,
     teller: Teller,
+    seed: u64,
+    began: Timestamp,
+    observer: Option<Box<dyn Observer>>,
+}
+
+/// Sees everything that goes into a session and comes out of it, in order: a journal.
+///
+/// It is called from the loop, so it must not wait.
+pub trait Observer: MaybeSend {
+    /// The session as it was made.
+    fn began(&mut self, config: &Config, seed: u64, at: Timestamp);
+
+    /// This goes in next.
+    fn input(&mut self, at: Timestamp, input: &Input);
+
+    /// This came out, because of the input before.
+    fn output(&mut self, at: Timestamp, output: &Output);
 }
 
 /// A session over these ports: spawn [`Driver::run`], and keep the [`Handle`].
@@ -34,11 +51,22 @@ where
     C: Clock,
 {
     let (wishes, teller, handle) = handle();
-    let session = Session::new(config, seed, clock.now());
-    (Driver { session, signaling, peer, clock, wishes, teller }, handle)
+    let began = clock.now();
+    let session = Session::new(config, seed, began);
+    let driver =
+        Driver { session, signaling, peer, clock, wishes, teller, seed, began, observer: None };
+    (driver, handle)
 }
 
 impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
+    /// Lets `observer` see everything from the beginning on.
+    #[must_use]
+    pub fn with_observer(mut self, mut observer: Box<dyn Observer>) -> Self {
+        observer.began(self.session.config(), self.seed, self.began);
+        self.observer = Some(observer);
+        self
+    }
+
     /// Opens the session and runs it to its end.
     ///
     /// Dropping this future drops the ports, which close what is open; the orderly way is
@@ -50,8 +78,15 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
     async fn run_to_end(mut self) -> Outcome {
         let mut input = Input::Open;
         loop {
-            self.session.handle_input(self.clock.now(), input);
+            let now = self.clock.now();
+            if let Some(observer) = &mut self.observer {
+                observer.input(now, &input);
+            }
+            self.session.handle_input(now, input);
             while let Some(output) = self.session.poll_output() {
+                if let Some(observer) = &mut self.observer {
+                    observer.output(now, &output);
+                }
                 match output {
                     Output::Signaling(ticket, command) => self.signaling.submit(ticket, command),
                     Output::Peer(ticket, command) => self.peer.submit(ticket, command),
@@ -207,6 +242,7 @@ mod tests {
             SignalingCommand::Disconnect { .. } => Ok(negotiation_core::Done::Ok),
             SignalingCommand::Connect { .. }
             | SignalingCommand::FetchIceServers { .. }
+            | SignalingCommand::Join { .. }
             | SignalingCommand::Send { .. } => Err(Failure::new(FailureCode::Network, "refused")),
         })
     }
@@ -222,7 +258,7 @@ mod tests {
         assert_eq!(
             links.lock().expect("fine").0,
             [
-                format!("{:?}", SignalingCommand::Connect { link, attempt: 1 }),
+                format!("{:?}", SignalingCommand::Connect { link, attempt: 1, client_id: None }),
                 format!("{:?}", SignalingCommand::FetchIceServers { link }),
                 format!("{:?}", SignalingCommand::Disconnect { link }),
             ]
@@ -259,6 +295,29 @@ mod tests {
         let (driver, handle) = session(config, 1, signaling, peer, LeapingClock::default());
         drop(handle);
         assert_eq!(driver.run().await.reason, EndReason::Closed);
+    }
+
+    #[tokio::test]
+    async fn what_the_platform_says_reaches_the_session() {
+        let (signaling, peer, ..) = mocks(|_| None);
+        let config = Settings::one_retry().check().expect("valid");
+        let (driver, mut handle) = session(config, 1, signaling, peer, LeapingClock::default());
+        // Of two words about the network the later one counts.
+        handle.online(true);
+        handle.online(false);
+        handle.network_changed();
+        handle.restart();
+        let outcome = driver.run().await;
+        assert!(outcome.attempts_total >= 1);
+        let mut events = Vec::new();
+        while let Some(told) = handle.next_event().await {
+            if let crate::Told::Event { event, .. } = told {
+                events.push(event);
+            }
+        }
+        assert!(events.contains(&Event::Offline), "{events:?}");
+        let out_of_phase = Event::Ignored(negotiation_core::Ignored::OutOfPhase);
+        assert!(events.contains(&out_of_phase), "a restart before a connection: {events:?}");
     }
 
     #[tokio::test]

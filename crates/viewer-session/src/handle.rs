@@ -13,6 +13,8 @@ pub const EVENTS_MAX: usize = 1024;
 pub struct Handle {
     close: watch::Sender<bool>,
     requests: mpsc::Sender<Input>,
+    /// The latest counts; in a queue that is full a word might be lost for good.
+    online: watch::Sender<Option<bool>>,
     told: mpsc::Receiver<Told>,
     outcome: watch::Receiver<Option<(Timestamp, Outcome)>>,
     end_told: bool,
@@ -49,6 +51,21 @@ impl Handle {
         let _ = self.requests.try_send(Input::Resumed);
     }
 
+    /// The platform's network changed: sockets may be dead. Many changes become one recovery.
+    pub fn network_changed(&self) {
+        let _ = self.requests.try_send(Input::NetworkChanged);
+    }
+
+    /// The platform has a network, or has none: without one, deadlines stand still for a while.
+    pub fn online(&self, online: bool) {
+        self.online.send_replace(Some(online));
+    }
+
+    /// Run an ICE restart.
+    pub fn restart(&self) {
+        let _ = self.requests.try_send(Input::Restart);
+    }
+
     /// The next event; `None` after [`Event::Ended`]. Cancel-safe.
     ///
     /// The end is told even when earlier events were lost.
@@ -75,6 +92,7 @@ impl Handle {
 pub(crate) struct Wishes {
     close: watch::Receiver<bool>,
     requests: mpsc::Receiver<Input>,
+    online: watch::Receiver<Option<bool>>,
     closed: bool,
 }
 
@@ -85,6 +103,13 @@ impl Wishes {
             return pending().await;
         }
         let (close, requests) = (&mut self.close, &mut self.requests);
+        let online = async {
+            match self.online.changed().await {
+                Ok(()) => *self.online.borrow_and_update(),
+                // The handle is gone, and with it this wish; the close tells of that.
+                Err(_) => None,
+            }
+        };
         tokio::select! {
             biased;
             // An error says that the handle was dropped, which closes too.
@@ -92,6 +117,7 @@ impl Wishes {
                 self.closed = true;
                 Input::Close
             }
+            Some(online) = online => Input::Online(online),
             Some(request) = requests.recv() => request,
         }
     }
@@ -128,11 +154,12 @@ impl Teller {
 pub(crate) fn handle() -> (Wishes, Teller, Handle) {
     let (close, close_seen) = watch::channel(false);
     let (requests, requested) = mpsc::channel(8);
+    let (set_online, online) = watch::channel(None);
     let (tell, told) = mpsc::channel(EVENTS_MAX + 1);
     let (end, outcome) = watch::channel(None);
     (
-        Wishes { close: close_seen, requests: requested, closed: false },
+        Wishes { close: close_seen, requests: requested, online, closed: false },
         Teller { told: tell, outcome: end, lost: 0 },
-        Handle { close, requests, told, outcome, end_told: false },
+        Handle { close, requests, online: set_online, told, outcome, end_told: false },
     )
 }

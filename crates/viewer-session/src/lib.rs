@@ -7,9 +7,11 @@
 mod driver;
 pub mod facts;
 mod handle;
+#[cfg(feature = "journal")]
+pub mod journal;
 mod ports;
 
-pub use driver::{Driver, session};
+pub use driver::{Driver, Observer, session};
 pub use handle::{EVENTS_MAX, Handle, Told};
 pub use negotiation_core as core;
 pub use ports::{Clock, MaybeSend, PeerInput, PeerPort, SignalingInput, SignalingPort};

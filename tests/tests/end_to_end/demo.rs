@@ -21,6 +21,44 @@ fn the_demo_loses_an_answer_and_records_vp8() {
     runs_the_demo("demo.webm", "vp8", 12.0);
 }
 
+/// Must replay as it ran: the demo's lost answer, its retry, and its live session.
+#[test]
+fn n26_the_journal_of_a_demo_replays_and_holds_no_secret() {
+    const CANARY: &str = "CANARY7jW0SecretAccessKey+/=";
+    const TOKEN: &str = "CANARY7jW0SessionToken+/=";
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let journal = folder.path().join("demo.journal");
+    let mut command = Command::new(PROGRAM);
+    stage::clear(&mut command);
+    command.env("XDG_STATE_HOME", folder.path().join("state"));
+    command.env("AWS_ACCESS_KEY_ID", "AKIDCANARY7JW0");
+    command.env("AWS_SECRET_ACCESS_KEY", CANARY).env("AWS_SESSION_TOKEN", TOKEN);
+    command.args(["demo", "--json", "--duration", "2", "--journal"]).arg(&journal);
+    let mut demo = Process::start("demo", &mut command, "Build kvs-viewer.");
+    assert_eq!(demo.ended(PATIENCE).code, Some(0), "{}", demo.transcript());
+
+    let text = std::fs::read_to_string(&journal).expect("a journal");
+    for secret in ["CANARY7", "X-Amz-", "ice-pwd", "a=candidate", "127.0.0.1"] {
+        assert!(!text.contains(secret), "{secret} is in the journal");
+    }
+    assert!(text.contains("\"Ended\""), "it goes on to the end");
+
+    let replayed = Command::new(PROGRAM).arg("replay").arg(&journal).output().expect("it runs");
+    let said = String::from_utf8_lossy(&replayed.stdout);
+    assert_eq!(replayed.status.code(), Some(0), "{said}");
+    for line in ["The answer deadline passed.", "Phase: awaiting-media -> live.", "are the same."] {
+        assert!(said.contains(line), "{line:?} is missing in\n{said}");
+    }
+    eprintln!("{}", said.lines().last().unwrap_or_default());
+
+    // A journal that tells another story is found out.
+    let forged = text.replacen("\"to\":\"Offering\"", "\"to\":\"Closing\"", 1);
+    assert_ne!(forged, text);
+    std::fs::write(&journal, forged).expect("written");
+    let replayed = Command::new(PROGRAM).arg("replay").arg(&journal).output().expect("it runs");
+    assert_eq!(replayed.status.code(), Some(1), "{replayed:?}");
+}
+
 #[test]
 fn three_processes_record_h264() {
     plays_together("three.mp4", "h264");

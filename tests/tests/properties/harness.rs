@@ -13,7 +13,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// Properties of this binary; the last one to finish prints the end reasons.
-const PROPERTIES: usize = 11;
+const PROPERTIES: usize = 12;
 
 static REACHED: Mutex<Tally> = Mutex::new(Tally { finished: 0, reasons: BTreeMap::new() });
 
@@ -50,7 +50,8 @@ pub(crate) fn finished(name: &str, cases: u64, note: &str) {
 
 /// Runs `holds` on `cases` generated values.
 ///
-/// `SIM_SEED` runs one case alone; `SIM_CASES` multiplies the number of cases.
+/// `SIM_SEED` runs one case alone; `SIM_CASES` multiplies the number of cases (`10`), or divides it
+/// (`1/40`).
 pub(crate) fn check<S: Strategy>(
     name: &str,
     cases: u64,
@@ -63,7 +64,7 @@ where
     let number = |key: &str| std::env::var(key).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..cases * number("SIM_CASES").unwrap_or(1),
+        None => 0..scaled(cases),
     };
     let count = seeds.end - seeds.start;
     for seed in seeds {
@@ -94,6 +95,15 @@ where
         );
     }
     count
+}
+
+fn scaled(cases: u64) -> u64 {
+    let Ok(text) = std::env::var("SIM_CASES") else { return cases };
+    let (times, parts) = text.split_once('/').unwrap_or((&text, "1"));
+    match (times.parse::<u64>(), parts.parse::<u64>()) {
+        (Ok(times), Ok(parts)) if parts > 0 => (cases * times / parts).max(1),
+        (..) => panic!("SIM_CASES is a number like 10, or a fraction like 1/40, not {text:?}"),
+    }
 }
 
 fn attempt<V>(holds: &impl Fn(V) -> Result<(), String>, value: V) -> Result<(), String> {

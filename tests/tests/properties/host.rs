@@ -13,7 +13,9 @@ pub(crate) fn good(output: &Output) -> Option<(Ticket, Done)> {
             match command {
                 SignalingCommand::Connect { .. } => Done::Connected(ClientId::new("v").ok()?),
                 SignalingCommand::FetchIceServers { .. } => Done::IceServers(Vec::new()),
-                SignalingCommand::Send { .. } | SignalingCommand::Disconnect { .. } => Done::Ok,
+                SignalingCommand::Send { .. }
+                | SignalingCommand::Join { .. }
+                | SignalingCommand::Disconnect { .. } => Done::Ok,
             },
         )),
         Output::Peer(ticket, command) => Some((
@@ -23,10 +25,12 @@ pub(crate) fn good(output: &Output) -> Option<(Ticket, Done)> {
                     candidates: CandidateRelease::AfterOffer,
                     restart_keeps_pair: true,
                 }),
-                PeerCommand::CreateOffer { .. } => Done::Description(Description {
-                    sdp: Sdp::new("offer"),
-                    facts: Facts::default(),
-                }),
+                PeerCommand::CreateOffer { .. } | PeerCommand::CreateAnswer { .. } => {
+                    Done::Description(Description {
+                        sdp: Sdp::new("offer"),
+                        facts: Facts::default(),
+                    })
+                }
                 PeerCommand::SetIceServers { .. }
                 | PeerCommand::SetLocal { .. }
                 | PeerCommand::SetRemote { .. }

@@ -170,7 +170,7 @@ fn s16_offer_twice() {
 #[test]
 fn s16_renegotiation_is_answered() {
     let mut plan = Plan::default().with(when(Phase::Live, secs(1), Act::Renegotiate));
-    plan.master.repeated_id = RepeatedId::Replaces;
+    plan.master.repeated_id = RepeatedId::Renegotiates;
     let world = check(plan, Expected::Live(1));
     assert_eq!(commands(&world, is_set_remote).len(), 2);
 }

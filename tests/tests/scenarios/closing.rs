@@ -2,6 +2,16 @@
 
 use super::*;
 
+fn leads_to(phase: Phase) -> Plan {
+    if matches!(phase, Phase::AwaitingOffer | Phase::Answering) {
+        storage()
+    } else if phase == Phase::Recovering {
+        Plan::default().with(when(Phase::Live, secs(1), Act::IceFailed))
+    } else {
+        Plan::default()
+    }
+}
+
 #[test]
 fn s49_close_anywhere() {
     let phases =
@@ -9,7 +19,7 @@ fn s49_close_anywhere() {
     for phase in phases {
         // At once, from inside the callback that tells of the phase, and twice.
         for after in [ms(0), ms(2)] {
-            let mut plan = Plan::default().with(when(phase, after, Act::Close)).with(when(
+            let mut plan = leads_to(phase).with(when(phase, after, Act::Close)).with(when(
                 phase,
                 after,
                 Act::Close,

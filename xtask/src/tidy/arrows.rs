@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("kvs-viewer-tests", ALL),
-    ("xtask", &["negotiation-sim"]),
+    ("xtask", &["negotiation-core", "negotiation-sim"]),
 ];
 
 /// The tests may use everything.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use negotiation_core::Candidate;
+use negotiation_core::{Candidate, Description};
 use peer_webrtc::Control;
 use peer_webrtc::stack::{Stack, StackEvent, StackEvents};
 use rtc::peer_connection::state::RTCPeerConnectionState;
@@ -53,6 +53,7 @@ impl Live<'_> {
         mut self,
         mut queues: StackEvents,
         candidates: &mut mpsc::Receiver<Candidate>,
+        offers: &mut mpsc::Receiver<Description>,
     ) -> LeaveReason {
         let mut phase = Phase::Connecting(Instant::now() + self.common.config.connect_timeout);
         let mut joined = false;
@@ -75,6 +76,8 @@ impl Live<'_> {
                     None => Some(LeaveReason::Failed),
                 },
                 Some(control) = queues.control.recv() => self.on_control(control),
+                // Before the candidates that belong to it.
+                Some(offer) = offers.recv() => self.on_offer(&offer).await,
                 Some(candidate) = candidates.recv() => self.on_candidate(&candidate).await,
                 unit = next(units) => self.on_unit(unit).await,
                 _ = tick.tick() => {
@@ -164,6 +167,23 @@ impl Live<'_> {
         match control {
             Control::KeyframeRequest { .. } => self.common.encoder.request_keyframe(),
             Control::SenderReport { .. } | Control::Bye { .. } => {}
+        }
+        None
+    }
+
+    /// A renegotiation or an ICE restart. One that cannot be answered changes nothing.
+    async fn on_offer(&mut self, offer: &Description) -> Option<LeaveReason> {
+        match self.stack.answer(offer.sdp.as_str()).await {
+            Ok(answer) => {
+                self.ufrag = sdp::ice_ufrag(&answer).map(str::to_owned);
+                if self.outbox.try_send(Post::Answer(answer)).is_err() {
+                    tracing::debug!(client = self.client, "an answer is not told");
+                }
+            }
+            Err(error) => {
+                let problem = sdp::without_secrets(&error);
+                tracing::warn!(client = self.client, problem, "a further offer is not answered");
+            }
         }
         None
     }

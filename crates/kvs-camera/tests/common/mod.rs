@@ -106,7 +106,7 @@ impl Viewer {
         let mut port = AwsSignaling::new(signaling(emulator, id));
         port.submit(
             Ticket { attempt: 1, seq: 1 },
-            SignalingCommand::Connect { link: LINK, attempt: 1 },
+            SignalingCommand::Connect { link: LINK, attempt: 1, client_id: None },
         );
         let id = within("the viewer's link", async {
             loop {

@@ -7,6 +7,7 @@ use negotiation_core::{ClientIdPolicy, Config, RetryDelay, Settings};
 use peer_webrtc::{IcePolicy, Media, PeerConfig};
 use signaling_aws::{Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 
+use super::journal::JournalArgs;
 use super::log::Level;
 use super::media::codecs_for;
 use crate::viewer::ViewerConfig;
@@ -91,6 +92,9 @@ pub struct OutputArgs {
     /// Print one JSON event a line on standard output
     #[arg(long)]
     pub json: bool,
+    /// Where the session's journal goes.
+    #[command(flatten)]
+    pub journal: JournalArgs,
     /// How much is logged to standard error
     #[arg(long, value_enum, default_value_t = Level::Warn, env = "KVS_VIEWER_LOG")]
     pub log: Level,

@@ -14,7 +14,7 @@ pub enum Exit {
     Internal = 1,
     /// A wrong argument, found before anything was opened.
     Usage = 2,
-    /// The offer went out, and no answer came.
+    /// The offer went out and no answer came, or the service never offered.
     NoAnswer = 3,
     /// Connected, but no media came.
     NoMedia = 4,
@@ -46,7 +46,7 @@ Exit codes:
   0   live, and closed by you or by --duration
   1   something that should not happen; please report it
   2   a wrong argument; nothing was opened
-  3   no answer: the offer went out, the camera did not answer
+  3   no answer: the offer went out, the camera did not answer (or never offered)
   4   no media: connected, but no whole keyframe came
   5   permission: credentials missing, wrong, expired or not allowed
   6   no such channel in this region and account
@@ -65,7 +65,7 @@ impl Exit {
         match outcome.reason {
             EndReason::Closed if outcome.was_live => Self::Ok,
             EndReason::Closed => Self::ClosedEarly,
-            EndReason::NoAnswer => Self::NoAnswer,
+            EndReason::NoAnswer | EndReason::NoOffer => Self::NoAnswer,
             EndReason::NoMedia => Self::NoMedia,
             EndReason::AccessDenied | EndReason::ExpiredCredentials | EndReason::NoCredentials => {
                 Self::Permission

@@ -4,7 +4,8 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use negotiation_core::{
-    AttemptEnd, AttemptReport, Event, Evidence, Failure, MediaKind, Outcome, Timestamp,
+    AttemptEnd, AttemptReport, Event, Evidence, Failure, MediaKind, Outcome, RecoveryCause,
+    Timestamp,
 };
 use recording::Summary;
 use serde_json::{Value, json};
@@ -113,9 +114,19 @@ impl Reporter {
             Event::Live => ("live", json!({})),
             Event::Disconnected => ("disconnected", json!({})),
             Event::Reconnected => ("reconnected", json!({})),
+            Event::Recovering(cause) => ("recovering", json!({ "cause": cause_name(*cause) })),
+            Event::Recovered => ("recovered", json!({})),
+            Event::RestartRefused => ("restart_refused", json!({})),
+            Event::MasterGone(cause) => ("master_gone", json!({ "cause": cause_name(*cause) })),
+            Event::Offline => ("offline", json!({})),
+            Event::Online => ("online", json!({})),
+            Event::MediaPaused => ("media_paused", json!({})),
             Event::MediaStalled => ("media_stalled", json!({})),
             Event::MediaResumed => ("media_resumed", json!({})),
             Event::LinkLost(failure) => ("link_lost", failure_fields(failure)),
+            Event::LinkReopened => ("link_reopened", json!({})),
+            Event::LinkGivenUp(failure) => ("link_given_up", failure_fields(failure)),
+            Event::IceServersRefreshed => ("ice_servers_refreshed", json!({})),
             Event::GoAway => ("go_away", json!({})),
             Event::RenegotiationFailed => ("renegotiation_failed", json!({})),
             Event::DeadlineArmed { timer, at } => (
@@ -148,9 +159,24 @@ pub(crate) fn sentence(event: &Event) -> Option<String> {
         Event::Live => "Live.".into(),
         Event::Disconnected => "The connection is silent; giving it a moment.".into(),
         Event::Reconnected => "The connection is back.".into(),
+        Event::Recovering(cause) => {
+            format!("Restarting the connection: {}.", cause_sentence(*cause))
+        }
+        Event::Recovered => "The connection is up again.".into(),
+        Event::RestartRefused => {
+            "The camera does not restart connections; the next loss begins a new attempt.".into()
+        }
+        Event::MasterGone(cause) => format!("The camera is gone: {}.", cause_sentence(*cause)),
+        Event::Offline => "There is no network; waiting for it.".into(),
+        Event::Online => "The network is back.".into(),
+        Event::MediaPaused => "The camera pauses: it reports, but sends no media.".into(),
         Event::MediaStalled => "Media stopped; asking for a keyframe.".into(),
         Event::MediaResumed => "Media flows again.".into(),
         Event::LinkLost(failure) => format!("Signaling is lost ({failure}); media goes on."),
+        Event::LinkReopened => "Signaling is open again.".into(),
+        Event::LinkGivenUp(failure) => {
+            format!("Signaling stays closed ({failure}); media goes on while it lasts.")
+        }
         Event::GoAway => "The service will end this signaling link within a minute.".into(),
         Event::RenegotiationFailed => "A renegotiation failed; media goes on as it was.".into(),
         Event::DeadlineFired(timer) => format!("The {timer} deadline passed."),
@@ -162,6 +188,7 @@ pub(crate) fn sentence(event: &Event) -> Option<String> {
         | Event::MasterSeen
         | Event::TrackAdded(_)
         | Event::KeyframeReceived
+        | Event::IceServersRefreshed
         | Event::DeadlineArmed { .. }
         | Event::RetryScheduled { .. }
         | Event::Ignored(_)
@@ -192,6 +219,28 @@ pub(crate) fn kind_name(kind: MediaKind) -> &'static str {
     }
 }
 
+fn cause_name(cause: RecoveryCause) -> &'static str {
+    match cause {
+        RecoveryCause::Disconnected => "disconnected",
+        RecoveryCause::IceFailed => "ice-failed",
+        RecoveryCause::NetworkChanged => "network-changed",
+        RecoveryCause::Requested => "requested",
+        RecoveryCause::ClosedByPeer => "closed-by-peer",
+        RecoveryCause::Silent => "silent",
+    }
+}
+
+fn cause_sentence(cause: RecoveryCause) -> &'static str {
+    match cause {
+        RecoveryCause::Disconnected => "nothing is heard of the camera",
+        RecoveryCause::IceFailed => "no path to the camera works any more",
+        RecoveryCause::NetworkChanged => "the network changed",
+        RecoveryCause::Requested => "it was asked for",
+        RecoveryCause::ClosedByPeer => "it closed the connection",
+        RecoveryCause::Silent => "it sends nothing any more",
+    }
+}
+
 fn failure_fields(failure: &Failure) -> Value {
     json!({
         "code": failure.code.as_str(),
@@ -215,6 +264,8 @@ fn attempt_fields(report: &AttemptReport) -> Value {
         | AttemptEnd::IceFailed
         | AttemptEnd::DtlsFailed
         | AttemptEnd::MasterGone
+        | AttemptEnd::RestartFailed
+        | AttemptEnd::NetworkChanged
         | AttemptEnd::Resumed => None,
     };
     json!({

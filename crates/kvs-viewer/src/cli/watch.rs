@@ -53,6 +53,10 @@ pub(crate) async fn watch(
         Some(Ok(recorder)) => Some(recorder),
         Some(Err(error)) => return complain(Exit::refused(&error), &error.to_string()),
     };
+    let (journal, observer) = match output.journal.start() {
+        Ok(journal) => journal.unzip(),
+        Err(problem) => return complain(Exit::Usage, &problem),
+    };
     let mut interrupt = pin!(super::interrupted());
     let status = Status::start();
     status.say(&format!(
@@ -70,7 +74,7 @@ pub(crate) async fn watch(
         counts: Arc::default(),
         last: (Timestamp::ZERO, Counts::default()),
     };
-    let (mut viewer, media) = match Viewer::start(config) {
+    let (mut viewer, media) = match Viewer::start_observed(config, observer) {
         Ok(started) => started,
         Err(error) => return complain(Exit::Usage, &error.to_string()),
     };
@@ -117,6 +121,11 @@ pub(crate) async fn watch(
         return complain(Exit::Internal, "the session's task was cancelled");
     }
     let recorded = pump.await.ok().flatten();
+    if let Some(journal) = journal
+        && let Some(problem) = journal.finish().await
+    {
+        show.status.say(&problem);
+    }
     show.end(at, &outcome, recorded, broken)
 }
 

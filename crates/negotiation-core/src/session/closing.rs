@@ -1,6 +1,7 @@
 //! Ending an attempt in the contract's order (N22), and then retrying or ending the session.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Purpose, Session};
@@ -23,7 +24,7 @@ impl CloseStep {
     /// Each step has its share of the whole.
     pub(super) const COUNT: u32 = 4;
 
-    fn next(self) -> Option<Self> {
+    pub(super) fn next(self) -> Option<Self> {
         match self {
             Self::Disconnect => Some(Self::StopTransceivers),
             Self::StopTransceivers => Some(Self::RemoveTracks),
@@ -39,6 +40,8 @@ pub(super) struct Closing {
     end: AttemptEnd,
     ended: Timestamp,
     then: Then,
+    /// Completions that the step under way still waits for.
+    waiting: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +49,19 @@ enum Then {
     /// Another attempt, after this pause.
     Retry(Duration),
     End(EndReason),
+}
+
+impl Closing {
+    /// The session ends with it.
+    pub(super) fn is_last(&self) -> bool {
+        matches!(self.then, Then::End(_))
+    }
+
+    /// Leaves out what only the report says.
+    pub(super) fn forget_told(&mut self) {
+        self.end = AttemptEnd::Closed;
+        self.ended = Timestamp::ZERO;
+    }
 }
 
 impl Session {
@@ -57,9 +73,10 @@ impl Session {
         tracing::info!(attempt = self.attempts, cause = %end, at = %self.now, "attempt over");
         let then = self.what_follows(&end);
         self.timers.disarm_all();
+        self.restore_offline_deadline();
         // A close overtakes whatever is under way; its completions are expected and mean nothing.
         self.in_flight.forget_all();
-        self.closing = Some(Closing { end, ended: self.now, then });
+        self.closing = Some(Closing { end, ended: self.now, then, waiting: 0 });
         self.set_phase(Phase::Closing);
         self.close_step(CloseStep::Disconnect);
     }
@@ -75,7 +92,7 @@ impl Session {
         }
         let pause = if *end == AttemptEnd::Resumed {
             Some(Duration::ZERO)
-        } else if attempt.evidence.was_live {
+        } else if attempt.evidence.was_live || *end == AttemptEnd::NetworkChanged {
             self.budget.lose_live(&self.config, self.now, &mut self.rng)
         } else {
             self.budget.spend(&self.config, self.now, end.is_throttle(), &mut self.rng)
@@ -102,11 +119,21 @@ impl Session {
 
     fn close_step(&mut self, step: CloseStep) {
         let Some(attempt) = &self.attempt else { return };
-        let (link, peer) = (attempt.link, attempt.peer);
+        let peer = attempt.peer;
+        let links: Vec<_> = attempt.links.all().collect();
         let purpose = Purpose::Close(step);
+        if let Some(closing) = &mut self.closing {
+            closing.waiting = if step == CloseStep::Disconnect { links.len() } else { 1 };
+        }
         match step {
+            // With no link left the next step begins at once.
+            CloseStep::Disconnect if links.is_empty() => {
+                self.close_step(CloseStep::StopTransceivers);
+            }
             CloseStep::Disconnect => {
-                self.ask_signaling(purpose, SignalingCommand::Disconnect { link });
+                for link in links {
+                    self.ask_signaling(purpose, SignalingCommand::Disconnect { link });
+                }
             }
             CloseStep::StopTransceivers => {
                 self.ask_peer(purpose, PeerCommand::StopTransceivers { peer });
@@ -121,6 +148,12 @@ impl Session {
             && failure.code != FailureCode::Cancelled
         {
             self.tell(Event::CloseStepFailed(failure));
+        }
+        if let Some(closing) = &mut self.closing {
+            closing.waiting = closing.waiting.saturating_sub(1);
+            if closing.waiting > 0 {
+                return;
+            }
         }
         match step.next() {
             Some(next) => self.close_step(next),
@@ -147,7 +180,7 @@ impl Session {
         self.remember(report);
         match closing.then {
             Then::End(reason) => self.end(reason),
-            Then::Retry(Duration::ZERO) => self.start_attempt(),
+            Then::Retry(Duration::ZERO) if !self.frozen => self.start_attempt(),
             Then::Retry(pause) => {
                 let (attempt, at) = (self.attempts + 1, self.now + pause);
                 self.set_phase(Phase::BackingOff);
@@ -161,6 +194,8 @@ impl Session {
     pub(super) fn end(&mut self, reason: EndReason) {
         self.timers.disarm_all();
         self.in_flight.forget_all();
+        self.offline_since = None;
+        self.frozen = false;
         self.set_phase(Phase::Ended);
         let outcome = Outcome {
             reason,

@@ -1,63 +1,29 @@
-//! Offer and answer: one unanswered offer at a time, one answer applied per offer.
+//! Our offers: one unanswered at a time, one answer applied to each. First set-up, then
+//! renegotiation and ICE restart. The master's offers are `answering`'s.
 
-use alloc::collections::VecDeque;
 use core::mem;
 
-use super::setup::{LinkState, Servers};
+use super::setup::Servers;
+use super::state::{Identity, Step};
 use super::{Purpose, Session};
+use crate::config::Mode;
 use crate::error::{Failure, Ignored};
 use crate::evidence::{AttemptEnd, Deadline};
 use crate::input::{CandidateRelease, Connectivity, Sender, Undecodable};
 use crate::output::{Event, Message, PeerCommand, SignalingCommand};
 use crate::phase::Phase;
-use crate::ticket::Ticket;
-use crate::time::{Timer, Timestamp};
-use crate::types::{Candidate, Description, Digest, MediaKind};
+use crate::time::Timer;
+use crate::types::{Description, Facts, MediaKind, SdpKind};
 
 /// Digests of applied answers that are remembered, to tell a late duplicate from a new answer.
 const APPLIED_MAX: usize = 16;
-
-/// One offer and its answer. The first sets the session up, later ones renegotiate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Exchange {
-    pub(super) number: u32,
-    pub(super) step: Step,
-    offer: Option<Ticket>,
-    offer_sent_at: Option<Timestamp>,
-    /// An answer that overtook the completion of our own send.
-    held_answer: Option<Description>,
-    applied: VecDeque<Digest>,
-    /// Asked for while an exchange was open: any number of requests are one.
-    wanted: bool,
-    /// A local offer could not be taken back: no further exchange is possible.
-    stuck: bool,
-}
-
-/// How far an exchange is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Step {
-    /// Nothing is open.
-    #[default]
-    Stable,
-    CreatingOffer,
-    /// The offer waits for the ICE servers, which count from set-local on.
-    Created(Description),
-    SettingServers(Description),
-    SettingLocal(Description),
-    /// The offer waits for the link.
-    LocalSet(Description),
-    Sending,
-    AwaitingAnswer,
-    SettingRemote,
-    RollingBack,
-}
 
 impl Session {
     pub(super) fn on_renegotiate(&mut self) {
         match &mut self.attempt {
             // Before the first offer is asked for there is nothing to add: it carries what changed.
             Some(attempt) if self.closing.is_none() && !attempt.exchange.stuck => {
-                attempt.exchange.wanted = attempt.exchange.number > 0;
+                attempt.exchange.wanted |= attempt.exchange.number > 0;
             }
             Some(_) | None => self.ignore(Ignored::OutOfPhase),
         }
@@ -65,62 +31,133 @@ impl Session {
 
     /// The next command of the exchange, if what it waits for is there.
     pub(super) fn advance_exchange(&mut self) {
+        if self.advance_answering() {
+            return;
+        }
         let Some(attempt) = &mut self.attempt else { return };
-        let (peer, link) = (attempt.peer, attempt.link);
+        let (peer, open) = (attempt.peer, attempt.links.open);
         let exchange = &mut attempt.exchange;
         match mem::take(&mut exchange.step) {
-            Step::Stable
-                if attempt.traits.is_some() && (exchange.number == 0 || exchange.wanted) =>
-            {
-                if exchange.number > 0 && attempt.link_state != LinkState::Open {
-                    exchange.wanted = false;
-                    return self.tell(Event::RenegotiationFailed);
-                }
-                exchange.number += 1;
-                exchange.wanted = false;
-                exchange.step = Step::CreatingOffer;
-                self.ask_peer(Purpose::CreateOffer, PeerCommand::CreateOffer { peer });
-            }
+            Step::Stable => self.begin_exchange(),
             Step::Created(offer) => match &attempt.servers {
                 Servers::Awaited => exchange.step = Step::Created(offer),
-                Servers::Here(servers) if exchange.number == 1 && !servers.is_empty() => {
+                Servers::Here(servers) if !attempt.servers_set && !servers.is_empty() => {
                     let servers = servers.clone();
-                    exchange.step = Step::SettingServers(offer);
+                    attempt.servers_set = true;
+                    exchange.step = Step::SettingServers(Some(offer));
                     let command = PeerCommand::SetIceServers { peer, servers };
                     self.ask_peer(Purpose::SetIceServers, command);
                 }
+                // The pair that may still work is left alone until the master agreed.
+                Servers::Here(_) if exchange.restart && !attempt.keeps_pair() => {
+                    attempt.exchange.deferred = Some(offer.clone());
+                    attempt.exchange.step = Step::LocalSet(offer);
+                    self.advance_exchange();
+                }
                 Servers::Here(_) => self.set_local(offer),
             },
-            Step::LocalSet(offer) if attempt.link_state == LinkState::Open => {
+            Step::LocalSet(offer) if open.is_some() => {
                 exchange.step = Step::Sending;
-                let message = Message::Offer(offer);
-                let command = SignalingCommand::Send { link, message };
-                let ticket = self.ask_signaling(Purpose::SendOffer, command);
-                if let Some(attempt) = &mut self.attempt {
-                    attempt.exchange.offer = Some(ticket);
-                }
+                self.send_description(Purpose::SendOffer, Message::Offer(offer));
             }
-            waiting @ (Step::Stable
+            waiting @ (Step::RefreshingServers
             | Step::CreatingOffer
             | Step::SettingServers(_)
             | Step::SettingLocal(_)
             | Step::LocalSet(_)
             | Step::Sending
             | Step::AwaitingAnswer
+            | Step::ApplyingLocal(_)
             | Step::SettingRemote
-            | Step::RollingBack) => exchange.step = waiting,
+            | Step::RollingBack
+            | Step::SettingOffer
+            | Step::CreatingAnswer
+            | Step::SettingAnswer(_)
+            | Step::AnswerSet(_)
+            | Step::SendingAnswer
+            | Step::Replacing(_)) => exchange.step = waiting,
+        }
+    }
+
+    /// From stable: the first offer, a restart, or a renegotiation that was asked for.
+    fn begin_exchange(&mut self) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let (peer, open) = (attempt.peer, attempt.links.open);
+        let given_up = attempt.links.given_up;
+        let exchange = &mut attempt.exchange;
+        if self.config.mode == Mode::Answerer || attempt.traits.is_none() || exchange.stuck {
+            return;
+        }
+        let first = exchange.number == 0;
+        if !first && !exchange.wanted && !exchange.restart_wanted {
+            return;
+        }
+        // What comes later needs the link first; a restart's deadline runs meanwhile.
+        let unsent = exchange.restart_wanted && !exchange.wanted && exchange.unsent_on == open;
+        let link = match open {
+            Some(_) if unsent => return,
+            Some(link) => Some(link),
+            None if first => None,
+            None => {
+                if given_up && mem::take(&mut exchange.wanted) {
+                    self.tell(Event::RenegotiationFailed);
+                }
+                return;
+            }
+        };
+        exchange.number += 1;
+        exchange.wanted = false;
+        exchange.offer_sent_at = None;
+        exchange.restart = mem::take(&mut exchange.restart_wanted);
+        exchange.abandoned = false;
+        if exchange.restart {
+            exchange.step = Step::RefreshingServers;
+            self.on_restart_begins();
+            let Some(link) = link else { return };
+            if !self.is_in_flight(Purpose::FetchIceServers) {
+                let command = SignalingCommand::FetchIceServers { link };
+                self.ask_signaling(Purpose::FetchIceServers, command);
+            }
+            // Half of the restart's time at most: old credentials may still do.
+            let share = self.config.ice_servers_timeout.min(self.config.restart_timeout / 2);
+            let deadline = self.now + share;
+            self.in_flight.hurry(deadline, |purpose| *purpose == Purpose::FetchIceServers);
+        } else {
+            exchange.step = Step::CreatingOffer;
+            self.ask_peer(Purpose::CreateOffer, PeerCommand::CreateOffer { peer, restart: false });
+        }
+    }
+
+    /// The servers of a restart are here, or will not come.
+    pub(super) fn on_servers_refreshed(&mut self) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let peer = attempt.peer;
+        if attempt.exchange.step == Step::RefreshingServers {
+            attempt.exchange.step = Step::CreatingOffer;
+            self.ask_peer(Purpose::CreateOffer, PeerCommand::CreateOffer { peer, restart: true });
         }
     }
 
     pub(super) fn on_offer_created(&mut self, offer: Description) {
-        if let Some(attempt) = &mut self.attempt {
-            attempt.exchange.step = Step::Created(offer);
-        }
+        let Some(attempt) = &mut self.attempt else { return };
+        let abandoned = mem::take(&mut attempt.exchange.abandoned);
+        attempt.exchange.step = if abandoned { Step::Stable } else { Step::Created(offer) };
     }
 
     pub(super) fn on_ice_servers_set(&mut self) {
-        if let Some(Step::SettingServers(offer)) = self.step().cloned() {
-            self.set_local(offer);
+        match self.step().cloned() {
+            Some(Step::SettingServers(Some(offer))) => {
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.exchange.step = Step::Created(offer);
+                }
+            }
+            Some(Step::SettingServers(None)) => {
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.exchange.step = Step::Stable;
+                }
+            }
+            // Servers that were refreshed by the service's wish.
+            Some(_) | None => {}
         }
     }
 
@@ -132,14 +169,60 @@ impl Session {
             attempt.remote.next_exchange();
         }
         attempt.exchange.step = Step::SettingLocal(offer.clone());
-        self.ask_peer(Purpose::SetLocal, PeerCommand::SetLocal { peer, description: offer });
+        let kind = SdpKind::Offer;
+        self.ask_peer(Purpose::SetLocal, PeerCommand::SetLocal { peer, kind, description: offer });
     }
 
     pub(super) fn on_local_set(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
-        if let Step::SettingLocal(offer) = mem::take(&mut attempt.exchange.step) {
-            attempt.exchange.step = Step::LocalSet(offer);
+        match mem::take(&mut attempt.exchange.step) {
+            Step::SettingLocal(_) if mem::take(&mut attempt.exchange.abandoned) => self.roll_back(),
+            Step::SettingLocal(offer) => attempt.exchange.step = Step::LocalSet(offer),
+            Step::ApplyingLocal(answer) => self.set_remote(answer),
+            Step::SettingAnswer(answer) => attempt.exchange.step = Step::AnswerSet(answer),
+            other @ (Step::Stable
+            | Step::RefreshingServers
+            | Step::CreatingOffer
+            | Step::Created(_)
+            | Step::SettingServers(_)
+            | Step::LocalSet(_)
+            | Step::Sending
+            | Step::AwaitingAnswer
+            | Step::SettingRemote
+            | Step::RollingBack
+            | Step::SettingOffer
+            | Step::CreatingAnswer
+            | Step::AnswerSet(_)
+            | Step::SendingAnswer
+            | Step::Replacing(_)) => attempt.exchange.step = other,
         }
+    }
+
+    pub(super) fn send_description(&mut self, purpose: Purpose, message: Message) {
+        let Some(link) = self.attempt.as_ref().and_then(|attempt| attempt.links.open) else {
+            return;
+        };
+        let command = SignalingCommand::Send { link, message: message.clone() };
+        let ticket = self.ask_signaling(purpose, command);
+        if let Some(attempt) = &mut self.attempt {
+            attempt.exchange.outgoing = Some((link, message));
+            attempt.exchange.sent = Some(ticket);
+        }
+    }
+
+    /// What a link did not carry that another has taken the place of, goes out on that one.
+    pub(super) fn send_again(&mut self) -> bool {
+        let Some(attempt) = &mut self.attempt else { return false };
+        let Some((link, message)) = attempt.exchange.outgoing.take() else { return false };
+        if attempt.links.open.is_none_or(|open| open == link) || attempt.exchange.abandoned {
+            return false;
+        }
+        attempt.exchange.step = match message {
+            Message::Offer(offer) => Step::LocalSet(offer),
+            Message::Answer(answer) => Step::AnswerSet(answer),
+            Message::Candidate(_) => return false,
+        };
+        true
     }
 
     /// The answer timer starts when the sending completes (contract, N5).
@@ -147,16 +230,24 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.exchange.step = Step::AwaitingAnswer;
         attempt.exchange.offer_sent_at = Some(self.now);
-        attempt.evidence.offer_sent = true;
         let exchange = attempt.exchange.number;
+        let restart = attempt.exchange.restart;
         let held = attempt.exchange.held_answer.take();
-        self.tell(Event::OfferSent { exchange });
+        if mem::take(&mut attempt.exchange.abandoned) {
+            return self.take_back();
+        }
         if exchange == 1 {
+            attempt.evidence.offer_sent = true;
+        }
+        self.tell(Event::OfferSent { exchange });
+        if self.phase == Phase::Offering {
             self.set_phase(Phase::AwaitingAnswer);
         }
         self.release_candidates(CandidateRelease::AfterOffer);
         match held {
-            Some(answer) => self.accept(answer),
+            Some(answer) => self.on_awaited_answer(answer),
+            // A restart has one deadline for all of it.
+            None if restart => {}
             None => {
                 let at = self.now + self.config.answer_timeout(self.budget.spent());
                 self.arm(Timer::Answer, at);
@@ -173,44 +264,36 @@ impl Session {
         }
     }
 
-    /// A later exchange came to nothing: what flows goes on, and the offer is taken back.
-    pub(super) fn roll_back(&mut self) {
-        let Some(attempt) = &mut self.attempt else { return };
-        let peer = attempt.peer;
-        attempt.exchange.step = Step::RollingBack;
-        self.timers.disarm(Timer::Answer);
-        self.ask_peer(Purpose::Rollback, PeerCommand::Rollback { peer });
-    }
-
+    /// The stack is stable again: what flows goes on.
     pub(super) fn on_rolled_back(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.exchange.step = Step::Stable;
-        attempt.local.release();
-        self.tell(Event::RenegotiationFailed);
+        attempt.exchange.deferred = None;
+        let restart = mem::take(&mut attempt.exchange.restart);
+        let gives_way = attempt.exchange.held_offer.is_some();
+        // What gives way before anything flows is sent after the answer (contract, N11).
+        if attempt.exchange.remote.is_none() && gives_way {
+            attempt.local.withhold();
+        } else {
+            attempt.local.release();
+        }
+        attempt.exchange.abandoned = false;
+        attempt.remote.reopen();
+        if !restart && !gives_way {
+            self.tell(Event::RenegotiationFailed);
+        }
     }
 
-    pub(super) fn on_rollback_failed(&mut self) {
-        if let Some(attempt) = &mut self.attempt {
-            attempt.exchange.stuck = true;
-            attempt.exchange.wanted = false;
+    pub(super) fn on_rollback_failed(&mut self, failure: Failure) {
+        let Some(attempt) = &mut self.attempt else { return };
+        // Glare before anything flows, or a restart that took the pair with it: begin again.
+        if attempt.exchange.restart || !matches!(self.phase, Phase::Live | Phase::Recovering) {
+            return self.end_attempt(AttemptEnd::Peer(failure));
         }
+        attempt.exchange.stuck = true;
+        attempt.exchange.wanted = false;
+        attempt.exchange.held_offer = None;
         self.on_rolled_back();
-    }
-
-    pub(super) fn on_exchange_link_lost(&mut self) {
-        // The other steps go on by themselves, and find the link gone.
-        if matches!(self.step(), Some(Step::LocalSet(_) | Step::AwaitingAnswer)) {
-            self.roll_back();
-        }
-    }
-
-    /// Glare is the next chapter's: a peer-to-peer viewer offers, and the master answers.
-    pub(super) fn on_offer(&mut self, sender: Sender, _body: Result<Description, Undecodable>) {
-        if sender == Sender::Other {
-            return self.ignore(Ignored::Foreign);
-        }
-        self.see_master();
-        self.ignore(Ignored::UnexpectedOffer);
     }
 
     pub(super) fn on_answer(&mut self, sender: Sender, body: Result<Description, Undecodable>) {
@@ -223,8 +306,10 @@ impl Session {
         let sending = exchange.step == Step::Sending;
         let awaiting = exchange.step == Step::AwaitingAnswer;
         let Ok(answer) = body else {
-            return if (sending || awaiting) && exchange.number == 1 {
+            return if (sending || awaiting) && self.phase.is_first_exchange() {
                 self.end_attempt(AttemptEnd::UndecodableAnswer);
+            } else if awaiting && exchange.restart {
+                self.on_restart_refused(false);
             } else if awaiting {
                 self.roll_back();
             } else {
@@ -236,7 +321,7 @@ impl Session {
         if exchange.applied.contains(&digest) || held == Some(digest) {
             self.ignore(Ignored::Duplicate);
         } else if awaiting {
-            self.accept(answer);
+            self.on_awaited_answer(answer);
         } else if sending && held.is_none() {
             exchange.held_answer = Some(answer);
         } else if sending {
@@ -268,12 +353,27 @@ impl Session {
         }
     }
 
+    /// A later answer must come from the session we are connected with; a restart's must bring
+    /// new credentials (contract, N4).
+    fn on_awaited_answer(&mut self, answer: Description) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let theirs = Identity::of(&answer.facts);
+        if let Some(known) = &attempt.exchange.remote {
+            if known.is_other_session(&theirs) {
+                return self.on_restart_refused(true);
+            }
+            if attempt.exchange.restart && known.has_credentials_of(&theirs) {
+                return self.on_restart_refused(false);
+            }
+        }
+        self.accept(answer);
+    }
+
     fn accept(&mut self, answer: Description) {
         let Some(attempt) = &mut self.attempt else { return };
-        let peer = attempt.peer;
         let exchange = &mut attempt.exchange;
         let after = self.now.saturating_since(exchange.offer_sent_at.unwrap_or(self.now));
-        let first = exchange.number == 1;
+        let first = self.phase == Phase::AwaitingAnswer;
         if exchange.applied.len() == APPLIED_MAX {
             exchange.applied.pop_front();
         }
@@ -284,14 +384,8 @@ impl Session {
         if first && answer.facts.refuses_everything() {
             return self.end_attempt(AttemptEnd::NothingAccepted);
         }
-        if let Some(attempt) = &mut self.attempt {
-            attempt.video = answer.facts.sends(MediaKind::Video);
-            attempt.audio = answer.facts.sends(MediaKind::Audio);
-            attempt.exchange.step = Step::SettingRemote;
-            attempt.evidence.remote_candidates += u32::from(answer.facts.candidates);
-            attempt.remote_ufrag = answer.facts.ice_ufrag.clone();
-        }
         if first {
+            self.take_media_of(&answer.facts);
             self.set_phase(Phase::Establishing);
             let at = self.now + self.config.establish_timeout;
             self.arm(Timer::Establish, at);
@@ -299,14 +393,49 @@ impl Session {
                 self.shrink_establish_deadline();
             }
         }
-        self.ask_peer(Purpose::SetRemote, PeerCommand::SetRemote { peer, description: answer });
+        let Some(attempt) = &mut self.attempt else { return };
+        let peer = attempt.peer;
+        match attempt.exchange.deferred.take() {
+            None => self.set_remote(answer),
+            Some(description) => {
+                attempt.local.next_exchange();
+                attempt.remote.next_exchange();
+                attempt.exchange.step = Step::ApplyingLocal(answer);
+                let kind = SdpKind::Offer;
+                let command = PeerCommand::SetLocal { peer, kind, description };
+                self.ask_peer(Purpose::SetLocal, command);
+            }
+        }
     }
 
+    /// What the other side will send decides what counts as live.
+    pub(super) fn take_media_of(&mut self, facts: &Facts) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.video = facts.sends(MediaKind::Video);
+            attempt.audio = facts.sends(MediaKind::Audio);
+        }
+    }
+
+    fn set_remote(&mut self, answer: Description) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let peer = attempt.peer;
+        attempt.exchange.step = Step::SettingRemote;
+        attempt.remote_next = Some(Identity::of(&answer.facts));
+        attempt.evidence.remote_candidates += u32::from(answer.facts.candidates);
+        let kind = SdpKind::Answer;
+        let command = PeerCommand::SetRemote { peer, kind, description: answer };
+        self.ask_peer(Purpose::SetRemote, command);
+    }
+
+    /// The other side's description is set: its candidates may go in.
     pub(super) fn on_remote_set(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
         let peer = attempt.peer;
-        attempt.exchange.step = Step::Stable;
-        let ufrag = attempt.remote_ufrag.take();
+        let settled = attempt.exchange.step == Step::SettingRemote;
+        if let Some(identity) = attempt.remote_next.take() {
+            attempt.exchange.remote = Some(identity);
+        }
+        let ufrag = attempt.exchange.remote.as_ref().and_then(|remote| remote.ufrag.clone());
         let (held, old) = attempt.remote.open(ufrag);
         for candidate in held {
             self.ask_peer(Purpose::AddCandidate, PeerCommand::AddCandidate { peer, candidate });
@@ -314,17 +443,39 @@ impl Session {
         for _ in 0..old {
             self.ignore(Ignored::OldGeneration);
         }
+        if !settled {
+            return self.create_answer();
+        }
         self.release_candidates(CandidateRelease::AfterOffer);
         self.release_candidates(CandidateRelease::AfterAnswer);
-        if self.phase == Phase::Establishing
-            && self.attempt.as_ref().is_some_and(|a| a.connectivity == Connectivity::Connected)
-        {
-            self.on_connected_peer();
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.exchange.step = Step::Stable;
+        attempt.exchange.restart = false;
+        let connected = attempt.connectivity == Connectivity::Connected;
+        let kept = attempt.keeps_pair();
+        match self.phase {
+            Phase::Establishing if connected => self.on_connected_peer(),
+            Phase::Recovering if connected && kept => self.on_recovered(),
+            Phase::Idle
+            | Phase::Connecting
+            | Phase::Offering
+            | Phase::AwaitingAnswer
+            | Phase::AwaitingOffer
+            | Phase::Answering
+            | Phase::Establishing
+            | Phase::AwaitingMedia
+            | Phase::Live
+            | Phase::Recovering
+            | Phase::Closing
+            | Phase::BackingOff
+            | Phase::Ended => {}
         }
     }
 
     pub(super) fn on_answer_refused(&mut self, failure: Failure) {
-        if self.attempt.as_ref().is_some_and(|a| a.exchange.number > 1) {
+        let Some(attempt) = &mut self.attempt else { return };
+        if attempt.exchange.number > 1 {
+            // A restart that was set took the pair with it on some stacks: its deadline decides.
             return self.roll_back();
         }
         self.answers_refused += 1;
@@ -335,41 +486,27 @@ impl Session {
         self.attempt.as_ref().is_some_and(|a| a.exchange.held_answer.is_some())
     }
 
-    pub(super) fn on_candidate(&mut self, sender: Sender, body: Result<Candidate, Undecodable>) {
-        if sender == Sender::Other {
-            return self.ignore(Ignored::Foreign);
-        }
-        self.see_master();
-        let Ok(candidate) = body else { return self.ignore(Ignored::Undecodable) };
-        let (held_max, taken_max) = (self.config.candidates_max, self.config.candidates_taken_max);
+    /// A later offer did not go out: a restart waits for the next link, the rest comes to nothing.
+    pub(super) fn on_offer_unsent(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
-        let peer = attempt.peer;
-        let is_end = candidate.is_end();
-        match attempt.remote.take(candidate, held_max, taken_max) {
-            Ok(now) => {
-                attempt.evidence.remote_candidates += u32::from(!is_end);
-                if let Some(candidate) = now {
-                    let command = PeerCommand::AddCandidate { peer, candidate };
-                    self.ask_peer(Purpose::AddCandidate, command);
-                }
-            }
-            Err(reason) => self.ignore(reason),
+        let restart = attempt.exchange.restart;
+        if restart && !mem::take(&mut attempt.exchange.abandoned) {
+            attempt.exchange.want_restart();
+            // The same link would refuse it again, and again (contract, 28).
+            attempt.exchange.unsent_on = attempt.links.open;
         }
+        attempt.exchange.held_answer = None;
+        self.take_back();
     }
 
-    /// The service could not handle a message of ours.
-    pub(super) fn on_status(&mut self, ticket: Option<Ticket>, failure: Failure) {
+    /// An offer that was never set is forgotten; one that was set is rolled back.
+    pub(super) fn take_back(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
-        attempt.evidence.service_error = Some(failure.clone());
-        let is_offer = ticket.is_some() && ticket == attempt.exchange.offer;
-        let open = matches!(attempt.exchange.step, Step::Sending | Step::AwaitingAnswer);
-        match (is_offer && open, attempt.exchange.number) {
-            (true, 1) => {
-                attempt.evidence.offer_sent = false;
-                self.end_attempt(AttemptEnd::Offer(failure));
-            }
-            (true, _) if attempt.exchange.step == Step::AwaitingAnswer => self.roll_back(),
-            (true | false, _) => self.ignore(Ignored::Status),
+        if attempt.exchange.deferred.take().is_some() {
+            attempt.exchange.restart = false;
+            attempt.exchange.step = Step::Stable;
+        } else {
+            self.roll_back();
         }
     }
 }

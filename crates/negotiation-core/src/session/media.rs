@@ -6,12 +6,16 @@ use crate::evidence::AttemptEnd;
 use crate::input::{Connectivity, PeerEvent};
 use crate::output::{Event, PeerCommand};
 use crate::phase::Phase;
+use crate::recovery::RecoveryCause;
 use crate::time::Timer;
 use crate::types::{MediaKind, PeerId};
 
 impl Session {
     pub(super) fn on_peer(&mut self, peer: PeerId, event: PeerEvent) {
         if self.closing.is_some() || self.attempt.as_ref().is_none_or(|a| a.peer != peer) {
+            return self.ignore(Ignored::Stale);
+        }
+        if self.is_replacing() {
             return self.ignore(Ignored::Stale);
         }
         match event {
@@ -37,6 +41,7 @@ impl Session {
             PeerEvent::MediaFlowing(kind) => self.on_media_flowing(kind),
             PeerEvent::KeyframeReceived => self.on_keyframe(),
             PeerEvent::MediaStalled => self.on_media_stalled(),
+            PeerEvent::SenderReport => self.on_sender_report(),
         }
     }
 
@@ -44,7 +49,15 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return };
         let before = core::mem::replace(&mut attempt.connectivity, connectivity);
         match connectivity {
-            Connectivity::Checking => {}
+            // It looks for a pair again by itself: a loss like any other.
+            Connectivity::Checking => {
+                let restarts = self.timers.at(Timer::Restart).is_some();
+                if self.phase == Phase::Live && before == Connectivity::Connected && !restarts {
+                    self.tell(Event::Disconnected);
+                    let at = self.now + self.config.disconnect_grace;
+                    self.arm(Timer::Grace, at);
+                }
+            }
             Connectivity::IceConnected => {
                 attempt.evidence.ice_connected = true;
                 self.on_back();
@@ -57,6 +70,7 @@ impl Session {
                 if self.phase == Phase::Establishing {
                     self.on_connected_peer();
                 }
+                self.on_recovered();
             }
             Connectivity::Disconnected => {
                 let up = matches!(self.phase, Phase::AwaitingMedia | Phase::Live);
@@ -66,11 +80,22 @@ impl Session {
                     self.arm(Timer::Grace, at);
                 }
             }
+            Connectivity::IceFailed if self.phase == Phase::Live => {
+                self.recover(RecoveryCause::IceFailed);
+            }
+            // A restart that is under way has its own deadline, unless it was fruitless.
+            Connectivity::IceFailed if self.phase == Phase::Recovering => {
+                if !self.attempt.as_ref().is_some_and(|a| a.exchange.has_restart()) {
+                    self.lose_master(RecoveryCause::IceFailed);
+                    self.end_attempt(AttemptEnd::IceFailed);
+                }
+            }
             Connectivity::IceFailed if self.has_remote() => self.end_attempt(AttemptEnd::IceFailed),
             Connectivity::DtlsFailed if self.has_remote() => {
                 self.end_attempt(AttemptEnd::DtlsFailed);
             }
             Connectivity::ClosedByPeer if self.has_remote() => {
+                self.lose_master(RecoveryCause::ClosedByPeer);
                 self.end_attempt(AttemptEnd::MasterGone);
             }
             Connectivity::IceFailed | Connectivity::DtlsFailed | Connectivity::ClosedByPeer => {
@@ -87,7 +112,10 @@ impl Session {
     }
 
     fn has_remote(&self) -> bool {
-        matches!(self.phase, Phase::Establishing | Phase::AwaitingMedia | Phase::Live)
+        matches!(
+            self.phase,
+            Phase::Establishing | Phase::AwaitingMedia | Phase::Live | Phase::Recovering
+        )
     }
 
     /// ICE and DTLS are up.
@@ -112,6 +140,7 @@ impl Session {
         if self.timers.at(Timer::MediaGiveUp).is_some() {
             self.timers.disarm(Timer::MediaGiveUp);
             self.timers.disarm(Timer::KeyframeRequest);
+            attempt.paused = false;
             self.tell(Event::MediaResumed);
         }
         if self.phase == Phase::AwaitingMedia {
@@ -157,7 +186,8 @@ impl Session {
 
     /// An encoder that stalls: it is told, asked for a keyframe, and given up in the end.
     fn on_media_stalled(&mut self) {
-        if self.phase != Phase::Live || self.timers.at(Timer::MediaGiveUp).is_some() {
+        let live = matches!(self.phase, Phase::Live | Phase::Recovering);
+        if !live || self.timers.at(Timer::MediaGiveUp).is_some() {
             return self.ignore(Ignored::OutOfPhase);
         }
         self.tell(Event::MediaStalled);
@@ -166,11 +196,25 @@ impl Session {
         self.request_keyframe();
     }
 
+    /// A camera that still reports is paused, not gone: the session stays live (contract, N27).
+    fn on_sender_report(&mut self) {
+        if self.timers.at(Timer::MediaGiveUp).is_none() {
+            return;
+        }
+        if let Some(attempt) = &mut self.attempt
+            && !core::mem::replace(&mut attempt.paused, true)
+        {
+            self.tell(Event::MediaPaused);
+        }
+        let at = self.now + self.config.media_give_up;
+        self.timers.arm(Timer::MediaGiveUp, at);
+    }
+
     /// Asks now, and again after the interval for as long as one is needed.
     pub(super) fn request_keyframe(&mut self) {
         let stalled = self.timers.at(Timer::MediaGiveUp).is_some();
         let Some(attempt) = &self.attempt else { return };
-        if attempt.keyframe && !stalled {
+        if (attempt.keyframe && !stalled) || self.is_replacing() {
             return;
         }
         let peer = attempt.peer;
@@ -185,7 +229,7 @@ impl Session {
     /// Something of the master's came for the first time in this attempt (contract, N28).
     pub(super) fn see_master(&mut self) {
         if let Some(attempt) = &mut self.attempt
-            && !attempt.evidence.master_seen
+            && !core::mem::replace(&mut attempt.master_here, true)
         {
             attempt.evidence.master_seen = true;
             self.tell(Event::MasterSeen);

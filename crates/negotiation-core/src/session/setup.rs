@@ -1,33 +1,35 @@
 //! Opening an attempt: link, ICE servers and peer connection side by side, then the offer.
 
-use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{Purpose, Session};
 use crate::candidates::{LocalCandidates, RemoteCandidates};
 use crate::error::{Failure, FailureCode, Ignored};
 use crate::evidence::{AttemptEnd, Evidence};
-use crate::input::{CandidateRelease, Connectivity, Done, PeerTraits};
+use crate::input::{Connectivity, Done, PeerTraits};
 use crate::output::{Event, PeerCommand, SignalingCommand};
 use crate::phase::Phase;
-use crate::session::exchange::{Exchange, Step};
+use crate::session::links::Links;
+use crate::session::state::{Exchange, Identity, Step};
 use crate::time::Timestamp;
-use crate::types::{ClientId, IceServer, LinkId, PeerId};
+use crate::types::{ClientId, IceServer, PeerId};
 
 /// One client id, one live link, one peer connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Attempt {
     pub(super) number: u32,
     pub(super) started: Timestamp,
-    pub(super) link: LinkId,
-    pub(super) link_state: LinkState,
+    pub(super) links: Links,
     pub(super) client_id: Option<ClientId>,
     pub(super) peer: PeerId,
     pub(super) traits: Option<PeerTraits>,
     pub(super) servers: Servers,
+    /// The peer connection has the servers.
+    pub(super) servers_set: bool,
     pub(super) exchange: Exchange,
-    /// The ICE generation of the answer that is being set.
-    pub(super) remote_ufrag: Option<String>,
+    /// Who wrote the description that is being set.
+    pub(super) remote_next: Option<Identity>,
     pub(super) local: LocalCandidates,
     pub(super) remote: RemoteCandidates,
     pub(super) connectivity: Connectivity,
@@ -35,14 +37,18 @@ pub(super) struct Attempt {
     pub(super) audio: bool,
     pub(super) keyframe: bool,
     pub(super) audio_flows: bool,
+    /// Media is away, but sender reports come.
+    pub(super) paused: bool,
+    /// The master was seen, and not lost since.
+    pub(super) master_here: bool,
     pub(super) evidence: Evidence,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum LinkState {
-    Opening,
-    Open,
-    Lost,
+impl Attempt {
+    /// Whether a restart leaves the pair in use alone until the new one works.
+    pub(super) fn keeps_pair(&self) -> bool {
+        self.traits.is_some_and(|traits| traits.restart_keeps_pair)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,21 +63,21 @@ impl Session {
     /// Everything that needs no one else's result begins at once.
     pub(super) fn start_attempt(&mut self) {
         self.attempts += 1;
-        self.links += 1;
         self.peers += 1;
         self.ignored.clear();
-        let (link, peer) = (LinkId(self.links), PeerId(self.peers));
+        self.frozen_for = Duration::ZERO;
+        let (link, peer) = (self.next_link(), PeerId(self.peers));
         self.attempt = Some(Attempt {
             number: self.attempts,
             started: self.now,
-            link,
-            link_state: LinkState::Opening,
+            links: Links::opening(link),
             client_id: None,
             peer,
             traits: None,
             servers: Servers::Awaited,
+            servers_set: false,
             exchange: Exchange::default(),
-            remote_ufrag: None,
+            remote_next: None,
             local: LocalCandidates::default(),
             remote: RemoteCandidates::default(),
             connectivity: Connectivity::Checking,
@@ -79,13 +85,14 @@ impl Session {
             audio: false,
             keyframe: false,
             audio_flows: false,
+            paused: false,
+            master_here: false,
             evidence: Evidence::default(),
         });
         self.timers.disarm_all();
         self.tell(Event::AttemptStarted { attempt: self.attempts });
         self.set_phase(Phase::Connecting);
-        let attempt = self.attempts;
-        self.ask_signaling(Purpose::Connect, SignalingCommand::Connect { link, attempt });
+        self.connect(link, None);
         self.ask_signaling(Purpose::FetchIceServers, SignalingCommand::FetchIceServers { link });
         self.ask_peer(Purpose::CreatePeer, PeerCommand::Create { peer });
     }
@@ -94,15 +101,23 @@ impl Session {
     pub(super) fn finish(&mut self, purpose: Purpose, outcome: Result<Done, Failure>) {
         match (purpose, outcome) {
             (Purpose::Close(step), outcome) => self.on_close_step(step, outcome.err()),
-            (Purpose::Connect, Ok(Done::Connected(id))) => self.on_connected(id),
+            (Purpose::Replace(step), outcome) => self.on_replace_step(step, outcome.err()),
+            (Purpose::Leave(link), _) => self.on_left(link),
+            (Purpose::Connect(link), Ok(Done::Connected(id))) => self.on_connected(link, id),
             (Purpose::FetchIceServers, Ok(Done::IceServers(servers))) => {
                 self.on_ice_servers(servers);
             }
+            (Purpose::Join, Ok(Done::Ok)) => {}
             (Purpose::CreatePeer, Ok(Done::Created(traits))) => self.on_created(traits),
             (Purpose::CreateOffer, Ok(Done::Description(offer))) => self.on_offer_created(offer),
+            (Purpose::CreateAnswer, Ok(Done::Description(answer))) => {
+                self.on_answer_created(answer);
+            }
             (Purpose::SetIceServers, Ok(Done::Ok)) => self.on_ice_servers_set(),
+            (Purpose::RefreshIceServers, Ok(Done::Ok)) => self.on_servers_refreshed(),
             (Purpose::SetLocal, Ok(Done::Ok)) => self.on_local_set(),
             (Purpose::SendOffer, Ok(Done::Ok)) => self.on_offer_sent(),
+            (Purpose::SendAnswer, Ok(Done::Ok)) => self.on_answer_sent(),
             (Purpose::SetRemote, Ok(Done::Ok)) => self.on_remote_set(),
             (Purpose::Rollback, Ok(Done::Ok)) => self.on_rolled_back(),
             (Purpose::SendCandidate | Purpose::AddCandidate | Purpose::RequestKeyframe, Ok(_)) => {}
@@ -115,9 +130,22 @@ impl Session {
     }
 
     fn on_failed(&mut self, purpose: Purpose, failure: Failure) {
-        let later_exchange = self.attempt.as_ref().is_some_and(|a| a.exchange.number > 1);
+        let Some(attempt) = &self.attempt else { return };
+        let later_exchange = attempt.exchange.number > 1;
+        let answering = matches!(
+            attempt.exchange.step,
+            Step::SettingOffer
+                | Step::CreatingAnswer
+                | Step::SettingAnswer(_)
+                | Step::SendingAnswer
+        );
         match purpose {
-            Purpose::Connect => self.end_attempt(AttemptEnd::Connect(failure)),
+            Purpose::Connect(link) => self.on_connect_failed(link, failure),
+            Purpose::Leave(link) => self.on_left(link),
+            Purpose::Join => self.on_join_failed(failure),
+            Purpose::FetchIceServers if !matches!(attempt.servers, Servers::Awaited) => {
+                self.on_servers_refreshed();
+            }
             Purpose::FetchIceServers if self.config.relay_only => {
                 self.end_attempt(AttemptEnd::NoRelay(failure));
             }
@@ -132,42 +160,55 @@ impl Session {
                 self.end_attempt(AttemptEnd::Peer(failure));
             }
             Purpose::SetIceServers => self.on_ice_servers_set(),
+            Purpose::RefreshIceServers => self.on_servers_refreshed(),
             Purpose::SendOffer if self.has_held_answer() => self.on_offer_sent(),
-            // What already flows is not given up for a renegotiation.
+            Purpose::SendOffer | Purpose::SendAnswer if self.send_again() => {}
+            Purpose::CreateAnswer | Purpose::SendAnswer => {
+                self.on_answering_failed(purpose, failure);
+            }
+            Purpose::SetLocal | Purpose::SetRemote if answering => {
+                self.on_answering_failed(purpose, failure);
+            }
             // Whether it was set is unknown, so no offer can be made from a stable state any more.
             Purpose::SetLocal if later_exchange && failure.code == FailureCode::TimedOut => {
-                self.on_rollback_failed();
+                self.on_rollback_failed(failure);
             }
+            // What already flows is not given up for a renegotiation.
             Purpose::CreateOffer | Purpose::SetLocal if later_exchange => self.on_rolled_back(),
-            Purpose::SendOffer if later_exchange => self.roll_back(),
+            Purpose::SendOffer if later_exchange => self.on_offer_unsent(),
             Purpose::SendOffer => self.end_attempt(AttemptEnd::Offer(failure)),
             Purpose::CreatePeer | Purpose::CreateOffer | Purpose::SetLocal => {
                 self.end_attempt(AttemptEnd::Peer(failure));
             }
             Purpose::SetRemote => self.on_answer_refused(failure),
-            Purpose::Rollback => self.on_rollback_failed(),
+            Purpose::Rollback => self.on_rollback_failed(failure),
+            // The echo of a peer connection that was replaced.
+            Purpose::AddCandidate | Purpose::RequestKeyframe
+                if failure.code == FailureCode::Cancelled => {}
             Purpose::AddCandidate => self.ignore(Ignored::RefusedCandidate),
             Purpose::SendCandidate | Purpose::RequestKeyframe => self.ignore(Ignored::Unsent),
             Purpose::Close(step) => self.on_close_step(step, Some(failure)),
+            Purpose::Replace(step) => self.on_replace_step(step, Some(failure)),
         }
-    }
-
-    fn on_connected(&mut self, client_id: ClientId) {
-        let Some(attempt) = &mut self.attempt else { return };
-        attempt.link_state = LinkState::Open;
-        attempt.client_id = Some(client_id.clone());
-        attempt.evidence.link_opened = true;
-        let deadline = self.now + self.config.ice_servers_timeout;
-        self.in_flight.hurry(deadline, |purpose| *purpose == Purpose::FetchIceServers);
-        self.tell(Event::LinkOpened { client_id });
-        self.set_phase(Phase::Offering);
     }
 
     fn on_ice_servers(&mut self, servers: Vec<IceServer>) {
         let Some(attempt) = &mut self.attempt else { return };
+        let peer = attempt.peer;
+        let refreshed = !matches!(attempt.servers, Servers::Awaited);
         let relays = servers.iter().any(|s| s.uris.iter().any(|uri| uri.starts_with("turn")));
         attempt.evidence.turn_servers = relays;
-        attempt.servers = Servers::Here(servers);
+        attempt.servers = Servers::Here(servers.clone());
+        if refreshed {
+            // They count from the next gathering on: a restart waits for them to be set.
+            self.tell(Event::IceServersRefreshed);
+            if self.is_replacing() {
+                // The next peer connection gets them.
+                return;
+            }
+            let command = PeerCommand::SetIceServers { peer, servers };
+            return self.ask_peer(Purpose::RefreshIceServers, command);
+        }
         if self.config.relay_only && !relays {
             let none = Failure::new(FailureCode::Service, "the service named no TURN server");
             self.end_attempt(AttemptEnd::NoRelay(none));
@@ -185,59 +226,14 @@ impl Session {
         if self.closing.is_some() || !self.phase.has_attempt() {
             return;
         }
+        self.leave_replaced();
         self.advance_exchange();
         self.send_candidates();
     }
 
-    /// The link ended by itself.
-    pub(super) fn on_link_lost(&mut self, failure: Failure) {
-        let Some(attempt) = &mut self.attempt else { return };
-        if attempt.link_state == LinkState::Lost {
-            return self.ignore(Ignored::Stale);
-        }
-        attempt.link_state = LinkState::Lost;
-        match self.phase {
-            Phase::Connecting | Phase::Offering | Phase::AwaitingAnswer => {
-                self.end_attempt(AttemptEnd::LinkLost(failure));
-            }
-            // Media is independent of signaling: it is left alone.
-            Phase::Establishing | Phase::AwaitingMedia | Phase::Live => {
-                self.tell(Event::LinkLost(failure));
-                self.on_exchange_link_lost();
-            }
-            Phase::Idle | Phase::Closing | Phase::BackingOff | Phase::Ended => {}
-        }
-    }
-
-    /// Sends what is due of our own candidates, and arms the wake-up for the rest.
-    pub(super) fn send_candidates(&mut self) {
-        let (now, per_second) = (self.now, self.config.candidates_per_second);
-        let mut due = Vec::new();
-        let Some(attempt) = &mut self.attempt else { return };
-        if attempt.link_state != LinkState::Open || self.closing.is_some() {
-            return;
-        }
-        while let Some(candidate) = attempt.local.pop(now, per_second) {
-            due.push(candidate);
-        }
-        let link = attempt.link;
-        match attempt.local.next_at(now, per_second) {
-            Some(at) => self.timers.arm(crate::Timer::CandidatePacing, at),
-            None => self.timers.disarm(crate::Timer::CandidatePacing),
-        }
-        for candidate in due {
-            let message = crate::Message::Candidate(candidate);
-            self.ask_signaling(Purpose::SendCandidate, SignalingCommand::Send { link, message });
-        }
-    }
-
-    /// Our candidates may go from a moment on that the peer stack names.
-    pub(super) fn release_candidates(&mut self, moment: CandidateRelease) {
-        if let Some(attempt) = &mut self.attempt
-            && attempt.traits.is_some_and(|traits| traits.candidates == moment)
-        {
-            attempt.local.release();
-        }
+    /// The peer connection is being closed, for another one.
+    pub(super) fn is_replacing(&self) -> bool {
+        matches!(self.step(), Some(Step::Replacing(_)))
     }
 
     /// The exchange's step, for the rooms that ask.

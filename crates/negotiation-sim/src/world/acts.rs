@@ -1,13 +1,19 @@
 //! What the application, the service, the master and the network do by plan.
 
+use core::time::Duration;
+
 use negotiation_core::{
     Candidate, Connectivity, Description, Facts, Failure, FailureCode, Input, MediaKind, PeerEvent,
     Sdp, Sender, SignalingEvent,
 };
 
-use super::World;
+use super::{Happening, World};
 use crate::faults::Act;
 use crate::master::candidate;
+use crate::peer::Peer;
+
+/// A link that hears nothing is given up after this long (contract, part 4).
+const PING_GIVES_UP: Duration = Duration::from_secs(25);
 
 impl World {
     pub(super) fn carry_out_act(&mut self, act: Act) {
@@ -17,6 +23,9 @@ impl World {
             Act::Close => self.feed(Input::Close),
             Act::Renegotiate => self.feed(Input::Renegotiate),
             Act::Suspend(time) => {
+                // The master hears nothing from now on.
+                let peers: Vec<_> = self.peers.keys().copied().collect();
+                peers.into_iter().for_each(|id| self.goes(id, false));
                 self.now = self.now + time;
                 self.feed(Input::Resumed);
             }
@@ -24,11 +33,61 @@ impl World {
                 self.now = self.now + time;
                 self.feed(Input::Timeout);
             }
+            Act::Restart => self.feed(Input::Restart),
+            Act::NetworkDown => self.network_goes(),
+            Act::NetworkUp => self.network_comes(),
+            Act::NetworkChanged => {
+                self.network_goes();
+                self.network_up = true;
+                for link in self.service.open_links() {
+                    let soon = Duration::from_millis(50);
+                    self.schedule(soon, Happening::LinkEnds(link, FailureCode::Network));
+                }
+                self.feed(Input::NetworkChanged);
+            }
+            Act::Offline => {
+                self.network_goes();
+                self.feed(Input::Online(false));
+            }
+            Act::Online => {
+                self.network_comes();
+                self.feed(Input::Online(true));
+            }
+            Act::Takeover(times) => {
+                self.service.takeovers = times.saturating_sub(1);
+                let taken = Failure::new(FailureCode::Closed, "closed by the service");
+                self.on_link(SignalingEvent::Disconnected(taken));
+            }
+            Act::RefuseSecondLink => self.service.refuses_second = true,
+            Act::TurnExpires => self.service.expire_turn(),
+            Act::MasterReboots(away) => {
+                self.master.reboot();
+                self.service.master_leaves();
+                self.lose_paths();
+                self.schedule(away, Happening::Act(Act::MasterArrives));
+            }
+            Act::MasterBecomes(repeated_id) => self.master.traits.repeated_id = repeated_id,
+            Act::MasterOffers { anew } => {
+                if let Some(id) = self.service.id_of((self.number, self.link)) {
+                    let words = self.master.offer(self.now, &id, anew);
+                    self.master_says(&id, words);
+                    if anew {
+                        self.lose_paths();
+                    }
+                }
+            }
+            Act::SenderReport => self.on_peer(PeerEvent::SenderReport),
+            Act::TimersLate(late) => self.plan.timer_late = late,
             Act::CutLink(code) => {
                 let failure = Failure::new(code, "the socket ended");
                 self.on_link(SignalingEvent::Disconnected(failure));
             }
-            Act::GoAway => self.on_link(SignalingEvent::GoAway),
+            Act::GoAway => {
+                let key = (self.number, self.link);
+                self.on_link(SignalingEvent::GoAway);
+                let within = Duration::from_secs(55);
+                self.schedule(within, Happening::LinkEnds(key, FailureCode::Closed));
+            }
             Act::ReconnectIceServer => self.on_link(SignalingEvent::ReconnectIceServer),
             Act::Garbage => self.on_link(SignalingEvent::Garbage),
             Act::OfferStatus(code) => {
@@ -95,6 +154,33 @@ impl World {
         }
     }
 
+    /// Nothing gets through: pairs die, and links once their pings are not answered.
+    fn network_goes(&mut self) {
+        self.network_up = false;
+        self.lose_paths();
+        for link in self.service.open_links() {
+            self.schedule(PING_GIVES_UP, Happening::PingFails(link));
+        }
+    }
+
+    fn network_comes(&mut self) {
+        self.network_up = true;
+        let peers: Vec<_> = self.peers.keys().copied().collect();
+        for id in peers {
+            let notices = self.peers.get_mut(&id).map(Peer::revive).unwrap_or_default();
+            self.notice(id, notices);
+            self.try_connect(id);
+        }
+    }
+
+    fn lose_paths(&mut self) {
+        let peers: Vec<_> = self.peers.keys().copied().collect();
+        for id in peers {
+            let notices = self.peers.get_mut(&id).map(Peer::lose_path).unwrap_or_default();
+            self.notice(id, notices);
+        }
+    }
+
     fn answer(&mut self, sender: Sender, answer: Description) {
         self.on_link(SignalingEvent::Answer { sender, body: Ok(answer) });
     }
@@ -108,7 +194,7 @@ impl World {
     }
 
     fn on_peer(&mut self, event: PeerEvent) {
-        self.deliver(Input::Peer(self.peer, event));
+        self.noticed(self.peer, None, event);
     }
 }
 

@@ -3,8 +3,9 @@
 use core::time::Duration;
 
 use negotiation_core::{
-    Candidate, ClientId, Description, Done, Failure, FailureCode, Input, Message, PeerCommand,
-    PeerId, Sender, SignalingCommand, SignalingEvent, Ticket, Timestamp, Undecodable,
+    Candidate, ClientId, Connectivity, Description, Done, Failure, FailureCode, Input, LinkId,
+    Message, PeerCommand, PeerEvent, PeerId, Sender, SignalingCommand, SignalingEvent, Ticket,
+    Timestamp, Undecodable,
 };
 
 use super::{Happening, Owner, Running, Work, World};
@@ -23,11 +24,16 @@ impl World {
     pub(super) fn do_signaling(&mut self, ticket: Ticket, command: SignalingCommand) {
         let soon = Duration::from_millis(5);
         match command {
-            SignalingCommand::Connect { link, .. } => {
+            SignalingCommand::Connect { link, client_id, .. } => {
                 self.link = link;
                 let key = (self.number, link);
                 let fault = self.book.op(Op::Connect);
-                let (at, work) = match self.service.connect(self.now, key) {
+                let follows = client_id.is_some();
+                let (at, work) = match self.service.connect(self.now, key, client_id) {
+                    Some(at) if follows && self.service.refuses_second && self.has_other(key) => {
+                        let refused = Failure::new(FailureCode::Service, "the id is in use");
+                        (at, Work::Fails(refused))
+                    }
                     Some(at) => (at, Work::Opens(key)),
                     None => {
                         let full = Failure::new(FailureCode::ViewerLimit, "no client id is free");
@@ -35,6 +41,9 @@ impl World {
                     }
                 };
                 self.run(ticket, Owner::Link(link), work, at, fault);
+                if let Some(running) = self.running.get_mut(&ticket) {
+                    running.connects = true;
+                }
             }
             SignalingCommand::FetchIceServers { link } => {
                 let at = self.now + self.plan.service.ice_servers_after;
@@ -48,27 +57,42 @@ impl World {
                         self.newest_offer = Some(ticket);
                         Op::SendOffer
                     }
+                    Message::Answer(_) => Op::SendAnswer,
                     Message::Candidate(_) => Op::SendCandidate,
                 };
                 let fault = self.book.op(op);
                 let work = Work::Sends((self.number, link), message);
                 self.run(ticket, Owner::Link(link), work, self.now + soon, fault);
             }
-            SignalingCommand::Disconnect { link } => {
-                self.cancel(|owner| owner == Owner::Link(link), |_| true);
+            SignalingCommand::Join { link } => {
+                let fault = self.book.op(Op::Join);
                 let key = (self.number, link);
-                if let Some(id) = self.service.close(self.now, key) {
-                    // Until DTLS says goodbye the master only sees a viewer that is silent.
-                    self.master.lose(self.now, &id, self.says_goodbye());
-                }
+                let work = Work::Joins(key);
+                let at = self.now + self.plan.service.ice_servers_after;
+                self.run(ticket, Owner::Link(link), work, at, fault);
+            }
+            SignalingCommand::Disconnect { link } => {
+                self.abandon_link(link);
+                let key = (self.number, link);
+                self.service.close(self.now, key);
                 let fault = self.book.op(Op::Disconnect);
                 self.run(ticket, Owner::Link(link), Work::Brings(Done::Ok), self.now + soon, fault);
             }
         }
     }
 
-    fn says_goodbye(&self) -> bool {
-        self.peers.get(&self.peer).is_some_and(Peer::is_connected)
+    /// Until DTLS says goodbye the master only sees a viewer that is silent.
+    pub(super) fn goes(&mut self, id: PeerId, speaks: bool) {
+        let connected = self.peers.get(&id).is_some_and(Peer::is_connected);
+        let goodbye = speaks && connected && self.network_up;
+        if let Some(known_as) = self.known_as.get(&id) {
+            let who = format!("viewer {}", id.0);
+            self.master.lose(self.now, known_as, &who, goodbye);
+        }
+    }
+
+    fn has_other(&self, key: crate::service::LinkKey) -> bool {
+        self.service.open_links().iter().any(|other| *other != key)
     }
 
     pub(super) fn do_peer(&mut self, ticket: Ticket, command: PeerCommand) {
@@ -138,11 +162,19 @@ impl World {
                 (Work::Fails(failure), Some(at))
             }
         };
-        self.running.insert(ticket, Running { owner, work });
+        self.running.insert(ticket, Running { owner, work, connects: false });
         // What is queued behind something that hangs will not be done either.
         if let Some(at) = at.filter(|at| *at < self.now + HANGS) {
             self.schedule_at(at, Happening::Done(self.number, ticket));
         }
+    }
+
+    /// Whatever was under way on a link.
+    pub(super) fn abandon_link(&mut self, link: LinkId) {
+        self.cancel(
+            |owner| owner == Owner::Link(link),
+            |work| !matches!(work, Work::Brings(Done::Ok)),
+        );
     }
 
     /// What a close overtakes completes as cancelled.
@@ -163,17 +195,33 @@ impl World {
 
     /// A command is done: what it brings is found out now.
     pub(super) fn done(&mut self, ticket: Ticket) {
-        let Some(Running { owner, work }) = self.running.remove(&ticket) else { return };
+        let Some(Running { owner, work, connects }) = self.running.remove(&ticket) else { return };
         let outcome = match work {
             Work::Fails(failure) => Err(failure),
             Work::Brings(done) => Ok(done),
+            Work::Opens(_) if !self.network_up => {
+                Err(Failure::new(FailureCode::Network, "unreachable"))
+            }
+            Work::Joins(key) => match self.service.id_of(key).filter(|_| self.network_up) {
+                Some(id) => {
+                    self.schedule(self.plan.service.mail_after, Happening::Offers(id));
+                    Ok(Done::Ok)
+                }
+                None => Err(Failure::new(FailureCode::Network, "unreachable")),
+            },
             Work::Opens(key) => match self.service.open(key) {
-                Some(id) => Ok(Done::Connected(id)),
+                Some(id) => {
+                    self.link_opened(key);
+                    Ok(Done::Connected(id))
+                }
                 None => Err(Failure::new(FailureCode::NotOpen, "closed meanwhile")),
             },
             Work::Sends(key, message) => self.send(key, message),
             Work::Peer(command) => return self.peer_done(ticket, command),
         };
+        if let (Owner::Link(link), Err(_), true) = (owner, &outcome, connects) {
+            self.service.close(self.now, (self.number, link));
+        }
         // A failed set of a peer must still be seen by its model, so owners are kept apart here.
         if let (Owner::Peer(id), Err(_)) = (owner, &outcome)
             && let Some(peer) = self.peers.get_mut(&id)
@@ -186,11 +234,16 @@ impl World {
     fn peer_done(&mut self, ticket: Ticket, command: PeerCommand) {
         let (id, _) = address(&command);
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        let had_pair = peer.has_pair();
         let outcome = peer.carry_out(&command);
         for what in peer.take_violations() {
             self.oracle.report(format!("{}: {what}", self.now));
         }
+        let dropped = peer.take_dropped(had_pair);
         let gathered = peer.gather();
+        let stale = !gathered.is_empty()
+            && peer.servers().is_some_and(|servers| self.service.is_expired(servers));
+        self.stale_turn += u32::from(stale);
         peer.told(&command, outcome.is_ok());
         if let (PeerCommand::CreateOffer { .. }, Ok(Done::Description(offer))) =
             (&command, &outcome)
@@ -198,32 +251,46 @@ impl World {
             self.offers_made.insert(id.0, offer.clone());
         }
         for (after, event) in gathered {
-            self.notice(id, after, event);
+            self.schedule(after, Happening::Notice(self.number, id, None, event));
+        }
+        self.notice(id, dropped);
+        if matches!(command, PeerCommand::Close { .. }) {
+            self.goes(id, true);
         }
         self.complete(ticket, outcome);
         self.try_connect(id);
     }
 
-    fn try_connect(&mut self, id: PeerId) {
+    pub(super) fn try_connect(&mut self, id: PeerId) {
         let heard = self.heard.contains(&id) && self.plan.master.reaches_viewer;
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        for (after, event) in peer.connect(heard) {
-            self.notice(id, after, event);
+        if !self.network_up {
+            return;
         }
+        let notices = peer.connect(heard);
+        self.notice(id, notices);
     }
 
     fn send(&mut self, key: crate::service::LinkKey, message: Message) -> Result<Done, Failure> {
-        let is_offer = matches!(message, Message::Offer(_));
+        let is_offer = matches!(message, Message::Offer(_) | Message::Answer(_));
         let Some(id) = self.service.sender(key, is_offer) else {
             return Err(Failure::new(FailureCode::NotOpen, "the link is not open"));
         };
+        if is_offer {
+            self.known_as.insert(self.peer, id.clone());
+        }
         let (kind, letter) = match message {
+            Message::Answer(answer) => (Mail::ViewerAnswer, Happening::AnswerArrives(id, answer)),
             Message::Offer(offer) => (Mail::Offer, Happening::OfferArrives(id, offer)),
             Message::Candidate(candidate) => {
                 (Mail::ViewerCandidate, Happening::CandidateArrives(id, candidate))
             }
         };
         let way = self.plan.service.mail_after;
+        // A socket that nobody knows to be dead swallows what is written to it.
+        if !self.network_up {
+            return Ok(Done::Ok);
+        }
         match self.book.mail(kind) {
             Some(Handling::Drop | Handling::Corrupt) => {}
             Some(Handling::Delay(late)) => self.schedule(way + late, letter),
@@ -241,9 +308,53 @@ impl World {
         if !self.service.master_here() {
             return self.service.keep_offer(self.now, from, offer);
         }
-        for (after, word) in self.master.take_offer(self.now, &from, &offer) {
+        let reply = self.master.take_offer(self.now, &from, &offer);
+        self.master_says(&from, reply.words);
+        if reply.starts_over {
+            self.master_leaves_session(&from);
+        }
+    }
+
+    pub(super) fn master_says(&mut self, to: &ClientId, words: Vec<(Duration, Word)>) {
+        let way = self.plan.service.mail_after;
+        for (after, word) in words {
+            self.schedule(after + way, Happening::WordArrives(to.clone(), word));
+        }
+    }
+
+    /// The master closed the connection that it had under this id.
+    pub(super) fn master_leaves_session(&mut self, id: &ClientId) {
+        if self.known_as.get(&self.peer) == Some(id)
+            && self.peers.get(&self.peer).is_some_and(Peer::has_pair)
+        {
+            let closed = PeerEvent::ConnectivityChanged(Connectivity::ClosedByPeer);
+            self.notice(self.peer, vec![(self.plan.service.mail_after, closed)]);
+        }
+    }
+
+    pub(super) fn answer_arrives(&mut self, from: &ClientId, answer: &Description) {
+        if !self.service.master_here() || !self.master.take_answer(from, answer) {
+            return;
+        }
+        let id = self.peer;
+        if self.known_as.get(&id) == Some(from)
+            && let Some(peer) = self.peers.get_mut(&id)
+        {
+            peer.master_agrees(&answer.sdp);
+            self.try_connect(id);
+        }
+    }
+
+    /// A link is open: another viewer may take it, and an older one of the same id is closed.
+    fn link_opened(&mut self, key: crate::service::LinkKey) {
+        if let Some(older) = self.service.older_of(key) {
             let way = self.plan.service.mail_after;
-            self.schedule(after + way, Happening::WordArrives(from.clone(), word));
+            self.schedule(way, Happening::LinkEnds(older, FailureCode::Closed));
+        }
+        if self.service.takeovers > 0 {
+            self.service.takeovers -= 1;
+            let soon = Duration::from_secs(1);
+            self.schedule(soon, Happening::LinkEnds(key, FailureCode::Closed));
         }
     }
 
@@ -252,7 +363,7 @@ impl World {
             return self.service.keep_candidate(&from, candidate);
         }
         // The master now knows an address of the peer's that is on this link.
-        if self.service.link_of(&from) == Some((self.number, self.link)) {
+        if self.known_as.get(&self.peer) == Some(&from) {
             self.heard.insert(self.peer);
             self.try_connect(self.peer);
         }
@@ -270,11 +381,14 @@ impl World {
     /// The master's word goes to the link of that id, if it has one.
     pub(super) fn word_arrives(&mut self, to: &ClientId, word: Word) {
         let (kind, sender) = match &word {
+            Word::Offer(_) => (Mail::MasterOffer, Sender::Master),
             Word::Answer(_) => (Mail::Answer, Sender::Master),
             Word::Candidate(_) => (Mail::MasterCandidate, Sender::Master),
         };
         let handling = self.book.mail(kind);
-        let Some((number, link)) = self.service.link_of(to) else { return };
+        let Some((number, link)) = self.service.link_of(to).filter(|_| self.network_up) else {
+            return;
+        };
         if number != self.number {
             return;
         }
@@ -297,6 +411,7 @@ impl World {
             }
             Some(Handling::Corrupt) => {
                 let broken = match word {
+                    Word::Offer(_) => SignalingEvent::Offer { sender, body: Err(Undecodable) },
                     Word::Answer(_) => SignalingEvent::Answer { sender, body: Err(Undecodable) },
                     Word::Candidate(_) => {
                         SignalingEvent::Candidate { sender, body: Err(Undecodable) }
@@ -348,6 +463,7 @@ impl World {
 
 fn event(word: &Word, sender: Sender) -> SignalingEvent {
     match word.clone() {
+        Word::Offer(offer) => SignalingEvent::Offer { sender, body: Ok(offer) },
         Word::Answer(body) => SignalingEvent::Answer { sender, body },
         Word::Candidate(candidate) => SignalingEvent::Candidate { sender, body: Ok(candidate) },
     }
@@ -357,7 +473,8 @@ fn event(word: &Word, sender: Sender) -> SignalingEvent {
 fn address(command: &PeerCommand) -> (PeerId, Op) {
     match command {
         PeerCommand::Create { peer } => (*peer, Op::Create),
-        PeerCommand::CreateOffer { peer } => (*peer, Op::CreateOffer),
+        PeerCommand::CreateOffer { peer, .. } => (*peer, Op::CreateOffer),
+        PeerCommand::CreateAnswer { peer } => (*peer, Op::CreateAnswer),
         PeerCommand::SetIceServers { peer, .. } => (*peer, Op::SetIceServers),
         PeerCommand::SetLocal { peer, .. } => (*peer, Op::SetLocal),
         PeerCommand::SetRemote { peer, .. } => (*peer, Op::SetRemote),

@@ -3,6 +3,7 @@
 
 mod common;
 mod port;
+mod recovery;
 mod secrets;
 mod stack;
 mod viewer;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::{Master, h264, packet, until, within};
 use crate::viewer::{PEER, Viewer, peer_config};
 use negotiation_core::{
-    Connectivity, FailureCode, IceServer, MediaKind, PeerCommand, PeerEvent, Secret,
+    Connectivity, FailureCode, IceServer, MediaKind, PeerCommand, PeerEvent, SdpKind, Secret,
 };
 use peer_webrtc::stack::StackEvent;
 use peer_webrtc::{
@@ -15,12 +15,12 @@ use peer_webrtc::{
 use viewer_session::facts::read_description;
 
 /// Sends a frame every few milliseconds until dropped: every tenth a keyframe, or those asked for.
-struct Playing {
+pub(crate) struct Playing {
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Playing {
-    fn start(track: &Arc<LocalTrack>, frame: fn(u16) -> rtp::Packet) -> Self {
+    pub(crate) fn start(track: &Arc<LocalTrack>, frame: fn(u16) -> rtp::Packet) -> Self {
         let track = Arc::clone(track);
         let task = tokio::spawn(async move {
             let mut seq = 65_500_u16;
@@ -39,7 +39,7 @@ impl Drop for Playing {
     }
 }
 
-fn pictures(seq: u16) -> rtp::Packet {
+pub(crate) fn pictures(seq: u16) -> rtp::Packet {
     h264(seq, u32::from(seq).wrapping_mul(450), seq.is_multiple_of(10))
 }
 
@@ -47,7 +47,7 @@ fn sound(seq: u16) -> rtp::Packet {
     packet(seq, u32::from(seq).wrapping_mul(960), false, &[0xfc, 0xff, 0xfe])
 }
 
-fn connected(event: &PeerEvent) -> bool {
+pub(crate) fn connected(event: &PeerEvent) -> bool {
     *event == PeerEvent::ConnectivityChanged(Connectivity::Connected)
 }
 
@@ -337,7 +337,8 @@ async fn answers_that_do_not_fit_are_refused() {
     assert!(!failure.detail.contains("canary"), "{failure}");
 
     let offer = viewer.offer().await;
-    let set = PeerCommand::SetLocal { peer: PEER, description: offer.clone() };
+    let set =
+        PeerCommand::SetLocal { peer: PEER, kind: SdpKind::Offer, description: offer.clone() };
     viewer.run(set).await.expect("sets");
     // No fingerprint, no credentials, half a line: refused or taken, never a panic or a hang.
     for garbage in [
@@ -386,7 +387,9 @@ async fn an_answer_with_any_line_missing_or_broken_is_survived() {
         }
         // What is no description at all never gets as far as the port.
         if let Ok(description) = read_description(&(lines.join("\r\n") + "\r\n")) {
-            let outcome = viewer.run(PeerCommand::SetRemote { peer: PEER, description }).await;
+            let outcome = viewer
+                .run(PeerCommand::SetRemote { peer: PEER, kind: SdpKind::Answer, description })
+                .await;
             if let Err(failure) = outcome {
                 refused += 1;
                 assert_eq!(failure.code, FailureCode::BadDescription, "{broken}: {failure}");
@@ -408,10 +411,11 @@ async fn a_rollback_makes_room_for_a_new_offer() {
     let first = viewer.offered().await;
     viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect("rolls back");
     viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect_err("nothing left");
-    let stale = PeerCommand::SetLocal { peer: PEER, description: first };
+    let stale = PeerCommand::SetLocal { peer: PEER, kind: SdpKind::Offer, description: first };
     assert_eq!(viewer.run(stale).await.expect_err("forgotten").code, FailureCode::BadDescription);
     let second = viewer.offer().await;
-    let set = PeerCommand::SetLocal { peer: PEER, description: second.clone() };
+    let set =
+        PeerCommand::SetLocal { peer: PEER, kind: SdpKind::Offer, description: second.clone() };
     viewer.run(set).await.expect("sets");
     let mut master = Master::new(Codec::H264).await;
     let answer = master.stack.answer(second.sdp.as_str()).await.expect("answers");
@@ -429,11 +433,11 @@ async fn a_close_overtakes_and_cancels() {
     let mut viewer = Viewer::new(peer_config());
     let commands = [
         viewer.submit(PeerCommand::Create { peer: PEER }),
-        viewer.submit(PeerCommand::CreateOffer { peer: PEER }),
+        viewer.submit(PeerCommand::CreateOffer { peer: PEER, restart: false }),
         viewer.submit(PeerCommand::Rollback { peer: PEER }),
     ];
     let close = viewer.submit(PeerCommand::Close { peer: PEER });
-    let late = viewer.submit(PeerCommand::CreateOffer { peer: PEER });
+    let late = viewer.submit(PeerCommand::CreateOffer { peer: PEER, restart: false });
     let again = viewer.submit(PeerCommand::Close { peer: PEER });
     for seq in commands {
         let failure = viewer.outcome(seq).await.expect_err("overtaken");
@@ -476,7 +480,7 @@ async fn relay_only_uses_no_other_address() {
     let mut viewer = Viewer::new(PeerConfig { policy: IcePolicy::Relay, ..peer_config() });
     viewer.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
     let description = viewer.offer().await;
-    let set = PeerCommand::SetLocal { peer: PEER, description };
+    let set = PeerCommand::SetLocal { peer: PEER, kind: SdpKind::Offer, description };
     let failure = viewer.run(set.clone()).await.expect_err("no server");
     assert_eq!(failure.code, FailureCode::Port);
     assert!(failure.detail.contains("TURN"), "{failure}");
@@ -544,7 +548,9 @@ async fn cycle(viewer: &mut Viewer, stage: usize) {
             let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
             viewer.apply(&answer).await.expect("applies");
         }
-        4 => viewer.exchanged(&mut master).await,
+        4 => {
+            viewer.exchanged(&mut master).await;
+        }
         _ => {
             viewer.exchanged(&mut master).await;
             let _playing = Playing::start(&master.video, pictures);
@@ -576,7 +582,7 @@ fn nothing_is_left_behind() {
 async fn next_can_be_dropped_without_loss() {
     let mut viewer = Viewer::new(peer_config());
     let create = viewer.submit(PeerCommand::Create { peer: PEER });
-    let offer = viewer.submit(PeerCommand::CreateOffer { peer: PEER });
+    let offer = viewer.submit(PeerCommand::CreateOffer { peer: PEER, restart: false });
     for seq in [create, offer] {
         let brief = Duration::from_micros(50);
         while tokio::time::timeout(brief, viewer.outcome(seq)).await.is_err() {}

@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock};
 use crate::common::{Master, until};
 use crate::port::in_a_process_of_its_own;
 use crate::viewer::{PEER, Viewer, peer_config};
-use negotiation_core::{Connectivity, IceServer, PeerCommand, PeerEvent, Secret};
+use negotiation_core::{Connectivity, IceServer, PeerCommand, PeerEvent, SdpKind, Secret};
 use peer_webrtc::{Codec, LEAKY_LOG_TARGETS};
 use tokio::net::UdpSocket;
 
@@ -83,7 +83,10 @@ async fn secrets_at_trace_level() {
     viewer.run(PeerCommand::SetIceServers { peer: PEER, servers }).await.expect("takes");
     let description = viewer.offer().await;
     let offer = description.sdp.as_str().to_owned();
-    viewer.run(PeerCommand::SetLocal { peer: PEER, description }).await.expect("sets");
+    viewer
+        .run(PeerCommand::SetLocal { peer: PEER, kind: SdpKind::Offer, description })
+        .await
+        .expect("sets");
     let mut master = Master::new(Codec::H264).await;
     let answer = master.stack.answer(&offer).await.expect("answers");
     viewer.apply(&answer).await.expect("applies");

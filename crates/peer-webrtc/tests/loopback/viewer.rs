@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use negotiation_core::{
-    Candidate, Completion, Description, Done, Failure, PeerCommand, PeerEvent, PeerId, Ticket,
+    Candidate, Completion, Description, Done, Failure, PeerCommand, PeerEvent, PeerId, SdpKind,
+    Ticket,
 };
 use peer_webrtc::{MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer};
 use viewer_session::facts::read_description;
@@ -75,7 +76,10 @@ impl Viewer {
     }
 
     pub(crate) async fn offer(&mut self) -> Description {
-        let done = self.run(PeerCommand::CreateOffer { peer: PEER }).await.expect("offers");
+        let done = self
+            .run(PeerCommand::CreateOffer { peer: PEER, restart: false })
+            .await
+            .expect("offers");
         match done {
             Done::Description(description) => description,
             other => panic!("not a description: {other:?}"),
@@ -86,24 +90,26 @@ impl Viewer {
     pub(crate) async fn offered(&mut self) -> Description {
         self.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
         let offer = self.offer().await;
-        let set = PeerCommand::SetLocal { peer: PEER, description: offer.clone() };
+        let set =
+            PeerCommand::SetLocal { peer: PEER, kind: SdpKind::Offer, description: offer.clone() };
         self.run(set).await.expect("sets the offer");
         offer
     }
 
     /// The whole exchange with a master: answer and candidates applied.
-    pub(crate) async fn exchanged(&mut self, master: &mut Master) {
+    pub(crate) async fn exchanged(&mut self, master: &mut Master) -> Description {
         let offer = self.offered().await;
         let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
         self.apply(&answer).await.expect("applies");
         for text in master.candidates().await {
             self.add(&text).await.expect("adds");
         }
+        offer
     }
 
     pub(crate) async fn apply(&mut self, answer: &str) -> Result<Done, Failure> {
         let description = read_description(answer).expect("an answer");
-        self.run(PeerCommand::SetRemote { peer: PEER, description }).await
+        self.run(PeerCommand::SetRemote { peer: PEER, kind: SdpKind::Answer, description }).await
     }
 
     pub(crate) async fn add(&mut self, text: &str) -> Result<Done, Failure> {

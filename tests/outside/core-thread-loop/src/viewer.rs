@@ -111,12 +111,14 @@ impl Viewer {
 
     fn signal(&mut self, command: SignalingCommand) -> Result<Done, Failure> {
         match command {
-            SignalingCommand::Connect { link, attempt } => {
+            SignalingCommand::Connect { link, attempt, client_id } => {
                 self.ledger.links_opened += 1;
                 self.ledger.links.insert(link);
-                let id = ClientId::new(&format!("viewer-{attempt}")).expect("a valid id");
+                let own = || ClientId::new(&format!("viewer-{attempt}")).expect("a valid id");
+                let id = client_id.unwrap_or_else(own);
                 Ok(Done::Connected(id))
             }
+            SignalingCommand::Join { .. } => Ok(Done::Ok),
             SignalingCommand::FetchIceServers { .. } => Ok(Done::IceServers(Vec::new())),
             SignalingCommand::Send { link, message } => match message {
                 Message::Offer(_) => {
@@ -124,7 +126,7 @@ impl Viewer {
                     let gone = |_| Failure::new(FailureCode::Network, "the master's thread ended");
                     self.offers.send(offer).map(|()| Done::Ok).map_err(gone)
                 }
-                Message::Candidate(_) => Ok(Done::Ok),
+                Message::Answer(_) | Message::Candidate(_) => Ok(Done::Ok),
             },
             SignalingCommand::Disconnect { link } => {
                 self.ledger.links.remove(&link);
@@ -143,10 +145,10 @@ impl Viewer {
                 let candidates = CandidateRelease::AfterOffer;
                 Done::Created(PeerTraits { candidates, restart_keeps_pair: false })
             }
-            PeerCommand::CreateOffer { .. } => Done::Description(Description {
-                sdp: Sdp::new("an offer"),
-                facts: Facts::default(),
-            }),
+            PeerCommand::CreateOffer { .. } | PeerCommand::CreateAnswer { .. } => {
+                let sdp = Sdp::new("a description");
+                Done::Description(Description { sdp, facts: Facts::default() })
+            }
             PeerCommand::SetRemote { peer, .. } => {
                 self.ledger.remote_is_set.insert(*peer);
                 events.extend([

@@ -3,6 +3,7 @@
 //! Time is tokio's, paused: the real deadlines of the default preset pass without waiting.
 #![forbid(unsafe_code)]
 
+mod conformance;
 mod master;
 mod peer;
 mod signaling;
@@ -26,6 +27,9 @@ async fn main() {
     assert!(!outcome.was_live);
     assert_eq!(outcome.reason, EndReason::NoAnswer);
     assert_eq!(outcome.lasted, Duration::from_secs(30 + 6 + 30));
+
+    let kept = conformance::check().await;
+    println!("own-signaling-port: keeps {kept} promises of a signaling port");
     println!("own-signaling-port: live after a lost answer, and no answer, as promised");
 }
 

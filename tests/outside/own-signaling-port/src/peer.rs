@@ -29,9 +29,11 @@ impl PeerPort for AlwaysWorks {
                 let candidates = CandidateRelease::AfterOffer;
                 Ok(Done::Created(PeerTraits { candidates, restart_keeps_pair: false }))
             }
-            PeerCommand::CreateOffer { .. } => read_description(OFFER)
-                .map(Done::Description)
-                .map_err(|_| Failure::new(FailureCode::BadDescription, "the offer is no SDP")),
+            PeerCommand::CreateOffer { .. } | PeerCommand::CreateAnswer { .. } => {
+                read_description(OFFER)
+                    .map(Done::Description)
+                    .map_err(|_| Failure::new(FailureCode::BadDescription, "the offer is no SDP"))
+            }
             PeerCommand::SetRemote { peer, .. } => {
                 for event in [
                     PeerEvent::ConnectivityChanged(Connectivity::Connected),

@@ -1,6 +1,6 @@
 //! A signaling port of a few lines; `docs/ports.md` walks through it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,7 +23,8 @@ pub struct InProcess {
     inbox: mpsc::Receiver<SignalingInput>,
     /// One completion for each command; the core has a bounded number of those in flight.
     completed: VecDeque<Completion>,
-    link: Option<LinkId>,
+    /// One, or for a moment two: a new link is there before the old one is left.
+    open: BTreeSet<LinkId>,
     links: Links,
 }
 
@@ -43,7 +44,7 @@ impl InProcess {
     pub fn new(master: mpsc::Sender<FromViewer>) -> Self {
         let (reply, inbox) = mpsc::channel(INBOX_MAX);
         let (completed, links) = (VecDeque::new(), Links::default());
-        Self { master, reply, inbox, completed, link: None, links }
+        Self { master, reply, inbox, completed, open: BTreeSet::new(), links }
     }
 
     /// The count of open links.
@@ -54,19 +55,26 @@ impl InProcess {
     /// What a command brings. Nothing here takes time, so commands never queue behind each other.
     fn carry_out(&mut self, command: SignalingCommand) -> Result<Done, Failure> {
         match command {
-            SignalingCommand::Connect { link, attempt } => {
-                let id = format!("viewer-{attempt}");
-                let id = ClientId::new(&id).map_err(|error| {
-                    Failure::new(FailureCode::InvalidClientId, error.to_string())
-                })?;
-                self.link = Some(link);
+            SignalingCommand::Connect { link, attempt, client_id } => {
+                // A further link of an attempt has the id that the attempt has.
+                let id = match client_id {
+                    Some(id) => id,
+                    None => ClientId::new(&format!("viewer-{attempt}")).map_err(|error| {
+                        Failure::new(FailureCode::InvalidClientId, error.to_string())
+                    })?,
+                };
+                self.open.insert(link);
                 self.links.0.fetch_add(1, Ordering::Relaxed);
                 Ok(Done::Connected(id))
+            }
+            SignalingCommand::Join { link } if self.open.contains(&link) => Ok(Done::Ok),
+            SignalingCommand::Join { .. } => {
+                Err(Failure::new(FailureCode::NotOpen, "no such link"))
             }
             // Nothing to relay through, which is no failure.
             SignalingCommand::FetchIceServers { .. } => Ok(Done::IceServers(Vec::new())),
             SignalingCommand::Send { link, message } => {
-                if self.link != Some(link) {
+                if !self.open.contains(&link) {
                     return Err(Failure::new(FailureCode::NotOpen, "no such link"));
                 }
                 let message = FromViewer { link, message, reply: self.reply.clone() };
@@ -81,13 +89,19 @@ impl InProcess {
             }
             // Closing what is not open completes well.
             SignalingCommand::Disconnect { link } => {
-                if self.link == Some(link) {
-                    self.link = None;
+                if self.open.remove(&link) {
                     self.links.0.fetch_sub(1, Ordering::Relaxed);
                 }
                 Ok(Done::Ok)
             }
         }
+    }
+}
+
+impl Drop for InProcess {
+    /// What is open is closed with the port.
+    fn drop(&mut self) {
+        self.links.0.fetch_sub(self.open.len(), Ordering::Relaxed);
     }
 }
 
@@ -105,7 +119,7 @@ impl SignalingPort for InProcess {
         loop {
             match self.inbox.recv().await {
                 // After a link's close completed, no event of it comes.
-                Some(SignalingInput::Event(link, event)) if self.link == Some(link) => {
+                Some(SignalingInput::Event(link, event)) if self.open.contains(&link) => {
                     return SignalingInput::Event(link, event);
                 }
                 Some(SignalingInput::Event(..) | SignalingInput::Completed(_)) => {}

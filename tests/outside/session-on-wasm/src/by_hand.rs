@@ -45,7 +45,9 @@ pub fn signaling(command: &SignalingCommand) -> Result<Done, Failure> {
             .map(Done::Connected)
             .map_err(|_| Failure::new(FailureCode::InvalidClientId, "refused")),
         SignalingCommand::FetchIceServers { .. } => Ok(Done::IceServers(Vec::new())),
-        SignalingCommand::Send { .. } | SignalingCommand::Disconnect { .. } => Ok(Done::Ok),
+        SignalingCommand::Join { .. }
+        | SignalingCommand::Send { .. }
+        | SignalingCommand::Disconnect { .. } => Ok(Done::Ok),
     }
 }
 
@@ -56,8 +58,11 @@ pub fn peer(command: &PeerCommand) -> Result<Done, Failure> {
             candidates: CandidateRelease::AfterOffer,
             restart_keeps_pair: false,
         }),
-        PeerCommand::CreateOffer { .. } => {
-            Done::Description(Description { sdp: Sdp::new("an offer"), facts: Facts::default() })
+        PeerCommand::CreateOffer { .. } | PeerCommand::CreateAnswer { .. } => {
+            Done::Description(Description {
+                sdp: Sdp::new("a description"),
+                facts: Facts::default(),
+            })
         }
         PeerCommand::SetIceServers { .. }
         | PeerCommand::SetLocal { .. }

@@ -1,0 +1,178 @@
+//! `--journal FILE`: a thread that writes what the session's recorder hands it.
+//!
+//! The session never waits for a disk: lines go through a bounded queue, and a queue or a disk that
+//! is full ends the journal, is told, and changes nothing else.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use viewer_session::Observer;
+use viewer_session::journal::Recorder;
+
+/// Lines that may wait for the disk.
+const LINES_MAX: usize = 4096;
+
+/// How long the end of a session waits for a slow disk.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Where the journal goes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct JournalArgs {
+    /// Write the session's journal to this file, for `replay` and for bug reports; never overwrites
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+    /// Note the addresses of candidates and of TURN servers in the journal
+    #[arg(long, requires = "journal")]
+    pub journal_addresses: bool,
+}
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub(crate) struct JournalFile {
+    path: PathBuf,
+    /// Why the recorder stopped before the session did.
+    trouble: Arc<OnceLock<String>>,
+    /// How the thread ended; it ends with the recorder.
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+/// The file, and what the session shows itself to.
+pub(crate) type Started = (JournalFile, Box<dyn Observer>);
+
+impl JournalArgs {
+    /// Makes the file, and what writes to it; nothing without `--journal`.
+    ///
+    /// # Errors
+    /// The file exists, or cannot be made.
+    pub(crate) fn start(&self) -> Result<Option<Started>, String> {
+        let Some(path) = &self.journal else { return Ok(None) };
+        let refused = |error: io::Error| format!("the journal {}: {error}", path.display());
+        let file = create(path).map_err(refused)?;
+        let (lines, waiting) = sync_channel(LINES_MAX);
+        let (tell, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || {
+                // Nobody may be left to hear it.
+                let _ = tell.send(write_all(file, &waiting));
+            })
+            .map_err(refused)?;
+        let recorder = Recorder::new(Lines(lines)).with_addresses(self.journal_addresses);
+        let file = JournalFile { path: path.clone(), trouble: recorder.trouble(), ended };
+        Ok(Some((file, Box::new(recorder))))
+    }
+}
+
+impl JournalFile {
+    /// Waits until all is written, once the recorder is dropped; says what went wrong, for people.
+    pub(crate) async fn finish(self) -> Option<String> {
+        let said = |why: &dyn std::fmt::Display| {
+            Some(format!("The journal {} is not whole: {why}.", self.path.display()))
+        };
+        match tokio::time::timeout(FLUSH, self.ended).await {
+            Ok(Ok(Ok(()))) => self.trouble.get().and_then(|why| said(why)),
+            Ok(Ok(Err(error))) => said(&error),
+            Ok(Err(_)) => said(&"its thread is gone"),
+            Err(_) => said(&"the disk is too slow"),
+        }
+    }
+}
+
+/// A new file that only its owner may read.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn write_all(file: impl Write, lines: &Receiver<Vec<u8>>) -> io::Result<()> {
+    let mut file = BufWriter::new(file);
+    while let Ok(line) = lines.recv() {
+        file.write_all(&line)?;
+        while let Ok(line) = lines.try_recv() {
+            file.write_all(&line)?;
+        }
+        // What was said is with the system when the process dies.
+        file.flush()?;
+    }
+    Ok(())
+}
+
+/// The recorder's end of the queue. One call is one line, and never waits.
+struct Lines(SyncSender<Vec<u8>>);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.0.try_send(line.to_vec()) {
+            Ok(()) => Ok(line.len()),
+            Err(TrySendError::Full(_)) => Err(io::Error::other("the disk does not keep up")),
+            Err(TrySendError::Disconnected(_)) => Err(io::Error::other("the disk refused it")),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use negotiation_core::{Input, Settings, Timestamp};
+    use std::collections::BTreeSet;
+
+    fn args(path: &Path) -> JournalArgs {
+        JournalArgs { journal: Some(path.to_owned()), journal_addresses: false }
+    }
+
+    fn began(observer: &mut Box<dyn Observer>) {
+        let config = Settings::never().check().expect("valid");
+        observer.began(&config, 1, Timestamp::ZERO);
+    }
+
+    #[tokio::test]
+    async fn what_was_recorded_is_in_the_file_and_nobody_elses_file_is_touched() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("session.journal");
+        let (file, mut observer) = args(&path).start().expect("started").expect("asked for");
+        began(&mut observer);
+        for _ in 0..100 {
+            observer.input(Timestamp::ZERO, &Input::Timeout);
+        }
+        drop(observer);
+        assert_eq!(file.finish().await, None);
+        let text = std::fs::read_to_string(&path).expect("readable");
+        assert_eq!(text.lines().count(), 101);
+        assert_eq!(text.lines().collect::<BTreeSet<_>>().len(), 2);
+        assert!(args(&path).start().is_err(), "an existing file is not overwritten");
+        assert_eq!(std::fs::read_to_string(&path).expect("readable"), text);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_stops_nothing() {
+        let (lines, waiting) = sync_channel(4);
+        let (tell, ended) = oneshot::channel();
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+        let thread = std::thread::spawn(move || tell.send(write_all(full, &waiting)));
+        let recorder = Recorder::new(Lines(lines));
+        let (path, trouble) = (PathBuf::from("/dev/full"), recorder.trouble());
+        let file = JournalFile { path, trouble, ended };
+        let mut observer: Box<dyn Observer> = Box::new(recorder);
+        began(&mut observer);
+        thread.join().expect("no panic").expect("heard");
+        for _ in 0..100 {
+            observer.input(Timestamp::ZERO, &Input::Timeout);
+        }
+        drop(observer);
+        let told = file.finish().await.expect("a problem");
+        assert!(told.contains("No space left"), "{told}");
+    }
+}

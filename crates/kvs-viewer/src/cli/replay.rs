@@ -1,0 +1,292 @@
+//! `kvs-viewer replay`: a journal's timeline for people, and whether the core still does the same.
+
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::path::PathBuf;
+
+use negotiation_core::{Event, Input, Output, SignalingEvent, Timestamp};
+use viewer_session::journal::{Entry, Header, JournalError, Reader, Verdict, What, replay};
+
+use super::complain;
+use super::exit::Exit;
+use super::report::sentence;
+
+/// The table for `--help`.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0   every output is the same
+  1   an output differs: the core behaves in another way than the one that wrote the journal
+  2   the file cannot be read, or is no journal of this version";
+
+/// Run a journal again.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// What `watch --journal` wrote
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print the verdict alone
+    #[arg(long)]
+    quiet: bool,
+    /// Print every command and completion as well
+    #[arg(long, conflicts_with = "quiet")]
+    all: bool,
+}
+
+pub(crate) fn run(args: &ReplayArgs) -> Exit {
+    let told = File::open(&args.file).map_err(JournalError::Io).and_then(|file| {
+        tell(BufReader::new(file), args.quiet, args.all, &mut io::stdout().lock())
+    });
+    match told {
+        Ok(exit) => exit,
+        Err(error) => complain(Exit::Usage, &format!("{}: {error}", args.file.display())),
+    }
+}
+
+/// Prints the timeline and the verdict.
+fn tell(
+    journal: impl io::BufRead,
+    quiet: bool,
+    all: bool,
+    to: &mut impl Write,
+) -> Result<Exit, JournalError> {
+    // A reader of ours that went away is no reason to change the verdict.
+    let mut say = |text: &str| drop(writeln!(to, "{text}"));
+    let reader = Reader::new(journal)?;
+    let header = reader.header();
+    let began = header.began;
+    say(&format!(
+        "A journal of version {} of the viewer. {}",
+        printable(&header.written_by),
+        patience(header)
+    ));
+    let mut phase = "idle";
+    let verdict = replay(reader, |entry| {
+        if quiet {
+            return;
+        }
+        if let Some(text) = line(entry, began, all) {
+            say(&format!("{:>12}  {phase:<15}  {text}", since(began, entry.at)));
+        }
+        for address in &entry.addresses {
+            say(&format!("{:>12}  {phase:<15}    {}", "", printable(address)));
+        }
+        if let What::Output(Output::Event(Event::PhaseChanged { to, .. })) = &entry.what {
+            phase = to.as_str();
+        }
+    })?;
+    Ok(match verdict {
+        Verdict::Identical(replayed) => {
+            if !replayed.ended {
+                let how = if replayed.is_cut { ", in the middle of a line" } else { "" };
+                say(&format!("The journal stops before the session's end{how}."));
+            }
+            say(&format!(
+                "Replayed {} inputs: all {} outputs are the same.",
+                replayed.inputs, replayed.outputs
+            ));
+            Exit::Ok
+        }
+        Verdict::Differs(difference) => {
+            say("The replay is another. The first difference:");
+            difference.to_string().lines().for_each(|line| say(&printable(line)));
+            Exit::Internal
+        }
+    })
+}
+
+/// What the session was asked to do.
+fn patience(header: &Header) -> String {
+    let config = &header.config;
+    format!(
+        "Seed {}, {:?} mode, {} retries; a verdict on a silent camera after {} s, any verdict \
+         within {} s.",
+        header.seed,
+        config.mode,
+        config.retries,
+        config.no_answer_verdict().as_secs(),
+        config.longest_verdict().as_secs()
+    )
+}
+
+/// What a person reads of a line; `None` for what only `--all` shows.
+fn line(entry: &Entry, began: Timestamp, all: bool) -> Option<String> {
+    let text = match &entry.what {
+        What::Output(Output::Event(event)) => Some(told(event, began)),
+        What::Output(output @ (Output::Signaling(..) | Output::Peer(..))) => {
+            all.then(|| format!("< {output:?}"))
+        }
+        What::Input(input) => {
+            asked(input).map(str::to_owned).or_else(|| all.then(|| format!("> {input:?}")))
+        }
+    };
+    text.map(|text| printable(&text))
+}
+
+/// An event, as the sentence that `watch` says where there is one.
+fn told(event: &Event, began: Timestamp) -> String {
+    match event {
+        Event::PhaseChanged { from, to } => format!("Phase: {from} -> {to}."),
+        Event::DeadlineArmed { timer, at } => {
+            format!("Deadline {timer} is at {}.", since(began, *at))
+        }
+        Event::Ignored(reason) => format!("Ignored: {reason}."),
+        Event::Ended(outcome) => {
+            format!("Ended: {}. Likely cause: {}.", outcome.sentence(), outcome.likely_cause())
+        }
+        Event::RetryScheduled { attempt, at } => {
+            format!("Attempt {attempt} begins at {}.", since(began, *at))
+        }
+        Event::AttemptStarted { .. }
+        | Event::LinkOpened { .. }
+        | Event::OfferSent { .. }
+        | Event::AnswerReceived { .. }
+        | Event::MasterSeen
+        | Event::Connected
+        | Event::TrackAdded(_)
+        | Event::KeyframeReceived
+        | Event::Live
+        | Event::Disconnected
+        | Event::Reconnected
+        | Event::Recovering(_)
+        | Event::Recovered
+        | Event::RestartRefused
+        | Event::MasterGone(_)
+        | Event::Offline
+        | Event::Online
+        | Event::MediaPaused
+        | Event::MediaStalled
+        | Event::MediaResumed
+        | Event::LinkLost(_)
+        | Event::LinkReopened
+        | Event::LinkGivenUp(_)
+        | Event::IceServersRefreshed
+        | Event::GoAway
+        | Event::RenegotiationFailed
+        | Event::DeadlineFired(_)
+        | Event::AttemptEnded(_)
+        | Event::CloseStepFailed(_) => sentence(event).unwrap_or_else(|| format!("{event:?}.")),
+    }
+}
+
+/// The inputs that a person looks for first.
+fn asked(input: &Input) -> Option<&'static str> {
+    Some(match input {
+        Input::Open => "> The application opens the session.",
+        Input::Close => "> The application closes the session.",
+        Input::Resumed => "> The device slept.",
+        Input::NetworkChanged => "> The network changed.",
+        Input::Online(true) => "> There is a network.",
+        Input::Online(false) => "> There is no network.",
+        Input::Restart => "> The application asks for an ICE restart.",
+        Input::Renegotiate => "> The application asks for a new exchange.",
+        Input::Signaling(_, SignalingEvent::Offer { .. }) => "> An offer comes.",
+        Input::Signaling(_, SignalingEvent::Answer { .. }) => "> An answer comes.",
+        Input::Signaling(_, SignalingEvent::Disconnected(_)) => "> The link is gone.",
+        Input::Peer(..) | Input::Signaling(..) | Input::Completed(_) | Input::Timeout => {
+            return None;
+        }
+    })
+}
+
+fn since(began: Timestamp, at: Timestamp) -> String {
+    Timestamp::new(at.saturating_since(began)).to_string()
+}
+
+/// A journal may come from a stranger: nothing in it may steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use negotiation_core::{Session, Settings};
+    use std::sync::{Arc, Mutex};
+    use viewer_session::Observer as _;
+    use viewer_session::journal::Recorder;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A session whose ports never say anything.
+    fn journal() -> String {
+        let config = Settings::never().check().expect("valid");
+        let mut now = Timestamp::from_millis(7_200_000);
+        let mut session = Session::new(config.clone(), 1, now);
+        let kept = Kept::default();
+        let mut recorder = Recorder::new(kept.clone());
+        recorder.began(&config, 1, now);
+        let mut next = Some(Input::Open);
+        while let Some(input) = next.take() {
+            recorder.input(now, &input);
+            session.handle_input(now, input);
+            while let Some(output) = session.poll_output() {
+                recorder.output(now, &output);
+            }
+            if let Some((at, _)) = session.poll_timeout() {
+                (now, next) = (at, Some(Input::Timeout));
+            }
+        }
+        let bytes = kept.0.lock().expect("not poisoned").clone();
+        String::from_utf8(bytes).expect("JSON is text")
+    }
+
+    fn tell_of(journal: &str, quiet: bool) -> (Exit, String) {
+        let mut said = Vec::new();
+        let exit = tell(journal.as_bytes(), quiet, false, &mut said).expect("readable");
+        (exit, String::from_utf8(said).expect("text"))
+    }
+
+    #[test]
+    fn a_timeline_shows_phases_deadlines_and_the_end() {
+        let (exit, said) = tell_of(&journal(), false);
+        assert_eq!(exit, Exit::Ok, "{said}");
+        for line in [
+            "0.000s  idle             > The application opens the session.",
+            "connecting -> closing.",
+            "The operation deadline passed.",
+            "Ended: Not live after 1 attempt",
+            "outputs are the same.",
+        ] {
+            assert!(said.contains(line), "{line:?} is missing in\n{said}");
+        }
+        assert_eq!(tell_of(&journal(), true).1.lines().count(), 2);
+    }
+
+    #[test]
+    fn another_output_is_shown_and_told_by_the_exit_code() {
+        let forged = journal().replacen("\"to\":\"Closing\"", "\"to\":\"Live\"", 1);
+        let (exit, said) = tell_of(&forged, true);
+        assert_eq!(exit.code(), 1);
+        assert!(said.contains("\"Live\"") && said.contains("\"Closing\""), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_journal_is_a_usage_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("text");
+        std::fs::write(&file, [0xff; 300]).expect("written");
+        let exit = |file: PathBuf| run(&ReplayArgs { file, quiet: true, all: false }).code();
+        assert_eq!(exit(file), 2);
+        assert_eq!(exit(folder.path().join("absent")), 2);
+        assert_eq!(exit(folder.path().to_owned()), 2);
+    }
+
+    #[test]
+    fn nothing_in_a_journal_steers_a_terminal() {
+        let hostile = journal().replacen("\"written_by\":\"", "\"written_by\":\"\\u001b[2J", 1);
+        let (_, said) = tell_of(&hostile, false);
+        assert!(!said.contains('\u{1b}'), "{said:?}");
+    }
+}

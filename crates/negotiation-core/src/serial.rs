@@ -1,0 +1,393 @@
+//! The journal form: how inputs, outputs and configurations are written and read (contract, N26).
+//!
+//! Texts that the core never reads are written as stand-ins: a description as digest and length, a
+//! candidate as digest, protocol and type, a credential as nothing at all. Addresses are masked
+//! wherever a text for people may hold one. Written once or many times, the form is the same.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::config::{Config, Settings};
+use crate::ticket::Ticket;
+use crate::time::Timestamp;
+use crate::types::{Candidate, ClientId, Digest, Sdp, Secret};
+
+const ADDRESS: &str = "(address)";
+const MASKED: &str = "(masked)";
+const SECRET: &str = "(secret)";
+
+/// [`crate::Failure::detail`] with its addresses masked, and anything that looks signed.
+pub(crate) fn masked_detail<S: Serializer>(detail: &str, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&without_addresses(detail))
+}
+
+/// [`crate::IceServer::uris`] without host names: they hold addresses.
+pub(crate) fn masked_uris<S: Serializer>(uris: &[String], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(uris.iter().map(|uri| masked_uri(uri)))
+}
+
+/// Everything of a URI that the core looks at, and what tells one kind of server from another.
+fn masked_uri(uri: &str) -> String {
+    let scheme_known = |scheme: &str| matches!(scheme, "stun" | "stuns" | "turn" | "turns");
+    let Some((scheme, rest)) = uri.split_once(':').filter(|(scheme, _)| scheme_known(scheme))
+    else {
+        let relays = if uri.starts_with("turn") { "turn" } else { "" };
+        return format!("{relays}{MASKED}");
+    };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let port = place.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let port = port.map_or(String::new(), |port| format!(":{port}"));
+    let query = match query {
+        "transport=udp" | "transport=tcp" => format!("?{query}"),
+        _ => String::new(),
+    };
+    format!("{scheme}:{ADDRESS}{port}{query}")
+}
+
+fn without_addresses(text: &str) -> String {
+    text.split_inclusive(char::is_whitespace)
+        .map(|word| {
+            let bare = word.trim_end();
+            let space = &word[bare.len()..];
+            // A port's duty is not to let this happen; here it would end up in a file.
+            if bare.to_ascii_lowercase().contains("x-amz-") {
+                return format!("{MASKED}{space}");
+            }
+            masked_word(bare) + space
+        })
+        .collect()
+}
+
+/// Masks the parts of a word that are addresses; what is around them stays.
+fn masked_word(word: &str) -> String {
+    let is_part =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '%' | '[' | ']');
+    let mut masked = String::with_capacity(word.len());
+    let mut rest = word;
+    while !rest.is_empty() {
+        let part = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(part);
+        masked.push_str(&masked_run(run));
+        let other = after.find(is_part).unwrap_or(after.len());
+        masked.push_str(&after[..other]);
+        rest = &after[other..];
+    }
+    masked
+}
+
+fn masked_run(run: &str) -> String {
+    let core = run.trim_end_matches(['.', ':', '-']);
+    let tail = &run[core.len()..];
+    if is_address(core) {
+        return format!("{ADDRESS}{tail}");
+    }
+    // `host:1.2.3.4:5`, `udp:[::1]:5`
+    match core.split_once(':') {
+        Some((name, rest)) if is_address(rest) => format!("{name}:{ADDRESS}{tail}"),
+        Some(_) | None => run.to_string(),
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    let is_ip = |text: &str| {
+        // An IPv6 address may name its zone.
+        text.split('%').next().is_some_and(|bare| bare.parse::<IpAddr>().is_ok())
+    };
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split(']').next());
+    // Relays of KVS are named after their address: `1-2-3-4.t-0123.kinesisvideo...`.
+    let label = text.split(['.', ':']).next().unwrap_or_default().replace('-', ".");
+    is_ip(text)
+        || bracketed.is_some_and(is_ip)
+        || text.parse::<SocketAddr>().is_ok()
+        || label.parse::<Ipv4Addr>().is_ok()
+}
+
+impl Serialize for Sdp {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let text = self.as_str();
+        if is_sdp_stand_in(text) {
+            return to.serialize_str(text);
+        }
+        to.serialize_str(&format!("{:?} {} bytes", self.digest(), text.len()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sdp {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if !is_sdp_stand_in(&text) {
+            return Err(D::Error::custom("expected a description's digest and length"));
+        }
+        Ok(Self::new(&text))
+    }
+}
+
+fn is_sdp_stand_in(text: &str) -> bool {
+    let mut words = text.split(' ');
+    let digest = words.next().is_some_and(|word| digest(word).is_some());
+    digest
+        && words.next().is_some_and(|length| length.parse::<u32>().is_ok())
+        && words.next() == Some("bytes")
+        && words.next().is_none()
+}
+
+#[derive(Serialize, Deserialize)]
+struct CandidateForm {
+    text: String,
+    mid: Option<String>,
+    mline_index: Option<u16>,
+    ufrag: Option<String>,
+}
+
+impl Serialize for Candidate {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let verbatim = self.is_end() || is_candidate_stand_in(&self.text);
+        let text = if verbatim { self.text.to_string() } else { candidate_stand_in(&self.text) };
+        let form = CandidateForm {
+            text,
+            mid: self.mid.clone(),
+            mline_index: self.mline_index,
+            ufrag: self.ufrag.clone(),
+        };
+        form.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Candidate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let CandidateForm { text, mid, mline_index, ufrag } = CandidateForm::deserialize(from)?;
+        let candidate = Self { text: text.into(), mid, mline_index, ufrag };
+        if !candidate.is_end() && !is_candidate_stand_in(&candidate.text) {
+            return Err(D::Error::custom("expected a candidate's digest, protocol and type"));
+        }
+        Ok(candidate)
+    }
+}
+
+/// RFC 8839, 5.1: foundation, component, transport, priority, address, port, `typ`, type.
+fn candidate_stand_in(text: &str) -> String {
+    let known = |words: &[&'static str], found: Option<&str>| {
+        let found = found.unwrap_or_default();
+        words.iter().find(|word| found.eq_ignore_ascii_case(word)).copied().unwrap_or("-")
+    };
+    let protocol = known(&PROTOCOLS, text.split_whitespace().nth(2));
+    let kind = known(&KINDS, text.split_whitespace().skip_while(|word| *word != "typ").nth(1));
+    format!("{:?} {protocol} {kind}", Digest::of(text.as_bytes()))
+}
+
+const PROTOCOLS: [&str; 3] = ["udp", "tcp", "-"];
+const KINDS: [&str; 5] = ["host", "srflx", "prflx", "relay", "-"];
+
+fn is_candidate_stand_in(text: &str) -> bool {
+    let mut words = text.split(' ');
+    let digest = words.next().is_some_and(|word| digest(word).is_some());
+    digest
+        && words.next().is_some_and(|word| PROTOCOLS.contains(&word))
+        && words.next().is_some_and(|word| KINDS.contains(&word))
+        && words.next().is_none()
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(SECRET)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if String::deserialize(from)? != SECRET {
+            return Err(D::Error::custom("a secret does not belong here"));
+        }
+        Ok(Self::new(SECRET))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{self:?}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        digest(&String::deserialize(from)?).ok_or_else(|| D::Error::custom("expected a digest"))
+    }
+}
+
+/// Reads what `Debug` of [`Digest`] writes.
+fn digest(text: &str) -> Option<Digest> {
+    let hex = text.strip_prefix('#').filter(|hex| hex.len() == 16)?;
+    let lower = hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    lower.then(|| u64::from_str_radix(hex, 16).ok()).flatten().map(Digest)
+}
+
+impl Serialize for ClientId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Ticket {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ticket {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Timestamp {
+    /// Seconds and all nine digits after them: a replay needs the very moment.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let at = self.since_origin();
+        to.collect_str(&format_args!("{}.{:09}", at.as_secs(), at.subsec_nanos()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        text.split_once('.')
+            .filter(|(secs, nanos)| digits(secs) && digits(nanos) && nanos.len() == 9)
+            .and_then(|(secs, nanos)| {
+                Some(Self::new(Duration::new(secs.parse().ok()?, nanos.parse().ok()?)))
+            })
+            .ok_or_else(|| D::Error::custom("expected seconds with nine digits after the point"))
+    }
+}
+
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let settings: &Settings = self;
+        settings.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Settings::deserialize(from)?.check().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Completion, Description, Done, Facts, Failure, FailureCode, IceServer, Input, LinkId,
+        Sender, SignalingEvent, Undecodable,
+    };
+
+    fn form(value: &impl Serialize) -> String {
+        serde_json::to_string(value).expect("it can be written")
+    }
+
+    fn answer(text: &str) -> Input {
+        let body = Ok(Description { sdp: Sdp::new(text), facts: Facts::default() });
+        Input::Signaling(LinkId(1), SignalingEvent::Answer { sender: Sender::Master, body })
+    }
+
+    fn candidate(text: &str) -> Candidate {
+        Candidate { text: text.into(), mid: Some("0".into()), mline_index: None, ufrag: None }
+    }
+
+    fn servers() -> Input {
+        let servers = alloc::vec![IceServer {
+            uris: alloc::vec!["turn:1-2-3-4.t-0a.kinesisvideo.example:443?transport=udp".into()],
+            username: Some(Secret::new("user-canary")),
+            password: Some(Secret::new("pass-canary")),
+        }];
+        let ticket = Ticket { attempt: 1, seq: 2 };
+        Input::Completed(Completion { ticket, outcome: Ok(Done::IceServers(servers)) })
+    }
+
+    #[test]
+    fn nothing_secret_and_no_address_is_written() {
+        let failure = Failure::new(
+            FailureCode::Network,
+            "connect to 10.9.8.7:443 and [fe80::1%eth0]:9, fe80::7, https://x/?X-Amz-Signature=canary",
+        );
+        let written = [
+            form(&answer("v=0\r\na=ice-pwd:canary\r\nc=IN IP4 10.9.8.7\r\n")),
+            form(&candidate("candidate:1 1 udp 9 10.9.8.7 9 typ srflx raddr 10.9.8.7 rport 1")),
+            form(&servers()),
+            form(&failure),
+        ]
+        .join("\n");
+        for hidden in ["canary", "10.9.8.7", "1-2-3-4", "fe80"] {
+            assert!(!written.contains(hidden), "{hidden} in {written}");
+        }
+        assert!(written.contains("udp srflx"), "{written}");
+        assert!(written.contains("turn:(address):443?transport=udp"), "{written}");
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_written_the_same() {
+        let undecodable = SignalingEvent::Answer { sender: Sender::Other, body: Err(Undecodable) };
+        for input in [
+            Input::Open,
+            Input::Online(false),
+            answer("v=0\r\n"),
+            servers(),
+            Input::Signaling(LinkId(3), undecodable),
+            Input::Signaling(
+                LinkId(1),
+                SignalingEvent::Candidate { sender: Sender::Master, body: Ok(candidate("a=")) },
+            ),
+        ] {
+            let once = form(&input);
+            let read: Input = serde_json::from_str(&once).expect("it can be read");
+            assert_eq!(form(&read), once);
+        }
+        let config = Settings::persistent().check().expect("valid");
+        assert_eq!(serde_json::from_str::<Config>(&form(&config)).expect("read"), config);
+        let at = Timestamp::new(Duration::new(12, 34));
+        assert_eq!(form(&at), "\"12.000000034\"");
+        assert_eq!(serde_json::from_str::<Timestamp>(&form(&at)).expect("read"), at);
+    }
+
+    #[test]
+    fn equal_texts_have_equal_stand_ins_and_others_have_not() {
+        assert_eq!(form(&answer("v=0\r\na")), form(&answer("v=0\r\na")));
+        assert_ne!(form(&answer("v=0\r\na")), form(&answer("v=0\r\nb")));
+        assert_ne!(form(&candidate("candidate:1")), form(&candidate("candidate:2")));
+    }
+
+    #[test]
+    fn what_no_journal_holds_is_refused() {
+        for bad in ["\"v=0\"", "\"#00 3 bytes\"", "3", "\"#0123456789ABCDEF 3 bytes\""] {
+            assert!(serde_json::from_str::<Sdp>(bad).is_err(), "{bad}");
+        }
+        assert!(serde_json::from_str::<Secret>("\"open sesame\"").is_err());
+        for bad in ["\"1\"", "\"1.5\"", "\"-1.000000000\"", "\"1.0000000000\"", "1.5"] {
+            assert!(serde_json::from_str::<Timestamp>(bad).is_err(), "{bad}");
+        }
+        let mut settings = Settings::one_retry();
+        settings.retries = 5000;
+        assert!(serde_json::from_str::<Config>(&form(&settings)).is_err());
+    }
+
+    #[test]
+    fn words_around_an_address_stay() {
+        assert_eq!(
+            without_addresses("tcp connect 127.0.0.1:80: refused (os error 111) at 12:30."),
+            "tcp connect (address): refused (os error 111) at 12:30."
+        );
+        let masked = without_addresses("a 1.2.3.4, b");
+        assert_eq!(without_addresses(&masked), masked);
+    }
+}

@@ -1,0 +1,277 @@
+//! The recovery ladder of a live session (contract, N18): wait, restart ICE, begin again.
+
+use super::state::Step;
+use super::{Purpose, Session};
+use crate::config::Mode;
+use crate::error::Ignored;
+use crate::evidence::{AttemptEnd, Deadline};
+use crate::input::Connectivity;
+use crate::output::{Event, PeerCommand};
+use crate::phase::Phase;
+use crate::recovery::{RecoveryCause, Restarts};
+use crate::time::Timer;
+
+impl Session {
+    pub(super) fn on_network_changed(&mut self) {
+        match self.phase {
+            Phase::Live | Phase::Recovering => self.recover(RecoveryCause::NetworkChanged),
+            // What is being set up stands on sockets that may be dead.
+            Phase::Connecting
+            | Phase::Offering
+            | Phase::AwaitingAnswer
+            | Phase::AwaitingOffer
+            | Phase::Answering
+            | Phase::Establishing
+            | Phase::AwaitingMedia => self.end_attempt(AttemptEnd::NetworkChanged),
+            Phase::Idle | Phase::BackingOff | Phase::Closing | Phase::Ended => {
+                self.ignore(Ignored::OutOfPhase);
+            }
+        }
+    }
+
+    pub(super) fn on_restart(&mut self) {
+        match self.phase {
+            Phase::Live | Phase::Recovering => self.recover(RecoveryCause::Requested),
+            Phase::Idle
+            | Phase::Connecting
+            | Phase::Offering
+            | Phase::AwaitingAnswer
+            | Phase::AwaitingOffer
+            | Phase::Answering
+            | Phase::Establishing
+            | Phase::AwaitingMedia
+            | Phase::BackingOff
+            | Phase::Closing
+            | Phase::Ended => self.ignore(Ignored::OutOfPhase),
+        }
+    }
+
+    /// Rung (b), or (c) where a restart is known to be useless.
+    pub(super) fn recover(&mut self, cause: RecoveryCause) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let possible = self.restarts == Restarts::Possible
+            && self.config.mode == Mode::Offerer
+            && !attempt.exchange.is_stuck();
+        if !possible {
+            return match cause {
+                RecoveryCause::Disconnected => {
+                    self.lose_master(cause);
+                    self.end_attempt(AttemptEnd::Deadline(Deadline::Grace));
+                }
+                RecoveryCause::IceFailed => {
+                    self.lose_master(cause);
+                    self.end_attempt(AttemptEnd::IceFailed);
+                }
+                RecoveryCause::NetworkChanged => self.end_attempt(AttemptEnd::NetworkChanged),
+                RecoveryCause::Requested => self.ignore(Ignored::OutOfPhase),
+                RecoveryCause::ClosedByPeer | RecoveryCause::Silent => {
+                    self.end_attempt(AttemptEnd::MasterGone);
+                }
+            };
+        }
+        attempt.exchange.want_restart();
+        self.enter_recovery(cause);
+    }
+
+    fn enter_recovery(&mut self, cause: RecoveryCause) {
+        self.timers.disarm(Timer::Grace);
+        self.timers.disarm(Timer::BudgetRefill);
+        if self.timers.at(Timer::Restart).is_none() {
+            let at = self.now + self.config.restart_timeout;
+            self.arm(Timer::Restart, at);
+        }
+        if self.phase == Phase::Live {
+            self.set_phase(Phase::Recovering);
+            self.tell(Event::Recovering(cause));
+        }
+    }
+
+    /// A restart that was remembered begins: it has a deadline of its own.
+    pub(super) fn on_restart_begins(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.evidence.restarts = attempt.evidence.restarts.saturating_add(1);
+        }
+        self.enter_recovery(RecoveryCause::Requested);
+    }
+
+    /// Whether media gets through now, as far as anybody knows.
+    pub(super) fn flows(&self) -> bool {
+        let connected =
+            self.attempt.as_ref().is_some_and(|a| a.connectivity == Connectivity::Connected);
+        // A camera that is paused has nothing that could flow (contract, N27).
+        let paused = self.attempt.as_ref().is_some_and(|a| a.paused);
+        connected && (paused || self.timers.at(Timer::MediaGiveUp).is_none())
+    }
+
+    /// The connection is up again while a restart was on its way.
+    pub(super) fn on_recovered(&mut self) {
+        if self.phase != Phase::Recovering {
+            return;
+        }
+        let Some(attempt) = &mut self.attempt else { return };
+        if !attempt.exchange.is_restarting() {
+            // One that still waits for a link is not needed any more; one that was asked for
+            // meanwhile and can begin, is (contract, N1).
+            if attempt.links.open.is_none() {
+                attempt.exchange.forget_restart();
+            }
+            self.timers.disarm(Timer::Restart);
+        }
+        self.set_phase(Phase::Live);
+        self.tell(Event::Recovered);
+        let at = self.now + self.config.refill_after;
+        self.timers.arm(Timer::BudgetRefill, at);
+    }
+
+    /// The restart's deadline: what flows is left alone, what does not begins again.
+    pub(super) fn on_restart_deadline(&mut self) {
+        self.tell(Event::DeadlineFired(Timer::Restart));
+        let Some(attempt) = &mut self.attempt else { return };
+        let unanswered = attempt.exchange.is_restarting();
+        if unanswered && attempt.exchange.was_offered() {
+            self.learn_useless();
+        }
+        if !self.flows() {
+            self.lose_master(RecoveryCause::Disconnected);
+            return self.end_attempt(AttemptEnd::Deadline(Deadline::Restart));
+        }
+        self.abandon_restart();
+        self.on_recovered();
+    }
+
+    /// The master answered a restart with what is no restart (contract, N4 and N18).
+    pub(super) fn on_restart_refused(&mut self, started_over: bool) {
+        self.ignore(Ignored::RefusedRestart);
+        self.learn_useless();
+        // A master that made a new connection has closed the old one.
+        if started_over || !self.flows() {
+            self.lose_master(RecoveryCause::ClosedByPeer);
+            return self.end_attempt(AttemptEnd::RestartFailed);
+        }
+        self.abandon_restart();
+        self.on_recovered();
+    }
+
+    fn learn_useless(&mut self) {
+        if self.restarts == Restarts::Possible {
+            self.restarts = Restarts::Useless;
+            self.tell(Event::RestartRefused);
+        }
+    }
+
+    /// An offer that was never set is forgotten; one that was set is taken back.
+    fn abandon_restart(&mut self) {
+        self.timers.disarm(Timer::Restart);
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.exchange.forget_restart();
+        match &attempt.exchange.step {
+            Step::AwaitingAnswer | Step::LocalSet(_) => self.take_back(),
+            Step::RefreshingServers | Step::Created(_) => attempt.exchange.step = Step::Stable,
+            Step::SettingServers(_) => attempt.exchange.step = Step::SettingServers(None),
+            // What is under way ends by itself, and then finds that nobody wants it.
+            Step::CreatingOffer | Step::SettingLocal(_) | Step::Sending => {
+                attempt.exchange.abandoned = true;
+            }
+            // It is answered, or nothing of it is open.
+            Step::Stable
+            | Step::SettingRemote
+            | Step::RollingBack
+            | Step::ApplyingLocal(_)
+            | Step::SettingOffer
+            | Step::CreatingAnswer
+            | Step::SettingAnswer(_)
+            | Step::AnswerSet(_)
+            | Step::SendingAnswer
+            | Step::Replacing(_) => {}
+        }
+    }
+
+    /// Told once for each time that the master was seen.
+    pub(super) fn lose_master(&mut self, cause: RecoveryCause) {
+        if let Some(attempt) = &mut self.attempt
+            && attempt.master_here
+        {
+            attempt.master_here = false;
+            self.tell(Event::MasterGone(cause));
+        }
+    }
+
+    pub(super) fn on_online(&mut self, online: bool) {
+        match (online, self.offline_since) {
+            (false, None) if !matches!(self.phase, Phase::Idle | Phase::Ended) => {
+                self.offline_since = Some(self.now);
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.evidence.was_offline = true;
+                }
+                self.tell(Event::Offline);
+                // However often the network comes and goes, no attempt waits for longer in all.
+                let left = self.config.offline_limit.saturating_sub(self.frozen_for);
+                self.offline_until = self.now + left;
+                if !left.is_zero() {
+                    self.frozen = true;
+                    self.timers.arm(Timer::Offline, self.offline_until);
+                }
+            }
+            (true, Some(_)) => {
+                self.thaw();
+                self.offline_since = None;
+                self.tell(Event::Online);
+                match self.phase {
+                    Phase::BackingOff => self.start_attempt(),
+                    Phase::Live | Phase::Recovering if !self.flows() => {
+                        self.recover(RecoveryCause::NetworkChanged);
+                    }
+                    Phase::Idle
+                    | Phase::Connecting
+                    | Phase::Offering
+                    | Phase::AwaitingAnswer
+                    | Phase::AwaitingOffer
+                    | Phase::Answering
+                    | Phase::Establishing
+                    | Phase::AwaitingMedia
+                    | Phase::Live
+                    | Phase::Recovering
+                    | Phase::Closing
+                    | Phase::Ended => {}
+                }
+            }
+            (false, _) | (true, None) => self.ignore(Ignored::OutOfPhase),
+        }
+    }
+
+    /// An attempt's end disarms what was its own; the network is still away.
+    pub(super) fn restore_offline_deadline(&mut self) {
+        if self.frozen {
+            self.timers.arm(Timer::Offline, self.offline_until);
+        }
+    }
+
+    /// Deadlines go on; the time without a network did not count.
+    pub(super) fn thaw(&mut self) {
+        self.timers.disarm(Timer::Offline);
+        if !core::mem::take(&mut self.frozen) {
+            return;
+        }
+        let since = self.offline_since.unwrap_or(self.now);
+        let away = self.now.saturating_since(since);
+        self.frozen_for = self.frozen_for.saturating_add(away);
+        if self.closing.is_none() {
+            self.timers.shift(away);
+            self.in_flight.shift(away);
+        }
+    }
+
+    /// Whether deadlines stand still: never while something is being closed.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen && self.closing.is_none()
+    }
+
+    /// Asks the stack to take back what it has of a description that came to nothing.
+    pub(super) fn roll_back(&mut self) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let peer = attempt.peer;
+        attempt.exchange.step = Step::RollingBack;
+        self.timers.disarm(Timer::Answer);
+        self.ask_peer(Purpose::Rollback, PeerCommand::Rollback { peer });
+    }
+}

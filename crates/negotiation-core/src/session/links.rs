@@ -1,0 +1,364 @@
+//! The signaling links of one attempt: the first, those that follow a lost one, and the overlap
+//! of two when the service says GO_AWAY (contract, N20 and N21).
+
+use alloc::collections::BTreeSet;
+use core::time::Duration;
+
+use super::normal::Clock;
+use super::state::Step;
+use super::{Purpose, Session};
+use crate::config::Mode;
+use crate::error::{Failure, FailureCode, FailureKind, Ignored};
+use crate::evidence::AttemptEnd;
+use crate::output::{Event, SignalingCommand};
+use crate::phase::Phase;
+use crate::ticket::Ticket;
+use crate::time::{Timer, Timestamp};
+use crate::types::{ClientId, LinkId};
+
+/// A link that the service closes sooner than this was taken over by another viewer of its id.
+const QUICK: Duration = Duration::from_secs(5);
+
+/// So many quick ends in a row are a takeover (contract, 18).
+pub(super) const QUICK_MAX: u32 = 3;
+
+/// The links of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Links {
+    /// Messages go out here.
+    pub(super) open: Option<LinkId>,
+    /// Being opened, beside or in place of the open one.
+    pub(super) opening: Option<LinkId>,
+    /// Another one is open in its place; it is left once what is on its way out is out.
+    pub(super) replaced: Option<LinkId>,
+    /// Left after a GO_AWAY: what it still says counts, and its end is expected.
+    pub(super) leaving: Option<LinkId>,
+    opened_at: Timestamp,
+    /// Failed openings in a row.
+    failures: u32,
+    /// No link is opened any more.
+    pub(super) given_up: bool,
+}
+
+impl Links {
+    pub(super) fn opening(link: LinkId) -> Self {
+        Self {
+            open: None,
+            opening: Some(link),
+            replaced: None,
+            leaving: None,
+            opened_at: Timestamp::ZERO,
+            failures: 0,
+            given_up: false,
+        }
+    }
+
+    /// Of an attempt whose links are all closed.
+    pub(super) fn none() -> Self {
+        Self { opening: None, ..Self::opening(LinkId(0)) }
+    }
+
+    /// Every link that anything may still come from, in the order of their numbers.
+    pub(super) fn known(&self) -> BTreeSet<LinkId> {
+        self.all().chain(self.leaving).collect()
+    }
+
+    /// Moments relative to now, links by their new names, failures as far as they count.
+    pub(super) fn normalise(&mut self, clock: Clock, names: &[(LinkId, LinkId)], fixed: bool) {
+        let rename = |link: &mut Option<LinkId>| {
+            if let Some(link) = link
+                && let Some((_, new)) = names.iter().find(|(old, _)| old == link)
+            {
+                *link = *new;
+            }
+        };
+        let all = [&mut self.open, &mut self.opening, &mut self.replaced, &mut self.leaving];
+        all.into_iter().for_each(rename);
+        self.opened_at = match self.open {
+            Some(_) => clock.past(self.opened_at, QUICK),
+            None => Timestamp::ZERO,
+        };
+        self.failures = if fixed { 0 } else { self.failures.min(20) };
+    }
+
+    /// Whether what comes in on this link is meant for the attempt.
+    pub(super) fn speaks(&self, link: LinkId) -> bool {
+        [self.open, self.replaced, self.leaving].contains(&Some(link))
+    }
+
+    /// Every link that nobody has asked to close yet.
+    pub(super) fn all(&self) -> impl Iterator<Item = LinkId> {
+        [self.open, self.opening, self.replaced].into_iter().flatten()
+    }
+}
+
+impl Session {
+    pub(super) fn next_link(&mut self) -> LinkId {
+        self.links += 1;
+        LinkId(self.links)
+    }
+
+    pub(super) fn connect(&mut self, link: LinkId, client_id: Option<ClientId>) {
+        let attempt = self.attempts;
+        let command = SignalingCommand::Connect { link, attempt, client_id };
+        self.ask_signaling(Purpose::Connect(link), command);
+    }
+
+    pub(super) fn on_connected(&mut self, link: LinkId, client_id: ClientId) {
+        let now = self.now;
+        let Some(attempt) = &mut self.attempt else { return };
+        if attempt.links.opening != Some(link) {
+            return;
+        }
+        let old = attempt.links.open.replace(link);
+        attempt.links.opening = None;
+        attempt.links.opened_at = now;
+        attempt.links.failures = 0;
+        if attempt.client_id.is_some() {
+            attempt.links.replaced = old;
+            return self.tell(Event::LinkReopened);
+        }
+        attempt.client_id = Some(client_id.clone());
+        attempt.evidence.link_opened = true;
+        let deadline = now + self.config.ice_servers_timeout;
+        self.in_flight.hurry(deadline, |purpose| *purpose == Purpose::FetchIceServers);
+        self.tell(Event::LinkOpened { client_id });
+        match self.config.mode {
+            Mode::Offerer => self.set_phase(Phase::Offering),
+            Mode::Answerer => self.await_offer(),
+        }
+    }
+
+    /// Leaves the link that was replaced, once nothing is on its way out on it.
+    pub(super) fn leave_replaced(&mut self) {
+        let sends = |purpose: &Purpose| {
+            matches!(purpose, Purpose::SendOffer | Purpose::SendAnswer | Purpose::SendCandidate)
+        };
+        if self.in_flight.purposes().any(sends) {
+            return;
+        }
+        let old = self.attempt.as_mut().and_then(|attempt| attempt.links.replaced.take());
+        self.leave(old);
+    }
+
+    /// Leaves a link that another one has taken the place of.
+    fn leave(&mut self, old: Option<LinkId>) {
+        let (Some(attempt), Some(link)) = (&mut self.attempt, old) else { return };
+        attempt.links.leaving = Some(link);
+        self.ask_signaling(Purpose::Leave(link), SignalingCommand::Disconnect { link });
+    }
+
+    pub(super) fn on_left(&mut self, link: LinkId) {
+        if let Some(attempt) = &mut self.attempt
+            && attempt.links.leaving == Some(link)
+        {
+            attempt.links.leaving = None;
+        }
+    }
+
+    /// A link could not be opened: the attempt's first ends it, a later one is tried again.
+    pub(super) fn on_connect_failed(&mut self, link: LinkId, failure: Failure) {
+        let Some(attempt) = &mut self.attempt else { return };
+        if attempt.client_id.is_none() {
+            return self.end_attempt(AttemptEnd::Connect(failure));
+        }
+        if attempt.links.opening != Some(link) {
+            return;
+        }
+        attempt.links.opening = None;
+        attempt.links.failures = attempt.links.failures.saturating_add(1);
+        // The port may not know that its deadline passed.
+        let expired = failure.code == FailureCode::TimedOut;
+        let old = attempt.links.open.take();
+        if expired {
+            self.leave(Some(link));
+        }
+        if failure.kind() == FailureKind::Permanent {
+            if let Some(attempt) = &mut self.attempt {
+                // The old link serves as long as it lasts.
+                attempt.links.open = old;
+            }
+            return self.give_up_links(failure);
+        }
+        // A service that refuses a second link gets the first one back before it is asked again.
+        if old.is_some() {
+            self.leave(old);
+        }
+        self.reopen_later();
+    }
+
+    fn give_up_links(&mut self, failure: Failure) {
+        let Some(attempt) = &mut self.attempt else { return };
+        if core::mem::replace(&mut attempt.links.given_up, true) {
+            return;
+        }
+        self.timers.disarm(Timer::LinkReopen);
+        self.timers.disarm(Timer::GoAway);
+        self.tell(Event::LinkGivenUp(failure));
+    }
+
+    fn reopen_later(&mut self) {
+        let Some(attempt) = &self.attempt else { return };
+        if attempt.links.given_up {
+            return;
+        }
+        let pause = self.config.link_reopen.pause(attempt.links.failures, &mut self.rng);
+        let pause = pause.max(Duration::from_millis(1));
+        self.timers.arm(Timer::LinkReopen, self.now + pause);
+    }
+
+    /// Opens a link under the attempt's id.
+    pub(super) fn reopen(&mut self) {
+        let busy = |links: &Links| links.opening.is_some() || links.given_up;
+        if self.attempt.as_ref().is_none_or(|attempt| busy(&attempt.links)) {
+            return;
+        }
+        let link = self.next_link();
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.links.opening = Some(link);
+        self.timers.disarm(Timer::LinkReopen);
+        self.timers.disarm(Timer::GoAway);
+        let client_id = attempt.client_id.clone();
+        self.connect(link, client_id);
+    }
+
+    /// The link ended by itself.
+    pub(super) fn on_link_lost(&mut self, link: LinkId, failure: Failure) {
+        let now = self.now;
+        let Some(attempt) = &mut self.attempt else { return };
+        if attempt.links.leaving == Some(link) {
+            attempt.links.leaving = None;
+            return;
+        }
+        if attempt.links.replaced == Some(link) {
+            attempt.links.replaced = None;
+            return;
+        }
+        attempt.links.open = None;
+        self.timers.disarm(Timer::GoAway);
+        // The service ends the older of two links of one id, before it is left or after.
+        let following = attempt.links.opening.is_some();
+        let quick = !following
+            && failure.code == FailureCode::Closed
+            && now.saturating_since(attempt.links.opened_at) < QUICK;
+        self.quick_ends = if quick { self.quick_ends + 1 } else { 0 };
+        let taken_over = self.quick_ends >= QUICK_MAX || failure.code == FailureCode::Replaced;
+        match self.phase {
+            Phase::Connecting | Phase::Offering | Phase::AwaitingAnswer | Phase::AwaitingOffer
+                if !following =>
+            {
+                let failure = if taken_over { replaced() } else { failure };
+                self.end_attempt(AttemptEnd::LinkLost(failure));
+            }
+            // A link that follows a GO_AWAY is on its way, and the master answers the id.
+            Phase::Connecting | Phase::Offering | Phase::AwaitingAnswer | Phase::AwaitingOffer => {}
+            // Media is independent of signaling: it is left alone, and a new link opened.
+            Phase::Answering
+            | Phase::Establishing
+            | Phase::AwaitingMedia
+            | Phase::Live
+            | Phase::Recovering => {
+                if following {
+                    return;
+                }
+                let permanent = failure.kind() == FailureKind::Permanent;
+                self.tell(Event::LinkLost(failure.clone()));
+                if taken_over {
+                    self.give_up_links(replaced());
+                } else if permanent {
+                    self.give_up_links(failure);
+                } else {
+                    self.reopen_later();
+                }
+            }
+            Phase::Idle | Phase::Closing | Phase::BackingOff | Phase::Ended => {}
+        }
+    }
+
+    /// The service ends this link within a minute: another is opened before it is left.
+    pub(super) fn on_go_away(&mut self, link: LinkId) {
+        let Some(attempt) = &self.attempt else { return };
+        if attempt.links.open != Some(link)
+            || attempt.links.opening.is_some()
+            || self.timers.at(Timer::GoAway).is_some()
+        {
+            return self.ignore(Ignored::Duplicate);
+        }
+        let stable = attempt.exchange.step == Step::Stable;
+        self.tell(Event::GoAway);
+        let spread = match self.phase {
+            // So that a thousand viewers do not come back in the same second.
+            Phase::Live | Phase::AwaitingMedia if stable => {
+                self.rng.up_to(self.config.go_away_spread)
+            }
+            Phase::Idle
+            | Phase::Connecting
+            | Phase::Offering
+            | Phase::AwaitingAnswer
+            | Phase::AwaitingOffer
+            | Phase::Answering
+            | Phase::Establishing
+            | Phase::AwaitingMedia
+            | Phase::Live
+            | Phase::Recovering
+            | Phase::Closing
+            | Phase::BackingOff
+            | Phase::Ended => Duration::ZERO,
+        };
+        if spread.is_zero() {
+            self.reopen()
+        } else {
+            self.timers.arm(Timer::GoAway, self.now + spread)
+        }
+    }
+
+    /// Fresh ICE servers, for the next exchange.
+    pub(super) fn on_reconnect_ice_server(&mut self) {
+        let Some(link) = self.attempt.as_ref().and_then(|attempt| attempt.links.open) else {
+            return;
+        };
+        if self.in_flight.purposes().any(|p| matches!(p, Purpose::FetchIceServers)) {
+            return self.ignore(Ignored::Duplicate);
+        }
+        self.ask_signaling(Purpose::FetchIceServers, SignalingCommand::FetchIceServers { link });
+        let deadline = self.now + self.config.ice_servers_timeout;
+        self.in_flight.hurry(deadline, |purpose| *purpose == Purpose::FetchIceServers);
+    }
+
+    /// The service could not handle a message of ours.
+    pub(super) fn on_status(&mut self, ticket: Option<Ticket>, failure: Failure) {
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.evidence.service_error = Some(failure.clone());
+        if ticket.is_none() || ticket != attempt.exchange.sent {
+            return self.ignore(Ignored::Status);
+        }
+        match self.phase {
+            Phase::Offering | Phase::AwaitingAnswer | Phase::Answering | Phase::Establishing
+                if !attempt.evidence.connected =>
+            {
+                attempt.evidence.offer_sent = false;
+                self.end_attempt(AttemptEnd::Offer(failure));
+            }
+            Phase::Live | Phase::Recovering if attempt.exchange.step == Step::AwaitingAnswer => {
+                self.on_offer_unsent();
+            }
+            Phase::Idle
+            | Phase::Connecting
+            | Phase::Offering
+            | Phase::AwaitingAnswer
+            | Phase::AwaitingOffer
+            | Phase::Answering
+            | Phase::Establishing
+            | Phase::AwaitingMedia
+            | Phase::Live
+            | Phase::Recovering
+            | Phase::Closing
+            | Phase::BackingOff
+            | Phase::Ended => self.ignore(Ignored::Status),
+        }
+    }
+}
+
+fn replaced() -> Failure {
+    Failure::new(FailureCode::Replaced, "another viewer keeps connecting with the same client id")
+}

@@ -1,0 +1,253 @@
+//! The normal form of a session: what decides its future, and nothing else.
+//!
+//! Two sessions that were in the same situation at another time, in another attempt, after another
+//! number of commands, have the same normal form, so a checker meets the same state again as the
+//! same. The normal form is itself a session that can go on: it behaves as the one it was made of,
+//! but for names, times and what is only told.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::closing::Closing;
+use super::setup::{Attempt, Servers};
+use super::state::Exchange;
+use super::{Purpose, Session};
+use crate::candidates::{LocalCandidates, RemoteCandidates};
+use crate::config::{Config, RetryDelay};
+use crate::evidence::Evidence;
+use crate::phase::Phase;
+use crate::retry::Rng;
+use crate::ticket::Ticket;
+use crate::time::Timestamp;
+use crate::types::{LinkId, PeerId};
+
+/// Old names with their new ones.
+type Names<T> = Vec<(T, T)>;
+
+/// A session's normal form, and the new names of what its host holds.
+#[derive(Clone, Debug)]
+pub struct Normalised {
+    session: Session,
+    tickets: Names<Ticket>,
+    links: Names<LinkId>,
+    peer: Option<(PeerId, PeerId)>,
+}
+
+impl Normalised {
+    /// The session: equal, with an equal hash, to every other with the same future.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The session alone.
+    pub fn into_session(self) -> Session {
+        self.session
+    }
+
+    /// The moment that every normal form of this configuration takes for now.
+    pub fn now(&self) -> Timestamp {
+        self.session.now
+    }
+
+    /// The new name of a command; `None` when its completion would change nothing any more.
+    pub fn ticket(&self, ticket: Ticket) -> Option<Ticket> {
+        renamed(&self.tickets, ticket)
+    }
+
+    /// The new name of a link; `None` when the session takes nothing from it any more.
+    pub fn link(&self, link: LinkId) -> Option<LinkId> {
+        renamed(&self.links, link)
+    }
+
+    /// The new name of a peer connection; `None` when the session takes nothing from it any more.
+    pub fn peer(&self, peer: PeerId) -> Option<PeerId> {
+        self.peer.filter(|(old, _)| *old == peer).map(|(_, new)| new)
+    }
+}
+
+fn renamed<T: Copy + PartialEq>(names: &[(T, T)], name: T) -> Option<T> {
+    names.iter().find(|(old, _)| *old == name).map(|(_, new)| *new)
+}
+
+/// Before the first exchange, the first, and any later one.
+const EXCHANGES: u32 = 2;
+
+/// The message that carried an offer is sent, and its command is done.
+const SENT: Ticket = Ticket { attempt: 1, seq: 0 };
+
+impl Session {
+    /// The normal form of this session, for checkers: moments relative to now, commands, links,
+    /// peer connections and attempts renamed, and all that is only told left out.
+    ///
+    /// What its outputs say of times, names, counts and evidence differs; what it does does not.
+    /// Outputs that were not drained stay as they are.
+    #[must_use]
+    pub fn normalised(&self) -> Normalised {
+        self.clone().into_normalised()
+    }
+
+    /// [`Session::normalised`] of a session that is not needed any more.
+    #[must_use]
+    pub fn into_normalised(mut self) -> Normalised {
+        let clock = Clock { from: self.now, to: Timestamp::new(horizon(&self.config)) };
+        let ends = self.closing.is_some();
+        let sent = self.attempt.as_ref().and_then(|attempt| attempt.exchange.sent);
+        self.now = clock.to;
+        self.timers.map(|at| clock.at(at));
+        self.opened = clock.to;
+        let frozen = self.frozen;
+        let moved = |at| if frozen { clock.at(at) } else { clock.to };
+        self.offline_since = self.offline_since.map(moved);
+        self.offline_until = moved(self.offline_until);
+        self.frozen_for = self.frozen_for.min(self.config.offline_limit);
+        // What is only told.
+        self.ignored = BTreeMap::new();
+        self.reports = VecDeque::new();
+        self.was_live = false;
+        // What is counted up to a limit.
+        self.answers_refused = self.answers_refused.min(2);
+        self.quick_ends = self.quick_ends.min(super::links::QUICK_MAX);
+        let window = self.config.retry_window;
+        self.budget.forget_before(|first| {
+            window.map(|window| clock.past(first, window + Duration::from_millis(1)))
+        });
+        if !draws(&self.config) {
+            self.rng = Rng::new(0);
+        }
+        self.attempts = self.attempts.min(1);
+        let mut tickets = self.in_flight.renumber(self.attempts, |at| clock.at(at));
+        let (links, peer) = match &mut self.attempt {
+            Some(attempt) => attempt.normalise(clock, &self.config, ends, &tickets),
+            None => (Vec::new(), None),
+        };
+        self.links = u32::try_from(links.len()).unwrap_or(u32::MAX);
+        self.peers = u32::from(peer.is_some());
+        self.in_flight.map_purposes(|purpose| {
+            if let Purpose::Connect(link) = purpose {
+                Purpose::Connect(name_of(&links, link))
+            } else if let Purpose::Leave(link) = purpose {
+                Purpose::Leave(name_of(&links, link))
+            } else {
+                purpose
+            }
+        });
+        if let Some(closing) = &mut self.closing {
+            closing.forget_told();
+        }
+        if self.phase == Phase::Ended || self.closing.as_ref().is_some_and(Closing::is_last) {
+            self.forget_policy();
+        }
+        if let Some(sent) = sent.filter(|sent| !ends && renamed(&tickets, *sent).is_none()) {
+            tickets.push((sent, SENT));
+        }
+        Normalised { session: self, tickets, links, peer }
+    }
+
+    /// No further attempt: what decides about them does not matter.
+    fn forget_policy(&mut self) {
+        self.budget = Default::default();
+        self.restarts = Default::default();
+        self.rng = Rng::new(0);
+        (self.answers_refused, self.quick_ends) = (0, 0);
+    }
+}
+
+impl Attempt {
+    fn normalise(
+        &mut self,
+        clock: Clock,
+        config: &Config,
+        ends: bool,
+        tickets: &[(Ticket, Ticket)],
+    ) -> (Names<LinkId>, Option<(PeerId, PeerId)>) {
+        let peer = (self.peer, PeerId(1));
+        self.number = 1;
+        self.started = clock.to;
+        self.peer = peer.1;
+        let told = core::mem::take(&mut self.evidence);
+        let (mut old, fixed) =
+            (BTreeSet::new(), matches!(config.link_reopen, RetryDelay::Fixed(_)));
+        if ends {
+            // Only the steps of closing follow, and every link was told to close.
+            self.forget_all();
+        } else {
+            self.evidence = Evidence {
+                ice_connected: told.ice_connected,
+                connected: told.connected,
+                was_live: told.was_live,
+                answer_suspect: told.answer_suspect,
+                ..Evidence::default()
+            };
+            old = self.links.known();
+            self.exchange.number = self.exchange.number.min(EXCHANGES);
+            self.exchange.offer_sent_at = self.exchange.offer_sent_at.map(|_| clock.to);
+            self.exchange.sent =
+                self.exchange.sent.map(|sent| renamed(tickets, sent).unwrap_or(SENT));
+            self.local.rebase(clock.from, |at| clock.at(at));
+        }
+        let names: Vec<_> = old.into_iter().zip((1..).map(LinkId)).collect();
+        self.links.normalise(clock, &names, fixed);
+        self.exchange.unsent_on = self.exchange.unsent_on.and_then(|link| renamed(&names, link));
+        if let Some((link, _)) = &mut self.exchange.outgoing {
+            *link = name_of(&names, *link);
+        }
+        (names, Some(peer))
+    }
+
+    fn forget_all(&mut self) {
+        self.client_id = None;
+        self.traits = None;
+        self.servers = Servers::Awaited;
+        self.servers_set = false;
+        self.exchange = Exchange::default();
+        self.remote_next = None;
+        self.local = LocalCandidates::default();
+        self.remote = RemoteCandidates::default();
+        self.connectivity = crate::input::Connectivity::Checking;
+        (self.video, self.audio, self.keyframe) = (false, false, false);
+        (self.audio_flows, self.paused, self.master_here) = (false, false, false);
+        self.links = super::links::Links::none();
+    }
+}
+
+/// Moves moments so that "now" is always the same.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    from: Timestamp,
+    pub(super) to: Timestamp,
+}
+
+impl Clock {
+    pub(super) fn at(self, at: Timestamp) -> Timestamp {
+        if at >= self.from {
+            return self.to + at.saturating_since(self.from);
+        }
+        let ago = self.from.saturating_since(at);
+        Timestamp::new(self.to.since_origin().saturating_sub(ago))
+    }
+
+    /// A moment that counts for this long only.
+    pub(super) fn past(self, at: Timestamp, counts: Duration) -> Timestamp {
+        let ago = self.from.saturating_since(at).min(counts);
+        Timestamp::new(self.to.since_origin().saturating_sub(ago))
+    }
+}
+
+/// How far back anything matters: "now" of a normal form, so that the past can be told.
+fn horizon(config: &Config) -> Duration {
+    let day = Duration::from_secs(24 * 3600);
+    config.retry_window.unwrap_or_default().saturating_add(config.offline_limit).saturating_add(day)
+}
+
+/// Whether the random numbers can make a difference.
+fn draws(config: &Config) -> bool {
+    !matches!(config.retry_delay, RetryDelay::Fixed(_))
+        || !matches!(config.link_reopen, RetryDelay::Fixed(_))
+        || !config.go_away_spread.is_zero()
+}
+
+/// A link that was left long ago has no name; nothing tells two of those apart.
+fn name_of(names: &[(LinkId, LinkId)], link: LinkId) -> LinkId {
+    renamed(names, link).unwrap_or(LinkId(0))
+}

@@ -1,0 +1,162 @@
+//! What is remembered of an exchange, and of whom it is with.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem;
+
+use super::closing::CloseStep;
+use crate::output::Message;
+use crate::ticket::Ticket;
+use crate::time::Timestamp;
+use crate::types::{Description, Digest, Facts, LinkId};
+
+/// One description and the other that settles it, and what is remembered between two of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Exchange {
+    pub(super) number: u32,
+    pub(super) step: Step,
+    /// The message that carried our open offer or last answer.
+    pub(super) sent: Option<Ticket>,
+    /// What it was, and on which link.
+    pub(super) outgoing: Option<(LinkId, Message)>,
+    pub(super) offer_sent_at: Option<Timestamp>,
+    /// An answer that overtook the completion of our own send.
+    pub(super) held_answer: Option<Description>,
+    pub(super) applied: VecDeque<Digest>,
+    /// Asked for while an exchange was open: any number of requests are one.
+    pub(super) wanted: bool,
+    pub(super) restart_wanted: bool,
+    /// The open exchange is an ICE restart.
+    pub(super) restart: bool,
+    /// It is wanted no more: what is under way of it is taken back where it ends.
+    pub(super) abandoned: bool,
+    /// A restart's offer did not go out on this link: it waits for the next one.
+    pub(super) unsent_on: Option<LinkId>,
+    /// Its offer, sent but not set: this stack would drop a pair that may work (contract, N18).
+    pub(super) deferred: Option<Description>,
+    /// A description could not be taken back: no further exchange is possible.
+    pub(super) stuck: bool,
+    /// The master's offer that waits for its turn.
+    pub(super) held_offer: Option<Description>,
+    /// The master's offer that was answered last.
+    pub(super) answered: Option<Digest>,
+    /// Our first offer gave way to the master's.
+    pub(super) gave_way: bool,
+    /// Whom we are connected with.
+    pub(super) remote: Option<Identity>,
+}
+
+/// What tells one remote session from another, and one ICE generation from another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub(super) fingerprints: Vec<String>,
+    pub(super) ufrag: Option<String>,
+    pub(super) pwd: Option<Digest>,
+}
+
+impl Identity {
+    pub(super) fn of(facts: &Facts) -> Self {
+        Self {
+            fingerprints: facts.fingerprints.clone(),
+            ufrag: facts.ice_ufrag.clone(),
+            pwd: facts.ice_pwd,
+        }
+    }
+
+    /// Another certificate: the master made a new peer connection.
+    pub(super) fn is_other_session(&self, other: &Self) -> bool {
+        self.fingerprints != other.fingerprints
+    }
+
+    pub(super) fn has_credentials_of(&self, other: &Self) -> bool {
+        self.ufrag.is_some() && self.ufrag == other.ufrag && self.pwd == other.pwd
+    }
+}
+
+/// How far an exchange is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// Nothing is open.
+    #[default]
+    Stable,
+    /// A restart wants TURN credentials that are fresh.
+    RefreshingServers,
+    CreatingOffer,
+    /// The offer waits for the ICE servers, which count from set-local on.
+    Created(Description),
+    /// With our offer, or before the master's is set.
+    SettingServers(Option<Description>),
+    SettingLocal(Description),
+    /// The offer waits for the link.
+    LocalSet(Description),
+    Sending,
+    AwaitingAnswer,
+    /// The offer of a restart is set only now that this answer is here.
+    ApplyingLocal(Description),
+    SettingRemote,
+    RollingBack,
+    SettingOffer,
+    CreatingAnswer,
+    SettingAnswer(Description),
+    /// The answer waits for the link.
+    AnswerSet(Description),
+    SendingAnswer,
+    /// The master's new session gets a new peer connection; the old one is being closed.
+    Replacing(Option<CloseStep>),
+}
+
+impl Exchange {
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    pub(super) fn want_restart(&mut self) {
+        self.restart_wanted = true;
+    }
+
+    pub(super) fn forget_restart(&mut self) {
+        self.restart_wanted = false;
+        self.restart = false;
+    }
+
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// An ICE restart is open: it was begun and is not settled.
+    pub(super) fn is_restarting(&self) -> bool {
+        self.restart && self.step != Step::Stable
+    }
+
+    /// A restart is open, or wanted.
+    pub(super) fn has_restart(&self) -> bool {
+        self.restart_wanted || self.is_restarting()
+    }
+
+    pub(super) fn is_deferred(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    pub(super) fn was_offered(&self) -> bool {
+        self.offer_sent_at.is_some()
+    }
+
+    /// Drops an offer of ours that is not set, for the master's.
+    pub(super) fn drop_unset(&mut self) {
+        self.step = Step::Stable;
+        self.deferred = None;
+        self.give_way();
+    }
+
+    /// What our offer was for is asked for again, if it is still needed.
+    pub(super) fn give_way(&mut self) {
+        if mem::take(&mut self.restart) {
+            self.restart_wanted = true;
+        } else if self.applied.is_empty() && self.remote.is_none() {
+            self.gave_way = true;
+        } else {
+            self.wanted = true;
+        }
+    }
+}

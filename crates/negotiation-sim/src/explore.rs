@@ -1,0 +1,196 @@
+//! Every interleaving within bounds: the real core against an adversarial network, master and
+//! clock, breadth first, until the frontier is empty. Nothing is sampled.
+//!
+//! A state is a session in its normal form and the little that surrounds it. Each state is checked
+//! as it is met; liveness is checked over the whole graph at the end: from every state there is a
+//! way without faults, and it leads to a live session or to the end of it.
+
+mod bounds;
+mod effects;
+mod hash;
+mod moves;
+mod ports;
+mod state;
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+pub use bounds::{Bounds, Trouble};
+use hash::{Key, PassThrough, key};
+use moves::Move;
+use state::State;
+
+/// What an exploration found.
+#[derive(Clone, Debug, Default)]
+pub struct Explored {
+    /// Different states.
+    pub states: usize,
+    /// Steps from one to another.
+    pub transitions: u64,
+    /// Steps from the start to the farthest state.
+    pub depth: u32,
+    /// Most steps without a fault from any state until the session rests, live or ended.
+    pub rest_after: u32,
+    /// States in which the session is live and nothing is pending.
+    pub live: usize,
+    /// States in which the session is over.
+    pub ended: usize,
+    /// States left to look at; 0 unless [`Bounds::states_max`] was met.
+    pub left: usize,
+    /// Broken rules, each with the way that leads to it.
+    pub violations: Vec<String>,
+}
+
+/// No fair step: the session rests.
+const RESTS: u32 = u32::MAX;
+
+/// Not known yet.
+const UNKNOWN: u32 = u32::MAX - 1;
+
+/// Broken rules that are told.
+const VIOLATIONS_MAX: usize = 5;
+
+/// What is remembered of a state once it was looked at.
+struct Known {
+    from: u32,
+    step: Move,
+    fair: u32,
+}
+
+/// Walks every interleaving within `bounds`.
+pub fn explore(bounds: &Bounds) -> Explored {
+    let mut walk = Walk::default();
+    for state in State::beginnings(bounds) {
+        match state {
+            Ok(state) => {
+                walk.meet(bounds, state, 0, Move::Open);
+            }
+            Err(what) => walk.found.violations.push(what),
+        }
+    }
+    let mut layer = std::mem::take(&mut walk.next);
+    while !layer.is_empty() && walk.found.violations.len() < VIOLATIONS_MAX {
+        if walk.found.states > bounds.states_max {
+            walk.found.left = layer.len();
+            return walk.found;
+        }
+        for (number, state) in layer {
+            walk.look_at(bounds, number, &state);
+        }
+        layer = std::mem::take(&mut walk.next);
+        walk.found.depth += u32::from(!layer.is_empty());
+    }
+    if walk.found.violations.is_empty() {
+        walk.check_liveness();
+    }
+    walk.found
+}
+
+#[derive(Default)]
+struct Walk {
+    numbers: HashMap<Key, u32, BuildHasherDefault<PassThrough>>,
+    known: Vec<Known>,
+    next: Vec<(u32, State)>,
+    found: Explored,
+}
+
+impl Walk {
+    /// The number of a state; a new one is checked, and looked at later.
+    fn meet(&mut self, bounds: &Bounds, state: State, from: u32, step: Move) -> u32 {
+        let new = u32::try_from(self.known.len()).unwrap_or(UNKNOWN);
+        let number = *self.numbers.entry(key(&state)).or_insert(new);
+        if number != new {
+            return number;
+        }
+        self.known.push(Known { from, step, fair: UNKNOWN });
+        self.found.states += 1;
+        if let Err(what) = state.check(bounds) {
+            self.report(&what, number);
+        }
+        self.next.push((number, state));
+        number
+    }
+
+    fn look_at(&mut self, bounds: &Bounds, number: u32, state: &State) {
+        let fair = state.fair_move();
+        if fair.is_none() {
+            self.known[number as usize].fair = RESTS;
+            let ended = state.has_ended();
+            self.found.ended += usize::from(ended);
+            self.found.live += usize::from(!ended);
+        }
+        for step in state.moves(bounds) {
+            self.found.transitions += 1;
+            match state.after(bounds, step) {
+                Ok(next) => {
+                    let next = self.meet(bounds, next, number, step);
+                    if fair == Some(step) {
+                        self.known[number as usize].fair = next;
+                    }
+                }
+                Err(what) => self.report(&format!("{step:?}: {what}"), number),
+            }
+        }
+        if self.known[number as usize].fair == UNKNOWN
+            && let Some(step) = fair
+            && self.found.violations.is_empty()
+        {
+            self.report(&format!("the fair step {step:?} is not among the moves"), number);
+        }
+    }
+
+    /// Follows the fair steps from every state; each way must come to rest.
+    fn check_liveness(&mut self) {
+        let mut distance = vec![UNKNOWN; self.known.len()];
+        let mut way = Vec::new();
+        for start in 0..self.known.len() {
+            let mut at = start;
+            let rest = loop {
+                if distance[at] == RESTS {
+                    let number = u32::try_from(at).unwrap_or(UNKNOWN);
+                    return self.report("liveness: the ways without faults go in a circle", number);
+                }
+                if distance[at] != UNKNOWN {
+                    break distance[at];
+                }
+                way.push(at);
+                // On the way: to meet it again is a circle.
+                distance[at] = RESTS;
+                match self.known[at].fair {
+                    RESTS => break 0,
+                    next => at = next as usize,
+                }
+            };
+            let mut rest = if self.known[at].fair == RESTS && way.last() == Some(&at) {
+                way.pop();
+                distance[at] = 0;
+                0
+            } else {
+                rest
+            };
+            while let Some(at) = way.pop() {
+                rest += 1;
+                distance[at] = rest;
+                self.found.rest_after = self.found.rest_after.max(rest);
+            }
+        }
+    }
+
+    /// Tells of a broken rule, with the way to it.
+    fn report(&mut self, what: &str, number: u32) {
+        if self.found.violations.len() >= VIOLATIONS_MAX {
+            return;
+        }
+        let mut way = Vec::new();
+        let mut at = number;
+        while let Some(known) = self.known.get(at as usize) {
+            way.push(format!("{:?}", known.step));
+            if known.step == Move::Open {
+                break;
+            }
+            at = known.from;
+        }
+        way.reverse();
+        self.found.violations.push(format!("{what}\n  after {} of variant {at}", way.join(" ")));
+    }
+}

@@ -1,0 +1,326 @@
+//! What the session asks for and says, carried into its surroundings, with every rule that an
+//! output can break; and the rules that a state can break.
+
+use negotiation_core::{
+    Description, Event, Input, LinkId, Message, Output, PeerCommand, PeerEvent, PeerId, Phase,
+    SdpKind, Sender, SignalingCommand, SignalingEvent, Ticket, Timer, Timestamp,
+};
+
+use super::bounds::{Bounds, Trouble};
+use super::moves::answer;
+use super::state::{Answer, CLOSED, Job, Link, Offer, Owner, Peer, Port, State, What};
+
+impl State {
+    /// Gives the session one input and takes all that comes out.
+    pub(super) fn feed(&mut self, now: Timestamp, input: Input) -> Result<(), String> {
+        self.now = self.now.max(now);
+        self.session.handle_input(self.now, input);
+        while let Some(output) = self.session.poll_output() {
+            if self.world.ended {
+                return Err("N23: an output after the end".into());
+            }
+            match output {
+                Output::Signaling(ticket, command) => self.on_signaling(ticket, command)?,
+                Output::Peer(ticket, command) => self.on_peer(ticket, command)?,
+                Output::Event(event) => self.on_event(&event)?,
+            }
+        }
+        self.session.check_invariants()?;
+        match self.session.poll_timeout() {
+            Some((at, timer)) if at <= self.now => Err(format!("N12: {timer} is overdue")),
+            Some(_) if self.world.ended => Err("N23: a deadline after the end".into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn on_signaling(&mut self, ticket: Ticket, command: SignalingCommand) -> Result<(), String> {
+        let link = command.link();
+        let closes = matches!(command, SignalingCommand::Disconnect { .. });
+        self.in_order(closes.then_some(1))?;
+        let world = &mut self.world;
+        let known = world.links.iter().find(|known| known.id == link).copied();
+        let mut port = Port::Signaling;
+        let what = match command {
+            SignalingCommand::Connect { .. } => {
+                require(known.is_none(), "a link asked for twice")?;
+                require(world.links.len() < 2, "N15: a third link")?;
+                world.links.push(Link { id: link, up: false });
+                What::Connect(link)
+            }
+            SignalingCommand::FetchIceServers { .. } => {
+                port = Port::Beside;
+                What::Fetch(link)
+            }
+            SignalingCommand::Join { .. } => {
+                port = Port::Beside;
+                require(known.is_some_and(|known| known.up), "N8: joined without a link")?;
+                What::Join(link)
+            }
+            SignalingCommand::Send { message, .. } => {
+                // The socket may have died in the same instant, but never before it was open.
+                require(known.is_some(), "N2: sent on a link that is not open")?;
+                match message {
+                    Message::Offer(offer) => {
+                        // The same one may go once more, when its sending failed.
+                        let offer = own_offer(&offer);
+                        let other = world.offer_out.is_some_and(|number| number != offer.number);
+                        require(!other, "N1: a second unanswered offer")?;
+                        (world.offer_out, world.answer_due) = (Some(offer.number), false);
+                        world.sent = Some(ticket);
+                        What::SendOffer(link, offer)
+                    }
+                    Message::Answer(_) => {
+                        world.sent = Some(ticket);
+                        What::SendAnswer(link)
+                    }
+                    Message::Candidate(_) => {
+                        require(
+                            world.offers > 0 || world.master.offers > 0,
+                            "N11: a candidate before any description",
+                        )?;
+                        What::SendCandidate(link)
+                    }
+                }
+            }
+            SignalingCommand::Disconnect { .. } => {
+                world.links.retain(|known| known.id != link);
+                for job in world.ports.iter_mut().flatten() {
+                    job.cancelled |= job.what.owner() == Owner::Link(link);
+                }
+                What::Disconnect(link)
+            }
+        };
+        self.enqueue(port, ticket, what);
+        Ok(())
+    }
+
+    fn on_peer(&mut self, ticket: Ticket, command: PeerCommand) -> Result<(), String> {
+        let id = command.peer();
+        let step = match &command {
+            PeerCommand::StopTransceivers { .. } => Some(2),
+            PeerCommand::RemoveTracks { .. } => Some(3),
+            PeerCommand::Close { .. } => Some(4),
+            PeerCommand::Create { .. }
+            | PeerCommand::CreateOffer { .. }
+            | PeerCommand::CreateAnswer { .. }
+            | PeerCommand::SetIceServers { .. }
+            | PeerCommand::SetLocal { .. }
+            | PeerCommand::SetRemote { .. }
+            | PeerCommand::Rollback { .. }
+            | PeerCommand::AddCandidate { .. }
+            | PeerCommand::RequestKeyframe { .. } => None,
+        };
+        self.in_order(step)?;
+        let replacing = self.session.phase() != Phase::Closing;
+        let world = &mut self.world;
+        if matches!(command, PeerCommand::Create { .. }) {
+            let open = world.peer.is_some_and(|peer| peer.closing != CLOSED);
+            require(!open, "N15: a second peer connection before the first was closed")?;
+            world.peer = Some(Peer::new(id));
+            self.enqueue(Port::Peer, ticket, What::Create(id));
+            return Ok(());
+        }
+        let Some(peer) = world.peer.as_mut().filter(|peer| peer.id == id) else {
+            return Err("a command for a peer connection that is not there".into());
+        };
+        if let Some(step) = step {
+            require(peer.closing + 2 == step || !replacing, "N22: a step of closing out of order")?;
+            peer.closing = step - 1;
+        } else {
+            require(peer.closing == 0, "N22: a command after closing began")?;
+        }
+        let what = match command {
+            PeerCommand::Create { .. } => What::Create(id),
+            PeerCommand::CreateOffer { restart, .. } => What::CreateOffer(id, restart),
+            PeerCommand::CreateAnswer { .. } => What::CreateAnswer(id),
+            PeerCommand::SetIceServers { .. } => What::SetIceServers(id),
+            PeerCommand::SetLocal { kind: SdpKind::Offer, description, .. } => {
+                What::SetOffer(id, own_offer(&description))
+            }
+            PeerCommand::SetLocal { kind: SdpKind::Answer, .. } => What::SetOwnAnswer(id),
+            PeerCommand::SetRemote { kind: SdpKind::Answer, description, .. } => {
+                require(world.answer_due, "N4: an answer applied with no offer open")?;
+                world.answer_due = false;
+                What::TakeAnswer(id, their_answer(&description))
+            }
+            PeerCommand::SetRemote { kind: SdpKind::Offer, description, .. } => {
+                // Ours gave way, if there was one (N7).
+                world.offer_out = None;
+                What::TakeOffer(id, their_answer(&description).session)
+            }
+            PeerCommand::Rollback { .. } => {
+                (world.offer_out, world.answer_due) = (None, false);
+                What::Rollback(id)
+            }
+            PeerCommand::AddCandidate { .. } => {
+                // The command before it in the queue must be done, not only asked for.
+                require(peer.has_remote, "N9: a candidate before set-remote completed")?;
+                What::AddCandidate(id)
+            }
+            PeerCommand::RequestKeyframe { .. } => What::RequestKeyframe(id),
+            PeerCommand::StopTransceivers { .. } => What::StopTransceivers(id),
+            PeerCommand::RemoveTracks { .. } => What::RemoveTracks(id),
+            PeerCommand::Close { .. } => What::Close(id),
+        };
+        if step.is_some() {
+            for job in world.port(Port::Peer) {
+                job.cancelled |= !job.what.closes();
+            }
+        }
+        self.enqueue(Port::Peer, ticket, what);
+        Ok(())
+    }
+
+    fn enqueue(&mut self, port: Port, ticket: Ticket, what: What) {
+        let job = Job { ticket: Some(ticket), what, cancelled: false, executed: false };
+        self.world.port(port).push_back(job);
+    }
+
+    /// While an attempt is closed, its steps come in order and nothing else does (N22).
+    fn in_order(&mut self, step: Option<u8>) -> Result<(), String> {
+        if self.world.closing == 0 {
+            return Ok(());
+        }
+        let step = step.ok_or("N22: a command while closing")?;
+        let next = step == self.world.closing + 1 || (step == 1 && self.world.closing <= 2);
+        // With no link open there is nothing to leave.
+        let skips = step == 2 && self.world.closing == 1;
+        require(next || skips, "N22: a step of closing out of order")?;
+        self.world.closing = self.world.closing.max(step);
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: &Event) -> Result<(), String> {
+        let world = &mut self.world;
+        match event {
+            Event::PhaseChanged { from, to } => {
+                require(from.may_become(*to), "an illegal edge")?;
+                if *to == Phase::Closing {
+                    world.closing = 1;
+                    for job in world.ports.iter_mut().flatten() {
+                        job.cancelled = true;
+                    }
+                }
+            }
+            Event::AttemptStarted { .. } => {
+                require(world.links.is_empty(), "N15: an attempt before the last was closed")?;
+                world.begin_attempt();
+            }
+            Event::AttemptEnded(_) => {
+                require(world.closing == 4, "N22: an attempt over before it was closed")?;
+                world.closing = 0;
+            }
+            Event::Live => {
+                world.tries = 0;
+                let holds = world.peer.is_some_and(|peer| peer.up && peer.keyframe);
+                require(holds, "live without a connection and a keyframe")?;
+            }
+            Event::AnswerReceived { .. } => {
+                require(world.offer_out.is_some(), "N4: an answer taken with no offer open")?;
+                (world.offer_out, world.answer_due) = (None, true);
+            }
+            // The exchange is closed, without an answer.
+            Event::DeadlineFired(Timer::Answer | Timer::Restart)
+            | Event::RestartRefused
+            | Event::RenegotiationFailed => world.offer_out = None,
+            Event::Ended(_) => {
+                world.ended = true;
+                require(world.links.is_empty(), "N23: ended with a link open")?;
+                let open = world.peer.is_some_and(|peer| peer.closing != CLOSED);
+                require(!open, "N23: ended with a peer connection open")?;
+            }
+            Event::DeadlineFired(_)
+            | Event::LinkOpened { .. }
+            | Event::OfferSent { .. }
+            | Event::MasterSeen
+            | Event::Connected
+            | Event::TrackAdded(_)
+            | Event::KeyframeReceived
+            | Event::Disconnected
+            | Event::Reconnected
+            | Event::Recovering(_)
+            | Event::Recovered
+            | Event::MasterGone(_)
+            | Event::Offline
+            | Event::Online
+            | Event::MediaPaused
+            | Event::MediaStalled
+            | Event::MediaResumed
+            | Event::LinkLost(_)
+            | Event::LinkReopened
+            | Event::LinkGivenUp(_)
+            | Event::IceServersRefreshed
+            | Event::GoAway
+            | Event::DeadlineArmed { .. }
+            | Event::RetryScheduled { .. }
+            | Event::Ignored(_)
+            | Event::CloseStepFailed(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The rules that a state can break: what must change nothing changes nothing.
+    pub(super) fn check(&self, bounds: &Bounds) -> Result<(), String> {
+        self.session.check_invariants()?;
+        let free = bounds.each[Trouble::Sleep as usize] + bounds.each[Trouble::Network as usize];
+        let tries = bounds.retries + 2 + u32::from(free);
+        require(u32::from(self.world.tries) <= tries, "N14: more attempts than the budget holds")?;
+        let stale = Answer { session: 9, generation: 9, to: 9 };
+        let nowhere = LinkId(u32::MAX);
+        let mut probes = vec![
+            ("N13: a timeout before its time", Input::Timeout),
+            ("N4: an answer on another link", answer(nowhere, Sender::Master, stale)),
+            (
+                "N13: a stale completion",
+                Input::Completed(negotiation_core::Completion {
+                    ticket: Ticket { attempt: 0, seq: u32::MAX },
+                    outcome: Ok(negotiation_core::Done::Ok),
+                }),
+            ),
+            (
+                "N23: an event of another peer connection",
+                Input::Peer(PeerId(u32::MAX), PeerEvent::KeyframeReceived),
+            ),
+        ];
+        for link in &self.world.links {
+            probes.push(("N4: another sender's answer", answer(link.id, Sender::Other, stale)));
+            let garbage = Input::Signaling(link.id, SignalingEvent::Garbage);
+            probes.push(("N25: garbage", garbage));
+        }
+        if self.world.ended {
+            let late = [Input::Open, Input::Close, Input::Resumed, Input::Renegotiate];
+            probes.extend(late.map(|input| ("N23: an input after the end", input)));
+        }
+        let mut session = self.session.clone();
+        for (what, input) in probes {
+            session.handle_input(self.now, input);
+            while let Some(output) = session.poll_output() {
+                let told = matches!(output, Output::Event(Event::Ignored(_)));
+                if !told || self.world.ended {
+                    return Err(format!("{what}: {output:?}"));
+                }
+            }
+        }
+        let same = session.into_normalised().session() == self.session.normalised().session();
+        require(same, "N13: what is stale, foreign or garbage changed something")
+    }
+}
+
+fn require(holds: bool, what: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what.into()) }
+}
+
+/// What an offer of ours says of itself: `offer 2 restart`.
+fn own_offer(description: &Description) -> Offer {
+    let mut words = description.sdp.as_str().split(' ').skip(1);
+    let number = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    Offer { number, restart: words.next().is_some() }
+}
+
+/// What the master's description says of itself: `answer 1 1 2`.
+fn their_answer(description: &Description) -> Answer {
+    let words = description.sdp.as_str().split(' ').skip(1);
+    let mut numbers = words.map(|word| word.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    Answer { session: next(), generation: next(), to: next() }
+}

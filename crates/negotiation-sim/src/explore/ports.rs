@@ -1,0 +1,171 @@
+//! What a command brings when the surroundings carry it out, or do not.
+
+use negotiation_core::{
+    Completion, Done, Failure, FailureCode, IceServer, Input, PeerEvent, PeerId, PeerTraits,
+};
+
+use super::moves::{candidate, client_id, description};
+use super::state::{Jsep, Owner, Port, State, What};
+
+impl State {
+    pub(super) fn complete(&mut self, port: Port) -> Result<(), String> {
+        let Some(job) = self.world.port(port).pop_front() else { return Ok(()) };
+        let outcome = if job.cancelled {
+            Err(Failure::cancelled())
+        } else if job.executed {
+            Ok(Done::Ok)
+        } else {
+            self.execute(job.what)?
+        };
+        match job.ticket {
+            Some(ticket) => {
+                self.feed(self.now, Input::Completed(Completion { ticket, outcome }))?;
+            }
+            None => return Ok(()),
+        }
+        // Gathering begins with the first description that is set, and is soon over.
+        let first = matches!(job.what, What::SetOffer(_, offer) if offer.number == 1);
+        match job.what.owner() {
+            Owner::Peer(peer) if first || matches!(job.what, What::SetOwnAnswer(_)) => {
+                self.gather(peer)
+            }
+            Owner::Peer(_) | Owner::Link(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn gather(&mut self, peer: PeerId) -> Result<(), String> {
+        let event = PeerEvent::CandidateGathered(candidate("own", None));
+        self.feed(self.now, Input::Peer(peer, event))
+    }
+
+    pub(super) fn fail(&mut self, port: Port, code: FailureCode) -> Result<(), String> {
+        let Some(job) = self.world.port(port).pop_front() else { return Ok(()) };
+        if let What::Connect(link) = job.what {
+            self.world.links.retain(|known| known.id != link);
+        }
+        let refused = matches!(job.what, What::TakeAnswer(..) | What::TakeOffer(..));
+        let code = if refused { FailureCode::BadDescription } else { code };
+        let Some(ticket) = job.ticket else { return Ok(()) };
+        let outcome = Err(Failure::new(code, "refused"));
+        self.feed(self.now, Input::Completed(Completion { ticket, outcome }))?;
+        // An answer that is here already says that it went out after all.
+        if matches!(job.what, What::SendOffer(..)) {
+            self.world.count_unsent();
+        }
+        Ok(())
+    }
+
+    /// A command has its effect.
+    pub(super) fn execute(&mut self, what: What) -> Result<Result<Done, Failure>, String> {
+        let world = &mut self.world;
+        let variant = world.variant;
+        let master = world.master;
+        let done = match what {
+            What::Connect(id) => {
+                world.links.iter_mut().filter(|link| link.id == id).for_each(|link| link.up = true);
+                Done::Connected(client_id()?)
+            }
+            What::Fetch(_) => Done::IceServers(vec![IceServer {
+                uris: vec!["turn:relay".into()],
+                username: None,
+                password: None,
+            }]),
+            What::Join(_) => {
+                world.master_offers();
+                Done::Ok
+            }
+            What::SendOffer(_, offer) => {
+                world.hear_offer(offer, false);
+                Done::Ok
+            }
+            What::SendAnswer(_) => {
+                world.hear_answer();
+                Done::Ok
+            }
+            What::Create(_) => Done::Created(PeerTraits {
+                candidates: variant.release,
+                restart_keeps_pair: variant.keeps_pair,
+            }),
+            What::CreateOffer(_, restart) => {
+                world.offers = world.offers.saturating_add(1);
+                let again = if restart { " restart" } else { "" };
+                let text = format!("offer {}{again}", world.offers);
+                Done::Description(description(&text, 0, world.offers))
+            }
+            What::CreateAnswer(_) => Done::Description(description("own answer", 0, 0)),
+            What::SetOffer(_, offer) => {
+                return self.jsep(what, |peer| {
+                    if peer.jsep != Jsep::Stable {
+                        return false;
+                    }
+                    peer.jsep = Jsep::HaveOwnOffer;
+                    peer.again |= offer.restart && !variant.keeps_pair;
+                    true
+                });
+            }
+            What::SetOwnAnswer(_) => {
+                return self.jsep(what, |peer| {
+                    let legal = peer.jsep == Jsep::HaveTheirs;
+                    peer.jsep = Jsep::Stable;
+                    legal
+                });
+            }
+            What::TakeAnswer(_, answer) => {
+                return self.jsep(what, |peer| {
+                    let legal = peer.jsep == Jsep::HaveOwnOffer;
+                    peer.jsep = Jsep::Stable;
+                    peer.has_remote = true;
+                    let right = answer.session == master.session && answer.session > 0;
+                    peer.linked = right.then_some(answer.session);
+                    peer.broken = false;
+                    legal
+                });
+            }
+            What::TakeOffer(_, session) => {
+                return self.jsep(what, |peer| {
+                    let legal = peer.jsep == Jsep::Stable;
+                    peer.jsep = Jsep::HaveTheirs;
+                    peer.has_remote = true;
+                    peer.offered_by = session;
+                    legal
+                });
+            }
+            What::Rollback(_) => {
+                return self.jsep(what, |peer| {
+                    peer.jsep = Jsep::Stable;
+                    true
+                });
+            }
+            What::Disconnect(_)
+            | What::SendCandidate(_)
+            | What::SetIceServers(_)
+            | What::AddCandidate(_)
+            | What::RequestKeyframe(_)
+            | What::StopTransceivers(_)
+            | What::RemoveTracks(_)
+            | What::Close(_) => Done::Ok,
+        };
+        Ok(Ok(done))
+    }
+
+    /// A description operation: an illegal one is the session's fault, unless one before it hung.
+    pub(super) fn jsep(
+        &mut self,
+        what: What,
+        operation: impl FnOnce(&mut super::state::Peer) -> bool,
+    ) -> Result<Result<Done, Failure>, String> {
+        let Owner::Peer(id) = what.owner() else { return Ok(Ok(Done::Ok)) };
+        let Some(peer) = self.world.peer.as_mut().filter(|peer| peer.id == id) else {
+            return Ok(Ok(Done::Ok));
+        };
+        let before = *peer;
+        if operation(peer) {
+            return Ok(Ok(Done::Ok));
+        }
+        *peer = before;
+        if peer.disturbed {
+            return Ok(Err(Failure::new(FailureCode::BadDescription, "in this state")));
+        }
+        Err(format!("N2: {what:?} in {:?}", peer.jsep))
+    }
+}

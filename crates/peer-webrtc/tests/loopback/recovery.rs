@@ -1,0 +1,263 @@
+//! What the recovery ladder and glare ask of the stack, with media running (contract, N7 and N18).
+
+use std::time::{Duration, Instant};
+
+use negotiation_core::{
+    Connectivity, Description, Done, FailureCode, PeerCommand, PeerEvent, SdpKind,
+};
+use peer_webrtc::{Codec, MediaEvent, MediaReceiver};
+use viewer_session::facts::read_description;
+
+use crate::common::{Master, within};
+use crate::port::{Playing, connected, pictures};
+use crate::viewer::{PEER, Viewer, peer_config};
+
+/// What came of a stream, and its longest silence.
+struct Flow {
+    packets: u64,
+    lost: u64,
+    gap: Duration,
+}
+
+/// Follows the media until told to stop.
+fn follow(
+    mut media: MediaReceiver,
+) -> (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<(Flow, MediaReceiver)>) {
+    let (stop, mut stopped) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(async move {
+        let mut flow = Flow { packets: 0, lost: 0, gap: Duration::ZERO };
+        let mut last: Option<(u16, Instant)> = None;
+        loop {
+            let event = tokio::select! {
+                _ = &mut stopped => return (flow, media),
+                event = media.next() => event,
+            };
+            let Some(MediaEvent::Rtp { packet, at, .. }) = event else { continue };
+            let seq = packet.header.sequence_number;
+            if let Some((before, then)) = last {
+                flow.lost += u64::from(seq.wrapping_sub(before).saturating_sub(1));
+                flow.gap = flow.gap.max(at.saturating_duration_since(then));
+            }
+            flow.packets += 1;
+            last = Some((seq, at));
+        }
+    });
+    (stop, task)
+}
+
+async fn offered(viewer: &mut Viewer, restart: bool) -> Description {
+    match viewer.run(PeerCommand::CreateOffer { peer: PEER, restart }).await.expect("offers") {
+        Done::Description(description) => description,
+        other => panic!("not a description: {other:?}"),
+    }
+}
+
+async fn set_local(viewer: &mut Viewer, kind: SdpKind, description: Description) {
+    let set = PeerCommand::SetLocal { peer: PEER, kind, description };
+    viewer.run(set).await.expect("sets the local description");
+}
+
+async fn set_remote(viewer: &mut Viewer, kind: SdpKind, text: &str) {
+    let description = read_description(text).expect("a description");
+    let set = PeerCommand::SetRemote { peer: PEER, kind, description };
+    viewer.run(set).await.expect("sets the remote description");
+}
+
+async fn answered(viewer: &mut Viewer) -> Description {
+    match viewer.run(PeerCommand::CreateAnswer { peer: PEER }).await.expect("answers") {
+        Done::Description(description) => description,
+        other => panic!("not a description: {other:?}"),
+    }
+}
+
+async fn packets(viewer: &mut Viewer, count: usize) {
+    within("media", async {
+        let mut seen = 0;
+        while seen < count {
+            if matches!(viewer.media.next().await, Some(MediaEvent::Rtp { .. })) {
+                seen += 1;
+            }
+        }
+    })
+    .await;
+}
+
+/// What the viewer found goes to the master, as a session would trickle it.
+async fn trickle(viewer: &mut Viewer, master: &Master) {
+    viewer.event(|event| *event == PeerEvent::GatheringDone).await;
+    for event in viewer.events.drain(..) {
+        if let PeerEvent::CandidateGathered(candidate) = event {
+            master.stack.add_candidate(&candidate.text).await.expect("adds");
+        }
+    }
+}
+
+async fn live() -> (Viewer, Master, Playing, Description) {
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::H264).await;
+    let offer = viewer.exchanged(&mut master).await;
+    viewer.event(connected).await;
+    let playing = Playing::start(&master.video, pictures);
+    viewer.event(|event| *event == PeerEvent::KeyframeReceived).await;
+    (viewer, master, playing, offer)
+}
+
+#[tokio::test]
+async fn a_restart_that_is_answered_keeps_media_going() {
+    let (mut viewer, mut master, _playing, first) = live().await;
+    packets(&mut viewer, 20).await;
+    let media = std::mem::replace(&mut viewer.media, Viewer::new(peer_config()).media);
+    let (stop, flow) = follow(media);
+    viewer.events.clear();
+    let offer = offered(&mut viewer, true).await;
+    assert_ne!(offer.facts.ice_ufrag, first.facts.ice_ufrag, "new credentials");
+    assert_eq!(offer.facts.fingerprints, first.facts.fingerprints, "of the same connection");
+    assert_eq!(offer.facts.candidates, 0, "those that it would name are the old ones");
+    // The network's turn: media must not have noticed until the answer is here.
+    let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
+    let theirs = read_description(&answer).expect("an answer");
+    assert!(!theirs.facts.fingerprints.is_empty());
+    set_local(&mut viewer, SdpKind::Offer, offer).await;
+    set_remote(&mut viewer, SdpKind::Answer, &answer).await;
+    for text in master.candidates().await {
+        viewer.add(&text).await.expect("adds");
+    }
+    viewer.event(connected).await;
+    let edges: Vec<_> = viewer
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            PeerEvent::ConnectivityChanged(connectivity) => Some(*connectivity),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(edges.first(), Some(&Connectivity::Checking), "{edges:?}");
+    assert_eq!(edges.last(), Some(&Connectivity::Connected), "{edges:?}");
+    trickle(&mut viewer, &master).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stop.send(()).expect("follows");
+    let (flow, _media) = flow.await.expect("followed");
+    eprintln!("restart: {} packets, {} lost, longest gap {:?}", flow.packets, flow.lost, flow.gap);
+    assert!(flow.packets > 20, "media goes on: {}", flow.packets);
+    assert!(flow.gap < Duration::from_secs(2), "{:?}", flow.gap);
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_restart_that_is_refused_leaves_media_alone() {
+    let (mut viewer, master, _playing, _) = live().await;
+    packets(&mut viewer, 20).await;
+    let media = std::mem::replace(&mut viewer.media, Viewer::new(peer_config()).media);
+    let (stop, flow) = follow(media);
+    viewer.events.clear();
+    for _ in 0..3 {
+        // Nothing of it is set: the master ignores it, or answers as somebody else.
+        offered(&mut viewer, true).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // The stack would begin the restart with whatever is set next, so it is given nothing.
+    let offer = master_offers(&master).await;
+    let description = read_description(&offer).expect("an offer");
+    for command in [
+        PeerCommand::SetRemote { peer: PEER, kind: SdpKind::Offer, description },
+        PeerCommand::CreateOffer { peer: PEER, restart: false },
+        PeerCommand::Rollback { peer: PEER },
+    ] {
+        let refused = viewer.run(command).await.expect_err("refused");
+        assert_eq!(refused.code, FailureCode::Port, "{refused}");
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stop.send(()).expect("follows");
+    let (flow, _media) = flow.await.expect("followed");
+    eprintln!("refused: {} packets, {} lost, longest gap {:?}", flow.packets, flow.lost, flow.gap);
+    assert!(flow.packets > 40, "{}", flow.packets);
+    assert_eq!(flow.lost, 0);
+    let noticed = |event: &PeerEvent| matches!(event, PeerEvent::ConnectivityChanged(_));
+    assert!(!viewer.events.iter().any(noticed), "{:?}", viewer.events);
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
+/// A master that offers: as the storage service does, or in glare.
+async fn master_offers(master: &Master) -> String {
+    let offer = master.stack.connection().create_offer(None).await.expect("offers");
+    let text = offer.sdp.clone();
+    master.stack.set_local(offer).await.expect("sets");
+    let keep = |line: &&str| !line.starts_with("a=candidate");
+    text.lines().filter(keep).flat_map(|line| [line.trim_end(), "\r\n"]).collect()
+}
+
+async fn answer_the_master(viewer: &mut Viewer, master: &mut Master, offer: &str) {
+    set_remote(viewer, SdpKind::Offer, offer).await;
+    let answer = answered(viewer).await;
+    assert!(answer.sdp.as_str().contains("a=ice-options:trickle"));
+    set_local(viewer, SdpKind::Answer, answer.clone()).await;
+    master.stack.apply_answer(answer.sdp.as_str()).await.expect("applies");
+    for text in master.candidates().await {
+        viewer.add(&text).await.expect("adds");
+    }
+    viewer.event(connected).await;
+    let _playing = Playing::start(&master.video, pictures);
+    viewer.event(|event| *event == PeerEvent::KeyframeReceived).await;
+    packets(viewer, 20).await;
+}
+
+#[tokio::test]
+async fn a_masters_offer_is_answered() {
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::H264).await;
+    viewer.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
+    let offer = master_offers(&master).await;
+    answer_the_master(&mut viewer, &mut master, &offer).await;
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_first_offer_gives_way_to_the_masters() {
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::H264).await;
+    viewer.offered().await;
+    let offer = master_offers(&master).await;
+    viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect("rolls back");
+    answer_the_master(&mut viewer, &mut master, &offer).await;
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_masters_offer_can_be_taken_back() {
+    let mut viewer = Viewer::new(peer_config());
+    let master = Master::new(Codec::H264).await;
+    viewer.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
+    let offer = master_offers(&master).await;
+    set_remote(&mut viewer, SdpKind::Offer, &offer).await;
+    viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect("rolls back");
+    viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect_err("nothing left");
+    // The stack does not take a first offer twice; it says so, and closes in order.
+    let description = read_description(&offer).expect("an offer");
+    let again = PeerCommand::SetRemote { peer: PEER, kind: SdpKind::Offer, description };
+    let refused = viewer.run(again).await.expect_err("refused");
+    assert_eq!(refused.code, FailureCode::BadDescription, "{refused}");
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn a_paused_camera_still_reports() {
+    let config =
+        peer_webrtc::PeerConfig { stall_after: Duration::from_millis(300), ..peer_config() };
+    let mut viewer = Viewer::new(config);
+    let mut master = Master::new(Codec::H264).await;
+    viewer.exchanged(&mut master).await;
+    viewer.event(connected).await;
+    let playing = Playing::start(&master.video, pictures);
+    viewer.event(|event| *event == PeerEvent::KeyframeReceived).await;
+    drop(playing);
+    viewer.event(|event| *event == PeerEvent::MediaStalled).await;
+    // The stack's own reports, which come every second.
+    viewer.event(|event| *event == PeerEvent::SenderReport).await;
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}

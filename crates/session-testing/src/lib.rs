@@ -1,0 +1,22 @@
+//! For whoever writes an adapter: the contract of the ports as checks to run on it.
+//!
+//! Give [`check_signaling`], [`check_peer`] or [`check_clock`] a stage: a fresh port for every
+//! check, and the other end of it. Each promise of [`viewer_session`]'s ports is one check, and the
+//! [`Report`] says which are kept. [`simulated`] runs the real driver on recorded worlds of
+//! `negotiation-sim`, without any adapter.
+//!
+//! Nothing here needs a particular runtime: waiting is done on the clock of the stage.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod clock;
+mod peer;
+mod report;
+mod signaling;
+pub mod simulated;
+
+pub use bench::Pace;
+pub use clock::check_clock;
+pub use peer::{PeerStage, check_peer};
+pub use report::{Check, Report, Verdict};
+pub use signaling::{SignalingStage, check_signaling};

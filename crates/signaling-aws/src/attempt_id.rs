@@ -1,0 +1,143 @@
+//! The client id of one attempt, which its links share.
+//!
+//! Links of one attempt follow one another and overlap for a moment (contract, N20 and N21), all
+//! under one id. So the attempt holds the id, also while it has no link, and the id rests from the
+//! moment its last link closed.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use negotiation_core::{ClientId, ClientIdPolicy, Failure};
+
+use crate::quota::IdLease;
+
+/// Whose id an attempt's links use. Clones share it; the last one gives the id back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AttemptId(Arc<Mutex<Slot>>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    lease: Option<IdLease>,
+    links: usize,
+}
+
+/// How an attempt comes to its id.
+pub(crate) struct Terms<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) base: &'a ClientId,
+    pub(crate) policy: ClientIdPolicy,
+    pub(crate) dir: Option<&'a Path>,
+    /// The id that the attempt has already, as the session knows it.
+    pub(crate) known: Option<&'a ClientId>,
+}
+
+impl AttemptId {
+    /// The attempt's id for one more link; leased by the first.
+    pub(crate) fn join(&self, terms: &Terms<'_>) -> Result<LinkHold, Failure> {
+        let mut slot = self.slot();
+        let id = match (&slot.lease, terms.known) {
+            (Some(lease), None) => lease.id().clone(),
+            (Some(lease), Some(known)) if lease.id() == known => known.clone(),
+            // An id from elsewhere is not the pool's to give.
+            (_, Some(known)) => {
+                slot.lease = Some(IdLease::of(terms.key, known));
+                known.clone()
+            }
+            (None, None) => {
+                let lease = IdLease::take(terms.key, terms.base, terms.policy, terms.dir)?;
+                slot.lease.insert(lease).id().clone()
+            }
+        };
+        slot.links += 1;
+        if let Some(lease) = &mut slot.lease {
+            lease.in_use();
+        }
+        drop(slot);
+        Ok(LinkHold { attempt: self.clone(), id })
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One link's share of its attempt's id.
+#[derive(Debug)]
+pub(crate) struct LinkHold {
+    attempt: AttemptId,
+    id: ClientId,
+}
+
+impl LinkHold {
+    pub(crate) fn id(&self) -> &ClientId {
+        &self.id
+    }
+
+    /// An offer or answer goes out: the master may hold a session of the id after the link is gone.
+    pub(crate) fn offered(&self) {
+        if let Some(lease) = &mut self.attempt.slot().lease {
+            lease.offered();
+        }
+    }
+}
+
+impl Drop for LinkHold {
+    fn drop(&mut self) {
+        let mut slot = self.attempt.slot();
+        slot.links = slot.links.saturating_sub(1);
+        if slot.links == 0
+            && let Some(lease) = &mut slot.lease
+        {
+            lease.idle();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn id(text: &str) -> ClientId {
+        ClientId::new(text).expect("valid")
+    }
+
+    fn join(attempt: &AttemptId, key: &str, known: Option<&ClientId>) -> LinkHold {
+        let base = id("cam");
+        let policy = ClientIdPolicy::Pooled;
+        let terms = Terms { key, base: &base, policy, dir: None, known };
+        attempt.join(&terms).expect("free")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_keeps_its_id_between_two_links() {
+        let attempt = AttemptId::default();
+        let first = join(&attempt, "attempt-a", None);
+        first.offered();
+        drop(first);
+        // Nobody else gets it meanwhile, however long it takes.
+        tokio::time::advance(Duration::from_secs(120)).await;
+        assert_eq!(join(&AttemptId::default(), "attempt-a", None).id().as_str(), "cam-2");
+        let again = join(&attempt, "attempt-a", Some(&id("cam")));
+        assert_eq!(again.id().as_str(), "cam");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_id_rests_from_the_close_of_its_last_link() {
+        let attempt = AttemptId::default();
+        let (first, second) =
+            (join(&attempt, "attempt-b", None), join(&attempt, "attempt-b", None));
+        assert_eq!(first.id(), second.id());
+        first.offered();
+        drop(first);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        drop(second);
+        tokio::time::advance(Duration::from_secs(50)).await;
+        drop(attempt);
+        let resting = AttemptId::default();
+        assert_eq!(join(&resting, "attempt-b", None).id().as_str(), "cam-2");
+        drop(resting);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_eq!(join(&AttemptId::default(), "attempt-b", None).id().as_str(), "cam");
+    }
+}

@@ -1,0 +1,156 @@
+//! Further links of one attempt, and joining a storage session, through the emulator (contract,
+//! N3, N8, N20 and N21).
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_kinesisvideo::config::{BehaviorVersion, Region};
+use aws_sdk_kinesisvideo::types::{MediaStorageConfiguration, MediaStorageConfigurationStatus};
+use kvs_emulator::{
+    DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Unknowns,
+};
+use negotiation_core::{
+    ClientId, Completion, Done, Failure, FailureCode, LinkId, Message, SignalingCommand, Ticket,
+};
+use signaling_aws::{AwsSignaling, SignalingConfig, SignalingConfigBuilder};
+use tokio::time::timeout;
+use viewer_session::facts::read_description;
+use viewer_session::{SignalingInput, SignalingPort as _};
+
+const SDP: &str = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
+    m=video 9 UDP/TLS/RTP/SAVPF 102\r\nc=IN IP4 0.0.0.0\r\na=mid:v0\r\na=ice-ufrag:uf\r\n\
+    a=ice-pwd:pw\r\na=recvonly\r\n";
+
+struct Port {
+    port: AwsSignaling,
+    seq: u32,
+}
+
+impl Port {
+    fn new(config: SignalingConfigBuilder) -> Self {
+        Self { port: AwsSignaling::new(config.build().expect("valid")), seq: 0 }
+    }
+
+    async fn run(&mut self, command: SignalingCommand) -> Result<Done, Failure> {
+        self.seq += 1;
+        let expected = Ticket { attempt: 1, seq: self.seq };
+        self.port.submit(expected, command);
+        loop {
+            let input = timeout(Duration::from_secs(20), self.port.next()).await;
+            if let SignalingInput::Completed(Completion { ticket, outcome }) =
+                input.expect("the port has something to say")
+                && ticket == expected
+            {
+                return outcome;
+            }
+        }
+    }
+
+    async fn connect(&mut self, link: u32, client_id: Option<ClientId>) -> ClientId {
+        let link = LinkId(link);
+        let command = SignalingCommand::Connect { link, attempt: 1, client_id };
+        match self.run(command).await {
+            Ok(Done::Connected(id)) => id,
+            other => panic!("not connected: {other:?}"),
+        }
+    }
+
+    async fn disconnect(&mut self, link: u32) {
+        let command = SignalingCommand::Disconnect { link: LinkId(link) };
+        assert_eq!(self.run(command).await, Ok(Done::Ok));
+    }
+
+    async fn offer(&mut self, link: u32) {
+        let message = Message::Offer(read_description(SDP).expect("valid"));
+        let command = SignalingCommand::Send { link: LinkId(link), message };
+        assert_eq!(self.run(command).await, Ok(Done::Ok));
+    }
+}
+
+async fn emulator(config: EmulatorConfig) -> Emulator {
+    let config = EmulatorConfig { channels: vec!["door".to_owned()], ..config };
+    Emulator::start(config).await.expect("started")
+}
+
+fn reach(emulator: &Emulator, id: &str) -> SignalingConfigBuilder {
+    SignalingConfig::builder("door")
+        .region(emulator.region())
+        .endpoint_url(emulator.endpoint())
+        .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
+        .client_id(id)
+}
+
+#[tokio::test]
+async fn a_second_link_has_the_id_of_the_first_and_nobody_else_gets_it() {
+    let emulator = emulator(EmulatorConfig::default()).await;
+    let mut port = Port::new(reach(&emulator, "hall"));
+    let id = port.connect(1, None).await;
+    port.offer(1).await;
+    assert_eq!(port.connect(2, Some(id.clone())).await, id);
+    port.disconnect(1).await;
+    // The link that is left works, and the id is taken.
+    port.offer(2).await;
+    let mut other = Port::new(reach(&emulator, "hall"));
+    assert_eq!(other.connect(1, None).await.as_str(), "hall-2");
+    // Also while the attempt has no link at all: it may be back in a moment.
+    port.disconnect(2).await;
+    let mut third = Port::new(reach(&emulator, "hall"));
+    assert_eq!(third.connect(1, None).await.as_str(), "hall-3");
+    assert_eq!(port.connect(3, Some(id.clone())).await, id);
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_channel_that_is_not_in_storage_mode_cannot_be_joined() {
+    let emulator = emulator(EmulatorConfig::default()).await;
+    let mut port = Port::new(reach(&emulator, "store").storage_session(true));
+    assert_eq!(port.connect(1, None).await.as_str(), "store");
+    let refused = port.run(SignalingCommand::Join { link: LinkId(1) }).await.expect_err("refused");
+    assert_eq!(refused.code, FailureCode::InvalidArgument, "{refused}");
+    assert_eq!(refused.api_name.as_deref(), Some("InvalidArgumentException"));
+    emulator.shutdown().await;
+}
+
+/// Puts the channel into storage mode, as its owner would.
+async fn store(emulator: &Emulator) {
+    let keys =
+        Credentials::new(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None, None, "owner");
+    let config = aws_sdk_kinesisvideo::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(emulator.region().to_owned()))
+        .credentials_provider(keys)
+        .endpoint_url(emulator.endpoint())
+        .build();
+    let owner = aws_sdk_kinesisvideo::Client::from_conf(config);
+    let described = owner.describe_signaling_channel().channel_name("door").send().await;
+    let described = described.expect("described");
+    let arn = described.channel_info().and_then(|info| info.channel_arn()).expect("an ARN");
+    let storage = MediaStorageConfiguration::builder()
+        .status(MediaStorageConfigurationStatus::Enabled)
+        .stream_arn(arn.replace("channel/", "stream/"))
+        .build()
+        .expect("complete");
+    owner
+        .update_media_storage_configuration()
+        .channel_arn(arn)
+        .media_storage_configuration(storage)
+        .send()
+        .await
+        .expect("updated");
+}
+
+#[tokio::test]
+async fn a_storage_session_is_joined_as_often_as_asked() {
+    let unknowns = Unknowns { join_storage_accepted: true, ..Unknowns::default() };
+    let emulator = emulator(EmulatorConfig { unknowns, ..EmulatorConfig::default() }).await;
+    store(&emulator).await;
+    let mut port = Port::new(reach(&emulator, "store").storage_session(true));
+    assert_eq!(port.connect(1, None).await.as_str(), "store");
+    for _ in 0..2 {
+        assert_eq!(port.run(SignalingCommand::Join { link: LinkId(1) }).await, Ok(Done::Ok));
+    }
+    // Its id stays, also when another link of this process has it.
+    let mut again = Port::new(reach(&emulator, "store").storage_session(true));
+    assert_eq!(again.connect(1, None).await.as_str(), "store");
+    emulator.shutdown().await;
+}

@@ -1,0 +1,4 @@
+//! Fuzzes candidate payloads.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kvs_viewer_fuzz::candidate(bytes));

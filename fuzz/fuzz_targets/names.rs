@@ -1,0 +1,4 @@
+//! Fuzzes channel ARNs and client ids.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kvs_viewer_fuzz::names(bytes));

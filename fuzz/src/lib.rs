@@ -1,0 +1,131 @@
+//! One function for each fuzz target: it takes any bytes, and panics when a promise is broken.
+//!
+//! The fuzzers of `fuzz_targets` call them, and `tests/tests/corpus.rs` on what is kept in `corpus`.
+
+mod inputs;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use negotiation_core::{Candidate, ClientId, Undecodable};
+use serde_json::json;
+use signaling_aws::ChannelArn;
+use signaling_aws::wire::{
+    Action, Incoming, PAYLOAD_MAX, decode, encode_candidate, encode_description,
+};
+use viewer_session::facts::{SDP_BYTES_MAX, read_description};
+
+pub use inputs::inputs;
+
+/// A frame of the signaling socket: whatever it is, reading it ends, and what it gives is bounded.
+pub fn envelope(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let first = decode(text);
+    assert_eq!(first, decode(text), "the same frame gives two readings");
+    check(&first);
+    // Most inputs are no envelope, so they go once more as the payload of a whole one.
+    for kind in ["SDP_ANSWER", "SDP_OFFER", "ICE_CANDIDATE"] {
+        let payload = STANDARD.encode(bytes);
+        check(&decode(&json!({"messageType": kind, "messagePayload": payload}).to_string()));
+    }
+    let said = json!({"messageType": "STATUS_RESPONSE", "statusResponse":
+        {"correlationId": text, "errorType": text, "statusCode": text, "description": text}});
+    check(&decode(&said.to_string()));
+}
+
+fn check(incoming: &Incoming) {
+    match incoming {
+        Incoming::Offer(_, Ok(description)) | Incoming::Answer(_, Ok(description)) => {
+            assert!(description.sdp.as_str().len() <= SDP_BYTES_MAX, "a description too long");
+            for action in [Action::Offer, Action::Answer] {
+                let sent = encode_description(action, None, description.sdp.as_str(), None);
+                let Ok(frame) = sent else { continue };
+                assert!(frame.len() <= PAYLOAD_MAX + 200, "a frame too big: {}", frame.len());
+            }
+        }
+        Incoming::Candidate(_, Ok(candidate)) => returns(candidate),
+        Incoming::Status { failure, .. } => {
+            assert!(!failure.detail.chars().any(char::is_control), "{:?}", failure.detail);
+        }
+        Incoming::Offer(_, Err(Undecodable))
+        | Incoming::Answer(_, Err(Undecodable))
+        | Incoming::Candidate(_, Err(Undecodable))
+        | Incoming::GoAway
+        | Incoming::ReconnectIceServer
+        | Incoming::Garbage => {}
+    }
+}
+
+/// What was read and is sent again is read as the same.
+fn returns(candidate: &Candidate) {
+    let Ok(sent) = encode_candidate(None, candidate, &[], None) else { return };
+    let sent: serde_json::Value = serde_json::from_str(&sent).expect("we write JSON");
+    let frame = json!({"messageType": "ICE_CANDIDATE", "messagePayload": sent["messagePayload"]});
+    let Incoming::Candidate(None, Ok(again)) = decode(&frame.to_string()) else {
+        panic!("a candidate that we send cannot be read: {}", candidate.text);
+    };
+    // As an attribute of SDP a candidate has a prefix, on the wire it has none.
+    let bare = |text: &str| text.replace("a=", "").split_whitespace().collect::<String>();
+    assert_eq!(bare(&again.text), bare(&candidate.text));
+    assert!(candidate.mid.is_none() || again.mid == candidate.mid);
+}
+
+/// A description: reading it ends, and its facts are those of the text.
+pub fn description(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(read) = read_description(text) else { return };
+    assert_eq!(read.sdp.as_str(), text, "the text is opaque");
+    assert_eq!(read_description(text).as_ref(), Ok(&read), "the same text gives two readings");
+    let facts = &read.facts;
+    let lines = |prefix: &str| text.lines().filter(|l| l.trim().starts_with(prefix)).count();
+    assert!(facts.media.len() <= lines("m="), "more sections than lines");
+    assert!(facts.fingerprints.len() <= lines("a=fingerprint"), "more fingerprints than lines");
+    let printed = format!("{read:?}");
+    for line in text.lines() {
+        let Some(password) = line.strip_prefix("a=ice-pwd:") else { continue };
+        // Shorter ones are found in anything, and a text may say its password elsewhere too.
+        let secret = password.len() >= 8 && text.matches(password.trim()).count() == 1;
+        assert!(!secret || !printed.contains(password.trim()), "a password is printed");
+    }
+}
+
+/// A candidate's payload, in every form that a master may give it.
+pub fn candidate(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let frame = |payload: String| {
+        let payload = STANDARD.encode(payload);
+        json!({"messageType": "ICE_CANDIDATE", "messagePayload": payload}).to_string()
+    };
+    check(&decode(&frame(text.clone().into_owned())));
+    let (line, rest) = text.split_once('\0').unwrap_or((&text, "0"));
+    for payload in [
+        json!({"candidate": line, "sdpMid": rest, "sdpMLineIndex": rest.len()}),
+        json!({"candidate": line, "sdpMid": rest, "usernameFragment": rest}),
+        json!({"candidate": line, "sdpMLineIndex": rest}),
+        json!({"candidate": line}),
+    ] {
+        let incoming = decode(&frame(payload.to_string()));
+        assert!(matches!(incoming, Incoming::Candidate(None, _)), "{incoming:?}");
+        check(&incoming);
+    }
+}
+
+/// Names that users and services give: what is taken is what the service takes.
+pub fn names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(arn) = ChannelArn::parse(text) {
+        assert_eq!(arn.as_str(), text);
+        assert_eq!(text.split(':').nth(3), Some(arn.region()));
+        assert!(text.is_ascii() && text.len() <= 1024, "{text:?}");
+        assert_eq!(text.matches('/').count(), 2, "{text:?}");
+    }
+    match ClientId::new(text) {
+        Ok(id) => {
+            assert_eq!(id.as_str(), text);
+            assert!((1..=ClientId::CHARS_MAX).contains(&text.len()), "{text:?}");
+            let known = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            assert!(text.chars().all(known), "{text:?}");
+            assert!(!text.to_ascii_lowercase().starts_with("aws_"), "{text:?}");
+        }
+        Err(refusal) => assert!(!refusal.to_string().is_empty()),
+    }
+}

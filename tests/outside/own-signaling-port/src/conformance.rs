@@ -1,0 +1,82 @@
+//! The conformance suite on this port: the stage is a master that only listens and repeats.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use clock_tokio::TokioClock;
+use session_testing::{SignalingStage, check_signaling};
+use tokio::sync::mpsc;
+use viewer_session::core::{Message, Sender, SignalingEvent};
+use viewer_session::{Clock, SignalingInput};
+
+use crate::master::FromViewer;
+use crate::signaling::{InProcess, Links};
+
+/// Messages that wait for the master.
+const INBOX_MAX: usize = 64;
+
+/// Runs the suite; says how many promises are kept.
+pub async fn check() -> usize {
+    let clock = TokioClock::start();
+    let report = check_signaling(&mut Stage { clock, inbox: None, last: None, links: None }).await;
+    report.assert_kept();
+    // A link in this process is there at once and nobody can cut it.
+    assert_eq!(report.not_shown().len(), 3, "{report}");
+    report.kept()
+}
+
+struct Stage {
+    clock: TokioClock,
+    inbox: Option<mpsc::Receiver<FromViewer>>,
+    /// Where the last message came from.
+    last: Option<FromViewer>,
+    links: Option<Links>,
+}
+
+#[async_trait]
+impl SignalingStage for Stage {
+    type Port = InProcess;
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.clock)
+    }
+
+    async fn port(&mut self) -> InProcess {
+        let (master, inbox) = mpsc::channel(INBOX_MAX);
+        let port = InProcess::new(master);
+        (self.inbox, self.links) = (Some(inbox), Some(port.links()));
+        port
+    }
+
+    async fn heard(&mut self) -> Message {
+        let inbox = self.inbox.as_mut().expect("a port was made");
+        let heard = inbox.recv().await.expect("the port is there");
+        let message = heard.message.clone();
+        self.last = Some(heard);
+        message
+    }
+
+    async fn say(&mut self, message: Message) {
+        let last = self.last.as_ref().expect("the master heard somebody");
+        let sender = Sender::Master;
+        let event = match message {
+            Message::Offer(body) => SignalingEvent::Offer { sender, body: Ok(body) },
+            Message::Answer(body) => SignalingEvent::Answer { sender, body: Ok(body) },
+            Message::Candidate(body) => SignalingEvent::Candidate { sender, body: Ok(body) },
+        };
+        // A viewer that is gone hears nothing.
+        let _ = last.reply.send(SignalingInput::Event(last.link, event)).await;
+    }
+
+    async fn hang(&mut self, _hangs: bool) -> bool {
+        false
+    }
+
+    async fn cut(&mut self) -> bool {
+        false
+    }
+
+    fn open_resources(&self) -> usize {
+        self.links.as_ref().map_or(0, Links::open)
+    }
+}

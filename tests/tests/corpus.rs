@@ -1,0 +1,51 @@
+//! The fuzzers' corpus, replayed: every file that is kept, through the function that found it.
+//!
+//! A crash that a fuzzer found becomes a file there, and stays.
+
+#[expect(unreachable_pub, reason = "public for the fuzzers, which are another package")]
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+use std::fs;
+use std::path::Path;
+
+fn replay(name: &str, target: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
+    let mut files: Vec<_> = fs::read_dir(&folder)
+        .expect("the corpus is committed")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 10, "{}: {} files are no corpus", folder.display(), files.len());
+    for file in &files {
+        // The last name printed is the one that fails.
+        eprintln!("{}", file.display());
+        target(&fs::read(file).expect("it can be read"));
+    }
+    eprintln!("corpus: {name}: {} files", files.len());
+}
+
+#[test]
+fn envelopes() {
+    replay("envelope", targets::envelope);
+}
+
+#[test]
+fn descriptions() {
+    replay("description", targets::description);
+}
+
+#[test]
+fn candidates() {
+    replay("candidate", targets::candidate);
+}
+
+#[test]
+fn names() {
+    replay("names", targets::names);
+}
+
+#[test]
+fn inputs() {
+    replay("inputs", targets::inputs);
+}

@@ -1,0 +1,125 @@
+//! The master's offers: scenarios 20 and 64, and storage sessions.
+
+use super::*;
+
+/// The newest peer connection and the master agree on one offer and one answer.
+fn agreed(world: &World) -> bool {
+    let (viewer, master) = world.agreed();
+    viewer.is_some() && viewer == master
+}
+
+fn joins(world: &World) -> Vec<Timestamp> {
+    commands(world, |output| matches!(output, Output::Signaling(_, SignalingCommand::Join { .. })))
+}
+
+#[test]
+fn s20_glare() {
+    for (polite, glare) in [(true, Glare::Impolite), (false, Glare::Polite)] {
+        for after in [0, 1, 4, 6, 20, 30, 60] {
+            let mut settings = Settings::one_retry();
+            settings.polite = polite;
+            let mut plan = Plan::new(settings);
+            plan.master.glare = glare;
+            plan.master.answers_after = ms(25);
+            plan.master.repeated_id = RepeatedId::Renegotiates;
+            let offers = Act::MasterOffers { anew: false };
+            let plan = plan.with(when(Phase::Offering, ms(after), offers));
+            let world = check(plan, Expected::Live(1));
+            assert!(agreed(&world), "polite {polite}, {after} ms: {}", world.journal());
+        }
+    }
+}
+
+#[test]
+fn s20_glare_of_a_restart() {
+    for keeps in [true, false] {
+        for after in [900, 985, 1_000, 1_020, 1_090, 1_100, 1_110, 1_120] {
+            let mut plan = proper().with(when(Phase::Live, secs(1), Act::Restart)).with(when(
+                Phase::Live,
+                ms(after),
+                Act::MasterOffers { anew: false },
+            ));
+            plan.stack.traits.restart_keeps_pair = keeps;
+            let world = check(plan, Expected::Live(1));
+            assert!(agreed(&world), "keeps {keeps}, {after} ms: {}", world.journal());
+        }
+    }
+}
+
+#[test]
+fn s20_a_master_that_cannot_handle_glare_costs_at_most_the_attempt() {
+    for polite in [true, false] {
+        let mut settings = Settings::one_retry();
+        settings.polite = polite;
+        let mut plan = Plan::new(settings);
+        plan.master.glare = Glare::Breaks;
+        let offers = Act::MasterOffers { anew: false };
+        let plan = plan.with(when(Phase::Offering, ms(0), offers));
+        let mut world = World::new(plan);
+        world.open();
+        world.run_until_quiet(secs(300));
+        assert_eq!(world.phase(), Phase::Live, "{}", world.journal());
+        assert!(world.session().attempt() <= 2);
+        assert_eq!(world.violations(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn s20_a_rollback_that_fails_ends_the_attempt() {
+    let plan = Plan::default()
+        .with(op(Op::Rollback, 1, OpFault::Fail(FailureCode::Port)))
+        .with(when(Phase::AwaitingAnswer, ms(1), Act::MasterOffers { anew: false }));
+    let mut plan = plan;
+    plan.master.answers_after = secs(1);
+    check(plan, Expected::Live(2));
+}
+
+#[test]
+fn s64_storage_session() {
+    let world = check(storage(), Expected::Live(1));
+    assert!(agreed(&world));
+    assert_eq!(joins(&world).len(), 1);
+    assert!(commands(&world, is_offer).is_empty(), "this viewer answers");
+}
+
+#[test]
+fn s64_the_join_is_repeated_until_an_offer_comes() {
+    let mut plan = storage();
+    plan.master.deaf_to = 3;
+    let world = check(plan, Expected::Live(1));
+    let joins = joins(&world);
+    assert_eq!(joins.len(), 4);
+    assert!(joins.windows(2).all(|pair| pair[1].saturating_since(pair[0]) >= secs(6)));
+
+    let mut plan = storage();
+    plan.master.answers = Answers::Never;
+    check(plan, Expected::Ended(EndReason::NoOffer, 2));
+}
+
+#[test]
+fn s64_storage_new_session() {
+    for phase in [Phase::Answering, Phase::Establishing, Phase::AwaitingMedia, Phase::Live] {
+        let anew = Act::MasterOffers { anew: true };
+        let plan = storage().with(when(phase, ms(3), anew));
+        let world = check(plan, Expected::Live(1));
+        assert!(agreed(&world), "{phase}: {}", world.journal());
+        assert_eq!(commands(&world, is_peer).len(), 2, "{phase}: {}", world.journal());
+    }
+}
+
+#[test]
+fn s64_storage_renegotiation() {
+    let plan = storage().with(when(Phase::Live, secs(5), Act::MasterOffers { anew: false }));
+    let world = check(plan, Expected::Live(1));
+    assert!(agreed(&world));
+    assert_eq!(commands(&world, is_peer).len(), 1, "the same peer connection");
+}
+
+#[test]
+fn s64_answering_fails() {
+    for what in [Op::SetRemote, Op::CreateAnswer, Op::SetLocal, Op::SendAnswer] {
+        for how in [OpFault::Fail(FailureCode::Port), OpFault::Hang, OpFault::Late(secs(7))] {
+            check(storage().with(op(what, 1, how)), Expected::Live(2));
+        }
+    }
+}

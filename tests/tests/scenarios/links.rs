@@ -1,0 +1,130 @@
+//! Links that follow one another: scenarios 18, 30, 31 and 32.
+
+use super::*;
+
+fn left(world: &World) -> Vec<Timestamp> {
+    commands(world, |output| {
+        matches!(output, Output::Signaling(_, SignalingCommand::Disconnect { .. }))
+    })
+}
+
+#[test]
+fn s18_takeover_before_live() {
+    let mut plan = Plan::new(Settings::persistent());
+    plan.master.answers = Answers::Never;
+    for attempt in 1..=3 {
+        plan.faults.push(Fault::At {
+            moment: Moment::Entered(Phase::AwaitingAnswer, attempt),
+            after: secs(1),
+            act: Act::Takeover(1),
+        });
+    }
+    check(plan, Expected::Ended(EndReason::Replaced, 3));
+}
+
+#[test]
+fn s18_takeover_while_live() {
+    let plan = Plan::default().with(when(Phase::Live, secs(2), Act::Takeover(9)));
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(events(&world, |event| matches!(event, Event::LinkGivenUp(_))), 1);
+    assert_eq!(commands(&world, is_connect).len(), 3, "no fight");
+}
+
+#[test]
+fn s30_a_link_lost_while_live_is_opened_again() {
+    for code in [FailureCode::Closed, FailureCode::Network, FailureCode::TimedOut] {
+        let plan = Plan::default().with(when(Phase::Live, secs(600), Act::CutLink(code)));
+        let world = check(plan, Expected::Live(1));
+        assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
+        assert_eq!(commands(&world, is_connect).len(), 2);
+        assert_eq!(world.links().0, 1);
+    }
+}
+
+#[test]
+fn s30_reopening_backs_off_and_a_permanent_failure_stops_it() {
+    let mut plan =
+        Plan::default().with(when(Phase::Live, secs(60), Act::CutLink(FailureCode::Dns)));
+    for nth in 2..12 {
+        plan.faults.push(op(Op::Connect, nth, OpFault::Fail(FailureCode::Network)));
+    }
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
+
+    let plan = Plan::default()
+        .with(when(Phase::Live, secs(60), Act::CutLink(FailureCode::Network)))
+        .with(op(Op::Connect, 2, OpFault::Fail(FailureCode::AccessDenied)));
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(events(&world, |event| matches!(event, Event::LinkGivenUp(_))), 1);
+    assert_eq!(commands(&world, is_connect).len(), 2);
+}
+
+#[test]
+fn s31_go_away() {
+    let plan = Plan::default().with(when(Phase::Live, secs(1), Act::GoAway));
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
+    assert_eq!(events(&world, |event| matches!(event, Event::LinkLost(_))), 0);
+    let (opened, left) = (commands(&world, is_connect), left(&world));
+    assert_eq!((opened.len(), left.len()), (2, 1));
+    assert!(left[0] > opened[1], "the new link is ready before the old is left");
+}
+
+#[test]
+fn s31_go_away_is_spread_when_live() {
+    let times = (0..40).map(|seed| {
+        let mut plan = Plan::default().with(when(Phase::Live, secs(1), Act::GoAway));
+        plan.seed = seed;
+        let world = check(plan, Expected::Live(1));
+        commands(&world, is_connect)[1]
+    });
+    let times: std::collections::BTreeSet<_> = times.collect();
+    assert!(times.len() > 30, "{times:?}");
+    let spread = times.last().zip(times.first()).map(|(a, b)| a.saturating_since(*b));
+    assert!(spread > Some(secs(15)) && spread <= Some(secs(30)), "{spread:?}");
+}
+
+#[test]
+fn s31_go_away_while_an_exchange_is_open() {
+    let mut plan = Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Act::GoAway));
+    plan.master.answers_after = secs(5);
+    let world = check(plan, Expected::Live(1));
+    let opened = commands(&world, is_connect);
+    assert!(opened[1].saturating_since(opened[0]) < secs(1), "at once");
+}
+
+#[test]
+fn s31_a_service_that_refuses_a_second_link() {
+    let plan = Plan::default().with(when(Phase::Live, ms(500), Act::RefuseSecondLink)).with(when(
+        Phase::Live,
+        secs(1),
+        Act::GoAway,
+    ));
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
+    assert_eq!(world.links().0, 1);
+}
+
+#[test]
+fn s31_an_offer_on_its_way_survives_the_change_of_links() {
+    let plan = Plan::default().with(op(Op::SendOffer, 1, OpFault::Late(secs(2)))).with(when(
+        Phase::Offering,
+        ms(1),
+        Act::GoAway,
+    ));
+    check(plan, Expected::Live(1));
+}
+
+#[test]
+fn s32_reconnect_ice_server() {
+    for after in [ms(50), secs(30)] {
+        let plan = proper().with(when(Phase::Live, after, Act::TurnExpires)).with(when(
+            Phase::Live,
+            after,
+            Act::ReconnectIceServer,
+        ));
+        let world = check(plan, Expected::Live(1));
+        assert_eq!(events(&world, |event| *event == Event::IceServersRefreshed), 1);
+        assert_eq!(commands(&world, is_offer).len(), 1, "media is left alone");
+    }
+}

@@ -1,0 +1,344 @@
+//! The ladder of a live session: scenarios 21 to 28, 40, 45, 48, 52, 62 and 63.
+
+use super::*;
+
+/// The same with a stack that keeps its pair through a restart, and one that does not.
+fn both(plan: &Plan) -> [Plan; 2] {
+    [true, false].map(|keeps| {
+        let mut plan = plan.clone();
+        plan.stack.traits.restart_keeps_pair = keeps;
+        plan
+    })
+}
+
+#[test]
+fn s21_restart_storm() {
+    for plan in both(&proper()) {
+        let plan = plan
+            .with(when(Phase::Live, secs(1), Act::Restart))
+            .with(when(Phase::Live, ms(1_001), Act::Restart))
+            .with(when(Phase::Live, ms(1_002), Act::Restart));
+        let world = check(plan, Expected::Live(1));
+        assert_eq!(commands(&world, is_restart).len(), 2, "one now, one remembered");
+    }
+}
+
+#[test]
+fn s23_ice_disconnected_is_restarted() {
+    for act in [Act::IceDisconnected, Act::IceFailed] {
+        for plan in both(&proper()) {
+            let world = check(plan.with(when(Phase::Live, secs(10), act)), Expected::Live(1));
+            assert_eq!(commands(&world, is_restart).len(), 1);
+            assert_eq!(events(&world, |event| *event == Event::Recovered), 1);
+            assert_eq!(commands(&world, is_peer).len(), 1, "the same peer connection");
+        }
+    }
+}
+
+#[test]
+fn s24_a_restart_that_brings_nothing() {
+    for plan in both(&proper()) {
+        let plan = plan
+            .with(when(Phase::Live, secs(10), Act::IceFailed))
+            .with(when(Phase::Recovering, ms(1), Act::NetworkDown))
+            .with(Fault::At {
+                moment: Moment::Entered(Phase::Connecting, 2),
+                after: ms(1),
+                act: Act::NetworkUp,
+            });
+        let world = check(plan, Expected::Live(2));
+        let fired = Event::DeadlineFired(Timer::Restart);
+        assert_eq!(events(&world, |event| *event == fired), 1);
+    }
+}
+
+#[test]
+fn s25_restart_ignored() {
+    for plan in both(&Plan::default()) {
+        let lost = |n| Fault::At {
+            moment: Moment::Entered(Phase::Live, n),
+            after: secs(40),
+            act: Act::IceFailed,
+        };
+        let mut world = check(plan.with(lost(1)).with(lost(2)), Expected::Live(3));
+        // One restart deadline, and what was learnt is remembered for the session.
+        let fired = Event::DeadlineFired(Timer::Restart);
+        assert_eq!(events(&world, |event| *event == fired), 1);
+        assert_eq!(events(&world, |event| *event == Event::RestartRefused), 1);
+        assert_eq!(commands(&world, is_restart).len(), 1);
+        world.act(Act::Restart);
+        assert!(told(&world, Ignored::OutOfPhase));
+    }
+}
+
+#[test]
+fn s25_a_master_that_starts_over() {
+    for plan in both(&Plan::default()) {
+        let mut plan = plan.with(when(Phase::Live, secs(10), Act::IceFailed));
+        plan.master.repeated_id = RepeatedId::Replaces;
+        let world = check(plan, Expected::Live(2));
+        assert!(told(&world, Ignored::RefusedRestart));
+        let fired = Event::DeadlineFired(Timer::Restart);
+        assert_eq!(events(&world, |event| *event == fired), 0, "it waits for no deadline");
+    }
+}
+
+#[test]
+fn s25_ignored_while_the_old_pair_works() {
+    for plan in both(&Plan::default()) {
+        let world = check(plan.with(when(Phase::Live, secs(10), Act::Restart)), Expected::Live(1));
+        assert_eq!(events(&world, |event| *event == Event::RestartRefused), 1);
+        assert_eq!(events(&world, |event| *event == Event::Recovered), 1);
+    }
+}
+
+#[test]
+fn s26_network_switch() {
+    for plan in both(&proper()) {
+        let plan = plan.with(when(Phase::Live, secs(10), Act::NetworkChanged));
+        let world = check(plan, Expected::Live(1));
+        let changed =
+            world.events().iter().find(|(_, event)| matches!(event, Event::Recovering(_)));
+        let back = world.events().iter().find(|(_, event)| *event == Event::Recovered);
+        let (Some((from, _)), Some((to, _))) = (changed, back) else { panic!("not recovered") };
+        assert!(to.saturating_since(*from) < secs(10), "within the restart's deadline");
+    }
+    // A master that ignores the restart costs its deadline and one set-up.
+    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::NetworkChanged));
+    check(plan, Expected::Live(2));
+}
+
+#[test]
+fn s26_network_switch_during_set_up() {
+    let phases = [
+        Phase::Connecting,
+        Phase::Offering,
+        Phase::AwaitingAnswer,
+        Phase::Establishing,
+        Phase::AwaitingMedia,
+    ];
+    for phase in phases {
+        let plan = proper().with(when(phase, ms(1), Act::NetworkChanged));
+        check(plan, Expected::Live(2));
+    }
+}
+
+#[test]
+fn s27_offline() {
+    // Five minutes without a network: as long as the limit allows nothing is spent.
+    let mut settings = Settings::persistent();
+    settings.retries = 1;
+    let mut plan = Plan::new(settings);
+    plan.master.repeated_id = RepeatedId::Renegotiates;
+    let plan = plan.with(when(Phase::Live, secs(60), Act::Offline)).with(when(
+        Phase::Live,
+        secs(360),
+        Act::Online,
+    ));
+    let world = check(plan, Expected::Live(1));
+    let online = world.events().iter().find(|(_, event)| *event == Event::Online);
+    let back = world.events().iter().find(|(_, event)| *event == Event::Recovered);
+    let (Some((from, _)), Some((to, _))) = (online, back) else { panic!("not recovered") };
+    assert!(to.saturating_since(*from) < secs(5), "at once when it is told");
+}
+
+#[test]
+fn s27_offline_during_set_up() {
+    let phases = [Phase::Connecting, Phase::Offering, Phase::AwaitingAnswer, Phase::BackingOff];
+    for phase in phases {
+        let mut plan = Plan::new(Settings::persistent());
+        if phase == Phase::BackingOff {
+            plan.faults.push(mail(Mail::Answer, 1, Handling::Corrupt));
+        }
+        let plan =
+            plan.with(when(phase, ms(0), Act::Offline)).with(when(phase, secs(300), Act::Online));
+        let mut world = World::new(plan);
+        world.open();
+        world.run_for(secs(299));
+        assert!(world.session().attempt() == 1, "no attempt starts in {phase}");
+        assert!(world.outcome().is_none());
+        world.run_for(secs(120));
+        assert_eq!(world.phase(), Phase::Live, "{phase}: {}", world.journal());
+        assert_eq!(world.violations(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn s27_offline_for_longer_than_the_limit() {
+    let plan = Plan::default().with(when(Phase::AwaitingAnswer, ms(0), Act::Offline));
+    let world = check(plan, Expected::Ended(EndReason::Signaling, 2));
+    assert!(world.elapsed() < secs(60 + 30 + 6 + 40), "{:?}", world.elapsed());
+}
+
+#[test]
+fn s27_a_network_that_comes_and_goes_holds_nothing_up_for_ever() {
+    let mut plan = Plan::default();
+    plan.master.answers = Answers::Never;
+    let mut world = World::new(plan);
+    world.open();
+    for _ in 0..200 {
+        world.act(Act::Offline);
+        world.run_for(secs(5));
+        world.act(Act::Online);
+        world.run_for(ms(1));
+        if world.outcome().is_some() {
+            break;
+        }
+    }
+    assert_eq!(world.phase(), Phase::Ended, "{}", world.journal());
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn s28_restart_offers_that_cannot_be_sent() {
+    for plan in both(&proper()) {
+        let mut plan = plan.with(when(Phase::Live, secs(10), Act::IceFailed));
+        for nth in 2..40 {
+            plan.faults.push(op(Op::SendOffer, nth, OpFault::Fail(FailureCode::Network)));
+        }
+        let mut world = World::new(plan);
+        world.open();
+        world.run_for(secs(21));
+        let tried = commands(&world, is_restart).len();
+        assert!(tried <= 2, "no busy loop: {tried}");
+        assert_eq!(world.violations(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn s30_a_restart_waits_for_its_link() {
+    for plan in both(&proper()) {
+        let plan = plan
+            .with(when(Phase::Live, secs(10), Act::CutLink(FailureCode::Network)))
+            .with(when(Phase::Live, secs(10), Act::IceFailed));
+        let world = check(plan, Expected::Live(1));
+        assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
+        assert_eq!(events(&world, |event| *event == Event::Recovered), 1);
+    }
+}
+
+#[test]
+fn s36_a_status_for_a_restart() {
+    for plan in both(&proper()) {
+        let plan = plan
+            .with(when(Phase::Live, secs(10), Act::Restart))
+            .with(mail(Mail::Offer, 2, Handling::Drop))
+            .with(when(Phase::Live, ms(10_500), Act::OfferStatus(FailureCode::Throttled)));
+        let world = check(plan, Expected::Live(1));
+        assert!(commands(&world, is_restart).len() <= 2);
+    }
+}
+
+#[test]
+fn s40_turn_expire() {
+    for plan in both(&proper()) {
+        let plan = plan.with(when(Phase::Live, secs(400), Act::TurnExpires)).with(when(
+            Phase::Live,
+            secs(401),
+            Act::IceFailed,
+        ));
+        let world = check(plan, Expected::Live(1));
+        assert_eq!(world.stale_turn(), 0, "fresh ones are used");
+        assert_eq!(events(&world, |event| *event == Event::IceServersRefreshed), 1);
+    }
+}
+
+#[test]
+fn s40_turn_that_cannot_be_had_again_stops_no_restart() {
+    for how in [OpFault::Hang, OpFault::Fail(FailureCode::Service)] {
+        let plan = proper().with(op(Op::IceServers, 2, how)).with(when(
+            Phase::Live,
+            secs(401),
+            Act::IceFailed,
+        ));
+        check(plan, Expected::Live(1));
+    }
+}
+
+#[test]
+fn s45_master_reboots() {
+    for plan in both(&proper()) {
+        let plan = plan.with(when(Phase::Live, secs(60), Act::MasterReboots(secs(8))));
+        let world = check(plan, Expected::Live(2));
+        assert!(events(&world, |event| matches!(event, Event::MasterSeen)) >= 2);
+    }
+}
+
+#[test]
+fn s48_paused_camera() {
+    let mut plan = Plan::default().with(when(Phase::Live, secs(10), Act::Stall));
+    for n in 0..30 {
+        plan.faults.push(when(Phase::Live, secs(11 + n * 5), Act::SenderReport));
+    }
+    plan.faults.push(when(Phase::Live, secs(160), Act::MediaBack));
+    let world = check(plan.clone(), Expected::Live(1));
+    assert_eq!(events(&world, |event| *event == Event::MediaPaused), 1);
+    let asked = commands(&world, |output| {
+        matches!(output, Output::Peer(_, PeerCommand::RequestKeyframe { .. }))
+    });
+    assert!(asked.len() >= 140, "every second: {}", asked.len());
+    assert!(commands(&world, is_restart).is_empty(), "a restart is no cure");
+
+    // A restart that is asked for meanwhile and ignored tears nothing down.
+    check(plan.with(when(Phase::Live, secs(30), Act::Restart)), Expected::Live(1));
+}
+
+#[test]
+fn s48_no_packet_of_any_kind() {
+    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::Stall)).with(when(
+        Phase::Live,
+        secs(20),
+        Act::SenderReport,
+    ));
+    let world = check(plan, Expected::Live(2));
+    let gone = Event::MasterGone(RecoveryCause::Silent);
+    assert_eq!(events(&world, |event| *event == gone), 1);
+}
+
+#[test]
+fn s52_a_recovery_does_not_count_as_live() {
+    // Live for 29 s, recovering, live for 29 s: nothing is refilled.
+    let plan = proper()
+        .with(mail(Mail::Answer, 1, Handling::Drop))
+        .with(when(Phase::Live, secs(25), Act::Restart))
+        .with(when(Phase::Live, secs(50), Act::MasterCloses))
+        .with(mail(Mail::Answer, 4, Handling::Drop));
+    check(plan, Expected::Ended(EndReason::NoAnswer, 3));
+}
+
+#[test]
+fn s62_restart_answer_old() {
+    for repeated_id in [RepeatedId::OldCredentials, RepeatedId::RepeatsAnswer] {
+        for plan in both(&Plan::default()) {
+            let mut plan = plan.with(when(Phase::Live, secs(10), Act::Restart));
+            plan.master.repeated_id = repeated_id;
+            let world = check(plan, Expected::Live(1));
+            assert_eq!(commands(&world, is_set_remote).len(), 1, "{repeated_id:?}");
+            let old = repeated_id == RepeatedId::OldCredentials;
+            let reason = if old { Ignored::RefusedRestart } else { Ignored::Duplicate };
+            assert!(told(&world, reason), "{repeated_id:?}");
+        }
+    }
+}
+
+#[test]
+fn s63_restart_while_recovering() {
+    // Media is back before the master, which is slow, has answered; or never answers.
+    for deaf in [true, false] {
+        for plan in both(&proper()) {
+            let mut plan = plan.with(when(Phase::Live, secs(10), Act::IceDisconnected)).with(when(
+                Phase::Live,
+                ms(15_000),
+                Act::IceBack,
+            ));
+            if deaf {
+                plan.faults.push(mail(Mail::Offer, 2, Handling::Drop));
+            } else {
+                plan.faults.push(mail(Mail::Answer, 2, Handling::Delay(secs(4))));
+            }
+            let world = check(plan, Expected::Live(1));
+            assert_eq!(commands(&world, is_peer).len(), 1);
+            assert_eq!(events(&world, |event| *event == Event::Recovered), 1);
+        }
+    }
+}

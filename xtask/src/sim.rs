@@ -1,0 +1,210 @@
+//! `cargo xtask sim`: sessions in the simulator, each from a seed of its own, or one of them again.
+//!
+//! A seed is a whole run: the plan that the property tests' generator makes of it, faults included.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use negotiation_core::Phase;
+use negotiation_sim::{Fault, Plan, World, replay, strategy};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// Virtual time for one session; more than any needs to come to rest.
+const LONG: Duration = Duration::from_secs(4 * 3600);
+
+/// Faults in one plan, fewer than this.
+const FAULTS: usize = 6;
+
+/// Runs with broken rules that are told before it stops.
+const VIOLATIONS_MAX: usize = 5;
+
+/// What was asked for.
+struct Asked {
+    runs: u64,
+    seed: Option<u64>,
+    jobs: u64,
+    journal: bool,
+}
+
+/// `--runs N`, `--seed S`, `--jobs N`, `--journal`.
+pub(crate) fn run(words: &[&str]) -> Result<(), String> {
+    let asked = read(words)?;
+    match asked.seed {
+        Some(seed) if asked.runs == 0 => one(seed, asked.journal),
+        first => many(first.unwrap_or(0), asked.runs, asked.jobs),
+    }
+}
+
+fn read(words: &[&str]) -> Result<Asked, String> {
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let mut asked = Asked { runs: 0, seed: None, jobs: cores, journal: false };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let text = words.next().ok_or_else(|| format!("{word} needs a number"))?;
+            text.parse::<u64>().map_err(|_| format!("{word} needs a number, not {text:?}"))
+        };
+        match *word {
+            "--runs" => asked.runs = number()?,
+            "--seed" => asked.seed = Some(number()?),
+            "--jobs" => asked.jobs = number()?.clamp(1, 256),
+            "--journal" => asked.journal = true,
+            other => return Err(format!("{other:?} is none of --runs, --seed, --jobs, --journal")),
+        }
+    }
+    if asked.runs == 0 && asked.seed.is_none() {
+        return Err("say --runs N to search, or --seed S to run one again".into());
+    }
+    Ok(asked)
+}
+
+/// The run of one seed again, told in full.
+fn one(seed: u64, journal: bool) -> Result<(), String> {
+    let plan = plan_of(seed)?;
+    eprintln!("{plan:#?}");
+    let world = world_of(plan);
+    if journal {
+        eprintln!("{}", world.journal());
+    }
+    replay(world.journal()).map_err(|mismatch| format!("it does not replay: {mismatch:?}"))?;
+    eprintln!("seed {seed}: {}, after {:?}", ending(&world), world.elapsed());
+    match world.violations().as_slice() {
+        [] => Ok(()),
+        broken => Err(broken.join("\n")),
+    }
+}
+
+/// What came of many runs.
+#[derive(Default)]
+struct Tally {
+    runs: u64,
+    endings: BTreeMap<String, u64>,
+    faults: BTreeMap<String, u64>,
+    violations: Vec<(u64, String)>,
+}
+
+impl Tally {
+    fn take(&mut self, seed: u64) {
+        self.runs += 1;
+        let outcome = catch_unwind(AssertUnwindSafe(|| plan_of(seed).map(world_of)));
+        let world = match outcome {
+            Ok(Ok(world)) => world,
+            Ok(Err(why)) => return self.violations.push((seed, why)),
+            Err(_) => return self.violations.push((seed, "it panicked".into())),
+        };
+        *self.endings.entry(ending(&world)).or_default() += 1;
+        for (fault, hits) in world.plan().faults.iter().zip(world.fault_hits()) {
+            if hits > 0 {
+                *self.faults.entry(kind(fault)).or_default() += u64::from(hits);
+            }
+        }
+        if let Some(broken) = world.violations().first() {
+            self.violations.push((seed, broken.clone()));
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        self.runs += other.runs;
+        for (name, times) in other.endings {
+            *self.endings.entry(name).or_default() += times;
+        }
+        for (name, times) in other.faults {
+            *self.faults.entry(name).or_default() += times;
+        }
+        self.violations.extend(other.violations);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how fast it was, for people")]
+fn many(first: u64, runs: u64, jobs: u64) -> Result<(), String> {
+    let began = Instant::now();
+    let mut all = Tally::default();
+    thread::scope(|scope| {
+        let work = |job: u64| {
+            move || {
+                let mut tally = Tally::default();
+                for number in (job..runs).step_by(usize::try_from(jobs).unwrap_or(1)) {
+                    if tally.violations.len() < VIOLATIONS_MAX {
+                        tally.take(first.wrapping_add(number));
+                    }
+                }
+                tally
+            }
+        };
+        let workers: Vec<_> = (0..jobs).map(|job| scope.spawn(work(job))).collect();
+        for worker in workers {
+            // What a run panics with is caught where it runs.
+            if let Ok(tally) = worker.join() {
+                all.join(tally);
+            }
+        }
+    });
+    let took = began.elapsed().as_secs_f64();
+    histogram("how sessions ended", &all.endings);
+    histogram("faults met", &all.faults);
+    eprintln!(
+        "{} sessions from seed {first} in {took:.1} s with {jobs} at a time: {:.0} a second, {} \
+         with broken rules",
+        all.runs,
+        all.runs as f64 / took.max(0.001),
+        all.violations.len(),
+    );
+    if all.violations.is_empty() {
+        return Ok(());
+    }
+    all.violations.sort();
+    let told = all.violations.iter().take(VIOLATIONS_MAX).map(|(seed, broken)| {
+        format!("seed {seed}: {broken}\n  again: cargo xtask sim --seed {seed} --journal")
+    });
+    Err(told.collect::<Vec<_>>().join("\n"))
+}
+
+fn histogram(title: &str, counts: &BTreeMap<String, u64>) {
+    eprintln!("{title}:");
+    let mut counts: Vec<_> = counts.iter().collect();
+    counts.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+    for (name, times) in counts {
+        eprintln!("  {times:>9} {name}");
+    }
+}
+
+fn plan_of(seed: u64) -> Result<Plan, String> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let tree = strategy::plan(0..FAULTS).new_tree(&mut runner);
+    tree.map(|tree| tree.current()).map_err(|why| format!("no plan: {why}"))
+}
+
+fn world_of(plan: Plan) -> World {
+    let mut world = World::new(plan);
+    world.open();
+    world.run_until_quiet(LONG);
+    world
+}
+
+fn ending(world: &World) -> String {
+    match world.outcome() {
+        Some(outcome) => format!("ended: {}", outcome.reason),
+        None if world.phase() == Phase::Live => "live".into(),
+        None => format!("at rest: {}", world.phase()),
+    }
+}
+
+/// The kind of a fault: what it is about, and what it does.
+fn kind(fault: &Fault) -> String {
+    match fault {
+        Fault::Mail { what, how, .. } => format!("mail {what:?} {}", word(&format!("{how:?}"))),
+        Fault::Op { what, how, .. } => format!("command {what:?} {}", word(&format!("{how:?}"))),
+        Fault::At { act, .. } => format!("act {}", word(&format!("{act:?}"))),
+    }
+}
+
+/// The name of a variant, without what it holds.
+fn word(text: &str) -> &str {
+    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or(text)
+}
