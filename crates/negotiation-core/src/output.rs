@@ -187,6 +187,22 @@ impl PeerCommand {
             | Self::Close { peer } => *peer,
         }
     }
+
+    /// Whether it is a step of closing, which overtakes what is queued.
+    pub fn is_close(&self) -> bool {
+        match self {
+            Self::StopTransceivers { .. } | Self::RemoveTracks { .. } | Self::Close { .. } => true,
+            Self::Create { .. }
+            | Self::CreateOffer { .. }
+            | Self::CreateAnswer { .. }
+            | Self::SetIceServers { .. }
+            | Self::SetLocal { .. }
+            | Self::SetRemote { .. }
+            | Self::Rollback { .. }
+            | Self::AddCandidate { .. }
+            | Self::RequestKeyframe { .. } => false,
+        }
+    }
 }
 
 /// What the application is told.

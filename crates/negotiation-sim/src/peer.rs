@@ -128,7 +128,7 @@ impl Peer {
 
     /// The session gave a command: may it?
     pub(crate) fn submit(&mut self, now: Timestamp, within: Duration, command: &PeerCommand) {
-        let closes = is_close(command);
+        let closes = command.is_close();
         if self.jsep == Jsep::Closed && !closes {
             self.violation("used after it was closed");
         } else if self.closing && !closes {
@@ -457,24 +457,6 @@ impl Peer {
             (ms(2_000), PeerEvent::MediaStalled),
             (ms(25_000), state(Connectivity::IceFailed)),
         ]
-    }
-}
-
-/// Whether a command closes, and so overtakes what is queued.
-pub(crate) fn is_close(command: &PeerCommand) -> bool {
-    match command {
-        PeerCommand::StopTransceivers { .. }
-        | PeerCommand::RemoveTracks { .. }
-        | PeerCommand::Close { .. } => true,
-        PeerCommand::Create { .. }
-        | PeerCommand::CreateOffer { .. }
-        | PeerCommand::CreateAnswer { .. }
-        | PeerCommand::SetIceServers { .. }
-        | PeerCommand::SetLocal { .. }
-        | PeerCommand::SetRemote { .. }
-        | PeerCommand::Rollback { .. }
-        | PeerCommand::AddCandidate { .. }
-        | PeerCommand::RequestKeyframe { .. } => false,
     }
 }
 

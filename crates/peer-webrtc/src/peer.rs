@@ -27,7 +27,7 @@ use crate::config::PeerConfig;
 use crate::connectivity::Tracker;
 use crate::mailbox::Mailbox;
 use crate::media::MediaEvent;
-use crate::queue::{CommandQueue, is_close};
+use crate::queue::CommandQueue;
 use crate::received::Received;
 use crate::sdp;
 use crate::stack::{Stack, StackEvent, StackEvents};
@@ -222,7 +222,7 @@ impl Peer {
     }
 
     fn start(&mut self, ticket: Ticket, command: PeerCommand) -> Running {
-        let is_close = is_close(&command);
+        let is_close = command.is_close();
         let is_create = matches!(command, PeerCommand::Create { .. });
         Running { ticket, is_close, is_create, future: self.future(command) }
     }
@@ -232,7 +232,7 @@ impl Peer {
         let Some(stack) = stack else {
             return if matches!(command, PeerCommand::Create { .. }) {
                 Box::pin(commands::create(Arc::clone(&self.config)))
-            } else if is_close(&command) {
+            } else if command.is_close() {
                 Box::pin(async { (Ok(Done::Ok), Effect::None) })
             } else {
                 Box::pin(async {

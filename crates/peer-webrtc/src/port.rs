@@ -12,7 +12,7 @@ use crate::config::{InvalidPeerConfig, PeerConfig};
 use crate::mailbox::Mailbox;
 use crate::media::{MediaEvent, MediaReceiver};
 use crate::peer::{Peer, Shared};
-use crate::queue::{Submitted, is_close};
+use crate::queue::Submitted;
 use crate::stats::{PeerStats, path};
 
 /// Peer connections open at once. Attempts do not overlap, so a session has one.
@@ -96,7 +96,7 @@ impl PeerPort for WebRtcPeer {
             }
             return;
         }
-        let closing = is_close(&command);
+        let closing = command.is_close();
         let submitted = lock(&self.peers)
             .get(&peer)
             .map_or(Submitted::TooLate, |shared| shared.commands.submit(ticket, command));

@@ -50,13 +50,13 @@ pub(crate) enum Submitted {
 impl CommandQueue {
     pub(crate) fn submit(&self, ticket: Ticket, command: PeerCommand) -> Submitted {
         let mut inner = self.lock();
-        let submitted = if is_close(&command) {
+        let submitted = if command.is_close() {
             if inner.stage >= Stage::Abandoned {
                 return Submitted::TooLate;
             }
             inner.stage = Stage::Closing;
             let (stay, overtaken): (VecDeque<_>, VecDeque<_>) =
-                inner.waiting.drain(..).partition(|(_, command)| is_close(command));
+                inner.waiting.drain(..).partition(|(_, command)| command.is_close());
             inner.waiting = stay;
             inner.waiting.push_back((ticket, command));
             Submitted::Overtook(overtaken.into_iter().map(|(ticket, _)| ticket).collect())
@@ -114,24 +114,6 @@ impl CommandQueue {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether a command is a step of closing.
-pub(crate) fn is_close(command: &PeerCommand) -> bool {
-    match command {
-        PeerCommand::StopTransceivers { .. }
-        | PeerCommand::RemoveTracks { .. }
-        | PeerCommand::Close { .. } => true,
-        PeerCommand::Create { .. }
-        | PeerCommand::CreateOffer { .. }
-        | PeerCommand::CreateAnswer { .. }
-        | PeerCommand::SetIceServers { .. }
-        | PeerCommand::SetLocal { .. }
-        | PeerCommand::SetRemote { .. }
-        | PeerCommand::Rollback { .. }
-        | PeerCommand::AddCandidate { .. }
-        | PeerCommand::RequestKeyframe { .. } => false,
     }
 }
 

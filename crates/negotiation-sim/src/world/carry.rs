@@ -11,7 +11,7 @@ use negotiation_core::{
 use super::{Happening, Owner, Running, Work, World};
 use crate::faults::{Handling, Mail, Op, OpFault};
 use crate::master::Word;
-use crate::peer::{Peer, is_close};
+use crate::peer::Peer;
 use crate::plan::PathTraits;
 
 /// How long a held letter waits for another one.
@@ -107,9 +107,9 @@ impl World {
             self.peers.insert(id, Peer::new(id.0, self.plan.stack.clone(), path, self.now));
         }
         let fault = self.book.op(op);
-        if is_close(&command) {
+        if command.is_close() {
             // A close overtakes what is queued and abandons what runs.
-            let closing = |work: &Work| matches!(work, Work::Peer(command) if is_close(command));
+            let closing = |work: &Work| matches!(work, Work::Peer(command) if command.is_close());
             self.cancel(|owner| owner == Owner::Peer(id), |work| !closing(work));
         }
         let Some(peer) = self.peers.get_mut(&id) else {
@@ -117,7 +117,7 @@ impl World {
             return;
         };
         peer.submit(self.now, within, &command);
-        if is_close(&command) {
+        if command.is_close() {
             peer.busy_until = self.now;
         }
         let extra = match fault {
