@@ -97,6 +97,17 @@ fn s64_the_join_is_repeated_until_an_offer_comes() {
 }
 
 #[test]
+fn s64_a_join_that_fails_after_its_offer_came_ends_nothing() {
+    let refused = OpFault::Fail(FailureCode::ExpiredCredentials);
+    let offers = Act::MasterOffers { anew: false };
+    let plan = storage().with(op(Op::Join, 1, refused));
+    check(plan.clone(), Expected::Ended(EndReason::ExpiredCredentials, 1));
+    // The service's offer can overtake what it says of the call that asked for it.
+    let plan = plan.with(when(Phase::AwaitingOffer, ms(10), offers));
+    check(plan, Expected::Live(1));
+}
+
+#[test]
 fn s64_storage_new_session() {
     for phase in [Phase::Answering, Phase::Establishing, Phase::AwaitingMedia, Phase::Live] {
         let anew = Act::MasterOffers { anew: true };

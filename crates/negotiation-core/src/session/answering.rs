@@ -43,7 +43,8 @@ impl Session {
         if let Some(attempt) = &mut self.attempt {
             attempt.evidence.service_error = Some(failure.clone());
         }
-        if failure.kind() == FailureKind::Permanent {
+        // Once an offer is here, what the service says of the call that asked for it is history.
+        if failure.kind() == FailureKind::Permanent && self.phase == Phase::AwaitingOffer {
             self.end_attempt(AttemptEnd::Connect(failure));
         }
     }
