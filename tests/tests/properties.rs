@@ -477,7 +477,8 @@ fn p09_close_wins_from_every_phase() {
         sound(&world)
     });
     let phases = phases.into_inner().expect("no panic").len();
-    if cases > 1 {
+    // A fraction of the cases, or a single seed, need not meet them all.
+    if cases >= 4000 {
         assert_eq!(phases, Phase::ALL.len(), "every phase was met");
     }
     finished(name, cases, &format!(", {phases} phases"));
