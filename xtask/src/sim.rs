@@ -5,18 +5,10 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use negotiation_core::Phase;
-use negotiation_sim::{Fault, Plan, World, replay, strategy};
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-
-/// Virtual time for one session; more than any needs to come to rest.
-const LONG: Duration = Duration::from_secs(4 * 3600);
-
-/// Faults in one plan, fewer than this.
-const FAULTS: usize = 6;
+use negotiation_sim::{Fault, World, plan_of, replay};
 
 /// Runs with broken rules that are told before it stops.
 const VIOLATIONS_MAX: usize = 5;
@@ -65,7 +57,7 @@ fn read(words: &[&str]) -> Result<Asked, String> {
 fn one(seed: u64, journal: bool) -> Result<(), String> {
     let plan = plan_of(seed)?;
     eprintln!("{plan:#?}");
-    let world = world_of(plan);
+    let world = negotiation_sim::run(plan);
     if journal {
         eprintln!("{}", world.journal());
     }
@@ -89,7 +81,7 @@ struct Tally {
 impl Tally {
     fn take(&mut self, seed: u64) {
         self.runs += 1;
-        let outcome = catch_unwind(AssertUnwindSafe(|| plan_of(seed).map(world_of)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| plan_of(seed).map(negotiation_sim::run)));
         let world = match outcome {
             Ok(Ok(world)) => world,
             Ok(Err(why)) => return self.violations.push((seed, why)),
@@ -169,22 +161,6 @@ fn histogram(title: &str, counts: &BTreeMap<String, u64>) {
     for (name, times) in counts {
         eprintln!("  {times:>9} {name}");
     }
-}
-
-fn plan_of(seed: u64) -> Result<Plan, String> {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let tree = strategy::plan(0..FAULTS).new_tree(&mut runner);
-    tree.map(|tree| tree.current()).map_err(|why| format!("no plan: {why}"))
-}
-
-fn world_of(plan: Plan) -> World {
-    let mut world = World::new(plan);
-    world.open();
-    world.run_until_quiet(LONG);
-    world
 }
 
 fn ending(world: &World) -> String {

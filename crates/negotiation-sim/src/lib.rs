@@ -33,6 +33,8 @@ mod path;
 mod peer;
 mod plan;
 mod reference;
+#[cfg(feature = "proptest")]
+mod seeded;
 mod service;
 #[cfg(feature = "proptest")]
 pub mod strategy;
@@ -44,4 +46,6 @@ pub use plan::{
     Answers, Dtls, Glare, Ice, MasterTraits, Media, PathTraits, PeerStack, Plan, RepeatedId,
     ServiceTraits,
 };
+#[cfg(feature = "proptest")]
+pub use seeded::{plan_of, run};
 pub use world::{Agreed, World};

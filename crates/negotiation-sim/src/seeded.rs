@@ -1,0 +1,37 @@
+//! A number is a whole run: the plan that a seed makes, and the run that the plan makes.
+
+use core::time::Duration;
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::plan::Plan;
+use crate::strategy;
+use crate::world::World;
+
+/// Virtual time for one session; more than any needs to come to rest.
+const LONG: Duration = Duration::from_secs(4 * 3600);
+
+/// Faults in one plan, fewer than this.
+const FAULTS: usize = 6;
+
+/// The plan of a seed, the same on every machine.
+///
+/// # Errors
+/// When no plan can be generated, which the strategies rule out.
+pub fn plan_of(seed: u64) -> Result<Plan, String> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let tree = strategy::plan(0..FAULTS).new_tree(&mut runner);
+    tree.map(|tree| tree.current()).map_err(|why| format!("no plan: {why}"))
+}
+
+/// One session by this plan, from its opening until nothing happens any more.
+pub fn run(plan: Plan) -> World {
+    let mut world = World::new(plan);
+    world.open();
+    world.run_until_quiet(LONG);
+    world
+}
