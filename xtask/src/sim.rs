@@ -3,12 +3,15 @@
 //! A seed is a whole run: the plan that the property tests' generator makes of it, faults included.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
 use negotiation_core::Phase;
-use negotiation_sim::{Fault, World, plan_of, replay};
+use negotiation_sim::coverage::Coverage;
+use negotiation_sim::{World, plan_of, replay};
 
 /// Runs with broken rules that are told before it stops.
 const VIOLATIONS_MAX: usize = 5;
@@ -19,20 +22,25 @@ struct Asked {
     seed: Option<u64>,
     jobs: u64,
     journal: bool,
+    /// Where the table of what was tried goes; it must be full.
+    coverage: Option<PathBuf>,
 }
 
-/// `--runs N`, `--seed S`, `--jobs N`, `--journal`.
+/// `--runs N`, `--seed S`, `--jobs N`, `--journal`, `--coverage FILE`.
 pub(crate) fn run(words: &[&str]) -> Result<(), String> {
     let asked = read(words)?;
     match asked.seed {
         Some(seed) if asked.runs == 0 => one(seed, asked.journal),
-        first => many(first.unwrap_or(0), asked.runs, asked.jobs),
+        first => {
+            let coverage = many(first.unwrap_or(0), asked.runs, asked.jobs)?;
+            asked.coverage.map_or(Ok(()), |path| judge(&coverage, &path))
+        }
     }
 }
 
 fn read(words: &[&str]) -> Result<Asked, String> {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let mut asked = Asked { runs: 0, seed: None, jobs: cores, journal: false };
+    let mut asked = Asked { runs: 0, seed: None, jobs: cores, journal: false, coverage: None };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut number = || {
@@ -44,7 +52,11 @@ fn read(words: &[&str]) -> Result<Asked, String> {
             "--seed" => asked.seed = Some(number()?),
             "--jobs" => asked.jobs = number()?.clamp(1, 256),
             "--journal" => asked.journal = true,
-            other => return Err(format!("{other:?} is none of --runs, --seed, --jobs, --journal")),
+            "--coverage" => {
+                let path = words.next().ok_or("--coverage needs the name of a file")?;
+                asked.coverage = Some(PathBuf::from(path));
+            }
+            other => return Err(format!("{other:?} is no option of this command")),
         }
     }
     if asked.runs == 0 && asked.seed.is_none() {
@@ -74,7 +86,7 @@ fn one(seed: u64, journal: bool) -> Result<(), String> {
 struct Tally {
     runs: u64,
     endings: BTreeMap<String, u64>,
-    faults: BTreeMap<String, u64>,
+    coverage: Coverage,
     violations: Vec<(u64, String)>,
 }
 
@@ -88,11 +100,7 @@ impl Tally {
             Err(_) => return self.violations.push((seed, "it panicked".into())),
         };
         *self.endings.entry(ending(&world)).or_default() += 1;
-        for (fault, hits) in world.plan().faults.iter().zip(world.fault_hits()) {
-            if hits > 0 {
-                *self.faults.entry(kind(fault)).or_default() += u64::from(hits);
-            }
-        }
+        self.coverage.take(&world);
         if let Some(broken) = world.violations().first() {
             self.violations.push((seed, broken.clone()));
         }
@@ -103,15 +111,13 @@ impl Tally {
         for (name, times) in other.endings {
             *self.endings.entry(name).or_default() += times;
         }
-        for (name, times) in other.faults {
-            *self.faults.entry(name).or_default() += times;
-        }
+        self.coverage.join(&other.coverage);
         self.violations.extend(other.violations);
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "how fast it was, for people")]
-fn many(first: u64, runs: u64, jobs: u64) -> Result<(), String> {
+fn many(first: u64, runs: u64, jobs: u64) -> Result<Coverage, String> {
     let began = Instant::now();
     let mut all = Tally::default();
     thread::scope(|scope| {
@@ -136,7 +142,8 @@ fn many(first: u64, runs: u64, jobs: u64) -> Result<(), String> {
     });
     let took = began.elapsed().as_secs_f64();
     histogram("how sessions ended", &all.endings);
-    histogram("faults met", &all.faults);
+    let faults = all.coverage.faults().map(|(kind, times)| (kind.to_string(), times));
+    histogram("faults met", &faults.collect());
     eprintln!(
         "{} sessions from seed {first} in {took:.1} s with {jobs} at a time: {:.0} a second, {} \
          with broken rules",
@@ -145,13 +152,37 @@ fn many(first: u64, runs: u64, jobs: u64) -> Result<(), String> {
         all.violations.len(),
     );
     if all.violations.is_empty() {
-        return Ok(());
+        return Ok(all.coverage);
     }
     all.violations.sort();
     let told = all.violations.iter().take(VIOLATIONS_MAX).map(|(seed, broken)| {
         format!("seed {seed}: {broken}\n  again: cargo xtask sim --seed {seed} --journal")
     });
     Err(told.collect::<Vec<_>>().join("\n"))
+}
+
+/// Writes the table of what was tried, and says what is missing.
+fn judge(coverage: &Coverage, path: &Path) -> Result<(), String> {
+    let page = format!("# Coverage of behaviour\n\n{coverage}");
+    fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+    let (all, excused) = coverage.size();
+    let gaps = coverage.gaps();
+    if gaps.is_empty() {
+        eprintln!(
+            "coverage: {} of {all} cells hit, {excused} cannot be; {}",
+            all - excused,
+            path.display()
+        );
+        return Ok(());
+    }
+    Err(format!(
+        "{} of {all} cells are not as they should be; {} has the table\n{}\nLet the plans of \
+         crates/negotiation-sim/src/strategy.rs reach them, or say in coverage/excuses.rs why \
+         nothing can.",
+        gaps.len(),
+        path.display(),
+        gaps.join("\n"),
+    ))
 }
 
 fn histogram(title: &str, counts: &BTreeMap<String, u64>) {
@@ -169,18 +200,4 @@ fn ending(world: &World) -> String {
         None if world.phase() == Phase::Live => "live".into(),
         None => format!("at rest: {}", world.phase()),
     }
-}
-
-/// The kind of a fault: what it is about, and what it does.
-fn kind(fault: &Fault) -> String {
-    match fault {
-        Fault::Mail { what, how, .. } => format!("mail {what:?} {}", word(&format!("{how:?}"))),
-        Fault::Op { what, how, .. } => format!("command {what:?} {}", word(&format!("{how:?}"))),
-        Fault::At { act, .. } => format!("act {}", word(&format!("{act:?}"))),
-    }
-}
-
-/// The name of a variant, without what it holds.
-fn word(text: &str) -> &str {
-    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or(text)
 }

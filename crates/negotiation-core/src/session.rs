@@ -236,6 +236,11 @@ impl Session {
     /// Says what does not.
     pub fn check_invariants(&self) -> Result<(), &'static str> {
         let require = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
+    /// Whether the completion of this command still counts; for tests and simulators.
+    pub fn awaits(&self, ticket: Ticket) -> bool {
+        self.in_flight.awaits(ticket)
+    }
+
         let waits_for_nobody = matches!(self.phase, Phase::Idle | Phase::Live | Phase::Ended);
         require(
             self.phase.has_attempt() == (self.attempt.is_some() && self.closing.is_none()),

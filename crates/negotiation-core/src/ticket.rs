@@ -72,6 +72,10 @@ impl<P: Clone> InFlight<P> {
         ticket
     }
 
+    pub(crate) fn awaits(&self, ticket: Ticket) -> bool {
+        self.open.contains_key(&ticket)
+    }
+
     /// Takes the purpose of a ticket that is in flight; `None` for a stale or repeated completion.
     pub(crate) fn complete(&mut self, ticket: Ticket) -> Option<P> {
         self.open.remove(&ticket).map(|(_, purpose)| purpose)
@@ -173,3 +177,5 @@ mod tests {
         assert_eq!(table.complete(ticket), None);
     }
 }
+        assert!(table.awaits(ticket));
+        assert!(!table.awaits(ticket));

@@ -55,6 +55,18 @@ pub enum Mail {
     MasterOffer,
 }
 
+impl Mail {
+    /// Every kind, in order.
+    pub const ALL: [Self; 6] = [
+        Self::Offer,
+        Self::ViewerCandidate,
+        Self::Answer,
+        Self::MasterCandidate,
+        Self::ViewerAnswer,
+        Self::MasterOffer,
+    ];
+}
+
 /// What the service does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handling {
@@ -252,13 +264,17 @@ pub enum Act {
     SenderReport,
     /// Every timer is this late from now on.
     TimersLate(Duration),
+    /// What was under way on a link that was closed still reaches the session.
+    LinkEcho,
+    /// The same of a peer connection that was closed.
+    PeerEcho,
 }
 
 /// The faults of a plan with how often each was met.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultBook {
     faults: Vec<(Fault, u32)>,
-    mails: [u32; 6],
+    mails: [u32; Mail::ALL.len()],
     ops: [u32; Op::ALL.len()],
 }
 
@@ -266,7 +282,7 @@ impl FaultBook {
     pub(crate) fn new(faults: &[Fault]) -> Self {
         Self {
             faults: faults.iter().map(|fault| (fault.clone(), 0)).collect(),
-            mails: [0; 6],
+            mails: [0; Mail::ALL.len()],
             ops: [0; Op::ALL.len()],
         }
     }

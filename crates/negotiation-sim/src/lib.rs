@@ -24,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod coverage;
 pub mod explore;
 mod faults;
 mod journal;

@@ -230,6 +230,9 @@ fn act() -> impl Strategy<Value = Act> {
         2 => any::<bool>().prop_map(|anew| Act::MasterOffers { anew }),
         1 => Just(Act::SenderReport),
         1 => millis(0..3_000).prop_map(Act::TimersLate),
+        1 => Just(Act::MasterArrives),
+        1 => Just(Act::LinkEcho),
+        1 => Just(Act::PeerEcho),
     ]
 }
 

@@ -3,6 +3,7 @@
 
 mod acts;
 mod carry;
+mod echo;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use negotiation_core::{
     Timestamp,
 };
 
+use crate::coverage::{Cells, Heard};
 use crate::faults::{Act, FaultBook, Moment};
 use crate::journal::Journal;
 use crate::master::{Master, Word};
@@ -50,6 +52,7 @@ pub struct World {
     stale_turn: u32,
     running: BTreeMap<Ticket, Running>,
     book: FaultBook,
+    heard_in: Cells,
     entered: BTreeMap<Phase, u32>,
     oracle: Oracle,
     journal: Journal,
@@ -135,6 +138,7 @@ impl World {
             stale_turn: 0,
             running: BTreeMap::new(),
             book: FaultBook::new(&plan.faults),
+            heard_in: Cells::new(),
             entered: BTreeMap::new(),
             oracle: Oracle::new(plan.config.clone()),
             journal: Journal::new(plan.config.clone(), plan.seed, BEGIN),
@@ -156,8 +160,11 @@ impl World {
         world
     }
 
-    /// The application opens the session.
+    /// The application opens the session, once it did what the plan says of an idle one.
     pub fn open(&mut self) {
+        for (_, act) in self.book.at(Moment::Entered(Phase::Idle, 1)) {
+            self.carry_out_act(act);
+        }
         self.feed(Input::Open);
         self.reach(Moment::Opened);
     }
@@ -314,6 +321,11 @@ impl World {
         self.book.hits()
     }
 
+    /// How often each kind of input came in each phase.
+    pub(crate) fn heard_in(&self) -> &Cells {
+        &self.heard_in
+    }
+
     /// Links that are open or opening now, and how many were opened in all.
     pub fn links(&self) -> (usize, u32) {
         (self.service.links(), self.service.opened_total())
@@ -355,8 +367,19 @@ impl World {
 
     /// Gives the session one input and does all that it asks for.
     fn feed(&mut self, input: Input) {
-        self.journal.input(self.now, &input);
+        let mut heard = Heard::of(&input);
+        if let Input::Completed(done) = &input
+            && !self.session.awaits(done.ticket)
+        {
+            heard = Heard::Unawaited;
+        }
         self.oracle.on_input(self.now, &input);
+        self.give(heard, input);
+    }
+
+    fn give(&mut self, heard: Heard, input: Input) {
+        self.heard_in.hit(self.session.phase(), heard);
+        self.journal.input(self.now, &input);
         self.session.handle_input(self.now, input);
         let mut outputs = Vec::new();
         while let Some(output) = self.session.poll_output() {

@@ -151,6 +151,8 @@ impl World {
             Act::Stall => self.on_peer(PeerEvent::MediaStalled),
             Act::MediaBack => self.on_peer(PeerEvent::MediaFlowing(MediaKind::Video)),
             Act::MasterArrives => self.master_arrives(),
+            Act::LinkEcho => self.echo_link(),
+            Act::PeerEcho => self.echo_peer(),
         }
     }
 
