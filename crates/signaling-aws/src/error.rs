@@ -34,50 +34,77 @@ fn bare_name(name: &str) -> &str {
     name.rsplit('#').next().unwrap_or_default().trim()
 }
 
+/// The service's own names for its errors, with what each means for a session.
+///
+/// Those of kvs.md 1.3 come first, in its order; then those of the signature, which every service
+/// of AWS has.
+const NAMES: [(&str, Means); 30] = [
+    ("InvalidArgumentException", Means::Argument),
+    ("ClientLimitExceededException", Means::Limit),
+    ("ResourceNotFoundException", Means::Code(FailureCode::NoChannel)),
+    ("AccessDeniedException", Means::Denied),
+    ("NotAuthorizedException", Means::Denied),
+    // The channel is being created or updated: later it may be there.
+    ("ResourceInUseException", Means::Code(FailureCode::Service)),
+    // Of calls that an owner makes: asking for the same again cannot help.
+    ("VersionMismatchException", Means::Code(FailureCode::InvalidArgument)),
+    ("AccountChannelLimitExceededException", Means::Code(FailureCode::InvalidArgument)),
+    ("TagsPerResourceExceededLimitException", Means::Code(FailureCode::InvalidArgument)),
+    ("NoDataRetentionException", Means::Code(FailureCode::InvalidArgument)),
+    ("InvalidClientException", Means::Code(FailureCode::InvalidClientId)),
+    // "Client should reconnect": another attempt does.
+    ("SessionExpiredException", Means::Code(FailureCode::Service)),
+    ("InvalidSignatureException", Means::Denied),
+    ("SignatureDoesNotMatch", Means::Denied),
+    ("UnrecognizedClientException", Means::Denied),
+    ("InvalidClientTokenId", Means::Denied),
+    ("IncompleteSignatureException", Means::Denied),
+    ("IncompleteSignature", Means::Denied),
+    ("MissingAuthenticationTokenException", Means::Denied),
+    ("MissingAuthenticationToken", Means::Denied),
+    ("AccessDenied", Means::Denied),
+    ("ExpiredTokenException", Means::Code(FailureCode::ExpiredCredentials)),
+    ("ExpiredToken", Means::Code(FailureCode::ExpiredCredentials)),
+    ("ThrottlingException", Means::Code(FailureCode::Throttled)),
+    ("TooManyRequestsException", Means::Code(FailureCode::Throttled)),
+    ("RequestLimitExceeded", Means::Code(FailureCode::Throttled)),
+    ("LimitExceededException", Means::Limit),
+    ("ValidationException", Means::Argument),
+    ("InternalFailure", Means::Code(FailureCode::Service)),
+    ("ServiceUnavailable", Means::Code(FailureCode::Service)),
+];
+
+/// What a name stands for; some stand for two things, and the service's text says which.
+#[derive(Clone, Copy)]
+enum Means {
+    Code(FailureCode),
+    /// An argument; the client id has a code of its own.
+    Argument,
+    /// Too many requests, which pass, or too many viewers, who stay.
+    Limit,
+    /// Not allowed, or no longer.
+    Denied,
+}
+
 fn by_name(name: &str, text: &str) -> Option<FailureCode> {
-    Some(match name {
-        "ResourceNotFoundException" => FailureCode::NoChannel,
-        "AccessDeniedException"
-        | "NotAuthorizedException"
-        | "UnrecognizedClientException"
-        | "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "IncompleteSignatureException"
-        | "IncompleteSignature"
-        | "MissingAuthenticationTokenException"
-        | "MissingAuthenticationToken"
-        | "InvalidClientTokenId"
-        | "AccessDenied" => by_text(text).unwrap_or(FailureCode::AccessDenied),
-        "ExpiredTokenException" | "ExpiredToken" => FailureCode::ExpiredCredentials,
-        "ClientLimitExceededException" | "LimitExceededException" => {
-            if text.contains("viewer") {
-                FailureCode::ViewerLimit
-            } else {
-                FailureCode::Throttled
-            }
+    let (_, means) = NAMES.iter().find(|(known, _)| *known == name)?;
+    Some(match means {
+        Means::Code(code) => *code,
+        Means::Argument if text.contains("clientid") || text.contains("client id") => {
+            FailureCode::InvalidClientId
         }
-        "ThrottlingException" | "TooManyRequestsException" | "RequestLimitExceeded" => {
-            FailureCode::Throttled
-        }
-        "InvalidClientException" => FailureCode::InvalidClientId,
-        "InvalidArgumentException" | "ValidationException" => {
-            if text.contains("clientid") || text.contains("client id") {
-                FailureCode::InvalidClientId
-            } else {
-                FailureCode::InvalidArgument
-            }
-        }
-        // The channel is being created or updated: later it may be there.
-        "ResourceInUseException"
-        | "SessionExpiredException"
-        | "InternalFailure"
-        | "ServiceUnavailable" => FailureCode::Service,
-        _ => return None,
+        Means::Argument => FailureCode::InvalidArgument,
+        Means::Limit if text.contains("viewer") => FailureCode::ViewerLimit,
+        Means::Limit => FailureCode::Throttled,
+        Means::Denied => by_text(text).unwrap_or(FailureCode::AccessDenied),
     })
 }
 
 fn by_text(text: &str) -> Option<FailureCode> {
-    (text.contains("token") && text.contains("expired")).then_some(FailureCode::ExpiredCredentials)
+    // ConnectAsViewer has one text for both: "not authorized ... or the token has expired".
+    let expired =
+        text.contains("token") && text.contains("expired") && !text.contains("not authorized");
+    expired.then_some(FailureCode::ExpiredCredentials)
 }
 
 /// A refusal without a name that we know. A nameless 400 is no word of the API on the arguments:
@@ -192,7 +219,18 @@ pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
                 continue;
             }
         }
-        if cause.to_string().contains("dns error") {
+        let said = cause.to_string();
+        if let Some(problem) = said.strip_prefix("tunnel error: ") {
+            // Below may be the cause of it; the proxy's own answer has none.
+            reason = Some(match problem {
+                "proxy authorization required" => {
+                    "the proxy asks for a user name and a password".to_owned()
+                }
+                "unsuccessful" => "the proxy refuses to connect".to_owned(),
+                other => format!("the proxy: {}", clean(other)),
+            });
+        }
+        if said.contains("dns error") {
             code = FailureCode::Dns;
             reason = Some("the host name does not resolve".to_owned());
             break;
@@ -249,6 +287,12 @@ mod tests {
                 "Maximum number of Viewers reached",
                 FailureCode::ViewerLimit,
             ),
+            (
+                403,
+                Some("AccessDeniedException"),
+                "not authorized to access the channel or the token has expired",
+                FailureCode::AccessDenied,
+            ),
             (400, Some("ClientLimitExceededException"), "Rate exceeded", FailureCode::Throttled),
             (400, Some("InvalidArgumentException"), "bad ARN", FailureCode::InvalidArgument),
             (400, Some("InvalidArgumentException"), "ClientId", FailureCode::InvalidClientId),
@@ -259,6 +303,37 @@ mod tests {
             (400, Some("SomethingNewException"), "", FailureCode::InvalidArgument),
         ] {
             assert_eq!(service(status, name, text).code, code, "{status} {name:?} {text}");
+        }
+    }
+
+    /// The list of kvs.md 1.3 (N16, scenario 43): each by the API's own name, which is told.
+    #[test]
+    fn every_error_of_the_api_has_its_code() {
+        use negotiation_core::FailureKind::{Permanent, Throttled, Transient};
+        for (name, status, kind) in [
+            ("InvalidArgumentException", 400, Permanent),
+            ("ClientLimitExceededException", 400, Throttled),
+            ("ResourceNotFoundException", 404, Permanent),
+            ("AccessDeniedException", 401, Permanent),
+            ("AccessDeniedException", 403, Permanent),
+            ("NotAuthorizedException", 401, Permanent),
+            ("ResourceInUseException", 400, Transient),
+            ("VersionMismatchException", 400, Permanent),
+            ("AccountChannelLimitExceededException", 400, Permanent),
+            ("TagsPerResourceExceededLimitException", 400, Permanent),
+            ("NoDataRetentionException", 400, Permanent),
+            ("InvalidClientException", 400, Permanent),
+            ("SessionExpiredException", 400, Transient),
+            ("ExpiredTokenException", 403, Permanent),
+            ("InvalidSignatureException", 403, Permanent),
+        ] {
+            let failure = service(status, Some(name), "");
+            assert_eq!((name, failure.kind()), (name, kind));
+            assert_eq!(failure.api_name.as_deref(), Some(name));
+            assert!(by_name(name, "").is_some(), "{name} is in the table");
+        }
+        for (n, (name, _)) in NAMES.iter().enumerate() {
+            assert!(NAMES[n + 1..].iter().all(|(other, _)| other != name), "{name} is there twice");
         }
     }
 
