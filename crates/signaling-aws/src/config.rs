@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use negotiation_core::{ClientId, ClientIdPolicy};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use negotiation_core::{ClientId, ClientIdPolicy, Failure};
 use url::Url;
 
 use crate::arn::{ChannelArn, is_channel_name};
 use crate::presign::is_loopback;
+use crate::proxy::{Proxy, Route};
 use crate::tls::Trust;
 
 /// A channel, by name or by ARN.
@@ -51,6 +53,7 @@ pub struct SignalingConfig {
     pub(crate) dual_stack: Option<bool>,
     pub(crate) stun: Stun,
     pub(crate) trust: Trust,
+    pub(crate) route: Route,
     pub(crate) limits: Limits,
 }
 
@@ -101,6 +104,7 @@ impl SignalingConfig {
             endpoint_url: None,
             profile: None,
             ca_file: None,
+            proxy: Proxy::default(),
             credentials: None,
             fips: None,
             dual_stack: None,
@@ -120,6 +124,16 @@ impl SignalingConfig {
     pub fn is_loopback(&self) -> bool {
         self.endpoint_url.as_ref().is_some_and(is_loopback)
     }
+
+    /// For calls to an endpoint.
+    pub(crate) fn http_client(&self, plain: bool) -> Result<SharedHttpClient, Failure> {
+        self.trust.http_client(plain, &self.route)
+    }
+}
+
+/// The file in which AWS's own tools look for authorities.
+fn ca_bundle() -> Option<PathBuf> {
+    std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// What can be configured.
@@ -135,6 +149,7 @@ pub struct SignalingConfigBuilder {
     endpoint_url: Option<String>,
     profile: Option<String>,
     ca_file: Option<PathBuf>,
+    proxy: Proxy,
     credentials: Option<SharedCredentialsProvider>,
     fips: Option<bool>,
     dual_stack: Option<bool>,
@@ -186,9 +201,15 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// A PEM file with authorities to trust beside the system's.
+    /// A PEM file with authorities to trust beside the system's; without it, `AWS_CA_BUNDLE`.
     pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
         self.ca_file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Which proxy carries HTTPS and the signaling socket; without it, `HTTPS_PROXY`.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = proxy;
         self
     }
 
@@ -235,7 +256,8 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// Checks everything. No network is touched; the CA file is read.
+    /// Checks everything. No network is touched; the CA file is read, and the variables that name
+    /// one or a proxy.
     ///
     /// # Errors
     /// Names the first field that cannot work, and what to write instead.
@@ -254,12 +276,12 @@ impl SignalingConfigBuilder {
                 "cannot be combined with FIPS or dual-stack: give the whole URL, or neither",
             ));
         }
-        let trust = match &self.ca_file {
-            Some(path) => {
-                Trust::with_ca_file(path).map_err(|problem| ConfigError::new("ca_file", problem))?
-            }
+        let trust = match self.ca_file.or_else(ca_bundle) {
+            Some(path) => Trust::with_ca_file(&path)
+                .map_err(|problem| ConfigError::new("ca_file", problem))?,
             None => Trust::system(),
         };
+        let route = self.proxy.route().map_err(|problem| ConfigError::new("proxy", problem))?;
         check_stun(&self.stun)?;
         check_limits(&self.limits)?;
         Ok(SignalingConfig {
@@ -280,6 +302,7 @@ impl SignalingConfigBuilder {
             dual_stack: self.dual_stack,
             stun: self.stun,
             trust,
+            route,
             limits: self.limits,
         })
     }
@@ -464,6 +487,8 @@ mod tests {
         }
         assert_eq!(field(door().endpoint_url("https://x").fips(true)), "endpoint_url");
         assert_eq!(field(door().ca_file("/nowhere/ca.pem")), "ca_file");
+        let proxy = Proxy::Via { url: "socks5://x".into(), no_proxy: String::new() };
+        assert_eq!(field(door().proxy(proxy)), "proxy");
         assert_eq!(field(door().stun(Stun::Custom(vec!["x".into()]))), "stun");
         let limits = Limits { silence: Duration::from_secs(5), ..Limits::default() };
         assert_eq!(field(door().limits(limits)), "limits.silence");

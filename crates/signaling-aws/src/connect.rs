@@ -3,25 +3,22 @@
 use std::sync::Arc;
 
 use negotiation_core::{ClientId, Failure, FailureCode, IceServer};
-use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::config::{SignalingConfig, Stun};
-use crate::control_plane::{ControlPlane, Cures, Endpoints, Role};
+use crate::control_plane::{ControlPlane, Cures, Role};
 use crate::error;
 use crate::ice::{is_aws, regional_stun};
-use crate::identity::SigningClock;
+use crate::known::{Endpoints, Key, known};
 use crate::presign::{Connect, SignedUrl};
 use crate::quota;
 use crate::socket::{Refusal, Socket};
 
-/// A channel as this process reaches it. Cheap to clone; clones share what was learnt of the
-/// service's clock.
+/// A channel as this process reaches it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub(crate) config: Arc<SignalingConfig>,
-    clock: SigningClock,
 }
 
 /// A channel whose endpoints are known.
@@ -29,41 +26,62 @@ pub(crate) struct Site {
 pub(crate) struct Resolved {
     plane: Arc<ControlPlane>,
     endpoints: Endpoints,
-    /// Where a storage session is joined; asked for at the first join.
-    storage: Arc<OnceCell<String>>,
+    key: Key,
+    /// Nobody was asked: they were told before.
+    remembered: bool,
 }
 
 impl Site {
     pub(crate) fn new(config: SignalingConfig) -> Self {
-        Self { config: Arc::new(config), clock: SigningClock::default() }
+        Self { config: Arc::new(config) }
     }
 
     /// Finds region and credentials.
     pub(crate) async fn plane(&self) -> Result<Arc<ControlPlane>, Failure> {
-        let http = self.config.trust.unpooled_http_client()?;
-        ControlPlane::open(&self.config, &self.clock, http).await.map(Arc::new)
+        let http = self.config.trust.unpooled_http_client(&self.config.route)?;
+        ControlPlane::open(&self.config, http).await.map(Arc::new)
     }
 
-    /// Asks where the channel's data plane is.
+    /// Where the channel's data plane is: asked for, unless the process was told before.
     pub(crate) async fn resolve(
         &self,
         plane: &Arc<ControlPlane>,
         role: Role,
     ) -> Result<Resolved, Failure> {
-        let http = self.config.trust.http_client(is_plain(plane.control_endpoint()))?;
+        let key = plane.key(role).await;
+        if let Some(endpoints) = known(|channels| channels.endpoints(&key)) {
+            let plane = plane.clone();
+            return Ok(Resolved { plane, endpoints, key, remembered: true });
+        }
+        let http = self.config.http_client(is_plain(plane.control_endpoint()))?;
         let endpoints = plane.resolve(role, &http).await?;
-        Ok(Resolved { plane: plane.clone(), endpoints, storage: Arc::default() })
+        known(|channels| channels.learn_endpoints(&key, &endpoints));
+        Ok(Resolved { plane: plane.clone(), endpoints, key, remembered: false })
+    }
+
+    /// After a failure with what was told before: asks again. `None` when the answer is the same,
+    /// or the failure has nothing to do with it.
+    pub(crate) async fn renew(
+        &self,
+        resolved: &Resolved,
+        failure: &Failure,
+    ) -> Result<Option<Resolved>, Failure> {
+        if !resolved.doubt(failure) || !resolved.remembered {
+            return Ok(None);
+        }
+        let fresh = self.resolve(&resolved.plane, resolved.key.role).await?;
+        Ok((fresh.endpoints != resolved.endpoints).then_some(fresh))
     }
 
     /// Creates the channel where it does not exist.
     pub(crate) async fn create(&self, plane: &ControlPlane) -> Result<(), Failure> {
-        let http = self.config.trust.http_client(is_plain(plane.control_endpoint()))?;
+        let http = self.config.http_client(is_plain(plane.control_endpoint()))?;
         plane.create(&http).await
     }
 
     /// Whether the channel is in storage mode; no when nobody says.
     pub(crate) async fn is_storage_channel(&self, plane: &ControlPlane) -> bool {
-        match self.config.trust.http_client(is_plain(plane.control_endpoint())) {
+        match self.config.http_client(is_plain(plane.control_endpoint())) {
             Ok(http) => plane.is_storage_channel(&http).await,
             Err(_) => false,
         }
@@ -87,18 +105,24 @@ impl Site {
         resolved: &Resolved,
         client_id: Option<&ClientId>,
     ) -> Result<Socket, Failure> {
+        let config = &self.config;
         let plain = resolved.endpoints.wss.starts_with("ws:");
-        let tls = if plain { None } else { Some(self.config.trust.client_config()?) };
+        let tls = if plain { None } else { Some(config.trust.client_config()?) };
         let mut tried = Cures::default();
         loop {
-            quota::admit_connect(&resolved.key()).await;
+            quota::admit_connect(&resolved.pace()).await;
+            let signed = resolved.plane.clock().skew();
             let url = resolved.sign(client_id).await?;
-            match Socket::open(&url, tls.clone(), self.config.limits).await {
-                Ok(socket) => return Ok(socket),
+            match Socket::open(&url, tls.as_ref(), &config.route, config.limits).await {
+                Ok(socket) => {
+                    resolved.plane.clock().prove();
+                    return Ok(socket);
+                }
                 Err(Refusal::Transport(failure)) => return Err(failure),
                 Err(Refusal::Upgrade { status, date, failure }) => {
                     let refused = matches!(status, 401 | 403);
-                    if !(refused && resolved.plane.cure(&mut tried, date.as_deref()).await) {
+                    if !(refused && resolved.plane.cure(&mut tried, date.as_deref(), signed).await)
+                    {
                         return Err(failure);
                     }
                 }
@@ -106,11 +130,15 @@ impl Site {
         }
     }
 
-    /// STUN first, then TURN with fresh credentials. Without TURN, STUN alone.
-    pub(crate) async fn ice_servers(&self, resolved: &Resolved) -> Result<Vec<IceServer>, Failure> {
+    /// STUN first, then TURN. Without TURN, STUN alone. `fresh` asks the service, whatever the
+    /// process was told before.
+    pub(crate) async fn ice_servers(
+        &self,
+        resolved: &Resolved,
+        fresh: bool,
+    ) -> Result<Vec<IceServer>, Failure> {
         let stun = self.stun(&resolved.plane);
-        let http = self.config.trust.http_client(is_plain(Some(&resolved.endpoints.https)))?;
-        match resolved.plane.turn_servers(&resolved.endpoints, &http).await {
+        match self.turn_servers(resolved, fresh).await {
             Ok(turn) => Ok(stun.into_iter().chain(turn).collect()),
             Err(failure) => match stun {
                 Some(stun) => {
@@ -122,18 +150,44 @@ impl Site {
         }
     }
 
+    async fn turn_servers(
+        &self,
+        resolved: &Resolved,
+        fresh: bool,
+    ) -> Result<Vec<IceServer>, Failure> {
+        let key = &resolved.key;
+        let remembered = known(|channels| channels.turn_servers(key)).filter(|_| !fresh);
+        if let Some(servers) = remembered {
+            return Ok(servers);
+        }
+        let http = self.config.http_client(is_plain(Some(&resolved.endpoints.https)))?;
+        let told = resolved.plane.turn_servers(&resolved.endpoints, &http).await;
+        match told {
+            Ok(turn) => {
+                known(|channels| channels.learn_turn_servers(key, &turn));
+                Ok(turn.servers)
+            }
+            Err(failure) => {
+                resolved.doubt(&failure);
+                Err(failure)
+            }
+        }
+    }
+
     /// Asks the service to offer to this viewer (a storage session). One offer a call.
     pub(crate) async fn join(&self, resolved: &Resolved) -> Result<(), Failure> {
         let plane = &resolved.plane;
-        let http = self.config.trust.http_client(is_plain(plane.control_endpoint()))?;
-        let asked = resolved
-            .storage
-            .get_or_try_init(|| plane.storage_endpoint(&resolved.endpoints.arn, &http));
+        let http = self.config.http_client(is_plain(plane.control_endpoint()))?;
+        let Endpoints { arn, storage, .. } = &resolved.endpoints;
+        let asked = storage.get_or_try_init(|| plane.storage_endpoint(arn, &http));
         let endpoint = asked.await?.clone();
-        let http = self.config.trust.http_client(is_plain(Some(&endpoint)))?;
+        let http = self.config.http_client(is_plain(Some(&endpoint)))?;
         // In a storage session the id stays as it was given.
         let client_id = &self.config.client_id;
-        plane.join_storage_session(&endpoint, &resolved.endpoints.arn, client_id, &http).await
+        let joined = plane.join_storage_session(&endpoint, arn, client_id, &http).await;
+        joined.inspect_err(|failure| {
+            resolved.doubt(failure);
+        })
     }
 
     fn stun(&self, plane: &ControlPlane) -> Option<IceServer> {
@@ -150,8 +204,36 @@ impl Site {
 }
 
 impl Resolved {
-    /// By what the process knows the channel: one ARN on two emulators is two channels.
-    pub(crate) fn key(&self) -> String {
+    /// The service's word, on a link of this channel, that what it told is no longer so.
+    pub(crate) fn forget(&self, what: Forget) {
+        known(|channels| match what {
+            Forget::Everything => channels.forget(&self.key),
+            Forget::IceServers => channels.forget_turn_servers(&self.key),
+        });
+    }
+
+    /// Forgets what was told when a failure makes it doubtful; says whether it does.
+    fn doubt(&self, failure: &Failure) -> bool {
+        use FailureCode as Code;
+        let doubtful = matches!(
+            failure.code,
+            Code::NoChannel
+                | Code::AccessDenied
+                | Code::InvalidArgument
+                | Code::Dns
+                | Code::Network
+                | Code::Tls
+                | Code::Service
+                | Code::TimedOut
+        );
+        if doubtful {
+            self.forget(Forget::Everything);
+        }
+        doubtful
+    }
+
+    /// By what the process paces its connects: one ARN on two emulators is two channels.
+    pub(crate) fn pace(&self) -> String {
         let endpoint = self.plane.control_endpoint().unwrap_or("aws");
         format!("{endpoint} {}", self.endpoints.arn)
     }
@@ -168,6 +250,13 @@ impl Resolved {
         };
         connect.sign().map_err(|error| Failure::new(FailureCode::Service, error.to_string()))
     }
+}
+
+/// What the process should not use again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Forget {
+    Everything,
+    IceServers,
 }
 
 fn is_plain(endpoint: Option<&str>) -> bool {

@@ -1,9 +1,12 @@
 //! Calls of the control plane: which channel, which endpoints, which ICE servers.
 //!
-//! Each call runs once within its limit. A refused signature is tried again after the clock was
-//! put right, and refused temporary credentials after they were asked for anew (contract, N16).
+//! A refused signature is tried again after the clock was put right, and refused temporary
+//! credentials after they were asked for anew (contract, N16). A call that the service could not
+//! serve is asked again a moment later, within its limit; what is left is the session's to retry.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_sdk_kinesisvideo::types::{
@@ -16,30 +19,27 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use negotiation_core::{ClientId, Failure, FailureCode, IceServer, Secret};
 use tokio::sync::RwLock;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use url::Url;
 
 use crate::arn::ChannelArn;
+use crate::clock::{SigningClock, Skew};
 use crate::config::{Channel, SignalingConfig, check_endpoint};
 use crate::error;
-use crate::identity::{Identity, SigningClock};
+use crate::identity::Identity;
+use crate::known::{Endpoints, Key, TurnServers};
 
 /// Most ICE servers taken from the service; it returns about two.
 const ICE_SERVERS_MAX: usize = 16;
 
+/// How often one call is made, when the service fails or asks for fewer.
+const TRIES_MAX: u32 = 3;
+
 /// Which side of the channel we are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     Master,
     Viewer,
-}
-
-/// Where the channel's data plane is.
-#[derive(Clone, Debug)]
-pub(crate) struct Endpoints {
-    pub(crate) arn: ChannelArn,
-    pub(crate) wss: String,
-    pub(crate) https: String,
 }
 
 /// What one link knows of the account it acts for.
@@ -47,7 +47,6 @@ pub(crate) struct Endpoints {
 pub(crate) struct ControlPlane {
     config: SignalingConfig,
     identity: Identity,
-    clock: SigningClock,
     credentials: RwLock<Credentials>,
 }
 
@@ -55,12 +54,11 @@ impl ControlPlane {
     /// Finds region and credentials.
     pub(crate) async fn open(
         config: &SignalingConfig,
-        clock: &SigningClock,
         http: SharedHttpClient,
     ) -> Result<Self, Failure> {
-        let identity = Identity::load(config, clock, http).await?;
+        let identity = Identity::load(config, http).await?;
         let credentials = RwLock::new(identity.credentials().await?);
-        Ok(Self { config: config.clone(), identity, clock: clock.clone(), credentials })
+        Ok(Self { config: config.clone(), identity, credentials })
     }
 
     pub(crate) fn region(&self) -> &str {
@@ -68,7 +66,7 @@ impl ControlPlane {
     }
 
     pub(crate) fn clock(&self) -> &SigningClock {
-        &self.clock
+        &self.identity.clock
     }
 
     pub(crate) async fn current_credentials(&self) -> Credentials {
@@ -86,6 +84,26 @@ impl ControlPlane {
 
     pub(crate) fn uses_dual_stack(&self) -> bool {
         self.identity.sdk.use_dual_stack().unwrap_or(false)
+    }
+
+    /// By what the process remembers the channel for whoever asks here.
+    pub(crate) async fn key(&self, role: Role) -> Key {
+        let endpoint = self.control_endpoint().unwrap_or("aws");
+        let kind = match (self.uses_fips(), self.uses_dual_stack()) {
+            (false, false) => "",
+            (true, false) => " fips",
+            (false, true) => " dual-stack",
+            (true, true) => " fips dual-stack",
+        };
+        Key {
+            place: format!("{endpoint} {}{kind}", self.region()),
+            channel: match &self.config.channel {
+                Channel::Arn(arn) => arn.as_str().to_owned(),
+                Channel::Name(name) => name.clone(),
+            },
+            role,
+            access_key_id: self.current_credentials().await.access_key_id().to_owned(),
+        }
     }
 
     /// The channel's ARN and the two endpoints of its data plane.
@@ -108,7 +126,7 @@ impl ControlPlane {
             .role(role)
             .build();
         let output = self
-            .call("GetSignalingChannelEndpoint", |credentials| {
+            .call("GetSignalingChannelEndpoint", Again::Yes, |credentials| {
                 self.video(credentials, http)
                     .get_signaling_channel_endpoint()
                     .channel_arn(arn.as_str())
@@ -140,7 +158,7 @@ impl ControlPlane {
                 "GetSignalingChannelEndpoint named an HTTPS endpoint that is none",
             ));
         }
-        Ok(Endpoints { arn, wss, https })
+        Ok(Endpoints { arn, wss, https, storage: Arc::default() })
     }
 
     /// Where a storage session is joined. Channels that are not in storage mode have no such place.
@@ -154,7 +172,7 @@ impl ControlPlane {
             .role(ChannelRole::Viewer)
             .build();
         let output = self
-            .call("GetSignalingChannelEndpoint", |credentials| {
+            .call("GetSignalingChannelEndpoint", Again::Yes, |credentials| {
                 self.video(credentials, http)
                     .get_signaling_channel_endpoint()
                     .channel_arn(arn.as_str())
@@ -186,7 +204,8 @@ impl ControlPlane {
         client_id: &ClientId,
         http: &SharedHttpClient,
     ) -> Result<(), Failure> {
-        self.call("JoinStorageSessionAsViewer", |credentials| {
+        // The session repeats it on a timer of its own (contract, N8).
+        self.call("JoinStorageSessionAsViewer", Again::No, |credentials| {
             self.storage(credentials, endpoint, http)
                 .join_storage_session_as_viewer()
                 .channel_arn(arn.as_str())
@@ -199,7 +218,7 @@ impl ControlPlane {
 
     async fn describe(&self, name: &str, http: &SharedHttpClient) -> Result<ChannelArn, Failure> {
         let output = self
-            .call("DescribeSignalingChannel", |credentials| {
+            .call("DescribeSignalingChannel", Again::Yes, |credentials| {
                 self.video(credentials, http).describe_signaling_channel().channel_name(name).send()
             })
             .await?;
@@ -219,7 +238,7 @@ impl ControlPlane {
             return Err(Failure::new(FailureCode::InvalidArgument, problem));
         };
         let created = self
-            .call("CreateSignalingChannel", |credentials| {
+            .call("CreateSignalingChannel", Again::Yes, |credentials| {
                 self.video(credentials, http).create_signaling_channel().channel_name(name).send()
             })
             .await;
@@ -233,6 +252,8 @@ impl ControlPlane {
     /// Whether the channel is in storage mode. Best effort: a viewer may well not be allowed to
     /// ask, and then the answer is no.
     pub(crate) async fn is_storage_channel(&self, http: &SharedHttpClient) -> bool {
+        // Asked beside the start, by a clock that may be wrong, it would be refused beside it.
+        self.clock().proven().await;
         let credentials = self.current_credentials().await;
         let request = self.video(credentials, http).describe_media_storage_configuration();
         let request = match &self.config.channel {
@@ -252,29 +273,37 @@ impl ControlPlane {
         &self,
         endpoints: &Endpoints,
         http: &SharedHttpClient,
-    ) -> Result<Vec<IceServer>, Failure> {
+    ) -> Result<TurnServers, Failure> {
         let output = self
-            .call("GetIceServerConfig", |credentials| {
+            .call("GetIceServerConfig", Again::Yes, |credentials| {
                 self.signaling(credentials, &endpoints.https, http)
                     .get_ice_server_config()
                     .channel_arn(endpoints.arn.as_str())
                     .send()
             })
             .await?;
-        let servers =
-            output.ice_server_list().iter().take(ICE_SERVERS_MAX).map(|server| IceServer {
-                uris: server.uris().iter().take(ICE_SERVERS_MAX).cloned().collect(),
-                username: server.username().map(Secret::new),
-                password: server.password().map(Secret::new),
-            });
-        Ok(servers.filter(|server| !server.uris.is_empty()).collect())
+        let list = || output.ice_server_list().iter().take(ICE_SERVERS_MAX);
+        let servers = list().map(|server| IceServer {
+            uris: server.uris().iter().take(ICE_SERVERS_MAX).cloned().collect(),
+            username: server.username().map(Secret::new),
+            password: server.password().map(Secret::new),
+        });
+        let ttl = |server: &aws_sdk_kinesisvideosignaling::types::IceServer| {
+            server.ttl().and_then(|secs| u64::try_from(secs).ok()).unwrap_or(0)
+        };
+        let ttl = list().map(ttl).min();
+        Ok(TurnServers {
+            servers: servers.filter(|server| !server.uris.is_empty()).collect(),
+            ttl: Duration::from_secs(ttl.unwrap_or(0)),
+        })
     }
 
     /// After a 401 or 403: true when it is worth another try.
     ///
-    /// `date` is the header of the refusal. Each cure is tried once.
-    pub(crate) async fn cure(&self, tried: &mut Cures, date: Option<&str>) -> bool {
-        if !tried.clock && self.clock.learn(date) {
+    /// `date` is the header of the refusal, of what was signed by a clock with this skew. Each cure
+    /// is tried once.
+    pub(crate) async fn cure(&self, tried: &mut Cures, date: Option<&str>, signed: Skew) -> bool {
+        if !tried.clock && self.clock().learn(date, signed) {
             tried.clock = true;
             return true;
         }
@@ -295,28 +324,51 @@ impl ControlPlane {
         }
     }
 
-    async fn call<T, E, F, Fut>(&self, name: &'static str, request: F) -> Result<T, Failure>
+    async fn call<T, E, F, Fut>(
+        &self,
+        name: &'static str,
+        again: Again,
+        request: F,
+    ) -> Result<T, Failure>
     where
         F: Fn(Credentials) -> Fut,
         Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let mut tried = Cures::default();
+        let mut failed = 0;
+        let mut deadline = Instant::now() + self.config.limits.call;
         loop {
             let credentials = self.current_credentials().await;
-            let error = match timeout(self.config.limits.call, request(credentials)).await {
-                Ok(Ok(output)) => return Ok(output),
+            let signed = self.clock().skew();
+            let error = match timeout_at(deadline, request(credentials)).await {
+                Ok(Ok(output)) => {
+                    self.clock().prove();
+                    return Ok(output);
+                }
                 Ok(Err(error)) => error,
                 Err(_) => return Err(error::timed_out(&format!("the answer to {name}"))),
             };
             let refused = error.raw_response().filter(|r| matches!(r.status().as_u16(), 401 | 403));
             if let Some(response) = refused {
                 let date = response.headers().get("date").map(str::to_owned);
-                if self.cure(&mut tried, date.as_deref()).await {
+                if self.cure(&mut tried, date.as_deref(), signed).await {
+                    // Another question, with a limit of its own.
+                    deadline = Instant::now() + self.config.limits.call;
                     continue;
                 }
             }
-            return Err(call_failure(name, &error));
+            let failure = call_failure(name, &error);
+            let pause = match again {
+                Again::Yes => pause(&failure, failed),
+                Again::No => None,
+            };
+            match pause.map(|pause| Instant::now() + pause) {
+                Some(at) if at < deadline => sleep_until(at).await,
+                Some(_) | None => return Err(failure),
+            }
+            failed += 1;
+            tracing::debug!(name, failed, "asking again");
         }
     }
 
@@ -365,6 +417,23 @@ impl ControlPlane {
             .use_dual_stack(false);
         aws_sdk_kinesisvideosignaling::Client::from_conf(builder.build())
     }
+}
+
+/// Whether a call may be repeated that the service could not serve.
+#[derive(Clone, Copy, Debug)]
+enum Again {
+    Yes,
+    No,
+}
+
+/// How long to wait before a call is made again that failed so often before; `None` when it should
+/// not be. Full jitter, so that viewers who failed together do not come back together.
+fn pause(failure: &Failure, failed: u32) -> Option<Duration> {
+    // The C SDK's first step (kvs.md 3.1); a throttle asks for more.
+    let first =
+        Duration::from_millis(if failure.code == FailureCode::Throttled { 500 } else { 100 });
+    let passes = matches!(failure.code, FailureCode::Service | FailureCode::Throttled);
+    (passes && failed + 1 < TRIES_MAX).then(|| (first * 2u32.pow(failed)).mul_f64(fastrand::f64()))
 }
 
 /// What was already tried against a refusal.

@@ -1,8 +1,6 @@
-//! Who asks, from where, and by which clock: region, credentials, endpoints, clock skew.
+//! Who asks, from where, and by which clock: region, credentials, endpoints.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -15,61 +13,9 @@ use negotiation_core::{Failure, FailureCode};
 use tokio::time::timeout;
 use url::Url;
 
+use crate::clock::SigningClock;
 use crate::config::{SignalingConfig, check_endpoint};
 use crate::error;
-
-/// The clock that signs: the wall clock, put right by what the service's `Date` headers say.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SigningClock {
-    skew_ms: Arc<AtomicI64>,
-}
-
-impl SigningClock {
-    /// Less than this and a refused signature has another cause (contract, N16).
-    const SKEW_MIN: Duration = Duration::from_secs(4 * 60);
-
-    /// Now, by the service's clock as far as it is known.
-    pub(crate) fn now(&self) -> SystemTime {
-        let skew = self.skew_ms.load(Ordering::Relaxed);
-        let by = Duration::from_millis(skew.unsigned_abs());
-        let now = SystemTime::now();
-        let shifted = if skew < 0 { now.checked_sub(by) } else { now.checked_add(by) };
-        shifted.unwrap_or(now)
-    }
-
-    /// Learns from the `Date` of a refusal. True when the clock was off and is now right.
-    pub(crate) fn learn(&self, date: Option<&str>) -> bool {
-        let Some(service) = date.and_then(parse_date) else {
-            return false;
-        };
-        let now = self.now();
-        let (off, ahead) = match service.duration_since(now) {
-            Ok(ahead) => (ahead, true),
-            Err(behind) => (behind.duration(), false),
-        };
-        if off < Self::SKEW_MIN {
-            return false;
-        }
-        let off_ms = i64::try_from(off.as_millis()).unwrap_or(i64::MAX);
-        let off_ms = if ahead { off_ms } else { -off_ms };
-        self.skew_ms.fetch_add(off_ms, Ordering::Relaxed);
-        tracing::warn!(skew_s = off_ms / 1000, "the clock of this machine is wrong; corrected");
-        true
-    }
-}
-
-impl aws_smithy_async::time::TimeSource for SigningClock {
-    fn now(&self) -> SystemTime {
-        Self::now(self)
-    }
-}
-
-/// An HTTP date: `Sun, 22 Nov 2026 15:56:02 GMT`.
-fn parse_date(text: &str) -> Option<SystemTime> {
-    use aws_smithy_types::date_time::Format;
-    let date = aws_smithy_types::DateTime::from_str(text, Format::HttpDate).ok()?;
-    SystemTime::try_from(date).ok()
-}
 
 /// What the AWS configuration says, read once for a link.
 #[derive(Debug)]
@@ -82,6 +28,8 @@ pub(crate) struct Identity {
     pub(crate) control_endpoint: Option<String>,
     /// The user's own endpoint for the data plane's calls.
     pub(crate) signaling_override: Option<String>,
+    /// The service's clock.
+    pub(crate) clock: SigningClock,
     provider: SharedCredentialsProvider,
     limit: Duration,
 }
@@ -90,12 +38,12 @@ impl Identity {
     /// Reads environment, profiles and, if it has to, the metadata service.
     pub(crate) async fn load(
         config: &SignalingConfig,
-        clock: &SigningClock,
         http: SharedHttpClient,
     ) -> Result<Self, Failure> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
-            .time_source(clock.clone())
+            // Credentials are AWS's, whoever plays the service.
+            .time_source(SigningClock::of(None))
             // The session retries; a retry below it would only hide from it what happened.
             .retry_config(RetryConfig::disabled())
             // Learnt here for calls and sockets alike.
@@ -143,7 +91,9 @@ impl Identity {
             .credentials_provider()
             .ok_or_else(|| no_credentials("no credentials are configured"))?;
         let limit = config.limits.credentials;
-        Ok(Self { sdk, region, control_endpoint, signaling_override, provider, limit })
+        let clock = SigningClock::of(control_endpoint.as_deref());
+        let sdk = sdk.into_builder().time_source(clock.clone()).build();
+        Ok(Self { sdk, region, control_endpoint, signaling_override, clock, provider, limit })
     }
 
     /// Asks for credentials, fresh each time: nothing here keeps them.
@@ -272,25 +222,6 @@ mod tests {
             resolved(Some("https://option"), &[GLOBAL, VIDEO, SIGNALING]),
             owned(Some("https://option/"), None)
         );
-    }
-
-    #[test]
-    fn a_date_far_off_is_learnt_once() {
-        use aws_smithy_types::date_time::Format;
-        let clock = SigningClock::default();
-        let http = |time: SystemTime| {
-            aws_smithy_types::DateTime::from(time).fmt(Format::HttpDate).expect("a date")
-        };
-        let minutes = |n: u64| Duration::from_secs(n * 60);
-        assert!(!clock.learn(Some(&http(SystemTime::now() + minutes(3)))));
-        assert!(!clock.learn(Some("yesterday")));
-        assert!(!clock.learn(None));
-        let ahead = SystemTime::now() + minutes(10);
-        assert!(clock.learn(Some(&http(ahead))));
-        assert!(clock.now() > SystemTime::now() + minutes(9));
-        assert!(!clock.learn(Some(&http(ahead))));
-        assert!(clock.learn(Some(&http(SystemTime::now() - minutes(10)))));
-        assert!(clock.now() < SystemTime::now() - minutes(9));
     }
 
     #[test]

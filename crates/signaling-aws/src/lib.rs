@@ -11,6 +11,7 @@
 
 mod arn;
 mod attempt_id;
+mod clock;
 mod config;
 mod connect;
 mod control_plane;
@@ -18,10 +19,12 @@ mod error;
 mod ice;
 mod id_file;
 mod identity;
+mod known;
 mod link;
 mod master;
 mod port;
 pub mod presign;
+mod proxy;
 mod quota;
 mod socket;
 mod tls;
@@ -31,6 +34,7 @@ pub use arn::ChannelArn;
 pub use config::{Channel, ConfigError, Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 pub use master::{IceSource, MasterEvent, MasterLink, MasterSender};
 pub use port::AwsSignaling;
+pub use proxy::Proxy;
 
 /// Log targets (by prefix) that write signatures, tokens, signed URLs or TURN passwords below the
 /// level `info`. A log that goes further down has to leave them out.

@@ -10,7 +10,7 @@ use negotiation_core::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::attempt_id::{AttemptId, LinkHold, Terms};
-use crate::connect::{Resolved, Site};
+use crate::connect::{Forget, Resolved, Site};
 use crate::control_plane::Role;
 use crate::socket::Socket;
 use crate::wire::{self, Action, Incoming};
@@ -111,6 +111,7 @@ type StorageCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 struct Open {
     socket: Socket,
     hold: LinkHold,
+    resolved: Resolved,
     storage: Option<StorageCheck>,
     /// The mids of the last offer: candidates need them.
     mids: Vec<Option<String>>,
@@ -130,18 +131,24 @@ async fn open(
         Box::pin(async move { site.is_storage_channel(&plane).await })
     });
     let open = async {
-        let resolved = site.resolve(&plane, Role::Viewer).await?;
-        resolved_out.send_replace(Some(Ok(resolved.clone())));
+        let mut resolved = site.resolve(&plane, Role::Viewer).await?;
         let config = &site.config;
-        let hold = attempt.join(&Terms {
-            key: &resolved.key(),
-            base: &config.client_id,
-            policy: config.client_id_policy,
-            dir: config.shared_ids.as_deref(),
-            known: known_id,
-        })?;
-        let socket = site.open(&resolved, Some(hold.id())).await?;
-        Ok((socket, hold))
+        loop {
+            resolved_out.send_replace(Some(Ok(resolved.clone())));
+            let hold = attempt.join(&Terms {
+                key: &resolved.pace(),
+                base: &config.client_id,
+                policy: config.client_id_policy,
+                dir: config.shared_ids.as_deref(),
+                known: known_id,
+            })?;
+            let failure = match site.open(&resolved, Some(hold.id())).await {
+                Ok(socket) => return Ok((socket, hold, resolved)),
+                Err(failure) => failure,
+            };
+            // A channel that was made anew, or moved, since the process was told where it is.
+            resolved = site.renew(&resolved, &failure).await?.ok_or(failure)?;
+        }
     };
     tokio::pin!(open);
     loop {
@@ -153,8 +160,8 @@ async fn open(
                 }
             }
             opened = &mut open => {
-                let (socket, hold) = opened?;
-                return Ok(Open { socket, hold, storage, mids: Vec::new() });
+                let (socket, hold, resolved) = opened?;
+                return Ok(Open { socket, hold, resolved, storage, mids: Vec::new() });
             }
         }
     }
@@ -203,6 +210,17 @@ impl Open {
                 frame = self.socket.next() => match frame {
                     // A session that takes its time stops the reading: nothing piles up here.
                     Ok(frame) => {
+                        match frame {
+                            Incoming::GoAway => self.resolved.forget(Forget::Everything),
+                            Incoming::ReconnectIceServer => {
+                                self.resolved.forget(Forget::IceServers);
+                            }
+                            Incoming::Offer(..)
+                            | Incoming::Answer(..)
+                            | Incoming::Candidate(..)
+                            | Incoming::Status { .. }
+                            | Incoming::Garbage => {}
+                        }
                         if events.send((link, event(frame))).await.is_err() {
                             return Failure::cancelled();
                         }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::SignalingConfig;
-use crate::connect::{Resolved, Site};
+use crate::connect::{Forget, Resolved, Site};
 use crate::control_plane::Role;
 use crate::socket::Socket;
 use crate::wire::{self, Action, Incoming};
@@ -78,8 +78,14 @@ impl MasterLink {
     pub async fn connect(config: SignalingConfig) -> Result<Self, Failure> {
         let site = Site::new(config);
         let plane = site.plane().await?;
-        let resolved = site.resolve(&plane, Role::Master).await?;
-        let socket = site.open(&resolved, None).await?;
+        let mut resolved = site.resolve(&plane, Role::Master).await?;
+        let socket = loop {
+            let failure = match site.open(&resolved, None).await {
+                Ok(socket) => break socket,
+                Err(failure) => failure,
+            };
+            resolved = site.renew(&resolved, &failure).await?.ok_or(failure)?;
+        };
         let (outgoing_in, outgoing) = mpsc::channel(QUEUE);
         let (events_in, events) = mpsc::channel(QUEUE);
         let (close, closed) = oneshot::channel();
@@ -102,7 +108,21 @@ impl MasterLink {
     /// The next thing that comes in. Cancel-safe. After the end it stays
     /// [`MasterEvent::Disconnected`].
     pub async fn recv(&mut self) -> MasterEvent {
-        self.events.recv().await.unwrap_or_else(|| MasterEvent::Disconnected(not_open()))
+        let event = self.events.recv().await;
+        match &event {
+            Some(MasterEvent::GoAway) => self.resolved.forget(Forget::Everything),
+            Some(MasterEvent::ReconnectIceServer) => self.resolved.forget(Forget::IceServers),
+            Some(
+                MasterEvent::Offer { .. }
+                | MasterEvent::Answer { .. }
+                | MasterEvent::Candidate { .. }
+                | MasterEvent::Status { .. }
+                | MasterEvent::Garbage
+                | MasterEvent::Disconnected(_),
+            )
+            | None => {}
+        }
+        event.unwrap_or_else(|| MasterEvent::Disconnected(not_open()))
     }
 
     /// A handle for sending, which may be cloned and kept apart.
@@ -115,7 +135,7 @@ impl MasterLink {
     /// # Errors
     /// The service refused, and there is no STUN server either.
     pub async fn ice_servers(&self) -> Result<Vec<IceServer>, Failure> {
-        self.site.ice_servers(&self.resolved).await
+        self.site.ice_servers(&self.resolved, false).await
     }
 
     /// A fetcher of ICE servers, which may be cloned and outlive the link.
@@ -156,7 +176,7 @@ impl IceSource {
     /// # Errors
     /// The service refused, and there is no STUN server either.
     pub async fn fetch(&self) -> Result<Vec<IceServer>, Failure> {
-        self.site.ice_servers(&self.resolved).await
+        self.site.ice_servers(&self.resolved, false).await
     }
 }
 

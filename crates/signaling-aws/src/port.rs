@@ -36,6 +36,8 @@ pub struct AwsSignaling {
     runtime: Handle,
     /// The attempt under way, or the last one: its id is kept over the gaps between its links.
     attempt: Option<(u32, AttemptId)>,
+    /// Whoever asks again asks because something failed, and gets what the service says now.
+    asked_for_ice: bool,
     links: BTreeMap<LinkId, Link>,
     closing: JoinSet<()>,
     completed: mpsc::UnboundedReceiver<Completion>,
@@ -57,6 +59,7 @@ impl AwsSignaling {
             site: Site::new(config),
             runtime: Handle::current(),
             attempt: None,
+            asked_for_ice: false,
             links: BTreeMap::new(),
             closing: JoinSet::new(),
             completed,
@@ -151,7 +154,10 @@ impl SignalingPort for AwsSignaling {
                 self.connect(link, attempt, client_id, reply);
             }
             SignalingCommand::Join { link } => self.call(link, reply, Call::Join),
-            SignalingCommand::FetchIceServers { link } => self.call(link, reply, Call::IceServers),
+            SignalingCommand::FetchIceServers { link } => {
+                let fresh = std::mem::replace(&mut self.asked_for_ice, true);
+                self.call(link, reply, Call::IceServers { fresh });
+            }
             SignalingCommand::Send { link, message } => {
                 self.send(link, Outgoing { reply, message });
             }
@@ -226,7 +232,7 @@ impl Drop for AbortOnDrop {
 /// What is asked of the service beside a link's socket.
 #[derive(Clone, Copy, Debug)]
 enum Call {
-    IceServers,
+    IceServers { fresh: bool },
     Join,
 }
 
@@ -238,8 +244,8 @@ async fn make(
 ) {
     let known = resolved.wait_for(Option::is_some).await.map(|known| known.clone());
     let outcome = match (call, known) {
-        (Call::IceServers, Ok(Some(Ok(resolved)))) => {
-            site.ice_servers(&resolved).await.map(Done::IceServers)
+        (Call::IceServers { fresh }, Ok(Some(Ok(resolved)))) => {
+            site.ice_servers(&resolved, fresh).await.map(Done::IceServers)
         }
         (Call::Join, Ok(Some(Ok(resolved)))) => site.join(&resolved).await.map(|()| Done::Ok),
         (_, Ok(Some(Err(failure)))) => Err(failure),

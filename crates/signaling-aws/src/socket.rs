@@ -20,6 +20,7 @@ use url::{Host, Url};
 use crate::config::Limits;
 use crate::error;
 use crate::presign::SignedUrl;
+use crate::proxy::{Duplex, Route};
 use crate::wire::{self, FRAME_BYTES_MAX, Incoming};
 
 /// Above this a message ends the link; up to it, one that is too long is garbage.
@@ -34,7 +35,7 @@ const ADDRESSES_MAX: usize = 8;
 /// An open link.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    stream: WebSocketStream<MaybeTlsStream<Box<dyn Duplex>>>,
     limits: Limits,
     heard: Instant,
     ping_at: Instant,
@@ -60,23 +61,31 @@ impl Socket {
     /// Opens a link. The limit of the whole is the caller's.
     pub(crate) async fn open(
         url: &SignedUrl,
-        tls: Option<Arc<rustls::ClientConfig>>,
+        tls: Option<&Arc<rustls::ClientConfig>>,
+        route: &Route,
         limits: Limits,
     ) -> Result<Self, Refusal> {
         let unusable =
             || Refusal::Transport(Failure::new(FailureCode::Service, "the endpoint has no host"));
         let parsed = Url::parse(url.expose()).map_err(|_| unusable())?;
-        let port = parsed.port_or_known_default().ok_or_else(unusable)?;
-        let tcp =
-            dial(parsed.host().ok_or_else(unusable)?, port).await.map_err(Refusal::Transport)?;
-        // Messages are small and each one is waited for.
-        let _ = tcp.set_nodelay(true);
+        let connection: Box<dyn Duplex> = match (route.to(&parsed), tls) {
+            (Some(hop), Some(tls)) => hop.connect(tls).await.map_err(Refusal::Transport)?,
+            (Some(_) | None, _) => {
+                let port = parsed.port_or_known_default().ok_or_else(unusable)?;
+                let host = parsed.host().ok_or_else(unusable)?;
+                let tcp = dial(host, port).await.map_err(Refusal::Transport)?;
+                // Messages are small and each one is waited for.
+                let _ = tcp.set_nodelay(true);
+                Box::new(tcp)
+            }
+        };
         let request = url.expose().into_client_request().map_err(|_| unusable())?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        let connector = tls.map_or(Connector::Plain, Connector::Rustls);
-        match client_async_tls_with_config(request, tcp, Some(config), Some(connector)).await {
+        let connector = tls.map_or(Connector::Plain, |tls| Connector::Rustls(tls.clone()));
+        match client_async_tls_with_config(request, connection, Some(config), Some(connector)).await
+        {
             Ok((stream, _)) => {
                 let now = Instant::now();
                 Ok(Self { stream, limits, heard: now, ping_at: now + limits.ping })
@@ -170,14 +179,10 @@ impl Socket {
 /// What the service says with a refused upgrade.
 fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> Refusal {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let field = |names: [&str; 2]| names.iter().find_map(|name| body.get(*name)?.as_str());
-    let name = header("x-amzn-errortype").or_else(|| field(["__type", "code"]));
-    let text = field(["message", "Message"]).unwrap_or_default();
     Refusal::Upgrade {
         status,
         date: header("date").map(str::to_owned),
-        failure: error::service(status, name, text),
+        failure: wire::refusal(status, header("x-amzn-errortype"), body),
     }
 }
 

@@ -5,13 +5,15 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use negotiation_core::{Failure, FailureCode};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+
+use crate::proxy::Route;
 
 /// A CA file bigger than this is none.
 const CA_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -82,19 +84,23 @@ impl Trust {
 
     /// For calls. Every call for one link has a client of its own, so that with the call its
     /// pooled sockets are gone as well.
-    pub(crate) fn http_client(&self, plain: bool) -> Result<SharedHttpClient, Failure> {
+    pub(crate) fn http_client(
+        &self,
+        plain: bool,
+        route: &Route,
+    ) -> Result<SharedHttpClient, Failure> {
         if plain {
             return Ok(Builder::new().build_http());
         }
-        self.https(Builder::new())
+        self.https(route, None)
     }
 
     /// For credentials, which may be asked for again at any time: nothing stays open between.
-    pub(crate) fn unpooled_http_client(&self) -> Result<SharedHttpClient, Failure> {
-        self.https(Builder::new().pool_max_idle_per_host(0))
+    pub(crate) fn unpooled_http_client(&self, route: &Route) -> Result<SharedHttpClient, Failure> {
+        self.https(route, Some(0))
     }
 
-    fn https(&self, builder: Builder) -> Result<SharedHttpClient, Failure> {
+    fn https(&self, route: &Route, pool_max: Option<usize>) -> Result<SharedHttpClient, Failure> {
         let mut store = TrustStore::empty().with_native_roots(!system_roots().is_empty());
         if let Some(extra) = &self.extra {
             store.add_pem_certificate(extra.pem.as_slice());
@@ -103,10 +109,17 @@ impl Trust {
             .with_trust_store(store)
             .build()
             .map_err(|error| Failure::new(FailureCode::Tls, error.to_string()))?;
-        Ok(builder
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .tls_context(context)
-            .build_https())
+        let proxy = route.config();
+        Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+            let mut connector = Connector::builder()
+                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+                .tls_context(context.clone());
+            connector.set_connector_settings(settings.cloned());
+            connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+            connector.set_pool_max_idle_per_host(pool_max);
+            connector.set_proxy_config(proxy.clone());
+            connector.build()
+        }))
     }
 }
 

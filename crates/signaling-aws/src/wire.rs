@@ -130,6 +130,15 @@ pub fn encode_candidate(
     envelope("ICE_CANDIDATE", recipient, body, correlation)
 }
 
+/// What the service says when it refuses a socket: the HTTP status, the error's name where a header
+/// has it, and the body, which is JSON unless something on the way wrote it.
+pub fn refusal(status: u16, name: Option<&str>, body: &[u8]) -> Failure {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let said = |names: [&str; 2]| names.iter().find_map(|name| body.get(*name)?.as_str());
+    let name = name.or_else(|| said(["__type", "code"]));
+    error::service(status, name, said(["message", "Message"]).unwrap_or_default())
+}
+
 fn section(candidate: &Candidate, mids: &[Option<String>]) -> (String, u16) {
     let by_mid = |mid: &str| {
         let at = mids.iter().position(|m| m.as_deref() == Some(mid));

@@ -1,0 +1,172 @@
+//! The clock that signs: the wall clock, put right by what the service's `Date` headers say.
+//!
+//! What is learnt belongs to the machine and not to a session, so the process keeps it: by the
+//! control plane it was learnt from, because a test's service may have a clock of its own.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::SetOnce;
+
+/// Most services whose clocks are remembered; one that is forgotten is learnt again.
+const SERVICES_MAX: usize = 64;
+
+/// A service's clock, as this process knows it. Clones share what is learnt.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SigningClock(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    skew_ms: AtomicI64,
+    proven: SetOnce<()>,
+}
+
+/// How far the wall clock was taken to be off when something was signed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Skew(i64);
+
+impl SigningClock {
+    /// Less than this and a refused signature has another cause (contract, N16).
+    const SKEW_MIN: Duration = Duration::from_secs(4 * 60);
+
+    /// The clock of the service behind a control plane's endpoint; without one, AWS's.
+    pub(crate) fn of(control_endpoint: Option<&str>) -> Self {
+        static SERVICES: Mutex<BTreeMap<String, SigningClock>> = Mutex::new(BTreeMap::new());
+        // Every change below is whole: a panic elsewhere leaves nothing half done.
+        let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
+        let service = control_endpoint.unwrap_or("aws");
+        if let Some(clock) = services.get(service) {
+            return clock.clone();
+        }
+        if services.len() >= SERVICES_MAX {
+            services.pop_first();
+        }
+        services.entry(service.to_owned()).or_default().clone()
+    }
+
+    /// Now, by the service's clock as far as it is known.
+    pub(crate) fn now(&self) -> SystemTime {
+        shifted(SystemTime::now(), self.skew())
+    }
+
+    /// What is known of the skew; asked before signing, so that [`learn`](Self::learn) can tell
+    /// which clock was refused.
+    pub(crate) fn skew(&self) -> Skew {
+        Skew(self.0.skew_ms.load(Ordering::Relaxed))
+    }
+
+    /// Learns from the `Date` of a refusal of what was signed with a skew. True when that clock
+    /// was off: signed again, the request has a chance, also where another one has learnt it
+    /// meanwhile.
+    pub(crate) fn learn(&self, date: Option<&str>, signed: Skew) -> bool {
+        let Some(service) = date.and_then(parse_date) else {
+            return false;
+        };
+        let wall = SystemTime::now();
+        if millis_between(shifted(wall, signed), service).unsigned_abs()
+            < u64::try_from(Self::SKEW_MIN.as_millis()).unwrap_or(u64::MAX)
+        {
+            return false;
+        }
+        let skew_ms = millis_between(wall, service);
+        self.0.skew_ms.store(skew_ms, Ordering::Relaxed);
+        tracing::warn!(skew_s = skew_ms / 1000, "the clock of this machine is wrong; corrected");
+        true
+    }
+
+    /// The service took what was signed by this clock.
+    pub(crate) fn prove(&self) {
+        // It is enough to be right once; who comes second has nothing to add.
+        let _ = self.0.proven.set(());
+    }
+
+    /// Waits until the service took something that was signed by this clock.
+    pub(crate) async fn proven(&self) {
+        self.0.proven.wait().await;
+    }
+}
+
+impl aws_smithy_async::time::TimeSource for SigningClock {
+    fn now(&self) -> SystemTime {
+        Self::now(self)
+    }
+}
+
+fn shifted(time: SystemTime, Skew(ms): Skew) -> SystemTime {
+    let by = Duration::from_millis(ms.unsigned_abs());
+    let shifted = if ms < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    shifted.unwrap_or(time)
+}
+
+/// From one time to another; negative when the other is earlier.
+fn millis_between(from: SystemTime, to: SystemTime) -> i64 {
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    match to.duration_since(from) {
+        Ok(ahead) => ms(ahead),
+        Err(behind) => -ms(behind.duration()),
+    }
+}
+
+/// An HTTP date: `Sun, 22 Nov 2026 15:56:02 GMT`.
+fn parse_date(text: &str) -> Option<SystemTime> {
+    use aws_smithy_types::date_time::Format;
+    let date = aws_smithy_types::DateTime::from_str(text, Format::HttpDate).ok()?;
+    SystemTime::try_from(date).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(time: SystemTime) -> String {
+        use aws_smithy_types::date_time::Format;
+        aws_smithy_types::DateTime::from(time).fmt(Format::HttpDate).expect("a date")
+    }
+
+    fn minutes(n: u64) -> Duration {
+        Duration::from_secs(n * 60)
+    }
+
+    #[test]
+    fn a_date_far_off_is_learnt_once() {
+        let clock = SigningClock::default();
+        let learn = |date: Option<&str>| clock.learn(date, clock.skew());
+        assert!(!learn(Some(&http(SystemTime::now() + minutes(3)))));
+        assert!(!learn(Some("yesterday")));
+        assert!(!learn(None));
+        let ahead = SystemTime::now() + minutes(10);
+        assert!(learn(Some(&http(ahead))));
+        assert!(clock.now() > SystemTime::now() + minutes(9));
+        assert!(!learn(Some(&http(ahead))));
+        assert!(learn(Some(&http(SystemTime::now() - minutes(10)))));
+        assert!(clock.now() < SystemTime::now() - minutes(9));
+    }
+
+    #[test]
+    fn of_two_refused_at_once_both_sign_again() {
+        let clock = SigningClock::default();
+        let (first, second) = (clock.skew(), clock.skew());
+        let date = http(SystemTime::now() + minutes(10));
+        assert!(clock.learn(Some(&date), first));
+        assert!(clock.learn(Some(&date), second));
+        // Both mean the same: nothing is added up.
+        assert!(clock.now() < SystemTime::now() + minutes(11));
+        assert!(!clock.learn(Some(&date), clock.skew()));
+    }
+
+    #[test]
+    fn what_is_learnt_is_the_services_and_bounded() {
+        let date = http(SystemTime::now() + minutes(10));
+        let clock = SigningClock::of(Some("https://late.example"));
+        assert!(clock.learn(Some(&date), clock.skew()));
+        assert!(SigningClock::of(Some("https://late.example")).now() > SystemTime::now());
+        assert!(SigningClock::of(Some("https://other.example")).now() <= SystemTime::now());
+        for n in 0..2 * SERVICES_MAX {
+            SigningClock::of(Some(&format!("https://a{n}.example")));
+        }
+        // Whoever uses a clock keeps it.
+        assert!(clock.now() > SystemTime::now());
+    }
+}

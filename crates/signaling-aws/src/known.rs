@@ -1,0 +1,251 @@
+//! What this process was told of channels: their endpoints, for hours, and their ICE servers, for
+//! as long as the TURN credentials in them are fresh.
+//!
+//! A second session on a channel, and a link that is opened again, ask for nothing that the first
+//! was told. Whatever casts doubt on it (a refusal, an unknown channel, GO_AWAY,
+//! RECONNECT_ICE_SERVER) removes it. Nothing of it is printed: there are TURN passwords in it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use negotiation_core::IceServer;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::arn::ChannelArn;
+use crate::control_plane::Role;
+
+/// How long endpoints are good: AWS says nothing, and its C SDK takes ten hours (kvs.md 3.1).
+const ENDPOINTS_FOR: Duration = Duration::from_secs(10 * 3600);
+
+/// ICE servers are fetched again so long before their credentials end, as the C SDK does
+/// (kvs.md 1.5): who gets them now needs them for a moment.
+const ICE_GRACE: Duration = Duration::from_secs(30);
+
+/// Most channels that are remembered; the one that was told of longest ago goes first.
+const CHANNELS_MAX: usize = 64;
+
+/// Where the channel's data plane is.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints {
+    pub(crate) arn: ChannelArn,
+    pub(crate) wss: String,
+    pub(crate) https: String,
+    /// Where a storage session is joined; asked for at the first join.
+    pub(crate) storage: Arc<OnceCell<String>>,
+}
+
+impl PartialEq for Endpoints {
+    /// Where a session is joined is asked for later and follows from the rest.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.arn, &self.wss, &self.https) == (&other.arn, &other.wss, &other.https)
+    }
+}
+
+/// ICE servers and how long their credentials live.
+#[derive(Clone)]
+pub(crate) struct TurnServers {
+    pub(crate) servers: Vec<IceServer>,
+    pub(crate) ttl: Duration,
+}
+
+/// A channel as somebody asks for it. Nobody gets what another was told: the answers depend on who
+/// asks, from where, as what.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    /// The control plane, by its endpoint, region and kind.
+    pub(crate) place: String,
+    /// The channel's name or ARN, as configured.
+    pub(crate) channel: String,
+    pub(crate) role: Role,
+    pub(crate) access_key_id: String,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.channel, self.place)
+    }
+}
+
+/// Acts on what the process knows.
+pub(crate) fn known<T>(act: impl FnOnce(&mut Channels) -> T) -> T {
+    static CHANNELS: Mutex<Channels> = Mutex::new(Channels(BTreeMap::new()));
+    // Every change is whole: a panic elsewhere leaves nothing half done.
+    act(&mut CHANNELS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What was told, by channel.
+#[derive(Default)]
+pub(crate) struct Channels(BTreeMap<Key, Known>);
+
+impl Channels {
+    /// The endpoints, if they were told and are still good.
+    pub(crate) fn endpoints(&self, key: &Key) -> Option<Endpoints> {
+        self.0.get(key)?.endpoints.as_ref()?.fresh().cloned()
+    }
+
+    /// Remembers endpoints.
+    pub(crate) fn learn_endpoints(&mut self, key: &Key, endpoints: &Endpoints) {
+        self.entry(key).endpoints = Some(Told::new(endpoints.clone(), ENDPOINTS_FOR));
+    }
+
+    /// The ICE servers, if their credentials are fresh.
+    pub(crate) fn turn_servers(&self, key: &Key) -> Option<Vec<IceServer>> {
+        self.0.get(key)?.turn.as_ref()?.fresh().cloned()
+    }
+
+    /// Remembers ICE servers, if their credentials live long enough to be used twice.
+    pub(crate) fn learn_turn_servers(&mut self, key: &Key, turn: &TurnServers) {
+        let life = turn.ttl.checked_sub(ICE_GRACE).filter(|life| !life.is_zero());
+        self.entry(key).turn = life.map(|life| Told::new(turn.servers.clone(), life));
+    }
+
+    /// The ICE servers are not to be used again.
+    pub(crate) fn forget_turn_servers(&mut self, key: &Key) {
+        if let Some(known) = self.0.get_mut(key) {
+            known.turn = None;
+        }
+    }
+
+    /// Nothing that was told of the channel is to be used again.
+    pub(crate) fn forget(&mut self, key: &Key) {
+        self.0.remove(key);
+    }
+
+    fn entry(&mut self, key: &Key) -> &mut Known {
+        if self.0.len() >= CHANNELS_MAX && !self.0.contains_key(key) {
+            let oldest = self.0.iter().min_by_key(|(_, known)| known.at());
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.0.remove(&oldest);
+            }
+        }
+        self.0.entry(key.clone()).or_default()
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    endpoints: Option<Told<Endpoints>>,
+    turn: Option<Told<Vec<IceServer>>>,
+}
+
+impl Known {
+    /// When something was told last.
+    fn at(&self) -> Option<Instant> {
+        let endpoints = self.endpoints.as_ref().map(|told| told.at);
+        endpoints.max(self.turn.as_ref().map(|told| told.at))
+    }
+}
+
+/// Something that is good for a while.
+struct Told<T> {
+    what: T,
+    at: Instant,
+    /// A machine that sleeps stops the other clock, and TURN passwords end all the same.
+    wall: SystemTime,
+    life: Duration,
+}
+
+impl<T> Told<T> {
+    fn new(what: T, life: Duration) -> Self {
+        Self { what, at: Instant::now(), wall: SystemTime::now(), life }
+    }
+
+    fn fresh(&self) -> Option<&T> {
+        // A wall clock that was set back says nothing.
+        let slept = self.wall.elapsed().unwrap_or_default();
+        (self.at.elapsed().max(slept) < self.life).then_some(&self.what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use negotiation_core::Secret;
+
+    const ARN: &str = "arn:aws:kinesisvideo:us-west-2:1:channel/door/1";
+
+    fn key(channel: &str, access_key_id: &str) -> Key {
+        Key {
+            place: "known-tests".into(),
+            channel: channel.into(),
+            role: Role::Viewer,
+            access_key_id: access_key_id.into(),
+        }
+    }
+
+    fn endpoints() -> Endpoints {
+        Endpoints {
+            arn: ChannelArn::parse(ARN).expect("valid"),
+            wss: "wss://v".into(),
+            https: "https://r".into(),
+            storage: Arc::default(),
+        }
+    }
+
+    fn turn(ttl_secs: u64) -> TurnServers {
+        let server = IceServer {
+            uris: vec!["turn:a".into()],
+            username: Some(Secret::new("user-canary")),
+            password: Some(Secret::new("password-canary")),
+        };
+        TurnServers { servers: vec![server], ttl: Duration::from_secs(ttl_secs) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn endpoints_are_good_for_ten_hours() {
+        let (mut channels, door) = (Channels::default(), key("door", "AK"));
+        assert_eq!(channels.endpoints(&door), None);
+        channels.learn_endpoints(&door, &endpoints());
+        tokio::time::advance(Duration::from_secs(36_000 - 1)).await;
+        assert_eq!(channels.endpoints(&door), Some(endpoints()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(channels.endpoints(&door), None);
+    }
+
+    /// Scenario 40: credentials are not used for as long as they live.
+    #[tokio::test(start_paused = true)]
+    async fn turn_credentials_are_good_until_half_a_minute_before_their_end() {
+        let (mut channels, door) = (Channels::default(), key("door", "AK"));
+        channels.learn_turn_servers(&door, &turn(300));
+        tokio::time::advance(Duration::from_secs(269)).await;
+        assert_eq!(channels.turn_servers(&door), Some(turn(300).servers));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(channels.turn_servers(&door), None);
+        for never in [0, 30] {
+            channels.learn_turn_servers(&door, &turn(never));
+            assert_eq!(channels.turn_servers(&door), None, "{never}");
+        }
+        channels.learn_turn_servers(&door, &turn(300));
+        channels.learn_endpoints(&door, &endpoints());
+        channels.forget_turn_servers(&door);
+        assert_eq!(channels.turn_servers(&door), None);
+        assert_eq!(channels.endpoints(&door), Some(endpoints()));
+        channels.forget(&door);
+        assert_eq!(channels.endpoints(&door), None);
+    }
+
+    #[test]
+    fn nobody_gets_what_another_was_told() {
+        let mut channels = Channels::default();
+        channels.learn_endpoints(&key("door", "AK"), &endpoints());
+        assert_eq!(channels.endpoints(&key("door", "AK2")), None);
+        let master = Key { role: Role::Master, ..key("door", "AK") };
+        assert_eq!(channels.endpoints(&master), None);
+        assert!(!format!("{:?}", key("door", "AK-canary")).contains("canary"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_channels_are_bounded_and_the_oldest_goes() {
+        let mut channels = Channels::default();
+        for n in 0..=CHANNELS_MAX {
+            channels.learn_endpoints(&key(&format!("door{n}"), "AK"), &endpoints());
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(channels.0.len(), CHANNELS_MAX);
+        assert_eq!(channels.endpoints(&key("door0", "AK")), None);
+        assert!(channels.endpoints(&key("door1", "AK")).is_some());
+    }
+}

@@ -1,0 +1,193 @@
+//! The way out of a network that lets nobody out: through a proxy, by CONNECT, for HTTPS and the
+//! signaling socket alike. What is plain is on loopback and never goes there.
+
+use std::env;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_smithy_http_client::proxy::ProxyConfig;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use hyper_util::rt::TokioIo;
+use negotiation_core::Failure;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower_service::Service as _;
+use url::Url;
+
+use crate::error;
+
+/// Which proxy carries HTTPS and the signaling socket. Media never goes through it.
+#[derive(Clone, Default)]
+pub enum Proxy {
+    /// `HTTPS_PROXY`, but not for the hosts of `NO_PROXY`; also written in small letters.
+    #[default]
+    Environment,
+    /// None, whatever the environment says.
+    Off,
+    /// This one.
+    Via {
+        /// `http://[USER:PASSWORD@]HOST:PORT`, or `https://` to speak TLS to the proxy itself.
+        url: String,
+        /// Hosts that are reached without it: names with their subdomains, addresses, networks
+        /// (`10.0.0.0/8`), separated by commas; `*` is all.
+        no_proxy: String,
+    },
+}
+
+impl fmt::Debug for Proxy {
+    /// Proxies have passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Environment => "Environment",
+            Self::Off => "Off",
+            Self::Via { .. } => "Via(..)",
+        })
+    }
+}
+
+impl Proxy {
+    /// What is meant, checked. The message of a refusal never repeats the URL.
+    pub(crate) fn route(&self) -> Result<Route, String> {
+        match self {
+            Self::Off => Ok(Route::default()),
+            Self::Via { url, no_proxy } => Route::through(url, no_proxy),
+            Self::Environment => match variable(["HTTPS_PROXY", "https_proxy"]) {
+                None => Ok(Route::default()),
+                Some(url) => {
+                    let no_proxy = variable(["NO_PROXY", "no_proxy"]).unwrap_or_default();
+                    Route::through(&url, &no_proxy)
+                        .map_err(|problem| format!("{problem} (from HTTPS_PROXY)"))
+                }
+            },
+        }
+    }
+}
+
+fn variable(names: [&str; 2]) -> Option<String> {
+    names.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// The way to a host: direct, or through a proxy.
+#[derive(Clone, Default)]
+pub(crate) struct Route(Option<Arc<Through>>);
+
+struct Through {
+    /// For calls.
+    config: ProxyConfig,
+    /// For sockets.
+    matcher: Matcher,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Route(proxy)" } else { "Route(direct)" })
+    }
+}
+
+impl Route {
+    fn through(url: &str, no_proxy: &str) -> Result<Self, String> {
+        // As curl has it, a proxy without a scheme is spoken to in plain HTTP.
+        let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        let parsed = Url::parse(&url).ok().filter(|parsed| {
+            matches!(parsed.scheme(), "http" | "https") && parsed.host().is_some()
+        });
+        parsed
+            .and_then(|_| ProxyConfig::https(url.as_str()).ok())
+            .map(|config| {
+                let config = config.no_proxy(no_proxy);
+                let matcher = Matcher::builder().https(url).no(no_proxy.to_owned()).build();
+                Self(Some(Arc::new(Through { config, matcher })))
+            })
+            .ok_or_else(|| "is no proxy; one looks like http://HOST:PORT".to_owned())
+    }
+
+    /// For the HTTP client of calls.
+    pub(crate) fn config(&self) -> Option<ProxyConfig> {
+        self.0.as_ref().map(|through| through.config.clone())
+    }
+
+    /// The proxy on the way to a `wss://` endpoint, if there is one.
+    pub(crate) fn to(&self, endpoint: &Url) -> Option<Hop> {
+        if endpoint.scheme() != "wss" {
+            return None;
+        }
+        let authority = endpoint.authority();
+        let target: http::Uri = format!("https://{authority}/").parse().ok()?;
+        let intercept = self.0.as_ref()?.matcher.intercept(&target)?;
+        Some(Hop { intercept, target })
+    }
+}
+
+/// A proxy and the host behind it.
+pub(crate) struct Hop {
+    intercept: Intercept,
+    target: http::Uri,
+}
+
+/// A connection, whoever is in between.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Duplex for T {}
+
+impl Hop {
+    /// Asks the proxy for a connection to the host. What it answers is read up to 8 KiB.
+    pub(crate) async fn connect(self, tls: &Arc<ClientConfig>) -> Result<Box<dyn Duplex>, Failure> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // TLS is for proxies that want it; TLS with the service goes through what comes back.
+        let proxy = HttpsConnector::from((tcp, tls.clone()));
+        let mut tunnel = Tunnel::new(self.intercept.uri().clone(), proxy);
+        if let Some(credentials) = self.intercept.basic_auth() {
+            tunnel = tunnel.with_auth(credentials.clone());
+        }
+        match tunnel.call(self.target).await {
+            Ok(connection) => Ok(Box::new(TokioIo::new(connection))),
+            Err(error) => Err(error::transport("the signaling socket", &error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(no_proxy: &str) -> Route {
+        Route::through("http://user:pass-canary@127.0.0.1:3128", no_proxy).expect("valid")
+    }
+
+    fn is_proxied(route: &Route, endpoint: &str) -> bool {
+        route.to(&Url::parse(endpoint).expect("a URL")).is_some()
+    }
+
+    #[test]
+    fn hosts_of_no_proxy_and_plain_sockets_go_direct() {
+        let some = route("example.com, 10.0.0.0/8,::1");
+        for direct in
+            ["wss://example.com/x", "wss://a.example.com", "wss://10.1.2.3:8443", "wss://[::1]:1"]
+        {
+            assert!(!is_proxied(&some, direct), "{direct}");
+        }
+        for proxied in ["wss://v.kinesisvideo.us-west-2.amazonaws.com", "wss://notexample.com:1"] {
+            assert!(is_proxied(&some, proxied), "{proxied}");
+        }
+        assert!(!is_proxied(&route(""), "ws://127.0.0.1:1"));
+        assert!(!is_proxied(&route("*"), "wss://example.com"));
+        assert!(!is_proxied(&Proxy::Off.route().expect("valid"), "wss://example.com"));
+    }
+
+    #[test]
+    fn what_is_no_proxy_is_refused_without_its_password() {
+        for bad in ["", "http://", "socks5://user:pass-canary@x:1", "ftp://user:pass-canary@x"] {
+            let proxy = Proxy::Via { url: bad.into(), no_proxy: String::new() };
+            let problem = proxy.route().expect_err(bad);
+            assert!(!format!("{problem}{proxy:?}").contains("canary"), "{problem}");
+        }
+        let route = Route::through("user:pass-canary@proxy.example:3128", "").expect("plain HTTP");
+        assert!(is_proxied(&route, "wss://example.com"));
+        assert!(!format!("{route:?}").contains("canary"));
+    }
+}
