@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -14,14 +15,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::config::TTL_SECS;
 use crate::error::ApiError;
-use crate::fault::{Fault, Role};
+use crate::fault::{Fault, Injection, MENU, Role, Then};
 use crate::http::{self, Reply};
-use crate::relay::Outgoing;
 use crate::shared::{ServiceMessage, Shared};
 use crate::sync::lock;
 
-/// Whom a request concerns; nothing set: everyone on the channel.
+/// Whom a request concerns: nothing of it set, everyone on the channel.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Disconnect {
@@ -41,6 +42,28 @@ struct Send {
     message_type: Option<String>,
     /// Any text frame.
     raw: Option<String>,
+    /// Anything else that nobody sent.
+    inject: Option<Injection>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Do {
+    role: Option<Role>,
+    client_id: Option<String>,
+    then: Then,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Turn {
+    ttl_secs: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expire {
+    access_key_id: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +72,8 @@ struct Clock {
     offset_secs: i64,
 }
 
+/// The longest wait for an event.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Years, either way, that dates stay four digits for.
 const CLOCK_OFFSET_MAX_SECS: i64 = 1_000_000_000;
 
@@ -67,8 +92,12 @@ pub(crate) async fn handle(
         return http::error_reply(shared, &error);
     }
     let (parts, body) = request.into_parts();
+    let (method, path) = (&parts.method, parts.uri.path());
     let result = match http::read(body).await {
-        Ok(body) => route(shared, &parts.method, parts.uri.path(), &body),
+        Ok(_) if method == Method::GET && path == "/admin/events" => {
+            events(shared, parts.uri.query().unwrap_or_default()).await
+        }
+        Ok(body) => route(shared, method, path, &body),
         Err(error) => Err(error),
     };
     match result {
@@ -87,6 +116,22 @@ fn is_local(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
+/// `after=N` and `wait_ms=M`: what happened after the event N, waiting for it if need be.
+async fn events(shared: &Shared, query: &str) -> Result<Value, ApiError> {
+    let (mut after, mut wait) = (0, Duration::ZERO);
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let number: u64 =
+            value.parse().map_err(|_| ApiError::invalid_argument(format!("{name}: a number")))?;
+        match name {
+            "after" => after = number,
+            "wait_ms" => wait = Duration::from_millis(number).min(WAIT_MAX),
+            _ => return Err(ApiError::invalid_argument("after and wait_ms can be given")),
+        }
+    }
+    let waited = tokio::time::timeout(wait, shared.events.next(after)).await;
+    Ok(json!({ "events": waited.unwrap_or_default() }))
+}
+
 fn route(
     shared: &Arc<Shared>,
     method: &Method,
@@ -95,6 +140,7 @@ fn route(
 ) -> Result<Value, ApiError> {
     let segments: Vec<&str> = path.split('/').skip(2).filter(|part| !part.is_empty()).collect();
     match (method.as_str(), segments.as_slice()) {
+        ("GET", ["menu"]) => Ok(json!({ "menu": MENU })),
         ("GET", ["faults"]) => Ok(json!({ "faults": shared.faults.list() })),
         ("POST", ["faults"]) => {
             let fault: Fault = parse(body)?;
@@ -123,32 +169,52 @@ fn route(
         ("POST", ["channels", name, "disconnect"]) => {
             let who: Disconnect =
                 if body.is_empty() { Disconnect::default() } else { parse(body)? };
-            let arn = arn_of(shared, name)?;
-            let links = lock(&shared.relay).links(&arn, who.role, who.client_id.as_deref());
-            for link in &links {
-                match who.code {
-                    Some(code) => link.push(Outgoing::Close(code)),
-                    None => link.cut(),
-                }
-            }
-            Ok(json!({ "disconnected": links.len() }))
+            let then = who.code.map_or(Then::Cut, Then::CloseWith);
+            let (role, id) = (who.role, who.client_id.as_deref());
+            let count = shared.happen(&arn_of(shared, name)?, role, id, &then);
+            Ok(json!({ "disconnected": count }))
+        }
+        ("POST", ["channels", name, "do"]) => {
+            let order: Do = parse(body)?;
+            order.then.check().map_err(ApiError::invalid_argument)?;
+            let (role, id) = (order.role, order.client_id.as_deref());
+            let count = shared.happen(&arn_of(shared, name)?, role, id, &order.then);
+            Ok(json!({ "done": count }))
         }
         ("POST", ["channels", name, "send"]) => {
             let send: Send = parse(body)?;
-            let message = match (send.message_type.as_deref(), send.raw) {
-                (Some("GO_AWAY"), None) => ServiceMessage::GoAway,
-                (Some("RECONNECT_ICE_SERVER"), None) => ServiceMessage::ReconnectIceServer,
-                (None, Some(text)) => ServiceMessage::Raw(text),
-                (_, _) => {
+            let message = match (send.message_type.as_deref(), send.raw, send.inject) {
+                (Some("GO_AWAY"), None, None) => ServiceMessage::GoAway,
+                (Some("RECONNECT_ICE_SERVER"), None, None) => ServiceMessage::ReconnectIceServer,
+                (None, Some(text), None) => ServiceMessage::Raw(text),
+                (None, None, Some(what)) => ServiceMessage::Injected(what),
+                (_, _, _) => {
                     return Err(ApiError::invalid_argument(
-                        "give either raw or a type: GO_AWAY or RECONNECT_ICE_SERVER",
+                        "give one: raw, inject or a type, GO_AWAY or RECONNECT_ICE_SERVER",
                     ));
                 }
             };
-            let arn = arn_of(shared, name)?;
-            let sent =
-                shared.send_from_service(&arn, send.role, send.client_id.as_deref(), message);
+            let then = message.then();
+            then.check().map_err(ApiError::invalid_argument)?;
+            let (role, id) = (send.role, send.client_id.as_deref());
+            let sent = shared.happen(&arn_of(shared, name)?, role, id, &then);
             Ok(json!({ "sent": sent }))
+        }
+        ("POST", ["turn"]) => {
+            let turn: Turn = parse(body)?;
+            if !TTL_SECS.contains(&turn.ttl_secs) {
+                return Err(ApiError::invalid_argument("ttl_secs must be 30 to 86400"));
+            }
+            shared.set_turn_ttl_secs(turn.ttl_secs);
+            Ok(json!({}))
+        }
+        ("POST", ["credentials", "expire"]) => {
+            let expire: Expire = parse(body)?;
+            if shared.expire_credential(&expire.access_key_id, i64::MIN) {
+                Ok(json!({}))
+            } else {
+                Err(no_such("credential"))
+            }
         }
         ("POST", ["clock"]) => {
             let clock: Clock = parse(body)?;

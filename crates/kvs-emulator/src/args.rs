@@ -108,6 +108,9 @@ pub struct EmulatorArgs {
     /// Seconds from GO_AWAY to the close
     #[arg(long, default_value_t = 60, value_name = "S")]
     pub go_away_grace: u64,
+    /// How many times faster than AWS's its own clock runs: lifetimes, not signatures or quotas
+    #[arg(long, default_value_t = 1.0, value_name = "N")]
+    pub time_scale: f64,
     /// Faults in force from the start
     #[command(flatten)]
     pub faults: FaultArgs,
@@ -190,6 +193,7 @@ impl EmulatorArgs {
             faults: self.faults.to_faults()?,
             seed: self.seed,
             clock_offset_secs: self.clock_offset,
+            time_scale: self.time_scale,
             ..EmulatorConfig::default()
         })
     }

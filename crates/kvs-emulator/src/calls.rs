@@ -22,11 +22,20 @@ pub(crate) struct Call {
     handler: fn(&Caller<'_>, &Body) -> Result<Value, ApiError>,
 }
 
-/// Whose call it is.
-pub(crate) struct Caller<'a> {
+/// What a call is run with.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     /// `host:port` for endpoints that lead back here.
     pub(crate) authority: &'a str,
+    /// For how long the TURN credentials it hands out have been used already, by fault.
+    pub(crate) turn_age_secs: u32,
+}
+
+/// Whose call it is.
+pub(crate) struct Caller<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    setting: Setting<'a>,
     call: &'static Call,
 }
 
@@ -38,15 +47,15 @@ pub(crate) fn find(path: &str) -> Option<&'static Call> {
 /// Runs a call whose signature was found good.
 pub(crate) fn run(
     call: &'static Call,
-    shared: &Arc<Shared>,
-    authority: &str,
+    setting: &Setting<'_>,
     body: &[u8],
 ) -> Result<Value, ApiError> {
+    let shared = setting.shared;
     if !shared.within_quota(call.name, "", call.account_tps) {
-        return Err(ApiError::limit("Rate exceeded"));
+        return Err(ApiError::throttled());
     }
     let body = Body::parse(body)?;
-    (call.handler)(&Caller { shared, authority, call }, &body)
+    (call.handler)(&Caller { shared, setting: *setting, call }, &body)
 }
 
 const fn call(
@@ -59,7 +68,8 @@ const fn call(
     Call { path, name, account_tps, channel_tps, handler }
 }
 
-static CALLS: [Call; 11] = [
+/// Every call there is.
+pub(crate) static CALLS: [Call; 11] = [
     call("/createSignalingChannel", "CreateSignalingChannel", 50, None, channels::create),
     call("/describeSignalingChannel", "DescribeSignalingChannel", 300, Some(5), channels::describe),
     call("/listSignalingChannels", "ListSignalingChannels", 50, None, channels::list),
@@ -102,7 +112,7 @@ impl Caller<'_> {
     fn count(&self, channel: &Channel) -> Result<(), ApiError> {
         match self.call.channel_tps {
             Some(tps) if !self.shared.within_quota(self.call.name, &channel.arn, tps) => {
-                Err(ApiError::limit("Rate exceeded"))
+                Err(ApiError::throttled())
             }
             Some(_) | None => Ok(()),
         }

@@ -37,6 +37,10 @@ impl WallClock {
 }
 
 impl UnixTime {
+    pub(crate) fn before(self, secs: u32) -> Self {
+        Self(self.0.saturating_sub(i64::from(secs)))
+    }
+
     /// `20191201T000000Z`, the form of `X-Amz-Date`.
     pub(crate) fn amz(self) -> String {
         let (y, mo, d, h, mi, s) = self.civil();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use crate::fault::Fault;
 pub const DEFAULT_ACCESS_KEY_ID: &str = "AKIAKVSEMULATOR00000";
 /// The secret key that belongs to [`DEFAULT_ACCESS_KEY_ID`]. It is public, hence no secret.
 pub const DEFAULT_SECRET_ACCESS_KEY: &str = "kvs-emulator-development-key";
+
+/// The lifetimes of TURN credentials that the service model allows (kvs.md 1.2).
+pub(crate) const TTL_SECS: RangeInclusive<u32> = 30..=86_400;
 
 /// What one emulator is.
 #[derive(Debug, Clone)]
@@ -47,6 +51,10 @@ pub struct EmulatorConfig {
     pub seed: u64,
     /// Seconds added to the system's clock: a service whose clock differs from the device's.
     pub clock_offset_secs: i64,
+    /// How many times faster than AWS's the emulator's own clock runs: lifetimes of sockets,
+    /// messages and storage sessions are divided by it. Signatures, TURN credentials and quotas a
+    /// second stay real.
+    pub time_scale: f64,
     /// TCP connections at a time; more wait in the system's queue.
     pub connections_max: usize,
 }
@@ -68,6 +76,7 @@ impl Default for EmulatorConfig {
             faults: Vec::new(),
             seed: 0,
             clock_offset_secs: 0,
+            time_scale: 1.0,
             connections_max: 1024,
         }
     }
@@ -102,8 +111,11 @@ impl EmulatorConfig {
         if self.connections_max == 0 {
             return refuse("connections_max", "must be at least 1".to_owned());
         }
-        if !(30..=86_400).contains(&self.turn.ttl_secs) {
-            return refuse("turn.ttl_secs", "must be 30 to 86400 (kvs.md 1.2)".to_owned());
+        if !(1.0..=1000.0).contains(&self.time_scale) {
+            return refuse("time_scale", "must be 1 to 1000".to_owned());
+        }
+        if !TTL_SECS.contains(&self.turn.ttl_secs) {
+            return refuse("turn.ttl_secs", "must be 30 to 86400".to_owned());
         }
         for uri in self.turn.servers.iter().flatten() {
             let known = ["turn:", "turns:", "stun:", "stuns:"].iter().any(|s| uri.starts_with(s));
@@ -305,6 +317,19 @@ impl Default for Lifetimes {
             go_away_grace: Duration::from_secs(60),
             creating: Duration::ZERO,
             deleting: Duration::ZERO,
+        }
+    }
+}
+
+impl Lifetimes {
+    /// The same on a clock that runs so many times faster.
+    pub(crate) fn scaled(&self, times: f64) -> Self {
+        Self {
+            idle: self.idle.div_f64(times),
+            age: self.age.div_f64(times),
+            go_away_grace: self.go_away_grace.div_f64(times),
+            creating: self.creating.div_f64(times),
+            deleting: self.deleting.div_f64(times),
         }
     }
 }

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::time::Instant;
 
 use crate::config::Quotas;
-use crate::fault::{Action, Corruption, MessageFacts, Role, Whose};
+use crate::fault::{Action, Corruption, MessageFacts, Place, Role, Sender, Then, Whose};
+use crate::happen;
 use crate::quota::Bucket;
 use crate::relay::{Envelope, Outgoing, Seat};
 use crate::shared::Shared;
@@ -59,6 +60,7 @@ pub(crate) fn handle_text(shared: &Arc<Shared>, seat: &Seat, quota: &mut SendQuo
         tracing::debug!(connection = seat.link.id, bytes = text.len(), "not a message");
         return;
     };
+    seat.link.count_sent();
     if let Err(refusal) = accept(shared, seat, quota, &frame) {
         tracing::info!(
             connection = seat.link.id,
@@ -94,7 +96,7 @@ fn accept(
     if frame.correlation_id.as_deref().is_some_and(|id| !wire::is_plain_id(id)) {
         return Err(invalid("CorrelationId must match [a-zA-Z0-9_.-]{1,256}."));
     }
-    let viewer = match (&seat.client_id, frame.recipient.as_deref()) {
+    let viewer = match (&seat.who().client_id, frame.recipient.as_deref()) {
         // "Ignored": a viewer speaks to the master and to nobody else (SendSdpOffer).
         (Some(id), _) => id.as_str(),
         (None, Some(recipient)) if wire::is_client_id(recipient) => recipient,
@@ -109,54 +111,55 @@ fn accept(
         });
     }
     let offers = kind == MessageType::SdpOffer;
-    if offers && seat.role == Role::Master && !unknowns.master_offers_relayed {
+    if offers && seat.who().role == Role::Master && !unknowns.master_offers_relayed {
         return Ok(());
     }
     let now = Instant::now();
-    let (ttl_secs, storage) = match lock(&shared.channels).by_arn(&seat.arn, now) {
+    let (ttl_secs, storage) = match lock(&shared.channels).by_arn(&seat.who().arn, now) {
         Ok(channel) => (channel.message_ttl_secs, channel.storage.enabled),
         Err(_) => return Ok(()),
     };
     if storage {
         // "Direct peer-to-peer connections no longer occur" (UpdateMediaStorageConfiguration).
-        tracing::info!(channel = seat.channel, kind = kind.name(), "storage channel: not relayed");
+        tracing::info!(
+            channel = seat.who().channel,
+            kind = kind.name(),
+            "storage channel: not relayed"
+        );
         return Ok(());
     }
     let envelope = Envelope {
-        arn: seat.arn.clone(),
+        arn: seat.who().arn.clone(),
         kind,
-        from: seat.role,
+        from: seat.who().role,
         viewer: viewer.to_owned(),
-        frame: wire::message(kind, seat.client_id.as_deref(), Some(payload)),
-        expires: now + Duration::from_secs(u64::from(ttl_secs)),
+        payload: payload.to_owned(),
+        frame: wire::message(kind, &sender(seat), Some(payload)),
+        expires: now + shared.scaled(Duration::from_secs(u64::from(ttl_secs))),
     };
     tracing::debug!(
-        channel = seat.channel,
+        channel = seat.who().channel,
         kind = kind.name(),
         viewer,
-        from = ?seat.role,
+        from = ?seat.who().role,
         bytes = payload.len(),
         "message"
     );
-    dispatch(shared, seat, envelope, payload)
+    dispatch(shared, seat, envelope)
 }
 
-fn dispatch(
-    shared: &Arc<Shared>,
-    seat: &Seat,
-    envelope: Envelope,
-    payload: &str,
-) -> Result<(), Refusal> {
+/// Every fault of a message, and what it does.
+fn dispatch(shared: &Arc<Shared>, seat: &Seat, envelope: Envelope) -> Result<(), Refusal> {
     let (kind, from) = (envelope.kind, envelope.from);
-    let earlier = lock(&shared.relay).remember(&envelope.arn, kind, from, payload);
-    let facts =
-        MessageFacts { kind, from, client_id: Some(&envelope.viewer), channel: &seat.channel };
+    let earlier = lock(&shared.relay).remember(&envelope);
+    let channel = &seat.who().channel;
+    let facts = MessageFacts { kind, from, client_id: Some(&envelope.viewer), channel };
     let Some((fault, action)) = shared.faults.for_message(&facts) else {
         deliver(shared, envelope);
         return Ok(());
     };
-    let reframed = |payload: &str| Envelope {
-        frame: wire::message(kind, seat.client_id.as_deref(), Some(payload)),
+    let reframed = |sender: &Sender, payload: &str| Envelope {
+        frame: wire::message(kind, sender, Some(payload)),
         ..envelope.clone()
     };
     match action {
@@ -189,23 +192,52 @@ fn dispatch(
                 tracing::warn!(fault, "too many messages are held back: one is lost");
             }
         }
+        Action::Away => {
+            let mut relay = lock(&shared.relay);
+            relay.keep(envelope, &shared.config.unknowns, Instant::now());
+        }
         Action::Corrupt { how } => deliver(shared, corrupted(envelope, how, seat)),
         Action::Replay { instead } => {
             if let Some(earlier) = earlier {
-                deliver(shared, reframed(&earlier));
+                deliver(shared, reframed(&sender(seat), &earlier));
             }
             if !instead {
+                deliver(shared, envelope);
+            }
+        }
+        Action::Sender { sender } => deliver(shared, reframed(&sender, &envelope.payload)),
+        Action::Inject { what, place } => {
+            if place == Place::After {
+                deliver(shared, envelope.clone());
+            }
+            happens(shared, seat, &envelope, Whose::Recipient, &Then::Inject(what));
+            if place == Place::Before {
                 deliver(shared, envelope);
             }
         }
         Action::Status { error, status } => {
             return Err(Refusal { error, status, text: "A fault was asked for.".to_owned() });
         }
-        Action::CloseSocket { whose, code } => close_socket(shared, seat, &envelope, whose, code),
+        Action::CloseSocket { whose, code } => {
+            let then = code.map_or(Then::Cut, Then::CloseWith);
+            happens(shared, seat, &envelope, whose, &then);
+        }
+        Action::Socket { whose, then, lost } => {
+            if !lost {
+                deliver(shared, envelope.clone());
+            }
+            happens(shared, seat, &envelope, whose, &then);
+        }
+        // Those of calls and upgrades, which the menu lets nobody put here.
         Action::Refuse { .. }
+        | Action::Page { .. }
+        | Action::Throttle
+        | Action::ViewerLimit
+        | Action::ExpiredToken
         | Action::Hang { .. }
         | Action::Reset
         | Action::Garbage
+        | Action::TurnAge { .. }
         | Action::After { .. } => deliver(shared, envelope),
     }
     Ok(())
@@ -215,13 +247,8 @@ fn deliver(shared: &Arc<Shared>, envelope: Envelope) {
     lock(&shared.relay).deliver(envelope, &shared.config.unknowns, Instant::now());
 }
 
-fn close_socket(
-    shared: &Arc<Shared>,
-    seat: &Seat,
-    envelope: &Envelope,
-    whose: Whose,
-    code: Option<u16>,
-) {
+/// Something happens to the sockets at the ends of a message.
+fn happens(shared: &Arc<Shared>, seat: &Seat, envelope: &Envelope, whose: Whose, then: &Then) {
     let to = match envelope.from {
         Role::Master => Role::Viewer,
         Role::Viewer => Role::Master,
@@ -233,11 +260,13 @@ fn close_socket(
         Whose::Both => (Some(seat.link.clone()), recipient),
     };
     for link in [sender, recipient].into_iter().flatten() {
-        match code {
-            Some(code) => link.push(Outgoing::Close(code)),
-            None => link.cut(),
-        }
+        happen::to(shared, &link, then);
     }
+}
+
+/// As whom a client speaks: the master has no id.
+fn sender(seat: &Seat) -> Sender {
+    Sender::of(seat.who().client_id.as_deref())
 }
 
 fn corrupted(envelope: Envelope, how: Corruption, seat: &Seat) -> Envelope {
@@ -257,7 +286,7 @@ fn corrupted(envelope: Envelope, how: Corruption, seat: &Seat) -> Envelope {
             return Envelope { frame: half, ..envelope };
         }
     };
-    let frame = wire::message(envelope.kind, seat.client_id.as_deref(), Some(&payload));
+    let frame = wire::message(envelope.kind, &sender(seat), Some(&payload));
     Envelope { frame, ..envelope }
 }
 

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use crate::calls;
 use crate::config::EmulatorConfig;
 use crate::error::EmulatorError;
-use crate::fault::{Faults, Role};
-use crate::relay::{ClientReport, Outgoing};
+use crate::fault::{Faults, Role, Then};
+use crate::presence::Event;
+use crate::relay::ClientReport;
 use crate::server;
 use crate::shared::{CallCount, ServiceMessage, Shared};
 use crate::sync::lock;
@@ -134,15 +135,31 @@ impl Emulator {
         client_id: Option<&str>,
         code: Option<u16>,
     ) -> usize {
+        self.strike(channel, role, client_id, &code.map_or(Then::Cut, Then::CloseWith))
+    }
+
+    /// Does something to the sockets of a channel that fit (`None` fits all). Says to how many.
+    pub fn strike(
+        &self,
+        channel: &str,
+        role: Option<Role>,
+        client_id: Option<&str>,
+        then: &Then,
+    ) -> usize {
         let Some(arn) = self.channel_arn(channel) else { return 0 };
-        let links = lock(&self.shared.relay).links(&arn, role, client_id);
-        for link in &links {
-            match code {
-                Some(code) => link.push(Outgoing::Close(code)),
-                None => link.cut(),
-            }
-        }
-        links.len()
+        self.shared.happen(&arn, role, client_id, then)
+    }
+
+    /// What happened on the channels after the event number `after` (0: from the start), as far
+    /// back as it is still known.
+    #[must_use]
+    pub fn events(&self, after: u64) -> Vec<Event> {
+        self.shared.events.after(after)
+    }
+
+    /// The same, as soon as there is something.
+    pub async fn next_events(&self, after: u64) -> Vec<Event> {
+        self.shared.events.next(after).await
     }
 
     /// Sends a message of the service's own to those of a channel who fit. Says to how many.
@@ -153,8 +170,17 @@ impl Emulator {
         client_id: Option<&str>,
         message: ServiceMessage,
     ) -> usize {
-        let Some(arn) = self.channel_arn(channel) else { return 0 };
-        self.shared.send_from_service(&arn, role, client_id, message)
+        self.strike(channel, role, client_id, &message.then())
+    }
+
+    /// Lets a credential end now. Says whether there is one of this id.
+    pub fn expire_credential(&self, access_key_id: &str) -> bool {
+        self.shared.expire_credential(access_key_id, i64::MIN)
+    }
+
+    /// The lifetime of TURN credentials from now on, in seconds.
+    pub fn set_turn_ttl_secs(&self, ttl_secs: u32) {
+        self.shared.set_turn_ttl_secs(ttl_secs);
     }
 
     /// Shifts the clock that signatures are checked against and `Date` headers show.

@@ -64,6 +64,22 @@ impl ApiError {
         Self::new(400, "ClientLimitExceededException", message)
     }
 
+    /// More calls than the quota allows.
+    pub(crate) fn throttled() -> Self {
+        Self::limit("Rate exceeded")
+    }
+
+    /// ConnectAsViewer: "more viewers than allowed" (kvs.md 2.1).
+    pub(crate) fn viewer_limit() -> Self {
+        Self::limit("The channel has reached its maximum number of viewers.")
+    }
+
+    /// A temporary credential that has ended.
+    pub(crate) fn expired_token() -> Self {
+        let text = "The security token included in the request is expired";
+        Self::new(403, "ExpiredTokenException", text)
+    }
+
     /// The JSON member that holds the text. The service models of kinesisvideo say `Message`; two
     /// exceptions of signaling, all of webrtc-storage and the signature layer in front say
     /// `message` (kvs.md 1.3).

@@ -13,9 +13,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::config::is_authority;
+use crate::config::{Credential, is_authority};
 use crate::error::ApiError;
-use crate::fault::Action;
+use crate::fault::{Action, CallFacts};
 use crate::shared::Shared;
 use crate::sigv4::{SERVICE, Verifier, Wire};
 use crate::sync::lock;
@@ -67,32 +67,37 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
     let method = request.method().clone();
     let call = calls::find(request.uri().path()).filter(|_| method == Method::POST);
     let name = call.map_or("unknown", |call| call.name);
-    if let Some((_, action)) = shared.faults.for_call(name)
-        && let Some(reply) = strike(shared, action).await?
-    {
-        shared.count(name, true);
-        return Ok(reply);
-    }
     let (parts, body) = request.into_parts();
-    let result = match read(body).await {
-        Err(error) => Err(error),
-        Ok(body) => {
-            let headers = header_map(&parts.headers);
-            let wire = Wire {
-                method: method.as_str(),
-                path: parts.uri.path(),
-                query: parts.uri.query().unwrap_or_default(),
-                headers: &headers,
-                body: &body,
-            };
-            verifier(shared).verify_header(&wire).and_then(|()| {
-                let call = call.ok_or_else(|| {
-                    ApiError::new(404, "UnknownOperationException", "No such operation.")
-                })?;
-                calls::run(call, shared, &authority(shared, &headers)?, &body)
-            })
+    let body = read(body).await;
+    let (channel, client_id) = body.as_ref().map(|body| named(body)).unwrap_or_default();
+    let facts = CallFacts { name, client_id: client_id.as_deref(), channel: channel.as_deref() };
+    let mut turn_age_secs = 0;
+    if let Some((_, action)) = shared.faults.for_call(&facts) {
+        match strike(shared, action).await? {
+            Verdict::GoOn => {}
+            Verdict::TurnAge(secs) => turn_age_secs = secs,
+            Verdict::Answer(reply) => {
+                shared.count(name, true);
+                return Ok(reply);
+            }
         }
-    };
+    }
+    let result = body.and_then(|body| {
+        let headers = header_map(&parts.headers);
+        let wire = Wire {
+            method: method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &headers,
+            body: &body,
+        };
+        let credentials = shared.credentials();
+        verifier(shared, &credentials).verify_header(&wire)?;
+        let call = call
+            .ok_or_else(|| ApiError::new(404, "UnknownOperationException", "No such operation."))?;
+        let authority = authority(shared, &headers)?;
+        calls::run(call, &calls::Setting { shared, authority: &authority, turn_age_secs }, &body)
+    });
     shared.count(name, result.is_err());
     Ok(match result {
         Ok(value) => json_reply(shared, StatusCode::OK, &value),
@@ -103,15 +108,36 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
     })
 }
 
-/// What a fault makes of a call or an upgrade; `None` lets it go on.
-pub(crate) async fn strike(shared: &Arc<Shared>, action: Action) -> Result<Option<Reply>, Reset> {
+/// What a fault makes of a call or an upgrade.
+pub(crate) enum Verdict {
+    /// It goes on.
+    GoOn,
+    /// It goes on with TURN credentials of this age.
+    TurnAge(u32),
+    /// It is answered.
+    Answer(Reply),
+}
+
+/// Every fault of a call or an upgrade, and what it does.
+pub(crate) async fn strike(shared: &Arc<Shared>, action: Action) -> Result<Verdict, Reset> {
+    let refused = |error: &ApiError| Ok(Verdict::Answer(error_reply(shared, error)));
     match action {
         Action::Refuse { status, error, message } => {
-            Ok(Some(error_reply(shared, &ApiError::new(status, error, message))))
+            refused(&ApiError::new(status, error, message))
+        }
+        Action::Throttle => refused(&ApiError::throttled()),
+        Action::ViewerLimit => refused(&ApiError::viewer_limit()),
+        Action::ExpiredToken => refused(&ApiError::expired_token()),
+        Action::Page { status, body, content_type } => {
+            Ok(Verdict::Answer(page(shared, status, &content_type, Bytes::from(body))))
+        }
+        Action::Garbage => {
+            let body = Bytes::from_static(b"<html>\x00 not what you asked for");
+            Ok(Verdict::Answer(page(shared, 200, "application/json", body)))
         }
         Action::Delay { ms } => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
-            Ok(None)
+            Ok(Verdict::GoOn)
         }
         Action::Hang { ms: Some(ms) } => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -119,25 +145,46 @@ pub(crate) async fn strike(shared: &Arc<Shared>, action: Action) -> Result<Optio
         }
         Action::Hang { ms: None } => std::future::pending().await,
         Action::Reset => Err(Reset),
-        Action::Garbage => {
-            let body = Full::new(Bytes::from_static(b"<html>\x00 not what you asked for"));
-            Ok(Some(decorate(shared, Response::new(body))))
-        }
+        Action::TurnAge { secs } => Ok(Verdict::TurnAge(secs)),
+        // Those of messages, and what is done once the socket is open.
         Action::Drop
         | Action::Duplicate { .. }
         | Action::Reorder { .. }
         | Action::Hold
+        | Action::Away
         | Action::Corrupt { .. }
         | Action::Replay { .. }
+        | Action::Sender { .. }
+        | Action::Inject { .. }
         | Action::Status { .. }
         | Action::CloseSocket { .. }
-        | Action::After { .. } => Ok(None),
+        | Action::Socket { .. }
+        | Action::After { .. } => Ok(Verdict::GoOn),
     }
 }
 
-pub(crate) fn verifier(shared: &Shared) -> Verifier<'_> {
+fn page(shared: &Shared, status: u16, content_type: &str, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    set(&mut reply, "content-type", content_type);
+    decorate(shared, reply)
+}
+
+/// The channel and the client id that a call names, whatever else it may be.
+fn named(body: &[u8]) -> (Option<String>, Option<String>) {
+    let Ok(Value::Object(object)) = serde_json::from_slice(body) else { return (None, None) };
+    let text = |name: &str| {
+        let found = object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.and_then(|(_, value)| value.as_str())
+    };
+    let of_arn = text("ChannelARN").and_then(|arn| arn.split('/').nth(1));
+    let channel = of_arn.or(text("ChannelName")).map(str::to_owned);
+    (channel, text("ClientId").map(str::to_owned))
+}
+
+pub(crate) fn verifier<'a>(shared: &'a Shared, credentials: &'a [Credential]) -> Verifier<'a> {
     Verifier {
-        credentials: &shared.credentials,
+        credentials,
         region: &shared.config.region,
         service: SERVICE,
         now: shared.clock.now(),

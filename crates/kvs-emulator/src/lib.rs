@@ -111,8 +111,12 @@ mod courier;
 mod emulator;
 mod error;
 mod fault;
+#[doc(hidden)]
+pub mod fuzzing;
+mod happen;
 mod http;
 mod ice;
+mod presence;
 mod quota;
 mod random;
 mod relay;
@@ -132,7 +136,11 @@ pub use config::{
 };
 pub use emulator::Emulator;
 pub use error::EmulatorError;
-pub use fault::{Action, Corruption, Fault, FaultReport, Faults, Match, Point, Role, Then, Whose};
+pub use fault::{
+    Action, Corruption, Fault, FaultReport, Faults, Garbage, Injection, Match, Place, Point, Role,
+    Sender, Then, Whose,
+};
+pub use presence::{Event, Happening, Why};
 pub use relay::ClientReport;
 pub use shared::{CallCount, ServiceMessage};
 pub use wire::MessageType;

@@ -5,6 +5,8 @@ mod room;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -12,7 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Unknowns;
-use crate::fault::Role;
+use crate::fault::{Frame, Role};
+use crate::presence::{Who, Why};
 use crate::wire::MessageType;
 use room::Room;
 
@@ -28,10 +31,12 @@ const HELD_MAX: usize = 1024;
 pub(crate) enum Outgoing {
     /// A text frame.
     Text(String),
+    /// Frames that nobody sent.
+    Injected(Vec<Frame>),
     /// GO_AWAY, then the close after the grace period.
     GoAway,
     /// A close frame with this code, then the end.
-    Close(u16),
+    Close(u16, Why),
     /// No byte more in either direction.
     Stall,
 }
@@ -40,15 +45,27 @@ pub(crate) enum Outgoing {
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     pub(crate) id: u64,
+    pub(crate) who: Arc<Who>,
+    traffic: Arc<Traffic>,
     outgoing: mpsc::Sender<Outgoing>,
     kill: CancellationToken,
     peer: SocketAddr,
     since: Instant,
 }
 
+/// What went over a socket so far.
+#[derive(Debug, Default)]
+struct Traffic {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
 impl Link {
     /// Queues; a socket whose queue is full is cut, since a gap would be worse than an end.
     pub(crate) fn push(&self, outgoing: Outgoing) {
+        if matches!(outgoing, Outgoing::Text(_) | Outgoing::GoAway) {
+            self.traffic.received.fetch_add(1, Ordering::Relaxed);
+        }
         if self.outgoing.try_send(outgoing).is_err() {
             self.kill.cancel();
         }
@@ -58,19 +75,39 @@ impl Link {
     pub(crate) fn cut(&self) {
         self.kill.cancel();
     }
+
+    fn report(&self, now: Instant) -> ClientReport {
+        let connected = now.saturating_duration_since(self.since).as_millis();
+        ClientReport {
+            channel: self.who.channel.clone(),
+            role: self.who.role,
+            client_id: self.who.client_id.clone(),
+            connection: self.id,
+            peer: self.peer,
+            connected_ms: u64::try_from(connected).unwrap_or(u64::MAX),
+            sent: self.traffic.sent.load(Ordering::Relaxed),
+            received: self.traffic.received.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Counts a message that its client sent.
+    pub(crate) fn count_sent(&self) {
+        self.traffic.sent.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The socket's end: what its task needs.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    pub(crate) arn: String,
-    pub(crate) channel: String,
-    pub(crate) role: Role,
-    /// The viewer's; the master has none.
-    pub(crate) client_id: Option<String>,
     pub(crate) link: Link,
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
     pub(crate) kill: CancellationToken,
+}
+
+impl Seat {
+    pub(crate) fn who(&self) -> &Who {
+        &self.link.who
+    }
 }
 
 /// A message on its way.
@@ -81,6 +118,7 @@ pub(crate) struct Envelope {
     pub(crate) from: Role,
     /// The viewer at one of its ends.
     pub(crate) viewer: String,
+    pub(crate) payload: String,
     pub(crate) frame: String,
     /// Until when it waits for a recipient who is away.
     pub(crate) expires: Instant,
@@ -102,6 +140,10 @@ pub struct ClientReport {
     pub peer: SocketAddr,
     /// For how long it has been connected.
     pub connected_ms: u64,
+    /// Messages it sent.
+    pub sent: u64,
+    /// Messages it was sent.
+    pub received: u64,
 }
 
 /// All channels' rooms, by ARN.
@@ -130,10 +172,7 @@ impl Relay {
         unknowns: &Unknowns,
         now: Instant,
     ) -> Option<Seat> {
-        let room = self
-            .rooms
-            .entry(joining.arn.to_owned())
-            .or_insert_with(|| Room::new(joining.channel.to_owned()));
+        let room = self.rooms.entry(joining.arn.to_owned()).or_default();
         if let (Some(id), Some(max)) = (joining.client_id, viewers_max)
             && room.viewers_beside(id) >= max
         {
@@ -142,23 +181,23 @@ impl Relay {
         self.connections += 1;
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let kill = CancellationToken::new();
+        let who = Who {
+            arn: joining.arn.to_owned(),
+            channel: joining.channel.to_owned(),
+            role: if joining.client_id.is_some() { Role::Viewer } else { Role::Master },
+            client_id: joining.client_id.map(str::to_owned),
+        };
         let link = Link {
             id: self.connections,
+            who: Arc::new(who),
+            traffic: Arc::default(),
             outgoing: sender,
             kill: kill.clone(),
             peer: joining.peer,
             since: now,
         };
-        room.seat(joining.client_id, link.clone(), unknowns.displaced_close_code, now);
-        Some(Seat {
-            arn: joining.arn.to_owned(),
-            channel: joining.channel.to_owned(),
-            role: if joining.client_id.is_some() { Role::Viewer } else { Role::Master },
-            client_id: joining.client_id.map(str::to_owned),
-            link,
-            outgoing: receiver,
-            kill,
-        })
+        room.seat(link.clone(), unknowns.displaced_close_code, now);
+        Some(Seat { link, outgoing: receiver, kill })
     }
 
     /// Frees the seat, unless a newer connection has it.
@@ -175,6 +214,13 @@ impl Relay {
     pub(crate) fn deliver(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
         if let Some(room) = self.rooms.get_mut(&envelope.arn) {
             room.deliver(envelope, unknowns, now);
+        }
+    }
+
+    /// Keeps as for a recipient who is away, whether it is or not.
+    pub(crate) fn keep(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
+        if let Some(room) = self.rooms.get_mut(&envelope.arn) {
+            room.keep(envelope, unknowns, now);
         }
     }
 
@@ -219,15 +265,14 @@ impl Relay {
         count
     }
 
-    /// The payload of the last message of a type, and the new one in its place.
-    pub(crate) fn remember(
-        &mut self,
-        arn: &str,
-        kind: MessageType,
-        from: Role,
-        payload: &str,
-    ) -> Option<String> {
-        self.rooms.get_mut(arn)?.remember(kind, from, payload)
+    /// Notes a message's payload, and hands out the earlier one that a replay brings.
+    pub(crate) fn remember(&mut self, envelope: &Envelope) -> Option<String> {
+        self.rooms.get_mut(&envelope.arn)?.remember(envelope)
+    }
+
+    /// The payload of the last message of a type from one side.
+    pub(crate) fn last(&self, arn: &str, kind: MessageType, from: Role) -> Option<String> {
+        self.rooms.get(arn)?.last(kind, from)
     }
 
     /// The recipient's link, if it is connected.
@@ -242,31 +287,16 @@ impl Relay {
         role: Option<Role>,
         client_id: Option<&str>,
     ) -> Vec<Link> {
-        let Some(room) = self.rooms.get(arn) else { return Vec::new() };
-        room.links()
-            .filter(|(is, id, _)| {
-                role.is_none_or(|role| role == *is)
-                    && client_id.is_none_or(|wanted| *id == Some(wanted))
-            })
-            .map(|(_, _, link)| link.clone())
-            .collect()
+        let fits = |link: &&Link| {
+            role.is_none_or(|role| role == link.who.role)
+                && client_id.is_none_or(|wanted| link.who.client_id.as_deref() == Some(wanted))
+        };
+        self.rooms.get(arn).into_iter().flat_map(Room::links).filter(fits).cloned().collect()
     }
 
     /// Everyone, by channel.
     pub(crate) fn clients(&self, now: Instant) -> Vec<ClientReport> {
-        let report = |room: &Room, role, id: Option<&str>, link: &Link| ClientReport {
-            channel: room.channel().to_owned(),
-            role,
-            client_id: id.map(str::to_owned),
-            connection: link.id,
-            peer: link.peer,
-            connected_ms: u64::try_from(now.saturating_duration_since(link.since).as_millis())
-                .unwrap_or(u64::MAX),
-        };
-        self.rooms
-            .values()
-            .flat_map(|room| room.links().map(|(role, id, link)| report(room, role, id, link)))
-            .collect()
+        self.rooms.values().flat_map(Room::links).map(|link| link.report(now)).collect()
     }
 
     /// Closes everything on a channel that is deleted.

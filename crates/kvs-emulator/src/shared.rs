@@ -11,12 +11,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::channel::{Channels, NewChannel};
 use crate::clock::WallClock;
-use crate::config::{Credential, EmulatorConfig};
+use crate::config::{Credential, EmulatorConfig, Lifetimes, TurnConfig};
 use crate::error::ApiError;
-use crate::fault::{Faults, Role};
+use crate::fault::{Faults, Injection, Role, Sender, Then};
+use crate::happen;
+use crate::presence::Events;
 use crate::quota::Buckets;
 use crate::random::Random;
-use crate::relay::{Outgoing, Relay};
+use crate::relay::Relay;
 use crate::sync::lock;
 use crate::wire::{self, MessageType};
 
@@ -29,13 +31,17 @@ const TASKS_MAX: usize = 20_000;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: EmulatorConfig,
-    pub(crate) credentials: Vec<Credential>,
+    /// As configured, on the emulator's own time scale.
+    pub(crate) lifetimes: Lifetimes,
+    credentials: Mutex<Arc<[Credential]>>,
+    turn: Mutex<TurnConfig>,
     pub(crate) clock: WallClock,
     pub(crate) faults: Faults,
     pub(crate) channels: Mutex<Channels>,
     pub(crate) relay: Mutex<Relay>,
     pub(crate) buckets: Mutex<Buckets>,
     pub(crate) random: Mutex<Random>,
+    pub(crate) events: Events,
     calls: Mutex<BTreeMap<String, CallCount>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -54,13 +60,16 @@ pub struct CallCount {
 impl Shared {
     pub(crate) fn new(config: EmulatorConfig) -> Self {
         Self {
-            credentials: config.effective_credentials(),
+            lifetimes: config.lifetimes.scaled(config.time_scale),
+            credentials: Mutex::new(config.effective_credentials().into()),
+            turn: Mutex::new(config.turn.clone()),
             clock: WallClock::new(config.clock_offset_secs),
             faults: Faults::new(config.faults.clone(), config.seed),
             channels: Mutex::default(),
             relay: Mutex::default(),
             buckets: Mutex::default(),
             random: Mutex::new(Random::new(config.seed)),
+            events: Events::new(Instant::now()),
             calls: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -128,7 +137,7 @@ impl Shared {
             created_millis: self.clock.now_millis(),
             message_ttl_secs,
             version: self.new_version(),
-            creating: self.config.lifetimes.creating,
+            creating: self.lifetimes.creating,
         };
         let quotas = &self.config.quotas;
         let max = quotas.enabled.then_some(quotas.channels_max);
@@ -139,34 +148,59 @@ impl Shared {
         format!("{:016X}", lock(&self.random).next())
     }
 
-    /// Sends a message of the service's own to those who fit, and says to how many.
-    pub(crate) fn send_from_service(
-        &self,
+    /// A time of the service's own on the emulator's clock.
+    pub(crate) fn scaled(&self, time: Duration) -> Duration {
+        time.div_f64(self.config.time_scale)
+    }
+
+    pub(crate) fn credentials(&self) -> Arc<[Credential]> {
+        lock(&self.credentials).clone()
+    }
+
+    /// Lets a credential end, in seconds since 1970; `false` when there is none of this id.
+    pub(crate) fn expire_credential(&self, access_key_id: &str, at_secs: i64) -> bool {
+        let mut credentials = lock(&self.credentials);
+        let mut changed = credentials.to_vec();
+        let Some(found) = changed.iter_mut().find(|known| known.access_key_id == access_key_id)
+        else {
+            return false;
+        };
+        found.expires_at_secs = Some(at_secs);
+        *credentials = changed.into();
+        true
+    }
+
+    pub(crate) fn turn(&self) -> TurnConfig {
+        lock(&self.turn).clone()
+    }
+
+    pub(crate) fn set_turn_ttl_secs(&self, ttl_secs: u32) {
+        lock(&self.turn).ttl_secs = ttl_secs;
+    }
+
+    /// Does something to the sockets of a channel that fit, and says how many.
+    pub(crate) fn happen(
+        self: &Arc<Self>,
         arn: &str,
         role: Option<Role>,
         client_id: Option<&str>,
-        message: ServiceMessage,
+        then: &Then,
     ) -> usize {
-        let outgoing = match message {
-            ServiceMessage::GoAway => Outgoing::GoAway,
-            ServiceMessage::ReconnectIceServer => Outgoing::Text(self.reconnect_ice_server()),
-            ServiceMessage::Raw(text) => Outgoing::Text(text),
-        };
         let links = lock(&self.relay).links(arn, role, client_id);
         for link in &links {
-            link.push(outgoing.clone());
+            happen::to(self, link, then);
         }
         links.len()
     }
 
     pub(crate) fn reconnect_ice_server(&self) -> String {
         let payload = self.config.unknowns.service_message_payload.as_deref();
-        wire::message(MessageType::ReconnectIceServer, None, payload)
+        wire::message(MessageType::ReconnectIceServer, &Sender::Absent, payload)
     }
 
     pub(crate) fn go_away(&self) -> String {
         let payload = self.config.unknowns.service_message_payload.as_deref();
-        wire::message(MessageType::GoAway, None, payload)
+        wire::message(MessageType::GoAway, &Sender::Absent, payload)
     }
 
     /// Delivers what a fault held back.
@@ -176,7 +210,7 @@ impl Shared {
 }
 
 /// A message the service itself sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ServiceMessage {
     /// GO_AWAY, and the close after the grace period.
@@ -185,4 +219,17 @@ pub enum ServiceMessage {
     ReconnectIceServer,
     /// A text frame as it is: garbage, an empty frame, anything.
     Raw(String),
+    /// Anything else that nobody sent.
+    Injected(Injection),
+}
+
+impl ServiceMessage {
+    pub(crate) fn then(self) -> Then {
+        match self {
+            Self::GoAway => Then::GoAway,
+            Self::ReconnectIceServer => Then::ReconnectIceServer,
+            Self::Raw(text) => Then::Inject(Injection::Text { text, count: 1 }),
+            Self::Injected(what) => Then::Inject(what),
+        }
+    }
 }

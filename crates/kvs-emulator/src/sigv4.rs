@@ -184,11 +184,7 @@ impl Verifier<'_> {
             .map_err(|_| mismatch())?;
         // Told only to those who hold the key.
         if credential.expires_at_secs.is_some_and(|end| self.now.0 >= end) {
-            return Err(ApiError::new(
-                403,
-                "ExpiredTokenException",
-                "The security token included in the request is expired",
-            ));
+            return Err(ApiError::expired_token());
         }
         Ok(())
     }

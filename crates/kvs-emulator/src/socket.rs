@@ -1,5 +1,6 @@
 //! One open signaling socket: frames in, frames out, idle and age limits, and its end.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use crate::courier::{self, SendQuota};
-use crate::fault::Then;
-use crate::relay::{Outgoing, Seat};
+use crate::fault::{Frame, Then};
+use crate::happen;
+use crate::presence::{Happening, Why};
+use crate::relay::{Link, Outgoing, Seat};
 use crate::shared::Shared;
 use crate::sync::lock;
 
@@ -28,7 +32,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) type Scheduled = Option<(Duration, Then)>;
 
 /// Serves the socket until it ends, and frees its seat.
-pub(crate) async fn run<S>(leaving: Leaving, seat: Seat, io: S, scheduled: Scheduled)
+pub(crate) async fn run<S>(mut leaving: Leaving, seat: Seat, io: S, scheduled: Scheduled)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -36,28 +40,39 @@ where
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-    let (shared, kill) = (&leaving.shared, seat.kill.clone());
-    tracing::info!(connection = seat.link.id, channel = seat.channel, role = ?seat.role,
-        client_id = seat.client_id, "client joined");
-    tokio::select! {
-        () = kill.cancelled() => {}
-        () = shared.stop.cancelled() => {}
-        () = serve(shared, seat, socket, scheduled) => {}
-    }
+    let (shared, kill) = (leaving.shared.clone(), seat.kill.clone());
+    leaving.why = tokio::select! {
+        () = kill.cancelled() => Why::Service,
+        () = shared.stop.cancelled() => Why::Stopped,
+        why = serve(&shared, seat, socket, scheduled) => why,
+    };
 }
 
 /// Frees the seat however the socket's task ends, also when it never ran.
 pub(crate) struct Leaving {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) arn: String,
-    pub(crate) id: u64,
-    pub(crate) _slot: Arc<OwnedSemaphorePermit>,
+    shared: Arc<Shared>,
+    link: Link,
+    pub(crate) why: Why,
+    _slot: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Leaving {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        link: Link,
+        slot: Option<Arc<OwnedSemaphorePermit>>,
+    ) -> Self {
+        shared.events.tell(&link.who, Some(link.id), Happening::Joined, Instant::now());
+        Self { shared: shared.clone(), link, why: Why::Lost, _slot: slot }
+    }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        lock(&self.shared.relay).leave(&self.arn, self.id, Instant::now());
-        tracing::info!(connection = self.id, "client left");
+        let (who, now) = (&self.link.who, Instant::now());
+        lock(&self.shared.relay).leave(&who.arn, self.link.id, now);
+        let left = Happening::Left { why: self.why };
+        self.shared.events.tell(who, Some(self.link.id), left, now);
     }
 }
 
@@ -66,10 +81,11 @@ async fn serve<S>(
     mut seat: Seat,
     mut socket: WebSocketStream<S>,
     scheduled: Scheduled,
-) where
+) -> Why
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let lifetimes = &shared.config.lifetimes;
+    let lifetimes = &shared.lifetimes;
     let unknowns = &shared.config.unknowns;
     let opened = Instant::now();
     let mut quota = SendQuota::new(&shared.config.quotas, opened);
@@ -77,22 +93,26 @@ async fn serve<S>(
     let mut age_limit = Some(opened + lifetimes.age);
     let mut gone_at: Option<Instant> = None;
     let mut fault = scheduled.map(|(after, then)| (opened + after, then));
+    let mut injected = VecDeque::new();
+    let mut injected_at = opened;
     loop {
         let idle_limit = heard + lifetimes.idle;
+        let close = |code, why| Next::Send(Some(Outgoing::Close(code, why)));
         let next = tokio::select! {
             frame = socket.next() => Next::Frame(frame),
-            outgoing = seat.outgoing.recv() => Next::Send(outgoing),
-            () = at(Some(idle_limit)) => Next::Send(Some(Outgoing::Close(unknowns.idle_close_code))),
-            () = at(gone_at) => Next::Send(Some(Outgoing::Close(unknowns.age_close_code))),
+            outgoing = seat.outgoing.recv(), if injected.is_empty() => Next::Send(outgoing),
+            () = at(Some(injected_at)), if !injected.is_empty() => Next::Injected,
+            () = at(Some(idle_limit)) => close(unknowns.idle_close_code, Why::Idle),
+            () = at(gone_at) => close(unknowns.age_close_code, Why::Age),
             () = at(age_limit) => {
                 age_limit = None;
-                Next::Send(Some(if unknowns.age_sends_go_away {
-                    Outgoing::GoAway
+                if unknowns.age_sends_go_away {
+                    Next::Send(Some(Outgoing::GoAway))
                 } else {
-                    Outgoing::Close(unknowns.age_close_code)
-                }))
+                    close(unknowns.age_close_code, Why::Age)
+                }
             }
-            () = at(fault.map(|(when, _)| when)) => Next::Fault(fault.take().map(|(_, then)| then)),
+            () = at(fault.as_ref().map(|(when, _)| *when)) => Next::Fault,
         };
         let outgoing = match next {
             Next::Frame(Some(Ok(frame))) => {
@@ -110,44 +130,52 @@ async fn serve<S>(
                     Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                     Message::Close(_) => {
                         finish(&mut socket).await;
-                        return;
+                        return Why::Closed;
                     }
                 }
                 continue;
             }
             Next::Frame(Some(Err(error))) => {
                 tracing::debug!(connection = seat.link.id, %error, "socket failed");
-                return;
+                return Why::Lost;
             }
-            Next::Frame(None) | Next::Send(None) => return,
+            Next::Frame(None) | Next::Send(None) => return Why::Lost,
+            Next::Fault => {
+                if let Some((_, then)) = fault.take() {
+                    happen::to(shared, &seat.link, &then);
+                }
+                continue;
+            }
+            Next::Injected => {
+                if let Some(frame) = injected.pop_front()
+                    && !send(&mut socket, wire_form(frame)).await
+                {
+                    return Why::Lost;
+                }
+                injected_at = Instant::now() + injected.front().map_or(Duration::ZERO, pause);
+                continue;
+            }
             Next::Send(Some(outgoing)) => outgoing,
-            Next::Fault(None) => continue,
-            Next::Fault(Some(then)) => match then {
-                Then::Close => Outgoing::Close(1001),
-                Then::Cut => return,
-                Then::Stall => Outgoing::Stall,
-                Then::GoAway => Outgoing::GoAway,
-                Then::ReconnectIceServer => Outgoing::Text(shared.reconnect_ice_server()),
-            },
         };
         let text = match outgoing {
             Outgoing::Text(text) => text,
+            Outgoing::Injected(frames) => {
+                injected.extend(frames);
+                injected_at = Instant::now();
+                continue;
+            }
             Outgoing::GoAway => {
                 gone_at = gone_at.or(Some(Instant::now() + lifetimes.go_away_grace));
                 shared.go_away()
             }
-            Outgoing::Close(code) => {
-                close(&mut socket, code).await;
-                return;
+            Outgoing::Close(code, why) => {
+                close_with(&mut socket, code).await;
+                return why;
             }
-            Outgoing::Stall => {
-                stall(&mut seat).await;
-                return;
-            }
+            Outgoing::Stall => return stall(&mut seat).await,
         };
-        match tokio::time::timeout(WRITE_TIMEOUT, socket.send(Message::text(text))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return,
+        if !send(&mut socket, Message::text(text)).await {
+            return Why::Lost;
         }
     }
 }
@@ -155,7 +183,36 @@ async fn serve<S>(
 enum Next {
     Frame(Option<Result<Message, tokio_tungstenite::tungstenite::Error>>),
     Send(Option<Outgoing>),
-    Fault(Option<Then>),
+    Injected,
+    Fault,
+}
+
+/// `false` when the client does not take it.
+async fn send<S>(socket: &mut WebSocketStream<S>, message: Message) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    matches!(tokio::time::timeout(WRITE_TIMEOUT, socket.send(message)).await, Ok(Ok(())))
+}
+
+fn wire_form(injected: Frame) -> Message {
+    match injected {
+        Frame::Text(text) => Message::text(text),
+        Frame::Binary(bytes) => Message::Binary(bytes),
+        Frame::Part { text, first, last, .. } => {
+            use frame::coding::{Data, OpCode};
+            let code = OpCode::Data(if first { Data::Text } else { Data::Continue });
+            Message::Frame(frame::Frame::message(text, code, last))
+        }
+    }
+}
+
+/// Before this frame.
+fn pause(injected: &Frame) -> Duration {
+    match injected {
+        Frame::Part { after, .. } => *after,
+        Frame::Text(_) | Frame::Binary(_) => Duration::ZERO,
+    }
 }
 
 async fn at(when: Option<Instant>) {
@@ -166,16 +223,16 @@ async fn at(when: Option<Instant>) {
 }
 
 /// Half-open: TCP stays up and nothing moves. A close or a cut from outside ends it.
-async fn stall(seat: &mut Seat) {
+async fn stall(seat: &mut Seat) -> Why {
     while let Some(outgoing) = seat.outgoing.recv().await {
-        match outgoing {
-            Outgoing::Close(_) => return,
-            Outgoing::Text(_) | Outgoing::GoAway | Outgoing::Stall => {}
+        if let Outgoing::Close(_, why) = outgoing {
+            return why;
         }
     }
+    Why::Lost
 }
 
-async fn close<S>(socket: &mut WebSocketStream<S>, code: u16)
+async fn close_with<S>(socket: &mut WebSocketStream<S>, code: u16)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::channel::is_arn;
 use crate::error::ApiError;
 use crate::fault::{Action, Role};
-use crate::http::{self, Peer, Reply, Reset};
+use crate::http::{self, Peer, Reply, Reset, Verdict};
 use crate::relay::{Joining, Seat};
 use crate::shared::Shared;
 use crate::sigv4::Wire;
@@ -52,7 +52,7 @@ pub(crate) async fn handle(
     if let Some((_, action)) = shared.faults.for_upgrade(role, client_id, &target.channel) {
         if let Action::After { ms, then } = action {
             scheduled = Some((Duration::from_millis(ms), then));
-        } else if let Some(reply) = http::strike(shared, action).await? {
+        } else if let Verdict::Answer(reply) = http::strike(shared, action).await? {
             shared.count(call, true);
             return Ok(reply);
         }
@@ -62,8 +62,7 @@ pub(crate) async fn handle(
         Err(error) => return Ok(refuse(shared, call, &error)),
     };
     shared.count(call, false);
-    let leaving =
-        Leaving { shared: shared.clone(), arn: target.arn, id: seat.link.id, _slot: peer.slot };
+    let leaving = Leaving::new(shared, seat.link.clone(), Some(peer.slot));
     let upgraded = hyper::upgrade::on(&mut request);
     shared.spawn(async move {
         match upgraded.await {
@@ -99,7 +98,8 @@ fn examine(shared: &Shared, request: &Request<Incoming>) -> Result<(Target, Stri
         headers: &headers,
         body: b"",
     };
-    let mut params = http::verifier(shared).verify_query(&wire)?;
+    let credentials = shared.credentials();
+    let mut params = http::verifier(shared, &credentials).verify_query(&wire)?;
     let arn = params
         .remove("X-Amz-ChannelARN")
         .filter(|arn| is_arn(arn))
@@ -141,7 +141,7 @@ fn admit(
 ) -> Result<Seat, ApiError> {
     let quotas = &shared.config.quotas;
     if !shared.within_quota(call, &target.arn, quotas.connects_per_second) {
-        return Err(ApiError::limit("Rate exceeded"));
+        return Err(ApiError::throttled());
     }
     let joining = Joining {
         arn: &target.arn,
@@ -152,7 +152,7 @@ fn admit(
     let viewers_max = quotas.enabled.then_some(quotas.viewers_max);
     lock(&shared.relay)
         .join(&joining, viewers_max, &shared.config.unknowns, Instant::now())
-        .ok_or_else(|| ApiError::limit("The channel has reached its maximum number of viewers."))
+        .ok_or_else(ApiError::viewer_limit)
 }
 
 fn refuse(shared: &Shared, call: &str, error: &ApiError) -> Reply {

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::fault::Sender;
+
 /// What a signaling message is, by AWS's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -67,14 +69,20 @@ pub(crate) fn parse(text: &str) -> Option<ClientFrame> {
 }
 
 /// A frame to a client. Messages from the master carry no sender.
-pub(crate) fn message(kind: MessageType, sender: Option<&str>, payload: Option<&str>) -> String {
+pub(crate) fn message(kind: MessageType, sender: &Sender, payload: Option<&str>) -> String {
     let mut object = Map::new();
     object.insert("messageType".to_owned(), kind.name().into());
     if let Some(payload) = payload {
         object.insert("messagePayload".to_owned(), payload.into());
     }
-    if let Some(sender) = sender {
-        object.insert("senderClientId".to_owned(), sender.into());
+    match sender {
+        Sender::Absent => {}
+        Sender::Null => {
+            object.insert("senderClientId".to_owned(), Value::Null);
+        }
+        Sender::Id(id) => {
+            object.insert("senderClientId".to_owned(), id.as_str().into());
+        }
     }
     Value::Object(object).to_string()
 }
@@ -146,12 +154,11 @@ mod tests {
     #[test]
     fn the_master_has_no_sender_id() {
         assert_eq!(
-            message(MessageType::SdpAnswer, None, Some("eA==")),
+            message(MessageType::SdpAnswer, &Sender::Absent, Some("eA==")),
             r#"{"messagePayload":"eA==","messageType":"SDP_ANSWER"}"#
         );
-        assert!(
-            message(MessageType::SdpOffer, Some("v"), Some("")).contains(r#""senderClientId":"v""#)
-        );
+        let offer = message(MessageType::SdpOffer, &Sender::of(Some("v")), Some(""));
+        assert!(offer.contains(r#""senderClientId":"v""#));
     }
 
     #[test]

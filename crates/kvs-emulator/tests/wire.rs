@@ -7,8 +7,12 @@
 mod control_plane;
 #[path = "wire/faults.rs"]
 mod faults;
+#[path = "wire/injected.rs"]
+mod injected;
 #[path = "wire/lifecycle.rs"]
 mod lifecycle;
+#[path = "wire/presence.rs"]
+mod presence;
 #[path = "wire/relay.rs"]
 mod relay;
 #[path = "wire/support.rs"]

@@ -75,7 +75,7 @@ pub(super) fn delete(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError
         channel.need_version(version)?;
         Ok(channel.arn.clone())
     })?;
-    let deleting = caller.shared.config.lifetimes.deleting;
+    let deleting = caller.shared.lifetimes.deleting;
     lock(&caller.shared.channels).delete(&arn, deleting, Instant::now())?;
     lock(&caller.shared.relay).clear(&arn);
     tracing::info!(arn, "channel deleted");
@@ -138,7 +138,7 @@ pub(super) fn endpoint(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiErr
         let scheme = if protocol == "WSS" { "ws" } else { "http" };
         json!({
             "Protocol": protocol,
-            "ResourceEndpoint": format!("{scheme}{secure}://{}", caller.authority),
+            "ResourceEndpoint": format!("{scheme}{secure}://{}", caller.setting.authority),
         })
     });
     Ok(json!({ "ResourceEndpointList": list.collect::<Vec<_>>() }))

@@ -27,9 +27,10 @@ pub(super) fn ice_servers(caller: &Caller<'_>, body: &Body) -> Result<Value, Api
     lock(&shared.channels).by_arn(arn, now)?.need_active(now)?;
     let rate = shared.config.quotas.ice_configs_per_second;
     if !shared.within_quota("GetIceServerConfig of a channel", arn, rate) {
-        return Err(ApiError::limit("Rate exceeded"));
+        return Err(ApiError::throttled());
     }
-    let list = ice::ice_servers(&shared.config.turn, arn, shared.clock.now());
+    let made_at = shared.clock.now().before(caller.setting.turn_age_secs);
+    let list = ice::ice_servers(&shared.turn(), arn, made_at);
     Ok(json!({ "IceServerList": list }))
 }
 

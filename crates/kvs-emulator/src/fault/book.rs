@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
-use super::{Action, Fault, Match, Point, Role};
+use super::{Action, Fault, Match, Point, Role, menu};
 use crate::random::Random;
 use crate::sync::lock;
 use crate::wire::MessageType;
@@ -54,6 +54,14 @@ pub(crate) struct MessageFacts<'a> {
     pub(crate) from: Role,
     pub(crate) client_id: Option<&'a str>,
     pub(crate) channel: &'a str,
+}
+
+/// What is known of a REST call when faults are asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallFacts<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) client_id: Option<&'a str>,
+    pub(crate) channel: Option<&'a str>,
 }
 
 impl Faults {
@@ -117,7 +125,6 @@ impl Faults {
                 && matches.from.is_none_or(|from| from == facts.from)
                 && agrees(matches.client_id.as_deref(), facts.client_id)
                 && agrees(matches.channel.as_deref(), Some(facts.channel))
-                && matches.call.is_none()
         })
     }
 
@@ -135,10 +142,12 @@ impl Faults {
         })
     }
 
-    pub(crate) fn for_call(&self, call: &str) -> Option<(u64, Action)> {
+    pub(crate) fn for_call(&self, facts: &CallFacts<'_>) -> Option<(u64, Action)> {
         self.strike(|matches| {
             matches.on == Point::Call
-                && matches.call.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(call))
+                && matches.call.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(facts.name))
+                && agrees(matches.client_id.as_deref(), facts.client_id)
+                && agrees(matches.channel.as_deref(), facts.channel)
         })
     }
 
@@ -157,8 +166,10 @@ impl Faults {
                 continue;
             }
             entry.hits += 1;
-            tracing::info!(fault = entry.id, hits = entry.hits, action = ?entry.fault.action, "fault");
-            return Some((entry.id, entry.fault.action.clone()));
+            let action = &entry.fault.action;
+            let kind = menu::of(action).map(|kind| kind.name);
+            tracing::info!(fault = entry.id, hits = entry.hits, kind, "fault");
+            return Some((entry.id, action.clone()));
         }
         None
     }
@@ -201,7 +212,8 @@ mod tests {
         assert!(faults.for_message(&answer("w")).is_some());
         let offer = MessageFacts { kind: MessageType::SdpOffer, ..answer("w") };
         assert!(faults.for_message(&offer).is_none());
-        assert!(faults.for_call("GetIceServerConfig").is_none());
+        let call = CallFacts { name: "GetIceServerConfig", client_id: Some("w"), channel: None };
+        assert!(faults.for_call(&call).is_none());
     }
 
     #[test]

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use super::{Envelope, Link, Outgoing, PENDING_MAX};
 use crate::config::Unknowns;
 use crate::fault::Role;
+use crate::presence::Why;
 use crate::wire::MessageType;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Room {
-    channel: String,
     master: Option<Link>,
     viewers: BTreeMap<String, Link>,
     /// Displaced sockets that were left open.
@@ -20,7 +20,17 @@ pub(super) struct Room {
     pending: Vec<Envelope>,
     overtaken: Vec<Overtaken>,
     overtaken_ids: u64,
-    last_payloads: BTreeMap<(MessageType, Role), String>,
+    remembered: BTreeMap<(MessageType, Role), Remembered>,
+}
+
+/// The payloads of one type from one side that a replay can bring back.
+#[derive(Debug)]
+struct Remembered {
+    /// The viewer's connection that the last one belongs to; 0 when it was away.
+    connection: u64,
+    last: String,
+    /// The last one of the connection before.
+    earlier: Option<String>,
 }
 
 #[derive(Debug)]
@@ -31,47 +41,25 @@ struct Overtaken {
 }
 
 impl Room {
-    pub(super) fn new(channel: String) -> Self {
-        Self {
-            channel,
-            master: None,
-            viewers: BTreeMap::new(),
-            displaced: Vec::new(),
-            pending: Vec::new(),
-            overtaken: Vec::new(),
-            overtaken_ids: 0,
-            last_payloads: BTreeMap::new(),
-        }
-    }
-
-    pub(super) fn channel(&self) -> &str {
-        &self.channel
-    }
-
     pub(super) fn viewers_beside(&self, client_id: &str) -> usize {
         self.viewers.keys().filter(|id| *id != client_id).count()
     }
 
     /// "The new connection takes precedence" (ConnectAsViewer, ConnectAsMaster); what becomes of
     /// the old one is a setting.
-    pub(super) fn seat(
-        &mut self,
-        client_id: Option<&str>,
-        link: Link,
-        displaced_close_code: Option<u16>,
-        now: Instant,
-    ) {
+    pub(super) fn seat(&mut self, link: Link, displaced_close_code: Option<u16>, now: Instant) {
+        let client_id = link.who.client_id.as_deref();
         let old = match client_id {
             Some(id) => self.viewers.insert(id.to_owned(), link.clone()),
             None => self.master.replace(link.clone()),
         };
         if let Some(old) = old {
             match displaced_close_code {
-                Some(code) => old.push(Outgoing::Close(code)),
+                Some(code) => old.push(Outgoing::Close(code, Why::Displaced)),
                 None => self.displaced.push(old),
             }
         }
-        let to = if client_id.is_some() { Role::Viewer } else { Role::Master };
+        let to = link.who.role;
         let (mine, others) = std::mem::take(&mut self.pending)
             .into_iter()
             .filter(|envelope| envelope.expires > now)
@@ -136,13 +124,23 @@ impl Room {
         }
     }
 
-    pub(super) fn remember(
-        &mut self,
-        kind: MessageType,
-        from: Role,
-        payload: &str,
-    ) -> Option<String> {
-        self.last_payloads.insert((kind, from), payload.to_owned())
+    pub(super) fn remember(&mut self, envelope: &Envelope) -> Option<String> {
+        let connection = self.viewers.get(&envelope.viewer).map_or(0, |link| link.id);
+        let key = (envelope.kind, envelope.from);
+        let last = envelope.payload.clone();
+        let Some(before) = self.remembered.remove(&key) else {
+            self.remembered.insert(key, Remembered { connection, last, earlier: None });
+            return None;
+        };
+        let same = before.connection == connection;
+        let earlier = if same { before.earlier } else { Some(before.last.clone()) };
+        let replayed = earlier.clone().unwrap_or(before.last);
+        self.remembered.insert(key, Remembered { connection, last, earlier });
+        Some(replayed)
+    }
+
+    pub(super) fn last(&self, kind: MessageType, from: Role) -> Option<String> {
+        self.remembered.get(&(kind, from)).map(|remembered| remembered.last.clone())
     }
 
     pub(super) fn recipient(&self, to: Role, viewer: &str) -> Option<&Link> {
@@ -152,16 +150,13 @@ impl Room {
         }
     }
 
-    pub(super) fn links(&self) -> impl Iterator<Item = (Role, Option<&str>, &Link)> {
-        let master = self.master.iter().map(|link| (Role::Master, None, link));
-        let viewers = self.viewers.iter().map(|(id, link)| (Role::Viewer, Some(id.as_str()), link));
-        master.chain(viewers)
+    pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.master.iter().chain(self.viewers.values())
     }
 
     pub(super) fn close_all(&self) {
-        let seated = self.links().map(|(_, _, link)| link);
-        for link in seated.chain(&self.displaced) {
-            link.push(Outgoing::Close(1001));
+        for link in self.links().chain(&self.displaced) {
+            link.push(Outgoing::Close(1001, Why::Deleted));
         }
     }
 
@@ -175,7 +170,7 @@ impl Room {
     /// "If there is an outstanding offer for the same client which is not yet delivered, it is
     /// overwritten" (SendSdpOffer; SendSdpAnswer alike). The candidates that belong to what is
     /// overwritten go with it.
-    fn keep(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
+    pub(super) fn keep(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
         self.pending.retain(|old| old.expires > now);
         let kept = match envelope.kind {
             MessageType::IceCandidate => unknowns.candidates_kept,

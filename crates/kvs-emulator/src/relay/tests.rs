@@ -24,6 +24,7 @@ fn envelope(kind: MessageType, from: Role, viewer: &str, frame: &str) -> Envelop
         kind,
         from,
         viewer: viewer.to_owned(),
+        payload: frame.to_owned(),
         frame: frame.to_owned(),
         expires: Instant::now() + Duration::from_secs(60),
     }
@@ -34,7 +35,8 @@ fn texts(seat: &mut Seat) -> Vec<String> {
     while let Ok(outgoing) = seat.outgoing.try_recv() {
         out.push(match outgoing {
             Outgoing::Text(text) => text,
-            Outgoing::GoAway | Outgoing::Close(_) | Outgoing::Stall => format!("{outgoing:?}"),
+            Outgoing::Close(code, why) => format!("Close({code}, {why:?})"),
+            Outgoing::Injected(_) | Outgoing::GoAway | Outgoing::Stall => format!("{outgoing:?}"),
         });
     }
     out
@@ -75,7 +77,7 @@ async fn the_newer_connection_takes_the_place() {
     let mut old = join(&mut relay, Some("v"));
     let mut new = join(&mut relay, Some("v"));
     send(&mut relay, SdpAnswer, Role::Master, "v", "answer");
-    assert_eq!(texts(&mut old), ["Close(1001)"]);
+    assert_eq!(texts(&mut old), ["Close(1001, Displaced)"]);
     assert_eq!(texts(&mut new), ["answer"]);
     relay.leave(ARN, old.link.id, Instant::now());
     send(&mut relay, SdpAnswer, Role::Master, "v", "again");
@@ -115,6 +117,33 @@ async fn overtaken_and_held_messages_come_later() {
     assert_eq!(texts(&mut viewer), [""; 0]);
     assert_eq!(relay.release(7, &Unknowns::default(), Instant::now()), 1);
     assert_eq!(texts(&mut viewer), ["answer"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_prefers_an_earlier_connection() {
+    let mut relay = Relay::default();
+    let _master = join(&mut relay, None);
+    let replayed = |relay: &mut Relay, viewer: &str, frame: &str| {
+        relay.remember(&envelope(SdpAnswer, Role::Master, viewer, frame))
+    };
+    let first = join(&mut relay, Some("v"));
+    assert_eq!(replayed(&mut relay, "v", "1"), None);
+    assert_eq!(replayed(&mut relay, "v", "2").as_deref(), Some("1"), "there is no earlier one");
+    relay.leave(ARN, first.link.id, Instant::now());
+    let _second = join(&mut relay, Some("v-2"));
+    assert_eq!(replayed(&mut relay, "v-2", "3").as_deref(), Some("2"));
+    assert_eq!(replayed(&mut relay, "v-2", "4").as_deref(), Some("2"), "not the attempt's own");
+    assert_eq!(relay.last(ARN, SdpAnswer, Role::Master).as_deref(), Some("4"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_to_someone_away_waits_for_a_new_connection() {
+    let mut relay = Relay::default();
+    let mut viewer = join(&mut relay, Some("v"));
+    let answer = envelope(SdpAnswer, Role::Master, "v", "answer");
+    relay.keep(answer, &Unknowns::default(), Instant::now());
+    assert_eq!(texts(&mut viewer), [""; 0]);
+    assert_eq!(texts(&mut join(&mut relay, Some("v"))), ["answer"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,360 @@
+//! Frames that nobody sent: unsolicited messages, wrong senders, floods and garbage.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::wire::{self, MessageType};
+
+/// Frames of one injection.
+const COUNT_MAX: u32 = 20_000;
+/// Bytes of one injection, all in all.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What is injected into a client's socket. As JSON: `{"frame":"candidates","count":10000}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "frame", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Injection {
+    /// A message in the service's envelope.
+    Message {
+        /// Its type.
+        #[serde(rename = "type")]
+        message_type: MessageType,
+        /// Its `senderClientId`.
+        #[serde(default, skip_serializing_if = "Sender::is_absent")]
+        sender: Sender,
+        /// The payload as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payload: Option<String>,
+        /// The payload as JSON, which is then written as base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        json: Option<Value>,
+    },
+    /// The last message of this type that the other side sent on the channel, once more.
+    Earlier {
+        /// Its type.
+        #[serde(rename = "type")]
+        message_type: MessageType,
+        /// The `senderClientId` it now comes with.
+        #[serde(default, skip_serializing_if = "Sender::is_absent")]
+        sender: Sender,
+    },
+    /// A STATUS_RESPONSE.
+    Status {
+        /// For the message with this id.
+        correlation_id: String,
+        /// `errorType`.
+        error: String,
+        /// `statusCode`.
+        status: u16,
+    },
+    /// So many different host candidates.
+    Candidates {
+        /// How many.
+        count: u32,
+        /// Their `senderClientId`.
+        #[serde(default, skip_serializing_if = "Sender::is_absent")]
+        sender: Sender,
+    },
+    /// A piece of garbage.
+    Garbage {
+        /// Which.
+        how: Garbage,
+    },
+    /// A text frame as it is.
+    Text {
+        /// The text.
+        text: String,
+        /// How often.
+        #[serde(default = "once")]
+        count: u32,
+    },
+    /// A text frame of this size.
+    Huge {
+        /// Its size.
+        bytes: u32,
+    },
+    /// One text message of JSON in so many fragments, each this much later.
+    Slow {
+        /// How many.
+        fragments: u32,
+        /// Between two of them.
+        every_ms: u64,
+    },
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// What has been seen on real sockets, or could be (kvs.md 2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Garbage {
+    /// An empty text frame.
+    Empty,
+    /// A binary frame.
+    Binary,
+    /// JSON that ends in the middle.
+    Truncated,
+    /// A message of a type nobody knows.
+    UnknownType,
+    /// What API Gateway says when it gives up.
+    ApiGateway,
+    /// An object that is no envelope.
+    Envelope,
+    /// An envelope whose payload is no base64.
+    Base64,
+    /// A description with an empty `sdp`.
+    EmptySdp,
+    /// JSON a hundred thousand arrays deep.
+    Deep,
+}
+
+impl Garbage {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Empty,
+        Self::Binary,
+        Self::Truncated,
+        Self::UnknownType,
+        Self::ApiGateway,
+        Self::Envelope,
+        Self::Base64,
+        Self::EmptySdp,
+        Self::Deep,
+    ];
+
+    fn frame(self) -> Frame {
+        let answer = MessageType::SdpAnswer;
+        Frame::Text(match self {
+            Self::Binary => return Frame::Binary(Bytes::from_static(b"\x00\xff\xfe not text")),
+            Self::Empty => String::new(),
+            Self::Truncated => r#"{"messageType":"SDP_ANSWER","messagePay"#.to_owned(),
+            Self::UnknownType => json!({ "messageType": "SDP_COUNTEROFFER" }).to_string(),
+            Self::ApiGateway => json!({
+                "message": "Endpoint request timed out",
+                "connectionId": "Jzo5lcQFtjvCJcq=",
+                "requestId": "Jzo5vMzgNjZFb9Q=",
+            })
+            .to_string(),
+            Self::Envelope => json!({ "messageType": 7, "messagePayload": ["x"] }).to_string(),
+            Self::Base64 => wire::message(answer, &Sender::Absent, Some("%%% no base64 %%%")),
+            Self::EmptySdp => {
+                let payload = STANDARD.encode(r#"{"type":"answer","sdp":""}"#);
+                wire::message(answer, &Sender::Absent, Some(&payload))
+            }
+            Self::Deep => "[".repeat(100_000),
+        })
+    }
+}
+
+/// The `senderClientId` of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Sender {
+    /// No such field: what AWS does for the master.
+    #[default]
+    Absent,
+    /// The field is null.
+    Null,
+    /// Any text, the empty one included.
+    Id(String),
+}
+
+impl Sender {
+    /// As the relay frames messages: the master has no id.
+    pub(crate) fn of(client_id: Option<&str>) -> Self {
+        client_id.map_or(Self::Absent, |id| Self::Id(id.to_owned()))
+    }
+
+    pub(super) fn is_absent(&self) -> bool {
+        *self == Self::Absent
+    }
+}
+
+impl Serialize for Sender {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Absent | Self::Null => serializer.serialize_none(),
+            Self::Id(id) => serializer.serialize_str(id),
+        }
+    }
+}
+
+/// A field that is there; one that is not is [`Sender::Absent`] by default.
+impl<'de> Deserialize<'de> for Sender {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map_or(Self::Null, Self::Id))
+    }
+}
+
+/// One frame as it goes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Text(String),
+    Binary(Bytes),
+    /// A fragment of a text message.
+    Part {
+        text: String,
+        first: bool,
+        last: bool,
+        after: Duration,
+    },
+}
+
+impl Injection {
+    /// Refuses what is too much.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (count, bytes) = match self {
+            Self::Candidates { count, .. } => (*count, 0),
+            Self::Text { text, count } => {
+                (*count, text.len().saturating_mul(usize::try_from(*count).unwrap_or(usize::MAX)))
+            }
+            Self::Huge { bytes } => (1, usize::try_from(*bytes).unwrap_or(usize::MAX)),
+            Self::Slow { fragments, .. } => (*fragments, 0),
+            Self::Message { payload: Some(_), json: Some(_), .. } => {
+                return Err("give a payload or json, not both".to_owned());
+            }
+            Self::Message { .. }
+            | Self::Earlier { .. }
+            | Self::Status { .. }
+            | Self::Garbage { .. } => (1, 0),
+        };
+        if count > COUNT_MAX {
+            return Err(format!("at most {COUNT_MAX} frames"));
+        }
+        if bytes > BYTES_MAX {
+            return Err(format!("at most {BYTES_MAX} bytes"));
+        }
+        Ok(())
+    }
+
+    /// The type whose last payload [`Self::frames`] wants.
+    pub(crate) fn wants(&self) -> Option<MessageType> {
+        match self {
+            Self::Earlier { message_type, .. } => Some(*message_type),
+            Self::Message { .. }
+            | Self::Status { .. }
+            | Self::Candidates { .. }
+            | Self::Garbage { .. }
+            | Self::Text { .. }
+            | Self::Huge { .. }
+            | Self::Slow { .. } => None,
+        }
+    }
+
+    /// What goes over the wire.
+    pub(crate) fn frames(&self, earlier: Option<&str>) -> Vec<Frame> {
+        match self {
+            Self::Message { message_type, sender, payload, json } => {
+                let json = json.as_ref().map(|json| STANDARD.encode(json.to_string()));
+                let payload = payload.as_ref().or(json.as_ref()).map(String::as_str);
+                vec![Frame::Text(wire::message(*message_type, sender, payload))]
+            }
+            Self::Earlier { message_type, sender } => earlier
+                .map(|payload| Frame::Text(wire::message(*message_type, sender, Some(payload))))
+                .into_iter()
+                .collect(),
+            Self::Status { correlation_id, error, status } => {
+                vec![Frame::Text(wire::status(correlation_id, error, *status, "Injected."))]
+            }
+            Self::Candidates { count, sender } => {
+                (0..*count).map(|n| Frame::Text(candidate(n, sender))).collect()
+            }
+            Self::Garbage { how } => vec![how.frame()],
+            Self::Text { text, count } => (0..*count).map(|_| Frame::Text(text.clone())).collect(),
+            Self::Huge { bytes } => vec![Frame::Text(huge(*bytes))],
+            Self::Slow { fragments, every_ms } => {
+                slow(*fragments, Duration::from_millis(*every_ms))
+            }
+        }
+    }
+}
+
+/// A candidate to an address that leads nowhere (198.18.0.0/15 is for benchmarks, RFC 2544).
+fn candidate(n: u32, sender: &Sender) -> String {
+    let (b, c, d) = (18 + (n >> 16 & 1), n >> 8 & 0xff, n & 0xff);
+    let line =
+        format!("candidate:{} 1 udp {} 198.{b}.{c}.{d} 9 typ host", n + 1, 2_122_260_223 - n);
+    let payload = json!({ "candidate": line, "sdpMid": "0", "sdpMLineIndex": 0 });
+    let payload = STANDARD.encode(payload.to_string());
+    wire::message(MessageType::IceCandidate, sender, Some(&payload))
+}
+
+fn huge(bytes: u32) -> String {
+    let mut object = Map::new();
+    object.insert("messageType".to_owned(), MessageType::SdpAnswer.name().into());
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(BYTES_MAX);
+    object.insert("messagePayload".to_owned(), "A".repeat(bytes).into());
+    Value::Object(object).to_string()
+}
+
+fn slow(fragments: u32, every: Duration) -> Vec<Frame> {
+    (0..fragments)
+        .map(|n| Frame::Part {
+            text: if n == 0 { "{".to_owned() } else { " ".to_owned() },
+            first: n == 0,
+            last: n + 1 == fragments,
+            after: if n == 0 { Duration::ZERO } else { every },
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(injection: &str) -> Value {
+        let injection: Injection = serde_json::from_str(injection).unwrap();
+        let frames = injection.frames(Some("ZWFybGllcg=="));
+        let [Frame::Text(text)] = frames.as_slice() else { panic!("{frames:?}") };
+        serde_json::from_str(text).unwrap()
+    }
+
+    /// Scenario 10's senders, each as itself.
+    #[test]
+    fn senders_are_absent_null_empty_or_anyone() {
+        let message =
+            |sender: &str| text(&format!(r#"{{"frame":"message","type":"SDP_ANSWER"{sender}}}"#));
+        assert!(message("").get("senderClientId").is_none());
+        assert_eq!(message(r#","sender":null"#)["senderClientId"], Value::Null);
+        assert!(message(r#","sender":null"#).get("senderClientId").is_some());
+        assert_eq!(message(r#","sender":"""#)["senderClientId"], "");
+        let master = message(r#","sender":"AWS_DEFAULT_SINGLE_MASTER""#);
+        assert_eq!(master["senderClientId"], "AWS_DEFAULT_SINGLE_MASTER");
+    }
+
+    #[test]
+    fn payloads_are_as_they_are_json_or_an_earlier_one() {
+        let raw = text(r#"{"frame":"message","type":"SDP_ANSWER","payload":"%"}"#);
+        assert_eq!(raw["messagePayload"], "%");
+        let json = text(r#"{"frame":"message","type":"SDP_ANSWER","json":{"sdp":""}}"#);
+        assert_eq!(json["messagePayload"], STANDARD.encode(r#"{"sdp":""}"#));
+        let earlier = text(r#"{"frame":"earlier","type":"SDP_ANSWER"}"#);
+        assert_eq!(earlier["messagePayload"], "ZWFybGllcg==");
+    }
+
+    #[test]
+    fn floods_are_all_different_and_bounded() {
+        let flood = Injection::Candidates { count: 10_000, sender: Sender::Absent };
+        flood.check().unwrap();
+        let mut frames: Vec<String> = flood
+            .frames(None)
+            .into_iter()
+            .map(|frame| match frame {
+                Frame::Text(text) => text,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        frames.sort();
+        frames.dedup();
+        assert_eq!(frames.len(), 10_000);
+        assert!(Injection::Candidates { count: 20_001, sender: Sender::Absent }.check().is_err());
+        assert!(Injection::Huge { bytes: u32::MAX }.check().is_err());
+        assert!(Injection::Text { text: "x".repeat(1_000_000), count: 100 }.check().is_err());
+    }
+}

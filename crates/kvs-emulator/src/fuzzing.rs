@@ -1,0 +1,114 @@
+//! What the workspace's fuzzers reach: the emulator's readers, without a socket. No public API.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::calls::{self, MESSAGE_TTL_SECS};
+use crate::clock::UnixTime;
+use crate::config::{Credential, EmulatorConfig};
+use crate::courier::{self, SendQuota};
+use crate::relay::{Joining, Outgoing, Seat};
+use crate::shared::Shared;
+use crate::sigv4::{SERVICE, Verifier, Wire};
+use crate::sync::lock;
+
+/// The viewer who sits on a [`Bench`].
+pub const VIEWER: &str = "viewer";
+
+/// The request that a [`signed_query`] is part of, and when it is checked: the first test vector of
+/// the JavaScript SDK (kvs.md 5.1).
+const SIGNED_HOST: &str = "kvs.awsamazon.com";
+const SIGNED_AT: UnixTime = UnixTime(1_575_158_400);
+
+/// One channel of a fresh emulator, with its master and one viewer.
+pub struct Bench {
+    shared: Arc<Shared>,
+    seats: [(Seat, SendQuota); 2],
+}
+
+/// What a client was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// A text frame.
+    Text(String),
+    /// Anything else: the end of the socket.
+    End,
+}
+
+impl Bench {
+    /// `None` only when a fresh emulator has no room for one channel and two clients.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let shared = Arc::new(Shared::new(EmulatorConfig::default()));
+        let channel = "fuzz";
+        let arn = shared.create_channel(channel, MESSAGE_TTL_SECS).ok()?;
+        let seat = |client_id| {
+            let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+            let joining = Joining { arn: &arn, channel, client_id, peer };
+            let (unknowns, now) = (&shared.config.unknowns, Instant::now());
+            let seat = lock(&shared.relay).join(&joining, None, unknowns, now)?;
+            Some((seat, SendQuota::new(&shared.config.quotas, now)))
+        };
+        let seats = [seat(None)?, seat(Some(VIEWER))?];
+        Some(Self { shared, seats })
+    }
+
+    /// A text frame of the master's or the viewer's; what both were sent for it, in that order.
+    pub fn frame(&mut self, of_viewer: bool, text: &str) -> [Vec<Sent>; 2] {
+        let (seat, quota) = &mut self.seats[usize::from(of_viewer)];
+        courier::handle_text(&self.shared, seat, quota, text);
+        self.seats.each_mut().map(|(seat, _)| {
+            let mut sent = Vec::new();
+            while let Ok(outgoing) = seat.outgoing.try_recv() {
+                sent.push(match outgoing {
+                    Outgoing::Text(text) => Sent::Text(text),
+                    Outgoing::Injected(_)
+                    | Outgoing::GoAway
+                    | Outgoing::Close(..)
+                    | Outgoing::Stall => Sent::End,
+                });
+            }
+            sent
+        })
+    }
+
+    /// The body of a call, whose signature was good, given to every call; their statuses.
+    #[must_use]
+    pub fn call(&self, body: &[u8]) -> Vec<u16> {
+        let setting =
+            calls::Setting { shared: &self.shared, authority: "127.0.0.1:1", turn_age_secs: 0 };
+        let run = |call| calls::run(call, &setting, body);
+        calls::CALLS
+            .iter()
+            .map(|call| run(call).map_or_else(|error| error.status, |_| 200))
+            .collect()
+    }
+
+    /// Whether somebody who may have no key gets in with this request.
+    #[must_use]
+    pub fn admits(&self, query: &str, headers: &BTreeMap<String, String>, body: &[u8]) -> bool {
+        let wire = Wire { method: "POST", path: "/listSignalingChannels", query, headers, body };
+        let credentials = self.shared.credentials();
+        let verifier = crate::http::verifier(&self.shared, &credentials);
+        verifier.verify_header(&wire).is_ok() || verifier.verify_query(&wire).is_ok()
+    }
+}
+
+/// The parameters of a query that is signed for one host, key and moment.
+#[must_use]
+pub fn signed_query(query: &str) -> Option<BTreeMap<String, String>> {
+    let token = Some("FakeSessionToken".to_owned());
+    let credential = Credential::new("AKIA4F7WJQR7FMMWMNXI", "FakeSecretKey", token);
+    let headers = [("host".to_owned(), SIGNED_HOST.to_owned())].into();
+    let verifier = Verifier {
+        credentials: std::slice::from_ref(&credential),
+        region: "us-west-2",
+        service: SERVICE,
+        now: SIGNED_AT,
+    };
+    let wire = Wire { method: "GET", path: "/", query, headers: &headers, body: b"" };
+    verifier.verify_query(&wire).ok()
+}

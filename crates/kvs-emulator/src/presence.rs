@@ -1,0 +1,191 @@
+//! Who came and who went: a bounded list of numbered events that can be waited for.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::fault::Role;
+use crate::sync::lock;
+
+/// Events kept; older ones are forgotten.
+const EVENTS_MAX: usize = 4096;
+
+/// Something that happened on a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// Its number, from 1, without gaps.
+    pub seq: u64,
+    /// Since the emulator started.
+    pub at_ms: u64,
+    /// The channel's name.
+    pub channel: String,
+    /// The side it happened to.
+    pub role: Role,
+    /// The viewer's id; the master has none.
+    pub client_id: Option<String>,
+    /// The number of the connection, where it is about one.
+    pub connection: Option<u64>,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: Happening,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Happening {
+    /// A socket opened.
+    Joined,
+    /// A socket ended.
+    Left {
+        /// How.
+        why: Why,
+    },
+    /// The client was taken into the storage session.
+    StorageJoined,
+    /// The service's media connection to the client is up.
+    StorageConnected,
+    /// The client is no longer in the storage session.
+    StorageLeft {
+        /// How.
+        why: Why,
+    },
+}
+
+impl Happening {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Joined => "client joined",
+            Self::Left { .. } => "client left",
+            Self::StorageJoined => "client joined the storage session",
+            Self::StorageConnected => "storage session connected",
+            Self::StorageLeft { .. } => "client left the storage session",
+        }
+    }
+}
+
+/// How a stay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Why {
+    /// The client said goodbye.
+    Closed,
+    /// The connection was lost.
+    Lost,
+    /// A newer connection took its place.
+    Displaced,
+    /// Nothing was heard of it for too long.
+    Idle,
+    /// It was too old, or its time after GO_AWAY was over.
+    Age,
+    /// The service ended it, by fault or by order.
+    Service,
+    /// The channel was deleted.
+    Deleted,
+    /// The emulator stopped.
+    Stopped,
+}
+
+/// Whom an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Who {
+    pub(crate) arn: String,
+    pub(crate) channel: String,
+    pub(crate) role: Role,
+    /// The viewer's; the master has none.
+    pub(crate) client_id: Option<String>,
+}
+
+/// The list.
+#[derive(Debug)]
+pub(crate) struct Events {
+    started: Instant,
+    kept: Mutex<VecDeque<Event>>,
+    last: watch::Sender<u64>,
+}
+
+impl Events {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { started: now, kept: Mutex::default(), last: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn tell(&self, who: &Who, connection: Option<u64>, what: Happening, now: Instant) {
+        tracing::info!(channel = who.channel, role = ?who.role, client_id = who.client_id,
+            connection, ?what, "{}", what.text());
+        let since = now.saturating_duration_since(self.started).as_millis();
+        let mut kept = lock(&self.kept);
+        let seq = *self.last.borrow() + 1;
+        if kept.len() >= EVENTS_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(Event {
+            seq,
+            at_ms: u64::try_from(since).unwrap_or(u64::MAX),
+            channel: who.channel.clone(),
+            role: who.role,
+            client_id: who.client_id.clone(),
+            connection,
+            what,
+        });
+        self.last.send_replace(seq);
+    }
+
+    /// Those after the number `after` that are still known.
+    pub(crate) fn after(&self, after: u64) -> Vec<Event> {
+        lock(&self.kept).iter().filter(|event| event.seq > after).cloned().collect()
+    }
+
+    /// The same, once there is one.
+    pub(crate) async fn next(&self, after: u64) -> Vec<Event> {
+        let mut last = self.last.subscribe();
+        // Ends only with the sender, which lives as long as `self`.
+        let _ = last.wait_for(|seq| *seq > after).await;
+        self.after(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who() -> Who {
+        Who { arn: "a".into(), channel: "c".into(), role: Role::Master, client_id: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_are_numbered_bounded_and_waited_for() {
+        let now = Instant::now();
+        let events = Events::new(now);
+        let (heard, ()) = tokio::join!(events.next(0), async {
+            events.tell(&who(), Some(1), Happening::Joined, now);
+        });
+        assert_eq!((heard[0].seq, heard[0].what), (1, Happening::Joined));
+        for _ in 0..EVENTS_MAX {
+            events.tell(&who(), Some(1), Happening::Left { why: Why::Lost }, now);
+        }
+        let kept = events.after(0);
+        assert_eq!((kept.len(), kept[0].seq), (EVENTS_MAX, 2), "the oldest went");
+        assert!(events.after(EVENTS_MAX as u64 + 1).is_empty());
+    }
+
+    #[test]
+    fn an_event_is_flat_json() {
+        let event = Event {
+            seq: 1,
+            at_ms: 2,
+            channel: "c".into(),
+            role: Role::Viewer,
+            client_id: Some("v".into()),
+            connection: Some(3),
+            what: Happening::Left { why: Why::Idle },
+        };
+        let json = serde_json::to_value(event).unwrap();
+        assert_eq!((&json["event"], &json["why"]), (&"left".into(), &"idle".into()));
+    }
+}
