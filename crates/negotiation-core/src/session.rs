@@ -90,7 +90,8 @@ enum Purpose {
     Rollback,
     AddCandidate,
     RequestKeyframe,
-    Close(CloseStep),
+    /// A step of closing an attempt.
+    Close,
     /// A step of closing the peer connection of a remote session that was replaced.
     Replace(CloseStep),
 }
@@ -101,7 +102,7 @@ impl Purpose {
         match self {
             Self::Connect(_) => Timer::Connect,
             Self::FetchIceServers => Timer::IceServers,
-            Self::Close(_) | Self::Replace(_) | Self::Leave(_) => Timer::CloseStep,
+            Self::Close | Self::Replace(_) | Self::Leave(_) => Timer::CloseStep,
             Self::Join
             | Self::SendOffer
             | Self::SendAnswer
@@ -139,9 +140,14 @@ impl Purpose {
             | Self::RefreshIceServers
             | Self::AddCandidate
             | Self::RequestKeyframe
-            | Self::Close(_)
+            | Self::Close
             | Self::Replace(_) => false,
         }
+    }
+
+    /// The step of closing a peer connection that is replaced.
+    fn replaces(self) -> Option<CloseStep> {
+        if let Self::Replace(step) = self { Some(step) } else { None }
     }
 }
 
@@ -230,17 +236,17 @@ impl Session {
         &self.config
     }
 
+    /// Whether the completion of this command still counts; for tests and simulators.
+    pub fn awaits(&self, ticket: Ticket) -> bool {
+        self.in_flight.awaits(ticket)
+    }
+
     /// Whether the state makes sense; for tests and simulators.
     ///
     /// # Errors
     /// Says what does not.
     pub fn check_invariants(&self) -> Result<(), &'static str> {
         let require = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
-    /// Whether the completion of this command still counts; for tests and simulators.
-    pub fn awaits(&self, ticket: Ticket) -> bool {
-        self.in_flight.awaits(ticket)
-    }
-
         let waits_for_nobody = matches!(self.phase, Phase::Idle | Phase::Live | Phase::Ended);
         require(
             self.phase.has_attempt() == (self.attempt.is_some() && self.closing.is_none()),

@@ -140,6 +140,17 @@ impl<P: Clone> InFlight<P> {
         self.open.clear();
     }
 
+    /// Forgets all but the commands that `kept` gives another purpose, with a new deadline.
+    pub(crate) fn keep(&mut self, deadline: Timestamp, kept: impl Fn(&P) -> Option<P>) {
+        self.open.retain(|_, (at, purpose)| match kept(purpose) {
+            Some(another) => {
+                (*at, *purpose) = (deadline, another);
+                true
+            }
+            None => false,
+        });
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.open.len()
     }
@@ -170,12 +181,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_goes_on_for_another_purpose_with_a_new_deadline() {
+        let mut table = InFlight::default();
+        let at = Timestamp::from_millis(5);
+        table.issue(1, at, "offer");
+        let kept = table.issue(1, at, "stop");
+        table.keep(at + Duration::from_millis(1), |p| (*p == "stop").then_some("close"));
+        assert_eq!(table.purposes().collect::<Vec<_>>(), [&"close"]);
+        assert_eq!(table.take_overdue(at), None);
+        assert_eq!(table.complete(kept), Some("close"));
+    }
+
+    #[test]
     fn a_ticket_completes_once() {
         let mut table = InFlight::default();
         let ticket = table.issue(1, Timestamp::from_millis(5), "send");
+        assert!(table.awaits(ticket));
         assert_eq!(table.complete(ticket), Some("send"));
+        assert!(!table.awaits(ticket));
         assert_eq!(table.complete(ticket), None);
     }
 }
-        assert!(table.awaits(ticket));
-        assert!(!table.awaits(ticket));

@@ -58,6 +58,28 @@ fn s49_a_step_that_hangs_stops_none_of_the_others() {
     }
 }
 
+#[test]
+fn s49_close_while_a_peer_connection_is_replaced() {
+    // The service begins a new session, and the old peer connection is at one of its steps.
+    for what in [Op::StopTransceivers, Op::RemoveTracks, Op::Close] {
+        for how in [OpFault::Hang, OpFault::Late(ms(300)), OpFault::Late(ms(110))] {
+            let plan = storage()
+                .with(when(Phase::Live, secs(1), Act::MasterOffers { anew: true }))
+                .with(op(what, 1, how))
+                .with(Fault::At {
+                    moment: Moment::Entered(Phase::Answering, 2),
+                    after: ms(100),
+                    act: Act::Close,
+                });
+            let world = check(plan, Expected::Ended(EndReason::Closed, 1));
+            for step in [Op::Disconnect, Op::StopTransceivers, Op::RemoveTracks, Op::Close] {
+                let times = commands(&world, |output| closes(output) == Some(step)).len();
+                assert_eq!(times, 1, "{what:?} {how:?}: {step:?}: {}", world.journal());
+            }
+        }
+    }
+}
+
 fn closes(output: &Output) -> Option<Op> {
     match output {
         Output::Signaling(_, SignalingCommand::Disconnect { .. }) => Some(Op::Disconnect),

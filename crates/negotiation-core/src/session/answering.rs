@@ -125,7 +125,7 @@ impl Session {
             | Step::SettingAnswer(_)
             | Step::AnswerSet(_)
             | Step::SendingAnswer
-            | Step::Replacing(_) => {}
+            | Step::Replacing => {}
         }
         true
     }
@@ -270,15 +270,8 @@ impl Session {
     fn replace_step(&mut self, step: CloseStep) {
         let Some(attempt) = &mut self.attempt else { return };
         let peer = attempt.peer;
-        attempt.exchange.step = Step::Replacing(Some(step));
-        let command = match step {
-            CloseStep::Disconnect | CloseStep::StopTransceivers => {
-                PeerCommand::StopTransceivers { peer }
-            }
-            CloseStep::RemoveTracks => PeerCommand::RemoveTracks { peer },
-            CloseStep::ClosePeer => PeerCommand::Close { peer },
-        };
-        self.ask_peer(Purpose::Replace(step), command);
+        attempt.exchange.step = Step::Replacing;
+        self.ask_peer(Purpose::Replace(step), step.command(peer));
     }
 
     pub(super) fn on_replace_step(&mut self, step: CloseStep, failure: Option<Failure>) {

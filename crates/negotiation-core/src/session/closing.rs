@@ -10,26 +10,33 @@ use crate::evidence::{AttemptEnd, AttemptReport, Outcome};
 use crate::output::{Event, PeerCommand, SignalingCommand};
 use crate::phase::Phase;
 use crate::time::{Timer, Timestamp};
+use crate::types::PeerId;
 
-/// One step of closing. A step that fails or hangs stops none of the others.
+/// One step of closing a peer connection. One that fails or hangs stops none of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum CloseStep {
-    Disconnect,
     StopTransceivers,
     RemoveTracks,
     ClosePeer,
 }
 
 impl CloseStep {
-    /// Each step has its share of the whole.
+    /// Each of these has its share of the whole, and so has signaling, which goes first.
     pub(super) const COUNT: u32 = 4;
 
     pub(super) fn next(self) -> Option<Self> {
         match self {
-            Self::Disconnect => Some(Self::StopTransceivers),
             Self::StopTransceivers => Some(Self::RemoveTracks),
             Self::RemoveTracks => Some(Self::ClosePeer),
             Self::ClosePeer => None,
+        }
+    }
+
+    pub(super) fn command(self, peer: PeerId) -> PeerCommand {
+        match self {
+            Self::StopTransceivers => PeerCommand::StopTransceivers { peer },
+            Self::RemoveTracks => PeerCommand::RemoveTracks { peer },
+            Self::ClosePeer => PeerCommand::Close { peer },
         }
     }
 }
@@ -40,7 +47,9 @@ pub(super) struct Closing {
     end: AttemptEnd,
     ended: Timestamp,
     then: Then,
-    /// Completions that the step under way still waits for.
+    /// The peer connection's step under way; signaling goes before the first.
+    step: Option<CloseStep>,
+    /// Completions that come before the next step.
     waiting: usize,
 }
 
@@ -75,10 +84,19 @@ impl Session {
         self.timers.disarm_all();
         self.restore_offline_deadline();
         // A close overtakes whatever is under way; its completions are expected and mean nothing.
-        self.in_flight.forget_all();
-        self.closing = Some(Closing { end, ended: self.now, then, waiting: 0 });
+        // But a peer connection that is being replaced is being closed already: that goes on from
+        // the step that it is at, so that nothing is closed twice (N23).
+        let begun = self.in_flight.purposes().find_map(|purpose| purpose.replaces());
+        let deadline = self.now + self.config.close_timeout / CloseStep::COUNT;
+        self.in_flight.keep(deadline, |purpose| purpose.replaces().map(|_| Purpose::Close));
+        let links: Vec<_> = self.attempt.iter().flat_map(|a| a.links.all()).collect();
+        let waiting = links.len() + usize::from(begun.is_some());
+        self.closing = Some(Closing { end, ended: self.now, then, step: begun, waiting });
         self.set_phase(Phase::Closing);
-        self.close_step(CloseStep::Disconnect);
+        for link in links {
+            self.ask_signaling(Purpose::Close, SignalingCommand::Disconnect { link });
+        }
+        self.go_on_closing();
     }
 
     fn what_follows(&mut self, end: &AttemptEnd) -> Then {
@@ -117,33 +135,7 @@ impl Session {
         }
     }
 
-    fn close_step(&mut self, step: CloseStep) {
-        let Some(attempt) = &self.attempt else { return };
-        let peer = attempt.peer;
-        let links: Vec<_> = attempt.links.all().collect();
-        let purpose = Purpose::Close(step);
-        if let Some(closing) = &mut self.closing {
-            closing.waiting = if step == CloseStep::Disconnect { links.len() } else { 1 };
-        }
-        match step {
-            // With no link left the next step begins at once.
-            CloseStep::Disconnect if links.is_empty() => {
-                self.close_step(CloseStep::StopTransceivers);
-            }
-            CloseStep::Disconnect => {
-                for link in links {
-                    self.ask_signaling(purpose, SignalingCommand::Disconnect { link });
-                }
-            }
-            CloseStep::StopTransceivers => {
-                self.ask_peer(purpose, PeerCommand::StopTransceivers { peer });
-            }
-            CloseStep::RemoveTracks => self.ask_peer(purpose, PeerCommand::RemoveTracks { peer }),
-            CloseStep::ClosePeer => self.ask_peer(purpose, PeerCommand::Close { peer }),
-        }
-    }
-
-    pub(super) fn on_close_step(&mut self, step: CloseStep, failure: Option<Failure>) {
+    pub(super) fn on_close_step(&mut self, failure: Option<Failure>) {
         if let Some(failure) = failure
             && failure.code != FailureCode::Cancelled
         {
@@ -151,14 +143,25 @@ impl Session {
         }
         if let Some(closing) = &mut self.closing {
             closing.waiting = closing.waiting.saturating_sub(1);
-            if closing.waiting > 0 {
-                return;
-            }
         }
-        match step.next() {
-            Some(next) => self.close_step(next),
-            None => self.closed(),
+        self.go_on_closing();
+    }
+
+    /// Takes the next step, once what is under way is done.
+    fn go_on_closing(&mut self) {
+        let (Some(closing), Some(attempt)) = (&mut self.closing, &self.attempt) else { return };
+        if closing.waiting > 0 {
+            return;
         }
+        let next = match closing.step {
+            None => Some(CloseStep::StopTransceivers),
+            Some(step) => step.next(),
+        };
+        let Some(step) = next else { return self.closed() };
+        closing.step = Some(step);
+        closing.waiting = 1;
+        let command = step.command(attempt.peer);
+        self.ask_peer(Purpose::Close, command);
     }
 
     /// Everything that the attempt opened is closed.

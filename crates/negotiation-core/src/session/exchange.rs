@@ -75,7 +75,7 @@ impl Session {
             | Step::SettingAnswer(_)
             | Step::AnswerSet(_)
             | Step::SendingAnswer
-            | Step::Replacing(_)) => exchange.step = waiting,
+            | Step::Replacing) => exchange.step = waiting,
         }
     }
 
@@ -194,7 +194,7 @@ impl Session {
             | Step::CreatingAnswer
             | Step::AnswerSet(_)
             | Step::SendingAnswer
-            | Step::Replacing(_)) => attempt.exchange.step = other,
+            | Step::Replacing) => attempt.exchange.step = other,
         }
     }
 

@@ -182,7 +182,7 @@ impl Session {
             | Step::SettingAnswer(_)
             | Step::AnswerSet(_)
             | Step::SendingAnswer
-            | Step::Replacing(_) => {}
+            | Step::Replacing => {}
         }
     }
 

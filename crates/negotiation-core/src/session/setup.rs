@@ -100,7 +100,7 @@ impl Session {
     /// Takes the result of a command: the one table from purpose to consequence.
     pub(super) fn finish(&mut self, purpose: Purpose, outcome: Result<Done, Failure>) {
         match (purpose, outcome) {
-            (Purpose::Close(step), outcome) => self.on_close_step(step, outcome.err()),
+            (Purpose::Close, outcome) => self.on_close_step(outcome.err()),
             (Purpose::Replace(step), outcome) => self.on_replace_step(step, outcome.err()),
             (Purpose::Leave(link), _) => self.on_left(link),
             (Purpose::Connect(link), Ok(Done::Connected(id))) => self.on_connected(link, id),
@@ -187,7 +187,7 @@ impl Session {
                 if failure.code == FailureCode::Cancelled => {}
             Purpose::AddCandidate => self.ignore(Ignored::RefusedCandidate),
             Purpose::SendCandidate | Purpose::RequestKeyframe => self.ignore(Ignored::Unsent),
-            Purpose::Close(step) => self.on_close_step(step, Some(failure)),
+            Purpose::Close => self.on_close_step(Some(failure)),
             Purpose::Replace(step) => self.on_replace_step(step, Some(failure)),
         }
     }
@@ -233,7 +233,7 @@ impl Session {
 
     /// The peer connection is being closed, for another one.
     pub(super) fn is_replacing(&self) -> bool {
-        matches!(self.step(), Some(Step::Replacing(_)))
+        matches!(self.step(), Some(Step::Replacing))
     }
 
     /// The exchange's step, for the rooms that ask.

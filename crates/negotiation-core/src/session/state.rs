@@ -5,7 +5,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
 
-use super::closing::CloseStep;
 use crate::output::Message;
 use crate::ticket::Ticket;
 use crate::time::Timestamp;
@@ -103,7 +102,7 @@ pub(super) enum Step {
     AnswerSet(Description),
     SendingAnswer,
     /// The master's new session gets a new peer connection; the old one is being closed.
-    Replacing(Option<CloseStep>),
+    Replacing,
 }
 
 impl Exchange {

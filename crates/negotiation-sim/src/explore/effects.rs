@@ -8,7 +8,9 @@ use negotiation_core::{
 
 use super::bounds::{Bounds, Trouble};
 use super::moves::answer;
-use super::state::{Answer, CLOSED, Job, Link, Offer, Owner, Peer, Port, State, What};
+use super::state::{
+    Answer, CLOSED, Job, Link, Offer, Owner, PEER, Peer, Port, SIGNALING, State, What,
+};
 
 impl State {
     /// Gives the session one input and takes all that comes out.
@@ -36,7 +38,7 @@ impl State {
     fn on_signaling(&mut self, ticket: Ticket, command: SignalingCommand) -> Result<(), String> {
         let link = command.link();
         let closes = matches!(command, SignalingCommand::Disconnect { .. });
-        self.in_order(closes.then_some(1))?;
+        self.in_order(closes.then_some(SIGNALING))?;
         let world = &mut self.world;
         let known = world.links.iter().find(|known| known.id == link).copied();
         let mut port = Port::Signaling;
@@ -97,9 +99,9 @@ impl State {
     fn on_peer(&mut self, ticket: Ticket, command: PeerCommand) -> Result<(), String> {
         let id = command.peer();
         let step = match &command {
-            PeerCommand::StopTransceivers { .. } => Some(2),
-            PeerCommand::RemoveTracks { .. } => Some(3),
-            PeerCommand::Close { .. } => Some(4),
+            PeerCommand::StopTransceivers { .. } => Some(1),
+            PeerCommand::RemoveTracks { .. } => Some(2),
+            PeerCommand::Close { .. } => Some(CLOSED),
             PeerCommand::Create { .. }
             | PeerCommand::CreateOffer { .. }
             | PeerCommand::CreateAnswer { .. }
@@ -110,8 +112,7 @@ impl State {
             | PeerCommand::AddCandidate { .. }
             | PeerCommand::RequestKeyframe { .. } => None,
         };
-        self.in_order(step)?;
-        let replacing = self.session.phase() != Phase::Closing;
+        self.in_order(step.map(|_| PEER))?;
         let world = &mut self.world;
         if matches!(command, PeerCommand::Create { .. }) {
             let open = world.peer.is_some_and(|peer| peer.closing != CLOSED);
@@ -124,8 +125,8 @@ impl State {
             return Err("a command for a peer connection that is not there".into());
         };
         if let Some(step) = step {
-            require(peer.closing + 2 == step || !replacing, "N22: a step of closing out of order")?;
-            peer.closing = step - 1;
+            require(peer.closing + 1 == step, "N22: a step of closing out of order")?;
+            peer.closing = step;
         } else {
             require(peer.closing == 0, "N22: a command after closing began")?;
         }
@@ -176,17 +177,15 @@ impl State {
         self.world.port(port).push_back(job);
     }
 
-    /// While an attempt is closed, its steps come in order and nothing else does (N22).
-    fn in_order(&mut self, step: Option<u8>) -> Result<(), String> {
+    /// While an attempt is closed, signaling goes before the peer connection, and nothing else is
+    /// asked for (N22).
+    fn in_order(&mut self, part: Option<u8>) -> Result<(), String> {
         if self.world.closing == 0 {
             return Ok(());
         }
-        let step = step.ok_or("N22: a command while closing")?;
-        let next = step == self.world.closing + 1 || (step == 1 && self.world.closing <= 2);
-        // With no link open there is nothing to leave.
-        let skips = step == 2 && self.world.closing == 1;
-        require(next || skips, "N22: a step of closing out of order")?;
-        self.world.closing = self.world.closing.max(step);
+        let part = part.ok_or("N22: a command while closing")?;
+        require(part >= self.world.closing, "N22: a step of closing out of order")?;
+        self.world.closing = part;
         Ok(())
     }
 
@@ -196,9 +195,9 @@ impl State {
             Event::PhaseChanged { from, to } => {
                 require(from.may_become(*to), "an illegal edge")?;
                 if *to == Phase::Closing {
-                    world.closing = 1;
+                    world.closing = SIGNALING;
                     for job in world.ports.iter_mut().flatten() {
-                        job.cancelled = true;
+                        job.cancelled |= !job.what.closes();
                     }
                 }
             }
@@ -207,7 +206,8 @@ impl State {
                 world.begin_attempt();
             }
             Event::AttemptEnded(_) => {
-                require(world.closing == 4, "N22: an attempt over before it was closed")?;
+                let open = world.peer.is_none_or(|peer| peer.closing != CLOSED);
+                require(!open, "N22: an attempt over before it was closed")?;
                 world.closing = 0;
             }
             Event::Live => {

@@ -42,7 +42,7 @@ pub(super) struct World {
     pub(super) sent: Option<Ticket>,
     pub(super) close_asked: bool,
     pub(super) offline: bool,
-    /// How far closing is: 0 not begun, then one for each of its steps.
+    /// How far closing an attempt is: 0 not begun, then what it is at.
     pub(super) closing: u8,
     pub(super) ended: bool,
     /// Attempts since the session was live.
@@ -295,6 +295,10 @@ impl State {
 
 /// The three steps of closing a peer connection were asked for.
 pub(super) const CLOSED: u8 = 3;
+
+/// What closing an attempt is at.
+pub(super) const SIGNALING: u8 = 1;
+pub(super) const PEER: u8 = 2;
 
 /// The name of what nobody knows any more.
 const NO_LINK: LinkId = LinkId(0);

@@ -47,7 +47,7 @@ impl World {
             }
             SignalingCommand::FetchIceServers { link } => {
                 let at = self.now + self.plan.service.ice_servers_after;
-                let fault = self.book.op(Op::IceServers);
+                let fault = self.link_fault(link, Op::IceServers);
                 let work = Work::Brings(Done::IceServers(self.service.ice_servers()));
                 self.run(ticket, Owner::Link(link), work, at, fault);
             }
@@ -60,12 +60,12 @@ impl World {
                     Message::Answer(_) => Op::SendAnswer,
                     Message::Candidate(_) => Op::SendCandidate,
                 };
-                let fault = self.book.op(op);
+                let fault = self.link_fault(link, op);
                 let work = Work::Sends((self.number, link), message);
                 self.run(ticket, Owner::Link(link), work, self.now + soon, fault);
             }
             SignalingCommand::Join { link } => {
-                let fault = self.book.op(Op::Join);
+                let fault = self.link_fault(link, Op::Join);
                 let key = (self.number, link);
                 let work = Work::Joins(key);
                 let at = self.now + self.plan.service.ice_servers_after;
@@ -79,6 +79,12 @@ impl World {
                 self.run(ticket, Owner::Link(link), Work::Brings(Done::Ok), self.now + soon, fault);
             }
         }
+    }
+
+    /// What goes wrong with a command on a link; nothing is begun on one that is gone.
+    fn link_fault(&mut self, link: LinkId, op: Op) -> Option<OpFault> {
+        let there = self.service.id_of((self.number, link)).is_some();
+        if there { self.book.op(op) } else { None }
     }
 
     /// Until DTLS says goodbye the master only sees a viewer that is silent.
