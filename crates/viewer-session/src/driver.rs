@@ -6,7 +6,9 @@ use negotiation_core::{Config, Event, Input, Outcome, Output, Session, Timestamp
 use tracing::Instrument as _;
 
 use crate::handle::{Handle, Teller, Wishes, handle};
-use crate::ports::{Clock, MaybeSend, PeerInput, PeerPort, SignalingInput, SignalingPort};
+use crate::ports::{
+    Clock, MaybeSend, NetworkInput, NetworkPort, PeerInput, PeerPort, SignalingInput, SignalingPort,
+};
 
 /// Runs one session over its ports. Made by [`session`].
 pub struct Driver<S, P, C> {
@@ -14,6 +16,7 @@ pub struct Driver<S, P, C> {
     signaling: S,
     peer: P,
     clock: C,
+    network: Option<Box<dyn NetworkPort>>,
     wishes: Wishes,
     teller: Teller,
     seed: u64,
@@ -53,8 +56,9 @@ where
     let (wishes, teller, handle) = handle();
     let began = clock.now();
     let session = Session::new(config, seed, began);
+    let (network, observer) = (None, None);
     let driver =
-        Driver { session, signaling, peer, clock, wishes, teller, seed, began, observer: None };
+        Driver { session, signaling, peer, clock, network, wishes, teller, seed, began, observer };
     (driver, handle)
 }
 
@@ -64,6 +68,13 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
     pub fn with_observer(mut self, mut observer: Box<dyn Observer>) -> Self {
         observer.began(self.session.config(), self.seed, self.began);
         self.observer = Some(observer);
+        self
+    }
+
+    /// Lets the session hear of the platform's network, beside what the application tells.
+    #[must_use]
+    pub fn with_network(mut self, network: Box<dyn NetworkPort>) -> Self {
+        self.network = Some(network);
         self
     }
 
@@ -105,6 +116,13 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
     async fn next_input(&mut self) -> Input {
         let deadline = self.session.poll_timeout().map(|(at, _)| at);
         let (clock, signaling, peer) = (&self.clock, &mut self.signaling, &mut self.peer);
+        let network = &mut self.network;
+        let network_said = async {
+            match network {
+                Some(network) => network.next().await,
+                None => pending().await,
+            }
+        };
         let deadline_passed = async {
             match deadline {
                 Some(at) => clock.sleep_until(at).await,
@@ -120,6 +138,10 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
                 input = peer.next() => match input {
                     PeerInput::Event(peer, event) => Input::Peer(peer, event),
                     PeerInput::Completed(completion) => Input::Completed(completion),
+                },
+                said = network_said => match said {
+                    NetworkInput::Changed => Input::NetworkChanged,
+                    NetworkInput::Online(online) => Input::Online(online),
                 },
                 () = deadline_passed => Input::Timeout,
             }
@@ -318,6 +340,39 @@ mod tests {
         assert!(events.contains(&Event::Offline), "{events:?}");
         let out_of_phase = Event::Ignored(negotiation_core::Ignored::OutOfPhase);
         assert!(events.contains(&out_of_phase), "a restart before a connection: {events:?}");
+    }
+
+    /// Says what it was given, then nothing more.
+    struct Network(VecDeque<NetworkInput>);
+
+    #[async_trait]
+    impl NetworkPort for Network {
+        async fn next(&mut self) -> NetworkInput {
+            match self.0.pop_front() {
+                Some(input) => input,
+                None => pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_network_port_says_reaches_the_session() {
+        let (signaling, peer, ..) = mocks(|_| None);
+        let config = Settings::one_retry().check().expect("valid");
+        let (driver, mut handle) = session(config, 1, signaling, peer, LeapingClock::default());
+        let said = [NetworkInput::Online(false), NetworkInput::Online(true), NetworkInput::Changed];
+        let driver = driver.with_network(Box::new(Network(said.into())));
+        let outcome = driver.run().await;
+        let ends: Vec<_> = outcome.attempts.iter().map(|attempt| &attempt.end).collect();
+        assert!(ends.contains(&&negotiation_core::AttemptEnd::NetworkChanged), "{ends:?}");
+        let mut events = Vec::new();
+        while let Some(told) = handle.next_event().await {
+            if let crate::Told::Event { event: event @ (Event::Offline | Event::Online), .. } = told
+            {
+                events.push(event);
+            }
+        }
+        assert_eq!(events, [Event::Offline, Event::Online]);
     }
 
     #[tokio::test]

@@ -14,4 +14,6 @@ mod ports;
 pub use driver::{Driver, Observer, session};
 pub use handle::{EVENTS_MAX, Handle, Told};
 pub use negotiation_core as core;
-pub use ports::{Clock, MaybeSend, PeerInput, PeerPort, SignalingInput, SignalingPort};
+pub use ports::{
+    Clock, MaybeSend, NetworkInput, NetworkPort, PeerInput, PeerPort, SignalingInput, SignalingPort,
+};

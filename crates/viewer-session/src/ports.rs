@@ -1,4 +1,7 @@
-//! The three ports of a session: signaling, peer connection, clock.
+//! The ports of a session: signaling, peer connection, clock, and the platform's network.
+//!
+//! A session needs the first three; the network is told by a [`NetworkPort`], by the application
+//! ([`crate::Handle::network_changed`]), or by nobody.
 //!
 //! # Contract of a port
 //!
@@ -54,6 +57,25 @@ pub trait Clock: MaybeSend {
 
     /// Returns once `deadline` has passed. Cancel-safe.
     async fn sleep_until(&self, deadline: Timestamp);
+}
+
+/// Tells what the platform knows of its network.
+///
+/// It is told nothing, so it has no `submit`; the rest of the contract holds for it as well.
+#[cfg_attr(not(target_family = "wasm"), async_trait)]
+#[cfg_attr(target_family = "wasm", async_trait(?Send))]
+pub trait NetworkPort: MaybeSend {
+    /// The next change. Many that come together are one.
+    async fn next(&mut self) -> NetworkInput;
+}
+
+/// What a network port says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkInput {
+    /// Another network is used: what stands on the old one may be dead.
+    Changed,
+    /// There is a network again, or there is none.
+    Online(bool),
 }
 
 /// What a signaling port says.

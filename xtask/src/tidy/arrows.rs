@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("signaling-aws", &["negotiation-core", "viewer-session"]),
     ("peer-webrtc", &["negotiation-core", "viewer-session"]),
     ("clock-tokio", &["negotiation-core", "viewer-session"]),
+    ("network-ifwatch", &["negotiation-core", "viewer-session"]),
     ("recording", &[]),
     (
         "kvs-camera",
@@ -24,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "kvs-camera",
             "kvs-emulator",
             "negotiation-core",
+            "network-ifwatch",
             "peer-webrtc",
             "recording",
             "signaling-aws",
@@ -42,6 +44,7 @@ const ALL: &[&str] = &[
     "kvs-viewer",
     "negotiation-core",
     "negotiation-sim",
+    "network-ifwatch",
     "peer-webrtc",
     "recording",
     "session-testing",
@@ -56,8 +59,8 @@ const CORE_MAY_HAVE: [&str; 2] = ["tracing", "serde"];
 const ASYNC: [&str; 6] = ["tokio", "async", "futures", "smol", "mio", "viewer-session"];
 
 /// What belongs in an adapter, not in the driver.
-const ADAPTERS_ONLY: [&str; 7] =
-    ["aws-", "webrtc", "rtc", "hyper", "rustls", "reqwest", "tungstenite"];
+const ADAPTERS_ONLY: [&str; 8] =
+    ["aws-", "webrtc", "rtc", "hyper", "rustls", "reqwest", "tungstenite", "if-"];
 
 /// The parts of tokio that need neither its runtime nor its timers.
 const DRIVER_TOKIO: [&str; 2] = ["sync", "macros"];

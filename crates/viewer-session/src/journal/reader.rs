@@ -43,13 +43,13 @@ impl fmt::Display for JournalError {
         match self {
             Self::Io(error) => write!(f, "it cannot be read: {error}"),
             Self::Empty => f.write_str("it is empty"),
-            Self::NoJournal(error) => write!(f, "its first line is no journal's header: {error}"),
+            Self::NoJournal(error) => write!(f, "its first line is no journal's header: {}", plain(error)),
             Self::Version(found) => {
                 write!(f, "it has version {found} of the format, and this program reads {VERSION}")
             }
             Self::LongLine(line) => write!(f, "line {line} is longer than {LINE_BYTES_MAX} bytes"),
             Self::TooLong => write!(f, "it is longer than {JOURNAL_BYTES_MAX} bytes"),
-            Self::Line { line, error } => write!(f, "line {line} cannot be read: {error}"),
+            Self::Line { line, error } => write!(f, "line {line} cannot be read: {}", plain(error)),
             Self::Neither { line } => {
                 write!(f, "line {line} cannot be read: expected one of `in` and `out`")
             }
@@ -58,6 +58,16 @@ impl fmt::Display for JournalError {
 }
 
 impl std::error::Error for JournalError {}
+
+/// A complaint quotes the journal, which may be a stranger's, and goes to a terminal: without
+/// control characters, and short.
+fn plain(error: &serde_json::Error) -> String {
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    error.to_string().chars().map(plain).take(QUOTED_MAX).collect()
+}
+
+/// Longest complaint, in characters.
+const QUOTED_MAX: usize = 300;
 
 /// A journal that is being read.
 #[derive(Debug)]

@@ -332,6 +332,10 @@ mod tests {
             said(&(header.clone() + both)),
             "line 2 cannot be read: expected one of `in` and `out`"
         );
+        // A terminal would obey what is quoted.
+        let steering = format!("{header}{{\"\\u001b[31m{}\":1}}\n", "x".repeat(5000));
+        assert!(!said(&steering).chars().any(char::is_control), "{}", said(&steering));
+        assert!(said(&steering).len() < 500, "{}", said(&steering));
         let long = " ".repeat(LINE_BYTES_MAX) + "\n";
         assert!(said(&(header.clone() + &long)).starts_with("line 2 is longer"));
         let deep = format!("{header}{{\"at\":{}\n", "[".repeat(5000));
