@@ -30,7 +30,8 @@ async fn a_viewer_is_live_through_aws() {
     let camera = Camera::start(CameraConfig::new(signaling())).await.expect("a camera");
     let session = Settings::one_retry().check().expect("the default");
     let patience = session.longest_verdict();
-    let config = ViewerConfig { session, signaling: signaling(), peer: PeerConfig::new(false) };
+    let (signaling, peer) = (signaling(), PeerConfig::new(false));
+    let config = ViewerConfig { session, signaling, peer, watch_network: true };
     let (mut viewer, mut media) = Viewer::start(config).expect("a viewer");
     let drain = tokio::spawn(async move { while media.next().await.is_some() {} });
     let watching = async {

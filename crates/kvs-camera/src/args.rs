@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use peer_webrtc::Authorities;
 use recording::ClipKind;
 use serde_json::json;
 use signaling_aws::SignalingConfig;
@@ -140,6 +141,12 @@ impl CameraArgs {
             (false, true) => Trickle::WhenOffered,
             (false, false) => Trickle::Always,
         };
+        let authorities = match &self.ca_file {
+            None => Authorities::system(),
+            Some(path) => Authorities::with_pem_file(path).map_err(|error| {
+                CameraError::Setting { field: "ca-file", problem: error.to_string() }
+            })?,
+        };
         Ok(CameraConfig {
             source,
             behaviour,
@@ -149,6 +156,7 @@ impl CameraArgs {
             disconnect_timeout: seconds("disconnect-timeout-s", self.disconnect_timeout_s)?,
             sessions_max: self.max_sessions,
             loopback: (self.loopback || endpoint_of_environment_is_local()).then_some(true),
+            authorities,
             frame_log: self.frame_log.clone().map_or(FrameLog::Off, FrameLog::File),
             create_channel: self.create_channel,
             ..CameraConfig::new(signaling.build()?)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use peer_webrtc::Authorities;
 use recording::{Clip, ClipKind, VideoCodec};
 use signaling_aws::SignalingConfig;
 use tokio::sync::mpsc;
@@ -31,6 +32,8 @@ pub struct CameraConfig {
     pub sessions_max: usize,
     /// Whether loopback addresses are candidates. `None`: when the endpoint is on loopback.
     pub loopback: Option<bool>,
+    /// Whom to trust when a TURN server is reached over TLS.
+    pub authorities: Authorities,
     /// Who is told of every frame that was sent.
     pub frame_log: FrameLog,
     /// Whether the channel is created where it does not exist.
@@ -101,6 +104,7 @@ impl CameraConfig {
             disconnect_timeout: Duration::from_secs(28),
             sessions_max: 10,
             loopback: None,
+            authorities: Authorities::system(),
             frame_log: FrameLog::Off,
             create_channel: false,
         }

@@ -82,6 +82,7 @@ impl Session {
             policy: IcePolicy::All,
             // A viewer that hides its addresses reaches ours, and is found by that.
             mdns: Mdns::Ignore,
+            authorities: self.common.config.authorities.clone(),
             media_queue: 0,
         };
         let (stack, queues) = match Stack::build(&stack).await {

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use clock_tokio::TokioClock;
 use negotiation_core::{Config, Outcome, Timestamp};
+use network_ifwatch::IfWatchNetwork;
 use peer_webrtc::{InvalidPeerConfig, MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer};
 use signaling_aws::{AwsSignaling, SignalingConfig};
 use tokio::task::JoinHandle;
@@ -18,9 +19,12 @@ pub struct ViewerConfig {
     pub signaling: SignalingConfig,
     /// Media, codecs, ICE policy.
     pub peer: PeerConfig,
+    /// Whether the session hears of the platform's network by itself. Where it does not (a phone, a
+    /// test), the application tells it: [`Handle::network_changed`], [`Handle::online`].
+    pub watch_network: bool,
 }
 
-/// A running session: AWS signaling, the webrtc peer, tokio's clock.
+/// A running session: AWS signaling, the webrtc peer, tokio's clock, the platform's network.
 ///
 /// Dropping it closes the session; to wait for the end of closing, call [`Handle::close`] on
 /// [`Viewer::handle`] and await [`Viewer::ended`].
@@ -68,6 +72,14 @@ impl Viewer {
             viewer_session::session(config.session, seed, signaling, peer, clock);
         let driver = match observer {
             Some(observer) => driver.with_observer(observer),
+            None => driver,
+        };
+        let driver = match config.watch_network.then(IfWatchNetwork::start) {
+            Some(Ok(network)) => driver.with_network(Box::new(network)),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the platform's network is not watched");
+                driver
+            }
             None => driver,
         };
         let driver = tokio::spawn(driver.run());

@@ -21,7 +21,7 @@ use webrtc::peer_connection::RTCSessionDescription;
 use crate::codec::Codec;
 use crate::config::{Media, PeerConfig};
 use crate::sdp;
-use crate::stack::{IcePolicy, Stack, StackEvents, is_turn_udp};
+use crate::stack::{IcePolicy, Stack, StackEvents, is_turn};
 
 /// The name that every KVS SDK gives its data channel.
 const CHANNEL: &str = "kvsDataChannel";
@@ -59,6 +59,7 @@ pub(crate) async fn create(config: Arc<PeerConfig>) -> Ended {
         Ok(built) => built,
         Err(error) => return refused(FailureCode::Port, "cannot make a peer connection", &error),
     };
+    stack.restrict(config.remote_addresses).await;
     match furnish(&stack, &config).await {
         Ok(channel) => {
             let traits =
@@ -130,7 +131,7 @@ pub(crate) async fn use_servers(stack: Arc<Stack>, servers: Vec<IceServer>) -> E
         Ok(used) => {
             let given: usize = servers.iter().map(|server| server.uris.len()).sum();
             if used < given {
-                tracing::debug!(given, used, "ICE servers over TCP or TLS are not used");
+                tracing::debug!(given, used, "some ICE servers cannot be used");
             }
             (Ok(Done::Ok), Effect::None)
         }
@@ -140,7 +141,7 @@ pub(crate) async fn use_servers(stack: Arc<Stack>, servers: Vec<IceServer>) -> E
 
 /// Whether one of these can relay.
 pub(crate) fn has_relay(servers: &[IceServer]) -> bool {
-    servers.iter().any(|s| s.password.is_some() && s.uris.iter().any(|uri| is_turn_udp(uri)))
+    servers.iter().any(|s| s.password.is_some() && s.uris.iter().any(|uri| is_turn(uri)))
 }
 
 pub(crate) async fn set_local(
@@ -151,7 +152,7 @@ pub(crate) async fn set_local(
 ) -> Ended {
     // Gathering now would use this machine's own addresses, or nothing at all.
     if policy == IcePolicy::Relay && !relay {
-        return fail(FailureCode::Port, "relay only, but no TURN server over UDP was given");
+        return fail(FailureCode::Port, "relay only, but no TURN server was given");
     }
     let Some(original) = original else {
         return fail(FailureCode::BadDescription, "not a description that this peer made");

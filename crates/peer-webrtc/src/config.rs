@@ -8,7 +8,9 @@ use negotiation_core::MediaKind;
 
 use crate::codec::Codec;
 use crate::local::LocalTrack;
+use crate::remote::RemoteAddresses;
 use crate::stack::{IcePolicy, Mdns, StackConfig, bind_addresses};
+use crate::turn_stream::Authorities;
 
 /// What to do with one kind of media.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +38,14 @@ pub struct PeerConfig {
     pub codecs: Vec<Codec>,
     /// Which candidates may be used.
     pub policy: IcePolicy,
+    /// Which addresses of the master's are tried.
+    pub remote_addresses: RemoteAddresses,
     /// Names as candidates.
     pub mdns: Mdns,
     /// Addresses to bind, as `IP:PORT`; see [`bind_addresses`].
     pub bind: Vec<String>,
+    /// Whom to trust when a TURN server is reached over TLS.
+    pub authorities: Authorities,
     /// Media counts as stalled when no packet came for this long.
     pub stall_after: Duration,
     /// How long DTLS may take once ICE is up.
@@ -57,8 +63,13 @@ impl PeerConfig {
             data_channel: true,
             codecs: vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus],
             policy: IcePolicy::All,
+            remote_addresses: match loopback {
+                true => RemoteAddresses::Any,
+                false => RemoteAddresses::Network,
+            },
             mdns: Mdns::Ignore,
             bind: bind_addresses(loopback),
+            authorities: Authorities::system(),
             stall_after: Duration::from_secs(2),
             // Several retransmissions, and within a session's limit for the whole connection.
             handshake_limit: Duration::from_secs(10),
@@ -102,6 +113,7 @@ impl PeerConfig {
             bind: self.bind.clone(),
             policy: self.policy,
             mdns: self.mdns,
+            authorities: self.authorities.clone(),
             media_queue: self.media_queue,
         }
     }

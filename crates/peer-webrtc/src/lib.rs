@@ -22,20 +22,24 @@ mod peer;
 mod port;
 mod queue;
 mod received;
+mod remote;
 mod sdp;
 mod sequence;
 pub mod stack;
 mod stats;
 mod tap;
+mod turn_stream;
 
 pub use codec::Codec;
 pub use config::{InvalidPeerConfig, Media, PeerConfig};
 pub use local::{LocalTrack, NotAttached};
 pub use media::{MediaEvent, MediaReceiver};
 pub use port::{PeerMonitor, WebRtcPeer};
+pub use remote::RemoteAddresses;
 pub use stack::{IcePolicy, Mdns};
 pub use stats::{CandidateKind, PathStats, PeerStats, StreamStats};
 pub use tap::{Control, RtpArrival, TapLosses};
+pub use turn_stream::{Authorities, InvalidAuthorities};
 
 /// RTP packets as this crate takes and gives them.
 pub use rtc::rtp;

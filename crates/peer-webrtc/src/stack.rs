@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use negotiation_core::{IceServer, MediaKind};
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::ice::url::Url;
+use rtc::ice::url::{ProtoType, SchemeType, Url};
 use rtc::interceptor::Slot;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
@@ -39,8 +39,10 @@ pub use webrtc::peer_connection::{
 
 use crate::codec::{Codec, choose_payload_type, media_engine, rtp_kind};
 use crate::local::LocalTrack;
+use crate::remote::{Remote, RemoteAddresses};
 use crate::sdp;
 use crate::tap::{Control, RtpArrival, Tap, TapLosses};
+use crate::turn_stream::{Authorities, Gate, TurnStreams, is_turn_stream};
 
 /// A succeeded pair is nominated only on the agent's next tick, which is 200 ms by default.
 const ICE_TICK: Duration = Duration::from_millis(10);
@@ -90,6 +92,8 @@ pub struct StackConfig {
     pub policy: IcePolicy,
     /// Names as candidates.
     pub mdns: Mdns,
+    /// Whom to trust when a TURN server is reached over TLS.
+    pub authorities: Authorities,
     /// RTP packets that may wait to be taken; none for a peer that only sends.
     pub media_queue: usize,
 }
@@ -132,6 +136,8 @@ pub struct Stack {
     connection: Arc<dyn PeerConnection>,
     policy: IcePolicy,
     senders: Mutex<Vec<Sending>>,
+    remote: Mutex<Remote>,
+    streams: TurnStreams,
 }
 
 impl Stack {
@@ -175,7 +181,9 @@ impl Stack {
             .build();
         // Relay without a server is refused here; `use_servers` sets the policy.
         let configuration = RTCConfigurationBuilder::new().build();
-        let handler = Queue { events: event_tx, lost: AtomicU64::new(0), policy: config.policy };
+        let streams = TurnStreams::new(config.authorities.clone(), &config.bind);
+        let (lost, gate) = (AtomicU64::new(0), streams.gate());
+        let handler = Queue { events: event_tx, lost, policy: config.policy, gate };
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_media_engine(engine)
@@ -189,6 +197,8 @@ impl Stack {
             connection: Arc::new(connection),
             policy: config.policy,
             senders: Mutex::new(Vec::new()),
+            remote: Mutex::new(Remote::new(RemoteAddresses::Any)),
+            streams,
         };
         Ok((stack, StackEvents { events, control, media, losses }))
     }
@@ -196,6 +206,11 @@ impl Stack {
     /// The connection itself, for what this type does not wrap.
     pub fn connection(&self) -> &Arc<dyn PeerConnection> {
         &self.connection
+    }
+
+    /// Tries these addresses of the other side alone; before, every one is.
+    pub async fn restrict(&self, addresses: RemoteAddresses) {
+        *self.remote.lock().await = Remote::new(addresses);
     }
 
     /// Attaches a track of the application's, to be sent.
@@ -228,7 +243,7 @@ impl Stack {
     /// # Errors
     /// The connection is closed.
     pub async fn use_servers(&self, servers: &[IceServer]) -> Result<usize> {
-        let servers = usable_servers(servers);
+        let servers = self.usable_servers(servers).await;
         let count = servers.iter().map(|server| server.urls.len()).sum();
         self.connection.set_configuration(self.configuration(servers)).await?;
         Ok(count)
@@ -240,6 +255,7 @@ impl Stack {
     /// # Errors
     /// The stack refuses it.
     pub async fn set_local(&self, description: RTCSessionDescription) -> Result<()> {
+        self.streams.gate().gathering();
         let settles = description.sdp_type == RTCSdpType::Answer;
         self.connection.set_local_description(description).await?;
         if settles { self.agree_on_payload_types().await } else { Ok(()) }
@@ -253,6 +269,7 @@ impl Stack {
         let (text, candidates) = sdp::to_apply(sdp);
         let offer = RTCSessionDescription::offer(text)?;
         self.connection.set_remote_description(offer).await?;
+        self.remote.lock().await.describe(sdp);
         self.add_candidates(&candidates).await;
         Ok(())
     }
@@ -265,6 +282,7 @@ impl Stack {
         let (text, candidates) = sdp::to_apply(sdp);
         let answer = RTCSessionDescription::answer(text)?;
         self.connection.set_remote_description(answer).await?;
+        self.remote.lock().await.describe(sdp);
         self.add_candidates(&candidates).await;
         self.agree_on_payload_types().await
     }
@@ -284,7 +302,8 @@ impl Stack {
 
     /// Adds a candidate of the other side's; to be called after its description was set.
     ///
-    /// Candidates that mean "no more" or TCP are accepted and not used.
+    /// Candidates that mean "no more", those of TCP, and those beyond what is tried (see
+    /// [`RemoteAddresses`]; no more than 40 of a generation are) are accepted and not used.
     ///
     /// # Errors
     /// The text is no candidate, or no remote description is set.
@@ -292,6 +311,9 @@ impl Stack {
         let text = candidate.trim();
         let text = text.strip_prefix("a=").unwrap_or(text);
         if text.is_empty() || text == "end-of-candidates" || is_tcp(text) {
+            return Ok(());
+        }
+        if !self.remote.lock().await.admits(text) {
             return Ok(());
         }
         let init =
@@ -334,7 +356,41 @@ impl Stack {
     /// The stack could not close in order.
     pub async fn close(&self) -> Result<()> {
         self.detach_tracks().await;
-        self.connection.close().await
+        let closed = self.connection.close().await;
+        // After it: a relay is given back by the road that it came.
+        self.streams.close().await;
+        closed
+    }
+
+    /// Servers with only the URIs that the stack can use: STUN, TURN over UDP, and a bridge for
+    /// each TURN server over TCP or TLS.
+    async fn usable_servers(&self, servers: &[IceServer]) -> Vec<RTCIceServer> {
+        let expose = |secret: &Option<negotiation_core::Secret>| {
+            secret.as_ref().map(|s| s.expose().to_owned()).unwrap_or_default()
+        };
+        let mut usable = Vec::new();
+        let mut udp = false;
+        for server in servers {
+            let (username, credential) = (expose(&server.username), expose(&server.password));
+            let has_login = !username.is_empty() && !credential.is_empty();
+            let mut urls = Vec::new();
+            for uri in &server.uris {
+                // One URI that cannot be read would have the whole configuration refused.
+                if has_login && is_turn_stream(uri) {
+                    urls.extend(self.streams.bridge(uri).await);
+                } else if uri.starts_with("stun:") && Url::parse_url(uri).is_ok() {
+                    urls.push(uri.clone());
+                } else if has_login && is_turn_udp(uri) {
+                    udp = true;
+                    urls.push(uri.clone());
+                }
+            }
+            if !urls.is_empty() {
+                usable.push(RTCIceServer { urls, username, credential });
+            }
+        }
+        self.streams.expect_udp(udp);
+        usable
     }
 
     /// No servers given means that those set before stay.
@@ -398,31 +454,14 @@ fn is_tcp(candidate: &str) -> bool {
     candidate.split(' ').nth(2).is_some_and(|transport| transport.eq_ignore_ascii_case("tcp"))
 }
 
-/// Servers with only the URIs that the stack can use: STUN and TURN over UDP.
-fn usable_servers(servers: &[IceServer]) -> Vec<RTCIceServer> {
-    let expose = |secret: &Option<negotiation_core::Secret>| {
-        secret.as_ref().map(|s| s.expose().to_owned()).unwrap_or_default()
-    };
-    servers
-        .iter()
-        .filter_map(|server| {
-            let (username, credential) = (expose(&server.username), expose(&server.password));
-            let has_login = !username.is_empty() && !credential.is_empty();
-            let urls: Vec<String> = server
-                .uris
-                .iter()
-                .filter(|uri| uri.starts_with("stun:") || (has_login && is_turn_udp(uri)))
-                // One URI that cannot be read would have the whole configuration refused.
-                .filter(|uri| Url::parse_url(uri).is_ok())
-                .cloned()
-                .collect();
-            (!urls.is_empty()).then_some(RTCIceServer { urls, username, credential })
-        })
-        .collect()
+fn is_turn_udp(uri: &str) -> bool {
+    Url::parse_url(uri)
+        .is_ok_and(|url| url.scheme == SchemeType::Turn && url.proto == ProtoType::Udp)
 }
 
-pub(crate) fn is_turn_udp(uri: &str) -> bool {
-    uri.starts_with("turn:") && !uri.contains("transport=tcp")
+/// Whether this server can relay.
+pub(crate) fn is_turn(uri: &str) -> bool {
+    is_turn_udp(uri) || is_turn_stream(uri)
 }
 
 /// The stack awaits its callbacks on its own task, so these only push.
@@ -430,6 +469,7 @@ struct Queue {
     events: mpsc::Sender<StackEvent>,
     lost: AtomicU64,
     policy: IcePolicy,
+    gate: Arc<Gate>,
 }
 
 impl Queue {
@@ -449,6 +489,9 @@ impl PeerConnectionEventHandler for Queue {
             return;
         }
         if let Ok(init) = event.candidate.to_json() {
+            if init.candidate.contains(" typ relay") {
+                self.gate.relay_found(&event.url);
+            }
             if self.policy == IcePolicy::Relay && !init.candidate.contains(" typ relay") {
                 return;
             }
@@ -484,28 +527,47 @@ mod tests {
     use super::*;
     use negotiation_core::Secret;
 
-    #[test]
-    fn only_servers_that_the_stack_speaks_are_used() {
+    #[tokio::test]
+    async fn only_servers_that_can_be_reached_are_used() {
+        let config = StackConfig {
+            codecs: vec![Codec::Opus],
+            bind: bind_addresses(true),
+            policy: IcePolicy::All,
+            mdns: Mdns::Ignore,
+            authorities: Authorities::system(),
+            media_queue: 0,
+        };
+        let (stack, _events) = Stack::build(&config).await.expect("built");
         let server = |uris: &[&str], login: Option<&str>| IceServer {
             uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
             username: login.map(Secret::new),
             password: login.map(Secret::new),
         };
-        let used = usable_servers(&[
-            server(&["stun:stun.example.org:3478"], None),
-            server(
-                &[
-                    "turn:turn.example.org:443?transport=udp",
-                    "turn:turn.example.org:443?transport=tcp",
-                    "turns:turn.example.org:443?transport=tcp",
-                ],
-                Some("x"),
-            ),
-            server(&["turn:turn.example.org:443?transport=udp"], None),
-            server(&["http://example.org", ""], Some("x")),
-        ]);
+        let used = stack
+            .usable_servers(&[
+                server(&["stun:stun.example.org:3478"], None),
+                server(
+                    &[
+                        "turn:turn.example.org:443?transport=udp",
+                        "turn:turn.example.org:443?transport=tcp",
+                        "turns:turn.example.org:443?transport=tcp",
+                        "turns:turn.example.org:443?transport=udp",
+                    ],
+                    Some("x"),
+                ),
+                server(&["turn:turn.example.org:443?transport=udp"], None),
+                server(&["turns:turn.example.org:443?transport=tcp"], None),
+                server(&["http://example.org", ""], Some("x")),
+            ])
+            .await;
         let urls: Vec<&str> = used.iter().flat_map(|s| &s.urls).map(String::as_str).collect();
-        assert_eq!(urls, ["stun:stun.example.org:3478", "turn:turn.example.org:443?transport=udp"]);
+        let [stun, udp, tcp, tls] = urls[..] else { panic!("{urls:?}") };
+        assert_eq!(stun, "stun:stun.example.org:3478");
+        assert_eq!(udp, "turn:turn.example.org:443?transport=udp");
+        for bridge in [tcp, tls] {
+            assert!(bridge.starts_with("turn:127.0.0.1:"), "{bridge}");
+        }
+        stack.close().await.expect("closed");
     }
 
     #[test]

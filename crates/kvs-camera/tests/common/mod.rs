@@ -14,7 +14,7 @@ use negotiation_core::{
     SignalingCommand, SignalingEvent, Ticket,
 };
 use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
-use peer_webrtc::{Codec, IcePolicy, Mdns, RtpArrival};
+use peer_webrtc::{Authorities, Codec, IcePolicy, Mdns, RtpArrival};
 use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use signaling_aws::{AwsSignaling, SignalingConfig};
@@ -348,6 +348,7 @@ async fn build(codecs: &[Codec]) -> (Stack, StackEvents) {
         bind: vec!["127.0.0.1:0".to_owned()],
         policy: IcePolicy::All,
         mdns: Mdns::Ignore,
+        authorities: Authorities::system(),
         media_queue: 4096,
     };
     let (stack, queues) = Stack::build(&config).await.expect("builds");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use negotiation_core::{ClientIdPolicy, Config, RetryDelay, Settings};
-use peer_webrtc::{IcePolicy, Media, PeerConfig};
+use peer_webrtc::{Authorities, IcePolicy, Media, PeerConfig, RemoteAddresses};
 use signaling_aws::{Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 
 use super::journal::JournalArgs;
@@ -112,6 +112,13 @@ pub struct WatchArgs {
     /// Use relayed candidates alone: only a TURN server reaches the camera
     #[arg(long)]
     pub(crate) relay_only: bool,
+    /// Which of the camera's addresses are tried (default: `network`, or `any` when the service is
+    /// on this machine)
+    #[arg(long, value_enum)]
+    pub(crate) remote_addresses: Option<Remote>,
+    /// Do not watch this machine's network for changes (with a service on this machine it never is)
+    #[arg(long)]
+    pub(crate) no_network_watch: bool,
     /// Do not ask for the camera's sound
     #[arg(long)]
     pub(crate) no_audio: bool,
@@ -214,20 +221,51 @@ fn is_loopback(host: url::Host<&str>) -> bool {
     }
 }
 
+/// [`RemoteAddresses`], as the command line has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Remote {
+    /// Every address, this machine's own among them
+    Any,
+    /// Those of local networks and of the internet, but no loopback or link-local ones
+    Network,
+    /// Those of the internet alone
+    Public,
+}
+
+impl From<Remote> for RemoteAddresses {
+    fn from(remote: Remote) -> Self {
+        match remote {
+            Remote::Any => Self::Any,
+            Remote::Network => Self::Network,
+            Remote::Public => Self::Public,
+        }
+    }
+}
+
 impl WatchArgs {
     /// What a viewer is made from; no network is touched.
     pub(crate) fn viewer(&self) -> Result<ViewerConfig, String> {
         let session = self.patience.config(self.relay_only)?;
         let signaling = self.service.signaling(&session)?;
+        let authorities = match &self.service.ca_file {
+            None => Authorities::system(),
+            Some(path) => Authorities::with_pem_file(path).map_err(|error| error.to_string())?,
+        };
         let wanted = |off| if off { Media::Off } else { Media::RecvOnly };
+        let default = PeerConfig::new(self.service.is_loopback());
+        let remote = self.remote_addresses.map_or(default.remote_addresses, Into::into);
         let peer = PeerConfig {
             video: wanted(self.no_video),
             audio: wanted(self.no_audio),
             codecs: codecs_for(self.output.record.as_deref()),
+            authorities,
             policy: if self.relay_only { IcePolicy::Relay } else { IcePolicy::All },
-            ..PeerConfig::new(self.service.is_loopback())
+            remote_addresses: remote,
+            ..default
         };
-        Ok(ViewerConfig { session, signaling, peer })
+        // A session that never leaves this machine needs no network.
+        let watch_network = !self.no_network_watch && !self.service.is_loopback();
+        Ok(ViewerConfig { session, signaling, peer, watch_network })
     }
 }
 

@@ -117,7 +117,7 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
         Err(error) => return complain(Exit::of_camera(&error), &format!("the camera: {error}")),
     };
     let peer = PeerConfig { codecs, ..PeerConfig::new(true) };
-    let config = ViewerConfig { session, signaling: viewer, peer };
+    let config = ViewerConfig { session, signaling: viewer, peer, watch_network: false };
     let exit = watch(config, &args.output, true, true, started).await;
     camera.shutdown().await;
     exit

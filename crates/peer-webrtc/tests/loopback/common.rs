@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use peer_webrtc::rtp;
 use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
-use peer_webrtc::{Codec, IcePolicy, LocalTrack, Mdns};
+use peer_webrtc::{Authorities, Codec, IcePolicy, LocalTrack, Mdns};
 
 /// Longer than anything here takes; a test that waits this long has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -34,6 +34,7 @@ pub(crate) fn config(codecs: &[Codec], media_queue: usize) -> StackConfig {
         bind: vec!["127.0.0.1:0".to_owned()],
         policy: IcePolicy::All,
         mdns: Mdns::Ignore,
+        authorities: Authorities::system(),
         media_queue,
     }
 }

@@ -1,0 +1,191 @@
+//! TURN over TCP and TLS, which the stack does not speak: for networks that let no UDP out.
+//!
+//! A bridge on this machine takes the stack's TURN datagrams on loopback and carries the same
+//! messages over one stream for each allocation (RFC 8656, 3.1). The stack is told of a TURN
+//! server on loopback; login and relaying are between it and the real server, so nothing secret
+//! passes through here in the clear that would not pass through a UDP socket.
+//!
+//! What belongs here: which bridges a connection has, and when they may be used. The framing is in
+//! [`framing`], the sockets in [`bridge`], TCP and TLS in [`connect`].
+
+mod bridge;
+mod connect;
+mod framing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rtc::ice::url::{ProtoType, SchemeType, Url};
+use tokio::sync::Mutex;
+
+pub use connect::{Authorities, InvalidAuthorities};
+
+use bridge::Bridge;
+use connect::Server;
+
+/// Servers over streams that one connection uses. KVS names two.
+const BRIDGES_MAX: usize = 8;
+
+/// The bridges of one connection.
+pub(crate) struct TurnStreams {
+    authorities: Authorities,
+    /// Whether the stack's sockets are IPv6 alone.
+    ipv6: bool,
+    gate: Arc<Gate>,
+    bridges: Mutex<BTreeMap<String, Bridge>>,
+}
+
+/// Streams are the last road: over them one lost packet holds up all that follow. They are used
+/// where no relay was reached over UDP, which has a head start.
+#[derive(Default)]
+pub(crate) struct Gate {
+    udp_offered: AtomicBool,
+    udp_works: AtomicBool,
+}
+
+impl Gate {
+    /// A relay was reached over UDP, at the URI given.
+    pub(crate) fn relay_found(&self, uri: &str) {
+        if !is_bridge(uri) {
+            self.udp_works.store(true, Ordering::Release);
+        }
+    }
+
+    /// Gathering begins anew, maybe on another network.
+    pub(crate) fn gathering(&self) {
+        self.udp_works.store(false, Ordering::Release);
+    }
+
+    fn udp_is_tried_first(&self) -> bool {
+        self.udp_offered.load(Ordering::Acquire)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.udp_works.load(Ordering::Acquire)
+    }
+}
+
+impl TurnStreams {
+    /// `bind` is where the stack's sockets are bound.
+    pub(crate) fn new(authorities: Authorities, bind: &[String]) -> Self {
+        let ipv6 = !bind.is_empty() && bind.iter().all(|address| address.starts_with('['));
+        Self { authorities, ipv6, gate: Arc::default(), bridges: Mutex::default() }
+    }
+
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
+    }
+
+    /// Whether the servers about to be used have TURN over UDP as well.
+    pub(crate) fn expect_udp(&self, offered: bool) {
+        self.gate.udp_offered.store(offered, Ordering::Release);
+    }
+
+    /// The URI by which the stack reaches this server; `None` when it cannot be bridged.
+    pub(crate) async fn bridge(&self, uri: &str) -> Option<String> {
+        let server = server(uri, &self.authorities)?;
+        let mut bridges = self.bridges.lock().await;
+        if !bridges.contains_key(uri) {
+            if bridges.len() >= BRIDGES_MAX {
+                tracing::debug!("too many TURN servers over streams");
+                return None;
+            }
+            match Bridge::open(server, self.ipv6, self.gate()).await {
+                Ok(bridge) => bridges.insert(uri.to_owned(), bridge),
+                Err(error) => {
+                    tracing::debug!(%error, "no socket on loopback for a TURN server");
+                    return None;
+                }
+            };
+        }
+        bridges.get(uri).map(Bridge::uri)
+    }
+
+    /// Closes every stream; tasks and sockets are gone when it returns.
+    pub(crate) async fn close(&self) {
+        let bridges = std::mem::take(&mut *self.bridges.lock().await);
+        for bridge in bridges.into_values() {
+            bridge.close().await;
+        }
+    }
+}
+
+/// TURN over a stream: `turn:` with `transport=tcp`, and `turns:` but over DTLS (RFC 7065).
+pub(crate) fn is_turn_stream(uri: &str) -> bool {
+    parse(uri).is_some()
+}
+
+fn parse(uri: &str) -> Option<Url> {
+    let url = Url::parse_url(uri).ok()?;
+    let is_turn = matches!(url.scheme, SchemeType::Turn | SchemeType::Turns);
+    (is_turn && url.proto == ProtoType::Tcp).then_some(url)
+}
+
+fn server(uri: &str, authorities: &Authorities) -> Option<Server> {
+    let url = parse(uri)?;
+    let tls = (url.scheme == SchemeType::Turns).then(|| authorities.clone());
+    Some(Server { host: url.host, port: url.port, tls })
+}
+
+/// Whether a candidate came by one of our bridges: no TURN server of a service is on loopback,
+/// and one that is takes part in no race.
+fn is_bridge(uri: &str) -> bool {
+    uri.contains("127.0.0.1") || uri.contains("localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_told_from_datagrams() {
+        for stream in [
+            "turn:turn.example.org:443?transport=tcp",
+            "turns:turn.example.org:443?transport=tcp",
+            "turns:turn.example.org",
+            "turns:[2001:db8::1]:443?transport=tcp",
+        ] {
+            assert!(is_turn_stream(stream), "{stream}");
+        }
+        for other in [
+            "turn:turn.example.org:443?transport=udp",
+            "turn:turn.example.org",
+            "turns:turn.example.org:443?transport=udp",
+            "stun:stun.example.org:443",
+            "https://example.org",
+            "turns:",
+            "",
+        ] {
+            assert!(!is_turn_stream(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_gate_closes_when_udp_works_until_gathering_begins_anew() {
+        let gate = Gate::default();
+        gate.relay_found("turn:127.0.0.1:4000?transport=udp");
+        assert!(!gate.is_closed());
+        gate.relay_found("turn:turn.example.org:443?transport=udp");
+        assert!(gate.is_closed());
+        gate.gathering();
+        assert!(!gate.is_closed());
+    }
+
+    #[tokio::test]
+    async fn a_server_has_one_bridge_and_there_are_only_so_many() {
+        let streams = TurnStreams::new(Authorities::system(), &["0.0.0.0:0".to_owned()]);
+        let uri = |n: usize| format!("turns:turn{n}.example.org:443?transport=tcp");
+        let first = streams.bridge(&uri(0)).await.expect("bridged");
+        assert_eq!(streams.bridge(&uri(0)).await.as_ref(), Some(&first));
+        assert!(first.starts_with("turn:127.0.0.1:"), "{first}");
+        for n in 1..BRIDGES_MAX {
+            assert!(streams.bridge(&uri(n)).await.is_some());
+        }
+        assert_eq!(streams.bridge(&uri(BRIDGES_MAX)).await, None);
+        streams.close().await;
+        let port = first.trim_end_matches("?transport=udp").rsplit(':').next().expect("a port");
+        let again = std::net::UdpSocket::bind(format!("127.0.0.1:{port}"));
+        assert!(again.is_ok(), "the port is free again");
+    }
+}

@@ -1,0 +1,194 @@
+//! One TURN server: a socket on loopback, and a stream for each of the stack's sockets.
+//!
+//! One task serves both, so that ending it ends everything.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Gate;
+use super::connect::{Server, Stream};
+use super::framing::{DATAGRAM_MAX, is_allocate, measure, to_stream};
+
+/// Streams of one bridge: a machine has few interfaces, and an ICE restart doubles them for a while.
+const STREAMS_MAX: usize = 8;
+/// Datagrams waiting for a stream that is slow; then they are lost, as on any network.
+const WAITING_MAX: usize = 256;
+/// Senders whose first datagram is remembered.
+const SENDERS_MAX: usize = 64;
+/// How long UDP goes first where both are offered: an allocation takes two round trips.
+const HEAD_START: Duration = Duration::from_millis(500);
+/// For TCP, TLS and what lies between.
+const CONNECT_MAX: Duration = Duration::from_secs(8);
+/// Longer than an allocation lives without a refresh (RFC 8656, 3.2: ten minutes).
+const IDLE_MAX: Duration = Duration::from_secs(660);
+/// Read at once from a stream.
+const CHUNK: usize = 16 * 1024;
+
+/// A way to one TURN server. Dropping it ends it at once.
+pub(super) struct Bridge {
+    local: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Bridge {
+    /// Opens a socket on loopback; the server is reached when the stack first asks for it.
+    pub(super) async fn open(server: Server, ipv6: bool, gate: Arc<Gate>) -> io::Result<Self> {
+        let loopback = match ipv6 {
+            true => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+            false => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        };
+        let socket = UdpSocket::bind(loopback).await?;
+        let local = socket.local_addr()?;
+        let task = tokio::spawn(serve(Arc::new(socket), Arc::new(server), gate));
+        Ok(Self { local, task })
+    }
+
+    /// Where the stack finds it. It cannot read an IPv6 address in a URI.
+    pub(super) fn uri(&self) -> String {
+        let host = if self.local.is_ipv6() { "localhost" } else { "127.0.0.1" };
+        format!("turn:{host}:{}?transport=udp", self.local.port())
+    }
+
+    /// Ends it; its sockets are gone when this returns.
+    pub(super) async fn close(mut self) {
+        self.task.abort();
+        // It was cancelled, which is what was asked for.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Carrying = Pin<Box<dyn Future<Output = SocketAddr> + Send>>;
+
+async fn serve(socket: Arc<UdpSocket>, server: Arc<Server>, gate: Arc<Gate>) {
+    let mut streams: FuturesUnordered<Carrying> = FuturesUnordered::new();
+    let mut open: BTreeMap<SocketAddr, mpsc::Sender<Vec<u8>>> = BTreeMap::new();
+    let mut first_heard: BTreeMap<SocketAddr, Instant> = BTreeMap::new();
+    let mut buffer = vec![0; DATAGRAM_MAX];
+    loop {
+        let (length, from) = tokio::select! {
+            biased;
+            Some(ended) = streams.next(), if !streams.is_empty() => {
+                open.remove(&ended);
+                continue;
+            }
+            received = socket.recv_from(&mut buffer) => match received {
+                Ok(received) => received,
+                // Some systems tell of a closed port of the stack's here.
+                Err(_) => {
+                    sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
+            },
+        };
+        let datagram = &buffer[..length];
+        if let Some(stream) = open.get(&from) {
+            // A stream that is full or just ended loses it.
+            let _ = stream.try_send(datagram.to_vec());
+            continue;
+        }
+        // Anything else belongs to an allocation that is gone.
+        if !is_allocate(datagram) || gate.is_closed() || open.len() >= STREAMS_MAX {
+            continue;
+        }
+        if gate.udp_is_tried_first() {
+            if first_heard.len() >= SENDERS_MAX {
+                first_heard.clear();
+            }
+            // The stack repeats what is not answered.
+            if first_heard.entry(from).or_insert_with(Instant::now).elapsed() < HEAD_START {
+                continue;
+            }
+        }
+        let (to_stream, from_stack) = mpsc::channel(WAITING_MAX);
+        let _ = to_stream.try_send(datagram.to_vec());
+        open.insert(from, to_stream);
+        streams.push(Box::pin(carry(Arc::clone(&socket), from, Arc::clone(&server), from_stack)));
+    }
+}
+
+/// Carries one allocation's messages both ways until either side ends.
+async fn carry(
+    socket: Arc<UdpSocket>,
+    stack: SocketAddr,
+    server: Arc<Server>,
+    from_stack: mpsc::Receiver<Vec<u8>>,
+) -> SocketAddr {
+    let tls = server.tls.is_some();
+    match timeout(CONNECT_MAX, server.connect()).await {
+        Ok(Ok(stream)) => {
+            tracing::debug!(tls, "a TURN server is reached over a stream");
+            let (read, write) = split(stream);
+            let ended = tokio::select! {
+                ended = up(write, from_stack) => ended,
+                ended = down(read, &socket, stack) => ended,
+            };
+            tracing::debug!(tls, ?ended, "a stream to a TURN server ended");
+        }
+        Ok(Err(error)) => tracing::debug!(tls, %error, "a TURN server is not reached"),
+        Err(_) => tracing::debug!(tls, "a TURN server is not reached in time"),
+    }
+    stack
+}
+
+async fn up(
+    mut stream: WriteHalf<Box<dyn Stream>>,
+    mut from_stack: mpsc::Receiver<Vec<u8>>,
+) -> io::Result<()> {
+    loop {
+        let Ok(Some(datagram)) = timeout(IDLE_MAX, from_stack.recv()).await else {
+            return Ok(());
+        };
+        if let Some((message, padding)) = to_stream(&datagram) {
+            stream.write_all(message).await?;
+            stream.write_all(&[0; 3][..padding]).await?;
+            if from_stack.is_empty() {
+                stream.flush().await?;
+            }
+        }
+    }
+}
+
+async fn down(
+    mut stream: ReadHalf<Box<dyn Stream>>,
+    socket: &UdpSocket,
+    stack: SocketAddr,
+) -> io::Result<()> {
+    let mut bytes: Vec<u8> = Vec::with_capacity(CHUNK);
+    loop {
+        // `measure` allows no message that a datagram cannot hold, so this is bounded.
+        while let Some(message) =
+            measure(&bytes).map_err(|_| io::Error::other("the server does not speak TURN"))?
+        {
+            if bytes.len() < message.in_stream {
+                break;
+            }
+            if let Some(datagram) = bytes.get(..message.datagram) {
+                // Lost on the way, as on any network.
+                let _ = socket.send_to(datagram, stack).await;
+            }
+            bytes.drain(..message.in_stream);
+        }
+        bytes.reserve(CHUNK);
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Reaching a TURN server by TCP or TLS. Certificates are always verified.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// A file that is longer holds something else.
+const PEM_MAX: u64 = 4 * 1024 * 1024;
+
+/// Whom to trust when a TURN server is reached over TLS: the system's authorities, and others.
+#[derive(Clone, Default)]
+pub struct Authorities {
+    extra: Arc<[CertificateDer<'static>]>,
+    config: Arc<OnceLock<Arc<ClientConfig>>>,
+}
+
+impl Authorities {
+    /// The system's alone.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// The system's, and the certificates of a PEM file. Blocks on the file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no certificate that can be an authority.
+    pub fn with_pem_file(path: &Path) -> Result<Self, InvalidAuthorities> {
+        let mut pem = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(PEM_MAX).read_to_end(&mut pem));
+        read.map_err(|error| InvalidAuthorities(format!("{}: {error}", path.display())))?;
+        Self::with_pem(&pem).ok_or_else(|| {
+            let shown = path.display();
+            InvalidAuthorities(format!("{shown} is no PEM file of certificate authorities"))
+        })
+    }
+
+    fn with_pem(pem: &[u8]) -> Option<Self> {
+        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let extra = parsed.ok().filter(|extra| !extra.is_empty())?;
+        let mut store = RootCertStore::empty();
+        for certificate in &extra {
+            store.add(certificate.clone()).ok()?;
+        }
+        Some(Self { extra: extra.into(), config: Arc::default() })
+    }
+
+    fn client_config(&self) -> io::Result<Arc<ClientConfig>> {
+        if let Some(config) = self.config.get() {
+            return Ok(Arc::clone(config));
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots.add_parsable_certificates(self.extra.iter().cloned());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::clone(self.config.get_or_init(|| Arc::new(config))))
+    }
+}
+
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorities").field("extra", &self.extra.len()).finish_non_exhaustive()
+    }
+}
+
+/// A file that holds no certificate authorities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidAuthorities(String);
+
+impl fmt::Display for InvalidAuthorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidAuthorities {}
+
+/// A TURN server that is reached by a stream.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// With TLS, whom to trust.
+    pub(super) tls: Option<Authorities>,
+}
+
+/// A stream, plain or within TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Server {
+    /// Connects; the caller sets a limit to the time.
+    pub(super) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        // Media waits for nobody.
+        stream.set_nodelay(true)?;
+        let Some(authorities) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        let connector = TlsConnector::from(authorities.client_config()?);
+        Ok(Box::new(connector.connect(name, stream).await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_that_are_none_are_refused() {
+        for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+        {
+            assert!(Authorities::with_pem(text.as_bytes()).is_none(), "{text:?}");
+        }
+        let nowhere = Authorities::with_pem_file(Path::new("/nowhere/ca.pem"));
+        assert!(nowhere.expect_err("no file").to_string().contains("/nowhere/ca.pem"));
+    }
+}
