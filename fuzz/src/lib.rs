@@ -2,7 +2,10 @@
 //!
 //! The fuzzers of `fuzz_targets` call them, and `tests/tests/corpus.rs` on what is kept in `corpus`.
 
+mod emulator;
 mod inputs;
+mod journal;
+mod service;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +17,10 @@ use signaling_aws::wire::{
 };
 use viewer_session::facts::{SDP_BYTES_MAX, read_description};
 
+pub use emulator::emulator;
 pub use inputs::inputs;
+pub use journal::journal;
+pub use service::service;
 
 /// A frame of the signaling socket: whatever it is, reading it ends, and what it gives is bounded.
 pub fn envelope(bytes: &[u8]) {

@@ -49,3 +49,18 @@ fn names() {
 fn inputs() {
     replay("inputs", targets::inputs);
 }
+
+#[test]
+fn journals() {
+    replay("journal", targets::journal);
+}
+
+#[test]
+fn what_the_service_says() {
+    replay("service", targets::service);
+}
+
+#[test]
+fn what_the_emulator_hears() {
+    replay("emulator", targets::emulator);
+}

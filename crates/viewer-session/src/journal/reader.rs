@@ -43,7 +43,9 @@ impl fmt::Display for JournalError {
         match self {
             Self::Io(error) => write!(f, "it cannot be read: {error}"),
             Self::Empty => f.write_str("it is empty"),
-            Self::NoJournal(error) => write!(f, "its first line is no journal's header: {}", plain(error)),
+            Self::NoJournal(error) => {
+                write!(f, "its first line is no journal's header: {}", plain(error))
+            }
             Self::Version(found) => {
                 write!(f, "it has version {found} of the format, and this program reads {VERSION}")
             }

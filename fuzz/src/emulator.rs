@@ -1,0 +1,59 @@
+//! The emulator, which anybody on the network may speak to.
+
+use std::collections::BTreeMap;
+
+use kvs_emulator::Fault;
+use kvs_emulator::fuzzing::{Bench, Sent, VIEWER, signed_query};
+use serde_json::Value;
+
+/// The JavaScript SDK's own signed query (kvs.md 5.1).
+const SIGNED: &str = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA4F7WJQR7FMMWMNXI%2F20191201%2Fus-west-2%2Fkinesisvideo%2Faws4_request&X-Amz-Date=20191201T000000Z&X-Amz-Expires=299&X-Amz-Security-Token=FakeSessionToken&X-Amz-Signature=fc268038be276315822b4f73eafd28ee3a5632a2a35fdb0a88db9a42b13d6c92&X-Amz-SignedHeaders=host&X-Amz-TestParam=test-param-value";
+
+/// Longest payload relayed, in characters (quota: "payload 10k", read generously).
+const PAYLOAD_MAX: usize = 10 * 1024;
+
+/// Frames, calls, signatures and faults of a client: each is read to its end, none gets in without
+/// a key, and what is relayed says truly whom it is from.
+pub fn emulator(bytes: &[u8]) {
+    let mut bench = Bench::new().expect("a fresh emulator has room");
+    assert!(bench.call(bytes).iter().all(|status| (200..=599).contains(status)));
+    let _ = serde_json::from_slice::<Fault>(bytes);
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for of_viewer in [true, false] {
+        for (to_viewer, sent) in [false, true].into_iter().zip(bench.frame(of_viewer, text)) {
+            for sent in sent {
+                let Sent::Text(frame) = sent else { panic!("a frame ends a socket") };
+                relayed(&frame, of_viewer, to_viewer, text);
+            }
+        }
+    }
+    signatures(&bench, text);
+}
+
+fn relayed(frame: &str, of_viewer: bool, to_viewer: bool, text: &str) {
+    let said: Value = serde_json::from_str(frame).expect("what is sent is JSON");
+    if said["messageType"] == "STATUS_RESPONSE" {
+        assert_eq!(of_viewer, to_viewer, "a refusal goes to the wrong side: {frame}");
+        let id = said["statusResponse"]["correlationId"].as_str().expect("an id");
+        assert!((1..=256).contains(&id.chars().count()), "{id:?}");
+        return;
+    }
+    assert_ne!(of_viewer, to_viewer, "a message comes back: {frame}");
+    assert_eq!(said["senderClientId"].as_str(), of_viewer.then_some(VIEWER), "a forged sender");
+    let payload = said["messagePayload"].as_str().expect("a payload");
+    assert!((1..=PAYLOAD_MAX).contains(&payload.len()), "{} characters", payload.len());
+    let came: Value = serde_json::from_str(text).expect("what is relayed was JSON");
+    let fields = came.as_object().expect("an object");
+    assert!(fields.values().any(|value| value == payload), "a payload that nobody sent");
+}
+
+fn signatures(bench: &Bench, text: &str) {
+    if let Some(params) = signed_query(text) {
+        assert_eq!(Some(params), signed_query(SIGNED), "signed was something else");
+    }
+    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let headers: BTreeMap<String, String> =
+        fields.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
+    assert!(!bench.admits(head, &headers, body.as_bytes()), "in without a key");
+}
