@@ -264,6 +264,18 @@ pub enum Act {
     SenderReport,
     /// Every timer is this late from now on.
     TimersLate(Duration),
+    /// An offer, answer or candidate of the master's that cannot be decoded.
+    Undecodable(Mail),
+    /// The peer stack says that ICE checks run, whenever it pleases.
+    IceChecking,
+    /// It says that ICE has a pair.
+    IceConnected,
+    /// It says that the master's track is there.
+    TrackAdded,
+    /// It says that a whole keyframe came.
+    Keyframe,
+    /// It says that no more local candidates will come.
+    GatheringDone,
     /// What was under way on a link that was closed still reaches the session.
     LinkEcho,
     /// The same of a peer connection that was closed.

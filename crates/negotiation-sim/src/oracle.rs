@@ -41,7 +41,8 @@ pub(crate) struct Oracle {
     replacing: bool,
     renegotiated: bool,
     answers_set: u32,
-    remote: Stream,
+    /// The master's candidates, of each generation apart: the next one's wait for its description.
+    remote: BTreeMap<Option<String>, Stream>,
     local: Stream,
     sent_at: VecDeque<Timestamp>,
 }
@@ -111,7 +112,7 @@ impl Oracle {
             replacing: false,
             renegotiated: false,
             answers_set: 0,
-            remote: Stream::default(),
+            remote: BTreeMap::new(),
             local: Stream::default(),
             sent_at: VecDeque::new(),
         }
@@ -145,7 +146,8 @@ impl Oracle {
             Input::Signaling(link, SignalingEvent::Candidate { sender, body: Ok(candidate) })
                 if self.speaks(*link) && *sender == Sender::Master =>
             {
-                self.remote.came.push(candidate.digest());
+                let generation = self.remote.entry(candidate.ufrag.clone()).or_default();
+                generation.came.push(candidate.digest());
             }
             Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
                 self.open.remove(&Part::Link(*link));
@@ -313,7 +315,8 @@ impl Oracle {
                 self.offers = self.offers.min(self.answers_set);
             }
             PeerCommand::AddCandidate { candidate, .. } => {
-                if let Err(what) = self.remote.take(candidate.digest()) {
+                let generation = self.remote.entry(candidate.ufrag.clone()).or_default();
+                if let Err(what) = generation.take(candidate.digest()) {
                     self.report(format!("{now}: N9: {what}"));
                 }
             }
@@ -365,7 +368,7 @@ impl Oracle {
     fn next_exchange(&mut self) {
         self.renegotiated = true;
         // A later exchange may repeat candidates.
-        self.remote.gone.clear();
+        self.remote.values_mut().for_each(|generation| generation.gone.clear());
         self.local.gone.clear();
     }
 
@@ -401,7 +404,7 @@ impl Oracle {
                 self.require(*attempt == self.attempt + 1, now, "attempts are not counted");
                 self.attempt = *attempt;
                 (self.offers, self.answers_set, self.offer_out) = (0, 0, false);
-                (self.remote, self.local) = (Stream::default(), Stream::default());
+                (self.remote, self.local) = (BTreeMap::new(), Stream::default());
                 self.renegotiated = false;
                 (self.answers_sent, self.sending, self.deferred) = (0, false, false);
                 self.spoke = false;

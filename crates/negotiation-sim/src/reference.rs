@@ -2,9 +2,11 @@
 //! is told. No states and no timers; counters and a few rules (contract, N13 to N16).
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use negotiation_core::{
-    AttemptEnd, AttemptReport, Config, EndReason, Event, FailureKind, Outcome, Phase, Timestamp,
+    AttemptEnd, AttemptReport, Config, EndReason, Event, FailureKind, Outcome, Phase, Timer,
+    Timestamp,
 };
 
 /// What the next event about the session's fate must be.
@@ -36,6 +38,9 @@ pub(crate) struct Reference {
     /// Deadlines stood still for a while.
     unsure: bool,
     ended_at: Timestamp,
+    /// When each deadline that was told is due; when one fired last, and when it was due.
+    deadlines: BTreeMap<Timer, Timestamp>,
+    fired: Option<(Timestamp, Timestamp)>,
     due: Due,
 }
 
@@ -54,6 +59,8 @@ impl Reference {
             resumed: false,
             unsure: false,
             ended_at: Timestamp::ZERO,
+            deadlines: BTreeMap::new(),
+            fired: None,
             due: Due::Nothing,
         }
     }
@@ -86,6 +93,14 @@ impl Reference {
                 self.moved(now, *from, *to);
                 None
             }
+            Event::DeadlineArmed { timer, at } => {
+                self.deadlines.insert(*timer, *at);
+                None
+            }
+            Event::DeadlineFired(timer) => {
+                self.fired = self.deadlines.remove(timer).map(|due| (now, due));
+                None
+            }
             // How long deadlines stood still is no business of a simple idea.
             Event::Offline => {
                 self.unsure = true;
@@ -114,8 +129,6 @@ impl Reference {
             | Event::LinkLost(_)
             | Event::GoAway
             | Event::RenegotiationFailed
-            | Event::DeadlineArmed { .. }
-            | Event::DeadlineFired(_)
             | Event::RetryScheduled { .. }
             | Event::Ignored(_)
             | Event::CloseStepFailed(_) => None,
@@ -123,7 +136,11 @@ impl Reference {
     }
 
     /// Live without recovery for long enough: everything is forgiven.
+    ///
+    /// A deadline that fires late counts from when it was due: deadlines fire in order (N5).
     fn moved(&mut self, now: Timestamp, from: Phase, to: Phase) {
+        let fired = self.fired.filter(|(at, _)| *at == now);
+        let now = fired.map_or(now, |(_, due)| due.min(now));
         let long = |at: Timestamp| now.saturating_since(at) >= self.config.refill_after;
         if from == Phase::Live && self.live_since.take().is_some_and(long) {
             (self.spent, self.lost_live, self.first_failure) = (0, false, None);

@@ -1,5 +1,7 @@
 //! Strategies that generate whole plans, and streams of nonsense.
 
+mod journey;
+
 use core::time::Duration;
 
 use negotiation_core::{
@@ -17,6 +19,8 @@ use crate::{
     Act, Answers, Dtls, Fault, Glare, Handling, Ice, Mail, MasterTraits, Media, Moment, Op,
     OpFault, PathTraits, PeerStack, Plan, RepeatedId,
 };
+
+pub use journey::{any_plan, journey_plan};
 
 const CODES: [FailureCode; 22] = [
     FailureCode::NoChannel,
@@ -158,15 +162,14 @@ fn path() -> impl Strategy<Value = PathTraits> {
     (ice, dtls, media).prop_map(|(ice, dtls, media)| PathTraits { ice, dtls, media })
 }
 
-fn handling() -> impl Strategy<Value = Handling> {
+/// What can become of any message.
+fn carried() -> impl Strategy<Value = Handling> {
     prop_oneof![
         Just(Handling::Drop),
         millis(0..40_000).prop_map(Handling::Delay),
         millis(0..3_000).prop_map(Handling::Duplicate),
         Just(Handling::Hold),
         Just(Handling::Corrupt),
-        Just(Handling::AfterOld),
-        Just(Handling::From(Sender::Other)),
     ]
 }
 
@@ -233,6 +236,15 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::MasterArrives),
         1 => Just(Act::LinkEcho),
         1 => Just(Act::PeerEcho),
+        3 => select(vec![Mail::MasterOffer, Mail::Answer, Mail::MasterCandidate])
+            .prop_map(Act::Undecodable),
+        5 => select(vec![
+            Act::IceChecking,
+            Act::IceConnected,
+            Act::TrackAdded,
+            Act::Keyframe,
+            Act::GatheringDone,
+        ]),
     ]
 }
 
@@ -243,25 +255,34 @@ fn moment() -> impl Strategy<Value = Moment> {
     ]
 }
 
+fn op_that_fails() -> impl Strategy<Value = Fault> {
+    (select(Op::ALL.as_slice()), 0..4u32, op_fault()).prop_map(|(what, nth, how)| Fault::Op {
+        what,
+        nth,
+        how,
+    })
+}
+
 /// One fault.
 pub fn fault() -> impl Strategy<Value = Fault> {
-    let mail = select(vec![
-        Mail::Offer,
-        Mail::ViewerCandidate,
-        Mail::Answer,
-        Mail::MasterCandidate,
-        Mail::ViewerAnswer,
-        Mail::MasterOffer,
-    ]);
+    let ours = select(vec![Mail::Offer, Mail::ViewerCandidate, Mail::ViewerAnswer]);
+    let theirs = select(vec![Mail::Answer, Mail::MasterCandidate, Mail::MasterOffer]);
+    let mail = prop_oneof![
+        (ours, carried()),
+        (
+            theirs,
+            prop_oneof![
+                5 => carried(),
+                1 => Just(Handling::AfterOld),
+                1 => Just(Handling::From(Sender::Other)),
+            ]
+        ),
+    ];
     let soon =
         || prop_oneof![2 => Just(Duration::ZERO), 3 => millis(0..400), 1 => millis(0..60_000)];
     prop_oneof![
-        (mail, 0..4u32, handling()).prop_map(|(what, nth, how)| Fault::Mail { what, nth, how }),
-        (select(Op::ALL.as_slice()), 0..4u32, op_fault()).prop_map(|(what, nth, how)| Fault::Op {
-            what,
-            nth,
-            how
-        }),
+        (mail, 0..4u32).prop_map(|((what, how), nth)| Fault::Mail { what, nth, how }),
+        op_that_fails(),
         (moment(), soon(), act()).prop_map(|(moment, after, act)| Fault::At { moment, after, act }),
     ]
 }

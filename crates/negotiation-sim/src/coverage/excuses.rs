@@ -3,7 +3,8 @@
 
 use negotiation_core::Phase;
 
-use super::kinds::{FaultKind, Heard};
+use super::kinds::{FaultKind, HandlingKind, Heard};
+use crate::faults::Mail;
 
 /// Why some cells are never hit.
 struct Excuse {
@@ -19,10 +20,111 @@ struct FaultExcuse {
 }
 
 /// The whole table.
-const CELLS: &[Excuse] = &[];
+const CELLS: &[Excuse] = &[
+    Excuse {
+        phases: &[Phase::Idle],
+        heard: FROM_LINK,
+        why: "Before it is opened a session has asked for no link.",
+    },
+    Excuse {
+        phases: &[Phase::Idle],
+        heard: FROM_PEER,
+        why: "Before it is opened a session has asked for no peer connection.",
+    },
+    Excuse {
+        phases: &[Phase::Idle],
+        heard: &[Heard::Done, Heard::Cancelled, Heard::Failed, Heard::Unawaited],
+        why: "Before it is opened a session has given no command.",
+    },
+    Excuse {
+        phases: &[Phase::Idle],
+        heard: &[Heard::LateLink, Heard::LatePeer],
+        why: "Before it is opened a session has closed nothing.",
+    },
+    Excuse {
+        phases: &[Phase::Connecting],
+        heard: FROM_LINK,
+        why: "The link opens with the end of this phase; what comes of an earlier one is an echo.",
+    },
+    Excuse {
+        phases: &[Phase::Closing, Phase::BackingOff, Phase::Ended],
+        heard: FROM_LINK,
+        why: "Links are closed in the first step of closing; what comes of them later is an echo.",
+    },
+    Excuse {
+        phases: &[Phase::BackingOff, Phase::Ended],
+        heard: &[Heard::Done, Heard::Cancelled, Heard::Failed],
+        why: "Between attempts and after the end no command is awaited.",
+    },
+    Excuse {
+        phases: &[Phase::Connecting],
+        heard: &[Heard::Cancelled],
+        why: "Only a close cancels, and an attempt that begins has closed nothing.",
+    },
+    Excuse {
+        phases: &[Phase::Offering, Phase::AwaitingAnswer, Phase::AwaitingOffer],
+        heard: &[Heard::Cancelled],
+        why: "Before the first answer an attempt ends with its link, and awaits no command of it.",
+    },
+    Excuse {
+        phases: &[Phase::Closing],
+        heard: &[Heard::Cancelled],
+        why: "A close cancels what is under way, and that is awaited no more once it began.",
+    },
+    Excuse {
+        phases: &[Phase::AwaitingOffer],
+        heard: &[Heard::Status],
+        why: "A viewer that joined has sent no message that a status could be of.",
+    },
+];
+
+/// What comes of a link.
+const FROM_LINK: &[Heard] = &[
+    Heard::Foreign,
+    Heard::Offer,
+    Heard::OfferBroken,
+    Heard::Answer,
+    Heard::AnswerBroken,
+    Heard::Candidate,
+    Heard::CandidateBroken,
+    Heard::Status,
+    Heard::StatusStray,
+    Heard::GoAway,
+    Heard::ReconnectIceServer,
+    Heard::Garbage,
+    Heard::LinkEnded,
+];
+
+/// What comes of a peer connection.
+const FROM_PEER: &[Heard] = &[
+    Heard::CandidateGathered,
+    Heard::GatheringDone,
+    Heard::Checking,
+    Heard::IceConnected,
+    Heard::Connected,
+    Heard::Disconnected,
+    Heard::IceFailed,
+    Heard::DtlsFailed,
+    Heard::ClosedByPeer,
+    Heard::TrackAdded,
+    Heard::MediaFlowing,
+    Heard::KeyframeReceived,
+    Heard::MediaStalled,
+    Heard::SenderReport,
+];
 
 /// The same for faults.
-const FAULTS: &[FaultExcuse] = &[];
+const FAULTS: &[FaultExcuse] = &[FaultExcuse {
+    faults: &[
+        FaultKind::Mail(Mail::Offer, HandlingKind::AfterOld),
+        FaultKind::Mail(Mail::Offer, HandlingKind::From),
+        FaultKind::Mail(Mail::ViewerCandidate, HandlingKind::AfterOld),
+        FaultKind::Mail(Mail::ViewerCandidate, HandlingKind::From),
+        FaultKind::Mail(Mail::ViewerAnswer, HandlingKind::AfterOld),
+        FaultKind::Mail(Mail::ViewerAnswer, HandlingKind::From),
+    ],
+    why: "Whom the master takes a message for is the master's affair: the session cannot see it.",
+}];
 
 /// Why this cell is never hit: the number of the excuse in [`all`].
 pub(super) fn of_cell(phase: Phase, heard: Heard) -> Option<usize> {

@@ -195,6 +195,12 @@ kinds! {
         Takeover "takeover" = Act::Takeover(_),
         RefuseSecondLink "second link refused" = Act::RefuseSecondLink,
         TurnExpires "TURN expires" = Act::TurnExpires,
+        Undecodable "undecodable offer, answer or candidate" = Act::Undecodable(_),
+        IceChecking "ICE checks" = Act::IceChecking,
+        IceConnected "ICE connected" = Act::IceConnected,
+        TrackAdded "track added" = Act::TrackAdded,
+        Keyframe "keyframe" = Act::Keyframe,
+        GatheringDone "gathering done" = Act::GatheringDone,
         LinkEcho "echo of a closed link" = Act::LinkEcho,
         PeerEcho "echo of a closed peer connection" = Act::PeerEcho,
     }

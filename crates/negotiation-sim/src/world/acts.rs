@@ -4,11 +4,11 @@ use core::time::Duration;
 
 use negotiation_core::{
     Candidate, Connectivity, Description, Facts, Failure, FailureCode, Input, MediaKind, PeerEvent,
-    Sdp, Sender, SignalingEvent,
+    Sdp, Sender, SignalingEvent, Undecodable,
 };
 
 use super::{Happening, World};
-use crate::faults::Act;
+use crate::faults::{Act, Mail};
 use crate::master::candidate;
 use crate::peer::Peer;
 
@@ -151,6 +151,12 @@ impl World {
             Act::Stall => self.on_peer(PeerEvent::MediaStalled),
             Act::MediaBack => self.on_peer(PeerEvent::MediaFlowing(MediaKind::Video)),
             Act::MasterArrives => self.master_arrives(),
+            Act::Undecodable(mail) => self.undecodable(mail),
+            Act::IceChecking => self.on_peer(state(Connectivity::Checking)),
+            Act::IceConnected => self.on_peer(state(Connectivity::IceConnected)),
+            Act::TrackAdded => self.on_peer(PeerEvent::TrackAdded(MediaKind::Video)),
+            Act::Keyframe => self.on_peer(PeerEvent::KeyframeReceived),
+            Act::GatheringDone => self.on_peer(PeerEvent::GatheringDone),
             Act::LinkEcho => self.echo_link(),
             Act::PeerEcho => self.echo_peer(),
         }
@@ -189,6 +195,21 @@ impl World {
 
     fn master_candidate(&mut self, sender: Sender, candidate: Candidate) {
         self.on_link(SignalingEvent::Candidate { sender, body: Ok(candidate) });
+    }
+
+    fn undecodable(&mut self, mail: Mail) {
+        let sender = Sender::Master;
+        match mail {
+            Mail::Offer | Mail::MasterOffer => {
+                self.on_link(SignalingEvent::Offer { sender, body: Err(Undecodable) });
+            }
+            Mail::Answer | Mail::ViewerAnswer => {
+                self.on_link(SignalingEvent::Answer { sender, body: Err(Undecodable) });
+            }
+            Mail::ViewerCandidate | Mail::MasterCandidate => {
+                self.on_link(SignalingEvent::Candidate { sender, body: Err(Undecodable) });
+            }
+        }
     }
 
     fn on_link(&mut self, event: SignalingEvent) {

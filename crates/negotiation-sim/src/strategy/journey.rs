@@ -1,0 +1,162 @@
+//! Journeys: a way into one phase, and something that happens there. Plans of random faults alone
+//! seldom get as far as a restart or a second offer, and then seldom meet anything.
+
+use core::time::Duration;
+
+use negotiation_core::{FailureCode, Mode, Phase};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{act, millis, op_that_fails, plan};
+use crate::{Act, Answers, Fault, Ice, Moment, Op, OpFault, PathTraits, Plan};
+
+/// Faults besides those of the journey, fewer than this.
+const FAULTS: usize = 3;
+
+/// A plan of any kind: what `cargo xtask sim` runs.
+pub fn any_plan() -> impl Strategy<Value = Plan> {
+    prop_oneof![1 => plan(0..6), 1 => journey_plan()]
+}
+
+/// A plan with a journey in it.
+pub fn journey_plan() -> impl Strategy<Value = Plan> {
+    (journey(), plan(0..FAULTS)).prop_map(|(journey, plan)| journey.planned_on(plan))
+}
+
+#[derive(Clone, Debug)]
+struct Journey {
+    to: Phase,
+    way: Way,
+    after: Duration,
+    acts: Vec<Act>,
+    op: Option<Fault>,
+    before: Before,
+}
+
+/// How the session gets there, where there is a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The application wants it, or nobody does anything.
+    Plain,
+    /// Something fails.
+    Rough,
+    /// The master offers while our offer is open.
+    Glare,
+}
+
+/// What lies behind the attempt that gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// An attempt that failed: something closed.
+    Attempt,
+    /// The same, and its peer connection could not be closed.
+    Unclosed,
+}
+
+fn journey() -> impl Strategy<Value = Journey> {
+    let after = prop_oneof![1 => Just(Duration::ZERO), 3 => millis(0..12), 2 => millis(0..400)];
+    let before = prop_oneof![
+        3 => Just(Before::Nothing),
+        2 => Just(Before::Attempt),
+        1 => Just(Before::Unclosed),
+    ];
+    let link_ends = vec![Act::LocalBurst(5), Act::CutLink(FailureCode::Closed)];
+    let acts = prop_oneof![6 => vec(act(), 1..3), 1 => Just(link_ends)];
+    let phases = select(Phase::ALL.as_slice());
+    let ways = select(vec![Way::Plain, Way::Rough, Way::Glare]);
+    let op = option::weighted(0.3, op_that_fails());
+    (phases, ways, after, acts, op, before).prop_map(|(to, way, after, acts, op, before)| Journey {
+        to,
+        way,
+        after,
+        acts,
+        op,
+        before,
+    })
+}
+
+impl Journey {
+    /// Clears the way through these surroundings, and adds what happens on it.
+    fn planned_on(self, mut plan: Plan) -> Plan {
+        let mut settings = (*plan.config).clone();
+        if self.to == Phase::AwaitingOffer {
+            settings.mode = Mode::Answerer;
+        }
+        settings.relay_only = false;
+        settings.polite |= self.way == Way::Glare;
+        settings.retries = settings.retries.max(2);
+        let mut clear = Plan::new(settings);
+        core::mem::swap(&mut plan.config, &mut clear.config);
+        let master = &mut plan.master;
+        master.arrives_after = Some(Duration::ZERO);
+        (master.answers, master.deaf_to, master.video) = (Answers::Well, 0, true);
+        master.answers_after = master.answers_after.min(Duration::from_millis(200));
+        plan.paths = vec![PathTraits::default()];
+        if self.to == Phase::Establishing && self.way == Way::Rough {
+            plan.paths = vec![PathTraits { ice: Ice::Silent, ..PathTraits::default() }];
+        }
+        self.add_to(&mut plan.faults);
+        plan
+    }
+
+    fn add_to(&self, faults: &mut Vec<Fault>) {
+        let mut at = |phase, after, act| {
+            faults.push(Fault::At { moment: Moment::Entered(phase, 1), after, act });
+        };
+        let soon = Duration::from_millis(150);
+        let cut = Act::CutLink(FailureCode::Closed);
+        match (self.to, self.way) {
+            (Phase::Recovering, Way::Plain) => at(Phase::Live, soon, Act::Restart),
+            (Phase::Recovering, _) => at(Phase::Live, soon, Act::IceFailed),
+            (Phase::Answering, Way::Glare) => {
+                at(Phase::AwaitingAnswer, Duration::ZERO, Act::MasterOffers { anew: false });
+            }
+            (Phase::Answering, way) => {
+                at(Phase::Live, soon, Act::MasterOffers { anew: way == Way::Rough });
+            }
+            (Phase::Closing | Phase::Ended, Way::Plain) => at(Phase::Live, soon, Act::Close),
+            (Phase::Closing | Phase::BackingOff, _) => {
+                at(Phase::AwaitingAnswer, Duration::ZERO, cut);
+            }
+            (Phase::Ended, _) => at(Phase::AwaitingAnswer, soon, Act::Close),
+            (
+                Phase::Idle
+                | Phase::Connecting
+                | Phase::Offering
+                | Phase::AwaitingAnswer
+                | Phase::AwaitingOffer
+                | Phase::Establishing
+                | Phase::AwaitingMedia
+                | Phase::Live,
+                _,
+            ) => {}
+        }
+        let entered = if self.is_met_before_it_fails() { 2 } else { 1 };
+        faults.extend(self.acts.iter().map(|act| Fault::At {
+            moment: Moment::Entered(self.to, entered),
+            after: self.after,
+            act: *act,
+        }));
+        faults.extend(self.op.clone());
+        let mut first = |what, how| faults.push(Fault::Op { what, nth: 1, how });
+        let over = matches!(self.to, Phase::Closing | Phase::BackingOff | Phase::Ended);
+        if self.before != Before::Nothing && !over {
+            first(Op::SetRemote, OpFault::Fail(FailureCode::Port));
+        }
+        if self.before == Before::Unclosed {
+            first(Op::Close, OpFault::Hang);
+        }
+    }
+
+    /// The attempt before it was in this phase as well, and failed only then.
+    fn is_met_before_it_fails(&self) -> bool {
+        let early = matches!(
+            self.to,
+            Phase::Connecting | Phase::Offering | Phase::AwaitingAnswer | Phase::AwaitingOffer
+        );
+        early && self.before != Before::Nothing
+    }
+}
