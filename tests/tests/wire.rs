@@ -1,0 +1,28 @@
+//! The contract's part 5 on the wire: the real adapters and driver, an emulator and a camera on
+//! loopback, with deadlines that the configuration makes short.
+//!
+//! Each scenario prints a line when it is over: number, name, stimulus, required outcome, what
+//! happened, and the time from the stimulus to recovery or verdict. The table is in
+//! `target/wire.md`. Media is told by content: see `wire/film.rs`.
+
+#[path = "wire/answers.rs"]
+mod answers;
+#[path = "wire/film.rs"]
+mod film;
+#[path = "wire/frame.rs"]
+mod frame;
+#[path = "wire/links.rs"]
+mod links;
+#[path = "wire/network.rs"]
+mod network;
+#[path = "wire/report.rs"]
+mod report;
+#[path = "wire/stage.rs"]
+mod stage;
+#[path = "wire/table.rs"]
+mod table;
+#[path = "wire/viewer.rs"]
+mod viewer;
+
+use report::shown;
+use stage::{ms, scenario, secs};

@@ -1,0 +1,311 @@
+//! Offers and answers: scenarios 1 to 10, 16 and 29.
+
+use kvs_emulator::{Action, Corruption, Match, MessageType};
+use negotiation_core::{Deadline, EndReason, Event, Ignored, Timer};
+use signaling_aws::SignalingConfig;
+
+use crate::frame::{self, with_other_credentials};
+use crate::network::{Kind, Network};
+use crate::{ms, scenario, secs, shown};
+
+#[test]
+fn w01_answer_never() {
+    scenario(1, "", async |stage| {
+        let viewer = stage.watch();
+        let log = viewer.log.clone();
+        let outcome = viewer.ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::NoAnswer, 2));
+        assert!(outcome.likely_cause().contains("no master"), "{}", outcome.likely_cause());
+        let ids: Vec<_> = outcome.attempts.iter().filter_map(|a| a.client_id.clone()).collect();
+        assert!(ids.len() == 2 && ids[0] != ids[1], "another id: {ids:?}");
+        assert_eq!(log.story().matches("DeadlineFired(Answer)").count(), 2);
+        shown("2 attempts under 2 ids, ended as no-answer", outcome.lasted)
+    });
+}
+
+#[test]
+fn w02_answer_just_before_the_deadline() {
+    scenario(2, "before", async |stage| {
+        stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Delay { ms: 2_400 });
+        stage.camera().await;
+        let mut viewer = stage.watch();
+        let live = viewer.live().await;
+        assert_eq!(viewer.close().await.attempts_total, 1);
+        shown("live in attempt 1", live.saturating_since(Default::default()))
+    });
+}
+
+#[test]
+fn w02_answer_just_after_the_deadline() {
+    scenario(2, "after", async |stage| {
+        stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Delay { ms: 3_200 });
+        stage.camera().await;
+        let mut viewer = stage.watch();
+        let live = viewer.live().await;
+        viewer.more_pictures(15).await;
+        let outcome = viewer.close().await;
+        assert_eq!(outcome.attempts_total, 2);
+        assert_eq!(outcome.attempts[0].end.code(), Deadline::Answer.as_str());
+        shown("attempt 1 timed out, attempt 2 live", live.saturating_since(Default::default()))
+    });
+}
+
+#[test]
+fn w03_answer_stale() {
+    scenario(3, "", async |stage| {
+        // Attempt 1 is answered, and never connected.
+        let network = Network::default();
+        network.block(&Kind::ALL);
+        stage.camera().await;
+        let mut viewer = stage.plan_over(&network).watch();
+        viewer.until("an answer", |e| matches!(e, Event::AnswerReceived { .. })).await;
+        let first = viewer.answers()[0].sdp.as_str().to_owned();
+        viewer.until("the retry", |e| matches!(e, Event::RetryScheduled { .. })).await;
+        network.unblock();
+        viewer.live().await;
+        let told = viewer.now();
+        assert_eq!(stage.tell_viewers(frame::answer(&first)), 1);
+        let ignored = viewer.until("an ignored answer", |event| {
+            matches!(event, Event::Ignored(Ignored::SecondAnswer | Ignored::Unsolicited))
+        });
+        let ignored = ignored.await;
+        viewer.more_pictures(15).await;
+        assert_eq!(viewer.count(|event| *event == Event::MediaStalled), 0);
+        let outcome = viewer.close().await;
+        assert_eq!(outcome.attempts_total, 2);
+        shown("ignored, attempt 2 goes on", ignored.saturating_since(told))
+    });
+}
+
+#[test]
+fn w04_answer_duplicate() {
+    scenario(4, "", async |stage| {
+        let copies = Action::Duplicate { copies: 2, every_ms: 1_000 };
+        stage.fault_from_camera(MessageType::SdpAnswer, 1, copies);
+        let viewer = stage.live().await;
+        viewer.more_pictures(45).await;
+        assert_eq!(viewer.answers().len(), 3, "all copies came");
+        let at = viewer.ignored_so_far(Ignored::Duplicate);
+        assert!(at.is_some(), "{}", viewer.log.story());
+        let pictures = stage.untouched(viewer).await;
+        shown(format!("2 copies ignored, {pictures} pictures, none lost"), ms(0))
+    });
+}
+
+#[test]
+fn w05_answer_two_different_first_right() {
+    scenario(5, "first right", async |stage| {
+        stage.camera().await;
+        let mut viewer = stage.watch();
+        viewer.until("an answer", |e| matches!(e, Event::AnswerReceived { .. })).await;
+        let told = viewer.now();
+        let other = with_other_credentials(viewer.answers()[0].sdp.as_str());
+        assert_eq!(stage.tell_viewers(frame::answer(&other)), 1);
+        let ignored = viewer.ignored(Ignored::SecondAnswer).await;
+        viewer.more_pictures(15).await;
+        let pictures = stage.untouched(viewer).await;
+        let what = format!("the second ignored, {pictures} pictures, none lost");
+        shown(what, ignored.saturating_since(told))
+    });
+}
+
+#[test]
+fn w05_answer_two_different_first_stale() {
+    scenario(5, "first stale", async |stage| {
+        // The stale answer is one to an earlier viewer of this id.
+        let earlier = stage.live().await;
+        let stale = earlier.answers()[0].sdp.as_str().to_owned();
+        earlier.close().await;
+        stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Delay { ms: 500 });
+        let mut plan = stage.plan();
+        // What the suspect deadline spares is seen by this one being long.
+        plan.settings.establish_timeout = secs(30);
+        let mut viewer = plan.watch();
+        viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
+        let told = viewer.now();
+        stage.tell_viewers(frame::answer(&stale));
+        viewer.ignored(Ignored::SecondAnswer).await;
+        let live = viewer.live().await;
+        viewer.more_pictures(5).await;
+        let fired = Event::DeadlineFired(Timer::Establish);
+        assert_eq!(viewer.count(|event| *event == fired), 1, "{}", viewer.log.story());
+        let outcome = viewer.close().await;
+        assert_eq!(outcome.attempts_total, 2);
+        assert!(outcome.attempts[0].evidence.answer_suspect);
+        let took = live.saturating_since(told);
+        assert!(took < secs(15), "{took:?}");
+        shown("suspect, given up early, attempt 2 live", took)
+    });
+}
+
+#[test]
+fn w06_answer_unsolicited() {
+    scenario(6, "", async |stage| {
+        let earlier = stage.live().await;
+        let answer = frame::answer(earlier.answers()[0].sdp.as_str());
+        earlier.close().await;
+        // The offer waits for the ICE servers, and the link is open meanwhile.
+        let call = Match { call: Some("GetIceServerConfig".into()), ..Match::on(CALL) };
+        stage.fault(call, Action::Delay { ms: 1_500 });
+        let mut viewer = stage.watch();
+        viewer.until("the link", |e| matches!(e, Event::LinkOpened { .. })).await;
+        assert_eq!(viewer.count(|e| matches!(e, Event::OfferSent { .. })), 0);
+        let told = viewer.now();
+        assert_eq!(stage.tell_viewers(&*answer), 1);
+        let ignored = viewer.ignored(Ignored::Unsolicited).await;
+        viewer.live().await;
+        viewer.more_pictures(15).await;
+        viewer.handle.close();
+        // To whoever is still there: the link of a session that closes.
+        stage.tell_viewers(answer);
+        let outcome = viewer.ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 1));
+        shown("ignored before the offer and at the close", ignored.saturating_since(told))
+    });
+}
+
+const CALL: kvs_emulator::Point = kvs_emulator::Point::Call;
+
+fn malformed(case: &'static str, how: Corruption) {
+    scenario(7, case, async |stage| {
+        let fault = stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Corrupt { how });
+        stage.camera().await;
+        let mut viewer = stage.watch();
+        viewer.until("the attempt's end", |e| matches!(e, Event::AttemptEnded(_))).await;
+        let live = viewer.live().await;
+        let fired = Event::DeadlineFired(Timer::Answer);
+        assert_eq!(viewer.count(|event| *event == fired), 0, "it does not wait for the timer");
+        viewer.more_pictures(5).await;
+        let outcome = viewer.close().await;
+        assert_eq!(outcome.attempts_total, 2);
+        assert_eq!(outcome.attempts[0].end.code(), "undecodable-answer");
+        assert_eq!(stage.hits(fault), 1);
+        let first = &outcome.attempts[0];
+        let lasted = first.ended.saturating_since(first.started);
+        assert!(lasted < secs(3), "{lasted:?}");
+        let took = live.saturating_since(first.ended);
+        shown(format!("attempt 1 failed after {:.2} s, attempt 2 live", lasted.as_secs_f64()), took)
+    });
+}
+
+#[test]
+fn w07_answer_malformed_base64() {
+    malformed("base64", Corruption::Base64);
+}
+
+#[test]
+fn w07_answer_malformed_json() {
+    malformed("JSON", Corruption::Json);
+}
+
+#[test]
+fn w07_answer_malformed_sdp() {
+    malformed("SDP", Corruption::Sdp);
+}
+
+#[test]
+fn w08_answer_rejected() {
+    scenario(8, "", async |stage| {
+        let earlier = stage.live().await;
+        let right = earlier.answers()[0].sdp.as_str().to_owned();
+        earlier.close().await;
+        // Decodable, and nothing can be made of it: no section says how it is secured.
+        let wrong = frame::without(&right, "a=fingerprint:");
+        stage.camera_off().await;
+        let mut plan = stage.plan();
+        plan.settings.retries = 10;
+        let mut viewer = plan.watch();
+        for _ in 0..2 {
+            viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
+            stage.tell_viewers(frame::answer(&wrong));
+        }
+        let outcome = viewer.ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::IncompatibleSdp, 2));
+        shown(outcome.sentence(), outcome.lasted)
+    });
+}
+
+#[test]
+fn w09_no_common_codec() {
+    scenario(9, "", async |stage| {
+        let earlier = stage.live().await;
+        let right = earlier.answers()[0].sdp.as_str().to_owned();
+        earlier.close().await;
+        stage.camera_off().await;
+        // A rejected section has port 0 (RFC 3264, 6).
+        let wrong = frame::changed(&right, |line| {
+            let rest = line.strip_prefix("m=")?;
+            let (media, rest) = rest.split_once(' ')?;
+            Some(format!("m={media} 0 {}", rest.split_once(' ')?.1))
+        });
+        let mut plan = stage.plan();
+        plan.settings.retries = 10;
+        let mut viewer = plan.watch();
+        let sent = viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
+        stage.tell_viewers(frame::answer(&wrong));
+        let outcome = viewer.ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Codec, 1));
+        let ended = outcome.attempts[0].ended;
+        shown("ended as codec after 1 attempt", ended.saturating_since(sent))
+    });
+}
+
+#[test]
+fn w16_offer_twice() {
+    scenario(16, "", async |stage| {
+        stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Delay { ms: 800 });
+        stage.camera_with(|camera| camera.behaviour = kvs_camera::Behaviour::Renegotiate).await;
+        let mut viewer = stage.watch();
+        viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
+        for _ in 0..3 {
+            viewer.handle.renegotiate();
+        }
+        let second = |event: &Event| *event == Event::OfferSent { exchange: 2 };
+        let asked = viewer.until("the second exchange", second).await;
+        let is_answer = |event: &Event| matches!(event, Event::AnswerReceived { .. });
+        let answered = viewer.until("its answer", is_answer).await.saturating_since(asked);
+        viewer.more_pictures(15).await;
+        assert_eq!(viewer.offers(false), 2, "{}", viewer.log.story());
+        let pictures = stage.untouched(viewer).await;
+        shown(format!("3 wishes made 1 more exchange, {pictures} pictures, none lost"), answered)
+    });
+}
+
+#[test]
+fn w19_client_id_invalid() {
+    scenario(19, "", async |stage| {
+        for id in ["AWS_x".to_owned(), "a@b".to_owned(), "x".repeat(257)] {
+            let refused = SignalingConfig::builder(&stage.channel).client_id(id).build();
+            assert_eq!(refused.expect_err("refused").field, "client_id");
+        }
+        assert!(stage.emulator.calls().is_empty(), "nothing was asked of the service");
+        shown("3 ids refused, no call was made", ms(0))
+    });
+}
+
+fn dropped_early(case: &'static str, code: Option<u16>) {
+    scenario(29, case, async |stage| {
+        let matches = Match { times: Some(1), ..Match::every(MessageType::SdpAnswer) };
+        let whose = kvs_emulator::Whose::Recipient;
+        let fault = stage.fault(matches, Action::CloseSocket { whose, code });
+        stage.camera().await;
+        let mut viewer = stage.watch();
+        let live = viewer.live().await;
+        viewer.more_pictures(5).await;
+        let outcome = viewer.close().await;
+        assert_eq!((outcome.attempts_total, stage.hits(fault)), (2, 1));
+        assert_eq!(outcome.attempts[0].end.code(), "link-lost");
+        let took = live.saturating_since(outcome.attempts[0].ended);
+        shown("attempt 1 lost its link, attempt 2 live", took)
+    });
+}
+
+#[test]
+fn w29_signaling_drop_early_by_a_close() {
+    dropped_early("close", Some(1001));
+}
+
+#[test]
+fn w29_signaling_drop_early_by_a_cut() {
+    dropped_early("cut", None);
+}

@@ -1,0 +1,116 @@
+//! Received pictures and their content, which is compared with the bundled clip's byte by byte: each
+//! of its pictures has its number painted in it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use negotiation_core::{MediaKind, PeerId, Timestamp};
+use peer_webrtc::{Codec, MediaEvent, MediaReceiver};
+use recording::{Clip, ClipKind, FrameAssembler, VideoCodec};
+use tokio::time::Instant;
+
+/// A whole picture as it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Picture {
+    /// By which peer connection.
+    pub(crate) peer: PeerId,
+    /// Its RTP timestamp.
+    pub(crate) rtp: u32,
+    /// What is in it; see [`of_the_clip`].
+    pub(crate) content: u64,
+    /// When it was whole.
+    pub(crate) at: Timestamp,
+}
+
+/// What a viewer got. Clones are the same film.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Film {
+    pictures: Arc<Mutex<Vec<Picture>>>,
+}
+
+impl Film {
+    /// Takes media until there is no more.
+    pub(crate) async fn take(self, mut media: MediaReceiver, origin: Instant) {
+        let mut assemblers: HashMap<(PeerId, u32), FrameAssembler> = HashMap::new();
+        while let Some(event) = media.next().await {
+            match event {
+                MediaEvent::Track { peer, ssrc, kind: MediaKind::Video, codec } => {
+                    assert!(matches!(codec, Codec::H264 | Codec::H264Baseline | Codec::H264High));
+                    let codec = recording::Codec::Video(VideoCodec::H264);
+                    assemblers.insert((peer, ssrc), FrameAssembler::new(codec));
+                }
+                MediaEvent::Rtp { peer, kind: MediaKind::Video, packet, at } => {
+                    let arrival = at.saturating_duration_since(origin.into_std());
+                    let Some(assembler) = assemblers.get_mut(&(peer, packet.header.ssrc)) else {
+                        continue;
+                    };
+                    assembler.push(arrival, packet);
+                    while let Some(frame) = assembler.pop() {
+                        let content = content(length_prefixed(&frame.data));
+                        let (rtp, at) = (frame.rtp_timestamp, Timestamp::new(arrival));
+                        self.pictures().push(Picture { peer, rtp, content, at });
+                    }
+                }
+                MediaEvent::Track { .. }
+                | MediaEvent::Rtp { .. }
+                | MediaEvent::SenderReport { .. }
+                | MediaEvent::Ended { .. } => {}
+            }
+        }
+    }
+
+    /// All that came so far.
+    pub(crate) fn pictures(&self) -> MutexGuard<'_, Vec<Picture>> {
+        self.pictures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many came so far.
+    pub(crate) fn len(&self) -> usize {
+        self.pictures().len()
+    }
+}
+
+/// The content of the clip's picture with this number painted in it. Of 900 pictures nine look to a
+/// decoder like another one's change, so the number follows from the content only in its order.
+pub(crate) fn of_the_clip(counter: u64) -> Option<u64> {
+    static CONTENTS: OnceLock<Vec<u64>> = OnceLock::new();
+    let contents = CONTENTS.get_or_init(|| {
+        let clip = Clip::bundled(ClipKind::H264Opus).expect("it is there");
+        let samples = &clip.video().expect("it has pictures").samples;
+        samples.iter().map(|sample| content(annex_b(&sample.data))).collect()
+    });
+    contents.get(usize::try_from(counter).ok()?).copied()
+}
+
+/// A picture's bytes without its parameter sets, which may be sent apart.
+fn content<'a>(units: impl Iterator<Item = &'a [u8]>) -> u64 {
+    // The slices of a coded picture are NAL units of type 1 and 5 (H.264, table 7-1).
+    let slices: Vec<_> =
+        units.filter(|unit| matches!(unit.first().map(|byte| byte & 0x1f), Some(1 | 5))).collect();
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(slices)
+}
+
+/// NAL units with four bytes of length before each.
+fn length_prefixed(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = data.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (unit, rest) = rest.split_at_checked(length)?;
+        data = rest;
+        Some(unit)
+    })
+}
+
+/// NAL units after start codes (H.264, annex B).
+fn annex_b(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let starts: Vec<usize> =
+        (0..data.len()).filter(|at| data[*at..].starts_with(&[0, 0, 1])).collect();
+    let ends: Vec<usize> = starts.iter().skip(1).copied().chain([data.len()]).collect();
+    starts.into_iter().zip(ends).map(|(start, end)| {
+        let unit = &data[start + 3..end];
+        // Zeros before the next start code belong to it.
+        let kept = unit.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        &unit[..kept]
+    })
+}

@@ -1,0 +1,57 @@
+//! Frames as a master's messages come to a viewer (kvs.md 2.3), for what no master of ours sends.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+/// A message with this payload, from the master.
+pub(crate) fn from_master(kind: &str, payload: &Value) -> String {
+    message(kind, payload, None)
+}
+
+/// A message with this payload, from somebody.
+pub(crate) fn message(kind: &str, payload: &Value, sender: Option<&Value>) -> String {
+    let mut frame =
+        json!({ "messageType": kind, "messagePayload": STANDARD.encode(payload.to_string()) });
+    if let Some(sender) = sender {
+        frame["senderClientId"] = sender.clone();
+    }
+    frame.to_string()
+}
+
+/// An answer.
+pub(crate) fn answer(sdp: &str) -> String {
+    from_master("SDP_ANSWER", &json!({ "type": "answer", "sdp": sdp }))
+}
+
+/// A candidate.
+pub(crate) fn candidate(text: &str) -> String {
+    let payload = json!({ "candidate": text, "sdpMid": "0", "sdpMLineIndex": 0 });
+    from_master("ICE_CANDIDATE", &payload)
+}
+
+/// The n-th of many host candidates of which none leads anywhere (RFC 5737).
+pub(crate) fn nowhere(n: u32) -> String {
+    let (host, port) = (n % 250 + 1, 1024 + n % 60_000);
+    candidate(&format!("candidate:{n} 1 udp 2113937151 192.0.2.{host} {port} typ host"))
+}
+
+/// A description with other lines where `change` says so.
+pub(crate) fn changed(sdp: &str, change: impl Fn(&str) -> Option<String>) -> String {
+    let lines = sdp.lines().map(|line| change(line).unwrap_or_else(|| line.to_owned()));
+    lines.map(|line| line + "\r\n").collect()
+}
+
+/// A description without the lines that begin like this.
+pub(crate) fn without(sdp: &str, start: &str) -> String {
+    sdp.lines().filter(|line| !line.starts_with(start)).map(|line| format!("{line}\r\n")).collect()
+}
+
+/// The same description with ICE credentials of nobody's.
+pub(crate) fn with_other_credentials(sdp: &str) -> String {
+    changed(sdp, |line| {
+        line.strip_prefix("a=ice-ufrag:")
+            .map(|_| "a=ice-ufrag:nobody".to_owned())
+            .or_else(|| line.strip_prefix("a=ice-pwd:").map(|_| format!("a=ice-pwd:{:0>24}", 7)))
+    })
+}

@@ -1,0 +1,170 @@
+//! Links that follow one another: scenarios 18, 30 to 34.
+
+use kvs_emulator::{Action, Match, Point, Role, ServiceMessage, Then};
+use negotiation_core::{EndReason, Event, Ignored};
+use serde_json::json;
+
+use crate::frame;
+use crate::{scenario, secs, shown};
+
+fn is_lost(event: &Event) -> bool {
+    matches!(event, Event::LinkLost(_))
+}
+
+#[test]
+fn w30_signaling_drop_live() {
+    scenario(30, "once", async |stage| {
+        let mut viewer = stage.live().await;
+        let cut = viewer.now();
+        assert_eq!(stage.cut_viewers(None), 1);
+        viewer.until("the loss", is_lost).await;
+        let back = viewer.until("the link", |event| *event == Event::LinkReopened).await;
+        assert_eq!(stage.viewers(), ["hall"], "the same id");
+        viewer.more_pictures(30).await;
+        let pictures = stage.untouched(viewer).await;
+        shown(format!("reopened, {pictures} pictures, none lost"), back.saturating_since(cut))
+    });
+}
+
+/// Must show 3: the service is gone for a minute, and media does not notice.
+#[test]
+fn w30_signaling_down_for_sixty_seconds() {
+    scenario(30, "down for 60 s", async |stage| {
+        let mut viewer = stage.live().await;
+        let down = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
+        let down = stage.fault(down, Action::Reset);
+        let cut = viewer.now();
+        stage.cut_viewers(None);
+        viewer.until("the loss", is_lost).await;
+        tokio::time::sleep(secs(60)).await;
+        let tries = stage.hits(down);
+        assert!((6..=240).contains(&tries), "it tries with backoff: {tries}");
+        assert_eq!(viewer.count(|event| *event == Event::LinkReopened), 0);
+        let up = viewer.now();
+        assert!(stage.emulator.faults().remove(down));
+        let back = viewer.until("the link", |event| *event == Event::LinkReopened).await;
+        viewer.more_pictures(30).await;
+        let since = viewer.since(cut);
+        let pictures = stage.untouched(viewer).await;
+        // The clip has 15 pictures a second.
+        assert!(pictures as u64 >= since.as_secs() * 15 * 9 / 10, "{pictures} in {since:?}");
+        let what = format!("{pictures} pictures in {since:.0?}, none lost; {tries} tries");
+        shown(what, back.saturating_since(up))
+    });
+}
+
+#[test]
+fn w31_go_away() {
+    scenario(31, "", async |stage| {
+        let mut viewer = stage.live().await;
+        let told = viewer.now();
+        let viewers = Some(Role::Viewer);
+        stage.emulator.send(&stage.channel, viewers, None, ServiceMessage::GoAway);
+        viewer.until("the word", |event| *event == Event::GoAway).await;
+        let back = viewer.until("the link", |event| *event == Event::LinkReopened).await;
+        assert_eq!(stage.viewers(), ["hall"], "the same id, once");
+        viewer.more_pictures(30).await;
+        assert_eq!(viewer.count(is_lost), 0, "the old link's end was expected");
+        let pictures = stage.untouched(viewer).await;
+        let what = format!("the new link first, {pictures} pictures, none lost");
+        shown(what, back.saturating_since(told))
+    });
+}
+
+#[test]
+fn w32_reconnect_ice_server() {
+    scenario(32, "", async |stage| {
+        let mut viewer = stage.live().await;
+        let before = stage.calls("GetIceServerConfig").0;
+        let told = viewer.now();
+        let viewers = Some(Role::Viewer);
+        stage.emulator.send(&stage.channel, viewers, None, ServiceMessage::ReconnectIceServer);
+        let fresh = viewer.until("servers", |event| *event == Event::IceServersRefreshed).await;
+        assert_eq!(stage.calls("GetIceServerConfig").0, before + 1);
+        viewer.more_pictures(30).await;
+        assert_eq!(viewer.offers(true), 0, "used from the next exchange on");
+        let pictures = stage.untouched(viewer).await;
+        let what = format!("fetched anew, {pictures} pictures, none lost");
+        shown(what, fresh.saturating_since(told))
+    });
+}
+
+#[test]
+fn w33_half_open() {
+    scenario(33, "", async |stage| {
+        let stalls =
+            Match { from: Some(Role::Viewer), times: Some(1), ..Match::on(Point::Upgrade) };
+        stage.fault(stalls, Action::After { ms: 4_000, then: Then::Stall });
+        let mut viewer = stage.live().await;
+        let opened = viewer.now();
+        let lost = viewer.until("the loss", is_lost).await;
+        let took = lost.saturating_since(opened);
+        assert!(took < secs(34), "{took:?} after it was live, of which 4 s were good");
+        let back = viewer.until("the link", |event| *event == Event::LinkReopened).await;
+        viewer.more_pictures(15).await;
+        let pictures = stage.untouched(viewer).await;
+        let what = format!("found by ping, reopened, {pictures} pictures, none lost");
+        shown(what, back.saturating_since(opened))
+    });
+}
+
+#[test]
+fn w34_garbage() {
+    scenario(34, "", async |stage| {
+        let mut viewer = stage.live().await;
+        let told = viewer.now();
+        let frames = [
+            String::new(),
+            "{".to_owned(),
+            r#"{"messageType":"SDP_ANS"#.to_owned(),
+            r#"{"messageType":"BUSY","messagePayload":"e30="}"#.to_owned(),
+            r#"{"messageType":7}"#.to_owned(),
+            r#"{"message":"Forbidden","connectionId":"a","requestId":"b"}"#.to_owned(),
+            "[".repeat(10_000),
+            frame::from_master("ICE_CANDIDATE", &json!(7)),
+        ];
+        for frame in &frames {
+            assert_eq!(stage.tell_viewers(frame.as_str()), 1);
+        }
+        let ignored = viewer.ignored(Ignored::Unknown).await;
+        viewer.more_pictures(30).await;
+        assert_eq!((viewer.count(is_lost), viewer.links()), (0, 1), "it stays open");
+        let pictures = stage.untouched(viewer).await;
+        let what = format!("{} frames ignored, {pictures} pictures, none lost", frames.len());
+        shown(what, ignored.saturating_since(told))
+    });
+}
+
+#[test]
+fn w18_takeover_before_live() {
+    scenario(18, "not live", async |stage| {
+        // Nobody answers, and each link is closed by the service a second after it opened.
+        let ours = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
+        stage.fault(ours, Action::After { ms: 1_000, then: Then::Close });
+        let mut plan = stage.plan();
+        plan.settings.retries = 10;
+        let outcome = plan.watch().ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Replaced, 3));
+        shown("ended as replaced after 3 links", outcome.lasted)
+    });
+}
+
+#[test]
+fn w18_takeover_while_live() {
+    scenario(18, "live", async |stage| {
+        let mut viewer = stage.live().await;
+        let ours = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
+        stage.fault(ours, Action::After { ms: 300, then: Then::Close });
+        let cut = viewer.now();
+        stage.cut_viewers(Some(1001));
+        let given_up = viewer
+            .until("the end of reopening", |event| matches!(event, Event::LinkGivenUp(_)))
+            .await;
+        viewer.more_pictures(30).await;
+        let links = viewer.links();
+        assert!(links <= 4, "no fight: {links} links");
+        let pictures = stage.untouched(viewer).await;
+        let what = format!("told after {links} links, no fight; {pictures} pictures, none lost");
+        shown(what, given_up.saturating_since(cut))
+    });
+}

@@ -1,0 +1,241 @@
+//! A network between viewer and camera that can lose, go away and change: a small NAT on loopback.
+//!
+//! Each address that one side tells the other in a candidate is replaced by a socket of the
+//! network's, which stands for it; what comes in there goes on to the address it stands for, from
+//! the socket that stands for its sender. So neither side ever reaches the other directly.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use async_trait::async_trait;
+use negotiation_core::{Candidate, Message, SignalingCommand, SignalingEvent, Ticket};
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+use viewer_session::{SignalingInput, SignalingPort};
+
+/// What a datagram is, by its first bytes (RFC 7983, and RFC 5761 for RTCP).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Stun,
+    Dtls,
+    Rtp,
+    Rtcp,
+    Other,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [Self::Stun, Self::Dtls, Self::Rtp, Self::Rtcp, Self::Other];
+
+    fn of(datagram: &[u8]) -> Self {
+        match datagram {
+            [0..=3, ..] => Self::Stun,
+            [20..=63, ..] => Self::Dtls,
+            [128..=191, 192..=223, ..] => Self::Rtcp,
+            [128..=191, ..] => Self::Rtp,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whose address it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Viewer,
+    Camera,
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Viewer => Self::Camera,
+            Self::Camera => Self::Viewer,
+        }
+    }
+}
+
+/// The network. Clones are the same one; with the last its sockets close.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Network {
+    nat: Arc<Mutex<Nat>>,
+}
+
+#[derive(Debug, Default)]
+struct Nat {
+    aliases: HashMap<SocketAddr, Alias>,
+    dead: HashSet<SocketAddr>,
+    blocked: HashSet<Kind>,
+    /// One RTP packet in so many is lost; 0 loses none.
+    lose_one_in: u32,
+    rtp: u32,
+    lost: u32,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Alias {
+    side: Side,
+    told: SocketAddr,
+    socket: Arc<UdpSocket>,
+}
+
+impl Network {
+    /// Loses every datagram of these kinds from now on, and no other.
+    pub(crate) fn block(&self, kinds: &[Kind]) {
+        self.nat().blocked = kinds.iter().copied().collect();
+    }
+
+    /// Loses nothing more by kind.
+    pub(crate) fn unblock(&self) {
+        self.block(&[]);
+    }
+
+    /// Loses one RTP packet in so many; 0 loses none.
+    pub(crate) fn lose_one_in(&self, packets: u32) {
+        self.nat().lose_one_in = packets;
+    }
+
+    /// How many RTP packets were lost by chance.
+    pub(crate) fn lost(&self) -> u32 {
+        self.nat().lost
+    }
+
+    /// Every address that the viewer has now is gone for good: its next ones are others.
+    pub(crate) fn viewer_moves(&self) {
+        let mut nat = self.nat();
+        let gone: Vec<SocketAddr> = nat
+            .aliases
+            .iter()
+            .filter(|(_, alias)| alias.side == Side::Viewer)
+            .map(|(address, _)| *address)
+            .collect();
+        nat.dead.extend(gone);
+    }
+
+    /// The address to tell the other side in place of this one.
+    fn stand_in(&self, address: SocketAddr, side: Side) -> std::io::Result<SocketAddr> {
+        let mut nat = self.nat();
+        nat.alias(address, side, &Arc::downgrade(&self.nat)).map(|alias| alias.told)
+    }
+
+    /// The same candidate with the network's address in it; `None` for what the network does not
+    /// carry: anything but UDP on 127.0.0.1.
+    fn rewritten(&self, candidate: &Candidate, side: Side) -> Option<Candidate> {
+        // candidate:FOUNDATION COMPONENT TRANSPORT PRIORITY ADDRESS PORT ... (RFC 8839, 5.1)
+        let mut words: Vec<&str> = candidate.text.split(' ').collect();
+        let (transport, ip, port) = (words.get(2)?, words.get(4)?, words.get(5)?);
+        if !transport.eq_ignore_ascii_case("udp") || *ip != "127.0.0.1" {
+            return None;
+        }
+        let address = format!("{ip}:{port}").parse().ok()?;
+        let port = self.stand_in(address, side).ok()?.port().to_string();
+        words[5] = &port;
+        Some(Candidate { text: words.join(" ").into(), ..candidate.clone() })
+    }
+
+    fn nat(&self) -> MutexGuard<'_, Nat> {
+        lock(&self.nat)
+    }
+}
+
+impl Nat {
+    fn alias(
+        &mut self,
+        address: SocketAddr,
+        side: Side,
+        network: &Weak<Mutex<Self>>,
+    ) -> std::io::Result<&Alias> {
+        if !self.aliases.contains_key(&address) {
+            let socket = StdSocket::bind("127.0.0.1:0")?;
+            socket.set_nonblocking(true)?;
+            let socket = Arc::new(UdpSocket::from_std(socket)?);
+            let told = socket.local_addr()?;
+            self.tasks.spawn(forward(network.clone(), address, side, Arc::clone(&socket)));
+            self.aliases.insert(address, Alias { side, told, socket });
+        }
+        Ok(&self.aliases[&address])
+    }
+
+    /// The socket that stands for the sender, unless the datagram is lost.
+    fn passes(
+        &mut self,
+        datagram: &[u8],
+        (from, to): (SocketAddr, SocketAddr),
+        side: Side,
+        network: &Weak<Mutex<Self>>,
+    ) -> Option<Arc<UdpSocket>> {
+        let kind = Kind::of(datagram);
+        if self.dead.contains(&from) || self.dead.contains(&to) || self.blocked.contains(&kind) {
+            return None;
+        }
+        if kind == Kind::Rtp && self.lose_one_in > 0 {
+            self.rtp += 1;
+            if self.rtp.is_multiple_of(self.lose_one_in) {
+                self.lost += 1;
+                return None;
+            }
+        }
+        let alias = self.alias(from, side.other(), network).ok()?;
+        Some(Arc::clone(&alias.socket))
+    }
+}
+
+/// Carries what comes in for `address` to it.
+async fn forward(
+    network: Weak<Mutex<Nat>>,
+    address: SocketAddr,
+    side: Side,
+    socket: Arc<UdpSocket>,
+) {
+    let mut datagram = [0; 2048];
+    loop {
+        // An error is about an earlier datagram whose receiver was gone.
+        let Ok((length, from)) = socket.recv_from(&mut datagram).await else { continue };
+        let Some(nat) = network.upgrade() else { return };
+        let passes = lock(&nat).passes(&datagram[..length], (from, address), side, &network);
+        drop(nat);
+        if let Some(out) = passes {
+            let _ = out.send_to(&datagram[..length], address).await;
+        }
+    }
+}
+
+fn lock(nat: &Mutex<Nat>) -> MutexGuard<'_, Nat> {
+    nat.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A signaling port whose candidates lead over a network, where there is one.
+pub(crate) struct Detour<S> {
+    pub(crate) port: S,
+    pub(crate) network: Option<Network>,
+}
+
+#[async_trait]
+impl<S: SignalingPort> SignalingPort for Detour<S> {
+    fn submit(&mut self, ticket: Ticket, mut command: SignalingCommand) {
+        if let Some(network) = &self.network
+            && let SignalingCommand::Send { message: Message::Candidate(candidate), .. } =
+                &mut command
+            && let Some(rewritten) = network.rewritten(candidate, Side::Viewer)
+        {
+            *candidate = rewritten;
+        }
+        self.port.submit(ticket, command);
+    }
+
+    async fn next(&mut self) -> SignalingInput {
+        loop {
+            let mut input = self.port.next().await;
+            if let Some(network) = &self.network
+                && let SignalingInput::Event(_, SignalingEvent::Candidate { body: Ok(body), .. }) =
+                    &mut input
+            {
+                match network.rewritten(body, Side::Camera) {
+                    Some(rewritten) => *body = rewritten,
+                    None => continue,
+                }
+            }
+            return input;
+        }
+    }
+}

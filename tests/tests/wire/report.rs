@@ -1,0 +1,75 @@
+//! What is told of each scenario: a line when it is over, and a table in `target/wire.md`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::table::Number;
+
+/// What a scenario showed.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    what: String,
+    time: Duration,
+}
+
+/// What happened, and how long it took from the stimulus to recovery or verdict.
+pub(crate) fn shown(what: impl Into<String>, time: Duration) -> Shown {
+    Shown { what: what.into(), time }
+}
+
+/// The rows so far, by number and case.
+static ROWS: Mutex<BTreeMap<(u32, &str), String>> = Mutex::new(BTreeMap::new());
+
+/// A scenario that runs. Dropped without an end, it failed.
+pub(crate) struct Running {
+    row: Number,
+    case: &'static str,
+    shown: Option<Shown>,
+}
+
+impl Running {
+    pub(crate) fn begin(number: u32, case: &'static str) -> Self {
+        Self { row: Number::of(number), case, shown: None }
+    }
+
+    pub(crate) fn end(mut self, shown: Shown) {
+        self.shown = Some(shown);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Number { number, name, stimulus, required } = self.row;
+        let (what, time) = match self.shown.take() {
+            Some(Shown { what, time }) => (what, format!("{:.2} s", time.as_secs_f64())),
+            None => ("FAILED".to_owned(), "-".to_owned()),
+        };
+        let case = if self.case.is_empty() { String::new() } else { format!(" ({})", self.case) };
+        let line =
+            format!("| {number} | {name}{case} | {stimulus} | {required} | {what} | {time} |");
+        // One write, so that lines of scenarios that end together stay whole.
+        eprintln!("{line}");
+        let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.insert((number, self.case), line);
+        write(rows.values());
+    }
+}
+
+/// The table so far, for a run of one scenario as well as for a whole one.
+fn write<'a>(rows: impl Iterator<Item = &'a String>) {
+    let mut text = String::from(
+        "| # | name | stimulus | required | what happened | time |\n|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{row}");
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = here.parent().unwrap_or(here).join("target");
+    // A table that cannot be kept is no reason to fail: each line was printed.
+    let _ = fs::create_dir_all(&target).and_then(|()| fs::write(target.join("wire.md"), text));
+}

@@ -1,0 +1,285 @@
+//! Where a scenario plays: an emulator, a camera and viewers in one process, on a runtime of the
+//! scenario's own, which must be empty when it is over.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kvs_camera::{Camera, CameraConfig, CameraEvent, FrameLog, FrameRecord};
+use kvs_emulator::{
+    Action, DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Fault,
+    Match, MessageType, Role, ServiceMessage,
+};
+use negotiation_core::{Event, RetryDelay, Settings};
+use peer_webrtc::PeerConfig;
+use signaling_aws::{SignalingConfig, SignalingConfigBuilder};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::film::{Picture, of_the_clip};
+use crate::network::Network;
+use crate::report::{Running, Shown};
+use crate::viewer::{Plan, Watching};
+
+/// Longer than any scenario takes on a machine that builds and tests other things beside it.
+pub(crate) const LONGEST: Duration = Duration::from_secs(150);
+
+/// How long what was closed may take until its last task is gone.
+const SETTLING: Duration = Duration::from_secs(10);
+
+/// Frames whose records wait to be taken.
+const RECORDS_MAX: usize = 4096;
+
+pub(crate) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(crate) const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Runs a scenario of part 5 against an emulator as it comes.
+pub(crate) fn scenario(
+    number: u32,
+    case: &'static str,
+    script: impl AsyncFnOnce(&mut Stage) -> Shown,
+) {
+    scenario_on(number, case, EmulatorConfig::default(), script);
+}
+
+/// The same with an emulator that is set up otherwise.
+pub(crate) fn scenario_on(
+    number: u32,
+    case: &'static str,
+    emulator: EmulatorConfig,
+    script: impl AsyncFnOnce(&mut Stage) -> Shown,
+) {
+    let running = Running::begin(number, case);
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let shown = runtime.block_on(async {
+        let mut stage = Stage::open(number, emulator).await;
+        let shown = timeout(LONGEST, script(&mut stage)).await.expect("it is over in time");
+        stage.close().await;
+        nothing_is_left().await;
+        shown
+    });
+    running.end(shown);
+}
+
+/// Every socket belongs to a task, so when no task is left no socket is.
+async fn nothing_is_left() {
+    let left = || Handle::current().metrics().num_alive_tasks();
+    let gone = timeout(SETTLING, async {
+        while left() > 0 {
+            sleep(ms(10)).await;
+        }
+    });
+    assert!(gone.await.is_ok(), "{} tasks are left", left());
+}
+
+/// Deadlines short enough to meet all of them in a minute, on a machine that is busy.
+pub(crate) fn quick() -> Settings {
+    Settings {
+        answer_timeouts: vec![secs(3)],
+        establish_timeout: secs(4),
+        suspect_timeout: secs(1),
+        first_media_timeout: secs(5),
+        restart_timeout: secs(4),
+        link_reopen: RetryDelay::FullJitter { base: ms(300), cap: secs(1) },
+        go_away_spread: secs(1),
+        retry_delay: RetryDelay::Fixed(ms(500)),
+        disconnect_grace: secs(1),
+        media_give_up: secs(4),
+        refill_after: secs(2),
+        ..Settings::one_retry()
+    }
+}
+
+pub(crate) struct Stage {
+    pub(crate) emulator: Emulator,
+    pub(crate) channel: String,
+    /// What the cameras tell.
+    pub(crate) camera_events: Option<broadcast::Receiver<CameraEvent>>,
+    camera: Option<Camera>,
+    sent: Arc<Mutex<Vec<FrameRecord>>>,
+    records: mpsc::Sender<FrameRecord>,
+    collector: JoinHandle<()>,
+}
+
+impl Stage {
+    async fn open(number: u32, mut config: EmulatorConfig) -> Self {
+        // A channel of its own: quotas and client ids are per process and channel.
+        let channel = format!("wire-{number}-{:x}", rand());
+        config.channels = vec![channel.clone()];
+        let emulator = Emulator::start(config).await.expect("the emulator starts");
+        let (records, mut taken) = mpsc::channel(RECORDS_MAX);
+        let sent = Arc::<Mutex<Vec<FrameRecord>>>::default();
+        let into = Arc::clone(&sent);
+        let collector = tokio::spawn(async move {
+            while let Some(record) = taken.recv().await {
+                lock(&into).push(record);
+            }
+        });
+        Self { emulator, channel, camera_events: None, camera: None, sent, records, collector }
+    }
+
+    async fn close(mut self) {
+        self.camera_off().await;
+        self.emulator.shutdown().await;
+        drop(self.records);
+        self.collector.await.expect("the collector ends");
+    }
+
+    /// How the channel is reached.
+    pub(crate) fn signaling(&self) -> SignalingConfigBuilder {
+        SignalingConfig::builder(&self.channel)
+            .region(self.emulator.region())
+            .endpoint_url(self.emulator.endpoint())
+            .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
+    }
+
+    /// A camera as it comes, for [`Stage::camera_with`].
+    pub(crate) fn camera_config(&self) -> CameraConfig {
+        let signaling = self.signaling().build().expect("valid");
+        let frame_log = FrameLog::Channel(self.records.clone());
+        CameraConfig { frame_log, ..CameraConfig::new(signaling) }
+    }
+
+    /// Starts a camera.
+    pub(crate) async fn camera(&mut self) {
+        self.camera_with(|_| {}).await;
+    }
+
+    /// Starts a camera that is set up otherwise.
+    pub(crate) async fn camera_with(&mut self, change: impl FnOnce(&mut CameraConfig)) {
+        let mut config = self.camera_config();
+        change(&mut config);
+        let mut camera = Camera::start(config).await.expect("the camera starts");
+        self.camera_events = Some(camera.events());
+        self.camera = Some(camera);
+    }
+
+    /// Shuts the camera down.
+    pub(crate) async fn camera_off(&mut self) {
+        if let Some(camera) = self.camera.take() {
+            camera.shutdown().await;
+        }
+    }
+
+    /// What the cameras told so far of this kind.
+    pub(crate) fn camera_told(&mut self, like: impl Fn(&CameraEvent) -> bool) -> usize {
+        let events = self.camera_events.as_mut().expect("a camera was started");
+        std::iter::from_fn(|| events.try_recv().ok()).filter(|event| like(event)).count()
+    }
+
+    /// A viewer to be started, with quick deadlines.
+    pub(crate) fn plan(&self) -> Plan {
+        Plan {
+            settings: quick(),
+            signaling: self.signaling().client_id("hall"),
+            peer: PeerConfig::new(true),
+            network: None,
+        }
+    }
+
+    /// The same over a network that can fail.
+    pub(crate) fn plan_over(&self, network: &Network) -> Plan {
+        let mut plan = self.plan();
+        plan.peer.bind = vec!["127.0.0.1:0".to_owned()];
+        plan.network = Some(network.clone());
+        plan
+    }
+
+    /// Starts a viewer with quick deadlines.
+    pub(crate) fn watch(&self) -> Watching {
+        self.plan().watch()
+    }
+
+    /// Starts a camera and a viewer, and waits until that is live and some pictures came.
+    pub(crate) async fn live(&mut self) -> Watching {
+        self.camera().await;
+        let mut viewer = self.watch();
+        viewer.live().await;
+        viewer.more_pictures(5).await;
+        viewer
+    }
+
+    /// A fault in the service.
+    pub(crate) fn fault(&self, matches: Match, action: Action) -> u64 {
+        self.emulator.faults().add(Fault::new(matches, action)).expect("it can strike")
+    }
+
+    /// A fault for the first messages of a type that come from the camera.
+    pub(crate) fn fault_from_camera(&self, kind: MessageType, times: u64, action: Action) -> u64 {
+        let matches = Match { from: Some(Role::Master), ..Match::first(kind, times) };
+        self.fault(matches, action)
+    }
+
+    /// How often a fault struck.
+    pub(crate) fn hits(&self, fault: u64) -> u64 {
+        self.emulator.faults().hits(fault)
+    }
+
+    /// Sends a text frame to every viewer of the channel, as the service would; says to how many.
+    pub(crate) fn tell_viewers(&self, frame: impl Into<String>) -> usize {
+        let message = ServiceMessage::Raw(frame.into());
+        self.emulator.send(&self.channel, Some(Role::Viewer), None, message)
+    }
+
+    /// Ends the viewers' sockets; says how many.
+    pub(crate) fn cut_viewers(&self, code: Option<u16>) -> usize {
+        self.emulator.disconnect(&self.channel, Some(Role::Viewer), None, code)
+    }
+
+    /// The ids of the viewers that are connected to the service.
+    pub(crate) fn viewers(&self) -> Vec<String> {
+        self.emulator.clients().into_iter().filter_map(|client| client.client_id).collect()
+    }
+
+    /// How often something was asked of the service, and how often refused.
+    pub(crate) fn calls(&self, name: &str) -> (u64, u64) {
+        let calls = self.emulator.calls();
+        calls.get(name).map_or((0, 0), |count| (count.requests, count.refused))
+    }
+
+    /// Closes a viewer whose media must have been left alone: one attempt, no stall, and every
+    /// picture that the camera sent since the first is there, by content. Says how many.
+    pub(crate) async fn untouched(&self, viewer: Watching) -> usize {
+        for event in [Event::MediaStalled, Event::Disconnected] {
+            assert_eq!(viewer.count(|told| *told == event), 0, "{event:?}");
+        }
+        assert_eq!(viewer.count(|event| matches!(event, Event::AttemptStarted { .. })), 1);
+        let film = viewer.film.clone();
+        viewer.close().await;
+        let pictures = film.pictures().clone();
+        self.none_lost(&pictures)
+    }
+
+    /// Whether these pictures are what the camera sent, one after the other.
+    pub(crate) fn none_lost(&self, pictures: &[Picture]) -> usize {
+        let first = pictures.first().expect("pictures came");
+        let sent = lock(&self.sent);
+        let begins = sent.iter().find(|record| record.rtp_ts == first.rtp).expect("it was sent");
+        let session: Vec<(u32, Option<u64>)> = sent
+            .iter()
+            .filter(|record| record.session == begins.session)
+            .map(|record| (record.rtp_ts, of_the_clip(record.frame)))
+            .skip_while(|(rtp, _)| *rtp != first.rtp)
+            .collect();
+        let seen: Vec<(u32, Option<u64>)> =
+            pictures.iter().map(|picture| (picture.rtp, Some(picture.content))).collect();
+        assert_eq!(seen[..], session[..seen.len().min(session.len())], "sent and seen differ");
+        seen.len()
+    }
+}
+
+fn lock(sent: &Mutex<Vec<FrameRecord>>) -> MutexGuard<'_, Vec<FrameRecord>> {
+    sent.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Two scenarios of one number do not share a channel.
+fn rand() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0)
+}

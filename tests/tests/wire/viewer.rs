@@ -1,0 +1,236 @@
+//! A session of the product's own parts, and everything that went into it and came out.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clock_tokio::TokioClock;
+use negotiation_core::{
+    Config, Description, Event, Ignored, Input, Outcome, Output, Settings, SignalingCommand,
+    SignalingEvent, Timestamp,
+};
+use peer_webrtc::{PeerConfig, PeerMonitor, WebRtcPeer};
+use signaling_aws::{AwsSignaling, SignalingConfigBuilder};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use viewer_session::{Clock as _, Handle, Observer};
+
+use crate::film::Film;
+use crate::network::{Detour, Network};
+
+/// How long anything may take that nobody put a deadline on.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A viewer to be started.
+pub(crate) struct Plan {
+    pub(crate) settings: Settings,
+    pub(crate) signaling: SignalingConfigBuilder,
+    pub(crate) peer: PeerConfig,
+    pub(crate) network: Option<Network>,
+}
+
+impl Plan {
+    /// Starts it: what [`kvs_viewer::Viewer`] does, with a network that can fail in between.
+    pub(crate) fn watch(self) -> Watching {
+        let config = self.settings.check().expect("it can work");
+        let clock = TokioClock::start();
+        let origin = Instant::now();
+        let mut peer = WebRtcPeer::new(self.peer).expect("it can work");
+        let media = peer.media().expect("not taken");
+        let monitor = peer.monitor();
+        let film = Film::default();
+        tokio::spawn(film.clone().take(media, origin));
+        let port = AwsSignaling::new(self.signaling.build().expect("it can work"));
+        let signaling = Detour { port, network: self.network };
+        let log = Log::default();
+        let (driver, handle) = viewer_session::session(config, 7, signaling, peer, clock);
+        let driver = tokio::spawn(driver.with_observer(Box::new(log.clone())).run());
+        Watching { handle, film, log, monitor, clock, driver, seen: 0 }
+    }
+}
+
+/// A session that runs.
+pub(crate) struct Watching {
+    pub(crate) handle: Handle,
+    pub(crate) film: Film,
+    pub(crate) log: Log,
+    pub(crate) monitor: PeerMonitor,
+    clock: TokioClock,
+    driver: JoinHandle<Outcome>,
+    /// How many of the log's entries were waited for.
+    seen: usize,
+}
+
+impl Watching {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The time since a moment of the session's.
+    pub(crate) fn since(&self, moment: Timestamp) -> Duration {
+        self.now().saturating_since(moment)
+    }
+
+    /// Waits for the next event that fits, and says when it came.
+    pub(crate) async fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) -> Timestamp {
+        let found = self.next(what, |entry| match entry {
+            Entry::Output(Output::Event(event)) => fits(event),
+            Entry::Output(_) | Entry::Input(_) => false,
+        });
+        found.await
+    }
+
+    /// Waits for the next thing that fits, whether it goes in or comes out.
+    pub(crate) async fn next(&mut self, what: &str, fits: impl Fn(&Entry) -> bool) -> Timestamp {
+        let waited = timeout(PATIENCE, async {
+            loop {
+                let changed = self.log.changed.notified();
+                {
+                    let entries = self.log.entries();
+                    while let Some((at, entry)) = entries.get(self.seen) {
+                        self.seen += 1;
+                        if fits(entry) {
+                            return *at;
+                        }
+                    }
+                }
+                changed.await;
+            }
+        });
+        match waited.await {
+            Ok(at) => at,
+            Err(_) => panic!("no {what} came:\n{}", self.log.story()),
+        }
+    }
+
+    pub(crate) async fn live(&mut self) -> Timestamp {
+        self.until("live", |event| *event == Event::Live).await
+    }
+
+    /// Waits until this was told as ignored, wherever it was: it is told once for each attempt.
+    pub(crate) async fn ignored(&mut self, reason: Ignored) -> Timestamp {
+        self.until("ignored", |event| *event == Event::Ignored(reason)).await
+    }
+
+    /// When this was first told as ignored, if it was.
+    pub(crate) fn ignored_so_far(&self, reason: Ignored) -> Option<Timestamp> {
+        let told = |entry: &Entry| matches!(entry, Entry::Output(Output::Event(Event::Ignored(r))) if *r == reason);
+        self.log.times(told).first().copied()
+    }
+
+    /// Waits for the session's own end.
+    pub(crate) async fn ended(self) -> Outcome {
+        match timeout(PATIENCE, self.driver).await {
+            Ok(outcome) => outcome.expect("the driver does not panic"),
+            Err(_) => panic!("it did not end:\n{}", self.log.story()),
+        }
+    }
+
+    /// Closes it.
+    pub(crate) async fn close(self) -> Outcome {
+        self.handle.close();
+        self.ended().await
+    }
+
+    /// Waits for so many more pictures.
+    pub(crate) async fn more_pictures(&self, count: usize) {
+        let before = self.film.len();
+        let waited = timeout(PATIENCE, async {
+            while self.film.len() < before + count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "no pictures come:\n{}", self.log.story());
+    }
+
+    /// How often something was told so far.
+    pub(crate) fn count(&self, like: impl Fn(&Event) -> bool) -> usize {
+        self.log.count(|entry| match entry {
+            Entry::Output(Output::Event(event)) => like(event),
+            Entry::Output(_) | Entry::Input(_) => false,
+        })
+    }
+
+    /// How many offers were asked for.
+    pub(crate) fn offers(&self, restart: bool) -> usize {
+        use negotiation_core::PeerCommand::CreateOffer;
+        self.log.count(|entry| {
+            matches!(entry, Entry::Output(Output::Peer(_, CreateOffer { restart: r, .. }))
+                if *r == restart)
+        })
+    }
+
+    /// How many links were asked for.
+    pub(crate) fn links(&self) -> usize {
+        use SignalingCommand::Connect;
+        self.log.count(|entry| matches!(entry, Entry::Output(Output::Signaling(_, Connect { .. }))))
+    }
+
+    /// The answers that came, as their master made them.
+    pub(crate) fn answers(&self) -> Vec<Description> {
+        let entries = self.log.entries();
+        let answers = entries.iter().filter_map(|(_, entry)| match entry {
+            Entry::Input(Input::Signaling(_, SignalingEvent::Answer { body: Ok(body), .. })) => {
+                Some(body.clone())
+            }
+            Entry::Input(_) | Entry::Output(_) => None,
+        });
+        answers.collect()
+    }
+}
+
+/// What went in, or came out.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    Input(Input),
+    Output(Output),
+}
+
+/// All of it. Clones are the same log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    entries: Arc<Mutex<Vec<(Timestamp, Entry)>>>,
+    changed: Arc<Notify>,
+}
+
+impl Log {
+    fn entries(&self) -> MutexGuard<'_, Vec<(Timestamp, Entry)>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count(&self, like: impl Fn(&Entry) -> bool) -> usize {
+        self.entries().iter().filter(|(_, entry)| like(entry)).count()
+    }
+
+    /// When each of these was.
+    pub(crate) fn times(&self, like: impl Fn(&Entry) -> bool) -> Vec<Timestamp> {
+        self.entries().iter().filter(|(_, entry)| like(entry)).map(|(at, _)| *at).collect()
+    }
+
+    /// The events, for a failure's message.
+    pub(crate) fn story(&self) -> String {
+        let entries = self.entries();
+        let events = entries.iter().filter_map(|(at, entry)| match entry {
+            Entry::Output(Output::Event(event)) => Some(format!("{at} {event:?}\n")),
+            Entry::Output(_) | Entry::Input(_) => None,
+        });
+        events.collect()
+    }
+
+    fn push(&self, at: Timestamp, entry: Entry) {
+        self.entries().push((at, entry));
+        self.changed.notify_waiters();
+    }
+}
+
+impl Observer for Log {
+    fn began(&mut self, _: &Config, _: u64, _: Timestamp) {}
+
+    fn input(&mut self, at: Timestamp, input: &Input) {
+        self.push(at, Entry::Input(input.clone()));
+    }
+
+    fn output(&mut self, at: Timestamp, output: &Output) {
+        self.push(at, Entry::Output(output.clone()));
+    }
+}
