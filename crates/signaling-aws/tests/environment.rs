@@ -121,6 +121,46 @@ async fn a_profile_with_a_process_for_credentials_is_enough() {
     assert!(said.contains("outcome=connected") && said.contains("servers=ok"), "{said}");
 }
 
+/// `AWS_CA_BUNDLE` makes TLS work, and `HTTPS_PROXY` is where everything goes.
+#[tokio::test]
+async fn authorities_and_a_proxy_come_from_variables() {
+    let config = EmulatorConfig {
+        credentials: vec![Credential::new("AKIDENV", "secret/env+", Some(TOKEN.to_owned()))],
+        channels: vec!["door".to_owned()],
+        tls: Some(Default::default()),
+        ..EmulatorConfig::default()
+    };
+    let emulator = Emulator::start(config).await.expect("started");
+    let home = tempfile::tempdir().expect("a directory");
+    let ca = home.path().join("ca.pem");
+    std::fs::write(&ca, emulator.ca_pem().expect("a CA")).expect("written");
+    let ca = ca.to_str().expect("text");
+    // Nobody listens on port 9 of loopback: whoever goes there fails.
+    let nowhere = ("HTTPS_PROXY", "http://user:password-canary@127.0.0.1:9");
+    let cases: [Case<'_>; 5] = [
+        (&[], "outcome=tls", false),
+        (&[("AWS_CA_BUNDLE", ca)], "outcome=connected", true),
+        (&[("AWS_CA_BUNDLE", ca), nowhere], "outcome=network", false),
+        (&[("AWS_CA_BUNDLE", ca), ("https_proxy", nowhere.1)], "outcome=network", false),
+        (
+            &[("AWS_CA_BUNDLE", ca), nowhere, ("NO_PROXY", "example.com,127.0.0.1")],
+            "outcome=connected",
+            true,
+        ),
+    ];
+    for (extra, outcome, servers) in cases {
+        let variables: Vec<_> = credentials()
+            .into_iter()
+            .chain([("AWS_ENDPOINT_URL", emulator.endpoint())])
+            .chain(extra.iter().copied())
+            .collect();
+        let said = run(home.path(), &variables).await;
+        assert!(said.contains(outcome), "{extra:?}: {said}");
+        assert_eq!(said.contains("servers=ok"), servers, "{extra:?}: {said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_missing_has_its_own_code() {
     let home = tempfile::tempdir().expect("a directory");

@@ -1,84 +1,14 @@
 //! Further links of one attempt, and joining a storage session, through the emulator (contract,
 //! N3, N8, N20 and N21).
 
-use std::time::Duration;
-
+use crate::support::{Port, emulator, reach};
 use aws_credential_types::Credentials;
 use aws_sdk_kinesisvideo::config::{BehaviorVersion, Region};
 use aws_sdk_kinesisvideo::types::{MediaStorageConfiguration, MediaStorageConfigurationStatus};
 use kvs_emulator::{
     DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Unknowns,
 };
-use negotiation_core::{
-    ClientId, Completion, Done, Failure, FailureCode, LinkId, Message, SignalingCommand, Ticket,
-};
-use signaling_aws::{AwsSignaling, SignalingConfig, SignalingConfigBuilder};
-use tokio::time::timeout;
-use viewer_session::facts::read_description;
-use viewer_session::{SignalingInput, SignalingPort as _};
-
-const SDP: &str = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
-    m=video 9 UDP/TLS/RTP/SAVPF 102\r\nc=IN IP4 0.0.0.0\r\na=mid:v0\r\na=ice-ufrag:uf\r\n\
-    a=ice-pwd:pw\r\na=recvonly\r\n";
-
-struct Port {
-    port: AwsSignaling,
-    seq: u32,
-}
-
-impl Port {
-    fn new(config: SignalingConfigBuilder) -> Self {
-        Self { port: AwsSignaling::new(config.build().expect("valid")), seq: 0 }
-    }
-
-    async fn run(&mut self, command: SignalingCommand) -> Result<Done, Failure> {
-        self.seq += 1;
-        let expected = Ticket { attempt: 1, seq: self.seq };
-        self.port.submit(expected, command);
-        loop {
-            let input = timeout(Duration::from_secs(20), self.port.next()).await;
-            if let SignalingInput::Completed(Completion { ticket, outcome }) =
-                input.expect("the port has something to say")
-                && ticket == expected
-            {
-                return outcome;
-            }
-        }
-    }
-
-    async fn connect(&mut self, link: u32, client_id: Option<ClientId>) -> ClientId {
-        let link = LinkId(link);
-        let command = SignalingCommand::Connect { link, attempt: 1, client_id };
-        match self.run(command).await {
-            Ok(Done::Connected(id)) => id,
-            other => panic!("not connected: {other:?}"),
-        }
-    }
-
-    async fn disconnect(&mut self, link: u32) {
-        let command = SignalingCommand::Disconnect { link: LinkId(link) };
-        assert_eq!(self.run(command).await, Ok(Done::Ok));
-    }
-
-    async fn offer(&mut self, link: u32) {
-        let message = Message::Offer(read_description(SDP).expect("valid"));
-        let command = SignalingCommand::Send { link: LinkId(link), message };
-        assert_eq!(self.run(command).await, Ok(Done::Ok));
-    }
-}
-
-async fn emulator(config: EmulatorConfig) -> Emulator {
-    let config = EmulatorConfig { channels: vec!["door".to_owned()], ..config };
-    Emulator::start(config).await.expect("started")
-}
-
-fn reach(emulator: &Emulator, id: &str) -> SignalingConfigBuilder {
-    SignalingConfig::builder("door")
-        .region(emulator.region())
-        .endpoint_url(emulator.endpoint())
-        .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
-        .client_id(id)
-}
+use negotiation_core::{Done, FailureCode, LinkId, SignalingCommand};
 
 #[tokio::test]
 async fn a_second_link_has_the_id_of_the_first_and_nobody_else_gets_it() {

@@ -1,0 +1,197 @@
+//! What one session was told is not asked for by the next: endpoints, ICE servers, the clock; and
+//! what casts doubt on it (contract, N16, N21 and scenario 37).
+
+use crate::support::{Port, asked, calls, emulator, reach};
+use kvs_emulator::{
+    Action, Emulator, EmulatorConfig, Fault, Match, Point, ServiceMessage, TurnConfig,
+};
+use negotiation_core::{FailureCode, SignalingEvent};
+
+fn turn() -> TurnConfig {
+    TurnConfig { servers: vec![vec!["turn:127.0.0.1:9".into()]], ..TurnConfig::default() }
+}
+
+async fn with_turn() -> Emulator {
+    emulator(EmulatorConfig { turn: turn(), ..EmulatorConfig::default() }).await
+}
+
+/// Opens a link and fetches ICE servers, as a session does; says how many requests that took and
+/// how many of them were refused.
+async fn session(emulator: &Emulator, id: &str) -> (u64, u64) {
+    let before = asked(emulator);
+    let mut port = Port::new(reach(emulator, id));
+    port.connect(1, None).await;
+    port.ice_servers(1).await;
+    // The question whether it is a storage channel is asked beside.
+    while calls(emulator, "DescribeMediaStorageConfiguration") == 0 {
+        tokio::task::yield_now().await;
+    }
+    port.disconnect(1).await;
+    let after = asked(emulator);
+    (after.0 - before.0, after.1 - before.1)
+}
+
+#[tokio::test]
+async fn the_second_session_asks_for_nothing_that_the_first_was_told() {
+    let emulator = with_turn().await;
+    let first = session(&emulator, "first").await;
+    let second = session(&emulator, "second").await;
+    println!("requests: {} for the first session, {} for the second", first.0, second.0);
+    // Name, endpoints, storage mode, ICE servers and the socket; then storage mode and the socket.
+    assert_eq!((first, second), ((5, 0), (2, 0)));
+    emulator.shutdown().await;
+}
+
+/// Scenario 37: the extra round trip is the first call's, and nothing else pays.
+#[tokio::test]
+async fn a_clock_ten_minutes_off_costs_one_request_in_the_process() {
+    for clock_offset_secs in [-600, 600] {
+        let config = EmulatorConfig { turn: turn(), clock_offset_secs, ..Default::default() };
+        let emulator = emulator(config).await;
+        let first = session(&emulator, "first").await;
+        let second = session(&emulator, "second").await;
+        println!("clock off by {clock_offset_secs} s: {first:?}, then {second:?}");
+        assert_eq!((first, second), ((6, 1), (2, 0)), "{clock_offset_secs}");
+        emulator.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
+    let config = EmulatorConfig { clock_offset_secs: 600, ..Default::default() };
+    let emulator = emulator(config).await;
+    let sessions = ["a", "b", "c"].map(|id| {
+        let mut port = Port::new(reach(&emulator, id));
+        async move { port.connect(1, None).await }
+    });
+    let opened = futures_util::future::join_all(sessions).await;
+    assert_eq!(opened.len(), 3);
+    emulator.shutdown().await;
+}
+
+/// N21: who asks again gets what the service says now, and so does everybody after the service
+/// said that the servers change.
+#[tokio::test]
+async fn ice_servers_are_asked_for_again_when_it_matters() {
+    let emulator = with_turn().await;
+    let asked = || calls(&emulator, "GetIceServerConfig");
+    let mut port = Port::new(reach(&emulator, "first"));
+    port.connect(1, None).await;
+    assert_eq!((port.ice_servers(1).await.len(), asked()), (1, 1));
+    port.ice_servers(1).await;
+    assert_eq!(asked(), 2, "the session asks again because something failed");
+    let mut other = Port::new(reach(&emulator, "second"));
+    other.connect(1, None).await;
+    other.ice_servers(1).await;
+    assert_eq!(asked(), 2, "another session is told what the process knows");
+
+    emulator.send("door", None, Some("first"), ServiceMessage::ReconnectIceServer);
+    assert_eq!(port.event().await, SignalingEvent::ReconnectIceServer);
+    let mut third = Port::new(reach(&emulator, "third"));
+    third.connect(1, None).await;
+    third.ice_servers(1).await;
+    assert_eq!(asked(), 3);
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn credentials_that_end_soon_are_not_remembered() {
+    let turn = TurnConfig { ttl_secs: 30, ..turn() };
+    let emulator = emulator(EmulatorConfig { turn, ..EmulatorConfig::default() }).await;
+    for (n, id) in (1..).zip(["first", "second"]) {
+        let mut port = Port::new(reach(&emulator, id));
+        port.connect(1, None).await;
+        port.ice_servers(1).await;
+        assert_eq!(calls(&emulator, "GetIceServerConfig"), n);
+    }
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn go_away_makes_the_next_link_ask_where_the_channel_is() {
+    let emulator = emulator(EmulatorConfig::default()).await;
+    let asked = || calls(&emulator, "GetSignalingChannelEndpoint");
+    let mut port = Port::new(reach(&emulator, "first"));
+    let id = port.connect(1, None).await;
+    port.connect(2, Some(id.clone())).await;
+    assert_eq!(asked(), 1);
+    emulator.send("door", None, None, ServiceMessage::GoAway);
+    while port.event().await != SignalingEvent::GoAway {}
+    port.connect(3, Some(id)).await;
+    assert_eq!(asked(), 2);
+    emulator.shutdown().await;
+}
+
+/// A channel that was deleted and made again has another ARN, and is found within the attempt.
+#[tokio::test]
+async fn a_channel_made_anew_is_found_at_once() {
+    let emulator = emulator(EmulatorConfig::default()).await;
+    session(&emulator, "first").await;
+    let before = emulator.channel_arn("door").expect("it is there");
+    remake(&emulator, &before).await;
+    assert_ne!(emulator.channel_arn("door"), Some(before));
+    let mut port = Port::new(reach(&emulator, "second"));
+    assert_eq!(port.connect(1, None).await.as_str(), "second");
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_refusal_of_what_was_remembered_is_told_when_asking_again_helps_nothing() {
+    let emulator = emulator(EmulatorConfig::default()).await;
+    session(&emulator, "first").await;
+    let refuse =
+        Action::Refuse { status: 403, error: "AccessDeniedException".into(), message: "no".into() };
+    let fault = Fault::new(Match::on(Point::Upgrade), refuse);
+    emulator.faults().add(fault).expect("a fault");
+    let asked = calls(&emulator, "GetSignalingChannelEndpoint");
+    let failure = Port::new(reach(&emulator, "second")).open(1).await.expect_err("refused");
+    assert_eq!(failure.code, FailureCode::AccessDenied);
+    assert_eq!(failure.api_name.as_deref(), Some("AccessDeniedException"));
+    assert_eq!(calls(&emulator, "GetSignalingChannelEndpoint"), asked + 1);
+    emulator.shutdown().await;
+}
+
+/// Scenario 42: a service that fails for a moment costs a moment, and no attempt.
+#[tokio::test]
+async fn calls_that_fail_twice_are_asked_again() {
+    for (status, error) in [(500, "InternalFailure"), (400, "ClientLimitExceededException")] {
+        let emulator = emulator(EmulatorConfig::default()).await;
+        let matches = Match {
+            call: Some("DescribeSignalingChannel".into()),
+            times: Some(2),
+            ..Match::on(Point::Call)
+        };
+        let refuse = Action::Refuse { status, error: error.into(), message: "later".into() };
+        let id = emulator.faults().add(Fault::new(matches, refuse)).expect("a fault");
+        let mut port = Port::new(reach(&emulator, "viewer"));
+        port.connect(1, None).await;
+        assert_eq!(emulator.faults().hits(id), 2);
+        emulator.shutdown().await;
+    }
+}
+
+async fn remake(emulator: &Emulator, arn: &str) {
+    use aws_sdk_kinesisvideo::config::{BehaviorVersion, Region};
+    let keys = aws_credential_types::Credentials::new(
+        kvs_emulator::DEFAULT_ACCESS_KEY_ID,
+        kvs_emulator::DEFAULT_SECRET_ACCESS_KEY,
+        None,
+        None,
+        "owner",
+    );
+    let config = aws_sdk_kinesisvideo::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(emulator.region().to_owned()))
+        .credentials_provider(keys)
+        .endpoint_url(emulator.endpoint())
+        .build();
+    let owner = aws_sdk_kinesisvideo::Client::from_conf(config);
+    owner.delete_signaling_channel().channel_arn(arn).send().await.expect("deleted");
+    // Its name is free once it is gone, and its ARN has the second of its creation.
+    loop {
+        if owner.create_signaling_channel().channel_name("door").send().await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
