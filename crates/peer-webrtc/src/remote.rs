@@ -183,7 +183,8 @@ mod tests {
         let candidate = |n: usize| format!("candidate:1 1 udp 9 10.0.0.{} 4242 typ host", n % 250);
         let mut remote = Remote::default();
         remote.describe("a=ice-ufrag:one\r\n");
-        let tried = |remote: &mut Remote| (0..10_000).filter(|n| remote.admits(&candidate(*n))).count();
+        let tried =
+            |remote: &mut Remote| (0..10_000).filter(|n| remote.admits(&candidate(*n))).count();
         assert_eq!(tried(&mut remote), REMOTE_CANDIDATES_MAX);
         // The same description again is no new generation.
         remote.describe("a=ice-ufrag:one\r\n");
