@@ -182,6 +182,13 @@ impl Channels {
         (infos, last.filter(|_| more))
     }
 
+    /// How many other channels than this have media storage.
+    pub(crate) fn storing_beside(&self, arn: Option<&str>) -> usize {
+        let stores =
+            |channel: &&Channel| channel.storage.enabled && Some(channel.arn.as_str()) != arn;
+        self.by_name.values().filter(stores).count()
+    }
+
     pub(crate) fn arns(&self) -> BTreeMap<String, String> {
         self.by_name.values().map(|c| (c.name.clone(), c.arn.clone())).collect()
     }

@@ -276,6 +276,10 @@ pub struct Quotas {
     pub payload_bytes_max: usize,
     /// Channels of the account.
     pub channels_max: usize,
+    /// Viewers of a storage session, those who left a moment ago included.
+    pub storage_viewers_max: usize,
+    /// Channels of the account with media storage.
+    pub storage_channels_max: usize,
 }
 
 impl Default for Quotas {
@@ -290,6 +294,8 @@ impl Default for Quotas {
             ice_configs_per_second: 5,
             payload_bytes_max: 10 * 1024,
             channels_max: 10_000,
+            storage_viewers_max: 3,
+            storage_channels_max: 100,
         }
     }
 }
@@ -307,6 +313,12 @@ pub struct Lifetimes {
     pub creating: Duration,
     /// How long a channel stays `DELETING`.
     pub deleting: Duration,
+    /// A storage session ends after this.
+    pub storage_session: Duration,
+    /// A viewer stays in a storage session without a master for this long.
+    pub storage_without_master: Duration,
+    /// A viewer that left a storage session keeps its slot for this long.
+    pub storage_slot_kept: Duration,
 }
 
 impl Default for Lifetimes {
@@ -317,6 +329,9 @@ impl Default for Lifetimes {
             go_away_grace: Duration::from_secs(60),
             creating: Duration::ZERO,
             deleting: Duration::ZERO,
+            storage_session: Duration::from_secs(3600),
+            storage_without_master: Duration::from_secs(180),
+            storage_slot_kept: Duration::from_secs(60),
         }
     }
 }
@@ -330,6 +345,9 @@ impl Lifetimes {
             go_away_grace: self.go_away_grace.div_f64(times),
             creating: self.creating.div_f64(times),
             deleting: self.deleting.div_f64(times),
+            storage_session: self.storage_session.div_f64(times),
+            storage_without_master: self.storage_without_master.div_f64(times),
+            storage_slot_kept: self.storage_slot_kept.div_f64(times),
         }
     }
 }
@@ -362,8 +380,7 @@ pub struct Unknowns {
     pub throttle_error_type: String,
     /// `errorType` of a STATUS_RESPONSE to an oversize payload.
     pub oversize_error_type: String,
-    /// Whether a JoinStorageSession call is accepted (nothing follows: the storage service is not
-    /// played) or refused.
+    /// Whether a call to join a storage session is accepted at all.
     pub join_storage_accepted: bool,
 }
 
@@ -381,7 +398,7 @@ impl Default for Unknowns {
             master_offers_relayed: true,
             throttle_error_type: "ClientLimitExceededException".to_owned(),
             oversize_error_type: "InvalidArgumentException".to_owned(),
-            join_storage_accepted: false,
+            join_storage_accepted: true,
         }
     }
 }

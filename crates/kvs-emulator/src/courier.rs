@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use crate::config::Quotas;
 use crate::fault::{Action, Corruption, MessageFacts, Place, Role, Sender, Then, Whose};
 use crate::happen;
+use crate::presence::Who;
 use crate::quota::Bucket;
-use crate::relay::{Envelope, Outgoing, Seat};
+use crate::relay::{Envelope, Link, Outgoing, Seat};
 use crate::shared::Shared;
 use crate::sync::lock;
 use crate::wire::{self, ClientFrame, MessageType};
@@ -96,13 +97,6 @@ fn accept(
     if frame.correlation_id.as_deref().is_some_and(|id| !wire::is_plain_id(id)) {
         return Err(invalid("CorrelationId must match [a-zA-Z0-9_.-]{1,256}."));
     }
-    let viewer = match (&seat.who().client_id, frame.recipient.as_deref()) {
-        // "Ignored": a viewer speaks to the master and to nobody else (SendSdpOffer).
-        (Some(id), _) => id.as_str(),
-        (None, Some(recipient)) if wire::is_client_id(recipient) => recipient,
-        (None, Some(_)) => return Err(invalid("RecipientClientId is not valid.")),
-        (None, None) => return Err(invalid("RecipientClientId must not be empty.")),
-    };
     if quotas.enabled && !quota.take(kind, Instant::now()) {
         return Err(Refusal {
             error: unknowns.throttle_error_type.clone(),
@@ -120,21 +114,28 @@ fn accept(
         Err(_) => return Ok(()),
     };
     if storage {
-        // "Direct peer-to-peer connections no longer occur" (UpdateMediaStorageConfiguration).
-        tracing::info!(
-            channel = seat.who().channel,
-            kind = kind.name(),
-            "storage channel: not relayed"
-        );
+        // "Direct peer-to-peer connections no longer occur" (UpdateMediaStorageConfiguration): what
+        // clients say is for the service, and it takes no offers.
+        tracing::info!(channel = seat.who().channel, kind = kind.name(), "storage channel");
+        #[cfg(feature = "storage")]
+        crate::storage::hear(shared, seat.who(), kind, payload);
         return Ok(());
     }
+    let viewer = match (&seat.who().client_id, frame.recipient.as_deref()) {
+        // "Ignored": a viewer speaks to the master and to nobody else (SendSdpOffer).
+        (Some(id), _) => id.as_str(),
+        (None, Some(recipient)) if wire::is_client_id(recipient) => recipient,
+        (None, Some(_)) => return Err(invalid("RecipientClientId is not valid.")),
+        (None, None) => return Err(invalid("RecipientClientId must not be empty.")),
+    };
     let envelope = Envelope {
         arn: seat.who().arn.clone(),
         kind,
         from: seat.who().role,
         viewer: viewer.to_owned(),
         payload: payload.to_owned(),
-        frame: wire::message(kind, &sender(seat), Some(payload)),
+        sender: sender(seat),
+        cut: false,
         expires: now + shared.scaled(Duration::from_secs(u64::from(ttl_secs))),
     };
     tracing::debug!(
@@ -145,22 +146,54 @@ fn accept(
         bytes = payload.len(),
         "message"
     );
-    dispatch(shared, seat, envelope)
+    dispatch(shared, seat.who(), Some(&seat.link), envelope)
+}
+
+/// Sends a message of the storage service's own, on the road of all others, faults included.
+#[cfg(feature = "storage")]
+pub(crate) fn say_from_service(
+    shared: &Arc<Shared>,
+    to: &Who,
+    kind: MessageType,
+    payload: &serde_json::Value,
+) {
+    let now = Instant::now();
+    let Ok(ttl_secs) = lock(&shared.channels).by_arn(&to.arn, now).map(|c| c.message_ttl_secs)
+    else {
+        return;
+    };
+    let envelope = Envelope {
+        arn: to.arn.clone(),
+        kind,
+        from: match to.role {
+            Role::Master => Role::Viewer,
+            Role::Viewer => Role::Master,
+        },
+        viewer: to.client_id.clone().unwrap_or_default(),
+        sender: Sender::Absent,
+        cut: false,
+        payload: STANDARD.encode(payload.to_string()),
+        expires: now + shared.scaled(Duration::from_secs(u64::from(ttl_secs))),
+    };
+    if let Err(refusal) = dispatch(shared, to, None, envelope) {
+        tracing::info!(reason = refusal.text, "a message of the service is lost");
+    }
 }
 
 /// Every fault of a message, and what it does.
-fn dispatch(shared: &Arc<Shared>, seat: &Seat, envelope: Envelope) -> Result<(), Refusal> {
+fn dispatch(
+    shared: &Arc<Shared>,
+    who: &Who,
+    sender: Option<&Link>,
+    envelope: Envelope,
+) -> Result<(), Refusal> {
     let (kind, from) = (envelope.kind, envelope.from);
     let earlier = lock(&shared.relay).remember(&envelope);
-    let channel = &seat.who().channel;
+    let channel = &who.channel;
     let facts = MessageFacts { kind, from, client_id: Some(&envelope.viewer), channel };
     let Some((fault, action)) = shared.faults.for_message(&facts) else {
         deliver(shared, envelope);
         return Ok(());
-    };
-    let reframed = |sender: &Sender, payload: &str| Envelope {
-        frame: wire::message(kind, sender, Some(payload)),
-        ..envelope.clone()
     };
     match action {
         Action::Drop => {}
@@ -196,21 +229,21 @@ fn dispatch(shared: &Arc<Shared>, seat: &Seat, envelope: Envelope) -> Result<(),
             let mut relay = lock(&shared.relay);
             relay.keep(envelope, &shared.config.unknowns, Instant::now());
         }
-        Action::Corrupt { how } => deliver(shared, corrupted(envelope, how, seat)),
+        Action::Corrupt { how } => deliver(shared, corrupted(envelope, how)),
         Action::Replay { instead } => {
             if let Some(earlier) = earlier {
-                deliver(shared, reframed(&sender(seat), &earlier));
+                deliver(shared, Envelope { payload: earlier, ..envelope.clone() });
             }
             if !instead {
                 deliver(shared, envelope);
             }
         }
-        Action::Sender { sender } => deliver(shared, reframed(&sender, &envelope.payload)),
+        Action::Sender { sender } => deliver(shared, Envelope { sender, ..envelope }),
         Action::Inject { what, place } => {
             if place == Place::After {
                 deliver(shared, envelope.clone());
             }
-            happens(shared, seat, &envelope, Whose::Recipient, &Then::Inject(what));
+            happens(shared, sender, &envelope, Whose::Recipient, &Then::Inject(what));
             if place == Place::Before {
                 deliver(shared, envelope);
             }
@@ -220,13 +253,13 @@ fn dispatch(shared: &Arc<Shared>, seat: &Seat, envelope: Envelope) -> Result<(),
         }
         Action::CloseSocket { whose, code } => {
             let then = code.map_or(Then::Cut, Then::CloseWith);
-            happens(shared, seat, &envelope, whose, &then);
+            happens(shared, sender, &envelope, whose, &then);
         }
         Action::Socket { whose, then, lost } => {
             if !lost {
                 deliver(shared, envelope.clone());
             }
-            happens(shared, seat, &envelope, whose, &then);
+            happens(shared, sender, &envelope, whose, &then);
         }
         // Those of calls and upgrades, which the menu lets nobody put here.
         Action::Refuse { .. }
@@ -248,16 +281,22 @@ fn deliver(shared: &Arc<Shared>, envelope: Envelope) {
 }
 
 /// Something happens to the sockets at the ends of a message.
-fn happens(shared: &Arc<Shared>, seat: &Seat, envelope: &Envelope, whose: Whose, then: &Then) {
+fn happens(
+    shared: &Arc<Shared>,
+    sender: Option<&Link>,
+    envelope: &Envelope,
+    whose: Whose,
+    then: &Then,
+) {
     let to = match envelope.from {
         Role::Master => Role::Viewer,
         Role::Viewer => Role::Master,
     };
     let recipient = lock(&shared.relay).recipient(&envelope.arn, to, &envelope.viewer).cloned();
     let (sender, recipient) = match whose {
-        Whose::Sender => (Some(seat.link.clone()), None),
+        Whose::Sender => (sender.cloned(), None),
         Whose::Recipient => (None, recipient),
-        Whose::Both => (Some(seat.link.clone()), recipient),
+        Whose::Both => (sender.cloned(), recipient),
     };
     for link in [sender, recipient].into_iter().flatten() {
         happen::to(shared, &link, then);
@@ -269,25 +308,22 @@ fn sender(seat: &Seat) -> Sender {
     Sender::of(seat.who().client_id.as_deref())
 }
 
-fn corrupted(envelope: Envelope, how: Corruption, seat: &Seat) -> Envelope {
+fn corrupted(envelope: Envelope, how: Corruption) -> Envelope {
+    let description = match envelope.kind {
+        MessageType::SdpOffer => r#"{"type":"offer","sdp":""}"#,
+        MessageType::SdpAnswer
+        | MessageType::IceCandidate
+        | MessageType::GoAway
+        | MessageType::ReconnectIceServer
+        | MessageType::StatusResponse => r#"{"type":"answer","sdp":""}"#,
+    };
     let payload = match how {
         Corruption::Base64 => "%%% no base64 %%%".to_owned(),
         Corruption::Json => STANDARD.encode(r#"{"type":"answer","sdp":"v=0"#),
-        Corruption::Sdp => match envelope.kind {
-            MessageType::SdpOffer => STANDARD.encode(r#"{"type":"offer","sdp":""}"#),
-            MessageType::SdpAnswer
-            | MessageType::IceCandidate
-            | MessageType::GoAway
-            | MessageType::ReconnectIceServer
-            | MessageType::StatusResponse => STANDARD.encode(r#"{"type":"answer","sdp":""}"#),
-        },
-        Corruption::Envelope => {
-            let half = envelope.frame.chars().take(envelope.frame.chars().count() / 2).collect();
-            return Envelope { frame: half, ..envelope };
-        }
+        Corruption::Sdp => STANDARD.encode(description),
+        Corruption::Envelope => return Envelope { cut: true, ..envelope },
     };
-    let frame = wire::message(envelope.kind, &sender(seat), Some(&payload));
-    Envelope { frame, ..envelope }
+    Envelope { payload, ..envelope }
 }
 
 /// "If the service encounters an error and if correlationId is specified in the request, the

@@ -124,6 +124,8 @@ mod server;
 mod shared;
 mod sigv4;
 mod socket;
+#[cfg(feature = "storage")]
+mod storage;
 mod sync;
 mod tls;
 mod upgrade;

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Unknowns;
-use crate::fault::{Frame, Role};
+use crate::fault::{Frame, Role, Sender};
 use crate::presence::{Who, Why};
-use crate::wire::MessageType;
+use crate::wire::{self, MessageType};
 use room::Room;
 
 /// Frames that wait for a slow socket before it is cut.
@@ -118,10 +118,23 @@ pub(crate) struct Envelope {
     pub(crate) from: Role,
     /// The viewer at one of its ends.
     pub(crate) viewer: String,
+    pub(crate) sender: Sender,
     pub(crate) payload: String,
-    pub(crate) frame: String,
+    /// Only the first half of its frame arrives.
+    pub(crate) cut: bool,
     /// Until when it waits for a recipient who is away.
     pub(crate) expires: Instant,
+}
+
+impl Envelope {
+    /// The frame that the recipient gets.
+    fn frame(&self) -> String {
+        let frame = wire::message(self.kind, &self.sender, Some(&self.payload));
+        match self.cut {
+            true => frame.chars().take(frame.chars().count() / 2).collect(),
+            false => frame,
+        }
+    }
 }
 
 /// A connected client, as the admin API lists it.

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) buckets: Mutex<Buckets>,
     pub(crate) random: Mutex<Random>,
     pub(crate) events: Events,
+    #[cfg(feature = "storage")]
+    pub(crate) storage: crate::storage::Storage,
     calls: Mutex<BTreeMap<String, CallCount>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -70,6 +72,8 @@ impl Shared {
             buckets: Mutex::default(),
             random: Mutex::new(Random::new(config.seed)),
             events: Events::new(Instant::now()),
+            #[cfg(feature = "storage")]
+            storage: crate::storage::Storage::default(),
             calls: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

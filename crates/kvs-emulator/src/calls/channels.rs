@@ -171,6 +171,13 @@ pub(super) fn update_storage(caller: &Caller<'_>, body: &Body) -> Result<Value, 
             return Err(ApiError::invalid_argument("Status must be ENABLED or DISABLED."));
         }
     };
+    let quotas = &caller.shared.config.quotas;
+    let others = lock(&caller.shared.channels).storing_beside(body.text("ChannelARN")?);
+    if enabled && quotas.enabled && others >= quotas.storage_channels_max {
+        return Err(ApiError::limit(
+            "The account has the maximum number of channels with media storage.",
+        ));
+    }
     with_arn(caller, body, |channel, now| {
         channel.need_active(now)?;
         channel.storage = Storage { enabled, stream_arn };

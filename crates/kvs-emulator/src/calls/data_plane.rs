@@ -1,13 +1,15 @@
-//! The calls on a channel's own endpoints: ICE servers, and the storage sessions' joins.
+//! The calls on a channel's own endpoints: ICE servers, and the joins of storage sessions.
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Body, Caller};
 use crate::error::ApiError;
+use crate::fault::Role;
 use crate::ice;
+use crate::presence::Who;
 use crate::sync::lock;
-use crate::wire::is_plain_id;
+use crate::wire::{is_client_id, is_plain_id};
 
 pub(super) fn ice_servers(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError> {
     let shared = caller.shared;
@@ -34,19 +36,42 @@ pub(super) fn ice_servers(caller: &Caller<'_>, body: &Body) -> Result<Value, Api
     Ok(json!({ "IceServerList": list }))
 }
 
-/// The storage service is not played: what a join answers is a setting.
+/// A viewer says who it is; the master does not, and neither does the C SDK's viewer name a call
+/// of its own (kvs.md 1.1).
 pub(super) fn join_storage(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError> {
     let arn = body.need_arn(caller, "channelArn")?;
-    if body.text("clientId")?.is_some_and(|id| !is_plain_id(id)) {
+    let client_id = body.text("clientId")?;
+    if client_id.is_some_and(|id| !is_client_id(id)) {
         return Err(ApiError::invalid_argument("clientId is not valid."));
     }
+    if client_id.is_none() && caller.call.name == "JoinStorageSessionAsViewer" {
+        return Err(ApiError::invalid_argument("clientId must not be null."));
+    }
     let now = Instant::now();
-    let storage = lock(&caller.shared.channels).by_arn(arn, now)?.storage.enabled;
+    let (channel, storage) = {
+        let mut channels = lock(&caller.shared.channels);
+        let channel = channels.by_arn(arn, now)?;
+        (channel.name.clone(), channel.storage.enabled)
+    };
     if !storage {
         return Err(ApiError::invalid_argument("The channel is not configured for media storage."));
     }
     if !caller.shared.config.unknowns.join_storage_accepted {
-        return Err(ApiError::invalid_argument("This emulator plays no storage sessions."));
+        return Err(ApiError::invalid_argument("The storage session cannot be joined."));
     }
+    let role = if client_id.is_some() { Role::Viewer } else { Role::Master };
+    let client_id = client_id.map(str::to_owned);
+    join(caller, Who { arn: arn.to_owned(), channel, role, client_id })
+}
+
+#[cfg(feature = "storage")]
+fn join(caller: &Caller<'_>, who: Who) -> Result<Value, ApiError> {
+    crate::storage::join(caller.shared, who)?;
+    Ok(json!({}))
+}
+
+/// Built without the storage service: nothing follows.
+#[cfg(not(feature = "storage"))]
+fn join(_caller: &Caller<'_>, _who: Who) -> Result<Value, ApiError> {
     Ok(json!({}))
 }

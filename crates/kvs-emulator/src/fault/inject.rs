@@ -345,9 +345,9 @@ mod tests {
         let mut frames: Vec<String> = flood
             .frames(None)
             .into_iter()
-            .map(|frame| match frame {
-                Frame::Text(text) => text,
-                other => panic!("{other:?}"),
+            .map(|frame| {
+                let Frame::Text(text) = frame else { panic!("{frame:?}") };
+                text
             })
             .collect();
         frames.sort();

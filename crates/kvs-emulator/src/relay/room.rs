@@ -69,7 +69,7 @@ impl Room {
         self.pending = others;
         let mine: Vec<Envelope> = mine;
         for envelope in mine {
-            link.push(Outgoing::Text(envelope.frame));
+            link.push(Outgoing::Text(envelope.frame()));
         }
     }
 
@@ -162,7 +162,7 @@ impl Room {
 
     fn pass(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
         match self.recipient(other(envelope.from), &envelope.viewer) {
-            Some(link) => link.push(Outgoing::Text(envelope.frame)),
+            Some(link) => link.push(Outgoing::Text(envelope.frame())),
             None => self.keep(envelope, unknowns, now),
         }
     }

@@ -24,8 +24,9 @@ fn envelope(kind: MessageType, from: Role, viewer: &str, frame: &str) -> Envelop
         kind,
         from,
         viewer: viewer.to_owned(),
+        sender: Sender::Absent,
         payload: frame.to_owned(),
-        frame: frame.to_owned(),
+        cut: false,
         expires: Instant::now() + Duration::from_secs(60),
     }
 }
@@ -34,7 +35,10 @@ fn texts(seat: &mut Seat) -> Vec<String> {
     let mut out = Vec::new();
     while let Ok(outgoing) = seat.outgoing.try_recv() {
         out.push(match outgoing {
-            Outgoing::Text(text) => text,
+            Outgoing::Text(text) => {
+                let message: serde_json::Value = serde_json::from_str(&text).unwrap();
+                message["messagePayload"].as_str().unwrap().to_owned()
+            }
             Outgoing::Close(code, why) => format!("Close({code}, {why:?})"),
             Outgoing::Injected(_) | Outgoing::GoAway | Outgoing::Stall => format!("{outgoing:?}"),
         });

@@ -1,0 +1,80 @@
+//! The middle of a storage session: the master's media on its way to the viewers, and their wish
+//! for a keyframe on its way back.
+
+use rtc::rtp::Packet;
+use tokio::sync::{Notify, broadcast, watch};
+
+/// Packets that a viewer may be behind: two seconds of 5 Mbit/s.
+const BEHIND_MAX: usize = 1024;
+
+/// One session's media.
+#[derive(Debug)]
+pub(super) struct Hub {
+    media: broadcast::Sender<Media>,
+    keyframe: Notify,
+    /// The number of the master that is connected.
+    master: watch::Sender<Option<u64>>,
+}
+
+/// A packet of the master's.
+#[derive(Debug, Clone)]
+pub(super) enum Media {
+    Video(Packet),
+    Audio(Packet),
+}
+
+impl Hub {
+    pub(super) fn new() -> Self {
+        Self {
+            media: broadcast::Sender::new(BEHIND_MAX),
+            keyframe: Notify::new(),
+            master: watch::Sender::new(None),
+        }
+    }
+
+    pub(super) fn forward(&self, media: Media) {
+        // It fails when nobody watches.
+        let _ = self.media.send(media);
+    }
+
+    pub(super) fn watch(&self) -> broadcast::Receiver<Media> {
+        self.media.subscribe()
+    }
+
+    pub(super) fn ask_for_keyframe(&self) {
+        self.keyframe.notify_one();
+    }
+
+    pub(super) async fn keyframe_asked_for(&self) {
+        self.keyframe.notified().await;
+    }
+
+    pub(super) fn master_came(&self, number: u64) {
+        self.master.send_replace(Some(number));
+    }
+
+    /// Unless another one is there by now.
+    pub(super) fn master_left(&self, number: u64) {
+        self.master.send_if_modified(|master| master.take_if(|is| *is == number).is_some());
+    }
+
+    pub(super) fn master(&self) -> watch::Receiver<Option<u64>> {
+        self.master.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_was_replaced_takes_nobody_away() {
+        let hub = Hub::new();
+        hub.master_came(1);
+        hub.master_came(2);
+        hub.master_left(1);
+        assert_eq!(*hub.master().borrow(), Some(2));
+        hub.master_left(2);
+        assert_eq!(*hub.master().borrow(), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! One client's stay in a storage session: the service offers, the client answers, media flows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use webrtc::media_stream::track_local::TrackLocal as _;
+use webrtc::media_stream::track_remote::TrackRemote;
+use webrtc::peer_connection::RTCPeerConnectionState;
+
+use super::hub::{Hub, Media};
+use super::peer::{self, Event, Events, Peer, Tracks};
+use super::splice::Splice;
+use crate::courier;
+use crate::fault::Role;
+use crate::presence::{Happening, Who, Why};
+use crate::shared::Shared;
+use crate::sync::lock;
+use crate::wire::MessageType;
+
+/// How long an offer is open.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Candidates that wait for their answer.
+const EARLY_MAX: usize = 64;
+/// How often it is looked whether the client said goodbye.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a client said to the service.
+pub(super) enum Inbound {
+    Answer(String),
+    Candidate(String),
+}
+
+/// A stay about to begin.
+pub(super) struct Member {
+    pub(super) shared: Arc<Shared>,
+    pub(super) who: Who,
+    pub(super) number: u64,
+    pub(super) hub: Arc<Hub>,
+    pub(super) inbox: mpsc::Receiver<Inbound>,
+    /// When the whole session ends.
+    pub(super) ends_at: Instant,
+    pub(super) stop: CancellationToken,
+}
+
+impl Member {
+    /// Runs to the end; whatever was opened is closed then.
+    pub(super) async fn run(mut self) -> Why {
+        // Not to be cancelled: a half-built connection would be lost unclosed.
+        let (peer, events) = match Peer::build(bind(&self.shared)).await {
+            Ok(built) => built,
+            Err(error) => {
+                tracing::warn!(%error, "the storage service has no connection");
+                return Why::Lost;
+            }
+        };
+        let stop = self.stop.clone();
+        let why = tokio::select! {
+            () = stop.cancelled() => Why::Displaced,
+            served = self.serve(&peer, events) => served.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the storage service's connection failed");
+                Why::Lost
+            }),
+        };
+        self.hub.master_left(self.number);
+        peer.close().await;
+        if self.shared.stop.is_cancelled() { Why::Stopped } else { why }
+    }
+
+    async fn serve(&mut self, peer: &Peer, mut events: Events) -> webrtc::error::Result<Why> {
+        let mut outlet = match self.who.role {
+            Role::Master => {
+                peer.receive().await?;
+                None
+            }
+            Role::Viewer => {
+                let ssrc = || lock(&self.shared.random).next() as u32 | 1;
+                let ssrcs = (ssrc(), ssrc());
+                Some(Outlet::new(peer.send(ssrcs).await?, ssrcs))
+            }
+        };
+        let offer = json!({ "type": "offer", "sdp": peer.offer().await? });
+        self.say(MessageType::SdpOffer, &offer);
+        let mut early = Some(Vec::new());
+        let mut unanswered = Some(Instant::now() + ANSWER_MAX);
+        let mut media = None;
+        let mut video_track: Option<Arc<dyn TrackRemote>> = None;
+        let mut master = self.hub.master();
+        let alone_max = self.shared.lifetimes.storage_without_master;
+        let mut alone_until = Some(Instant::now() + alone_max);
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(said) = self.inbox.recv() => match (said, &mut early) {
+                    (Inbound::Answer(sdp), early @ Some(_)) => {
+                        peer.apply_answer(sdp).await?;
+                        unanswered = None;
+                        for candidate in early.take().unwrap_or_default() {
+                            add(peer, candidate).await;
+                        }
+                    }
+                    (Inbound::Answer(_), None) => tracing::debug!("a second answer"),
+                    (Inbound::Candidate(text), Some(early)) if early.len() < EARLY_MAX => {
+                        early.push(text);
+                    }
+                    (Inbound::Candidate(_), Some(_)) => tracing::debug!("a candidate too many"),
+                    (Inbound::Candidate(text), None) => add(peer, text).await,
+                },
+                Some(event) = events.events.recv() => match event {
+                    Event::Candidate(text) => {
+                        let payload =
+                            json!({ "candidate": text, "sdpMid": "0", "sdpMLineIndex": 0 });
+                        self.say(MessageType::IceCandidate, &payload);
+                    }
+                    Event::State(RTCPeerConnectionState::Connected) => {
+                        self.tell(Happening::StorageConnected);
+                        match self.who.role {
+                            Role::Master => self.hub.master_came(self.number),
+                            Role::Viewer => media = Some(self.hub.watch()),
+                        }
+                        self.hub.ask_for_keyframe();
+                    }
+                    Event::State(
+                        RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed,
+                    ) => return Ok(Why::Lost),
+                    Event::State(_) => {}
+                    Event::Track(track) => {
+                        if track.ssrcs().await.is_empty() {
+                            continue;
+                        }
+                        let kind = track.kind().await;
+                        drain(track.clone());
+                        if kind == rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video {
+                            peer::ask_for_keyframe(&track).await;
+                            video_track = Some(track);
+                        }
+                    }
+                    Event::KeyframeWanted => self.hub.ask_for_keyframe(),
+                },
+                Some(packet) = events.media.recv() => {
+                    if self.who.role == Role::Master {
+                        self.hub.forward(packet);
+                    }
+                }
+                packet = next(media.as_mut()) => match (packet, &mut outlet) {
+                    (Ok(packet), Some(outlet)) => outlet.send(packet).await,
+                    (Err(broadcast::error::RecvError::Lagged(_)), _) => {
+                        self.hub.ask_for_keyframe();
+                    }
+                    (Ok(_) | Err(broadcast::error::RecvError::Closed), _) => {}
+                },
+                () = self.hub.keyframe_asked_for(), if video_track.is_some() => {
+                    if let Some(track) = &video_track {
+                        peer::ask_for_keyframe(track).await;
+                    }
+                }
+                changed = master.changed(), if self.who.role == Role::Viewer => {
+                    let there = changed.is_ok() && master.borrow_and_update().is_some();
+                    alone_until = (!there).then(|| Instant::now() + alone_max);
+                }
+                _ = look.tick() => {
+                    if peer.is_closed().await {
+                        return Ok(Why::Closed);
+                    }
+                }
+                () = at(unanswered) => return Ok(Why::Lost),
+                () = at(alone_until), if self.who.role == Role::Viewer => return Ok(Why::Idle),
+                () = at(Some(self.ends_at)) => return Ok(Why::Age),
+            }
+        }
+    }
+
+    fn say(&self, kind: MessageType, payload: &Value) {
+        courier::say_from_service(&self.shared, &self.who, kind, payload);
+    }
+
+    fn tell(&self, what: Happening) {
+        self.shared.events.tell(&self.who, None, what, Instant::now());
+    }
+}
+
+/// The tracks of a viewer, and what makes continuous streams for them.
+struct Outlet {
+    tracks: Tracks,
+    video: Splice,
+    audio: Splice,
+}
+
+impl Outlet {
+    fn new(tracks: Tracks, (video, audio): (u32, u32)) -> Self {
+        // A thirtieth and a fiftieth of a second between two masters.
+        let video = Splice::new(video, peer::VIDEO, 90_000 / 30);
+        let audio = Splice::new(audio, peer::AUDIO, 48_000 / 50);
+        Self { tracks, video, audio }
+    }
+
+    async fn send(&mut self, media: Media) {
+        let sent = match media {
+            Media::Video(packet) => self.tracks.video.write_rtp(self.video.join(packet)).await,
+            Media::Audio(packet) => self.tracks.audio.write_rtp(self.audio.join(packet)).await,
+        };
+        if sent.is_err() {
+            tracing::debug!("a packet is not taken");
+        }
+    }
+}
+
+/// Nobody listens to a track itself, but an unread queue would fill. It ends with the connection.
+fn drain(track: Arc<dyn TrackRemote>) {
+    tokio::spawn(async move { while track.poll().await.is_some() {} });
+}
+
+async fn add(peer: &Peer, candidate: String) {
+    if !candidate.is_empty() && peer.add_candidate(candidate).await.is_err() {
+        tracing::debug!("a candidate is not taken");
+    }
+}
+
+async fn next(
+    media: Option<&mut broadcast::Receiver<Media>>,
+) -> Result<Media, broadcast::error::RecvError> {
+    match media {
+        Some(media) => media.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Every interface, and loopback where the emulator itself is on it.
+fn bind(shared: &Shared) -> Vec<String> {
+    let ip = shared.config.listen.ip().to_canonical();
+    let mut addrs = Vec::new();
+    if ip.is_loopback() || ip.is_unspecified() {
+        addrs.push("127.0.0.1:0".to_owned());
+    }
+    addrs.push("0.0.0.0:0".to_owned());
+    addrs
+}
