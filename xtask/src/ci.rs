@@ -56,7 +56,8 @@ fn documentation() -> Result<(), String> {
 }
 
 fn simulator() -> Result<(), String> {
-    sim::run(&["--runs", "100000"])
+    let table = step::root().join("target/coverage.md");
+    sim::run(&["--runs", "100000", "--coverage", &table.to_string_lossy()])
 }
 
 fn tests() -> Result<(), String> {

@@ -17,7 +17,8 @@ usage: cargo xtask <command>
   tidy     check what the compiler does not: dependency arrows, lints, docs, dead files, links
   statemap [--check]
            write docs/state-machine.md from the core's table, or say whether it is up to date
-  sim      --runs N [--seed S] [--jobs N]: so many sessions in the simulator, from seed S on
+  sim      --runs N [--seed S] [--jobs N] [--coverage FILE]: so many sessions in the simulator,
+           from seed S on; the table of what they tried must be full, and is written to FILE
            --seed S [--journal]: the one of that seed again
   wasm     build the portable crates for wasm32-unknown-unknown, and run them there
   outside  build and run the crates of tests/outside, which use ours as a stranger would

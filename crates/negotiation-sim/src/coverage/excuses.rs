@@ -62,11 +62,6 @@ const CELLS: &[Excuse] = &[
         why: "Only a close cancels, and an attempt that begins has closed nothing.",
     },
     Excuse {
-        phases: &[Phase::Offering, Phase::AwaitingAnswer, Phase::AwaitingOffer],
-        heard: &[Heard::Cancelled],
-        why: "Before the first answer an attempt ends with its link, and awaits no command of it.",
-    },
-    Excuse {
         phases: &[Phase::Closing],
         heard: &[Heard::Cancelled],
         why: "A close cancels what is under way, and that is awaited no more once it began.",

@@ -9,7 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{act, millis, op_that_fails, plan};
+use super::{act, millis, op_fault, op_that_fails, plan};
 use crate::{Act, Answers, Fault, Ice, Moment, Op, OpFault, PathTraits, Plan};
 
 /// Faults besides those of the journey, fewer than this.
@@ -63,12 +63,20 @@ fn journey() -> impl Strategy<Value = Journey> {
         2 => Just(Before::Attempt),
         1 => Just(Before::Unclosed),
     ];
+    // What is under way on a link ends with it, or with the link that another takes the place of.
     let link_ends = vec![Act::LocalBurst(5), Act::CutLink(FailureCode::Closed)];
-    let acts = prop_oneof![6 => vec(act(), 1..3), 1 => Just(link_ends)];
+    let hangs = select(vec![Op::IceServers, Op::Join, Op::SendCandidate])
+        .prop_map(|what| Some(Fault::Op { what, nth: 1, how: OpFault::Hang }));
+    let rollback = op_fault().prop_map(|how| Some(Fault::Op { what: Op::Rollback, nth: 1, how }));
+    let acts = prop_oneof![
+        6 => (vec(act(), 1..3), option::weighted(0.3, op_that_fails())),
+        1 => (Just(link_ends), Just(None)),
+        1 => (Just(vec![Act::GoAway]), hangs),
+        1 => (vec(act(), 0..2), rollback),
+    ];
     let phases = select(Phase::ALL.as_slice());
     let ways = select(vec![Way::Plain, Way::Rough, Way::Glare]);
-    let op = option::weighted(0.3, op_that_fails());
-    (phases, ways, after, acts, op, before).prop_map(|(to, way, after, acts, op, before)| Journey {
+    (phases, ways, after, acts, before).prop_map(|(to, way, after, (acts, op), before)| Journey {
         to,
         way,
         after,
@@ -93,7 +101,7 @@ impl Journey {
         let master = &mut plan.master;
         master.arrives_after = Some(Duration::ZERO);
         (master.answers, master.deaf_to, master.video) = (Answers::Well, 0, true);
-        master.answers_after = master.answers_after.min(Duration::from_millis(200));
+        master.answers_after = master.answers_after.min(Duration::from_millis(400));
         plan.paths = vec![PathTraits::default()];
         if self.to == Phase::Establishing && self.way == Way::Rough {
             plan.paths = vec![PathTraits { ice: Ice::Silent, ..PathTraits::default() }];
