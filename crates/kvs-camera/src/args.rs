@@ -43,6 +43,10 @@ pub struct CameraArgs {
     /// Play this file (MP4, MOV, WebM or Matroska; H.264, VP8 or VP9 and Opus)
     #[arg(long, value_name = "PATH")]
     pub file: Option<PathBuf>,
+    /// Join the channel's storage session and send to the service (experimental: it has not met
+    /// AWS)
+    #[arg(long)]
+    pub storage_session: bool,
     /// What is done about a client id that offers again while it has a session
     #[arg(long, value_enum, default_value = "replace")]
     pub behaviour: BehaviourKind,
@@ -149,6 +153,7 @@ impl CameraArgs {
         };
         Ok(CameraConfig {
             source,
+            storage_session: self.storage_session,
             behaviour,
             trickle,
             answer_delay: Duration::from_millis(self.answer_delay_ms),

@@ -9,7 +9,7 @@ use negotiation_core::{Candidate, Description, Failure, FailureKind, Undecodable
 use signaling_aws::MasterLink;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::CameraConfig;
@@ -31,6 +31,9 @@ const CANDIDATES_MAX: usize = 256;
 const OFFERS_MAX: usize = 4;
 /// How long a channel may take to be created.
 const CREATING_MAX: Duration = Duration::from_secs(30);
+/// The storage service offers once a call, and the call is repeated until an offer comes: every 6 s,
+/// as the JavaScript SDK's sample does (kvs.md 3.2).
+const JOIN_EVERY: Duration = Duration::from_secs(6);
 /// How long the first link may take; the C SDK's budget for connecting (kvs.md 3.1).
 const CONNECTING_MAX: Duration = Duration::from_secs(15);
 
@@ -84,6 +87,7 @@ impl Camera {
             sessions: JoinSet::new(),
             open: BTreeMap::new(),
             tasks: HashMap::new(),
+            joining: JoinSet::new(),
         };
         let stop = cancelled.clone();
         let task = tokio::spawn(async move {
@@ -160,6 +164,8 @@ struct House {
     sessions: JoinSet<Outcome>,
     open: BTreeMap<SessionNumber, Open>,
     tasks: HashMap<Id, (SessionNumber, String)>,
+    /// The call that asks the storage service for an offer.
+    joining: JoinSet<()>,
 }
 
 struct Open {
@@ -173,9 +179,13 @@ struct Open {
 
 impl House {
     async fn run(mut self, mut incoming: mpsc::Receiver<LinkEvent>, stop: CancellationToken) {
+        let mut joins = tokio::time::interval(JOIN_EVERY);
+        joins.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
+                _ = joins.tick(), if self.common.config.storage_session => self.join(),
+                Some(_) = self.joining.join_next() => {}
                 event = incoming.recv() => match event {
                     Some(event) => self.on_link(event),
                     None => break,
@@ -191,8 +201,25 @@ impl House {
         }
     }
 
+    /// Wants an offer of the storage service, unless there is a connection to it or a call for it.
+    fn join(&mut self) {
+        if self.open.is_empty() && self.joining.is_empty() {
+            let line = self.common.line.clone();
+            self.joining.spawn(async move {
+                if let Err(failure) = line.join_storage_session().await {
+                    tracing::warn!(%failure, "the storage session cannot be joined");
+                }
+            });
+        }
+    }
+
     fn on_link(&mut self, event: LinkEvent) {
         match event {
+            LinkEvent::Offer { from, .. } | LinkEvent::Candidate { from, .. }
+                if from.is_empty() != self.common.config.storage_session =>
+            {
+                tracing::debug!("a message for the other mode of the channel");
+            }
             LinkEvent::Up => self.tell(CameraEvent::SignalingConnected),
             LinkEvent::Down(failure) => self.tell(CameraEvent::SignalingLost { failure }),
             LinkEvent::Offer { from, body } => self.on_offer(from, body),

@@ -18,6 +18,9 @@ pub struct CameraConfig {
     pub signaling: SignalingConfig,
     /// What is sent.
     pub source: Source,
+    /// Send to the channel's storage session, where the service offers and no viewer does, instead
+    /// of serving viewers. Experimental: it has not met AWS.
+    pub storage_session: bool,
     /// What is done about a client id that offers again.
     pub behaviour: Behaviour,
     /// Whether candidates come after the answer or in it.
@@ -95,6 +98,7 @@ impl CameraConfig {
         Self {
             signaling,
             source: Source::Bundled(ClipKind::H264Opus),
+            storage_session: false,
             behaviour: Behaviour::default(),
             trickle: Trickle::default(),
             answer_delay: Duration::ZERO,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use negotiation_core::{Candidate, Description, Failure, IceServer, Undecodable};
-use signaling_aws::{IceSource, MasterEvent, MasterLink, MasterSender, SignalingConfig};
+use signaling_aws::{
+    IceSource, MasterEvent, MasterLink, MasterSender, SignalingConfig, StorageSession,
+};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +48,7 @@ pub(crate) struct Line {
 struct Current {
     sender: MasterSender,
     ice: IceSource,
+    storage: StorageSession,
 }
 
 impl Line {
@@ -57,6 +60,11 @@ impl Line {
     /// Sends a candidate.
     pub(crate) async fn candidate(&self, to: &str, candidate: &Candidate) -> Result<(), Failure> {
         self.current().await?.sender.send_candidate(to, candidate).await
+    }
+
+    /// Asks the storage service for an offer.
+    pub(crate) async fn join_storage_session(&self) -> Result<(), Failure> {
+        self.current().await?.storage.join().await
     }
 
     /// The channel's ICE servers, asked for when those known are about to expire.
@@ -139,7 +147,8 @@ impl Keeper {
 
     /// One link, to its end. `None` when it was closed by us.
     async fn serve(&self, mut link: MasterLink, cancelled: &CancellationToken) -> Option<Failure> {
-        let current = Current { sender: link.sender(), ice: link.ice_source() };
+        let (ice, storage) = (link.ice_source(), link.storage());
+        let current = Current { sender: link.sender(), ice, storage };
         self.current.send_replace(Some(current));
         self.say(LinkEvent::Up, cancelled).await;
         let ended = loop {

@@ -174,17 +174,22 @@ impl Site {
         }
     }
 
-    /// Asks the service to offer to this viewer (a storage session). One offer a call.
-    pub(crate) async fn join(&self, resolved: &Resolved) -> Result<(), Failure> {
+    /// Asks the service to offer to this viewer, or master (a storage session). One offer a call.
+    pub(crate) async fn join(&self, resolved: &Resolved, role: Role) -> Result<(), Failure> {
         let plane = &resolved.plane;
         let http = self.config.http_client(is_plain(plane.control_endpoint()))?;
         let Endpoints { arn, storage, .. } = &resolved.endpoints;
-        let asked = storage.get_or_try_init(|| plane.storage_endpoint(arn, &http));
+        let asked = storage.get_or_try_init(|| plane.storage_endpoint(arn, role, &http));
         let endpoint = asked.await?.clone();
         let http = self.config.http_client(is_plain(Some(&endpoint)))?;
-        // In a storage session the id stays as it was given.
-        let client_id = &self.config.client_id;
-        let joined = plane.join_storage_session(&endpoint, arn, client_id, &http).await;
+        let joined = match role {
+            Role::Viewer => {
+                // In a storage session the id stays as it was given.
+                let client_id = &self.config.client_id;
+                plane.join_storage_session(&endpoint, arn, client_id, &http).await
+            }
+            Role::Master => plane.join_storage_session_as_master(&endpoint, arn, &http).await,
+        };
         joined.inspect_err(|failure| {
             resolved.doubt(failure);
         })

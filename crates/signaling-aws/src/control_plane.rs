@@ -42,6 +42,15 @@ pub(crate) enum Role {
     Viewer,
 }
 
+impl Role {
+    fn sdk(self) -> ChannelRole {
+        match self {
+            Self::Master => ChannelRole::Master,
+            Self::Viewer => ChannelRole::Viewer,
+        }
+    }
+}
+
 /// What one link knows of the account it acts for.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
@@ -116,14 +125,10 @@ impl ControlPlane {
             Channel::Arn(arn) => arn.clone(),
             Channel::Name(name) => self.describe(name, http).await?,
         };
-        let role = match role {
-            Role::Master => ChannelRole::Master,
-            Role::Viewer => ChannelRole::Viewer,
-        };
         let configuration = SingleMasterChannelEndpointConfiguration::builder()
             .protocols(ChannelProtocol::Wss)
             .protocols(ChannelProtocol::Https)
-            .role(role)
+            .role(role.sdk())
             .build();
         let output = self
             .call("GetSignalingChannelEndpoint", Again::Yes, |credentials| {
@@ -165,11 +170,12 @@ impl ControlPlane {
     pub(crate) async fn storage_endpoint(
         &self,
         arn: &ChannelArn,
+        role: Role,
         http: &SharedHttpClient,
     ) -> Result<String, Failure> {
         let configuration = SingleMasterChannelEndpointConfiguration::builder()
             .protocols(ChannelProtocol::Webrtc)
-            .role(ChannelRole::Viewer)
+            .role(role.sdk())
             .build();
         let output = self
             .call("GetSignalingChannelEndpoint", Again::Yes, |credentials| {
@@ -210,6 +216,23 @@ impl ControlPlane {
                 .join_storage_session_as_viewer()
                 .channel_arn(arn.as_str())
                 .client_id(client_id.as_str())
+                .send()
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Asks the service to offer to this master. Not idempotent: each call brings an offer.
+    pub(crate) async fn join_storage_session_as_master(
+        &self,
+        endpoint: &str,
+        arn: &ChannelArn,
+        http: &SharedHttpClient,
+    ) -> Result<(), Failure> {
+        self.call("JoinStorageSession", Again::No, |credentials| {
+            self.storage(credentials, endpoint, http)
+                .join_storage_session()
+                .channel_arn(arn.as_str())
                 .send()
         })
         .await

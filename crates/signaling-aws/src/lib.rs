@@ -11,6 +11,7 @@
 
 mod arn;
 mod attempt_id;
+mod bounded;
 mod clock;
 mod config;
 mod connect;
@@ -32,7 +33,7 @@ pub mod wire;
 
 pub use arn::ChannelArn;
 pub use config::{Channel, ConfigError, Limits, SignalingConfig, SignalingConfigBuilder, Stun};
-pub use master::{IceSource, MasterEvent, MasterLink, MasterSender};
+pub use master::{IceSource, MasterEvent, MasterLink, MasterSender, StorageSession};
 pub use port::AwsSignaling;
 pub use proxy::Proxy;
 

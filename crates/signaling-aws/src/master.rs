@@ -21,9 +21,9 @@ const QUEUE: usize = 256;
 /// What comes in at a master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MasterEvent {
-    /// A viewer's offer.
+    /// A viewer's offer, or the storage service's.
     Offer {
-        /// The viewer.
+        /// The viewer; empty for the storage service.
         from: String,
         /// The offer.
         body: Result<Description, Undecodable>,
@@ -35,9 +35,9 @@ pub enum MasterEvent {
         /// The answer.
         body: Result<Description, Undecodable>,
     },
-    /// A viewer's candidate.
+    /// A viewer's candidate, or the storage service's.
     Candidate {
-        /// The viewer.
+        /// The viewer; empty for the storage service.
         from: String,
         /// The candidate.
         body: Result<Candidate, Undecodable>,
@@ -143,6 +143,11 @@ impl MasterLink {
         IceSource { site: self.site.clone(), resolved: self.resolved.clone() }
     }
 
+    /// For joining the channel's storage session; it may be cloned and outlive the link.
+    pub fn storage(&self) -> StorageSession {
+        StorageSession { site: self.site.clone(), resolved: self.resolved.clone() }
+    }
+
     /// Closes the link and frees its socket.
     pub async fn close(mut self) {
         if let Some(close) = self.close.take() {
@@ -160,6 +165,23 @@ impl MasterLink {
 impl Drop for MasterLink {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Joins a channel's storage session as its master.
+#[derive(Clone, Debug)]
+pub struct StorageSession {
+    site: Site,
+    resolved: Resolved,
+}
+
+impl StorageSession {
+    /// Asks the storage service to offer. Each call brings one offer, which has no sender.
+    ///
+    /// # Errors
+    /// What the service or the network refused.
+    pub async fn join(&self) -> Result<(), Failure> {
+        self.site.join(&self.resolved, Role::Master).await
     }
 }
 
@@ -200,7 +222,7 @@ impl MasterSender {
     /// It is too big, or the link is over.
     pub async fn send_answer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
         let correlation = self.correlation("answer");
-        let text = wire::encode_description(Action::Answer, Some(to), sdp, Some(&correlation))?;
+        let text = wire::encode_description(Action::Answer, viewer(to), sdp, Some(&correlation))?;
         self.send(text).await
     }
 
@@ -224,7 +246,7 @@ impl MasterSender {
             return Ok(());
         }
         let correlation = self.correlation("candidate");
-        self.send(wire::encode_candidate(Some(to), candidate, &[], Some(&correlation))?).await
+        self.send(wire::encode_candidate(viewer(to), candidate, &[], Some(&correlation))?).await
     }
 
     /// Without one the service is silent about what it could not handle.
@@ -285,12 +307,20 @@ async fn run(
     }
 }
 
-/// A message without a viewer's id is of no use to a master.
+/// The storage service has no id.
+fn viewer(to: &str) -> Option<&str> {
+    Some(to).filter(|id| !id.is_empty())
+}
+
+/// An answer without a viewer's id is of no use to a master; what else has none is the storage
+/// service's.
 fn event(frame: Incoming) -> Option<MasterEvent> {
     Some(match frame {
-        Incoming::Offer(from, body) => MasterEvent::Offer { from: from?, body },
+        Incoming::Offer(from, body) => MasterEvent::Offer { from: from.unwrap_or_default(), body },
         Incoming::Answer(from, body) => MasterEvent::Answer { from: from?, body },
-        Incoming::Candidate(from, body) => MasterEvent::Candidate { from: from?, body },
+        Incoming::Candidate(from, body) => {
+            MasterEvent::Candidate { from: from.unwrap_or_default(), body }
+        }
         Incoming::Status { correlation, failure } => MasterEvent::Status { correlation, failure },
         Incoming::GoAway => MasterEvent::GoAway,
         Incoming::ReconnectIceServer => MasterEvent::ReconnectIceServer,

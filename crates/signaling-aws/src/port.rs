@@ -18,6 +18,7 @@ use viewer_session::{SignalingInput, SignalingPort};
 use crate::attempt_id::AttemptId;
 use crate::config::SignalingConfig;
 use crate::connect::{Resolved, Site};
+use crate::control_plane::Role;
 use crate::link::{self, Ends, Outgoing, Reply, not_open};
 
 /// Messages waiting to be sent on a link; the core paces candidates and keeps them itself.
@@ -247,7 +248,9 @@ async fn make(
         (Call::IceServers { fresh }, Ok(Some(Ok(resolved)))) => {
             site.ice_servers(&resolved, fresh).await.map(Done::IceServers)
         }
-        (Call::Join, Ok(Some(Ok(resolved)))) => site.join(&resolved).await.map(|()| Done::Ok),
+        (Call::Join, Ok(Some(Ok(resolved)))) => {
+            site.join(&resolved, Role::Viewer).await.map(|()| Done::Ok)
+        }
         (_, Ok(Some(Err(failure)))) => Err(failure),
         (_, Ok(None) | Err(_)) => Err(not_open()),
     };
