@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::bounded::bounded;
 use crate::proxy::Route;
 
 /// A CA file bigger than this is none.
@@ -90,7 +91,7 @@ impl Trust {
         route: &Route,
     ) -> Result<SharedHttpClient, Failure> {
         if plain {
-            return Ok(Builder::new().build_http());
+            return Ok(bounded(Builder::new().build_http()));
         }
         self.https(route, None)
     }
@@ -110,7 +111,7 @@ impl Trust {
             .build()
             .map_err(|error| Failure::new(FailureCode::Tls, error.to_string()))?;
         let proxy = route.config();
-        Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+        Ok(bounded(Builder::new().build_with_connector_fn(move |settings, components| {
             let mut connector = Connector::builder()
                 .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
                 .tls_context(context.clone());
@@ -119,7 +120,7 @@ impl Trust {
             connector.set_pool_max_idle_per_host(pool_max);
             connector.set_proxy_config(proxy.clone());
             connector.build()
-        }))
+        })))
     }
 }
 

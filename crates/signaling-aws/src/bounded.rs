@@ -1,0 +1,43 @@
+//! An HTTP client whose responses end: the SDK keeps a whole body in memory, however long it is.
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use http_body_util::Limited;
+
+/// Longest body taken, in bytes. Two ICE servers are 2 kB, a role's credentials are 4.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// This client, with bodies that fail where they become longer than any of the service's.
+pub(crate) fn bounded(client: SharedHttpClient) -> SharedHttpClient {
+    SharedHttpClient::new(Bounded(client))
+}
+
+#[derive(Debug)]
+struct Bounded<T>(T);
+
+impl HttpClient for Bounded<SharedHttpClient> {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(Bounded(self.0.http_connector(settings, components)))
+    }
+}
+
+impl HttpConnector for Bounded<SharedHttpConnector> {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let response = self.0.call(request);
+        HttpConnectorFuture::new(async move {
+            let mut response = response.await?;
+            let body = std::mem::replace(response.body_mut(), SdkBody::taken());
+            *response.body_mut() = SdkBody::from_body_1_x(Limited::new(body, BODY_BYTES_MAX));
+            Ok(response)
+        })
+    }
+}
