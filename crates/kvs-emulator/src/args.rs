@@ -64,6 +64,9 @@ pub struct EmulatorArgs {
     /// A channel that exists from the start
     #[arg(long, value_name = "NAME")]
     pub channel: Vec<String>,
+    /// A channel with media storage that exists from the start
+    #[arg(long, value_name = "NAME")]
+    pub storage_channel: Vec<String>,
     /// Let everything through, whatever AWS's quotas say
     #[arg(long)]
     pub no_quotas: bool,
@@ -177,7 +180,8 @@ impl EmulatorArgs {
             region: self.region.clone(),
             account: self.account.clone(),
             credentials: self.credentials()?,
-            channels: self.channel.clone(),
+            channels: self.channel.iter().chain(&self.storage_channel).cloned().collect(),
+            storage_channels: self.storage_channel.clone(),
             turn: self.turn(),
             quotas: match self.no_quotas {
                 true => Quotas { enabled: false, ..Quotas::default() },

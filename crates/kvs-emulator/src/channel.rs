@@ -182,6 +182,14 @@ impl Channels {
         (infos, last.filter(|_| more))
     }
 
+    /// Enables media storage, into a stream of the channel's own name.
+    pub(crate) fn store(&mut self, name: &str, now: Instant) -> Result<(), ApiError> {
+        let channel = self.by_name(name, now)?;
+        let stream_arn = Some(channel.arn.replacen(":channel/", ":stream/", 1));
+        channel.storage = Storage { enabled: true, stream_arn };
+        Ok(())
+    }
+
     /// How many other channels than this have media storage.
     pub(crate) fn storing_beside(&self, arn: Option<&str>) -> usize {
         let stores =

@@ -37,6 +37,8 @@ pub struct EmulatorConfig {
     pub credentials: Vec<Credential>,
     /// Names of the channels that exist from the start.
     pub channels: Vec<String>,
+    /// Those of them with media storage: nobody but the service is anybody's peer there.
+    pub storage_channels: Vec<String>,
     /// What GetIceServerConfig hands out.
     pub turn: TurnConfig,
     /// AWS's documented quotas.
@@ -69,6 +71,7 @@ impl Default for EmulatorConfig {
             account: "123456789012".to_owned(),
             credentials: Vec::new(),
             channels: Vec::new(),
+            storage_channels: Vec::new(),
             turn: TurnConfig::default(),
             quotas: Quotas::default(),
             lifetimes: Lifetimes::default(),

@@ -46,13 +46,20 @@ impl Emulator {
             None => format!("{scheme}://{addr}"),
         };
         let shared = Arc::new(Shared::new(config));
-        for name in &shared.config.channels {
+        let config = &shared.config;
+        for name in &config.channels {
             if !crate::channel::is_name(name) {
                 let reason = format!("{name:?} must be 1 to 256 characters of [a-zA-Z0-9_.-]");
                 return Err(EmulatorError::Setting { field: "channels", reason });
             }
             shared.create_channel(name, calls::MESSAGE_TTL_SECS).map_err(|error| {
                 EmulatorError::Setting { field: "channels", reason: error.message }
+            })?;
+        }
+        for name in &config.storage_channels {
+            lock(&shared.channels).store(name, Instant::now()).map_err(|_| {
+                let reason = format!("{name:?} is none of the channels");
+                EmulatorError::Setting { field: "storage_channels", reason }
             })?;
         }
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use negotiation_core::{ClientIdPolicy, Config, RetryDelay, Settings};
+use negotiation_core::{ClientIdPolicy, Config, Mode, RetryDelay, Settings};
 use peer_webrtc::{Authorities, IcePolicy, Media, PeerConfig, RemoteAddresses};
 use signaling_aws::{Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 
@@ -109,6 +109,10 @@ pub struct WatchArgs {
     pub(crate) patience: PatienceArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Join the channel's storage session, where the service offers and no camera does
+    /// (experimental: it has not met AWS)
+    #[arg(long)]
+    pub(crate) storage_session: bool,
     /// Use relayed candidates alone: only a TURN server reaches the camera
     #[arg(long)]
     pub(crate) relay_only: bool,
@@ -129,12 +133,13 @@ pub struct WatchArgs {
 
 impl PatienceArgs {
     /// The session's configuration.
-    pub(crate) fn config(&self, relay_only: bool) -> Result<Config, String> {
+    pub(crate) fn config(&self, mode: Mode, relay_only: bool) -> Result<Config, String> {
         let mut settings = match self.retry {
             Retry::OneRetry => Settings::one_retry(),
             Retry::Persistent => Settings::persistent(),
             Retry::Never => Settings::never(),
         };
+        settings.mode = mode;
         if let Some(timeout) = self.answer_timeout {
             settings.answer_timeouts = vec![timeout];
         }
@@ -151,7 +156,9 @@ impl PatienceArgs {
 
 impl ServiceArgs {
     fn signaling(&self, session: &Config) -> Result<SignalingConfig, String> {
-        let mut builder = SignalingConfig::builder(&self.channel).limits(Limits {
+        let stores = session.mode == Mode::Answerer;
+        let mut builder = SignalingConfig::builder(&self.channel).storage_session(stores);
+        builder = builder.limits(Limits {
             call: session.call_timeout,
             credentials: session.credentials_timeout,
             link_open: session.link_open_timeout,
@@ -245,7 +252,8 @@ impl From<Remote> for RemoteAddresses {
 impl WatchArgs {
     /// What a viewer is made from; no network is touched.
     pub(crate) fn viewer(&self) -> Result<ViewerConfig, String> {
-        let session = self.patience.config(self.relay_only)?;
+        let mode = if self.storage_session { Mode::Answerer } else { Mode::Offerer };
+        let session = self.patience.config(mode, self.relay_only)?;
         let signaling = self.service.signaling(&session)?;
         let authorities = match &self.service.ca_file {
             None => Authorities::system(),
@@ -302,10 +310,10 @@ mod tests {
             retries: Some(4),
             ..PatienceArgs::default()
         };
-        let config = patience.config(false).expect("valid");
+        let config = patience.config(Mode::Offerer, false).expect("valid");
         assert_eq!(config.answer_timeouts, [Duration::from_secs(3)]);
         assert_eq!(config.retries, 4);
         let refused = PatienceArgs { retries: Some(5000), ..PatienceArgs::default() };
-        assert!(refused.config(false).expect_err("too many").contains("retries"));
+        assert!(refused.config(Mode::Offerer, false).expect_err("too many").contains("retries"));
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kvs_camera::{Camera, CameraConfig, FrameLog, Source};
-use kvs_emulator::{Action, Credential, Emulator, EmulatorConfig, Fault, Match, MessageType};
-use negotiation_core::{RetryDelay, Settings};
+use kvs_emulator::{Action, Credential, Emulator, EmulatorConfig, Fault, Match, MessageType, Role};
+use negotiation_core::{Mode, RetryDelay, Settings};
 use peer_webrtc::{Codec, PeerConfig};
 use recording::{ClipKind, Recorder};
 use signaling_aws::SignalingConfig;
@@ -26,6 +26,10 @@ const CHANNEL: &str = "demo";
 pub struct DemoArgs {
     #[command(flatten)]
     output: OutputArgs,
+    /// Over a storage session, where the service offers to camera and viewer (experimental); the
+    /// first offer is lost, not an answer
+    #[arg(long)]
+    storage_session: bool,
     /// Use the default deadlines (30 s for the answer, 6 s before the retry), not short ones
     #[arg(long)]
     real_deadlines: bool,
@@ -64,10 +68,8 @@ pub(crate) async fn run(args: DemoArgs, started: Started) -> Exit {
     let emulator = EmulatorConfig {
         credentials: vec![Credential::new(&keys.id, &keys.secret, keys.token.clone())],
         channels: vec![CHANNEL.into()],
-        faults: vec![Fault {
-            matches: Match::first(MessageType::SdpAnswer, 1),
-            action: Action::Drop,
-        }],
+        storage_channels: args.storage_session.then(|| CHANNEL.into()).into_iter().collect(),
+        faults: vec![Fault { matches: lost(args.storage_session), action: Action::Drop }],
         ..EmulatorConfig::default()
     };
     let emulator = match Emulator::start(emulator).await {
@@ -79,9 +81,20 @@ pub(crate) async fn run(args: DemoArgs, started: Started) -> Exit {
     exit
 }
 
+/// The first answer, or what in a storage session comes to the viewer in its place.
+fn lost(storage_session: bool) -> Match {
+    if storage_session {
+        let offer = Match::first(MessageType::SdpOffer, 1);
+        Match { from: Some(Role::Master), ..offer }
+    } else {
+        Match::first(MessageType::SdpAnswer, 1)
+    }
+}
+
 async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started: Started) -> Exit {
     let signaling = || {
         SignalingConfig::builder(CHANNEL)
+            .storage_session(args.storage_session)
             .region(emulator.region())
             .endpoint_url(emulator.endpoint())
             .credentials(&keys.id, &keys.secret, keys.token.clone())
@@ -97,11 +110,12 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
     if let Some(path) = &args.frame_log {
         camera.frame_log = FrameLog::File(path.clone());
     }
-    let session = match settings(args.real_deadlines) {
+    camera.storage_session = args.storage_session;
+    let session = match settings(args) {
         Ok(session) => session,
         Err(error) => return complain(Exit::Internal, &error.to_string()),
     };
-    if !args.real_deadlines {
+    if !args.real_deadlines && !args.storage_session {
         // Like a real one, the camera gives up a viewer that never connects, before the retry.
         camera.connect_timeout = ANSWER_TIMEOUT - Duration::from_secs(1);
         super::note(&format!(
@@ -111,7 +125,10 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
             RETRY_DELAY.as_secs(),
         ));
     }
-    super::note("The service on this machine will lose the camera's first answer.");
+    super::note(match args.storage_session {
+        false => "The service on this machine will lose the camera's first answer.",
+        true => "The service on this machine will lose its first offer to the viewer.",
+    });
     let camera = match Camera::start(camera).await {
         Ok(camera) => camera,
         Err(error) => return complain(Exit::of_camera(&error), &format!("the camera: {error}")),
@@ -126,11 +143,11 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-fn settings(
-    real_deadlines: bool,
-) -> Result<negotiation_core::Config, negotiation_core::ConfigError> {
+fn settings(args: &DemoArgs) -> Result<negotiation_core::Config, negotiation_core::ConfigError> {
     let mut settings = Settings::one_retry();
-    if !real_deadlines {
+    if args.storage_session {
+        settings.mode = Mode::Answerer;
+    } else if !args.real_deadlines {
         settings.answer_timeouts = vec![ANSWER_TIMEOUT];
         settings.retry_delay = RetryDelay::Fixed(RETRY_DELAY);
     }
