@@ -145,6 +145,11 @@ impl Purpose {
         }
     }
 
+    /// Whether something is being closed while the attempt goes on.
+    fn is_closing(self) -> bool {
+        matches!(self, Self::Leave(_) | Self::Replace(_))
+    }
+
     /// The step of closing a peer connection that is replaced.
     fn replaces(self) -> Option<CloseStep> {
         if let Self::Replace(step) = self { Some(step) } else { None }

@@ -80,6 +80,23 @@ fn s49_close_while_a_peer_connection_is_replaced() {
     }
 }
 
+/// N15, N22: what the attempt began to close before it ended is waited for as well.
+#[test]
+fn n15_a_link_that_is_being_left_is_closed_before_the_next_attempt() {
+    let plan = Plan::default()
+        .with(when(Phase::Live, secs(1), Act::GoAway))
+        .with(op(Op::Disconnect, 1, OpFault::Late(ms(300))))
+        .with(when(Phase::Live, ms(1_200), Act::MasterCloses));
+    let mut world = World::new(plan);
+    world.open();
+    assert!(world.run_until_phase(Phase::Closing, secs(5)));
+    let closing_from = world.now();
+    assert!(world.run_until_phase(Phase::Connecting, secs(5)));
+    assert!(world.now().saturating_since(closing_from) > ms(200), "{}", world.journal());
+    world.run_until_quiet(secs(600));
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
 fn closes(output: &Output) -> Option<Op> {
     match output {
         Output::Signaling(_, SignalingCommand::Disconnect { .. }) => Some(Op::Disconnect),

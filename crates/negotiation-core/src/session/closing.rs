@@ -84,13 +84,14 @@ impl Session {
         self.timers.disarm_all();
         self.restore_offline_deadline();
         // A close overtakes whatever is under way; its completions are expected and mean nothing.
-        // But a peer connection that is being replaced is being closed already: that goes on from
-        // the step that it is at, so that nothing is closed twice (N23).
+        // But what is being closed already goes on from where it is: a link that was left, and the
+        // step that a peer connection is at which is replaced. Nothing is closed twice (N23), and
+        // nothing stays open behind the attempt (N15).
         let begun = self.in_flight.purposes().find_map(|purpose| purpose.replaces());
         let deadline = self.now + self.config.close_timeout / CloseStep::COUNT;
-        self.in_flight.keep(deadline, |purpose| purpose.replaces().map(|_| Purpose::Close));
+        self.in_flight.keep(deadline, |purpose| purpose.is_closing().then_some(Purpose::Close));
         let links: Vec<_> = self.attempt.iter().flat_map(|a| a.links.all()).collect();
-        let waiting = links.len() + usize::from(begun.is_some());
+        let waiting = links.len() + self.in_flight.len();
         self.closing = Some(Closing { end, ended: self.now, then, step: begun, waiting });
         self.set_phase(Phase::Closing);
         for link in links {
