@@ -37,6 +37,8 @@ struct Link {
     id: ClientId,
     open: bool,
     offered: bool,
+    /// Its socket belongs to a network that is gone: nothing gets through, and nobody is told.
+    stranded: bool,
 }
 
 /// What waits for a master.
@@ -82,7 +84,7 @@ impl Service {
             (None, ClientIdPolicy::Pooled) => self.pool.lease(&base, now)?,
             (None, ClientIdPolicy::Fixed) => base,
         };
-        self.links.insert(key, Link { id, open: false, offered: false });
+        self.links.insert(key, Link { id, open: false, offered: false, stranded: false });
         let start = self.pace(now);
         Some(start + self.traits.connect_after)
     }
@@ -137,6 +139,15 @@ impl Service {
         self.links.iter().filter(|(_, link)| link.open).map(|(key, _)| *key).collect()
     }
 
+    /// The network changed under every link.
+    pub(crate) fn strand(&mut self) {
+        self.links.values_mut().for_each(|link| link.stranded = true);
+    }
+
+    pub(crate) fn is_stranded(&self, key: LinkKey) -> bool {
+        self.links.get(&key).is_some_and(|link| link.stranded)
+    }
+
     /// Another open link of the same id, that the service closes now.
     pub(crate) fn older_of(&self, key: LinkKey) -> Option<LinkKey> {
         let id = &self.links.get(&key)?.id;
@@ -182,6 +193,11 @@ impl Service {
 
     pub(crate) fn is_open(&self, key: LinkKey) -> bool {
         self.links.get(&key).is_some_and(|link| link.open)
+    }
+
+    /// Whether the link is open or opening.
+    pub(crate) fn knows(&self, key: LinkKey) -> bool {
+        self.links.contains_key(&key)
     }
 
     pub(crate) fn links(&self) -> usize {

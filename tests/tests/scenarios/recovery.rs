@@ -102,6 +102,8 @@ fn s26_network_switch() {
         let back = world.events().iter().find(|(_, event)| *event == Event::Recovered);
         let (Some((from, _)), Some((to, _))) = (changed, back) else { panic!("not recovered") };
         assert!(to.saturating_since(*from) < secs(10), "within the restart's deadline");
+        // The link of the old network swallows what is sent on it: the restart takes another.
+        assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
     }
     // A master that ignores the restart costs its deadline and one set-up.
     let plan = Plan::default().with(when(Phase::Live, secs(10), Act::NetworkChanged));

@@ -14,7 +14,7 @@ use crate::time::Timer;
 impl Session {
     pub(super) fn on_network_changed(&mut self) {
         match self.phase {
-            Phase::Live | Phase::Recovering => self.recover(RecoveryCause::NetworkChanged),
+            Phase::Live | Phase::Recovering => self.recover_on_another_network(),
             // What is being set up stands on sockets that may be dead.
             Phase::Connecting
             | Phase::Offering
@@ -27,6 +27,13 @@ impl Session {
                 self.ignore(Ignored::OutOfPhase);
             }
         }
+    }
+
+    /// The open link stands on the network before. Until a ping finds that out, a restart sent on
+    /// it would only wait for its deadline; so it waits for another link instead (contract, 26).
+    fn recover_on_another_network(&mut self) {
+        self.renew_link();
+        self.recover(RecoveryCause::NetworkChanged);
     }
 
     pub(super) fn on_restart(&mut self) {
@@ -219,7 +226,7 @@ impl Session {
                 match self.phase {
                     Phase::BackingOff => self.start_attempt(),
                     Phase::Live | Phase::Recovering if !self.flows() => {
-                        self.recover(RecoveryCause::NetworkChanged);
+                        self.recover_on_another_network();
                     }
                     Phase::Idle
                     | Phase::Connecting

@@ -115,7 +115,7 @@ impl Session {
         attempt.links.opened_at = now;
         attempt.links.failures = 0;
         if attempt.client_id.is_some() {
-            attempt.links.replaced = old;
+            attempt.links.replaced = old.or(attempt.links.replaced);
             return self.tell(Event::LinkReopened);
         }
         attempt.client_id = Some(client_id.clone());
@@ -129,6 +129,19 @@ impl Session {
         }
     }
 
+    /// Opens another link at once in place of the open one, which is not used any more.
+    pub(super) fn renew_link(&mut self) {
+        let Some(attempt) = &mut self.attempt else { return };
+        if attempt.links.given_up {
+            return;
+        }
+        if let Some(old) = attempt.links.open.take() {
+            let earlier = attempt.links.replaced.replace(old);
+            self.leave(earlier);
+        }
+        self.reopen();
+    }
+
     /// Leaves the link that was replaced, once nothing is on its way out on it.
     pub(super) fn leave_replaced(&mut self) {
         let sends = |purpose: &Purpose| {
@@ -137,7 +150,9 @@ impl Session {
         if self.in_flight.purposes().any(sends) {
             return;
         }
-        let old = self.attempt.as_mut().and_then(|attempt| attempt.links.replaced.take());
+        // It is left when the other one is ready.
+        let ready = self.attempt.as_mut().filter(|attempt| attempt.links.open.is_some());
+        let old = ready.and_then(|attempt| attempt.links.replaced.take());
         self.leave(old);
     }
 
@@ -169,7 +184,7 @@ impl Session {
         attempt.links.failures = attempt.links.failures.saturating_add(1);
         // The port may not know that its deadline passed.
         let expired = failure.code == FailureCode::TimedOut;
-        let old = attempt.links.open.take();
+        let old = attempt.links.open.take().or(attempt.links.replaced.take());
         if expired {
             self.leave(Some(link));
         }
