@@ -23,6 +23,8 @@ use crate::sync::lock;
 
 /// API Gateway, which carries the real service, ends a socket at a larger message.
 const MESSAGE_BYTES_MAX: usize = 128 * 1024;
+/// Most that waits to be sent: a frame, and pongs for a client that pings and never reads.
+const UNSENT_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 /// A client that takes no frame for this long is cut.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client has to answer a close frame.
@@ -38,7 +40,8 @@ where
 {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        .max_frame_size(Some(MESSAGE_BYTES_MAX))
+        .max_write_buffer_size(UNSENT_BYTES_MAX);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (shared, kill) = (leaving.shared.clone(), seat.kill.clone());
     leaving.why = tokio::select! {

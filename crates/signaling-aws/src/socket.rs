@@ -26,6 +26,9 @@ use crate::wire::{self, FRAME_BYTES_MAX, Incoming};
 /// Above this a message ends the link; up to it, one that is too long is garbage.
 const MESSAGE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
+/// Most that waits to be sent. Each ping is owed a pong, also to one who pings and never reads.
+const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
 /// The next address is tried this long after the one before (RFC 8305).
 const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
 
@@ -82,7 +85,8 @@ impl Socket {
         let request = url.expose().into_client_request().map_err(|_| unusable())?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+            .max_frame_size(Some(MESSAGE_BYTES_MAX))
+            .max_write_buffer_size(UNSENT_BYTES_MAX);
         let connector = tls.map_or(Connector::Plain, |tls| Connector::Rustls(tls.clone()));
         match client_async_tls_with_config(request, connection, Some(config), Some(connector)).await
         {
