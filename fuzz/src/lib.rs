@@ -87,10 +87,10 @@ pub fn description(bytes: &[u8]) {
     assert!(facts.fingerprints.len() <= lines("a=fingerprint"), "more fingerprints than lines");
     let printed = format!("{read:?}");
     for line in text.lines() {
-        let Some(password) = line.strip_prefix("a=ice-pwd:") else { continue };
+        let Some(password) = line.strip_prefix("a=ice-pwd:").map(str::trim) else { continue };
         // Shorter ones are found in anything, and a text may say its password elsewhere too.
-        let secret = password.len() >= 8 && text.matches(password.trim()).count() == 1;
-        assert!(!secret || !printed.contains(password.trim()), "a password is printed");
+        let secret = password.len() >= 8 && text.matches(password).count() == 1;
+        assert!(!secret || !printed.contains(password), "a password is printed");
     }
 }
 
