@@ -1,0 +1,140 @@
+//! A service that cannot show who it is hears nothing: no call, no upgrade, no signed URL.
+
+use std::sync::Arc;
+
+use negotiation_core::{Done, Failure, FailureCode};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+use crate::service::{Script, Service, Viewer};
+use crate::{LITTLE, costs};
+
+/// An authority of the test's own.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// What a certificate says.
+#[derive(Clone)]
+struct Says {
+    host: &'static str,
+    /// The first days of these years.
+    valid: (i32, i32),
+    usage: ExtendedKeyUsagePurpose,
+}
+
+const GOOD: Says =
+    Says { host: "localhost", valid: (2020, 2090), usage: ExtendedKeyUsagePurpose::ServerAuth };
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
+    }
+
+    /// A service's end of TLS with a certificate of this authority's.
+    fn acceptor(&self, says: &Says) -> TlsAcceptor {
+        let mut params = CertificateParams::new(vec![says.host.to_owned()]).expect("a name");
+        params.not_before = date_time_ymd(says.valid.0, 1, 1);
+        params.not_after = date_time_ymd(says.valid.1, 1, 1);
+        params.extended_key_usages = vec![says.usage.clone()];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.0).expect("signed");
+        let chain = CertificateDer::from_pem_slice(certificate.pem().as_bytes()).expect("PEM");
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("PEM");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key)
+            .expect("they belong together");
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// A viewer who trusts this authority connects to a service, whose socket may be elsewhere.
+    async fn connect(&self, service: &Service) -> Result<Done, Failure> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, self.0.pem()).expect("written");
+        Viewer::new(service.reach().ca_file(&file)).connect().await
+    }
+}
+
+/// What is wrong, and the certificate's other end.
+fn wrongs(trusted: &Authority) -> Vec<(&'static str, TlsAcceptor)> {
+    let stranger = Authority::new("a stranger");
+    // Known by its name, and by nothing else.
+    let namesake = Authority::new("security test");
+    vec![
+        ("wrong host", trusted.acceptor(&Says { host: "other.example", ..GOOD })),
+        ("an address's name", trusted.acceptor(&Says { host: "127.0.0.1", ..GOOD })),
+        ("expired", trusted.acceptor(&Says { valid: (2020, 2024), ..GOOD })),
+        ("not yet valid", trusted.acceptor(&Says { valid: (2080, 2090), ..GOOD })),
+        ("of an unknown authority", stranger.acceptor(&GOOD)),
+        ("of a namesake", namesake.acceptor(&GOOD)),
+        (
+            "of a client",
+            trusted.acceptor(&Says { usage: ExtendedKeyUsagePurpose::ClientAuth, ..GOOD }),
+        ),
+    ]
+}
+
+#[test]
+fn a_good_certificate_is_taken_for_calls_and_socket() {
+    costs(LITTLE, "a good certificate", async || {
+        let authority = Authority::new("security test");
+        let service = Service::start_tls(Script::default(), authority.acceptor(&GOOD)).await;
+        authority.connect(&service).await.expect("connected");
+    });
+}
+
+#[test]
+fn calls_are_made_to_nobody_with_a_wrong_certificate() {
+    costs(LITTLE, "wrong certificates of calls", async || {
+        let authority = Authority::new("security test");
+        for (wrong, acceptor) in wrongs(&authority) {
+            let service = Service::start_tls(Script::default(), acceptor).await;
+            let failure = authority.connect(&service).await.expect_err(wrong);
+            assert_eq!(failure.code, FailureCode::Tls, "{wrong}: {failure}");
+            assert_eq!(service.requests(), 0, "{wrong}: asked all the same");
+        }
+    });
+}
+
+#[test]
+fn the_socket_is_opened_to_nobody_with_a_wrong_certificate() {
+    costs(LITTLE, "wrong certificates of sockets", async || {
+        let authority = Authority::new("security test");
+        for (wrong, acceptor) in wrongs(&authority) {
+            let socket = Service::start_tls(Script::default(), acceptor).await;
+            let place = Some(socket.url.replacen("https", "wss", 1));
+            let script = Script { socket: place, ..Script::default() };
+            let service = Service::start_tls(script, authority.acceptor(&GOOD)).await;
+            let failure = authority.connect(&service).await.expect_err(wrong);
+            assert_eq!(failure.code, FailureCode::Tls, "{wrong}: {failure}");
+            assert_eq!(socket.requests(), 0, "{wrong}: it was shown the signed URL");
+            assert!(service.requests() > 0, "{wrong}: the calls are good");
+        }
+    });
+}
+
+/// The system's authorities do not know ours: without its file there is no way in.
+#[test]
+fn an_authority_is_trusted_only_when_it_was_given() {
+    costs(LITTLE, "an authority that was not given", async || {
+        let authority = Authority::new("security test");
+        let service = Service::start_tls(Script::default(), authority.acceptor(&GOOD)).await;
+        let failure = Viewer::new(service.reach()).connect().await.expect_err("not trusted");
+        assert_eq!(failure.code, FailureCode::Tls, "{failure}");
+        assert_eq!(service.requests(), 0);
+    });
+}

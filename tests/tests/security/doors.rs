@@ -1,0 +1,77 @@
+//! Where a master can have this machine knock: at which addresses, and at how many.
+
+use std::time::Duration;
+
+use peer_webrtc::{PeerConfig, RemoteAddresses};
+use tokio::net::UdpSocket;
+use tokio::time::{sleep, timeout};
+
+use crate::masters::{Scene, honest_answer};
+use crate::{Cost, costs};
+
+const COST: Cost = Cost { time: Duration::from_secs(60), bytes: 48 << 20 };
+
+/// More than are ever tried.
+const DOORS: usize = 120;
+
+/// A session under `policy`, and its master who names doors of this machine, in candidates and in
+/// the answer itself. Which of them heard a knock.
+async fn knocked(policy: RemoteAddresses, in_answer: bool) -> usize {
+    let mut doors = Vec::new();
+    for _ in 0..DOORS {
+        doors.push(UdpSocket::bind("127.0.0.1:0").await.expect("a port"));
+    }
+    let mut scene = Scene::open().await;
+    let peer = PeerConfig { remote_addresses: policy, ..PeerConfig::new(true) };
+    let viewer = scene.watch(peer);
+    let (_, offer) = scene.offer().await;
+    let (answer, stack, _queues) = honest_answer(&offer).await;
+    stack.close().await.expect("closed");
+    let candidate = |door: &UdpSocket| {
+        let port = door.local_addr().expect("bound").port();
+        format!("candidate:{port} 1 udp {port} 127.0.0.1 {port} typ host")
+    };
+    if in_answer {
+        let lines: String = doors.iter().map(|door| format!("a={}\r\n", candidate(door))).collect();
+        scene.answer(&(answer + &lines));
+    } else {
+        scene.answer(&answer);
+        for door in &doors {
+            scene.candidate(&candidate(door));
+        }
+    }
+    let outcome = timeout(Duration::from_secs(20), viewer.ended()).await.expect("a verdict");
+    assert!(!outcome.expect("no panic").was_live);
+    // What is on its way arrives.
+    sleep(Duration::from_millis(50)).await;
+    let mut buffer = [0; 2048];
+    let heard = doors.iter().filter(|door| door.try_recv(&mut buffer).is_ok()).count();
+    scene.close().await;
+    heard
+}
+
+#[test]
+fn services_of_this_machine_hear_nothing_unless_the_service_is_here_too() {
+    for (policy, in_answer) in [
+        (RemoteAddresses::Network, false),
+        (RemoteAddresses::Network, true),
+        (RemoteAddresses::Public, false),
+    ] {
+        let heard = costs(COST, "closed doors", async || knocked(policy, in_answer).await);
+        assert_eq!(heard, 0, "{policy:?}");
+    }
+    // By default it depends on where the service is.
+    assert_eq!(PeerConfig::new(false).remote_addresses, RemoteAddresses::Network);
+    assert_eq!(PeerConfig::new(true).remote_addresses, RemoteAddresses::Any);
+}
+
+/// RFC 8445, 19.5.1: the other side must not be able to make a flood of this machine's checks.
+#[test]
+fn of_many_addresses_no_more_than_forty_are_tried() {
+    for in_answer in [false, true] {
+        let any = RemoteAddresses::Any;
+        let heard = costs(COST, "many doors", async || knocked(any, in_answer).await);
+        // On a busy machine the session may end before all of the forty had their turn.
+        assert!((10..=40).contains(&heard), "{heard}; in the answer: {in_answer}");
+    }
+}

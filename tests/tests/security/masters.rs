@@ -1,0 +1,323 @@
+//! A master that means harm, and a service that helps it: to the whole viewer.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kvs_emulator::{
+    DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Quotas, Role,
+    ServiceMessage,
+};
+use kvs_viewer::{Viewer, ViewerConfig};
+use negotiation_core::{EndReason, Outcome, Settings};
+use peer_webrtc::stack::{IcePolicy, Mdns, Stack, StackConfig, StackEvents};
+use peer_webrtc::{Authorities, Codec, LocalTrack, PeerConfig};
+use serde_json::json;
+use signaling_aws::{MasterEvent, MasterLink, SignalingConfig};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::service::{Answer, Script, Service};
+use crate::sockets::{TEXT, frame};
+use crate::{Cost, costs};
+
+const CHANNEL: &str = "porch";
+
+/// Some seconds for an answer, two for a connection, and a busy machine.
+const VERDICT: Duration = Duration::from_secs(30);
+
+/// A session with its stack, the emulator, and what an attacker holds ready.
+const SESSION: Cost = Cost { time: Duration::from_secs(90), bytes: 48 << 20 };
+
+/// A service, a master on its channel, and a viewer to come.
+pub(crate) struct Scene {
+    emulator: Emulator,
+    pub(crate) master: MasterLink,
+}
+
+impl Scene {
+    pub(crate) async fn open() -> Self {
+        let quotas = Quotas { enabled: false, ..Quotas::default() };
+        let config =
+            EmulatorConfig { channels: vec![CHANNEL.into()], quotas, ..EmulatorConfig::default() };
+        let emulator = Emulator::start(config).await.expect("started");
+        let master = MasterLink::connect(reach(&emulator)).await.expect("connected");
+        Self { emulator, master }
+    }
+
+    /// A viewer with little patience.
+    pub(crate) fn watch(&self, peer: PeerConfig) -> Viewer {
+        watch(reach(&self.emulator), peer)
+    }
+
+    /// The viewer's offer.
+    pub(crate) async fn offer(&mut self) -> (String, String) {
+        let wait = async {
+            loop {
+                if let MasterEvent::Offer { from, body: Ok(offer) } = self.master.recv().await {
+                    return (from, offer.sdp.as_str().to_owned());
+                }
+            }
+        };
+        timeout(VERDICT, wait).await.expect("an offer")
+    }
+
+    /// A message to the viewer, of any size: the service is in it too.
+    pub(crate) fn say(&self, kind: &str, body: &serde_json::Value) {
+        let raw = ServiceMessage::Raw(message(kind, body));
+        self.emulator.send(CHANNEL, Some(Role::Viewer), None, raw);
+    }
+
+    pub(crate) fn answer(&self, sdp: &str) {
+        self.say("SDP_ANSWER", &json!({"type": "answer", "sdp": sdp}));
+    }
+
+    pub(crate) fn candidate(&self, text: &str) {
+        self.say("ICE_CANDIDATE", &json!({"candidate": text, "sdpMid": "0", "sdpMLineIndex": 0}));
+    }
+
+    pub(crate) async fn close(self) {
+        self.master.close().await;
+        self.emulator.shutdown().await;
+    }
+}
+
+fn watch(signaling: SignalingConfig, peer: PeerConfig) -> Viewer {
+    let settings = Settings {
+        answer_timeouts: vec![Duration::from_secs(8)],
+        establish_timeout: Duration::from_secs(2),
+        first_media_timeout: Duration::from_secs(2),
+        ..Settings::never()
+    };
+    let session = settings.check().expect("it can work");
+    let config = ViewerConfig { session, signaling, peer, watch_network: false };
+    Viewer::start(config).expect("it can work").0
+}
+
+fn message(kind: &str, body: &serde_json::Value) -> String {
+    let payload = STANDARD.encode(body.to_string());
+    json!({"messageType": kind, "messagePayload": payload}).to_string()
+}
+
+fn reach(emulator: &Emulator) -> SignalingConfig {
+    SignalingConfig::builder(CHANNEL)
+        .region(emulator.region())
+        .endpoint_url(emulator.endpoint())
+        .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
+        .build()
+        .expect("it can work")
+}
+
+/// An answer such as an honest master gives, and whatever must live for it to be true.
+pub(crate) async fn honest_answer(offer: &str) -> (String, Stack, StackEvents) {
+    let config = StackConfig {
+        codecs: vec![Codec::H264, Codec::Opus],
+        bind: vec!["127.0.0.1:0".to_owned()],
+        policy: IcePolicy::All,
+        mdns: Mdns::Ignore,
+        authorities: Authorities::system(),
+        media_queue: 0,
+    };
+    let (stack, queues) = Stack::build(&config).await.expect("built");
+    for codec in [Codec::H264, Codec::Opus] {
+        stack.add_track(&LocalTrack::new(codec, "s", codec.name())).await.expect("attached");
+    }
+    let answer = stack.answer(offer).await.expect("an answer");
+    (answer, stack, queues)
+}
+
+/// How a session ends whose master answers with this; and how long it took.
+async fn verdict_on(make: impl FnOnce(&str) -> String) -> (Outcome, Duration) {
+    let mut scene = Scene::open().await;
+    let viewer = scene.watch(PeerConfig::new(true));
+    let (_, offer) = scene.offer().await;
+    let (answer, stack, queues) = honest_answer(&offer).await;
+    let began = Instant::now();
+    scene.answer(&make(&answer));
+    let outcome = timeout(VERDICT, viewer.ended()).await.expect("a verdict").expect("no panic");
+    let took = began.elapsed();
+    // Closed unheard: the honest part of it is done.
+    stack.close().await.expect("closed");
+    drop(queues);
+    scene.close().await;
+    (outcome, took)
+}
+
+#[test]
+fn ten_thousand_candidates_without_an_answer_end_as_no_answer() {
+    let outcome = costs(SESSION, "10,000 candidates, no answer", async || {
+        let service = Service::start(Script {
+            upgrade: Answer::Bytes((0..10_000).flat_map(|n| text(&candidate(n))).collect()),
+            ..Script::default()
+        });
+        let service = service.await;
+        let viewer = watch(service.reach().build().expect("it can work"), PeerConfig::new(true));
+        timeout(VERDICT, viewer.ended()).await.expect("a verdict").expect("no panic")
+    });
+    assert_eq!(outcome.reason, EndReason::NoAnswer, "{outcome:?}");
+    let evidence = &outcome.attempts[0].evidence;
+    // The bound of what is held, and all the rest counted.
+    assert_eq!(evidence.remote_candidates, 128, "{evidence:?}");
+    assert_eq!(evidence.ignored.values().sum::<u32>(), 10_000 - 128, "{evidence:?}");
+}
+
+/// The message of a candidate, as a frame.
+fn text(candidate: &str) -> Vec<u8> {
+    let body = json!({"candidate": candidate, "sdpMid": "0", "sdpMLineIndex": 0});
+    frame(TEXT, message("ICE_CANDIDATE", &body).as_bytes())
+}
+
+#[test]
+fn thousands_of_candidates_after_the_answer_end_as_no_route() {
+    let (outcome, spent) = costs(SESSION, "thousands of candidates, no route", async || {
+        let mut scene = Scene::open().await;
+        let viewer = scene.watch(PeerConfig::new(true));
+        let (_, offer) = scene.offer().await;
+        let (answer, stack, _queues) = honest_answer(&offer).await;
+        // Its credentials stay good, and nobody is behind the addresses.
+        stack.close().await.expect("closed");
+        let before = cpu_time();
+        scene.answer(&answer);
+        flood(&scene).await;
+        let outcome = timeout(VERDICT, viewer.ended()).await.expect("a verdict").expect("no panic");
+        let spent = cpu_time().saturating_sub(before);
+        scene.close().await;
+        (outcome, spent)
+    });
+    assert_eq!(outcome.reason, EndReason::NoRoute, "{outcome:?}");
+    eprintln!("security: processor time of the whole process: {spent:?}");
+}
+
+/// As many as the session waits for, and no faster than the emulator lets a viewer fall behind.
+async fn flood(scene: &Scene) {
+    for n in 0..5_000_u32 {
+        scene.candidate(&candidate(n));
+        if n % 50 == 49 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Of TEST-NET-3 and what is beside it: nobody is there.
+fn candidate(n: u32) -> String {
+    let [_, b, c, d] = n.to_be_bytes();
+    format!("candidate:{n} 1 udp {n} 203.{b}.{c}.{d} 4242 typ host")
+}
+
+/// User and system time of this process (`/proc/self/stat`, fields 14 and 15, in hundredths).
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let field = |n: usize| after_name.split_whitespace().nth(n).and_then(|t| t.parse::<u64>().ok());
+    Duration::from_millis(10 * (field(11).unwrap_or(0) + field(12).unwrap_or(0)))
+}
+
+/// A name for people, and what makes the bomb of an honest answer.
+type Bomb = (&'static str, fn(&str) -> String);
+
+/// Longest text of a description that is read at all.
+const SDP_MAX: usize = 25_000;
+
+/// `line`, numbered, as often as it fits.
+fn filled(answer: &str, line: impl Fn(usize) -> String) -> String {
+    let mut text = answer.to_owned();
+    for n in 0.. {
+        let line = line(n);
+        if text.len() + line.len() > SDP_MAX - 2 {
+            return text;
+        }
+        text.push_str(&line);
+        text.push_str("\r\n");
+    }
+    text
+}
+
+/// Each number of the answer becomes this one.
+fn numbers(answer: &str, number: &str) -> String {
+    let mut text = String::new();
+    let mut in_number = false;
+    for c in answer.chars() {
+        let digit = c.is_ascii_digit();
+        if digit && !in_number {
+            text.push_str(number);
+        } else if !digit {
+            text.push(c);
+        }
+        in_number = digit;
+    }
+    text.replace(&format!("v={number}"), "v=0")
+}
+
+const BOMBS: [Bomb; 20] = [
+    ("attributes", |a| filled(a, |n| format!("a=x{n}:y"))),
+    ("sections", |a| filled(a, |n| format!("m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:{n}"))),
+    ("64 sections", |a| {
+        let more =
+            |n| format!("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:x{n}\r\n");
+        a.to_owned() + &(0..60).map(more).collect::<String>()
+    }),
+    ("payload types", |a| {
+        let types: String = (0..6000).map(|n| format!(" {}", n % 128)).collect();
+        a.replacen("SAVPF", &format!("SAVPF{types}"), 1)
+    }),
+    ("codecs", |a| filled(a, |n| format!("a=rtpmap:{} X{n}/90000/9", n % 256))),
+    ("parameters", |a| filled(a, |n| format!("a=fmtp:{} {}", n % 256, "a=b;".repeat(50)))),
+    ("a long parameter", |a| filled(a, |_| format!("a=fmtp:96 {}", "x=y;".repeat(2000)))),
+    ("fingerprints", |a| filled(a, |n| format!("a=fingerprint:sha-256 {n:02X}:AA"))),
+    ("sources", |a| filled(a, |n| format!("a=ssrc:{n} cname:c{n}"))),
+    ("simulcast", |a| filled(a, |n| format!("a=rid:{n} send\r\na=simulcast:send {n}"))),
+    ("extensions", |a| filled(a, |n| format!("a=extmap:{} urn:x:{n}", n % 300))),
+    ("candidates", |a| {
+        filled(a, |n| format!("a=candidate:{n} 1 udp {n} 203.0.113.{} {n} typ host", n % 250))
+    }),
+    ("bundles", |a| filled(a, |n| format!("a=group:BUNDLE {n}"))),
+    ("nines", |a| numbers(a, "99999999999999999999999999")),
+    ("greatest numbers", |a| numbers(a, "4294967295")),
+    ("zeros", |a| numbers(a, "0")),
+    ("minus", |a| numbers(a, "-1")),
+    ("half", |a| a[..a.len() / 2].to_owned()),
+    ("no media", |a| a.split("m=").next().unwrap_or_default().to_owned()),
+    ("longest", |a| a.to_owned() + &"a=x\r\n".repeat((SDP_MAX - a.len()) / 5)),
+];
+
+#[test]
+fn bombs_for_answers_end_in_a_verdict() {
+    for (name, make) in BOMBS {
+        let (outcome, took) =
+            costs(SESSION, name, async || verdict_on(|answer| make(answer)).await);
+        // Some are harmless, and then nobody is at the other end. None is live.
+        assert!(!outcome.was_live, "{name}: {outcome:?}");
+        assert_ne!(outcome.reason, EndReason::Closed, "{name}");
+        eprintln!("security: {name}: {:?} after {took:?}", outcome.reason);
+    }
+}
+
+#[test]
+fn gigantic_candidates_cost_nothing_and_the_session_goes_on() {
+    let outcome = costs(SESSION, "gigantic candidates", async || {
+        let mut scene = Scene::open().await;
+        let viewer = scene.watch(PeerConfig::new(true));
+        let (_, offer) = scene.offer().await;
+        let (answer, stack, _queues) = honest_answer(&offer).await;
+        scene.answer(&answer);
+        for text in [
+            "candidate:".to_owned() + &"9".repeat(40_000),
+            format!("candidate:1 1 udp {} 203.0.113.1 99999999 typ host", "9".repeat(900)),
+            "candidate:1 999999 udp 1 203.0.113.1 0 typ host".to_owned(),
+            "candidate:1 1 udp 1 [::1]%eth0 9 typ host".to_owned(),
+            "candidate:1 1 udp 1 evil.example.com 9 typ host".to_owned(),
+            format!("candidate:1 1 udp 1 203.0.113.1 9 typ host{}", " a b".repeat(300)),
+            "candidate:1 1 udp 1 203.0.113.1 9 typ relay raddr 999.9.9.9 rport -1".to_owned(),
+            "\u{0}\u{1b}[31m\u{202e}".to_owned(),
+        ] {
+            scene.candidate(&text);
+        }
+        let outcome = timeout(VERDICT, viewer.ended()).await.expect("a verdict").expect("no panic");
+        stack.close().await.expect("closed");
+        scene.close().await;
+        outcome
+    });
+    // The honest answer connects by the viewer's own candidates, unless nothing told them; either
+    // way no candidate is what ends it.
+    let known = [EndReason::NoRoute, EndReason::NoMedia, EndReason::Dtls];
+    assert!(known.contains(&outcome.reason), "{outcome:?}");
+}

@@ -1,0 +1,294 @@
+//! A service that means harm: what it answers to calls and on the socket, byte for byte.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use negotiation_core::{
+    Completion, Done, Failure, LinkId, SignalingCommand, SignalingEvent, Ticket,
+};
+use signaling_aws::{AwsSignaling, Limits, SignalingConfig, SignalingConfigBuilder};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use viewer_session::{SignalingInput, SignalingPort as _};
+
+/// How long anything may take that has no limit of its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Written at once.
+const CHUNK: usize = 64 * 1024;
+
+/// More than any bound, and little enough to write: what is meant is "without end".
+pub(crate) const ENDLESS: usize = 512 << 20;
+
+/// What follows a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// The endpoints, both on this service, as a good one answers.
+    Endpoints,
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// These bytes, and then these again and again, so many bytes in all.
+    Repeated { head: Vec<u8>, again: Vec<u8>, bytes: usize },
+    /// These bytes, and then one byte every so often.
+    Dripping { head: Vec<u8>, every: Duration },
+}
+
+/// What a service does.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    /// To a call for endpoints.
+    pub(crate) call: Answer,
+    /// To an upgrade.
+    pub(crate) upgrade: Answer,
+    /// Whether the upgrade is accepted before its answer is written.
+    pub(crate) accepts: bool,
+    /// Where the socket is, when not here.
+    pub(crate) socket: Option<String>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        let upgrade = Answer::Bytes(Vec::new());
+        Self { call: Answer::Endpoints, upgrade, accepts: true, socket: None }
+    }
+}
+
+/// A running service. It ends with its runtime.
+pub(crate) struct Service {
+    /// `http://127.0.0.1:PORT`, or `https://localhost:PORT`.
+    pub(crate) url: String,
+    requests: Arc<AtomicUsize>,
+    written: Arc<AtomicUsize>,
+}
+
+impl Service {
+    pub(crate) async fn start(script: Script) -> Self {
+        Self::listen(script, None).await
+    }
+
+    pub(crate) async fn start_tls(script: Script, tls: TlsAcceptor) -> Self {
+        Self::listen(script, Some(tls)).await
+    }
+
+    async fn listen(script: Script, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let url = match &tls {
+            None => format!("http://127.0.0.1:{port}"),
+            Some(_) => format!("https://localhost:{port}"),
+        };
+        let (requests, written) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let seat = Seat { script, url: url.clone(), requests, written };
+        let service = Self { url, requests: seat.requests.clone(), written: seat.written.clone() };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (seat, tls) = (seat.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => seat.serve(stream).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                seat.serve(stream).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        service
+    }
+
+    /// A viewer's way to it.
+    pub(crate) fn reach(&self) -> SignalingConfigBuilder {
+        SignalingConfig::builder("arn:aws:kinesisvideo:us-west-2:123456789012:channel/door/1")
+            .endpoint_url(&self.url)
+            .credentials("AKID", "secret", None)
+            .client_id("viewer")
+    }
+
+    /// Requests that came so far, calls and upgrades.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that it got rid of so far.
+    pub(crate) fn written(&self) -> usize {
+        self.written.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Clone)]
+struct Seat {
+    script: Script,
+    url: String,
+    requests: Arc<AtomicUsize>,
+    written: Arc<AtomicUsize>,
+}
+
+impl Seat {
+    async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        while let Some(head) = read_request(&mut stream).await {
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            let lower = head.to_ascii_lowercase();
+            let answer = if let Some(key) = lower.find("sec-websocket-key:") {
+                if self.script.accepts {
+                    let key = head[key..].lines().next().and_then(|line| line.split_once(':'));
+                    let key = derive_accept_key(key.expect("a key").1.trim().as_bytes());
+                    let accept = format!(
+                        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n\
+                         upgrade: websocket\r\nsec-websocket-accept: {key}\r\n\r\n"
+                    );
+                    if stream.write_all(accept.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                self.script.upgrade.clone()
+            } else if lower.contains("getsignalingchannelendpoint") {
+                self.script.call.clone()
+            } else {
+                Answer::Bytes(ok("{}"))
+            };
+            let more = matches!(answer, Answer::Endpoints | Answer::Bytes(_))
+                && !lower.contains("upgrade:");
+            if self.say(&mut stream, answer).await.is_err() {
+                return;
+            }
+            if !more {
+                // Neither an end nor a word: whoever waits for one has a limit of its own.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    async fn say(
+        &self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        answer: Answer,
+    ) -> std::io::Result<()> {
+        match answer {
+            Answer::Endpoints => {
+                let socket = self.script.socket.clone();
+                let socket = socket.unwrap_or_else(|| self.url.replacen("http", "ws", 1));
+                self.write(stream, &ok(&endpoints(&self.url, &socket))).await
+            }
+            Answer::Bytes(bytes) => self.write(stream, &bytes).await,
+            Answer::Repeated { head, again, bytes } => {
+                self.write(stream, &head).await?;
+                let chunk = again.repeat((CHUNK / again.len()).max(1));
+                for _ in 0..bytes / chunk.len() {
+                    self.write(stream, &chunk).await?;
+                }
+                Ok(())
+            }
+            Answer::Dripping { head, every } => {
+                self.write(stream, &head).await?;
+                loop {
+                    self.write(stream, b" ").await?;
+                    sleep(every).await;
+                }
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        bytes: &[u8],
+    ) -> std::io::Result<()> {
+        stream.write_all(bytes).await?;
+        stream.flush().await?;
+        self.written.fetch_add(bytes.len(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// What names the endpoints.
+pub(crate) fn endpoints(https: &str, wss: &str) -> String {
+    format!(
+        r#"{{"ResourceEndpointList":[{{"Protocol":"HTTPS","ResourceEndpoint":"{https}"}},{{"Protocol":"WSS","ResourceEndpoint":"{wss}"}}]}}"#
+    )
+}
+
+/// A whole response.
+pub(crate) fn ok(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).ok()?;
+    let length = head.lines().find_map(|line| {
+        line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
+    });
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(head)
+}
+
+/// The viewer's end.
+pub(crate) struct Viewer {
+    port: AwsSignaling,
+}
+
+pub(crate) const LINK: LinkId = LinkId(1);
+
+impl Viewer {
+    /// With limits that a test can wait for.
+    pub(crate) fn new(reach: SignalingConfigBuilder) -> Self {
+        let limits = Limits {
+            call: Duration::from_secs(2),
+            link_open: Duration::from_secs(3),
+            ping: Duration::from_millis(50),
+            silence: Duration::from_millis(400),
+            write: Duration::from_secs(1),
+            ..Limits::default()
+        };
+        Self { port: AwsSignaling::new(reach.limits(limits).build().expect("it can work")) }
+    }
+
+    pub(crate) async fn connect(&mut self) -> Result<Done, Failure> {
+        let ticket = Ticket { attempt: 1, seq: 1 };
+        let command = SignalingCommand::Connect { link: LINK, attempt: 1, client_id: None };
+        self.port.submit(ticket, command);
+        loop {
+            if let SignalingInput::Completed(Completion { outcome, .. }) = self.next().await {
+                return outcome;
+            }
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> SignalingInput {
+        timeout(PATIENCE, self.port.next()).await.expect("the port has something to say")
+    }
+
+    /// The next event of the link.
+    pub(crate) async fn event(&mut self) -> SignalingEvent {
+        loop {
+            if let SignalingInput::Event(LINK, event) = self.next().await {
+                return event;
+            }
+        }
+    }
+
+    /// Why the link ends; what comes before is counted.
+    pub(crate) async fn end(&mut self) -> (Failure, usize) {
+        let mut before = 0;
+        loop {
+            match self.event().await {
+                SignalingEvent::Disconnected(failure) => return (failure, before),
+                _ => before += 1,
+            }
+        }
+    }
+}
