@@ -35,6 +35,17 @@ pub fn clients(endpoint: &str) -> Vec<Value> {
     answer["clients"].as_array().expect("a list").clone()
 }
 
+/// What happened on the channels so far: who came and went.
+///
+/// # Panics
+///
+/// When the emulator does not say.
+#[must_use]
+pub fn events(endpoint: &str) -> Vec<Value> {
+    let answer = ask(endpoint, "GET", "/admin/events", "");
+    answer["events"].as_array().expect("a list").clone()
+}
+
 /// What was called, and how often.
 ///
 /// # Panics

@@ -11,6 +11,8 @@ mod recovery;
 mod reopened;
 #[path = "end_to_end/secrets.rs"]
 mod secrets;
+#[path = "end_to_end/storage.rs"]
+mod storage;
 
 use std::time::Duration;
 

@@ -54,6 +54,14 @@ struct Do {
     then: Then,
 }
 
+/// Whom the storage service offers to anew; absent, the master.
+#[cfg(feature = "storage")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Offer {
+    client_id: Option<String>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Turn {
@@ -199,6 +207,13 @@ fn route(
             let (role, id) = (send.role, send.client_id.as_deref());
             let sent = shared.happen(&arn_of(shared, name)?, role, id, &then);
             Ok(json!({ "sent": sent }))
+        }
+        #[cfg(feature = "storage")]
+        ("POST", ["channels", name, "offer"]) => {
+            let whom: Offer = if body.is_empty() { Offer::default() } else { parse(body)? };
+            let arn = arn_of(shared, name)?;
+            let offered = crate::storage::offer_again(shared, &arn, whom.client_id.as_deref());
+            if offered { Ok(json!({})) } else { Err(no_such("client of the storage session")) }
         }
         ("POST", ["turn"]) => {
             let turn: Turn = parse(body)?;

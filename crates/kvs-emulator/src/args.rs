@@ -180,7 +180,7 @@ impl EmulatorArgs {
             region: self.region.clone(),
             account: self.account.clone(),
             credentials: self.credentials()?,
-            channels: self.channel.iter().chain(&self.storage_channel).cloned().collect(),
+            channels: self.channels(),
             storage_channels: self.storage_channel.clone(),
             turn: self.turn(),
             quotas: match self.no_quotas {
@@ -240,6 +240,13 @@ impl EmulatorArgs {
             }
         }
         Ok(credentials)
+    }
+
+    /// Those with media storage may be named twice.
+    fn channels(&self) -> Vec<String> {
+        let stores = |name: &&String| !self.channel.contains(name);
+        let stored = self.storage_channel.iter().filter(stores);
+        self.channel.iter().chain(stored).cloned().collect()
     }
 
     fn turn(&self) -> TurnConfig {

@@ -180,6 +180,14 @@ impl Emulator {
         self.strike(channel, role, client_id, &message.then())
     }
 
+    /// Lets the storage service offer anew, from a new connection, to a client that is in the
+    /// channel's session (`None`: the master). Says whether it is.
+    #[cfg(feature = "storage")]
+    pub fn offer_again(&self, channel: &str, client_id: Option<&str>) -> bool {
+        let Some(arn) = self.channel_arn(channel) else { return false };
+        crate::storage::offer_again(&self.shared, &arn, client_id)
+    }
+
     /// Lets a credential end now. Says whether there is one of this id.
     pub fn expire_credential(&self, access_key_id: &str) -> bool {
         self.shared.expire_credential(access_key_id, i64::MIN)

@@ -59,6 +59,7 @@ struct Seat {
     number: u64,
     inbox: mpsc::Sender<Inbound>,
     stop: CancellationToken,
+    who: Who,
 }
 
 /// Takes a client in, or once more: each call brings one offer of a connection of its own.
@@ -88,7 +89,7 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
         }
         let (inbox, receiver) = mpsc::channel(INBOX_MAX);
         let stop = shared.stop.child_token();
-        let seat = Seat { number, inbox, stop: stop.clone() };
+        let seat = Seat { number, inbox, stop: stop.clone(), who: who.clone() };
         if let Some(old) = session.members.insert(who.client_id.clone(), seat) {
             old.stop.cancel();
         }
@@ -110,6 +111,18 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
         left(&shared, &who, number, why);
     });
     Ok(())
+}
+
+/// Offers anew to a client that is in the session, from a new connection. `false`: there is no such client.
+pub(crate) fn offer_again(shared: &Arc<Shared>, arn: &str, client_id: Option<&str>) -> bool {
+    let who = {
+        let sessions = lock(&shared.storage.sessions);
+        let session = sessions.by_arn.get(arn);
+        session
+            .and_then(|session| session.members.get(&client_id.map(str::to_owned)))
+            .map(|seat| seat.who.clone())
+    };
+    who.is_some_and(|who| join(shared, who).is_ok())
 }
 
 /// Hands an answer or a candidate of a client's to its end of the session.

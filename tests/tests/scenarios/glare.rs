@@ -107,6 +107,17 @@ fn s64_a_join_that_fails_after_its_offer_came_ends_nothing() {
     check(plan, Expected::Live(1));
 }
 
+/// One viewer too many of a storage session: said at once, and retried as on a full channel.
+#[test]
+fn s46_storage_session_full() {
+    let full = OpFault::Fail(FailureCode::ViewerLimit);
+    check(storage().with(op(Op::Join, 0, full)), Expected::Ended(EndReason::ViewerLimit, 2));
+    check(storage().with(op(Op::Join, 1, full)), Expected::Live(2));
+    // A throttle is no end: the call is made again in the same attempt.
+    let throttled = OpFault::Fail(FailureCode::Throttled);
+    check(storage().with(op(Op::Join, 1, throttled)), Expected::Live(1));
+}
+
 #[test]
 fn s64_storage_new_session() {
     for phase in [Phase::Answering, Phase::Establishing, Phase::AwaitingMedia, Phase::Live] {

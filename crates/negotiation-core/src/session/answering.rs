@@ -43,8 +43,11 @@ impl Session {
         if let Some(attempt) = &mut self.attempt {
             attempt.evidence.service_error = Some(failure.clone());
         }
+        // A full session stays full for longer than an offer is waited for; a throttle passes.
+        let hopeless =
+            failure.kind() == FailureKind::Permanent || failure.code == FailureCode::ViewerLimit;
         // Once an offer is here, what the service says of the call that asked for it is history.
-        if failure.kind() == FailureKind::Permanent && self.phase == Phase::AwaitingOffer {
+        if hopeless && self.phase == Phase::AwaitingOffer {
             self.end_attempt(AttemptEnd::Connect(failure));
         }
     }

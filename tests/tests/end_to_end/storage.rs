@@ -1,0 +1,150 @@
+//! A storage session: camera and viewer answer the service, and its rules hold (kvs.md 1.6): three
+//! viewers, three minutes without a master, a slot kept for a minute. Contract: N8 and part 5's 64.
+
+use std::time::{Duration, Instant};
+
+use kvs_viewer_tests::stage::{CHANNEL, Stage, named};
+use kvs_viewer_tests::{Keys, Process, admin};
+use serde_json::{Value, json};
+
+use crate::{PATIENCE, PROGRAM};
+
+const STORE: [&str; 2] = ["--storage-channel", CHANNEL];
+const JOIN: &str = "--storage-session";
+
+fn stage(emulator: &[&str]) -> Stage {
+    Stage::start(PROGRAM, Keys::plain(), &[&STORE[..], emulator].concat())
+}
+
+fn watch(stage: &Stage, id: &str, args: &[&str]) -> Process {
+    stage.watch([&[JOIN, "--client-id", id], args].concat())
+}
+
+/// Waits until the service says that this happened to a client of the session, so many times.
+fn told(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
+    let began = Instant::now();
+    loop {
+        let events = admin::events(stage.endpoint());
+        let fits = |event: &&Value| event["event"] == what && event["client_id"].as_str() == id;
+        if let Some(event) = events.iter().filter(fits).nth(times - 1) {
+            return event.clone();
+        }
+        assert!(began.elapsed() < PATIENCE, "{what} of {id:?} is missing: {events:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn closed(mut watch: Process) -> Value {
+    watch.interrupt();
+    assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
+    last(&watch, "stats")
+}
+
+fn last(watch: &Process, event: &str) -> Value {
+    let events = watch.events();
+    let named = named(&events, event);
+    (*named.last().expect("there was one")).clone()
+}
+
+#[test]
+fn the_cameras_media_comes_by_way_of_the_service() {
+    let stage = stage(&[]);
+    let camera = stage.camera([JOIN]);
+    let watch = watch(&stage, "hall", &[]);
+    watch.event("live", PATIENCE);
+    let frames = |event: &Value| event["frames"].as_u64() >= Some(30);
+    watch.event_that("stats", PATIENCE, frames);
+    assert_eq!(named(&watch.events(), "attempt_started").len(), 1);
+    let end = closed(watch);
+    assert_eq!((&end["lost"], &end["dropped"]), (&json!(0), &json!(0)), "{end}");
+    let left = told(&stage, "storage_left", Some("hall"), 1);
+    assert_eq!(left["why"], "closed", "DTLS said goodbye");
+    assert!(named(&camera.events(), "offer_ignored").is_empty(), "{}", camera.transcript());
+}
+
+/// One offer a call: without one the call is made again (contract, N8).
+#[test]
+fn a_lost_offer_costs_another_join_and_no_attempt() {
+    let lost = r#"{"match":{"on":"message","type":"SDP_OFFER","from":"master","times":1},
+                   "action":{"do":"drop"}}"#;
+    let stage = stage(&["--fault", lost]);
+    let _camera = stage.camera([JOIN]);
+    let watch = watch(&stage, "hall", &[]);
+    let live = watch.event("live", PATIENCE);
+    assert!(live["t_ms"].as_u64() >= Some(5000), "{live}");
+    let joins = &admin::calls(stage.endpoint())["JoinStorageSessionAsViewer"];
+    assert_eq!(joins["requests"], 2, "{joins}");
+    assert_eq!(named(&watch.events(), "attempt_started").len(), 1);
+    closed(watch);
+}
+
+/// Scenario 64: a second offer with another fingerprint is answered on a new peer, in the attempt.
+#[test]
+fn s64_a_new_session_of_the_service_is_answered_in_the_same_attempt() {
+    let stage = stage(&[]);
+    let _camera = stage.camera([JOIN]);
+    let watch = watch(&stage, "hall", &[]);
+    watch.event("live", PATIENCE);
+    let _ = admin::ask_channel(stage.endpoint(), "offer", &json!({ "client_id": "hall" }));
+    told(&stage, "storage_connected", Some("hall"), 2);
+    let frames = |event: &Value| event["frames"].as_u64().unwrap_or_default();
+    let before = named(&watch.events(), "stats").last().map_or(0, |event| frames(event));
+    watch.event_that("stats", PATIENCE, |event| frames(event) > before + 30);
+    assert_eq!(named(&watch.events(), "attempt_started").len(), 1, "{}", watch.transcript());
+    closed(watch);
+}
+
+/// Three viewers; a slot is kept for the same id.
+#[test]
+fn a_fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
+    let stage = stage(&[]);
+    let _camera = stage.camera([JOIN]);
+    let [one, _two, _three] = ["one", "two", "three"].map(|id| {
+        let watch = watch(&stage, id, &[]);
+        watch.event("live", PATIENCE);
+        watch
+    });
+    let refused = |id: &str| {
+        let mut watch = watch(&stage, id, &["--retry", "never"]);
+        let ended = watch.ended(PATIENCE);
+        assert_eq!(ended.code, Some(9), "{}", watch.transcript());
+        let end = last(&watch, "ended");
+        assert_eq!(end["reason"], "viewer-limit", "{end}");
+    };
+    refused("four");
+    closed(one);
+    told(&stage, "storage_left", Some("one"), 1);
+    refused("four");
+    let again = watch(&stage, "one", &[]);
+    again.event("live", PATIENCE);
+}
+
+/// A minute and three, on a clock that runs 60 times faster.
+#[test]
+fn a_viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() {
+    let stage = stage(&["--time-scale", "60", "--quotas", r#"{"storage_viewers_max":1}"#]);
+    let alone = watch(&stage, "one", &["--retry", "never"]);
+    told(&stage, "storage_connected", Some("one"), 1);
+    let left = told(&stage, "storage_left", Some("one"), 1);
+    let joined = told(&stage, "storage_joined", Some("one"), 1);
+    let stayed =
+        left["at_ms"].as_u64().unwrap_or_default() - joined["at_ms"].as_u64().unwrap_or_default();
+    assert_eq!(left["why"], "idle", "{left}");
+    assert!((3000..8000).contains(&stayed), "three minutes are 3 s: {stayed} ms");
+    drop(alone);
+    std::thread::sleep(Duration::from_millis(1100));
+    let _camera = stage.camera([JOIN]);
+    let next = watch(&stage, "two", &[]);
+    next.event("live", PATIENCE);
+}
+
+/// A peer-to-peer viewer of such a channel gets silence from the service, and is told why.
+#[test]
+fn an_offer_to_a_storage_channel_meets_silence_that_is_explained() {
+    let stage = stage(&[]);
+    let _camera = stage.camera([JOIN]);
+    let mut watch = stage.watch(["--retry", "never"]);
+    assert_eq!(watch.ended(PATIENCE).code, Some(10), "{}", watch.transcript());
+    let end = last(&watch, "ended");
+    assert_eq!(end["reason"], "storage-mode", "{end}");
+}
