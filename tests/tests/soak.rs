@@ -1,0 +1,35 @@
+//! What stays behind: a thousand sessions in one process, and one session with a fault every ten
+//! seconds, with this process's own memory, sockets, threads and tasks counted (N23).
+//!
+//! `cargo test` runs a short one of each. The whole, each by one command:
+//!
+//! ```text
+//! SOAK_CYCLES=1000 cargo test -p kvs-viewer-tests --test soak -- --nocapture cycles
+//! SOAK_MINUTES=10 cargo test -p kvs-viewer-tests --test soak -- --nocapture streaming
+//! ```
+
+#[path = "soak/cycles.rs"]
+mod cycles;
+#[path = "soak/resources.rs"]
+mod resources;
+#[path = "soak/stage.rs"]
+mod stage;
+#[path = "soak/streaming.rs"]
+mod streaming;
+
+use std::alloc::System;
+use std::str::FromStr;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts what this process allocates; C libraries (the cryptography) are in its resident size.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// A number from the environment; a wrong one is no reason to run something else.
+fn setting<T: FromStr>(name: &str, default: T) -> T {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Err(_) => default,
+    }
+}

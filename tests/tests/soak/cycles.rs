@@ -1,0 +1,160 @@
+//! Sessions that are opened, fail, are tried again and closed, one after the other.
+
+use kvs_emulator::{Action, Emulator, Fault, Match, MessageType, Point, Role};
+use negotiation_core::{EndReason, Event, RetryDelay, Settings};
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::resources::{Held, live_bytes, resident_kb, slope};
+use crate::setting;
+use crate::stage::{Watching, camera, emulator, ms, secs};
+
+/// Sessions at a time, each on a channel of its own: a process connects three times a second and
+/// channel, and that is no quota to be turned off.
+const LANES: usize = 16;
+
+/// After so many it is waited until nothing is left, and measured.
+const BETWEEN_MEASURES: usize = 50;
+
+/// What was learnt once has been learnt by then.
+const WARM: usize = 200;
+
+/// Bytes a cycle may leave behind.
+const SLOPE_MAX: f64 = 1_000.0;
+
+/// What goes wrong with a session.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// The first answer is lost; the second attempt is live.
+    AnswerLost,
+    /// The first socket is refused; the second attempt is live.
+    SocketRefused,
+    /// Live, and its socket is cut; it opens another.
+    Cut,
+    /// Closed once the offer is on its way.
+    ClosedEarly,
+    /// No answer at all: both attempts fail.
+    NeverAnswered,
+}
+
+const KINDS: [Kind; 5] =
+    [Kind::AnswerLost, Kind::SocketRefused, Kind::Cut, Kind::ClosedEarly, Kind::NeverAnswered];
+
+#[test]
+fn cycles_leave_nothing_behind() {
+    let cycles: usize = setting("SOAK_CYCLES", 300);
+    assert!(cycles > WARM + BETWEEN_MEASURES, "SOAK_CYCLES={cycles} is too few for a slope");
+    // Threads for files and names come and go.
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_keep_alive(ms(100))
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async move {
+        // Runs as a task, like everything it counts.
+        tokio::spawn(soak(cycles)).await.expect("the soak is over");
+    });
+}
+
+async fn soak(cycles: usize) {
+    let channels: Vec<String> = (0..LANES).map(|lane| format!("soak-{lane}")).collect();
+    let emulator = std::sync::Arc::new(emulator(channels.clone()).await);
+    let mut cameras = Vec::new();
+    for channel in &channels {
+        cameras.push(camera(&emulator, channel).await);
+    }
+    tokio::time::sleep(secs(1)).await;
+    let (before, begun) = (Held::now(), Instant::now());
+    println!("before: {before}, {} kB live, {} kB resident", live_bytes() / 1000, resident_kb());
+    let mut points = Vec::new();
+    for first in (0..cycles).step_by(BETWEEN_MEASURES) {
+        let last = (first + BETWEEN_MEASURES).min(cycles);
+        let mut lanes = JoinSet::new();
+        for (lane, channel) in channels.iter().cloned().enumerate() {
+            let emulator = emulator.clone();
+            lanes.spawn(async move {
+                for n in (first..last).filter(|n| n % LANES == lane) {
+                    cycle(&emulator, &channel, KINDS[n % KINDS.len()]).await;
+                }
+            });
+        }
+        while let Some(lane) = lanes.join_next().await {
+            lane.expect("every cycle ends as it should");
+        }
+        drop(lanes);
+        let held = Held::settle(before).await;
+        let (live, resident) = (live_bytes(), resident_kb());
+        println!("{last:>5} cycles: {held}, {} kB live, {resident} kB resident", live / 1000);
+        if last >= WARM {
+            points.push((last as f64, live as f64));
+        }
+    }
+    let slope = slope(&points);
+    println!(
+        "{cycles} cycles in {:.0?}: {slope:.0} bytes a cycle from cycle {WARM} on",
+        begun.elapsed()
+    );
+    assert!(slope < SLOPE_MAX, "{slope} bytes a cycle stay behind: {points:?}");
+    for camera in cameras {
+        camera.shutdown().await;
+    }
+    if let Ok(emulator) = std::sync::Arc::try_unwrap(emulator) {
+        emulator.shutdown().await;
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        answer_timeouts: vec![ms(2_000)],
+        retry_delay: RetryDelay::Fixed(ms(50)),
+        link_reopen: RetryDelay::FullJitter { base: ms(50), cap: ms(100) },
+        ..Settings::one_retry()
+    }
+}
+
+async fn cycle(emulator: &Emulator, channel: &str, kind: Kind) {
+    let on = |matches| Match { channel: Some(channel.to_owned()), ..matches };
+    let answers = || on(Match::every(MessageType::SdpAnswer));
+    let upgrades =
+        Match { from: Some(Role::Viewer), times: Some(1), ..on(Match::on(Point::Upgrade)) };
+    let refuse =
+        Action::Refuse { status: 503, error: "ServiceUnavailable".into(), message: "".into() };
+    let fault = match kind {
+        Kind::AnswerLost => Some(Fault::new(Match { times: Some(1), ..answers() }, Action::Drop)),
+        // All of them: one may still come that was meant for the cycle before.
+        Kind::NeverAnswered => Some(Fault::new(answers(), Action::Drop)),
+        Kind::SocketRefused => Some(Fault::new(upgrades, refuse)),
+        Kind::Cut | Kind::ClosedEarly => None,
+    };
+    let fault = fault.map(|fault| emulator.faults().add(fault).expect("a fault"));
+    let mut watching = Watching::start(emulator, channel, settings());
+    let outcome = match kind {
+        Kind::AnswerLost | Kind::SocketRefused => {
+            assert!(watching.until(|event| *event == Event::Live).await, "{kind:?}: live");
+            watching.close().await
+        }
+        Kind::Cut => {
+            assert!(watching.until(|event| *event == Event::Live).await, "{kind:?}: live");
+            emulator.disconnect(channel, Some(Role::Viewer), None, None);
+            assert!(watching.until(|event| *event == Event::LinkReopened).await, "{kind:?}");
+            watching.more_pictures(3).await;
+            watching.close().await
+        }
+        Kind::ClosedEarly => {
+            assert!(watching.until(|event| matches!(event, Event::OfferSent { .. })).await);
+            watching.close().await
+        }
+        Kind::NeverAnswered => watching.ended().await,
+    };
+    let expected = match kind {
+        Kind::NeverAnswered => (EndReason::NoAnswer, 2),
+        Kind::AnswerLost | Kind::SocketRefused => (EndReason::Closed, 2),
+        Kind::Cut | Kind::ClosedEarly => (EndReason::Closed, 1),
+    };
+    assert_eq!((outcome.reason, outcome.attempts_total), expected, "{kind:?}: {outcome:?}");
+    if let Some(fault) = fault {
+        emulator.faults().remove(fault);
+    }
+}

@@ -1,0 +1,160 @@
+//! The emulator, cameras and viewers of a soak, all in this process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kvs_camera::{Camera, CameraConfig};
+use kvs_emulator::{
+    DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Quotas,
+};
+use kvs_viewer::{Viewer, ViewerConfig};
+use negotiation_core::{Event, MediaKind, Outcome, Settings};
+use peer_webrtc::{MediaEvent, MediaReceiver, PeerConfig};
+use recording::{FrameAssembler, VideoCodec};
+use signaling_aws::{SignalingConfig, SignalingConfigBuilder};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use viewer_session::Told;
+
+/// Longer than anything may take that nobody put a deadline on.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub(crate) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(crate) const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// An emulator without quotas, with these channels.
+pub(crate) async fn emulator(channels: Vec<String>) -> Emulator {
+    let quotas = Quotas { enabled: false, ..Quotas::default() };
+    let config = EmulatorConfig { channels, quotas, ..EmulatorConfig::default() };
+    Emulator::start(config).await.expect("the emulator starts")
+}
+
+fn reach(emulator: &Emulator, channel: &str) -> SignalingConfigBuilder {
+    SignalingConfig::builder(channel)
+        .region(emulator.region())
+        .endpoint_url(emulator.endpoint())
+        .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
+}
+
+/// A camera that gives up soon who gave it up.
+pub(crate) async fn camera(emulator: &Emulator, channel: &str) -> Camera {
+    let signaling = reach(emulator, channel).build().expect("valid");
+    let config = CameraConfig {
+        connect_timeout: secs(4),
+        disconnect_timeout: secs(2),
+        ..CameraConfig::new(signaling)
+    };
+    Camera::start(config).await.expect("the camera starts")
+}
+
+/// A session of the product, and what came of it.
+pub(crate) struct Watching {
+    viewer: Viewer,
+    pictures: Arc<AtomicU64>,
+    taker: JoinHandle<()>,
+}
+
+impl Watching {
+    pub(crate) fn start(emulator: &Emulator, channel: &str, settings: Settings) -> Self {
+        let config = ViewerConfig {
+            session: settings.check().expect("it can work"),
+            signaling: reach(emulator, channel).client_id("soak").build().expect("valid"),
+            peer: PeerConfig::new(true),
+            // What changes is told by the soak.
+            watch_network: false,
+        };
+        let (viewer, media) = Viewer::start(config).expect("it can work");
+        let pictures = Arc::<AtomicU64>::default();
+        let taker = tokio::spawn(take(media, pictures.clone()));
+        Self { viewer, pictures, taker }
+    }
+
+    pub(crate) fn viewer(&self) -> &Viewer {
+        &self.viewer
+    }
+
+    /// Whole pictures so far.
+    pub(crate) fn pictures(&self) -> u64 {
+        self.pictures.load(Ordering::Relaxed)
+    }
+
+    /// The next event; `None` once it ended.
+    pub(crate) async fn event(&mut self) -> Option<Event> {
+        loop {
+            match self.viewer.handle.next_event().await? {
+                Told::Event { event, .. } => return Some(event),
+                Told::Lost(_) => {}
+            }
+        }
+    }
+
+    /// Waits for an event that fits; false when the session ended without.
+    pub(crate) async fn until(&mut self, fits: impl Fn(&Event) -> bool) -> bool {
+        let waited = timeout(PATIENCE, async {
+            while let Some(event) = self.event().await {
+                if fits(&event) {
+                    return true;
+                }
+            }
+            false
+        });
+        waited.await.expect("it comes or the session ends")
+    }
+
+    /// Waits for so many more pictures.
+    pub(crate) async fn more_pictures(&self, more: u64) {
+        let until = self.pictures() + more;
+        let flow = async {
+            while self.pictures() < until {
+                tokio::time::sleep(ms(5)).await;
+            }
+        };
+        timeout(PATIENCE, flow).await.expect("media flows");
+    }
+
+    /// Closes it and waits until it is over.
+    pub(crate) async fn close(self) -> Outcome {
+        self.viewer.handle.close();
+        self.ended().await
+    }
+
+    /// Waits until it is over.
+    pub(crate) async fn ended(self) -> Outcome {
+        let outcome = timeout(PATIENCE, self.viewer.ended()).await.expect("it ends");
+        self.taker.await.expect("media ends with it");
+        outcome.expect("the driver does not panic")
+    }
+}
+
+async fn take(mut media: MediaReceiver, pictures: Arc<AtomicU64>) {
+    let origin = Instant::now();
+    let mut stream: Option<(u32, FrameAssembler)> = None;
+    while let Some(event) = media.next().await {
+        match event {
+            MediaEvent::Track { ssrc, kind: MediaKind::Video, .. } => {
+                let codec = recording::Codec::Video(VideoCodec::H264);
+                stream = Some((ssrc, FrameAssembler::new(codec)));
+            }
+            MediaEvent::Rtp { kind: MediaKind::Video, packet, at, .. } => {
+                let arrival = at.saturating_duration_since(origin.into_std());
+                let Some((ssrc, assembler)) = &mut stream else { continue };
+                if packet.header.ssrc == *ssrc {
+                    assembler.push(arrival, packet);
+                    while assembler.pop().is_some() {
+                        pictures.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+            MediaEvent::Track { .. }
+            | MediaEvent::Rtp { .. }
+            | MediaEvent::SenderReport { .. }
+            | MediaEvent::Ended { .. } => {}
+        }
+    }
+}

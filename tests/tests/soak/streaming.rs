@@ -1,0 +1,260 @@
+//! One session that streams while something goes wrong every ten seconds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use kvs_camera::Camera;
+use kvs_emulator::{Action, Emulator, Fault, Match, Point, Role, ServiceMessage};
+use negotiation_core::{EndReason, Event, Settings};
+use tokio::runtime::Builder;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::resources::{Held, live_bytes, resident_kb, slope};
+use crate::setting;
+use crate::stage::{Watching, camera, emulator, ms, secs};
+
+const CHANNEL: &str = "soak-stream";
+
+/// One fault every so often.
+const EVERY: Duration = secs(10);
+
+/// How often it is looked whether pictures come.
+const LOOK: Duration = ms(50);
+
+/// Without a picture for longer than this, media does not flow; the clip has 15 a second.
+const STILL: Duration = ms(500);
+
+/// However it goes wrong, pictures come again within.
+const RECOVERY_MAX: Duration = secs(30);
+
+/// Bytes that a fault may leave behind, from the second round of faults on.
+const SLOPE_MAX: f64 = 1_000.0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    /// The signaling socket is cut.
+    LinkCut,
+    /// The service sends everybody away.
+    GoAway,
+    /// The ICE servers change.
+    IceServers,
+    /// The platform says that the network is another.
+    NetworkChanged,
+    /// The camera ends in order, and another begins.
+    CameraRestarts,
+    /// The service's clock jumps by ten minutes, and the socket is cut.
+    ClockJumps,
+    /// The next two calls and sockets are refused, and the socket is cut.
+    ServiceFails,
+    /// Something that is no message comes.
+    Garbage,
+    /// The application asks for an ICE restart.
+    Restart,
+    /// The device slept.
+    Slept,
+}
+
+const TROUBLES: [Trouble; 10] = [
+    Trouble::LinkCut,
+    Trouble::GoAway,
+    Trouble::IceServers,
+    Trouble::NetworkChanged,
+    Trouble::CameraRestarts,
+    Trouble::ClockJumps,
+    Trouble::ServiceFails,
+    Trouble::Garbage,
+    Trouble::Restart,
+    Trouble::Slept,
+];
+
+#[test]
+fn streaming_survives_a_fault_every_ten_seconds() {
+    let minutes: f64 = setting("SOAK_MINUTES", 1.0);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_keep_alive(ms(100))
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async move {
+        let soak = soak(Duration::from_secs_f64(minutes * 60.0));
+        tokio::spawn(soak).await.expect("the soak is over");
+    });
+}
+
+/// How pictures came since a fault.
+#[derive(Debug)]
+struct Flow {
+    pictures: u64,
+    came_at: Instant,
+    /// The longest time without one.
+    gap: Duration,
+}
+
+impl Flow {
+    fn begin(pictures: u64) -> Self {
+        Self { pictures, came_at: Instant::now(), gap: Duration::ZERO }
+    }
+
+    fn look(&mut self, pictures: u64) {
+        let still = self.came_at.elapsed();
+        self.gap = self.gap.max(still);
+        if pictures > self.pictures {
+            (self.pictures, self.came_at) = (pictures, Instant::now());
+        }
+    }
+}
+
+/// What the session told.
+#[derive(Default)]
+struct Tally {
+    attempts: u64,
+    live: u64,
+    links: u64,
+    restarts: u64,
+    stalls: u64,
+}
+
+impl Tally {
+    fn count(&mut self, event: &Event) {
+        self.attempts += u64::from(matches!(event, Event::AttemptStarted { .. }));
+        self.live += u64::from(*event == Event::Live);
+        self.links += u64::from(*event == Event::LinkReopened);
+        self.restarts += u64::from(*event == Event::Recovered);
+        self.stalls += u64::from(*event == Event::MediaStalled);
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { attempts, live, links, restarts, stalls } = self;
+        write!(
+            f,
+            "{attempts} attempts, {live} times live, {links} links reopened, {restarts} recovered \
+             in the attempt, {stalls} stalls"
+        )
+    }
+}
+
+async fn soak(long: Duration) {
+    let emulator = emulator(vec![CHANNEL.to_owned()]).await;
+    let mut camera = Some(camera(&emulator, CHANNEL).await);
+    let before = Held::now();
+    let settings = Settings { go_away_spread: secs(2), ..Settings::persistent() };
+    let mut watching = Watching::start(&emulator, CHANNEL, settings);
+    let mut tally = Tally::default();
+    let begun = Instant::now();
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut worst: BTreeMap<Trouble, Duration> = BTreeMap::new();
+    let mut points = Vec::new();
+    let mut faults = 0_usize;
+    let mut trouble: Option<Trouble> = None;
+    let mut flow = Flow::begin(0);
+    let mut since = begun;
+    loop {
+        tokio::select! {
+            event = watching.event() => match event {
+                Some(event) => tally.count(&event),
+                None => panic!("it ended: {tally}"),
+            },
+            _ = look.tick() => {
+                flow.look(watching.pictures());
+                let flows = flow.pictures > 0 && flow.came_at.elapsed() < STILL;
+                assert!(flows || since.elapsed() < RECOVERY_MAX, "{trouble:?}: {tally}");
+                if !flows || since.elapsed() < EVERY {
+                    continue;
+                }
+                if let Some(over) = trouble {
+                    let gap = worst.entry(over).or_default();
+                    *gap = flow.gap.max(*gap);
+                    println!(
+                        "{:>5} s {over:?}: {} ms without a picture, {} kB live",
+                        begun.elapsed().as_secs(),
+                        flow.gap.as_millis(),
+                        live_bytes() / 1000,
+                    );
+                    if faults >= 2 * TROUBLES.len() {
+                        points.push((faults as f64, live_bytes() as f64));
+                    }
+                }
+                if begun.elapsed() >= long {
+                    break;
+                }
+                let next = TROUBLES[faults % TROUBLES.len()];
+                faults += 1;
+                (trouble, since) = (Some(next), Instant::now());
+                flow = Flow::begin(watching.pictures());
+                strike(next, faults, &emulator, &mut camera, &watching).await;
+            }
+        }
+    }
+    let (pictures, lasted) = (watching.pictures(), begun.elapsed());
+    let outcome = watching.close().await;
+    if let Some(camera) = camera {
+        camera.shutdown().await;
+    }
+    println!(
+        "{faults} faults in {lasted:.0?}: {pictures} pictures of {}; {tally}; {} kB resident",
+        lasted.as_secs() * 15,
+        resident_kb()
+    );
+    for (trouble, gap) in worst {
+        println!("  {trouble:?}: at most {} ms without a picture", gap.as_millis());
+    }
+    if points.len() > TROUBLES.len() {
+        let slope = slope(&points);
+        println!("{slope:.0} bytes a fault from the third round on");
+        assert!(slope < SLOPE_MAX, "{slope} bytes a fault stay behind: {points:?}");
+    }
+    let after = Held::settle(before).await;
+    println!("before: {before}; after: {after}");
+    assert_eq!((outcome.reason, outcome.was_live), (EndReason::Closed, true));
+    emulator.shutdown().await;
+}
+
+async fn strike(
+    trouble: Trouble,
+    n: usize,
+    emulator: &Emulator,
+    camera: &mut Option<Camera>,
+    watching: &Watching,
+) {
+    let cut = || emulator.disconnect(CHANNEL, Some(Role::Viewer), None, None);
+    let send = |message| emulator.send(CHANNEL, Some(Role::Viewer), None, message);
+    let handle = &watching.viewer().handle;
+    match trouble {
+        Trouble::LinkCut => assert_eq!(cut(), 1),
+        Trouble::GoAway => assert_eq!(send(ServiceMessage::GoAway), 1),
+        Trouble::IceServers => assert_eq!(send(ServiceMessage::ReconnectIceServer), 1),
+        Trouble::NetworkChanged => handle.network_changed(),
+        Trouble::CameraRestarts => {
+            if let Some(camera) = camera.take() {
+                camera.shutdown().await;
+            }
+            *camera = Some(crate::stage::camera(emulator, CHANNEL).await);
+        }
+        Trouble::ClockJumps => {
+            let ahead = n / TROUBLES.len() % 2 == 0;
+            emulator.set_clock_offset_secs(if ahead { 600 } else { -600 });
+            assert_eq!(cut(), 1);
+        }
+        Trouble::ServiceFails => {
+            let upgrades = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
+            for matches in [upgrades, Match::on(Point::Call)] {
+                let refuse = Action::Refuse {
+                    status: 503,
+                    error: "ServiceUnavailable".into(),
+                    message: String::new(),
+                };
+                let matches = Match { times: Some(2), ..matches };
+                emulator.faults().add(Fault::new(matches, refuse)).expect("a fault");
+            }
+            assert_eq!(cut(), 1);
+        }
+        Trouble::Garbage => assert_eq!(send(ServiceMessage::Raw("{\"a\":[[[".into())), 1),
+        Trouble::Restart => handle.restart(),
+        Trouble::Slept => handle.resumed(),
+    }
+}
