@@ -1,14 +1,19 @@
 //! The portable crates on WebAssembly: that they build, that the core needs no standard library,
-//! and that a session runs to its end in a module that imports nothing from its host.
+//! that a session runs to its end in a module that imports nothing from its host, and that the
+//! simulator's journals are the same there as here.
+
+mod journals;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::step;
 
-/// The crate of `tests/outside` that is a WebAssembly program.
-pub(crate) const PROBE: &str = "session-on-wasm/Cargo.toml";
+/// The crates of `tests/outside` that are WebAssembly programs.
+pub(crate) const PROBES: [&str; 2] = [SESSIONS, journals::PROBE];
+
+const SESSIONS: &str = "session-on-wasm/Cargo.toml";
 
 /// WebAssembly with the standard library, as far as it goes there.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -51,13 +56,14 @@ pub(crate) fn run() -> Result<(), String> {
     step::run(build(toolchain, "core,alloc", pure_target, &pure_dir).args(PURE), FIX)?;
     let journals = build(toolchain, "core,alloc", pure_target, &pure_dir);
     step::run({ journals }.args(PURE).args(["--features", "serde"]), FIX)?;
-    let probe = step::root().join("tests/outside").join(PROBE);
+    let probe = step::root().join("tests/outside").join(SESSIONS);
     step::run(
         build(toolchain, "std,panic_abort", TARGET, &target_dir).arg("--manifest-path").arg(probe),
         FIX,
     )?;
     check_module(&target_dir.join(TARGET).join("debug/session-on-wasm.wasm"))?;
-    step::run(build(toolchain, "std,panic_abort", TARGET, &target_dir).args(PORTABLE), FIX)
+    step::run(build(toolchain, "std,panic_abort", TARGET, &target_dir).args(PORTABLE), FIX)?;
+    journals::compare(toolchain, &target_dir)
 }
 
 fn find() -> Result<Toolchain, String> {
@@ -108,8 +114,8 @@ fn build(toolchain: Toolchain, libraries: &str, target: &str, target_dir: &Path)
     command
 }
 
-/// The module must import nothing, and run to its end where there is something to run it.
-fn check_module(path: &PathBuf) -> Result<(), String> {
+/// The module must import nothing.
+fn check_imports(path: &Path) -> Result<(), String> {
     let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let imports = imports(&bytes).ok_or_else(|| format!("{}: no module", path.display()))?;
     if imports != 0 {
@@ -120,9 +126,23 @@ fn check_module(path: &PathBuf) -> Result<(), String> {
         ));
     }
     eprintln!("{} imports nothing ({} bytes)", path.display(), bytes.len());
-    let has_node = step::output(step::tool("node").arg("--version")).is_some();
-    if !has_node && std::env::var_os("CI").is_none() {
-        eprintln!("not run: there is no `node` here to run it");
+    Ok(())
+}
+
+/// Whether there is something to run a module; in CI there must be.
+fn has_node() -> bool {
+    let has = step::output(step::tool("node").arg("--version")).is_some();
+    if !has {
+        eprintln!("there is no `node` (package nodejs) here to run it");
+    }
+    has || std::env::var_os("CI").is_some()
+}
+
+/// It imports nothing, and runs to its end where there is something to run it.
+fn check_module(path: &Path) -> Result<(), String> {
+    check_imports(path)?;
+    if !has_node() {
+        eprintln!("not run");
         return Ok(());
     }
     let script = "const bytes = require('fs').readFileSync(process.argv[1]);\

@@ -28,6 +28,8 @@ pub mod coverage;
 pub mod explore;
 mod faults;
 mod journal;
+#[cfg(feature = "proptest")]
+pub mod journals;
 mod master;
 mod oracle;
 mod path;

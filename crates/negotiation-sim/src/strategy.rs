@@ -1,6 +1,7 @@
 //! Strategies that generate whole plans, and streams of nonsense.
 
 mod journey;
+mod portable;
 
 use core::time::Duration;
 
@@ -10,10 +11,8 @@ use negotiation_core::{
     PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Settings, SignalingEvent, Ticket,
     Undecodable,
 };
-use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::select;
 
 use crate::{
     Act, Answers, Dtls, Fault, Glare, Handling, Ice, Mail, MasterTraits, Media, Moment, Op,
@@ -21,6 +20,7 @@ use crate::{
 };
 
 pub use journey::{any_plan, journey_plan};
+use portable::{select, vec};
 
 const CODES: [FailureCode; 22] = [
     FailureCode::NoChannel,
@@ -74,7 +74,7 @@ pub fn settings() -> impl Strategy<Value = Settings> {
         Just(Settings::never())
     ];
     let answers = prop::bool::weighted(0.2);
-    (preset, 0..4u32, any::<bool>(), 1..=20usize, answers, any::<bool>()).prop_map(
+    (preset, 0..4u32, any::<bool>(), 1..=20u32, answers, any::<bool>()).prop_map(
         |(mut settings, retries, relay_only, per_second, answers, polite)| {
             if answers {
                 settings.mode = Mode::Answerer;
@@ -84,7 +84,7 @@ pub fn settings() -> impl Strategy<Value = Settings> {
                 settings.retries = retries;
             }
             settings.relay_only = relay_only;
-            settings.candidates_per_second = per_second;
+            settings.candidates_per_second = per_second as usize;
             settings
         },
     )

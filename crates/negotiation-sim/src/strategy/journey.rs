@@ -4,11 +4,10 @@
 use core::time::Duration;
 
 use negotiation_core::{FailureCode, Mode, Phase};
-use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::select;
 
+use super::portable::{select, vec};
 use super::{act, millis, op_fault, op_that_fails, plan};
 use crate::{Act, Answers, Fault, Ice, Moment, Op, OpFault, PathTraits, Plan};
 
