@@ -10,10 +10,12 @@
 //! tracks, so that the first packets are not lost and sender reports are seen.
 #![forbid(unsafe_code)]
 
+mod channel;
 mod codec;
 mod commands;
 mod config;
 mod connectivity;
+mod feed;
 mod keyframe;
 mod local;
 mod mailbox;

@@ -18,13 +18,14 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use viewer_session::PeerInput;
-use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::RTCSessionDescription;
 
+use crate::channel::{Aside, follow_channel};
 use crate::commands::{self, Created, Effect, Ended};
 use crate::config::PeerConfig;
 use crate::connectivity::Tracker;
+use crate::feed::{Admission, Feed};
 use crate::mailbox::Mailbox;
 use crate::media::MediaEvent;
 use crate::queue::CommandQueue;
@@ -77,14 +78,6 @@ impl Shared {
     }
 }
 
-/// What a helper task noticed.
-enum Aside {
-    ChannelOpen,
-    ChannelClosed,
-    /// The stack ended a stream of events by itself.
-    Stopped,
-}
-
 /// A command under way.
 struct Running {
     ticket: Ticket,
@@ -107,6 +100,7 @@ pub(crate) struct Peer {
     mid: Option<String>,
     ufrag: Option<String>,
     early: Vec<String>,
+    feed: Feed,
     remote_set: bool,
     /// A restart was offered and is not set: whatever is set locally next would begin it.
     staged: bool,
@@ -143,6 +137,7 @@ impl Peer {
             mid: None,
             ufrag: None,
             early: Vec::new(),
+            feed: Feed::default(),
             remote_set: false,
             staged: false,
             relay: false,
@@ -204,7 +199,7 @@ impl Peer {
                     Said::Media(arrival) => self.on_media_batch(arrival),
                 },
                 _ = nudge.tick(), if self.nudging_since.is_some() => self.nudge().await,
-                _ = tick.tick(), if self.is_waiting() => self.check_waits(),
+                _ = tick.tick(), if self.is_waiting() => self.check_waits().await,
             }
         }
         // The port is gone: nobody hears the outcome.
@@ -275,7 +270,13 @@ impl Peer {
                 Box::pin(commands::set_local(stack, policy, relay, original))
             }
             PeerCommand::SetRemote { kind, description, .. } => {
+                self.feed.described(description.facts.candidates);
                 let early = std::mem::take(&mut self.early);
+                let at_once = |text| match self.feed.admit(text) {
+                    Admission::Now(text) => Some(text),
+                    Admission::Later | Admission::Never => None,
+                };
+                let early = early.into_iter().filter_map(at_once).collect();
                 Box::pin(commands::set_remote(stack, kind, description, early))
             }
             PeerCommand::Rollback { .. } => Box::pin(commands::rollback(stack, self.staged)),
@@ -284,7 +285,16 @@ impl Peer {
                     return Box::pin(async { (Ok(Done::Ok), Effect::None) });
                 }
                 let text = candidate.text.to_string();
-                Box::pin(commands::add_candidate(stack, text, self.remote_set))
+                if !self.remote_set {
+                    return Box::pin(commands::add_candidate(stack, text, false));
+                }
+                match self.feed.admit(text) {
+                    Admission::Now(text) => Box::pin(commands::add_candidate(stack, text, true)),
+                    Admission::Later => Box::pin(async { (Ok(Done::Ok), Effect::None) }),
+                    Admission::Never => Box::pin(async {
+                        commands::fail(FailureCode::Port, "there are candidates enough")
+                    }),
+                }
             }
             PeerCommand::RequestKeyframe { .. } => {
                 self.shared.keyframe.notify_one();
@@ -407,6 +417,9 @@ impl Peer {
 
     fn tell_connectivity(&mut self, changed: Option<Connectivity>) {
         if let Some(connectivity) = changed {
+            if connectivity == Connectivity::Connected {
+                self.feed.connected();
+            }
             self.handshake_since = match connectivity {
                 Connectivity::IceConnected => Some(tokio::time::Instant::now().into_std()),
                 // A gap does not stop the time.
@@ -452,6 +465,7 @@ impl Peer {
 
     /// The stack leaves its pair as soon as a restart is set.
     fn on_restart(&mut self) {
+        self.feed = Feed::default();
         let changed = self.connectivity.restarted();
         self.tell_connectivity(changed);
     }
@@ -481,10 +495,15 @@ impl Peer {
     }
 
     fn is_waiting(&self) -> bool {
-        self.received.is_flowing() || self.handshake_since.is_some()
+        self.received.is_flowing() || self.handshake_since.is_some() || self.feed.is_waiting()
     }
 
-    fn check_waits(&mut self) {
+    async fn check_waits(&mut self) {
+        if let (Some(stack), Some(candidate)) = (&self.stack, self.feed.next()) {
+            // Its command completed long ago; a bad one costs nothing.
+            let add = commands::add_candidate(Arc::clone(stack), candidate, true);
+            let _ = timeout(STACK_MAX, add).await;
+        }
         let now = tokio::time::Instant::now().into_std();
         let limit = self.config.handshake_limit;
         if self.handshake_since.is_some_and(|s| now.saturating_duration_since(s) >= limit) {
@@ -575,22 +594,4 @@ async fn next_said(queues: &mut Option<StackEvents>) -> Said {
         Some(arrival) = media.recv() => Said::Media(arrival),
         else => pending().await,
     }
-}
-
-async fn follow_channel(channel: Arc<dyn DataChannel>, aside: mpsc::Sender<Aside>) {
-    while let Some(event) = channel.poll().await {
-        let said = match event {
-            DataChannelEvent::OnOpen => Aside::ChannelOpen,
-            DataChannelEvent::OnClosing | DataChannelEvent::OnClose => Aside::ChannelClosed,
-            DataChannelEvent::OnMessage(_)
-            | DataChannelEvent::OnError
-            | DataChannelEvent::OnBufferedAmountLow
-            | DataChannelEvent::OnBufferedAmountHigh
-            | _ => continue,
-        };
-        if aside.send(said).await.is_err() {
-            return;
-        }
-    }
-    let _ = aside.send(Aside::Stopped).await;
 }

@@ -38,6 +38,7 @@ pub use webrtc::peer_connection::{
 };
 
 use crate::codec::{Codec, choose_payload_type, media_engine, rtp_kind};
+use crate::feed::AT_ONCE;
 use crate::local::LocalTrack;
 use crate::remote::{Remote, RemoteAddresses};
 use crate::sdp;
@@ -45,9 +46,9 @@ use crate::tap::{Control, RtpArrival, Tap, TapLosses};
 use crate::turn_stream::{Authorities, Gate, TurnStreams, is_turn_stream};
 
 /// A succeeded pair is nominated only on the agent's next tick, which is 200 ms by default.
-const ICE_TICK: Duration = Duration::from_millis(10);
+const ICE_TICK: Duration = Duration::from_millis(20);
 /// Requests on one pair before it counts as failed: 10 s of them at [`ICE_TICK`].
-const ICE_REQUESTS_MAX: u16 = 1000;
+const ICE_REQUESTS_MAX: u16 = 500;
 /// The contract's part 4: the stack tells of a silent peer after 2 s.
 const ICE_DISCONNECTED: Duration = Duration::from_secs(2);
 /// Later than any deadline of a session: giving up is the session's decision.
@@ -321,9 +322,10 @@ impl Stack {
         self.connection.add_ice_candidate(init).await
     }
 
-    /// Adds the candidates of a description that was set; one that cannot be read costs no other.
+    /// Adds the candidates of a description that was set, as many as a real one has; one that cannot
+    /// be read costs no other.
     async fn add_candidates(&self, candidates: &[String]) {
-        for candidate in candidates {
+        for candidate in candidates.iter().take(AT_ONCE) {
             if let Err(error) = self.add_candidate(candidate).await {
                 tracing::debug!(problem = sdp::complaint(&error), "a candidate is not taken");
             }

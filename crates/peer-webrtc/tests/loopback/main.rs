@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one thing")]
 
 mod common;
+mod flood;
 mod port;
 mod recovery;
 mod secrets;

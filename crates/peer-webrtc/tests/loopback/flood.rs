@@ -1,0 +1,60 @@
+//! A master that names thousands of addresses.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use negotiation_core::{Connectivity, PeerCommand, PeerEvent};
+use peer_webrtc::Codec;
+use tokio::net::UdpSocket;
+
+use crate::common::Master;
+use crate::viewer::{PEER, Viewer, peer_config};
+
+/// What a second of checks may send to addresses of somebody's choice: 16 of them, fifty times each,
+/// and a few that had their turn.
+const BEARABLE: usize = 22 * 50;
+
+#[tokio::test]
+async fn a_flood_of_candidates_makes_no_flood_of_checks() {
+    // Every address of the loopback net is this socket's.
+    let victim = UdpSocket::bind("0.0.0.0:0").await.expect("a socket");
+    let port = victim.local_addr().expect("an address").port();
+    let hits = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&hits);
+    let victim = tokio::spawn(async move {
+        while victim.recv(&mut [0; 1500]).await.is_ok() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::H264).await;
+    let offer = viewer.offered().await;
+    let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
+    let real = master.candidates().await;
+    let flood = |n: usize| format!("candidate:{n} 1 udp {n} 127.0.2.{n} {port} typ host");
+    // Some in the answer itself, the others after it.
+    let bomb: String = (1..=120).map(|n| format!("a={}\r\n", flood(n))).collect();
+    viewer.apply(&format!("{answer}{bomb}")).await.expect("applies");
+    for n in 121..=130 {
+        viewer.add(&flood(n)).await.expect("takes it");
+    }
+    // Who really answers is found all the same, in its turn.
+    for text in real {
+        viewer.add(&text).await.expect("takes it");
+    }
+    let mut refused = 0;
+    for n in 131..=250 {
+        refused += usize::from(viewer.add(&flood(n)).await.is_err());
+    }
+    assert!(refused > 0, "what is too much is told");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let hits = hits.load(Ordering::Relaxed);
+    assert!(hits > 0 && hits < BEARABLE, "{hits} datagrams in half a second");
+    viewer.run(PeerCommand::RequestKeyframe { peer: PEER }).await.expect("nothing is held up");
+    viewer.event(|event| *event == PeerEvent::ConnectivityChanged(Connectivity::Connected)).await;
+    victim.abort();
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
