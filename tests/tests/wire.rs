@@ -7,16 +7,26 @@
 
 #[path = "wire/answers.rs"]
 mod answers;
+#[path = "wire/candidates.rs"]
+mod candidates;
+#[path = "wire/closing.rs"]
+mod closing;
 #[path = "wire/film.rs"]
 mod film;
 #[path = "wire/frame.rs"]
 mod frame;
 #[path = "wire/links.rs"]
 mod links;
+#[path = "wire/media.rs"]
+mod media;
 #[path = "wire/network.rs"]
 mod network;
+#[path = "wire/recovery.rs"]
+mod recovery;
 #[path = "wire/report.rs"]
 mod report;
+#[path = "wire/service.rs"]
+mod service;
 #[path = "wire/stage.rs"]
 mod stage;
 #[path = "wire/table.rs"]
@@ -25,4 +35,4 @@ mod table;
 mod viewer;
 
 use report::shown;
-use stage::{ms, scenario, secs};
+use stage::{ms, scenario, scenario_on, secs};

@@ -30,12 +30,6 @@ pub(crate) fn candidate(text: &str) -> String {
     from_master("ICE_CANDIDATE", &payload)
 }
 
-/// The n-th of many host candidates of which none leads anywhere (RFC 5737).
-pub(crate) fn nowhere(n: u32) -> String {
-    let (host, port) = (n % 250 + 1, 1024 + n % 60_000);
-    candidate(&format!("candidate:{n} 1 udp 2113937151 192.0.2.{host} {port} typ host"))
-}
-
 /// A description with other lines where `change` says so.
 pub(crate) fn changed(sdp: &str, change: impl Fn(&str) -> Option<String>) -> String {
     let lines = sdp.lines().map(|line| change(line).unwrap_or_else(|| line.to_owned()));

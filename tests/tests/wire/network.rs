@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use negotiation_core::{Candidate, Message, SignalingCommand, SignalingEvent, Ticket};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
+use viewer_session::facts::read_description;
 use viewer_session::{SignalingInput, SignalingPort};
 
 /// What a datagram is, by its first bytes (RFC 7983, and RFC 5761 for RTCP).
@@ -67,6 +68,8 @@ struct Nat {
     blocked: HashSet<Kind>,
     /// One RTP packet in so many is lost; 0 loses none.
     lose_one_in: u32,
+    /// RTP packets that are longer are lost; 0 loses none.
+    rtp_max: usize,
     rtp: u32,
     lost: u32,
     tasks: JoinSet<()>,
@@ -95,7 +98,12 @@ impl Network {
         self.nat().lose_one_in = packets;
     }
 
-    /// How many RTP packets were lost by chance.
+    /// Loses every RTP packet that is longer: of the clip, that is each keyframe's.
+    pub(crate) fn lose_longer_than(&self, bytes: usize) {
+        self.nat().rtp_max = bytes;
+    }
+
+    /// How many RTP packets were lost one in so many.
     pub(crate) fn lost(&self) -> u32 {
         self.nat().lost
     }
@@ -168,6 +176,9 @@ impl Nat {
         if self.dead.contains(&from) || self.dead.contains(&to) || self.blocked.contains(&kind) {
             return None;
         }
+        if kind == Kind::Rtp && self.rtp_max > 0 && datagram.len() > self.rtp_max {
+            return None;
+        }
         if kind == Kind::Rtp && self.lose_one_in > 0 {
             self.rtp += 1;
             if self.rtp.is_multiple_of(self.lose_one_in) {
@@ -204,10 +215,15 @@ fn lock(nat: &Mutex<Nat>) -> MutexGuard<'_, Nat> {
     nat.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Changes the text of an answer.
+pub(crate) type Tamper = fn(&str) -> String;
+
 /// A signaling port whose candidates lead over a network, where there is one.
 pub(crate) struct Detour<S> {
     pub(crate) port: S,
     pub(crate) network: Option<Network>,
+    /// What becomes of the master's answers, for a master whose answers are like that.
+    pub(crate) tamper: Option<Tamper>,
 }
 
 #[async_trait]
@@ -234,6 +250,12 @@ impl<S: SignalingPort> SignalingPort for Detour<S> {
                     Some(rewritten) => *body = rewritten,
                     None => continue,
                 }
+            }
+            if let Some(tamper) = self.tamper
+                && let SignalingInput::Event(_, SignalingEvent::Answer { body, .. }) = &mut input
+            {
+                *body =
+                    body.clone().and_then(|answer| read_description(&tamper(answer.sdp.as_str())));
             }
             return input;
         }

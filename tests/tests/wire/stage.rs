@@ -180,6 +180,7 @@ impl Stage {
             signaling: self.signaling().client_id("hall"),
             peer: PeerConfig::new(true),
             network: None,
+            tamper: None,
         }
     }
 
@@ -237,10 +238,31 @@ impl Stage {
         self.emulator.clients().into_iter().filter_map(|client| client.client_id).collect()
     }
 
+    /// Waits a moment until no viewer is connected, and says how many are.
+    pub(crate) async fn gone(&self) -> usize {
+        // A socket that ends is noticed by the service a moment later.
+        let _ = timeout(secs(2), async {
+            while !self.viewers().is_empty() {
+                sleep(ms(5)).await;
+            }
+        })
+        .await;
+        self.viewers().len()
+    }
+
     /// How often something was asked of the service, and how often refused.
     pub(crate) fn calls(&self, name: &str) -> (u64, u64) {
         let calls = self.emulator.calls();
         calls.get(name).map_or((0, 0), |count| (count.requests, count.refused))
+    }
+
+    /// The same over a network that can fail.
+    pub(crate) async fn live_over(&mut self, network: &Network) -> Watching {
+        self.camera().await;
+        let mut viewer = self.plan_over(network).watch();
+        viewer.live().await;
+        viewer.more_pictures(5).await;
+        viewer
     }
 
     /// Closes a viewer whose media must have been left alone: one attempt, no stall, and every

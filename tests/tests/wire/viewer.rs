@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use viewer_session::{Clock as _, Handle, Observer};
 
 use crate::film::Film;
-use crate::network::{Detour, Network};
+use crate::network::{Detour, Network, Tamper};
 
 /// How long anything may take that nobody put a deadline on.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,6 +27,7 @@ pub(crate) struct Plan {
     pub(crate) signaling: SignalingConfigBuilder,
     pub(crate) peer: PeerConfig,
     pub(crate) network: Option<Network>,
+    pub(crate) tamper: Option<Tamper>,
 }
 
 impl Plan {
@@ -41,7 +42,7 @@ impl Plan {
         let film = Film::default();
         tokio::spawn(film.clone().take(media, origin));
         let port = AwsSignaling::new(self.signaling.build().expect("it can work"));
-        let signaling = Detour { port, network: self.network };
+        let signaling = Detour { port, network: self.network, tamper: self.tamper };
         let log = Log::default();
         let (driver, handle) = viewer_session::session(config, 7, signaling, peer, clock);
         let driver = tokio::spawn(driver.with_observer(Box::new(log.clone())).run());
@@ -126,6 +127,14 @@ impl Watching {
         }
     }
 
+    /// Drops its handle, and waits for the end.
+    pub(crate) async fn dropped(self) -> Outcome {
+        let Self { handle, driver, .. } = self;
+        drop(handle);
+        let ended = timeout(PATIENCE, driver).await.expect("it ends");
+        ended.expect("the driver does not panic")
+    }
+
     /// Closes it.
     pub(crate) async fn close(self) -> Outcome {
         self.handle.close();
@@ -141,6 +150,24 @@ impl Watching {
             }
         });
         assert!(waited.await.is_ok(), "no pictures come:\n{}", self.log.story());
+    }
+
+    /// Waits for a picture that came after a moment.
+    pub(crate) async fn next_picture(&self, moment: Timestamp) {
+        let is_later = || self.film.pictures().last().is_some_and(|picture| picture.at > moment);
+        let waited = timeout(PATIENCE, async {
+            while !is_later() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "no picture comes:\n{}", self.log.story());
+    }
+
+    /// The longest time without a picture since this one.
+    pub(crate) fn longest_gap(&self, since: usize) -> Duration {
+        let pictures = self.film.pictures();
+        let pairs = pictures[since..].windows(2);
+        pairs.map(|two| two[1].at.saturating_since(two[0].at)).max().unwrap_or_default()
     }
 
     /// How often something was told so far.
@@ -200,6 +227,11 @@ impl Log {
 
     pub(crate) fn count(&self, like: impl Fn(&Entry) -> bool) -> usize {
         self.entries().iter().filter(|(_, entry)| like(entry)).count()
+    }
+
+    /// Shows each entry in its order.
+    pub(crate) fn each(&self, look: impl FnMut(&Entry)) {
+        self.entries().iter().map(|(_, entry)| entry).for_each(look);
     }
 
     /// When each of these was.

@@ -1,0 +1,176 @@
+//! Media that does not come, or stops: scenarios 47, 48, 57 and 61.
+
+use negotiation_core::{
+    AttemptEnd, Deadline, EndReason, Event, Output, PeerCommand, RecoveryCause, Timer,
+};
+use peer_webrtc::{Codec, LocalTrack, Media};
+
+use crate::frame;
+use crate::network::{Kind, Network};
+use crate::viewer::{Entry, Log};
+use crate::{ms, scenario, secs, shown};
+
+fn keyframe_requests(log: &Log) -> usize {
+    log.count(|entry| {
+        matches!(entry, Entry::Output(Output::Peer(_, PeerCommand::RequestKeyframe { .. })))
+    })
+}
+
+#[test]
+fn w47_no_rtp() {
+    scenario(47, "no RTP", async |stage| {
+        stage.camera().await;
+        let network = Network::default();
+        network.block(&[Kind::Rtp]);
+        let viewer = stage.plan_over(&network).watch();
+        let log = viewer.log.clone();
+        let outcome = viewer.ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::NoMedia, 2));
+        let no_media = AttemptEnd::Deadline(Deadline::FirstMedia);
+        assert!(outcome.attempts.iter().all(|attempt| attempt.end == no_media));
+        assert!(outcome.attempts.iter().all(|attempt| attempt.evidence.connected));
+        // At once, and each second until the five are over.
+        let asked = keyframe_requests(&log);
+        assert!(asked >= 8, "{asked}");
+        let what = format!("keyframe asked for {asked} times, 2 attempts, ended as no-media");
+        shown(what, outcome.lasted)
+    });
+}
+
+#[test]
+fn w47_no_keyframe() {
+    scenario(47, "no keyframe", async |stage| {
+        stage.camera().await;
+        let network = Network::default();
+        // The clip's keyframes have a kilobyte and more, its other pictures under 200 bytes.
+        network.lose_longer_than(600);
+        let mut plan = stage.plan_over(&network);
+        plan.settings.retries = 0;
+        let viewer = plan.watch();
+        let log = viewer.log.clone();
+        let outcome = viewer.ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::NoMedia, 1));
+        assert!(outcome.attempts[0].evidence.media_packets, "packets came");
+        assert!(outcome.likely_cause().contains("keyframe"), "{}", outcome.likely_cause());
+        let asked = keyframe_requests(&log);
+        assert!(asked >= 4, "{asked}");
+        let what = format!("keyframe asked for {asked} times, ended as no-media");
+        shown(what, outcome.lasted)
+    });
+}
+
+#[test]
+fn w48_paused_camera() {
+    scenario(48, "with sender reports", async |stage| {
+        let network = Network::default();
+        let mut viewer = stage.live_over(&network).await;
+        network.block(&[Kind::Rtp]);
+        let stopped = viewer.now();
+        viewer.until("the stall", |event| *event == Event::MediaStalled).await;
+        viewer.until("the pause", |event| *event == Event::MediaPaused).await;
+        // Longer than a camera that says nothing is waited for.
+        tokio::time::sleep(secs(6)).await;
+        assert!(keyframe_requests(&viewer.log) >= 3, "{}", viewer.log.story());
+        network.unblock();
+        let again = viewer.now();
+        let resumed = viewer.until("media", |event| *event == Event::MediaResumed).await;
+        viewer.more_pictures(15).await;
+        assert_eq!((viewer.offers(true), viewer.offers(false)), (0, 1), "no restart");
+        assert_eq!(viewer.close().await.attempts_total, 1);
+        let what = format!("told, paused for {:.0?}, live again", again.saturating_since(stopped));
+        shown(what, resumed.saturating_since(again))
+    });
+}
+
+#[test]
+fn w48_silent_camera() {
+    scenario(48, "without a packet", async |stage| {
+        let network = Network::default();
+        let mut viewer = stage.live_over(&network).await;
+        network.block(&[Kind::Rtp, Kind::Rtcp]);
+        let stopped = viewer.now();
+        viewer.until("the stall", |event| *event == Event::MediaStalled).await;
+        viewer.until("the loss", |e| *e == Event::MasterGone(RecoveryCause::Silent)).await;
+        viewer.until("attempt 2", |e| *e == Event::AttemptStarted { attempt: 2 }).await;
+        network.unblock();
+        let live = viewer.live().await;
+        viewer.more_pictures(15).await;
+        let fired = Event::DeadlineFired(Timer::MediaGiveUp);
+        assert_eq!(viewer.count(|event| *event == fired), 1, "{}", viewer.log.story());
+        assert_eq!(viewer.offers(true), 0, "a restart is no cure");
+        assert_eq!(viewer.close().await.attempts_total, 2);
+        shown("told, given up after 4 s, attempt 2 live", live.saturating_since(stopped))
+    });
+}
+
+#[test]
+fn w57_dtls_silent() {
+    scenario(57, "silent", async |stage| {
+        stage.camera().await;
+        let network = Network::default();
+        network.block(&[Kind::Dtls]);
+        let outcome = stage.plan_over(&network).watch().ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Dtls, 2));
+        assert!(outcome.attempts.iter().all(|attempt| attempt.evidence.ice_connected));
+        shown("ICE up, 2 attempts, ended as dtls", outcome.lasted)
+    });
+}
+
+#[test]
+fn w57_dtls_refused() {
+    scenario(57, "refused", async |stage| {
+        stage.camera().await;
+        let mut plan = stage.plan();
+        // A certificate of somebody else's.
+        plan.tamper = Some(|sdp| {
+            frame::changed(sdp, |line| {
+                let (start, digest) = line.split_once("sha-256 ")?;
+                let other = if digest.starts_with("AA:") { "BB:" } else { "AA:" };
+                Some(format!("{start}sha-256 {other}{}", digest.get(3..)?))
+            })
+        });
+        let outcome = plan.watch().ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Dtls, 2));
+        shown("ICE up, 2 attempts, ended as dtls", outcome.lasted)
+    });
+}
+
+#[test]
+fn w61_local_media() {
+    scenario(61, "", async |stage| {
+        stage.camera().await;
+        let mut plan = stage.plan();
+        // The connection knows no codec that this microphone speaks.
+        plan.peer.codecs = vec![Codec::H264, Codec::Opus];
+        plan.peer.audio = Media::SendRecv(LocalTrack::new(Codec::Pcmu, "here", "microphone"));
+        let refused = peer_webrtc::WebRtcPeer::new(plan.peer.clone()).err();
+        let refused = refused.expect("refused").to_string();
+        assert!(stage.emulator.calls().get("ConnectAsViewer").is_none(), "before any offer");
+        // As configured: receive only.
+        plan.peer.audio = Media::RecvOnly;
+        let mut viewer = plan.watch();
+        let live = viewer.live().await;
+        viewer.more_pictures(15).await;
+        let pictures = stage.untouched(viewer).await;
+        let what = format!("refused ({refused}); receive only: {pictures} pictures");
+        shown(what, live.saturating_since(Default::default()))
+    });
+}
+
+#[test]
+fn w56_suspend() {
+    scenario(56, "", async |stage| {
+        let mut viewer = stage.live().await;
+        let woken = viewer.now();
+        viewer.handle.resumed();
+        let begun = viewer.until("attempt 2", |e| *e == Event::AttemptStarted { attempt: 2 }).await;
+        let live = viewer.live().await;
+        viewer.more_pictures(15).await;
+        let outcome = viewer.close().await;
+        assert_eq!(outcome.attempts_total, 2);
+        assert_eq!(outcome.attempts[0].end, AttemptEnd::Resumed);
+        assert!(begun.saturating_since(woken) < secs(3), "at once, but for the close");
+        assert!(begun.saturating_since(woken) > ms(0));
+        shown("attempt 2 at once, live", live.saturating_since(woken))
+    });
+}
