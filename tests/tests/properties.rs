@@ -1,5 +1,7 @@
 //! What holds in every world: properties of the session, each over thousands of generated plans.
 
+#[path = "properties/cases.rs"]
+mod cases;
 #[path = "properties/harness.rs"]
 mod harness;
 #[path = "properties/host.rs"]

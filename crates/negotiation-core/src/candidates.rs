@@ -263,6 +263,95 @@ mod tests {
     }
 
     #[test]
+    fn in_a_later_exchange_what_is_of_another_generation_may_be_ahead_of_its_description() {
+        let mut remote = RemoteCandidates::default();
+        remote.open(Some("first".into()));
+        let known = candidate(1, Some("first"));
+        assert_eq!(remote.take(known.clone(), 128, 256), Ok(Some(known.clone())));
+        remote.next_exchange();
+        assert_eq!(remote.take(known.clone(), 128, 256), Ok(Some(known)), "it may come again");
+        let nameless = candidate(2, None);
+        assert_eq!(remote.take(nameless.clone(), 128, 256), Ok(Some(nameless)));
+        let ahead = candidate(3, Some("second"));
+        assert_eq!(remote.take(ahead.clone(), 128, 256), Ok(None));
+        assert_eq!(remote.held(), 1);
+        assert!(remote.open(Some("second".into())).0.iter().eq([ahead].iter()));
+        assert_eq!(remote.held(), 0);
+        assert_eq!(remote.take(candidate(4, Some("third")), 128, 256), Err(Ignored::OldGeneration));
+    }
+
+    #[test]
+    fn an_exchange_that_came_to_nothing_leaves_its_generation() {
+        let mut remote = RemoteCandidates::default();
+        assert_eq!(remote.take(candidate(1, None), 128, 256), Ok(None));
+        remote.reopen();
+        assert_eq!(remote.held(), 1, "no description was set yet: they are for the next");
+        remote.open(Some("first".into()));
+        remote.next_exchange();
+        assert_eq!(remote.take(candidate(2, Some("second")), 128, 256), Ok(None));
+        remote.reopen();
+        assert_eq!(remote.held(), 0, "they were for the exchange that came to nothing");
+        let late = remote.take(candidate(3, Some("second")), 128, 256);
+        assert_eq!(late, Err(Ignored::OldGeneration));
+        assert!(remote.take(candidate(4, Some("first")), 128, 256).is_ok_and(|c| c.is_some()));
+    }
+
+    #[test]
+    fn generations_of_the_past_are_remembered_up_to_a_number() {
+        let mut remote = RemoteCandidates::default();
+        for number in 0..=PAST_MAX {
+            remote.open(Some(format!("g{number}")));
+        }
+        remote.next_exchange();
+        for number in 0..PAST_MAX {
+            let ufrag = format!("g{number}");
+            let late = remote.take(candidate(1, Some(&ufrag)), 128, 256);
+            assert_eq!(late, Err(Ignored::OldGeneration), "{ufrag}");
+        }
+        for number in 0..3 {
+            remote.open(Some(format!("h{number}")));
+        }
+        assert_eq!(remote.past.len(), PAST_MAX);
+    }
+
+    #[test]
+    fn of_a_session_that_was_replaced_only_what_is_old_is_dropped() {
+        let mut remote = RemoteCandidates::default();
+        remote.open(Some("first".into()));
+        remote.next_exchange();
+        assert_eq!(remote.take(candidate(1, Some("second")), 128, 256), Ok(None));
+        remote.open(Some("third".into()));
+        remote.next_exchange();
+        assert_eq!(remote.take(candidate(2, Some("fourth")), 128, 256), Ok(None));
+        remote.forget_session();
+        assert_eq!(remote.held(), 1, "it is not of the past");
+    }
+
+    #[test]
+    fn the_quota_counts_from_the_moment_that_it_is_moved_to() {
+        let at = Timestamp::from_millis;
+        let full = |now: u64| {
+            let mut local = LocalCandidates::default();
+            for n in 0..21 {
+                local.take(candidate(n, None), 128).expect("room");
+            }
+            local.release();
+            while local.pop(at(1000), 20).is_some() {}
+            assert_eq!(local.waiting(), 1);
+            local.rebase(at(now), |sent| at(sent.since_origin().as_millis() as u64 + 7000));
+            local
+        };
+        assert_eq!(full(2049).next_at(at(9049), 20), Some(at(9050)), "still in the period");
+        assert_eq!(full(2050).next_at(at(9050), 20), Some(at(9050)), "the period is over");
+        assert_eq!(full(2050), {
+            let mut forgotten = full(2051);
+            forgotten.rebase(at(9051), |sent| sent);
+            forgotten
+        });
+        assert_eq!(LocalCandidates::default().waiting(), 0);
+    }
+
+    #[test]
     fn what_was_taken_back_is_withheld() {
         let (mut local, now) = (LocalCandidates::default(), Timestamp::ZERO);
         local.take(candidate(1, None), 128).expect("room");

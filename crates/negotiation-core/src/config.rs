@@ -369,6 +369,125 @@ mod tests {
     }
 
     #[test]
+    fn the_presets_are_the_contracts_numbers() {
+        let one = Settings::one_retry();
+        assert_eq!((one.retries, one.retry_window), (1, None));
+        assert_eq!(one.retry_delay, RetryDelay::Fixed(secs(6)));
+        assert_eq!(one.answer_timeouts, [secs(30)]);
+        assert_eq!((one.call_timeout, one.credentials_timeout), (secs(5), secs(10)));
+        assert_eq!((one.ice_servers_timeout, one.link_open_timeout), (secs(5), secs(15)));
+        assert_eq!((one.operation_timeout, one.establish_timeout), (secs(5), secs(20)));
+        assert_eq!((one.suspect_timeout, one.first_media_timeout), (secs(3), secs(10)));
+        assert_eq!((one.disconnect_grace, one.restart_timeout), (secs(3), secs(10)));
+        assert_eq!((one.media_give_up, one.offline_limit), (secs(30), secs(60)));
+        assert_eq!((one.refill_after, one.close_timeout), (secs(30), secs(2)));
+        assert_eq!((one.offer_timeout, one.join_interval), (secs(30), secs(6)));
+
+        let persistent = Settings::persistent();
+        assert_eq!((persistent.retries, persistent.retry_window), (10, Some(secs(120))));
+        let jitter = |cap| RetryDelay::FullJitter { base: Duration::from_millis(300), cap };
+        assert_eq!(persistent.retry_delay, jitter(secs(7)));
+        assert_eq!(persistent.link_reopen, jitter(secs(10)));
+        assert_eq!(persistent.answer_timeouts, [secs(15), secs(20), secs(30)]);
+        assert_eq!(persistent.link_open_timeout, secs(10));
+        assert_eq!((persistent.establish_timeout, persistent.suspect_timeout), (secs(15), secs(2)));
+        assert_eq!(
+            (persistent.first_media_timeout, persistent.disconnect_grace),
+            (secs(8), secs(2))
+        );
+        assert_eq!((persistent.restart_timeout, persistent.media_give_up), (secs(8), secs(15)));
+        assert_eq!((persistent.offline_limit, persistent.close_timeout), (secs(600), secs(1)));
+
+        assert_eq!(Settings { retries: 1, ..Settings::never() }, one);
+        assert_eq!(Settings::never().retries, 0);
+    }
+
+    #[test]
+    fn a_verdict_adds_up_what_every_stage_may_take() {
+        let config = Settings::one_retry().check().expect("valid");
+        assert_eq!(config.connect_timeout(), secs(10 + 2 * 5 + 15));
+        // Link, servers, set-local to send, answer, establish, first media; closing; one pause.
+        let attempt = 35 + 5 + 3 * 5 + 30 + 20 + 10;
+        assert_eq!(config.longest_verdict(), secs(2 * (attempt + 2) + 6));
+
+        let mut settings = Settings::never();
+        settings.mode = Mode::Answerer;
+        settings.operation_timeout = secs(20);
+        let config = settings.check().expect("valid");
+        // Peer and offer take longer than the link, and four operations follow the offer.
+        let attempt = 2 * 20 + 5 + 3 * 20 + (30 + 4 * 20) + 20 + 10;
+        assert_eq!(config.longest_verdict(), secs(attempt + 2));
+    }
+
+    #[test]
+    fn a_verdict_counts_no_retry_that_its_window_leaves_out() {
+        let verdict = |retries, window: Option<u64>| {
+            let mut settings = Settings::one_retry();
+            settings.answer_timeouts = vec![secs(10)];
+            settings.close_timeout = secs(1);
+            settings.retry_delay = RetryDelay::Fixed(secs(5));
+            settings.throttle_delay = secs(5);
+            settings.retries = retries;
+            settings.retry_window = window.map(secs);
+            settings.check().expect("valid").no_answer_verdict()
+        };
+        assert_eq!(verdict(2, None), secs(11 + 5 + 11 + 5 + 11));
+        assert_eq!(verdict(2, Some(4)), secs(11), "the pause would pass its end");
+        assert_eq!(verdict(2, Some(5)), secs(11 + 5 + 11), "to the second");
+        assert_eq!(verdict(2, Some(1000)), secs(11 + 5 + 11 + 5 + 11));
+    }
+
+    #[test]
+    fn a_jittered_pause_doubles_with_each_failure_up_to_its_cap() {
+        let delay = RetryDelay::FullJitter { base: secs(1), cap: secs(20) };
+        let longest = |failures| {
+            let mut rng = Rng::new(1);
+            (0..500).map(|_| delay.pause(failures, &mut rng)).max().unwrap_or_default()
+        };
+        for (failures, bound) in [(0, 1), (1, 2), (3, 8), (4, 16), (5, 20), (60, 20)] {
+            let longest = longest(failures);
+            assert!(longest <= secs(bound) && longest > secs(bound) * 9 / 10, "{longest:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_value_that_can_work_is_taken_and_the_next_is_not() {
+        type Set = fn(&mut Settings, Duration);
+        let durations: [(&str, Set, Duration); 5] = [
+            ("close_timeout", |s, v| s.close_timeout = v, secs(3600)),
+            ("retry_delay", |s, v| s.retry_delay = RetryDelay::Fixed(v), secs(3600)),
+            ("throttle_delay", |s, v| s.throttle_delay = v, secs(3600)),
+            (
+                "link_reopen, go_away_spread",
+                |s, v| s.link_reopen = RetryDelay::FullJitter { base: v, cap: v },
+                secs(3600),
+            ),
+            ("link_reopen, go_away_spread", |s, v| s.go_away_spread = v, secs(50)),
+        ];
+        let step = Duration::from_nanos(1);
+        for (field, set, last) in durations {
+            for (value, works) in [(last, true), (last + step, false), (last * 2, false)] {
+                let mut settings = Settings::one_retry();
+                set(&mut settings, value);
+                assert_eq!(settings.check().err().map(|e| e.field), (!works).then_some(field));
+            }
+        }
+        let check = |change: &dyn Fn(&mut Settings)| {
+            let mut settings = Settings::one_retry();
+            change(&mut settings);
+            settings.check().is_ok()
+        };
+        let ms = Duration::from_millis(1);
+        assert!(check(&|s| s.close_timeout = ms));
+        assert!(!check(&|s| s.close_timeout = ms - step));
+        assert!(check(&|s| s.answer_timeouts = vec![secs(1); 1000]));
+        assert!(!check(&|s| s.answer_timeouts = vec![secs(1); 1001]));
+        assert!(!check(&|s| s.answer_timeouts = vec![secs(1); 2000]));
+        assert!(check(&|s| s.retries = 1000));
+        assert!(!check(&|s| s.retries = 1001));
+    }
+
+    #[test]
     fn a_value_that_cannot_work_names_its_field() {
         let refused = |change: fn(&mut Settings)| {
             let mut settings = Settings::one_retry();

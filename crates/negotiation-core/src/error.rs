@@ -383,11 +383,32 @@ impl fmt::Display for Ignored {
 mod tests {
     use super::*;
     use alloc::collections::BTreeSet;
+    use alloc::string::ToString;
 
     #[test]
     fn every_end_reason_has_a_code_of_its_own() {
         let codes: BTreeSet<_> = EndReason::ALL.iter().map(|r| r.code()).collect();
         assert_eq!(codes.len(), EndReason::ALL.len());
+    }
+
+    #[test]
+    fn the_names_for_machines_are_these() {
+        let failures = [
+            (FailureCode::NoChannel, "no-channel"),
+            (FailureCode::ViewerLimit, "viewer-limit"),
+            (FailureCode::TimedOut, "timed-out"),
+        ];
+        for (code, name) in failures {
+            assert_eq!((code.as_str(), code.to_string().as_str()), (name, name));
+        }
+        let ignored = [
+            (Ignored::AlreadyOpen, "already-open"),
+            (Ignored::Foreign, "foreign-sender"),
+            (Ignored::OldGeneration, "old-ice-generation"),
+        ];
+        for (reason, name) in ignored {
+            assert_eq!((reason.code(), reason.to_string().as_str()), (name, name));
+        }
     }
 
     #[test]

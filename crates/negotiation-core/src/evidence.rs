@@ -435,3 +435,81 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn failure(code: FailureCode) -> Failure {
+        Failure::new(code, "")
+    }
+
+    fn outcome(reason: EndReason, evidence: Evidence) -> Outcome {
+        let (started, ended) = (Timestamp::ZERO, Timestamp::from_millis(1000));
+        let end = AttemptEnd::MasterGone;
+        let report = AttemptReport { attempt: 1, client_id: None, started, ended, end, evidence };
+        let lasted = Duration::from_secs(1);
+        Outcome { reason, was_live: false, attempts_total: 1, attempts: vec![report], lasted }
+    }
+
+    #[test]
+    fn the_names_for_machines_are_these() {
+        assert_eq!(Deadline::FirstMedia.as_str(), "first-media");
+        assert_eq!(AttemptEnd::Deadline(Deadline::Grace).code(), "grace");
+        assert_eq!(AttemptEnd::LinkLost(failure(FailureCode::Closed)).code(), "link-lost");
+        assert_eq!(AttemptEnd::Resumed.code(), "resumed");
+    }
+
+    #[test]
+    fn only_what_the_service_says_is_a_throttle() {
+        assert!(AttemptEnd::Connect(failure(FailureCode::Throttled)).is_throttle());
+        assert!(AttemptEnd::Offer(failure(FailureCode::ViewerLimit)).is_throttle());
+        assert!(!AttemptEnd::Connect(failure(FailureCode::Network)).is_throttle());
+        assert!(!AttemptEnd::Deadline(Deadline::Answer).is_throttle());
+    }
+
+    #[test]
+    fn a_master_that_left_is_no_media_once_it_was_connected_and_no_route_before() {
+        let connected = Evidence { connected: true, ..Evidence::default() };
+        assert_eq!(AttemptEnd::MasterGone.reason(&connected), EndReason::NoMedia);
+        assert_eq!(AttemptEnd::MasterGone.reason(&Evidence::default()), EndReason::NoRoute);
+    }
+
+    #[test]
+    fn what_the_peer_stack_names_is_named_in_the_end() {
+        let reason = |code| AttemptEnd::Peer(failure(code)).reason(&Evidence::default());
+        assert_eq!(reason(FailureCode::Codec), EndReason::Codec);
+        assert_eq!(reason(FailureCode::LocalMedia), EndReason::LocalMedia);
+        assert_eq!(reason(FailureCode::Port), EndReason::PeerFailed);
+    }
+
+    #[test]
+    fn the_evidence_tells_causes_apart() {
+        let cause = |reason, evidence| outcome(reason, evidence).likely_cause();
+        let nowhere = Evidence { answered: true, ..Evidence::default() };
+        let somewhere = Evidence { remote_candidates: 2, ..nowhere.clone() };
+        assert!(cause(EndReason::NoRoute, nowhere).contains("named no address"));
+        assert!(cause(EndReason::NoRoute, somewhere).contains("firewall"));
+        assert!(cause(EndReason::NoRoute, Evidence::default()).contains("firewall"));
+        let packets = Evidence { media_packets: true, ..Evidence::default() };
+        assert!(cause(EndReason::NoMedia, packets).contains("keyframe"));
+        assert!(cause(EndReason::NoMedia, Evidence::default()).contains("no media"));
+    }
+
+    #[test]
+    fn people_are_told_in_whole_sentences() {
+        let mut ended = outcome(EndReason::NoChannel, Evidence::default());
+        assert!(ended.sentence().starts_with("Not live after 1 attempt: "), "{}", ended.sentence());
+        ended.attempts_total = 2;
+        assert!(ended.sentence().starts_with("Not live after 2 attempts: "));
+        for reason in EndReason::ALL {
+            let next = outcome(reason, Evidence::default()).next_step();
+            assert!(next.ends_with('.') && next.len() > "Nothing".len(), "{reason}: {next}");
+        }
+        assert_ne!(
+            outcome(EndReason::NoChannel, Evidence::default()).next_step(),
+            outcome(EndReason::Codec, Evidence::default()).next_step()
+        );
+    }
+}

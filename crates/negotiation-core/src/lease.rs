@@ -132,6 +132,31 @@ mod tests {
     }
 
     #[test]
+    fn of_ids_that_all_rest_the_first_of_the_longest_is_used() {
+        let (mut pool, base) = (ClientIdPool::default(), id("cam"));
+        let ids: alloc::vec::Vec<_> =
+            (0..10).map(|_| pool.lease(&base, at(0)).expect("free")).collect();
+        for (number, id) in ids.iter().enumerate() {
+            let closed = if matches!(number, 3 | 6) { 1 } else { 2 };
+            pool.give_back(id, true, at(closed));
+        }
+        assert_eq!(pool.lease(&base, at(11)), Some(id("cam-4")));
+        assert_eq!(pool.lease(&base, at(11)), Some(id("cam-7")));
+        assert_eq!(pool.lease(&base, at(11)), Some(id("cam")));
+    }
+
+    #[test]
+    fn the_pool_forgets_what_has_rested_and_what_never_offered() {
+        let (mut pool, base) = (ClientIdPool::default(), id("cam"));
+        let [one, two, three] = [(); 3].map(|()| pool.lease(&base, at(0)).expect("free"));
+        pool.give_back(&one, true, at(1));
+        pool.give_back(&two, false, at(2));
+        assert_eq!(pool.leases.len(), 2, "the second is as good as new");
+        pool.give_back(&three, true, at(61));
+        assert_eq!(pool.leases.len(), 1, "the first has rested for a minute");
+    }
+
+    #[test]
     fn ten_sessions_at_once_share_ten_ids() {
         let (mut pool, base) = (ClientIdPool::default(), id("cam"));
         let ids: alloc::collections::BTreeSet<_> =

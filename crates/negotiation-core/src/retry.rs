@@ -121,6 +121,37 @@ mod tests {
     }
 
     #[test]
+    fn a_retry_that_ends_with_the_window_is_still_in_it() {
+        let mut settings = Settings::one_retry();
+        (settings.retries, settings.retry_window) = (5, Some(Duration::from_secs(20)));
+        let config = settings.check().expect("valid");
+        let (mut budget, mut rng) = (Budget::default(), Rng::new(1));
+        assert!(budget.spend(&config, at(100), false, &mut rng).is_some());
+        assert!(budget.spend(&config, at(114), false, &mut rng).is_some());
+        assert_eq!(budget.spent(), 2);
+        let late = Timestamp::from_millis(114_001);
+        assert_eq!(budget.spend(&config, late, false, &mut rng), None);
+        assert_eq!(budget.spent(), 2, "what is not begun is not spent");
+        budget.forget_before(|_| Some(at(110)));
+        assert!(budget.spend(&config, at(124), false, &mut rng).is_some());
+        budget.forget_before(|_| None);
+        assert!(budget.spend(&config, at(500), false, &mut rng).is_some());
+        budget.refill();
+        assert_eq!(budget.spent(), 0);
+    }
+
+    #[test]
+    fn the_generator_is_splitmix64() {
+        // The first numbers of the reference generator, seeded with 1234567.
+        let mut rng = Rng::new(1_234_567);
+        let numbers = [(); 3].map(|()| rng.next());
+        assert_eq!(
+            numbers,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
+    }
+
+    #[test]
     fn a_throttle_waits_five_seconds_at_least() {
         let config = Settings::persistent().check().expect("valid");
         let (mut budget, mut rng) = (Budget::default(), Rng::new(7));

@@ -373,7 +373,15 @@ mod tests {
             assert!(serde_json::from_str::<Sdp>(bad).is_err(), "{bad}");
         }
         assert!(serde_json::from_str::<Secret>("\"open sesame\"").is_err());
-        for bad in ["\"1\"", "\"1.5\"", "\"-1.000000000\"", "\"1.0000000000\"", "1.5"] {
+        for bad in [
+            "\"1\"",
+            "\"+1.000000000\"",
+            "\"1.+00000000\"",
+            "\"1.5\"",
+            "\"-1.000000000\"",
+            "\"1.0000000000\"",
+            "1.5",
+        ] {
             assert!(serde_json::from_str::<Timestamp>(bad).is_err(), "{bad}");
         }
         let mut settings = Settings::one_retry();
@@ -382,10 +390,38 @@ mod tests {
     }
 
     #[test]
+    fn a_candidate_is_read_as_it_was_written_and_in_no_other_form() {
+        let real = candidate("candidate:1 1 udp 9 10.9.8.7 9 typ host");
+        let once = form(&real);
+        let read: Candidate = serde_json::from_str(&once).expect("it can be read");
+        assert_eq!(form(&read), once);
+        let end: Candidate = serde_json::from_str(&form(&candidate(""))).expect("the end");
+        assert!(end.is_end());
+        for bad in [
+            "candidate:1 1 udp 9 10.9.8.7 9 typ host",
+            "#0123456789abcdef",
+            "#0123456789abcdef udp",
+            "#0123456789abcdef udp host more",
+            "#0123456789abcdef sctp host",
+            "#0123456789abcdef udp guest",
+            "#0123456789abcde udp host",
+            "udp host",
+        ] {
+            let text = once.replacen(&*read.text, bad, 1);
+            assert!(serde_json::from_str::<Candidate>(&text).is_err(), "{bad}");
+            assert_ne!(form(&candidate(bad)), text, "{bad} is not written as it is");
+        }
+    }
+
+    #[test]
     fn words_around_an_address_stay() {
         assert_eq!(
             without_addresses("tcp connect 127.0.0.1:80: refused (os error 111) at 12:30."),
             "tcp connect (address): refused (os error 111) at 12:30."
+        );
+        assert_eq!(
+            without_addresses("host:1.2.3.4:5 udp:[::1]:5."),
+            "host:(address) udp:(address)."
         );
         let masked = without_addresses("a 1.2.3.4, b");
         assert_eq!(without_addresses(&masked), masked);

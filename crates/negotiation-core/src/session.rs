@@ -496,3 +496,6 @@ impl Session {
         self.reports.push_back(report);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,6 +171,24 @@ mod tests {
     }
 
     #[test]
+    fn commands_in_flight_are_counted_moved_changed_and_forgotten() {
+        let at = Timestamp::from_millis;
+        let mut table = InFlight::default();
+        let first = table.issue(1, at(40), 1);
+        let second = table.issue(1, at(50), 2);
+        assert_eq!(table.len(), 2);
+        table.shift(Duration::from_millis(7));
+        assert_eq!(table.earliest(), Some((at(47), &1)));
+        table.map_purposes(|purpose| purpose * 10);
+        assert!(table.purposes().eq([10, 20].iter()));
+        assert_eq!(table.complete(first), Some(10));
+        assert_eq!(table.complete(first), None, "once");
+        assert!(table.awaits(second) && !table.awaits(first));
+        table.forget_all();
+        assert_eq!((table.len(), table.awaits(second)), (0, false));
+    }
+
+    #[test]
     fn of_two_overdue_commands_the_one_that_was_due_first_is_taken() {
         let mut table = InFlight::default();
         table.issue(1, Timestamp::from_millis(40), "connect");

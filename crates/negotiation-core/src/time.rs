@@ -185,6 +185,29 @@ mod tests {
     }
 
     #[test]
+    fn deadlines_are_moved_together() {
+        let at = Timestamp::from_millis;
+        let mut table = TimerTable::default();
+        assert!(table.is_empty());
+        table.arm(Timer::Answer, at(5));
+        assert!(!table.is_empty());
+        table.map(|deadline| deadline + Duration::from_millis(10));
+        assert_eq!(table.at(Timer::Answer), Some(at(15)));
+        table.shift(Duration::from_millis(2));
+        assert_eq!(table.earliest(), Some((at(17), Timer::Answer)));
+    }
+
+    #[test]
+    fn moments_are_counted_from_the_origin() {
+        let at = Timestamp::from_millis(1500);
+        assert_eq!(at.since_origin(), Duration::from_millis(1500));
+        assert_eq!(at.saturating_since(Timestamp::from_millis(400)), Duration::from_millis(1100));
+        assert_eq!(Timestamp::from_millis(400).saturating_since(at), Duration::ZERO);
+        let end = Timestamp::new(Duration::MAX) + Duration::from_secs(1);
+        assert_eq!(end, Timestamp::new(Duration::MAX), "time does not wrap");
+    }
+
+    #[test]
     fn the_earliest_deadline_comes_first_and_ties_are_stable() {
         let mut table = TimerTable::default();
         table.arm(Timer::RetryDelay, Timestamp::from_millis(5));

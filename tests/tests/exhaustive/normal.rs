@@ -9,6 +9,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestCaseError};
 
+use super::cases::scaled;
+
 /// A session, from some step on its normal form beside it, and the names of one in the other.
 struct Twins {
     one: Session,
@@ -252,7 +254,11 @@ fn nameless(text: &str) -> String {
 fn a_session_and_its_normal_form_behave_the_same() {
     let steps =
         (strategy::settings(), any::<bool>(), 0..60usize, vec(strategy::nonsense(), 1..120));
-    let runs = Runs { cases: 3000, failure_persistence: None, ..Runs::default() };
+    let runs = Runs {
+        cases: u32::try_from(scaled(3000)).unwrap_or(u32::MAX),
+        failure_persistence: None,
+        ..Runs::default()
+    };
     let result = proptest::test_runner::TestRunner::new(runs).run(
         &steps,
         |(mut settings, answerer, parting, steps)| {

@@ -12,6 +12,8 @@ use negotiation_core::EndReason;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use super::cases::scaled;
+
 /// Properties of this binary; the last one to finish prints the end reasons.
 const PROPERTIES: usize = 12;
 
@@ -96,15 +98,6 @@ where
         );
     }
     count
-}
-
-fn scaled(cases: u64) -> u64 {
-    let Ok(text) = std::env::var("SIM_CASES") else { return cases };
-    let (times, parts) = text.split_once('/').unwrap_or((&text, "1"));
-    match (times.parse::<u64>(), parts.parse::<u64>()) {
-        (Ok(times), Ok(parts)) if parts > 0 => (cases * times / parts).max(1),
-        (..) => panic!("SIM_CASES is a number like 10, or a fraction like 1/40, not {text:?}"),
-    }
 }
 
 fn attempt<V>(holds: &impl Fn(V) -> Result<(), String>, value: V) -> Result<(), String> {

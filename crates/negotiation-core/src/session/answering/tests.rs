@@ -1,0 +1,161 @@
+//! The master's offers, step by step.
+
+use alloc::vec;
+
+use crate::session::stage::*;
+use crate::{
+    AttemptEnd, Connectivity, Event, FailureCode, Ignored, Input, Output, PeerCommand, Phase,
+    SignalingEvent,
+};
+
+/// N8: ICE servers are set before the offer, once, and only if there are any.
+#[test]
+fn n8_servers_are_set_before_the_first_offer_of_the_service() {
+    let answers = ["set remote", "create answer", "set local", "send answer"];
+    for servers in [vec![turn()], vec![]] {
+        let mut stage = Stage::opened(storage());
+        stage.servers = servers.clone();
+        stage.settle(&[]);
+        stage.asked();
+        stage.offer(offer(1));
+        stage.settle(&[]);
+        let before = if servers.is_empty() { vec![] } else { vec!["set servers"] };
+        assert_eq!(stage.asked(), [&before[..], &answers[..]].concat());
+        stage.offer(offer(2));
+        stage.settle(&[]);
+        assert_eq!(stage.asked(), answers);
+    }
+}
+
+/// N4, N8: an offer that waits or was answered is not answered again; a newer one counts.
+#[test]
+fn n8_of_two_offers_that_wait_the_newer_counts() {
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::Renegotiate);
+    stage.settle(&["send offer"]);
+    stage.forget();
+    stage.offer(offer(1));
+    assert!(!stage.ignored(Ignored::Duplicate));
+    stage.offer(offer(2));
+    assert!(!stage.ignored(Ignored::Duplicate));
+    stage.offer(offer(2));
+    assert!(stage.ignored(Ignored::Duplicate));
+    stage.settle(&["set remote"]);
+    let Output::Peer(_, PeerCommand::SetRemote { description, .. }) = stage.newest("set remote")
+    else {
+        panic!("an offer");
+    };
+    assert_eq!(*description, offer(2));
+    stage.settle(&["create offer"]);
+    stage.asked();
+    stage.offer(offer(2));
+    assert_eq!(stage.asked(), [""; 0], "it was answered");
+}
+
+/// N17: what an offer names counts as heard.
+#[test]
+fn n17_the_evidence_counts_the_addresses_in_an_offer() {
+    let mut stage = Stage::joined();
+    stage.offer(offer(1));
+    stage.settle(&[]);
+    stage.give(Input::Close);
+    let (_, evidence) = stage.report();
+    assert_eq!(evidence.remote_candidates, 2);
+    assert!(evidence.answered && evidence.offered);
+}
+
+/// Connected is told when it is, whether before or after the answer is out.
+#[test]
+fn n8_a_connection_that_overtakes_the_sending_of_the_answer_counts() {
+    for early in [true, false] {
+        let mut stage = Stage::joined();
+        stage.offer(offer(1));
+        stage.settle(&["send answer"]);
+        assert_eq!(stage.phase(), Phase::Answering);
+        if early {
+            stage.ice(Connectivity::Connected);
+        }
+        stage.done("send answer");
+        let expected = if early { Phase::AwaitingMedia } else { Phase::Establishing };
+        assert_eq!((stage.phase(), stage.told(&Event::Connected)), (expected, usize::from(early)));
+    }
+}
+
+/// 64: what fails before anything flows ends the attempt at once, with its cause.
+#[test]
+fn s64_a_first_answer_that_fails_ends_the_attempt_at_once() {
+    for step in ["set remote", "create answer", "set local", "send answer"] {
+        let mut stage = Stage::joined();
+        stage.offer(offer(1));
+        stage.settle(&[step]);
+        stage.forget();
+        stage.fails(step, FailureCode::Port);
+        assert_eq!(stage.phase(), Phase::Closing, "{step}");
+        let end = stage.report().0;
+        let fits = match step {
+            "set remote" => matches!(end, AttemptEnd::AnswerRefused(_)),
+            "send answer" => matches!(end, AttemptEnd::Offer(_)),
+            _ => matches!(end, AttemptEnd::Peer(_)),
+        };
+        assert!(fits, "{step}: {end:?}");
+    }
+}
+
+/// 64: the same of a later offer costs nothing but that offer.
+#[test]
+fn s64_a_later_answer_that_fails_leaves_media_alone() {
+    for live in [Stage::storage_live, || Stage::live(one_retry())] {
+        for step in ["set remote", "create answer", "set local", "send answer"] {
+            let mut stage = live();
+            stage.offer(offer(2));
+            stage.settle(&[step]);
+            stage.forget();
+            stage.fails(step, FailureCode::Port);
+            // After the first and the last of these the stack is stable by itself.
+            let open = matches!(step, "create answer" | "set local");
+            assert_eq!(stage.asked(), if open { vec!["roll back"] } else { vec![] }, "{step}");
+            stage.settle(&[]);
+            assert_eq!(stage.phase(), Phase::Live, "{step}");
+            assert_eq!(stage.told(&Event::RenegotiationFailed), 1, "{step}");
+            stage.forget();
+            stage.offer(offer(3));
+            stage.settle(&[]);
+            let answers = ["set remote", "create answer", "set local", "send answer"];
+            assert_eq!(stage.asked(), answers, "{step}");
+        }
+    }
+}
+
+/// N8, N25: a step of closing the peer connection that is replaced is told when it fails.
+#[test]
+fn n8_a_step_of_replacing_that_fails_is_told() {
+    for (code, told) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
+        let mut stage = Stage::storage_live();
+        stage.offer(anew(offer(2)));
+        stage.fails("stop transceivers", code);
+        let failed = |event: &&Event| matches!(event, Event::CloseStepFailed(_));
+        assert_eq!(stage.events().filter(failed).count(), told);
+        stage.settle(&[]);
+        let asked = stage.asked();
+        assert_eq!(asked[..4], ["stop transceivers", "remove tracks", "close", "create"]);
+        stage.goes_live();
+    }
+}
+
+/// 36: a status for an answer that was given to a session before says nothing of this one.
+#[test]
+fn s36_a_late_status_for_an_answer_of_the_session_before_is_ignored() {
+    let mut stage = Stage::joined();
+    stage.offer(offer(1));
+    stage.settle(&["send answer"]);
+    let ticket = stage.ticket("send answer");
+    let outcome = Ok(crate::Done::Ok);
+    stage.give(Input::Completed(crate::Completion { ticket, outcome }));
+    stage.goes_live();
+    stage.offer(anew(offer(2)));
+    assert_eq!(stage.phase(), Phase::Answering);
+    let failure = crate::Failure::new(FailureCode::Service, "by plan");
+    stage.mail(SignalingEvent::Status { ticket: Some(ticket), failure });
+    assert_eq!(stage.phase(), Phase::Answering);
+    assert!(stage.ignored(Ignored::Status));
+}

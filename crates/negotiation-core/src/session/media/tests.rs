@@ -1,0 +1,166 @@
+//! What the peer connection notices, in each phase.
+
+use alloc::vec;
+use core::time::Duration;
+
+use crate::session::stage::*;
+use crate::{
+    AttemptEnd, Connectivity, Event, Ignored, Input, MediaKind, PeerEvent, Phase, RecoveryCause,
+    Timer,
+};
+
+/// A picture is asked for when its track is there; sound needs none, nor does what flows.
+#[test]
+fn n27_a_keyframe_is_asked_for_where_one_is_needed() {
+    let mut stage = Stage::answered(one_retry());
+    stage.asked();
+    stage.notices(PeerEvent::TrackAdded(MediaKind::Audio));
+    assert_eq!(stage.asked(), [""; 0]);
+    stage.notices(PeerEvent::TrackAdded(MediaKind::Video));
+    assert_eq!(stage.asked(), ["ask for a keyframe"]);
+
+    let mut stage = Stage::live(one_retry());
+    stage.notices(PeerEvent::TrackAdded(MediaKind::Video));
+    assert_eq!(stage.asked(), [""; 0]);
+    stage.notices(PeerEvent::MediaStalled);
+    assert_eq!(stage.asked(), ["ask for a keyframe"]);
+}
+
+/// 24, 57: what breaks before anything is there is out of phase; then it ends the attempt.
+#[test]
+fn s24_s57_what_breaks_ends_the_attempt_once_there_is_something() {
+    for (state, end) in [
+        (Connectivity::IceFailed, AttemptEnd::IceFailed),
+        (Connectivity::DtlsFailed, AttemptEnd::DtlsFailed),
+        (Connectivity::ClosedByPeer, AttemptEnd::MasterGone),
+    ] {
+        let mut stage = Stage::offered(one_retry());
+        stage.ice(state);
+        assert_eq!(stage.phase(), Phase::AwaitingAnswer, "{state:?}");
+        assert!(stage.ignored(Ignored::OutOfPhase));
+
+        for connected in [false, true] {
+            let mut stage = Stage::answered(one_retry());
+            if connected {
+                stage.ice(Connectivity::Connected);
+                assert_eq!(stage.phase(), Phase::AwaitingMedia);
+            }
+            stage.forget();
+            stage.ice(state);
+            assert_eq!(stage.report().0, end);
+            let gone = usize::from(state == Connectivity::ClosedByPeer);
+            let told = |event: &&Event| matches!(event, Event::MasterGone(_));
+            assert_eq!(stage.events().filter(told).count(), gone, "it answered just now");
+        }
+    }
+}
+
+/// 24: failing while a restart is under way is what the restart is for; after it, it is the end.
+#[test]
+fn s24_ice_that_fails_again_ends_a_restart_that_was_fruitless() {
+    let mut stage = Stage::live(one_retry());
+    stage.ice(Connectivity::IceFailed);
+    assert_eq!(stage.told(&Event::Recovering(RecoveryCause::IceFailed)), 1);
+    stage.settle(&[]);
+    stage.ice(Connectivity::IceFailed);
+    assert_eq!(stage.phase(), Phase::Recovering);
+    stage.answer(answer(2));
+    stage.settle(&[]);
+    stage.forget();
+    stage.ice(Connectivity::IceFailed);
+    assert_eq!(stage.told(&Event::MasterGone(RecoveryCause::IceFailed)), 1);
+    assert_eq!(stage.report().0, AttemptEnd::IceFailed);
+}
+
+/// 24: the same of a restart that waits for its link.
+#[test]
+fn s24_a_restart_that_waits_for_its_link_is_under_way() {
+    let mut stage = Stage::live(one_retry());
+    stage.link_ends(1, crate::FailureCode::Network);
+    stage.ice(Connectivity::IceFailed);
+    stage.ice(Connectivity::IceFailed);
+    assert_eq!(stage.phase(), Phase::Recovering);
+}
+
+/// N18: a stack that looks for a pair again by itself has lost the one it had.
+#[test]
+fn n18_checking_again_is_a_loss() {
+    let grace = |stage: &Stage| {
+        let at = stage.now + Duration::from_secs(3);
+        stage.session.poll_timeout() == Some((at, Timer::Grace))
+    };
+    let mut stage = Stage::live(one_retry());
+    stage.ice(Connectivity::Checking);
+    assert_eq!(stage.told(&Event::Disconnected), 1);
+    assert!(grace(&stage));
+    stage.pass(3_000);
+    assert_eq!(stage.phase(), Phase::Recovering);
+    // One that is disconnected already has its grace since then.
+    let mut stage = Stage::live(one_retry());
+    stage.ice(Connectivity::Disconnected);
+    stage.pass(1_000);
+    stage.ice(Connectivity::Checking);
+    stage.ice(Connectivity::Checking);
+    assert_eq!(stage.told(&Event::Disconnected), 1);
+    assert!(!grace(&stage));
+    // Nothing is lost that was not live.
+    let mut stage = Stage::answered(one_retry());
+    stage.ice(Connectivity::Connected);
+    stage.forget();
+    stage.ice(Connectivity::Checking);
+    assert_eq!(stage.told(&Event::Disconnected), 0);
+}
+
+/// N18, 63: while a restart is open its own deadline counts.
+#[test]
+fn s63_checking_under_a_restart_is_its_own_affair() {
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::Restart);
+    stage.settle(&[]);
+    stage.ice(Connectivity::IceConnected);
+    stage.ice(Connectivity::Connected);
+    assert_eq!(stage.phase(), Phase::Live, "media is back while it is open");
+    stage.forget();
+    stage.ice(Connectivity::Checking);
+    assert_eq!(stage.told(&Event::Disconnected), 0);
+}
+
+/// N27: a stall is one, and only of what was live.
+#[test]
+fn n27_a_stall_is_told_once_and_while_live_alone() {
+    let mut stage = Stage::answered(one_retry());
+    stage.ice(Connectivity::Connected);
+    stage.forget();
+    stage.notices(PeerEvent::MediaStalled);
+    assert_eq!((stage.ignored(Ignored::OutOfPhase), stage.told(&Event::MediaStalled)), (true, 0));
+
+    let mut stage = Stage::live(one_retry());
+    stage.notices(PeerEvent::MediaStalled);
+    stage.settle(&[]);
+    stage.pass(10_000);
+    stage.notices(PeerEvent::MediaStalled);
+    assert_eq!((stage.ignored(Ignored::OutOfPhase), stage.told(&Event::MediaStalled)), (true, 1));
+    stage.settle(&["ask for a keyframe"]);
+    for _ in 0..20 {
+        stage.pass(1_000);
+        stage.settle(&[]);
+    }
+    assert_eq!((stage.fired(Timer::MediaGiveUp), stage.phase()), (1, Phase::Connecting));
+}
+
+/// What is live follows what the master said that it sends.
+#[test]
+fn sound_alone_is_live_with_its_first_packet() {
+    let mut stage = Stage::offered(one_retry());
+    let mut sound = answer(1);
+    sound.facts.media[0].kind = MediaKind::Audio;
+    stage.answer(sound);
+    stage.settle(&[]);
+    stage.asked();
+    stage.ice(Connectivity::Connected);
+    assert_eq!((stage.phase(), stage.asked()), (Phase::AwaitingMedia, vec![]));
+    stage.notices(PeerEvent::MediaFlowing(MediaKind::Video));
+    assert_eq!(stage.phase(), Phase::AwaitingMedia);
+    stage.notices(PeerEvent::MediaFlowing(MediaKind::Audio));
+    assert_eq!(stage.phase(), Phase::Live);
+}

@@ -1,0 +1,131 @@
+//! The session itself, driven by hand: its invariants, and completions that nobody awaits.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::{Candidate, Done, Event, FailureCode, Settings};
+
+fn opened() -> Session {
+    let config = Settings::one_retry().check().expect("valid");
+    let mut session = Session::new(config, 1, Timestamp::from_millis(1000));
+    session.handle_input(Timestamp::from_millis(1000), Input::Open);
+    session
+}
+
+/// The tickets of the commands that are asked, and what is ignored.
+fn drain(session: &mut Session) -> (Vec<Ticket>, Vec<Ignored>) {
+    let (mut tickets, mut ignored) = (Vec::new(), Vec::new());
+    while let Some(output) = session.poll_output() {
+        match output {
+            Output::Signaling(ticket, _) | Output::Peer(ticket, _) => tickets.push(ticket),
+            Output::Event(Event::Ignored(reason)) => ignored.push(reason),
+            Output::Event(_) => {}
+        }
+    }
+    (tickets, ignored)
+}
+
+fn complete(session: &mut Session, ticket: Ticket, outcome: Result<Done, Failure>) {
+    session.handle_input(session.now, Input::Completed(Completion { ticket, outcome }));
+}
+
+/// Everything fails until the pause before the next attempt.
+fn backing_off() -> Session {
+    let mut session = opened();
+    while session.phase() != Phase::BackingOff {
+        for ticket in drain(&mut session).0 {
+            complete(&mut session, ticket, Err(Failure::new(FailureCode::Network, "")));
+        }
+    }
+    session
+}
+
+#[test]
+fn what_makes_no_sense_is_found() {
+    let broken = |change: &dyn Fn(&mut Session)| {
+        let mut session = opened();
+        assert_eq!(session.check_invariants(), Ok(()));
+        change(&mut session);
+        session.check_invariants().expect_err("broken")
+    };
+    let over = |session: &mut Session| {
+        session.in_flight.forget_all();
+        session.timers.disarm_all();
+        (session.attempt, session.phase) = (None, Phase::Ended);
+        assert_eq!(session.check_invariants(), Ok(()));
+    };
+    let held = |n: usize| Candidate {
+        text: format!("candidate:{n}").into(),
+        mid: None,
+        mline_index: None,
+        ufrag: None,
+    };
+    let at = Timestamp::from_millis(5000);
+    assert!(broken(&|s| s.attempt = None).contains("attempt"));
+    assert!(broken(&|s| (s.attempt, s.phase) = (None, Phase::Closing)).contains("closing"));
+    let two = broken(&|s| {
+        s.in_flight.issue(1, at, Purpose::SetLocal);
+        s.in_flight.issue(1, at, Purpose::SendOffer);
+    });
+    assert!(two.starts_with("N2:"), "{two}");
+    let waits = broken(&|s| {
+        s.in_flight.forget_all();
+        s.timers.disarm_all();
+    });
+    assert!(waits.starts_with("N12:"), "{waits}");
+    let timer = broken(&|s| {
+        over(s);
+        s.timers.arm(Timer::RetryDelay, at);
+    });
+    assert!(timer.starts_with("N23:"), "{timer}");
+    let command = broken(&|s| {
+        over(s);
+        s.in_flight.issue(1, at, Purpose::Join);
+    });
+    assert!(command.starts_with("N23:"), "{command}");
+    let remote = broken(&|s| {
+        let attempt = s.attempt.as_mut().expect("open");
+        (0..129).for_each(|n| assert!(attempt.remote.take(held(n), 999, 999).is_ok()));
+    });
+    assert!(remote.starts_with("N9:"), "{remote}");
+    let local = broken(&|s| {
+        let attempt = s.attempt.as_mut().expect("open");
+        (0..129).for_each(|n| assert!(attempt.local.take(held(n), 999).is_ok()));
+    });
+    assert!(local.starts_with("N9:"), "{local}");
+}
+
+#[test]
+fn a_command_is_awaited_until_its_completion() {
+    let mut session = opened();
+    let ticket = drain(&mut session).0[0];
+    assert!(session.awaits(ticket));
+    assert!(session.is_in_flight(Purpose::CreatePeer) && !session.is_in_flight(Purpose::Join));
+    complete(&mut session, ticket, Err(Failure::new(FailureCode::Network, "")));
+    assert!(!session.awaits(ticket));
+}
+
+#[test]
+fn a_completion_that_nobody_awaits_is_told_unless_a_close_overtook_it() {
+    let mut session = opened();
+    drain(&mut session);
+    let never = Ticket { attempt: 9, seq: 9 };
+    complete(&mut session, never, Err(Failure::cancelled()));
+    assert_eq!(drain(&mut session).1, []);
+    complete(&mut session, never, Ok(Done::Ok));
+    assert_eq!(drain(&mut session).1, [Ignored::StaleCompletion]);
+}
+
+#[test]
+fn a_device_that_wakes_up_tries_at_once_unless_it_is_offline() {
+    let mut session = backing_off();
+    session.handle_input(session.now, Input::Resumed);
+    assert_eq!(session.phase(), Phase::Connecting);
+    let mut session = backing_off();
+    session.handle_input(session.now, Input::Online(false));
+    drain(&mut session);
+    session.handle_input(session.now, Input::Resumed);
+    assert_eq!(session.phase(), Phase::BackingOff);
+    assert_eq!(drain(&mut session).1, [Ignored::OutOfPhase]);
+}
