@@ -19,12 +19,19 @@ mod streaming;
 
 use std::alloc::System;
 use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 /// Counts what this process allocates; C libraries (the cryptography) are in its resident size.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Two soaks at a time in one process would count each other's.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A number from the environment; a wrong one is no reason to run something else.
 fn setting<T: FromStr>(name: &str, default: T) -> T {

@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::resources::{Held, live_bytes, resident_kb, slope};
-use crate::setting;
 use crate::stage::{Watching, camera, emulator, ms, secs};
+use crate::{alone, setting};
 
 /// Sessions at a time, each on a channel of its own: a process connects three times a second and
 /// channel, and that is no quota to be turned off.
@@ -45,6 +45,7 @@ const KINDS: [Kind; 5] =
 fn cycles_leave_nothing_behind() {
     let cycles: usize = setting("SOAK_CYCLES", 300);
     assert!(cycles > WARM + BETWEEN_MEASURES, "SOAK_CYCLES={cycles} is too few for a slope");
+    let _alone = alone();
     // Threads for files and names come and go.
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)

@@ -11,8 +11,8 @@ use tokio::runtime::Builder;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::resources::{Held, live_bytes, resident_kb, slope};
-use crate::setting;
 use crate::stage::{Watching, camera, emulator, ms, secs};
+use crate::{alone, setting};
 
 const CHANNEL: &str = "soak-stream";
 
@@ -71,6 +71,7 @@ const TROUBLES: [Trouble; 10] = [
 #[test]
 fn streaming_survives_a_fault_every_ten_seconds() {
     let minutes: f64 = setting("SOAK_MINUTES", 1.0);
+    let _alone = alone();
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .thread_keep_alive(ms(100))
