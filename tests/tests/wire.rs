@@ -15,8 +15,12 @@ mod closing;
 mod film;
 #[path = "wire/frame.rs"]
 mod frame;
+#[path = "wire/glare.rs"]
+mod glare;
 #[path = "wire/links.rs"]
 mod links;
+#[path = "wire/master.rs"]
+mod master;
 #[path = "wire/media.rs"]
 mod media;
 #[path = "wire/network.rs"]

@@ -1,6 +1,7 @@
 //! Where a scenario plays: an emulator, a camera and viewers in one process, on a runtime of the
 //! scenario's own, which must be empty when it is over.
 
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use kvs_emulator::{
     Action, DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Fault,
     Match, MessageType, Role, ServiceMessage,
 };
+use kvs_viewer_tests::stage::clear;
 use negotiation_core::{Event, RetryDelay, Settings};
 use peer_webrtc::PeerConfig;
 use signaling_aws::{SignalingConfig, SignalingConfigBuilder};
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -105,6 +108,7 @@ pub(crate) struct Stage {
     sent: Arc<Mutex<Vec<FrameRecord>>>,
     records: mpsc::Sender<FrameRecord>,
     collector: JoinHandle<()>,
+    folder: TempDir,
 }
 
 impl Stage {
@@ -121,7 +125,9 @@ impl Stage {
                 lock(&into).push(record);
             }
         });
-        Self { emulator, channel, camera_events: None, camera: None, sent, records, collector }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (camera, camera_events) = (None, None);
+        Self { emulator, channel, camera_events, camera, sent, records, collector, folder }
     }
 
     async fn close(mut self) {
@@ -171,6 +177,24 @@ impl Stage {
     pub(crate) fn camera_told(&mut self, like: impl Fn(&CameraEvent) -> bool) -> usize {
         let events = self.camera_events.as_mut().expect("a camera was started");
         std::iter::from_fn(|| events.try_recv().ok()).filter(|event| like(event)).count()
+    }
+
+    /// Where a master that is no camera tells what it sent.
+    pub(crate) fn records(&self) -> mpsc::Sender<FrameRecord> {
+        self.records.clone()
+    }
+
+    /// The program itself, with this subcommand, on this stage's channel.
+    pub(crate) fn program(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-viewer-under-test"));
+        clear(&mut command);
+        command.args([subcommand, "--channel", &self.channel]);
+        command.env("AWS_ENDPOINT_URL_KINESIS_VIDEO", self.emulator.endpoint());
+        command.env("AWS_REGION", self.emulator.region());
+        command.env("AWS_ACCESS_KEY_ID", DEFAULT_ACCESS_KEY_ID);
+        command.env("AWS_SECRET_ACCESS_KEY", DEFAULT_SECRET_ACCESS_KEY);
+        command.env("XDG_STATE_HOME", self.folder.path());
+        command
     }
 
     /// A viewer to be started, with quick deadlines.

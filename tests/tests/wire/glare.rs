@@ -1,0 +1,121 @@
+//! Masters that offer, and media that changes under way: scenarios 20 and 67.
+
+use std::path::Path;
+use std::process::Command;
+
+use kvs_viewer_tests::Process;
+use kvs_viewer_tests::tools::{finished, probe};
+use negotiation_core::{Event, Output, PeerCommand};
+use recording::{Clip, ClipKind, ClipSample};
+use signaling_aws::MasterLink;
+
+use crate::master::{Manners, Master, Reel};
+use crate::stage::Stage;
+use crate::viewer::{Entry, Watching};
+use crate::{ms, scenario, secs, shown};
+
+fn bundled() -> Vec<ClipSample> {
+    let clip = Clip::bundled(ClipKind::H264Opus).expect("it is there");
+    clip.video().expect("it has pictures").samples.clone()
+}
+
+async fn master(stage: &Stage, manners: Manners, reel: Reel) -> Master {
+    let link = MasterLink::connect(stage.signaling().build().expect("valid")).await;
+    Master::start(link.expect("connects"), manners, reel, stage.records())
+}
+
+fn rollbacks(viewer: &Watching) -> usize {
+    viewer.log.count(|entry| {
+        matches!(entry, Entry::Output(Output::Peer(_, PeerCommand::Rollback { .. })))
+    })
+}
+
+fn glare(case: &'static str, polite: bool, manners: Manners) {
+    scenario(20, case, async |stage| {
+        let reel = Reel {
+            samples: bundled(),
+            lost: Vec::new(),
+            first_sequence_number: 1,
+            first_timestamp: 1,
+        };
+        let master = master(stage, manners, reel).await;
+        let mut plan = stage.plan();
+        plan.settings.polite = polite;
+        let mut viewer = plan.watch();
+        let sent = viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
+        let live = viewer.live().await;
+        viewer.more_pictures(30).await;
+        assert_eq!(rollbacks(&viewer), usize::from(polite), "{}", viewer.log.story());
+        let offers = viewer.offers(false);
+        let pictures = stage.untouched(viewer).await;
+        master.gone().await;
+        let what = format!("live in attempt 1, {offers} offers of ours, {pictures} pictures");
+        shown(what, live.saturating_since(sent))
+    });
+}
+
+#[test]
+fn w20_glare_the_viewer_gives_way() {
+    glare("the viewer gives way", true, Manners::Insists);
+}
+
+#[test]
+fn w20_glare_the_master_gives_way() {
+    glare("the master gives way", false, Manners::GivesWay);
+}
+
+#[test]
+fn w67_codec_changes() {
+    scenario(67, "", async |stage| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (wide, file) = (folder.path().join("wide.mp4"), folder.path().join("kept.mp4"));
+        make_wide_clip(&wide);
+        let clip = Clip::open(&wide).expect("it can be sent");
+        let wide = &clip.video().expect("it has pictures").samples;
+        // Two seconds, of which a picture is lost; two seconds of another size; and so on.
+        let small = bundled();
+        let samples: Vec<ClipSample> =
+            small.iter().take(60).chain(wide.iter().take(30)).cloned().collect();
+        // Sequence numbers wrap after some packets, timestamps after some pictures.
+        let reel = Reel {
+            samples,
+            lost: vec![40],
+            first_sequence_number: u16::MAX - 20,
+            first_timestamp: u32::MAX - 10 * 6000,
+        };
+        let master = master(stage, Manners::Answers, reel).await;
+        let begun = tokio::time::Instant::now();
+        let mut watch = stage.program("watch");
+        watch.args(["--json", "--duration", "9", "--record"]).arg(&file);
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut watch = Process::start("watch", &mut watch, "Build kvs-viewer.");
+            let ended = watch.ended(secs(90));
+            assert_eq!(ended.code, Some(0), "{}", watch.transcript());
+            let summary = watch.event("ended", secs(1));
+            (summary, probe(&file))
+        });
+        let (summary, probe) = ended.await.expect("it plays");
+        let took = begun.elapsed();
+        master.gone().await;
+        // Of nine seconds the lost picture costs what is left of its group: at most two seconds.
+        assert!(probe.pictures >= 7 * 15 - 15, "{probe:?} {summary}");
+        assert!(probe.duration >= 7.0, "{probe:?}");
+        let what = format!(
+            "{} pictures in {:.1} s, two sizes, a loss and both wraps: it decodes whole",
+            probe.pictures, probe.duration
+        );
+        assert!(took > ms(0));
+        shown(what, took)
+    });
+}
+
+/// Two seconds of another size than the bundled clip's.
+fn make_wide_clip(path: &Path) {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i"]);
+    ffmpeg.arg("testsrc=size=640x360:rate=15:duration=2");
+    ffmpeg.args(["-c:v", "libx264", "-profile:v", "baseline", "-pix_fmt", "yuv420p"]);
+    ffmpeg.args(["-g", "30", "-bf", "0"]).arg(path);
+    let made = finished("ffmpeg", &mut ffmpeg, "Install ffmpeg.", secs(60));
+    assert_eq!(made.code, Some(0), "{:?}", made.stderr);
+}

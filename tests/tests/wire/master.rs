@@ -1,0 +1,266 @@
+//! A master that does what no camera of ours does: it offers, and what it sends changes under way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvs_camera::FrameRecord;
+use negotiation_core::Candidate;
+use peer_webrtc::stack::{RTCPeerConnectionState, Stack, StackConfig, StackEvent, StackEvents};
+use peer_webrtc::{Authorities, Codec, Control, IcePolicy, LocalTrack, Mdns};
+use recording::{ClipSample, Packetizer, PacketizerConfig, VideoCodec};
+use signaling_aws::{MasterEvent, MasterLink};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// What it does about the first offer that it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// It answers.
+    Answers,
+    /// It offers itself, and hears nothing of the other offer.
+    Insists,
+    /// It offers itself, and takes that back for the other offer.
+    GivesWay,
+}
+
+/// What it sends, in its order, over and over.
+pub(crate) struct Reel {
+    pub(crate) samples: Vec<ClipSample>,
+    /// The numbers of the pictures that are lost on the way.
+    pub(crate) lost: Vec<usize>,
+    pub(crate) first_sequence_number: u16,
+    pub(crate) first_timestamp: u32,
+}
+
+/// The clip has 15 pictures a second.
+const PERIOD: Duration = Duration::from_micros(66_667);
+/// Ticks of the RTP clock between two of them.
+const TICKS: u32 = 6000;
+
+/// A master that runs. Dropped, it is gone.
+pub(crate) struct Master {
+    task: JoinHandle<()>,
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Master {
+    /// Takes a link that is open.
+    pub(crate) fn start(
+        link: MasterLink,
+        manners: Manners,
+        reel: Reel,
+        records: mpsc::Sender<FrameRecord>,
+    ) -> Self {
+        Self { task: tokio::spawn(run(link, manners, reel, records)) }
+    }
+
+    /// Ends it in order.
+    pub(crate) async fn gone(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// One connection of its.
+struct Line {
+    stack: Arc<Stack>,
+    queues: StackEvents,
+    video: Arc<LocalTrack>,
+    early: Vec<Candidate>,
+    settled: bool,
+    connected: bool,
+}
+
+/// A stack must be closed also when its task is aborted.
+impl Drop for Line {
+    fn drop(&mut self) {
+        let stack = Arc::clone(&self.stack);
+        tokio::spawn(async move {
+            // One that cannot close in order is gone too.
+            let _ = stack.close().await;
+        });
+    }
+}
+
+impl Line {
+    async fn new() -> Self {
+        let config = StackConfig {
+            codecs: vec![Codec::H264, Codec::Opus],
+            bind: vec!["127.0.0.1:0".to_owned()],
+            policy: IcePolicy::All,
+            mdns: Mdns::Ignore,
+            authorities: Authorities::system(),
+            media_queue: 0,
+        };
+        let (stack, queues) = Stack::build(&config).await.expect("builds");
+        let video = LocalTrack::new(Codec::H264, "master", "video");
+        stack.add_track(&video).await.expect("attaches");
+        let stack = Arc::new(stack);
+        Self { stack, queues, video, early: Vec::new(), settled: false, connected: false }
+    }
+
+    async fn offer(&self) -> String {
+        let offer = self.stack.connection().create_offer(None).await.expect("offers");
+        let text = offer.sdp.clone();
+        self.stack.set_local(offer).await.expect("sets it");
+        text
+    }
+
+    async fn settle(&mut self) {
+        self.settled = true;
+        for candidate in std::mem::take(&mut self.early) {
+            let _ = self.stack.add_candidate(&candidate.text).await;
+        }
+    }
+}
+
+async fn run(
+    mut link: MasterLink,
+    manners: Manners,
+    reel: Reel,
+    records: mpsc::Sender<FrameRecord>,
+) {
+    let sender = link.sender();
+    let mut line: Option<Line> = None;
+    let mut viewer = String::new();
+    let mut beat = interval(PERIOD);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut player = Player { reel, packetizer: None, next: 0, timestamp: None };
+    loop {
+        tokio::select! {
+            event = link.recv() => match event {
+                MasterEvent::Offer { from, body: Ok(offer) } => {
+                    viewer = from;
+                    let mut current = match line.take() {
+                        Some(line) => line,
+                        None => {
+                            let first = Line::new().await;
+                            if manners != Manners::Answers {
+                                let ours = first.offer().await;
+                                sender.send_offer(&viewer, &ours).await.expect("sends");
+                            }
+                            if manners == Manners::Insists {
+                                line = Some(first);
+                                continue;
+                            }
+                            // What was set cannot be taken back by this stack: another, then.
+                            drop(first);
+                            Line::new().await
+                        }
+                    };
+                    let answer = current.stack.answer(offer.sdp.as_str()).await.expect("answers");
+                    sender.send_answer(&viewer, &answer).await.expect("sends");
+                    current.settle().await;
+                    line = Some(current);
+                }
+                MasterEvent::Answer { body: Ok(answer), .. } => {
+                    let line = line.as_mut().expect("it offered");
+                    line.stack.apply_answer(answer.sdp.as_str()).await.expect("applies");
+                    line.settle().await;
+                }
+                MasterEvent::Candidate { body: Ok(candidate), .. } => match &mut line {
+                    Some(line) if line.settled => {
+                        let _ = line.stack.add_candidate(&candidate.text).await;
+                    }
+                    Some(line) => line.early.push(candidate),
+                    None => {}
+                },
+                MasterEvent::Disconnected(_) => return,
+                _ => {}
+            },
+            event = said(&mut line) => match event {
+                StackEvent::Candidate(text) => {
+                    let candidate = Candidate {
+                        text: text.into(),
+                        mid: Some("0".to_owned()),
+                        mline_index: Some(0),
+                        ufrag: None,
+                    };
+                    let _ = sender.send_candidate(&viewer, &candidate).await;
+                }
+                StackEvent::Connection(RTCPeerConnectionState::Connected) => {
+                    if let Some(line) = &mut line {
+                        line.connected = true;
+                    }
+                }
+                _ => {}
+            },
+            _ = beat.tick() => {
+                if let Some(line) = line.as_mut().filter(|line| line.connected) {
+                    while let Ok(control) = line.queues.control.try_recv() {
+                        if matches!(control, Control::KeyframeRequest { .. }) {
+                            player.seek_keyframe();
+                        }
+                    }
+                    if let Some(record) = player.play(&line.video, &viewer).await {
+                        let _ = records.send(record).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn said(line: &mut Option<Line>) -> StackEvent {
+    match line {
+        Some(line) => match line.queues.events.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+struct Player {
+    reel: Reel,
+    packetizer: Option<Packetizer>,
+    next: usize,
+    timestamp: Option<u32>,
+}
+
+impl Player {
+    fn seek_keyframe(&mut self) {
+        while !self.sample().keyframe {
+            self.next += 1;
+        }
+    }
+
+    fn sample(&self) -> &ClipSample {
+        &self.reel.samples[self.next % self.reel.samples.len()]
+    }
+
+    /// Sends the next picture. A record of it, if it went out.
+    async fn play(&mut self, track: &LocalTrack, viewer: &str) -> Option<FrameRecord> {
+        let payload_type = track.payload_type()?;
+        let timestamp = self.timestamp.unwrap_or(self.reel.first_timestamp);
+        self.timestamp = Some(timestamp.wrapping_add(TICKS));
+        let config =
+            PacketizerConfig::new(track.ssrc(), payload_type, self.reel.first_sequence_number);
+        let codec = recording::Codec::Video(VideoCodec::H264);
+        let mut packetizer =
+            self.packetizer.take().unwrap_or_else(|| Packetizer::new(codec, config));
+        let (data, keyframe) = (self.sample().data.clone(), self.sample().keyframe);
+        let packets = packetizer.packetize(&data, timestamp).expect("it can be cut");
+        self.packetizer = Some(packetizer);
+        let lost = self.reel.lost.contains(&self.next);
+        let frame = u64::try_from(self.next).ok()?;
+        self.next += 1;
+        for packet in packets.into_iter().filter(|_| !lost) {
+            track.send(packet).await.ok()?;
+        }
+        (!lost).then(|| FrameRecord {
+            client_id: viewer.to_owned(),
+            session: 1,
+            frame,
+            keyframe,
+            t_ms: 0,
+            rtp_ts: timestamp,
+        })
+    }
+}
