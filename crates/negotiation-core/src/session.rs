@@ -12,6 +12,8 @@ mod links;
 mod media;
 mod normal;
 mod setup;
+#[cfg(test)]
+mod stage;
 mod state;
 mod trickle;
 

@@ -304,3 +304,6 @@ impl Session {
         self.ask_peer(Purpose::CreatePeer, PeerCommand::Create { peer });
     }
 }
+
+#[cfg(test)]
+mod tests;

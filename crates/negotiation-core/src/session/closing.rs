@@ -76,7 +76,7 @@ impl Closing {
 impl Session {
     /// Ends the attempt: decides what follows, and begins to close what it opened.
     pub(super) fn end_attempt(&mut self, end: AttemptEnd) {
-        if self.closing.is_some() || self.attempt.is_none() {
+        if !self.phase.has_attempt() {
             return;
         }
         tracing::info!(attempt = self.attempts, cause = %end, at = %self.now, "attempt over");
@@ -211,3 +211,6 @@ impl Session {
         self.tell(Event::Ended(Box::new(outcome)));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -489,8 +489,7 @@ impl Session {
     /// A later offer did not go out: a restart waits for the next link, the rest comes to nothing.
     pub(super) fn on_offer_unsent(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
-        let restart = attempt.exchange.restart;
-        if restart && !mem::take(&mut attempt.exchange.abandoned) {
+        if attempt.exchange.restart {
             attempt.exchange.want_restart();
             // The same link would refuse it again, and again (contract, 28).
             attempt.exchange.unsent_on = attempt.links.open;
@@ -504,9 +503,13 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return };
         if attempt.exchange.deferred.take().is_some() {
             attempt.exchange.restart = false;
+            attempt.exchange.abandoned = false;
             attempt.exchange.step = Step::Stable;
         } else {
             self.roll_back();
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

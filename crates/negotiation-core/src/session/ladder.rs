@@ -282,3 +282,6 @@ impl Session {
         self.ask_peer(Purpose::Rollback, PeerCommand::Rollback { peer });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -377,3 +377,6 @@ impl Session {
 fn replaced() -> Failure {
     Failure::new(FailureCode::Replaced, "another viewer keeps connecting with the same client id")
 }
+
+#[cfg(test)]
+mod tests;

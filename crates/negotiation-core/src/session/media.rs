@@ -214,7 +214,7 @@ impl Session {
     pub(super) fn request_keyframe(&mut self) {
         let stalled = self.timers.at(Timer::MediaGiveUp).is_some();
         let Some(attempt) = &self.attempt else { return };
-        if (attempt.keyframe && !stalled) || self.is_replacing() {
+        if attempt.keyframe && !stalled {
             return;
         }
         let peer = attempt.peer;
@@ -236,3 +236,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

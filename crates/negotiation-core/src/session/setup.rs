@@ -223,7 +223,7 @@ impl Session {
 
     /// Takes every step that waits for nothing any more. Called after each input.
     pub(super) fn advance(&mut self) {
-        if self.closing.is_some() || !self.phase.has_attempt() {
+        if !self.phase.has_attempt() {
             return;
         }
         self.leave_replaced();
@@ -241,3 +241,6 @@ impl Session {
         self.attempt.as_ref().map(|attempt| &attempt.exchange.step)
     }
 }
+
+#[cfg(test)]
+mod tests;

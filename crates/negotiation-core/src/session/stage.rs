@@ -2,7 +2,6 @@
 //! it asks for. The simulator shows whole sessions; here is the single step that its worlds hardly
 //! reach. Commands have short names, [`Stage::asked`] gives them in order.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,10 +11,9 @@ use super::Session;
 use crate::ticket::Ticket;
 use crate::{
     AttemptEnd, Candidate, CandidateRelease, ClientId, Completion, Connectivity, Description,
-    Digest, Done, EndReason, Event, Evidence, Facts, Failure, FailureCode, IceServer, Ignored,
-    Input, LinkId, MediaFact, MediaKind, Message, Mode, Output, PeerCommand, PeerEvent, PeerId,
-    PeerTraits, Phase, Sdp, Secret, Sender, Settings, SignalingCommand, SignalingEvent, Timer,
-    Timestamp,
+    Digest, Done, Event, Evidence, Facts, Failure, FailureCode, IceServer, Ignored, Input, LinkId,
+    MediaFact, MediaKind, Message, Mode, Output, PeerCommand, PeerEvent, PeerId, PeerTraits, Phase,
+    Sdp, Secret, Sender, Settings, SignalingCommand, SignalingEvent, Timer, Timestamp,
 };
 
 /// More steps than any test needs.
@@ -301,20 +299,11 @@ impl Stage {
     #[track_caller]
     pub(super) fn report(&mut self) -> (AttemptEnd, Evidence) {
         self.settle(&[]);
-        let found = self.events().find_map(|event| match event {
-            Event::AttemptEnded(report) => Some((report.end.clone(), report.evidence.clone())),
-            _ => None,
+        let found = self.events().find_map(|event| {
+            let Event::AttemptEnded(report) = event else { return None };
+            Some((report.end.clone(), report.evidence.clone()))
         });
         found.expect("an attempt is over")
-    }
-
-    /// The reason of the end, if it has come.
-    pub(super) fn reason(&mut self) -> Option<EndReason> {
-        self.settle(&[]);
-        self.events().find_map(|event| match event {
-            Event::Ended(outcome) => Some(Box::as_ref(outcome).reason),
-            _ => None,
-        })
     }
 }
 

@@ -4,8 +4,8 @@ use alloc::vec;
 
 use crate::session::stage::*;
 use crate::{
-    AttemptEnd, Connectivity, Event, FailureCode, Ignored, Input, Output, PeerCommand, Phase,
-    SignalingEvent,
+    AttemptEnd, Connectivity, Event, FailureCode, Ignored, Input, MediaFact, MediaKind, Output,
+    PeerCommand, Phase, SignalingEvent,
 };
 
 /// N8: ICE servers are set before the offer, once, and only if there are any.
@@ -158,4 +158,82 @@ fn s36_a_late_status_for_an_answer_of_the_session_before_is_ignored() {
     stage.mail(SignalingEvent::Status { ticket: Some(ticket), failure });
     assert_eq!(stage.phase(), Phase::Answering);
     assert!(stage.ignored(Ignored::Status));
+}
+
+/// N7: our offer that gave way is run again where it is still needed.
+#[test]
+fn n7_a_first_offer_that_gave_way_is_needed_for_media_alone() {
+    for (video, audio, again) in
+        [(true, true, 0), (true, false, 0), (false, true, 0), (false, false, 1)]
+    {
+        let mut stage = Stage::offered(one_retry());
+        let mut theirs = offer(1);
+        let media = &theirs.facts.media[0];
+        let sound = MediaFact { kind: MediaKind::Audio, sends: audio, ..media.clone() };
+        theirs.facts.media.push(sound);
+        theirs.facts.media[0].sends = video;
+        stage.forget();
+        stage.offer(theirs);
+        stage.settle(&[]);
+        let answered = ["roll back", "set remote", "create answer", "set local", "send answer"];
+        let asked = stage.asked();
+        assert_eq!(asked[..5], answered);
+        let offers = asked.iter().filter(|name| **name == "send offer").count();
+        assert_eq!(offers, again, "video {video}, audio {audio}");
+        assert_eq!(stage.told(&Event::OfferSent { exchange: 3 }), again);
+    }
+}
+
+/// N7: and only one that gave way.
+#[test]
+fn n7_an_offer_of_a_master_without_media_asks_for_nothing_of_ours() {
+    let mut stage = Stage::opened(one_retry());
+    stage.settle(&["create"]);
+    let mut theirs = offer(1);
+    theirs.facts.media.clear();
+    stage.offer(theirs);
+    stage.settle(&[]);
+    assert_eq!(stage.phase(), Phase::Establishing);
+    assert!(!stage.asked().contains(&"create offer"));
+}
+
+/// N7: a renegotiation that gives way is run again, whoever made the first offer.
+#[test]
+fn n7_a_renegotiation_that_gave_way_is_run_again() {
+    let mut stage = Stage::offered(one_retry());
+    stage.offer(offer(1));
+    stage.settle(&[]);
+    stage.goes_live();
+    stage.give(Input::Renegotiate);
+    stage.settle(&[]);
+    assert_eq!(stage.told(&Event::OfferSent { exchange: 3 }), 1);
+    stage.asked();
+    stage.offer(offer(2));
+    stage.settle(&[]);
+    let answered = ["roll back", "set remote", "create answer", "set local", "send answer"];
+    let ours = ["create offer", "set local", "send offer"];
+    assert_eq!(stage.asked(), [&answered[..], &ours[..]].concat());
+    assert_eq!(stage.told(&Event::OfferSent { exchange: 5 }), 1);
+}
+
+/// N7, N18: a restart that was not set is dropped for the master's offer, and begun again after.
+#[test]
+fn n7_a_restart_that_was_not_set_gives_way_without_a_rollback() {
+    for held in ["set servers", "create restart", "send offer", ""] {
+        let mut stage = Stage::live(one_retry());
+        stage.give(Input::Restart);
+        stage.settle(&[held]);
+        stage.forget();
+        stage.offer(offer(1));
+        stage.settle(&[]);
+        let asked = stage.asked();
+        assert!(!asked.contains(&"roll back"), "{held}: {asked:?}");
+        let answered = asked.iter().position(|name| *name == "send answer");
+        let ours = asked.iter().rposition(|name| *name == "send offer");
+        assert!(answered < ours, "{held}: {asked:?}");
+        stage.answer(answer(2));
+        stage.settle(&[]);
+        stage.ice(Connectivity::Connected);
+        assert_eq!(stage.phase(), Phase::Live);
+    }
 }

@@ -145,7 +145,7 @@ fn n27_a_stall_is_told_once_and_while_live_alone() {
         stage.pass(1_000);
         stage.settle(&[]);
     }
-    assert_eq!((stage.fired(Timer::MediaGiveUp), stage.phase()), (1, Phase::Connecting));
+    assert_eq!((stage.fired(Timer::MediaGiveUp), stage.session.attempt()), (1, 2));
 }
 
 /// What is live follows what the master said that it sends.
