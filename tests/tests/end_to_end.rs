@@ -9,6 +9,8 @@ mod endings;
 mod recovery;
 #[path = "end_to_end/reopened.rs"]
 mod reopened;
+#[path = "end_to_end/relay.rs"]
+mod relay;
 #[path = "end_to_end/secrets.rs"]
 mod secrets;
 #[path = "end_to_end/storage.rs"]

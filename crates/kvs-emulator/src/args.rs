@@ -76,6 +76,9 @@ pub struct EmulatorArgs {
     /// What AWS leaves undocumented, as JSON: {"displaced_close_code":null}
     #[arg(long, value_name = "JSON")]
     pub unknowns: Option<String>,
+    /// Run no STUN and TURN server; without this one is handed out where no --turn-uri is given
+    #[arg(long)]
+    pub no_relay: bool,
     /// One entry of the ICE server list: its URIs, separated by commas
     #[arg(long, value_name = "URI[,URI]")]
     pub turn_uri: Vec<String>,
@@ -183,6 +186,7 @@ impl EmulatorArgs {
             channels: self.channels(),
             storage_channels: self.storage_channel.clone(),
             turn: self.turn(),
+            relay: !self.no_relay && self.turn_uri.is_empty(),
             quotas: match self.no_quotas {
                 true => Quotas { enabled: false, ..Quotas::default() },
                 false => from_json("quotas", self.quotas.as_deref())?,
@@ -303,6 +307,7 @@ fn ready_line(emulator: &Emulator) -> Value {
         "ca_file": emulator.ca_pem_path(),
         "ca_pem": emulator.ca_pem(),
         "channels": emulator.channels(),
+        "relay": emulator.relay_addr(),
     })
 }
 

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use crate::error::EmulatorError;
@@ -41,6 +43,9 @@ pub struct EmulatorConfig {
     pub storage_channels: Vec<String>,
     /// What GetIceServerConfig hands out.
     pub turn: TurnConfig,
+    /// A STUN and TURN server of the emulator's own, which GetIceServerConfig then hands out where
+    /// [`EmulatorConfig::turn`] names none.
+    pub relay: bool,
     /// AWS's documented quotas.
     pub quotas: Quotas,
     /// How long sockets live.
@@ -73,6 +78,7 @@ impl Default for EmulatorConfig {
             channels: Vec::new(),
             storage_channels: Vec::new(),
             turn: TurnConfig::default(),
+            relay: false,
             quotas: Quotas::default(),
             lifetimes: Lifetimes::default(),
             unknowns: Unknowns::default(),
@@ -201,9 +207,10 @@ pub struct TlsConfig {
     pub extra_names: Vec<String>,
 }
 
-/// What GetIceServerConfig hands out. By default nothing: an unreachable relay only slows clients
-/// down, and on loopback none is needed. AWS hands out about two entries of three URIs, and the C
-/// SDK's master refuses every offer while its list is empty, so give it an entry.
+/// What GetIceServerConfig hands out. By default nothing, or the emulator's own relay
+/// ([`EmulatorConfig::relay`]): one that cannot be reached only slows clients down. AWS hands out
+/// about two entries of three URIs, and the C SDK's master refuses every offer while its list is
+/// empty, so give it an entry.
 #[derive(Clone)]
 pub struct TurnConfig {
     /// One entry of `IceServerList` each, with its URIs.
@@ -216,12 +223,18 @@ pub struct TurnConfig {
 
 impl Default for TurnConfig {
     fn default() -> Self {
-        Self {
-            servers: Vec::new(),
-            auth: TurnAuth::SharedSecret("kvs-emulator".to_owned()),
-            ttl_secs: 300,
-        }
+        Self { servers: Vec::new(), auth: TurnAuth::SharedSecret(random_secret()), ttl_secs: 300 }
     }
+}
+
+/// Nobody's who was not handed it; the one thing that does not follow the seed.
+fn random_secret() -> String {
+    let mut bytes = [0; 24];
+    // It fails when the system has no randomness, and then credentials are worth nothing anyway.
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        tracing::warn!("no randomness: TURN credentials can be guessed");
+    }
+    STANDARD.encode(bytes)
 }
 
 impl fmt::Debug for TurnConfig {
@@ -283,6 +296,10 @@ pub struct Quotas {
     pub storage_viewers_max: usize,
     /// Channels of the account with media storage.
     pub storage_channels_max: usize,
+    /// Allocations of a channel on the emulator's own TURN server.
+    pub turn_allocations_max: usize,
+    /// What an allocation carries.
+    pub turn_bits_per_second: u32,
 }
 
 impl Default for Quotas {
@@ -299,6 +316,8 @@ impl Default for Quotas {
             channels_max: 10_000,
             storage_viewers_max: 3,
             storage_channels_max: 100,
+            turn_allocations_max: 50,
+            turn_bits_per_second: 5_000_000,
         }
     }
 }

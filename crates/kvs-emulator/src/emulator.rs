@@ -62,6 +62,9 @@ impl Emulator {
                 EmulatorError::Setting { field: "storage_channels", reason }
             })?;
         }
+        if config.relay {
+            start_relay(&shared).await?;
+        }
         let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
         shared.spawn(server::accept(shared.clone(), listener, acceptor));
         tracing::info!(endpoint, "emulator started");
@@ -90,6 +93,12 @@ impl Emulator {
     #[must_use]
     pub fn ca_pem_path(&self) -> Option<&Path> {
         self.tls.as_ref().and_then(|tls| tls.ca_path.as_deref())
+    }
+
+    /// Where its own STUN and TURN server listens, when it has one.
+    #[must_use]
+    pub fn relay_addr(&self) -> Option<SocketAddr> {
+        self.shared.relay_addr.get().copied()
     }
 
     /// The region its channels are in.
@@ -210,6 +219,25 @@ impl Emulator {
         self.shared.tasks.wait().await;
         tracing::info!("emulator stopped");
     }
+}
+
+/// Binds beside the emulator's own address and serves.
+#[cfg(feature = "turn")]
+async fn start_relay(shared: &Arc<Shared>) -> Result<(), EmulatorError> {
+    let ip = shared.config.listen.ip();
+    let turn = crate::turn::Turn::bind(ip).await;
+    let turn =
+        turn.map_err(|source| EmulatorError::Listen { addr: SocketAddr::new(ip, 0), source })?;
+    shared.relay_addr.get_or_init(|| turn.addr());
+    shared.spawn(turn.run(shared.clone()));
+    Ok(())
+}
+
+#[cfg(not(feature = "turn"))]
+#[expect(clippy::unused_async, reason = "as with the feature")]
+async fn start_relay(_shared: &Arc<Shared>) -> Result<(), EmulatorError> {
+    let reason = "built without the feature turn".to_owned();
+    Err(EmulatorError::Setting { field: "relay", reason })
 }
 
 impl Drop for Emulator {

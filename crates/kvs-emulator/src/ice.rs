@@ -8,18 +8,30 @@ use serde_json::{Value, json};
 use crate::clock::UnixTime;
 use crate::config::{TurnAuth, TurnConfig};
 
+/// A TURN user, as it is handed out.
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) password: String,
+    pub(crate) ends: UnixTime,
+}
+
 /// `IceServerList` for a channel.
-pub(crate) fn ice_servers(turn: &TurnConfig, arn: &str, now: UnixTime) -> Value {
-    let (username, password) = credentials(turn, arn, now);
-    let entry = |uris: &Vec<String>| json!({ "Uris": uris, "Username": username, "Password": password, "Ttl": turn.ttl_secs });
+pub(crate) fn ice_servers(turn: &TurnConfig, user: &User) -> Value {
+    let entry = |uris: &Vec<String>| json!({ "Uris": uris, "Username": user.name, "Password": user.password, "Ttl": turn.ttl_secs });
     turn.servers.iter().map(entry).collect()
 }
 
-fn credentials(turn: &TurnConfig, arn: &str, now: UnixTime) -> (String, String) {
+/// A channel's user, made at this time.
+pub(crate) fn user(turn: &TurnConfig, arn: &str, now: UnixTime) -> User {
+    let ends = UnixTime(now.0.saturating_add(i64::from(turn.ttl_secs)));
+    let (name, password) = credentials(turn, arn, ends);
+    User { name, password, ends }
+}
+
+fn credentials(turn: &TurnConfig, arn: &str, UnixTime(expiry): UnixTime) -> (String, String) {
     match &turn.auth {
         TurnAuth::Fixed { username, password } => (username.clone(), password.clone()),
         TurnAuth::SharedSecret(secret) => {
-            let expiry = now.0.saturating_add(i64::from(turn.ttl_secs));
             let username = format!("{expiry}:{}", STANDARD.encode(format!("v1:{arn}")));
             // SHA-1 is what the TURN REST scheme, and so coturn, asks for.
             let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
@@ -40,7 +52,7 @@ mod tests {
             ..Default::default()
         };
         let arn = "arn:aws:kinesisvideo:us-west-2:635303472902:channel/channel201/1605557568493";
-        let list = ice_servers(&turn, arn, UnixTime(1_605_557_586));
+        let list = ice_servers(&turn, &user(&turn, arn, UnixTime(1_605_557_586)));
         assert_eq!(list[1]["Uris"], json!(["turn:b", "turns:b"]));
         assert_eq!(list[0]["Ttl"], 300);
         let username = list[0]["Username"].as_str().unwrap();
@@ -51,7 +63,7 @@ mod tests {
     fn the_password_is_the_hmac_of_the_username() {
         let auth = TurnAuth::SharedSecret("key".into());
         let turn = TurnConfig { auth, ..Default::default() };
-        let (username, password) = credentials(&turn, "arn", UnixTime(0));
+        let (username, password) = credentials(&turn, "arn", UnixTime(300));
         assert_eq!(username, "300:djE6YXJu");
         // printf %s 300:djE6YXJu | openssl dgst -sha1 -hmac key -binary | base64
         assert_eq!(password, "BuQ/+uwhYQue+fuqiXz+xejoq/8=");

@@ -128,6 +128,8 @@ mod socket;
 mod storage;
 mod sync;
 mod tls;
+#[cfg(feature = "turn")]
+mod turn;
 mod upgrade;
 mod wire;
 

@@ -1,7 +1,8 @@
 //! What every connection of one emulator shares.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -35,6 +36,10 @@ pub(crate) struct Shared {
     pub(crate) lifetimes: Lifetimes,
     credentials: Mutex<Arc<[Credential]>>,
     turn: Mutex<TurnConfig>,
+    /// Where the emulator's own relay listens, if it has one.
+    pub(crate) relay_addr: OnceLock<SocketAddr>,
+    #[cfg(feature = "turn")]
+    pub(crate) turn_users: crate::turn::Users,
     pub(crate) clock: WallClock,
     pub(crate) faults: Faults,
     pub(crate) channels: Mutex<Channels>,
@@ -65,6 +70,9 @@ impl Shared {
             lifetimes: config.lifetimes.scaled(config.time_scale),
             credentials: Mutex::new(config.effective_credentials().into()),
             turn: Mutex::new(config.turn.clone()),
+            relay_addr: OnceLock::new(),
+            #[cfg(feature = "turn")]
+            turn_users: crate::turn::Users::default(),
             clock: WallClock::new(config.clock_offset_secs),
             faults: Faults::new(config.faults.clone(), config.seed),
             channels: Mutex::default(),

@@ -1,5 +1,7 @@
 //! The calls on a channel's own endpoints: ICE servers, and the joins of storage sessions.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -32,8 +34,34 @@ pub(super) fn ice_servers(caller: &Caller<'_>, body: &Body) -> Result<Value, Api
         return Err(ApiError::throttled());
     }
     let made_at = shared.clock.now().before(caller.setting.turn_age_secs);
-    let list = ice::ice_servers(&shared.turn(), arn, made_at);
-    Ok(json!({ "IceServerList": list }))
+    let mut turn = shared.turn();
+    let user = ice::user(&turn, arn, made_at);
+    if turn.servers.is_empty()
+        && let Some(uri) = own_relay(caller)
+    {
+        turn.servers.push(vec![uri]);
+        #[cfg(feature = "turn")]
+        shared.turn_users.hand_out(&user.name, &user.password, arn, user.ends);
+    }
+    Ok(json!({ "IceServerList": ice::ice_servers(&turn, &user) }))
+}
+
+/// The emulator's own relay, at the address that the client knows us by.
+fn own_relay(caller: &Caller<'_>) -> Option<String> {
+    let addr = *caller.shared.relay_addr.get()?;
+    let host = caller.setting.authority;
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    // A name is looked up by few TURN clients.
+    let host = match (is_address || addr.ip().is_unspecified(), addr.ip()) {
+        (true, _) => host.to_owned(),
+        (false, IpAddr::V4(ip)) => ip.to_string(),
+        (false, IpAddr::V6(ip)) => format!("[{ip}]"),
+    };
+    Some(format!("turn:{host}:{}?transport=udp", addr.port()))
 }
 
 /// A viewer says who it is; the master does not, and neither does the C SDK's viewer name a call
