@@ -1,0 +1,23 @@
+//! Sessions over networks that change, fail and forbid: every party in a network namespace of its
+//! own, made for one test and removed with it. Needs root and Linux.
+
+#[path = "network/families.rs"]
+mod families;
+#[path = "network/lab.rs"]
+mod lab;
+#[path = "network/losses.rs"]
+mod losses;
+#[path = "network/relayed.rs"]
+mod relayed;
+#[path = "network/scene.rs"]
+mod scene;
+#[path = "network/switched.rs"]
+mod switched;
+
+use std::time::Duration;
+
+/// The `kvs-viewer` under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvs-viewer-under-test");
+
+/// How long anything may take on a machine that builds and tests other things beside it.
+const PATIENCE: Duration = Duration::from_secs(90);

@@ -1,0 +1,208 @@
+//! Sessions over coturn: relay-only, by UDP, TCP and TLS, with credentials that end and are renewed
+//! (contract, 40, 41, 59).
+
+use std::fs;
+use std::io::Write as _;
+use std::thread::sleep;
+use std::time::Duration;
+
+use kvs_viewer_tests::Process;
+use kvs_viewer_tests::stage::named;
+use kvs_viewer_tests::tools::probe;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+
+use crate::PATIENCE;
+use crate::lab::Family;
+use crate::scene::{Scene, TURN, VIEWER, ends_well, frames_go_on, since};
+
+const HOST: &str = "10.77.30.2";
+const SECRET: &str = "shared between coturn and the emulator";
+const UDP: &str = "turn:10.77.30.2:3478?transport=udp";
+const TCP: &str = "turn:10.77.30.2:3478?transport=tcp";
+const TLS: &str = "turns:10.77.30.2:5349?transport=tcp";
+
+/// The service hands out these URIs, and coturn serves them.
+fn scene(uris: &str, ttl: &str, coturn_args: &[&str]) -> (Scene, Process) {
+    let args = ["--turn-uri", uris, "--turn-secret", SECRET, "--turn-ttl", ttl];
+    let scene = Scene::set(Family::V4, &args);
+    let (certificate, key) = (scene.path("turn.pem"), scene.path("turn-key.pem"));
+    let (chain, secret, authority) = certified();
+    fs::write(&certificate, chain).expect("written");
+    fs::write(&key, secret).expect("written");
+    let mut trusted = fs::File::options().append(true).open(scene.trusted()).expect("it is there");
+    trusted.write_all(authority.as_bytes()).expect("written");
+    let mut command = scene.lab.command(TURN, "turnserver".as_ref());
+    command.args(["-n", "--no-cli", "--no-dtls", "--verbose", "--log-file", "stdout"]);
+    command.args(["--simple-log", "--listening-ip", HOST, "--relay-ip", HOST]);
+    command.args(["--listening-port", "3478", "--tls-listening-port", "5349"]);
+    command.args(["--realm", "test", "--use-auth-secret", "--static-auth-secret", SECRET]);
+    command.arg("--cert").arg(certificate).arg("--pkey").arg(key).args(coturn_args);
+    command.arg("--userdb").arg(scene.path("turndb")).arg("--pidfile").arg(scene.path("pid"));
+    let hint = "Install it (Debian: apt-get install coturn).";
+    let coturn = Process::start("turnserver", &mut command, hint);
+    (scene, coturn)
+}
+
+/// A certificate of coturn's, its key, and the authority that signed it.
+fn certified() -> (String, String, String) {
+    let authority_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let signed = authority.self_signed(&authority_key).expect("a certificate").pem();
+    let issuer = Issuer::from_params(&authority, authority_key);
+    let key = KeyPair::generate().expect("a key");
+    let mut leaf = CertificateParams::new(vec![HOST.to_owned()]).expect("a name");
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let leaf = leaf.signed_by(&key, &issuer).expect("a certificate").pem();
+    (leaf, key.serialize_pem(), signed)
+}
+
+/// The users that coturn gave an allocation to, each once.
+fn users(coturn: &Process) -> Vec<String> {
+    let log = coturn.transcript();
+    let new = log.lines().filter(|line| line.contains(": new, realm="));
+    let user = new.filter_map(|line| line.split("username=<").nth(1)?.split('>').next());
+    let mut users: Vec<String> = user.map(str::to_owned).collect();
+    users.dedup();
+    users
+}
+
+/// The viewer's side of the path in use.
+fn local_side(watch: &Process) -> String {
+    let events = watch.events();
+    let stats = named(&events, "stats");
+    let paths = stats.iter().filter_map(|stats| stats["path"]["local"].as_str());
+    paths.last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn s41_relay_only() {
+    let (scene, coturn) = scene(UDP, "300", &[]);
+    scene.cut_direct_paths();
+    let _camera = scene.camera([""; 0]);
+    let file = scene.path("relayed.mp4");
+    let args = ["--relay-only", "--duration", "6", "--record"].map(AsRef::as_ref);
+    let mut watch = scene.watch(args.into_iter().chain([file.as_os_str()]));
+    assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
+    assert_eq!(local_side(&watch), "relay");
+    let seen = probe(&file);
+    eprintln!("41: recorded over coturn: {seen:?}");
+    assert!(seen.pictures >= 75, "{seen:?}");
+    assert_eq!(scene.lab.dropped(), 0, "nothing but the relay was tried");
+    drop(coturn);
+}
+
+#[test]
+fn s41_only_a_relay_reaches_the_camera() {
+    let (scene, _coturn) = scene(UDP, "300", &[]);
+    scene.cut_direct_paths();
+    let _camera = scene.camera([""; 0]);
+    let watch = scene.live([""; 0]);
+    assert_eq!(local_side(&watch), "relay", "of all candidates, the ones that work");
+    ends_well(watch);
+}
+
+#[test]
+fn s41_without_a_relay_there_is_no_route() {
+    let scene = Scene::set(Family::V4, &[]);
+    scene.cut_direct_paths();
+    let _camera = scene.camera([""; 0]);
+    let mut watch = scene.watch(["--retry", "never"]);
+    let ended = watch.ended(PATIENCE);
+    let reason = watch.event("ended", PATIENCE)["reason"].clone();
+    assert_eq!(reason, "no-route", "{:?} {}", ended.code, watch.transcript());
+}
+
+/// A restart asks for new credentials, and its relay is another one, under them.
+#[test]
+fn s40_turn_expire() {
+    let (scene, coturn) = scene(UDP, "30", &[]);
+    let _camera = scene.camera(["--behaviour", "renegotiate"]);
+    scene.cut_direct_paths();
+    let watch = scene.live(["--relay-only"]);
+    let first = users(&coturn);
+    assert_eq!(first.len(), 1, "{}", coturn.transcript());
+    // By now the first credentials have ended.
+    sleep(Duration::from_secs(31));
+    scene.lab.unplug(VIEWER, "up0");
+    scene.lab.link(VIEWER, "up1", 2, Family::V4);
+    watch.event("recovered", PATIENCE);
+    frames_go_on(&watch, 30);
+    let all = users(&coturn);
+    assert!(all.len() >= 2 && !all[1..].contains(&first[0]), "{all:?}");
+    assert_eq!(since(&watch, "attempt_started", 0).len(), 1, "{}", watch.transcript());
+    ends_well(watch);
+}
+
+/// The credential of a relay ends after thirty seconds, and the relay itself lives on.
+#[test]
+fn s59_relay_outlives() {
+    let lifetimes = ["--stale-nonce=10", "--channel-lifetime=10", "--permission-lifetime=10"];
+    let (scene, coturn) = scene(UDP, "30", &lifetimes);
+    let _camera = scene.camera([""; 0]);
+    let watch = scene.live(["--relay-only"]);
+    // Until coturn was asked again for something, with a credential that has ended.
+    sleep(Duration::from_secs(60));
+    frames_go_on(&watch, 30);
+    assert_eq!(users(&coturn).len(), 1, "{}", coturn.transcript());
+    for trouble in ["disconnected", "media_stalled", "recovering"] {
+        assert_eq!(since(&watch, trouble, 0).len(), 0, "{}", watch.transcript());
+    }
+    ends_well(watch);
+}
+
+/// No UDP leaves or reaches the viewer's network: TURN goes over a stream.
+fn without_udp(uris: &str) {
+    let (scene, coturn) = scene(uris, "300", &[]);
+    scene.lab.drop_on_router("iifname { r1, r2 } meta l4proto udp");
+    scene.lab.drop_on_router("oifname { r1, r2 } meta l4proto udp");
+    let _camera = scene.camera(["--behaviour", "renegotiate"]);
+    let watch = scene.watch([""; 0]);
+    let live = watch.event("live", PATIENCE);
+    frames_go_on(&watch, 45);
+    assert_eq!(local_side(&watch), "relay");
+    eprintln!("{uris}: live after {} ms without UDP", live["t_ms"]);
+    // The streams belong to a network: on another there are others.
+    scene.lab.unplug(VIEWER, "up0");
+    scene.lab.link(VIEWER, "up1", 2, Family::V4);
+    watch.event("recovered", PATIENCE);
+    frames_go_on(&watch, 30);
+    let ended = watch.events();
+    assert_eq!(named(&ended, "attempt_started").len(), 1, "{}", coturn.transcript());
+    closes_every_stream(&scene, watch);
+}
+
+/// After the end nothing of it is open (contract, N23): its descriptors are as many as before.
+fn closes_every_stream(scene: &Scene, mut watch: Process) {
+    watch.interrupt();
+    assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
+    let ended = watch.event("attempt_ended", PATIENCE);
+    let (before, after) = (&ended["sockets"]["before"], &ended["sockets"]["after"]);
+    assert!(after.as_u64() <= before.as_u64(), "{before} {after} {}", scene.path("").display());
+}
+
+#[test]
+fn n_turn_over_tcp_where_udp_is_blocked() {
+    without_udp(TCP);
+}
+
+#[test]
+fn n_turn_over_tls_where_udp_is_blocked() {
+    // UDP is offered as well, as AWS does; it has its chance first.
+    without_udp(&format!("{UDP},{TLS}"));
+}
+
+/// A TURN server that an unknown authority vouches for is not talked to.
+#[test]
+fn a_turn_server_over_tls_is_verified() {
+    let (scene, coturn) = scene(TLS, "300", &[]);
+    // The viewer trusts the service alone.
+    fs::copy(scene.path("ca/ca.pem"), scene.trusted()).expect("copied");
+    scene.cut_direct_paths();
+    let _camera = scene.camera([""; 0]);
+    let mut watch = scene.watch(["--relay-only", "--retry", "never"]);
+    watch.ended(PATIENCE);
+    let reason = watch.event("ended", PATIENCE)["reason"].clone();
+    assert_eq!(reason, "no-route", "{}", watch.transcript());
+    assert_eq!(users(&coturn), Vec::<String>::new());
+}

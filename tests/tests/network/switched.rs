@@ -1,0 +1,116 @@
+//! Networks that go, and others that come (contract, 26 and 27).
+
+use std::time::Duration;
+
+use kvs_viewer_tests::Process;
+
+use crate::PATIENCE;
+use crate::lab::Family;
+use crate::scene::{Scene, Seen, VIEWER, ends_well, frames_go_on, since, time_of};
+
+/// What a network switch cost.
+#[derive(Debug)]
+struct Cost {
+    /// From being noticed until it was live again.
+    after: Duration,
+    /// Frames that the camera made meanwhile.
+    frames_lost: u64,
+    attempts: usize,
+}
+
+/// From Wi-Fi to LTE: one link goes away, and another comes with another address.
+fn switch(camera: &str) -> Cost {
+    let scene = Scene::set(Family::Both, &[]);
+    let _camera = scene.camera(["--behaviour", camera]);
+    let watch = scene.live([""; 0]);
+    let before = Seen::last(&watch);
+    scene.lab.unplug(VIEWER, "up0");
+    scene.lab.link(VIEWER, "up1", 2, Family::Both);
+    let noticed = time_of(&watch.event("recovering", PATIENCE));
+    let up = live_after(&watch, noticed);
+    frames_go_on(&watch, 45);
+    let cost = Cost {
+        after: Duration::from_millis(up - noticed),
+        frames_lost: Seen::last(&watch).lost_since(&before),
+        attempts: since(&watch, "attempt_started", 0).len(),
+    };
+    eprintln!("26, camera that does `{camera}`: {cost:?}");
+    let told = since(&watch, "recovering", 0);
+    assert_eq!(told[0]["cause"], "network-changed", "{}", watch.transcript());
+    ends_well(watch);
+    cost
+}
+
+/// When it was live again, by whichever road.
+fn live_after(watch: &Process, noticed: u64) -> u64 {
+    let is_up = |event: &serde_json::Value| time_of(event) > noticed;
+    let phase = watch.event_that("phase", PATIENCE, |event| event["to"] == "live" && is_up(event));
+    time_of(&phase)
+}
+
+/// The ICE restart's road: the link is opened anew first, since the old one is deaf.
+#[test]
+fn s26_a_switch_is_restarted() {
+    let cost = switch("renegotiate");
+    assert_eq!(cost.attempts, 1, "the same attempt");
+    assert!(cost.after < Duration::from_secs(10), "within the restart's deadline: {cost:?}");
+}
+
+/// The full attempt's road: the master answers a restart with another connection.
+#[test]
+fn s26_a_switch_that_is_no_restart_is_a_new_attempt() {
+    let cost = switch("replace");
+    assert_eq!(cost.attempts, 2);
+    assert!(cost.after < Duration::from_secs(10), "no deadline is waited for: {cost:?}");
+}
+
+/// The longest road: the master ignores the restart, whose deadline is waited for.
+#[test]
+fn s26_a_switch_whose_restart_is_ignored_keeps_its_bound() {
+    let cost = switch("ignore-repeated");
+    assert_eq!(cost.attempts, 2);
+    // Restart's deadline, and one set-up with time to spare for a busy machine.
+    assert!(cost.after < Duration::from_secs(10 + 10), "{cost:?}");
+}
+
+/// Without a network nothing is tried; when it is back, at once.
+#[test]
+fn s27_offline_for_a_while() {
+    let scene = Scene::set(Family::V4, &[]);
+    let _camera = scene.camera(["--behaviour", "renegotiate"]);
+    let watch = scene.live([""; 0]);
+    scene.lab.unplug(VIEWER, "up0");
+    let gone = time_of(&watch.event("offline", PATIENCE));
+    // Longer than the grace and the restart's deadline together: both stand still.
+    std::thread::sleep(Duration::from_secs(16));
+    scene.lab.plug(VIEWER, "up0", 1);
+    let back = time_of(&watch.event("online", PATIENCE));
+    let up = live_after(&watch, back);
+    frames_go_on(&watch, 30);
+    eprintln!("27: offline for {} ms, live again {} ms after", back - gone, up - back);
+    assert_eq!(since(&watch, "attempt_started", 0).len(), 1, "{}", watch.transcript());
+    assert!(up - back < 10_000, "at once when it is told");
+    ends_well(watch);
+}
+
+/// Nobody watches the network: ICE finds out, and the bound is the grace longer.
+#[test]
+fn s26_a_switch_that_nobody_tells_of() {
+    let scene = Scene::set(Family::V4, &[]);
+    let _camera = scene.camera(["--behaviour", "replace"]);
+    let watch = scene.live(["--no-network-watch"]);
+    let before = Seen::last(&watch);
+    scene.lab.unplug(VIEWER, "up0");
+    scene.lab.link(VIEWER, "up1", 2, Family::V4);
+    let noticed = time_of(&watch.event("disconnected", PATIENCE));
+    let up = live_after(&watch, noticed);
+    frames_go_on(&watch, 45);
+    let lost = Seen::last(&watch).lost_since(&before);
+    eprintln!(
+        "26, nobody tells: live {} ms after the loss was seen, {lost} frames lost",
+        up - noticed
+    );
+    // Grace, the restart's deadline on a link that is deaf, one set-up.
+    assert!(up - noticed < 3_000 + 10_000 + 10_000, "{}", watch.transcript());
+    ends_well(watch);
+}
