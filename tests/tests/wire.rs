@@ -25,6 +25,8 @@ mod master;
 mod media;
 #[path = "wire/network.rs"]
 mod network;
+#[path = "wire/programs.rs"]
+mod programs;
 #[path = "wire/recovery.rs"]
 mod recovery;
 #[path = "wire/report.rs"]
@@ -33,6 +35,8 @@ mod report;
 mod service;
 #[path = "wire/stage.rs"]
 mod stage;
+#[path = "wire/storage.rs"]
+mod storage;
 #[path = "wire/table.rs"]
 mod table;
 #[path = "wire/viewer.rs"]

@@ -1,6 +1,7 @@
 //! Where a scenario plays: an emulator, a camera and viewers in one process, on a runtime of the
 //! scenario's own, which must be empty when it is over.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(150);
 
 /// How long what was closed may take until its last task is gone.
 const SETTLING: Duration = Duration::from_secs(10);
+
+/// Stands for the stage's own channel in an emulator's configuration.
+pub(crate) const STORAGE: &str = "the stage's";
 
 /// Frames whose records wait to be taken.
 const RECORDS_MAX: usize = 4096;
@@ -116,6 +120,9 @@ impl Stage {
         // A channel of its own: quotas and client ids are per process and channel.
         let channel = format!("wire-{number}-{:x}", rand());
         config.channels = vec![channel.clone()];
+        for storage in &mut config.storage_channels {
+            storage.clone_from(&channel);
+        }
         let emulator = Emulator::start(config).await.expect("the emulator starts");
         let (records, mut taken) = mpsc::channel(RECORDS_MAX);
         let sent = Arc::<Mutex<Vec<FrameRecord>>>::default();
@@ -182,6 +189,11 @@ impl Stage {
     /// Where a master that is no camera tells what it sent.
     pub(crate) fn records(&self) -> mpsc::Sender<FrameRecord> {
         self.records.clone()
+    }
+
+    /// A path in the stage's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// The program itself, with this subcommand, on this stage's channel.

@@ -1,0 +1,144 @@
+//! The program itself, as a process: scenarios 54 and 55.
+
+use std::path::Path;
+
+use kvs_emulator::{Action, MessageType};
+use kvs_viewer_tests::tools::{compare_counters, probe};
+use kvs_viewer_tests::{Keys, Process};
+
+use crate::{scenario, secs, shown};
+
+/// How long a program may take on a busy machine.
+const PATIENCE: std::time::Duration = secs(90);
+
+#[test]
+fn w54_interrupted() {
+    scenario(54, "SIGINT", async |stage| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (file, list) = (folder.path().join("cut.mp4"), folder.path().join("list.jsonl"));
+        stage
+            .camera_with(|camera| camera.frame_log = kvs_camera::FrameLog::File(list.clone()))
+            .await;
+        let mut watch = stage.program("watch");
+        watch.args(["--json", "--record"]).arg(&file);
+        let ran = tokio::task::spawn_blocking(move || {
+            let mut watch = Process::start("watch", &mut watch, "Build kvs-viewer.");
+            let frames = |event: &serde_json::Value| event["frames"].as_u64() > Some(45);
+            watch.event_that("stats", PATIENCE, frames);
+            watch.interrupt();
+            let interrupted = tokio::time::Instant::now();
+            let ended = watch.ended(PATIENCE);
+            assert_eq!(ended.code, Some(0), "{}", watch.transcript());
+            interrupted.elapsed()
+        });
+        let took = ran.await.expect("it ends");
+        stage.camera_off().await;
+        let compared = tokio::task::spawn_blocking(move || compare(&file, &list));
+        shown(format!("exit code 0; {}", compared.await.expect("it plays")), took)
+    });
+}
+
+/// The file plays, and what the camera sent is in it, by the counters in its pictures.
+fn compare(file: &Path, list: &Path) -> String {
+    let (seen, counters) = (probe(file), compare_counters(file, list));
+    format!("{:.1} s play, counters: {counters}", seen.duration)
+}
+
+#[test]
+fn w54_disk_full() {
+    scenario(54, "disk full", async |stage| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("full.mp4");
+        stage.camera().await;
+        let mut shell = std::process::Command::new("sh");
+        let program = stage.program("watch");
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        // No file may grow beyond 20 kB (512 bytes a block); without the trap a signal would end
+        // the process instead.
+        shell.args(["-c", r#"ulimit -f 40; trap '' XFSZ; exec "$@""#, "sh"]);
+        shell.arg(program.get_program()).args(program.get_args());
+        shell.args(["--json", "--record"]).arg(&file);
+        let begun = tokio::time::Instant::now();
+        let ran = tokio::task::spawn_blocking(move || {
+            let mut watch = Process::start("watch", &mut shell, "Build kvs-viewer.");
+            let ended = watch.ended(PATIENCE);
+            assert_eq!(ended.code, Some(11), "{}", watch.transcript());
+            let told = ended.stderr.join(" ");
+            assert!(told.contains("The recording failed"), "{told}");
+            probe(&file)
+        });
+        let seen = ran.await.expect("it plays");
+        assert!(seen.pictures > 0);
+        let what = format!("exit code 11; {} pictures play", seen.pictures);
+        shown(what, begun.elapsed())
+    });
+}
+
+#[test]
+fn w55_secrets() {
+    let keys = Keys::unique();
+    let credential = kvs_emulator::Credential::new(&keys.id, &keys.secret, keys.token.clone());
+    let turn = kvs_emulator::TurnConfig {
+        servers: vec![vec!["turn:127.0.0.1:9?transport=udp".to_owned()]],
+        ..kvs_emulator::TurnConfig::default()
+    };
+    let service = kvs_emulator::EmulatorConfig {
+        credentials: vec![credential],
+        turn,
+        ..kvs_emulator::EmulatorConfig::default()
+    };
+    crate::scenario_on(55, "", service, async |stage| {
+        let signed = stage.signaling().credentials(&keys.id, &keys.secret, keys.token.clone());
+        stage.camera_with(|camera| camera.signaling = signed.build().expect("valid")).await;
+        // An answer that is broken, one that is lost, and then a link that is cut.
+        let broken = Action::Corrupt { how: kvs_emulator::Corruption::Sdp };
+        stage.fault_from_camera(MessageType::SdpAnswer, 1, broken);
+        stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Drop);
+        let journal = stage.path("journal");
+        let mut watch = stage.program("watch");
+        keys.give_to(&mut watch);
+        watch.env("RUST_LOG", "trace").args(["--json", "--log", "trace", "--retry", "persistent"]);
+        watch.args(["--answer-timeout", "2", "--journal"]).arg(&journal);
+        let begun = tokio::time::Instant::now();
+        let watch = Process::start("watch", &mut watch, "Build kvs-viewer.");
+        let live = tokio::task::spawn_blocking(move || {
+            watch.event("live", PATIENCE);
+            watch
+        });
+        let watch = live.await.expect("live");
+        let took = begun.elapsed();
+        stage.cut_viewers(None);
+        for frame in ["", "{", r#"{"message":"Forbidden"}"#] {
+            stage.tell_viewers(frame);
+        }
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut watch = watch;
+            watch.event("link_reopened", PATIENCE);
+            watch.interrupt();
+            assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
+            watch.transcript()
+        });
+        let log = ended.await.expect("it ends");
+        let journal = std::fs::read_to_string(journal).expect("a journal");
+        assert!(log.contains(" INFO "), "nothing is logged at all");
+        let secrets = [Some(keys.secret.as_str()), keys.token.as_deref()];
+        for (name, text) in [("log", &log), ("journal", &journal)] {
+            for secret in secrets.into_iter().flatten() {
+                assert!(!text.contains(secret), "a key is in the {name}");
+            }
+            // The letters of both keys that survive being written in a URL.
+            for part in [&keys.secret[..16], &keys.token.as_deref().unwrap_or_default()[..16]] {
+                assert!(!text.contains(part), "half a key is in the {name}");
+            }
+            assert!(!text.contains("a=ice-pwd:"), "an ICE password is in the {name}");
+        }
+        assert!(!journal.contains("X-Amz-"), "a signed URL is in the journal");
+        let lines = log.lines().count() + journal.lines().count();
+        shown(format!("{lines} lines at trace level through 4 faults, no secret"), took)
+    });
+}
