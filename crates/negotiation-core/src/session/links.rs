@@ -23,7 +23,7 @@ const QUICK: Duration = Duration::from_secs(5);
 pub(super) const QUICK_MAX: u32 = 3;
 
 /// The links of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Links {
     /// Messages go out here.
     pub(super) open: Option<LinkId>,
@@ -42,20 +42,7 @@ pub(super) struct Links {
 
 impl Links {
     pub(super) fn opening(link: LinkId) -> Self {
-        Self {
-            open: None,
-            opening: Some(link),
-            replaced: None,
-            leaving: None,
-            opened_at: Timestamp::ZERO,
-            failures: 0,
-            given_up: false,
-        }
-    }
-
-    /// Of an attempt whose links are all closed.
-    pub(super) fn none() -> Self {
-        Self { opening: None, ..Self::opening(LinkId(0)) }
+        Self { opening: Some(link), ..Self::default() }
     }
 
     /// Every link that anything may still come from, in the order of their numbers.

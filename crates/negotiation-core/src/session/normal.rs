@@ -207,7 +207,7 @@ impl Attempt {
         self.connectivity = crate::input::Connectivity::Checking;
         (self.video, self.audio, self.keyframe) = (false, false, false);
         (self.audio_flows, self.paused, self.master_here) = (false, false, false);
-        self.links = super::links::Links::none();
+        self.links = super::links::Links::default();
     }
 }
 
