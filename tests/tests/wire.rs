@@ -2,8 +2,8 @@
 //! loopback, with deadlines that the configuration makes short.
 //!
 //! Each scenario prints a line when it is over: number, name, stimulus, required outcome, what
-//! happened, and the time from the stimulus to recovery or verdict. The table is in
-//! `target/wire.md`. Media is told by content: see `wire/film.rs`.
+//! happened, and the time from the stimulus to recovery or verdict. All lines come once more at the
+//! end, and in `target/wire.md`. Media is told by content: see `wire/film.rs`.
 
 #[path = "wire/answers.rs"]
 mod answers;
@@ -31,6 +31,8 @@ mod programs;
 mod recovery;
 #[path = "wire/report.rs"]
 mod report;
+#[path = "wire/routes.rs"]
+mod routes;
 #[path = "wire/service.rs"]
 mod service;
 #[path = "wire/stage.rs"]

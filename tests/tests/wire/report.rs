@@ -1,10 +1,13 @@
-//! What is told of each scenario: a line when it is over, and a table in `target/wire.md`.
+//! What is told of each scenario: a line when it is over, and all lines as a table at the end and in
+//! `target/wire.md`.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::table::Number;
@@ -55,12 +58,27 @@ impl Drop for Running {
         eprintln!("{line}");
         let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
         rows.insert((number, self.case), line);
-        write(rows.values());
+        let table = table(rows.values());
+        if rows.len() == expected() {
+            eprintln!("\n{table}");
+        }
+        write(&table);
     }
 }
 
-/// The table so far, for a run of one scenario as well as for a whole one.
-fn write<'a>(rows: impl Iterator<Item = &'a String>) {
+/// How many scenarios this run has: asked of the same program with the same filters.
+fn expected() -> usize {
+    static EXPECTED: OnceLock<usize> = OnceLock::new();
+    *EXPECTED.get_or_init(|| {
+        let listed = env::current_exe().and_then(|program| {
+            Command::new(program).args(env::args().skip(1)).arg("--list").output()
+        });
+        let listed = listed.map(|output| output.stdout).unwrap_or_default();
+        String::from_utf8_lossy(&listed).lines().filter(|line| line.ends_with(": test")).count()
+    })
+}
+
+fn table<'a>(rows: impl Iterator<Item = &'a String>) -> String {
     let mut text = String::from(
         "| # | name | stimulus | required | what happened | time |\n|---|---|---|---|---|---|\n",
     );
@@ -68,8 +86,13 @@ fn write<'a>(rows: impl Iterator<Item = &'a String>) {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{row}");
     }
+    text
+}
+
+/// The table so far, for a run of one scenario as well as for a whole one.
+fn write(table: &str) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = here.parent().unwrap_or(here).join("target");
     // A table that cannot be kept is no reason to fail: each line was printed.
-    let _ = fs::create_dir_all(&target).and_then(|()| fs::write(target.join("wire.md"), text));
+    let _ = fs::create_dir_all(&target).and_then(|()| fs::write(target.join("wire.md"), table));
 }

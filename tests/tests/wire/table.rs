@@ -1,4 +1,6 @@
 //! Part 5 of the contract, for what is shown on the wire: its numbers, and what must come of each.
+//! Of those marked L or SL one is missing, 53: a slow resolver needs a network of its own
+//! (`tests/network.rs`).
 
 /// A number of part 5.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +67,6 @@ const TABLE: &[Number] = &[
     row(47, "media-never", "connected, no RTP or no keyframe", "RETRY, ERR(no-media)"),
     row(48, "media-stall", "RTP stops, ICE up", "told, PLI; paused, or a new attempt"),
     row(49, "close-anywhere", "close in every phase, twice", "closed, nothing left"),
-    row(53, "slow-resolver", "a slow resolver, a black hole for IPv6", "connects, stage visible"),
     row(54, "record-interrupted", "SIGINT, disk full", "the file plays, the exit code tells"),
     row(55, "secrets", "trace level", "no secret in log, journal or error"),
     row(56, "suspend", "the device slept while live", "new attempt at once"),
