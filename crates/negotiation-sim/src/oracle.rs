@@ -6,9 +6,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use negotiation_core::{
-    Completion, Config, Digest, Event, Ignored, Input, LinkId, Message, Output, PeerCommand,
-    PeerEvent, PeerId, Phase, SdpKind, Sender, Session, SignalingCommand, SignalingEvent, Ticket,
-    Timestamp,
+    AttemptEnd, Candidate, Completion, Config, Description, Digest, Event, Ignored, Input, LinkId,
+    Message, Output, PeerCommand, PeerEvent, PeerId, Phase, SdpKind, Sender, Session,
+    SignalingCommand, SignalingEvent, Ticket, Timestamp,
 };
 
 use crate::reference::Reference;
@@ -41,6 +41,8 @@ pub(crate) struct Oracle {
     replacing: bool,
     renegotiated: bool,
     answers_set: u32,
+    /// What the master's descriptions of this attempt said, as far as rules are about it.
+    said: Said,
     /// The master's candidates, of each generation apart: the next one's wait for its description.
     remote: BTreeMap<Option<String>, Stream>,
     local: Stream,
@@ -61,6 +63,36 @@ enum Watched {
     Connect(LinkId),
     Close(Part, Timestamp),
     Other,
+}
+
+/// What the master's descriptions said.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    /// One of them accepted none of the media.
+    refused: bool,
+    /// The generations of the last two that were set: of the newer one's candidates some may come
+    /// while it is being set.
+    generations: [Option<String>; 2],
+}
+
+impl Said {
+    fn hear(&mut self, description: &Description) {
+        let media = &description.facts.media;
+        self.refused |= !media.is_empty() && media.iter().all(|section| !section.accepted);
+    }
+
+    fn set(&mut self, description: &Description) {
+        let [_, newer] = &mut self.generations;
+        let older = core::mem::replace(newer, description.facts.ice_ufrag.clone());
+        self.generations[0] = older;
+    }
+
+    /// Whether a candidate may be of a generation that was set.
+    fn is_of_session(&self, candidate: &Candidate) -> bool {
+        let known =
+            self.generations.iter().flatten().any(|ufrag| Some(ufrag) == candidate.ufrag.as_ref());
+        candidate.ufrag.is_none() || known || self.generations[1].is_none()
+    }
 }
 
 /// Candidates that went in, and those of them that came out again.
@@ -112,6 +144,7 @@ impl Oracle {
             replacing: false,
             renegotiated: false,
             answers_set: 0,
+            said: Said::default(),
             remote: BTreeMap::new(),
             local: Stream::default(),
             sent_at: VecDeque::new(),
@@ -149,6 +182,11 @@ impl Oracle {
                 let generation = self.remote.entry(candidate.ufrag.clone()).or_default();
                 generation.came.push(candidate.digest());
             }
+            Input::Signaling(
+                _,
+                SignalingEvent::Answer { body: Ok(description), .. }
+                | SignalingEvent::Offer { body: Ok(description), .. },
+            ) => self.said.hear(description),
             Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
                 self.open.remove(&Part::Link(*link));
             }
@@ -281,6 +319,9 @@ impl Oracle {
     }
 
     fn on_peer(&mut self, now: Timestamp, ticket: Ticket, command: &PeerCommand) {
+        if let PeerCommand::SetRemote { description, .. } = command {
+            self.said.set(description);
+        }
         match command {
             PeerCommand::Create { peer } => {
                 self.begin(now, Part::Peer(*peer));
@@ -315,6 +356,8 @@ impl Oracle {
                 self.offers = self.offers.min(self.answers_set);
             }
             PeerCommand::AddCandidate { candidate, .. } => {
+                let of_session = self.said.is_of_session(candidate);
+                self.require(of_session, now, "N10: a candidate of another generation");
                 let generation = self.remote.entry(candidate.ufrag.clone()).or_default();
                 if let Err(what) = generation.take(candidate.digest()) {
                     self.report(format!("{now}: N9: {what}"));
@@ -411,8 +454,11 @@ impl Oracle {
                 (self.closing, self.replacing) = (0, false);
                 self.sent_at.clear();
                 self.told.clear();
+                self.said = Said::default();
             }
-            Event::AttemptEnded(_) => {
+            Event::AttemptEnded(report) => {
+                let refused = report.end != AttemptEnd::NothingAccepted || self.said.refused;
+                self.require(refused, now, "N17: media given up that was not refused");
                 self.require(self.closing == 4, now, "N22: an attempt over before it was closed");
                 self.closing = 0;
                 // What comes between attempts is counted apart.
