@@ -83,8 +83,12 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A time between zero and `bound`, to the millisecond.
+    /// A time between zero and `bound`, to the millisecond. Nothing is drawn where nothing is left
+    /// to chance.
     pub(crate) fn up_to(&mut self, bound: Duration) -> Duration {
+        if bound.is_zero() {
+            return bound;
+        }
         let ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.next() % ms.saturating_add(1))
     }

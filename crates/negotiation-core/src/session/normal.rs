@@ -112,9 +112,6 @@ impl Session {
         self.budget.forget_before(|first| {
             window.map(|window| clock.past(first, window + Duration::from_millis(1)))
         });
-        if !draws(&self.config) {
-            self.rng = Rng::new(0);
-        }
         self.attempts = self.attempts.min(1);
         let mut tickets = self.in_flight.renumber(self.attempts, |at| clock.at(at));
         let (links, peer) = match &mut self.attempt {
@@ -236,18 +233,34 @@ impl Clock {
 
 /// How far back anything matters: "now" of a normal form, so that the past can be told.
 fn horizon(config: &Config) -> Duration {
-    let day = Duration::from_secs(24 * 3600);
+    let day = Duration::from_secs(86_400);
     config.retry_window.unwrap_or_default().saturating_add(config.offline_limit).saturating_add(day)
-}
-
-/// Whether the random numbers can make a difference.
-fn draws(config: &Config) -> bool {
-    !matches!(config.retry_delay, RetryDelay::Fixed(_))
-        || !matches!(config.link_reopen, RetryDelay::Fixed(_))
-        || !config.go_away_spread.is_zero()
 }
 
 /// A link that was left long ago has no name; nothing tells two of those apart.
 fn name_of(names: &[(LinkId, LinkId)], link: LinkId) -> LinkId {
     renamed(names, link).unwrap_or(LinkId(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+
+    #[test]
+    fn a_first_failure_is_forgotten_when_its_window_is_over_and_not_before() {
+        let config = Settings::persistent().check().expect("valid");
+        let window = config.retry_window.expect("it has one");
+        let failed = |ago: Duration| {
+            let then = Timestamp::from_millis(1000);
+            let mut session = Session::new(config.clone(), 1, then);
+            session.budget.spend(&config, then, false, &mut Rng::new(1)).expect("the first");
+            session.now = then + ago;
+            session.into_normalised().into_session()
+        };
+        let ms = Duration::from_millis(1);
+        assert_ne!(failed(window - ms), failed(window));
+        assert_ne!(failed(window), failed(window + ms), "no pause fits any more");
+        assert_eq!(failed(window + ms), failed(window * 3));
+    }
 }

@@ -33,11 +33,12 @@ fn complete(session: &mut Session, ticket: Ticket, outcome: Result<Done, Failure
 /// Everything fails until the pause before the next attempt.
 fn backing_off() -> Session {
     let mut session = opened();
-    while session.phase() != Phase::BackingOff {
+    for _ in 0..20 {
         for ticket in drain(&mut session).0 {
             complete(&mut session, ticket, Err(Failure::new(FailureCode::Network, "")));
         }
     }
+    assert_eq!(session.phase(), Phase::BackingOff);
     session
 }
 
