@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use crate::{outside, sim, statemap, step, tidy, wasm};
+use crate::{mutants, outside, sim, statemap, step, tidy, wasm};
 
 /// One check: its name, and how to run it.
 type Step = (&'static str, fn() -> Result<(), String>);
@@ -17,6 +17,7 @@ const STEPS: &[Step] = &[
     ("wasm", wasm::run),
     ("outside", outside::run),
     ("simulator", simulator),
+    ("mutants", || mutants::run(None)),
     ("tests", tests),
 ];
 

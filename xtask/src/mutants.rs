@@ -1,0 +1,61 @@
+//! `cargo xtask mutants`: cargo-mutants on the last change of the core, configured by
+//! `.cargo/mutants.toml`. The whole core is judged by `SIM_CASES=1/40 cargo mutants -p
+//! negotiation-core`, which takes an hour or two.
+
+use std::fs;
+use std::path::Path;
+
+use crate::step;
+
+const CORE: &str = "crates/negotiation-core/src";
+
+/// Of a larger change only a part is judged: as much as CI has the time for.
+const MUTANTS_MAX: usize = 60;
+
+const INSTALL: &str = "cargo install --locked cargo-mutants";
+
+/// Judges what differs from `base`; without one, the newest commit that touched the core, and what
+/// came after it.
+pub(crate) fn run(base: Option<&str>) -> Result<(), String> {
+    if step::output(step::cargo().args(["mutants", "--version"])).is_none() {
+        if std::env::var_os("CI").is_some() {
+            return Err(format!("cargo-mutants is missing: {INSTALL}"));
+        }
+        eprintln!("mutants: not run, cargo-mutants is missing: {INSTALL}");
+        return Ok(());
+    }
+    let base = base.map_or_else(last_change, |base| Ok(base.to_owned()))?;
+    let diff = step::output(step::tool("git").args(["diff", &base, "--", CORE]))
+        .ok_or_else(|| format!("`git diff {base}` failed: it needs the history of the core"))?;
+    let path = step::root().join("target/mutants.diff");
+    fs::create_dir_all(step::root().join("target"))
+        .and_then(|()| fs::write(&path, diff))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let list = step::output(mutants(&path).arg("--list"))
+        .ok_or("`cargo mutants --list` failed: run it to see why")?;
+    let found = list.lines().count();
+    let parts = found.div_ceil(MUTANTS_MAX).max(1);
+    eprintln!("mutants: {found} in what differs from {base}, part 1 of {parts} is judged");
+    if found == 0 {
+        return Ok(());
+    }
+    step::run(
+        mutants(&path).args(["--shard", &format!("0/{parts}"), "--sharding", "round-robin"]),
+        "Each mutant that was missed is a line of the core that no test looks at: write the test, \
+         or delete the line. target/mutants.out has the logs.",
+    )
+}
+
+fn mutants(diff: &Path) -> std::process::Command {
+    let mut command = step::cargo();
+    command.args(["mutants", "-p", "negotiation-core", "-o", "target", "--in-diff"]).arg(diff);
+    command.env("SIM_CASES", "1/40");
+    command
+}
+
+/// The parent of the newest commit that touched the core.
+fn last_change() -> Result<String, String> {
+    let newest = step::output(step::tool("git").args(["log", "-1", "--format=%h", "--", CORE]));
+    let newest = newest.map(|hash| hash.trim().to_owned()).filter(|hash| !hash.is_empty());
+    newest.map(|hash| format!("{hash}^")).ok_or_else(|| format!("git knows no commit of {CORE}"))
+}
