@@ -19,10 +19,14 @@ use url::Url;
 
 use crate::error;
 
+/// Whoever sets a proxy for the network does not mean an emulator on loopback.
+const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
+
 /// Which proxy carries HTTPS and the signaling socket. Media never goes through it.
 #[derive(Clone, Default)]
 pub enum Proxy {
-    /// `HTTPS_PROXY`, but not for the hosts of `NO_PROXY`; also written in small letters.
+    /// `HTTPS_PROXY`, but not for the hosts of `NO_PROXY` nor for this machine; also written in
+    /// small letters.
     #[default]
     Environment,
     /// None, whatever the environment says.
@@ -58,7 +62,7 @@ impl Proxy {
                 None => Ok(Route::default()),
                 Some(url) => {
                     let no_proxy = variable(["NO_PROXY", "no_proxy"]).unwrap_or_default();
-                    Route::through(&url, &no_proxy)
+                    Route::through(&url, &format!("{no_proxy},{THIS_MACHINE}"))
                         .map_err(|problem| format!("{problem} (from HTTPS_PROXY)"))
                 }
             },

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use kvs_emulator::{Credential, Emulator, EmulatorConfig};
+use kvs_emulator::{Credential, Emulator, EmulatorConfig, TlsConfig};
 use negotiation_core::{Completion, Done, LinkId, SignalingCommand, Ticket};
 use signaling_aws::{AwsSignaling, SignalingConfig};
 use viewer_session::{SignalingInput, SignalingPort as _};
@@ -121,39 +121,42 @@ async fn a_profile_with_a_process_for_credentials_is_enough() {
     assert!(said.contains("outcome=connected") && said.contains("servers=ok"), "{said}");
 }
 
-/// `AWS_CA_BUNDLE` makes TLS work, and `HTTPS_PROXY` is where everything goes.
+/// `AWS_CA_BUNDLE` makes TLS work, and `HTTPS_PROXY` is where everything goes that leaves the
+/// machine.
 #[tokio::test]
 async fn authorities_and_a_proxy_come_from_variables() {
+    // An address of this machine that does not look like one.
+    let elsewhere = TlsConfig { extra_names: vec!["0.0.0.0".to_owned()], ..TlsConfig::default() };
     let config = EmulatorConfig {
         credentials: vec![Credential::new("AKIDENV", "secret/env+", Some(TOKEN.to_owned()))],
         channels: vec!["door".to_owned()],
-        tls: Some(Default::default()),
+        tls: Some(elsewhere),
         ..EmulatorConfig::default()
     };
     let emulator = Emulator::start(config).await.expect("started");
     let home = tempfile::tempdir().expect("a directory");
     let ca = home.path().join("ca.pem");
     std::fs::write(&ca, emulator.ca_pem().expect("a CA")).expect("written");
-    let ca = ca.to_str().expect("text");
+    let ca = ("AWS_CA_BUNDLE", ca.to_str().expect("text"));
+    let here = ("AWS_ENDPOINT_URL", emulator.endpoint());
+    let there = emulator.endpoint().replace("127.0.0.1", "0.0.0.0");
+    let there = ("AWS_ENDPOINT_URL", there.as_str());
     // Nobody listens on port 9 of loopback: whoever goes there fails.
-    let nowhere = ("HTTPS_PROXY", "http://user:password-canary@127.0.0.1:9");
-    let cases: [Case<'_>; 5] = [
-        (&[], "outcome=tls", false),
-        (&[("AWS_CA_BUNDLE", ca)], "outcome=connected", true),
-        (&[("AWS_CA_BUNDLE", ca), nowhere], "outcome=network", false),
-        (&[("AWS_CA_BUNDLE", ca), ("https_proxy", nowhere.1)], "outcome=network", false),
+    let nowhere = "http://user:password-canary@127.0.0.1:9";
+    let cases: [Case<'_>; 6] = [
+        (&[here], "outcome=tls", false),
+        (&[here, ca], "outcome=connected", true),
+        (&[here, ca, ("HTTPS_PROXY", nowhere)], "outcome=connected", true),
+        (&[there, ca, ("HTTPS_PROXY", nowhere)], "outcome=network", false),
+        (&[there, ca, ("https_proxy", nowhere)], "outcome=network", false),
         (
-            &[("AWS_CA_BUNDLE", ca), nowhere, ("NO_PROXY", "example.com,127.0.0.1")],
+            &[there, ca, ("HTTPS_PROXY", nowhere), ("NO_PROXY", "example.com,0.0.0.0")],
             "outcome=connected",
             true,
         ),
     ];
     for (extra, outcome, servers) in cases {
-        let variables: Vec<_> = credentials()
-            .into_iter()
-            .chain([("AWS_ENDPOINT_URL", emulator.endpoint())])
-            .chain(extra.iter().copied())
-            .collect();
+        let variables: Vec<_> = credentials().into_iter().chain(extra.iter().copied()).collect();
         let said = run(home.path(), &variables).await;
         assert!(said.contains(outcome), "{extra:?}: {said}");
         assert_eq!(said.contains("servers=ok"), servers, "{extra:?}: {said}");
