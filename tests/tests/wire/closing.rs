@@ -10,7 +10,7 @@ use crate::viewer::Watching;
 use crate::{ms, scenario, secs, shown};
 
 /// Brings a session into a phase, and keeps it there.
-async fn brought(stage: &mut Stage, network: &Network, phase: Phase) -> Watching {
+async fn brought(stage: &Stage, network: &Network, phase: Phase) -> Watching {
     stage.emulator.faults().clear();
     network.unblock();
     let mut plan = stage.plan_over(network);
@@ -33,7 +33,13 @@ async fn brought(stage: &mut Stage, network: &Network, phase: Phase) -> Watching
         }
         Phase::Establishing => network.block(&Kind::ALL),
         Phase::AwaitingMedia => network.block(&[Kind::Rtp]),
-        _ => {}
+        Phase::Idle
+        | Phase::AwaitingOffer
+        | Phase::Answering
+        | Phase::Live
+        | Phase::Recovering
+        | Phase::Closing
+        | Phase::Ended => {}
     }
     if phase == Phase::BackingOff {
         plan.settings.answer_timeouts = vec![ms(100)];

@@ -145,7 +145,7 @@ fn w61_local_media() {
         plan.peer.audio = Media::SendRecv(LocalTrack::new(Codec::Pcmu, "here", "microphone"));
         let refused = peer_webrtc::WebRtcPeer::new(plan.peer.clone()).err();
         let refused = refused.expect("refused").to_string();
-        assert!(stage.emulator.calls().get("ConnectAsViewer").is_none(), "before any offer");
+        assert_eq!(stage.calls("ConnectAsViewer"), (0, 0), "before any offer");
         // As configured: receive only.
         plan.peer.audio = Media::RecvOnly;
         let mut viewer = plan.watch();

@@ -4,7 +4,7 @@
 //! network's, which stands for it; what comes in there goes on to the address it stands for, from
 //! the socket that stands for its sender. So neither side ever reaches the other directly.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -16,7 +16,7 @@ use viewer_session::facts::read_description;
 use viewer_session::{SignalingInput, SignalingPort};
 
 /// What a datagram is, by its first bytes (RFC 7983, and RFC 5761 for RTCP).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Stun,
     Dtls,
@@ -63,15 +63,11 @@ pub(crate) struct Network {
 
 #[derive(Debug, Default)]
 struct Nat {
-    aliases: HashMap<SocketAddr, Alias>,
-    dead: HashSet<SocketAddr>,
-    blocked: HashSet<Kind>,
-    /// One RTP packet in so many is lost; 0 loses none.
-    lose_one_in: u32,
+    aliases: BTreeMap<SocketAddr, Alias>,
+    dead: BTreeSet<SocketAddr>,
+    blocked: BTreeSet<Kind>,
     /// RTP packets that are longer are lost; 0 loses none.
     rtp_max: usize,
-    rtp: u32,
-    lost: u32,
     tasks: JoinSet<()>,
 }
 
@@ -93,19 +89,9 @@ impl Network {
         self.block(&[]);
     }
 
-    /// Loses one RTP packet in so many; 0 loses none.
-    pub(crate) fn lose_one_in(&self, packets: u32) {
-        self.nat().lose_one_in = packets;
-    }
-
     /// Loses every RTP packet that is longer: of the clip, that is each keyframe's.
     pub(crate) fn lose_longer_than(&self, bytes: usize) {
         self.nat().rtp_max = bytes;
-    }
-
-    /// How many RTP packets were lost one in so many.
-    pub(crate) fn lost(&self) -> u32 {
-        self.nat().lost
     }
 
     /// Every address that the viewer has now is gone for good: its next ones are others.
@@ -178,13 +164,6 @@ impl Nat {
         }
         if kind == Kind::Rtp && self.rtp_max > 0 && datagram.len() > self.rtp_max {
             return None;
-        }
-        if kind == Kind::Rtp && self.lose_one_in > 0 {
-            self.rtp += 1;
-            if self.rtp.is_multiple_of(self.lose_one_in) {
-                self.lost += 1;
-                return None;
-            }
         }
         let alias = self.alias(from, side.other(), network).ok()?;
         Some(Arc::clone(&alias.socket))

@@ -193,6 +193,13 @@ impl Watching {
         self.log.count(|entry| matches!(entry, Entry::Output(Output::Signaling(_, Connect { .. }))))
     }
 
+    /// How many candidates of the master's came.
+    pub(crate) fn candidates(&self) -> usize {
+        self.log.count(|entry| {
+            matches!(entry, Entry::Input(Input::Signaling(_, SignalingEvent::Candidate { .. })))
+        })
+    }
+
     /// The answers that came, as their master made them.
     pub(crate) fn answers(&self) -> Vec<Description> {
         let entries = self.log.entries();
