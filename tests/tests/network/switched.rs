@@ -54,6 +54,7 @@ fn s26_a_switch_is_restarted() {
     let cost = switch("renegotiate");
     assert_eq!(cost.attempts, 1, "the same attempt");
     assert!(cost.after < Duration::from_secs(10), "within the restart's deadline: {cost:?}");
+    assert!(cost.frames_lost < 150, "{cost:?}");
 }
 
 /// The full attempt's road: the master answers a restart with another connection.

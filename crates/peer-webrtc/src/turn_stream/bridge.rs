@@ -192,3 +192,114 @@ async fn down(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+    /// An allocate request without attributes.
+    const ALLOCATE: [u8; 20] = {
+        let mut message = [7; 20];
+        (message[0], message[1], message[2], message[3]) = (0, 3, 0, 0);
+        (message[4], message[5], message[6], message[7]) = (0x21, 0x12, 0xa4, 0x42);
+        message
+    };
+
+    /// A server that only listens, a bridge to it, and a socket as the stack has one.
+    async fn bridged(gate: Arc<Gate>) -> (TcpListener, Bridge, UdpSocket) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let port = listener.local_addr().expect("bound").port();
+        let server = Server { host: "127.0.0.1".into(), port, tls: None };
+        let bridge = Bridge::open(server, false, gate).await.expect("opens");
+        let stack = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        stack.connect(bridge.local).await.expect("connected");
+        (listener, bridge, stack)
+    }
+
+    async fn accepted(listener: &TcpListener) -> TcpStream {
+        let accepted = timeout(LIMIT, listener.accept()).await.expect("in time");
+        accepted.expect("a stream").0
+    }
+
+    async fn heard(stack: &UdpSocket) -> Vec<u8> {
+        let mut buffer = [0; 2000];
+        let heard = timeout(LIMIT, stack.recv(&mut buffer)).await.expect("in time");
+        buffer[..heard.expect("a datagram")].to_vec()
+    }
+
+    async fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        timeout(LIMIT, stream.read_exact(&mut bytes)).await.expect("in time").expect("bytes");
+        bytes
+    }
+
+    #[tokio::test]
+    async fn messages_go_both_ways_whole_however_the_stream_cuts_them() {
+        let (listener, bridge, stack) = bridged(Arc::default()).await;
+        stack.send(&ALLOCATE).await.expect("sent");
+        let mut stream = accepted(&listener).await;
+        assert_eq!(read(&mut stream, 20).await, ALLOCATE);
+        // Three bytes of channel data and what is no message at all: padded, and left out.
+        stack.send(&[0x40, 1, 0, 3, 9, 9, 9]).await.expect("sent");
+        stack.send(b"SSH-2.0-hello").await.expect("sent");
+        stack.send(&[0x40, 1, 0, 0]).await.expect("sent");
+        assert_eq!(read(&mut stream, 12).await, [0x40, 1, 0, 3, 9, 9, 9, 0, 0x40, 1, 0, 0]);
+
+        let down = [&[0x40, 1, 0, 1, 5, 0, 0, 0][..], &ALLOCATE].concat();
+        for byte in down {
+            stream.write_all(&[byte]).await.expect("written");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(heard(&stack).await, [0x40, 1, 0, 1, 5]);
+        assert_eq!(heard(&stack).await, ALLOCATE);
+
+        bridge.close().await;
+        assert_eq!(stream.read(&mut [0; 1]).await.expect("an orderly end"), 0);
+    }
+
+    /// Asks as the stack does, again and again, for so long.
+    async fn ask(stack: &UdpSocket, listener: &TcpListener, within: Duration) -> Option<TcpStream> {
+        let asking = async {
+            loop {
+                stack.send(&ALLOCATE).await.expect("sent");
+                let soon = Duration::from_millis(20);
+                if let Ok(accepted) = timeout(soon, listener.accept()).await {
+                    return accepted.expect("a stream").0;
+                }
+            }
+        };
+        timeout(within, asking).await.ok()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_speaks_something_else_is_left_and_may_be_tried_again() {
+        let (listener, _bridge, stack) = bridged(Arc::default()).await;
+        let mut stream = ask(&stack, &listener, LIMIT).await.expect("a stream");
+        stream.write_all(b"SSH-2.0-hello").await.expect("written");
+        // What was sent up is not read here, so the end may come as a reset.
+        let mut rest = Vec::new();
+        let _ = timeout(LIMIT, stream.read_to_end(&mut rest)).await.expect("closed");
+        ask(&stack, &listener, LIMIT).await.expect("another stream");
+    }
+
+    #[tokio::test]
+    async fn no_stream_is_opened_where_udp_works_and_none_before_it_had_its_chance() {
+        let gate = Arc::new(Gate::default());
+        gate.udp_offered.store(true, std::sync::atomic::Ordering::Release);
+        gate.relay_found("turn:turn.example.org:3478?transport=udp");
+        let (listener, _bridge, stack) = bridged(Arc::clone(&gate)).await;
+        assert!(ask(&stack, &listener, HEAD_START * 2).await.is_none(), "UDP works");
+        gate.gathering();
+        let began = Instant::now();
+        ask(&stack, &listener, LIMIT).await.expect("UDP had its chance");
+        assert!(began.elapsed() >= HEAD_START, "{:?}", began.elapsed());
+        // What belongs to no allocation opens nothing.
+        let other = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        let bridge_at = stack.peer_addr().expect("connected");
+        other.send_to(&[0x40, 1, 0, 0], bridge_at).await.expect("sent");
+        let opened = timeout(Duration::from_millis(100), listener.accept()).await;
+        assert!(opened.is_err(), "{opened:?}");
+    }
+}
