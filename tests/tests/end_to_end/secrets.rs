@@ -17,13 +17,19 @@ fn viewer_camera_and_emulator_keep_secrets_at_trace_level() {
     let stage = Stage::start_turn(PROGRAM, keys.clone(), &password, &emulator_args);
     let mut camera = stage.camera(TRACE);
     let patience = ["--duration", "4", "--answer-timeout", "3", "--retry-delay", "1"];
-    let mut watch = stage.watch([&TRACE[..], &patience].concat());
+    let journal = stage.path("journal");
+    let journal = journal.to_str().expect("a path of letters");
+    let journaling = ["--journal", journal, "--journal-addresses"];
+    let mut watch = stage.watch([&TRACE[..], &patience, &journaling].concat());
     assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
     // Servers were asked for, or their password had no way to slip out.
     let with_turn = watch.event("ended", PATIENCE);
     assert_eq!(with_turn["attempts"][1]["evidence"]["turn_servers"], true, "{with_turn}");
     camera.interrupt();
     assert_eq!(camera.ended(PATIENCE).code, Some(0));
+    let journal = std::fs::read_to_string(journal).expect("a journal");
+    assert!(journal.contains("IceServers") && journal.contains("SetRemote"), "{journal}");
+    holds_no_secret(&journal, &keys, Some(&password));
     for process in [&watch, &camera, &stage.emulator] {
         let text = process.transcript();
         assert!(text.contains(" INFO "), "nothing is logged at all: {text}");
