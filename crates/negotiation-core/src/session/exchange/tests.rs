@@ -101,7 +101,6 @@ fn n1_a_renegotiation_before_the_first_exchange_is_part_of_it() {
     stage.give(Input::Renegotiate);
     stage.settle(&[]);
     assert_eq!(stage.phase(), Phase::Establishing);
-    stage.goes_live();
     assert!(!stage.asked().contains(&"create offer"));
 }
 

@@ -106,6 +106,13 @@ fn n19_a_restart_that_never_went_out_teaches_nothing() {
     stage.settle(&[]);
     stage.give(Input::Restart);
     assert!(!stage.ignored(Ignored::OutOfPhase), "it may be tried again");
+    // It waited for another exchange.
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::Renegotiate);
+    stage.settle(&[]);
+    stage.give(Input::Restart);
+    stage.pass(10_000);
+    assert_eq!((stage.fired(Timer::Restart), stage.told(&Event::RestartRefused)), (1, 0));
 }
 
 /// N4, N18: a master that started over has closed the old connection, whatever still seems to flow.

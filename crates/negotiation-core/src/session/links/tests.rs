@@ -93,6 +93,19 @@ fn n21_a_refused_second_link_costs_the_first() {
     assert_eq!((stage.link, stage.told(&Event::LinkReopened)), (LinkId(3), 1));
 }
 
+/// N21: the same before the offer is out: one refusal does not cost the attempt.
+#[test]
+fn n21_a_refused_second_link_does_not_cost_an_offer_that_is_being_made() {
+    let mut stage = Stage::opened(prompt());
+    stage.settle(&["set local"]);
+    stage.mail(SignalingEvent::GoAway);
+    stage.fails("connect", FailureCode::Service);
+    assert_eq!(stage.phase(), Phase::Offering);
+    stage.pass(10);
+    stage.settle(&[]);
+    assert_eq!((stage.phase(), stage.link), (Phase::AwaitingAnswer, LinkId(3)));
+}
+
 fn link_of_left(stage: &mut Stage) -> LinkId {
     // The old link is still heard while it is left; nothing is sent on it any more.
     stage.mail_on(LinkId(1), SignalingEvent::Garbage);

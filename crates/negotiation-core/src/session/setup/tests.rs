@@ -45,6 +45,15 @@ fn s42_relay_only_ends_without_a_relay() {
     stage.fails("fetch servers", FailureCode::Service);
     assert!(matches!(stage.report().0, AttemptEnd::NoRelay(_)));
 
+    // For the service's own reason, which may be one that no retry can mend.
+    let mut stage = Stage::opened(relay_only());
+    stage.fails("fetch servers", FailureCode::AccessDenied);
+    let (end, _) = stage.report();
+    assert!(
+        matches!(end, AttemptEnd::NoRelay(failure) if failure.code == FailureCode::AccessDenied)
+    );
+    assert_eq!(stage.phase(), Phase::Ended);
+
     let mut stage = Stage::opened(relay_only());
     stage.servers = vec![];
     stage.done("fetch servers");
