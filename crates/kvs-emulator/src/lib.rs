@@ -36,69 +36,23 @@
 //! The JavaScript SDK and GStreamer speak to `wss://` alone: give them `--tls-dir DIR` and let
 //! them trust `DIR/ca.pem`.
 //!
-//! # As AWS
+//! # The rest
 //!
-//! - **Signature Version 4** is verified, for calls (`Authorization`) and for the socket's
-//!   presigned URL (`X-Amz-Expires` up to 300 s): key, session token, scope, time within 5
-//!   minutes, every signed header, the whole query and body. A refusal has AWS's status, error
-//!   name and text, and a `Date` header.
-//! - **Calls**: Create-, Describe-, List- (paged, BEGINS_WITH), Update- and
-//!   DeleteSignalingChannel, GetSignalingChannelEndpoint, Describe- and
-//!   UpdateMediaStorageConfiguration, GetIceServerConfig. Fields are checked as the service
-//!   models have it.
-//! - **Sockets**: a URL with `X-Amz-ClientId` is a viewer's, one without is the master's. A newer
-//!   connection takes the place of an older one with its id. Messages from the master carry no
-//!   sender. Field names are read in any case, payloads pass through as they are.
-//! - **Waiting**: an offer for an absent master waits for the channel's message TTL; a newer one
-//!   of the same viewer overwrites it, with the candidates that belonged to it. Nobody is told
-//!   that the other side is absent.
-//! - **STATUS_RESPONSE** only on errors, and only for messages with a correlation id. What is no
-//!   message, empty and binary frames among them, is passed over.
-//! - **Quotas** ([`Quotas`]): ten viewers, connects, sends and calls a second, payload size.
-//! - **A channel with media storage enabled** relays nothing between viewer and master.
-//!
-//! # Settings where AWS's behaviour is unknown
-//!
-//! [`Unknowns`], each with its default: what becomes of a displaced socket, close codes, whether
-//! GO_AWAY precedes the age limit and what it carries, whether candidates and answers wait for an
-//! absent side, whether pings count as traffic, whether a master may offer, error names of
-//! throttled and oversize messages, what a join of a storage session answers. On the command
-//! line: `--unknowns '{"displaced_close_code":null}'`, and `--quotas` alike.
-//!
-//! # Faults
+//! The crate's `README.md` is the manual: what it does as AWS ([`Quotas`], [`Lifetimes`]), what is
+//! a setting because nobody knows ([`Unknowns`]), what is missing; recipes for other clients; every
+//! kind of fault, and the admin API.
 //!
 //! A [`Fault`] is plain data: a [`Match`] (a message, an upgrade or a call; type, side, client id,
 //! channel, API name; how many to let through, how often to strike, with which probability) and an
-//! [`Action`]. The first that matches and has strikes left decides. Each counts what it saw and
-//! how often it struck. They come from [`Emulator::faults`], from flags ([`FaultArgs`]) and from
-//! the admin API:
+//! [`Action`]. The first that matches and has strikes left decides. Each counts what it saw and how
+//! often it struck. They come from [`Emulator::faults`], from flags ([`FaultArgs`]) and from the
+//! admin API. What can happen to an open socket is a [`Then`], by fault or by
+//! [`Emulator::strike`]; what nobody sent is an [`Injection`].
 //!
-//! | request | does |
-//! |---|---|
-//! | `GET /health` | says that it runs |
-//! | `GET /admin/faults` | lists faults with `seen` and `hits` |
-//! | `POST /admin/faults` | adds one: `{"match":{"on":"message","type":"SDP_ANSWER","times":1},"action":{"do":"drop"}}` |
-//! | `DELETE /admin/faults`, `DELETE /admin/faults/ID` | ends all, ends one |
-//! | `POST /admin/faults/ID/release` | delivers what a `hold` kept back |
-//! | `GET /admin/clients`, `/admin/channels`, `/admin/calls` | who is connected, what exists, what was called and refused |
-//! | `POST /admin/channels/NAME/disconnect` | `{"role":"viewer","client_id":"v","code":1001}`, all optional; without a code TCP just ends |
-//! | `POST /admin/channels/NAME/send` | `{"type":"GO_AWAY"}`, `{"type":"RECONNECT_ICE_SERVER"}` or `{"raw":"…"}`, to `role` and `client_id` |
-//! | `POST /admin/clock` | `{"offset_secs":600}`: the service's clock is off |
+//! # Features
 //!
-//! It answers loopback peers alone, and no web page.
-//!
-//! The faults by name: `drop`, `delay`, `duplicate`, `reorder`, `hold`, `corrupt`, `replay`,
-//! `status` and `close_socket` for messages; `refuse`, `delay`, `hang` and `reset` for calls and
-//! upgrades; `garbage` for calls; `after` for upgrades, with `close`, `cut`, `stall`, `go_away` or
-//! `reconnect_ice_server` some time after the socket opened.
-//!
-//! # Missing
-//!
-//! Storage sessions are not played (JoinStorageSession* answers an error, or an empty success by
-//! setting); SendAlexaOfferToMaster, tags after creation and IAM policies are not there; an
-//! `IceServerList` beside an offer is not passed on; HTTP/2 is not spoken; there is no STUN or
-//! TURN server, and GetIceServerConfig's list is empty until [`TurnConfig`] names one. Master and
-//! viewers get the same host. Nothing here has been compared with AWS itself.
+//! `storage` (the storage service's own peer connections) and `turn` (a STUN and TURN server) are
+//! on by default, and are what takes the time to build.
 #![forbid(unsafe_code)]
 
 mod admin;

@@ -88,12 +88,12 @@ impl Turn {
                 received = self.socket.recv_from(&mut buffer) => match received {
                     Ok((length, from)) => {
                         let data = buffer.get(..length).unwrap_or_default();
-                        house.from_client(from, data).await;
+                        house.on_client(from, data).await;
                     }
                     // An ICMP answer to something sent earlier.
                     Err(error) => tracing::debug!(%error, "TURN: not received"),
                 },
-                Some(arrived) = arrived.recv() => house.from_peer(arrived).await,
+                Some(arrived) = arrived.recv() => house.on_peer(arrived).await,
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -117,7 +117,7 @@ impl House {
         ProtoInstant::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
     }
 
-    async fn from_client(&mut self, from: SocketAddr, data: &[u8]) {
+    async fn on_client(&mut self, from: SocketAddr, data: &[u8]) {
         let wall = self.shared.clock.now();
         let data = match self.door.pass(&self.shared.turn_users, from, data, wall) {
             Passed::AsItIs => data.to_vec(),
@@ -130,7 +130,7 @@ impl House {
         self.handle(Transmit::new(data, TransportType::Udp, from, self.addr)).await;
     }
 
-    async fn from_peer(&mut self, arrived: Arrived) {
+    async fn on_peer(&mut self, arrived: Arrived) {
         let Arrived { relay, from, data } = arrived;
         if self.may_carry(relay, data.len()) {
             self.handle(Transmit::new(data, TransportType::Udp, from, relay)).await;
@@ -138,9 +138,14 @@ impl House {
     }
 
     async fn handle(&mut self, incoming: Transmit<Vec<u8>>) {
-        let now = self.now();
+        let (now, client) = (self.now(), incoming.from);
         if let Some(outgoing) = self.server.recv(incoming, now) {
-            self.send(outgoing.build()).await;
+            let mut outgoing = outgoing.build();
+            // The server (0.7.3) addresses its answer to a Binding request to itself.
+            if outgoing.to == self.addr {
+                outgoing.to = client;
+            }
+            self.send(outgoing).await;
         }
     }
 

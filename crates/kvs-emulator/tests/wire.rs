@@ -17,3 +17,5 @@ mod presence;
 mod relay;
 #[path = "wire/support.rs"]
 mod support;
+#[path = "wire/turn.rs"]
+mod turn;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::wire::{self, MessageType};
 
@@ -14,6 +14,9 @@ use crate::wire::{self, MessageType};
 const COUNT_MAX: u32 = 20_000;
 /// Bytes of one injection, all in all.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What is in a fragment: a socket has room for a few of them.
+const FRAGMENT_BYTES: usize = 64 * 1024;
 
 /// What is injected into a client's socket. As JSON: `{"frame":"candidates","count":10000}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,7 +76,7 @@ pub enum Injection {
         #[serde(default = "once")]
         count: u32,
     },
-    /// A text frame of this size.
+    /// A text message of this size and a little more, in fragments.
     Huge {
         /// Its size.
         bytes: u32,
@@ -267,7 +270,7 @@ impl Injection {
             }
             Self::Garbage { how } => vec![how.frame()],
             Self::Text { text, count } => (0..*count).map(|_| Frame::Text(text.clone())).collect(),
-            Self::Huge { bytes } => vec![Frame::Text(huge(*bytes))],
+            Self::Huge { bytes } => huge(*bytes),
             Self::Slow { fragments, every_ms } => {
                 slow(*fragments, Duration::from_millis(*every_ms))
             }
@@ -285,12 +288,18 @@ fn candidate(n: u32, sender: &Sender) -> String {
     wire::message(MessageType::IceCandidate, sender, Some(&payload))
 }
 
-fn huge(bytes: u32) -> String {
-    let mut object = Map::new();
-    object.insert("messageType".to_owned(), MessageType::SdpAnswer.name().into());
+fn huge(bytes: u32) -> Vec<Frame> {
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(BYTES_MAX);
-    object.insert("messagePayload".to_owned(), "A".repeat(bytes).into());
-    Value::Object(object).to_string()
+    let whole = wire::message(MessageType::SdpAnswer, &Sender::Absent, Some(&"A".repeat(bytes)));
+    let parts: Vec<&[u8]> = whole.as_bytes().chunks(FRAGMENT_BYTES).collect();
+    let last = parts.len().saturating_sub(1);
+    let part = |(n, part): (usize, &[u8])| Frame::Part {
+        text: String::from_utf8_lossy(part).into_owned(),
+        first: n == 0,
+        last: n == last,
+        after: Duration::ZERO,
+    };
+    parts.into_iter().enumerate().map(part).collect()
 }
 
 fn slow(fragments: u32, every: Duration) -> Vec<Frame> {

@@ -81,3 +81,25 @@ pub(crate) fn of(action: &Action) -> Option<&'static Kind> {
     };
     MENU.iter().find(|kind| kind.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::MENU;
+    use crate::fault::Garbage;
+
+    /// A kind that the manual does not have, or has at another place, is not documented.
+    #[test]
+    fn the_manual_has_every_kind_where_it_strikes() {
+        let manual = include_str!("../../README.md");
+        for kind in &MENU {
+            let on = serde_json::to_value(kind.on).unwrap();
+            let on: Vec<&str> = on.as_array().unwrap().iter().filter_map(|p| p.as_str()).collect();
+            let row = format!("\n| `{}` | {} |", kind.name, on.join(", "));
+            assert!(manual.contains(&row), "{row}");
+        }
+        for how in Garbage::ALL {
+            let name = serde_json::to_value(how).unwrap();
+            assert!(manual.contains(&format!("`{}`", name.as_str().unwrap())), "{name}");
+        }
+    }
+}

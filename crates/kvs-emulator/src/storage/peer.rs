@@ -315,8 +315,10 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
                     AUDIO => Some(Media::Audio(packet.clone())),
                     _ => None,
                 };
-                // What does not fit is lost, as on a network.
-                let _ = media.map(|media| self.media.try_send(media));
+                if let Some(media) = media {
+                    // What does not fit is lost, as on a network.
+                    let _ = self.media.try_send(media);
+                }
             }
             Packet::Rtcp(packets) => {
                 let wanted = packets.iter().any(|packet| {

@@ -1,0 +1,95 @@
+//! The emulator's own STUN and TURN server, byte by byte (RFC 8489, RFC 8656).
+
+use std::net::SocketAddr;
+
+use kvs_emulator::{Emulator, TurnConfig};
+use serde_json::{Value, json};
+use tokio::net::UdpSocket;
+
+use crate::support::{call, start, within};
+
+const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+
+async fn relayed() -> Emulator {
+    start(|config| config.relay = true).await
+}
+
+async fn servers(emulator: &Emulator) -> Value {
+    let body = json!({ "ChannelARN": emulator.channel_arn("demo").unwrap() });
+    call(emulator, "/v1/get-ice-server-config", body).await.body["IceServerList"].clone()
+}
+
+/// Sends a STUN request without attributes, or with these, and hands out the answer.
+async fn ask(socket: &UdpSocket, to: SocketAddr, method: u16, attributes: &[u8]) -> Vec<u8> {
+    let mut request = Vec::from(method.to_be_bytes());
+    request.extend(u16::try_from(attributes.len()).unwrap().to_be_bytes());
+    request.extend(COOKIE);
+    request.extend([7; 12]);
+    request.extend(attributes);
+    socket.send_to(&request, to).await.unwrap();
+    let mut answer = vec![0; 1500];
+    let (length, from) = within(socket.recv_from(&mut answer)).await.unwrap();
+    assert_eq!(from, to);
+    answer.truncate(length);
+    assert_eq!((&answer[4..8], &answer[8..20]), (COOKIE.as_slice(), [7; 12].as_slice()));
+    answer
+}
+
+/// The value of an attribute.
+fn attribute(message: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut rest = &message[20..];
+    while rest.len() >= 4 {
+        let length = usize::from(u16::from_be_bytes([rest[2], rest[3]]));
+        if rest[..2] == kind.to_be_bytes() {
+            return Some(&rest[4..4 + length]);
+        }
+        rest = &rest[4 + length.next_multiple_of(4)..];
+    }
+    None
+}
+
+#[tokio::test]
+async fn a_binding_request_is_answered_with_the_clients_address() {
+    let emulator = relayed().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let answer = ask(&socket, emulator.relay_addr().unwrap(), 0x0001, &[]).await;
+    assert_eq!(answer[..2], [0x01, 0x01]);
+    let mapped = attribute(&answer, 0x0020).expect("XOR-MAPPED-ADDRESS");
+    let port = u16::from_be_bytes([mapped[2] ^ COOKIE[0], mapped[3] ^ COOKIE[1]]);
+    assert_eq!(port, socket.local_addr().unwrap().port());
+}
+
+#[tokio::test]
+async fn an_allocation_wants_a_credential() {
+    let emulator = relayed().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let udp = [0x00, 0x19, 0, 4, 17, 0, 0, 0];
+    let mut named = udp.to_vec();
+    named.extend([0x00, 0x06, 0, 4]);
+    named.extend(b"1:xx");
+    for attributes in [&udp[..], &named] {
+        let answer = ask(&socket, emulator.relay_addr().unwrap(), 0x0003, attributes).await;
+        assert_eq!(answer[..2], [0x01, 0x13], "an error");
+        let code = attribute(&answer, 0x0009).expect("ERROR-CODE");
+        assert_eq!(code[2..4], [4, 1], "401");
+        assert!(attribute(&answer, 0x0014).is_some(), "REALM");
+        assert!(attribute(&answer, 0x0015).is_some(), "NONCE");
+    }
+}
+
+#[tokio::test]
+async fn the_list_names_it_unless_another_relay_is_configured() {
+    let emulator = relayed().await;
+    let port = emulator.relay_addr().unwrap().port();
+    let list = servers(&emulator).await;
+    assert_eq!(list[0]["Uris"], json!([format!("turn:127.0.0.1:{port}?transport=udp")]));
+    assert!(list[0]["Username"].as_str().unwrap().contains(":djE6"));
+    let coturn = vec!["turn:relay.test:3478?transport=udp".to_owned()];
+    let elsewhere = start(|config| {
+        config.relay = true;
+        config.turn = TurnConfig { servers: vec![coturn.clone()], ..TurnConfig::default() };
+    })
+    .await;
+    assert_eq!(servers(&elsewhere).await[0]["Uris"], json!(coturn));
+    assert_eq!(servers(&start(|_| {}).await).await, json!([]), "there is none unless asked for");
+}
