@@ -60,12 +60,20 @@ async fn a_clock_ten_minutes_off_costs_one_request_in_the_process() {
 async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
     let config = EmulatorConfig { clock_offset_secs: 600, ..Default::default() };
     let emulator = emulator(config).await;
+    // All three have signed before the first is refused.
+    let matches = Match {
+        call: Some("DescribeSignalingChannel".into()),
+        times: Some(3),
+        ..Match::on(Point::Call)
+    };
+    let later = Fault::new(matches, Action::Delay { ms: 500 });
+    let later = emulator.faults().add(later).expect("a fault");
     let sessions = ["a", "b", "c"].map(|id| {
         let mut port = Port::new(reach(&emulator, id));
         async move { port.connect(1, None).await }
     });
     let opened = futures_util::future::join_all(sessions).await;
-    assert_eq!(opened.len(), 3);
+    assert_eq!((opened.len(), emulator.faults().hits(later)), (3, 3));
     emulator.shutdown().await;
 }
 
