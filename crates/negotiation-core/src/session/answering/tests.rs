@@ -4,8 +4,8 @@ use alloc::vec;
 
 use crate::session::stage::*;
 use crate::{
-    AttemptEnd, Connectivity, Event, FailureCode, Ignored, Input, MediaFact, MediaKind, Output,
-    PeerCommand, Phase, SignalingEvent,
+    AttemptEnd, Connectivity, Event, Failure, FailureCode, Ignored, Input, MediaFact, MediaKind,
+    Output, PeerCommand, Phase, SignalingEvent,
 };
 
 /// N8: ICE servers are set before the offer, once, and only if there are any.
@@ -148,13 +148,12 @@ fn s36_a_late_status_for_an_answer_of_the_session_before_is_ignored() {
     let mut stage = Stage::joined();
     stage.offer(offer(1));
     stage.settle(&["send answer"]);
-    let ticket = stage.ticket("send answer");
-    let outcome = Ok(crate::Done::Ok);
-    stage.give(Input::Completed(crate::Completion { ticket, outcome }));
+    let Output::Signaling(ticket, _) = *stage.newest("send answer") else { panic!("an answer") };
+    stage.settle(&[]);
     stage.goes_live();
     stage.offer(anew(offer(2)));
     assert_eq!(stage.phase(), Phase::Answering);
-    let failure = crate::Failure::new(FailureCode::Service, "by plan");
+    let failure = Failure::new(FailureCode::Service, "by plan");
     stage.mail(SignalingEvent::Status { ticket: Some(ticket), failure });
     assert_eq!(stage.phase(), Phase::Answering);
     assert!(stage.ignored(Ignored::Status));

@@ -4,9 +4,9 @@ use alloc::vec;
 
 use crate::session::stage::*;
 use crate::{
-    Candidate, CandidateRelease, Connectivity, Description, Event, FailureCode, Ignored, Input,
-    Message, Output, PeerEvent, Phase, Sender, Settings, SignalingCommand, SignalingEvent, Timer,
-    Undecodable,
+    Candidate, CandidateRelease, Connectivity, Description, Digest, Event, Evidence, FailureCode,
+    Ignored, Input, Message, Output, PeerEvent, Phase, Sender, Settings, SignalingCommand,
+    SignalingEvent, Timer, Undecodable,
 };
 use core::time::Duration;
 
@@ -25,7 +25,7 @@ fn renegotiating() -> Stage {
     stage
 }
 
-/// Restarts are open until their offer is out.
+/// The same, and the offer of a restart is out.
 fn restarting(mut stage: Stage) -> Stage {
     stage.give(Input::Restart);
     stage.settle(&[]);
@@ -34,7 +34,8 @@ fn restarting(mut stage: Stage) -> Stage {
     stage
 }
 
-fn attempt(stage: &mut Stage) -> crate::Evidence {
+/// What was seen until the application closed.
+fn evidence(stage: &mut Stage) -> Evidence {
     stage.give(Input::Close);
     stage.report().1
 }
@@ -213,12 +214,12 @@ fn n18_a_restart_abandoned_while_it_is_sent_is_taken_back() {
 #[test]
 fn n17_the_evidence_of_an_exchange() {
     let mut stage = Stage::offered(one_retry());
-    assert!(attempt(&mut stage).offer_sent);
+    assert!(evidence(&mut stage).offer_sent);
     let mut stage = Stage::answered(one_retry());
     stage.candidate(candidate(1));
     stage.candidate(candidate(2));
     stage.candidate(Candidate { text: "".into(), ..candidate(3) });
-    assert_eq!(attempt(&mut stage).remote_candidates, 4, "two inside, two after, and the end");
+    assert_eq!(evidence(&mut stage).remote_candidates, 4, "two inside, two after, and the end");
 }
 
 /// N11: what was gathered for an exchange that gives way goes out while media flows.
@@ -482,7 +483,7 @@ fn n4_a_restart_is_refused_by_its_old_credentials_alone() {
     };
     assert_eq!(told(|_| ()), (true, false));
     assert_eq!(told(|a| a.facts.ice_ufrag = Some("new".into())), (false, true));
-    assert_eq!(told(|a| a.facts.ice_pwd = Some(crate::Digest(9))), (false, true));
+    assert_eq!(told(|a| a.facts.ice_pwd = Some(Digest(9))), (false, true));
 }
 
 /// The same where neither side's description names any.
