@@ -152,10 +152,19 @@ impl Lab {
 
     /// Names for this address, for the programs of a namespace.
     pub(crate) fn hosts(&self, name: &str, lines: &str) {
-        // `ip netns exec` lays this over /etc/hosts.
+        self.etc(name, "hosts", lines);
+    }
+
+    /// Who resolves names that `hosts` does not know, for the programs of a namespace.
+    pub(crate) fn resolver(&self, name: &str, address: &str) {
+        self.etc(name, "resolv.conf", &format!("nameserver {address}\n"));
+    }
+
+    fn etc(&self, name: &str, file: &str, text: &str) {
+        // `ip netns exec` lays this over the file of the same name in /etc.
         let folder = format!("/etc/netns/{}", self.full(name));
         std::fs::create_dir_all(&folder).expect("a folder");
-        std::fs::write(format!("{folder}/hosts"), lines).expect("written");
+        std::fs::write(format!("{folder}/{file}"), text).expect("written");
     }
 
     /// A command of `ip`, in a namespace.

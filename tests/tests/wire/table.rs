@@ -1,6 +1,6 @@
 //! Part 5 of the contract, for what is shown on the wire: its numbers, and what must come of each.
-//! Of those marked L or SL one is missing, 53: a slow resolver needs a network of its own
-//! (`tests/network.rs`).
+//! Of those marked L or SL one is missing, 53: a slow resolver needs a network of its own, and is in
+//! `tests/tests/network`.
 
 /// A number of part 5.
 #[derive(Clone, Copy, Debug)]
