@@ -71,8 +71,8 @@ fn users(coturn: &Process) -> Vec<String> {
 fn local_side(watch: &Process) -> String {
     let events = watch.events();
     let stats = named(&events, "stats");
-    let paths = stats.iter().filter_map(|stats| stats["path"]["local"].as_str());
-    paths.last().unwrap_or_default().to_owned()
+    let mut paths = stats.iter().filter_map(|stats| stats["path"]["local"].as_str());
+    paths.next_back().unwrap_or_default().to_owned()
 }
 
 #[test]
