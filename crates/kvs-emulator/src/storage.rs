@@ -125,6 +125,13 @@ pub(crate) fn offer_again(shared: &Arc<Shared>, arn: &str, client_id: Option<&st
     who.is_some_and(|who| join(shared, who).is_ok())
 }
 
+/// Ends a channel's session: the channel is deleted, or stores no more.
+pub(crate) fn end(shared: &Shared, arn: &str) {
+    if let Some(session) = lock(&shared.storage.sessions).by_arn.get(arn) {
+        session.members.values().for_each(|seat| seat.stop.cancel());
+    }
+}
+
 /// Hands an answer or a candidate of a client's to its end of the session.
 pub(crate) fn hear(shared: &Shared, who: &Who, kind: MessageType, payload: &str) {
     let Some(said) = read(kind, payload) else {

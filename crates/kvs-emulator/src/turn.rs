@@ -14,6 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::subscriber::NoSubscriber;
 use turn_server_proto::api::{SocketAllocateError, Transmit, TurnServerApi, TurnServerPollRet};
 use turn_server_proto::server::TurnServer;
 use turn_server_proto::types::{AddressFamily, Instant as ProtoInstant, TransportType};
@@ -122,7 +123,7 @@ impl House {
         let data = match self.door.pass(&self.shared.turn_users, from, data, wall) {
             Passed::AsItIs => data.to_vec(),
             Passed::User { name, password } => {
-                self.server.add_user(name, password);
+                quietly(|| self.server.add_user(name, password));
                 data.to_vec()
             }
             Passed::Instead(request) => request,
@@ -139,8 +140,8 @@ impl House {
 
     async fn handle(&mut self, incoming: Transmit<Vec<u8>>) {
         let (now, client) = (self.now(), incoming.from);
-        if let Some(outgoing) = self.server.recv(incoming, now) {
-            let mut outgoing = outgoing.build();
+        let answered = quietly(|| self.server.recv(incoming, now).map(|built| built.build()));
+        if let Some(mut outgoing) = answered {
             // The server (0.7.3) addresses its answer to a Binding request to itself.
             if outgoing.to == self.addr {
                 outgoing.to = client;
@@ -178,7 +179,7 @@ impl House {
     async fn drive(&mut self) -> Duration {
         let wait = loop {
             let now = self.now();
-            match self.server.poll(now) {
+            match quietly(|| self.server.poll(now)) {
                 TurnServerPollRet::WaitUntil(until) => break until.saturating_duration_since(now),
                 TurnServerPollRet::AllocateSocket {
                     transport,
@@ -189,15 +190,17 @@ impl House {
                 } => {
                     let allocated = self.allocate(client_addr, allocation_transport, family).await;
                     let now = self.now();
-                    self.server.allocated_socket(
-                        transport,
-                        listen_addr,
-                        client_addr,
-                        allocation_transport,
-                        family,
-                        allocated,
-                        now,
-                    );
+                    quietly(|| {
+                        self.server.allocated_socket(
+                            transport,
+                            listen_addr,
+                            client_addr,
+                            allocation_transport,
+                            family,
+                            allocated,
+                            now,
+                        );
+                    });
                 }
                 TurnServerPollRet::SocketClose { listen_addr, .. } => {
                     if self.relays.remove(&listen_addr).is_some() {
@@ -209,7 +212,7 @@ impl House {
             }
         };
         let now = self.now();
-        while let Some(outgoing) = self.server.poll_transmit(now) {
+        while let Some(outgoing) = quietly(|| self.server.poll_transmit(now)) {
             self.send(outgoing).await;
         }
         wait
@@ -249,6 +252,11 @@ impl House {
         self.relays.insert(addr, Relay { socket, arn, budget, reader });
         Ok(addr)
     }
+}
+
+/// The protocol's crates write passwords and keys to the log, at trace level.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    tracing::subscriber::with_default(NoSubscriber::default(), work)
 }
 
 /// A socket on the address that leads to this client.

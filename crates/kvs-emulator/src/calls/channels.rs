@@ -78,6 +78,7 @@ pub(super) fn delete(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError
     let deleting = caller.shared.lifetimes.deleting;
     lock(&caller.shared.channels).delete(&arn, deleting, Instant::now())?;
     lock(&caller.shared.relay).clear(&arn);
+    end_storage_session(caller, &arn);
     tracing::info!(arn, "channel deleted");
     Ok(json!({}))
 }
@@ -178,12 +179,24 @@ pub(super) fn update_storage(caller: &Caller<'_>, body: &Body) -> Result<Value, 
             "The account has the maximum number of channels with media storage.",
         ));
     }
-    with_arn(caller, body, |channel, now| {
+    let arn = with_arn(caller, body, |channel, now| {
         channel.need_active(now)?;
         channel.storage = Storage { enabled, stream_arn };
-        Ok(json!({}))
-    })
+        Ok(channel.arn.clone())
+    })?;
+    if !enabled {
+        end_storage_session(caller, &arn);
+    }
+    Ok(json!({}))
 }
+
+#[cfg(feature = "storage")]
+fn end_storage_session(caller: &Caller<'_>, arn: &str) {
+    crate::storage::end(caller.shared, arn);
+}
+
+#[cfg(not(feature = "storage"))]
+fn end_storage_session(_caller: &Caller<'_>, _arn: &str) {}
 
 /// By `ChannelARN` or `ChannelName`.
 fn with_channel<T>(

@@ -1,5 +1,6 @@
 //! One client's stay in a storage session: the service offers, the client answers, media flows.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -236,13 +237,36 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// Every interface, and loopback where the emulator itself is on it.
+/// Every interface, and loopback where the emulator itself is on it; of its own address family.
 fn bind(shared: &Shared) -> Vec<String> {
     let ip = shared.config.listen.ip().to_canonical();
-    let mut addrs = Vec::new();
-    if ip.is_loopback() || ip.is_unspecified() {
-        addrs.push("127.0.0.1:0".to_owned());
+    let v4: &[&str] = &["127.0.0.1:0", "0.0.0.0:0"];
+    let v6: &[&str] = &["[::1]:0", "[::]:0"];
+    let all = match ip {
+        IpAddr::V4(_) => v4.to_vec(),
+        // Whoever listens there also hears IPv4.
+        IpAddr::V6(ip) if ip.is_unspecified() => [v4, v6].concat(),
+        IpAddr::V6(_) => v6.to_vec(),
+    };
+    let local = ip.is_loopback() || ip.is_unspecified();
+    let is_loopback = |addr: &str| addr.starts_with("127.") || addr.starts_with("[::1]");
+    all.into_iter().filter(|addr| local || !is_loopback(addr)).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EmulatorConfig;
+
+    #[test]
+    fn media_uses_the_addresses_that_the_emulator_is_reached_by() {
+        let of = |listen: &str| {
+            let listen = listen.parse().unwrap();
+            bind(&Shared::new(EmulatorConfig { listen, ..EmulatorConfig::default() }))
+        };
+        assert_eq!(of("127.0.0.1:0"), ["127.0.0.1:0", "0.0.0.0:0"]);
+        assert_eq!(of("10.0.0.1:0"), ["0.0.0.0:0"]);
+        assert_eq!(of("[::1]:0"), ["[::1]:0", "[::]:0"]);
+        assert_eq!(of("[::]:0").len(), 4);
     }
-    addrs.push("0.0.0.0:0".to_owned());
-    addrs
 }

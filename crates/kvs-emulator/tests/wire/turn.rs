@@ -6,6 +6,7 @@ use kvs_emulator::{Emulator, TurnConfig};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
+use crate::lifecycle::Log;
 use crate::support::{call, start, within};
 
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
@@ -92,4 +93,33 @@ async fn the_list_names_it_unless_another_relay_is_configured() {
     .await;
     assert_eq!(servers(&elsewhere).await[0]["Uris"], json!(coturn));
     assert_eq!(servers(&start(|_| {}).await).await, json!([]), "there is none unless asked for");
+}
+
+/// A name that was handed out, and no proof of knowing its password.
+#[tokio::test]
+async fn passwords_stay_out_of_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("trace,aws_sigv4=off")
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let emulator = relayed().await;
+    let list = servers(&emulator).await;
+    let (name, password) = (list[0]["Username"].as_str(), list[0]["Password"].as_str());
+    let (name, password) = (name.unwrap(), password.unwrap());
+    let mut attributes = vec![0x00, 0x19, 0, 4, 17, 0, 0, 0, 0x00, 0x06];
+    attributes.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
+    attributes.extend(name.as_bytes());
+    attributes.resize(attributes.len().next_multiple_of(4), 0);
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let answer = ask(&socket, emulator.relay_addr().unwrap(), 0x0003, &attributes).await;
+    assert_eq!(answer[..2], [0x01, 0x13], "an error");
+    within(emulator.shutdown()).await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let bytes = format!("{:?}", password.as_bytes());
+    for secret in [password, bytes.trim_matches(['[', ']'])] {
+        assert!(!text.contains(secret), "{secret} was logged");
+    }
 }
