@@ -94,6 +94,16 @@ fn s31_go_away_while_an_exchange_is_open() {
 }
 
 #[test]
+fn s31_a_network_that_dies_before_the_offer_is_out() {
+    // The first link is left for one that cannot be opened, and the offer has none to go out on.
+    let plan = Plan::default()
+        .with(op(Op::IceServers, 1, OpFault::Hang))
+        .with(when(Phase::Offering, ms(0), Act::GoAway))
+        .with(when(Phase::Offering, ms(10), Act::NetworkDown));
+    check(plan, Expected::Ended(EndReason::Signaling, 2));
+}
+
+#[test]
 fn s31_a_service_that_refuses_a_second_link() {
     let plan = Plan::default().with(when(Phase::Live, ms(500), Act::RefuseSecondLink)).with(when(
         Phase::Live,

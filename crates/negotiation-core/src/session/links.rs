@@ -167,6 +167,11 @@ impl Session {
         if attempt.links.opening != Some(link) {
             return;
         }
+        // An offer that is not out waits for a link and for nothing else, so it has no deadline
+        // of its own: with no link left the attempt is over (N12).
+        if self.phase == Phase::Offering && attempt.links.open.is_none() {
+            return self.end_attempt(AttemptEnd::Connect(failure));
+        }
         attempt.links.opening = None;
         attempt.links.failures = attempt.links.failures.saturating_add(1);
         // The port may not know that its deadline passed.
