@@ -65,6 +65,24 @@ fn s20_a_master_that_cannot_handle_glare_costs_at_most_the_attempt() {
 }
 
 #[test]
+fn s20_an_answer_is_sent_again_after_a_restart_that_was_given_up() {
+    // The restart's deadline passes while its offer is being sent, and media flows; the sending
+    // fails after that. The answer to the master's next offer hangs on a link that is replaced.
+    let plan = proper()
+        .with(when(Phase::Live, secs(1), Act::Restart))
+        .with(op(Op::IceServers, 2, OpFault::Late(secs(4))))
+        .with(op(Op::CreateOffer, 2, OpFault::Late(secs(4))))
+        .with(op(Op::SendOffer, 2, OpFault::Hang))
+        .with(when(Phase::Live, secs(20), Act::MasterOffers { anew: false }))
+        .with(op(Op::SendAnswer, 1, OpFault::Hang))
+        .with(when(Phase::Live, secs(21), Act::GoAway));
+    let world = check(plan, Expected::Live(1));
+    assert_eq!(events(&world, |event| *event == Event::DeadlineFired(Timer::Restart)), 1);
+    assert_eq!(events(&world, |event| *event == Event::RenegotiationFailed), 0);
+    assert!(agreed(&world), "{}", world.journal());
+}
+
+#[test]
 fn s20_a_rollback_that_fails_ends_the_attempt() {
     let plan = Plan::default()
         .with(op(Op::Rollback, 1, OpFault::Fail(FailureCode::Port)))
