@@ -16,7 +16,9 @@ use negotiation_core::*;
 use negotiation_sim::strategy::{self, Nonsense};
 use negotiation_sim::*;
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 const LONG: Duration = Duration::from_secs(4 * 3600);
 
@@ -439,9 +441,11 @@ fn p09_close_wins_from_every_phase() {
     let name = "p09_close_wins_from_every_phase";
     let phases = std::sync::Mutex::new(BTreeSet::new());
     let late = strategy::nonsense();
-    let plans =
-        (strategy::plan(0..4), prop_oneof![2 => 0..800u64, 1 => 0..90_000u64], vec(late, 0..20));
-    let cases = check(name, 4000, plans, |(plan, after_ms, later)| {
+    let after = prop_oneof![2 => 0..800u64, 1 => 0..90_000u64];
+    // At any time, and as soon as a phase is reached: some last a few milliseconds.
+    let when = (after, option::of(select(Phase::ALL.as_slice())));
+    let plans = (strategy::any_plan(), when, vec(late, 0..20));
+    let cases = check(name, 4000, plans, |(plan, (after_ms, phase), later)| {
         let mut bound = plan.config.close_timeout + plan.timer_late * 5;
         for fault in &plan.faults {
             if let Fault::At {
@@ -453,9 +457,18 @@ fn p09_close_wins_from_every_phase() {
             }
         }
         let mut world = World::new(plan);
-        if after_ms > 0 {
-            world.open();
-            world.run_for(Duration::from_millis(after_ms));
+        let after = Duration::from_millis(after_ms);
+        match phase {
+            Some(Phase::Idle) => {}
+            Some(phase) => {
+                world.open();
+                world.run_until_phase(phase, Duration::from_secs(90));
+            }
+            None if after.is_zero() => {}
+            None => {
+                world.open();
+                world.run_for(after);
+            }
         }
         if let Ok(mut phases) = phases.lock() {
             phases.insert(world.phase());

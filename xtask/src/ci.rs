@@ -58,7 +58,8 @@ fn documentation() -> Result<(), String> {
 
 fn simulator() -> Result<(), String> {
     let table = step::root().join("target/coverage.md");
-    sim::run(&["--runs", "100000", "--coverage", &table.to_string_lossy()])
+    let table = table.to_string_lossy();
+    sim::run(&["--runs", "100000", "--require-hits", "10", "--coverage", &table])
 }
 
 fn tests() -> Result<(), String> {

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
-use negotiation_core::Phase;
-use negotiation_sim::coverage::Coverage;
-use negotiation_sim::{World, plan_of, replay};
+use negotiation_core::{Digest, EndReason, Phase};
+use negotiation_sim::coverage::{Coverage, Named};
+use negotiation_sim::{World, plan_of, replay, run_unrecorded};
 
 /// Runs with broken rules that are told before it stops.
 const VIOLATIONS_MAX: usize = 5;
@@ -24,23 +24,27 @@ struct Asked {
     journal: bool,
     /// Where the table of what was tried goes; it must be full.
     coverage: Option<PathBuf>,
+    /// How often every end reason and every fault that the contract names must be met.
+    require_hits: u64,
 }
 
-/// `--runs N`, `--seed S`, `--jobs N`, `--journal`, `--coverage FILE`.
+/// `--runs N`, `--seed S`, `--jobs N`, `--journal`, `--coverage FILE`, `--require-hits N`.
 pub(crate) fn run(words: &[&str]) -> Result<(), String> {
     let asked = read(words)?;
     match asked.seed {
         Some(seed) if asked.runs == 0 => one(seed, asked.journal),
         first => {
-            let coverage = many(first.unwrap_or(0), asked.runs, asked.jobs)?;
-            asked.coverage.map_or(Ok(()), |path| judge(&coverage, &path))
+            let all = many(first.unwrap_or(0), asked.runs, asked.jobs)?;
+            all.require_hits(asked.require_hits)?;
+            asked.coverage.map_or(Ok(()), |path| judge(&all.coverage, &path))
         }
     }
 }
 
 fn read(words: &[&str]) -> Result<Asked, String> {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let mut asked = Asked { runs: 0, seed: None, jobs: cores, journal: false, coverage: None };
+    let mut asked =
+        Asked { runs: 0, seed: None, jobs: cores, journal: false, coverage: None, require_hits: 0 };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut number = || {
@@ -51,6 +55,7 @@ fn read(words: &[&str]) -> Result<Asked, String> {
             "--runs" => asked.runs = number()?,
             "--seed" => asked.seed = Some(number()?),
             "--jobs" => asked.jobs = number()?.clamp(1, 256),
+            "--require-hits" => asked.require_hits = number()?,
             "--journal" => asked.journal = true,
             "--coverage" => {
                 let path = words.next().ok_or("--coverage needs the name of a file")?;
@@ -87,21 +92,28 @@ struct Tally {
     runs: u64,
     endings: BTreeMap<String, u64>,
     coverage: Coverage,
+    /// Of every run's end, whatever their order: two searches with one digest found the same.
+    digest: u64,
     violations: Vec<(u64, String)>,
 }
 
 impl Tally {
     fn take(&mut self, seed: u64) {
         self.runs += 1;
-        let outcome = catch_unwind(AssertUnwindSafe(|| plan_of(seed).map(negotiation_sim::run)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| plan_of(seed).map(run_unrecorded)));
         let world = match outcome {
             Ok(Ok(world)) => world,
             Ok(Err(why)) => return self.violations.push((seed, why)),
             Err(_) => return self.violations.push((seed, "it panicked".into())),
         };
-        *self.endings.entry(ending(&world)).or_default() += 1;
+        let ending = ending(&world);
+        let run = format!("{seed} {ending} {} {}", world.now(), world.steps());
+        self.digest = self.digest.wrapping_add(Digest::of(run.as_bytes()).0);
+        *self.endings.entry(ending).or_default() += 1;
         self.coverage.take(&world);
         if let Some(broken) = world.violations().first() {
+            // A long search says at once what it found.
+            eprintln!("seed {seed}: {broken}");
             self.violations.push((seed, broken.clone()));
         }
     }
@@ -112,12 +124,34 @@ impl Tally {
             *self.endings.entry(name).or_default() += times;
         }
         self.coverage.join(&other.coverage);
+        self.digest = self.digest.wrapping_add(other.digest);
         self.violations.extend(other.violations);
+    }
+
+    /// How often each of the contract's faults struck.
+    fn named(&self) -> BTreeMap<String, u64> {
+        let faults = Named::ALL.iter();
+        faults.map(|named| (named.to_string(), self.coverage.named(*named))).collect()
+    }
+
+    /// Every end reason and every fault that the contract names was met so often.
+    fn require_hits(&self, least: u64) -> Result<(), String> {
+        let reasons = EndReason::ALL.into_iter().map(|reason| {
+            let ending = ended(reason);
+            let times = self.endings.get(&ending).copied().unwrap_or_default();
+            (ending, times)
+        });
+        let rare: Vec<_> = reasons
+            .chain(self.named())
+            .filter(|(_, times)| *times < least)
+            .map(|(name, times)| format!("{name}: {times} times, fewer than {least}"))
+            .collect();
+        if rare.is_empty() { Ok(()) } else { Err(rare.join("\n")) }
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "how fast it was, for people")]
-fn many(first: u64, runs: u64, jobs: u64) -> Result<Coverage, String> {
+fn many(first: u64, runs: u64, jobs: u64) -> Result<Tally, String> {
     let began = Instant::now();
     let mut all = Tally::default();
     thread::scope(|scope| {
@@ -143,16 +177,18 @@ fn many(first: u64, runs: u64, jobs: u64) -> Result<Coverage, String> {
     let took = began.elapsed().as_secs_f64();
     histogram("how sessions ended", &all.endings);
     let faults = all.coverage.faults().map(|(kind, times)| (kind.to_string(), times));
-    histogram("faults met", &faults.collect());
+    histogram("faults met, by what they hit", &faults.collect());
+    histogram("faults that struck, by the contract's names", &all.named());
     eprintln!(
         "{} sessions from seed {first} in {took:.1} s with {jobs} at a time: {:.0} a second, {} \
-         with broken rules",
+         with broken rules, digest {:016x}",
         all.runs,
         all.runs as f64 / took.max(0.001),
         all.violations.len(),
+        all.digest,
     );
     if all.violations.is_empty() {
-        return Ok(all.coverage);
+        return Ok(all);
     }
     all.violations.sort();
     let told = all.violations.iter().take(VIOLATIONS_MAX).map(|(seed, broken)| {
@@ -196,8 +232,12 @@ fn histogram(title: &str, counts: &BTreeMap<String, u64>) {
 
 fn ending(world: &World) -> String {
     match world.outcome() {
-        Some(outcome) => format!("ended: {}", outcome.reason),
+        Some(outcome) => ended(outcome.reason),
         None if world.phase() == Phase::Live => "live".into(),
         None => format!("at rest: {}", world.phase()),
     }
+}
+
+fn ended(reason: EndReason) -> String {
+    format!("ended: {reason}")
 }

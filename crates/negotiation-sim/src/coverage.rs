@@ -3,6 +3,7 @@
 
 mod excuses;
 mod kinds;
+mod named;
 mod page;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use negotiation_core::Phase;
 
 use crate::world::World;
 pub use kinds::{ActKind, FaultKind, HandlingKind, Heard, OpFaultKind};
+pub use named::Named;
+pub(crate) use named::Struck;
 
 /// How often each input met each phase, in one run.
 #[derive(Clone, Debug)]
@@ -32,12 +35,13 @@ impl Cells {
 pub struct Coverage {
     cells: [[u64; Heard::ALL.len()]; Phase::ALL.len()],
     faults: BTreeMap<FaultKind, u64>,
+    struck: [u64; Named::ALL.len()],
 }
 
 impl Default for Coverage {
     fn default() -> Self {
         let cells = [[0; Heard::ALL.len()]; Phase::ALL.len()];
-        Self { cells, faults: BTreeMap::new() }
+        Self { cells, faults: BTreeMap::new(), struck: [0; Named::ALL.len()] }
     }
 }
 
@@ -48,6 +52,9 @@ impl Coverage {
             for (sum, count) in sums.iter_mut().zip(counts) {
                 *sum += u64::from(*count);
             }
+        }
+        for (sum, count) in self.struck.iter_mut().zip(world.struck().0) {
+            *sum += u64::from(count);
         }
         for (fault, hits) in world.plan().faults.iter().zip(world.fault_hits()) {
             if hits > 0 {
@@ -62,6 +69,9 @@ impl Coverage {
             for (sum, count) in sums.iter_mut().zip(counts) {
                 *sum += count;
             }
+        }
+        for (sum, count) in self.struck.iter_mut().zip(other.struck) {
+            *sum += count;
         }
         for (kind, hits) in &other.faults {
             *self.faults.entry(*kind).or_default() += hits;
@@ -81,6 +91,12 @@ impl Coverage {
     /// How often a fault of this kind struck.
     pub fn fault(&self, kind: FaultKind) -> u64 {
         self.faults.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// How often a fault that the contract names struck.
+    pub fn named(&self, named: Named) -> u64 {
+        let heard = named.heard().map(|(phase, heard)| self.cell(phase, heard));
+        self.struck[named as usize] + heard.sum::<u64>()
     }
 
     /// What never happened and is not excused, and what did though it is said to be impossible.
@@ -149,7 +165,10 @@ mod tests {
     fn what_never_happened_is_named() {
         let mut plan = Plan::default();
         plan.master.answers = Answers::Never;
-        let gaps = ran(plan).gaps();
+        let coverage = ran(plan);
+        assert_eq!(coverage.named(Named::MasterSilent), 2);
+        assert_eq!(coverage.named(Named::Closing), 0);
+        let gaps = coverage.gaps();
         let gap = format!("{}, {}: never happened", Phase::Establishing, Heard::Connected);
         assert!(gaps.contains(&gap), "{gaps:?}");
     }

@@ -17,6 +17,8 @@ pub struct Journal {
     seed: u64,
     began: Timestamp,
     entries: Vec<(Timestamp, Entry)>,
+    /// Nobody will read it: nothing is written.
+    blank: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -27,15 +29,28 @@ enum Entry {
 
 impl Journal {
     pub(crate) fn new(config: Config, seed: u64, began: Timestamp) -> Self {
-        Self { config, seed, began, entries: Vec::new() }
+        Self { config, seed, began, entries: Vec::new(), blank: false }
+    }
+
+    /// From now on nothing is written.
+    pub(crate) fn leave_blank(&mut self) {
+        self.blank = true;
+    }
+
+    pub(crate) fn is_blank(&self) -> bool {
+        self.blank
     }
 
     pub(crate) fn input(&mut self, at: Timestamp, input: &Input) {
-        self.entries.push((at, Entry::Input(input.clone())));
+        if !self.blank {
+            self.entries.push((at, Entry::Input(input.clone())));
+        }
     }
 
     pub(crate) fn output(&mut self, at: Timestamp, output: &Output) {
-        self.entries.push((at, Entry::Output(output.clone())));
+        if !self.blank {
+            self.entries.push((at, Entry::Output(output.clone())));
+        }
     }
 
     /// How many lines it has after the header.

@@ -50,5 +50,5 @@ pub use plan::{
     ServiceTraits,
 };
 #[cfg(feature = "proptest")]
-pub use seeded::{plan_of, run};
+pub use seeded::{plan_of, run, run_unrecorded};
 pub use world::{Agreed, World};

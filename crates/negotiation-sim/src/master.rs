@@ -9,6 +9,7 @@ use negotiation_core::{
     Undecodable,
 };
 
+use crate::coverage::Named;
 use crate::plan::{Answers, Glare, MasterTraits, RepeatedId};
 
 /// What a master sends.
@@ -26,6 +27,14 @@ pub(crate) struct Reply {
     pub(crate) words: Vec<(Duration, Word)>,
     /// It made a new connection, and closed the one before.
     pub(crate) starts_over: bool,
+    /// What was wrong with it.
+    pub(crate) fault: Option<Named>,
+}
+
+impl Reply {
+    fn nothing(fault: Named) -> Self {
+        Self { fault: Some(fault), ..Self::default() }
+    }
 }
 
 /// The camera.
@@ -89,10 +98,10 @@ impl Master {
             return Reply::default();
         }
         if self.offers <= self.traits.deaf_to || self.traits.answers == Answers::Never {
-            return Reply::default();
+            return Reply::nothing(Named::MasterSilent);
         }
         let viewer = (offer.facts.fingerprints.clone(), offer.facts.ice_ufrag.clone());
-        let mut starts_over = false;
+        let (mut starts_over, mut fault) = (false, None);
         if let Some(held) = self.sessions.get_mut(from) {
             let glare = held.open.is_some();
             held.broken |= glare && self.traits.glare == Glare::Breaks;
@@ -108,19 +117,24 @@ impl Master {
                 let restarts = held.viewer.as_ref().is_some_and(|(_, ufrag)| *ufrag != viewer.1);
                 match self.traits.repeated_id {
                     _ if held.viewer.is_none() => {}
-                    RepeatedId::Ignores => return Reply::default(),
+                    RepeatedId::Ignores => return Reply::nothing(Named::MasterLingers),
                     RepeatedId::Renegotiates if same => held.generation += u32::from(restarts),
-                    RepeatedId::OldCredentials if same => {}
+                    RepeatedId::OldCredentials if same => {
+                        fault = restarts.then_some(Named::RestartRefused);
+                    }
                     RepeatedId::RepeatsAnswer if same => {
                         let after = self.traits.answers_after;
                         let again = held.answer.clone().map(|a| (after, Word::Answer(Ok(a))));
-                        return Reply { words: again.into_iter().collect(), starts_over };
+                        let words = again.into_iter().collect();
+                        let fault = restarts.then_some(Named::RestartRefused);
+                        return Reply { words, starts_over, fault };
                     }
                     RepeatedId::Replaces
                     | RepeatedId::Renegotiates
                     | RepeatedId::OldCredentials
                     | RepeatedId::RepeatsAnswer => {
                         starts_over = same;
+                        fault = (same && restarts).then_some(Named::RestartRefused);
                         self.hold(from);
                     }
                 }
@@ -131,7 +145,7 @@ impl Master {
             held.free_at = None;
             held.busy_until = now + self.traits.answers_after;
         }
-        Reply { words: self.words(from, offer), starts_over }
+        Reply { words: self.words(from, offer), starts_over, fault }
     }
 
     /// A new session for this id, with a certificate of its own.

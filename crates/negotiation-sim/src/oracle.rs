@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use negotiation_core::{
     AttemptEnd, Candidate, Completion, Config, Description, Digest, Event, Ignored, Input, LinkId,
     Message, Output, PeerCommand, PeerEvent, PeerId, Phase, SdpKind, Sender, Session,
-    SignalingCommand, SignalingEvent, Ticket, Timestamp,
+    SignalingCommand, SignalingEvent, Ticket, Timer, Timestamp,
 };
 
 use crate::reference::Reference;
@@ -26,13 +26,14 @@ pub(crate) struct Oracle {
     ended: u32,
     open: BTreeSet<Part>,
     closing: u32,
-    tickets: BTreeSet<Ticket>,
+    last_ticket: u32,
     purposes: BTreeMap<Ticket, Watched>,
     told: BTreeSet<Ignored>,
     links: VecDeque<Timestamp>,
     offers: u32,
     answers_sent: u32,
-    sending: bool,
+    /// An offer is being sent, until its deadline: then it counts as unsent.
+    sending: Option<Timestamp>,
     /// An offer or answer of ours went out in this attempt.
     spoke: bool,
     offer_out: bool,
@@ -62,7 +63,6 @@ enum Watched {
     SendOffer,
     Connect(LinkId),
     Close(Part, Timestamp),
-    Other,
 }
 
 /// What the master's descriptions said.
@@ -131,13 +131,13 @@ impl Oracle {
             ended: 0,
             open: BTreeSet::new(),
             closing: 0,
-            tickets: BTreeSet::new(),
+            last_ticket: 0,
             purposes: BTreeMap::new(),
             told: BTreeSet::new(),
             links: VecDeque::new(),
             offers: 0,
             answers_sent: 0,
-            sending: false,
+            sending: None,
             spoke: false,
             offer_out: false,
             deferred: false,
@@ -199,18 +199,18 @@ impl Oracle {
             Input::Completed(Completion { ticket, outcome }) => {
                 match self.purposes.remove(ticket) {
                     Some(Watched::SendOffer) => {
-                        self.sending = false;
+                        self.sending = None;
                         self.offer_out |= outcome.is_ok();
                     }
                     Some(Watched::Close(part, _)) => {
                         self.open.remove(&part);
                     }
-                    Some(Watched::Connect(link)) => {
-                        if outcome.is_err() && self.phase != Phase::Connecting {
-                            self.open.remove(&Part::Link(link));
-                        }
+                    Some(Watched::Connect(link))
+                        if outcome.is_err() && self.phase != Phase::Connecting =>
+                    {
+                        self.open.remove(&Part::Link(link));
                     }
-                    Some(Watched::Other) | None => {}
+                    Some(Watched::Connect(_)) | None => {}
                 }
             }
             Input::Open
@@ -254,10 +254,10 @@ impl Oracle {
     }
 
     fn on_ticket(&mut self, now: Timestamp, ticket: Ticket) {
-        let new = self.tickets.insert(ticket);
-        self.require(new, now, "a ticket given twice");
+        // They grow, so none is given twice.
+        self.require(ticket.seq > self.last_ticket, now, "a ticket that is not new");
+        self.last_ticket = ticket.seq;
         self.require(ticket.attempt == self.attempt, now, "a command of another attempt");
-        self.purposes.insert(ticket, Watched::Other);
     }
 
     fn on_signaling(&mut self, now: Timestamp, ticket: Ticket, command: &SignalingCommand) {
@@ -281,13 +281,11 @@ impl Oracle {
             }
             SignalingCommand::FetchIceServers { .. } | SignalingCommand::Join { .. } => {}
             SignalingCommand::Send { message: Message::Offer(_), .. } => {
-                self.require(
-                    !self.offer_out && !self.sending,
-                    now,
-                    "N1: a second unanswered offer",
-                );
+                let sends = self.sending.is_some_and(|until| now < until);
+                self.require(!self.offer_out && !sends, now, "N1: a second unanswered offer");
                 self.offers += 1;
-                (self.sending, self.spoke) = (true, true);
+                self.sending = Some(now + self.config.operation_timeout);
+                self.spoke = true;
                 self.purposes.insert(ticket, Watched::SendOffer);
             }
             SignalingCommand::Send { message: Message::Answer(_), .. } => {
@@ -449,7 +447,7 @@ impl Oracle {
                 (self.offers, self.answers_set, self.offer_out) = (0, 0, false);
                 (self.remote, self.local) = (BTreeMap::new(), Stream::default());
                 self.renegotiated = false;
-                (self.answers_sent, self.sending, self.deferred) = (0, false, false);
+                (self.answers_sent, self.sending, self.deferred) = (0, None, false);
                 self.spoke = false;
                 (self.closing, self.replacing) = (0, false);
                 self.sent_at.clear();
@@ -506,14 +504,18 @@ impl Oracle {
     }
 
     /// All outputs of a step are drained.
-    pub(crate) fn after_step(&mut self, now: Timestamp, session: &Session) {
-        self.live.after_step(now, session);
+    pub(crate) fn after_step(
+        &mut self,
+        now: Timestamp,
+        session: &Session,
+        deadline: Option<(Timestamp, Timer)>,
+    ) {
+        self.live.after_step(now, deadline);
         self.report_live(now);
         if let Err(what) = session.check_invariants() {
             self.report(format!("{now}: {what}"));
         }
         self.require(session.phase() == self.phase, now, "a phase changed without being told");
-        let deadline = session.poll_timeout();
         self.require(
             deadline.is_none_or(|(at, _)| at > now),
             now,

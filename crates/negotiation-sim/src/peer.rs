@@ -136,8 +136,13 @@ impl Peer {
         }
         self.closing |= closes;
         if is_description_operation(command) {
-            if self.description_operation.is_some_and(|deadline| now < deadline) {
-                self.violation("N2: two description operations at once");
+            match self.description_operation {
+                Some(deadline) if now < deadline => {
+                    self.violation("N2: two description operations at once");
+                }
+                // One that outlived its deadline counts as failed (N12), whatever becomes of it.
+                Some(_) => self.disturb(),
+                None => {}
             }
             self.description_operation = Some(now + within);
         }

@@ -137,11 +137,12 @@ impl Reference {
 
     /// Live without recovery for long enough: everything is forgiven.
     ///
-    /// A deadline that fires late counts from when it was due: deadlines fire in order (N5).
+    /// A deadline that fires late ends what was live when it was due, since deadlines fire in
+    /// order (N5). What it begins is counted from now, as everything is that begins.
     fn moved(&mut self, now: Timestamp, from: Phase, to: Phase) {
         let fired = self.fired.filter(|(at, _)| *at == now);
-        let now = fired.map_or(now, |(_, due)| due.min(now));
-        let long = |at: Timestamp| now.saturating_since(at) >= self.config.refill_after;
+        let over = fired.map_or(now, |(_, due)| due.min(now));
+        let long = |at: Timestamp| over.saturating_since(at) >= self.config.refill_after;
         if from == Phase::Live && self.live_since.take().is_some_and(long) {
             (self.spent, self.lost_live, self.first_failure) = (0, false, None);
         }

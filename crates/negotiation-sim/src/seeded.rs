@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use proptest::strategy::{Strategy, ValueTree};
+use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::plan::Plan;
@@ -11,6 +11,11 @@ use crate::world::World;
 
 /// Virtual time for one session; more than any needs to come to rest.
 const LONG: Duration = Duration::from_secs(4 * 3600);
+
+thread_local! {
+    /// Made once, since making it costs more than a plan.
+    static PLANS: BoxedStrategy<Plan> = strategy::any_plan().boxed();
+}
 
 /// The plan of a seed, the same on every machine.
 ///
@@ -21,13 +26,21 @@ pub fn plan_of(seed: u64) -> Result<Plan, String> {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let tree = strategy::any_plan().new_tree(&mut runner);
+    let tree = PLANS.with(|plans| plans.new_tree(&mut runner));
     tree.map(|tree| tree.current()).map_err(|why| format!("no plan: {why}"))
 }
 
 /// One session by this plan, from its opening until nothing happens any more.
 pub fn run(plan: Plan) -> World {
-    let mut world = World::new(plan);
+    to_rest(World::new(plan))
+}
+
+/// The same without a journal.
+pub fn run_unrecorded(plan: Plan) -> World {
+    to_rest(World::new(plan).unrecorded())
+}
+
+fn to_rest(mut world: World) -> World {
     world.open();
     world.run_until_quiet(LONG);
     world

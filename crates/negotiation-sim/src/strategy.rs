@@ -117,6 +117,11 @@ fn glare() -> impl Strategy<Value = Glare> {
     select(vec![Glare::Polite, Glare::Impolite, Glare::Breaks])
 }
 
+/// Candidates: a few as a rule, since each costs a run several steps and few of them matter.
+fn few_or_many(many: u32) -> impl Strategy<Value = u32> {
+    prop_oneof![5 => 0..6u32, 1 => 0..many]
+}
+
 prop_compose! {
     /// Masters of every kind.
     pub fn master()(
@@ -124,7 +129,7 @@ prop_compose! {
         answers in answers(),
         deaf_to in prop_oneof![4 => Just(0), 1 => 0..3u32],
         answers_after in prop_oneof![3 => millis(0..200), 1 => millis(0..32_000)],
-        candidates in 0..30u32,
+        candidates in few_or_many(30),
         candidates_first in any::<bool>(),
         candidates_inside in 0..3u16,
         video in any::<bool>(),
@@ -297,7 +302,7 @@ prop_compose! {
         master in master(),
         early in any::<bool>(),
         keeps_pair in any::<bool>(),
-        local_candidates in 0..50u32,
+        local_candidates in few_or_many(50),
         paths in vec(path(), 1..3),
         timer_late in prop_oneof![3 => Just(Duration::ZERO), 1 => millis(0..3_000)],
         faults in vec(fault(), faults),

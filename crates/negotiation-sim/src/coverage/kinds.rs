@@ -14,30 +14,32 @@ use crate::faults::{Act, Fault, Handling, Mail, Op, OpFault};
 /// An enumeration of kinds, its names, and the kind of each value.
 macro_rules! kinds {
     (
-        $(#[$meta:meta])* $name:ident of $source:ty {
+        $(#[$meta:meta])* $name:ident $(of $source:ty {
             $($kind:ident $text:literal = $pattern:pat,)+
-        } $(and { $($other:ident $other_text:literal,)+ })?
+        })? $(and { $($other:ident $other_text:literal,)+ })?
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name { $(#[doc = $text] $kind,)+ $($(#[doc = $other_text] $other,)+)? }
+        pub enum $name { $($(#[doc = $text] $kind,)+)? $($(#[doc = $other_text] $other,)+)? }
 
         impl $name {
             /// Every kind, in order.
-            pub const ALL: &[Self] = &[$(Self::$kind,)+ $($(Self::$other,)+)?];
+            pub const ALL: &[Self] = &[$($(Self::$kind,)+)? $($(Self::$other,)+)?];
 
             /// Its name, for people.
             pub fn as_str(self) -> &'static str {
                 match self {
-                    $(Self::$kind => $text,)+
+                    $($(Self::$kind => $text,)+)?
                     $($(Self::$other => $other_text,)+)?
                 }
             }
 
-            /// The kind of this one.
-            pub fn of(value: &$source) -> Self {
-                match value { $($pattern => Self::$kind,)+ }
-            }
+            $(
+                /// The kind of this one.
+                pub fn of(value: &$source) -> Self {
+                    match value { $($pattern => Self::$kind,)+ }
+                }
+            )?
         }
 
         impl fmt::Display for $name {
@@ -47,6 +49,8 @@ macro_rules! kinds {
         }
     };
 }
+
+pub(super) use kinds;
 
 kinds! {
     /// The kinds of input, as fine as a reader wants to know them.

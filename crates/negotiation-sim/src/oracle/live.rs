@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use negotiation_core::{
     AttemptEnd, ClientId, Completion, Connectivity, Deadline, Description, Done, Event, Input,
-    LinkId, Output, PeerCommand, PeerEvent, Phase, SdpKind, Sender, Session, SignalingCommand,
+    LinkId, Output, PeerCommand, PeerEvent, Phase, SdpKind, Sender, SignalingCommand,
     SignalingEvent, Ticket, Timer, Timestamp,
 };
 
@@ -265,8 +265,7 @@ impl Live {
         }
     }
 
-    pub(super) fn after_step(&mut self, now: Timestamp, session: &Session) {
-        let deadline = session.poll_timeout();
+    pub(super) fn after_step(&mut self, now: Timestamp, deadline: Option<(Timestamp, Timer)>) {
         let Some(since) = self.offline_since else { return };
         let until = since + self.offline_limit;
         if now < until && deadline.is_some_and(|(_, timer)| timer == Timer::Offline) {

@@ -8,6 +8,7 @@ use negotiation_core::{
 };
 
 use super::{Happening, World};
+use crate::coverage::Named;
 use crate::faults::{Act, Mail};
 use crate::master::candidate;
 use crate::peer::Peer;
@@ -30,19 +31,25 @@ impl World {
                 self.feed(Input::Resumed);
             }
             Act::ClockJump(time) => {
+                self.strike_if(self.is_on(), Named::ClockJump);
                 self.now = self.now + time;
                 self.feed(Input::Timeout);
             }
             Act::Restart => self.feed(Input::Restart),
-            Act::NetworkDown => self.network_goes(),
+            Act::NetworkDown => {
+                self.strike_if(self.is_on() && self.network_up, Named::NetworkDown);
+                self.network_goes();
+            }
             Act::NetworkUp => self.network_comes(),
             Act::NetworkChanged => {
                 self.network_goes();
                 self.network_up = true;
+                // Their sockets live on, deaf and dumb, until a ping finds out.
                 for link in self.service.open_links() {
-                    let soon = Duration::from_millis(50);
-                    self.schedule(soon, Happening::LinkEnds(link, FailureCode::Network));
+                    let ends = Happening::LinkEnds(link, FailureCode::TimedOut);
+                    self.schedule(PING_GIVES_UP, ends);
                 }
+                self.service.strand();
                 self.feed(Input::NetworkChanged);
             }
             Act::Offline => {
@@ -54,13 +61,19 @@ impl World {
                 self.feed(Input::Online(true));
             }
             Act::Takeover(times) => {
+                let open = self.service.is_open((self.number, self.link));
+                self.strike_if(open, Named::Takeover);
                 self.service.takeovers = times.saturating_sub(1);
                 let taken = Failure::new(FailureCode::Closed, "closed by the service");
                 self.on_link(SignalingEvent::Disconnected(taken));
             }
             Act::RefuseSecondLink => self.service.refuses_second = true,
-            Act::TurnExpires => self.service.expire_turn(),
+            Act::TurnExpires => {
+                self.strike_if(self.is_on() && self.plan.service.turn, Named::TurnExpired);
+                self.service.expire_turn();
+            }
             Act::MasterReboots(away) => {
+                self.strike_if(self.is_on() && self.service.master_here(), Named::MasterReboots);
                 self.master.reboot();
                 self.service.master_leaves();
                 self.lose_paths();
@@ -70,6 +83,7 @@ impl World {
             Act::MasterOffers { anew } => {
                 if let Some(id) = self.service.id_of((self.number, self.link)) {
                     let words = self.master.offer(self.now, &id, anew);
+                    self.strike_if(!words.is_empty(), Named::MasterOffers);
                     self.master_says(&id, words);
                     if anew {
                         self.lose_paths();
@@ -111,6 +125,8 @@ impl World {
             }
             Act::OldAnswer => {
                 if let Some(answer) = self.old_answer() {
+                    let open = self.service.is_open((self.number, self.link));
+                    self.strike_if(open, Named::Replay);
                     self.answer(Sender::Master, answer);
                 }
             }

@@ -9,6 +9,7 @@ use negotiation_core::{
 };
 
 use super::{Happening, Owner, Running, Work, World};
+use crate::coverage::Named;
 use crate::faults::{Handling, Mail, Op, OpFault};
 use crate::master::Word;
 use crate::peer::Peer;
@@ -27,7 +28,7 @@ impl World {
             SignalingCommand::Connect { link, client_id, .. } => {
                 self.link = link;
                 let key = (self.number, link);
-                let fault = self.book.op(Op::Connect);
+                let fault = self.op_fault(Op::Connect);
                 let follows = client_id.is_some();
                 let (at, work) = match self.service.connect(self.now, key, client_id) {
                     Some(at) if follows && self.service.refuses_second && self.has_other(key) => {
@@ -75,7 +76,7 @@ impl World {
                 self.abandon_link(link);
                 let key = (self.number, link);
                 self.service.close(self.now, key);
-                let fault = self.book.op(Op::Disconnect);
+                let fault = self.op_fault(Op::Disconnect);
                 self.run(ticket, Owner::Link(link), Work::Brings(Done::Ok), self.now + soon, fault);
             }
         }
@@ -83,8 +84,14 @@ impl World {
 
     /// What goes wrong with a command on a link; nothing is begun on one that is gone.
     fn link_fault(&mut self, link: LinkId, op: Op) -> Option<OpFault> {
-        let there = self.service.id_of((self.number, link)).is_some();
-        if there { self.book.op(op) } else { None }
+        let there = self.service.knows((self.number, link));
+        if there { self.op_fault(op) } else { None }
+    }
+
+    fn op_fault(&mut self, op: Op) -> Option<OpFault> {
+        let fault = self.book.op(op)?;
+        self.struck.op(op, fault);
+        Some(fault)
     }
 
     /// Until DTLS says goodbye the master only sees a viewer that is silent.
@@ -112,7 +119,7 @@ impl World {
             self.peer = id;
             self.peers.insert(id, Peer::new(id.0, self.plan.stack.clone(), path, self.now));
         }
-        let fault = self.book.op(op);
+        let fault = self.op_fault(op);
         if command.is_close() {
             // A close overtakes what is queued and abandons what runs.
             let closing = |work: &Work| matches!(work, Work::Peer(command) if command.is_close());
@@ -146,7 +153,7 @@ impl World {
         self.run(ticket, Owner::Peer(id), Work::Peer(command), at, fault);
     }
 
-    fn path(&self) -> PathTraits {
+    pub(super) fn path(&self) -> PathTraits {
         let attempt = self.session.attempt().saturating_sub(1) as usize;
         self.plan.paths.get(attempt).or(self.plan.paths.last()).copied().unwrap_or_default()
     }
@@ -168,7 +175,7 @@ impl World {
                 (Work::Fails(failure), Some(at))
             }
         };
-        self.running.insert(ticket, Running { owner, work, connects: false });
+        self.running.insert(ticket, Box::new(Running { owner, work, connects: false }));
         // What is queued behind something that hangs will not be done either.
         if let Some(at) = at.filter(|at| *at < self.now + HANGS) {
             self.schedule_at(at, Happening::Done(self.number, ticket));
@@ -201,7 +208,8 @@ impl World {
 
     /// A command is done: what it brings is found out now.
     pub(super) fn done(&mut self, ticket: Ticket) {
-        let Some(Running { owner, work, connects }) = self.running.remove(&ticket) else { return };
+        let Some(running) = self.running.remove(&ticket) else { return };
+        let Running { owner, work, connects } = *running;
         let outcome = match work {
             Work::Fails(failure) => Err(failure),
             Work::Brings(done) => Ok(done),
@@ -294,10 +302,14 @@ impl World {
         };
         let way = self.plan.service.mail_after;
         // A socket that nobody knows to be dead swallows what is written to it.
-        if !self.network_up {
+        if !self.network_up || self.service.is_stranded(key) {
             return Ok(Done::Ok);
         }
-        match self.book.mail(kind) {
+        let handling = self.book.mail(kind);
+        if let Some(handling) = handling {
+            self.struck.mail(handling);
+        }
+        match handling {
             Some(Handling::Drop | Handling::Corrupt) => {}
             Some(Handling::Delay(late)) => self.schedule(way + late, letter),
             Some(Handling::Duplicate(late)) => {
@@ -312,9 +324,13 @@ impl World {
 
     pub(super) fn offer_arrives(&mut self, from: ClientId, offer: Description) {
         if !self.service.master_here() {
+            self.struck.hit(Named::MasterAbsent);
             return self.service.keep_offer(self.now, from, offer);
         }
         let reply = self.master.take_offer(self.now, &from, &offer);
+        if let Some(fault) = reply.fault {
+            self.struck.hit(fault);
+        }
         self.master_says(&from, reply.words);
         if reply.starts_over {
             self.master_leaves_session(&from);
@@ -377,6 +393,7 @@ impl World {
 
     pub(super) fn master_arrives(&mut self) {
         for (id, offer, candidates) in self.service.master_arrives(self.now) {
+            self.struck.hit(Named::MasterLater);
             self.offer_arrives(id.clone(), offer);
             for candidate in candidates {
                 self.candidate_arrives(id.clone(), candidate);
@@ -395,11 +412,14 @@ impl World {
         let Some((number, link)) = self.service.link_of(to).filter(|_| self.network_up) else {
             return;
         };
-        if number != self.number {
+        if number != self.number || self.service.is_stranded((number, link)) {
             return;
         }
         if let Word::Answer(Ok(answer)) = &word {
             self.answers.push((self.session.attempt(), answer.clone()));
+        }
+        if let Some(handling) = handling {
+            self.struck.mail(handling);
         }
         let plain = Input::Signaling(link, event(&word, sender));
         let now = Duration::ZERO;
@@ -427,6 +447,7 @@ impl World {
             }
             Some(Handling::AfterOld) => {
                 if let Some(old) = self.old_answer() {
+                    self.struck.hit(Named::Replay);
                     let old = Word::Answer(Ok(old));
                     self.pass(now, Input::Signaling(link, event(&old, sender)));
                 }
@@ -442,6 +463,9 @@ impl World {
     fn pass(&mut self, after: Duration, letter: Input) {
         self.schedule(after, Happening::Input(self.number, letter));
         if after == Duration::ZERO {
+            if !self.held_mail.is_empty() {
+                self.struck.hit(Named::Reorder);
+            }
             self.release_held();
         }
     }

@@ -1,0 +1,50 @@
+//! The world itself.
+
+use super::*;
+use crate::{Answers, Fault, Op, OpFault, replay};
+
+#[test]
+fn the_world_is_deterministic() {
+    let run = || {
+        let mut world = World::new(Plan::default());
+        world.open();
+        assert!(world.run_until_quiet(Duration::from_secs(600)));
+        world.journal().to_string()
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_session_goes_live_and_its_journal_replays() {
+    let mut world = World::new(Plan::default());
+    world.open();
+    assert!(world.run_until_phase(Phase::Live, Duration::from_secs(5)));
+    world.act(Act::Close);
+    assert!(world.run_until_quiet(Duration::from_secs(5)));
+    assert_eq!(world.violations(), Vec::<String>::new());
+    assert_eq!(replay(world.journal()), Ok(()));
+    assert!(!world.journal().to_string().contains("canary"));
+}
+
+#[test]
+fn a_fault_that_is_met_is_counted() {
+    let fault = Fault::Op { what: Op::SetRemote, nth: 1, how: OpFault::Hang };
+    let mut world = World::new(Plan::default().with(fault));
+    world.open();
+    world.run_until_quiet(Duration::from_secs(600));
+    assert_eq!(world.fault_hits(), [1]);
+    assert_eq!(world.violations(), Vec::<String>::new());
+    assert_eq!(world.phase(), Phase::Live, "the second attempt is");
+}
+
+#[test]
+fn a_silent_master_ends_it_after_both_attempts() {
+    let mut plan = Plan::default();
+    plan.master.answers = Answers::Never;
+    let mut world = World::new(plan);
+    world.open();
+    world.run_until_quiet(Duration::from_secs(600));
+    let outcome = world.outcome().expect("it ended");
+    assert_eq!(outcome.attempts_total, 2);
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
