@@ -112,7 +112,9 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { started: now, kept: Mutex::default(), last: watch::Sender::new(0) }
+        // At its full size from the start: a list that doubles looks like a leak to who counts.
+        let kept = Mutex::new(VecDeque::with_capacity(EVENTS_MAX));
+        Self { started: now, kept, last: watch::Sender::new(0) }
     }
 
     pub(crate) fn tell(&self, who: &Who, connection: Option<u64>, what: Happening, now: Instant) {
