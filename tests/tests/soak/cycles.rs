@@ -68,7 +68,7 @@ async fn soak(cycles: usize) {
     }
     tokio::time::sleep(secs(1)).await;
     let (before, begun) = (Held::now(), Instant::now());
-    println!("before: {before}, {} kB live, {} kB resident", live_bytes() / 1000, resident_kb());
+    eprintln!("before: {before}, {} kB live, {} kB resident", live_bytes() / 1000, resident_kb());
     let mut points = Vec::new();
     for first in (0..cycles).step_by(BETWEEN_MEASURES) {
         let last = (first + BETWEEN_MEASURES).min(cycles);
@@ -87,13 +87,13 @@ async fn soak(cycles: usize) {
         drop(lanes);
         let held = Held::settle(before).await;
         let (live, resident) = (live_bytes(), resident_kb());
-        println!("{last:>5} cycles: {held}, {} kB live, {resident} kB resident", live / 1000);
+        eprintln!("{last:>5} cycles: {held}, {} kB live, {resident} kB resident", live / 1000);
         if last >= WARM {
             points.push((last as f64, live as f64));
         }
     }
     let slope = slope(&points);
-    println!(
+    eprintln!(
         "{cycles} cycles in {:.0?}: {slope:.0} bytes a cycle from cycle {WARM} on",
         begun.elapsed()
     );

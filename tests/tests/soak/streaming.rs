@@ -170,7 +170,7 @@ async fn soak(long: Duration) {
                 if let Some(over) = trouble {
                     let gap = worst.entry(over).or_default();
                     *gap = flow.gap.max(*gap);
-                    println!(
+                    eprintln!(
                         "{:>5} s {over:?}: {} ms without a picture, {} kB live",
                         begun.elapsed().as_secs(),
                         flow.gap.as_millis(),
@@ -196,21 +196,21 @@ async fn soak(long: Duration) {
     if let Some(camera) = camera {
         camera.shutdown().await;
     }
-    println!(
+    eprintln!(
         "{faults} faults in {lasted:.0?}: {pictures} pictures of {}; {tally}; {} kB resident",
         lasted.as_secs() * 15,
         resident_kb()
     );
     for (trouble, gap) in worst {
-        println!("  {trouble:?}: at most {} ms without a picture", gap.as_millis());
+        eprintln!("  {trouble:?}: at most {} ms without a picture", gap.as_millis());
     }
     if points.len() > TROUBLES.len() {
         let slope = slope(&points);
-        println!("{slope:.0} bytes a fault from the third round on");
+        eprintln!("{slope:.0} bytes a fault from the third round on");
         assert!(slope < SLOPE_MAX, "{slope} bytes a fault stay behind: {points:?}");
     }
     let after = Held::settle(before).await;
-    println!("before: {before}; after: {after}");
+    eprintln!("before: {before}; after: {after}");
     assert_eq!((outcome.reason, outcome.was_live), (EndReason::Closed, true));
     emulator.shutdown().await;
 }
