@@ -237,7 +237,7 @@ async fn strike(
             *camera = Some(crate::stage::camera(emulator, CHANNEL).await);
         }
         Trouble::ClockJumps => {
-            let ahead = n / TROUBLES.len() % 2 == 0;
+            let ahead = (n / TROUBLES.len()).is_multiple_of(2);
             emulator.set_clock_offset_secs(if ahead { 600 } else { -600 });
             assert_eq!(cut(), 1);
         }
