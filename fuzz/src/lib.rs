@@ -9,7 +9,7 @@ mod service;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use negotiation_core::{Candidate, ClientId, Undecodable};
+use negotiation_core::{Candidate, ClientId, Description, Undecodable};
 use serde_json::json;
 use signaling_aws::ChannelArn;
 use signaling_aws::wire::{
@@ -85,12 +85,21 @@ pub fn description(bytes: &[u8]) {
     let lines = |prefix: &str| text.lines().filter(|l| l.trim().starts_with(prefix)).count();
     assert!(facts.media.len() <= lines("m="), "more sections than lines");
     assert!(facts.fingerprints.len() <= lines("a=fingerprint"), "more fingerprints than lines");
-    let printed = format!("{read:?}");
     for line in text.lines() {
         let Some(password) = line.strip_prefix("a=ice-pwd:").map(str::trim) else { continue };
-        // Shorter ones are found in anything, and a text may say its password elsewhere too.
-        let secret = password.len() >= 8 && text.matches(password).count() == 1;
-        assert!(!secret || !printed.contains(password), "a password is printed");
+        // A text may say its password elsewhere too.
+        if password.len() >= 8 && text.matches(password).count() == 1 {
+            is_not_printed(password, text, &read);
+        }
+    }
+}
+
+/// The words of what is printed may be a password's by chance: then they are there without it too.
+fn is_not_printed(password: &str, text: &str, read: &Description) {
+    if format!("{read:?}").contains(password) {
+        let without = text.replace(password, &"#".repeat(password.len()));
+        let Ok(without) = read_description(&without) else { return };
+        assert!(format!("{without:?}").contains(password), "a password is printed");
     }
 }
 

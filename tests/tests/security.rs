@@ -19,7 +19,7 @@ mod service;
 #[path = "security/sockets.rs"]
 mod sockets;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use peak_alloc::PeakAlloc;
@@ -29,8 +29,12 @@ use tokio::time::{Instant, timeout};
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-/// The heap is the process's, and so is what is measured of it.
-static ALONE: Mutex<()> = Mutex::new(());
+/// The heap is the process's, and so is what is measured of it: also the text of a panic, whose
+/// backtrace takes a hundred megabytes.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What an attack may cost, the attacker's own part in this process included.
 #[derive(Clone, Copy)]
@@ -44,7 +48,7 @@ const LITTLE: Cost = Cost { time: Duration::from_secs(10), bytes: 8 << 20 };
 
 /// Runs an attack, and sees that it costs no more than it may.
 fn costs<T>(at_most: Cost, name: &str, attack: impl AsyncFnOnce() -> T) -> T {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let (seen, took, grown) = runtime.block_on(async {

@@ -282,8 +282,7 @@ const BOMBS: [Bomb; 20] = [
 #[test]
 fn bombs_for_answers_end_in_a_verdict() {
     for (name, make) in BOMBS {
-        let (outcome, took) =
-            costs(SESSION, name, async || verdict_on(|answer| make(answer)).await);
+        let (outcome, took) = costs(SESSION, name, async || verdict_on(make).await);
         // Some are harmless, and then nobody is at the other end. None is live.
         assert!(!outcome.was_live, "{name}: {outcome:?}");
         assert_ne!(outcome.reason, EndReason::Closed, "{name}");

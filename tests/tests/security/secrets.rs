@@ -14,6 +14,8 @@ use signaling_aws::presign::Connect;
 use signaling_aws::{AwsSignaling, SignalingConfig};
 use viewer_session::facts::read_description;
 
+use crate::alone;
+
 const CANARY: &str = "canary7f3a";
 
 const SDP: &str = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
@@ -52,6 +54,7 @@ fn signaling() -> signaling_aws::SignalingConfigBuilder {
 
 #[test]
 fn what_holds_credentials_shows_none() {
+    let _alone = alone();
     kept("the builder", &signaling());
     let config = signaling().build().expect("valid");
     kept("the configuration", &config);
@@ -93,6 +96,7 @@ fn what_holds_credentials_shows_none() {
 
 #[test]
 fn what_goes_in_and_out_of_a_session_shows_no_secret() {
+    let _alone = alone();
     let server = IceServer {
         uris: vec!["turn:192.0.2.1:3478".into()],
         username: Some(Secret::new(CANARY)),
@@ -127,6 +131,7 @@ fn what_goes_in_and_out_of_a_session_shows_no_secret() {
 
 #[test]
 fn what_the_emulator_is_made_of_shows_no_secret() {
+    let _alone = alone();
     let auths = [
         TurnAuth::Fixed { username: "user".to_owned(), password: CANARY.to_owned() },
         TurnAuth::SharedSecret(CANARY.to_owned()),
@@ -150,5 +155,6 @@ fn what_the_emulator_is_made_of_shows_no_secret() {
 #[test]
 #[should_panic(expected = "is shown")]
 fn the_search_finds_what_is_shown() {
+    let _alone = alone();
     kept("a text", &CANARY);
 }

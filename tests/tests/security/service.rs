@@ -281,13 +281,11 @@ impl Viewer {
         }
     }
 
-    /// Why the link ends; what comes before is counted.
-    pub(crate) async fn end(&mut self) -> (Failure, usize) {
-        let mut before = 0;
+    /// Why the link ends, whatever comes before.
+    pub(crate) async fn end(&mut self) -> Failure {
         loop {
-            match self.event().await {
-                SignalingEvent::Disconnected(failure) => return (failure, before),
-                _ => before += 1,
+            if let SignalingEvent::Disconnected(failure) = self.event().await {
+                return failure;
             }
         }
     }
