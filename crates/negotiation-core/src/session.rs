@@ -123,6 +123,10 @@ impl Purpose {
     }
 
     /// Create, set-local, send, set-remote, rollback: one at a time (contract, N2).
+    ///
+    /// One that outlived its deadline counts as failed and is in flight no more, so the rollback
+    /// that follows may be asked for while the stack is still at it. A port does one after the
+    /// other, and where the late one succeeded after all the rollback fails and is told.
     fn is_description_operation(self) -> bool {
         match self {
             Self::CreateOffer

@@ -227,6 +227,7 @@ impl World {
     /// Of an input and a deadline in the same instant the input comes first: the core must fire
     /// the deadline by itself (contract, N5).
     pub fn step(&mut self) -> bool {
+        debug_assert_eq!(self.deadline, self.session.poll_timeout(), "only an input moves it");
         let late = self.plan.timer_late;
         let deadline = self.deadline.map(|(at, _)| at + late);
         let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
