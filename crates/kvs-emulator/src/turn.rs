@@ -76,7 +76,7 @@ impl Turn {
             shared,
             socket: self.socket.clone(),
             addr: self.addr,
-            server: TurnServer::new(TransportType::Udp, self.addr, REALM.to_owned()),
+            server: quietly(|| TurnServer::new(TransportType::Udp, self.addr, REALM.to_owned())),
             door: Door::default(),
             relays: BTreeMap::new(),
             arrivals,

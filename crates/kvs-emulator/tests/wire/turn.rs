@@ -118,8 +118,9 @@ async fn passwords_stay_out_of_the_log() {
     assert_eq!(answer[..2], [0x01, 0x13], "an error");
     within(emulator.shutdown()).await;
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let bytes = format!("{:?}", password.as_bytes());
-    for secret in [password, bytes.trim_matches(['[', ']'])] {
+    assert!(text.contains("kvs_emulator"), "{text}");
+    // The protocol's crates write keys, at trace level: none of them may speak.
+    for secret in [password, "turn_server_proto", "turn_types", "stun_proto", "stun_types"] {
         assert!(!text.contains(secret), "{secret} was logged");
     }
 }
