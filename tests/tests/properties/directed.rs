@@ -1,0 +1,55 @@
+//! Plans that lead where generated ones seldom do.
+
+use std::time::Duration;
+
+use negotiation_core::*;
+use negotiation_sim::*;
+
+/// One plan for each end reason, that leads there.
+pub(crate) fn directed() -> Vec<(EndReason, Plan)> {
+    let never = || Plan::new(Settings::never());
+    let master = |change: fn(&mut MasterTraits)| {
+        let mut plan = never();
+        change(&mut plan.master);
+        plan
+    };
+    let path = |ice, dtls, media| Plan { paths: vec![PathTraits { ice, dtls, media }], ..never() };
+    let fails = |what, code| {
+        let how = OpFault::Fail(code);
+        never().with(Fault::Op { what, nth: 0, how })
+    };
+    let close = Fault::At {
+        moment: Moment::Entered(Phase::Live, 1),
+        after: Duration::from_secs(1),
+        act: Act::Close,
+    };
+    let mut settings = Settings::never();
+    settings.mode = Mode::Answerer;
+    let mut no_offer = Plan::new(settings);
+    no_offer.master.answers = Answers::Never;
+    vec![
+        (EndReason::Closed, never().with(close)),
+        (EndReason::NoAnswer, master(|m| m.answers = Answers::Never)),
+        (EndReason::NoOffer, no_offer),
+        (EndReason::BadAnswer, master(|m| m.answers = Answers::Undecodable)),
+        (EndReason::IncompatibleSdp, master(|m| m.answers = Answers::Refused)),
+        (EndReason::Codec, master(|m| m.answers = Answers::Nothing)),
+        (EndReason::NoRoute, path(Ice::Fails, Dtls::Works, Media::Flows)),
+        (EndReason::Dtls, path(Ice::Works, Dtls::Silent, Media::Flows)),
+        (EndReason::NoMedia, path(Ice::Works, Dtls::Works, Media::NoKeyframe)),
+        (EndReason::Signaling, fails(Op::Connect, FailureCode::Service)),
+        (EndReason::AccessDenied, fails(Op::Connect, FailureCode::AccessDenied)),
+        (EndReason::ExpiredCredentials, fails(Op::Connect, FailureCode::ExpiredCredentials)),
+        (EndReason::NoCredentials, fails(Op::Connect, FailureCode::NoCredentials)),
+        (EndReason::NoChannel, fails(Op::Connect, FailureCode::NoChannel)),
+        (EndReason::InvalidClientId, fails(Op::Connect, FailureCode::InvalidClientId)),
+        (EndReason::InvalidArgument, fails(Op::SendOffer, FailureCode::TooBig)),
+        (EndReason::StorageMode, fails(Op::Connect, FailureCode::StorageMode)),
+        (EndReason::ViewerLimit, fails(Op::Connect, FailureCode::ViewerLimit)),
+        (EndReason::Throttled, fails(Op::Connect, FailureCode::Throttled)),
+        (EndReason::Replaced, fails(Op::Connect, FailureCode::Replaced)),
+        (EndReason::Tls, fails(Op::Connect, FailureCode::Tls)),
+        (EndReason::LocalMedia, fails(Op::Create, FailureCode::LocalMedia)),
+        (EndReason::PeerFailed, fails(Op::CreateOffer, FailureCode::Port)),
+    ]
+}
