@@ -423,7 +423,8 @@ async fn a_storage_channel_is_known_before_or_after_the_link_opens() {
 async fn a_master_hears_viewers_by_their_ids() {
     let candidate = r#"{"messageType":"ICE_CANDIDATE","senderClientId":"v1","messagePayload":"eyJjYW5kaWRhdGUiOiJ4In0="}"#;
     let frames = vec![
-        // Nobody to answer to.
+        // An answer of nobody's is of no use; an offer without a sender is the storage service's.
+        Message::text(r#"{"messageType":"SDP_ANSWER","messagePayload":"e30="}"#),
         Message::text(r#"{"messageType":"SDP_OFFER","messagePayload":"e30="}"#),
         Message::text(candidate),
         Message::Close(None),
@@ -431,6 +432,10 @@ async fn a_master_hears_viewers_by_their_ids() {
     let service = Service::start("master", vec![Upgrade::Accept(frames)], "ENABLED").await;
     let config = service.reach().build().expect("valid");
     let mut master = MasterLink::connect(config).await.expect("connected");
+    let MasterEvent::Offer { from, body: Err(_) } = master.recv().await else {
+        panic!("an offer");
+    };
+    assert_eq!(from, "");
     let MasterEvent::Candidate { from, body: Ok(_) } = master.recv().await else {
         panic!("a candidate");
     };
