@@ -1,7 +1,7 @@
 //! Which of the other side's addresses are tried, and how many.
 //!
-//! A candidate is an address that the other side names and that this machine then knocks at, a
-//! hundred times a second until a pair works. Whoever can speak on the channel could have it knock
+//! A candidate is an address that the other side names and that this machine then knocks at,
+//! fifty times a second until a pair works. Whoever can speak on the channel could have it knock
 //! at this machine's own services, at a router's, or at a stranger's; RFC 8445, 19.5.1, calls the
 //! last an amplification attack and wants the pairs limited.
 
