@@ -7,10 +7,10 @@ mod demo;
 mod endings;
 #[path = "end_to_end/recovery.rs"]
 mod recovery;
-#[path = "end_to_end/reopened.rs"]
-mod reopened;
 #[path = "end_to_end/relay.rs"]
 mod relay;
+#[path = "end_to_end/reopened.rs"]
+mod reopened;
 #[path = "end_to_end/secrets.rs"]
 mod secrets;
 #[path = "end_to_end/storage.rs"]

@@ -21,6 +21,7 @@ fn watch(stage: &Stage, id: &str, args: &[&str]) -> Process {
 }
 
 /// Waits until the service says that this happened to a client of the session, so many times.
+#[expect(clippy::disallowed_methods, reason = "patience with a real process")]
 fn told(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
     let began = Instant::now();
     loop {
