@@ -1,7 +1,7 @@
 //! A storage session: camera and viewer answer the service, and its rules hold (kvs.md 1.6): three
 //! viewers, three minutes without a master, a slot kept for a minute. Contract: N8 and part 5's 64.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kvs_viewer_tests::stage::{CHANNEL, Stage, named};
 use kvs_viewer_tests::{Keys, Process, admin};
@@ -11,6 +11,8 @@ use crate::{PATIENCE, PROGRAM};
 
 const STORE: [&str; 2] = ["--storage-channel", CHANNEL];
 const JOIN: &str = "--storage-session";
+/// Between two looks at what happened.
+const LOOK: Duration = Duration::from_millis(20);
 
 fn stage(emulator: &[&str]) -> Stage {
     Stage::start(PROGRAM, Keys::plain(), &[&STORE[..], emulator].concat())
@@ -21,18 +23,16 @@ fn watch(stage: &Stage, id: &str, args: &[&str]) -> Process {
 }
 
 /// Waits until the service says that this happened to a client of the session, so many times.
-#[expect(clippy::disallowed_methods, reason = "patience with a real process")]
 fn told(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
-    let began = Instant::now();
-    loop {
+    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
         let events = admin::events(stage.endpoint());
         let fits = |event: &&Value| event["event"] == what && event["client_id"].as_str() == id;
         if let Some(event) = events.iter().filter(fits).nth(times - 1) {
             return event.clone();
         }
-        assert!(began.elapsed() < PATIENCE, "{what} of {id:?} is missing: {events:#?}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(LOOK);
     }
+    panic!("{what} of {id:?} is missing: {:#?}", admin::events(stage.endpoint()));
 }
 
 fn closed(mut watch: Process) -> Value {
