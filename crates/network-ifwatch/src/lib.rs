@@ -1,7 +1,7 @@
 //! The network port over what the platform tells of its interfaces, by the if-watch crate.
 //!
-//! Notices of the platform (netlink on Linux) say *when* to look; [`seen`] says what is looked at,
-//! and [`judge`] what of it a session must know. No address leaves this crate, not even in a log.
+//! Notices of the platform (netlink on Linux) say *when* to look; `seen` says what is looked at,
+//! and `judge` what of it a session must know. No address leaves this crate, not even in a log.
 #![forbid(unsafe_code)]
 
 mod judge;
