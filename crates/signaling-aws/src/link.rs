@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 
 use negotiation_core::{
     ClientId, Completion, Description, Done, Failure, FailureCode, LinkId, Message, Sender,
@@ -63,11 +64,13 @@ pub(crate) struct Ends {
     pub(crate) events: mpsc::Sender<(LinkId, SignalingEvent)>,
     pub(crate) resolved: watch::Sender<Option<Result<Resolved, Failure>>>,
     pub(crate) close: oneshot::Receiver<()>,
+    /// What ended the link, once it was open.
+    pub(crate) ended: Arc<OnceLock<Failure>>,
 }
 
 /// Runs a link from its first call to its end.
 pub(crate) async fn run(link: LinkId, site: Site, ends: Ends) {
-    let Ends { id, known_id, connect, mut outgoing, events, resolved, mut close } = ends;
+    let Ends { id, known_id, connect, mut outgoing, events, resolved, mut close, ended } = ends;
     let opened = tokio::select! {
         biased;
         // Dropping the reply completes the connect as cancelled.
@@ -83,7 +86,7 @@ pub(crate) async fn run(link: LinkId, site: Site, ends: Ends) {
                 unknown
             });
             connect.complete(Err(failure));
-            refuse_rest(&mut outgoing);
+            refuse_rest(&mut outgoing, &not_open());
             return;
         }
     };
@@ -97,7 +100,9 @@ pub(crate) async fn run(link: LinkId, site: Site, ends: Ends) {
     // The id rests from here, unless another link uses it.
     drop(open.hold);
     if let Some(failure) = end {
-        refuse_rest(&mut outgoing);
+        // What waits to be sent, and what is asked from now on, fails because of it.
+        let why = ended.get_or_init(|| failure.clone());
+        refuse_rest(&mut outgoing, why);
         tokio::select! {
             _ = &mut close => {}
             _ = events.send((link, SignalingEvent::Disconnected(failure))) => {}
@@ -273,10 +278,10 @@ impl Open {
     }
 }
 
-fn refuse_rest(outgoing: &mut mpsc::Receiver<Outgoing>) {
+fn refuse_rest(outgoing: &mut mpsc::Receiver<Outgoing>, why: &Failure) {
     outgoing.close();
     while let Ok(Outgoing { reply, .. }) = outgoing.try_recv() {
-        reply.complete(Err(not_open()));
+        reply.complete(Err(why.clone()));
     }
 }
 

@@ -2,6 +2,7 @@
 //! `next`.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -85,6 +86,7 @@ impl AwsSignaling {
         let (outgoing_in, outgoing) = mpsc::channel(OUTGOING_MAX);
         let (resolved_in, resolved) = watch::channel(None);
         let (close_in, close) = oneshot::channel();
+        let ended = Arc::new(OnceLock::new());
         let ends = Ends {
             id,
             known_id,
@@ -93,11 +95,13 @@ impl AwsSignaling {
             events: self.events.clone(),
             resolved: resolved_in,
             close,
+            ended: ended.clone(),
         };
         let task = self.runtime.spawn(link::run(link, self.site.clone(), ends));
         let link_end = Link {
             outgoing: outgoing_in,
             resolved,
+            ended,
             close: Some(close_in),
             task: AbortOnDrop(task),
             calls: JoinSet::new(),
@@ -125,7 +129,8 @@ impl AwsSignaling {
                 outgoing.reply.complete(Err(full));
             }
             Err(mpsc::error::TrySendError::Closed(outgoing)) => {
-                outgoing.reply.complete(Err(not_open()));
+                let why = link.ended.get().cloned().unwrap_or_else(not_open);
+                outgoing.reply.complete(Err(why));
             }
         }
     }
@@ -190,6 +195,7 @@ impl SignalingPort for AwsSignaling {
 struct Link {
     outgoing: mpsc::Sender<Outgoing>,
     resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
+    ended: Arc<OnceLock<Failure>>,
     close: Option<oneshot::Sender<()>>,
     task: AbortOnDrop,
     calls: JoinSet<()>,

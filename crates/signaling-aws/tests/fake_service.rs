@@ -10,7 +10,8 @@ use aws_credential_types::provider::{SharedCredentialsProvider, future};
 use aws_smithy_types::date_time::Format;
 use futures_util::{SinkExt as _, StreamExt as _};
 use negotiation_core::{
-    Completion, Done, Failure, FailureCode, LinkId, SignalingCommand, SignalingEvent, Ticket,
+    Candidate, Completion, Done, Failure, FailureCode, LinkId, SignalingCommand, SignalingEvent,
+    Ticket,
 };
 use signaling_aws::{
     AwsSignaling, Limits, MasterEvent, MasterLink, SignalingConfig, SignalingConfigBuilder,
@@ -417,6 +418,11 @@ async fn a_storage_channel_is_known_before_or_after_the_link_opens() {
         panic!("the end");
     };
     assert_eq!(failure.code, FailureCode::StorageMode);
+    // An offer that was on its way to that link fails for the same reason.
+    let end = Candidate { text: "".into(), mid: None, mline_index: None, ufrag: None };
+    let message = negotiation_core::Message::Candidate(end);
+    viewer.submit(Ticket { attempt: 1, seq: 9 }, SignalingCommand::Send { link: LINK, message });
+    assert_eq!(completed(&mut viewer).await.expect_err("over").code, FailureCode::StorageMode);
 }
 
 #[tokio::test]

@@ -144,8 +144,7 @@ fn a_viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() 
 fn an_offer_to_a_storage_channel_meets_silence_that_is_explained() {
     let stage = stage(&[]);
     let _camera = stage.camera([JOIN]);
-    // The word can come while the first offer is being sent, and then costs the attempt alone.
-    let mut watch = stage.watch(["--retry-delay", "1", "--retries", "3"]);
+    let mut watch = stage.watch(["--retry", "never"]);
     assert_eq!(watch.ended(PATIENCE).code, Some(10), "{}", watch.transcript());
     let end = last(&watch, "ended");
     assert_eq!(end["reason"], "storage-mode", "{end}");
