@@ -19,18 +19,28 @@ mod streaming;
 
 use std::alloc::System;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tokio::runtime::Builder;
 
 /// Counts what this process allocates; C libraries (the cryptography) are in its resident size.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Two soaks at a time in one process would count each other's.
-fn alone() -> MutexGuard<'static, ()> {
+/// Runs a soak as a task, like everything it counts. Two at a time in one process would count each
+/// other's.
+fn run(soak: impl Future<Output = ()> + Send + 'static) {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Threads for files and names come and go.
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_keep_alive(stage::ms(100))
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async { tokio::spawn(soak).await.expect("the soak is over") });
 }
 
 /// A number from the environment; a wrong one is no reason to run something else.

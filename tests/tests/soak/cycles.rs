@@ -2,13 +2,12 @@
 
 use kvs_emulator::{Action, Emulator, Fault, Match, MessageType, Point, Role};
 use negotiation_core::{EndReason, Event, RetryDelay, Settings};
-use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::resources::{Held, live_bytes, resident_kb, slope};
 use crate::stage::{Watching, camera, emulator, ms, secs};
-use crate::{alone, setting};
+use crate::{run, setting};
 
 /// Sessions at a time, each on a channel of its own: a process connects three times a second and
 /// channel, and that is no quota to be turned off.
@@ -45,18 +44,7 @@ const KINDS: [Kind; 5] =
 fn cycles_leave_nothing_behind() {
     let cycles: usize = setting("SOAK_CYCLES", 300);
     assert!(cycles > WARM + BETWEEN_MEASURES, "SOAK_CYCLES={cycles} is too few for a slope");
-    let _alone = alone();
-    // Threads for files and names come and go.
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_keep_alive(ms(100))
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async move {
-        // Runs as a task, like everything it counts.
-        tokio::spawn(soak(cycles)).await.expect("the soak is over");
-    });
+    run(soak(cycles));
 }
 
 async fn soak(cycles: usize) {

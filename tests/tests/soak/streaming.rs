@@ -7,12 +7,11 @@ use std::time::Duration;
 use kvs_camera::Camera;
 use kvs_emulator::{Action, Emulator, Fault, Match, Point, Role, ServiceMessage};
 use negotiation_core::{EndReason, Event, Settings};
-use tokio::runtime::Builder;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::resources::{Held, live_bytes, resident_kb, slope};
 use crate::stage::{Watching, camera, emulator, ms, secs};
-use crate::{alone, setting};
+use crate::{run, setting};
 
 const CHANNEL: &str = "soak-stream";
 
@@ -71,17 +70,7 @@ const TROUBLES: [Trouble; 10] = [
 #[test]
 fn streaming_survives_a_fault_every_ten_seconds() {
     let minutes: f64 = setting("SOAK_MINUTES", 1.0);
-    let _alone = alone();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_keep_alive(ms(100))
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async move {
-        let soak = soak(Duration::from_secs_f64(minutes * 60.0));
-        tokio::spawn(soak).await.expect("the soak is over");
-    });
+    run(soak(Duration::from_secs_f64(minutes * 60.0)));
 }
 
 /// How pictures came since a fault.
