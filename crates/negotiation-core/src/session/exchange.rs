@@ -20,9 +20,11 @@ const APPLIED_MAX: usize = 16;
 
 impl Session {
     pub(super) fn on_renegotiate(&mut self) {
+        // In a storage session the service offers.
+        let ours = self.config.mode == Mode::Offerer && self.closing.is_none();
         match &mut self.attempt {
             // Before the first offer is asked for there is nothing to add: it carries what changed.
-            Some(attempt) if self.closing.is_none() && !attempt.exchange.stuck => {
+            Some(attempt) if ours && !attempt.exchange.stuck => {
                 attempt.exchange.wanted |= attempt.exchange.number > 0;
             }
             Some(_) | None => self.ignore(Ignored::OutOfPhase),

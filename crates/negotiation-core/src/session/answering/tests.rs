@@ -236,3 +236,17 @@ fn n7_a_restart_that_was_not_set_gives_way_without_a_rollback() {
         assert_eq!(stage.phase(), Phase::Live);
     }
 }
+
+/// N25: in a storage session the service offers; a wish to renegotiate is not swallowed.
+#[test]
+fn n25_a_renegotiation_that_nobody_can_begin_is_told() {
+    let mut stage = Stage::storage_live();
+    stage.forget();
+    stage.give(Input::Renegotiate);
+    assert_eq!(stage.asked(), [""; 0]);
+    assert!(stage.ignored(Ignored::OutOfPhase));
+    let mut stage = Stage::opened(one_retry());
+    stage.forget();
+    stage.give(Input::Renegotiate);
+    assert!(!stage.ignored(Ignored::OutOfPhase), "the first offer carries it");
+}
