@@ -21,7 +21,7 @@ usage: cargo xtask <command>
   sim      --runs N [--seed S] [--jobs N] [--coverage FILE]: so many sessions in the simulator,
            from seed S on; the table of what they tried must be full, and is written to FILE
            --seed S [--journal]: the one of that seed again
-  mutants  [BASE]: cargo-mutants on the last change of the core, or on what differs from BASE
+  mutants  [BASE]: cargo-mutants on the last changes of the core, or on what differs from BASE
   wasm     build the portable crates for wasm32-unknown-unknown, and run them there
   outside  build and run the crates of tests/outside, which use ours as a stranger would
   ci       all of it, with rustfmt, clippy, rustdoc and every test";

@@ -1,4 +1,4 @@
-//! `cargo xtask mutants`: cargo-mutants on the last change of the core, configured by
+//! `cargo xtask mutants`: cargo-mutants on the last changes of the core, configured by
 //! `.cargo/mutants.toml`. The whole core is judged by `SIM_CASES=1/40 cargo mutants -p
 //! negotiation-core`, which takes an hour or two.
 
@@ -9,13 +9,15 @@ use crate::step;
 
 const CORE: &str = "crates/negotiation-core/src";
 
-/// Of a larger change only a part is judged: as much as CI has the time for.
+/// So many commits that touched the core are its last changes.
+const COMMITS: &str = "10";
+
+/// Of a larger change only a part is judged, from all over it: as much as CI has the time for.
 const MUTANTS_MAX: usize = 60;
 
 const INSTALL: &str = "cargo install --locked cargo-mutants";
 
-/// Judges what differs from `base`; without one, the newest commit that touched the core, and what
-/// came after it.
+/// Judges what differs from `base`; without one, from the core before its last changes.
 pub(crate) fn run(base: Option<&str>) -> Result<(), String> {
     if step::output(step::cargo().args(["mutants", "--version"])).is_none() {
         if std::env::var_os("CI").is_some() {
@@ -24,7 +26,7 @@ pub(crate) fn run(base: Option<&str>) -> Result<(), String> {
         eprintln!("mutants: not run, cargo-mutants is missing: {INSTALL}");
         return Ok(());
     }
-    let base = base.map_or_else(last_change, |base| Ok(base.to_owned()))?;
+    let base = base.map_or_else(before_the_last_changes, |base| Ok(base.to_owned()))?;
     let diff = step::output(step::tool("git").args(["diff", &base, "--", CORE]))
         .ok_or_else(|| format!("`git diff {base}` failed: it needs the history of the core"))?;
     let path = step::root().join("target/mutants.diff");
@@ -40,7 +42,9 @@ pub(crate) fn run(base: Option<&str>) -> Result<(), String> {
         return Ok(());
     }
     step::run(
-        mutants(&path).args(["--shard", &format!("0/{parts}"), "--sharding", "round-robin"]),
+        mutants(&path)
+            .args(["--jobs", "2", "--shard", &format!("0/{parts}")])
+            .args(["--sharding", "round-robin"]),
         "Each mutant that was missed is a line of the core that no test looks at: write the test, \
          or delete the line. target/mutants.out has the logs.",
     )
@@ -53,9 +57,9 @@ fn mutants(diff: &Path) -> std::process::Command {
     command
 }
 
-/// The parent of the newest commit that touched the core.
-fn last_change() -> Result<String, String> {
-    let newest = step::output(step::tool("git").args(["log", "-1", "--format=%h", "--", CORE]));
-    let newest = newest.map(|hash| hash.trim().to_owned()).filter(|hash| !hash.is_empty());
-    newest.map(|hash| format!("{hash}^")).ok_or_else(|| format!("git knows no commit of {CORE}"))
+fn before_the_last_changes() -> Result<String, String> {
+    let log = &mut step::tool("git");
+    let hashes = step::output(log.args(["log", "-n", COMMITS, "--format=%h", "--", CORE]));
+    let oldest = hashes.as_deref().and_then(|hashes| hashes.lines().last());
+    oldest.map(|hash| format!("{hash}^")).ok_or_else(|| format!("git knows no commit of {CORE}"))
 }
