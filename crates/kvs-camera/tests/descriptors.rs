@@ -38,14 +38,16 @@ async fn nothing_outlives_a_session_or_the_camera() {
         let mut stranger = Viewer::open(&emulator, "stranger", Codec::H264).await;
         let offer = stranger.make_offer().await;
         stranger.stack.close().await.expect("closes");
-        let before = descriptors().len();
+        let before = descriptors();
         stranger.send_offer(&offer);
         event(&mut events, "the drop", |event| {
             let reason = LeaveReason::NeverConnected;
             matches!(event, CameraEvent::ViewerLeft { reason: r, .. } if *r == reason)
         })
         .await;
-        assert_eq!(descriptors().len(), before, "round {round}");
+        // Connections of calls made before may close meanwhile; none is left that was opened since.
+        let left: Vec<_> = descriptors().difference(&before).cloned().collect();
+        assert_eq!(left, [""; 0], "round {round}");
 
         if round % 2 == 0 {
             viewer.stack.close().await.expect("closes");
