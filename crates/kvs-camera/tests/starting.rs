@@ -42,12 +42,13 @@ async fn refusals_of_the_service_are_told() {
 
 #[tokio::test]
 async fn a_service_that_fails_for_a_moment_is_asked_again() {
-    let emulator = emulator().await;
     let failed =
         || Action::Refuse { status: 500, error: "InternalFailure".into(), message: String::new() };
     for (point, action) in
         [(Point::Call, failed()), (Point::Call, Action::Reset), (Point::Upgrade, failed())]
     {
+        // A service of its own each time: what was learnt of one is not asked for again.
+        let emulator = emulator().await;
         let fault = Fault::new(Match { times: Some(2), ..Match::on(point) }, action);
         let id = emulator.faults().add(fault).expect("fits");
         let (camera, _events) = start(config(&emulator)).await;
