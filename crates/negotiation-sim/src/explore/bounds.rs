@@ -135,6 +135,9 @@ impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}, {} attempts, close at any point", self.mode, self.retries + 1)?;
         write!(f, ", any command and message delayed past its deadline")?;
+        if self.troubles == 0 {
+            return write!(f, ", no other trouble");
+        }
         write!(f, ", {} of:", self.troubles)?;
         for (kind, times) in Trouble::ALL.iter().zip(self.each) {
             if times > 0 {
