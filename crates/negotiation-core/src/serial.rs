@@ -369,9 +369,21 @@ mod tests {
 
     #[test]
     fn what_no_journal_holds_is_refused() {
-        for bad in ["\"v=0\"", "\"#00 3 bytes\"", "3", "\"#0123456789ABCDEF 3 bytes\""] {
-            assert!(serde_json::from_str::<Sdp>(bad).is_err(), "{bad}");
+        for bad in [
+            "v=0",
+            "#00 3 bytes",
+            "#0123456789ABCDEF 3 bytes",
+            "#0123456789abcdef",
+            "#0123456789abcdef x bytes",
+            "#0123456789abcdef 3 octets",
+            "#0123456789abcdef 3 bytes more",
+            "v=0 3 bytes",
+        ] {
+            assert!(serde_json::from_str::<Sdp>(&form(&bad)).is_err(), "{bad}");
+            let written = form(&Sdp::new(bad));
+            assert_ne!(written, form(&bad), "{bad} is not written as it is");
         }
+        assert!(serde_json::from_str::<Sdp>("3").is_err());
         assert!(serde_json::from_str::<Secret>("\"open sesame\"").is_err());
         for bad in [
             "\"1\"",
