@@ -304,9 +304,12 @@ async fn a_link_cut_by_the_service_is_told_and_refuses_messages() {
     };
     assert_eq!(failure.code, FailureCode::Closed);
     port.submit(ticket(2), offer());
-    let failure = outcome(&mut port, ticket(2)).await.expect_err("not open");
-    assert_eq!(failure.code, FailureCode::NotOpen);
+    let failure = outcome(&mut port, ticket(2)).await.expect_err("it has ended");
+    assert_eq!(failure.code, FailureCode::Closed, "what ended it");
     disconnect(&mut port).await;
+    port.submit(ticket(3), offer());
+    let failure = outcome(&mut port, ticket(3)).await.expect_err("not open");
+    assert_eq!(failure.code, FailureCode::NotOpen);
     // What is closed may be closed again.
     disconnect(&mut port).await;
 }
