@@ -4,6 +4,7 @@
 //! credentials after they were asked for anew (contract, N16). A call that the service could not
 //! serve is asked again a moment later, within its limit; what is left is the session's to retry.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,32 +126,9 @@ impl ControlPlane {
             Channel::Arn(arn) => arn.clone(),
             Channel::Name(name) => self.describe(name, http).await?,
         };
-        let configuration = SingleMasterChannelEndpointConfiguration::builder()
-            .protocols(ChannelProtocol::Wss)
-            .protocols(ChannelProtocol::Https)
-            .role(role.sdk())
-            .build();
-        let output = self
-            .call("GetSignalingChannelEndpoint", Again::Yes, |credentials| {
-                self.video(credentials, http)
-                    .get_signaling_channel_endpoint()
-                    .channel_arn(arn.as_str())
-                    .single_master_channel_endpoint_configuration(configuration.clone())
-                    .send()
-            })
-            .await?;
-        let (mut wss, mut https) = (None, None);
-        for item in output.resource_endpoint_list() {
-            // The order is not fixed, nor is the case of the names (kvs.md 1.1).
-            let protocol = item.protocol().map(ChannelProtocol::as_str).unwrap_or_default();
-            let endpoint = item.resource_endpoint().map(str::to_owned);
-            if protocol.eq_ignore_ascii_case("WSS") {
-                wss = endpoint;
-            } else if protocol.eq_ignore_ascii_case("HTTPS") {
-                https = endpoint;
-            }
-        }
-        let (Some(wss), Some(https)) = (wss, https) else {
+        let protocols = [ChannelProtocol::Wss, ChannelProtocol::Https];
+        let mut named = self.named_endpoints(&arn, role, &protocols, http).await?;
+        let (Some(wss), Some(https)) = (named.remove("WSS"), named.remove("HTTPS")) else {
             return Err(Failure::new(
                 FailureCode::Service,
                 "GetSignalingChannelEndpoint named no WSS or no HTTPS endpoint",
@@ -166,15 +144,17 @@ impl ControlPlane {
         Ok(Endpoints { arn, wss, https, storage: Arc::default() })
     }
 
-    /// Where a storage session is joined. Channels that are not in storage mode have no such place.
-    pub(crate) async fn storage_endpoint(
+    /// What GetSignalingChannelEndpoint names, by protocol in capitals: neither their order nor
+    /// their case is fixed (kvs.md 1.1).
+    async fn named_endpoints(
         &self,
         arn: &ChannelArn,
         role: Role,
+        protocols: &[ChannelProtocol],
         http: &SharedHttpClient,
-    ) -> Result<String, Failure> {
+    ) -> Result<BTreeMap<String, String>, Failure> {
         let configuration = SingleMasterChannelEndpointConfiguration::builder()
-            .protocols(ChannelProtocol::Webrtc)
+            .set_protocols(Some(protocols.to_vec()))
             .role(role.sdk())
             .build();
         let output = self
@@ -186,14 +166,26 @@ impl ControlPlane {
                     .send()
             })
             .await?;
-        let named = output.resource_endpoint_list().iter().find(|item| {
-            let protocol = item.protocol().map(ChannelProtocol::as_str).unwrap_or_default();
-            protocol.eq_ignore_ascii_case("WEBRTC")
-        });
+        let list = output.resource_endpoint_list().iter();
+        Ok(list
+            .filter_map(|item| {
+                let protocol = item.protocol()?.as_str().to_ascii_uppercase();
+                Some((protocol, item.resource_endpoint()?.to_owned()))
+            })
+            .collect())
+    }
+
+    /// Where a storage session is joined. Channels that are not in storage mode have no such place.
+    pub(crate) async fn storage_endpoint(
+        &self,
+        arn: &ChannelArn,
+        role: Role,
+        http: &SharedHttpClient,
+    ) -> Result<String, Failure> {
+        let mut named = self.named_endpoints(arn, role, &[ChannelProtocol::Webrtc], http).await?;
         named
-            .and_then(|item| item.resource_endpoint())
+            .remove("WEBRTC")
             .filter(|text| Url::parse(text).is_ok_and(|url| check_endpoint(&url).is_ok()))
-            .map(str::to_owned)
             .ok_or_else(|| {
                 Failure::new(
                     FailureCode::Service,
