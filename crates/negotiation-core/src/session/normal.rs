@@ -263,4 +263,19 @@ mod tests {
         assert_ne!(failed(window), failed(window + ms), "no pause fits any more");
         assert_eq!(failed(window + ms), failed(window * 3));
     }
+
+    /// What an attempt reached decides how it ends; the rest of the evidence is only told.
+    #[test]
+    fn what_was_reached_is_kept() {
+        let config = Settings::one_retry().check().expect("valid");
+        let mut session = Session::new(config, 1, Timestamp::ZERO);
+        session.handle_input(Timestamp::ZERO, crate::Input::Open);
+        let (ice_connected, connected, was_live, answer_suspect) = (true, true, true, true);
+        let rest = Evidence::default();
+        let reached = Evidence { ice_connected, connected, was_live, answer_suspect, ..rest };
+        let told = Evidence { remote_candidates: 3, ..reached.clone() };
+        session.attempt.as_mut().expect("open").evidence = told;
+        let normal = session.into_normalised().into_session();
+        assert_eq!(normal.attempt.expect("open").evidence, reached);
+    }
 }
