@@ -3,7 +3,6 @@
 //! What is learnt belongs to the machine and not to a session, so the process keeps it: by the
 //! control plane it was learnt from, because a test's service may have a clock of its own.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -12,6 +11,29 @@ use tokio::sync::SetOnce;
 
 /// Most services whose clocks are remembered; one that is forgotten is learnt again.
 const SERVICES_MAX: usize = 64;
+
+/// The clocks this process knows, each with its service; those asked for last stand last.
+#[derive(Debug)]
+struct Services(Vec<(String, SigningClock)>);
+
+impl Services {
+    /// Whoever asks keeps what it got, so the clock to forget is the one nobody asked for longest.
+    fn clock(&mut self, service: &str) -> SigningClock {
+        let known = self.0.iter().position(|(name, _)| name == service);
+        let entry = match known {
+            Some(at) => self.0.remove(at),
+            None => {
+                if self.0.len() >= SERVICES_MAX {
+                    self.0.remove(0);
+                }
+                (service.to_owned(), SigningClock::default())
+            }
+        };
+        let clock = entry.1.clone();
+        self.0.push(entry);
+        clock
+    }
+}
 
 /// A service's clock, as this process knows it. Clones share what is learnt.
 #[derive(Clone, Debug, Default)]
@@ -33,17 +55,10 @@ impl SigningClock {
 
     /// The clock of the service behind a control plane's endpoint; without one, AWS's.
     pub(crate) fn of(control_endpoint: Option<&str>) -> Self {
-        static SERVICES: Mutex<BTreeMap<String, SigningClock>> = Mutex::new(BTreeMap::new());
+        static SERVICES: Mutex<Services> = Mutex::new(Services(Vec::new()));
         // Every change below is whole: a panic elsewhere leaves nothing half done.
         let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
-        let service = control_endpoint.unwrap_or("aws");
-        if let Some(clock) = services.get(service) {
-            return clock.clone();
-        }
-        if services.len() >= SERVICES_MAX {
-            services.pop_first();
-        }
-        services.entry(service.to_owned()).or_default().clone()
+        services.clock(control_endpoint.unwrap_or("aws"))
     }
 
     /// Now, by the service's clock as far as it is known.
@@ -119,6 +134,26 @@ fn parse_date(text: &str) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clock_that_nobody_asked_for_longest_is_forgotten() {
+        let mut services = Services(Vec::new());
+        let is_known = |services: &mut Services, name: &str| services.clock(name).skew().0 != 0;
+        let learnt = |services: &mut Services, name: &str| {
+            let clock = services.clock(name);
+            clock.0.skew_ms.store(600_000, Ordering::Relaxed);
+        };
+        for n in 0..SERVICES_MAX {
+            learnt(&mut services, &format!("{n:03}"));
+        }
+        assert!(is_known(&mut services, "000"));
+        // First by its name, and asked for last: it stays, as does the one asked for just before.
+        learnt(&mut services, "");
+        assert!(is_known(&mut services, ""));
+        assert!(is_known(&mut services, "000"));
+        assert_eq!(services.0.len(), SERVICES_MAX);
+        assert!(!is_known(&mut services, "001"));
+    }
 
     fn http(time: SystemTime) -> String {
         use aws_smithy_types::date_time::Format;
