@@ -5,7 +5,7 @@ use std::process::Command;
 
 use kvs_viewer_tests::Process;
 use kvs_viewer_tests::tools::{finished, probe};
-use negotiation_core::{Event, Output, PeerCommand};
+use negotiation_core::{AttemptEnd, Deadline, Event, Ignored, Output, PeerCommand};
 use recording::{Clip, ClipKind, ClipSample};
 use signaling_aws::MasterLink;
 
@@ -30,15 +30,14 @@ fn rollbacks(viewer: &Watching) -> usize {
     })
 }
 
+/// The bundled clip as it is.
+fn whole() -> Reel {
+    Reel { samples: bundled(), lost: Vec::new(), first_sequence_number: 1, first_timestamp: 1 }
+}
+
 fn glare(case: &'static str, polite: bool, manners: Manners) {
     scenario(20, case, async |stage| {
-        let reel = Reel {
-            samples: bundled(),
-            lost: Vec::new(),
-            first_sequence_number: 1,
-            first_timestamp: 1,
-        };
-        let master = master(stage, manners, reel).await;
+        let master = master(stage, manners, whole()).await;
         let mut plan = stage.plan();
         plan.settings.polite = polite;
         let mut viewer = plan.watch();
@@ -62,6 +61,41 @@ fn w20_glare_the_viewer_gives_way() {
 #[test]
 fn w20_glare_the_master_gives_way() {
     glare("the master gives way", false, Manners::GivesWay);
+}
+
+/// It costs the attempt, by the deadline of whoever waits then, and nothing else.
+fn glare_breaks(case: &'static str, polite: bool, cost: Deadline) {
+    scenario(20, case, async |stage| {
+        let master = master(stage, Manners::Breaks, whole()).await;
+        let mut plan = stage.plan();
+        plan.settings.polite = polite;
+        let mut viewer = plan.watch();
+        let sent = viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
+        let live = viewer.live().await;
+        viewer.more_pictures(30).await;
+        assert_eq!(rollbacks(&viewer), usize::from(polite), "{}", viewer.log.story());
+        let ignored = viewer.count(|event| *event == Event::Ignored(Ignored::Glare));
+        assert_eq!(ignored, usize::from(!polite), "{}", viewer.log.story());
+        let film = viewer.film.clone();
+        let outcome = viewer.close().await;
+        assert_eq!(outcome.attempts_total, 2);
+        assert_eq!(outcome.attempts[0].end, AttemptEnd::Deadline(cost));
+        let pictures = stage.none_lost(&film.pictures());
+        master.gone().await;
+        let what =
+            format!("attempt 1 ended by {}, attempt 2 live, {pictures} pictures", cost.as_str());
+        shown(what, live.saturating_since(sent))
+    });
+}
+
+#[test]
+fn w20_glare_breaks_the_master_of_a_polite_viewer() {
+    glare_breaks("the master breaks, polite", true, Deadline::Establish);
+}
+
+#[test]
+fn w20_glare_breaks_the_master_of_an_impolite_viewer() {
+    glare_breaks("the master breaks, impolite", false, Deadline::Answer);
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub(crate) enum Manners {
     Insists,
     /// It offers itself, and takes that back for the other offer.
     GivesWay,
+    /// It offers itself, and breaks over the other offer: its connection is closed, and that viewer
+    /// hears no more of it. The next viewer is answered.
+    Breaks,
 }
 
 /// What it sends, in its order, over and over.
@@ -130,29 +133,38 @@ async fn run(
     let sender = link.sender();
     let mut line: Option<Line> = None;
     let mut viewer = String::new();
+    let mut broken: Option<String> = None;
     let mut beat = interval(PERIOD);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut player = Player { reel, packetizer: None, next: 0, timestamp: None };
     loop {
         tokio::select! {
             event = link.recv() => match event {
+                MasterEvent::Offer { from, .. } | MasterEvent::Answer { from, .. }
+                    if broken.as_ref() == Some(&from) => {}
                 MasterEvent::Offer { from, body: Ok(offer) } => {
                     viewer = from;
                     let mut current = match line.take() {
                         Some(line) => line,
                         None => {
                             let first = Line::new().await;
-                            if manners != Manners::Answers {
+                            if manners != Manners::Answers && broken.is_none() {
                                 let ours = first.offer().await;
                                 sender.send_offer(&viewer, &ours).await.expect("sends");
                             }
-                            if manners == Manners::Insists {
-                                line = Some(first);
-                                continue;
+                            match manners {
+                                Manners::Insists => {
+                                    line = Some(first);
+                                    continue;
+                                }
+                                Manners::Breaks if broken.is_none() => {
+                                    broken = Some(viewer.clone());
+                                    continue;
+                                }
+                                Manners::Answers | Manners::Breaks => first,
+                                // What was set cannot be taken back by this stack: another, then.
+                                Manners::GivesWay => Line::new().await,
                             }
-                            // What was set cannot be taken back by this stack: another, then.
-                            drop(first);
-                            Line::new().await
                         }
                     };
                     let answer = current.stack.answer(offer.sdp.as_str()).await.expect("answers");

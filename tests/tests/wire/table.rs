@@ -40,7 +40,7 @@ const TABLE: &[Number] = &[
     row(17, "churn", "50 opens and closes in 10 s", "quota kept, no leak, the last is live"),
     row(18, "takeover", "our id connects elsewhere, 3 times", "ERR(replaced); live: told, KEEP"),
     row(19, "client-id-invalid", "`AWS_x`, `@`, over 256", "refused before any IO"),
-    row(20, "glare", "an offer while ours is open", "one agreed description, OK"),
+    row(20, "glare", "an offer while ours is open", "one agreed description, or the attempt; OK"),
     row(22, "ice-blip", "2 s of loss", "KEEP, no offer sent"),
     row(23, "ice-disconnected", "longer than the grace", "ICE restart, OK"),
     row(24, "ice-failed", "every path is gone", "restart, then a full attempt"),
