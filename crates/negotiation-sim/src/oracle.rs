@@ -1,5 +1,6 @@
 //! What must hold after every step, whatever goes wrong. It sees only what crosses the core's edge.
 
+mod keyframes;
 mod live;
 
 use core::time::Duration;
@@ -12,6 +13,7 @@ use negotiation_core::{
 };
 
 use crate::reference::Reference;
+use keyframes::Keyframes;
 use live::Live;
 
 /// Counts and remembers, and says what is wrong.
@@ -20,6 +22,7 @@ pub(crate) struct Oracle {
     config: Config,
     reference: Reference,
     live: Live,
+    keyframes: Keyframes,
     violations: Vec<String>,
     phase: Phase,
     attempt: u32,
@@ -124,6 +127,7 @@ impl Oracle {
         Self {
             reference: Reference::new(config.clone()),
             live: Live::new(config.offline_limit),
+            keyframes: Keyframes::new(&config),
             config,
             violations: Vec::new(),
             phase: Phase::Idle,
@@ -171,6 +175,7 @@ impl Oracle {
     /// An input is about to be handled.
     pub(crate) fn on_input(&mut self, now: Timestamp, input: &Input) {
         self.live.on_input(now, input);
+        self.keyframes.on_input(now, input);
         match input {
             // The platform has its network back: nothing is waited for.
             Input::Online(true) => self.reference.resumed(),
@@ -229,6 +234,7 @@ impl Oracle {
         self.require(self.ended == 0, now, "N23: an output after the end");
         self.live.on_output(output);
         self.report_live(now);
+        self.keyframes.on_output(now, output);
         match output {
             Output::Signaling(ticket, command) => {
                 self.on_ticket(now, *ticket);
@@ -512,6 +518,9 @@ impl Oracle {
     ) {
         self.live.after_step(now, deadline);
         self.report_live(now);
+        if let Some(what) = self.keyframes.after_step(now) {
+            self.report(format!("{now}: {what}"));
+        }
         if let Err(what) = session.check_invariants() {
             self.report(format!("{now}: {what}"));
         }

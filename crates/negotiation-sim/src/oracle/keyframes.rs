@@ -1,0 +1,106 @@
+//! A keyframe is asked for at once and every interval, for as long as one is needed (N27, and the
+//! numbers of part 4).
+
+use core::time::Duration;
+
+use negotiation_core::{
+    Config, Event, Input, MediaKind, Output, PeerCommand, Phase, Ticket, Timestamp,
+};
+
+/// Watches the requests of one attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Keyframes {
+    interval: Duration,
+    operation_timeout: Duration,
+    /// A track of video is there, and no whole keyframe came yet.
+    first: bool,
+    received: bool,
+    described: bool,
+    stalled: bool,
+    running: Option<(Ticket, Timestamp)>,
+    /// The next one is due.
+    due: Timestamp,
+    /// Deadlines of a set-up stand still: nothing is due.
+    offline: bool,
+}
+
+impl Keyframes {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            interval: config.keyframe_interval,
+            operation_timeout: config.operation_timeout,
+            first: false,
+            received: false,
+            described: false,
+            stalled: false,
+            running: None,
+            due: Timestamp::default(),
+            offline: false,
+        }
+    }
+
+    fn is_needed(&self) -> bool {
+        self.first || self.stalled
+    }
+
+    pub(super) fn on_input(&mut self, now: Timestamp, input: &Input) {
+        if let Input::Completed(completion) = input
+            && self.running.is_some_and(|(ticket, _)| ticket == completion.ticket)
+        {
+            self.running = None;
+            // One at a time: the request that was due meanwhile was left out.
+            self.due = self.due.max(now + self.interval);
+        }
+    }
+
+    pub(super) fn on_output(&mut self, now: Timestamp, output: &Output) {
+        match output {
+            Output::Peer(ticket, PeerCommand::RequestKeyframe { .. }) => {
+                self.running = Some((*ticket, now + self.operation_timeout));
+                self.due = now + self.interval;
+            }
+            Output::Peer(_, PeerCommand::Create { .. }) => {
+                self.received = false;
+                self.rest();
+            }
+            Output::Event(event) => self.on_event(now, event),
+            Output::Peer(..) | Output::Signaling(..) => {}
+        }
+    }
+
+    fn on_event(&mut self, now: Timestamp, event: &Event) {
+        let needed = self.is_needed();
+        match event {
+            // Before there is a description of the master's a track means nothing.
+            Event::TrackAdded(MediaKind::Video) if self.described => self.first = !self.received,
+            Event::PhaseChanged { to: Phase::Establishing, .. } => self.described = true,
+            Event::KeyframeReceived => (self.first, self.received) = (false, true),
+            // Live without one: video was not negotiated.
+            Event::Live => self.first = false,
+            Event::MediaStalled => self.stalled = true,
+            Event::MediaResumed => self.stalled = false,
+            // The peer connection is closed, or replaced.
+            Event::PhaseChanged { to: Phase::Closing | Phase::Answering, .. } => self.rest(),
+            Event::Offline => self.offline = true,
+            Event::Online => (self.offline, self.due) = (false, now + self.interval),
+            _ => {}
+        }
+        if self.is_needed() && !needed && self.running.is_none() {
+            self.due = now;
+        }
+    }
+
+    fn rest(&mut self) {
+        (self.first, self.stalled, self.described, self.running) = (false, false, false, None);
+    }
+
+    /// What is broken, once a step is over.
+    pub(super) fn after_step(&mut self, now: Timestamp) -> Option<&'static str> {
+        if self.running.is_some_and(|(_, until)| now >= until) {
+            self.running = None;
+            self.due = self.due.max(now + self.interval);
+        }
+        let late = self.is_needed() && self.running.is_none() && !self.offline && now >= self.due;
+        late.then_some("N27: a keyframe is needed and was not asked for in time")
+    }
+}
