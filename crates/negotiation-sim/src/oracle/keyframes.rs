@@ -83,7 +83,34 @@ impl Keyframes {
             Event::PhaseChanged { to: Phase::Closing | Phase::Answering, .. } => self.rest(),
             Event::Offline => self.offline = true,
             Event::Online => (self.offline, self.due) = (false, now + self.interval),
-            _ => {}
+            Event::TrackAdded(_)
+            | Event::PhaseChanged { .. }
+            | Event::AttemptStarted { .. }
+            | Event::AttemptEnded(_)
+            | Event::LinkOpened { .. }
+            | Event::DeadlineFired(_)
+            | Event::MasterSeen
+            | Event::MasterGone(_)
+            | Event::OfferSent { .. }
+            | Event::AnswerReceived { .. }
+            | Event::Connected
+            | Event::Disconnected
+            | Event::Reconnected
+            | Event::Recovering(_)
+            | Event::Recovered
+            | Event::RestartRefused
+            | Event::MediaPaused
+            | Event::LinkLost(_)
+            | Event::LinkReopened
+            | Event::LinkGivenUp(_)
+            | Event::IceServersRefreshed
+            | Event::GoAway
+            | Event::RenegotiationFailed
+            | Event::DeadlineArmed { .. }
+            | Event::RetryScheduled { .. }
+            | Event::Ignored(_)
+            | Event::CloseStepFailed(_)
+            | Event::Ended(_) => {}
         }
         if self.is_needed() && !needed && self.running.is_none() {
             self.due = now;
