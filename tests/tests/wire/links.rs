@@ -1,14 +1,22 @@
 //! Links that follow one another: scenarios 18, 30 to 34.
 
-use kvs_emulator::{Action, Match, Point, Role, ServiceMessage, Then};
+use kvs_emulator::{
+    Action, EmulatorConfig, Happening, Match, Point, Role, ServiceMessage, Then, Why,
+};
 use negotiation_core::{EndReason, Event, Ignored};
 use serde_json::json;
+use signaling_aws::Limits;
 
 use crate::frame;
-use crate::{scenario, secs, shown};
+use crate::stage::Stage;
+use crate::{ms, scenario, scenario_on, secs, shown};
 
 fn is_lost(event: &Event) -> bool {
     matches!(event, Event::LinkLost(_))
+}
+
+fn is_reopened(event: &Event) -> bool {
+    *event == Event::LinkReopened
 }
 
 #[test]
@@ -51,6 +59,70 @@ fn w30_signaling_down_for_sixty_seconds() {
         let what = format!("{pictures} pictures in {since:.0?}, none lost; {tries} tries");
         shown(what, back.saturating_since(up))
     });
+}
+
+/// AWS's ten minutes and its hour, on a service whose clock makes seconds of minutes.
+fn lived_out(
+    case: &'static str,
+    service: impl FnOnce(&mut EmulatorConfig),
+    why: Why,
+    is_told: fn(&Event) -> bool,
+    rounds: usize,
+) {
+    let mut emulator = EmulatorConfig { time_scale: 60.0, ..EmulatorConfig::default() };
+    service(&mut emulator);
+    scenario_on(30, case, emulator, async |stage| {
+        stage.camera().await;
+        let mut plan = stage.plan();
+        // Also the viewer's own times are shorter: pings, and the spread of who is sent away.
+        plan.settings.go_away_spread = ms(300);
+        plan.signaling = plan.signaling.limits(Limits { ping: secs(2), ..Limits::default() });
+        let mut viewer = plan.watch();
+        viewer.live().await;
+        viewer.more_pictures(5).await;
+        let mut longest = ms(0);
+        for _ in 0..rounds {
+            let told = viewer.until("the end of the link's time", is_told).await;
+            let back = viewer.until("the link", is_reopened).await;
+            longest = longest.max(back.saturating_since(told));
+            viewer.more_pictures(30).await;
+        }
+        assert_eq!(viewer_links(stage, why), rounds, "{:?}", stage.emulator.events(0));
+        // Where the new link came first, the old one's end was expected.
+        let lost = if why == Why::Displaced { 0 } else { rounds };
+        assert_eq!(viewer.count(is_lost), lost, "{}", viewer.log.story());
+        assert_eq!(stage.viewers(), ["hall"], "the same id, once");
+        assert_eq!((viewer.links(), viewer.count(is_reopened)), (rounds + 1, rounds));
+        let pictures = stage.untouched(viewer).await;
+        let what = format!("{rounds} links lived out, {pictures} pictures, none lost");
+        shown(what, longest)
+    });
+}
+
+/// How many links of the viewer's ended like this.
+fn viewer_links(stage: &Stage, why: Why) -> usize {
+    let events = stage.emulator.events(0);
+    let of_viewer = |event: &&kvs_emulator::Event| event.client_id.as_deref() == Some("hall");
+    let ended = Happening::Left { why };
+    events.iter().filter(of_viewer).filter(|event| event.what == ended).count()
+}
+
+#[test]
+fn w30_idle_for_ten_minutes() {
+    // Whether AWS takes a ping for traffic nobody knows: here it does not.
+    let deaf = |service: &mut EmulatorConfig| service.unknowns.pings_reset_idle = false;
+    lived_out("idle for 10 min", deaf, Why::Idle, is_lost, 3);
+}
+
+#[test]
+fn w30_an_hour_old() {
+    lived_out("an hour old", |_| {}, Why::Displaced, |event| *event == Event::GoAway, 1);
+}
+
+#[test]
+fn w30_an_hour_old_without_a_word() {
+    let silent = |service: &mut EmulatorConfig| service.unknowns.age_sends_go_away = false;
+    lived_out("an hour old, no GO_AWAY", silent, Why::Age, is_lost, 1);
 }
 
 #[test]
