@@ -1,11 +1,12 @@
 //! Offers and answers: scenarios 1 to 10, 16 and 29.
 
 use kvs_emulator::{Action, Corruption, Match, MessageType};
-use negotiation_core::{Deadline, EndReason, Event, Ignored, Timer};
+use negotiation_core::{Deadline, EndReason, Event, Ignored, Input, SignalingEvent, Timer};
 use signaling_aws::SignalingConfig;
 
 use crate::frame::{self, with_other_credentials};
 use crate::network::{Kind, Network};
+use crate::viewer::Entry;
 use crate::{ms, scenario, secs, shown};
 
 #[test]
@@ -48,6 +49,52 @@ fn w02_answer_just_after_the_deadline() {
         assert_eq!(outcome.attempts[0].end.code(), Deadline::Answer.as_str());
         shown("attempt 1 timed out, attempt 2 live", live.saturating_since(Default::default()))
     });
+}
+
+/// Whatever the machine's speed: the moment that the viewer's own log shows for the answer decides.
+#[test]
+fn w02_answer_around_the_deadline() {
+    scenario(2, "around", async |stage| {
+        stage.camera().await;
+        let (mut in_time, mut late) = (0, 0);
+        for offset in [-30_i64, -15, -5, 0, 5, 15, 30] {
+            let held = stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Hold);
+            let mut plan = stage.plan();
+            // Ids that rest are taken by nobody else.
+            plan.signaling = plan.signaling.client_id(format!("door{offset}"));
+            let limit = plan.settings.answer_timeouts[0];
+            let mut viewer = plan.watch();
+            let sent = viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
+            let deadline = sent + limit;
+            let release = match offset {
+                0.. => deadline + ms(offset.unsigned_abs()),
+                _ => sent + limit.saturating_sub(ms(offset.unsigned_abs())),
+            };
+            tokio::time::sleep(release.saturating_since(viewer.now())).await;
+            stage.emulator.release(held);
+            viewer.live().await;
+            let came = viewer.log.times(is_answer)[0];
+            let outcome = viewer.close().await;
+            let ends: Vec<_> = outcome.attempts.iter().map(|attempt| attempt.end.code()).collect();
+            if came < deadline {
+                assert_eq!(ends, ["closed"], "{offset} ms: it came at {came}, before {deadline}");
+                in_time += 1;
+            } else {
+                let timed_out = [Deadline::Answer.as_str(), "closed"];
+                assert_eq!(ends, timed_out, "{offset} ms: it came at {came}, after {deadline}");
+                late += 1;
+            }
+        }
+        let what = format!(
+            "released -30 to +30 ms around it: {in_time} in time and live in attempt 1, \
+             {late} not, live in attempt 2"
+        );
+        shown(what, ms(30))
+    });
+}
+
+fn is_answer(entry: &Entry) -> bool {
+    matches!(entry, Entry::Input(Input::Signaling(_, SignalingEvent::Answer { .. })))
 }
 
 #[test]
