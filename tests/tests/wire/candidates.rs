@@ -194,6 +194,8 @@ fn w15_candidate_burst() {
         plan.peer.bind = (1..=40).map(|n| format!("127.0.0.{n}:0")).collect();
         let mut viewer = plan.watch();
         viewer.until("an answer", is_answered).await;
+        let answered = viewer.now();
+        let live = viewer.live().await;
         let sent = |viewer: &Watching| {
             viewer.log.times(|entry| {
                 let Entry::Output(Output::Signaling(_, SignalingCommand::Send { message, .. })) =
@@ -215,9 +217,14 @@ fn w15_candidate_burst() {
             assert!(window[20].saturating_since(window[0]) >= secs(1), "21 within a second");
         }
         assert_eq!(viewer.ignored_so_far(Ignored::Status), None, "the service complains of none");
-        viewer.close().await;
-        let took = times[times.len() - 1].saturating_since(times[0]);
-        shown(format!("{} sent, at most 20 a second", times.len()), took)
+        viewer.more_pictures(15).await;
+        let pictures = stage.untouched(viewer).await;
+        let what = format!(
+            "{} sent in {:.1} s, at most 20 a second, live; {pictures} pictures, none lost",
+            times.len(),
+            times[times.len() - 1].saturating_since(times[0]).as_secs_f64()
+        );
+        shown(what, live.saturating_since(answered))
     });
 }
 
