@@ -220,7 +220,7 @@ impl Stage {
     pub fn browser(&self, role: &str, args: &[&str]) -> Process {
         let mut command = tools::node("browser.js");
         command.args([role, "--endpoint-url", &self.endpoint, "--region", REGION]);
-        command.args(["--channel", CHANNEL, "--ca-file"]).arg(self.ca_file()).args(args);
+        command.args(["--channel", CHANNEL, "--ca-file"]).arg(self.authority()).args(args);
         self.credentials(&mut command);
         let browser = Process::start(&format!("browser {role}"), &mut command, tools::NODE);
         browser.event("ready", START);
@@ -246,14 +246,20 @@ impl Stage {
         command.arg(tools::interop().join(script));
         command.args(["--endpoint-url", &self.endpoint, "--region", REGION]);
         if self.ca_file.is_some() {
-            command.arg("--ca-file").arg(self.ca_file());
+            command.arg("--ca-file").arg(self.authority());
         }
         self.credentials(&mut command);
         command
     }
 
-    fn ca_file(&self) -> &Path {
-        self.ca_file.as_deref().expect("the stage speaks TLS")
+    /// The authority that signed the emulator's certificate, where it speaks TLS.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+
+    fn authority(&self) -> &Path {
+        self.ca_file().expect("the stage speaks TLS")
     }
 
     fn credentials(&self, command: &mut Command) {
@@ -265,11 +271,12 @@ impl Stage {
     }
 }
 
-/// Takes away what the environment of the test run would say of AWS.
+/// Takes away what the environment of the test run would say of AWS and of proxies.
 pub fn clear(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["AWS_", "KVS_"].iter().any(|prefix| text.starts_with(prefix)) {
+        let is_proxy = text.to_ascii_uppercase().ends_with("_PROXY");
+        if is_proxy || ["AWS_", "KVS_"].iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(&name);
         }
     }

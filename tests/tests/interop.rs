@@ -1,6 +1,9 @@
 //! Foreign peers on the emulator's channels: AWS's JavaScript SDK in headless Chromium, as master
 //! and as viewer, AWS's Python SDK, and aiortc in both roles. They live in `tests/interop`.
 
+#[path = "interop/recovery.rs"]
+mod recovery;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::process::Command;

@@ -1,0 +1,183 @@
+//! The recovery ladder over foreign masters: what each does with an offer for an ICE restart, and
+//! with a death of its own (N18, N19; scenarios 23, 25 and 45).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kvs_viewer::{Viewer, ViewerConfig};
+use kvs_viewer_tests::stage::{CHANNEL, REGION, Stage};
+use kvs_viewer_tests::{Keys, Process};
+use negotiation_core::{EndReason, Event, MediaKind, Outcome, Settings};
+use peer_webrtc::{MediaEvent, MediaReceiver, PeerConfig};
+use signaling_aws::SignalingConfig;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{sleep, timeout};
+use viewer_session::Told;
+
+use crate::{PATIENCE, PROGRAM, in_a_network_of_its_own};
+
+/// The page closes the connection that the offer was for, and makes another: a restart is refused
+/// by another certificate, or by the close, whichever comes first.
+#[test]
+fn a_restart_costs_the_javascript_master_a_full_attempt() {
+    let stage = Stage::start_tls(PROGRAM, Keys::session());
+    let _master = stage.browser("master", &[]);
+    runtime().block_on(async {
+        let mut watching = Watching::start(&stage);
+        watching.until("live", |event| *event == Event::Live).await;
+        watching.viewer.handle.restart();
+        watching.until("live again", |event| *event == Event::Live).await;
+        watching.more_packets(100).await;
+        let outcome = watching.close().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 2), "{outcome:?}");
+        eprintln!("restart of the JavaScript master: {:?}, then live", outcome.attempts[0].end);
+    });
+}
+
+#[test]
+fn aiortc_restarts_and_reboots() {
+    in_a_network_of_its_own("recovery::aiortc");
+}
+
+#[test]
+#[ignore = "run by the test above, in a network of its own"]
+fn aiortc() {
+    a_restart_costs_aiortc_a_full_attempt();
+    an_ignored_restart_costs_nothing();
+    a_master_that_dies_is_found();
+}
+
+/// It answers with a new connection, and so with another certificate.
+fn a_restart_costs_aiortc_a_full_attempt() {
+    let stage = Stage::start(PROGRAM, Keys::session(), &[]);
+    let _master = master(&stage, "replace");
+    runtime().block_on(async {
+        let mut watching = Watching::start(&stage);
+        watching.until("live", |event| *event == Event::Live).await;
+        watching.viewer.handle.restart();
+        watching.until("live again", |event| *event == Event::Live).await;
+        watching.more_packets(100).await;
+        let outcome = watching.close().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 2), "{outcome:?}");
+        eprintln!("restart of aiortc: {:?}, then live", outcome.attempts[0].end);
+    });
+}
+
+/// Media flows on while the deadline of the restart runs, and after it.
+fn an_ignored_restart_costs_nothing() {
+    let stage = Stage::start(PROGRAM, Keys::session(), &[]);
+    let master = master(&stage, "ignore");
+    runtime().block_on(async {
+        let mut watching = Watching::start(&stage);
+        watching.until("live", |event| *event == Event::Live).await;
+        watching.viewer.handle.restart();
+        watching.until("the deadline", |event| *event == Event::RestartRefused).await;
+        watching.more_packets(100).await;
+        let outcome = watching.close().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 1), "{outcome:?}");
+        eprintln!("restart ignored by aiortc: media went on in the attempt");
+    });
+    master.event("offer", PATIENCE);
+}
+
+/// Killed, it says nothing: no DTLS close and no end of its socket's.
+fn a_master_that_dies_is_found() {
+    let stage = Stage::start(PROGRAM, Keys::session(), &[]);
+    let first = master(&stage, "replace");
+    runtime().block_on(async {
+        let mut watching = Watching::start(&stage);
+        watching.until("live", |event| *event == Event::Live).await;
+        let died = watching.viewer.now();
+        first.kill();
+        let _second = master(&stage, "replace");
+        watching.until("live again", |event| *event == Event::Live).await;
+        let took = watching.viewer.now().saturating_since(died);
+        watching.more_packets(100).await;
+        let outcome = watching.close().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 2), "{outcome:?}");
+        eprintln!("reboot of aiortc: {:?}, live after {took:.1?}", outcome.attempts[0].end);
+    });
+}
+
+fn master(stage: &Stage, repeated: &str) -> Process {
+    let master = stage.python("aiortc_master.py", &["--repeated", repeated]);
+    master.event("ready", PATIENCE);
+    master
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// A session of the product, with its defaults.
+struct Watching {
+    viewer: Viewer,
+    packets: Arc<AtomicU64>,
+}
+
+impl Watching {
+    fn start(stage: &Stage) -> Self {
+        let keys = stage.keys();
+        let signaling = SignalingConfig::builder(CHANNEL)
+            .region(REGION)
+            .endpoint_url(stage.endpoint())
+            .credentials(&keys.id, &keys.secret, keys.token.clone());
+        let signaling = match stage.ca_file() {
+            Some(file) => signaling.ca_file(file),
+            None => signaling,
+        };
+        let config = ViewerConfig {
+            session: Settings::one_retry().check().expect("it can work"),
+            signaling: signaling.build().expect("valid"),
+            peer: PeerConfig::new(true),
+            watch_network: false,
+        };
+        let (viewer, media) = Viewer::start(config).expect("it can work");
+        let packets = Arc::<AtomicU64>::default();
+        tokio::spawn(count(media, packets.clone()));
+        Self { viewer, packets }
+    }
+
+    async fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) {
+        let mut seen = Vec::new();
+        let waited = timeout(PATIENCE, async {
+            while let Some(told) = self.viewer.handle.next_event().await {
+                if let Told::Event { event, .. } = told {
+                    if fits(&event) {
+                        return true;
+                    }
+                    seen.push(event);
+                }
+            }
+            false
+        });
+        let came = waited.await.unwrap_or(false);
+        assert!(came, "{what} did not come: {seen:#?}");
+    }
+
+    /// Waits for so many more packets with pictures in them.
+    async fn more_packets(&self, more: u64) {
+        let until = self.packets.load(Ordering::Relaxed) + more;
+        let flow = async {
+            while self.packets.load(Ordering::Relaxed) < until {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, flow).await.expect("media flows");
+    }
+
+    async fn close(self) -> Outcome {
+        self.viewer.handle.close();
+        let ended = timeout(PATIENCE, self.viewer.ended()).await.expect("it ends");
+        ended.expect("the driver does not panic")
+    }
+}
+
+async fn count(mut media: MediaReceiver, packets: Arc<AtomicU64>) {
+    while let Some(event) = media.next().await {
+        if matches!(event, MediaEvent::Rtp { kind: MediaKind::Video, .. }) {
+            packets.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
