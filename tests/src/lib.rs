@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+#[cfg(feature = "product")]
+pub mod connect_proxy;
 pub mod process;
 pub mod stage;
 pub mod tools;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use negotiation_core::{Candidate, Description, IceServer, MediaKind};
 use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents, bind_addresses};
-use peer_webrtc::{Codec, IcePolicy, Mdns};
+use peer_webrtc::{Codec, Detour, IcePolicy, Mdns};
 use recording::Clip;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, timeout};
@@ -83,6 +83,7 @@ impl Session {
             // A viewer that hides its addresses reaches ours, and is found by that.
             mdns: Mdns::Ignore,
             authorities: self.common.config.authorities.clone(),
+            detour: Some(Detour::by(self.common.config.signaling.detour())),
             media_queue: 0,
         };
         let (stack, queues) = match Stack::build(&stack).await {

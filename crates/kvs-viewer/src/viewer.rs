@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use clock_tokio::TokioClock;
 use negotiation_core::{Config, Outcome, Timestamp};
 use network_ifwatch::IfWatchNetwork;
-use peer_webrtc::{InvalidPeerConfig, MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer};
+use peer_webrtc::{Detour, InvalidPeerConfig, MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer};
 use signaling_aws::{AwsSignaling, SignalingConfig};
 use tokio::task::JoinHandle;
 use viewer_session::{Clock as _, Handle, Observer};
@@ -17,7 +17,8 @@ pub struct ViewerConfig {
     pub session: Config,
     /// Channel, region, credentials, endpoint.
     pub signaling: SignalingConfig,
-    /// Media, codecs, ICE policy.
+    /// Media, codecs, ICE policy. Without a detour of its own, TURN over TCP and TLS goes through
+    /// signaling's proxy.
     pub peer: PeerConfig,
     /// Whether the session hears of the platform's network by itself. Where it does not (a phone, a
     /// test), the application tells it: [`Handle::network_changed`], [`Handle::online`].
@@ -61,7 +62,10 @@ impl Viewer {
         observer: Option<Box<dyn Observer>>,
     ) -> Result<(Self, MediaReceiver), InvalidPeerConfig> {
         let clock = TokioClock::start();
-        let mut peer = WebRtcPeer::new(config.peer)?;
+        let mut peer_config = config.peer;
+        // A network that lets nobody out but a proxy lets no TURN out either.
+        peer_config.detour.get_or_insert_with(|| Detour::by(config.signaling.detour()));
+        let mut peer = WebRtcPeer::new(peer_config)?;
         // It was made a line ago, so nobody took its media yet.
         let media = peer.media().expect("not taken");
         let monitor = peer.monitor();

@@ -10,7 +10,7 @@ use crate::codec::Codec;
 use crate::local::LocalTrack;
 use crate::remote::RemoteAddresses;
 use crate::stack::{IcePolicy, Mdns, StackConfig, bind_addresses};
-use crate::turn_stream::Authorities;
+use crate::turn_stream::{Authorities, Detour};
 
 /// What to do with one kind of media.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +46,8 @@ pub struct PeerConfig {
     pub bind: Vec<String>,
     /// Whom to trust when a TURN server is reached over TLS.
     pub authorities: Authorities,
+    /// The way to TURN servers over TCP and TLS where it is not direct.
+    pub detour: Option<Detour>,
     /// Media counts as stalled when no packet came for this long.
     pub stall_after: Duration,
     /// How long DTLS may take once ICE is up.
@@ -70,6 +72,7 @@ impl PeerConfig {
             mdns: Mdns::Ignore,
             bind: bind_addresses(loopback),
             authorities: Authorities::system(),
+            detour: None,
             stall_after: Duration::from_secs(2),
             // Several retransmissions, and within a session's limit for the whole connection.
             handshake_limit: Duration::from_secs(10),
@@ -114,6 +117,7 @@ impl PeerConfig {
             policy: self.policy,
             mdns: self.mdns,
             authorities: self.authorities.clone(),
+            detour: self.detour.clone(),
             media_queue: self.media_queue,
         }
     }

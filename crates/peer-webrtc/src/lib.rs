@@ -41,7 +41,7 @@ pub use remote::RemoteAddresses;
 pub use stack::{IcePolicy, Mdns};
 pub use stats::{CandidateKind, PathStats, PeerStats, StreamStats};
 pub use tap::{Control, RtpArrival, TapLosses};
-pub use turn_stream::{Authorities, InvalidAuthorities};
+pub use turn_stream::{Authorities, Detour, InvalidAuthorities};
 
 /// RTP packets as this crate takes and gives them.
 pub use rtc::rtp;

@@ -43,7 +43,7 @@ use crate::local::LocalTrack;
 use crate::remote::{Remote, RemoteAddresses};
 use crate::sdp;
 use crate::tap::{Control, RtpArrival, Tap, TapLosses};
-use crate::turn_stream::{Authorities, Gate, TurnStreams, is_turn_stream};
+use crate::turn_stream::{Authorities, Detour, Gate, TurnStreams, is_turn_stream};
 
 /// A succeeded pair is nominated only on the agent's next tick, which is 200 ms by default.
 const ICE_TICK: Duration = Duration::from_millis(20);
@@ -95,6 +95,8 @@ pub struct StackConfig {
     pub mdns: Mdns,
     /// Whom to trust when a TURN server is reached over TLS.
     pub authorities: Authorities,
+    /// The way to TURN servers over TCP and TLS where it is not direct.
+    pub detour: Option<Detour>,
     /// RTP packets that may wait to be taken; none for a peer that only sends.
     pub media_queue: usize,
 }
@@ -182,7 +184,8 @@ impl Stack {
             .build();
         // Relay without a server is refused here; `use_servers` sets the policy.
         let configuration = RTCConfigurationBuilder::new().build();
-        let streams = TurnStreams::new(config.authorities.clone(), &config.bind);
+        let streams =
+            TurnStreams::new(config.authorities.clone(), config.detour.clone(), &config.bind);
         let (lost, gate) = (AtomicU64::new(0), streams.gate());
         let handler = Queue { events: event_tx, lost, policy: config.policy, gate };
         let connection = PeerConnectionBuilder::new()
@@ -537,6 +540,7 @@ mod tests {
             policy: IcePolicy::All,
             mdns: Mdns::Ignore,
             authorities: Authorities::system(),
+            detour: None,
             media_queue: 0,
         };
         let (stack, _events) = Stack::build(&config).await.expect("built");

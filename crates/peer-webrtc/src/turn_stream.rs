@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 use tokio::sync::Mutex;
 
-pub use connect::{Authorities, InvalidAuthorities};
+pub use connect::{Authorities, Detour, InvalidAuthorities};
 
 use bridge::Bridge;
 use connect::Server;
@@ -30,6 +30,7 @@ const BRIDGES_MAX: usize = 8;
 /// The bridges of one connection.
 pub(crate) struct TurnStreams {
     authorities: Authorities,
+    detour: Option<Detour>,
     /// Whether the stack's sockets are IPv6 alone.
     ipv6: bool,
     gate: Arc<Gate>,
@@ -68,9 +69,9 @@ impl Gate {
 
 impl TurnStreams {
     /// `bind` is where the stack's sockets are bound.
-    pub(crate) fn new(authorities: Authorities, bind: &[String]) -> Self {
+    pub(crate) fn new(authorities: Authorities, detour: Option<Detour>, bind: &[String]) -> Self {
         let ipv6 = !bind.is_empty() && bind.iter().all(|address| address.starts_with('['));
-        Self { authorities, ipv6, gate: Arc::default(), bridges: Mutex::default() }
+        Self { authorities, detour, ipv6, gate: Arc::default(), bridges: Mutex::default() }
     }
 
     pub(crate) fn gate(&self) -> Arc<Gate> {
@@ -84,7 +85,7 @@ impl TurnStreams {
 
     /// The URI by which the stack reaches this server; `None` when it cannot be bridged.
     pub(crate) async fn bridge(&self, uri: &str) -> Option<String> {
-        let server = server(uri, &self.authorities)?;
+        let server = self.server(uri)?;
         let mut bridges = self.bridges.lock().await;
         if !bridges.contains_key(uri) {
             if bridges.len() >= BRIDGES_MAX {
@@ -100,6 +101,12 @@ impl TurnStreams {
             };
         }
         bridges.get(uri).map(Bridge::uri)
+    }
+
+    fn server(&self, uri: &str) -> Option<Server> {
+        let Url { scheme, host, port, .. } = parse(uri)?;
+        let tls = (scheme == SchemeType::Turns).then(|| self.authorities.clone());
+        Some(Server { host, port, tls, detour: self.detour.clone() })
     }
 
     /// Closes every stream; tasks and sockets are gone when it returns.
@@ -120,12 +127,6 @@ fn parse(uri: &str) -> Option<Url> {
     let url = Url::parse_url(uri).ok()?;
     let is_turn = matches!(url.scheme, SchemeType::Turn | SchemeType::Turns);
     (is_turn && url.proto == ProtoType::Tcp).then_some(url)
-}
-
-fn server(uri: &str, authorities: &Authorities) -> Option<Server> {
-    let url = parse(uri)?;
-    let tls = (url.scheme == SchemeType::Turns).then(|| authorities.clone());
-    Some(Server { host: url.host, port: url.port, tls })
 }
 
 /// Whether a candidate came by one of our bridges: no TURN server of a service is on loopback,
@@ -174,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_has_one_bridge_and_there_are_only_so_many() {
-        let streams = TurnStreams::new(Authorities::system(), &["0.0.0.0:0".to_owned()]);
+        let streams = TurnStreams::new(Authorities::system(), None, &["0.0.0.0:0".to_owned()]);
         let uri = |n: usize| format!("turns:turn{n}.example.org:443?transport=tcp");
         let first = streams.bridge(&uri(0)).await.expect("bridged");
         assert_eq!(streams.bridge(&uri(0)).await.as_ref(), Some(&first));

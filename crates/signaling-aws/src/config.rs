@@ -1,6 +1,7 @@
 //! What signaling needs to know, checked before any network is touched.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,12 +9,13 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use futures_util::future::BoxFuture;
 use negotiation_core::{ClientId, ClientIdPolicy, Failure};
 use url::Url;
 
 use crate::arn::{ChannelArn, is_channel_name};
 use crate::presign::is_loopback;
-use crate::proxy::{Proxy, Route};
+use crate::proxy::{Duplex, Proxy, Route};
 use crate::tls::Trust;
 
 /// A channel, by name or by ARN.
@@ -125,6 +127,24 @@ impl SignalingConfig {
         self.endpoint_url.as_ref().is_some_and(is_loopback)
     }
 
+    /// The way of calls and socket for other connections that want TLS's road, as those of TURN over
+    /// TCP: to the host and port that are asked for, through the proxy; `None` where the way there
+    /// is direct.
+    pub fn detour(
+        &self,
+    ) -> impl Fn(String, u16) -> BoxFuture<'static, io::Result<Option<Box<dyn Duplex>>>>
+    + Send
+    + Sync
+    + use<> {
+        let (route, trust) = (self.route.clone(), self.trust.clone());
+        move |host, port| {
+            let around = route.clone().around(trust.clone(), host, port);
+            Box::pin(async {
+                around.await.map_err(|failure| io::Error::other(failure.to_string()))
+            })
+        }
+    }
+
     /// For calls to an endpoint.
     pub(crate) fn http_client(&self, plain: bool) -> Result<SharedHttpClient, Failure> {
         self.trust.http_client(plain, &self.route)
@@ -207,7 +227,7 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// Which proxy carries HTTPS and the signaling socket; without it, `HTTPS_PROXY`.
+    /// Which proxy carries HTTPS and the signaling socket; without it, that of `HTTPS_PROXY`.
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
         self

@@ -35,7 +35,7 @@ pub use arn::ChannelArn;
 pub use config::{Channel, ConfigError, Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 pub use master::{IceSource, MasterEvent, MasterLink, MasterSender, StorageSession};
 pub use port::AwsSignaling;
-pub use proxy::Proxy;
+pub use proxy::{Duplex, Proxy};
 
 /// Log targets (by prefix) that write signatures, tokens, signed URLs or TURN passwords below the
 /// level `info`. A log that goes further down has to leave them out.

@@ -1,5 +1,5 @@
-//! The way out of a network that lets nobody out: through a proxy, by CONNECT, for HTTPS and the
-//! signaling socket alike. What is plain is on loopback and never goes there.
+//! The way out of a network that lets nobody out: through a proxy, by CONNECT, for HTTPS, the
+//! signaling socket and TURN over streams alike. What is plain is on loopback and never goes there.
 
 use std::env;
 use std::fmt;
@@ -18,11 +18,15 @@ use tower_service::Service as _;
 use url::Url;
 
 use crate::error;
+use crate::tls::Trust;
 
 /// Whoever sets a proxy for the network does not mean an emulator on loopback.
 const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
-/// Which proxy carries HTTPS and the signaling socket. Media never goes through it.
+/// Which proxy carries HTTPS and the signaling socket, and whatever [`SignalingConfig::detour`] is
+/// asked for.
+///
+/// [`SignalingConfig::detour`]: crate::SignalingConfig::detour
 #[derive(Clone, Default)]
 pub enum Proxy {
     /// `HTTPS_PROXY`, but not for the hosts of `NO_PROXY` nor for this machine; also written in
@@ -118,7 +122,25 @@ impl Route {
         if endpoint.scheme() != "wss" {
             return None;
         }
-        let authority = endpoint.authority();
+        self.hop(endpoint.authority())
+    }
+
+    /// For other connections; see [`crate::SignalingConfig::detour`].
+    pub(crate) async fn around(
+        self,
+        trust: Trust,
+        host: String,
+        port: u16,
+    ) -> Result<Option<Box<dyn Duplex>>, Failure> {
+        let is_bare_ipv6 = host.contains(':') && !host.starts_with('[');
+        let host = if is_bare_ipv6 { format!("[{host}]") } else { host };
+        let Some(hop) = self.hop(&format!("{host}:{port}")) else { return Ok(None) };
+        let tls = trust.client_config()?;
+        hop.connect("a host behind the proxy", &tls).await.map(Some)
+    }
+
+    /// The proxy on the way to `HOST:PORT`, if there is one.
+    fn hop(&self, authority: &str) -> Option<Hop> {
         let target: http::Uri = format!("https://{authority}/").parse().ok()?;
         let intercept = self.0.as_ref()?.matcher.intercept(&target)?;
         Some(Hop { intercept, target })
@@ -132,13 +154,18 @@ pub(crate) struct Hop {
 }
 
 /// A connection, whoever is in between.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Duplex for T {}
 
 impl Hop {
-    /// Asks the proxy for a connection to the host. What it answers is read up to 8 KiB.
-    pub(crate) async fn connect(self, tls: &Arc<ClientConfig>) -> Result<Box<dyn Duplex>, Failure> {
+    /// Asks the proxy for a connection to the host, which is called `what` when it fails. What the
+    /// proxy answers is read up to 8 KiB.
+    pub(crate) async fn connect(
+        self,
+        what: &str,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Box<dyn Duplex>, Failure> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -150,7 +177,7 @@ impl Hop {
         }
         match tunnel.call(self.target).await {
             Ok(connection) => Ok(Box::new(TokioIo::new(connection))),
-            Err(error) => Err(error::transport("the signaling socket", &error)),
+            Err(error) => Err(error::transport(what, &error)),
         }
     }
 }

@@ -72,7 +72,9 @@ impl Socket {
             || Refusal::Transport(Failure::new(FailureCode::Service, "the endpoint has no host"));
         let parsed = Url::parse(url.expose()).map_err(|_| unusable())?;
         let connection: Box<dyn Duplex> = match (route.to(&parsed), tls) {
-            (Some(hop), Some(tls)) => hop.connect(tls).await.map_err(Refusal::Transport)?,
+            (Some(hop), Some(tls)) => {
+                hop.connect("the signaling socket", tls).await.map_err(Refusal::Transport)?
+            }
             (Some(_) | None, _) => {
                 let port = parsed.port_or_known_default().ok_or_else(unusable)?;
                 let host = parsed.host().ok_or_else(unusable)?;

@@ -115,6 +115,7 @@ pub(crate) async fn honest_answer(offer: &str) -> (String, Stack, StackEvents) {
         policy: IcePolicy::All,
         mdns: Mdns::Ignore,
         authorities: Authorities::system(),
+        detour: None,
         media_queue: 0,
     };
     let (stack, queues) = Stack::build(&config).await.expect("built");

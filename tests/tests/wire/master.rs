@@ -100,6 +100,7 @@ impl Line {
             policy: IcePolicy::All,
             mdns: Mdns::Ignore,
             authorities: Authorities::system(),
+            detour: None,
             media_queue: 0,
         };
         let (stack, queues) = Stack::build(&config).await.expect("builds");

@@ -349,6 +349,7 @@ async fn build(codecs: &[Codec]) -> (Stack, StackEvents) {
         policy: IcePolicy::All,
         mdns: Mdns::Ignore,
         authorities: Authorities::system(),
+        detour: None,
         media_queue: 4096,
     };
     let (stack, queues) = Stack::build(&config).await.expect("builds");

@@ -211,7 +211,7 @@ mod tests {
     async fn bridged(gate: Arc<Gate>) -> (TcpListener, Bridge, UdpSocket) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let port = listener.local_addr().expect("bound").port();
-        let server = Server { host: "127.0.0.1".into(), port, tls: None };
+        let server = Server { host: "127.0.0.1".into(), port, tls: None, detour: None };
         let bridge = Bridge::open(server, false, gate).await.expect("opens");
         let stack = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
         stack.connect(bridge.local).await.expect("connected");

@@ -1,9 +1,10 @@
-//! Reaching a TURN server by TCP or TLS. Certificates are always verified.
+//! Reaching a TURN server by TCP or TLS, directly or by a detour. Certificates are always verified.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::pem::PemObject as _;
@@ -89,6 +90,34 @@ impl fmt::Display for InvalidAuthorities {
 
 impl std::error::Error for InvalidAuthorities {}
 
+/// A way round to TURN servers that are reached by TCP, as through a proxy.
+#[derive(Clone)]
+pub struct Detour(Arc<Dial>);
+
+type Dial = dyn Fn(String, u16) -> Dialling + Send + Sync;
+type Dialling = Pin<Box<dyn Future<Output = io::Result<Option<Box<dyn Stream>>>> + Send>>;
+
+impl Detour {
+    /// By what connects to a host and a port, or brings nothing where the way there is direct. It is
+    /// given up after some seconds; TLS with the server is within what it brings.
+    pub fn by<R, S>(dial: impl Fn(String, u16) -> R + Send + Sync + 'static) -> Self
+    where
+        R: Future<Output = io::Result<Option<S>>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self(Arc::new(move |host, port| {
+            let dialling = dial(host, port);
+            Box::pin(async move { Ok(dialling.await?.map(|stream| Box::new(stream) as _)) })
+        }))
+    }
+}
+
+impl fmt::Debug for Detour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Detour")
+    }
+}
+
 /// A TURN server that is reached by a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
@@ -96,6 +125,8 @@ pub(super) struct Server {
     pub(super) port: u16,
     /// With TLS, whom to trust.
     pub(super) tls: Option<Authorities>,
+    /// Where the way is not always direct.
+    pub(super) detour: Option<Detour>,
 }
 
 /// A stream, plain or within TLS.
@@ -105,19 +136,53 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 impl Server {
     /// Connects; the caller sets a limit to the time.
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        // Media waits for nobody.
-        stream.set_nodelay(true)?;
-        let Some(authorities) = &self.tls else { return Ok(Box::new(stream)) };
+        let stream = self.dial().await?;
+        let Some(authorities) = &self.tls else { return Ok(stream) };
         let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
         let connector = TlsConnector::from(authorities.client_config()?);
         Ok(Box::new(connector.connect(name, stream).await?))
+    }
+
+    async fn dial(&self) -> io::Result<Box<dyn Stream>> {
+        if let Some(Detour(dial)) = &self.detour
+            && let Some(stream) = dial(self.host.clone(), self.port).await?
+        {
+            return Ok(stream);
+        }
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        // Media waits for nobody.
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_detour_is_taken_where_it_leads_somewhere() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let port = listener.local_addr().expect("bound").port();
+        let server = |host: &str, detour| Server { host: host.into(), port, tls: None, detour };
+        // It knows one host, and fails for another.
+        let detour = Detour::by(|host: String, port: u16| async move {
+            let (mut near, far) = duplex(64);
+            match host.as_str() {
+                "far.test" => near.write_all(&port.to_be_bytes()).await.map(|()| Some(far)),
+                "gone.test" => Err(io::Error::other("no way")),
+                _ => Ok(None),
+            }
+        });
+        let reach = |host| server(host, Some(detour.clone()));
+        let mut stream = reach("far.test").connect().await.expect("by the detour");
+        assert_eq!(stream.read_u16().await.expect("what it said"), port);
+        assert!(reach("gone.test").connect().await.is_err(), "it is not tried directly then");
+        reach("127.0.0.1").connect().await.expect("directly");
+        server("127.0.0.1", None).connect().await.expect("directly");
+    }
 
     #[test]
     fn authorities_that_are_none_are_refused() {

@@ -35,6 +35,7 @@ pub(crate) fn config(codecs: &[Codec], media_queue: usize) -> StackConfig {
         policy: IcePolicy::All,
         mdns: Mdns::Ignore,
         authorities: Authorities::system(),
+        detour: None,
         media_queue,
     }
 }

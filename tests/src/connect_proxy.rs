@@ -1,0 +1,142 @@
+//! A proxy that speaks CONNECT, and proxies that refuse, babble or say nothing. It has a thread of
+//! its own, and goes with its value.
+//!
+//! Tests of single crates include this file by its path.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+
+/// Who may pass where it is asked for, as a proxy's URL has it.
+pub const LOGIN: &str = "user:pass-canary";
+
+/// [`LOGIN`], as a proxy is told.
+pub const BASIC: &str = "Basic dXNlcjpwYXNzLWNhbmFyeQ==";
+
+/// The longest request's head.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// What a proxy does with a CONNECT.
+#[derive(Clone, Copy, Debug)]
+pub enum Manner {
+    /// It connects.
+    Connect,
+    /// As [`Manner::Connect`], for [`LOGIN`] alone.
+    Ask,
+    /// Answers with this and no more.
+    Say(&'static str),
+    /// Answers with headers that never end.
+    Babble,
+    /// Says nothing.
+    Hang,
+}
+
+/// Names and addresses that the proxy alone knows.
+pub type Names = &'static [(&'static str, &'static str)];
+
+/// A proxy at work.
+#[derive(Debug)]
+pub struct ConnectProxy {
+    authority: String,
+    asked: Arc<Mutex<Vec<String>>>,
+    runtime: Option<Runtime>,
+}
+
+impl ConnectProxy {
+    /// Starts one that listens there, in the network namespace of the thread that calls.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot listen.
+    #[must_use]
+    pub fn start(listen: &str, manner: Manner, names: Names) -> Self {
+        let listener = std::net::TcpListener::bind(listen).expect("it listens");
+        listener.set_nonblocking(true).expect("a socket for tokio");
+        let authority = listener.local_addr().expect("bound").to_string();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_io().build();
+        let runtime = runtime.expect("a runtime");
+        let seen = Arc::clone(&asked);
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("a socket for tokio");
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(serve(client, manner, names, Arc::clone(&seen)));
+            }
+        });
+        Self { authority, asked, runtime: Some(runtime) }
+    }
+
+    /// Its address and port.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Whereto it was asked to connect, in order.
+    #[must_use]
+    pub fn targets(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for ConnectProxy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn serve(
+    mut client: TcpStream,
+    manner: Manner,
+    names: Names,
+    asked: Arc<Mutex<Vec<String>>>,
+) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_MAX {
+        let Ok(byte) = client.read_u8().await else { return };
+        head.push(byte);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let mut words = head.split(' ');
+    let method = words.next().unwrap_or_default().to_owned();
+    let target = words.next().unwrap_or_default().to_owned();
+    let login = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("proxy-authorization").then(|| value.to_owned())
+    });
+    // Whatever else comes is seen as well: nothing but CONNECT belongs here.
+    let seen = if method == "CONNECT" { target.clone() } else { format!("{method} {target}") };
+    asked.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    let answer = match manner {
+        Manner::Ask if login.as_deref() != Some(BASIC) => {
+            "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
+        }
+        Manner::Connect | Manner::Ask => {
+            let found = names.iter().fold(target, |at, (name, known)| at.replace(name, known));
+            match TcpStream::connect(&found).await {
+                Ok(mut server) => {
+                    let said = b"HTTP/1.1 200 Connection established\r\n\r\n";
+                    if client.write_all(said).await.is_ok() {
+                        // Whoever closes first.
+                        let _ = copy_bidirectional(&mut client, &mut server).await;
+                    }
+                    return;
+                }
+                Err(_) => "HTTP/1.1 502 Bad Gateway\r\n\r\n",
+            }
+        }
+        Manner::Say(answer) => answer,
+        Manner::Babble => {
+            let _ = client.write_all(b"HTTP/1.1 200 OK\r\n").await;
+            while client.write_all(b"x-more: of the same\r\n").await.is_ok() {}
+            return;
+        }
+        Manner::Hang => return std::future::pending().await,
+    };
+    // A client that went away hears nothing.
+    let _ = client.write_all(answer.as_bytes()).await;
+}
