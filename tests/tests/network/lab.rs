@@ -4,9 +4,14 @@
 //! hangs on it host 2. Names are unique to the process, and what a killed run left is removed by
 //! the next.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Every namespace of these tests begins so, and goes on with the id of its process.
 const PREFIX: &str = "kvsnet";
@@ -197,6 +202,18 @@ impl Lab {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.full(name)]).arg(program);
         command
+    }
+
+    /// Does this in a namespace: sockets and threads that it makes are there for good.
+    pub(crate) fn inside<T: Send>(&self, name: &str, act: impl FnOnce() -> T + Send) -> T {
+        let space = File::open(format!("/run/netns/{}", self.full(name))).expect("it is there");
+        let enter = || {
+            move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("root may enter it");
+            act()
+        };
+        // A namespace is a thread's own.
+        thread::scope(|scope| scope.spawn(enter).join().expect("it does not panic"))
     }
 
     fn sh(&self, name: &str, script: &str) {

@@ -22,8 +22,9 @@ const TCP: &str = "turn:10.77.30.2:3478?transport=tcp";
 const TLS: &str = "turns:10.77.30.2:5349?transport=tcp";
 
 /// The service hands out these URIs, and coturn serves them.
-fn scene(uris: &str, ttl: &str, coturn_args: &[&str]) -> (Scene, Process) {
+pub(crate) fn scene(uris: &str, ttl: &str, coturn_args: &[&str]) -> (Scene, Process) {
     let args = ["--turn-uri", uris, "--turn-secret", SECRET, "--turn-ttl", ttl];
+    let args = [&args[..], &["--tls-name", "service.test"]].concat();
     let scene = Scene::set(Family::V4, &args);
     let (certificate, key) = (scene.path("turn.pem"), scene.path("turn-key.pem"));
     let (chain, secret, authority) = certified();
@@ -51,7 +52,8 @@ fn certified() -> (String, String, String) {
     let signed = authority.self_signed(&authority_key).expect("a certificate").pem();
     let issuer = Issuer::from_params(&authority, authority_key);
     let key = KeyPair::generate().expect("a key");
-    let mut leaf = CertificateParams::new(vec![HOST.to_owned()]).expect("a name");
+    let mut leaf =
+        CertificateParams::new(vec![HOST.to_owned(), "turn.test".to_owned()]).expect("a name");
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf = leaf.signed_by(&key, &issuer).expect("a certificate").pem();
     (leaf, key.serialize_pem(), signed)
@@ -68,7 +70,7 @@ fn users(coturn: &Process) -> Vec<String> {
 }
 
 /// The viewer's side of the path in use.
-fn local_side(watch: &Process) -> String {
+pub(crate) fn local_side(watch: &Process) -> String {
     let events = watch.events();
     let stats = named(&events, "stats");
     let mut paths = stats.iter().filter_map(|stats| stats["path"]["local"].as_str());
@@ -185,7 +187,7 @@ fn without_udp(uris: &str) {
 }
 
 /// After the end nothing of it is open (contract, N23): its descriptors are as many as before.
-fn closes_every_stream(scene: &Scene, mut watch: Process) {
+pub(crate) fn closes_every_stream(scene: &Scene, mut watch: Process) {
     watch.interrupt();
     assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
     let ended = watch.event("attempt_ended", PATIENCE);

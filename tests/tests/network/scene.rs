@@ -50,7 +50,8 @@ impl Scene {
             // The IPv6 address first, as a resolver sorts them.
             lab.hosts(
                 name,
-                "127.0.0.1 localhost\nfd77:0:0:10::2 service.test\n10.77.10.2 service.test\n",
+                "127.0.0.1 localhost\nfd77:0:0:10::2 service.test\n10.77.10.2 service.test\n\
+                 10.77.30.2 turn.test\n",
             );
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -117,7 +118,8 @@ impl Scene {
         watch
     }
 
-    fn command(&self, name: &str, subcommand: &str) -> Command {
+    /// The product's program with a subcommand, about to run in a namespace.
+    pub(crate) fn command(&self, name: &str, subcommand: &str) -> Command {
         let mut command = self.lab.command(name, PROGRAM.as_ref());
         command.args([subcommand, "--json", "--channel", CHANNEL]);
         command.arg("--ca-file").arg(self.trusted());
