@@ -290,8 +290,8 @@ pub struct Quotas {
     pub ice_configs_per_second: u32,
     /// Bytes of a base64 payload.
     pub payload_bytes_max: usize,
-    /// Channels of the account.
-    pub channels_max: usize,
+    /// Channels of the account; without a number, as many as AWS allows in the region.
+    pub channels_max: Option<usize>,
     /// Viewers of a storage session, those who left a moment ago included.
     pub storage_viewers_max: usize,
     /// Channels of the account with media storage.
@@ -313,12 +313,21 @@ impl Default for Quotas {
             candidates_per_second: 20,
             ice_configs_per_second: 5,
             payload_bytes_max: 10 * 1024,
-            channels_max: 10_000,
+            channels_max: None,
             storage_viewers_max: 3,
             storage_channels_max: 100,
             turn_allocations_max: 50,
             turn_bits_per_second: 5_000_000,
         }
+    }
+}
+
+impl Quotas {
+    /// Channels of the account in a region; `None` where quotas are off.
+    pub(crate) fn channels(&self, region: &str) -> Option<usize> {
+        // The service-quotas page of the developer guide (`kvswebrtc-limits`).
+        let documented = if matches!(region, "us-east-1" | "us-west-2") { 10_000 } else { 5_000 };
+        self.enabled.then(|| self.channels_max.unwrap_or(documented))
     }
 }
 
@@ -444,6 +453,16 @@ mod tests {
         assert_eq!(field(EmulatorConfig { listen: everywhere, ..base() }), "credentials");
         let turn = TurnConfig { servers: vec![vec!["http://x".into()]], ..Default::default() };
         assert_eq!(field(EmulatorConfig { turn, ..base() }), "turn.servers");
+    }
+
+    #[test]
+    fn an_account_has_as_many_channels_as_its_region_allows_or_as_is_set() {
+        let quotas = Quotas::default();
+        assert_eq!(quotas.channels("us-west-2"), Some(10_000));
+        assert_eq!(quotas.channels("eu-west-1"), Some(5_000));
+        let set = Quotas { channels_max: Some(2), ..quotas };
+        assert_eq!(set.channels("us-west-2"), Some(2));
+        assert_eq!(Quotas { enabled: false, ..set }.channels("us-west-2"), None);
     }
 
     #[test]

@@ -151,8 +151,7 @@ impl Shared {
             version: self.new_version(),
             creating: self.lifetimes.creating,
         };
-        let quotas = &self.config.quotas;
-        let max = quotas.enabled.then_some(quotas.channels_max);
+        let max = self.config.quotas.channels(&self.config.region);
         lock(&self.channels).create(new, max, Instant::now())
     }
 
