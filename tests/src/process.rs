@@ -140,6 +140,16 @@ impl Process {
         self.send(Signal::KILL);
     }
 
+    /// Stops it, as a system stops what is in the background: nothing of it runs.
+    pub fn freeze(&self) {
+        self.send(Signal::STOP);
+    }
+
+    /// Lets it run again.
+    pub fn thaw(&self) {
+        self.send(Signal::CONT);
+    }
+
     /// Ends its standard input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;

@@ -3,21 +3,55 @@
 //! Keep anything else out of here: this crate is the wall that keeps `tokio::time` out of the driver.
 #![forbid(unsafe_code)]
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::time::Instant;
 use viewer_session::Clock;
 use viewer_session::core::Timestamp;
 
-/// Time since the clock was made, by tokio's timer (so a paused runtime pauses it too).
-#[derive(Clone, Copy, Debug)]
+/// How often a clock looks whether it stood still.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Who stood still for this long has slept: longer than a busy machine lets a task wait, and a third
+/// of what the other side waits for a sign of life (RFC 7675, 5.1).
+const SLEPT: Duration = Duration::from_secs(10);
+
+/// Time since the clock was made, by tokio's timer (so a paused runtime pauses it too). Clones are
+/// the same clock.
+///
+/// It tells of a device that slept, where the system counts that (Linux, Android), and of a process
+/// that was stopped: phones freeze those in the background. Elsewhere the application tells of a
+/// sleep: [`viewer_session::Handle::resumed`].
+#[derive(Clone, Debug)]
 pub struct TokioClock {
     origin: Instant,
+    asleep: fn() -> Duration,
+    looked: Arc<Mutex<Option<Look>>>,
+}
+
+/// What was seen at a look.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Timestamp,
+    asleep: Duration,
 }
 
 impl TokioClock {
     /// A clock that begins now.
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: Instant::now(), asleep: time_asleep, looked: Arc::default() }
+    }
+
+    /// Whether this device slept, or this process stood still, since the last look.
+    fn has_slept(&self) -> bool {
+        let look = Look { at: self.now(), asleep: (self.asleep)() };
+        let last = self.looked.lock().unwrap_or_else(PoisonError::into_inner).replace(look);
+        last.is_some_and(|last| {
+            let asleep = look.asleep.saturating_sub(last.asleep);
+            look.at.saturating_since(last.at) + asleep >= SLEPT
+        })
     }
 }
 
@@ -30,11 +64,38 @@ impl Clock for TokioClock {
     async fn sleep_until(&self, deadline: Timestamp) {
         tokio::time::sleep_until(self.origin + deadline.since_origin()).await;
     }
+
+    async fn woke(&self) {
+        while !self.has_slept() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// How long this device has slept since it was started.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn time_asleep() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+    // The one counts what the device sleeps, the other, which is tokio's, does not
+    // (clock_gettime(2)).
+    let (monotonic, boot) = (read(ClockId::Monotonic), read(ClockId::Boottime));
+    boot.saturating_sub(monotonic)
+}
+
+/// Not known here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn time_asleep() -> Duration {
+    Duration::ZERO
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tokio::time::{advance, timeout};
+
+    const MOMENT: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_is_kept_and_a_past_one_returns_at_once() {
@@ -44,5 +105,37 @@ mod tests {
         let before = clock.now();
         clock.sleep_until(Timestamp::ZERO).await;
         assert_eq!(clock.now(), before);
+    }
+
+    /// Contract, N13. A process that is stopped finds that time went on without it.
+    #[tokio::test(start_paused = true)]
+    async fn n13_a_process_that_stood_still_is_told_once() {
+        let clock = TokioClock::start();
+        // What was before the first look was nobody's connection.
+        advance(SLEPT * 2).await;
+        assert!(timeout(MOMENT, clock.woke()).await.is_err());
+        advance(SLEPT - Duration::from_millis(1)).await;
+        assert!(timeout(MOMENT, clock.woke()).await.is_err(), "a machine that was busy");
+        advance(SLEPT).await;
+        assert!(timeout(Duration::ZERO, clock.clone().woke()).await.is_ok());
+        assert!(timeout(MOMENT, clock.woke()).await.is_err(), "told already");
+    }
+
+    /// Contract, N13. The timer stands still while a device sleeps; another clock does not.
+    #[tokio::test(start_paused = true)]
+    async fn n13_a_device_that_slept_is_told_once() {
+        static ASLEEP: AtomicU64 = AtomicU64::new(3_600);
+        let asleep = || Duration::from_secs(ASLEEP.load(Ordering::Relaxed));
+        let clock = TokioClock { asleep, ..TokioClock::start() };
+        assert!(timeout(MOMENT, clock.woke()).await.is_err(), "before it was made");
+        ASLEEP.fetch_add(600, Ordering::Relaxed);
+        assert!(timeout(MOMENT, clock.woke()).await.is_ok());
+        assert!(timeout(MOMENT, clock.woke()).await.is_err(), "told already");
+    }
+
+    #[test]
+    fn the_time_asleep_can_be_read() {
+        let first = time_asleep();
+        assert!(time_asleep().abs_diff(first) < MOMENT, "it does not run while we do");
     }
 }

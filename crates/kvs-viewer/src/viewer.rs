@@ -73,7 +73,7 @@ impl Viewer {
         // Jitter wants a seed that differs between processes, not a secret.
         let seed = RandomState::new().hash_one(std::process::id());
         let (driver, handle) =
-            viewer_session::session(config.session, seed, signaling, peer, clock);
+            viewer_session::session(config.session, seed, signaling, peer, clock.clone());
         let driver = match observer {
             Some(observer) => driver.with_observer(observer),
             None => driver,

@@ -112,7 +112,8 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
         }
     }
 
-    /// A close comes before anything else; among the rest nobody is starved.
+    /// A close comes before anything else, and a sleep before what was missed in it; among the rest
+    /// nobody is starved.
     async fn next_input(&mut self) -> Input {
         let deadline = self.session.poll_timeout().map(|(at, _)| at);
         let (clock, signaling, peer) = (&self.clock, &mut self.signaling, &mut self.peer);
@@ -149,6 +150,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
         tokio::select! {
             biased;
             wish = self.wishes.next() => wish,
+            () = clock.woke() => Input::Resumed,
             input = ports => input,
         }
     }
@@ -340,6 +342,39 @@ mod tests {
         assert!(events.contains(&Event::Offline), "{events:?}");
         let out_of_phase = Event::Ignored(negotiation_core::Ignored::OutOfPhase);
         assert!(events.contains(&out_of_phase), "a restart before a connection: {events:?}");
+    }
+
+    /// Its device slept once, before anything was done.
+    struct WokenClock(LeapingClock, std::sync::atomic::AtomicBool);
+
+    #[async_trait]
+    impl Clock for WokenClock {
+        fn now(&self) -> Timestamp {
+            self.0.now()
+        }
+
+        async fn sleep_until(&self, deadline: Timestamp) {
+            self.0.sleep_until(deadline).await;
+        }
+
+        async fn woke(&self) {
+            if self.1.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                pending().await
+            }
+        }
+    }
+
+    /// Contract, N13.
+    #[tokio::test]
+    async fn n13_a_clock_that_counts_sleep_begins_a_new_attempt() {
+        let (signaling, peer, ..) = mocks(|_| None);
+        let config = Settings::one_retry().check().expect("valid");
+        let clock = WokenClock(LeapingClock::default(), false.into());
+        let (driver, _handle) = session(config, 1, signaling, peer, clock);
+        let outcome = driver.run().await;
+        let ends: Vec<_> = outcome.attempts.iter().map(|attempt| &attempt.end).collect();
+        assert_eq!(ends[0], &negotiation_core::AttemptEnd::Resumed, "{ends:?}");
+        assert!(outcome.attempts_total >= 2, "{ends:?}");
     }
 
     /// Says what it was given, then nothing more.

@@ -57,6 +57,13 @@ pub trait Clock: MaybeSend {
 
     /// Returns once `deadline` has passed. Cancel-safe.
     async fn sleep_until(&self, deadline: Timestamp);
+
+    /// Returns when the device has slept, or the process was stopped, for so long that what was
+    /// connected is gone; told once for each sleep. A clock that cannot know stays pending, and the
+    /// application tells ([`crate::Handle::resumed`]). Cancel-safe.
+    async fn woke(&self) {
+        std::future::pending().await
+    }
 }
 
 /// Tells what the platform knows of its network.

@@ -43,7 +43,7 @@ impl PeerStage for Stage {
     type Port = WebRtcPeer;
 
     fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(self.clock)
+        Arc::new(self.clock.clone())
     }
 
     async fn port(&mut self) -> WebRtcPeer {

@@ -52,7 +52,7 @@ impl SignalingStage for Stage {
     type Port = AwsSignaling;
 
     fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(self.clock)
+        Arc::new(self.clock.clone())
     }
 
     async fn port(&mut self) -> AwsSignaling {

@@ -1,4 +1,4 @@
-//! The program itself, as a process: scenarios 54 and 55.
+//! The program itself, as a process: scenarios 54 to 56.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use kvs_emulator::{Action, MessageType};
 use kvs_viewer_tests::tools::{compare_counters, probe};
 use kvs_viewer_tests::{Keys, Process};
 
-use crate::{scenario, secs, shown};
+use crate::{ms, scenario, secs, shown};
 
 /// How long a program may take on a busy machine.
 const PATIENCE: std::time::Duration = secs(90);
@@ -140,5 +140,40 @@ fn w55_secrets() {
         assert!(!journal.contains("X-Amz-"), "a signed URL is in the journal");
         let lines = log.lines().count() + journal.lines().count();
         shown(format!("{lines} lines at trace level through 4 faults, no secret"), took)
+    });
+}
+
+/// A sleep as near as one process can come to it: nothing of the program runs for longer than a busy
+/// machine explains, its sockets are open, and nobody tells it.
+#[test]
+fn w56_stopped() {
+    scenario(56, "stopped for 12 s", async |stage| {
+        stage.camera().await;
+        let mut watch = stage.program("watch");
+        watch.args(["--json", "--no-network-watch"]);
+        let ran = tokio::task::spawn_blocking(move || {
+            let mut watch = Process::start("watch", &mut watch, "Build kvs-viewer.");
+            let frames =
+                |more: u64| move |event: &serde_json::Value| event["frames"].as_u64() > Some(more);
+            watch.event_that("stats", PATIENCE, frames(30));
+            watch.freeze();
+            std::thread::sleep(secs(12));
+            watch.thaw();
+            let resumed = |event: &serde_json::Value| event["cause"] == "resumed";
+            let ended = watch.event_that("attempt_ended", PATIENCE, resumed);
+            let again = |event: &serde_json::Value| event["attempt"] == 2;
+            let live = watch.event_that("live", PATIENCE, again);
+            let at_live = watch.events().iter().filter_map(|e| e["frames"].as_u64()).max();
+            watch.event_that("stats", PATIENCE, frames(at_live.unwrap_or_default() + 30));
+            watch.interrupt();
+            let last = watch.ended(PATIENCE);
+            assert_eq!(last.code, Some(0), "{}", watch.transcript());
+            let summary = watch.event("ended", secs(1));
+            assert_eq!(summary["attempts_total"], 2, "{summary}");
+            let millis = |event: &serde_json::Value| event["t_ms"].as_u64().unwrap_or_default();
+            millis(&live).saturating_sub(millis(&ended))
+        });
+        let took = ms(ran.await.expect("it recovers"));
+        shown("found by the clock, attempt 2 at once, live; exit code 0", took)
     });
 }

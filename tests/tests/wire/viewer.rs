@@ -44,7 +44,7 @@ impl Plan {
         let port = AwsSignaling::new(self.signaling.build().expect("it can work"));
         let signaling = Detour { port, network: self.network, tamper: self.tamper };
         let log = Log::default();
-        let (driver, handle) = viewer_session::session(config, 7, signaling, peer, clock);
+        let (driver, handle) = viewer_session::session(config, 7, signaling, peer, clock.clone());
         let driver = tokio::spawn(driver.with_observer(Box::new(log.clone())).run());
         Watching { handle, film, log, monitor, clock, driver, seen: 0 }
     }

@@ -38,7 +38,7 @@ impl SignalingStage for Stage {
     type Port = InProcess;
 
     fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(self.clock)
+        Arc::new(self.clock.clone())
     }
 
     async fn port(&mut self) -> InProcess {
