@@ -18,8 +18,9 @@ usage: cargo xtask <command>
   tidy     check what the compiler does not: dependency arrows, lints, docs, dead files, links
   statemap [--check]
            write docs/state-machine.md from the core's table, or say whether it is up to date
-  sim      --runs N [--seed S] [--jobs N] [--coverage FILE]: so many sessions in the simulator,
-           from seed S on; the table of what they tried must be full, and is written to FILE
+  sim      --runs N [--seed S] [--jobs N] [--coverage FILE] [--require-hits N]: so many sessions
+           in the simulator, from seed S on; the table of what they tried must be full, and is
+           written to FILE; every end and every fault must have been met so often
            --seed S [--journal]: the one of that seed again
   mutants  [BASE]: cargo-mutants on the last changes of the core, or on what differs from BASE
   wasm     build the portable crates for wasm32-unknown-unknown, and run them there

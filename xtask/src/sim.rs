@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
@@ -100,22 +100,23 @@ struct Tally {
 impl Tally {
     fn take(&mut self, seed: u64) {
         self.runs += 1;
-        let outcome = catch_unwind(AssertUnwindSafe(|| plan_of(seed).map(run_unrecorded)));
-        let world = match outcome {
-            Ok(Ok(world)) => world,
-            Ok(Err(why)) => return self.violations.push((seed, why)),
-            Err(_) => return self.violations.push((seed, "it panicked".into())),
-        };
+        let taken = catch_unwind(AssertUnwindSafe(|| self.take_run(seed)));
+        let broken = taken.unwrap_or_else(|_| Err("it panicked".into()));
+        if let Err(broken) = broken {
+            // A long search says at once what it found.
+            eprintln!("seed {seed}: {broken}");
+            self.violations.push((seed, broken));
+        }
+    }
+
+    fn take_run(&mut self, seed: u64) -> Result<(), String> {
+        let world = run_unrecorded(plan_of(seed)?);
         let ending = ending(&world);
         let run = format!("{seed} {ending} {} {}", world.now(), world.steps());
         self.digest = self.digest.wrapping_add(Digest::of(run.as_bytes()).0);
         *self.endings.entry(ending).or_default() += 1;
         self.coverage.take(&world);
-        if let Some(broken) = world.violations().first() {
-            // A long search says at once what it found.
-            eprintln!("seed {seed}: {broken}");
-            self.violations.push((seed, broken.clone()));
-        }
+        world.violations().first().map_or(Ok(()), |broken| Err(broken.clone()))
     }
 
     fn join(&mut self, other: Self) {
@@ -168,9 +169,10 @@ fn many(first: u64, runs: u64, jobs: u64) -> Result<Tally, String> {
         };
         let workers: Vec<_> = (0..jobs).map(|job| scope.spawn(work(job))).collect();
         for worker in workers {
-            // What a run panics with is caught where it runs.
-            if let Ok(tally) = worker.join() {
-                all.join(tally);
+            match worker.join() {
+                Ok(tally) => all.join(tally),
+                // What a run panics with is caught where it runs; this is the search's own.
+                Err(panic) => resume_unwind(panic),
             }
         }
     });

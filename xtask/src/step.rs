@@ -3,6 +3,10 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// What was left out for want of a tool.
+static LEFT_OUT: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
@@ -32,6 +36,21 @@ pub(crate) fn run(command: &mut Command, what_to_do: &str) -> Result<(), String>
         return Ok(());
     }
     Err(format!("`{}` failed ({status})\n{what_to_do}", shown(command)))
+}
+
+/// Leaves something out for want of a tool, and keeps it for the end; CI leaves nothing out.
+pub(crate) fn leave_out(why: String) -> Result<(), String> {
+    if std::env::var_os("CI").is_some() {
+        return Err(why);
+    }
+    eprintln!("left out: {why}");
+    LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+    Ok(())
+}
+
+/// What was left out so far, and why.
+pub(crate) fn left_out() -> Vec<String> {
+    LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Runs a command for what it prints; `None` when it is not there or fails.

@@ -16,7 +16,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use kvs_camera::CameraArgs;
 use kvs_emulator::EmulatorArgs;
 
@@ -85,11 +85,7 @@ pub fn main() -> ExitCode {
     let started = Started::now();
     // One provider for every TLS stack in the process; a second call would fail, and mean nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let matches = Cli::command().get_matches();
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
-    };
+    let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -195,3 +195,21 @@ fn ctrl_c_before_it_is_live() {
     assert_eq!(ended.code, Some(14), "{}", watch.transcript());
     assert_eq!(named(&watch.events(), "ended").len(), 1);
 }
+
+#[test]
+fn a_file_or_an_address_that_cannot_be_used() {
+    let start = |args: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        kvs_viewer_tests::stage::clear(&mut command);
+        Process::start(args[0], command.args(args), "Build kvs-viewer.")
+    };
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("bound").to_string();
+    ends(start(&["emulator", "--credentials-file", "/there/is/none"]), 2, &["/there/is/none"]);
+    ends(start(&["emulator", "--listen", &taken]), 2, &[&taken]);
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let mut camera = stage.command("camera");
+    camera.args(["--channel", "porch", "--ready-file", "/there/is/none"]);
+    let camera = Process::start("camera", &mut camera, "Build kvs-viewer.");
+    ends(camera, 2, &["/there/is/none"]);
+}

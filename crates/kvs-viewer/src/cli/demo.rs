@@ -98,6 +98,9 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
             .region(emulator.region())
             .endpoint_url(emulator.endpoint())
             .credentials(&keys.id, &keys.secret, keys.token.clone())
+            // The environment may ask for AWS's other endpoints.
+            .fips(false)
+            .dual_stack(false)
             .build()
     };
     let (camera, viewer) = match (signaling(), signaling()) {
@@ -135,7 +138,7 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
     };
     let peer = PeerConfig { codecs, ..PeerConfig::new(true) };
     let config = ViewerConfig { session, signaling: viewer, peer, watch_network: false };
-    let exit = watch(config, &args.output, true, true, started).await;
+    let exit = watch(config, &args.output, started).await;
     camera.shutdown().await;
     exit
 }

@@ -121,9 +121,10 @@ impl Exit {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the camera's errors may grow")]
     pub fn of_camera(error: &CameraError) -> Self {
         match error {
-            CameraError::Setting { .. } | CameraError::Signaling(_) | CameraError::Clip(_) => {
-                Self::Usage
-            }
+            CameraError::Setting { .. }
+            | CameraError::Signaling(_)
+            | CameraError::Clip(_)
+            | CameraError::File { .. } => Self::Usage,
             CameraError::Connect(failure) => Self::of_failure(failure),
             _ => Self::Local,
         }
@@ -131,8 +132,13 @@ impl Exit {
 
     /// What the end of an emulator means for the process.
     pub fn of_emulator(error: &EmulatorError) -> Self {
-        let wrong_setting = matches!(error, EmulatorError::Setting { .. });
-        if wrong_setting { Self::Usage } else { Self::Local }
+        let argument = matches!(
+            error,
+            EmulatorError::Setting { .. }
+                | EmulatorError::Listen { .. }
+                | EmulatorError::File { .. }
+        );
+        if argument { Self::Usage } else { Self::Local }
     }
 
     /// The number the process ends with.

@@ -25,7 +25,7 @@ const OURS: [&str; 10] = [
     "peer_webrtc",
     "clock_tokio",
     "recording",
-    "negotiation_sim",
+    "network_ifwatch",
 ];
 
 /// How much is logged.
@@ -78,7 +78,8 @@ fn targets(level: Level) -> Targets {
     let others = ours.min(LevelFilter::WARN);
     // At error level the stack prints whole packets that it drops while a track opens.
     let stack = if ours >= LevelFilter::DEBUG { LevelFilter::ERROR } else { LevelFilter::OFF };
-    let noisy = ["webrtc", "rtc", "rtc_ice", "rtc_dtls", "rtc_sctp", "rtc_srtp", "rtc_interceptor"];
+    // A target stands for all that begins with it.
+    let noisy = ["webrtc", "rtc"];
     Targets::new()
         .with_default(others)
         .with_targets(noisy.map(|target| (target, stack)))
@@ -182,6 +183,7 @@ mod tests {
         for (target, level, wanted) in [
             ("kvs_viewer::cli", tracing::Level::TRACE, true),
             ("signaling_aws::socket", tracing::Level::TRACE, true),
+            ("network_ifwatch", tracing::Level::TRACE, true),
             ("aws_sigv4", tracing::Level::DEBUG, false),
             ("hyper::proto", tracing::Level::INFO, false),
             ("tungstenite::handshake", tracing::Level::TRACE, false),

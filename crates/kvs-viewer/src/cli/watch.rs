@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use negotiation_core::{AttemptReport, Event, Outcome, Phase, Timer, Timestamp};
+use peer_webrtc::Media;
 use recording::{RecordError, Recorder, Summary};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -33,17 +34,13 @@ pub(crate) async fn run(args: WatchArgs, started: Started) -> Exit {
         Ok(config) => config,
         Err(problem) => return complain(Exit::Usage, &problem),
     };
-    watch(config, &args.output, !args.no_video, !args.no_audio, started).await
+    watch(config, &args.output, started).await
 }
 
 /// Runs a session to its end. The same for `watch` and `demo`.
-pub(crate) async fn watch(
-    config: ViewerConfig,
-    output: &OutputArgs,
-    video: bool,
-    audio: bool,
-    started: Started,
-) -> Exit {
+pub(crate) async fn watch(config: ViewerConfig, output: &OutputArgs, started: Started) -> Exit {
+    let is_wanted = |media: &Media| !matches!(media, Media::Off);
+    let (video, audio) = (is_wanted(&config.peer.video), is_wanted(&config.peer.audio));
     let (failed, mut failures) = mpsc::unbounded_channel();
     let recorder = match output.record.as_deref().map(|path| {
         Recorder::check(path)?;
