@@ -91,7 +91,9 @@ impl Member {
         let mut video_track: Option<Arc<dyn TrackRemote>> = None;
         let mut master = self.hub.master();
         let alone_max = self.shared.lifetimes.storage_without_master;
-        let mut alone_until = Some(Instant::now() + alone_max);
+        let alone_from_now = |there: bool| (!there).then(|| Instant::now() + alone_max);
+        // A watch tells of changes alone, so a master that is there already is asked for.
+        let mut alone_until = alone_from_now(master.borrow_and_update().is_some());
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -161,7 +163,7 @@ impl Member {
                 }
                 changed = master.changed(), if self.who.role == Role::Viewer => {
                     let there = changed.is_ok() && master.borrow_and_update().is_some();
-                    alone_until = (!there).then(|| Instant::now() + alone_max);
+                    alone_until = alone_from_now(there);
                 }
                 _ = look.tick() => {
                     if peer.is_closed().await {
@@ -256,7 +258,38 @@ fn bind(shared: &Shared) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EmulatorConfig;
+    use crate::config::{EmulatorConfig, Lifetimes};
+
+    /// How a viewer's stay ends on a clock on which three minutes are 0.3 s and the session is 1 s.
+    async fn stay(hub: Hub) -> Why {
+        let lifetimes =
+            Lifetimes { storage_session: Duration::from_secs(600), ..Lifetimes::default() };
+        let config = EmulatorConfig { time_scale: 600.0, lifetimes, ..EmulatorConfig::default() };
+        let shared = Arc::new(Shared::new(config));
+        let who = Who {
+            arn: "a".into(),
+            channel: "c".into(),
+            role: Role::Viewer,
+            client_id: Some("v".into()),
+        };
+        let (_client, inbox) = mpsc::channel(1);
+        let (ends_at, stop) =
+            (Instant::now() + shared.lifetimes.storage_session, shared.stop.child_token());
+        let member = Member { shared, who, number: 2, hub: Arc::new(hub), inbox, ends_at, stop };
+        tokio::time::timeout(Duration::from_secs(10), member.run()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_viewer_whose_master_was_there_first_stays_until_the_session_ends() {
+        let hub = Hub::new();
+        hub.master_came(1);
+        assert_eq!(stay(hub).await, Why::Age);
+    }
+
+    #[tokio::test]
+    async fn a_viewer_without_a_master_is_sent_away() {
+        assert_eq!(stay(Hub::new()).await, Why::Idle);
+    }
 
     #[test]
     fn media_uses_the_addresses_that_the_emulator_is_reached_by() {
