@@ -118,7 +118,6 @@ impl Exit {
     }
 
     /// What the end of a camera means for the process.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the camera's errors may grow")]
     pub fn of_camera(error: &CameraError) -> Self {
         match error {
             CameraError::Setting { .. }
