@@ -77,6 +77,11 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
             ends_at,
             members: BTreeMap::new(),
         });
+        if session.ends_at <= now {
+            // It is over, and known for its slots alone: those count in the next one, too.
+            session.hub = Arc::new(Hub::new());
+            session.ends_at = ends_at;
+        }
         let quotas = &shared.config.quotas;
         let max = quotas.enabled.then_some(quotas.storage_viewers_max);
         if let Some(id) = &who.client_id

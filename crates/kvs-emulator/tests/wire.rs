@@ -15,6 +15,9 @@ mod lifecycle;
 mod presence;
 #[path = "wire/relay.rs"]
 mod relay;
+#[cfg(feature = "storage")]
+#[path = "wire/storage.rs"]
+mod storage;
 #[path = "wire/support.rs"]
 mod support;
 #[path = "wire/turn.rs"]
