@@ -19,7 +19,6 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
 use crate::presence::{Happening, Who, Why};
@@ -58,14 +57,15 @@ struct Session {
 struct Seat {
     number: u64,
     inbox: mpsc::Sender<Inbound>,
-    stop: CancellationToken,
+    /// Ends the stay; the first reason counts.
+    end: mpsc::Sender<Why>,
     who: Who,
 }
 
 /// Takes a client in, or once more: each call brings one offer of a connection of its own.
 pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
     let now = Instant::now();
-    let member = {
+    let (member, ended) = {
         let mut sessions = lock(&shared.storage.sessions);
         sessions.forget(now);
         sessions.members += 1;
@@ -93,26 +93,26 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
             ));
         }
         let (inbox, receiver) = mpsc::channel(INBOX_MAX);
-        let stop = shared.stop.child_token();
-        let seat = Seat { number, inbox, stop: stop.clone(), who: who.clone() };
+        let (end, ended) = mpsc::channel(1);
+        let seat = Seat { number, inbox, end, who: who.clone() };
         if let Some(old) = session.members.insert(who.client_id.clone(), seat) {
-            old.stop.cancel();
+            old.end(Why::Displaced);
         }
-        Member {
+        let member = Member {
             shared: shared.clone(),
             who: who.clone(),
             number,
             hub: session.hub.clone(),
             inbox: receiver,
             ends_at: session.ends_at,
-            stop,
-        }
+        };
+        (member, ended)
     };
     shared.events.tell(&who, None, Happening::StorageJoined, now);
     let (shared, number) = (shared.clone(), member.number);
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
-        let why = member.run().await;
+        let why = member.run(ended).await;
         left(&shared, &who, number, why);
     });
     Ok(())
@@ -131,9 +131,9 @@ pub(crate) fn offer_again(shared: &Arc<Shared>, arn: &str, client_id: Option<&st
 }
 
 /// Ends a channel's session: the channel is deleted, or stores no more.
-pub(crate) fn end(shared: &Shared, arn: &str) {
+pub(crate) fn end(shared: &Shared, arn: &str, why: Why) {
     if let Some(session) = lock(&shared.storage.sessions).by_arn.get(arn) {
-        session.members.values().for_each(|seat| seat.stop.cancel());
+        session.members.values().for_each(|seat| seat.end(why));
     }
 }
 
@@ -165,6 +165,13 @@ fn left(shared: &Shared, who: &Who, number: u64, why: Why) {
         }
     }
     shared.events.tell(who, None, Happening::StorageLeft { why }, now);
+}
+
+impl Seat {
+    fn end(&self, why: Why) {
+        // It fails when the stay is over already, or has its reason.
+        let _ = self.end.try_send(why);
+    }
 }
 
 impl Sessions {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{Body, Caller, serialization};
 use crate::channel::{Channel, Storage, is_name};
 use crate::error::ApiError;
+use crate::presence::Why;
 use crate::sync::lock;
 
 /// The service's own default (CreateSignalingChannel).
@@ -78,7 +79,7 @@ pub(super) fn delete(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError
     let deleting = caller.shared.lifetimes.deleting;
     lock(&caller.shared.channels).delete(&arn, deleting, Instant::now())?;
     lock(&caller.shared.relay).clear(&arn);
-    end_storage_session(caller, &arn);
+    end_storage_session(caller, &arn, Why::Deleted);
     tracing::info!(arn, "channel deleted");
     Ok(json!({}))
 }
@@ -185,18 +186,18 @@ pub(super) fn update_storage(caller: &Caller<'_>, body: &Body) -> Result<Value, 
         Ok(channel.arn.clone())
     })?;
     if !enabled {
-        end_storage_session(caller, &arn);
+        end_storage_session(caller, &arn, Why::Service);
     }
     Ok(json!({}))
 }
 
 #[cfg(feature = "storage")]
-fn end_storage_session(caller: &Caller<'_>, arn: &str) {
-    crate::storage::end(caller.shared, arn);
+fn end_storage_session(caller: &Caller<'_>, arn: &str, why: Why) {
+    crate::storage::end(caller.shared, arn, why);
 }
 
 #[cfg(not(feature = "storage"))]
-fn end_storage_session(_caller: &Caller<'_>, _arn: &str) {}
+fn end_storage_session(_caller: &Caller<'_>, _arn: &str, _why: Why) {}
 
 /// By `ChannelARN` or `ChannelName`.
 fn with_channel<T>(

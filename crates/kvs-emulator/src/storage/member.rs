@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 use webrtc::media_stream::track_local::TrackLocal as _;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::RTCPeerConnectionState;
@@ -44,12 +43,11 @@ pub(super) struct Member {
     pub(super) inbox: mpsc::Receiver<Inbound>,
     /// When the whole session ends.
     pub(super) ends_at: Instant,
-    pub(super) stop: CancellationToken,
 }
 
 impl Member {
-    /// Runs to the end; whatever was opened is closed then.
-    pub(super) async fn run(mut self) -> Why {
+    /// Runs until it is over by itself, or is `ended`; whatever was opened is closed then.
+    pub(super) async fn run(mut self, mut ended: mpsc::Receiver<Why>) -> Why {
         // Not to be cancelled: a half-built connection would be lost unclosed.
         let (peer, events) = match Peer::build(bind(&self.shared)).await {
             Ok(built) => built,
@@ -58,9 +56,10 @@ impl Member {
                 return Why::Lost;
             }
         };
-        let stop = self.stop.clone();
+        let stop = self.shared.stop.clone();
         let why = tokio::select! {
-            () = stop.cancelled() => Why::Displaced,
+            () = stop.cancelled() => Why::Stopped,
+            Some(why) = ended.recv() => why,
             served = self.serve(&peer, events) => served.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the storage service's connection failed");
                 Why::Lost
@@ -68,7 +67,7 @@ impl Member {
         };
         self.hub.master_left(self.number);
         peer.close().await;
-        if self.shared.stop.is_cancelled() { Why::Stopped } else { why }
+        why
     }
 
     async fn serve(&mut self, peer: &Peer, mut events: Events) -> webrtc::error::Result<Why> {
@@ -272,11 +271,10 @@ mod tests {
             role: Role::Viewer,
             client_id: Some("v".into()),
         };
-        let (_client, inbox) = mpsc::channel(1);
-        let (ends_at, stop) =
-            (Instant::now() + shared.lifetimes.storage_session, shared.stop.child_token());
-        let member = Member { shared, who, number: 2, hub: Arc::new(hub), inbox, ends_at, stop };
-        tokio::time::timeout(Duration::from_secs(10), member.run()).await.unwrap()
+        let ((_client, inbox), (_seat, ended)) = (mpsc::channel(1), mpsc::channel(1));
+        let ends_at = Instant::now() + shared.lifetimes.storage_session;
+        let member = Member { shared, who, number: 2, hub: Arc::new(hub), inbox, ends_at };
+        tokio::time::timeout(Duration::from_secs(10), member.run(ended)).await.unwrap()
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kvs_emulator::{Emulator, Event, Happening, Lifetimes, Why};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{call, start, within};
 
@@ -23,19 +23,33 @@ async fn join(emulator: &Emulator, id: &str) {
     assert_eq!(joined.status, 200, "{joined:?}");
 }
 
-/// The next stay that ended after this event: how, and when it had begun and ended.
-async fn stay(emulator: &Emulator, mut after: u64) -> (Why, Event, Event) {
-    let mut joined = None;
+/// The first of this kind after the event `after`: what is made of it, and the event.
+async fn next<T>(
+    emulator: &Emulator,
+    mut after: u64,
+    like: impl Fn(Happening) -> Option<T>,
+) -> (T, Event) {
     loop {
         for event in within(emulator.next_events(after)).await {
             after = event.seq;
-            match event.what {
-                Happening::StorageJoined => joined = Some(event),
-                Happening::StorageLeft { why } => return (why, joined.take().unwrap(), event),
-                _ => {}
+            if let Some(found) = like(event.what) {
+                return (found, event);
             }
         }
     }
+}
+
+async fn joined(emulator: &Emulator, after: u64) -> Event {
+    next(emulator, after, |what| (what == Happening::StorageJoined).then_some(())).await.1
+}
+
+/// How the next stay ended.
+async fn left(emulator: &Emulator, after: u64) -> (Why, Event) {
+    next(emulator, after, |what| match what {
+        Happening::StorageLeft { why } => Some(why),
+        _ => None,
+    })
+    .await
 }
 
 #[tokio::test]
@@ -46,10 +60,35 @@ async fn a_session_that_is_over_is_followed_by_a_whole_one() {
     for time in ["first", "second"] {
         // The slot that is kept for the viewer keeps the old session known.
         join(&emulator, "v").await;
-        let (why, joined, left) = stay(&emulator, after).await;
+        let joined = joined(&emulator, after).await;
+        let (why, left) = left(&emulator, after).await;
         assert_eq!(why, Why::Age, "{time}");
         let stayed = u128::from(left.at_ms - joined.at_ms);
         assert!(stayed + 10 >= session.as_millis(), "the {time}: {stayed} ms");
         after = left.seq;
     }
+}
+
+#[tokio::test]
+async fn a_stay_says_who_ended_it() {
+    let emulator = storing(Lifetimes::default()).await;
+    let arn = emulator.channel_arn("demo").unwrap();
+    let store = async |what: Value| {
+        let body = json!({ "ChannelARN": arn, "MediaStorageConfiguration": what });
+        let answer = call(&emulator, "/updateMediaStorageConfiguration", body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    join(&emulator, "v").await;
+    join(&emulator, "v").await;
+    let (why, last) = left(&emulator, 0).await;
+    assert_eq!(why, Why::Displaced, "by its second call");
+    store(json!({ "Status": "DISABLED" })).await;
+    let (why, last) = left(&emulator, last.seq).await;
+    assert_eq!(why, Why::Service, "the channel stores no more");
+    let stream = arn.replace(":channel/", ":stream/");
+    store(json!({ "Status": "ENABLED", "StreamARN": stream })).await;
+    join(&emulator, "v").await;
+    let deleted = call(&emulator, "/deleteSignalingChannel", json!({ "ChannelARN": arn })).await;
+    assert_eq!(deleted.status, 200, "{deleted:?}");
+    assert_eq!(left(&emulator, last.seq).await.0, Why::Deleted);
 }
