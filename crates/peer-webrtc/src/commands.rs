@@ -4,7 +4,9 @@
 //! it and a close can abandon it. What it changes it returns as an [`Effect`].
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -33,6 +35,9 @@ const CLOSE_STEP_MAX: Duration = Duration::from_millis(400);
 /// How a command ended and what it changed.
 pub(crate) type Ended = (Result<Done, Failure>, Effect);
 
+/// A command under way.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
 /// What the payload types of the other side's offer mean, where they are not ours.
 pub(crate) type PayloadTypes = Vec<(u8, Codec)>;
 
@@ -54,13 +59,23 @@ pub(crate) struct Created {
     pub(crate) channel: Option<Arc<dyn DataChannel>>,
 }
 
-pub(crate) async fn create(config: Arc<PeerConfig>) -> Ended {
+/// `half_made` is set while giving up would lose a connection unclosed.
+pub(crate) async fn create(config: Arc<PeerConfig>, half_made: Arc<AtomicBool>) -> Ended {
+    // First of all: the application may take its time, and a close does not wait for it.
+    let mut tracks = Vec::new();
+    for (kind, media) in [(MediaKind::Video, &config.video), (MediaKind::Audio, &config.audio)] {
+        match media.clone().asked(kind, &config.codecs).await {
+            Ok(media) => tracks.push((kind, media)),
+            Err(failure) => return (Err(failure), Effect::None),
+        }
+    }
+    half_made.store(true, Ordering::Relaxed);
     let (stack, queues) = match Stack::build(&config.stack()).await {
         Ok(built) => built,
         Err(error) => return refused(FailureCode::Port, "cannot make a peer connection", &error),
     };
     stack.restrict(config.remote_addresses).await;
-    match furnish(&stack, &config).await {
+    match furnish(&stack, tracks, config.data_channel).await {
         Ok(channel) => {
             let traits =
                 PeerTraits { candidates: CandidateRelease::AfterAnswer, restart_keeps_pair: false };
@@ -77,22 +92,23 @@ pub(crate) async fn create(config: Arc<PeerConfig>) -> Ended {
 
 async fn furnish(
     stack: &Stack,
-    config: &PeerConfig,
+    tracks: Vec<(MediaKind, Media)>,
+    data_channel: bool,
 ) -> Result<Option<Arc<dyn DataChannel>>, Failure> {
-    for (kind, media) in [(MediaKind::Video, &config.video), (MediaKind::Audio, &config.audio)] {
+    for (kind, media) in tracks {
         match media {
             Media::Off => {}
-            Media::RecvOnly => stack
+            Media::RecvOnly | Media::SendFrom(..) => stack
                 .receive(kind)
                 .await
                 .map_err(|error| failure(FailureCode::Port, "cannot receive", &error))?,
             Media::SendRecv(track) => stack
-                .add_track(track)
+                .add_track(&track)
                 .await
                 .map_err(|error| failure(FailureCode::LocalMedia, "cannot attach", &error))?,
         }
     }
-    if !config.data_channel {
+    if !data_channel {
         return Ok(None);
     }
     let channel = stack.connection().create_data_channel(CHANNEL, None).await;

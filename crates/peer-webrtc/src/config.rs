@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use negotiation_core::MediaKind;
+use negotiation_core::{Failure, FailureCode, MediaKind};
 
 use crate::codec::Codec;
-use crate::local::LocalTrack;
+use crate::local::{LocalSource, LocalTrack, Otherwise, Unavailable};
 use crate::remote::RemoteAddresses;
 use crate::stack::{IcePolicy, Mdns, StackConfig, bind_addresses};
 use crate::turn_stream::{Authorities, Detour};
@@ -22,6 +22,31 @@ pub enum Media {
     RecvOnly,
     /// Receive it, and send this track of the application's, which stays the application's.
     SendRecv(Arc<LocalTrack>),
+    /// Receive it, and send what this source brings: a device that may not be there.
+    SendFrom(Arc<dyn LocalSource>, Otherwise),
+}
+
+impl Media {
+    /// The same with its source asked.
+    pub(crate) async fn asked(self, kind: MediaKind, codecs: &[Codec]) -> Result<Self, Failure> {
+        let Self::SendFrom(source, otherwise) = self else { return Ok(self) };
+        let Unavailable(reason) = match source.track().await {
+            Ok(track) if track.kind() == kind && codecs.contains(&track.codec()) => {
+                return Ok(Self::SendRecv(track));
+            }
+            Ok(track) => {
+                Unavailable(format!("{:?} is none of its codecs of {kind:?}", track.codec()))
+            }
+            Err(unavailable) => unavailable,
+        };
+        match otherwise {
+            Otherwise::RecvOnly => {
+                tracing::warn!(?kind, reason, "there is no local track: nothing is sent");
+                Ok(Self::RecvOnly)
+            }
+            Otherwise::End => Err(Failure::new(FailureCode::LocalMedia, reason)),
+        }
+    }
 }
 
 /// The configuration of a [`crate::WebRtcPeer`].
@@ -88,12 +113,13 @@ impl PeerConfig {
             let usable = self.codecs.iter().any(|codec| codec.kind() == kind);
             match media {
                 Media::Off => {}
-                Media::RecvOnly if usable => {}
+                // What a source brings is seen when it is asked.
+                Media::RecvOnly | Media::SendFrom(..) if usable => {}
                 Media::SendRecv(track) if track.kind() != kind => {
                     return Err(InvalidPeerConfig::TrackKind(kind));
                 }
                 Media::SendRecv(track) if self.codecs.contains(&track.codec()) => {}
-                Media::RecvOnly | Media::SendRecv(_) => {
+                Media::RecvOnly | Media::SendRecv(_) | Media::SendFrom(..) => {
                     return Err(InvalidPeerConfig::NoCodec(kind));
                 }
             }

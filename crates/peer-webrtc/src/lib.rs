@@ -34,7 +34,7 @@ mod turn_stream;
 
 pub use codec::Codec;
 pub use config::{InvalidPeerConfig, Media, PeerConfig};
-pub use local::{LocalTrack, NotAttached};
+pub use local::{LocalSource, LocalTrack, NotAttached, Otherwise, Unavailable};
 pub use media::{MediaEvent, MediaReceiver};
 pub use port::{PeerMonitor, WebRtcPeer};
 pub use remote::RemoteAddresses;

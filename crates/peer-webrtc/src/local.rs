@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use async_trait::async_trait;
 use negotiation_core::MediaKind;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters};
@@ -110,6 +111,39 @@ impl std::fmt::Debug for LocalTrack {
             .finish()
     }
 }
+
+/// Where a track comes from that may not be there: a camera, a microphone.
+#[async_trait]
+pub trait LocalSource: std::fmt::Debug + Send + Sync {
+    /// The track for the attempt that begins, asked for before its offer; while the device is there,
+    /// the same one each time. It has the time of one port operation: whoever has to ask a person
+    /// does that before the session.
+    ///
+    /// # Errors
+    /// The device cannot be had.
+    async fn track(&self) -> Result<Arc<LocalTrack>, Unavailable>;
+}
+
+/// What becomes of an attempt whose [`LocalSource`] has no track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Otherwise {
+    /// It receives, and sends nothing of that kind.
+    RecvOnly,
+    /// The session ends ([`negotiation_core::EndReason::LocalMedia`]), before anything is offered.
+    End,
+}
+
+/// A device cannot be had, and why: no such device, no permission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable(pub String);
+
+impl std::fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unavailable {}
 
 /// The track has no peer that takes its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
-use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::RTCSessionDescription;
 
 use crate::channel::{Aside, follow_channel};
-use crate::commands::{self, Created, Effect, Ended};
+use crate::commands::{self, Created, Effect, Ended, Work};
 use crate::config::PeerConfig;
 use crate::connectivity::Tracker;
 use crate::feed::{Admission, Feed};
@@ -82,8 +82,9 @@ impl Shared {
 struct Running {
     ticket: Ticket,
     is_close: bool,
-    is_create: bool,
-    future: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    /// A connection is being made, and would be lost unclosed.
+    half_made: Arc<AtomicBool>,
+    future: Work,
 }
 
 pub(crate) struct Peer {
@@ -208,8 +209,8 @@ impl Peer {
 
     /// A close came while a command ran.
     async fn overtake(&mut self, running: Running) {
-        if running.is_create {
-            // Half-made, a connection cannot be closed. Making one takes a millisecond.
+        if running.half_made.load(Ordering::Relaxed) {
+            // It cannot be closed yet. Making one takes a millisecond.
             let (_, effect) = running.future.await;
             self.apply(effect);
         }
@@ -218,15 +219,15 @@ impl Peer {
 
     fn start(&mut self, ticket: Ticket, command: PeerCommand) -> Running {
         let is_close = command.is_close();
-        let is_create = matches!(command, PeerCommand::Create { .. });
-        Running { ticket, is_close, is_create, future: self.future(command) }
+        let half_made = Arc::default();
+        Running { ticket, is_close, future: self.future(command, &half_made), half_made }
     }
 
-    fn future(&mut self, command: PeerCommand) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
+    fn future(&mut self, command: PeerCommand, half_made: &Arc<AtomicBool>) -> Work {
         let stack = self.stack.clone();
         let Some(stack) = stack else {
             return if matches!(command, PeerCommand::Create { .. }) {
-                Box::pin(commands::create(Arc::clone(&self.config)))
+                Box::pin(commands::create(Arc::clone(&self.config), Arc::clone(half_made)))
             } else if command.is_close() {
                 Box::pin(async { (Ok(Done::Ok), Effect::None) })
             } else {

@@ -1,13 +1,18 @@
 //! Media that does not come, or stops: scenarios 47, 48, 57 and 61.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
 use negotiation_core::{
-    AttemptEnd, Deadline, EndReason, Event, Output, PeerCommand, RecoveryCause, Timer,
+    AttemptEnd, Deadline, EndReason, Event, Message, Output, PeerCommand, RecoveryCause,
+    SignalingCommand, Timer,
 };
-use peer_webrtc::{Codec, LocalTrack, Media};
+use peer_webrtc::{Codec, LocalSource, LocalTrack, Media, Otherwise, Unavailable};
 
 use crate::frame;
 use crate::network::{Kind, Network};
-use crate::viewer::{Entry, Log};
+use crate::viewer::{Entry, Log, Watching};
 use crate::{ms, scenario, secs, shown};
 
 fn keyframe_requests(log: &Log) -> usize {
@@ -135,25 +140,116 @@ fn w57_dtls_refused() {
     });
 }
 
+/// A microphone that is there until it is pulled out.
+#[derive(Debug)]
+struct Microphone {
+    track: Arc<LocalTrack>,
+    is_there: AtomicBool,
+}
+
+impl Microphone {
+    fn new(is_there: bool) -> Arc<Self> {
+        let track = LocalTrack::new(Codec::Opus, "here", "microphone");
+        Arc::new(Self { track, is_there: is_there.into() })
+    }
+}
+
+#[async_trait]
+impl LocalSource for Microphone {
+    async fn track(&self) -> Result<Arc<LocalTrack>, Unavailable> {
+        match self.is_there.load(Ordering::Relaxed) {
+            true => Ok(Arc::clone(&self.track)),
+            false => Err(Unavailable("microphone: permission denied".to_owned())),
+        }
+    }
+}
+
+/// Whether the first offer was to send sound.
+fn sound_offered(viewer: &Watching) -> bool {
+    let mut sends = None;
+    viewer.log.each(|entry| {
+        if let Entry::Output(Output::Signaling(_, SignalingCommand::Send { message, .. })) = entry
+            && let Message::Offer(offer) = message
+        {
+            let mut sections = offer.sdp.as_str().split("\r\nm=");
+            let sound = sections.find(|section| section.starts_with("audio"));
+            sends = sends.or(Some(sound.is_some_and(|sound| sound.contains("a=sendrecv"))));
+        }
+    });
+    sends.expect("an offer was sent")
+}
+
 #[test]
-fn w61_local_media() {
-    scenario(61, "", async |stage| {
+fn w61_local_media_or_the_end() {
+    scenario(61, "or the end", async |stage| {
         stage.camera().await;
         let mut plan = stage.plan();
-        // The connection knows no codec that this microphone speaks.
-        plan.peer.codecs = vec![Codec::H264, Codec::Opus];
-        plan.peer.audio = Media::SendRecv(LocalTrack::new(Codec::Pcmu, "here", "microphone"));
-        let refused = peer_webrtc::WebRtcPeer::new(plan.peer.clone()).err();
-        let refused = refused.expect("refused").to_string();
-        assert_eq!(stage.calls("ConnectAsViewer"), (0, 0), "before any offer");
-        // As configured: receive only.
-        plan.peer.audio = Media::RecvOnly;
+        plan.settings.retries = 10;
+        plan.peer.audio = Media::SendFrom(Microphone::new(false), Otherwise::End);
+        let viewer = plan.watch();
+        let log = viewer.log.clone();
+        let outcome = viewer.ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::LocalMedia, 1));
+        assert_eq!(
+            log.count(|entry| {
+                matches!(entry, Entry::Output(Output::Peer(_, PeerCommand::CreateOffer { .. })))
+            }),
+            0,
+            "before any offer"
+        );
+        let AttemptEnd::Peer(failure) = &outcome.attempts[0].end else {
+            panic!("{:?}", outcome.attempts[0].end)
+        };
+        assert_eq!(failure.detail, "microphone: permission denied");
+        assert_eq!(stage.gone().await, 0, "its link is closed");
+        let what = format!("ended as local-media before any offer: {}", outcome.likely_cause());
+        shown(what, outcome.lasted)
+    });
+}
+
+#[test]
+fn w61_local_media_or_receive_only() {
+    scenario(61, "or receive only", async |stage| {
+        stage.camera().await;
+        let mut plan = stage.plan();
+        plan.peer.audio = Media::SendFrom(Microphone::new(false), Otherwise::RecvOnly);
         let mut viewer = plan.watch();
         let live = viewer.live().await;
         viewer.more_pictures(15).await;
+        assert!(!sound_offered(&viewer), "nothing is sent");
         let pictures = stage.untouched(viewer).await;
-        let what = format!("refused ({refused}); receive only: {pictures} pictures");
+        let what = format!("live, receive only; {pictures} pictures, none lost");
         shown(what, live.saturating_since(Default::default()))
+    });
+}
+
+#[test]
+fn w61_local_media_that_goes_away() {
+    scenario(61, "goes away", async |stage| {
+        stage.camera().await;
+        let mut plan = stage.plan();
+        let microphone = Microphone::new(true);
+        let source = Arc::clone(&microphone) as Arc<dyn LocalSource>;
+        plan.peer.audio = Media::SendFrom(source, Otherwise::End);
+        let mut viewer = plan.watch();
+        viewer.live().await;
+        viewer.more_pictures(15).await;
+        assert!(sound_offered(&viewer), "it is sent while it is there");
+        microphone.is_there.store(false, Ordering::Relaxed);
+        let pulled = viewer.now();
+        viewer.more_pictures(15).await;
+        viewer.handle.resumed();
+        viewer.until("attempt 2", |e| *e == Event::AttemptStarted { attempt: 2 }).await;
+        let log = viewer.log.clone();
+        let outcome = viewer.ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::LocalMedia, 2));
+        assert!(outcome.was_live);
+        let ended = outcome.attempts[1].ended;
+        assert!(ended > pulled, "{}", log.story());
+        shown(
+            "live with it; without it attempt 2 ended as local-media",
+            ended.saturating_since(pulled),
+        )
     });
 }
 

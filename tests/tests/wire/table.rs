@@ -74,7 +74,7 @@ const TABLE: &[Number] = &[
     row(58, "no-candidates", "an answer and no candidate", "OK if reachable, else ERR(no-route)"),
     row(59, "relay-outlives", "300 s of a TURN credential pass", "KEEP"),
     row(60, "ipv6-only", "only IPv6 reaches signaling and peer", "OK"),
-    row(61, "local-media", "a local track cannot be had", "ERR(local-media), before any offer"),
+    row(61, "local-media", "a local track cannot be had", "receive only, or ERR(local-media)"),
     row(64, "storage-new-session", "a second offer, another fingerprint", "answered on a new peer"),
     row(65, "two-viewers", "two sessions of one process", "both live, ids apart"),
     row(66, "handle-dropped", "the application drops its handle", "as close"),
