@@ -5,6 +5,8 @@
 pub mod admin;
 #[cfg(feature = "product")]
 pub mod connect_proxy;
+#[cfg(feature = "product")]
+pub mod nat;
 pub mod process;
 pub mod stage;
 pub mod tools;

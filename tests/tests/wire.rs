@@ -23,8 +23,6 @@ mod links;
 mod master;
 #[path = "wire/media.rs"]
 mod media;
-#[path = "wire/network.rs"]
-mod network;
 #[path = "wire/programs.rs"]
 mod programs;
 #[path = "wire/recovery.rs"]

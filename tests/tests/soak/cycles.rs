@@ -120,7 +120,7 @@ async fn cycle(emulator: &Emulator, channel: &str, kind: Kind) {
         Kind::Cut | Kind::ClosedEarly => None,
     };
     let fault = fault.map(|fault| emulator.faults().add(fault).expect("a fault"));
-    let mut watching = Watching::start(emulator, channel, settings(kind));
+    let mut watching = Watching::start(emulator, channel, settings(kind), None);
     let outcome = match kind {
         Kind::AnswerLost | Kind::SocketRefused => {
             assert!(watching.until(|event| *event == Event::Live).await, "{kind:?}: live");

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use clock_tokio::TokioClock;
 use kvs_camera::{Camera, CameraConfig};
 use kvs_emulator::{
     DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Quotas,
 };
-use kvs_viewer::{Viewer, ViewerConfig};
+use kvs_viewer_tests::nat::{Detour, Network};
 use negotiation_core::{Event, MediaKind, Outcome, Settings};
-use peer_webrtc::{MediaEvent, MediaReceiver, PeerConfig};
+use peer_webrtc::{MediaEvent, MediaReceiver, PeerConfig, WebRtcPeer};
 use recording::{FrameAssembler, VideoCodec};
-use signaling_aws::{SignalingConfig, SignalingConfigBuilder};
+use signaling_aws::{AwsSignaling, SignalingConfig, SignalingConfigBuilder};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use viewer_session::Told;
+use viewer_session::{Handle, Told};
 
 /// Longer than anything may take that nobody put a deadline on.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -55,28 +56,41 @@ pub(crate) async fn camera(emulator: &Emulator, channel: &str) -> Camera {
 
 /// A session of the product, and what came of it.
 pub(crate) struct Watching {
-    viewer: Viewer,
+    handle: Handle,
+    driver: JoinHandle<Outcome>,
     pictures: Arc<AtomicU64>,
     taker: JoinHandle<()>,
 }
 
 impl Watching {
-    pub(crate) fn start(emulator: &Emulator, channel: &str, settings: Settings) -> Self {
-        let config = ViewerConfig {
-            session: settings.check().expect("it can work"),
-            signaling: reach(emulator, channel).client_id("soak").build().expect("valid"),
-            peer: PeerConfig::new(true),
-            // What changes is told by the soak.
-            watch_network: false,
-        };
-        let (viewer, media) = Viewer::start(config).expect("it can work");
+    /// What [`kvs_viewer::Viewer`] does, with a network in between where there is one. What changes
+    /// in this machine's own is told by the soak.
+    pub(crate) fn start(
+        emulator: &Emulator,
+        channel: &str,
+        settings: Settings,
+        network: Option<&Network>,
+    ) -> Self {
+        let session = settings.check().expect("it can work");
+        let signaling = reach(emulator, channel).client_id("soak").build().expect("valid");
+        let mut peer = PeerConfig::new(true);
+        if network.is_some() {
+            peer.bind = vec!["127.0.0.1:0".to_owned()];
+        }
+        let mut peer = WebRtcPeer::new(peer).expect("it can work");
+        let media = peer.media().expect("not taken");
+        let port = AwsSignaling::new(signaling);
+        let signaling = Detour { port, network: network.cloned(), tamper: None };
+        let clock = TokioClock::start();
+        let (driver, handle) = viewer_session::session(session, 7, signaling, peer, clock);
+        let driver = tokio::spawn(driver.run());
         let pictures = Arc::<AtomicU64>::default();
         let taker = tokio::spawn(take(media, pictures.clone()));
-        Self { viewer, pictures, taker }
+        Self { handle, driver, pictures, taker }
     }
 
-    pub(crate) fn viewer(&self) -> &Viewer {
-        &self.viewer
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Whole pictures so far.
@@ -87,7 +101,7 @@ impl Watching {
     /// The next event; `None` once it ended.
     pub(crate) async fn event(&mut self) -> Option<Event> {
         loop {
-            match self.viewer.handle.next_event().await? {
+            match self.handle.next_event().await? {
                 Told::Event { event, .. } => return Some(event),
                 Told::Lost(_) => {}
             }
@@ -120,13 +134,13 @@ impl Watching {
 
     /// Closes it and waits until it is over.
     pub(crate) async fn close(self) -> Outcome {
-        self.viewer.handle.close();
+        self.handle.close();
         self.ended().await
     }
 
     /// Waits until it is over.
     pub(crate) async fn ended(self) -> Outcome {
-        let outcome = timeout(PATIENCE, self.viewer.ended()).await.expect("it ends");
+        let outcome = timeout(PATIENCE, self.driver).await.expect("it ends");
         self.taker.await.expect("media ends with it");
         outcome.expect("the driver does not panic")
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use kvs_camera::Camera;
 use kvs_emulator::{Action, Emulator, Fault, Match, Point, Role, ServiceMessage};
+use kvs_viewer_tests::nat::{Kind, Network};
 use negotiation_core::{EndReason, Event, Settings};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::resources::{Held, live_bytes, resident_kb, slope};
 use crate::stage::{Watching, camera, emulator, ms, secs};
@@ -24,8 +25,17 @@ const LOOK: Duration = ms(50);
 /// Without a picture for longer than this, media does not flow; the clip has 15 a second.
 const STILL: Duration = ms(500);
 
+/// How long UDP is lost.
+const LOST: Duration = ms(2_500);
+
+/// How often a packet is lost on a bad path.
+const LOST_ONE_OF: u64 = 5;
+
 /// However it goes wrong, pictures come again within.
 const RECOVERY_MAX: Duration = secs(30);
+
+/// Addresses of earlier attempts are idle; those in use send checks every few seconds.
+const FORGOTTEN: Duration = secs(20);
 
 /// Bytes that a fault may leave behind, from the second round of faults on.
 const SLOPE_MAX: f64 = 1_000.0;
@@ -34,8 +44,12 @@ const SLOPE_MAX: f64 = 1_000.0;
 enum Trouble {
     /// The signaling socket is cut.
     LinkCut,
+    /// No UDP gets through for a while, ICE's own neither.
+    UdpLost,
     /// The service sends everybody away.
     GoAway,
+    /// One packet of five of the media is lost for a while.
+    PacketsLost,
     /// The ICE servers change.
     IceServers,
     /// The platform says that the network is another.
@@ -54,9 +68,11 @@ enum Trouble {
     Slept,
 }
 
-const TROUBLES: [Trouble; 10] = [
+const TROUBLES: [Trouble; 12] = [
     Trouble::LinkCut,
+    Trouble::UdpLost,
     Trouble::GoAway,
+    Trouble::PacketsLost,
     Trouble::IceServers,
     Trouble::NetworkChanged,
     Trouble::CameraRestarts,
@@ -132,7 +148,8 @@ async fn soak(long: Duration) {
     let mut camera = Some(camera(&emulator, CHANNEL).await);
     let before = Held::now();
     let settings = Settings { go_away_spread: secs(2), ..Settings::persistent() };
-    let mut watching = Watching::start(&emulator, CHANNEL, settings);
+    let network = Network::default();
+    let mut watching = Watching::start(&emulator, CHANNEL, settings, Some(&network));
     let mut tally = Tally::default();
     let begun = Instant::now();
     let mut look = interval(LOOK);
@@ -157,6 +174,7 @@ async fn soak(long: Duration) {
                     continue;
                 }
                 if let Some(over) = trouble {
+                    network.forget_idle(FORGOTTEN);
                     let gap = worst.entry(over).or_default();
                     *gap = flow.gap.max(*gap);
                     eprintln!(
@@ -176,12 +194,13 @@ async fn soak(long: Duration) {
                 faults += 1;
                 (trouble, since) = (Some(next), Instant::now());
                 flow = Flow::begin(watching.pictures());
-                strike(next, faults, &emulator, &mut camera, &watching).await;
+                strike(next, faults, &emulator, &mut camera, &watching, &network).await;
             }
         }
     }
     let (pictures, lasted) = (watching.pictures(), begun.elapsed());
     let outcome = watching.close().await;
+    drop(network);
     if let Some(camera) = camera {
         camera.shutdown().await;
     }
@@ -210,12 +229,15 @@ async fn strike(
     emulator: &Emulator,
     camera: &mut Option<Camera>,
     watching: &Watching,
+    network: &Network,
 ) {
     let cut = || emulator.disconnect(CHANNEL, Some(Role::Viewer), None, None);
     let send = |message| emulator.send(CHANNEL, Some(Role::Viewer), None, message);
-    let handle = &watching.viewer().handle;
+    let handle = watching.handle();
     match trouble {
         Trouble::LinkCut => assert_eq!(cut(), 1),
+        Trouble::UdpLost => lose(network, |network| network.block(&Kind::ALL)),
+        Trouble::PacketsLost => lose(network, |network| network.lose_one_of(LOST_ONE_OF)),
         Trouble::GoAway => assert_eq!(send(ServiceMessage::GoAway), 1),
         Trouble::IceServers => assert_eq!(send(ServiceMessage::ReconnectIceServer), 1),
         Trouble::NetworkChanged => handle.network_changed(),
@@ -247,4 +269,15 @@ async fn strike(
         Trouble::Restart => handle.restart(),
         Trouble::Slept => handle.resumed(),
     }
+}
+
+/// Makes the network lose something for a while.
+fn lose(network: &Network, begin: impl FnOnce(&Network)) {
+    begin(network);
+    let network = network.clone();
+    tokio::spawn(async move {
+        sleep(LOST).await;
+        network.unblock();
+        network.lose_one_of(0);
+    });
 }

@@ -1,11 +1,11 @@
 //! Offers and answers: scenarios 1 to 10, 16 and 29.
 
 use kvs_emulator::{Action, Corruption, Match, MessageType};
+use kvs_viewer_tests::nat::{Kind, Network};
 use negotiation_core::{Deadline, EndReason, Event, Ignored, Input, SignalingEvent, Timer};
 use signaling_aws::SignalingConfig;
 
 use crate::frame::{self, with_other_credentials};
-use crate::network::{Kind, Network};
 use crate::viewer::Entry;
 use crate::{ms, scenario, secs, shown};
 

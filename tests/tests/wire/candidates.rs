@@ -1,11 +1,11 @@
 //! Candidates, and who may send what: scenarios 10 to 15 and 58.
 
 use kvs_emulator::{Action, Injection, MessageType, Place, Sender};
+use kvs_viewer_tests::nat::{Kind, Network};
 use negotiation_core::{EndReason, Event, Ignored, Message, Output, PeerCommand, SignalingCommand};
 use serde_json::{Value, json};
 
 use crate::frame;
-use crate::network::{Kind, Network};
 use crate::viewer::{Entry, Watching};
 use crate::{ms, scenario, secs, shown};
 

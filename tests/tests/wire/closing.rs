@@ -2,9 +2,9 @@
 
 use kvs_camera::{Behaviour, CameraEvent};
 use kvs_emulator::{Action, Match, MessageType, Point, Role};
+use kvs_viewer_tests::nat::{Kind, Network};
 use negotiation_core::{EndReason, Event, Phase, RetryDelay};
 
-use crate::network::{Kind, Network};
 use crate::stage::{LONGEST, Stage};
 use crate::viewer::Watching;
 use crate::{ms, scenario, secs, shown};

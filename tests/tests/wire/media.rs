@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use kvs_viewer_tests::nat::{Kind, Network};
 use negotiation_core::{
     AttemptEnd, Deadline, EndReason, Event, Message, Output, PeerCommand, RecoveryCause,
     SignalingCommand, Timer,
@@ -11,7 +12,6 @@ use negotiation_core::{
 use peer_webrtc::{Codec, LocalSource, LocalTrack, Media, Otherwise, Unavailable};
 
 use crate::frame;
-use crate::network::{Kind, Network};
 use crate::viewer::{Entry, Log, Watching};
 use crate::{ms, scenario, secs, shown};
 

@@ -2,9 +2,9 @@
 
 use kvs_camera::{Behaviour, CameraEvent};
 use kvs_emulator::{Action, Match, Point, Role};
+use kvs_viewer_tests::nat::{Kind, Network};
 use negotiation_core::{Event, Timer};
 
-use crate::network::{Kind, Network};
 use crate::stage::Stage;
 use crate::viewer::Watching;
 use crate::{scenario, secs, shown};

@@ -11,6 +11,7 @@ use kvs_emulator::{
     Action, DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Fault,
     Match, MessageType, Role, ServiceMessage,
 };
+use kvs_viewer_tests::nat::Network;
 use kvs_viewer_tests::stage::clear;
 use negotiation_core::{Event, RetryDelay, Settings};
 use peer_webrtc::PeerConfig;
@@ -22,7 +23,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::film::{Picture, of_the_clip};
-use crate::network::Network;
 use crate::report::{Running, Shown};
 use crate::viewer::{Plan, Watching};
 

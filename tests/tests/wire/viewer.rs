@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clock_tokio::TokioClock;
+use kvs_viewer_tests::nat::{Detour, Network, Tamper};
 use negotiation_core::{
     Config, Description, Event, Ignored, Input, Outcome, Output, Settings, SignalingCommand,
     SignalingEvent, Timestamp,
@@ -16,7 +17,6 @@ use tokio::time::{Instant, timeout};
 use viewer_session::{Clock as _, Handle, Observer};
 
 use crate::film::Film;
-use crate::network::{Detour, Network, Tamper};
 
 /// How long anything may take that nobody put a deadline on.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,29 +4,38 @@
 //! network's, which stands for it; what comes in there goes on to the address it stands for, from
 //! the socket that stands for its sender. So neither side ever reaches the other directly.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use negotiation_core::{Candidate, Message, SignalingCommand, SignalingEvent, Ticket};
 use tokio::net::UdpSocket;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use viewer_session::facts::read_description;
 use viewer_session::{SignalingInput, SignalingPort};
 
 /// What a datagram is, by its first bytes (RFC 7983, and RFC 5761 for RTCP).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// STUN.
     Stun,
+    /// DTLS.
     Dtls,
+    /// RTP.
     Rtp,
+    /// RTCP.
     Rtcp,
+    /// Anything else.
     Other,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Stun, Self::Dtls, Self::Rtp, Self::Rtcp, Self::Other];
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Stun, Self::Dtls, Self::Rtp, Self::Rtcp, Self::Other];
 
     fn of(datagram: &[u8]) -> Self {
         match datagram {
@@ -57,7 +66,7 @@ impl Side {
 
 /// The network. Clones are the same one; with the last its sockets close.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Network {
+pub struct Network {
     nat: Arc<Mutex<Nat>>,
 }
 
@@ -68,7 +77,9 @@ struct Nat {
     blocked: BTreeSet<Kind>,
     /// RTP packets that are longer are lost; 0 loses none.
     rtp_max: usize,
-    tasks: JoinSet<()>,
+    /// Every so many-th RTP packet is lost; 0 loses none.
+    rtp_lost_of: u64,
+    rtp_seen: u64,
 }
 
 #[derive(Debug)]
@@ -76,26 +87,48 @@ struct Alias {
     side: Side,
     told: SocketAddr,
     socket: Arc<UdpSocket>,
+    task: JoinHandle<()>,
+    used: Instant,
+}
+
+impl Drop for Alias {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Network {
     /// Loses every datagram of these kinds from now on, and no other.
-    pub(crate) fn block(&self, kinds: &[Kind]) {
+    pub fn block(&self, kinds: &[Kind]) {
         self.nat().blocked = kinds.iter().copied().collect();
     }
 
     /// Loses nothing more by kind.
-    pub(crate) fn unblock(&self) {
+    pub fn unblock(&self) {
         self.block(&[]);
     }
 
     /// Loses every RTP packet that is longer: of the clip, that is each keyframe's.
-    pub(crate) fn lose_longer_than(&self, bytes: usize) {
+    pub fn lose_longer_than(&self, bytes: usize) {
         self.nat().rtp_max = bytes;
     }
 
+    /// Loses one RTP packet of so many, the way there and the way back counted together; of 0, none.
+    pub fn lose_one_of(&self, packets: u64) {
+        self.nat().rtp_lost_of = packets;
+    }
+
+    /// Closes the sockets of addresses that nothing came from or went to for so long: a network
+    /// that lives for an hour would have thousands.
+    pub fn forget_idle(&self, idle: Duration) {
+        let mut nat = self.nat();
+        let Nat { aliases, dead, .. } = &mut *nat;
+        aliases.retain(|_, alias| alias.used.elapsed() < idle);
+        dead.retain(|address| aliases.contains_key(address));
+    }
+
     /// Every address that the viewer has now is gone for good: its next ones are others.
-    pub(crate) fn viewer_moves(&self) {
+    pub fn viewer_moves(&self) {
         let mut nat = self.nat();
         let gone: Vec<SocketAddr> = nat
             .aliases
@@ -139,15 +172,23 @@ impl Nat {
         side: Side,
         network: &Weak<Mutex<Self>>,
     ) -> std::io::Result<&Alias> {
-        if !self.aliases.contains_key(&address) {
-            let socket = StdSocket::bind("127.0.0.1:0")?;
-            socket.set_nonblocking(true)?;
-            let socket = Arc::new(UdpSocket::from_std(socket)?);
-            let told = socket.local_addr()?;
-            self.tasks.spawn(forward(network.clone(), address, side, Arc::clone(&socket)));
-            self.aliases.insert(address, Alias { side, told, socket });
+        let used = Instant::now();
+        match self.aliases.entry(address) {
+            Entry::Occupied(occupied) => {
+                let alias = occupied.into_mut();
+                alias.used = used;
+                Ok(alias)
+            }
+            Entry::Vacant(vacant) => {
+                let socket = StdSocket::bind("127.0.0.1:0")?;
+                socket.set_nonblocking(true)?;
+                let socket = Arc::new(UdpSocket::from_std(socket)?);
+                let told = socket.local_addr()?;
+                let forwarding = forward(network.clone(), address, side, Arc::clone(&socket));
+                let task = tokio::spawn(forwarding);
+                Ok(vacant.insert(Alias { side, told, socket, task, used }))
+            }
         }
-        Ok(&self.aliases[&address])
     }
 
     /// The socket that stands for the sender, unless the datagram is lost.
@@ -164,6 +205,15 @@ impl Nat {
         }
         if kind == Kind::Rtp && self.rtp_max > 0 && datagram.len() > self.rtp_max {
             return None;
+        }
+        if kind == Kind::Rtp && self.rtp_lost_of > 0 {
+            self.rtp_seen += 1;
+            if self.rtp_seen.is_multiple_of(self.rtp_lost_of) {
+                return None;
+            }
+        }
+        if let Some(to) = self.aliases.get_mut(&to) {
+            to.used = Instant::now();
         }
         let alias = self.alias(from, side.other(), network).ok()?;
         Some(Arc::clone(&alias.socket))
@@ -195,14 +245,17 @@ fn lock(nat: &Mutex<Nat>) -> MutexGuard<'_, Nat> {
 }
 
 /// Changes the text of an answer.
-pub(crate) type Tamper = fn(&str) -> String;
+pub type Tamper = fn(&str) -> String;
 
 /// A signaling port whose candidates lead over a network, where there is one.
-pub(crate) struct Detour<S> {
-    pub(crate) port: S,
-    pub(crate) network: Option<Network>,
+#[derive(Debug)]
+pub struct Detour<S> {
+    /// The port.
+    pub port: S,
+    /// Where they lead.
+    pub network: Option<Network>,
     /// What becomes of the master's answers, for a master whose answers are like that.
-    pub(crate) tamper: Option<Tamper>,
+    pub tamper: Option<Tamper>,
 }
 
 #[async_trait]
