@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Carries frames between two interfaces as a poor network would: late, not all, some twice, out of
-order. For kernels without netem. The same seed and frames meet the same fate.
+order. For kernels without netem, which is preferred where it is. The same seed and frames meet the same fate.
 
     impair.py NEAR FAR --seed 1 --loss 0.02 --repeat 0.01 --reorder 0.02 --delay-ms 40 --jitter-ms 5
 

@@ -18,6 +18,9 @@ const PREFIX: &str = "kvsnet";
 
 const ROUTER: &str = "router";
 
+/// Who carries what goes over a link that was cut in two: [`Lab::interpose`].
+pub(crate) const BETWEEN: &str = "between";
+
 /// Namespaces; dropping it removes them, with all that is in them.
 #[derive(Debug)]
 pub(crate) struct Lab {
@@ -121,12 +124,12 @@ impl Lab {
         self.ip(name, &format!("route add default via 10.77.{number}.1 dev {device}"));
     }
 
-    /// Cuts link `number` in two and leads both ends into a namespace `between`, as `near` and
+    /// Cuts link `number` in two and leads both ends into the namespace [`BETWEEN`], as `near` and
     /// `far`: only what somebody there carries goes through.
     pub(crate) fn interpose(&mut self, name: &str, number: u8) {
         self.ip(name, "link del up0");
-        self.space("between");
-        let (router, between) = (self.full(ROUTER), self.full("between"));
+        self.space(BETWEEN);
+        let (router, between) = (self.full(ROUTER), self.full(BETWEEN));
         for (space, device, host, inner) in [
             (self.full(name), "up0".to_owned(), 2, "near"),
             (router, format!("r{number}"), 1, "far"),
@@ -138,13 +141,31 @@ impl Lab {
                 |line: String| run(Command::new("ip").args(["-n", &space]).args(line.split(' ')));
             ip(format!("addr add 10.77.{number}.{host}/24 dev {device}"));
             ip(format!("link set {device} up"));
-            self.ip("between", &format!("link set {inner} up"));
+            self.ip(BETWEEN, &format!("link set {inner} up"));
             // A frame that is carried by hand must be whole, its checksums included.
             let mut offload = Command::new("ip");
             offload.args(["netns", "exec", &space, "ethtool", "-K", &device, "tx", "off"]);
             run(offload.args(["gso", "off", "tso", "off"]));
         }
         self.ip(name, &format!("route add default via 10.77.{number}.1 dev up0"));
+    }
+
+    /// Lets the kernel carry what goes over the link that was cut, by this queueing discipline
+    /// either way; false, and nothing is carried, where the kernel does not have it.
+    pub(crate) fn bridge_with(&self, qdisc: &str) -> bool {
+        let add = |device| {
+            let line = format!("qdisc add dev {device} root {qdisc}");
+            let mut tc = self.command(BETWEEN, "tc".as_ref());
+            tc.args(line.split(' ')).output().is_ok_and(|ran| ran.status.success())
+        };
+        if !["near", "far"].into_iter().all(add) {
+            return false;
+        }
+        self.ip(BETWEEN, "link add carry type bridge");
+        for line in ["near master carry", "far master carry", "carry up"] {
+            self.ip(BETWEEN, &format!("link set {line}"));
+        }
+        true
     }
 
     /// How many packets the router has dropped by its rules.

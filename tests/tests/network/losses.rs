@@ -9,7 +9,7 @@ use kvs_viewer_tests::Process;
 use kvs_viewer_tests::stage::named;
 
 use crate::PATIENCE;
-use crate::lab::Family;
+use crate::lab::{BETWEEN, Family};
 use crate::scene::{CAMERA, Scene, Seen, ends_well, frames_go_on, since, time_of};
 
 #[test]
@@ -74,7 +74,7 @@ fn s24_ice_failed() {
 #[test]
 fn s67_a_path_that_loses_delays_repeats_and_reorders() {
     let mut scene = Scene::set(Family::V4, &[]);
-    let _impairer = impair(&mut scene, CAMERA);
+    let _impairer = impair(&mut scene, CAMERA, &POOR);
     scene.lab.tc(CAMERA, "qdisc add dev up0 root tbf rate 2mbit burst 16kb latency 100ms");
     let _camera = scene.camera([""; 0]);
     let file = scene.path("impaired.mp4");
@@ -98,15 +98,39 @@ fn s67_a_path_that_loses_delays_repeats_and_reorders() {
     assert!(seen.pictures > 60, "{seen:?}");
 }
 
-/// Puts an impairer between the router and whoever is in `name`.
-fn impair(scene: &mut Scene, name: &str) -> Process {
+/// What a poor path does, either way: packets of a hundred, and milliseconds.
+struct Poor {
+    lost: u8,
+    repeated: u8,
+    reordered: u8,
+    delay: u8,
+    jitter: u8,
+}
+
+const POOR: Poor = Poor { lost: 2, repeated: 1, reordered: 2, delay: 40, jitter: 5 };
+
+/// Makes the path between the router and whoever is in `name` a poor one: by the kernel's netem
+/// where there is one, and else by a process that must live as long.
+fn impair(scene: &mut Scene, name: &str, poor: &Poor) -> Option<Process> {
+    let Poor { lost, repeated, reordered, delay, jitter } = poor;
     scene.lab.interpose(name, 20);
+    let netem = format!(
+        "netem delay {delay}ms {jitter}ms loss {lost}% duplicate {repeated}% reorder {reordered}%"
+    );
+    if scene.lab.bridge_with(&netem) {
+        eprintln!("the path is impaired by the kernel: {netem}");
+        return None;
+    }
+    eprintln!("the path is impaired by impair.py, as this kernel has no netem");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/network/impair.py");
-    let mut command: Command = scene.lab.command("between", "python3".as_ref());
-    command.args([script, "near", "far", "--seed", "7", "--loss", "0.02", "--repeat", "0.01"]);
-    command.args(["--reorder", "0.02", "--delay-ms", "40", "--jitter-ms", "5"]);
+    let mut command: Command = scene.lab.command(BETWEEN, "python3".as_ref());
+    command.args([script, "near", "far", "--seed", "7"]);
+    for (option, percent) in [("--loss", lost), ("--repeat", repeated), ("--reorder", reordered)] {
+        command.arg(option).arg((f64::from(*percent) / 100.0).to_string());
+    }
+    command.arg("--delay-ms").arg(delay.to_string()).arg("--jitter-ms").arg(jitter.to_string());
     let hint = "Install it (Debian: apt-get install python3).";
     let impairer = Process::start("impair.py", &mut command, hint);
     impairer.event("ready", PATIENCE);
-    impairer
+    Some(impairer)
 }
