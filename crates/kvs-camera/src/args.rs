@@ -258,12 +258,13 @@ fn announce(args: &CameraArgs) -> Result<(), CameraError> {
         write_whole(path, &line)
             .map_err(|source| CameraError::File { path: path.clone(), source })?;
     }
-    let written = if args.json {
-        writeln!(std::io::stdout(), "{line}")
+    let (stream, written) = if args.json {
+        ("standard output", writeln!(std::io::stdout(), "{line}"))
     } else {
-        writeln!(std::io::stderr(), "The camera is on channel {}.", args.channel)
+        let line = format!("The camera is on channel {}.", args.channel);
+        ("standard error", writeln!(std::io::stderr(), "{line}"))
     };
-    written.map_err(|source| CameraError::File { path: PathBuf::from("standard output"), source })
+    written.map_err(|source| CameraError::File { path: PathBuf::from(stream), source })
 }
 
 /// Under its name the file is never seen half written.
