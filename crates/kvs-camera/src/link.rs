@@ -2,14 +2,13 @@
 //! depends on it.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 use std::time::Duration;
 
 use negotiation_core::{Candidate, Description, Failure, IceServer, Undecodable};
 use signaling_aws::{
     IceSource, MasterEvent, MasterLink, MasterSender, SignalingConfig, StorageSession,
 };
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +18,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// A link that lived this long makes the waits short again.
 const HEALTHY: Duration = Duration::from_secs(30);
-
-/// TURN credentials live for 300 s; the C SDK asks anew 30 s before.
-const ICE_SERVERS_FRESH: Duration = Duration::from_secs(270);
 
 /// How long a message waits for a lost link.
 const SEND_WAIT: Duration = Duration::from_secs(30);
@@ -34,14 +30,10 @@ pub(crate) enum LinkEvent {
     Candidate { from: String, body: Candidate },
 }
 
-/// The channel's ICE servers, and when they were asked for.
-type Servers = (Instant, Vec<IceServer>);
-
 /// The sending end, whichever link is up.
 #[derive(Clone)]
 pub(crate) struct Line {
     current: watch::Receiver<Option<Current>>,
-    servers: Arc<Mutex<Option<Servers>>>,
 }
 
 #[derive(Clone)]
@@ -67,18 +59,9 @@ impl Line {
         self.current().await?.storage.join().await
     }
 
-    /// The channel's ICE servers, asked for when those known are about to expire.
+    /// The channel's ICE servers, with credentials that are fresh.
     pub(crate) async fn ice_servers(&self) -> Result<Vec<IceServer>, Failure> {
-        // Held across the call: of several viewers at once the first asks for all.
-        let mut known = self.servers.lock().await;
-        if let Some((since, servers)) = &*known
-            && since.elapsed() < ICE_SERVERS_FRESH
-        {
-            return Ok(servers.clone());
-        }
-        let servers = self.current().await?.ice.fetch().await?;
-        *known = Some((Instant::now(), servers.clone()));
-        Ok(servers)
+        self.current().await?.ice.fetch().await
     }
 
     async fn current(&self) -> Result<Current, Failure> {
@@ -95,7 +78,6 @@ impl Line {
 pub(crate) struct Keeper {
     config: SignalingConfig,
     current: watch::Sender<Option<Current>>,
-    servers: Arc<Mutex<Option<Servers>>>,
     events: mpsc::Sender<LinkEvent>,
 }
 
@@ -103,9 +85,7 @@ impl Keeper {
     /// A keeper of links, and the line that goes over them.
     pub(crate) fn new(config: SignalingConfig, events: mpsc::Sender<LinkEvent>) -> (Self, Line) {
         let (current, receiver) = watch::channel(None);
-        let servers = Arc::new(Mutex::new(None));
-        let line = Line { current: receiver, servers: Arc::clone(&servers) };
-        (Self { config, current, servers, events }, line)
+        (Self { config, current, events }, Line { current: receiver })
     }
 
     /// Serves `link`, and whatever follows it, until cancelled.
@@ -175,7 +155,8 @@ impl Keeper {
                     tracing::info!("the service ends the link: connecting again");
                     break None;
                 }
-                MasterEvent::ReconnectIceServer => *self.servers.lock().await = None,
+                // The link has forgotten them.
+                MasterEvent::ReconnectIceServer => tracing::debug!("the ICE servers change"),
                 MasterEvent::Garbage => tracing::debug!("a frame that is no message"),
                 MasterEvent::Disconnected(failure) => break Some(failure),
             }
@@ -213,6 +194,40 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvs_emulator::{
+        DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, TurnConfig,
+    };
+
+    /// Credentials may live for no more than 30 s (kvs.md 1.2), and are over before a viewer comes later.
+    #[tokio::test]
+    async fn turn_credentials_are_handed_out_for_as_long_as_the_service_says() {
+        for (ttl_secs, calls) in [(30, 2), (300, 1)] {
+            let servers = vec![vec!["turn:127.0.0.1:9".to_owned()]];
+            let turn = TurnConfig { servers, ttl_secs, ..TurnConfig::default() };
+            let channels = vec!["door".to_owned()];
+            let config = EmulatorConfig { channels, turn, ..EmulatorConfig::default() };
+            let emulator = Emulator::start(config).await.expect("started");
+            let config = SignalingConfig::builder("door")
+                .region(emulator.region())
+                .endpoint_url(emulator.endpoint())
+                .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
+                .build()
+                .expect("valid");
+            let link = MasterLink::connect(config.clone()).await.expect("connected");
+            let (events, _heard) = mpsc::channel(8);
+            let (keeper, line) = Keeper::new(config, events);
+            let stop = CancellationToken::new();
+            let keeper = tokio::spawn(keeper.run(link, stop.clone()));
+            for _ in 0..2 {
+                assert_eq!(line.ice_servers().await.expect("told").len(), 1);
+            }
+            let asked = emulator.calls().get("GetIceServerConfig").map(|call| call.requests);
+            assert_eq!(asked, Some(calls), "credentials for {ttl_secs} s");
+            stop.cancel();
+            keeper.await.expect("ended");
+            emulator.shutdown().await;
+        }
+    }
 
     #[test]
     fn waits_grow_up_to_their_limit() {

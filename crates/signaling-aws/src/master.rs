@@ -1,9 +1,11 @@
 //! The master's end of a channel: what a camera needs. Connecting again is the camera's job.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, WeakShared};
 use negotiation_core::{Candidate, Description, Failure, FailureCode, IceServer, Undecodable};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -66,6 +68,7 @@ pub struct MasterLink {
     sender: MasterSender,
     site: Site,
     resolved: Resolved,
+    ice: IceSource,
     close: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -91,7 +94,8 @@ impl MasterLink {
         let (close, closed) = oneshot::channel();
         let task = tokio::spawn(run(socket, outgoing, events_in, closed));
         let sender = MasterSender { outgoing: outgoing_in, sent: Arc::default() };
-        Ok(Self { events, sender, site, resolved, close: Some(close), task })
+        let ice = IceSource::new(&site, &resolved);
+        Ok(Self { events, sender, site, resolved, ice, close: Some(close), task })
     }
 
     /// Creates the channel of a configuration by its name. One that exists is left as it is. The
@@ -135,12 +139,12 @@ impl MasterLink {
     /// # Errors
     /// The service refused, and there is no STUN server either.
     pub async fn ice_servers(&self) -> Result<Vec<IceServer>, Failure> {
-        self.site.ice_servers(&self.resolved, false).await
+        self.ice.fetch().await
     }
 
     /// A fetcher of ICE servers, which may be cloned and outlive the link.
     pub fn ice_source(&self) -> IceSource {
-        IceSource { site: self.site.clone(), resolved: self.resolved.clone() }
+        self.ice.clone()
     }
 
     /// For joining the channel's storage session; it may be cloned and outlive the link.
@@ -185,20 +189,50 @@ impl StorageSession {
     }
 }
 
-/// Fetches ICE servers for a channel.
-#[derive(Clone, Debug)]
+/// Fetches ICE servers for a channel. Clones ask together: who comes while a call is under way
+/// waits for its answer, and for no other.
+#[derive(Clone)]
 pub struct IceSource {
     site: Site,
     resolved: Resolved,
+    running: Arc<Mutex<Option<WeakShared<Fetch>>>>,
+}
+
+type Fetch = BoxFuture<'static, Result<Vec<IceServer>, Failure>>;
+
+impl fmt::Debug for IceSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IceSource")
+    }
 }
 
 impl IceSource {
-    /// The channel's STUN and TURN servers, with fresh credentials.
+    fn new(site: &Site, resolved: &Resolved) -> Self {
+        Self { site: site.clone(), resolved: resolved.clone(), running: Arc::default() }
+    }
+
+    /// The channel's STUN and TURN servers, with fresh credentials: those that the process was told
+    /// before while they are good, or else the service's answer.
     ///
     /// # Errors
     /// The service refused, and there is no STUN server either.
     pub async fn fetch(&self) -> Result<Vec<IceServer>, Failure> {
-        self.site.ice_servers(&self.resolved, false).await
+        let fetch = {
+            // Nothing below panics half way.
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let joined = running.as_ref().and_then(WeakShared::upgrade);
+            match joined.filter(|fetch| fetch.peek().is_none()) {
+                Some(fetch) => fetch,
+                None => {
+                    let (site, resolved) = (self.site.clone(), self.resolved.clone());
+                    let fetch = async move { site.ice_servers(&resolved, false).await };
+                    let fetch = fetch.boxed().shared();
+                    *running = fetch.downgrade();
+                    fetch
+                }
+            }
+        };
+        fetch.await
     }
 }
 

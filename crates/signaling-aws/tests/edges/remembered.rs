@@ -6,6 +6,7 @@ use kvs_emulator::{
     Action, Emulator, EmulatorConfig, Fault, Match, Point, ServiceMessage, TurnConfig,
 };
 use negotiation_core::{FailureCode, SignalingEvent};
+use signaling_aws::MasterLink;
 
 fn turn() -> TurnConfig {
     TurnConfig { servers: vec![vec!["turn:127.0.0.1:9".into()]], ..TurnConfig::default() }
@@ -99,6 +100,40 @@ async fn ice_servers_are_asked_for_again_when_it_matters() {
     third.connect(1, None).await;
     third.ice_servers(1).await;
     assert_eq!(asked(), 3);
+    emulator.shutdown().await;
+}
+
+/// A camera's viewers come together; none waits for another's question.
+#[tokio::test]
+async fn who_asks_a_masters_link_together_shares_one_question() {
+    let turn = TurnConfig { ttl_secs: 30, ..turn() };
+    let emulator = emulator(EmulatorConfig { turn, ..EmulatorConfig::default() }).await;
+    let config = reach(&emulator, "unused").build().expect("valid");
+    let link = MasterLink::connect(config).await.expect("connected");
+    let matches =
+        Match { call: Some("GetIceServerConfig".into()), times: Some(2), ..Match::on(Point::Call) };
+    let late = Fault::new(matches, Action::Delay { ms: 300 });
+    emulator.faults().add(late).expect("a fault");
+    // The one who asked first goes away.
+    let gone = link.ice_source();
+    let gone = tokio::spawn(async move { gone.fetch().await });
+    let several = futures_util::future::join_all((0..8).map(|_| {
+        let source = link.ice_source();
+        async move { source.fetch().await }
+    }));
+    let (several, ()) = futures_util::future::join(several, async {
+        while calls(&emulator, "GetIceServerConfig") == 0 {
+            tokio::task::yield_now().await;
+        }
+        gone.abort();
+    })
+    .await;
+    assert!(several.iter().all(|told| told.as_ref().is_ok_and(|servers| servers.len() == 1)));
+    assert_eq!(calls(&emulator, "GetIceServerConfig"), 1);
+    // Who comes later asks anew.
+    link.ice_servers().await.expect("told");
+    assert_eq!(calls(&emulator, "GetIceServerConfig"), 2);
+    link.close().await;
     emulator.shutdown().await;
 }
 
