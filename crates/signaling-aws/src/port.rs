@@ -77,7 +77,7 @@ impl AwsSignaling {
             return connect.complete(Err(twice));
         }
         // Links that ended by themselves are not asked to close.
-        self.links.retain(|_, link| !link.is_over());
+        self.links.retain(|_, link| !link.is_done());
         let id = match &self.attempt {
             Some((number, id)) if *number == attempt => id.clone(),
             // The attempt before is over; its id is given back with its last link.
@@ -102,6 +102,7 @@ impl AwsSignaling {
             outgoing: outgoing_in,
             resolved,
             ended,
+            told: false,
             close: Some(close_in),
             task: AbortOnDrop(task),
             calls: JoinSet::new(),
@@ -181,7 +182,8 @@ impl SignalingPort for AwsSignaling {
                 }
                 Some((link, event)) = self.happened.recv() => {
                     // Of a link that is being closed nobody wants to hear.
-                    if self.links.contains_key(&link) {
+                    if let Some(known) = self.links.get_mut(&link) {
+                        known.told |= matches!(event, SignalingEvent::Disconnected(_));
                         return SignalingInput::Event(link, event);
                     }
                 }
@@ -195,17 +197,22 @@ impl SignalingPort for AwsSignaling {
 struct Link {
     outgoing: mpsc::Sender<Outgoing>,
     resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
+    /// Set when it ended by itself after it was open; that is told as its last event.
     ended: Arc<OnceLock<Failure>>,
+    /// Whether it has been.
+    told: bool,
     close: Option<oneshot::Sender<()>>,
     task: AbortOnDrop,
     calls: JoinSet<()>,
 }
 
 impl Link {
-    /// Whether its socket is gone and nobody waits for a call on its behalf.
-    fn is_over(&mut self) -> bool {
+    /// Whether its socket is gone, nobody waits for a call on its behalf, and nothing of it is left
+    /// to tell: what came before its end may still wait to be heard.
+    fn is_done(&mut self) -> bool {
         while self.calls.try_join_next().is_some() {}
-        self.task.0.is_finished() && self.calls.is_empty()
+        let is_told = self.told || self.ended.get().is_none();
+        self.task.0.is_finished() && self.calls.is_empty() && is_told
     }
 
     /// Ends the link and all that belongs to it, with or without the other end's consent.

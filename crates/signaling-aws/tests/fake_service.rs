@@ -47,6 +47,8 @@ struct Service {
     arn: String,
     upgrades: Arc<Mutex<Vec<String>>>,
     goodbyes: Arc<AtomicUsize>,
+    /// Sockets that were open and that the other end has let go.
+    gone: Arc<AtomicUsize>,
 }
 
 impl Service {
@@ -55,8 +57,8 @@ impl Service {
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let upgrades = Arc::<Mutex<Vec<String>>>::default();
         let (seen, script) = (upgrades.clone(), Arc::new(Mutex::new(VecDeque::from(script))));
-        let goodbyes = Arc::<AtomicUsize>::default();
-        let heard = goodbyes.clone();
+        let (goodbyes, gone) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let heard = [goodbyes.clone(), gone.clone()];
         let authority = url.trim_start_matches("http://").to_owned();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -65,7 +67,7 @@ impl Service {
             }
         });
         let arn = format!("arn:aws:kinesisvideo:us-west-2:123456789012:channel/{name}/1");
-        Self { url, arn, upgrades, goodbyes }
+        Self { url, arn, upgrades, goodbyes, gone }
     }
 
     fn reach(&self) -> SignalingConfigBuilder {
@@ -86,7 +88,7 @@ async fn serve(
     seen: Arc<Mutex<Vec<String>>>,
     script: Arc<Mutex<VecDeque<Upgrade>>>,
     storage: &'static str,
-    goodbyes: Arc<AtomicUsize>,
+    heard: [Arc<AtomicUsize>; 2],
 ) {
     while let Some((head, _body)) = read_request(&mut stream).await {
         if !head.to_ascii_lowercase().contains("upgrade: websocket") {
@@ -116,11 +118,16 @@ async fn serve(
         seen.lock().expect("whole").push(head.clone());
         let next = script.lock().expect("whole").pop_front();
         let next = next.expect("the script is long enough");
-        return play(stream, &head, next, &goodbyes).await;
+        return play(stream, &head, next, &heard).await;
     }
 }
 
-async fn play(mut stream: TcpStream, head: &str, upgrade: Upgrade, goodbyes: &AtomicUsize) {
+async fn play(
+    mut stream: TcpStream,
+    head: &str,
+    upgrade: Upgrade,
+    [goodbyes, gone]: &[Arc<AtomicUsize>; 2],
+) {
     let frames = match upgrade {
         Upgrade::Refuse { status, error, text, clock } => {
             let now = aws_smithy_types::DateTime::from(SystemTime::now());
@@ -164,6 +171,10 @@ async fn play(mut stream: TcpStream, head: &str, upgrade: Upgrade, goodbyes: &At
             goodbyes.fetch_add(1, Ordering::SeqCst);
         }
     }
+    let mut stream = socket.into_inner();
+    let _ = stream.shutdown().await;
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    gone.fetch_add(1, Ordering::SeqCst);
 }
 
 fn response(status: &str, headers: &str, body: &str) -> String {
@@ -351,6 +362,33 @@ async fn garbage_is_told_and_leaves_the_link_open() {
         assert_eq!(event(&mut viewer).await, SignalingEvent::Garbage);
     }
     assert_eq!(event(&mut viewer).await, SignalingEvent::GoAway);
+}
+
+/// What a link brought before its end, and that it ended, is told although the next one is opened
+/// meanwhile (contract, N4 and N25).
+#[tokio::test]
+async fn a_link_that_ended_is_heard_to_its_end_beside_the_next_one() {
+    let answer = r#"{"messageType":"SDP_ANSWER","messagePayload":"e30="}"#;
+    let burst = vec![
+        Message::text(r#"{"messageType":"GO_AWAY"}"#),
+        Message::text(answer),
+        Message::Close(None),
+    ];
+    let script = vec![Upgrade::Accept(burst), Upgrade::Accept(Vec::new())];
+    let service = Service::start("burst", script, "DISABLED").await;
+    let mut viewer = port(service.reach());
+    assert!(connect(&mut viewer).await.is_ok());
+    let gone = async {
+        while service.gone.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), gone).await.expect("the first link is over");
+    let second = SignalingCommand::Connect { link: LinkId(2), attempt: 1, client_id: None };
+    viewer.submit(Ticket { attempt: 1, seq: 2 }, second);
+    assert_eq!(event(&mut viewer).await, SignalingEvent::GoAway);
+    assert!(matches!(event(&mut viewer).await, SignalingEvent::Answer { body: Err(_), .. }));
+    assert!(matches!(event(&mut viewer).await, SignalingEvent::Disconnected(_)));
 }
 
 #[tokio::test]
