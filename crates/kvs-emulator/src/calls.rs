@@ -22,21 +22,14 @@ pub(crate) struct Call {
     handler: fn(&Caller<'_>, &Body) -> Result<Value, ApiError>,
 }
 
-/// What a call is run with.
-#[derive(Clone, Copy)]
-pub(crate) struct Setting<'a> {
+/// Who calls what, and what is known about it beside the body.
+pub(crate) struct Caller<'a> {
     pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) call: &'static Call,
     /// `host:port` for endpoints that lead back here.
     pub(crate) authority: &'a str,
     /// For how long the TURN credentials it hands out have been used already, by fault.
     pub(crate) turn_age_secs: u32,
-}
-
-/// Whose call it is.
-pub(crate) struct Caller<'a> {
-    pub(crate) shared: &'a Arc<Shared>,
-    setting: Setting<'a>,
-    call: &'static Call,
 }
 
 /// The call at this path.
@@ -45,17 +38,12 @@ pub(crate) fn find(path: &str) -> Option<&'static Call> {
 }
 
 /// Runs a call whose signature was found good.
-pub(crate) fn run(
-    call: &'static Call,
-    setting: &Setting<'_>,
-    body: &[u8],
-) -> Result<Value, ApiError> {
-    let shared = setting.shared;
-    if !shared.within_quota(call.name, "", call.account_tps) {
+pub(crate) fn run(caller: &Caller<'_>, body: &[u8]) -> Result<Value, ApiError> {
+    let call = caller.call;
+    if !caller.shared.within_quota(call.name, "", call.account_tps) {
         return Err(ApiError::throttled());
     }
-    let body = Body::parse(body)?;
-    (call.handler)(&Caller { shared, setting: *setting, call }, &body)
+    (call.handler)(caller, &Body::parse(body)?)
 }
 
 const fn call(

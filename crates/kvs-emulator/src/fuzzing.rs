@@ -78,13 +78,12 @@ impl Bench {
     /// The body of a call, whose signature was good, given to every call; their statuses.
     #[must_use]
     pub fn call(&self, body: &[u8]) -> Vec<u16> {
-        let setting =
-            calls::Setting { shared: &self.shared, authority: "127.0.0.1:1", turn_age_secs: 0 };
-        let run = |call| calls::run(call, &setting, body);
-        calls::CALLS
-            .iter()
-            .map(|call| run(call).map_or_else(|error| error.status, |_| 200))
-            .collect()
+        let run = |call| {
+            let (shared, authority) = (&self.shared, "127.0.0.1:1");
+            let caller = calls::Caller { shared, call, authority, turn_age_secs: 0 };
+            calls::run(&caller, body).map_or_else(|error| error.status, |_| 200)
+        };
+        calls::CALLS.iter().map(run).collect()
     }
 
     /// Whether somebody who may have no key gets in with this request.

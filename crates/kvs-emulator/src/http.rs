@@ -96,7 +96,8 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
         let call = call
             .ok_or_else(|| ApiError::new(404, "UnknownOperationException", "No such operation."))?;
         let authority = authority(shared, &headers)?;
-        calls::run(call, &calls::Setting { shared, authority: &authority, turn_age_secs }, &body)
+        let caller = calls::Caller { shared, call, authority: &authority, turn_age_secs };
+        calls::run(&caller, &body)
     });
     shared.count(name, result.is_err());
     Ok(match result {

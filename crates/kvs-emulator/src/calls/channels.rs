@@ -140,7 +140,7 @@ pub(super) fn endpoint(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiErr
         let scheme = if protocol == "WSS" { "ws" } else { "http" };
         json!({
             "Protocol": protocol,
-            "ResourceEndpoint": format!("{scheme}{secure}://{}", caller.setting.authority),
+            "ResourceEndpoint": format!("{scheme}{secure}://{}", caller.authority),
         })
     });
     Ok(json!({ "ResourceEndpointList": list.collect::<Vec<_>>() }))

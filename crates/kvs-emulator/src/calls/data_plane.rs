@@ -33,7 +33,7 @@ pub(super) fn ice_servers(caller: &Caller<'_>, body: &Body) -> Result<Value, Api
     if !shared.within_quota("GetIceServerConfig of a channel", arn, rate) {
         return Err(ApiError::throttled());
     }
-    let made_at = shared.clock.now().before(caller.setting.turn_age_secs);
+    let made_at = shared.clock.now().before(caller.turn_age_secs);
     let mut turn = shared.turn();
     let user = ice::user(&turn, arn, made_at);
     if turn.servers.is_empty()
@@ -49,7 +49,7 @@ pub(super) fn ice_servers(caller: &Caller<'_>, body: &Body) -> Result<Value, Api
 /// The emulator's own relay, at the address that the client knows us by.
 fn own_relay(caller: &Caller<'_>) -> Option<String> {
     let addr = *caller.shared.relay_addr.get()?;
-    let host = caller.setting.authority;
+    let host = caller.authority;
     let host = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         Some(_) | None => host,
