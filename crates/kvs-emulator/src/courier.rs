@@ -190,7 +190,7 @@ fn dispatch(
     let (kind, from) = (envelope.kind, envelope.from);
     let earlier = lock(&shared.relay).remember(&envelope);
     let channel = &who.channel;
-    let facts = MessageFacts { kind, from, client_id: Some(&envelope.viewer), channel };
+    let facts = MessageFacts { kind, from, client_id: &envelope.viewer, channel };
     let Some((fault, action)) = shared.faults.for_message(&facts) else {
         deliver(shared, envelope);
         return Ok(());

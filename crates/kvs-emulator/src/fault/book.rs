@@ -52,7 +52,8 @@ pub struct FaultReport {
 pub(crate) struct MessageFacts<'a> {
     pub(crate) kind: MessageType,
     pub(crate) from: Role,
-    pub(crate) client_id: Option<&'a str>,
+    /// The viewer's it is from or to; empty where the storage service speaks with the master.
+    pub(crate) client_id: &'a str,
     pub(crate) channel: &'a str,
 }
 
@@ -123,7 +124,7 @@ impl Faults {
             matches.on == Point::Message
                 && matches.message_type.is_none_or(|kind| kind == facts.kind)
                 && matches.from.is_none_or(|from| from == facts.from)
-                && agrees(matches.client_id.as_deref(), facts.client_id)
+                && agrees(matches.client_id.as_deref(), Some(facts.client_id))
                 && agrees(matches.channel.as_deref(), Some(facts.channel))
         })
     }
@@ -184,12 +185,8 @@ mod tests {
     use super::*;
 
     fn answer(client_id: &str) -> MessageFacts<'_> {
-        MessageFacts {
-            kind: MessageType::SdpAnswer,
-            from: Role::Master,
-            client_id: Some(client_id),
-            channel: "c",
-        }
+        let (kind, from) = (MessageType::SdpAnswer, Role::Master);
+        MessageFacts { kind, from, client_id, channel: "c" }
     }
 
     #[test]
