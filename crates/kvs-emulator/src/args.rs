@@ -291,12 +291,13 @@ fn announce(
         write_whole(path, &line)
             .map_err(|source| EmulatorError::File { path: path.clone(), source })?;
     }
-    let written = if args.json {
-        writeln!(std::io::stdout(), "{line}")
+    let (to, written) = if args.json {
+        ("standard output", writeln!(std::io::stdout(), "{line}"))
     } else {
-        writeln!(std::io::stderr(), "{}", for_people(emulator, public_key))
+        let text = for_people(emulator, public_key);
+        ("standard error", writeln!(std::io::stderr(), "{text}"))
     };
-    written.map_err(|source| EmulatorError::File { path: PathBuf::from("standard output"), source })
+    written.map_err(|source| EmulatorError::File { path: PathBuf::from(to), source })
 }
 
 fn ready_line(emulator: &Emulator) -> Value {
