@@ -26,12 +26,13 @@ pub(crate) struct FrameBuilder {
     codec: Codec,
     data: BytesMut,
     h264: H264Packet,
-    fragment_open: bool,
+    /// How much of a unit in fragments `h264` holds, from its beginning to its end.
+    fragment: Option<usize>,
 }
 
 impl FrameBuilder {
     pub(crate) fn new(codec: Codec) -> Self {
-        Self { codec, data: BytesMut::new(), h264: h264_packet(), fragment_open: false }
+        Self { codec, data: BytesMut::new(), h264: h264_packet(), fragment: None }
     }
 
     /// Whether this payload can be the first of a frame. H.264 says so only where a parameter set, a
@@ -63,14 +64,14 @@ impl FrameBuilder {
         Ok(())
     }
 
-    /// How much there is so far, a begun fragment left out.
+    /// How much is kept so far, a begun fragment included.
     pub(crate) fn len(&self) -> usize {
-        self.data.len()
+        self.data.len() + self.fragment.unwrap_or(0)
     }
 
     /// The frame; `Err` if a fragment of it has no end.
     pub(crate) fn finish(self) -> Result<Bytes, Malformed> {
-        if self.fragment_open { Err(Malformed) } else { Ok(self.data.freeze()) }
+        if self.fragment.is_some() { Err(Malformed) } else { Ok(self.data.freeze()) }
     }
 
     fn h264_part(&mut self, payload: &Bytes) -> Result<Bytes, Malformed> {
@@ -81,16 +82,17 @@ impl FrameBuilder {
             STAP_A => check_aggregate(payload)?,
             FU_A => {
                 let flags = *payload.get(1).ok_or(Malformed)?;
-                if (flags & FU_START != 0) == self.fragment_open {
+                if (flags & FU_START != 0) == self.fragment.is_some() {
                     self.h264 = h264_packet();
-                    self.fragment_open = false;
+                    self.fragment = None;
                     return Err(Malformed);
                 }
-                self.fragment_open = flags & FU_END == 0;
+                let kept = self.fragment.unwrap_or(0) + payload.len();
+                self.fragment = (flags & FU_END == 0).then_some(kept);
             }
             _ => {}
         }
-        if kind != FU_A && self.fragment_open {
+        if kind != FU_A && self.fragment.is_some() {
             return Err(Malformed);
         }
         self.h264.depacketize(payload).map_err(|_| Malformed)

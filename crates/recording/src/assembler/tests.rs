@@ -164,6 +164,24 @@ fn padding_and_frames_without_end_do_no_harm() {
 }
 
 #[test]
+fn a_fragment_that_never_ends_is_given_up_at_the_largest_frame() {
+    let config = AssemblerConfig { frame_bytes_max: 10_000, ..AssemblerConfig::default() };
+    let mut assembler = FrameAssembler::with_config(H264, config);
+    for sequence in 0..100 {
+        let mut packet = Packet::default();
+        packet.header.sequence_number = sequence;
+        // FU-A of an IDR picture: the beginning once, then never an end, a marker or another time.
+        let mut payload = vec![0x7c, if sequence == 0 { 0x85 } else { 0x05 }, 0x88];
+        payload.resize(1000, 0);
+        packet.payload = payload.into();
+        assembler.push(at(usize::from(sequence)), packet);
+        let kept = assembler.partial.as_ref().map(|partial| (partial.broken, partial.builder.len()));
+        let all = 1000 * (usize::from(sequence) + 1);
+        assert_eq!(kept, Some(if all > 10_000 { (true, 0) } else { (false, all) }));
+    }
+}
+
+#[test]
 fn sound_needs_nothing_before_it() {
     let mut assembler = FrameAssembler::new(Codec::Audio(AudioCodec::Opus));
     let mut packet = pictures(VP8, 1, 1).concat().remove(0);
