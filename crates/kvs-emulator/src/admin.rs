@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::config::TTL_SECS;
-use crate::error::ApiError;
+use crate::error::{Api, ApiError};
 use crate::fault::{Fault, Injection, MENU, Role, Then};
 use crate::http::{self, Reply};
 use crate::shared::{ServiceMessage, Shared};
@@ -80,6 +80,8 @@ struct Clock {
     offset_secs: i64,
 }
 
+/// The form of its errors.
+const FORM: Api = Api::ControlPlane;
 /// The longest wait for an event.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Years, either way, that dates stay four digits for.
@@ -97,7 +99,7 @@ pub(crate) async fn handle(
         && headers.get("host").and_then(|host| host.to_str().ok()).is_some_and(is_local);
     if !allowed {
         let error = ApiError::new(403, "AccessDeniedException", "The admin API is for loopback.");
-        return http::error_reply(shared, &error);
+        return http::error_reply(shared, FORM, &error);
     }
     let (parts, body) = request.into_parts();
     let (method, path) = (&parts.method, parts.uri.path());
@@ -110,7 +112,7 @@ pub(crate) async fn handle(
     };
     match result {
         Ok(value) => http::json_reply(shared, StatusCode::OK, &value),
-        Err(error) => http::error_reply(shared, &error),
+        Err(error) => http::error_reply(shared, FORM, &error),
     }
 }
 

@@ -9,18 +9,22 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::channel::{Channel, is_arn, is_name};
-use crate::error::ApiError;
+use crate::error::{Api, ApiError};
 use crate::shared::Shared;
 
 /// One call of the three APIs.
 pub(crate) struct Call {
+    pub(crate) api: Api,
     pub(crate) path: &'static str,
     pub(crate) name: &'static str,
     /// Calls a second of the account and of one channel (kvs.md 1.6).
     account_tps: u32,
     channel_tps: Option<u32>,
-    handler: fn(&Caller<'_>, &Body) -> Result<Value, ApiError>,
+    handler: Handler,
 }
+
+/// What handles a call.
+type Handler = fn(&Caller<'_>, &Body) -> Result<Value, ApiError>;
 
 /// Who calls what, and what is known about it beside the body.
 pub(crate) struct Caller<'a> {
@@ -46,14 +50,26 @@ pub(crate) fn run(caller: &Caller<'_>, body: &[u8]) -> Result<Value, ApiError> {
     (call.handler)(caller, &Body::parse(body)?)
 }
 
+/// One of the control plane.
 const fn call(
     path: &'static str,
     name: &'static str,
     account_tps: u32,
     channel_tps: Option<u32>,
-    handler: fn(&Caller<'_>, &Body) -> Result<Value, ApiError>,
+    handler: Handler,
 ) -> Call {
-    Call { path, name, account_tps, channel_tps, handler }
+    Call { api: Api::ControlPlane, path, name, account_tps, channel_tps, handler }
+}
+
+/// One on a channel's own endpoints.
+const fn data_call(
+    api: Api,
+    path: &'static str,
+    name: &'static str,
+    account_tps: u32,
+    handler: Handler,
+) -> Call {
+    Call { api, path, name, account_tps, channel_tps: None, handler }
 }
 
 /// Every call there is.
@@ -84,13 +100,25 @@ pub(crate) static CALLS: [Call; 11] = [
         Some(5),
         channels::update_storage,
     ),
-    call("/v1/get-ice-server-config", "GetIceServerConfig", 10_000, None, data_plane::ice_servers),
-    call("/joinStorageSession", "JoinStorageSession", 50, None, data_plane::join_storage),
-    call(
+    data_call(
+        Api::Signaling,
+        "/v1/get-ice-server-config",
+        "GetIceServerConfig",
+        10_000,
+        data_plane::ice_servers,
+    ),
+    data_call(
+        Api::Storage,
+        "/joinStorageSession",
+        "JoinStorageSession",
+        50,
+        data_plane::join_storage,
+    ),
+    data_call(
+        Api::Storage,
         "/joinStorageSessionAsViewer",
         "JoinStorageSessionAsViewer",
         50,
-        None,
         data_plane::join_storage,
     ),
 ];
@@ -112,11 +140,9 @@ impl Caller<'_> {
         if account == self.shared.config.account {
             return Ok(());
         }
-        Err(ApiError::new(
-            401,
-            "AccessDeniedException",
-            format!("The caller is not authorized to perform kinesisvideo:{}.", self.call.name),
-        ))
+        let call = self.call.name;
+        let message = format!("The caller is not authorized to perform kinesisvideo:{call}.");
+        Err(ApiError::denied(self.call.api, message))
     }
 }
 

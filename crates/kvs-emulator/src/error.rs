@@ -35,6 +35,19 @@ pub enum EmulatorError {
     },
 }
 
+/// The APIs: each writes its errors in a form of its own (kvs.md 1.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Api {
+    /// kinesisvideo.
+    ControlPlane,
+    /// kinesis-video-signaling.
+    Signaling,
+    /// kinesis-video-webrtc-storage.
+    Storage,
+    /// ConnectAsMaster and ConnectAsViewer, which no service model has (kvs.md 2.1).
+    Connect,
+}
+
 /// One error response of an API: status, `x-amzn-ErrorType` and message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError {
@@ -74,16 +87,25 @@ impl ApiError {
         Self::limit("The channel has reached its maximum number of viewers.")
     }
 
+    /// Signed well, and not allowed.
+    pub(crate) fn denied(api: Api, message: impl Into<String>) -> Self {
+        let (status, kind) = match api {
+            Api::ControlPlane => (401, "AccessDeniedException"),
+            Api::Signaling => (401, "NotAuthorizedException"),
+            Api::Storage | Api::Connect => (403, "AccessDeniedException"),
+        };
+        Self::new(status, kind, message)
+    }
+
     /// A temporary credential that has ended.
     pub(crate) fn expired_token() -> Self {
         let text = "The security token included in the request is expired";
         Self::new(403, "ExpiredTokenException", text)
     }
 
-    /// The JSON member that holds the text. The service models of kinesisvideo say `Message`; two
-    /// exceptions of signaling, all of webrtc-storage and the signature layer in front say
-    /// `message` (kvs.md 1.3).
-    pub(crate) fn member(&self) -> &'static str {
+    /// The JSON member that holds the text: `message` in all of webrtc-storage, and elsewhere in two
+    /// exceptions of signaling and what the signature layer in front says.
+    pub(crate) fn member(&self, api: Api) -> &'static str {
         match self.kind.as_ref() {
             "InvalidArgumentException"
             | "ClientLimitExceededException"
@@ -94,7 +116,11 @@ impl ApiError {
             | "VersionMismatchException"
             | "AccountChannelLimitExceededException"
             | "TagsPerResourceExceededLimitException"
-            | "NoDataRetentionException" => "Message",
+            | "NoDataRetentionException"
+                if api != Api::Storage =>
+            {
+                "Message"
+            }
             _ => "message",
         }
     }
@@ -106,8 +132,12 @@ mod tests {
 
     #[test]
     fn the_message_member_follows_the_service_models() {
-        assert_eq!(ApiError::invalid_argument("x").member(), "Message");
-        assert_eq!(ApiError::new(400, "SessionExpiredException", "x").member(), "message");
-        assert_eq!(ApiError::new(403, "InvalidSignatureException", "x").member(), "message");
+        let invalid = ApiError::invalid_argument("x");
+        assert_eq!(invalid.member(Api::ControlPlane), "Message");
+        assert_eq!(invalid.member(Api::Storage), "message");
+        let session = ApiError::new(400, "SessionExpiredException", "x");
+        assert_eq!(session.member(Api::Signaling), "message");
+        let signature = ApiError::new(403, "InvalidSignatureException", "x");
+        assert_eq!(signature.member(Api::ControlPlane), "message");
     }
 }

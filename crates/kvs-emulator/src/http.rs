@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::{Credential, is_authority};
-use crate::error::ApiError;
+use crate::error::{Api, ApiError};
 use crate::fault::{Action, CallFacts};
 use crate::shared::Shared;
 use crate::sigv4::{SERVICE, Verifier, Wire};
@@ -66,14 +66,14 @@ pub(crate) async fn handle(
 async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply, Reset> {
     let method = request.method().clone();
     let call = calls::find(request.uri().path()).filter(|_| method == Method::POST);
-    let name = call.map_or("unknown", |call| call.name);
+    let (api, name) = call.map_or((Api::ControlPlane, "unknown"), |call| (call.api, call.name));
     let (parts, body) = request.into_parts();
     let body = read(body).await;
     let (channel, client_id) = body.as_ref().map(|body| named(body)).unwrap_or_default();
     let facts = CallFacts { name, client_id: client_id.as_deref(), channel: channel.as_deref() };
     let mut turn_age_secs = 0;
     if let Some((_, action)) = shared.faults.for_call(&facts) {
-        match strike(shared, action).await? {
+        match strike(shared, api, action).await? {
             Verdict::GoOn => {}
             Verdict::TurnAge(secs) => turn_age_secs = secs,
             Verdict::Answer(reply) => {
@@ -104,7 +104,7 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
         Ok(value) => json_reply(shared, StatusCode::OK, &value),
         Err(error) => {
             tracing::info!(call = name, error = %error.kind, reason = error.message, "call refused");
-            error_reply(shared, &error)
+            error_reply(shared, api, &error)
         }
     })
 }
@@ -120,8 +120,12 @@ pub(crate) enum Verdict {
 }
 
 /// Every fault of a call or an upgrade, and what it does.
-pub(crate) async fn strike(shared: &Arc<Shared>, action: Action) -> Result<Verdict, Reset> {
-    let refused = |error: &ApiError| Ok(Verdict::Answer(error_reply(shared, error)));
+pub(crate) async fn strike(
+    shared: &Arc<Shared>,
+    api: Api,
+    action: Action,
+) -> Result<Verdict, Reset> {
+    let refused = |error: &ApiError| Ok(Verdict::Answer(error_reply(shared, api, error)));
     match action {
         Action::Refuse { status, error, message } => {
             refused(&ApiError::new(status, error, message))
@@ -223,9 +227,9 @@ pub(crate) fn json_reply(shared: &Shared, status: StatusCode, value: &Value) -> 
     decorate(shared, reply)
 }
 
-pub(crate) fn error_reply(shared: &Shared, error: &ApiError) -> Reply {
+pub(crate) fn error_reply(shared: &Shared, api: Api, error: &ApiError) -> Reply {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let member = error.member();
+    let member = error.member(api);
     let mut reply = json_reply(shared, status, &json!({ member: error.message }));
     set(&mut reply, "x-amzn-errortype", &error.kind);
     reply

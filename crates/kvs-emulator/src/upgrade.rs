@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::channel::is_arn;
-use crate::error::ApiError;
+use crate::error::{Api, ApiError};
 use crate::fault::{Action, Role};
 use crate::http::{self, Peer, Reply, Reset, Verdict};
 use crate::relay::{Joining, Seat};
@@ -52,7 +52,7 @@ pub(crate) async fn handle(
     if let Some((_, action)) = shared.faults.for_upgrade(role, client_id, &target.channel) {
         if let Action::After { ms, then } = action {
             scheduled = Some((Duration::from_millis(ms), then));
-        } else if let Verdict::Answer(reply) = http::strike(shared, action).await? {
+        } else if let Verdict::Answer(reply) = http::strike(shared, Api::Connect, action).await? {
             shared.count(call, true);
             return Ok(reply);
         }
@@ -117,9 +117,8 @@ fn examine(shared: &Shared, request: &Request<Incoming>) -> Result<(Target, Stri
         return Err(ApiError::invalid_argument("This is no WebSocket handshake of version 13."));
     };
     if arn.split(':').nth(4) != Some(shared.config.account.as_str()) {
-        return Err(ApiError::new(
-            403,
-            "AccessDeniedException",
+        return Err(ApiError::denied(
+            Api::Connect,
             "The caller is not authorized to access the channel or the token has expired.",
         ));
     }
@@ -158,5 +157,5 @@ fn admit(
 fn refuse(shared: &Shared, call: &str, error: &ApiError) -> Reply {
     shared.count(call, true);
     tracing::info!(call, error = %error.kind, reason = error.message, "upgrade refused");
-    http::error_reply(shared, error)
+    http::error_reply(shared, Api::Connect, error)
 }

@@ -1,9 +1,11 @@
 //! REST calls and what refuses them.
 
-use kvs_emulator::{Quotas, TurnAuth, TurnConfig};
+use kvs_emulator::{Action, Fault, Match, Point, Quotas, TurnAuth, TurnConfig};
 use serde_json::{Value, json};
 
 use crate::support::{Signer, call, call_as, plain, send, signed, start};
+
+const INVALID: (u16, &str) = (400, "InvalidArgumentException");
 
 #[tokio::test]
 async fn a_channel_lives_its_life() {
@@ -116,15 +118,48 @@ async fn bad_arguments_are_named() {
     ] {
         let refused = call(&emulator, path, body.clone()).await;
         let (status, kind, text) = refused.error();
-        assert_eq!((status, kind), (400, "InvalidArgumentException"), "{path} {body}");
+        assert_eq!((status, kind), INVALID, "{path} {body}");
         assert!(!text.is_empty());
     }
-    let arn = emulator.channel_arn("demo").unwrap().replace("123456789012", "210987654321");
-    let foreign = call(&emulator, "/describeSignalingChannel", json!({ "ChannelARN": arn })).await;
-    assert_eq!((foreign.error().0, foreign.error().1), (401, "AccessDeniedException"));
     let taken = call(&emulator, "/createSignalingChannel", json!({ "ChannelName": "demo" })).await;
     assert_eq!(taken.error().1, "ResourceInUseException");
     assert_eq!(call(&emulator, "/createStream", json!({})).await.status, 404);
+}
+
+/// kvs.md 1.3: status and name of "not allowed", and the member of the text, differ by API.
+#[tokio::test]
+async fn errors_have_the_form_of_their_api() {
+    let emulator = start(|_| {}).await;
+    let foreign = emulator.channel_arn("demo").unwrap().replace("123456789012", "210987654321");
+    let storage = json!({ "channelArn": foreign, "clientId": "v" });
+    for (path, body, expected, member) in [
+        (
+            "/describeSignalingChannel",
+            json!({ "ChannelARN": foreign }),
+            (401, "AccessDeniedException"),
+            "Message",
+        ),
+        (
+            "/v1/get-ice-server-config",
+            json!({ "ChannelARN": foreign }),
+            (401, "NotAuthorizedException"),
+            "Message",
+        ),
+        ("/joinStorageSession", storage.clone(), (403, "AccessDeniedException"), "message"),
+        ("/joinStorageSessionAsViewer", storage, (403, "AccessDeniedException"), "message"),
+        ("/listSignalingChannels", json!({ "MaxResults": 0 }), INVALID, "Message"),
+        ("/v1/get-ice-server-config", json!({}), INVALID, "Message"),
+        ("/joinStorageSession", json!({}), INVALID, "message"),
+    ] {
+        let refused = call(&emulator, path, body).await;
+        let (status, kind, _) = refused.error();
+        assert_eq!((status, kind), expected, "{path}");
+        assert!(refused.body[member].is_string(), "{path}: {:?}", refused.body);
+    }
+    let limit = Fault::new(Match::on(Point::Call), Action::Throttle);
+    emulator.faults().add(limit).unwrap();
+    let throttled = call(&emulator, "/joinStorageSession", json!({})).await;
+    assert!(throttled.body["message"].is_string(), "by fault: {throttled:?}");
 }
 
 #[tokio::test]
