@@ -61,10 +61,20 @@ const CA_KEY_FILE: &str = "ca-key.pem";
 
 fn stored_ca(dir: &Path) -> Result<(String, KeyPair), EmulatorError> {
     let (cert_path, key_path) = (dir.join(CA_FILE), dir.join(CA_KEY_FILE));
-    if cert_path.exists() && key_path.exists() {
-        let pem = fs::read_to_string(&cert_path).map_err(file(&cert_path))?;
-        let key = fs::read_to_string(&key_path).map_err(file(&key_path))?;
-        return Ok((pem, KeyPair::from_pem(&key).map_err(tls)?));
+    let there = |path: &Path| path.try_exists().map_err(file(path));
+    match (there(&cert_path)?, there(&key_path)?) {
+        (true, true) => {
+            let pem = fs::read_to_string(&cert_path).map_err(file(&cert_path))?;
+            let key = fs::read_to_string(&key_path).map_err(file(&key_path))?;
+            return Ok((pem, KeyPair::from_pem(&key).map_err(tls)?));
+        }
+        (false, false) => {}
+        // Half of a CA may be somebody's own: it is not overwritten.
+        (cert_there, _) => {
+            let missing = if cert_there { &key_path } else { &cert_path };
+            let dir = dir.display();
+            return Err(tls(format!("{} is missing: {dir} has half a CA", missing.display())));
+        }
     }
     fs::create_dir_all(dir).map_err(file(dir))?;
     let key = KeyPair::generate().map_err(tls)?;
@@ -145,6 +155,21 @@ mod tests {
         assert_eq!(first.ca_pem, second.ca_pem);
         assert_eq!(fs::read_to_string(first.ca_path.unwrap()).unwrap(), first.ca_pem);
         assert_ne!(prepare(&TlsConfig::default()).unwrap().ca_pem, first.ca_pem);
+    }
+
+    #[test]
+    fn half_a_ca_is_left_as_it_is() {
+        for (found, missing) in [(CA_FILE, CA_KEY_FILE), (CA_KEY_FILE, CA_FILE)] {
+            let dir = tempfile::tempdir().unwrap();
+            let found = dir.path().join(found);
+            fs::write(&found, "somebody's").unwrap();
+            let config = TlsConfig { dir: Some(dir.path().into()), extra_names: Vec::new() };
+            let error = prepare(&config).err().map(|error| error.to_string());
+            let missing = dir.path().join(missing);
+            assert!(error.is_some_and(|error| error.contains(missing.to_str().unwrap())));
+            assert_eq!(fs::read_to_string(&found).unwrap(), "somebody's");
+            assert!(!missing.exists());
+        }
     }
 
     #[test]
