@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::clock::OFFSET_SECS;
 use crate::config::TTL_SECS;
 use crate::error::{Api, ApiError};
 use crate::fault::{Fault, Injection, MENU, Role, Then};
@@ -84,8 +85,6 @@ struct Clock {
 const FORM: Api = Api::ControlPlane;
 /// The longest wait for an event.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// Years, either way, that dates stay four digits for.
-const CLOCK_OFFSET_MAX_SECS: i64 = 1_000_000_000;
 
 /// Answers an admin request.
 pub(crate) async fn handle(
@@ -235,7 +234,7 @@ fn route(
         }
         ("POST", ["clock"]) => {
             let clock: Clock = parse(body)?;
-            if !(-CLOCK_OFFSET_MAX_SECS..=CLOCK_OFFSET_MAX_SECS).contains(&clock.offset_secs) {
+            if !OFFSET_SECS.contains(&clock.offset_secs) {
                 return Err(ApiError::invalid_argument("offset_secs is out of range"));
             }
             shared.clock.set_offset_secs(clock.offset_secs);

@@ -32,7 +32,7 @@ pub struct EmulatorArgs {
     /// Keep the CA in this directory, as ca.pem (implies --tls)
     #[arg(long, value_name = "DIR")]
     pub tls_dir: Option<PathBuf>,
-    /// A further host name or address of the certificate
+    /// A further host name or address of the certificate (implies --tls)
     #[arg(long, value_name = "NAME")]
     pub tls_name: Vec<String>,
     /// What endpoints say instead of what the client called us
@@ -86,12 +86,13 @@ pub struct EmulatorArgs {
     #[arg(long, value_name = "SECRET", env = "KVS_EMULATOR_TURN_SECRET", hide_env_values = true)]
     pub turn_secret: Option<Secret>,
     /// A fixed TURN user instead of short-lived ones
-    #[arg(long, value_name = "USER", requires = "turn_password")]
+    #[arg(long, value_name = "USER", requires = "turn_password", conflicts_with = "turn_secret")]
     pub turn_user: Option<String>,
     /// The fixed TURN user's password
     #[arg(
         long,
         value_name = "PASSWORD",
+        requires = "turn_user",
         env = "KVS_EMULATOR_TURN_PASSWORD",
         hide_env_values = true
     )]
@@ -175,7 +176,7 @@ impl EmulatorArgs {
     /// The settings these flags ask for; reads the credentials file.
     pub fn to_config(&self) -> Result<EmulatorConfig, EmulatorError> {
         let extra_names = self.tls_name.clone();
-        let tls = self.tls || self.tls_dir.is_some();
+        let tls = self.tls || self.tls_dir.is_some() || !extra_names.is_empty();
         Ok(EmulatorConfig {
             listen: self.listen,
             tls: tls.then(|| TlsConfig { dir: self.tls_dir.clone(), extra_names }),

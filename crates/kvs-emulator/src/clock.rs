@@ -3,8 +3,12 @@
 //! The clock can be shifted, so that a device whose clock is wrong can be played from either side.
 //! Monotonic time (timeouts, token buckets) is tokio's and does not belong here.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How far a clock may be off: its times stay after 1970, and their years at four digits.
+pub(crate) const OFFSET_SECS: RangeInclusive<i64> = -1_000_000_000..=1_000_000_000;
 
 /// Seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

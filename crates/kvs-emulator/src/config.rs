@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use crate::clock::OFFSET_SECS;
 use crate::error::EmulatorError;
 use crate::fault::Fault;
 
@@ -20,6 +21,9 @@ pub const DEFAULT_SECRET_ACCESS_KEY: &str = "kvs-emulator-development-key";
 
 /// The lifetimes of TURN credentials that the service model allows (kvs.md 1.2).
 pub(crate) const TTL_SECS: RangeInclusive<u32> = 30..=86_400;
+
+/// Beyond it lies what clocks cannot count.
+const LIFETIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// What one emulator is.
 #[derive(Debug, Clone)]
@@ -56,7 +60,8 @@ pub struct EmulatorConfig {
     pub faults: Vec<Fault>,
     /// Seed of everything random (versions, request ids, faults with a probability).
     pub seed: u64,
-    /// Seconds added to the system's clock: a service whose clock differs from the device's.
+    /// Seconds added to the system's clock, at most 1,000,000,000 either way: a service whose clock
+    /// differs from the device's.
     pub clock_offset_secs: i64,
     /// How many times faster than AWS's the emulator's own clock runs: lifetimes of sockets,
     /// messages and storage sessions are divided by it. Signatures, TURN credentials and quotas a
@@ -122,6 +127,15 @@ impl EmulatorConfig {
         }
         if !(1.0..=1000.0).contains(&self.time_scale) {
             return refuse("time_scale", "must be 1 to 1000".to_owned());
+        }
+        for (field, lifetime) in self.lifetimes.named() {
+            if lifetime > LIFETIME_MAX {
+                return refuse(field, "must be at most a year".to_owned());
+            }
+        }
+        if !OFFSET_SECS.contains(&self.clock_offset_secs) {
+            let (least, most) = (OFFSET_SECS.start(), OFFSET_SECS.end());
+            return refuse("clock_offset_secs", format!("must be {least} to {most}"));
         }
         if !TTL_SECS.contains(&self.turn.ttl_secs) {
             return refuse("turn.ttl_secs", "must be 30 to 86400".to_owned());
@@ -331,7 +345,7 @@ impl Quotas {
     }
 }
 
-/// How long sockets live (kvs.md 1.6 and 2.4).
+/// How long sockets live (kvs.md 1.6 and 2.4); each at most a year.
 #[derive(Debug, Clone)]
 pub struct Lifetimes {
     /// A socket without traffic is closed after this.
@@ -368,6 +382,19 @@ impl Default for Lifetimes {
 }
 
 impl Lifetimes {
+    fn named(&self) -> [(&'static str, Duration); 8] {
+        [
+            ("lifetimes.idle", self.idle),
+            ("lifetimes.age", self.age),
+            ("lifetimes.go_away_grace", self.go_away_grace),
+            ("lifetimes.creating", self.creating),
+            ("lifetimes.deleting", self.deleting),
+            ("lifetimes.storage_session", self.storage_session),
+            ("lifetimes.storage_without_master", self.storage_without_master),
+            ("lifetimes.storage_slot_kept", self.storage_slot_kept),
+        ]
+    }
+
     /// The same on a clock that runs so many times faster.
     pub(crate) fn scaled(&self, times: f64) -> Self {
         Self {
@@ -453,6 +480,23 @@ mod tests {
         assert_eq!(field(EmulatorConfig { listen: everywhere, ..base() }), "credentials");
         let turn = TurnConfig { servers: vec![vec!["http://x".into()]], ..Default::default() };
         assert_eq!(field(EmulatorConfig { turn, ..base() }), "turn.servers");
+        for clock_offset_secs in [i64::MIN, -9_999_999_999, 9_999_999_999, i64::MAX] {
+            let config = EmulatorConfig { clock_offset_secs, ..base() };
+            assert_eq!(field(config), "clock_offset_secs", "{clock_offset_secs}");
+        }
+    }
+
+    #[test]
+    fn lifetimes_that_no_clock_can_count_are_refused() {
+        let long = |secs| {
+            let lifetimes = Lifetimes { idle: Duration::from_secs(secs), ..Lifetimes::default() };
+            EmulatorConfig { lifetimes, ..EmulatorConfig::default() }
+        };
+        assert!(long(365 * 86_400).check().is_ok());
+        for secs in [365 * 86_400 + 1, 10_000_000_000_000_000_000, u64::MAX] {
+            let refused = long(secs).check().unwrap_err().to_string();
+            assert_eq!(refused, "lifetimes.idle: must be at most a year", "{secs}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::calls;
+use crate::clock::OFFSET_SECS;
 use crate::config::EmulatorConfig;
 use crate::error::EmulatorError;
 use crate::fault::{Faults, Role, Then};
@@ -207,8 +208,10 @@ impl Emulator {
         self.shared.set_turn_ttl_secs(ttl_secs);
     }
 
-    /// Shifts the clock that signatures are checked against and `Date` headers show.
+    /// Shifts the clock that signatures are checked against and `Date` headers show, by at most
+    /// 1,000,000,000 seconds either way.
     pub fn set_clock_offset_secs(&self, offset_secs: i64) {
+        let offset_secs = offset_secs.clamp(*OFFSET_SECS.start(), *OFFSET_SECS.end());
         self.shared.clock.set_offset_secs(offset_secs);
     }
 

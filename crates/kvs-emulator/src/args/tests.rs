@@ -43,6 +43,35 @@ fn unpaired_credentials_are_refused() {
 }
 
 #[test]
+fn numbers_that_cannot_work_are_refused_by_name() {
+    for (flag, field) in [
+        ("--max-age=18446744073709551615", "lifetimes.age"),
+        ("--idle-timeout=10000000000000000000", "lifetimes.idle"),
+        ("--go-away-grace=10000000000000000000", "lifetimes.go_away_grace"),
+        ("--clock-offset=-9999999999", "clock_offset_secs"),
+    ] {
+        match config(&[flag]).unwrap().check() {
+            Err(EmulatorError::Setting { field: named, .. }) => assert_eq!(named, field, "{flag}"),
+            other => panic!("{flag}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_flag_that_would_do_nothing_alone_is_refused_or_means_the_other() {
+    let names = config(&["--tls-name", "door.local"]).unwrap().tls.map(|tls| tls.extra_names);
+    assert_eq!(names, Some(vec!["door.local".to_owned()]));
+    for flags in [
+        &["--turn-password", "p"][..],
+        &["--turn-user", "u"],
+        &["--turn-user", "u", "--turn-password", "p", "--turn-secret", "s"],
+    ] {
+        let parsed = Cli::try_parse_from(["emulator"].iter().chain(flags));
+        assert!(parsed.is_err(), "{flags:?}");
+    }
+}
+
+#[test]
 fn quotas_and_unknowns_by_json() {
     let flags =
         ["--quotas", r#"{"viewers_max":3}"#, "--unknowns", r#"{"displaced_close_code":null}"#];
