@@ -93,13 +93,13 @@ pub(crate) struct Patch {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What ends a file.
-#[derive(Debug, Default)]
-pub(crate) struct Ending {
-    /// Appended to the file.
-    pub(crate) tail: Vec<u8>,
-    /// Written over placeholders of the head.
-    pub(crate) patches: Vec<Patch>,
+/// What became of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finished {
+    pub(crate) length: u64,
+    /// Where its index is, if it has one.
+    pub(crate) index_at: Option<u64>,
+    pub(crate) duration: Duration,
 }
 
 /// Writes one container. Tracks are numbered as in the head.
@@ -110,8 +110,12 @@ pub(crate) trait Muxer: fmt::Debug + Send {
     /// A fragment that begins at `offset` of the file: each track's samples in order; not all empty.
     fn fragment(&mut self, offset: u64, tracks: &[Vec<Sample>]) -> Result<Vec<u8>, RecordError>;
 
-    /// The file's end, at `offset`.
-    fn finish(&mut self, offset: u64, duration: Duration) -> Result<Ending, RecordError>;
+    /// The index, to be appended at `offset`. It names no fragment from there on: the last one may not have
+    /// found room. Empty if there is nothing to name.
+    fn index(&mut self, offset: u64) -> Result<Vec<u8>, RecordError>;
+
+    /// What takes the place of the head's placeholders, once the file has its whole length.
+    fn patches(&self, finished: &Finished) -> Result<Vec<Patch>, RecordError>;
 }
 
 fn unwritable(error: impl fmt::Display) -> RecordError {

@@ -13,7 +13,7 @@ use rtc_rtp::packet::Packet;
 use crate::assembler::{AssemblerConfig, Frame, MediaStats};
 use crate::codec::{AudioCodec, Codec, VideoCodec};
 use crate::error::RecordError;
-use crate::mux::{Container, Muxer, Sample, TrackSpec};
+use crate::mux::{Container, Finished, Muxer, Sample, TrackSpec};
 use crate::target::{FileTarget, Target, check_place};
 use crate::timeline::{SenderReport, can_synchronise, synchronise};
 
@@ -107,6 +107,8 @@ struct Writing {
     fragment_bytes: usize,
     /// The earliest and the latest beginning of the fragment's samples.
     span: Option<(Duration, Duration)>,
+    /// When the last sample ends: of the fragment, and of what is in the file.
+    fragment_end: Duration,
     end: Duration,
 }
 
@@ -241,15 +243,21 @@ impl Recorder {
             let _ = std::fs::remove_file(&self.path);
             return Err(rest.err().unwrap_or(RecordError::NothingRecorded));
         };
-        let ending = writing.muxer.finish(self.target.length(), writing.end)?;
         let path = &self.path;
         let io = |error| RecordError::io(path, error);
-        let tail = self.target.append(&ending.tail).map_err(io);
-        for patch in &ending.patches {
+        let end = self.target.length();
+        let index = writing.muxer.index(end)?;
+        let indexed = append(&mut *self.target, path, &index);
+        let finished = Finished {
+            length: self.target.length(),
+            index_at: (indexed.is_ok() && !index.is_empty()).then_some(end),
+            duration: writing.end,
+        };
+        for patch in writing.muxer.patches(&finished)? {
             self.target.patch(patch.offset, &patch.bytes).map_err(io)?;
         }
         self.target.sync().map_err(io)?;
-        rest.and(tail)?;
+        rest.and(indexed)?;
         let written = |track: &Option<Track>| track.as_ref().map_or(0, |track| track.written);
         let stats =
             |track: &Option<Track>| track.as_ref().map(|track| track.assembler.stats().clone());
@@ -366,7 +374,7 @@ impl Recorder {
         }
         let mut muxer = self.container.muxer();
         let head = muxer.head(&specs)?;
-        self.append(&head)?;
+        append(&mut *self.target, &self.path, &head)?;
         self.stage = Stage::Writing(Writing {
             muxer,
             video,
@@ -375,6 +383,7 @@ impl Recorder {
             fragment: vec![Vec::new(); specs.len()],
             fragment_bytes: 0,
             span: None,
+            fragment_end: Duration::ZERO,
             end: Duration::ZERO,
         });
         for kind in [Kind::Video, Kind::Audio] {
@@ -443,7 +452,7 @@ impl Recorder {
         samples.push(sample);
         let (earliest, latest) = writing.span.unwrap_or((begin, begin));
         writing.span = Some((earliest.min(begin), latest.max(begin)));
-        writing.end = writing.end.max(end);
+        writing.fragment_end = writing.fragment_end.max(end);
         if let Some(track) = self.slot(kind) {
             track.written += 1;
         }
@@ -475,7 +484,8 @@ impl Recorder {
         }
         writing.fragment_bytes = 0;
         writing.span = None;
-        self.append(&bytes)?;
+        append(&mut *self.target, &self.path, &bytes)?;
+        writing.end = writing.fragment_end;
         self.fragments += 1;
         Ok(())
     }
@@ -495,10 +505,6 @@ impl Recorder {
         self.release_held(Kind::Audio, Duration::MAX);
         self.write_fragment()
     }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
-        self.target.append(bytes).map_err(|error| RecordError::io(&self.path, error))
-    }
 }
 
 impl Writing {
@@ -508,6 +514,10 @@ impl Writing {
             Kind::Audio => self.audio,
         }
     }
+}
+
+fn append(target: &mut dyn Target, path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
+    target.append(bytes).map_err(|error| RecordError::io(path, error))
 }
 
 #[cfg(test)]

@@ -175,7 +175,8 @@ fn a_fragment_that_never_ends_is_given_up_at_the_largest_frame() {
         payload.resize(1000, 0);
         packet.payload = payload.into();
         assembler.push(at(usize::from(sequence)), packet);
-        let kept = assembler.partial.as_ref().map(|partial| (partial.broken, partial.builder.len()));
+        let kept =
+            assembler.partial.as_ref().map(|partial| (partial.broken, partial.builder.len()));
         let all = 1000 * (usize::from(sequence) + 1);
         assert_eq!(kept, Some(if all > 10_000 { (true, 0) } else { (false, all) }));
     }

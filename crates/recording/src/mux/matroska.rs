@@ -12,7 +12,7 @@ use shiguredo_mp4::bitstream::h264::{H264SampleEntryConfig, LengthSize, build_av
 use webm_iterable::matroska_spec::{Master, MatroskaSpec};
 use webm_iterable::{WebmWriter, WriteOptions};
 
-use super::{Ending, Muxer, Patch, Sample, TrackSpec, unwritable};
+use super::{Finished, Muxer, Patch, Sample, TrackSpec, unwritable};
 use crate::codec::{Codec, VideoCodec};
 use crate::error::RecordError;
 
@@ -126,10 +126,11 @@ impl Muxer for MatroskaMuxer {
         element(&MatroskaSpec::Cluster(Master::Full(children)))
     }
 
-    fn finish(&mut self, offset: u64, duration: Duration) -> Result<Ending, RecordError> {
+    fn index(&mut self, offset: u64) -> Result<Vec<u8>, RecordError> {
         let track = u64::try_from(self.index_track + 1).map_err(unwritable)?;
         let points: Vec<MatroskaSpec> = std::mem::take(&mut self.cues)
             .into_iter()
+            .filter(|(_, position)| self.content_at + position < offset)
             .map(|(at, position)| {
                 let positions =
                     vec![MatroskaSpec::CueTrack(track), MatroskaSpec::CueClusterPosition(position)];
@@ -139,25 +140,27 @@ impl Muxer for MatroskaMuxer {
                 ]))
             })
             .collect();
-        let tail = if points.is_empty() {
-            Vec::new()
-        } else {
-            element(&MatroskaSpec::Cues(Master::Full(points)))?
-        };
-        let size = offset + length(&tail)? - self.content_at;
+        if points.is_empty() {
+            return Ok(Vec::new());
+        }
+        element(&MatroskaSpec::Cues(Master::Full(points)))
+    }
+
+    fn patches(&self, finished: &Finished) -> Result<Vec<Patch>, RecordError> {
+        let size = finished.length - self.content_at;
         let mut patches = vec![
             Patch { offset: self.content_at - 8, bytes: known_size(size) },
-            Patch { offset: self.duration_at, bytes: duration_element(duration) },
+            Patch { offset: self.duration_at, bytes: duration_element(finished.duration) },
         ];
-        if !tail.is_empty() {
+        if let Some(index_at) = finished.index_at {
             let bytes = seek_head([
                 (INFO_ID, self.info_at - self.content_at),
                 (TRACKS_ID, self.tracks_at - self.content_at),
-                (CUES_ID, offset - self.content_at),
+                (CUES_ID, index_at - self.content_at),
             ])?;
             patches.push(Patch { offset: self.seek_head_at, bytes });
         }
-        Ok(Ending { tail, patches })
+        Ok(patches)
     }
 }
 

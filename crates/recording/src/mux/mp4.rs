@@ -4,7 +4,6 @@
 //! moments and have holes, so the few boxes of a fragment are put together here.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use shiguredo_mp4::bitstream::h264::{H264SampleEntryConfig, LengthSize, build_avc1_box};
 
@@ -17,7 +16,7 @@ use shiguredo_mp4::boxes::{
 };
 use shiguredo_mp4::{Either, Encode, FixedPointNumber, LanguageCode, Mp4FileTime, SampleFlags};
 
-use super::{Ending, Muxer, Patch, Sample, TrackSpec, unwritable};
+use super::{Finished, Muxer, Patch, Sample, TrackSpec, unwritable};
 use crate::codec::Codec;
 use crate::error::RecordError;
 
@@ -100,38 +99,40 @@ impl Muxer for Mp4Muxer {
         for sample in tracks.iter().flatten() {
             bytes.extend_from_slice(&sample.data);
         }
-        self.index(offset, tracks)?;
+        self.note_keyframe(offset, tracks)?;
         Ok(bytes)
     }
 
-    fn finish(&mut self, _offset: u64, duration: Duration) -> Result<Ending, RecordError> {
-        let mut ending = Ending::default();
-        if let Some(offset) = self.duration_at {
-            let duration = u64::try_from(duration.as_millis()).map_err(unwritable)?;
-            let mehd = MehdBox { fragment_duration: duration.max(DURATION_PLACEHOLDER) };
-            // The placeholder is larger than any 32-bit duration, so the version of the box is the same.
-            let mut bytes = mehd.encode_to_vec().map_err(unwritable)?;
-            let at = bytes.len() - 8;
-            bytes[at..].copy_from_slice(&duration.to_be_bytes());
-            ending.patches.push(Patch { offset, bytes });
+    fn index(&mut self, offset: u64) -> Result<Vec<u8>, RecordError> {
+        self.keyframes.retain(|entry| entry.moof_offset < offset);
+        if self.keyframes.is_empty() {
+            return Ok(Vec::new());
         }
-        if !self.keyframes.is_empty() {
-            let mut index = MfraBox {
-                tfra_boxes: vec![TfraBox {
-                    version: 1,
-                    track_id: self.index_track,
-                    length_size_of_traf_num: 0,
-                    length_size_of_trun_num: 0,
-                    length_size_of_sample_num: 3,
-                    entries: std::mem::take(&mut self.keyframes),
-                }],
-                mfro_box: MfroBox { size: 0 },
-            };
-            let length = index.encode_to_vec().map_err(unwritable)?.len();
-            index.mfro_box.size = u32::try_from(length).map_err(unwritable)?;
-            ending.tail = index.encode_to_vec().map_err(unwritable)?;
-        }
-        Ok(ending)
+        let mut index = MfraBox {
+            tfra_boxes: vec![TfraBox {
+                version: 1,
+                track_id: self.index_track,
+                length_size_of_traf_num: 0,
+                length_size_of_trun_num: 0,
+                length_size_of_sample_num: 3,
+                entries: std::mem::take(&mut self.keyframes),
+            }],
+            mfro_box: MfroBox { size: 0 },
+        };
+        let length = index.encode_to_vec().map_err(unwritable)?.len();
+        index.mfro_box.size = u32::try_from(length).map_err(unwritable)?;
+        index.encode_to_vec().map_err(unwritable)
+    }
+
+    fn patches(&self, finished: &Finished) -> Result<Vec<Patch>, RecordError> {
+        let Some(offset) = self.duration_at else { return Ok(Vec::new()) };
+        let duration = u64::try_from(finished.duration.as_millis()).map_err(unwritable)?;
+        let mehd = MehdBox { fragment_duration: duration.max(DURATION_PLACEHOLDER) };
+        // The placeholder is larger than any 32-bit duration, so the version of the box is the same.
+        let mut bytes = mehd.encode_to_vec().map_err(unwritable)?;
+        let at = bytes.len() - 8;
+        bytes[at..].copy_from_slice(&duration.to_be_bytes());
+        Ok(vec![Patch { offset, bytes }])
     }
 }
 
@@ -152,7 +153,7 @@ impl Mp4Muxer {
         }
     }
 
-    fn index(&mut self, offset: u64, tracks: &[Vec<Sample>]) -> Result<(), RecordError> {
+    fn note_keyframe(&mut self, offset: u64, tracks: &[Vec<Sample>]) -> Result<(), RecordError> {
         let Ok(position) = usize::try_from(self.index_track - 1) else { return Ok(()) };
         let Some(samples) = tracks.get(position) else { return Ok(()) };
         let Some(first) = samples.iter().position(|sample| sample.keyframe) else { return Ok(()) };

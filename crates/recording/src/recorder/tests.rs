@@ -3,6 +3,11 @@
 use std::io::{Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex};
 
+use shiguredo_mp4::Decode;
+use shiguredo_mp4::boxes::MfraBox;
+use webm_iterable::WebmIterator;
+use webm_iterable::matroska_spec::MatroskaSpec;
+
 use super::track::time;
 use super::*;
 use crate::clip::{Clip, ClipKind};
@@ -12,6 +17,8 @@ use crate::packetizer::{Packetizer, PacketizerConfig};
 #[derive(Debug, Clone)]
 struct SmallDisk {
     room: usize,
+    /// Once it is full, nothing finds room, however small.
+    stays_full: bool,
     bytes: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -19,6 +26,7 @@ impl Target for SmallDisk {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let mut disk = self.bytes.lock().unwrap();
         if disk.len() + bytes.len() > self.room {
+            self.room = if self.stays_full { 0 } else { self.room };
             return Err(Error::from(ErrorKind::StorageFull));
         }
         disk.extend_from_slice(bytes);
@@ -41,8 +49,12 @@ impl Target for SmallDisk {
 }
 
 fn small_disk(room: usize, container: Container) -> (Recorder, Arc<Mutex<Vec<u8>>>) {
+    disk(room, false, container)
+}
+
+fn disk(room: usize, stays_full: bool, container: Container) -> (Recorder, Arc<Mutex<Vec<u8>>>) {
     let bytes = Arc::new(Mutex::new(Vec::new()));
-    let disk = SmallDisk { room, bytes: Arc::clone(&bytes) };
+    let disk = SmallDisk { room, stays_full, bytes: Arc::clone(&bytes) };
     let path = Path::new("/nowhere/r");
     let config = RecorderConfig::default();
     (Recorder::with_target(path, container, config, Box::new(disk)), bytes)
@@ -96,6 +108,80 @@ fn a_full_disk_is_named_and_what_was_recorded_plays() {
         assert!(frames.len() > 100);
         for (recorded, original) in frames.iter().zip(&clip.video().unwrap().samples) {
             assert_eq!(recorded.data, original.data);
+        }
+    }
+}
+
+/// Where the index says that fragments begin, and the duration that the head says.
+fn mp4_index(file: &[u8]) -> (Vec<u64>, Duration) {
+    let find = |name: &[u8]| file.windows(4).rposition(|window| window == name);
+    let duration = find(b"mehd").map(|at| file[at + 8..at + 16].try_into().unwrap()).unwrap();
+    let entries = find(b"mfra").map_or_else(Vec::new, |at| {
+        let (index, length) = MfraBox::decode(&file[at - 4..]).unwrap();
+        assert_eq!(at - 4 + length, file.len());
+        index.tfra_boxes[0].entries.iter().map(|entry| entry.moof_offset).collect()
+    });
+    (entries, Duration::from_millis(u64::from_be_bytes(duration)))
+}
+
+/// The same of WebM, whose segment's size and seek head are looked at too.
+fn webm_index(file: &[u8]) -> (Vec<u64>, Duration) {
+    let segment = file.windows(4).position(|id| id == [0x18, 0x53, 0x80, 0x67]).unwrap();
+    let content = segment + 12;
+    let size = u64::from_be_bytes(file[segment + 4..content].try_into().unwrap());
+    assert_eq!(size & !(0x01 << 56), u64::try_from(file.len() - content).unwrap());
+    let (mut entries, mut duration) = (Vec::new(), None);
+    for tag in WebmIterator::new(std::io::Cursor::new(file), &[]) {
+        let tag = tag.unwrap();
+        if let MatroskaSpec::SeekPosition(at) = tag {
+            // The information, the tracks, the index: all there.
+            let at = content + usize::try_from(at).unwrap();
+            let id = &file[at..at + 4];
+            assert!(
+                [[0x15, 0x49, 0xa9, 0x66], [0x16, 0x54, 0xae, 0x6b], [0x1c, 0x53, 0xbb, 0x6b]]
+                    .iter()
+                    .any(|known| known == id)
+            );
+        }
+        if let MatroskaSpec::CueClusterPosition(at) = tag {
+            entries.push(u64::try_from(content).unwrap() + at);
+        }
+        if let MatroskaSpec::Duration(millis) = tag {
+            duration = Some(Duration::from_secs_f64(millis / 1000.0));
+        }
+    }
+    (entries, duration.unwrap())
+}
+
+#[test]
+fn on_a_full_disk_nothing_points_at_what_found_no_room() {
+    for (kind, codec, container) in [
+        (ClipKind::H264Opus, VideoCodec::H264, Container::Mp4),
+        (ClipKind::Vp8Opus, VideoCodec::Vp8, Container::WebM),
+    ] {
+        for stays_full in [false, true] {
+            let (mut recorder, disk) = disk(61_000, stays_full, container);
+            let video = recorder.add_video(codec).unwrap();
+            let audio = recorder.add_audio(AudioCodec::Opus).unwrap();
+            for (is_video, at, packet) in packets(kind, 60).1 {
+                let _ = recorder.push_rtp(if is_video { video } else { audio }, at, packet);
+            }
+            assert!(matches!(recorder.finish(), Err(RecordError::DiskFull(_))));
+            let file = disk.lock().unwrap().clone();
+            let (is_mp4, start) = match container {
+                Container::Mp4 => (true, &b"moof"[..]),
+                Container::WebM | Container::Matroska => (false, &[0x1f, 0x43, 0xb6, 0x75][..]),
+            };
+            let (entries, duration) = if is_mp4 { mp4_index(&file) } else { webm_index(&file) };
+            assert_eq!(entries.is_empty(), stays_full, "an index that has room is there");
+            for at in entries {
+                let at = usize::try_from(at).unwrap() + if is_mp4 { 4 } else { 0 };
+                assert_eq!(&file[at..at + 4], start, "a fragment is where the index says");
+            }
+            let clip = Clip::from_bytes(file.into()).unwrap();
+            let sound = clip.audio().unwrap().samples.last().unwrap();
+            let end = clip.duration().max(time(sound.pts + 960, AudioCodec::CLOCK_RATE));
+            assert!(duration.abs_diff(end) < Duration::from_millis(5), "{duration:?} {end:?}");
         }
     }
 }
