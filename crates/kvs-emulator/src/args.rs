@@ -187,7 +187,7 @@ impl EmulatorArgs {
             channels: self.channels(),
             storage_channels: self.storage_channel.clone(),
             turn: self.turn(),
-            relay: !self.no_relay && self.turn_uri.is_empty(),
+            relay: cfg!(feature = "turn") && !self.no_relay && self.turn_uri.is_empty(),
             quotas: match self.no_quotas {
                 true => Quotas { enabled: false, ..Quotas::default() },
                 false => from_json("quotas", self.quotas.as_deref())?,

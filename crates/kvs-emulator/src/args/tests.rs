@@ -72,6 +72,13 @@ fn a_flag_that_would_do_nothing_alone_is_refused_or_means_the_other() {
 }
 
 #[test]
+fn a_relay_is_the_default_where_one_is_built_in() {
+    let relay = |flags| config(flags).unwrap().relay;
+    assert_eq!(relay(&[]), cfg!(feature = "turn"));
+    assert!(!relay(&["--no-relay"]) && !relay(&["--turn-uri", "turn:127.0.0.1:3478"]));
+}
+
+#[test]
 fn quotas_and_unknowns_by_json() {
     let flags =
         ["--quotas", r#"{"viewers_max":3}"#, "--unknowns", r#"{"displaced_close_code":null}"#];
