@@ -6,7 +6,7 @@ use kvs_emulator::Fault;
 use kvs_emulator::fuzzing::{Bench, Sent, VIEWER, signed_query};
 use serde_json::Value;
 
-/// The JavaScript SDK's own signed query (kvs.md 5.1).
+/// The JavaScript SDK's own signed query (docs/kvs-protocol.md 5.1).
 const SIGNED: &str = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA4F7WJQR7FMMWMNXI%2F20191201%2Fus-west-2%2Fkinesisvideo%2Faws4_request&X-Amz-Date=20191201T000000Z&X-Amz-Expires=299&X-Amz-Security-Token=FakeSessionToken&X-Amz-Signature=fc268038be276315822b4f73eafd28ee3a5632a2a35fdb0a88db9a42b13d6c92&X-Amz-SignedHeaders=host&X-Amz-TestParam=test-param-value";
 
 /// Longest payload relayed, in characters (quota: "payload 10k", read generously).

@@ -15,7 +15,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  tidy     check what the compiler does not: dependency arrows, lints, docs, dead files, links
+  tidy     check what the compiler does not: dependency arrows, lints, docs, dead files, links,
+           citations
   statemap [--check]
            write docs/state-machine.md from the core's table, or say whether it is up to date
   sim      --runs N [--seed S] [--jobs N] [--coverage FILE] [--require-hits N]: so many sessions

@@ -3,6 +3,7 @@
 //! Each check returns what it found; each finding names the place and says what to do.
 
 mod arrows;
+mod citations;
 mod contract;
 mod links;
 mod manifests;
@@ -50,6 +51,7 @@ fn findings() -> Result<Vec<String>, String> {
     findings.extend(sources::check(&packages)?);
     findings.extend(links::check()?);
     findings.extend(contract::check()?);
+    findings.extend(citations::check()?);
     findings.sort();
     Ok(findings)
 }

@@ -32,9 +32,9 @@ const OFFERS_MAX: usize = 4;
 /// How long a channel may take to be created.
 const CREATING_MAX: Duration = Duration::from_secs(30);
 /// The storage service offers once a call, and the call is repeated until an offer comes: every 6 s,
-/// as the JavaScript SDK's sample does (kvs.md 3.2).
+/// as the JavaScript SDK's sample does (docs/kvs-protocol.md 3.2).
 const JOIN_EVERY: Duration = Duration::from_secs(6);
-/// How long the first link may take; the C SDK's budget for connecting (kvs.md 3.1).
+/// How long the first link may take; the C SDK's budget for connecting (docs/kvs-protocol.md 3.1).
 const CONNECTING_MAX: Duration = Duration::from_secs(15);
 
 /// A running camera. Dropping it ends it too, without waiting; [`Camera::shutdown`] waits.

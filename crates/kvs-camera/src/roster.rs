@@ -1,6 +1,7 @@
 //! Who is being served, and what an offer or a candidate of somebody means: pure.
 //!
-//! The kinds of behaviour are those measured of real masters (kvs.md 3.1 and 3.4).
+//! The kinds of behaviour are those of real masters (docs/kvs-protocol.md 3.1 and 3.4), and one
+//! that renegotiates.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

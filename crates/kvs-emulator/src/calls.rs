@@ -17,7 +17,7 @@ pub(crate) struct Call {
     pub(crate) api: Api,
     pub(crate) path: &'static str,
     pub(crate) name: &'static str,
-    /// Calls a second of the account and of one channel (kvs.md 1.6).
+    /// Calls a second of the account and of one channel (docs/kvs-protocol.md 1.6).
     account_tps: u32,
     channel_tps: Option<u32>,
     handler: Handler,

@@ -212,7 +212,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 }
 
 /// `arn:<partition>:kinesisvideo:<region>:<account>:<type>/<name>/<digits>`, at most 1024 long
-/// (kvs.md 1.2).
+/// (docs/kvs-protocol.md 1.2).
 pub(crate) fn is_arn(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     let [arn, partition, service, region, account, resource] = parts.as_slice() else {

@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn times_are_written_as_aws_writes_them() {
-        // The pairs of kvs.md 5.2.
+        // The pairs of docs/kvs-protocol.md 5.2.
         assert_eq!(UnixTime(1_689_984_000).amz(), "20230722T000000Z");
         assert_eq!(UnixTime(1_689_983_999).amz(), "20230721T235959Z");
         assert_eq!(UnixTime(1_690_186_022).amz(), "20230724T080702Z");

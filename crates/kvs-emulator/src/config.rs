@@ -19,7 +19,7 @@ pub const DEFAULT_ACCESS_KEY_ID: &str = "AKIAKVSEMULATOR00000";
 /// The secret key that belongs to [`DEFAULT_ACCESS_KEY_ID`]. It is public, hence no secret.
 pub const DEFAULT_SECRET_ACCESS_KEY: &str = "kvs-emulator-development-key";
 
-/// The lifetimes of TURN credentials that the service model allows (kvs.md 1.2).
+/// The lifetimes of TURN credentials that the service model allows (docs/kvs-protocol.md 1.2).
 pub(crate) const TTL_SECS: RangeInclusive<u32> = 30..=86_400;
 
 /// Beyond it lies what clocks cannot count.
@@ -284,7 +284,7 @@ impl fmt::Debug for TurnAuth {
     }
 }
 
-/// AWS's documented quotas (kvs.md 1.6). Calls a second, each with a burst of one second.
+/// AWS's documented quotas (kvs-protocol.md 1.6). Calls a second, each with a burst of one second.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quotas {
@@ -345,7 +345,7 @@ impl Quotas {
     }
 }
 
-/// How long sockets live (kvs.md 1.6 and 2.4); each at most a year.
+/// How long sockets live (docs/kvs-protocol.md 1.6 and 2.4); each at most a year.
 #[derive(Debug, Clone)]
 pub struct Lifetimes {
     /// A socket without traffic is closed after this.
@@ -410,7 +410,7 @@ impl Lifetimes {
     }
 }
 
-/// What nobody outside AWS knows (kvs.md part 7): each a setting, with the likeliest default.
+/// What nobody outside AWS knows (kvs-protocol.md 7): each a setting, with the likeliest default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Unknowns {

@@ -35,7 +35,7 @@ pub enum EmulatorError {
     },
 }
 
-/// The APIs: each writes its errors in a form of its own (kvs.md 1.3).
+/// The APIs: each writes its errors in a form of its own (docs/kvs-protocol.md 1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Api {
     /// kinesisvideo.
@@ -44,7 +44,7 @@ pub(crate) enum Api {
     Signaling,
     /// kinesis-video-webrtc-storage.
     Storage,
-    /// ConnectAsMaster and ConnectAsViewer, which no service model has (kvs.md 2.1).
+    /// ConnectAsMaster and ConnectAsViewer, which no service model has (docs/kvs-protocol.md 2.1).
     Connect,
 }
 
@@ -82,7 +82,7 @@ impl ApiError {
         Self::limit("Rate exceeded")
     }
 
-    /// ConnectAsViewer: "more viewers than allowed" (kvs.md 2.1).
+    /// ConnectAsViewer: "more viewers than allowed" (docs/kvs-protocol.md 2.1).
     pub(crate) fn viewer_limit() -> Self {
         Self::limit("The channel has reached its maximum number of viewers.")
     }

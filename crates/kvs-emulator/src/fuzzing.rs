@@ -19,7 +19,7 @@ use crate::sync::lock;
 pub const VIEWER: &str = "viewer";
 
 /// The request that a [`signed_query`] is part of, and when it is checked: the first test vector of
-/// the JavaScript SDK (kvs.md 5.1).
+/// the JavaScript SDK (docs/kvs-protocol.md 5.1).
 const SIGNED_HOST: &str = "kvs.awsamazon.com";
 const SIGNED_AT: UnixTime = UnixTime(1_575_158_400);
 

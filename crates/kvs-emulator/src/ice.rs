@@ -1,4 +1,4 @@
-//! TURN credentials, as GetIceServerConfig hands them out (kvs.md 1.5).
+//! TURN credentials, as GetIceServerConfig hands them out (docs/kvs-protocol.md 1.5).
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;

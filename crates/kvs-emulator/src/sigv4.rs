@@ -15,7 +15,7 @@ use crate::config::Credential;
 use crate::error::ApiError;
 use canonical::{canonical_headers, canonical_path, canonical_query, decode_query};
 
-/// The service name all three APIs and the socket are signed for (kvs.md 1.1).
+/// The service name all three APIs and the socket are signed for (docs/kvs-protocol.md 1.1).
 pub(crate) const SERVICE: &str = "kinesisvideo";
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// How far a client's clock may be off, either way.

@@ -128,7 +128,7 @@ where
                     Message::Text(text) => {
                         courier::handle_text(shared, &seat, &mut quota, text.as_str());
                     }
-                    // Not used by any client (kvs.md 2.3).
+                    // Not used by any client (docs/kvs-protocol.md 2.3).
                     Message::Binary(_) => tracing::debug!("binary frame passed over"),
                     Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                     Message::Close(_) => {

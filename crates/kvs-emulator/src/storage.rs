@@ -1,8 +1,8 @@
 //! The storage service: sessions in which the service itself is everybody's peer.
 //!
 //! A client joins by a call; the service then offers to it over its socket, one offer a call, and
-//! the client answers (kvs.md 1.6 and 2.5). What the master sends goes to every viewer. Nothing is
-//! stored.
+//! the client answers (docs/kvs-protocol.md 1.6 and 2.5). What the master sends goes to every
+//! viewer. Nothing is stored.
 
 mod hub;
 mod member;
@@ -87,9 +87,9 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
         if let Some(id) = &who.client_id
             && !session.slots.take(id, max, now)
         {
-            // The words by which clients tell it from a throttle (kvs.md 1.3).
+            // The words by which clients tell it from a throttle (docs/kvs-protocol.md 1.3).
             return Err(ApiError::limit(
-                "The maximum number of viewers is connected to the session.",
+                "The maximum number of viewers connected to the session is reached.",
             ));
         }
         let (inbox, receiver) = mpsc::channel(INBOX_MAX);
@@ -181,7 +181,7 @@ impl Sessions {
     }
 }
 
-/// Either alphabet, with padding or without (kvs.md 2.2).
+/// Either alphabet, with padding or without (docs/kvs-protocol.md 2.2).
 fn read(kind: MessageType, payload: &str) -> Option<Inbound> {
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);

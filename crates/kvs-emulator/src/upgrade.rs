@@ -1,5 +1,5 @@
 //! ConnectAsMaster and ConnectAsViewer: the presigned URL is checked, and the request becomes a
-//! socket (kvs.md 2.1).
+//! socket (docs/kvs-protocol.md 2.1).
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The frames of the signaling socket, as kvs.md 2.2 and 2.3 have them. Pure.
+//! The frames of the signaling socket, as docs/kvs-protocol.md 2.2 and 2.3 have them. Pure.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -56,7 +56,7 @@ pub(crate) struct ClientFrame {
 }
 
 /// Reads a frame; `None` when it is no JSON object with an action. Field names are read in any
-/// case: the C SDK capitalises three of the four (kvs.md 2.2).
+/// case: the C SDK capitalises three of the four (docs/kvs-protocol.md 2.2).
 pub(crate) fn parse(text: &str) -> Option<ClientFrame> {
     let Ok(Value::Object(object)) = serde_json::from_str(text) else { return None };
     let action = text_field(&object, "action")?;
@@ -102,7 +102,7 @@ pub(crate) fn status(correlation_id: &str, error: &str, code: u16, description: 
     .to_string()
 }
 
-/// 1..256 of `[a-zA-Z0-9_.-]` (kvs.md 1.2): client and correlation ids.
+/// 1..256 of `[a-zA-Z0-9_.-]` (docs/kvs-protocol.md 1.2): client and correlation ids.
 pub(crate) fn is_plain_id(text: &str) -> bool {
     (1..=256).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))

@@ -40,7 +40,7 @@ enum State {
 impl ClientIdPool {
     /// How long an id rests after its link closed, if an offer was sent on it.
     ///
-    /// Masters hold the session of an id that vanished for 35 s to over 55 s (kvs.md 3.4).
+    /// Masters hold the session of an id that vanished for 30 s to over 55 s (kvs-protocol.md 3.4).
     pub const REST: Duration = Duration::from_secs(60);
 
     /// Most ids of one base; KVS admits 10 viewers on a channel.

@@ -1,5 +1,6 @@
-//! Models of the masters that exist (kvs.md, part 3): one that replaces a repeated client id, one
-//! that answers nothing on it, ones that linger, are late, silent, offer, or answer nonsense.
+//! Models of masters: those that exist (docs/kvs-protocol.md 3), of which one replaces a repeated
+//! client id, one answers nothing on it, and others linger, are late or silent; and ones that offer,
+//! or answer nonsense.
 
 use core::time::Duration;
 use std::collections::BTreeMap;

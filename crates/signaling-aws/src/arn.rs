@@ -1,7 +1,7 @@
 //! Names of signaling channels.
 //!
 //! The service's own models disagree on the partition (one says `arn:aws:` literally), so any is
-//! taken (kvs.md 1.2).
+//! taken (docs/kvs-protocol.md 1.2).
 
 use std::fmt;
 

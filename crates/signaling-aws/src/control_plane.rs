@@ -145,7 +145,7 @@ impl ControlPlane {
     }
 
     /// What GetSignalingChannelEndpoint names, by protocol in capitals: neither their order nor
-    /// their case is fixed (kvs.md 1.1).
+    /// their case is fixed (docs/kvs-protocol.md 1.1).
     async fn named_endpoints(
         &self,
         arn: &ChannelArn,
@@ -444,7 +444,7 @@ enum Again {
 /// How long to wait before a call is made again that failed so often before; `None` when it should
 /// not be. Full jitter, so that viewers who failed together do not come back together.
 fn pause(failure: &Failure, failed: u32) -> Option<Duration> {
-    // The C SDK's first step (kvs.md 3.1); a throttle asks for more.
+    // The C SDK's first step (docs/kvs-protocol.md 3.1); a throttle asks for more.
     let first =
         Duration::from_millis(if failure.code == FailureCode::Throttled { 500 } else { 100 });
     let passes = matches!(failure.code, FailureCode::Service | FailureCode::Throttled);

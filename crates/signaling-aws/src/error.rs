@@ -36,8 +36,8 @@ fn bare_name(name: &str) -> &str {
 
 /// The service's own names for its errors, with what each means for a session.
 ///
-/// Those of kvs.md 1.3 come first, in its order; then those of the signature, which every service
-/// of AWS has.
+/// Those of docs/kvs-protocol.md 1.3 come first, in its order; then those of the signature, which
+/// every service of AWS has.
 const NAMES: [(&str, Means); 30] = [
     ("InvalidArgumentException", Means::Argument),
     ("ClientLimitExceededException", Means::Limit),
@@ -108,7 +108,7 @@ fn by_text(text: &str) -> Option<FailureCode> {
 }
 
 /// A refusal without a name that we know. A nameless 400 is no word of the API on the arguments:
-/// data-plane endpoints answer with an HTML 400 what they cannot read (kvs.md 1.4).
+/// data-plane endpoints answer with an HTML 400 what they cannot read (docs/kvs-protocol.md 1.4).
 fn by_status(status: u16, is_named: bool) -> FailureCode {
     match status {
         400 if is_named => FailureCode::InvalidArgument,
@@ -306,7 +306,8 @@ mod tests {
         }
     }
 
-    /// The list of kvs.md 1.3 (N16, scenario 43): each by the API's own name, which is told.
+    /// The list of docs/kvs-protocol.md 1.3 (N16, scenario 43): each by the API's own name, which
+    /// is told.
     #[test]
     fn every_error_of_the_api_has_its_code() {
         use negotiation_core::FailureKind::{Permanent, Throttled, Transient};

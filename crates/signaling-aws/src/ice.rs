@@ -4,7 +4,7 @@ use url::Url;
 
 use crate::presign::is_loopback;
 
-/// The STUN URI of a region (kvs.md 1.4).
+/// The STUN URI of a region (docs/kvs-protocol.md 1.4).
 pub(crate) fn regional_stun(region: &str, fips: bool, dual_stack: bool) -> String {
     // With FIPS the service speaks STUN over TLS only.
     let (scheme, host) = match fips {

@@ -17,11 +17,12 @@ use tokio::time::Instant;
 use crate::arn::ChannelArn;
 use crate::control_plane::Role;
 
-/// How long endpoints are good: AWS says nothing, and its C SDK takes ten hours (kvs.md 3.1).
+/// How long endpoints are good: AWS says nothing, and its C SDK takes ten hours
+/// (docs/kvs-protocol.md 3.1).
 const ENDPOINTS_FOR: Duration = Duration::from_secs(10 * 3600);
 
 /// ICE servers are fetched again so long before their credentials end, as the C SDK does
-/// (kvs.md 1.5): who gets them now needs them for a moment.
+/// (docs/kvs-protocol.md 1.5): who gets them now needs them for a moment.
 const ICE_GRACE: Duration = Duration::from_secs(30);
 
 /// Most channels that are remembered; the one that was told of longest ago goes first.

@@ -205,7 +205,7 @@ mod tests {
             .expect("signed")
     }
 
-    /// kvs.md 5.1: the vectors of the JavaScript SDK.
+    /// docs/kvs-protocol.md 5.1: the vectors of the JavaScript SDK.
     fn javascript(token: Option<&str>, path: &str, service: &str) -> SignedUrl {
         presign(
             &format!("wss://kvs.awsamazon.com{path}"),
@@ -255,7 +255,7 @@ mod tests {
         );
     }
 
-    /// kvs.md 5.2: the vectors of the Android SDK.
+    /// docs/kvs-protocol.md 5.2: the vectors of the Android SDK.
     #[test]
     fn the_android_vectors() {
         let a = credentials(

@@ -2,7 +2,7 @@
 //!
 //! What we send is as the service documents it. What we take is as tolerant as the masters that
 //! exist need it: both base64 alphabets, missing padding, any case of a field's name, and frames
-//! that are none of ours (kvs.md 2.2 and 2.3).
+//! that are none of ours (docs/kvs-protocol.md 2.2 and 2.3).
 
 use base64::Engine as _;
 use base64::alphabet;

@@ -43,8 +43,8 @@ fn five_times_killed() {
     assert_eq!(named(&camera.events(), "offer_ignored").len(), 1, "{}", camera.transcript());
 }
 
-/// Live, and then a second of pictures: faster than this the service refuses to connect (kvs.md
-/// 1.6, three connects a second), and the first attempt costs its pause.
+/// Live, and then a second of pictures: faster than this the service refuses to connect
+/// (docs/kvs-protocol.md 1.6, three connects a second), and the first attempt costs its pause.
 fn sees_a_picture(watch: &Process) -> Value {
     let live = watch.event("live", PATIENCE);
     watch.event_that("stats", PATIENCE, |stats| stats["frames"].as_u64() >= Some(10));

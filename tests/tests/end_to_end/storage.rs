@@ -1,5 +1,6 @@
-//! A storage session: camera and viewer answer the service, and its rules hold (kvs.md 1.6): three
-//! viewers, three minutes without a master, a slot kept for a minute. Contract: N8 and part 5's 64.
+//! A storage session: camera and viewer answer the service, and its rules hold
+//! (docs/kvs-protocol.md 1.6): three viewers, three minutes without a master, a slot kept for a
+//! minute. Contract: N8 and part 5's 64.
 
 use std::time::Duration;
 

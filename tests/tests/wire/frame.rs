@@ -1,4 +1,5 @@
-//! Frames as a master's messages come to a viewer (kvs.md 2.3), for what no master of ours sends.
+//! Frames as a master's messages come to a viewer (docs/kvs-protocol.md 2.3), for what no master of
+//! ours sends.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

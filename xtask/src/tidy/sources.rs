@@ -20,8 +20,8 @@ const LEFT_OVER: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 /// What the reason of an ignored test says when another test runs it.
 const RUN_ELSEWHERE: [&str; 2] = ["run by", "child of"];
 
-/// Where notes are looked for.
-const TEXTS: [&str; 7] = [".rs", ".md", ".toml", ".py", ".js", ".mjs", ".sh"];
+/// Where notes and citations are looked for.
+pub(super) const TEXTS: [&str; 7] = [".rs", ".md", ".toml", ".py", ".js", ".mjs", ".sh"];
 
 pub(super) fn check(packages: &[Package]) -> Result<Vec<String>, String> {
     let mut findings = Vec::new();

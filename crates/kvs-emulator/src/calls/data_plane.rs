@@ -17,7 +17,7 @@ pub(super) fn ice_servers(caller: &Caller<'_>, body: &Body) -> Result<Value, Api
     let shared = caller.shared;
     let arn = body.need_arn(caller, "ChannelARN")?;
     for field in ["ClientId", "Username"] {
-        // Some clients send their role's name here, some nothing (kvs.md 1.1).
+        // Some clients send their role's name here, some nothing (docs/kvs-protocol.md 1.1).
         if body.text(field)?.is_some_and(|text| !is_plain_id(text)) {
             return Err(ApiError::invalid_argument(format!(
                 "{field} must be 1 to 256 characters of [a-zA-Z0-9_.-]."
@@ -65,7 +65,7 @@ fn own_relay(caller: &Caller<'_>) -> Option<String> {
 }
 
 /// A viewer says who it is; the master does not, and neither does the C SDK's viewer name a call
-/// of its own (kvs.md 1.1).
+/// of its own (docs/kvs-protocol.md 1.1).
 pub(super) fn join_storage(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError> {
     let arn = body.need_arn(caller, "channelArn")?;
     let client_id = body.text("clientId")?;

@@ -94,7 +94,7 @@ fn once() -> u32 {
     1
 }
 
-/// What has been seen on real sockets, or could be (kvs.md 2.3).
+/// What has been seen on real sockets, or could be (docs/kvs-protocol.md 2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Garbage {

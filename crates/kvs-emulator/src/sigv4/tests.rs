@@ -41,7 +41,7 @@ impl Vector {
     }
 }
 
-/// kvs.md 5.1: the JavaScript SDK's own, with the signature sorted in where it puts it.
+/// kvs-protocol.md 5.1: the JavaScript SDK's own, with the signature sorted in where it puts it.
 fn js(token: bool, service: &'static str, path: &'static str, signature: &str) -> Vector {
     let token_part = if token { "&X-Amz-Security-Token=FakeSessionToken" } else { "" };
     Vector {
@@ -63,7 +63,7 @@ fn js(token: bool, service: &'static str, path: &'static str, signature: &str) -
     }
 }
 
-/// kvs.md 5.2: Android's, with the signature last.
+/// docs/kvs-protocol.md 5.2: Android's, with the signature last.
 fn android(viewer: bool, with_token: bool, signature: &str) -> Vector {
     let client = if viewer { "&X-Amz-ClientId=d7d1c6e2-9cb0-4d61-bea9-ecb3d3816557" } else { "" };
     let encoded = TOKEN_A.replace('/', "%2F").replace('+', "%2B");

@@ -242,7 +242,7 @@ fn audio_codec() -> RTCRtpCodecParameters {
 }
 
 /// Says that candidates trickle, and leaves out those there are. The C SDK answers such an offer
-/// at once (kvs.md 3.1).
+/// at once (docs/kvs-protocol.md 3.1).
 fn trickling(original: &str) -> String {
     let mut text = String::with_capacity(original.len() + 32);
     for line in original.lines().map(str::trim_end) {

@@ -2,7 +2,7 @@
 //!
 //! "A maximum of 3 viewers"; after a viewer leaves, its slot stays consumed for a minute, and
 //! within that minute only the same client id takes it again (JoinStorageSessionAsViewer,
-//! kvs.md 1.6).
+//! docs/kvs-protocol.md 1.6).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -126,7 +126,8 @@ async fn bad_arguments_are_named() {
     assert_eq!(call(&emulator, "/createStream", json!({})).await.status, 404);
 }
 
-/// kvs.md 1.3: status and name of "not allowed", and the member of the text, differ by API.
+/// docs/kvs-protocol.md 1.3: status and name of "not allowed", and the member of the text, differ
+/// by API.
 #[tokio::test]
 async fn errors_have_the_form_of_their_api() {
     let emulator = start(|_| {}).await;

@@ -19,7 +19,7 @@ fn answer(sdp: &str) -> String {
     frame("SDP_ANSWER", &serde_json::json!({"type": "answer", "sdp": sdp}).to_string())
 }
 
-/// kvs.md 5.4, with the JavaScript SDK's own bytes.
+/// docs/kvs-protocol.md 5.4, with the JavaScript SDK's own bytes.
 #[test]
 fn the_codec_samples_encode_to_the_same_bytes() {
     let sdp = "offer= true\nvideo= true";
