@@ -92,3 +92,17 @@ async fn a_stay_says_who_ended_it() {
     assert_eq!(deleted.status, 200, "{deleted:?}");
     assert_eq!(left(&emulator, last.seq).await.0, Why::Deleted);
 }
+
+/// The JavaScript sample calls again unless it reads these words (docs/kvs-protocol.md 1.3).
+#[tokio::test]
+async fn a_full_session_says_so_as_clients_look_for_it() {
+    let emulator = storing(Lifetimes::default()).await;
+    for id in ["v1", "v2", "v3"] {
+        join(&emulator, id).await;
+    }
+    let body = json!({ "channelArn": emulator.channel_arn("demo").unwrap(), "clientId": "v4" });
+    let refused = call(&emulator, "/joinStorageSessionAsViewer", body).await;
+    let (status, kind, text) = refused.error();
+    assert_eq!((status, kind), (400, "ClientLimitExceededException"));
+    assert!(text.contains("maximum number of viewers connected to the session"), "{text}");
+}
