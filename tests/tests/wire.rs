@@ -33,6 +33,8 @@ mod report;
 mod routes;
 #[path = "wire/service.rs"]
 mod service;
+#[path = "wire/source.rs"]
+mod source;
 #[path = "wire/stage.rs"]
 mod stage;
 #[path = "wire/storage.rs"]

@@ -1,15 +1,31 @@
-//! Finds the first whole keyframe of a video stream.
+//! Asks for a keyframe, and finds the first whole one of a video stream.
 //!
 //! Packets are noted, not kept. A keyframe is whole when every packet from the frame's beginning
 //! to the one with the marker bit is there, whatever order they came in.
 
 use std::collections::BTreeMap;
 
+use rtc::rtcp::Packet;
+use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+
 use crate::codec::Codec;
 use crate::sequence::Unwrapper;
 
 /// Packets noted at most: a keyframe of 4 MB in packets of 1200 bytes has 3500.
 const NOTED_MAX: usize = 4096;
+
+/// What asks a source for a keyframe, by both names that it may know. The number tells one FIR from
+/// its repetition (RFC 5104, 4.3.1.1).
+pub(crate) fn request(ssrc: u32, sequence_number: u8) -> Vec<Box<dyn Packet>> {
+    let pli = PictureLossIndication { sender_ssrc: 0, media_ssrc: ssrc };
+    let fir = FullIntraRequest {
+        sender_ssrc: 0,
+        media_ssrc: 0,
+        fir: vec![FirEntry { ssrc, sequence_number }],
+    };
+    vec![Box::new(pli), Box::new(fir)]
+}
 
 /// What a packet says about its frame.
 #[derive(Clone, Copy, Debug, Default)]

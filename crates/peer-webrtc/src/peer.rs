@@ -10,9 +10,6 @@ use negotiation_core::{
     Candidate, Completion, Connectivity, Digest, Done, Failure, FailureCode, MediaKind,
     PeerCommand, PeerEvent, PeerId, Ticket,
 };
-use rtc::rtcp::Packet as RtcpPacket;
-use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
-use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -26,6 +23,7 @@ use crate::commands::{self, Created, Effect, Ended, Work};
 use crate::config::PeerConfig;
 use crate::connectivity::Tracker;
 use crate::feed::{Admission, Feed};
+use crate::keyframe;
 use crate::mailbox::Mailbox;
 use crate::media::MediaEvent;
 use crate::queue::CommandQueue;
@@ -520,21 +518,19 @@ impl Peer {
     /// Asks with both kinds of message: masters honour the one or the other.
     async fn ask_for_keyframe(&mut self) {
         self.fir = self.fir.wrapping_add(1);
+        // Another source may have taken over that no description names.
+        let source = self.received.source();
         for (track, kind) in &self.tracks {
             if *kind != MediaKind::Video {
                 continue;
             }
             let sequence_number = self.fir;
             let ask = async {
-                for ssrc in track.ssrcs().await {
-                    let pli = PictureLossIndication { sender_ssrc: 0, media_ssrc: ssrc };
-                    let fir = FullIntraRequest {
-                        sender_ssrc: 0,
-                        media_ssrc: 0,
-                        fir: vec![FirEntry { ssrc, sequence_number }],
-                    };
-                    let both: Vec<Box<dyn RtcpPacket>> = vec![Box::new(pli), Box::new(fir)];
-                    if track.write_rtcp(both).await.is_err() {
+                let mut ssrcs: BTreeSet<u32> = track.ssrcs().await.into_iter().collect();
+                ssrcs.extend(source);
+                for ssrc in ssrcs {
+                    let request = keyframe::request(ssrc, sequence_number);
+                    if track.write_rtcp(request).await.is_err() {
                         return;
                     }
                 }

@@ -25,6 +25,8 @@ pub(crate) struct Received {
     streams: BTreeMap<u32, Stream>,
     begun: usize,
     flowing: BTreeSet<MediaKind>,
+    /// Of the newest packet with pictures.
+    source: Option<u32>,
     has_key: bool,
     last: Option<Instant>,
     /// Packets came, and stopped coming.
@@ -54,6 +56,7 @@ impl Received {
             streams: BTreeMap::new(),
             begun: 0,
             flowing: BTreeSet::new(),
+            source: None,
             has_key: false,
             last: None,
             stalled: false,
@@ -92,6 +95,9 @@ impl Received {
         if self.flowing.insert(kind) {
             news.flowing = Some(kind);
         }
+        if kind == MediaKind::Video {
+            self.source = Some(ssrc);
+        }
         if kind == MediaKind::Video
             && !self.has_key
             && let Some(stream) = self.streams.get_mut(&ssrc)
@@ -129,6 +135,11 @@ impl Received {
 
     pub(crate) fn has_key(&self) -> bool {
         self.has_key
+    }
+
+    /// The SSRC that pictures come with now.
+    pub(crate) fn source(&self) -> Option<u32> {
+        self.source
     }
 
     /// Whether packets of any kind come.

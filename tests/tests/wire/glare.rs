@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use kvs_viewer_tests::Process;
 use kvs_viewer_tests::tools::{finished, probe};
@@ -32,7 +33,13 @@ fn rollbacks(viewer: &Watching) -> usize {
 
 /// The bundled clip as it is.
 fn whole() -> Reel {
-    Reel { samples: bundled(), lost: Vec::new(), first_sequence_number: 1, first_timestamp: 1 }
+    Reel {
+        samples: bundled(),
+        lost: Vec::new(),
+        first_sequence_number: 1,
+        first_timestamp: 1,
+        other_source_from: None,
+    }
 }
 
 fn glare(case: &'static str, polite: bool, manners: Manners) {
@@ -116,6 +123,7 @@ fn w67_codec_changes() {
             lost: vec![40],
             first_sequence_number: u16::MAX - 20,
             first_timestamp: u32::MAX - 10 * 6000,
+            other_source_from: None,
         };
         let master = master(stage, Manners::Answers, reel).await;
         let begun = tokio::time::Instant::now();
@@ -140,6 +148,47 @@ fn w67_codec_changes() {
         );
         assert!(took > ms(0));
         shown(what, took)
+    });
+}
+
+/// The new source begins just after a keyframe, so that nothing of it can be shown for two seconds,
+/// unless it is asked for another one: under its own SSRC, which no description names.
+#[test]
+fn w67_another_source() {
+    scenario(67, "another source", async |stage| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("kept.mp4");
+        let mut reel = whole();
+        let keyframes = reel.samples.iter().map(|sample| sample.keyframe);
+        let group = keyframes.skip(61).take_while(|keyframe| !keyframe).count();
+        assert!(reel.samples[60].keyframe && group == 29, "the clip's groups are two seconds");
+        reel.other_source_from = Some(61);
+        let master = master(stage, Manners::Answers, reel).await;
+        let mut watch = stage.program("watch");
+        watch.args(["--json", "--duration", "9", "--record"]).arg(&file);
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut watch = Process::start("watch", &mut watch, "Build kvs-viewer.");
+            let ended = watch.ended(secs(90));
+            assert_eq!(ended.code, Some(0), "{}", watch.transcript());
+            (watch.event("ended", secs(1)), probe(&file), Clip::open(&file).expect("it plays"))
+        });
+        let (summary, probe, clip) = ended.await.expect("it plays");
+        master.gone().await;
+        assert_eq!(summary["attempts_total"], 1, "{summary}");
+        // As long as it was watched, although the new source has another clock.
+        assert!((7.0..9.8).contains(&probe.duration), "{probe:?}");
+        let pictures = &clip.video().expect("it has pictures").samples;
+        assert_eq!(pictures.len() as u64, probe.pictures, "all of them decode");
+        let pauses = pictures.windows(2).map(|two| (two[1].pts - two[0].pts, two[1].keyframe));
+        let (pause, resumes) = pauses.max().expect("there are two");
+        // The file's times are those of RTP.
+        let pause = Duration::from_micros(pause * 100 / 9);
+        assert!(resumes && pause < secs(1), "{pause:?}, {probe:?}");
+        let what = format!(
+            "{} pictures in {:.1} s; the new source was asked for a keyframe; it decodes whole",
+            probe.pictures, probe.duration
+        );
+        shown(what, pause)
     });
 }
 

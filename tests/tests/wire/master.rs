@@ -7,12 +7,14 @@ use std::time::Duration;
 use kvs_camera::FrameRecord;
 use negotiation_core::Candidate;
 use peer_webrtc::stack::{RTCPeerConnectionState, Stack, StackConfig, StackEvent, StackEvents};
-use peer_webrtc::{Authorities, Codec, Control, IcePolicy, LocalTrack, Mdns};
+use peer_webrtc::{Authorities, Codec, Control, IcePolicy, Mdns};
 use recording::{ClipSample, Packetizer, PacketizerConfig, VideoCodec};
 use signaling_aws::{MasterEvent, MasterLink};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
+
+use crate::source::Stream;
 
 /// What it does about the first offer that it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +37,16 @@ pub(crate) struct Reel {
     pub(crate) lost: Vec<usize>,
     pub(crate) first_sequence_number: u16,
     pub(crate) first_timestamp: u32,
+    /// The number of the picture from which on another source sends, if one does.
+    pub(crate) other_source_from: Option<usize>,
 }
 
 /// The clip has 15 pictures a second.
 const PERIOD: Duration = Duration::from_micros(66_667);
 /// Ticks of the RTP clock between two of them.
 const TICKS: u32 = 6000;
+/// Where the clock of another source begins.
+const OTHER_TIMESTAMP: u32 = 123_456_789;
 
 /// A master that runs. Dropped, it is gone.
 pub(crate) struct Master {
@@ -75,7 +81,7 @@ impl Master {
 struct Line {
     stack: Arc<Stack>,
     queues: StackEvents,
-    video: Arc<LocalTrack>,
+    video: Stream,
     early: Vec<Candidate>,
     settled: bool,
     connected: bool,
@@ -104,15 +110,14 @@ impl Line {
             media_queue: 0,
         };
         let (stack, queues) = Stack::build(&config).await.expect("builds");
-        let video = LocalTrack::new(Codec::H264, "master", "video");
-        stack.add_track(&video).await.expect("attaches");
+        let video = Stream::attach(&stack).await;
         let stack = Arc::new(stack);
         Self { stack, queues, video, early: Vec::new(), settled: false, connected: false }
     }
 
     async fn offer(&self) -> String {
         let offer = self.stack.connection().create_offer(None).await.expect("offers");
-        let text = offer.sdp.clone();
+        let text = Stream::described(&offer.sdp);
         self.stack.set_local(offer).await.expect("sets it");
         text
     }
@@ -169,6 +174,7 @@ async fn run(
                         }
                     };
                     let answer = current.stack.answer(offer.sdp.as_str()).await.expect("answers");
+                    let answer = Stream::described(&answer);
                     sender.send_answer(&viewer, &answer).await.expect("sends");
                     current.settle().await;
                     line = Some(current);
@@ -208,11 +214,12 @@ async fn run(
             _ = beat.tick() => {
                 if let Some(line) = line.as_mut().filter(|line| line.connected) {
                     while let Ok(control) = line.queues.control.try_recv() {
-                        if matches!(control, Control::KeyframeRequest { .. }) {
+                        // Who asks another source asks nobody.
+                        if matches!(control, Control::KeyframeRequest { ssrc, .. } if ssrc == line.video.ssrc) {
                             player.seek_keyframe();
                         }
                     }
-                    if let Some(record) = player.play(&line.video, &viewer).await {
+                    if let Some(record) = player.play(&mut line.video, &viewer).await {
                         let _ = records.send(record).await;
                     }
                 }
@@ -250,12 +257,18 @@ impl Player {
     }
 
     /// Sends the next picture. A record of it, if it went out.
-    async fn play(&mut self, track: &LocalTrack, viewer: &str) -> Option<FrameRecord> {
-        let payload_type = track.payload_type()?;
+    async fn play(&mut self, track: &mut Stream, viewer: &str) -> Option<FrameRecord> {
+        let payload_type = track.payload_type().await?;
+        if self.reel.other_source_from.take_if(|from| *from <= self.next).is_some() {
+            // It has numbers and a clock of its own.
+            track.changes();
+            self.packetizer = None;
+            self.timestamp = Some(OTHER_TIMESTAMP);
+        }
         let timestamp = self.timestamp.unwrap_or(self.reel.first_timestamp);
         self.timestamp = Some(timestamp.wrapping_add(TICKS));
         let config =
-            PacketizerConfig::new(track.ssrc(), payload_type, self.reel.first_sequence_number);
+            PacketizerConfig::new(track.ssrc, payload_type, self.reel.first_sequence_number);
         let codec = recording::Codec::Video(VideoCodec::H264);
         let mut packetizer =
             self.packetizer.take().unwrap_or_else(|| Packetizer::new(codec, config));
@@ -266,7 +279,7 @@ impl Player {
         let frame = u64::try_from(self.next).ok()?;
         self.next += 1;
         for packet in packets.into_iter().filter(|_| !lost) {
-            track.send(packet).await.ok()?;
+            track.send(packet).await?;
         }
         (!lost).then(|| FrameRecord {
             client_id: viewer.to_owned(),

@@ -78,7 +78,7 @@ const TABLE: &[Number] = &[
     row(64, "storage-new-session", "a second offer, another fingerprint", "answered on a new peer"),
     row(65, "two-viewers", "two sessions of one process", "both live, ids apart"),
     row(66, "handle-dropped", "the application drops its handle", "as close"),
-    row(67, "codec-changes", "loss, wrap, another size mid-stream", "the recording plays"),
+    row(67, "codec-changes", "loss, wrap, another size or source", "the recording plays"),
 ];
 
 impl Number {

@@ -39,6 +39,8 @@ pub(crate) struct MediaPump {
     counts: Arc<Mutex<Counts>>,
     /// When a keyframe was last asked for after a loss.
     asked: Option<Instant>,
+    /// The first keyframe of this peer connection came; before, the session itself asks for it.
+    shown: bool,
     streams: BTreeMap<u32, Stream>,
     tracks: BTreeMap<MediaKind, (TrackId, recording::Codec)>,
     finished: Counts,
@@ -73,6 +75,7 @@ impl MediaPump {
             monitor,
             failures,
             asked: None,
+            shown: false,
             counts: Arc::clone(&counts),
             streams: BTreeMap::new(),
             tracks: BTreeMap::new(),
@@ -149,8 +152,10 @@ impl MediaPump {
         if let Some(assembler) = &mut stream.assembler {
             assembler.push(arrival, packet);
             while assembler.pop().is_some() {}
-            // After a loss the picture is whole again from the next keyframe on: not before.
-            let broken = assembler.stats().keyframes > 0 && assembler.needs_keyframe();
+            self.shown |= stream.kind == MediaKind::Video && assembler.stats().keyframes > 0;
+            // After a loss the picture is whole again from the next keyframe on: not before. So it
+            // is with another source that takes over.
+            let broken = self.shown && assembler.needs_keyframe();
             let due = self.asked.is_none_or(|asked| at.duration_since(asked) >= ASK_EVERY);
             if broken && due {
                 self.asked = Some(at);
@@ -164,6 +169,7 @@ impl MediaPump {
         self.finished = self.total();
         self.finished.codecs.clear();
         self.streams.clear();
+        self.shown = false;
         self.publish();
     }
 
