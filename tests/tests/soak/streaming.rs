@@ -175,6 +175,8 @@ async fn soak(long: Duration) {
                 }
                 if let Some(over) = trouble {
                     network.forget_idle(FORGOTTEN);
+                    let struck = over != Trouble::UdpLost || flow.gap > LOST * 3 / 4;
+                    assert!(struck, "nothing was lost: {:?}", flow.gap);
                     let gap = worst.entry(over).or_default();
                     *gap = flow.gap.max(*gap);
                     eprintln!(
