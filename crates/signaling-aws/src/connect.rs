@@ -13,7 +13,8 @@ use crate::ice::{is_aws, regional_stun};
 use crate::known::{Endpoints, Key, known};
 use crate::presign::{Connect, SignedUrl};
 use crate::quota;
-use crate::socket::{Refusal, Socket};
+use crate::socket::Socket;
+use crate::upgrade::Refusal;
 
 /// A channel as this process reaches it. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -29,6 +29,7 @@ mod proxy;
 mod quota;
 mod socket;
 mod tls;
+mod upgrade;
 pub mod wire;
 
 pub use arn::ChannelArn;

@@ -8,19 +8,20 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt as _, StreamExt as _};
 use negotiation_core::{Failure, FailureCode};
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::http::HeaderMap;
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 use url::{Host, Url};
 
 use crate::config::Limits;
 use crate::error;
 use crate::presign::SignedUrl;
 use crate::proxy::{Duplex, Route};
+use crate::upgrade::{Refusal, upgrade};
 use crate::wire::{self, FRAME_BYTES_MAX, Incoming};
 
 /// Above this a message ends the link; up to it, one that is too long is garbage.
@@ -35,29 +36,16 @@ const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
+/// What it is called when it fails.
+const WHAT: &str = "the signaling socket";
+
 /// An open link.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<Box<dyn Duplex>>>,
+    stream: WebSocketStream<Box<dyn Duplex>>,
     limits: Limits,
     heard: Instant,
     ping_at: Instant,
-}
-
-/// Why a link did not open.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// The service answered, and not with 101.
-    Upgrade {
-        /// The HTTP status.
-        status: u16,
-        /// The `Date` header: by it a wrong clock is known.
-        date: Option<String>,
-        /// What it means.
-        failure: Failure,
-    },
-    /// There was no answer.
-    Transport(Failure),
 }
 
 impl Socket {
@@ -71,37 +59,33 @@ impl Socket {
         let unusable =
             || Refusal::Transport(Failure::new(FailureCode::Service, "the endpoint has no host"));
         let parsed = Url::parse(url.expose()).map_err(|_| unusable())?;
+        let host = parsed.host().ok_or_else(unusable)?;
         let connection: Box<dyn Duplex> = match (route.to(&parsed), tls) {
-            (Some(hop), Some(tls)) => {
-                hop.connect("the signaling socket", tls).await.map_err(Refusal::Transport)?
-            }
+            (Some(hop), Some(tls)) => hop.connect(WHAT, tls).await.map_err(Refusal::Transport)?,
             (Some(_) | None, _) => {
                 let port = parsed.port_or_known_default().ok_or_else(unusable)?;
-                let host = parsed.host().ok_or_else(unusable)?;
-                let tcp = dial(host, port).await.map_err(Refusal::Transport)?;
+                let tcp = dial(&host, port).await.map_err(Refusal::Transport)?;
                 // Messages are small and each one is waited for.
                 let _ = tcp.set_nodelay(true);
                 Box::new(tcp)
             }
         };
-        let request = url.expose().into_client_request().map_err(|_| unusable())?;
+        let connection: Box<dyn Duplex> = match tls {
+            None => connection,
+            Some(tls) => {
+                let name = server_name(&host).ok_or_else(unusable)?;
+                let secured = TlsConnector::from(tls.clone()).connect(name, connection).await;
+                let failed = |error| Refusal::Transport(error::transport(WHAT, &error));
+                Box::new(secured.map_err(failed)?)
+            }
+        };
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
             .max_write_buffer_size(UNSENT_BYTES_MAX);
-        let connector = tls.map_or(Connector::Plain, |tls| Connector::Rustls(tls.clone()));
-        match client_async_tls_with_config(request, connection, Some(config), Some(connector)).await
-        {
-            Ok((stream, _)) => {
-                let now = Instant::now();
-                Ok(Self { stream, limits, heard: now, ping_at: now + limits.ping })
-            }
-            Err(tungstenite::Error::Http(response)) => {
-                let body = response.body().as_deref().unwrap_or_default();
-                Err(refusal(response.status().as_u16(), response.headers(), body))
-            }
-            Err(error) => Err(Refusal::Transport(error::socket(&error))),
-        }
+        let stream = upgrade(connection, url, config).await?;
+        let now = Instant::now();
+        Ok(Self { stream, limits, heard: now, ping_at: now + limits.ping })
     }
 
     /// The next message; pings meanwhile. Cancel-safe.
@@ -182,24 +166,23 @@ impl Socket {
     }
 }
 
-/// What the service says with a refused upgrade.
-fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> Refusal {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    Refusal::Upgrade {
-        status,
-        date: header("date").map(str::to_owned),
-        failure: wire::refusal(status, header("x-amzn-errortype"), body),
+/// Whom the certificate has to name.
+fn server_name(host: &Host<&str>) -> Option<ServerName<'static>> {
+    match host {
+        Host::Ipv4(ip) => Some(ServerName::IpAddress((*ip).into())),
+        Host::Ipv6(ip) => Some(ServerName::IpAddress((*ip).into())),
+        Host::Domain(name) => ServerName::try_from((*name).to_owned()).ok(),
     }
 }
 
 /// Connects to the first address that answers, beginning a next one every moment: one address
 /// family that leads nowhere costs a quarter of a second, not the whole limit.
-async fn dial(host: Host<&str>, port: u16) -> Result<TcpStream, Failure> {
+async fn dial(host: &Host<&str>, port: u16) -> Result<TcpStream, Failure> {
     let mut waiting: VecDeque<SocketAddr> = match host {
-        Host::Ipv4(ip) => VecDeque::from([SocketAddr::from((ip, port))]),
-        Host::Ipv6(ip) => VecDeque::from([SocketAddr::from((ip, port))]),
+        Host::Ipv4(ip) => VecDeque::from([SocketAddr::from((*ip, port))]),
+        Host::Ipv6(ip) => VecDeque::from([SocketAddr::from((*ip, port))]),
         Host::Domain(name) => {
-            let found = lookup_host((name, port)).await.map_err(|_| {
+            let found = lookup_host((*name, port)).await.map_err(|_| {
                 Failure::new(FailureCode::Dns, format!("the host name {name} does not resolve"))
             })?;
             alternate(found)
@@ -219,7 +202,7 @@ async fn dial(host: Host<&str>, port: u16) -> Result<TcpStream, Failure> {
             },
             () = sleep(ADDRESS_STAGGER), if !waiting.is_empty() => {}
             else => return Err(match last {
-                Some(error) => error::transport("the signaling socket", &error),
+                Some(error) => error::transport(WHAT, &error),
                 None => Failure::new(FailureCode::Dns, "the host name has no address"),
             }),
         }
@@ -255,24 +238,5 @@ mod tests {
             Vec::from(alternate(found.into_iter())),
             parse(&["[::1]:1", "1.1.1.1:1", "[::2]:1"])
         );
-    }
-
-    #[test]
-    fn a_refusal_is_read_from_header_and_body() {
-        let mut headers = HeaderMap::new();
-        headers.insert("date", "Sun, 22 Nov 2026 15:56:02 GMT".parse().expect("header"));
-        let body = br#"{"__type":"x#ClientLimitExceededException","Message":"too many viewers"}"#;
-        let Refusal::Upgrade { status: 400, date: Some(date), failure } =
-            refusal(400, &headers, body)
-        else {
-            panic!("an upgrade refusal");
-        };
-        assert!(date.starts_with("Sun"));
-        assert_eq!(failure.code, FailureCode::ViewerLimit);
-        headers.insert("x-amzn-errortype", "ResourceNotFoundException".parse().expect("header"));
-        let Refusal::Upgrade { failure, .. } = refusal(404, &headers, b"<html>") else {
-            panic!("an upgrade refusal");
-        };
-        assert_eq!(failure.code, FailureCode::NoChannel);
     }
 }
