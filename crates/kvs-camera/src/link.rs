@@ -4,15 +4,16 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use negotiation_core::{Candidate, Description, Failure, IceServer, Undecodable};
+use negotiation_core::{Candidate, Description, Failure, FailureCode, IceServer, Undecodable};
 use signaling_aws::{
     IceSource, MasterEvent, MasterLink, MasterSender, SignalingConfig, StorageSession,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// The first wait before connecting again, and the longest (the C SDK's numbers, kvs.md 3.1).
+/// The first wait before connecting again, and the longest: the C SDK's numbers
+/// (docs/kvs-protocol.md 3.1).
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -36,6 +37,12 @@ pub(crate) struct Line {
     current: watch::Receiver<Option<Current>>,
 }
 
+#[derive(Clone, Copy)]
+enum Message<'a> {
+    Answer(&'a str),
+    Candidate(&'a Candidate),
+}
+
 #[derive(Clone)]
 struct Current {
     sender: MasterSender,
@@ -46,12 +53,31 @@ struct Current {
 impl Line {
     /// Sends an answer, over the link that comes next if there is none now.
     pub(crate) async fn answer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
-        self.current().await?.sender.send_answer(to, sdp).await
+        self.send(to, Message::Answer(sdp)).await
     }
 
     /// Sends a candidate.
     pub(crate) async fn candidate(&self, to: &str, candidate: &Candidate) -> Result<(), Failure> {
-        self.current().await?.sender.send_candidate(to, candidate).await
+        self.send(to, Message::Candidate(candidate)).await
+    }
+
+    /// What waits for its turn on a link that ends goes over the next one.
+    async fn send(&self, to: &str, message: Message<'_>) -> Result<(), Failure> {
+        let mut current = self.current.clone();
+        loop {
+            let sender = up(&mut current).await?.sender;
+            let sent = match message {
+                Message::Answer(sdp) => sender.send_answer(to, sdp).await,
+                Message::Candidate(candidate) => sender.send_candidate(to, candidate).await,
+            };
+            match sent {
+                Err(failure) if failure.code == FailureCode::NotOpen => {
+                    let gone = timeout(SEND_WAIT, current.changed()).await;
+                    gone.map_err(|_| failure)?.map_err(|_| Failure::cancelled())?;
+                }
+                sent => return sent,
+            }
+        }
     }
 
     /// Asks the storage service for an offer.
@@ -65,12 +91,15 @@ impl Line {
     }
 
     async fn current(&self) -> Result<Current, Failure> {
-        let mut current = self.current.clone();
-        let up = tokio::time::timeout(SEND_WAIT, current.wait_for(Option::is_some)).await;
-        match up {
-            Ok(Ok(found)) => found.clone().ok_or_else(Failure::cancelled),
-            Ok(Err(_)) | Err(_) => Err(Failure::cancelled()),
-        }
+        up(&mut self.current.clone()).await
+    }
+}
+
+/// The link that is up, or that comes next.
+async fn up(current: &mut watch::Receiver<Option<Current>>) -> Result<Current, Failure> {
+    match timeout(SEND_WAIT, current.wait_for(Option::is_some)).await {
+        Ok(Ok(found)) => found.clone().ok_or_else(Failure::cancelled),
+        Ok(Err(_)) | Err(_) => Err(Failure::cancelled()),
     }
 }
 
@@ -195,15 +224,21 @@ impl Backoff {
 mod tests {
     use super::*;
     use kvs_emulator::{
-        DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, TurnConfig,
+        DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, ServiceMessage,
+        TurnConfig,
     };
 
-    /// Credentials may live for no more than 30 s (kvs.md 1.2), and are over before a viewer comes later.
-    #[tokio::test]
-    async fn turn_credentials_are_handed_out_for_as_long_as_the_service_says() {
-        for (ttl_secs, calls) in [(30, 2), (300, 1)] {
-            let servers = vec![vec!["turn:127.0.0.1:9".to_owned()]];
-            let turn = TurnConfig { servers, ttl_secs, ..TurnConfig::default() };
+    /// A camera's link in an emulator.
+    struct Stage {
+        emulator: Emulator,
+        line: Line,
+        stop: CancellationToken,
+        keeper: tokio::task::JoinHandle<()>,
+        _events: mpsc::Receiver<LinkEvent>,
+    }
+
+    impl Stage {
+        async fn new(turn: TurnConfig) -> Self {
             let channels = vec!["door".to_owned()];
             let config = EmulatorConfig { channels, turn, ..EmulatorConfig::default() };
             let emulator = Emulator::start(config).await.expect("started");
@@ -214,19 +249,54 @@ mod tests {
                 .build()
                 .expect("valid");
             let link = MasterLink::connect(config.clone()).await.expect("connected");
-            let (events, _heard) = mpsc::channel(8);
-            let (keeper, line) = Keeper::new(config, events);
+            let (to, events) = mpsc::channel(64);
+            let (keeper, line) = Keeper::new(config, to);
             let stop = CancellationToken::new();
             let keeper = tokio::spawn(keeper.run(link, stop.clone()));
-            for _ in 0..2 {
-                assert_eq!(line.ice_servers().await.expect("told").len(), 1);
-            }
-            let asked = emulator.calls().get("GetIceServerConfig").map(|call| call.requests);
-            assert_eq!(asked, Some(calls), "credentials for {ttl_secs} s");
-            stop.cancel();
-            keeper.await.expect("ended");
-            emulator.shutdown().await;
+            Self { emulator, line, stop, keeper, _events: events }
         }
+
+        async fn end(self) {
+            self.stop.cancel();
+            self.keeper.await.expect("ended");
+            self.emulator.shutdown().await;
+        }
+    }
+
+    /// Credentials may live for no more than 30 s (kvs-protocol.md 1.2), and are over before a viewer comes
+    /// later.
+    #[tokio::test]
+    async fn turn_credentials_are_handed_out_for_as_long_as_the_service_says() {
+        for (ttl_secs, calls) in [(30, 2), (300, 1)] {
+            let servers = vec![vec!["turn:127.0.0.1:9".to_owned()]];
+            let stage = Stage::new(TurnConfig { servers, ttl_secs, ..TurnConfig::default() }).await;
+            for _ in 0..2 {
+                assert_eq!(stage.line.ice_servers().await.expect("told").len(), 1);
+            }
+            let asked = stage.emulator.calls().get("GetIceServerConfig").map(|c| c.requests);
+            assert_eq!(asked, Some(calls), "credentials for {ttl_secs} s");
+            stage.end().await;
+        }
+    }
+
+    /// More answers than the service takes at once wait, and the link ends meanwhile.
+    #[tokio::test]
+    async fn what_waits_on_a_link_that_ends_goes_over_the_next_one() {
+        let stage = Stage::new(TurnConfig::default()).await;
+        let answers = (0..8).map(|_| {
+            let line = stage.line.clone();
+            tokio::spawn(async move { line.answer("viewer", "v=0").await })
+        });
+        let answers: Vec<_> = answers.collect();
+        let mut sent = 0;
+        for answer in answers {
+            assert_eq!(answer.await.expect("no panic"), Ok(()), "answer {sent}");
+            sent += 1;
+            if sent == 1 {
+                stage.emulator.send("door", None, None, ServiceMessage::GoAway);
+            }
+        }
+        stage.end().await;
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod identity;
 mod known;
 mod link;
 mod master;
+mod pace;
 mod port;
 pub mod presign;
 mod proxy;

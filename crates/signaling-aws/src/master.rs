@@ -14,11 +14,18 @@ use tokio::time::timeout;
 use crate::config::SignalingConfig;
 use crate::connect::{Forget, Resolved, Site};
 use crate::control_plane::Role;
+use crate::pace::Turnstile;
 use crate::socket::Socket;
 use crate::wire::{self, Action, Incoming};
 
 /// Messages waiting in either direction; beyond it the sender waits, and the socket is not read.
 const QUEUE: usize = 256;
+
+/// Quotas of a socket, a second: SendSDPOffer and SendSDPAnswer 5 each, SendICECandidate 20
+/// (docs/kvs-protocol.md 1.6). What is beyond them waits for its turn, and is not refused.
+const OFFERS: usize = 5;
+const ANSWERS: usize = 5;
+const CANDIDATES: usize = 20;
 
 /// What comes in at a master.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +100,7 @@ impl MasterLink {
         let (events_in, events) = mpsc::channel(QUEUE);
         let (close, closed) = oneshot::channel();
         let task = tokio::spawn(run(socket, outgoing, events_in, closed));
-        let sender = MasterSender { outgoing: outgoing_in, sent: Arc::default() };
+        let sender = MasterSender::new(outgoing_in);
         let ice = IceSource::new(&site, &resolved);
         Ok(Self { events, sender, site, resolved, ice, close: Some(close), task })
     }
@@ -236,11 +243,20 @@ impl IceSource {
     }
 }
 
-/// Sends on a master's link.
+/// Sends on a master's link, no faster than the service takes it; what is of one kind goes in the
+/// order in which it was asked for.
 #[derive(Clone)]
 pub struct MasterSender {
     outgoing: mpsc::Sender<Outgoing>,
     sent: Arc<AtomicU64>,
+    paces: Arc<Paces>,
+}
+
+/// By kind; clones share them.
+struct Paces {
+    offers: Turnstile,
+    answers: Turnstile,
+    candidates: Turnstile,
 }
 
 impl fmt::Debug for MasterSender {
@@ -250,6 +266,15 @@ impl fmt::Debug for MasterSender {
 }
 
 impl MasterSender {
+    fn new(outgoing: mpsc::Sender<Outgoing>) -> Self {
+        let paces = Paces {
+            offers: Turnstile::new(OFFERS),
+            answers: Turnstile::new(ANSWERS),
+            candidates: Turnstile::new(CANDIDATES),
+        };
+        Self { outgoing, sent: Arc::default(), paces: Arc::new(paces) }
+    }
+
     /// Sends an answer; done when it was handed to the service.
     ///
     /// # Errors
@@ -257,7 +282,7 @@ impl MasterSender {
     pub async fn send_answer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
         let correlation = self.correlation("answer");
         let text = wire::encode_description(Action::Answer, viewer(to), sdp, Some(&correlation))?;
-        self.send(text).await
+        self.send(&self.paces.answers, text).await
     }
 
     /// Sends an offer; done when it was handed to the service.
@@ -267,7 +292,7 @@ impl MasterSender {
     pub async fn send_offer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
         let correlation = self.correlation("offer");
         let text = wire::encode_description(Action::Offer, Some(to), sdp, Some(&correlation))?;
-        self.send(text).await
+        self.send(&self.paces.offers, text).await
     }
 
     /// Sends a candidate; done when it was handed to the service. The end of candidates is told
@@ -280,7 +305,8 @@ impl MasterSender {
             return Ok(());
         }
         let correlation = self.correlation("candidate");
-        self.send(wire::encode_candidate(viewer(to), candidate, &[], Some(&correlation))?).await
+        let text = wire::encode_candidate(viewer(to), candidate, &[], Some(&correlation))?;
+        self.send(&self.paces.candidates, text).await
     }
 
     /// Without one the service is silent about what it could not handle.
@@ -288,7 +314,13 @@ impl MasterSender {
         format!("{kind}-{}", self.sent.fetch_add(1, Ordering::Relaxed))
     }
 
-    async fn send(&self, text: String) -> Result<(), Failure> {
+    async fn send(&self, pace: &Turnstile, text: String) -> Result<(), Failure> {
+        tokio::select! {
+            // Who waits for a turn need not wait for one on a link that is over.
+            biased;
+            () = self.outgoing.closed() => return Err(not_open()),
+            () = pace.pass() => {}
+        }
         let (done, result) = oneshot::channel();
         self.outgoing.send(Outgoing { text, done }).await.map_err(|_| not_open())?;
         result.await.unwrap_or_else(|_| Err(not_open()))
@@ -364,4 +396,78 @@ fn event(frame: Incoming) -> Option<MasterEvent> {
 
 fn not_open() -> Failure {
     Failure::new(FailureCode::NotOpen, "the link is closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::future::join;
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    /// Ten viewers offer at once, and each is answered and told of some candidates.
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_is_answered_at_the_services_pace_in_order_and_in_full() {
+        const VIEWERS: usize = 10;
+        const EACH: usize = 4;
+        let (outgoing, mut sent) = mpsc::channel(QUEUE);
+        let sender = MasterSender::new(outgoing);
+        let crowd = async {
+            let viewers = (0..VIEWERS).map(async |n| {
+                let to = format!("viewer{n:02}");
+                sender.send_answer(&to, "v=0").await.expect("sent");
+                for port in 1..=EACH {
+                    let text = format!("candidate:1 1 udp 1 127.0.0.1 {port} typ host").into();
+                    let candidate = Candidate { text, mid: None, mline_index: None, ufrag: None };
+                    sender.send_candidate(&to, &candidate).await.expect("sent");
+                }
+            });
+            futures_util::future::join_all(viewers).await;
+        };
+        let start = Instant::now();
+        let service = async {
+            let mut heard = Vec::new();
+            while heard.len() < VIEWERS * (1 + EACH) {
+                let Outgoing { text, done } = sent.recv().await.expect("more");
+                let message: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+                let word = |name: &str| message[name].as_str().expect("text").to_owned();
+                heard.push((word("action"), word("recipientClientId"), start.elapsed()));
+                done.send(Ok(())).expect("waits");
+            }
+            heard
+        };
+        let ((), heard) = join(crowd, service).await;
+        for (kind, most) in [("SDP_ANSWER", ANSWERS), ("ICE_CANDIDATE", CANDIDATES)] {
+            let of_kind: Vec<_> = heard.iter().filter(|(action, ..)| action == kind).collect();
+            let within = |some: &[&(String, String, Duration)]| some[most].2 - some[0].2;
+            assert!(
+                of_kind.windows(most + 1).all(|some| within(some) >= Duration::from_secs(1)),
+                "{of_kind:?}"
+            );
+        }
+        let answers = heard.iter().filter(|(action, ..)| action == "SDP_ANSWER");
+        assert!(answers.map(|(_, to, _)| to).is_sorted(), "{heard:?}");
+        assert!(heard.last().expect("some").2 < Duration::from_secs(4), "{heard:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_turn_on_a_link_that_is_over() {
+        let (outgoing, mut sent) = mpsc::channel(QUEUE);
+        let sender = MasterSender::new(outgoing);
+        let start = Instant::now();
+        let several = futures_util::future::join_all((0..=ANSWERS).map(async |_| {
+            let outcome = sender.send_answer("viewer", "v=0").await;
+            outcome.map_err(|failure| failure.code)
+        }));
+        let link = async {
+            for _ in 0..ANSWERS {
+                sent.recv().await.expect("an answer").done.send(Ok(())).expect("waits");
+            }
+            drop(sent);
+        };
+        let (outcomes, ()) = join(several, link).await;
+        assert_eq!(outcomes[ANSWERS], Err(FailureCode::NotOpen));
+        assert_eq!(outcomes[..ANSWERS], [Ok(()); ANSWERS]);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
 }

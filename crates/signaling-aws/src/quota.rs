@@ -1,54 +1,80 @@
 //! What the whole process shares on a channel: the pace of connects and the pool of client ids.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use negotiation_core::{ClientId, ClientIdPolicy, ClientIdPool, Failure, FailureCode, Timestamp};
 use tokio::time::{Instant, sleep_until};
 
 use crate::id_file::{self, Claim, IdFile};
+use crate::pace::Pace;
 
 /// Quota: ConnectAsViewer and ConnectAsMaster 3 a second and channel.
 const CONNECTS: usize = 3;
-const WINDOW: Duration = Duration::from_secs(1);
+
+/// With fewer channels than these it is not asked whether each is still worth remembering.
+const CHANNELS_KEPT: usize = 64;
+
+/// The channels that this process has to do with.
+struct Channels(BTreeMap<String, Channel>);
 
 #[derive(Default)]
 struct Channel {
-    connects: VecDeque<Instant>,
+    connects: Pace,
     ids: ClientIdPool,
+    /// How many of the ids are in use.
+    leased: usize,
+    /// Since when the last one rests that was given back.
+    given_back: Timestamp,
 }
 
 fn with_channel<T>(key: &str, act: impl FnOnce(&mut Channel) -> T) -> T {
-    static CHANNELS: Mutex<BTreeMap<String, Channel>> = Mutex::new(BTreeMap::new());
+    static CHANNELS: Mutex<Channels> = Mutex::new(Channels(BTreeMap::new()));
     // Every change below is whole: a panic elsewhere leaves nothing half done.
-    let mut channels = CHANNELS.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = act(channels.entry(key.to_owned()).or_default());
-    let now = Instant::now();
-    channels.retain(|_, channel| {
-        channel.connects.retain(|at| now.saturating_duration_since(*at) < WINDOW);
-        !channel.connects.is_empty() || channel.ids != ClientIdPool::default()
-    });
-    result
+    CHANNELS.lock().unwrap_or_else(PoisonError::into_inner).with(key, act)
+}
+
+impl Channels {
+    fn with<T>(&mut self, key: &str, act: impl FnOnce(&mut Channel) -> T) -> T {
+        if self.0.len() >= CHANNELS_KEPT {
+            let now = timestamp();
+            self.0.retain(|_, channel| !channel.is_as_new(now));
+        }
+        act(self.0.entry(key.to_owned()).or_default())
+    }
+}
+
+impl Channel {
+    fn lease(
+        &mut self,
+        key: &str,
+        base: &ClientId,
+        dir: Option<&Path>,
+    ) -> Option<(ClientId, Option<IdFile>)> {
+        let leased = lease(&mut self.ids, key, base, dir)?;
+        self.leased += 1;
+        Some(leased)
+    }
+
+    fn give_back(&mut self, id: &ClientId, offered: bool, since: Timestamp) {
+        self.ids.give_back(id, offered, since);
+        self.leased = self.leased.saturating_sub(1);
+        self.given_back = self.given_back.max(since);
+    }
+
+    /// Whether one that was never used would do the same.
+    fn is_as_new(&mut self, now: Timestamp) -> bool {
+        let rested = now.saturating_since(self.given_back) >= ClientIdPool::REST;
+        let ids_are_free = self.leased == 0 && (rested || self.ids == ClientIdPool::default());
+        ids_are_free && self.connects.is_resting()
+    }
 }
 
 /// Waits until one more connect is within the quota.
 pub(crate) async fn admit_connect(key: &str) {
-    loop {
-        let now = Instant::now();
-        let wait_until = with_channel(key, |channel| {
-            channel.connects.retain(|at| now.saturating_duration_since(*at) < WINDOW);
-            if channel.connects.len() < CONNECTS {
-                channel.connects.push_back(now);
-                return None;
-            }
-            channel.connects.front().map(|first| *first + WINDOW)
-        });
-        match wait_until {
-            Some(at) => sleep_until(at).await,
-            None => return,
-        }
+    while let Err(at) = with_channel(key, |channel| channel.connects.admit(CONNECTS)) {
+        sleep_until(at).await;
     }
 }
 
@@ -75,16 +101,13 @@ impl IdLease {
     ) -> Result<Self, Failure> {
         let (id, file) = match policy {
             ClientIdPolicy::Fixed => (base.clone(), None),
-            ClientIdPolicy::Pooled => {
-                with_channel(key, |channel| lease(&mut channel.ids, key, base, dir)).ok_or_else(
-                    || {
-                        Failure::new(
-                            FailureCode::ViewerLimit,
-                            "every client id of this machine is in use on this channel",
-                        )
-                    },
-                )?
-            }
+            ClientIdPolicy::Pooled => with_channel(key, |channel| channel.lease(key, base, dir))
+                .ok_or_else(|| {
+                    Failure::new(
+                        FailureCode::ViewerLimit,
+                        "every client id of this machine is in use on this channel",
+                    )
+                })?,
         };
         Ok(Self { key: key.to_owned(), id, policy, offered: false, idle_since: None, file })
     }
@@ -133,7 +156,7 @@ impl Drop for IdLease {
         let since = self.idle_since.unwrap_or(now);
         if self.policy == ClientIdPolicy::Pooled {
             with_channel(&self.key, |channel| {
-                channel.ids.give_back(&self.id, self.offered, since);
+                channel.give_back(&self.id, self.offered, since);
             });
         }
         if let Some(file) = self.file.take().filter(|_| self.offered)
@@ -199,6 +222,7 @@ fn timestamp() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn id(text: &str) -> ClientId {
         ClientId::new(text).expect("valid")
@@ -230,6 +254,28 @@ mod tests {
         assert_eq!(take().id().as_str(), "cam-3");
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(take().id().as_str(), "cam");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn channels_are_forgotten_once_their_ids_have_rested() {
+        let mut channels = Channels(BTreeMap::new());
+        let mut serve = |key: &str, given_back: bool| {
+            channels.with(key, |channel| {
+                channel.connects.admit(CONNECTS).expect("the first");
+                let (id, _) = channel.lease(key, &id("cam"), None).expect("free");
+                if given_back {
+                    channel.give_back(&id, true, timestamp());
+                }
+            });
+            channels.0.len()
+        };
+        for n in 1..=2 * CHANNELS_KEPT {
+            // Whoever has to be remembered is, however many there are.
+            assert_eq!(serve(&format!("door{n}"), true), n);
+        }
+        serve("in use", false);
+        tokio::time::advance(ClientIdPool::REST).await;
+        assert_eq!(serve("next", true), 2, "beside it the one in use");
     }
 
     #[test]

@@ -1,0 +1,93 @@
+//! So many in any second and no more: what the service's quotas ask of who connects or sends
+//! (docs/kvs-protocol.md 1.6).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// When the last ones went.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(VecDeque<Instant>);
+
+impl Pace {
+    /// Lets one go now, if fewer than `most` went within a second.
+    ///
+    /// # Errors
+    /// The time at which to ask again.
+    pub(crate) fn admit(&mut self, most: usize) -> Result<(), Instant> {
+        if self.is_resting() || self.0.len() < most {
+            self.0.push_back(Instant::now());
+            return Ok(());
+        }
+        Err(self.0.front().map_or_else(Instant::now, |first| *first + WINDOW))
+    }
+
+    /// Whether none went within a second: there is nothing to remember.
+    pub(crate) fn is_resting(&mut self) -> bool {
+        let now = Instant::now();
+        self.0.retain(|at| now.saturating_duration_since(*at) < WINDOW);
+        self.0.is_empty()
+    }
+}
+
+/// Those who wait for their turn, in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Turnstile {
+    most: usize,
+    pace: Mutex<Pace>,
+}
+
+impl Turnstile {
+    /// One that lets so many through in any second.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, pace: Mutex::default() }
+    }
+
+    /// Waits until one more may go. Cancel-safe.
+    pub(crate) async fn pass(&self) {
+        // Who is next keeps the lock while it waits, and the lock has a queue.
+        let mut pace = self.pace.lock().await;
+        while let Err(at) = pace.admit(self.most) {
+            sleep_until(at).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::future::join_all;
+
+    #[tokio::test(start_paused = true)]
+    async fn they_go_in_their_order_and_never_too_many_in_a_second() {
+        let (turnstile, start) = (Turnstile::new(5), Instant::now());
+        let gone = Mutex::new(Vec::new());
+        join_all((0..23).map(async |n| {
+            // Not all at once, and not in step with the second.
+            sleep_until(start + Duration::from_millis(40) * n).await;
+            turnstile.pass().await;
+            gone.lock().await.push((n, start.elapsed()));
+        }))
+        .await;
+        let gone = gone.into_inner();
+        assert!(gone.iter().map(|(n, _)| *n).eq(0..23), "{gone:?}");
+        assert!(gone.windows(6).all(|six| six[5].1 - six[0].1 >= WINDOW), "{gone:?}");
+        assert_eq!(gone[4].1, Duration::from_millis(160), "nobody waits without need");
+        assert_eq!(gone[22].1.as_secs(), 4, "and nobody longer than it takes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_no_longer_waits_is_in_nobodys_way() {
+        let turnstile = Turnstile::new(1);
+        turnstile.pass().await;
+        let impatient = tokio::time::timeout(Duration::from_millis(1), turnstile.pass());
+        assert!(impatient.await.is_err());
+        let start = Instant::now();
+        turnstile.pass().await;
+        assert!(start.elapsed() < WINDOW, "{:?}", start.elapsed());
+    }
+}
