@@ -1,5 +1,6 @@
 //! Who asks, from where, and by which clock: region, credentials, endpoints.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -7,6 +8,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_types::service_config::ServiceConfigKey;
 use negotiation_core::{Failure, FailureCode};
@@ -16,6 +18,7 @@ use url::Url;
 use crate::clock::SigningClock;
 use crate::config::{SignalingConfig, check_endpoint};
 use crate::error;
+use crate::watched::LastStatus;
 
 /// What the AWS configuration says, read once for a link.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct Identity {
     /// The service's clock.
     pub(crate) clock: SigningClock,
     provider: SharedCredentialsProvider,
+    /// How the provider's last request was answered.
+    answered: LastStatus,
     limit: Duration,
 }
 
@@ -40,14 +45,14 @@ impl Identity {
         config: &SignalingConfig,
         http: SharedHttpClient,
     ) -> Result<Self, Failure> {
+        let answered = LastStatus::default();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
+            .http_client(answered.of(http))
             // Credentials are AWS's, whoever plays the service.
             .time_source(SigningClock::of(None))
-            // The session retries; a retry below it would only hide from it what happened.
-            .retry_config(RetryConfig::disabled())
-            // Learnt here for calls and sockets alike.
-            .disable_clock_skew_correction(true);
+            // For STS and its like, which also learn of a wrong clock by it; what a user's variables
+            // say of it could be nonsense, and the loader would panic.
+            .retry_config(RetryConfig::standard());
         if let Some(region) = &config.region {
             loader = loader.region(Region::new(region.clone()));
         }
@@ -67,10 +72,14 @@ impl Identity {
         let sdk = timeout(limit, loader.load()).await.map_err(|_| {
             error::timed_out("the AWS configuration (does a metadata service hang?)")
         })?;
-        Self::from_sdk(config, sdk)
+        Self::from_sdk(config, sdk, answered)
     }
 
-    fn from_sdk(config: &SignalingConfig, sdk: SdkConfig) -> Result<Self, Failure> {
+    fn from_sdk(
+        config: &SignalingConfig,
+        sdk: SdkConfig,
+        answered: LastStatus,
+    ) -> Result<Self, Failure> {
         let region = match sdk.region() {
             Some(region) if crate::config::is_region(region.as_ref()) => region.to_string(),
             Some(_) => return Err(invalid("the region of the AWS configuration is no region")),
@@ -92,15 +101,32 @@ impl Identity {
             .ok_or_else(|| no_credentials("no credentials are configured"))?;
         let limit = config.limits.credentials;
         let clock = SigningClock::of(control_endpoint.as_deref());
-        let sdk = sdk.into_builder().time_source(clock.clone()).build();
-        Ok(Self { sdk, region, control_endpoint, signaling_override, clock, provider, limit })
+        let mut sdk = sdk
+            .into_builder()
+            .time_source(clock.clone())
+            // Whoever calls retries; a retry below would only hide what happened.
+            .retry_config(RetryConfig::disabled());
+        // Learnt here for calls and sockets alike.
+        sdk.set_disable_clock_skew_correction(Some(true));
+        Ok(Self {
+            sdk: sdk.build(),
+            region,
+            control_endpoint,
+            signaling_override,
+            clock,
+            provider,
+            answered,
+            limit,
+        })
     }
 
     /// Asks for credentials, fresh each time: nothing here keeps them.
     pub(crate) async fn credentials(&self) -> Result<Credentials, Failure> {
+        // Region and profile may have been asked for meanwhile.
+        self.answered.take();
         match timeout(self.limit, self.provider.provide_credentials()).await {
             Ok(Ok(credentials)) => Ok(credentials),
-            Ok(Err(error)) => Err(credentials_failure(&error)),
+            Ok(Err(error)) => Err(credentials_failure(&error, self.answered.take())),
             Err(_) => Err(error::timed_out("AWS credentials (does a metadata service hang?)")),
         }
     }
@@ -139,7 +165,8 @@ fn no_credentials(detail: &str) -> Failure {
     Failure::new(FailureCode::NoCredentials, detail)
 }
 
-fn credentials_failure(error: &CredentialsError) -> Failure {
+/// `status` is that of the last answer.
+fn credentials_failure(error: &CredentialsError, status: Option<u16>) -> Failure {
     match error {
         CredentialsError::CredentialsNotLoaded(_) => no_credentials(
             "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
@@ -151,18 +178,37 @@ fn credentials_failure(error: &CredentialsError) -> Failure {
             deepest(error)
         )),
         CredentialsError::ProviderError(_) | CredentialsError::Unhandled(_) | _ => {
-            let below = error::transport("the source of credentials", error);
+            let what = "the source of AWS credentials";
+            if let Some(code) = status.and_then(|status| passing(status, error)) {
+                return Failure::new(code, format!("{what} fails for now: {}", deepest(error)));
+            }
+            let below = error::transport(what, error);
             if below.code == FailureCode::Network && !below.detail.contains(": ") {
                 // No connection is to blame: an expired single sign-on, a process that failed.
-                return no_credentials(&format!(
-                    "the source of AWS credentials failed: {}",
-                    deepest(error)
-                ));
+                return no_credentials(&format!("{what} failed: {}", deepest(error)));
             }
             below
         }
     }
 }
+
+/// What an answer means that says nothing of the credentials: another time there may be some.
+fn passing(status: u16, error: &CredentialsError) -> Option<FailureCode> {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    // STS throttles by name, with a 400.
+    let mut names = causes.filter_map(|cause| cause.downcast_ref::<ErrorMetadata>()?.code());
+    let is_throttled = names.any(|name| {
+        name.starts_with("Throttl") || error::service(status, Some(name), "").code == THROTTLED
+    });
+    match status {
+        _ if is_throttled => Some(THROTTLED),
+        429 => Some(THROTTLED),
+        500.. => Some(FailureCode::Service),
+        _ => None,
+    }
+}
+
+const THROTTLED: FailureCode = FailureCode::Throttled;
 
 /// The first cause, which is what a person can mend.
 fn deepest(error: &dyn std::error::Error) -> String {
@@ -227,11 +273,12 @@ mod tests {
     #[test]
     fn an_sdk_without_region_or_credentials_says_what_to_set() {
         let config = SignalingConfig::builder("door").build().expect("valid");
-        let failure = Identity::from_sdk(&config, SdkConfig::builder().build()).expect_err("no");
+        let from_sdk = |sdk| Identity::from_sdk(&config, sdk, LastStatus::default());
+        let failure = from_sdk(SdkConfig::builder().build()).expect_err("no");
         assert_eq!(failure.code, FailureCode::InvalidArgument);
         assert!(failure.detail.contains("AWS_REGION"), "{}", failure.detail);
         let sdk = SdkConfig::builder().region(Region::new("us-west-2")).build();
-        let failure = Identity::from_sdk(&config, sdk).expect_err("no");
+        let failure = from_sdk(sdk).expect_err("no");
         assert_eq!(failure.code, FailureCode::NoCredentials);
     }
 }

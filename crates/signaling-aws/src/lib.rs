@@ -31,6 +31,7 @@ mod quota;
 mod socket;
 mod tls;
 mod upgrade;
+mod watched;
 pub mod wire;
 
 pub use arn::ChannelArn;

@@ -5,10 +5,17 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 
 use kvs_emulator::{Credential, Emulator, EmulatorConfig, TlsConfig};
 use negotiation_core::{Completion, Done, LinkId, SignalingCommand, Ticket};
 use signaling_aws::{AwsSignaling, SignalingConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use viewer_session::{SignalingInput, SignalingPort as _};
 
 /// Variables, the outcome of the connect, and whether ICE servers came.
@@ -32,7 +39,7 @@ async fn child() {
         match outcome {
             Ok(Done::Connected(_)) => println!("outcome=connected"),
             Ok(_) => println!("servers=ok"),
-            Err(failure) => println!("outcome={}", failure.code),
+            Err(failure) => println!("outcome={} ({failure})", failure.code),
         }
     }
 }
@@ -175,4 +182,147 @@ async fn what_is_missing_has_its_own_code() {
     let expired = [("AWS_PROFILE", "nobody"), ("AWS_REGION", "us-west-2"), endpoint];
     let said = run(home.path(), &expired).await;
     assert!(said.contains("outcome=no-credentials"), "{said}");
+}
+
+/// What the security token service answers, by a clock so many seconds off; the last one stays.
+#[derive(Clone)]
+enum Answer {
+    Refuse {
+        status: u16,
+        error: &'static str,
+        clock: i64,
+    },
+    /// To a call of this name.
+    Credentials(&'static str),
+}
+
+/// A security token service, and the heads of what it was asked.
+async fn token_service(script: Vec<Answer>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let heads = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            while let Some(head) = read_request(&mut stream).await {
+                let answer = {
+                    let mut heads = heads.lock().expect("whole");
+                    heads.push(head);
+                    script.get(heads.len() - 1).or(script.last()).expect("some").clone()
+                };
+                if stream.write_all(response(&answer).as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    (url, asked)
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).ok()?.to_ascii_lowercase();
+    let mut length = head.lines().filter_map(|line| line.strip_prefix("content-length:"));
+    let mut body = vec![0; length.next().map_or(0, |text| text.trim().parse().expect("a number"))];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(head)
+}
+
+fn response(answer: &Answer) -> String {
+    let (status, clock, body) = match answer {
+        Answer::Refuse { status, error, clock } => {
+            let error = format!("<Code>{error}</Code><Message>no</Message>");
+            (*status, *clock, format!("<ErrorResponse><Error>{error}</Error></ErrorResponse>"))
+        }
+        Answer::Credentials(call) => {
+            let credentials = format!(
+                "<Credentials><AccessKeyId>AKIDENV</AccessKeyId>\
+                 <SecretAccessKey>secret/env+</SecretAccessKey><SessionToken>{TOKEN}</SessionToken>\
+                 <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
+            );
+            let result = format!("<{call}Result>{credentials}</{call}Result>");
+            (200, 0, format!("<{call}Response>{result}</{call}Response>"))
+        }
+    };
+    let date = DateTime::from_secs(DateTime::from(SystemTime::now()).secs() + clock);
+    let date = date.fmt(Format::HttpDate).expect("a date");
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} X\r\ndate: {date}\r\ncontent-type: text/xml\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// A service that fails for a moment does not mean that there are no credentials (contract, N16).
+#[tokio::test]
+async fn a_token_service_that_fails_for_now_is_asked_again_and_is_no_lack_of_credentials() {
+    let emulator = emulator().await;
+    let home = tempfile::tempdir().expect("a directory");
+    let token = home.path().join("token");
+    std::fs::write(&token, "web-identity").expect("written");
+    let refuse = |status, error| Answer::Refuse { status, error, clock: 0 };
+    let down = || refuse(503, "ServiceUnavailable");
+    let cases = [
+        (
+            vec![down(), down(), Answer::Credentials("AssumeRoleWithWebIdentity")],
+            "outcome=connected",
+            3,
+        ),
+        (vec![down()], "outcome=service", 3),
+        (vec![refuse(400, "Throttling")], "outcome=throttled", 3),
+        (vec![refuse(403, "AccessDenied")], "outcome=no-credentials", 1),
+    ];
+    for (script, outcome, times) in cases {
+        let (url, asked) = token_service(script).await;
+        let variables = [
+            ("AWS_REGION", "us-west-2"),
+            ("AWS_ENDPOINT_URL", emulator.endpoint()),
+            ("AWS_ENDPOINT_URL_STS", &url),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/viewer"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().expect("text")),
+        ];
+        let said = run(home.path(), &variables).await;
+        assert!(said.contains(outcome), "{outcome}: {said}");
+        assert_eq!(asked.lock().expect("whole").len(), times, "{outcome}");
+    }
+    emulator.shutdown().await;
+}
+
+/// Assuming a role is signed too, by a clock that may be wrong.
+#[tokio::test]
+async fn a_role_is_assumed_by_the_token_services_clock() {
+    let emulator = emulator().await;
+    let home = tempfile::tempdir().expect("a directory");
+    let aws = home.path().join(".aws");
+    std::fs::create_dir(&aws).expect("made");
+    let profiles = "[profile viewer]\nrole_arn = arn:aws:iam::123456789012:role/viewer\n\
+                    source_profile = base\n[profile base]\naws_access_key_id = AKIDBASE\n\
+                    aws_secret_access_key = secret\n";
+    std::fs::write(aws.join("config"), profiles).expect("written");
+    let late = Answer::Refuse { status: 403, error: "SignatureDoesNotMatch", clock: 1_000 };
+    let (url, asked) = token_service(vec![late, Answer::Credentials("AssumeRole")]).await;
+    let variables = [
+        ("AWS_REGION", "us-west-2"),
+        ("AWS_PROFILE", "viewer"),
+        ("AWS_ENDPOINT_URL", emulator.endpoint()),
+        ("AWS_ENDPOINT_URL_STS", &url),
+    ];
+    let said = run(home.path(), &variables).await;
+    assert!(said.contains("outcome=connected"), "{said}");
+    let dates: Vec<i64> = asked.lock().expect("whole").iter().map(|head| signed_at(head)).collect();
+    let [first, second] = dates[..] else { panic!("{dates:?}") };
+    assert!((990..1_030).contains(&(second - first)), "{dates:?}");
+    emulator.shutdown().await;
+}
+
+/// The header `x-amz-date`, in seconds since 1970.
+fn signed_at(head: &str) -> i64 {
+    let date = head.lines().find_map(|line| line.strip_prefix("x-amz-date: ")).expect("signed");
+    let [year, month, day] = [&date[..4], &date[4..6], &date[6..8]];
+    let [hour, minute, second] = [&date[9..11], &date[11..13], &date[13..15]];
+    let text = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+    DateTime::from_str(&text, Format::DateTime).expect("a date").secs()
 }

@@ -1,0 +1,61 @@
+//! An HTTP client that tells how the last request was answered: a source of credentials that fails
+//! for now and one that refuses give the same kind of error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+
+/// The status of the last answer; 0 as long as there is none. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastStatus(Arc<AtomicU16>);
+
+impl LastStatus {
+    /// This client, watched.
+    pub(crate) fn of(&self, client: SharedHttpClient) -> SharedHttpClient {
+        SharedHttpClient::new(Watched { below: client, last: self.clone() })
+    }
+
+    /// How the last request was answered since the last time this was asked; `None` if it was not.
+    pub(crate) fn take(&self) -> Option<u16> {
+        Some(self.0.swap(0, Ordering::Relaxed)).filter(|status| *status != 0)
+    }
+
+    fn set(&self, status: u16) {
+        self.0.store(status, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct Watched<T> {
+    below: T,
+    last: LastStatus,
+}
+
+impl HttpClient for Watched<SharedHttpClient> {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let below = self.below.http_connector(settings, components);
+        SharedHttpConnector::new(Watched { below, last: self.last.clone() })
+    }
+}
+
+impl HttpConnector for Watched<SharedHttpConnector> {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        self.last.set(0);
+        let (response, last) = (self.below.call(request), self.last.clone());
+        HttpConnectorFuture::new(async move {
+            let response = response.await?;
+            last.set(response.status().as_u16());
+            Ok(response)
+        })
+    }
+}
