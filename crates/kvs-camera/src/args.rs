@@ -160,7 +160,7 @@ impl CameraArgs {
             connect_timeout: seconds("connect-timeout-s", self.connect_timeout_s)?,
             disconnect_timeout: seconds("disconnect-timeout-s", self.disconnect_timeout_s)?,
             sessions_max: self.max_sessions,
-            loopback: (self.loopback || endpoint_of_environment_is_local()).then_some(true),
+            loopback: self.loopback.then_some(true),
             authorities,
             frame_log: self.frame_log.clone().map_or(FrameLog::Off, FrameLog::File),
             create_channel: self.create_channel,
@@ -279,16 +279,6 @@ fn seconds(field: &'static str, value: f64) -> Result<Duration, CameraError> {
     Duration::try_from_secs_f64(value).map_err(|_| CameraError::Setting {
         field,
         problem: format!("{value} is no number of seconds"),
-    })
-}
-
-/// The signaling configuration sees only the flag; AWS's variables are read when it connects.
-fn endpoint_of_environment_is_local() -> bool {
-    ["AWS_ENDPOINT_URL_KINESIS_VIDEO", "AWS_ENDPOINT_URL"].iter().any(|name| {
-        std::env::var(name).is_ok_and(|url| {
-            let host = url.split_once("://").map_or("", |(_, rest)| rest);
-            ["127.", "localhost", "[::1]"].iter().any(|local| host.starts_with(local))
-        })
     })
 }
 

@@ -14,7 +14,7 @@ use negotiation_core::{ClientId, ClientIdPolicy, Failure};
 use url::Url;
 
 use crate::arn::{ChannelArn, is_channel_name};
-use crate::presign::is_loopback;
+use crate::endpoint::{self, check_endpoint, is_loopback};
 use crate::proxy::{Duplex, Proxy, Route};
 use crate::tls::Trust;
 
@@ -120,11 +120,14 @@ impl SignalingConfig {
         &self.client_id
     }
 
-    /// Whether the configured endpoint is on this machine.
+    /// Whether the service is on this machine, by the configured endpoint, or where there is none,
+    /// by `AWS_ENDPOINT_URL_KINESIS_VIDEO` or `AWS_ENDPOINT_URL`.
     ///
-    /// An endpoint from the environment or a profile is not seen here: those are read later.
+    /// An endpoint from a profile is not seen here: those are read later.
     pub fn is_loopback(&self) -> bool {
-        self.endpoint_url.as_ref().is_some_and(is_loopback)
+        let variable = |name: &str| std::env::var(name).ok();
+        let endpoint = self.endpoint_url.clone().or_else(|| endpoint::of_environment(variable));
+        endpoint.as_ref().is_some_and(is_loopback)
     }
 
     /// The way of calls and socket for other connections that want TLS's road, as those of TURN over
@@ -289,7 +292,7 @@ impl SignalingConfigBuilder {
                 .map_err(|error| ConfigError::new("client_id", error.to_string()))?,
             None => default_client_id(),
         };
-        let endpoint_url = self.endpoint_url.as_deref().map(endpoint).transpose()?;
+        let endpoint_url = self.endpoint_url.as_deref().map(endpoint_url).transpose()?;
         if endpoint_url.is_some() && (self.fips == Some(true) || self.dual_stack == Some(true)) {
             return Err(ConfigError::new(
                 "endpoint_url",
@@ -402,28 +405,12 @@ pub(crate) fn is_region(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-fn endpoint(text: &str) -> Result<Url, ConfigError> {
+fn endpoint_url(text: &str) -> Result<Url, ConfigError> {
     let url = Url::parse(text).map_err(|error| {
         ConfigError::new("endpoint_url", format!("{error}; it looks like https://HOST[:PORT]"))
     })?;
     check_endpoint(&url).map_err(|problem| ConfigError::new("endpoint_url", problem))?;
     Ok(url)
-}
-
-/// Whether requests with credentials may go there.
-pub(crate) fn check_endpoint(url: &Url) -> Result<(), &'static str> {
-    match url.scheme() {
-        "https" => {}
-        "http" if is_loopback(url) => {}
-        _ => return Err("must begin with https:// (http:// only on loopback)"),
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("must not have a query or a fragment");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user name or a password");
-    }
-    Ok(())
 }
 
 fn check_stun(stun: &Stun) -> Result<(), ConfigError> {
@@ -536,6 +523,14 @@ mod tests {
     fn loopback_endpoints_may_be_plain() {
         for url in ["http://127.0.0.1:8443", "http://localhost:1", "http://[::1]:1", "https://x"] {
             assert!(SignalingConfig::builder("door").endpoint_url(url).build().is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_on_this_machine_is_known() {
+        for (url, here) in [("http://emu.localhost:1", true), ("https://127.example.com", false)] {
+            let config = SignalingConfig::builder("door").endpoint_url(url).build();
+            assert_eq!(config.expect("valid").is_loopback(), here, "{url}");
         }
     }
 

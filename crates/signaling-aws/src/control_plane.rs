@@ -25,7 +25,8 @@ use url::Url;
 
 use crate::arn::ChannelArn;
 use crate::clock::{SigningClock, Skew};
-use crate::config::{Channel, SignalingConfig, check_endpoint};
+use crate::config::{Channel, SignalingConfig};
+use crate::endpoint::check_endpoint;
 use crate::error;
 use crate::identity::Identity;
 use crate::known::{Endpoints, Key, TurnServers};

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::presign::is_loopback;
+use crate::endpoint::is_loopback;
 
 /// The STUN URI of a region (docs/kvs-protocol.md 1.4).
 pub(crate) fn regional_stun(region: &str, fips: bool, dual_stack: bool) -> String {

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::clock::SigningClock;
-use crate::config::{SignalingConfig, check_endpoint};
+use crate::config::SignalingConfig;
+use crate::endpoint::check_endpoint;
 use crate::error;
 use crate::watched::LastStatus;
 

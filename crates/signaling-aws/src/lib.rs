@@ -16,6 +16,7 @@ mod clock;
 mod config;
 mod connect;
 mod control_plane;
+mod endpoint;
 mod error;
 mod ice;
 mod id_file;

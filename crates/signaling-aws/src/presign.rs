@@ -13,6 +13,8 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use url::Url;
 
+use crate::endpoint::is_loopback;
+
 /// How long a URL may be used to connect. The service takes five minutes at most; its own SDKs
 /// use one second less.
 pub const EXPIRES: Duration = Duration::from_secs(299);
@@ -125,18 +127,6 @@ fn presign(
     all.extend(added.iter().map(|(name, value)| (*name, value.as_ref())));
     all.sort_unstable();
     Ok(SignedUrl(format!("{base}?{}", encode_query(all.into_iter()))))
-}
-
-/// Whether a URL's host is this machine.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => {
-            name == "localhost" || name.ends_with(".localhost") || name == "localhost."
-        }
-        None => false,
-    }
 }
 
 /// An empty session token is no token: environments often set the variable to nothing.

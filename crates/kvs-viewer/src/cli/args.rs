@@ -198,19 +198,6 @@ impl ServiceArgs {
         }
         builder.build().map_err(|error| error.to_string())
     }
-
-    /// Whether the service is on this machine: then loopback addresses are candidates.
-    fn is_loopback(&self) -> bool {
-        let from_env = || {
-            ["AWS_ENDPOINT_URL_KINESIS_VIDEO", "AWS_ENDPOINT_URL"]
-                .iter()
-                .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-        };
-        self.endpoint_url.clone().or_else(from_env).is_some_and(|endpoint| {
-            url::Url::parse(&endpoint).ok().and_then(|url| url.host().map(is_loopback))
-                == Some(true)
-        })
-    }
 }
 
 /// The XDG base directory for state; without a home directory there is none.
@@ -218,14 +205,6 @@ fn default_state_dir() -> Option<PathBuf> {
     let dir = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = dir("XDG_STATE_HOME").or_else(|| Some(dir("HOME")?.join(".local/state")));
     Some(state?.join("kvs-viewer"))
-}
-
-fn is_loopback(host: url::Host<&str>) -> bool {
-    match host {
-        url::Host::Domain(name) => name == "localhost",
-        url::Host::Ipv4(address) => address.is_loopback(),
-        url::Host::Ipv6(address) => address.is_loopback(),
-    }
 }
 
 /// [`RemoteAddresses`], as the command line has it.
@@ -260,7 +239,9 @@ impl WatchArgs {
             Some(path) => Authorities::with_pem_file(path).map_err(|error| error.to_string())?,
         };
         let wanted = |off| if off { Media::Off } else { Media::RecvOnly };
-        let default = PeerConfig::new(self.service.is_loopback());
+        // On this machine loopback addresses are candidates.
+        let is_loopback = signaling.is_loopback();
+        let default = PeerConfig::new(is_loopback);
         let remote = self.remote_addresses.map_or(default.remote_addresses, Into::into);
         let peer = PeerConfig {
             video: wanted(self.no_video),
@@ -272,7 +253,7 @@ impl WatchArgs {
             ..default
         };
         // A session that never leaves this machine needs no network.
-        let watch_network = !self.no_network_watch && !self.service.is_loopback();
+        let watch_network = !self.no_network_watch && !is_loopback;
         Ok(ViewerConfig { session, signaling, peer, watch_network })
     }
 }
