@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::arn::{ChannelArn, is_channel_name};
 use crate::endpoint::{self, check_endpoint, is_loopback};
+use crate::ice::is_stun;
 use crate::proxy::{Duplex, Proxy, Route};
 use crate::tls::Trust;
 
@@ -30,12 +31,13 @@ pub enum Channel {
 /// Which STUN server a peer connection is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Stun {
-    /// The region's own; none when the endpoint is on loopback, where no region is near.
+    /// The region's own; none when the endpoint is on loopback, where no region is near, and none
+    /// with FIPS, where it speaks TLS alone.
     #[default]
     Auto,
     /// None.
     Off,
-    /// These URIs.
+    /// These URIs, `stun:HOST[:PORT]` each.
     Custom(Vec<String>),
 }
 
@@ -255,7 +257,8 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// FIPS endpoints; without it as the AWS configuration says.
+    /// FIPS endpoints; without it as the AWS configuration says. The region then has no STUN server
+    /// that could be used; see [`stun`](Self::stun).
     pub fn fips(mut self, fips: bool) -> Self {
         self.fips = Some(fips);
         self
@@ -417,11 +420,16 @@ fn check_stun(stun: &Stun) -> Result<(), ConfigError> {
     let Stun::Custom(uris) = stun else {
         return Ok(());
     };
-    let valid = |uri: &String| uri.starts_with("stun:") || uri.starts_with("stuns:");
-    if uris.is_empty() || uris.len() > 16 || !uris.iter().all(valid) {
+    if uris.is_empty() || uris.len() > 16 {
         return Err(ConfigError::new("stun", "needs 1 to 16 URIs like stun:HOST:PORT"));
     }
-    Ok(())
+    match uris.iter().find(|uri| !is_stun(uri)) {
+        Some(uri) => Err(ConfigError::new(
+            "stun",
+            format!("{uri:?} cannot be used; one looks like stun:HOST:PORT, and TLS is not spoken"),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
@@ -496,7 +504,10 @@ mod tests {
         assert_eq!(field(door().ca_file("/nowhere/ca.pem")), "ca_file");
         let proxy = Proxy::Via { url: "socks5://x".into(), no_proxy: String::new() };
         assert_eq!(field(door().proxy(proxy)), "proxy");
-        assert_eq!(field(door().stun(Stun::Custom(vec!["x".into()]))), "stun");
+        for bad in ["x", "stun:", "stuns:stun.example.org:443"] {
+            let uris = vec!["stun:stun.example.org".into(), bad.into()];
+            assert_eq!(field(door().stun(Stun::Custom(uris))), "stun", "{bad}");
+        }
         let limits = Limits { silence: Duration::from_secs(5), ..Limits::default() };
         assert_eq!(field(door().limits(limits)), "limits.silence");
     }

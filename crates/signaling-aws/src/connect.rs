@@ -1,6 +1,6 @@
 //! The way from a configuration to an open link, the same for viewer and master.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use negotiation_core::{ClientId, Failure, FailureCode, IceServer};
 use tokio::time::timeout;
@@ -201,7 +201,12 @@ impl Site {
             Stun::Off => return None,
             Stun::Custom(uris) => uris.clone(),
             Stun::Auto if is_aws(plane.control_endpoint()) => {
-                vec![regional_stun(plane.region(), plane.uses_fips(), plane.uses_dual_stack())]
+                let (fips, dual_stack) = (plane.uses_fips(), plane.uses_dual_stack());
+                let Some(uri) = regional_stun(plane.region(), fips, dual_stack) else {
+                    say_that_fips_has_no_stun();
+                    return None;
+                };
+                vec![uri]
             }
             Stun::Auto => return None,
         };
@@ -263,6 +268,17 @@ impl Resolved {
 pub(crate) enum Forget {
     Everything,
     IceServers,
+}
+
+/// Once: it is so for every link.
+fn say_that_fips_has_no_stun() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            "with FIPS the region's STUN server speaks TLS alone, which is not spoken here: \
+             addresses beyond this network come from TURN, or from a STUN server that is given"
+        );
+    });
 }
 
 fn is_plain(endpoint: Option<&str>) -> bool {

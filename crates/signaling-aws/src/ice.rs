@@ -4,20 +4,29 @@ use url::Url;
 
 use crate::endpoint::is_loopback;
 
-/// The STUN URI of a region (docs/kvs-protocol.md 1.4).
-pub(crate) fn regional_stun(region: &str, fips: bool, dual_stack: bool) -> String {
-    // With FIPS the service speaks STUN over TLS only.
-    let (scheme, host) = match fips {
-        true => ("stuns", "stun.kinesisvideo-fips"),
-        false => ("stun", "stun.kinesisvideo"),
-    };
+/// The STUN URI of a region (kvs.md 1.4). With FIPS there is none that a peer connection could use:
+/// the service speaks STUN over TLS alone there (`stuns:`).
+pub(crate) fn regional_stun(region: &str, fips: bool, dual_stack: bool) -> Option<String> {
+    if fips {
+        return None;
+    }
     let suffix = match (region.starts_with("cn-"), dual_stack) {
         (false, false) => "amazonaws.com",
         (false, true) => "api.aws",
         (true, false) => "amazonaws.com.cn",
         (true, true) => "api.amazonwebservices.com.cn",
     };
-    format!("{scheme}:{host}.{region}.{suffix}:443")
+    Some(format!("stun:stun.kinesisvideo.{region}.{suffix}:443"))
+}
+
+/// Whether a peer connection can use a STUN URI (RFC 7064): over UDP, with a host.
+pub(crate) fn is_stun(uri: &str) -> bool {
+    let Some(server) = uri.strip_prefix("stun:") else {
+        return false;
+    };
+    // Host and port are written as in a URL, which may have more.
+    !server.contains(['/', '?', '#', '@', '\\'])
+        && Url::parse(&format!("http://{server}")).is_ok_and(|url| url.has_host())
 }
 
 /// Whether an endpoint is AWS's own: a region's STUN server is near no other.
@@ -41,20 +50,41 @@ mod tests {
 
     #[test]
     fn every_kind_of_region_has_its_host() {
-        for (region, fips, dual, expected) in [
-            ("us-west-2", false, false, "stun:stun.kinesisvideo.us-west-2.amazonaws.com:443"),
-            ("us-west-2", false, true, "stun:stun.kinesisvideo.us-west-2.api.aws:443"),
-            ("us-west-2", true, false, "stuns:stun.kinesisvideo-fips.us-west-2.amazonaws.com:443"),
-            ("us-west-2", true, true, "stuns:stun.kinesisvideo-fips.us-west-2.api.aws:443"),
-            ("cn-north-1", false, false, "stun:stun.kinesisvideo.cn-north-1.amazonaws.com.cn:443"),
+        for (region, dual, expected) in [
+            ("us-west-2", false, "stun:stun.kinesisvideo.us-west-2.amazonaws.com:443"),
+            ("us-west-2", true, "stun:stun.kinesisvideo.us-west-2.api.aws:443"),
+            ("cn-north-1", false, "stun:stun.kinesisvideo.cn-north-1.amazonaws.com.cn:443"),
             (
                 "cn-north-1",
-                false,
                 true,
                 "stun:stun.kinesisvideo.cn-north-1.api.amazonwebservices.com.cn:443",
             ),
         ] {
-            assert_eq!(regional_stun(region, fips, dual), expected);
+            assert_eq!(regional_stun(region, false, dual).as_deref(), Some(expected));
+            assert!(is_stun(expected));
+            assert_eq!(regional_stun(region, true, dual), None);
+        }
+    }
+
+    #[test]
+    fn stun_is_over_udp_and_has_a_host() {
+        for good in ["stun:example.org", "stun:10.0.0.1:3478", "stun:[2001:db8::1]:3478"] {
+            assert!(is_stun(good), "{good}");
+        }
+        for bad in [
+            "stun:",
+            "stun::3478",
+            "stuns:example.org:443",
+            "stun://example.org",
+            "stun:example.org?transport=udp",
+            "stun:example.org:port",
+            "stun:example.org:99999",
+            "stun:user@example.org",
+            "stun:2001:db8::1",
+            "turn:example.org",
+            "example.org",
+        ] {
+            assert!(!is_stun(bad), "{bad}");
         }
     }
 

@@ -30,7 +30,7 @@ pub struct ServiceArgs {
     /// A profile of the AWS configuration
     #[arg(long)]
     pub profile: Option<String>,
-    /// Use FIPS endpoints
+    /// Use FIPS endpoints; without --stun there is TURN alone then, for the region's STUN speaks TLS
     #[arg(long)]
     pub fips: bool,
     /// Use dual-stack endpoints
@@ -46,7 +46,7 @@ pub struct ServiceArgs {
     /// $XDG_STATE_HOME/kvs-viewer or ~/.local/state/kvs-viewer]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// A STUN server in place of the region's; may be given several times
+    /// A STUN server (stun:HOST[:PORT]) in place of the region's; may be given several times
     #[arg(long, value_name = "URI")]
     pub stun: Vec<String>,
 }
