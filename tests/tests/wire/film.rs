@@ -78,9 +78,14 @@ pub(crate) fn of_the_clip(counter: u64) -> Option<u64> {
     let contents = CONTENTS.get_or_init(|| {
         let clip = Clip::bundled(ClipKind::H264Opus).expect("it is there");
         let samples = &clip.video().expect("it has pictures").samples;
-        samples.iter().map(|sample| content(annex_b(&sample.data))).collect()
+        samples.iter().map(|sample| of_a_file(&sample.data)).collect()
     });
     contents.get(usize::try_from(counter).ok()?).copied()
+}
+
+/// The content of a picture that comes out of a file.
+pub(crate) fn of_a_file(data: &[u8]) -> u64 {
+    content(annex_b(data))
 }
 
 /// A picture's bytes without its parameter sets, which may be sent apart.

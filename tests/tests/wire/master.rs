@@ -12,7 +12,7 @@ use recording::{ClipSample, Packetizer, PacketizerConfig, VideoCodec};
 use signaling_aws::{MasterEvent, MasterLink};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::source::Stream;
 
@@ -43,8 +43,8 @@ pub(crate) struct Reel {
 
 /// The clip has 15 pictures a second.
 const PERIOD: Duration = Duration::from_micros(66_667);
-/// Ticks of the RTP clock between two of them.
-const TICKS: u32 = 6000;
+/// Ticks of the RTP clock in a millisecond.
+const TICKS: u32 = 90;
 /// Where the clock of another source begins.
 const OTHER_TIMESTAMP: u32 = 123_456_789;
 
@@ -142,7 +142,7 @@ async fn run(
     let mut broken: Option<String> = None;
     let mut beat = interval(PERIOD);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut player = Player { reel, packetizer: None, next: 0, timestamp: None };
+    let mut player = Player::new(reel);
     loop {
         tokio::select! {
             event = link.recv() => match event {
@@ -242,10 +242,17 @@ struct Player {
     reel: Reel,
     packetizer: Option<Packetizer>,
     next: usize,
-    timestamp: Option<u32>,
+    begun: Instant,
+    /// The RTP clock of the source that sends, when it was `begun`.
+    clock: u32,
 }
 
 impl Player {
+    fn new(reel: Reel) -> Self {
+        let clock = reel.first_timestamp;
+        Self { reel, packetizer: None, next: 0, begun: Instant::now(), clock }
+    }
+
     fn seek_keyframe(&mut self) {
         while !self.sample().keyframe {
             self.next += 1;
@@ -259,14 +266,15 @@ impl Player {
     /// Sends the next picture. A record of it, if it went out.
     async fn play(&mut self, track: &mut Stream, viewer: &str) -> Option<FrameRecord> {
         let payload_type = track.payload_type().await?;
+        let t_ms = u64::try_from(self.begun.elapsed().as_millis()).ok()?;
+        let ticks = u32::try_from(t_ms).ok()?.wrapping_mul(TICKS);
         if self.reel.other_source_from.take_if(|from| *from <= self.next).is_some() {
             // It has numbers and a clock of its own.
             track.changes();
             self.packetizer = None;
-            self.timestamp = Some(OTHER_TIMESTAMP);
+            self.clock = OTHER_TIMESTAMP.wrapping_sub(ticks);
         }
-        let timestamp = self.timestamp.unwrap_or(self.reel.first_timestamp);
-        self.timestamp = Some(timestamp.wrapping_add(TICKS));
+        let timestamp = self.clock.wrapping_add(ticks);
         let config =
             PacketizerConfig::new(track.ssrc, payload_type, self.reel.first_sequence_number);
         let codec = recording::Codec::Video(VideoCodec::H264);
@@ -286,7 +294,7 @@ impl Player {
             session: 1,
             frame,
             keyframe,
-            t_ms: 0,
+            t_ms,
             rtp_ts: timestamp,
         })
     }
