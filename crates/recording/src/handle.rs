@@ -38,8 +38,15 @@ pub struct RecorderHandle {
 struct Shared {
     overflow: AtomicU64,
     failure: Mutex<Option<RecordError>>,
-    /// Tracks to be added before the next command: not in the queue, which may be full.
-    added: Mutex<Vec<Codec>>,
+    tracks: Mutex<Tracks>,
+}
+
+#[derive(Debug, Default)]
+struct Tracks {
+    video: Option<Codec>,
+    audio: Option<Codec>,
+    /// To be added before the next command: not in the queue, which may be full. One of a kind at most.
+    added: Vec<Codec>,
 }
 
 #[derive(Debug)]
@@ -113,8 +120,21 @@ impl RecorderHandle {
     }
 
     fn add(&self, codec: Codec, kind: Kind) -> Result<TrackId, RecordError> {
+        self.failure().map_or(Ok(()), Err)?;
         self.container.check(codec)?;
-        lock(&self.shared.added).push(codec);
+        let mut tracks = lock(&self.shared.tracks);
+        let slot = match kind {
+            Kind::Video => &mut tracks.video,
+            Kind::Audio => &mut tracks.audio,
+        };
+        match *slot {
+            Some(before) if before != codec => return Err(RecordError::CodecChanged(codec)),
+            Some(_) => {}
+            None => {
+                *slot = Some(codec);
+                tracks.added.push(codec);
+            }
+        }
         Ok(TrackId(kind))
     }
 
@@ -138,7 +158,7 @@ fn record(
     let mut on_failure = Some(on_failure);
     loop {
         let command = queue.recv_timeout(IDLE);
-        for codec in std::mem::take(&mut *lock(&shared.added)) {
+        for codec in std::mem::take(&mut lock(&shared.tracks).added) {
             let added = match codec {
                 Codec::Video(codec) => recorder.add_video(codec),
                 Codec::Audio(codec) => recorder.add_audio(codec),
@@ -210,6 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn a_track_of_another_codec_is_refused() {
+        let (_release, hang) = channel();
+        let disk = Box::new(HangingDisk(Mutex::new(hang)));
+        let path = Path::new("/nowhere/r.mkv");
+        let config = RecorderConfig::default();
+        let recorder = Recorder::with_target(path, Container::Matroska, config, disk);
+        let handle = RecorderHandle::run(recorder, Box::new(|_| {})).unwrap();
+        let track = handle.add_video(VideoCodec::H264).unwrap();
+        let refused = handle.add_video(VideoCodec::Vp8);
+        let vp8 = Codec::Video(VideoCodec::Vp8);
+        assert!(matches!(refused, Err(RecordError::CodecChanged(codec)) if codec == vp8));
+        assert_eq!(handle.add_video(VideoCodec::H264).unwrap(), track);
+        assert_ne!(handle.add_audio(AudioCodec::Opus).unwrap(), track);
+    }
+
+    #[test]
     fn a_disk_that_hangs_holds_up_nobody_and_its_failure_is_told_once() {
         let (release, hang) = channel();
         let disk = Box::new(HangingDisk(Mutex::new(hang)));
@@ -244,6 +280,7 @@ mod tests {
         let failure = failures.recv_timeout(Duration::from_secs(10)).unwrap();
         assert!(matches!(failure, RecordError::DiskFull(_)));
         assert!(matches!(handle.failure(), Some(RecordError::DiskFull(_))));
+        assert!(matches!(handle.add_video(VideoCodec::Vp8), Err(RecordError::DiskFull(_))));
         assert!(matches!(handle.finish(), Err(RecordError::DiskFull(_))));
         assert!(failures.recv().is_err(), "told once");
     }
