@@ -1,4 +1,4 @@
-//! The data channel, whose end is the earliest sign that the master went away.
+//! The data channel, whose end is the earliest hint that the master went away.
 
 use std::sync::Arc;
 
@@ -7,19 +7,18 @@ use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 /// What a helper task noticed.
 pub(crate) enum Aside {
-    ChannelOpen,
     ChannelClosed,
     /// The stack ended a stream of events by itself.
     Stopped,
 }
 
-/// Tells of a channel's opening and end.
+/// Tells of a channel's end.
 pub(crate) async fn follow_channel(channel: Arc<dyn DataChannel>, aside: mpsc::Sender<Aside>) {
     while let Some(event) = channel.poll().await {
         let said = match event {
-            DataChannelEvent::OnOpen => Aside::ChannelOpen,
             DataChannelEvent::OnClosing | DataChannelEvent::OnClose => Aside::ChannelClosed,
-            DataChannelEvent::OnMessage(_)
+            DataChannelEvent::OnOpen
+            | DataChannelEvent::OnMessage(_)
             | DataChannelEvent::OnError
             | DataChannelEvent::OnBufferedAmountLow
             | DataChannelEvent::OnBufferedAmountHigh

@@ -58,8 +58,8 @@ impl Tracker {
         self.tell(Connectivity::Checking)
     }
 
-    /// The master closed the data channel: with an open connection, its goodbye.
-    pub(crate) fn channel_closed(&mut self) -> Option<Connectivity> {
+    /// The master's goodbye, of which the stack says nothing.
+    pub(crate) fn closed_by_peer(&mut self) -> Option<Connectivity> {
         self.tell(Connectivity::ClosedByPeer)
     }
 

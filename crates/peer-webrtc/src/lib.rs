@@ -31,6 +31,7 @@ pub mod stack;
 mod stats;
 mod tap;
 mod turn_stream;
+mod waits;
 
 pub use codec::Codec;
 pub use config::{InvalidPeerConfig, Media, PeerConfig};

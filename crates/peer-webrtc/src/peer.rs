@@ -32,6 +32,7 @@ use crate::sdp;
 use crate::stack::{Stack, StackEvent, StackEvents};
 use crate::stats::Counters;
 use crate::tap::{Control, RtpArrival};
+use crate::waits::{NUDGE, TICK, Waits};
 
 /// Descriptions remembered until they are set.
 const MADE_MAX: usize = 4;
@@ -41,12 +42,6 @@ const EARLY_MAX: usize = 256;
 const TRACKS_MAX: usize = 16;
 /// Packets taken at once before other work gets a turn.
 const BATCH: usize = 64;
-/// How exactly a stall is noticed.
-const TICK: Duration = Duration::from_millis(100);
-/// How often the stack is woken while a relay may be in use; see [`Stack::nudge`].
-const NUDGE: Duration = Duration::from_millis(5);
-/// No longer than a connection is waited for.
-const NUDGE_MAX: Duration = Duration::from_secs(20);
 /// A request to the stack that takes longer is given up.
 const STACK_MAX: Duration = Duration::from_millis(200);
 /// What the helpers beside the task have to say.
@@ -92,7 +87,6 @@ pub(crate) struct Peer {
     outbox: Arc<Mailbox<PeerInput>>,
     stack: Option<Arc<Stack>>,
     queues: Option<StackEvents>,
-    channel_open: bool,
     helpers: JoinSet<()>,
     aside: (mpsc::Sender<Aside>, mpsc::Receiver<Aside>),
     made: VecDeque<(Digest, Box<RTCSessionDescription>)>,
@@ -104,9 +98,8 @@ pub(crate) struct Peer {
     /// A restart was offered and is not set: whatever is set locally next would begin it.
     staged: bool,
     relay: bool,
-    nudging_since: Option<Instant>,
     connectivity: Tracker,
-    handshake_since: Option<Instant>,
+    waits: Waits,
     tracks: Vec<(Arc<dyn TrackRemote>, MediaKind)>,
     told_tracks: BTreeSet<MediaKind>,
     received: Received,
@@ -129,7 +122,6 @@ impl Peer {
             outbox,
             stack: None,
             queues: None,
-            channel_open: false,
             helpers: JoinSet::new(),
             aside: mpsc::channel(ASIDE_MAX),
             made: VecDeque::new(),
@@ -140,9 +132,8 @@ impl Peer {
             remote_set: false,
             staged: false,
             relay: false,
-            nudging_since: None,
             connectivity: Tracker::default(),
-            handshake_since: None,
+            waits: Waits::default(),
             tracks: Vec::new(),
             told_tracks: BTreeSet::new(),
             received,
@@ -190,14 +181,14 @@ impl Peer {
                         self.complete(ticket, outcome);
                     }
                 }
-                Some(aside) = self.aside.1.recv() => self.on_aside(&aside),
+                Some(aside) = self.aside.1.recv() => self.on_aside(&aside).await,
                 () = self.shared.keyframe.notified() => self.ask_for_keyframe().await,
                 said = next_said(&mut self.queues) => match said {
                     Said::Event(event) => self.on_event(event).await,
                     Said::Control(control) => self.on_control(control),
                     Said::Media(arrival) => self.on_media_batch(arrival),
                 },
-                _ = nudge.tick(), if self.nudging_since.is_some() => self.nudge().await,
+                _ = nudge.tick(), if self.waits.is_nudging() => self.nudge().await,
                 _ = tick.tick(), if self.is_waiting() => self.check_waits().await,
             }
         }
@@ -380,7 +371,7 @@ impl Peer {
             })),
             StackEvent::GatheringDone => {
                 if !self.remote_set {
-                    self.nudging_since = None;
+                    self.waits.stop_nudging();
                 }
                 self.tell(PeerEvent::GatheringDone);
             }
@@ -398,19 +389,29 @@ impl Peer {
         }
     }
 
-    fn on_aside(&mut self, aside: &Aside) {
+    async fn on_aside(&mut self, aside: &Aside) {
         match aside {
-            Aside::ChannelOpen => self.channel_open = true,
-            Aside::ChannelClosed if self.channel_open => {
-                let changed = self.connectivity.channel_closed();
-                self.tell_connectivity(changed);
+            Aside::ChannelClosed => {
+                self.waits.channel_closed(now());
+                self.listen_for_goodbye(None).await;
             }
-            // Never open: the master has no use for it.
-            Aside::ChannelClosed => {}
             Aside::Stopped => {
                 let changed = self.connectivity.stopped();
                 self.tell_connectivity(changed);
             }
+        }
+    }
+
+    /// The master's goodbye ends DTLS, and with it or a moment before it the data channel. Should
+    /// the end of DTLS be lost on its way, media ends with the channel all the same.
+    async fn listen_for_goodbye(&mut self, media_ended: Option<Instant>) {
+        let Some(stack) = self.stack.as_ref().filter(|_| self.waits.is_channel_closed()) else {
+            return;
+        };
+        let ended = timeout(STACK_MAX, stack.is_closed_by_peer()).await.unwrap_or(false);
+        if ended || media_ended.is_some_and(|at| self.waits.ended_together(at)) {
+            let changed = self.connectivity.closed_by_peer();
+            self.tell_connectivity(changed);
         }
     }
 
@@ -419,15 +420,7 @@ impl Peer {
             if connectivity == Connectivity::Connected {
                 self.feed.connected();
             }
-            self.handshake_since = match connectivity {
-                Connectivity::IceConnected => Some(tokio::time::Instant::now().into_std()),
-                // A gap does not stop the time.
-                Connectivity::Checking | Connectivity::Disconnected => self.handshake_since,
-                Connectivity::Connected
-                | Connectivity::IceFailed
-                | Connectivity::DtlsFailed
-                | Connectivity::ClosedByPeer => None,
-            };
+            self.waits.follow(connectivity, now());
             self.tell(PeerEvent::ConnectivityChanged(connectivity));
         }
     }
@@ -484,7 +477,7 @@ impl Peer {
 
     fn on_media(&mut self, arrival: RtpArrival) {
         let news = self.received.take(arrival, &mut self.shared.counters());
-        self.nudging_since = None;
+        self.waits.stop_nudging();
         if let Some(kind) = news.flowing {
             self.tell(PeerEvent::MediaFlowing(kind));
         }
@@ -494,7 +487,7 @@ impl Peer {
     }
 
     fn is_waiting(&self) -> bool {
-        self.received.is_flowing() || self.handshake_since.is_some() || self.feed.is_waiting()
+        self.waits.is_any() || self.received.is_flowing() || self.feed.is_waiting()
     }
 
     async fn check_waits(&mut self) {
@@ -503,16 +496,15 @@ impl Peer {
             let add = commands::add_candidate(Arc::clone(stack), candidate, true);
             let _ = timeout(STACK_MAX, add).await;
         }
-        let now = tokio::time::Instant::now().into_std();
-        let limit = self.config.handshake_limit;
-        if self.handshake_since.is_some_and(|s| now.saturating_duration_since(s) >= limit) {
+        if self.waits.is_handshake_overdue(now(), self.config.handshake_limit) {
             let changed = self.connectivity.handshake_overdue();
-            self.handshake_since = None;
             self.tell_connectivity(changed);
         }
-        if self.received.has_stalled(now, self.config.stall_after) {
+        let stalled = self.received.stalled_since(now(), self.config.stall_after);
+        if stalled.is_some() {
             self.tell(PeerEvent::MediaStalled);
         }
+        self.listen_for_goodbye(stalled).await;
     }
 
     /// Asks with both kinds of message: masters honour the one or the other.
@@ -541,16 +533,12 @@ impl Peer {
 
     fn start_nudging(&mut self) {
         if self.relay && !self.received.is_flowing() {
-            self.nudging_since = Some(tokio::time::Instant::now().into_std());
+            self.waits.start_nudging(now());
         }
     }
 
     async fn nudge(&mut self) {
-        let now = tokio::time::Instant::now().into_std();
-        let over = |since: Instant| now.saturating_duration_since(since) > NUDGE_MAX;
-        if self.nudging_since.is_none_or(over) {
-            self.nudging_since = None;
-        } else if let Some(stack) = &self.stack {
+        if let Some(stack) = self.stack.as_ref().filter(|_| self.waits.is_nudge_due(now())) {
             let _ = timeout(STACK_MAX, stack.nudge()).await;
         }
     }
@@ -562,6 +550,10 @@ impl Drop for Peer {
             self.complete(ticket, Ok(Done::Ok));
         }
     }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// The running command's end; never, when none runs.

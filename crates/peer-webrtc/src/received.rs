@@ -147,15 +147,15 @@ impl Received {
         self.last.is_some()
     }
 
-    /// Whether packets have just stopped coming. The next one of a kind is news again.
-    pub(crate) fn has_stalled(&mut self, now: Instant, limit: Duration) -> bool {
-        let stalled = self.last.is_some_and(|last| now.saturating_duration_since(last) >= limit);
-        if stalled {
-            self.last = None;
+    /// When the last packet came, if packets have just stopped coming. The next one of a kind is
+    /// news again.
+    pub(crate) fn stalled_since(&mut self, now: Instant, limit: Duration) -> Option<Instant> {
+        let since = self.last.take_if(|last| now.saturating_duration_since(*last) >= limit);
+        if since.is_some() {
             self.stalled = true;
             self.flowing.clear();
         }
-        stalled
+        since
     }
 
     /// The end, of which the application is told.
@@ -196,9 +196,10 @@ mod tests {
             received.take(arrival(ssrc, 96, 1, start), &mut counters);
         }
         assert_eq!(received.streams.len(), STREAMS_MAX);
-        assert!(!received.has_stalled(start, Duration::from_secs(2)));
-        assert!(received.has_stalled(start + Duration::from_secs(2), Duration::from_secs(2)));
-        assert!(!received.has_stalled(start + Duration::from_secs(3), Duration::from_secs(2)));
+        let mut stalled = |after| {
+            received.stalled_since(start + Duration::from_secs(after), Duration::from_secs(2))
+        };
+        assert_eq!([stalled(0), stalled(2), stalled(3)], [None, Some(start), None]);
         let report = |after| {
             let at = start + Duration::from_millis(after);
             Control::SenderReport { ssrc: 1, ntp: 0, rtp: 0, at }

@@ -17,6 +17,7 @@ use rtc::ice::mdns::MulticastDnsMode;
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 use rtc::interceptor::Slot;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
+use rtc::peer_connection::transport::RTCDtlsTransportState;
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use rtc::shared::ifaces::ifaces;
 use tokio::sync::{Mutex, mpsc};
@@ -343,6 +344,20 @@ impl Stack {
     pub async fn nudge(&self) {
         // Setting what is set already changes nothing before the next gathering.
         let _ = self.connection.set_configuration(self.configuration(Vec::new())).await;
+    }
+
+    /// Whether the other side said goodbye (DTLS close_notify). No event says so: the connection's
+    /// state changes only when ICE times out.
+    pub async fn is_closed_by_peer(&self) -> bool {
+        let transport = match self.connection.sctp().await {
+            Some(sctp) => Some(sctp.transport()),
+            None => match self.connection.get_senders().await.first() {
+                Some(sender) => sender.transport().await.ok().flatten(),
+                None => None,
+            },
+        };
+        let Some(transport) = transport else { return false };
+        matches!(transport.state().await, Ok(RTCDtlsTransportState::Closed))
     }
 
     /// Detaches every track of the application's; they can be attached elsewhere.

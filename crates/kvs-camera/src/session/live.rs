@@ -6,7 +6,6 @@ use negotiation_core::{Candidate, Description};
 use peer_webrtc::Control;
 use peer_webrtc::stack::{Stack, StackEvent, StackEvents};
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::RTCDtlsTransportState;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
@@ -84,7 +83,7 @@ impl Live<'_> {
                     if let Phase::Connecting(_) = phase {
                         self.stack.nudge().await;
                     }
-                    self.is_closed().await.then_some(LeaveReason::ClosedByViewer)
+                    self.stack.is_closed_by_peer().await.then_some(LeaveReason::ClosedByViewer)
                 }
                 () = passed(deadline) => Some(LeaveReason::Vanished),
             };
@@ -211,7 +210,7 @@ impl Live<'_> {
             Err(broadcast::error::RecvError::Closed) => return Some(LeaveReason::Shutdown),
         };
         // Looked at before each unit, so that nothing counts as sent to a viewer that has closed.
-        if self.is_closed().await {
+        if self.stack.is_closed_by_peer().await {
             return Some(LeaveReason::ClosedByViewer);
         }
         match self.outlet.send(&unit).await {
@@ -223,17 +222,6 @@ impl Live<'_> {
             Ok(None) => None,
             Err(_) => Some(LeaveReason::Failed),
         }
-    }
-
-    /// Whether the viewer has said goodbye (DTLS close_notify). The stack says so in no event: the
-    /// state of the connection changes only when ICE times out.
-    async fn is_closed(&self) -> bool {
-        for sender in self.stack.connection().get_senders().await {
-            if let Ok(Some(transport)) = sender.transport().await {
-                return matches!(transport.state().await, Ok(RTCDtlsTransportState::Closed));
-            }
-        }
-        false
     }
 
     fn record(&self, unit: &Unit, rtp_ts: u32) -> FrameRecord {

@@ -3,6 +3,7 @@
 
 mod common;
 mod flood;
+mod goodbye;
 mod local;
 mod port;
 mod recovery;

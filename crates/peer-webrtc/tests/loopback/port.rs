@@ -8,7 +8,6 @@ use crate::viewer::{PEER, Viewer, peer_config};
 use negotiation_core::{
     Connectivity, FailureCode, IceServer, MediaKind, PeerCommand, PeerEvent, SdpKind, Secret,
 };
-use peer_webrtc::stack::StackEvent;
 use peer_webrtc::{
     CandidateKind, Codec, Control, IcePolicy, LocalTrack, Media, MediaEvent, PeerConfig, rtp,
 };
@@ -161,32 +160,6 @@ async fn pictures_and_sound_arrive_and_are_counted() {
     assert_eq!(viewer.events.iter().filter(|e| **e == PeerEvent::MediaStalled).count(), 1);
     viewer.close().await;
     master.stack.close().await.expect("closes");
-}
-
-#[tokio::test]
-async fn the_masters_goodbye_is_heard() {
-    let mut viewer = Viewer::new(peer_config());
-    let mut master = Master::new(Codec::Vp8).await;
-    viewer.exchanged(&mut master).await;
-    viewer.event(connected).await;
-    within("the data channel", async {
-        while !matches!(master.queues.events.recv().await, Some(StackEvent::DataChannel(_))) {}
-    })
-    .await;
-    // The viewer hears of the open channel a moment later than the master.
-    tokio::task::yield_now().await;
-    master.stack.close().await.expect("closes");
-    viewer
-        .event(|e| {
-            matches!(
-                e,
-                PeerEvent::ConnectivityChanged(
-                    Connectivity::ClosedByPeer | Connectivity::Disconnected
-                )
-            )
-        })
-        .await;
-    viewer.close().await;
 }
 
 /// Loopback beside whatever interfaces this machine has; it may have none.

@@ -1,0 +1,130 @@
+//! What a peer's task waits for beside commands and events, and when it has waited too long.
+
+use std::time::{Duration, Instant};
+
+use negotiation_core::Connectivity;
+
+/// How exactly the end of a wait is noticed.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+/// How often the stack is woken while a relay may be in use; see [`crate::stack::Stack::nudge`].
+pub(crate) const NUDGE: Duration = Duration::from_millis(5);
+/// No longer than a connection is waited for.
+const NUDGE_MAX: Duration = Duration::from_secs(20);
+/// Media that ends so soon after the data channel ended with it.
+const TOGETHER: Duration = Duration::from_millis(500);
+
+/// The moments from which it waits.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    handshake_since: Option<Instant>,
+    nudging_since: Option<Instant>,
+    /// The master may close its data channel and go on, so this alone is no goodbye.
+    channel_closed: Option<Instant>,
+}
+
+impl Waits {
+    /// Whether anything is to be looked at with each [`TICK`].
+    pub(crate) fn is_any(&self) -> bool {
+        self.handshake_since.is_some() || self.channel_closed.is_some()
+    }
+
+    /// DTLS has its time from when ICE is up.
+    pub(crate) fn follow(&mut self, connectivity: Connectivity, now: Instant) {
+        self.handshake_since = match connectivity {
+            Connectivity::IceConnected => Some(now),
+            // A gap does not stop the time.
+            Connectivity::Checking | Connectivity::Disconnected => self.handshake_since,
+            Connectivity::Connected
+            | Connectivity::IceFailed
+            | Connectivity::DtlsFailed
+            | Connectivity::ClosedByPeer => None,
+        };
+    }
+
+    /// Whether DTLS has just had its time.
+    pub(crate) fn is_handshake_overdue(&mut self, now: Instant, limit: Duration) -> bool {
+        self.handshake_since
+            .take_if(|since| now.saturating_duration_since(*since) >= limit)
+            .is_some()
+    }
+
+    /// The master closed the data channel.
+    pub(crate) fn channel_closed(&mut self, now: Instant) {
+        self.channel_closed.get_or_insert(now);
+    }
+
+    pub(crate) fn is_channel_closed(&self) -> bool {
+        self.channel_closed.is_some()
+    }
+
+    /// Whether media that ended at this moment ended together with the data channel.
+    pub(crate) fn ended_together(&self, media_ended: Instant) -> bool {
+        self.channel_closed.is_some_and(|closed| media_ended <= closed + TOGETHER)
+    }
+
+    /// The stack is woken from now on.
+    pub(crate) fn start_nudging(&mut self, now: Instant) {
+        self.nudging_since = Some(now);
+    }
+
+    pub(crate) fn stop_nudging(&mut self) {
+        self.nudging_since = None;
+    }
+
+    /// Whether the stack is woken with each [`NUDGE`].
+    pub(crate) fn is_nudging(&self) -> bool {
+        self.nudging_since.is_some()
+    }
+
+    /// Whether it is time to wake the stack, and not too late.
+    pub(crate) fn is_nudge_due(&mut self, now: Instant) -> bool {
+        self.nudging_since.take_if(|since| now.saturating_duration_since(*since) > NUDGE_MAX);
+        self.nudging_since.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        Instant::now()
+    }
+
+    #[test]
+    fn a_handshake_is_overdue_once_and_a_gap_does_not_stop_its_time() {
+        let (start, limit) = (start(), Duration::from_secs(10));
+        let mut waits = Waits::default();
+        waits.follow(Connectivity::IceConnected, start);
+        waits.follow(Connectivity::Disconnected, start + limit / 2);
+        assert!(!waits.is_handshake_overdue(start + limit / 2, limit));
+        assert!(waits.is_handshake_overdue(start + limit, limit));
+        assert!(!waits.is_handshake_overdue(start + limit, limit));
+        waits.follow(Connectivity::IceConnected, start);
+        waits.follow(Connectivity::Connected, start);
+        assert!(!waits.is_handshake_overdue(start + limit, limit));
+    }
+
+    #[test]
+    fn media_ends_with_the_channel_or_goes_on() {
+        let start = start();
+        let mut waits = Waits::default();
+        assert!(!waits.ended_together(start), "no channel was closed");
+        waits.channel_closed(start);
+        waits.channel_closed(start + Duration::from_secs(9));
+        assert!(waits.ended_together(start), "the first word counts");
+        assert!(waits.ended_together(start + TOGETHER));
+        assert!(!waits.ended_together(start + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn nudging_has_an_end() {
+        let start = start();
+        let mut waits = Waits::default();
+        waits.start_nudging(start);
+        assert!(waits.is_nudge_due(start + NUDGE_MAX));
+        assert!(!waits.is_nudge_due(start + NUDGE_MAX + NUDGE));
+        assert!(!waits.is_nudging());
+    }
+}

@@ -1,0 +1,72 @@
+//! How a master goes: with a goodbye, or not at all (contract, N28).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use negotiation_core::{Connectivity, PeerCommand, PeerEvent};
+use peer_webrtc::stack::{DataChannel, StackEvent};
+use peer_webrtc::{Codec, MediaEvent};
+
+use crate::common::{Master, within};
+use crate::port::{Playing, connected, pictures};
+use crate::viewer::{PEER, Viewer, peer_config};
+
+/// The master's end of the viewer's data channel.
+async fn channel(master: &mut Master) -> Arc<dyn DataChannel> {
+    within("the data channel", async {
+        loop {
+            if let Some(StackEvent::DataChannel(channel)) = master.queues.events.recv().await {
+                return channel;
+            }
+        }
+    })
+    .await
+}
+
+fn goodbye(event: &PeerEvent) -> bool {
+    *event == PeerEvent::ConnectivityChanged(Connectivity::ClosedByPeer)
+}
+
+#[tokio::test]
+async fn the_masters_goodbye_is_heard() {
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::Vp8).await;
+    viewer.exchanged(&mut master).await;
+    viewer.event(connected).await;
+    let _channel = channel(&mut master).await;
+    let began = tokio::time::Instant::now();
+    master.stack.close().await.expect("closes");
+    viewer.event(goodbye).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "sooner than ICE: {:?}", began.elapsed());
+    viewer.close().await;
+}
+
+#[tokio::test]
+async fn a_master_that_closes_its_channel_alone_is_not_gone() {
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::H264).await;
+    viewer.exchanged(&mut master).await;
+    viewer.event(connected).await;
+    let _playing = Playing::start(&master.video, pictures);
+    viewer.event(|event| *event == PeerEvent::KeyframeReceived).await;
+    channel(&mut master).await.close().await.expect("closes the channel");
+    viewer.events.clear();
+    within("media", async {
+        let mut packets = 0;
+        while packets < 200 {
+            packets +=
+                usize::from(matches!(viewer.media.next().await, Some(MediaEvent::Rtp { .. })));
+        }
+    })
+    .await;
+    // Whatever was told meanwhile comes before this.
+    viewer.run(PeerCommand::RequestKeyframe { peer: PEER }).await.expect("it goes on");
+    let noticed = |event: &PeerEvent| matches!(event, PeerEvent::ConnectivityChanged(_));
+    assert!(!viewer.events.iter().any(noticed), "{:?}", viewer.events);
+    // Its goodbye is heard all the same.
+    let began = tokio::time::Instant::now();
+    master.stack.close().await.expect("closes");
+    viewer.event(goodbye).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "sooner than ICE: {:?}", began.elapsed());
+    viewer.close().await;
+}
