@@ -4,8 +4,8 @@ use url::Url;
 
 use crate::endpoint::is_loopback;
 
-/// The STUN URI of a region (kvs.md 1.4). With FIPS there is none that a peer connection could use:
-/// the service speaks STUN over TLS alone there (`stuns:`).
+/// The STUN URI of a region (docs/kvs-protocol.md 1.4). With FIPS there is none that a peer
+/// connection could use: the service speaks STUN over TLS alone there (`stuns:`).
 pub(crate) fn regional_stun(region: &str, fips: bool, dual_stack: bool) -> Option<String> {
     if fips {
         return None;
