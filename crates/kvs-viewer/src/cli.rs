@@ -10,6 +10,7 @@ mod replay;
 mod report;
 mod resources;
 mod status;
+mod streams;
 mod watch;
 
 use std::io::{self, Write as _};

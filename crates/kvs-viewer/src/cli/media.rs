@@ -2,33 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use negotiation_core::MediaKind;
 use peer_webrtc::{Codec, MediaEvent, MediaReceiver, PeerMonitor};
-use recording::{
-    AudioCodec, FrameAssembler, MediaStats, RecordError, RecorderConfig, RecorderHandle,
-    SenderReport, Summary, TrackId, VideoCodec,
-};
+use recording::{RecordError, RecorderConfig, RecorderHandle, SenderReport, Summary, TrackId};
 use tokio::sync::mpsc;
 
-/// What has come so far, over all attempts.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
-    /// Packets of both kinds.
-    pub(crate) packets: u64,
-    /// Bytes of payload of both kinds.
-    pub(crate) bytes: u64,
-    /// Packets that never came, of both kinds.
-    pub(crate) lost: u64,
-    /// Whole pictures.
-    pub(crate) frames: u64,
-    /// Packets lost in this process, because it was too slow.
-    pub(crate) dropped: u64,
-    /// What is received now.
-    pub(crate) codecs: BTreeMap<&'static str, &'static str>,
-}
+use super::streams::{Streams, recorded_as};
 
 /// Runs beside the session and ends when the peer port is gone.
 pub(crate) struct MediaPump {
@@ -36,27 +18,13 @@ pub(crate) struct MediaPump {
     recorder: Option<RecorderHandle>,
     monitor: PeerMonitor,
     failures: mpsc::UnboundedSender<RecordError>,
-    counts: Arc<Mutex<Counts>>,
+    streams: Arc<Mutex<Streams>>,
     /// When a keyframe was last asked for after a loss.
     asked: Option<Instant>,
-    /// The first keyframe of this peer connection came; before, the session itself asks for it.
-    shown: bool,
-    streams: BTreeMap<u32, Stream>,
+    /// The file's tracks; a later stream of the same codec goes on in them.
     tracks: BTreeMap<MediaKind, (TrackId, recording::Codec)>,
-    finished: Counts,
     origin: Option<Instant>,
 }
-
-struct Stream {
-    kind: MediaKind,
-    assembler: Option<FrameAssembler>,
-    bytes: u64,
-    packets: u64,
-    track: Option<TrackId>,
-}
-
-/// Streams that are counted at a time; a master that makes up more is not counted further.
-const STREAMS_MAX: usize = 16;
 
 /// A lost picture asks for a keyframe at most this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -67,22 +35,18 @@ impl MediaPump {
         recorder: Option<RecorderHandle>,
         monitor: PeerMonitor,
         failures: mpsc::UnboundedSender<RecordError>,
-    ) -> (Self, Arc<Mutex<Counts>>) {
-        let counts = Arc::new(Mutex::new(Counts::default()));
-        let pump = Self {
+        streams: Arc<Mutex<Streams>>,
+    ) -> Self {
+        Self {
             receiver,
             recorder,
             monitor,
             failures,
+            streams,
             asked: None,
-            shown: false,
-            counts: Arc::clone(&counts),
-            streams: BTreeMap::new(),
             tracks: BTreeMap::new(),
-            finished: Counts::default(),
             origin: None,
-        };
-        (pump, counts)
+        }
     }
 
     /// Takes media until there is no more, then ends the file.
@@ -90,16 +54,14 @@ impl MediaPump {
         while let Some(event) = self.receiver.next().await {
             match event {
                 MediaEvent::Track { ssrc, kind, codec, .. } => self.on_track(ssrc, kind, codec),
-                MediaEvent::Rtp { packet, at, .. } => self.on_rtp(packet, at),
+                MediaEvent::Rtp { kind, packet, at, .. } => self.on_rtp(kind, packet, at),
                 MediaEvent::SenderReport { ssrc, ntp, rtp, .. } => {
-                    let track = self.streams.get(&ssrc).and_then(|stream| stream.track);
-                    if let (Some(recorder), Some(track)) = (&self.recorder, track) {
-                        let report = SenderReport { ssrc, ntp, rtp_timestamp: rtp };
-                        recorder.push_sender_report(track, report);
-                    }
+                    self.on_report(SenderReport { ssrc, ntp, rtp_timestamp: rtp })
                 }
-                MediaEvent::Ended { .. } => self.on_ended(),
+                MediaEvent::Ended { .. } => lock(&self.streams).end_all(),
             }
+            let overflow = self.recorder.as_ref().map_or(0, RecorderHandle::overflow);
+            lock(&self.streams).set_dropped(self.receiver.lost() + overflow);
         }
         let recorder = self.recorder.take()?;
         // Ending waits for the disk.
@@ -107,23 +69,8 @@ impl MediaPump {
     }
 
     fn on_track(&mut self, ssrc: u32, kind: MediaKind, codec: Codec) {
-        if self.streams.len() >= STREAMS_MAX {
-            return;
-        }
-        let recorded = recorded_as(codec);
-        let track = recorded.and_then(|recorded| self.track(kind, recorded));
-        let assembler = recorded.map(FrameAssembler::new);
-        self.streams.insert(ssrc, Stream { kind, assembler, bytes: 0, packets: 0, track });
-        self.finished.codecs.insert(super::report::kind_name(kind), codec.name());
-        self.publish();
-    }
-
-    /// The file's track for this kind; a later stream of the same codec goes on in it.
-    fn track(&mut self, kind: MediaKind, codec: recording::Codec) -> Option<TrackId> {
-        let recorder = self.recorder.as_ref()?;
-        if let Some((track, before)) = self.tracks.get(&kind) {
-            return (*before == codec).then_some(*track);
-        }
+        lock(&self.streams).begin(ssrc, kind, codec);
+        let (Some(recorder), Some(codec)) = (&self.recorder, recorded_as(codec)) else { return };
         let added = match codec {
             recording::Codec::Video(codec) => recorder.add_video(codec),
             recording::Codec::Audio(codec) => recorder.add_audio(codec),
@@ -131,80 +78,49 @@ impl MediaPump {
         match added {
             Ok(track) => {
                 self.tracks.insert(kind, (track, codec));
-                Some(track)
             }
             Err(error) => {
                 // The receiver is gone only when the command is ending anyway.
                 let _ = self.failures.send(error);
-                None
             }
         }
     }
 
-    fn on_rtp(&mut self, packet: peer_webrtc::rtp::Packet, at: Instant) {
+    fn on_rtp(&mut self, kind: MediaKind, packet: peer_webrtc::rtp::Packet, at: Instant) {
         let arrival = at.saturating_duration_since(*self.origin.get_or_insert(at));
-        let Some(stream) = self.streams.get_mut(&packet.header.ssrc) else { return };
-        stream.packets += 1;
-        stream.bytes += packet.payload.len() as u64;
-        if let (Some(recorder), Some(track)) = (&self.recorder, stream.track) {
+        let mut streams = lock(&self.streams);
+        let Some(codec) = streams.resume(packet.header.ssrc, kind) else { return };
+        if let Some((recorder, track)) = self.recorded(kind, codec) {
             recorder.push_rtp(track, arrival, packet.clone());
         }
-        if let Some(assembler) = &mut stream.assembler {
-            assembler.push(arrival, packet);
-            while assembler.pop().is_some() {}
-            self.shown |= stream.kind == MediaKind::Video && assembler.stats().keyframes > 0;
-            // After a loss the picture is whole again from the next keyframe on: not before. So it
-            // is with another source that takes over.
-            let broken = self.shown && assembler.needs_keyframe();
-            let due = self.asked.is_none_or(|asked| at.duration_since(asked) >= ASK_EVERY);
-            if broken && due {
-                self.asked = Some(at);
-                self.monitor.request_keyframe();
-            }
+        let broken = streams.take(arrival, packet);
+        drop(streams);
+        let due = self.asked.is_none_or(|asked| at.duration_since(asked) >= ASK_EVERY);
+        if broken && due {
+            self.asked = Some(at);
+            self.monitor.request_keyframe();
         }
-        self.publish();
     }
 
-    fn on_ended(&mut self) {
-        self.finished = self.total();
-        self.finished.codecs.clear();
-        self.streams.clear();
-        self.shown = false;
-        self.publish();
-    }
-
-    fn total(&self) -> Counts {
-        let mut total = self.finished.clone();
-        for stream in self.streams.values() {
-            total.packets += stream.packets;
-            total.bytes += stream.bytes;
-            let stats = stream.assembler.as_ref().map(FrameAssembler::stats);
-            total.lost += stats.map_or(0, |stats: &MediaStats| stats.lost);
-            if stream.kind == MediaKind::Video {
-                total.frames += stats.map_or(0, |stats| stats.frames);
-            }
+    fn on_report(&self, report: SenderReport) {
+        let stream = lock(&self.streams).codec(report.ssrc);
+        if let Some((recorder, track)) = stream.and_then(|(kind, codec)| self.recorded(kind, codec))
+        {
+            recorder.push_sender_report(track, report);
         }
-        total.dropped =
-            self.receiver.lost() + self.recorder.as_ref().map_or(0, RecorderHandle::overflow);
-        total
     }
 
-    fn publish(&self) {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = self.total();
+    /// Where a stream is recorded, if it is.
+    fn recorded(&self, kind: MediaKind, codec: Codec) -> Option<(&RecorderHandle, TrackId)> {
+        let (track, recorded) = self.tracks.get(&kind)?;
+        let same = recorded_as(codec) == Some(*recorded);
+        self.recorder.as_ref().filter(|_| same).map(|recorder| (recorder, *track))
     }
 }
 
-/// What the file calls the codec; `None` for what no container of ours holds.
-fn recorded_as(codec: Codec) -> Option<recording::Codec> {
-    match codec {
-        Codec::H264 | Codec::H264Baseline | Codec::H264High => {
-            Some(recording::Codec::Video(VideoCodec::H264))
-        }
-        Codec::Vp8 => Some(recording::Codec::Video(VideoCodec::Vp8)),
-        Codec::Vp9 => Some(recording::Codec::Video(VideoCodec::Vp9)),
-        Codec::Opus => Some(recording::Codec::Audio(AudioCodec::Opus)),
-        Codec::Pcmu | Codec::Pcma => None,
-    }
+/// The lock is held for a packet by the one side, for a sum each second by the other.
+pub(crate) fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
+    streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The codecs to offer, so that the camera's choice fits the file.
@@ -229,24 +145,6 @@ pub(crate) fn start_recorder(
         let _ = failures.send(error.clone());
     });
     RecorderHandle::spawn(path, config, hook)
-}
-
-/// Bits a second and pictures a second between two counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Rates {
-    pub(crate) bits: f64,
-    pub(crate) frames: f64,
-}
-
-impl Rates {
-    pub(crate) fn between(before: &Counts, now: &Counts, elapsed: Duration) -> Self {
-        let secs = elapsed.as_secs_f64().max(0.001);
-        let per_second = |before: u64, now: u64| now.saturating_sub(before) as f64 / secs;
-        Self {
-            bits: per_second(before.bytes, now.bytes) * 8.0,
-            frames: per_second(before.frames, now.frames),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `kvs-viewer watch`: runs one session, shows it, records it, and says how it ended.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use negotiation_core::{AttemptReport, Event, Outcome, Phase, Timer, Timestamp};
@@ -15,10 +15,11 @@ use viewer_session::Told;
 use super::args::{OutputArgs, WatchArgs};
 use super::exit::Exit;
 use super::log;
-use super::media::{Counts, MediaPump, Rates, start_recorder};
+use super::media::{MediaPump, lock, start_recorder};
 use super::report::{Reporter, millis, recording_fields, sentence};
 use super::resources::Resources;
 use super::status::Status;
+use super::streams::{Counts, Rates, Streams};
 use super::{Started, complain};
 use crate::viewer::{Viewer, ViewerConfig};
 
@@ -68,16 +69,15 @@ pub(crate) async fn watch(config: ViewerConfig, output: &OutputArgs, started: St
         phase: Phase::Idle,
         deadline: None,
         before: Resources::count(),
-        counts: Arc::default(),
+        streams: Arc::default(),
         last: (Timestamp::ZERO, Counts::default()),
     };
     let (mut viewer, media) = match Viewer::start_observed(config, observer) {
         Ok(started) => started,
         Err(error) => return complain(Exit::Usage, &error.to_string()),
     };
-    let (pump, counts) = MediaPump::new(media, recorder, viewer.monitor.clone(), failed);
-    show.counts = counts;
-    let pump = tokio::spawn(pump.run());
+    let (monitor, streams) = (viewer.monitor.clone(), Arc::clone(&show.streams));
+    let pump = tokio::spawn(MediaPump::new(media, recorder, monitor, failed, streams).run());
     let mut ticks = interval(STATS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut watched = pin!(sleep(Duration::MAX));
@@ -98,7 +98,9 @@ pub(crate) async fn watch(config: ViewerConfig, output: &OutputArgs, started: St
                 None => return complain(Exit::Internal, "the session's task is gone"),
             },
             error = failures.recv() => if let Some(error) = error {
-                show.status.say(&format!("The recording failed: {error}."));
+                if broken.is_none() {
+                    show.status.say(&format!("The recording failed: {error}."));
+                }
                 broken.get_or_insert(error);
                 viewer.handle.close();
             },
@@ -134,7 +136,7 @@ struct Show {
     deadline: Option<(Timer, Timestamp)>,
     /// What was open before the attempt.
     before: Option<Resources>,
-    counts: Arc<Mutex<Counts>>,
+    streams: Arc<Mutex<Streams>>,
     last: (Timestamp, Counts),
 }
 
@@ -184,7 +186,7 @@ impl Show {
 
     async fn stats(&mut self, viewer: &Viewer) {
         let now = viewer.now();
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let counts = lock(&self.streams).counts();
         let elapsed = now.saturating_since(self.last.0);
         let rates = Rates::between(&self.last.1, &counts, elapsed);
         let path = viewer.monitor.stats().await.into_iter().find_map(|stats| stats.path);
@@ -262,7 +264,7 @@ impl Show {
                 json!({ "error": error.to_string(), "file": recording })
             }
         };
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let counts = lock(&self.streams).counts();
         self.status.say(&format!(
             "{} {} frames, {} packets, {} lost.",
             outcome.sentence(),
