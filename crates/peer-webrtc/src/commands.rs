@@ -27,8 +27,6 @@ use crate::stack::{IcePolicy, Stack, StackEvents, is_turn};
 
 /// The name that every KVS SDK gives its data channel.
 const CHANNEL: &str = "kvsDataChannel";
-/// A candidate line is well under 300 bytes; nobody needs more than this.
-const CANDIDATE_BYTES_MAX: usize = 1024;
 /// Longest a step of closing is waited for; the session's own limit is 500 ms.
 const CLOSE_STEP_MAX: Duration = Duration::from_millis(400);
 
@@ -49,7 +47,6 @@ pub(crate) enum Effect {
     LocalSet,
     RemoteSet { offered: Option<PayloadTypes> },
     RolledBack,
-    Early(String),
 }
 
 /// A new connection.
@@ -74,7 +71,7 @@ pub(crate) async fn create(config: Arc<PeerConfig>, half_made: Arc<AtomicBool>) 
         Ok(built) => built,
         Err(error) => return refused(FailureCode::Port, "cannot make a peer connection", &error),
     };
-    stack.restrict(config.remote_addresses).await;
+    stack.restrict(config.remote_addresses);
     match furnish(&stack, tracks, config.data_channel).await {
         Ok(channel) => {
             let traits =
@@ -185,7 +182,6 @@ pub(crate) async fn set_remote(
     stack: Arc<Stack>,
     kind: SdpKind,
     description: Description,
-    early: Vec<String>,
 ) -> Ended {
     let text = description.sdp.as_str();
     let apply = async {
@@ -207,10 +203,6 @@ pub(crate) async fn set_remote(
             let broken = format!("the {name} breaks the peer stack");
             return fail(FailureCode::BadDescription, &broken);
         }
-    }
-    for candidate in early {
-        // Its command completed long ago; a bad one costs nothing.
-        let _ = stack.add_candidate(&candidate).await;
     }
     let offered = (kind == SdpKind::Offer).then(|| sdp::payload_types(text));
     (Ok(Done::Ok), Effect::RemoteSet { offered })
@@ -237,13 +229,7 @@ pub(crate) async fn rollback(stack: Arc<Stack>, staged: bool) -> Ended {
     }
 }
 
-pub(crate) async fn add_candidate(stack: Arc<Stack>, text: String, remote_set: bool) -> Ended {
-    if text.len() > CANDIDATE_BYTES_MAX {
-        return fail(FailureCode::BadDescription, "the candidate is too long");
-    }
-    if !remote_set {
-        return (Ok(Done::Ok), Effect::Early(text));
-    }
+pub(crate) async fn add_candidate(stack: Arc<Stack>, text: String) -> Ended {
     match AssertUnwindSafe(stack.add_candidate(&text)).catch_unwind().await {
         Ok(Ok(())) => (Ok(Done::Ok), Effect::None),
         Ok(Err(error)) => refused(FailureCode::BadDescription, "the candidate is refused", &error),

@@ -1,121 +1,367 @@
-//! The master's candidates on their way to the stack.
+//! The other side's candidates on their way to the stack: which are tried, how many, and when.
 //!
 //! The stack checks every pair of addresses at each of its ticks, and with each check looks through
 //! all that were sent in the last 4 s (rtc-ice, `ping_all_candidates`): what it sends grows with
 //! the number of candidates, and the time it takes with their square. Thousands would make this
-//! machine flood addresses of somebody's choice, and drown the one pair that works. So a few go in
-//! at once, as many as a real master has, others one by one until there is a connection, and no
-//! more than RFC 8445 (6.1.2.5) would pair.
+//! machine flood addresses of somebody's choice (RFC 8445, 19.5.1), and drown the one pair that
+//! works. So a few go in at once, others one by one until there is a connection, and no more than
+//! [`TRIED_MAX`]. What takes no part takes no place: repetitions (aiortc names each candidate once a
+//! section), TCP, and addresses that [`RemoteAddresses`] refuses.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use rtc::ice::candidate::unmarshal_candidate;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use webrtc::error::{Error, Result};
+use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit};
+
+use crate::remote::RemoteAddresses;
+use crate::sdp;
+use crate::stack::Mdns;
 
 /// Candidates that go in at once.
-pub(crate) const AT_ONCE: usize = 16;
-
-/// Candidates of one ICE generation.
-const GIVEN_MAX: usize = 100;
-
-/// Of so many moments one is a candidate's turn.
-const TURN: u32 = 3;
+const AT_ONCE: usize = 16;
+/// Candidates of one generation that are tried at all. A camera has about ten: an address of each
+/// interface, what STUN says of it, and two relays or three.
+const TRIED_MAX: usize = 40;
+/// Time between two that go in one by one.
+const TURN: Duration = Duration::from_millis(300);
+/// A candidate line is well under 300 bytes; nobody needs more than this.
+const BYTES_MAX: usize = 1024;
 
 /// The candidates of one ICE generation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Feed {
-    given: usize,
+    policy: RemoteAddresses,
+    names: bool,
+    local: Option<String>,
+    remote: Option<String>,
+    /// All that were admitted, also those that wait.
+    known: Vec<String>,
     waiting: VecDeque<String>,
-    moments: u32,
+    /// Somebody takes what waits.
+    has_taker: bool,
+    refusal_told: bool,
 }
 
 /// What becomes of a candidate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
     /// It goes in.
-    Now(String),
-    /// It waits for its turn.
-    Later,
+    Now,
+    /// It waits for its turn; a taker may have to be found.
+    Later { start: bool },
+    /// It is known, or its address is none to be tried.
+    Unused,
     /// It is one too many.
-    Never,
+    TooMany,
 }
 
 impl Feed {
-    /// So many came in a description, and went in with it.
-    pub(crate) fn described(&mut self, candidates: u16) {
-        self.given += usize::from(candidates).min(AT_ONCE);
-    }
-
-    /// Looks at one more candidate.
-    pub(crate) fn admit(&mut self, candidate: String) -> Admission {
-        if self.given + self.waiting.len() >= GIVEN_MAX {
-            return Admission::Never;
+    pub(crate) fn new(mdns: Mdns) -> Self {
+        Self {
+            policy: RemoteAddresses::Any,
+            names: mdns == Mdns::Resolve,
+            local: None,
+            remote: None,
+            known: Vec::new(),
+            waiting: VecDeque::new(),
+            has_taker: false,
+            refusal_told: false,
         }
-        if self.given < AT_ONCE {
-            self.given += 1;
-            return Admission::Now(candidate);
-        }
-        self.waiting.push_back(candidate);
-        Admission::Later
-    }
-
-    /// The one whose turn it is; asked again and again while any waits.
-    pub(crate) fn next(&mut self) -> Option<String> {
-        self.moments = self.moments.wrapping_add(1);
-        if !self.moments.is_multiple_of(TURN) {
-            return None;
-        }
-        let next = self.waiting.pop_front()?;
-        self.given += 1;
-        Some(next)
-    }
-
-    /// Whether any waits.
-    pub(crate) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
     }
 
     /// There is a connection: no other is looked for.
     pub(crate) fn connected(&mut self) {
         self.waiting.clear();
     }
+
+    /// An offer of ours was set: with other credentials a generation begins, and the stack has
+    /// forgotten the candidates of the one before.
+    fn offered(&mut self, offer: &str) {
+        let ufrag = sdp::first_value(offer, "ice-ufrag");
+        if self.local.as_deref() != ufrag {
+            self.local = ufrag.map(str::to_owned);
+            self.begin();
+        }
+    }
+
+    /// A description of the other side's was set.
+    fn described(&mut self, description: &str) {
+        let ufrag = sdp::first_value(description, "ice-ufrag");
+        if self.remote.as_deref() != ufrag {
+            self.remote = ufrag.map(str::to_owned);
+            self.begin();
+        }
+    }
+
+    fn begin(&mut self) {
+        self.known.clear();
+        self.waiting.clear();
+    }
+
+    fn admit(&mut self, candidate: &str) -> Admission {
+        if self.is_refused(candidate) || self.known.iter().any(|known| known == candidate) {
+            return Admission::Unused;
+        }
+        if self.known.len() >= TRIED_MAX {
+            return Admission::TooMany;
+        }
+        let given = self.known.len() - self.waiting.len();
+        self.known.push(candidate.to_owned());
+        if given < AT_ONCE {
+            return Admission::Now;
+        }
+        // A machine has one address for each of its bridges, and few that others can reach.
+        let place = match is_host(candidate) {
+            true => self.waiting.len(),
+            false => self.waiting.partition_point(|waiting| !is_host(waiting)),
+        };
+        self.waiting.insert(place, candidate.to_owned());
+        Admission::Later { start: !std::mem::replace(&mut self.has_taker, true) }
+    }
+
+    /// The one whose turn it is; without one, the taker goes.
+    fn next(&mut self) -> Option<String> {
+        let next = self.waiting.pop_front();
+        self.has_taker = next.is_some();
+        next
+    }
+
+    /// The stack did not take it.
+    fn forget(&mut self, candidate: &str) {
+        self.known.retain(|known| known != candidate);
+    }
+
+    fn is_refused(&mut self, candidate: &str) -> bool {
+        let address = candidate.split_ascii_whitespace().nth(4).map(str::parse::<IpAddr>);
+        match address {
+            Some(Ok(address)) if self.policy.admits(address) => false,
+            Some(Ok(_)) => {
+                // Once, or a log would grow as the other side wishes.
+                if !std::mem::replace(&mut self.refusal_told, true) {
+                    tracing::warn!(policy = ?self.policy, "a candidate's address is refused");
+                }
+                true
+            }
+            Some(Err(_)) | None => !self.names,
+        }
+    }
+}
+
+/// `candidate:FOUNDATION COMPONENT TRANSPORT PRIORITY ADDRESS PORT typ TYPE` (RFC 8839, 5.1).
+fn is_host(candidate: &str) -> bool {
+    candidate.split_ascii_whitespace().nth(7) == Some("host")
+}
+
+fn is_tcp(candidate: &str) -> bool {
+    let transport = candidate.split_ascii_whitespace().nth(2);
+    transport.is_some_and(|transport| transport.eq_ignore_ascii_case("tcp"))
+}
+
+/// A candidate as the stack reads it; `None` for the end of them, and for one of TCP.
+fn read(candidate: &str) -> Result<Option<&str>> {
+    let text = candidate.trim();
+    let text = text.strip_prefix("a=").unwrap_or(text);
+    let value = text.strip_prefix("candidate:").unwrap_or(text);
+    if value.is_empty() || value == "end-of-candidates" || is_tcp(text) {
+        return Ok(None);
+    }
+    if text.len() > BYTES_MAX {
+        return Err(Error::Other("it is too long".to_owned()));
+    }
+    unmarshal_candidate(value).map(|_| Some(text))
+}
+
+/// Gives a connection the candidates of the other side.
+pub(crate) struct Feeder {
+    connection: Arc<dyn PeerConnection>,
+    feed: Arc<Mutex<Feed>>,
+    taker: AsyncMutex<JoinSet<()>>,
+}
+
+impl Feeder {
+    pub(crate) fn new(connection: Arc<dyn PeerConnection>, feed: Arc<Mutex<Feed>>) -> Self {
+        Self { connection, feed, taker: AsyncMutex::default() }
+    }
+
+    pub(crate) fn restrict(&self, policy: RemoteAddresses) {
+        lock(&self.feed).policy = policy;
+    }
+
+    /// An offer of ours was set.
+    pub(crate) fn offered(&self, offer: &str) {
+        lock(&self.feed).offered(offer);
+    }
+
+    /// A description of the other side's was set, and these candidates were in it; one that cannot
+    /// be read costs no other.
+    pub(crate) async fn described(&self, description: &str, candidates: &[String]) {
+        lock(&self.feed).described(description);
+        let mut problems = 0;
+        let mut first = None;
+        for candidate in candidates {
+            if let Err(error) = self.add(candidate).await {
+                problems += 1;
+                first.get_or_insert_with(|| sdp::complaint(&error));
+            }
+        }
+        if let Some(first) = first {
+            tracing::warn!(problems, first, "candidates of a description are not tried");
+        }
+    }
+
+    /// # Errors
+    /// It cannot be read, there are too many, or no remote description is set.
+    pub(crate) async fn add(&self, candidate: &str) -> Result<()> {
+        let Some(candidate) = read(candidate)? else { return Ok(()) };
+        let admission = lock(&self.feed).admit(candidate);
+        match admission {
+            Admission::Now => {
+                let given = give(&self.connection, candidate).await;
+                if given.is_err() {
+                    lock(&self.feed).forget(candidate);
+                }
+                given
+            }
+            Admission::Later { start: true } => {
+                let mut taker = self.taker.lock().await;
+                while taker.try_join_next().is_some() {}
+                taker.spawn(take_turns(Arc::clone(&self.connection), Arc::clone(&self.feed)));
+                Ok(())
+            }
+            Admission::Later { start: false } | Admission::Unused => Ok(()),
+            Admission::TooMany => Err(Error::Other("there are candidates enough".to_owned())),
+        }
+    }
+
+    /// Nothing waits any more.
+    pub(crate) async fn close(&self) {
+        self.taker.lock().await.shutdown().await;
+    }
+}
+
+async fn take_turns(connection: Arc<dyn PeerConnection>, feed: Arc<Mutex<Feed>>) {
+    let mut turns = interval_at(Instant::now() + TURN, TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        let Some(candidate) = lock(&feed).next() else { return };
+        // Who named it was told that it is taken; one that breaks the stack costs no other.
+        let given = AssertUnwindSafe(give(&connection, &candidate)).catch_unwind().await;
+        if !matches!(given, Ok(Ok(()))) {
+            lock(&feed).forget(&candidate);
+            tracing::debug!("a candidate that waited is not taken");
+        }
+    }
+}
+
+async fn give(connection: &Arc<dyn PeerConnection>, candidate: &str) -> Result<()> {
+    let candidate = candidate.to_owned();
+    let init = RTCIceCandidateInit { candidate, ..RTCIceCandidateInit::default() };
+    connection.add_ice_candidate(init).await
+}
+
+pub(crate) fn lock(feed: &Mutex<Feed>) -> MutexGuard<'_, Feed> {
+    feed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_few_go_at_once_and_the_others_in_their_order() {
-        let mut feed = Feed::default();
-        for n in 0..40 {
-            let admission = feed.admit(n.to_string());
-            let now = admission == Admission::Now(n.to_string());
-            assert_eq!(now, n < AT_ONCE, "{n}");
-        }
-        assert_eq!((feed.next(), feed.next()), (None, None), "one by one");
-        let later: Vec<String> = (0..100).filter_map(|_| feed.next()).collect();
-        let expected: Vec<String> = (AT_ONCE..40).map(|n| n.to_string()).collect();
-        assert_eq!(later, expected);
-        assert!(!feed.is_waiting());
+    fn host(n: usize) -> String {
+        format!("candidate:{n} 1 udp 9 10.0.{}.{} 4242 typ host", n / 250, n % 250)
+    }
+
+    fn feed() -> Feed {
+        Feed::new(Mdns::Ignore)
+    }
+
+    fn admitted(feed: &mut Feed, count: usize) -> usize {
+        let is_taken = |admission| matches!(admission, Admission::Now | Admission::Later { .. });
+        (0..count).filter(|n| is_taken(feed.admit(&host(*n)))).count()
     }
 
     #[test]
-    fn a_flood_is_bounded_and_ends_with_a_connection() {
-        let mut feed = Feed::default();
-        let taken =
-            (0..10_000).filter(|n: &u32| feed.admit(n.to_string()) != Admission::Never).count();
-        assert_eq!(taken, GIVEN_MAX);
-        assert!((0..10_000).filter_map(|_| feed.next()).count() == GIVEN_MAX - AT_ONCE);
-        assert_eq!(feed.admit(String::new()), Admission::Never, "of this generation none");
-        let mut feed = Feed::default();
-        feed.described(3);
-        assert_eq!(
-            (0..40).filter(|n: &u32| feed.admit(n.to_string()) == Admission::Later).count(),
-            27
-        );
-        let mut feed = Feed::default();
-        for n in 0..100 {
-            let _ = feed.admit(n.to_string());
+    fn a_few_go_at_once_and_the_others_in_their_order() {
+        let mut feed = feed();
+        for n in 0..TRIED_MAX - 2 {
+            let later = Admission::Later { start: n == AT_ONCE };
+            let expected = if n < AT_ONCE { Admission::Now } else { later };
+            assert_eq!(feed.admit(&host(n)), expected, "{n}");
         }
+        // What can be reached from elsewhere does not wait for all of the machine's bridges.
+        let others = ["srflx", "relay"].map(|kind| host(0).replace("host", kind));
+        for other in &others {
+            assert_eq!(feed.admit(other), Admission::Later { start: false });
+        }
+        let later: Vec<String> = std::iter::from_fn(|| feed.next()).collect();
+        let hosts = (AT_ONCE..TRIED_MAX - 2).map(host);
+        assert_eq!(later, others.into_iter().chain(hosts).collect::<Vec<_>>());
+        assert!(!feed.has_taker, "who took them is gone");
+    }
+
+    #[test]
+    fn candidates_of_one_generation_are_counted() {
+        let mut feed = feed();
+        feed.offered("a=ice-ufrag:ours\r\n");
+        feed.described("a=ice-ufrag:one\r\n");
+        assert_eq!(admitted(&mut feed, 10_000), TRIED_MAX);
+        assert_eq!(feed.admit(&host(TRIED_MAX)), Admission::TooMany);
+        // The same descriptions again are no new generation.
+        feed.offered("a=ice-ufrag:ours\r\n");
+        feed.described("a=ice-ufrag:one\r\n");
+        assert_eq!(admitted(&mut feed, 10_000), 0);
+        feed.described("a=ice-ufrag:two\r\n");
+        assert_eq!(admitted(&mut feed, 10_000), TRIED_MAX);
+        feed.offered("a=ice-ufrag:ours, restarted\r\n");
+        assert_eq!(admitted(&mut feed, 10_000), TRIED_MAX);
         feed.connected();
-        assert!(!feed.is_waiting());
+        assert_eq!(feed.next(), None);
+    }
+
+    #[test]
+    fn what_takes_no_part_takes_no_place() {
+        let mut feed = feed();
+        feed.policy = RemoteAddresses::Network;
+        for n in 0..100 {
+            let own = format!("candidate:{n} 1 udp 9 127.0.0.1 {n} typ host");
+            assert_eq!(feed.admit(&own), Admission::Unused);
+            let name = format!("candidate:{n} 1 udp 9 a3c4.local {n} typ host");
+            assert_eq!(feed.admit(&name), Admission::Unused, "nobody looks it up");
+            let again = if n == 0 { Admission::Now } else { Admission::Unused };
+            assert_eq!(feed.admit(&host(0)), again);
+        }
+        // One that the stack refused can come again, when the stack is ready for it.
+        feed.forget(&host(0));
+        assert_eq!(feed.admit(&host(0)), Admission::Now);
+        assert_eq!(feed.known.len(), 1);
+        let mut feed = Feed::new(Mdns::Resolve);
+        assert_eq!(feed.admit("candidate:1 1 udp 9 a3c4.local 9 typ host"), Admission::Now);
+    }
+
+    #[test]
+    fn candidates_are_read_in_every_form() {
+        for none in [
+            "",
+            " ",
+            "candidate:",
+            "a=end-of-candidates",
+            "candidate:1 1 TCP 1 10.0.0.1 9 typ host tcptype passive",
+        ] {
+            assert!(matches!(read(none), Ok(None)), "{none:?}");
+        }
+        for bad in ["nonsense", "candidate:1 1 udp x 10.0.0.1 9 typ host", &host(1).repeat(100)] {
+            assert!(read(bad).is_err(), "{bad:.40}");
+        }
+        assert!(matches!(read(&format!("a={}\r\n", host(7))), Ok(Some(text)) if text == host(7)));
     }
 }

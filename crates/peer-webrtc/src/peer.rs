@@ -22,7 +22,6 @@ use crate::channel::{Aside, follow_channel};
 use crate::commands::{self, Created, Effect, Ended, Work};
 use crate::config::PeerConfig;
 use crate::connectivity::Tracker;
-use crate::feed::{Admission, Feed};
 use crate::keyframe;
 use crate::mailbox::Mailbox;
 use crate::media::MediaEvent;
@@ -36,8 +35,6 @@ use crate::waits::{NUDGE, TICK, Waits};
 
 /// Descriptions remembered until they are set.
 const MADE_MAX: usize = 4;
-/// Candidates kept until the answer is set (contract, N9: 128 at least).
-const EARLY_MAX: usize = 256;
 /// Tracks of the master's that are followed.
 const TRACKS_MAX: usize = 16;
 /// Packets taken at once before other work gets a turn.
@@ -92,8 +89,6 @@ pub(crate) struct Peer {
     made: VecDeque<(Digest, Box<RTCSessionDescription>)>,
     mid: Option<String>,
     ufrag: Option<String>,
-    early: Vec<String>,
-    feed: Feed,
     remote_set: bool,
     /// A restart was offered and is not set: whatever is set locally next would begin it.
     staged: bool,
@@ -127,8 +122,6 @@ impl Peer {
             made: VecDeque::new(),
             mid: None,
             ufrag: None,
-            early: Vec::new(),
-            feed: Feed::default(),
             remote_set: false,
             staged: false,
             relay: false,
@@ -260,31 +253,20 @@ impl Peer {
                 Box::pin(commands::set_local(stack, policy, relay, original))
             }
             PeerCommand::SetRemote { kind, description, .. } => {
-                self.feed.described(description.facts.candidates);
-                let early = std::mem::take(&mut self.early);
-                let at_once = |text| match self.feed.admit(text) {
-                    Admission::Now(text) => Some(text),
-                    Admission::Later | Admission::Never => None,
-                };
-                let early = early.into_iter().filter_map(at_once).collect();
-                Box::pin(commands::set_remote(stack, kind, description, early))
+                Box::pin(commands::set_remote(stack, kind, description))
             }
             PeerCommand::Rollback { .. } => Box::pin(commands::rollback(stack, self.staged)),
             PeerCommand::AddCandidate { candidate, .. } => {
                 if candidate.is_end() {
                     return Box::pin(async { (Ok(Done::Ok), Effect::None) });
                 }
-                let text = candidate.text.to_string();
+                // The core waits with them (contract, N9).
                 if !self.remote_set {
-                    return Box::pin(commands::add_candidate(stack, text, false));
+                    return Box::pin(async {
+                        commands::fail(FailureCode::NotOpen, "there is no remote description yet")
+                    });
                 }
-                match self.feed.admit(text) {
-                    Admission::Now(text) => Box::pin(commands::add_candidate(stack, text, true)),
-                    Admission::Later => Box::pin(async { (Ok(Done::Ok), Effect::None) }),
-                    Admission::Never => Box::pin(async {
-                        commands::fail(FailureCode::Port, "there are candidates enough")
-                    }),
-                }
+                Box::pin(commands::add_candidate(stack, candidate.text.to_string()))
             }
             PeerCommand::RequestKeyframe { .. } => {
                 self.shared.keyframe.notify_one();
@@ -317,12 +299,6 @@ impl Peer {
             }
             Effect::RolledBack => {
                 self.made.clear();
-                self.early.clear();
-            }
-            Effect::Early(candidate) => {
-                if self.early.len() < EARLY_MAX {
-                    self.early.push(candidate);
-                }
             }
         }
     }
@@ -417,9 +393,6 @@ impl Peer {
 
     fn tell_connectivity(&mut self, changed: Option<Connectivity>) {
         if let Some(connectivity) = changed {
-            if connectivity == Connectivity::Connected {
-                self.feed.connected();
-            }
             self.waits.follow(connectivity, now());
             self.tell(PeerEvent::ConnectivityChanged(connectivity));
         }
@@ -457,7 +430,6 @@ impl Peer {
 
     /// The stack leaves its pair as soon as a restart is set.
     fn on_restart(&mut self) {
-        self.feed = Feed::default();
         let changed = self.connectivity.restarted();
         self.tell_connectivity(changed);
     }
@@ -487,15 +459,10 @@ impl Peer {
     }
 
     fn is_waiting(&self) -> bool {
-        self.waits.is_any() || self.received.is_flowing() || self.feed.is_waiting()
+        self.waits.is_any() || self.received.is_flowing()
     }
 
     async fn check_waits(&mut self) {
-        if let (Some(stack), Some(candidate)) = (&self.stack, self.feed.next()) {
-            // Its command completed long ago; a bad one costs nothing.
-            let add = commands::add_candidate(Arc::clone(stack), candidate, true);
-            let _ = timeout(STACK_MAX, add).await;
-        }
         if self.waits.is_handshake_overdue(now(), self.config.handshake_limit) {
             let changed = self.connectivity.handshake_overdue();
             self.tell_connectivity(changed);

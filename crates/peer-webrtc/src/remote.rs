@@ -1,17 +1,10 @@
-//! Which of the other side's addresses are tried, and how many.
+//! Which of the other side's addresses are tried.
 //!
 //! A candidate is an address that the other side names and that this machine then knocks at,
 //! fifty times a second until a pair works. Whoever can speak on the channel could have it knock
-//! at this machine's own services, at a router's, or at a stranger's; RFC 8445, 19.5.1, calls the
-//! last an amplification attack and wants the pairs limited.
+//! at this machine's own services, at a router's, or at a stranger's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use crate::sdp;
-
-/// Most candidates that are tried of one generation. A camera has about ten: an address of each
-/// interface, what STUN says of it, and two relays or three.
-pub(crate) const REMOTE_CANDIDATES_MAX: usize = 40;
 
 /// Which addresses of the other side are tried.
 ///
@@ -88,50 +81,6 @@ fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
         .then(|| Ipv4Addr::new(octets[12], octets[13], octets[14], octets[15]))
 }
 
-/// The other side's candidates of one generation.
-#[derive(Debug, Default)]
-pub(crate) struct Remote {
-    policy: RemoteAddresses,
-    ufrag: Option<String>,
-    tried: usize,
-    told: bool,
-}
-
-impl Remote {
-    pub(crate) fn new(policy: RemoteAddresses) -> Self {
-        Self { policy, ..Self::default() }
-    }
-
-    /// A description of the other side's was set: with other credentials a generation begins.
-    pub(crate) fn describe(&mut self, description: &str) {
-        let ufrag = sdp::first_value(description, "ice-ufrag");
-        if self.ufrag.as_deref() != ufrag {
-            self.ufrag = ufrag.map(str::to_owned);
-            self.tried = 0;
-        }
-    }
-
-    /// Whether to try this candidate: `candidate:FOUNDATION COMPONENT TRANSPORT PRIORITY ADDRESS`
-    /// (RFC 8839, 5.1). Names are for the stack to judge.
-    pub(crate) fn admits(&mut self, candidate: &str) -> bool {
-        let address = candidate.split_ascii_whitespace().nth(4).map(str::parse::<IpAddr>);
-        let refused = match address {
-            Some(Ok(address)) => !self.policy.admits(address),
-            Some(Err(_)) | None => false,
-        };
-        if refused || self.tried >= REMOTE_CANDIDATES_MAX {
-            // Once, or a log would grow as the other side wishes.
-            if !std::mem::replace(&mut self.told, true) {
-                let why = if refused { "its address is refused" } else { "there are too many" };
-                tracing::warn!(why, policy = ?self.policy, "a candidate is not tried");
-            }
-            return false;
-        }
-        self.tried += 1;
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,30 +125,5 @@ mod tests {
         for public in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2001:db8::1", "64:ff9b::8.8.8.8"] {
             assert_eq!(admitted(public), [true, true, true], "{public}");
         }
-    }
-
-    #[test]
-    fn candidates_of_one_generation_are_counted() {
-        let candidate = |n: usize| format!("candidate:1 1 udp 9 10.0.0.{} 4242 typ host", n % 250);
-        let mut remote = Remote::default();
-        remote.describe("a=ice-ufrag:one\r\n");
-        let tried =
-            |remote: &mut Remote| (0..10_000).filter(|n| remote.admits(&candidate(*n))).count();
-        assert_eq!(tried(&mut remote), REMOTE_CANDIDATES_MAX);
-        // The same description again is no new generation.
-        remote.describe("a=ice-ufrag:one\r\n");
-        assert_eq!(tried(&mut remote), 0);
-        remote.describe("a=ice-ufrag:two\r\n");
-        assert_eq!(tried(&mut remote), REMOTE_CANDIDATES_MAX);
-    }
-
-    #[test]
-    fn a_refused_address_takes_no_place() {
-        let mut remote = Remote::new(Network);
-        for _ in 0..100 {
-            assert!(!remote.admits("candidate:1 1 udp 9 127.0.0.1 4242 typ host"));
-        }
-        assert!(remote.admits("candidate:1 1 udp 9 10.0.0.1 4242 typ host"));
-        assert!(remote.admits("candidate:1 1 udp 9 a3c4.local 4242 typ host"));
     }
 }

@@ -8,8 +8,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
 use negotiation_core::{IceServer, MediaKind};
@@ -24,8 +24,8 @@ use tokio::sync::{Mutex, mpsc};
 use webrtc::error::Result;
 use webrtc::peer_connection::{
     PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration, RTCConfigurationBuilder,
-    RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer, RTCIceTransportPolicy,
-    RTCPeerConnectionIceEvent, Registry, SettingEngineBuilder,
+    RTCIceGatheringState, RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent, Registry,
+    SettingEngineBuilder,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
@@ -39,9 +39,9 @@ pub use webrtc::peer_connection::{
 };
 
 use crate::codec::{Codec, choose_payload_type, media_engine, rtp_kind};
-use crate::feed::AT_ONCE;
+use crate::feed::{self, Feed, Feeder};
 use crate::local::LocalTrack;
-use crate::remote::{Remote, RemoteAddresses};
+use crate::remote::RemoteAddresses;
 use crate::sdp;
 use crate::tap::{Control, RtpArrival, Tap, TapLosses};
 use crate::turn_stream::{Authorities, Detour, Gate, TurnStreams, is_turn_stream};
@@ -140,7 +140,7 @@ pub struct Stack {
     connection: Arc<dyn PeerConnection>,
     policy: IcePolicy,
     senders: Mutex<Vec<Sending>>,
-    remote: Mutex<Remote>,
+    candidates: Feeder,
     streams: TurnStreams,
 }
 
@@ -188,7 +188,9 @@ impl Stack {
         let streams =
             TurnStreams::new(config.authorities.clone(), config.detour.clone(), &config.bind);
         let (lost, gate) = (AtomicU64::new(0), streams.gate());
-        let handler = Queue { events: event_tx, lost, policy: config.policy, gate };
+        let feed = Arc::new(StdMutex::new(Feed::new(config.mdns)));
+        let handler =
+            Queue { events: event_tx, lost, policy: config.policy, gate, feed: Arc::clone(&feed) };
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_media_engine(engine)
@@ -198,11 +200,12 @@ impl Stack {
             .with_udp_addrs(config.bind.clone())
             .build()
             .await?;
+        let connection: Arc<dyn PeerConnection> = Arc::new(connection);
         let stack = Self {
-            connection: Arc::new(connection),
+            connection: Arc::clone(&connection),
             policy: config.policy,
             senders: Mutex::new(Vec::new()),
-            remote: Mutex::new(Remote::new(RemoteAddresses::Any)),
+            candidates: Feeder::new(connection, feed),
             streams,
         };
         Ok((stack, StackEvents { events, control, media, losses }))
@@ -214,8 +217,8 @@ impl Stack {
     }
 
     /// Tries these addresses of the other side alone; before, every one is.
-    pub async fn restrict(&self, addresses: RemoteAddresses) {
-        *self.remote.lock().await = Remote::new(addresses);
+    pub fn restrict(&self, addresses: RemoteAddresses) {
+        self.candidates.restrict(addresses);
     }
 
     /// Attaches a track of the application's, to be sent.
@@ -261,9 +264,14 @@ impl Stack {
     /// The stack refuses it.
     pub async fn set_local(&self, description: RTCSessionDescription) -> Result<()> {
         self.streams.gate().gathering();
-        let settles = description.sdp_type == RTCSdpType::Answer;
+        if description.sdp_type == RTCSdpType::Answer {
+            self.connection.set_local_description(description).await?;
+            return self.agree_on_payload_types().await;
+        }
+        let offer = description.sdp.clone();
         self.connection.set_local_description(description).await?;
-        if settles { self.agree_on_payload_types().await } else { Ok(()) }
+        self.candidates.offered(&offer);
+        Ok(())
     }
 
     /// Sets the other side's offer.
@@ -274,8 +282,7 @@ impl Stack {
         let (text, candidates) = sdp::to_apply(sdp);
         let offer = RTCSessionDescription::offer(text)?;
         self.connection.set_remote_description(offer).await?;
-        self.remote.lock().await.describe(sdp);
-        self.add_candidates(&candidates).await;
+        self.candidates.described(sdp, &candidates).await;
         Ok(())
     }
 
@@ -287,8 +294,7 @@ impl Stack {
         let (text, candidates) = sdp::to_apply(sdp);
         let answer = RTCSessionDescription::answer(text)?;
         self.connection.set_remote_description(answer).await?;
-        self.remote.lock().await.describe(sdp);
-        self.add_candidates(&candidates).await;
+        self.candidates.described(sdp, &candidates).await;
         self.agree_on_payload_types().await
     }
 
@@ -307,33 +313,15 @@ impl Stack {
 
     /// Adds a candidate of the other side's; to be called after its description was set.
     ///
-    /// Candidates that mean "no more", those of TCP, and those beyond what is tried (see
-    /// [`RemoteAddresses`]; no more than 40 of a generation are) are accepted and not used.
+    /// The first 16 of a generation are tried at once, others one by one until there is a
+    /// connection, and no more than 40, those in descriptions among them. One that is known, means
+    /// "no more", is of TCP, or has an address that is not tried (see [`RemoteAddresses`]) is
+    /// accepted and not used.
     ///
     /// # Errors
-    /// The text is no candidate, or no remote description is set.
+    /// The text is no candidate, there are too many, or no remote description is set.
     pub async fn add_candidate(&self, candidate: &str) -> Result<()> {
-        let text = candidate.trim();
-        let text = text.strip_prefix("a=").unwrap_or(text);
-        if text.is_empty() || text == "end-of-candidates" || is_tcp(text) {
-            return Ok(());
-        }
-        if !self.remote.lock().await.admits(text) {
-            return Ok(());
-        }
-        let init =
-            RTCIceCandidateInit { candidate: text.to_owned(), ..RTCIceCandidateInit::default() };
-        self.connection.add_ice_candidate(init).await
-    }
-
-    /// Adds the candidates of a description that was set, as many as a real one has; one that cannot
-    /// be read costs no other.
-    async fn add_candidates(&self, candidates: &[String]) {
-        for candidate in candidates.iter().take(AT_ONCE) {
-            if let Err(error) = self.add_candidate(candidate).await {
-                tracing::debug!(problem = sdp::complaint(&error), "a candidate is not taken");
-            }
-        }
+        self.candidates.add(candidate).await
     }
 
     /// Wakes the connection's task.
@@ -375,6 +363,7 @@ impl Stack {
     /// # Errors
     /// The stack could not close in order.
     pub async fn close(&self) -> Result<()> {
+        self.candidates.close().await;
         self.detach_tracks().await;
         let closed = self.connection.close().await;
         // After it: a relay is given back by the road that it came.
@@ -469,11 +458,6 @@ fn is_routable(ip: &std::net::Ipv6Addr) -> bool {
     !ip.is_loopback() && ip.segments()[0] & 0xffc0 != 0xfe80
 }
 
-/// `candidate:FOUNDATION COMPONENT TRANSPORT ...` (RFC 8839, 5.1).
-fn is_tcp(candidate: &str) -> bool {
-    candidate.split(' ').nth(2).is_some_and(|transport| transport.eq_ignore_ascii_case("tcp"))
-}
-
 fn is_turn_udp(uri: &str) -> bool {
     Url::parse_url(uri)
         .is_ok_and(|url| url.scheme == SchemeType::Turn && url.proto == ProtoType::Udp)
@@ -490,6 +474,7 @@ struct Queue {
     lost: AtomicU64,
     policy: IcePolicy,
     gate: Arc<Gate>,
+    feed: Arc<StdMutex<Feed>>,
 }
 
 impl Queue {
@@ -530,6 +515,9 @@ impl PeerConnectionEventHandler for Queue {
     }
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        if state == RTCPeerConnectionState::Connected {
+            feed::lock(&self.feed).connected();
+        }
         self.push(StackEvent::Connection(state));
     }
 

@@ -1,5 +1,7 @@
 //! What adapters read out of descriptions and candidates for the core, which never parses SDP.
 
+use std::collections::BTreeSet;
+
 use negotiation_core::{Description, Digest, Facts, MediaFact, MediaKind, Sdp, Undecodable};
 use sdp_types::{Attribute, Media, Session};
 
@@ -38,13 +40,15 @@ fn facts(session: &Session) -> Facts {
             fingerprints.push(line);
         }
     }
-    let candidates = all().flatten().filter(|a| a.attribute == "candidate").count();
+    // Peers repeat them in every section.
+    let candidates: BTreeSet<_> =
+        all().flatten().filter(|a| a.attribute == "candidate").map(|a| &a.value).collect();
     Facts {
         ice_ufrag: first("ice-ufrag").map(str::to_owned),
         ice_pwd: first("ice-pwd").map(|pwd| Digest::of(pwd.as_bytes())),
         fingerprints,
         media: session.medias.iter().filter_map(|m| section(session, m)).collect(),
-        candidates: u16::try_from(candidates).unwrap_or(u16::MAX),
+        candidates: u16::try_from(candidates.len()).unwrap_or(u16::MAX),
     }
 }
 
@@ -94,6 +98,9 @@ mod tests {
         assert!(facts.sends(MediaKind::Video));
         assert!(!facts.sends(MediaKind::Audio));
         assert!(!facts.refuses_everything());
+        let repeated = format!("{ANSWER}a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n");
+        let facts = read_description(&repeated).expect("valid").facts;
+        assert_eq!(facts.candidates, 1, "each counts once");
     }
 
     #[test]

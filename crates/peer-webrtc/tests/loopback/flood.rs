@@ -35,9 +35,9 @@ async fn a_flood_of_candidates_makes_no_flood_of_checks() {
     let real = master.candidates().await;
     let flood = |n: usize| format!("candidate:{n} 1 udp {n} 127.0.2.{n} {port} typ host");
     // Some in the answer itself, the others after it.
-    let bomb: String = (1..=120).map(|n| format!("a={}\r\n", flood(n))).collect();
+    let bomb: String = (1..=20).map(|n| format!("a={}\r\n", flood(n))).collect();
     viewer.apply(&format!("{answer}{bomb}")).await.expect("applies");
-    for n in 121..=130 {
+    for n in 21..=30 {
         viewer.add(&flood(n)).await.expect("takes it");
     }
     // Who really answers is found all the same, in its turn.
@@ -45,7 +45,7 @@ async fn a_flood_of_candidates_makes_no_flood_of_checks() {
         viewer.add(&text).await.expect("takes it");
     }
     let mut refused = 0;
-    for n in 131..=250 {
+    for n in 31..=250 {
         refused += usize::from(viewer.add(&flood(n)).await.is_err());
     }
     assert!(refused > 0, "what is too much is told");

@@ -213,21 +213,6 @@ async fn a_vp8_keyframe_is_found() {
 }
 
 #[tokio::test]
-async fn early_candidates_wait_for_the_answer() {
-    let mut viewer = Viewer::new(peer_config());
-    let mut master = Master::new(Codec::H264).await;
-    let offer = viewer.offered().await;
-    let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
-    for text in master.candidates().await {
-        viewer.add(&text).await.expect("kept");
-    }
-    viewer.apply(&answer).await.expect("applies");
-    viewer.event(connected).await;
-    viewer.close().await;
-    master.stack.close().await.expect("closes");
-}
-
-#[tokio::test]
 async fn candidates_of_every_form_are_survived() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;

@@ -1,0 +1,68 @@
+//! A master that names more addresses than work, and the one that works last.
+
+use negotiation_core::FailureCode;
+use peer_webrtc::Codec;
+
+use crate::common::Master;
+use crate::port::connected;
+use crate::viewer::{Viewer, peer_config};
+
+/// Where nobody is.
+fn dead(n: usize) -> String {
+    format!("candidate:{n} 1 udp {n} 127.0.2.{n} 9 typ host")
+}
+
+/// A viewer whose offer was answered, the answer, and where the master really is.
+async fn answered() -> (Viewer, Master, String, Vec<String>) {
+    let mut viewer = Viewer::new(peer_config());
+    let mut master = Master::new(Codec::H264).await;
+    let offer = viewer.offered().await;
+    let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
+    let real = master.candidates().await;
+    assert!(!real.is_empty());
+    (viewer, master, answer, real)
+}
+
+async fn connects(mut viewer: Viewer, master: Master) {
+    viewer.event(connected).await;
+    viewer.close().await;
+    master.stack.close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn what_comes_after_many_addresses_in_an_answer_has_its_turn() {
+    let (mut viewer, master, answer, real) = answered().await;
+    let named = (1..=20).map(dead).chain(real);
+    let lines: String = named.map(|text| format!("a={text}\r\n")).collect();
+    viewer.apply(&format!("{answer}{lines}")).await.expect("applies");
+    connects(viewer, master).await;
+}
+
+/// As aiortc does: each candidate once a section.
+#[tokio::test]
+async fn a_candidate_that_comes_three_times_counts_once() {
+    let (mut viewer, master, answer, real) = answered().await;
+    viewer.apply(&answer).await.expect("applies");
+    for text in (1..=14).map(dead).flat_map(|text| [text.clone(), text.clone(), text]) {
+        viewer.add(&text).await.expect("takes it");
+    }
+    for text in real {
+        viewer.add(&text).await.expect("takes it");
+    }
+    connects(viewer, master).await;
+}
+
+/// Contract, N9: the session waits with them, so the port need not.
+#[tokio::test]
+async fn a_candidate_before_the_answer_is_refused_and_can_come_again() {
+    let (mut viewer, master, answer, real) = answered().await;
+    for text in &real {
+        let refused = viewer.add(text).await.expect_err("too early");
+        assert_eq!(refused.code, FailureCode::NotOpen, "{refused}");
+    }
+    viewer.apply(&answer).await.expect("applies");
+    for text in &real {
+        viewer.add(text).await.expect("takes it");
+    }
+    connects(viewer, master).await;
+}
