@@ -112,7 +112,8 @@ impl RecorderHandle {
         lock(&self.shared.failure).clone()
     }
 
-    /// Ends the file once all that was handed over is in it. Blocks; on an async runtime call it where blocking is allowed.
+    /// Ends the file once all that was handed over is in it. Blocks for as long as the disk does, which may be for ever; on an
+    /// async runtime call it where blocking is allowed, and wait for that with a limit.
     pub fn finish(self) -> Result<Summary, RecordError> {
         // The thread is gone only if it panicked, and joining says so.
         let _ = self.commands.send(Command::Finish);

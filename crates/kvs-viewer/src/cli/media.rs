@@ -1,6 +1,7 @@
 //! Received media on its way to the counters and the file.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,8 +10,14 @@ use negotiation_core::MediaKind;
 use peer_webrtc::{Codec, MediaEvent, MediaReceiver, PeerMonitor};
 use recording::{RecordError, RecorderConfig, RecorderHandle, SenderReport, Summary, TrackId};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
+use super::status::Status;
 use super::streams::{Streams, recorded_as};
+
+/// What became of a recording.
+pub(crate) type Recorded = Result<Summary, RecordError>;
 
 /// Runs beside the session and ends when the peer port is gone.
 pub(crate) struct MediaPump {
@@ -25,6 +32,12 @@ pub(crate) struct MediaPump {
     tracks: BTreeMap<MediaKind, (TrackId, recording::Codec)>,
     origin: Option<Instant>,
 }
+
+/// A disk may take so long for the rest of a file.
+const ENDING_MAX: Duration = Duration::from_secs(30);
+
+/// After so long people are told what is waited for.
+const ENDING_USUAL: Duration = Duration::from_secs(2);
 
 /// A lost picture asks for a keyframe at most this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -50,7 +63,7 @@ impl MediaPump {
     }
 
     /// Takes media until there is no more, then ends the file.
-    pub(crate) async fn run(mut self) -> Option<Result<Summary, RecordError>> {
+    pub(crate) async fn run(mut self) -> Option<Recorded> {
         while let Some(event) = self.receiver.next().await {
             match event {
                 MediaEvent::Track { ssrc, kind, codec, .. } => self.on_track(ssrc, kind, codec),
@@ -65,7 +78,8 @@ impl MediaPump {
         }
         let recorder = self.recorder.take()?;
         // Ending waits for the disk.
-        tokio::task::spawn_blocking(move || recorder.finish()).await.ok()
+        let ended = tokio::task::spawn_blocking(move || recorder.finish()).await;
+        Some(ended.unwrap_or(Err(RecordError::Ended)))
     }
 
     fn on_track(&mut self, ssrc: u32, kind: MediaKind, codec: Codec) {
@@ -118,6 +132,31 @@ impl MediaPump {
     }
 }
 
+/// What became of the recording in `path`. A disk that hangs is waited for neither without a limit nor against
+/// the person's will.
+pub(crate) async fn recorded(
+    path: Option<&Path>,
+    pump: JoinHandle<Option<Recorded>>,
+    interrupted: impl Future<Output = ()>,
+    status: &Status,
+) -> Option<Recorded> {
+    let patience = async {
+        sleep(ENDING_USUAL).await;
+        status.say("Waiting for the disk to take the rest of the recording; Ctrl-C gives it up.");
+        sleep(ENDING_MAX - ENDING_USUAL).await;
+    };
+    let why = tokio::select! {
+        biased;
+        ended = pump => {
+            return ended.unwrap_or_else(|_| path.map(|_| Err(RecordError::Ended)));
+        }
+        () = interrupted => "interrupted before the disk took the rest".to_owned(),
+        () = patience => format!("the disk did not take the rest in {} s", ENDING_MAX.as_secs()),
+    };
+    let source = Arc::new(io::Error::new(io::ErrorKind::TimedOut, why));
+    Some(Err(RecordError::Io { path: path?.to_owned(), source }))
+}
+
 /// The lock is held for a packet by the one side, for a sum each second by the other.
 pub(crate) fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
     streams.lock().unwrap_or_else(PoisonError::into_inner)
@@ -150,6 +189,43 @@ pub(crate) fn start_recorder(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The disk never answers, and neither does what writes to it.
+    async fn of_a_disk_that_hangs(interrupted: impl Future<Output = ()>) -> String {
+        let pump = tokio::spawn(std::future::pending());
+        let path = Path::new("a.mp4");
+        let ended = recorded(Some(path), pump, interrupted, &Status::start()).await;
+        ended.expect("there is a recording").expect_err("it is not whole").to_string()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_is_given_up_in_time() {
+        let before = tokio::time::Instant::now();
+        let told = of_a_disk_that_hangs(std::future::pending()).await;
+        assert_eq!(told, "a.mp4 cannot be written: the disk did not take the rest in 30 s");
+        assert_eq!(before.elapsed(), ENDING_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupt_gives_up_a_disk_that_hangs_and_no_other() {
+        let before = tokio::time::Instant::now();
+        let told = of_a_disk_that_hangs(sleep(Duration::from_secs(5))).await;
+        assert_eq!(told, "a.mp4 cannot be written: interrupted before the disk took the rest");
+        assert_eq!(before.elapsed(), Duration::from_secs(5));
+
+        let pump = tokio::spawn(async { Some(Err(RecordError::NothingRecorded)) });
+        let ended = recorded(None, pump, sleep(Duration::from_secs(5)), &Status::start()).await;
+        assert!(matches!(ended, Some(Err(RecordError::NothingRecorded))));
+    }
+
+    #[tokio::test]
+    async fn a_recording_that_broke_is_no_success() {
+        let broken = || tokio::spawn(async { panic!("the test breaks it") });
+        let (status, wait) = (Status::start(), std::future::pending::<()>);
+        let ended = recorded(Some(Path::new("a.mp4")), broken(), wait(), &status).await;
+        assert!(matches!(ended, Some(Err(RecordError::Ended))));
+        assert!(recorded(None, broken(), wait(), &status).await.is_none());
+    }
 
     #[test]
     fn the_offer_fits_the_file() {

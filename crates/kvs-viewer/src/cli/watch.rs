@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use negotiation_core::{AttemptReport, Event, Outcome, Phase, Timer, Timestamp};
 use peer_webrtc::Media;
-use recording::{RecordError, Recorder, Summary};
+use recording::{RecordError, Recorder};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -15,7 +15,7 @@ use viewer_session::Told;
 use super::args::{OutputArgs, WatchArgs};
 use super::exit::Exit;
 use super::log;
-use super::media::{MediaPump, lock, start_recorder};
+use super::media::{self, MediaPump, Recorded, lock, start_recorder};
 use super::report::{Reporter, millis, recording_fields, sentence};
 use super::resources::Resources;
 use super::status::Status;
@@ -119,7 +119,8 @@ pub(crate) async fn watch(config: ViewerConfig, output: &OutputArgs, started: St
     if viewer.ended().await.is_err() {
         return complain(Exit::Internal, "the session's task was cancelled");
     }
-    let recorded = pump.await.ok().flatten();
+    let (path, again) = (output.record.as_deref(), super::interrupted());
+    let recorded = media::recorded(path, pump, again, &show.status).await;
     if let Some(journal) = journal
         && let Some(problem) = journal.finish().await
     {
@@ -236,7 +237,7 @@ impl Show {
         self,
         at: Timestamp,
         outcome: &Outcome,
-        recorded: Option<Result<Summary, RecordError>>,
+        recorded: Option<Recorded>,
         broken: Option<RecordError>,
     ) -> Exit {
         self.status.finish();
