@@ -35,19 +35,21 @@ impl<T> Mailbox<T> {
         self.changed.notify_one();
     }
 
-    /// Queues an item unless the queue is full; then it is counted as lost.
-    pub(crate) fn offer(&self, item: T) {
+    /// Queues an item unless the queue is full; then it is counted as lost. Whether it was taken,
+    /// or nobody reads any more.
+    pub(crate) fn offer(&self, item: T) -> bool {
         let mut inner = self.lock();
         if inner.closed {
-            return;
+            return true;
         }
         if inner.items.len() >= self.limit {
             self.lost.fetch_add(1, Ordering::Relaxed);
-            return;
+            return false;
         }
         inner.items.push_back(item);
         drop(inner);
         self.changed.notify_one();
+        true
     }
 
     /// The next item, or `None` once the mailbox is closed and empty. Cancel-safe; for one reader.
@@ -95,8 +97,8 @@ mod tests {
     #[tokio::test]
     async fn only_what_may_be_lost_is_lost() {
         let mailbox = Mailbox::new(1);
-        mailbox.offer(1);
-        mailbox.offer(2);
+        assert!(mailbox.offer(1));
+        assert!(!mailbox.offer(2));
         mailbox.push(3);
         mailbox.close();
         mailbox.push(4);

@@ -11,9 +11,16 @@ use crate::codec::Codec;
 use crate::keyframe::KeyframeDetector;
 use crate::mailbox::Mailbox;
 use crate::media::MediaEvent;
-use crate::stats::{Counters, STREAMS_MAX};
+use crate::stats::Counters;
 use crate::tap::{Control, RtpArrival};
 
+/// Streams followed at once; a further one takes the place of that of its kind that was silent for
+/// longest.
+const STREAMS_MAX: usize = 32;
+/// Streams that may begin at once; then one each [`BEGIN_EVERY`]. A camera takes a new SSRC with
+/// each restart of its encoder, and nobody makes up so many for good.
+const BEGIN_MAX: u32 = 32;
+const BEGIN_EVERY: Duration = Duration::from_secs(1);
 /// Sender reports are told this often at most.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -23,7 +30,7 @@ pub(crate) struct Received {
     payload_types: Vec<(u8, Codec)>,
     media: Arc<Mailbox<MediaEvent>>,
     streams: BTreeMap<u32, Stream>,
-    begun: usize,
+    beginnings: Allowance,
     flowing: BTreeSet<MediaKind>,
     /// Of the newest packet with pictures.
     source: Option<u32>,
@@ -37,6 +44,26 @@ pub(crate) struct Received {
 struct Stream {
     codec: Codec,
     detector: KeyframeDetector,
+    heard: Instant,
+}
+
+/// How many streams began of late.
+#[derive(Default)]
+struct Allowance {
+    used: u32,
+    /// Since when less is used again.
+    since: Option<Instant>,
+}
+
+impl Allowance {
+    fn is_left(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(since).as_secs() / BEGIN_EVERY.as_secs();
+        let back = u32::try_from(elapsed).unwrap_or(u32::MAX);
+        self.used = self.used.saturating_sub(back);
+        self.since = Some(if self.used == 0 { now } else { since + BEGIN_EVERY * back });
+        self.used < BEGIN_MAX
+    }
 }
 
 /// What a packet was the first of.
@@ -54,7 +81,7 @@ impl Received {
             payload_types: codecs.iter().map(|codec| (codec.payload_type(), *codec)).collect(),
             media,
             streams: BTreeMap::new(),
-            begun: 0,
+            beginnings: Allowance::default(),
             flowing: BTreeSet::new(),
             source: None,
             has_key: false,
@@ -79,22 +106,19 @@ impl Received {
             return news;
         };
         let (ssrc, kind, peer) = (packet.header.ssrc, codec.kind(), self.peer);
-        if self.streams.get(&ssrc).is_none_or(|stream| stream.codec != codec) {
-            // Also a codec that changes to and fro is a new beginning each time.
-            if self.begun >= STREAMS_MAX {
-                return news;
-            }
-            self.begun += 1;
-            let detector = KeyframeDetector::new(codec);
-            self.streams.insert(ssrc, Stream { codec, detector });
-            self.media.push(MediaEvent::Track { peer, ssrc, kind, codec });
-        }
-        counters.count(kind, codec, &packet, at);
+        // Media comes, whatever becomes of this packet.
         self.last = Some(at);
         self.stalled = false;
         if self.flowing.insert(kind) {
             news.flowing = Some(kind);
         }
+        if let Some(stream) = self.streams.get_mut(&ssrc).filter(|stream| stream.codec == codec) {
+            stream.heard = at;
+        } else if !self.begin(ssrc, codec, at, counters) {
+            // Also a codec that changes to and fro is a new beginning each time.
+            return news;
+        }
+        counters.count(kind, codec, &packet, at);
         if kind == MediaKind::Video {
             self.source = Some(ssrc);
         }
@@ -108,6 +132,27 @@ impl Received {
         }
         self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
         news
+    }
+
+    /// Whether there was room for a further stream.
+    fn begin(&mut self, ssrc: u32, codec: Codec, at: Instant, counters: &mut Counters) -> bool {
+        let (peer, kind) = (self.peer, codec.kind());
+        let told = MediaEvent::Track { peer, ssrc, kind, codec };
+        if !self.beginnings.is_left(at) || !self.media.offer(told) {
+            return false;
+        }
+        self.beginnings.used += 1;
+        if self.streams.len() >= STREAMS_MAX && !self.streams.contains_key(&ssrc) {
+            let silent =
+                |(_, stream): &(&u32, &Stream)| (stream.codec.kind() != kind, stream.heard);
+            if let Some(gone) = self.streams.iter().min_by_key(silent).map(|(gone, _)| *gone) {
+                self.streams.remove(&gone);
+                counters.forget(gone);
+            }
+        }
+        self.streams
+            .insert(ssrc, Stream { codec, detector: KeyframeDetector::new(codec), heard: at });
+        true
     }
 
     /// Whether it is a sign of life that the session wants to know of: reports, while no media
@@ -195,7 +240,7 @@ mod tests {
         for ssrc in 0..200 {
             received.take(arrival(ssrc, 96, 1, start), &mut counters);
         }
-        assert_eq!(received.streams.len(), STREAMS_MAX);
+        assert_eq!((received.streams.len(), counters.snapshot(start).len()), (32, 32));
         let mut stalled = |after| {
             received.stalled_since(start + Duration::from_secs(after), Duration::from_secs(2))
         };
@@ -211,5 +256,48 @@ mod tests {
         assert_eq!(again, News { flowing: Some(MediaKind::Video), keyframe: false });
         assert!(matches!(media.next().await, Some(MediaEvent::Track { ssrc: 1, .. })));
         assert!(matches!(media.next().await, Some(MediaEvent::Rtp { .. })));
+    }
+
+    /// A camera may run for hours and take a new SSRC with each restart of its encoder.
+    #[tokio::test]
+    async fn each_new_source_takes_the_place_of_the_one_that_was_silent_for_longest() {
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        let start = Instant::now();
+        let media = Arc::new(Mailbox::new(10_000));
+        let codecs = [Codec::Vp8, Codec::Opus];
+        let mut received = Received::new(PeerId(1), &codecs, Arc::clone(&media));
+        let mut counters = Counters::default();
+        for n in 0..100 {
+            let at = start + Duration::from_secs(60) * n;
+            received.take(arrival(7, Codec::Opus.payload_type(), 1, start), &mut counters);
+            received.take(arrival(1000 + n, 96, 1, at), &mut counters);
+            assert!(received.streams.contains_key(&(1000 + n)), "{n}");
+            assert_eq!(received.stalled_since(at, Duration::from_secs(2)), None, "{n}");
+        }
+        assert!(received.streams.contains_key(&7), "no picture takes the place of sound");
+        let counted = counters.snapshot(start).into_iter().map(|stream| stream.ssrc);
+        assert!(counted.eq(received.streams.keys().copied()), "those that are followed");
+        // Made up ones are not followed, and are no silence either.
+        let at = start + Duration::from_secs(60) * 100;
+        for ssrc in 5000..6000 {
+            received.take(arrival(ssrc, 96, 1, at), &mut counters);
+        }
+        let begun = |n| received.streams.contains_key(&n);
+        assert_eq!((5000..6000).filter(|n| begun(*n)).count(), STREAMS_MAX - 1);
+        let after = at + Duration::from_secs(3);
+        for ssrc in 6000..6010 {
+            received.take(arrival(ssrc, 96, 1, after), &mut counters);
+        }
+        let begun = |n: &u32| received.streams.contains_key(n);
+        assert_eq!((6000..6010).filter(begun).count(), 3, "one a second");
+        let limit = Duration::from_secs(2);
+        assert_eq!(received.stalled_since(after + limit / 2, limit), None);
+        // Where nobody reads, nothing piles up.
+        let media = Arc::new(Mailbox::new(1));
+        let mut received = Received::new(PeerId(1), &codecs, Arc::clone(&media));
+        for n in 0..10 {
+            received.take(arrival(n, 96, 1, start), &mut counters);
+        }
+        assert_eq!(received.streams.len(), 1);
     }
 }

@@ -10,8 +10,6 @@ use webrtc::peer_connection::{RTCStatsReport, RTCStatsReportEntry};
 use crate::codec::Codec;
 use crate::sequence::Unwrapper;
 
-/// Streams counted in one peer connection; a master that makes up more is not counted further.
-pub(crate) const STREAMS_MAX: usize = 32;
 /// The time over which a bitrate is measured.
 const BITRATE_WINDOW: Duration = Duration::from_secs(1);
 
@@ -20,7 +18,7 @@ const BITRATE_WINDOW: Duration = Duration::from_secs(1);
 pub struct PeerStats {
     /// Which.
     pub peer: PeerId,
-    /// Its received streams, by SSRC.
+    /// Its received streams, by SSRC: the latest 32.
     pub streams: Vec<StreamStats>,
     /// The pair of addresses in use, once there is one.
     pub path: Option<PathStats>,
@@ -102,7 +100,7 @@ struct Counter {
     bitrate: Option<u64>,
 }
 
-/// Counts every stream of one peer connection.
+/// Counts the streams of one peer connection that are followed.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     streams: BTreeMap<u32, Counter>,
@@ -116,12 +114,14 @@ impl Counters {
         packet: &rtc::rtp::Packet,
         at: Instant,
     ) {
-        let ssrc = packet.header.ssrc;
-        if self.streams.len() >= STREAMS_MAX && !self.streams.contains_key(&ssrc) {
-            return;
-        }
-        let counter = self.streams.entry(ssrc).or_insert_with(|| Counter::new(kind, codec, at));
+        let new = || Counter::new(kind, codec, at);
+        let counter = self.streams.entry(packet.header.ssrc).or_insert_with(new);
         counter.count(packet, at);
+    }
+
+    /// This stream is followed no longer.
+    pub(crate) fn forget(&mut self, ssrc: u32) {
+        self.streams.remove(&ssrc);
     }
 
     pub(crate) fn snapshot(&self, now: Instant) -> Vec<StreamStats> {
