@@ -377,6 +377,7 @@ impl Stack {
         let expose = |secret: &Option<negotiation_core::Secret>| {
             secret.as_ref().map(|s| s.expose().to_owned()).unwrap_or_default()
         };
+        self.streams.keep(servers).await;
         let mut usable = Vec::new();
         let mut udp = false;
         for server in servers {

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use negotiation_core::IceServer;
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 use tokio::sync::Mutex;
 
@@ -81,6 +82,17 @@ impl TurnStreams {
     /// Whether the servers about to be used have TURN over UDP as well.
     pub(crate) fn expect_udp(&self, offered: bool) {
         self.gate.udp_offered.store(offered, Ordering::Release);
+    }
+
+    /// Closes the bridges that carry nothing and are to none of these servers: the service names
+    /// others with each answer.
+    pub(crate) async fn keep(&self, servers: &[IceServer]) {
+        let is_named = |uri: &String| servers.iter().any(|server| server.uris.contains(uri));
+        let mut bridges = self.bridges.lock().await;
+        for (_, bridge) in bridges.extract_if(.., |uri, bridge| bridge.is_idle() && !is_named(uri))
+        {
+            bridge.close().await;
+        }
     }
 
     /// The URI by which the stack reaches this server; `None` when it cannot be bridged.
@@ -185,8 +197,37 @@ mod tests {
         }
         assert_eq!(streams.bridge(&uri(BRIDGES_MAX)).await, None);
         streams.close().await;
-        let port = first.trim_end_matches("?transport=udp").rsplit(':').next().expect("a port");
-        let again = std::net::UdpSocket::bind(format!("127.0.0.1:{port}"));
-        assert!(again.is_ok(), "the port is free again");
+        assert!(is_free(&first));
+    }
+
+    /// Whether the bridge that had this URI is gone.
+    fn is_free(bridge: &str) -> bool {
+        let port = bridge.trim_end_matches("?transport=udp").rsplit(':').next().expect("a port");
+        std::net::UdpSocket::bind(format!("127.0.0.1:{port}")).is_ok()
+    }
+
+    #[tokio::test]
+    async fn other_servers_with_each_answer_leave_no_bridges_behind_but_those_that_carry() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let port = listener.local_addr().expect("bound").port();
+        let streams = TurnStreams::new(Authorities::system(), None, &["0.0.0.0:0".to_owned()]);
+        let busy = format!("turn:127.0.0.1:{port}?transport=tcp");
+        let carrying = streams.bridge(&busy).await.expect("bridged");
+        let stack = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        let to = carrying.trim_start_matches("turn:").trim_end_matches("?transport=udp");
+        stack.send_to(&bridge::ALLOCATE, to).await.expect("sent");
+        let _stream = listener.accept().await.expect("reached");
+        let mut last = None;
+        for n in 0..20 {
+            let uri = format!("turns:turn{n}.example.org:443?transport=tcp");
+            let server = IceServer { uris: vec![uri.clone()], username: None, password: None };
+            streams.keep(&[server]).await;
+            assert!(last.as_deref().is_none_or(is_free), "{n}");
+            last = streams.bridge(&uri).await;
+            assert!(last.is_some(), "{n}");
+            assert_eq!(streams.bridge(&uri).await, last, "one that is named stays");
+        }
+        assert!(!is_free(&carrying));
+        streams.close().await;
     }
 }

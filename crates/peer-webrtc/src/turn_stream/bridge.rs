@@ -7,6 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -39,6 +40,8 @@ const CHUNK: usize = 16 * 1024;
 /// A way to one TURN server. Dropping it ends it at once.
 pub(super) struct Bridge {
     local: SocketAddr,
+    /// How many streams are open.
+    open: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -51,14 +54,20 @@ impl Bridge {
         };
         let socket = UdpSocket::bind(loopback).await?;
         let local = socket.local_addr()?;
-        let task = tokio::spawn(serve(Arc::new(socket), Arc::new(server), gate));
-        Ok(Self { local, task })
+        let open = Arc::default();
+        let task = tokio::spawn(serve(Arc::new(socket), Arc::new(server), gate, Arc::clone(&open)));
+        Ok(Self { local, open, task })
     }
 
     /// Where the stack finds it. It cannot read an IPv6 address in a URI.
     pub(super) fn uri(&self) -> String {
         let host = if self.local.is_ipv6() { "localhost" } else { "127.0.0.1" };
         format!("turn:{host}:{}?transport=udp", self.local.port())
+    }
+
+    /// Whether it carries nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
     }
 
     /// Ends it; its sockets are gone when this returns.
@@ -77,7 +86,12 @@ impl Drop for Bridge {
 
 type Carrying = Pin<Box<dyn Future<Output = SocketAddr> + Send>>;
 
-async fn serve(socket: Arc<UdpSocket>, server: Arc<Server>, gate: Arc<Gate>) {
+async fn serve(
+    socket: Arc<UdpSocket>,
+    server: Arc<Server>,
+    gate: Arc<Gate>,
+    count: Arc<AtomicUsize>,
+) {
     let mut streams: FuturesUnordered<Carrying> = FuturesUnordered::new();
     let mut open: BTreeMap<SocketAddr, mpsc::Sender<Vec<u8>>> = BTreeMap::new();
     let mut first_heard: BTreeMap<SocketAddr, Instant> = BTreeMap::new();
@@ -87,6 +101,7 @@ async fn serve(socket: Arc<UdpSocket>, server: Arc<Server>, gate: Arc<Gate>) {
             biased;
             Some(ended) = streams.next(), if !streams.is_empty() => {
                 open.remove(&ended);
+                count.store(open.len(), Ordering::Release);
                 continue;
             }
             received = socket.recv_from(&mut buffer) => match received {
@@ -120,6 +135,7 @@ async fn serve(socket: Arc<UdpSocket>, server: Arc<Server>, gate: Arc<Gate>) {
         let (to_stream, from_stack) = mpsc::channel(WAITING_MAX);
         let _ = to_stream.try_send(datagram.to_vec());
         open.insert(from, to_stream);
+        count.store(open.len(), Ordering::Release);
         streams.push(Box::pin(carry(Arc::clone(&socket), from, Arc::clone(&server), from_stack)));
     }
 }
@@ -193,20 +209,21 @@ async fn down(
     }
 }
 
+/// An allocate request without attributes.
+#[cfg(test)]
+pub(super) const ALLOCATE: [u8; 20] = {
+    let mut message = [7; 20];
+    (message[0], message[1], message[2], message[3]) = (0, 3, 0, 0);
+    (message[4], message[5], message[6], message[7]) = (0x21, 0x12, 0xa4, 0x42);
+    message
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio::net::{TcpListener, TcpStream};
 
     const LIMIT: Duration = Duration::from_secs(10);
-    /// An allocate request without attributes.
-    const ALLOCATE: [u8; 20] = {
-        let mut message = [7; 20];
-        (message[0], message[1], message[2], message[3]) = (0, 3, 0, 0);
-        (message[4], message[5], message[6], message[7]) = (0x21, 0x12, 0xa4, 0x42);
-        message
-    };
-
     /// A server that only listens, a bridge to it, and a socket as the stack has one.
     async fn bridged(gate: Arc<Gate>) -> (TcpListener, Bridge, UdpSocket) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
@@ -287,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn no_stream_is_opened_where_udp_works_and_none_before_it_had_its_chance() {
         let gate = Arc::new(Gate::default());
-        gate.udp_offered.store(true, std::sync::atomic::Ordering::Release);
+        gate.udp_offered.store(true, Ordering::Release);
         gate.relay_found("turn:turn.example.org:3478?transport=udp");
         let (listener, _bridge, stack) = bridged(Arc::clone(&gate)).await;
         assert!(ask(&stack, &listener, HEAD_START * 2).await.is_none(), "UDP works");
