@@ -1,9 +1,11 @@
 //! The application's end of a session: what it may ask, and what it is told.
 
+use std::collections::VecDeque;
 use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use negotiation_core::{Event, Input, Outcome, Timestamp};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Events that wait for a slow application; past this they are counted, not kept.
 pub const EVENTS_MAX: usize = 1024;
@@ -12,8 +14,8 @@ pub const EVENTS_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Handle {
     close: watch::Sender<bool>,
-    requests: mpsc::Sender<Input>,
-    /// The latest counts; in a queue that is full a word might be lost for good.
+    requests: Arc<Requests>,
+    /// The latest counts.
     online: watch::Sender<Option<bool>>,
     told: mpsc::Receiver<Told>,
     outcome: watch::Receiver<Option<(Timestamp, Outcome)>>,
@@ -42,18 +44,17 @@ impl Handle {
 
     /// The application changed its media: run another exchange. Many requests become one.
     pub fn renegotiate(&self) {
-        // A full queue already holds such a request, and they are coalesced anyway.
-        let _ = self.requests.try_send(Input::Renegotiate);
+        self.requests.ask(Input::Renegotiate);
     }
 
     /// The device slept: what was connected is gone, begin again.
     pub fn resumed(&self) {
-        let _ = self.requests.try_send(Input::Resumed);
+        self.requests.ask(Input::Resumed);
     }
 
     /// The platform's network changed: sockets may be dead. Many changes become one recovery.
     pub fn network_changed(&self) {
-        let _ = self.requests.try_send(Input::NetworkChanged);
+        self.requests.ask(Input::NetworkChanged);
     }
 
     /// The platform has a network, or has none: without one, deadlines stand still for a while.
@@ -63,7 +64,7 @@ impl Handle {
 
     /// Run an ICE restart.
     pub fn restart(&self) {
-        let _ = self.requests.try_send(Input::Restart);
+        self.requests.ask(Input::Restart);
     }
 
     /// The next event; `None` after [`Event::Ended`]. Cancel-safe.
@@ -88,10 +89,43 @@ impl Handle {
     }
 }
 
+/// What was asked for and is not taken yet: each kind once, so that none is lost for want of room.
+#[derive(Debug, Default)]
+struct Requests {
+    waiting: Mutex<VecDeque<Input>>,
+    changed: Notify,
+}
+
+impl Requests {
+    fn ask(&self, request: Input) {
+        let mut waiting = self.lock();
+        if !waiting.contains(&request) {
+            waiting.push_back(request);
+        }
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// For one waiter. Cancel-safe.
+    async fn next(&self) -> Input {
+        loop {
+            let request = self.lock().pop_front();
+            match request {
+                Some(request) => return request,
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Input>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The driver's side of what the application asks.
 pub(crate) struct Wishes {
     close: watch::Receiver<bool>,
-    requests: mpsc::Receiver<Input>,
+    requests: Arc<Requests>,
     online: watch::Receiver<Option<bool>>,
     closed: bool,
 }
@@ -102,7 +136,7 @@ impl Wishes {
         if self.closed {
             return pending().await;
         }
-        let (close, requests) = (&mut self.close, &mut self.requests);
+        let close = &mut self.close;
         let online = async {
             match self.online.changed().await {
                 Ok(()) => *self.online.borrow_and_update(),
@@ -118,7 +152,7 @@ impl Wishes {
                 Input::Close
             }
             Some(online) = online => Input::Online(online),
-            Some(request) = requests.recv() => request,
+            request = self.requests.next() => request,
         }
     }
 }
@@ -153,13 +187,43 @@ impl Teller {
 
 pub(crate) fn handle() -> (Wishes, Teller, Handle) {
     let (close, close_seen) = watch::channel(false);
-    let (requests, requested) = mpsc::channel(8);
+    let requests = Arc::<Requests>::default();
     let (set_online, online) = watch::channel(None);
     let (tell, told) = mpsc::channel(EVENTS_MAX + 1);
     let (end, outcome) = watch::channel(None);
     (
-        Wishes { close: close_seen, requests: requested, online, closed: false },
+        Wishes { close: close_seen, requests: Arc::clone(&requests), online, closed: false },
         Teller { told: tell, outcome: end, lost: 0 },
         Handle { close, requests, online: set_online, told, outcome, end_told: false },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn however_much_is_asked_no_kind_of_request_is_lost() {
+        let (mut wishes, _teller, handle) = handle();
+        for _ in 0..100 {
+            handle.renegotiate();
+        }
+        handle.resumed();
+        handle.network_changed();
+        handle.restart();
+        handle.online(false);
+        handle.resumed();
+        let mut asked = Vec::new();
+        for _ in 0..5 {
+            asked.push(wishes.next().await);
+        }
+        let rest = [Input::Renegotiate, Input::Resumed, Input::NetworkChanged, Input::Restart];
+        assert_eq!(asked[0], Input::Online(false));
+        assert_eq!(asked[1..], rest, "each once, in the order of their first");
+        // What was taken can be asked for again, also while somebody waits.
+        let (next, ()) = tokio::join!(wishes.next(), async { handle.resumed() });
+        assert_eq!(next, Input::Resumed);
+        drop(handle);
+        assert_eq!(wishes.next().await, Input::Close);
+    }
 }
