@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use negotiation_core::{
@@ -30,7 +30,7 @@ use crate::received::Received;
 use crate::sdp;
 use crate::stack::{Stack, StackEvent, StackEvents};
 use crate::stats::Counters;
-use crate::tap::{Control, RtpArrival};
+use crate::tap::{Control, RtpArrival, TapLosses};
 use crate::waits::{NUDGE, TICK, Waits};
 
 /// Descriptions remembered until they are set.
@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     pub(crate) keyframe: Notify,
     counters: Mutex<Counters>,
     stack: Mutex<Weak<Stack>>,
-    dropped: Mutex<u64>,
+    losses: OnceLock<Arc<TapLosses>>,
 }
 
 impl Shared {
@@ -63,8 +63,9 @@ impl Shared {
         self.stack.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 
+    /// Packets of both kinds that were not taken in time.
     pub(crate) fn dropped(&self) -> u64 {
-        *self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+        self.losses.get().map_or(0, |losses| losses.rtp() + losses.control())
     }
 }
 
@@ -306,6 +307,8 @@ impl Peer {
     fn adopt(&mut self, created: Created) {
         let Created { stack, queues, channel } = created;
         *self.shared.stack.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&stack);
+        // Once: a peer has one connection.
+        let _ = self.shared.losses.set(Arc::clone(&queues.losses));
         self.stack = Some(stack);
         self.queues = Some(queues);
         if let Some(channel) = channel {
@@ -441,10 +444,6 @@ impl Peer {
             let Ok(next) = media.try_recv() else { break };
             self.on_media(next);
         }
-        if let Some(queues) = &self.queues {
-            let mut dropped = self.shared.dropped.lock().unwrap_or_else(PoisonError::into_inner);
-            *dropped = queues.losses.rtp();
-        }
     }
 
     fn on_media(&mut self, arrival: RtpArrival) {
@@ -549,5 +548,28 @@ async fn next_said(queues: &mut Option<StackEvents>) -> Said {
         Some(control) = control.recv() => Said::Control(control),
         Some(arrival) = media.recv() => Said::Media(arrival),
         else => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tap::Tap;
+    use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+
+    /// Contract, N25.
+    #[test]
+    fn n25_lost_packets_of_both_kinds_are_told() {
+        let shared = Shared::default();
+        assert_eq!(shared.dropped(), 0);
+        let losses = Arc::<TapLosses>::default();
+        let ((media, _media), (control, _control)) = (mpsc::channel(1), mpsc::channel(1));
+        let tap = Tap::new(Some(media), control, Arc::clone(&losses));
+        shared.losses.set(losses).expect("set once");
+        for _ in 0..3 {
+            tap.rtp(now(), &rtc::rtp::Packet::default());
+            tap.rtcp(now(), &PictureLossIndication::default());
+        }
+        assert_eq!(shared.dropped(), 4);
     }
 }

@@ -22,7 +22,7 @@ pub struct PeerStats {
     pub streams: Vec<StreamStats>,
     /// The pair of addresses in use, once there is one.
     pub path: Option<PathStats>,
-    /// RTP packets that were lost in this process, because it was too slow.
+    /// Packets of RTP and RTCP that were lost in this process, because it was too slow.
     pub dropped: u64,
 }
 

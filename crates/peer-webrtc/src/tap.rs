@@ -93,14 +93,14 @@ impl Tap {
         Self { media, control, losses, read: VecDeque::new(), write: VecDeque::new() }
     }
 
-    fn rtp(&self, at: Instant, packet: &rtc::rtp::Packet) {
+    pub(crate) fn rtp(&self, at: Instant, packet: &rtc::rtp::Packet) {
         let Some(media) = &self.media else { return };
         if media.try_send(RtpArrival { packet: packet.clone(), at }).is_err() {
             self.losses.rtp.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn rtcp(&self, at: Instant, packet: &dyn rtc::rtcp::Packet) {
+    pub(crate) fn rtcp(&self, at: Instant, packet: &dyn rtc::rtcp::Packet) {
         let packet = packet.as_any();
         if let Some(report) = packet.downcast_ref::<SenderReport>() {
             let (ssrc, ntp, rtp) = (report.ssrc, report.ntp_time, report.rtp_time);
