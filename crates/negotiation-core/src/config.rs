@@ -24,7 +24,8 @@ pub struct Settings {
     pub link_open_timeout: Duration,
     /// One operation of a port.
     pub operation_timeout: Duration,
-    /// Waiting for the answer, for attempt 1, 2, ...; the last one repeats.
+    /// Waiting for the answer, by the retries spent since the budget was last full: the first
+    /// before any. The last one repeats.
     pub answer_timeouts: Vec<Duration>,
     /// ICE and DTLS up, after the answer.
     pub establish_timeout: Duration,
@@ -58,7 +59,8 @@ pub struct Settings {
     pub retry_delay: RetryDelay,
     /// The shortest pause after the service asked for fewer requests.
     pub throttle_delay: Duration,
-    /// How long ICE may stay disconnected before the attempt is given up.
+    /// How long ICE may stay disconnected before it is restarted; where it cannot be, before the
+    /// attempt is given up.
     pub disconnect_grace: Duration,
     /// How long media may stay away, with ICE up, before the attempt is given up.
     pub media_give_up: Duration,

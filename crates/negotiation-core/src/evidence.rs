@@ -184,12 +184,12 @@ impl AttemptEnd {
     /// Whether the service asked for fewer requests.
     pub(crate) fn is_throttle(&self) -> bool {
         match self {
-            Self::Connect(failure) | Self::LinkLost(failure) | Self::Offer(failure) => {
-                failure.kind() == FailureKind::Throttled
-            }
+            Self::Connect(failure)
+            | Self::LinkLost(failure)
+            | Self::Offer(failure)
+            | Self::NoRelay(failure) => failure.kind() == FailureKind::Throttled,
             Self::Closed
             | Self::Deadline(_)
-            | Self::NoRelay(_)
             | Self::Peer(_)
             | Self::UndecodableAnswer
             | Self::AnswerRefused(_)
@@ -336,13 +336,25 @@ impl Outcome {
             };
         }
         let end = self.attempts.last().map(|a| a.end.to_string()).unwrap_or_default();
+        if self.was_live {
+            let again = if self.since_live().is_empty() { "" } else { ", and not live again" };
+            return format!("Lost after having been live{again}: {end}.");
+        }
         let times = if self.attempts_total == 1 { "attempt" } else { "attempts" };
         format!("Not live after {} {times}: {end}.", self.attempts_total)
     }
 
+    /// The attempts after the last one that was live.
+    fn since_live(&self) -> &[AttemptReport] {
+        let last = self.attempts.iter().rposition(|a| a.evidence.was_live);
+        self.attempts.get(last.map_or(0, |at| at + 1)..).unwrap_or_default()
+    }
+
     /// What most likely went wrong, read from the evidence.
     pub fn likely_cause(&self) -> &'static str {
-        let any = |seen: fn(&Evidence) -> bool| self.attempts.iter().any(|a| seen(&a.evidence));
+        // What was seen while it was live says nothing of why it is not any more.
+        let failed = self.since_live();
+        let any = |seen: fn(&Evidence) -> bool| failed.iter().any(|a| seen(&a.evidence));
         match self.reason {
             EndReason::Closed => "the application closed the session",
             EndReason::NoAnswer if any(|e| e.master_seen) => {
@@ -364,6 +376,9 @@ impl Outcome {
                 "a firewall or NAT lets no address pair through, and no relay helped"
             }
             EndReason::Dtls => "addresses work, but the secure handshake did not finish",
+            EndReason::NoMedia if self.was_live && failed.is_empty() => {
+                "the camera was live, and then fell silent or closed the connection"
+            }
             EndReason::NoMedia if any(|e| e.media_packets) => {
                 "media arrives, but no whole keyframe: the encoder ignores keyframe requests, or loss is heavy"
             }
@@ -462,9 +477,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_seen_while_it_was_live_says_nothing_of_why_it_is_not() {
+        let seen = Evidence {
+            was_live: true,
+            master_seen: true,
+            media_packets: true,
+            ..Default::default()
+        };
+        let mut lost = Outcome { was_live: true, ..outcome(EndReason::NoMedia, seen) };
+        assert_eq!(lost.sentence(), "Lost after having been live: the master closed its end.");
+        assert!(lost.likely_cause().contains("fell silent"), "{}", lost.likely_cause());
+        lost.attempts.extend(outcome(EndReason::NoAnswer, Evidence::default()).attempts);
+        lost.reason = EndReason::NoAnswer;
+        assert!(lost.sentence().starts_with("Lost after having been live, and not live again"));
+        assert!(lost.likely_cause().contains("no master is connected"), "{}", lost.likely_cause());
+        let silent = Evidence { media_packets: true, ..Evidence::default() };
+        lost.attempts.extend(outcome(EndReason::NoMedia, silent).attempts);
+        lost.reason = EndReason::NoMedia;
+        assert!(lost.likely_cause().contains("no whole keyframe"), "{}", lost.likely_cause());
+    }
+
+    #[test]
     fn only_what_the_service_says_is_a_throttle() {
         assert!(AttemptEnd::Connect(failure(FailureCode::Throttled)).is_throttle());
         assert!(AttemptEnd::Offer(failure(FailureCode::ViewerLimit)).is_throttle());
+        assert!(AttemptEnd::NoRelay(failure(FailureCode::Throttled)).is_throttle());
+        assert!(AttemptEnd::LinkLost(failure(FailureCode::Throttled)).is_throttle());
+        assert!(!AttemptEnd::Peer(failure(FailureCode::Throttled)).is_throttle());
         assert!(!AttemptEnd::Connect(failure(FailureCode::Network)).is_throttle());
         assert!(!AttemptEnd::Deadline(Deadline::Answer).is_throttle());
     }

@@ -198,7 +198,11 @@ impl Session {
     /// It never fails and never panics, whatever comes in whatever phase. A `now` before an
     /// earlier one counts as that earlier one.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
-        self.now = self.now.max(now.min(Timestamp::LATEST));
+        let now = self.now.max(now.min(Timestamp::LATEST));
+        if self.is_frozen() {
+            self.hold_deadlines(now.saturating_since(self.now));
+        }
+        self.now = now;
         self.fire_due_deadlines();
         match input {
             Input::Open => self.on_open(),

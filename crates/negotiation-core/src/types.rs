@@ -234,9 +234,12 @@ impl Facts {
         self.media.iter().any(|m| m.kind == kind && m.accepted && m.sends)
     }
 
-    /// Whether every media section is refused.
+    /// Whether all pictures and sound are refused; where there are none, everything else.
     pub fn refuses_everything(&self) -> bool {
-        !self.media.is_empty() && self.media.iter().all(|m| !m.accepted)
+        let is_media = |m: &&MediaFact| m.kind != MediaKind::Data;
+        let has_media = self.media.iter().any(|m| is_media(&m));
+        let mut judged = self.media.iter().filter(|m| !has_media || is_media(m));
+        !self.media.is_empty() && judged.all(|m| !m.accepted)
     }
 }
 
@@ -248,7 +251,7 @@ pub struct MediaFact {
     pub kind: MediaKind,
     /// `a=mid`.
     pub mid: Option<String>,
-    /// False for a section with port 0 or `a=inactive` bundled away: rejected.
+    /// False for a section that carries nothing: rejected by port 0, or `a=inactive`.
     pub accepted: bool,
     /// The author sends here (`sendonly` or `sendrecv`; always true of an accepted data section).
     pub sends: bool,

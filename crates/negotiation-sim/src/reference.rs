@@ -30,6 +30,8 @@ pub(crate) struct Reference {
     lost_live: bool,
     first_failure: Option<Timestamp>,
     live_since: Option<Timestamp>,
+    phase: Phase,
+    stalled: bool,
     refused: u32,
     attempts: u32,
     was_live: bool,
@@ -52,6 +54,8 @@ impl Reference {
             lost_live: false,
             first_failure: None,
             live_since: None,
+            phase: Phase::Idle,
+            stalled: false,
             refused: 0,
             attempts: 0,
             was_live: false,
@@ -106,6 +110,16 @@ impl Reference {
                 self.unsure = true;
                 None
             }
+            Event::MediaStalled => {
+                self.stalled = true;
+                self.forgive(now);
+                None
+            }
+            Event::MediaResumed => {
+                self.stalled = false;
+                self.live_since = (self.phase == Phase::Live).then_some(now);
+                None
+            }
             Event::Recovering(_)
             | Event::Recovered
             | Event::RestartRefused
@@ -124,8 +138,6 @@ impl Reference {
             | Event::KeyframeReceived
             | Event::Disconnected
             | Event::Reconnected
-            | Event::MediaStalled
-            | Event::MediaResumed
             | Event::LinkLost(_)
             | Event::GoAway
             | Event::RenegotiationFailed
@@ -135,19 +147,28 @@ impl Reference {
         }
     }
 
-    /// Live without recovery for long enough: everything is forgiven.
+    fn moved(&mut self, now: Timestamp, from: Phase, to: Phase) {
+        if from == Phase::Live {
+            self.forgive(now);
+        }
+        // Of another connection nothing is known yet.
+        self.stalled &= matches!(to, Phase::Live | Phase::Recovering);
+        if to == Phase::Live && !self.stalled {
+            self.live_since = Some(now);
+        }
+        self.phase = to;
+    }
+
+    /// Live without recovery or stall for long enough: everything is forgiven.
     ///
     /// A deadline that fires late ends what was live when it was due, since deadlines fire in
     /// order (N5). What it begins is counted from now, as everything is that begins.
-    fn moved(&mut self, now: Timestamp, from: Phase, to: Phase) {
+    fn forgive(&mut self, now: Timestamp) {
         let fired = self.fired.filter(|(at, _)| *at == now);
         let over = fired.map_or(now, |(_, due)| due.min(now));
         let long = |at: Timestamp| over.saturating_since(at) >= self.config.refill_after;
-        if from == Phase::Live && self.live_since.take().is_some_and(long) {
+        if self.live_since.take().is_some_and(long) {
             (self.spent, self.lost_live, self.first_failure) = (0, false, None);
-        }
-        if to == Phase::Live {
-            self.live_since = Some(now);
         }
     }
 
@@ -205,8 +226,7 @@ impl Reference {
                     return Due::End;
                 }
                 // A throttle is the service's: a peer stack cannot ask for fewer requests.
-                let of_service =
-                    !matches!(report.end, AttemptEnd::NoRelay(_) | AttemptEnd::Peer(_));
+                let of_service = !matches!(report.end, AttemptEnd::Peer(_));
                 throttled = of_service && failure.kind() == FailureKind::Throttled;
             }
             AttemptEnd::Deadline(_)

@@ -59,19 +59,25 @@ fn section(session: &Session, media: &Media) -> Option<MediaFact> {
         "application" => MediaKind::Data,
         _ => return None,
     };
-    let has = |name: &str| {
-        media.attributes.iter().any(|a| a.attribute == name)
-            || session.attributes.iter().any(|a| a.attribute == name)
-    };
+    let has = |name: &str| media.attributes.iter().any(|a| a.attribute == name);
     // RFC 8843: a bundled section may have port 0 and still be alive when it says bundle-only.
-    let accepted = media.port != 0 || has("bundle-only");
-    let sends = kind == MediaKind::Data || !(has("recvonly") || has("inactive"));
+    let direction = direction(&media.attributes).or_else(|| direction(&session.attributes));
+    let carries = kind == MediaKind::Data || direction != Some("inactive");
+    let accepted = (media.port != 0 || has("bundle-only")) && carries;
+    let sends = kind == MediaKind::Data || !matches!(direction, Some("recvonly" | "inactive"));
     Some(MediaFact {
         kind,
         mid: value(&media.attributes, "mid").map(str::to_owned),
         accepted,
         sends,
     })
+}
+
+/// What a section's own direction says, or the session's where it has none (RFC 8866, 6.7).
+fn direction(attributes: &[Attribute]) -> Option<&str> {
+    const DIRECTIONS: [&str; 4] = ["sendrecv", "sendonly", "recvonly", "inactive"];
+    let names = attributes.iter().map(|a| a.attribute.as_str());
+    names.into_iter().find(|name| DIRECTIONS.contains(name))
 }
 
 fn value<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a str> {
@@ -101,6 +107,31 @@ mod tests {
         let repeated = format!("{ANSWER}a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n");
         let facts = read_description(&repeated).expect("valid").facts;
         assert_eq!(facts.candidates, 1, "each counts once");
+    }
+
+    /// Scenario 9: a data channel alone is not what anybody watches.
+    #[test]
+    fn media_that_is_refused_or_inactive_is_nothing_whatever_the_data_channel_is() {
+        const DATA: &str = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n\
+            c=IN IP4 0.0.0.0\r\na=mid:2\r\n";
+        let facts = |text: &str| read_description(text).expect("valid").facts;
+        let with_data = format!("{ANSWER}{DATA}");
+        assert!(!facts(&with_data).refuses_everything());
+        assert!(facts(&with_data.replace("m=video 9", "m=video 0")).refuses_everything());
+        assert!(facts(&with_data.replace("sendonly", "inactive")).refuses_everything());
+        let head = ANSWER.split("m=video").next().expect("a head");
+        let data_alone = format!("{head}{DATA}");
+        assert!(!facts(&data_alone).refuses_everything());
+        assert!(facts(&data_alone.replace("application 9", "application 0")).refuses_everything());
+    }
+
+    #[test]
+    fn a_sections_own_direction_counts_before_the_sessions() {
+        let facts = |text: &str| read_description(text).expect("valid").facts;
+        let session = ANSWER.replace("t=0 0\r\n", "t=0 0\r\na=inactive\r\n");
+        assert!(facts(&session).sends(MediaKind::Video));
+        let none = session.replace("a=sendonly\r\n", "");
+        assert!(!facts(&none).sends(MediaKind::Video));
     }
 
     #[test]

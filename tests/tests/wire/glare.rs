@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kvs_camera::FrameRecord;
 use kvs_viewer_tests::Process;
-use kvs_viewer_tests::tools::{finished, probe};
+use kvs_viewer_tests::tools::{finished, probe, probe_uneven};
 use negotiation_core::{AttemptEnd, Deadline, Event, Ignored, Output, PeerCommand};
 use recording::{Clip, ClipKind, ClipSample};
 use signaling_aws::MasterLink;
@@ -137,7 +137,7 @@ fn w67_codec_changes() {
             let ended = watch.ended(secs(90));
             assert_eq!(ended.code, Some(0), "{}", watch.transcript());
             let summary = watch.event("ended", secs(1));
-            (summary, probe(&file))
+            (summary, probe_uneven(&file))
         });
         let (summary, probe) = ended.await.expect("it plays");
         let took = begun.elapsed();

@@ -15,6 +15,10 @@ use crate::phase::Phase;
 use crate::time::Timer;
 use crate::types::{Description, PeerId, SdpKind};
 
+/// A master that begins a new session each time before media flows is not waited for (N12). More
+/// than the offers that the joins of one wait can bring.
+const REPLACEMENTS_MAX: u8 = 8;
+
 impl Session {
     /// Joined: the service offers within its deadline, or after another join.
     pub(super) fn await_offer(&mut self) {
@@ -238,8 +242,7 @@ impl Session {
         let (setting, sending) = (purpose == Purpose::SetRemote, purpose == Purpose::SendAnswer);
         if self.phase == Phase::Answering {
             return if setting {
-                self.answers_refused += 1;
-                self.end_attempt(AttemptEnd::AnswerRefused(failure));
+                self.end_refused(failure);
             } else if sending {
                 self.end_attempt(AttemptEnd::Offer(failure));
             } else {
@@ -261,6 +264,12 @@ impl Session {
     /// Another certificate is another remote session: it gets a peer connection of its own, and
     /// the one before is closed first (contract, N8).
     fn replace_peer(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.replacements += 1;
+            if attempt.replacements > REPLACEMENTS_MAX {
+                return self.end_attempt(AttemptEnd::MasterGone);
+            }
+        }
         self.enter_answering();
         if let Some(attempt) = &mut self.attempt {
             // What comes from now on is for the new one.
@@ -297,6 +306,7 @@ impl Session {
         attempt.connectivity = Connectivity::Checking;
         attempt.keyframe = false;
         attempt.audio_flows = false;
+        attempt.paused = false;
         attempt.exchange.remote = None;
         attempt.exchange.applied.clear();
         attempt.exchange.forget_restart();

@@ -7,7 +7,7 @@ use super::setup::Servers;
 use super::state::{Identity, Step};
 use super::{Purpose, Session};
 use crate::config::Mode;
-use crate::error::{Failure, Ignored};
+use crate::error::{Failure, FailureCode, Ignored};
 use crate::evidence::{AttemptEnd, Deadline};
 use crate::input::{CandidateRelease, Connectivity, Sender, Undecodable};
 use crate::output::{Event, Message, PeerCommand, SignalingCommand};
@@ -51,7 +51,7 @@ impl Session {
                     self.ask_peer(Purpose::SetIceServers, command);
                 }
                 // The pair that may still work is left alone until the master agreed.
-                Servers::Here(_) if exchange.restart && !attempt.keeps_pair() => {
+                Servers::Here(_) if exchange.restart.is_some() && !attempt.keeps_pair() => {
                     attempt.exchange.deferred = Some(offer.clone());
                     attempt.exchange.step = Step::LocalSet(offer);
                     self.advance_exchange();
@@ -91,11 +91,12 @@ impl Session {
             return;
         }
         let first = exchange.number == 0;
-        if !first && !exchange.wanted && !exchange.restart_wanted {
+        let restart = exchange.restart_wanted;
+        if !first && !exchange.wanted && restart.is_none() {
             return;
         }
         // What comes later needs the link first; a restart's deadline runs meanwhile.
-        let unsent = exchange.restart_wanted && !exchange.wanted && exchange.unsent_on == open;
+        let unsent = restart.is_some() && !exchange.wanted && exchange.unsent_on == open;
         let link = match open {
             Some(_) if unsent => return,
             Some(link) => Some(link),
@@ -110,9 +111,9 @@ impl Session {
         exchange.number += 1;
         exchange.wanted = false;
         exchange.offer_sent_at = None;
-        exchange.restart = mem::take(&mut exchange.restart_wanted);
+        exchange.restart = exchange.restart_wanted.take();
         exchange.abandoned = false;
-        if exchange.restart {
+        if exchange.restart.is_some() {
             exchange.step = Step::RefreshingServers;
             self.on_restart_begins();
             let Some(link) = link else { return };
@@ -178,7 +179,7 @@ impl Session {
     pub(super) fn on_local_set(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
         match mem::take(&mut attempt.exchange.step) {
-            Step::SettingLocal(_) if mem::take(&mut attempt.exchange.abandoned) => self.roll_back(),
+            Step::SettingLocal(_) if attempt.exchange.abandoned => self.roll_back(),
             Step::SettingLocal(offer) => attempt.exchange.step = Step::LocalSet(offer),
             Step::ApplyingLocal(answer) => self.set_remote(answer),
             Step::SettingAnswer(answer) => attempt.exchange.step = Step::AnswerSet(answer),
@@ -233,9 +234,9 @@ impl Session {
         attempt.exchange.step = Step::AwaitingAnswer;
         attempt.exchange.offer_sent_at = Some(self.now);
         let exchange = attempt.exchange.number;
-        let restart = attempt.exchange.restart;
+        let restart = attempt.exchange.restart.is_some();
         let held = attempt.exchange.held_answer.take();
-        if mem::take(&mut attempt.exchange.abandoned) {
+        if attempt.exchange.abandoned {
             return self.take_back();
         }
         if exchange == 1 {
@@ -271,7 +272,9 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.exchange.step = Step::Stable;
         attempt.exchange.deferred = None;
-        let restart = mem::take(&mut attempt.exchange.restart);
+        // Of a restart that comes to nothing the ladder tells.
+        let abandoned = mem::take(&mut attempt.exchange.abandoned);
+        let restart = attempt.exchange.restart.take().is_some() || abandoned;
         let gives_way = attempt.exchange.held_offer.is_some();
         // What gives way before anything flows is sent after the answer (contract, N11).
         if attempt.exchange.remote.is_none() && gives_way {
@@ -279,7 +282,6 @@ impl Session {
         } else {
             attempt.local.release();
         }
-        attempt.exchange.abandoned = false;
         attempt.remote.reopen();
         if !restart && !gives_way {
             self.tell(Event::RenegotiationFailed);
@@ -289,7 +291,8 @@ impl Session {
     pub(super) fn on_rollback_failed(&mut self, failure: Failure) {
         let Some(attempt) = &mut self.attempt else { return };
         // Glare before anything flows, or a restart that took the pair with it: begin again.
-        if attempt.exchange.restart || !matches!(self.phase, Phase::Live | Phase::Recovering) {
+        let restart = attempt.exchange.restart.is_some();
+        if restart || !matches!(self.phase, Phase::Live | Phase::Recovering) {
             return self.end_attempt(AttemptEnd::Peer(failure));
         }
         attempt.exchange.stuck = true;
@@ -310,7 +313,7 @@ impl Session {
         let Ok(answer) = body else {
             return if (sending || awaiting) && self.phase.is_first_exchange() {
                 self.end_attempt(AttemptEnd::UndecodableAnswer);
-            } else if awaiting && exchange.restart {
+            } else if awaiting && exchange.restart.is_some() {
                 self.on_restart_refused(false);
             } else if awaiting {
                 self.roll_back();
@@ -320,7 +323,7 @@ impl Session {
         };
         let digest = answer.sdp.digest();
         let held = exchange.held_answer.as_ref().map(|held| held.sdp.digest());
-        if exchange.applied.contains(&digest) || held == Some(digest) {
+        if exchange.has_applied(digest) || held == Some(digest) {
             self.ignore(Ignored::Duplicate);
         } else if awaiting {
             self.on_awaited_answer(answer);
@@ -337,7 +340,7 @@ impl Session {
     }
 
     /// Another answer to an offer that has one. Nothing in an answer says which offer it is for
-    /// (kvs.md 2.5), so before the connection is up the first may be the wrong one (N4).
+    /// (kvs-protocol.md 2.5), so before the connection is up the first may be the wrong one (N4).
     fn on_second_answer(&mut self) {
         self.ignore(Ignored::SecondAnswer);
         if let Some(attempt) = &mut self.attempt
@@ -364,7 +367,8 @@ impl Session {
             if known.is_other_session(&theirs) {
                 return self.on_restart_refused(true);
             }
-            if attempt.exchange.restart && known.has_credentials_of(&theirs) {
+            let restart = attempt.exchange.restart.is_some();
+            if restart && attempt.exchange.has_credentials_of(&theirs) {
                 return self.on_restart_refused(false);
             }
         }
@@ -379,7 +383,7 @@ impl Session {
         if exchange.applied.len() == APPLIED_MAX {
             exchange.applied.pop_front();
         }
-        exchange.applied.push_back(answer.sdp.digest());
+        exchange.applied.push_back((answer.sdp.digest(), Identity::of(&answer.facts)));
         attempt.evidence.answered = true;
         self.timers.disarm(Timer::Answer);
         self.tell(Event::AnswerReceived { after });
@@ -452,7 +456,7 @@ impl Session {
         self.release_candidates(CandidateRelease::AfterAnswer);
         let Some(attempt) = &mut self.attempt else { return };
         attempt.exchange.step = Step::Stable;
-        attempt.exchange.restart = false;
+        attempt.exchange.restart = None;
         let connected = attempt.connectivity == Connectivity::Connected;
         let kept = attempt.keeps_pair();
         match self.phase {
@@ -480,6 +484,15 @@ impl Session {
             // A restart that was set took the pair with it on some stacks: its deadline decides.
             return self.roll_back();
         }
+        self.end_refused(failure);
+    }
+
+    /// A first description of the master's was not set: by what it says, or by a stack that fails.
+    pub(super) fn end_refused(&mut self, failure: Failure) {
+        use FailureCode::{Cancelled, Closed, NotOpen, Port, TimedOut};
+        if matches!(failure.code, TimedOut | Port | NotOpen | Closed | Cancelled) {
+            return self.end_attempt(AttemptEnd::Peer(failure));
+        }
         self.answers_refused += 1;
         self.end_attempt(AttemptEnd::AnswerRefused(failure));
     }
@@ -491,8 +504,8 @@ impl Session {
     /// A later offer did not go out: a restart waits for the next link, the rest comes to nothing.
     pub(super) fn on_offer_unsent(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
-        if attempt.exchange.restart {
-            attempt.exchange.want_restart();
+        if let Some(need) = attempt.exchange.restart {
+            attempt.exchange.want_restart(need);
             // The same link would refuse it again, and again (contract, 28).
             attempt.exchange.unsent_on = attempt.links.open;
         }
@@ -504,7 +517,7 @@ impl Session {
     pub(super) fn take_back(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
         if attempt.exchange.deferred.take().is_some() {
-            attempt.exchange.restart = false;
+            attempt.exchange.restart = None;
             attempt.exchange.abandoned = false;
             attempt.exchange.step = Step::Stable;
         } else {

@@ -1,6 +1,8 @@
 //! The recovery ladder of a live session (contract, N18): wait, restart ICE, begin again.
 
-use super::state::Step;
+use core::time::Duration;
+
+use super::state::{Need, Step};
 use super::{Purpose, Session};
 use crate::config::Mode;
 use crate::error::Ignored;
@@ -76,7 +78,12 @@ impl Session {
                 }
             };
         }
-        attempt.exchange.want_restart();
+        let asked = matches!(cause, RecoveryCause::Requested | RecoveryCause::NetworkChanged);
+        attempt.exchange.want_restart(if asked { Need::Asked } else { Need::Loss });
+        if self.timers.at(Timer::Restart).is_none() {
+            // A link that once refused an offer may take this one.
+            attempt.exchange.unsent_on = None;
+        }
         self.enter_recovery(cause);
     }
 
@@ -116,26 +123,30 @@ impl Session {
             return;
         }
         let Some(attempt) = &mut self.attempt else { return };
-        if !attempt.exchange.is_restarting() {
-            // One that still waits for a link is not needed any more; one that was asked for
-            // meanwhile and can begin, is (contract, N1).
-            if attempt.links.open.is_none() {
-                attempt.exchange.forget_restart();
+        let (open, exchange) = (attempt.links.open, &mut attempt.exchange);
+        if exchange.is_restart_avoidable() {
+            // Many masters answer a restart with a new connection: what flows again is not put at
+            // stake for a loss that is over.
+            self.abandon_restart();
+        } else if !exchange.is_restarting() {
+            // One that waits is not needed any more, unless it was asked for and can begin
+            // (contract, N1).
+            let can_begin = open.is_some() && exchange.unsent_on != open;
+            if exchange.restart_wanted != Some(Need::Asked) || !can_begin {
+                exchange.forget_restart();
             }
             self.timers.disarm(Timer::Restart);
         }
         self.set_phase(Phase::Live);
         self.tell(Event::Recovered);
-        let at = self.now + self.config.refill_after;
-        self.timers.arm(Timer::BudgetRefill, at);
+        self.refill_later();
     }
 
     /// The restart's deadline: what flows is left alone, what does not begins again.
     pub(super) fn on_restart_deadline(&mut self) {
         self.tell(Event::DeadlineFired(Timer::Restart));
         let Some(attempt) = &mut self.attempt else { return };
-        let unanswered = attempt.exchange.is_restarting();
-        if unanswered && attempt.exchange.was_offered() {
+        if attempt.exchange.is_restarting() && attempt.exchange.step == Step::AwaitingAnswer {
             self.learn_useless();
         }
         if !self.flows() {
@@ -172,7 +183,10 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.exchange.forget_restart();
         match &attempt.exchange.step {
-            Step::AwaitingAnswer | Step::LocalSet(_) => self.take_back(),
+            Step::AwaitingAnswer | Step::LocalSet(_) => {
+                attempt.exchange.abandoned = true;
+                self.take_back();
+            }
             Step::RefreshingServers | Step::Created(_) => attempt.exchange.step = Step::Stable,
             Step::SettingServers(_) => attempt.exchange.step = Step::SettingServers(None),
             // What is under way ends by itself, and then finds that nobody wants it.
@@ -262,10 +276,13 @@ impl Session {
         let since = self.offline_since.unwrap_or(self.now);
         let away = self.now.saturating_since(since);
         self.frozen_for = self.frozen_for.saturating_add(away);
-        if self.closing.is_none() {
-            self.timers.shift(away);
-            self.in_flight.shift(away);
-        }
+    }
+
+    /// The time since the last input does not count for what stands still.
+    pub(super) fn hold_deadlines(&mut self, passed: Duration) {
+        self.timers.shift(passed);
+        self.in_flight.shift(passed);
+        self.restore_offline_deadline();
     }
 
     /// Whether deadlines stand still: never while something is being closed.

@@ -22,7 +22,8 @@ impl Session {
             PeerEvent::CandidateGathered(candidate) => {
                 let waiting_max = self.config.candidates_max;
                 let Some(attempt) = &mut self.attempt else { return };
-                // End-of-candidates is not sent: some masters stumble over it (kvs.md 3.4).
+                // End-of-candidates is not sent: some masters stumble over it
+                // (docs/kvs-protocol.md 3.4).
                 if candidate.is_end() {
                     return;
                 }
@@ -142,6 +143,7 @@ impl Session {
             self.timers.disarm(Timer::KeyframeRequest);
             attempt.paused = false;
             self.tell(Event::MediaResumed);
+            self.refill_later();
         }
         if self.phase == Phase::AwaitingMedia {
             self.live_if_media_flows();
@@ -173,15 +175,23 @@ impl Session {
             return false;
         }
         attempt.evidence.was_live = true;
+        attempt.replacements = 0;
         self.was_live = true;
         self.answers_refused = 0;
         self.timers.disarm(Timer::FirstMedia);
         self.timers.disarm(Timer::KeyframeRequest);
         self.set_phase(Phase::Live);
         self.tell(Event::Live);
-        let at = self.now + self.config.refill_after;
-        self.timers.arm(Timer::BudgetRefill, at);
+        self.refill_later();
         true
+    }
+
+    /// The budget is full again after a time that is live, and without a stall (contract, N14).
+    pub(super) fn refill_later(&mut self) {
+        if self.phase == Phase::Live && self.timers.at(Timer::MediaGiveUp).is_none() {
+            let at = self.now + self.config.refill_after;
+            self.timers.arm(Timer::BudgetRefill, at);
+        }
     }
 
     /// An encoder that stalls: it is told, asked for a keyframe, and given up in the end.
@@ -191,6 +201,7 @@ impl Session {
             return self.ignore(Ignored::OutOfPhase);
         }
         self.tell(Event::MediaStalled);
+        self.timers.disarm(Timer::BudgetRefill);
         let at = self.now + self.config.media_give_up;
         self.arm(Timer::MediaGiveUp, at);
         self.request_keyframe();

@@ -28,6 +28,8 @@ pub(super) struct Attempt {
     /// The peer connection has the servers.
     pub(super) servers_set: bool,
     pub(super) exchange: Exchange,
+    /// New sessions of the master's since media flowed.
+    pub(super) replacements: u8,
     /// Who wrote the description that is being set.
     pub(super) remote_next: Option<Identity>,
     pub(super) local: LocalCandidates,
@@ -77,6 +79,7 @@ impl Session {
             servers: Servers::Awaited,
             servers_set: false,
             exchange: Exchange::default(),
+            replacements: 0,
             remote_next: None,
             local: LocalCandidates::default(),
             remote: RemoteCandidates::default(),

@@ -3,7 +3,6 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::mem;
 
 use crate::output::Message;
 use crate::ticket::Ticket;
@@ -22,12 +21,13 @@ pub(super) struct Exchange {
     pub(super) offer_sent_at: Option<Timestamp>,
     /// An answer that overtook the completion of our own send.
     pub(super) held_answer: Option<Description>,
-    pub(super) applied: VecDeque<Digest>,
+    /// The answers that were applied, by their digests and by whose they were.
+    pub(super) applied: VecDeque<(Digest, Identity)>,
     /// Asked for while an exchange was open: any number of requests are one.
     pub(super) wanted: bool,
-    pub(super) restart_wanted: bool,
+    pub(super) restart_wanted: Option<Need>,
     /// The open exchange is an ICE restart.
-    pub(super) restart: bool,
+    pub(super) restart: Option<Need>,
     /// It is wanted no more: what is under way of it is taken back where it ends.
     pub(super) abandoned: bool,
     /// A restart's offer did not go out on this link: it waits for the next one.
@@ -44,6 +44,15 @@ pub(super) struct Exchange {
     pub(super) gave_way: bool,
     /// Whom we are connected with.
     pub(super) remote: Option<Identity>,
+}
+
+/// What an ICE restart is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Need {
+    /// The pair in use is lost: not needed any more when it is back.
+    Loss,
+    /// The application asked for it, or the platform's network changed.
+    Asked,
 }
 
 /// What tells one remote session from another, and one ICE generation from another.
@@ -110,13 +119,13 @@ impl Exchange {
         self.stuck
     }
 
-    pub(super) fn want_restart(&mut self) {
-        self.restart_wanted = true;
+    pub(super) fn want_restart(&mut self, need: Need) {
+        self.restart_wanted = self.restart_wanted.max(Some(need));
     }
 
     pub(super) fn forget_restart(&mut self) {
-        self.restart_wanted = false;
-        self.restart = false;
+        self.restart_wanted = None;
+        self.restart = None;
     }
 
     pub(super) fn want(&mut self) {
@@ -125,20 +134,41 @@ impl Exchange {
 
     /// An ICE restart is open: it was begun and is not settled.
     pub(super) fn is_restarting(&self) -> bool {
-        self.restart && self.step != Step::Stable
+        self.restart.is_some() && self.step != Step::Stable
     }
 
     /// A restart is open, or wanted.
     pub(super) fn has_restart(&self) -> bool {
-        self.restart_wanted || self.is_restarting()
+        self.restart_wanted.is_some() || self.is_restarting()
+    }
+
+    /// The open restart is for a loss alone, and its offer can still be kept from the master.
+    pub(super) fn is_restart_avoidable(&self) -> bool {
+        let unsent = matches!(
+            self.step,
+            Step::RefreshingServers
+                | Step::CreatingOffer
+                | Step::Created(_)
+                | Step::SettingServers(_)
+                | Step::SettingLocal(_)
+                | Step::LocalSet(_)
+        );
+        unsent && self.restart == Some(Need::Loss) && self.restart_wanted != Some(Need::Asked)
+    }
+
+    /// An answer brings the ICE credentials of one that was applied before.
+    pub(super) fn has_credentials_of(&self, answer: &Identity) -> bool {
+        let applied = self.applied.iter().map(|(_, identity)| identity);
+        self.remote.iter().chain(applied).any(|known| known.has_credentials_of(answer))
+    }
+
+    /// Whether this very answer was applied.
+    pub(super) fn has_applied(&self, answer: Digest) -> bool {
+        self.applied.iter().any(|(digest, _)| *digest == answer)
     }
 
     pub(super) fn is_deferred(&self) -> bool {
         self.deferred.is_some()
-    }
-
-    pub(super) fn was_offered(&self) -> bool {
-        self.offer_sent_at.is_some()
     }
 
     /// Drops an offer of ours that is not set, for the master's.
@@ -150,8 +180,8 @@ impl Exchange {
 
     /// What our offer was for is asked for again, if it is still needed.
     pub(super) fn give_way(&mut self) {
-        if mem::take(&mut self.restart) {
-            self.restart_wanted = true;
+        if let Some(need) = self.restart.take() {
+            self.want_restart(need);
         } else if self.applied.is_empty() && self.remote.is_none() {
             self.gave_way = true;
         } else {

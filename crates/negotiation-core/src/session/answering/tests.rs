@@ -5,7 +5,7 @@ use alloc::vec;
 use crate::session::stage::*;
 use crate::{
     AttemptEnd, Connectivity, Event, Failure, FailureCode, Ignored, Input, MediaFact, MediaKind,
-    Output, PeerCommand, Phase, SignalingEvent,
+    Output, PeerCommand, PeerEvent, Phase, SignalingEvent,
 };
 
 /// N8: ICE servers are set before the offer, once, and only if there are any.
@@ -89,7 +89,7 @@ fn s64_a_first_answer_that_fails_ends_the_attempt_at_once() {
         stage.offer(offer(1));
         stage.settle(&[step]);
         stage.forget();
-        stage.fails(step, FailureCode::Port);
+        stage.fails(step, FailureCode::BadDescription);
         assert_eq!(stage.phase(), Phase::Closing, "{step}");
         let end = stage.report().0;
         let fits = match step {
@@ -249,4 +249,43 @@ fn n25_a_renegotiation_that_nobody_can_begin_is_told() {
     stage.forget();
     stage.give(Input::Renegotiate);
     assert!(!stage.ignored(Ignored::OutOfPhase), "the first offer carries it");
+}
+
+/// N12: a master that offers a new session each time before media flows is not waited for.
+#[test]
+fn n12_a_master_that_always_begins_anew_is_left() {
+    let another = |n: u64| {
+        let mut offer = offer(n);
+        offer.facts.fingerprints = vec![alloc::format!("master {n}")];
+        offer
+    };
+    let mut stage = Stage::joined();
+    for n in 1..=9 {
+        stage.offer(another(n));
+        stage.settle(&[]);
+        assert_eq!(stage.phase(), Phase::Establishing, "{n}");
+    }
+    stage.offer(another(10));
+    assert_eq!(stage.report().0, AttemptEnd::MasterGone);
+    // One that brings media in between may go on so.
+    let mut stage = Stage::joined();
+    for n in 1..=20 {
+        stage.offer(another(n));
+        stage.settle(&[]);
+        stage.goes_live();
+    }
+}
+
+/// N27: what was paused is not the session that takes its place.
+#[test]
+fn n27_a_new_session_is_not_paused() {
+    let mut stage = Stage::storage_live();
+    stage.notices(PeerEvent::MediaStalled);
+    stage.notices(PeerEvent::SenderReport);
+    stage.offer(anew(offer(2)));
+    stage.settle(&[]);
+    stage.goes_live();
+    stage.notices(PeerEvent::MediaStalled);
+    stage.notices(PeerEvent::SenderReport);
+    assert_eq!(stage.told(&Event::MediaPaused), 1);
 }

@@ -4,9 +4,9 @@ use alloc::vec;
 
 use crate::session::stage::*;
 use crate::{
-    Candidate, CandidateRelease, Connectivity, Description, Digest, Event, Evidence, FailureCode,
-    Ignored, Input, Message, Output, PeerEvent, Phase, Sender, Settings, SignalingCommand,
-    SignalingEvent, Timer, Undecodable,
+    AttemptEnd, Candidate, CandidateRelease, Connectivity, Description, Digest, Event, Evidence,
+    FailureCode, Ignored, Input, Message, Output, PeerEvent, Phase, Sender, Settings,
+    SignalingCommand, SignalingEvent, Timer, Undecodable,
 };
 use core::time::Duration;
 
@@ -539,4 +539,38 @@ fn n20_an_offer_is_sent_again_on_the_link_that_took_the_place() {
     assert_eq!(link.0, 2);
     stage.settle(&[]);
     assert_eq!(stage.phase(), Phase::AwaitingAnswer);
+}
+
+/// N17: a stack that fails at an answer says nothing of the answer.
+#[test]
+fn n17_a_stack_that_hangs_is_not_the_answers_fault() {
+    use FailureCode::{BadDescription, Cancelled, Closed, Codec, NotOpen, Port, TimedOut};
+    let end = |code| {
+        let mut stage = Stage::offered(one_retry());
+        stage.answer(answer(1));
+        stage.fails("set remote", code);
+        stage.report().0
+    };
+    for code in [TimedOut, Port, NotOpen, Closed, Cancelled] {
+        assert!(matches!(end(code), AttemptEnd::Peer(_)), "{code}");
+    }
+    for code in [BadDescription, Codec] {
+        assert!(matches!(end(code), AttemptEnd::AnswerRefused(_)), "{code}");
+    }
+}
+
+/// N4: the credentials of any answer that was applied are old, not of the newest alone.
+#[test]
+fn n4_a_restart_is_refused_by_the_credentials_of_any_answer_before() {
+    let mut stage = Stage::live_keeping(one_retry());
+    stage.give(Input::Restart);
+    stage.settle(&[]);
+    stage.answer(answer(2));
+    stage.settle(&[]);
+    stage.give(Input::Restart);
+    stage.settle(&[]);
+    stage.forget();
+    stage.answer(Description { sdp: answer(3).sdp, ..answer(1) });
+    assert_eq!(stage.told(&Event::RestartRefused), 1);
+    assert!(!stage.asked().contains(&"set remote"));
 }

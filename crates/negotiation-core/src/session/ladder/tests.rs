@@ -216,3 +216,103 @@ fn n10_a_foreign_answer_to_a_restart_is_ignored() {
     assert!(stage.ignored(Ignored::Foreign));
     assert_eq!(stage.phase(), Phase::Recovering);
 }
+
+/// 63: many masters answer a restart with a new connection. One that is for a loss which is over,
+/// and can still be kept from the master, is.
+#[test]
+fn s63_media_that_is_back_makes_an_unsent_restart_needless() {
+    for live in [Stage::live, Stage::live_keeping] {
+        for step in ["fetch servers", "set servers", "create restart", "set local"] {
+            let mut stage = live(one_retry());
+            stage.ice(Connectivity::IceFailed);
+            stage.settle(&[step]);
+            if !stage.asked().contains(&step) {
+                continue;
+            }
+            stage.ice(Connectivity::Connected);
+            assert_eq!((stage.phase(), stage.told(&Event::Recovered)), (Phase::Live, 1), "{step}");
+            stage.settle(&[]);
+            assert!(!stage.asked().contains(&"send offer"), "{step}");
+            assert_eq!(stage.told(&Event::RenegotiationFailed), 0, "{step}: nobody asked for one");
+            stage.pass(20_000);
+            assert_eq!(stage.fired(Timer::Restart), 0, "{step}");
+            // The next loss has a restart of its own.
+            stage.forget();
+            stage.ice(Connectivity::IceFailed);
+            stage.settle(&[]);
+            assert!(stage.asked().contains(&"send offer"), "{step}");
+        }
+    }
+}
+
+/// N1: one that was asked for, or that another network needs, is sent all the same.
+#[test]
+fn n1_a_restart_that_was_asked_for_is_needed_whatever_flows() {
+    for also in [Input::Restart, Input::NetworkChanged] {
+        let mut stage = Stage::live(one_retry());
+        stage.ice(Connectivity::IceFailed);
+        stage.forget();
+        stage.give(also);
+        stage.ice(Connectivity::Connected);
+        stage.settle(&[]);
+        assert!(stage.asked().contains(&"send offer"));
+    }
+}
+
+/// N18, 28: a link that refused a restart's offer is tried again at the next loss, not before.
+#[test]
+fn s28_a_link_that_refused_an_offer_may_take_the_next() {
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::Restart);
+    stage.settle(&["send offer"]);
+    stage.fails("send offer", FailureCode::Service);
+    stage.ice(Connectivity::Connected);
+    assert_eq!(stage.told(&Event::Recovered), 1);
+    stage.forget();
+    stage.mail(SignalingEvent::GoAway);
+    stage.pass(30_000);
+    stage.settle(&[]);
+    assert!(!stage.asked().contains(&"send offer"), "it was for a loss that is over");
+    stage.ice(Connectivity::IceFailed);
+    stage.settle(&["send offer"]);
+    stage.fails("send offer", FailureCode::Service);
+    stage.pass(10_000);
+    assert_eq!(stage.report().0, AttemptEnd::Deadline(Deadline::Restart));
+
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::Restart);
+    stage.settle(&["send offer"]);
+    stage.fails("send offer", FailureCode::Service);
+    stage.ice(Connectivity::Connected);
+    stage.forget();
+    stage.ice(Connectivity::IceFailed);
+    stage.settle(&[]);
+    assert!(stage.asked().contains(&"send offer"), "on the same link");
+}
+
+/// N19: a master that did answer a restart has not ignored it, whatever the stack makes of it.
+#[test]
+fn n19_a_stack_that_hangs_on_a_restarts_answer_teaches_nothing() {
+    let mut stage = restarting();
+    stage.answer(answer(2));
+    stage.pass(10_000);
+    assert_eq!(stage.told(&Event::RestartRefused), 0);
+}
+
+/// N13: what is armed while deadlines stand still has its whole time when they go on, and no more.
+#[test]
+fn s27_a_deadline_that_is_armed_without_a_network_has_its_own_time() {
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::Online(false));
+    stage.pass(30_000);
+    stage.notices(PeerEvent::MediaStalled);
+    stage.pass(20_000);
+    stage.give(Input::Online(true));
+    stage.forget();
+    // A restart was asked for by the network that is back, and has the shorter deadline.
+    stage.answer(answer(2));
+    stage.pass(9_999);
+    assert_eq!(stage.fired(Timer::Restart), 0);
+    stage.pass(1);
+    assert_eq!(stage.fired(Timer::Restart), 1);
+}

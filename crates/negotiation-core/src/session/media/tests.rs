@@ -164,3 +164,47 @@ fn sound_alone_is_live_with_its_first_packet() {
     stage.notices(PeerEvent::MediaFlowing(MediaKind::Audio));
     assert_eq!(stage.phase(), Phase::Live);
 }
+
+/// N14: live without a stall, or the budget is not full again.
+#[test]
+fn n14_a_stall_is_no_time_to_be_forgiven_in() {
+    let refilled = |stage: &Stage| stage.session.budget == Default::default();
+    let mut stage = Stage::live(one_retry());
+    // Live, lost, live again: the free attempt is used up.
+    stage.ice(Connectivity::ClosedByPeer);
+    stage.settle(&[]);
+    stage.answer(answer(1));
+    stage.settle(&[]);
+    stage.goes_live();
+    assert!(!refilled(&stage));
+    stage.pass(20_000);
+    stage.notices(PeerEvent::MediaStalled);
+    stage.pass(20_000);
+    assert!(!refilled(&stage), "it stalls");
+    stage.notices(PeerEvent::MediaFlowing(MediaKind::Video));
+    stage.pass(29_999);
+    assert!(!refilled(&stage), "not for long enough");
+    stage.pass(1);
+    assert!(refilled(&stage));
+}
+
+/// N14, N17: a camera that freezes each time it was live spends the budget.
+#[test]
+fn n17_a_camera_that_freezes_again_and_again_is_given_up() {
+    let mut stage = Stage::live(one_retry());
+    for _ in 0..3 {
+        stage.pass(2_000);
+        stage.notices(PeerEvent::MediaStalled);
+        stage.pass(30_000);
+        stage.settle(&[]);
+        stage.pass(6_000);
+        stage.settle(&[]);
+        if stage.phase() == Phase::Ended {
+            break;
+        }
+        stage.answer(answer(1));
+        stage.settle(&[]);
+        stage.goes_live();
+    }
+    assert_eq!(stage.phase(), Phase::Ended);
+}
