@@ -21,7 +21,7 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
     /// Whole pictures.
     pub(crate) frames: u64,
-    /// Packets lost in this process, because it was too slow.
+    /// Packets lost on their way from the peer connection, because this process was too slow.
     pub(crate) dropped: u64,
     /// What is received now.
     pub(crate) codecs: BTreeMap<&'static str, &'static str>,

@@ -190,7 +190,9 @@ impl Show {
         let counts = lock(&self.streams).counts();
         let elapsed = now.saturating_since(self.last.0);
         let rates = Rates::between(&self.last.1, &counts, elapsed);
-        let path = viewer.monitor.stats().await.into_iter().find_map(|stats| stats.path);
+        let peers = viewer.monitor.stats().await;
+        let dropped = counts.dropped + peers.iter().map(|stats| stats.dropped).sum::<u64>();
+        let path = peers.into_iter().find_map(|stats| stats.path);
         let due = self.deadline.map(|(timer, at)| (timer, at.saturating_since(now)));
         self.reporter.line(
             now,
@@ -205,7 +207,7 @@ impl Show {
                 "frames": counts.frames,
                 "packets": counts.packets,
                 "lost": counts.lost,
-                "dropped": counts.dropped,
+                "dropped": dropped,
                 "codecs": counts.codecs,
                 "path": path.map(|path| json!({
                     "local": path.local.as_str(),
