@@ -46,7 +46,7 @@ pub struct ServiceArgs {
     /// $XDG_STATE_HOME/kvs-viewer or ~/.local/state/kvs-viewer]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// A STUN server (stun:HOST[:PORT]) in place of the region's; may be given several times
+    /// A STUN server, stun:HOST or stun:HOST:PORT, in place of the region's; may be given several times
     #[arg(long, value_name = "URI")]
     pub stun: Vec<String>,
 }
