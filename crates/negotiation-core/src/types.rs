@@ -327,6 +327,24 @@ mod tests {
         assert_eq!(ClientId::new(&"x".repeat(257)), Err(InvalidClientId::TooLong { chars: 257 }));
     }
 
+    /// Scenario 9: pictures and sound are judged where there are any, data where there is nothing else.
+    #[test]
+    fn a_data_channel_is_no_media() {
+        use MediaKind::{Audio, Data, Video};
+        let refuses = |sections: &[(MediaKind, bool)]| {
+            let section =
+                |(kind, accepted)| MediaFact { kind, mid: None, accepted, sends: accepted };
+            let media = sections.iter().copied().map(section).collect();
+            Facts { media, ..Facts::default() }.refuses_everything()
+        };
+        assert!(refuses(&[(Video, false), (Audio, false), (Data, true)]));
+        assert!(refuses(&[(Video, false), (Audio, false)]));
+        assert!(!refuses(&[(Video, false), (Audio, true), (Data, false)]));
+        assert!(!refuses(&[(Data, true)]));
+        assert!(refuses(&[(Data, false)]));
+        assert!(!refuses(&[]), "a description that says nothing of media");
+    }
+
     #[test]
     fn nothing_secret_is_printed() {
         let server = IceServer {
