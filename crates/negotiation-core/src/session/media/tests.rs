@@ -169,14 +169,18 @@ fn sound_alone_is_live_with_its_first_packet() {
 #[test]
 fn n14_a_stall_is_no_time_to_be_forgiven_in() {
     let refilled = |stage: &Stage| stage.session.budget == Default::default();
-    let mut stage = Stage::live(one_retry());
     // Live, lost, live again: the free attempt is used up.
-    stage.ice(Connectivity::ClosedByPeer);
-    stage.settle(&[]);
-    stage.answer(answer(1));
-    stage.settle(&[]);
-    stage.goes_live();
-    assert!(!refilled(&stage));
+    let live_again = || {
+        let mut stage = Stage::live(one_retry());
+        stage.ice(Connectivity::ClosedByPeer);
+        stage.settle(&[]);
+        stage.answer(answer(1));
+        stage.settle(&[]);
+        stage.goes_live();
+        assert!(!refilled(&stage));
+        stage
+    };
+    let mut stage = live_again();
     stage.pass(20_000);
     stage.notices(PeerEvent::MediaStalled);
     stage.pass(20_000);
@@ -186,6 +190,17 @@ fn n14_a_stall_is_no_time_to_be_forgiven_in() {
     assert!(!refilled(&stage), "not for long enough");
     stage.pass(1);
     assert!(refilled(&stage));
+    // A connection that is back brings no time to a camera that is still paused.
+    let mut stage = live_again();
+    stage.notices(PeerEvent::MediaStalled);
+    stage.ice(Connectivity::IceFailed);
+    stage.ice(Connectivity::Connected);
+    assert_eq!(stage.phase(), Phase::Live);
+    for _ in 0..3 {
+        stage.notices(PeerEvent::SenderReport);
+        stage.pass(20_000);
+    }
+    assert!(!refilled(&stage), "it is paused");
 }
 
 /// N14, N17: a camera that freezes each time it was live spends the budget.
