@@ -71,6 +71,8 @@ fn users(coturn: &Process) -> Vec<String> {
 
 /// The viewer's side of the path in use.
 pub(crate) fn local_side(watch: &Process) -> String {
+    // The first comes up to a second after the session is live.
+    let _ = watch.event_that("stats", PATIENCE, |stats| stats["path"]["local"].is_string());
     let events = watch.events();
     let stats = named(&events, "stats");
     let mut paths = stats.iter().filter_map(|stats| stats["path"]["local"].as_str());
