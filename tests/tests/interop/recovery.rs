@@ -23,16 +23,7 @@ use crate::{PATIENCE, PROGRAM, in_a_network_of_its_own};
 fn a_restart_costs_the_javascript_master_a_full_attempt() {
     let stage = Stage::start_tls(PROGRAM, Keys::session());
     let _master = stage.browser("master", &[]);
-    runtime().block_on(async {
-        let mut watching = Watching::start(&stage);
-        watching.until("live", |event| *event == Event::Live).await;
-        watching.viewer.handle.restart();
-        watching.until("live again", |event| *event == Event::Live).await;
-        watching.more_packets(100).await;
-        let outcome = watching.close().await;
-        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 2), "{outcome:?}");
-        eprintln!("restart of the JavaScript master: {:?}, then live", outcome.attempts[0].end);
-    });
+    a_restart_costs_a_full_attempt(&stage, "the JavaScript master");
 }
 
 #[test]
@@ -52,16 +43,7 @@ fn aiortc() {
 fn a_restart_costs_aiortc_a_full_attempt() {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
     let _master = master(&stage, "replace");
-    runtime().block_on(async {
-        let mut watching = Watching::start(&stage);
-        watching.until("live", |event| *event == Event::Live).await;
-        watching.viewer.handle.restart();
-        watching.until("live again", |event| *event == Event::Live).await;
-        watching.more_packets(100).await;
-        let outcome = watching.close().await;
-        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 2), "{outcome:?}");
-        eprintln!("restart of aiortc: {:?}, then live", outcome.attempts[0].end);
-    });
+    a_restart_costs_a_full_attempt(&stage, "aiortc");
 }
 
 /// Media flows on while the deadline of the restart runs, and after it.
@@ -97,6 +79,19 @@ fn a_master_that_dies_is_found() {
         let outcome = watching.close().await;
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 2), "{outcome:?}");
         eprintln!("reboot of aiortc: {:?}, live after {took:.1?}", outcome.attempts[0].end);
+    });
+}
+
+fn a_restart_costs_a_full_attempt(stage: &Stage, who: &str) {
+    runtime().block_on(async {
+        let mut watching = Watching::start(stage);
+        watching.until("live", |event| *event == Event::Live).await;
+        watching.viewer.handle.restart();
+        watching.until("live again", |event| *event == Event::Live).await;
+        watching.more_packets(100).await;
+        let outcome = watching.close().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 2), "{outcome:?}");
+        eprintln!("restart of {who}: {:?}, then live", outcome.attempts[0].end);
     });
 }
 
