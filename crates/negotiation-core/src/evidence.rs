@@ -372,6 +372,14 @@ impl Outcome {
             EndReason::NoRoute if any(|e| e.answered && e.remote_candidates == 0) => {
                 "the master answered, but named no address to reach it at"
             }
+            EndReason::NoRoute if self.was_live && failed.is_empty() => {
+                "the connection was live, and then no address pair got through any more"
+            }
+            EndReason::NoRoute
+                if self.attempts.last().is_some_and(|a| a.end == AttemptEnd::MasterGone) =>
+            {
+                "the other side closed the connection, or began a new one, before it was up"
+            }
             EndReason::NoRoute => {
                 "a firewall or NAT lets no address pair through, and no relay helped"
             }
@@ -462,7 +470,8 @@ mod tests {
 
     fn outcome(reason: EndReason, evidence: Evidence) -> Outcome {
         let (started, ended) = (Timestamp::ZERO, Timestamp::from_millis(1000));
-        let end = AttemptEnd::MasterGone;
+        let no_route = reason == EndReason::NoRoute;
+        let end = if no_route { AttemptEnd::IceFailed } else { AttemptEnd::MasterGone };
         let report = AttemptReport { attempt: 1, client_id: None, started, ended, end, evidence };
         let lasted = Duration::from_secs(1);
         Outcome { reason, was_live: false, attempts_total: 1, attempts: vec![report], lasted }
@@ -491,6 +500,13 @@ mod tests {
         lost.reason = EndReason::NoAnswer;
         assert!(lost.sentence().starts_with("Lost after having been live, and not live again"));
         assert!(lost.likely_cause().contains("no master is connected"), "{}", lost.likely_cause());
+        let mut cut =
+            outcome(EndReason::NoRoute, Evidence { was_live: true, ..Default::default() });
+        cut.was_live = true;
+        assert!(cut.likely_cause().contains("any more"), "{}", cut.likely_cause());
+        let mut gone = outcome(EndReason::NoRoute, Evidence::default());
+        gone.attempts[0].end = AttemptEnd::MasterGone;
+        assert!(gone.likely_cause().contains("before it was up"), "{}", gone.likely_cause());
         let silent = Evidence { media_packets: true, ..Evidence::default() };
         lost.attempts.extend(outcome(EndReason::NoMedia, silent).attempts);
         lost.reason = EndReason::NoMedia;

@@ -15,8 +15,8 @@ use crate::phase::Phase;
 use crate::time::Timer;
 use crate::types::{Description, PeerId, SdpKind};
 
-/// A master that begins a new session each time before media flows is not waited for (N12). More
-/// than the offers that the joins of one wait can bring.
+/// A master that begins a new session each time before media flows is not waited for (N12). With
+/// the default settings it is more than the offers that the joins of one wait can bring.
 const REPLACEMENTS_MAX: u8 = 8;
 
 impl Session {

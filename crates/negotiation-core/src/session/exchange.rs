@@ -457,6 +457,7 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.exchange.step = Step::Stable;
         attempt.exchange.restart = None;
+        attempt.exchange.abandoned = false;
         let connected = attempt.connectivity == Connectivity::Connected;
         let kept = attempt.keeps_pair();
         match self.phase {

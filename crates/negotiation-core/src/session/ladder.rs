@@ -136,6 +136,9 @@ impl Session {
                 exchange.forget_restart();
             }
             self.timers.disarm(Timer::Restart);
+        } else if exchange.restart_wanted == Some(Need::Loss) {
+            // What was lost while one is open is back as well.
+            exchange.restart_wanted = None;
         }
         self.set_phase(Phase::Live);
         self.tell(Event::Recovered);
@@ -181,6 +184,7 @@ impl Session {
     fn abandon_restart(&mut self) {
         self.timers.disarm(Timer::Restart);
         let Some(attempt) = &mut self.attempt else { return };
+        let was_open = attempt.exchange.restart.is_some();
         attempt.exchange.forget_restart();
         match &attempt.exchange.step {
             Step::AwaitingAnswer | Step::LocalSet(_) => {
@@ -193,11 +197,12 @@ impl Session {
             Step::CreatingOffer | Step::SettingLocal(_) | Step::Sending => {
                 attempt.exchange.abandoned = true;
             }
-            // It is answered, or nothing of it is open.
+            // It is answered: should it come to nothing, then nobody asked for more.
+            Step::ApplyingLocal(_) | Step::SettingRemote | Step::RollingBack => {
+                attempt.exchange.abandoned = was_open;
+            }
+            // Nothing of it is open.
             Step::Stable
-            | Step::SettingRemote
-            | Step::RollingBack
-            | Step::ApplyingLocal(_)
             | Step::SettingOffer
             | Step::CreatingAnswer
             | Step::SettingAnswer(_)

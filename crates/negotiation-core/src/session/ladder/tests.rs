@@ -259,6 +259,65 @@ fn n1_a_restart_that_was_asked_for_is_needed_whatever_flows() {
     }
 }
 
+/// 63: a second loss that is over needs no restart either, when the open one is answered.
+#[test]
+fn s63_a_loss_that_is_over_begins_no_restart_after_the_open_one() {
+    let mut stage = restarting();
+    stage.ice(Connectivity::Connected);
+    stage.ice(Connectivity::IceFailed);
+    assert_eq!(stage.phase(), Phase::Recovering);
+    stage.ice(Connectivity::Connected);
+    stage.answer(answer(2));
+    stage.settle(&[]);
+    assert_eq!(stage.phase(), Phase::Live);
+    assert!(!stage.asked().contains(&"create restart"));
+}
+
+/// N18: a restart whose answer comes to nothing after its deadline is no renegotiation.
+#[test]
+fn n18_an_abandoned_restart_is_not_told_as_a_renegotiation() {
+    for held in ["set remote", "roll back"] {
+        let mut stage = Stage::live_keeping(one_retry());
+        stage.give(Input::Restart);
+        stage.settle(&[]);
+        stage.pass(9_000);
+        stage.answer(answer(2));
+        if held == "roll back" {
+            stage.fails("set remote", FailureCode::BadDescription);
+        }
+        stage.pass(1_000);
+        assert_eq!((stage.fired(Timer::Restart), stage.phase()), (1, Phase::Live), "{held}");
+        if held == "set remote" {
+            stage.fails("set remote", FailureCode::BadDescription);
+        }
+        stage.settle(&[]);
+        assert!(stage.asked().contains(&"roll back"), "{held}");
+        assert_eq!(stage.told(&Event::RenegotiationFailed), 0, "{held}");
+        // One that is asked for afterwards is.
+        stage.give(Input::Renegotiate);
+        stage.settle(&[]);
+        stage.answer(answer(3));
+        stage.fails("set remote", FailureCode::BadDescription);
+        stage.settle(&[]);
+        assert_eq!(stage.told(&Event::RenegotiationFailed), 1, "{held}");
+    }
+    // Nor is an answer of ours mistaken for what was abandoned and then settled all the same.
+    let mut stage = Stage::live_keeping(one_retry());
+    stage.give(Input::Restart);
+    stage.settle(&[]);
+    stage.pass(9_000);
+    stage.answer(answer(2));
+    stage.pass(1_000);
+    stage.settle(&[]);
+    stage.offer(offer(1));
+    stage.settle(&["send answer"]);
+    stage.mail(SignalingEvent::GoAway);
+    stage.settle(&["send answer"]);
+    stage.asked();
+    stage.fails("send answer", FailureCode::NotOpen);
+    assert!(stage.asked().contains(&"send answer"), "on the new link");
+}
+
 /// N18, 28: a link that refused a restart's offer is tried again at the next loss, not before.
 #[test]
 fn s28_a_link_that_refused_an_offer_may_take_the_next() {
