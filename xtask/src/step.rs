@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, PoisonError};
 
 /// What was left out for want of a tool.
@@ -28,14 +28,17 @@ pub(crate) fn tool(program: impl AsRef<OsStr>) -> Command {
 
 /// Runs a command, showing what it prints.
 pub(crate) fn run(command: &mut Command, what_to_do: &str) -> Result<(), String> {
-    eprintln!("$ {}", shown(command));
-    let status = command
-        .status()
-        .map_err(|error| format!("`{}` did not start: {error}\n{what_to_do}", shown(command)))?;
+    let status = status(command).map_err(|error| format!("{error}\n{what_to_do}"))?;
     if status.success() {
         return Ok(());
     }
     Err(format!("`{}` failed ({status})\n{what_to_do}", shown(command)))
+}
+
+/// Runs a command, showing what it prints, for how it ends.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus, String> {
+    eprintln!("$ {}", shown(command));
+    command.status().map_err(|error| format!("`{}` did not start: {error}", shown(command)))
 }
 
 /// Leaves something out for want of a tool, and keeps it for the end; CI leaves nothing out.
