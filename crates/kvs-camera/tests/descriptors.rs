@@ -25,7 +25,7 @@ async fn nothing_outlives_a_session_or_the_camera() {
     for round in 0..4 {
         let config = CameraConfig {
             frame_log: FrameLog::File(log.clone()),
-            connect_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(4),
             ..config(&emulator)
         };
         let (camera, mut events) = start(config).await;

@@ -99,6 +99,10 @@ where
     let mut injected = VecDeque::new();
     let mut injected_at = opened;
     loop {
+        // Ahead of what is queued: a timer fires only with its clock's next tick.
+        if let Some((_, then)) = fault.take_if(|(when, _)| *when <= Instant::now()) {
+            happen::to(shared, &seat.link, &then);
+        }
         let idle_limit = heard + lifetimes.idle;
         let close = |code, why| Next::Send(Some(Outgoing::Close(code, why)));
         let next = tokio::select! {
@@ -143,12 +147,7 @@ where
                 return Why::Lost;
             }
             Next::Frame(None) | Next::Send(None) => return Why::Lost,
-            Next::Fault => {
-                if let Some((_, then)) = fault.take() {
-                    happen::to(shared, &seat.link, &then);
-                }
-                continue;
-            }
+            Next::Fault => continue,
             Next::Injected => {
                 if let Some(frame) = injected.pop_front()
                     && !send(&mut socket, wire_form(frame)).await

@@ -259,10 +259,8 @@ mod tests {
     use super::*;
     use crate::config::{EmulatorConfig, Lifetimes};
 
-    /// How a viewer's stay ends on a clock on which three minutes are 0.3 s and the session is 1 s.
-    async fn stay(hub: Hub) -> Why {
-        let lifetimes =
-            Lifetimes { storage_session: Duration::from_secs(600), ..Lifetimes::default() };
+    /// How a viewer's stay ends on a clock on which three minutes are 0.3 s and an hour is 6 s.
+    async fn stay(hub: Hub, lifetimes: Lifetimes) -> Why {
         let config = EmulatorConfig { time_scale: 600.0, lifetimes, ..EmulatorConfig::default() };
         let shared = Arc::new(Shared::new(config));
         let who = Who {
@@ -281,12 +279,14 @@ mod tests {
     async fn a_viewer_whose_master_was_there_first_stays_until_the_session_ends() {
         let hub = Hub::new();
         hub.master_came(1);
-        assert_eq!(stay(hub).await, Why::Age);
+        let session = Duration::from_secs(600);
+        let lifetimes = Lifetimes { storage_session: session, ..Lifetimes::default() };
+        assert_eq!(stay(hub, lifetimes).await, Why::Age);
     }
 
     #[tokio::test]
     async fn a_viewer_without_a_master_is_sent_away() {
-        assert_eq!(stay(Hub::new()).await, Why::Idle);
+        assert_eq!(stay(Hub::new(), Lifetimes::default()).await, Why::Idle);
     }
 
     #[test]

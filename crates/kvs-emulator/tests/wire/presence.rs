@@ -5,7 +5,7 @@ use std::time::Duration;
 use kvs_emulator::{Happening, Role, Then, Why};
 use serde_json::json;
 
-use crate::support::{answer, ended, hear, heard, open, plain, say, start, until, within};
+use crate::support::{answer, ended, hear, open, plain, say, start, until, within};
 
 #[tokio::test]
 async fn clients_are_listed_with_what_they_said_and_were_told() {
@@ -71,18 +71,15 @@ async fn idle_and_old_sockets_end_on_the_scaled_clock() {
     assert_eq!(ended(&mut idle).await, Some(1001));
     until(|| emulator.events(0).len() == 2).await;
     assert_eq!(emulator.events(0)[1].what, Happening::Left { why: Why::Idle });
-    let mut old = open(&emulator, Some("w")).await;
-    let told = async {
-        loop {
-            // Its fences are traffic.
-            if heard(&mut old).await.contains(&"?".to_owned()) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    within(told).await;
-    assert_eq!(ended(&mut old).await, Some(1001), "GO_AWAY, and a minute later the end");
-    until(|| emulator.events(0).len() == 4).await;
-    assert_eq!(emulator.events(0)[3].what, Happening::Left { why: Why::Age });
+
+    let emulator = start(|config| {
+        config.time_scale = 1000.0;
+        config.lifetimes.idle = Duration::from_secs(86_400);
+    })
+    .await;
+    let mut old = open(&emulator, Some("v")).await;
+    assert_eq!(hear(&mut old).await, json!({ "messageType": "GO_AWAY" }));
+    assert_eq!(ended(&mut old).await, Some(1001), "a minute later");
+    until(|| emulator.events(0).len() == 2).await;
+    assert_eq!(emulator.events(0)[1].what, Happening::Left { why: Why::Age });
 }
