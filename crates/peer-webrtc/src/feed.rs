@@ -4,9 +4,12 @@
 //! all that were sent in the last 4 s (rtc-ice, `ping_all_candidates`): what it sends grows with
 //! the number of candidates, and the time it takes with their square. Thousands would make this
 //! machine flood addresses of somebody's choice (RFC 8445, 19.5.1), and drown the one pair that
-//! works. So a few go in at once, others one by one until there is a connection, and no more than
-//! [`TRIED_MAX`]. What takes no part takes no place: repetitions (aiortc names each candidate once a
-//! section), TCP, and addresses that [`RemoteAddresses`] refuses.
+//! works. So a few go in at once, others one by one, and no more than [`TRIED_MAX`]; those that still
+//! wait when there is a connection are left out. What takes no part takes no place: repetitions
+//! (aiortc names each candidate once a section), TCP, and addresses that [`RemoteAddresses`] refuses.
+//!
+//! A candidate is judged by what the stack's own parser makes of it, and by nothing else: of two
+//! readings of one line, one would be checked and the other tried.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -15,7 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rtc::ice::candidate::unmarshal_candidate;
+use rtc::ice::candidate::{Candidate, CandidateType, unmarshal_candidate};
+use rtc::ice::tcp_type::TcpType;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -45,7 +49,7 @@ pub(crate) struct Feed {
     remote: Option<String>,
     /// All that were admitted, also those that wait.
     known: Vec<String>,
-    waiting: VecDeque<String>,
+    waiting: VecDeque<(CandidateType, String)>,
     /// Somebody takes what waits.
     has_taker: bool,
     refusal_told: bool,
@@ -107,24 +111,25 @@ impl Feed {
         self.waiting.clear();
     }
 
-    fn admit(&mut self, candidate: &str) -> Admission {
-        if self.is_refused(candidate) || self.known.iter().any(|known| known == candidate) {
+    fn admit(&mut self, text: &str, candidate: &Candidate) -> Admission {
+        if self.is_refused(candidate) || self.known.iter().any(|known| known == text) {
             return Admission::Unused;
         }
         if self.known.len() >= TRIED_MAX {
             return Admission::TooMany;
         }
         let given = self.known.len() - self.waiting.len();
-        self.known.push(candidate.to_owned());
+        self.known.push(text.to_owned());
         if given < AT_ONCE {
             return Admission::Now;
         }
         // A machine has one address for each of its bridges, and few that others can reach.
-        let place = match is_host(candidate) {
-            true => self.waiting.len(),
-            false => self.waiting.partition_point(|waiting| !is_host(waiting)),
+        let kind = candidate.candidate_type();
+        let place = match kind {
+            CandidateType::Host => self.waiting.len(),
+            _ => self.waiting.partition_point(|(kind, _)| *kind != CandidateType::Host),
         };
-        self.waiting.insert(place, candidate.to_owned());
+        self.waiting.insert(place, (kind, text.to_owned()));
         Admission::Later { start: !std::mem::replace(&mut self.has_taker, true) }
     }
 
@@ -132,7 +137,7 @@ impl Feed {
     fn next(&mut self) -> Option<String> {
         let next = self.waiting.pop_front();
         self.has_taker = next.is_some();
-        next
+        next.map(|(_, text)| text)
     }
 
     /// The stack did not take it.
@@ -140,44 +145,38 @@ impl Feed {
         self.known.retain(|known| known != candidate);
     }
 
-    fn is_refused(&mut self, candidate: &str) -> bool {
-        let address = candidate.split_ascii_whitespace().nth(4).map(str::parse::<IpAddr>);
-        match address {
-            Some(Ok(address)) if self.policy.admits(address) => false,
-            Some(Ok(_)) => {
+    fn is_refused(&mut self, candidate: &Candidate) -> bool {
+        match candidate.address().parse::<IpAddr>() {
+            Ok(address) if self.policy.admits(address) => false,
+            Ok(_) => {
                 // Once, or a log would grow as the other side wishes.
                 if !std::mem::replace(&mut self.refusal_told, true) {
                     tracing::warn!(policy = ?self.policy, "a candidate's address is refused");
                 }
                 true
             }
-            Some(Err(_)) | None => !self.names,
+            // The stack reads addresses and names that end in `.local`.
+            Err(_) => !self.names,
         }
     }
 }
 
-/// `candidate:FOUNDATION COMPONENT TRANSPORT PRIORITY ADDRESS PORT typ TYPE` (RFC 8839, 5.1).
-fn is_host(candidate: &str) -> bool {
-    candidate.split_ascii_whitespace().nth(7) == Some("host")
-}
-
-fn is_tcp(candidate: &str) -> bool {
-    let transport = candidate.split_ascii_whitespace().nth(2);
-    transport.is_some_and(|transport| transport.eq_ignore_ascii_case("tcp"))
-}
-
-/// A candidate as the stack reads it; `None` for the end of them, and for one of TCP.
-fn read(candidate: &str) -> Result<Option<&str>> {
+/// A candidate's text and what the stack reads in it; `None` for the end of them, and for one of
+/// TCP.
+fn read(candidate: &str) -> Result<Option<(&str, Candidate)>> {
     let text = candidate.trim();
     let text = text.strip_prefix("a=").unwrap_or(text);
     let value = text.strip_prefix("candidate:").unwrap_or(text);
-    if value.is_empty() || value == "end-of-candidates" || is_tcp(text) {
+    if value.is_empty() || value == "end-of-candidates" {
         return Ok(None);
     }
     if text.len() > BYTES_MAX {
         return Err(Error::Other("it is too long".to_owned()));
     }
-    unmarshal_candidate(value).map(|_| Some(text))
+    let read = unmarshal_candidate(value)?;
+    // A name's network is known only once it is looked up.
+    let is_tcp = read.network_type().is_tcp() || read.tcp_type() != TcpType::Unspecified;
+    Ok((!is_tcp).then_some((text, read)))
 }
 
 /// Gives a connection the candidates of the other side.
@@ -221,8 +220,8 @@ impl Feeder {
     /// # Errors
     /// It cannot be read, there are too many, or no remote description is set.
     pub(crate) async fn add(&self, candidate: &str) -> Result<()> {
-        let Some(candidate) = read(candidate)? else { return Ok(()) };
-        let admission = lock(&self.feed).admit(candidate);
+        let Some((candidate, read)) = read(candidate)? else { return Ok(()) };
+        let admission = lock(&self.feed).admit(candidate, &read);
         match admission {
             Admission::Now => {
                 let given = give(&self.connection, candidate).await;
@@ -285,9 +284,14 @@ mod tests {
         Feed::new(Mdns::Ignore)
     }
 
+    fn admit(feed: &mut Feed, candidate: &str) -> Admission {
+        let (text, read) = read(candidate).expect("readable").expect("one to be tried");
+        feed.admit(text, &read)
+    }
+
     fn admitted(feed: &mut Feed, count: usize) -> usize {
         let is_taken = |admission| matches!(admission, Admission::Now | Admission::Later { .. });
-        (0..count).filter(|n| is_taken(feed.admit(&host(*n)))).count()
+        (0..count).filter(|n| is_taken(admit(feed, &host(*n)))).count()
     }
 
     #[test]
@@ -296,12 +300,12 @@ mod tests {
         for n in 0..TRIED_MAX - 2 {
             let later = Admission::Later { start: n == AT_ONCE };
             let expected = if n < AT_ONCE { Admission::Now } else { later };
-            assert_eq!(feed.admit(&host(n)), expected, "{n}");
+            assert_eq!(admit(&mut feed, &host(n)), expected, "{n}");
         }
         // What can be reached from elsewhere does not wait for all of the machine's bridges.
         let others = ["srflx", "relay"].map(|kind| host(0).replace("host", kind));
         for other in &others {
-            assert_eq!(feed.admit(other), Admission::Later { start: false });
+            assert_eq!(admit(&mut feed, other), Admission::Later { start: false });
         }
         let later: Vec<String> = std::iter::from_fn(|| feed.next()).collect();
         let hosts = (AT_ONCE..TRIED_MAX - 2).map(host);
@@ -315,7 +319,7 @@ mod tests {
         feed.offered("a=ice-ufrag:ours\r\n");
         feed.described("a=ice-ufrag:one\r\n");
         assert_eq!(admitted(&mut feed, 10_000), TRIED_MAX);
-        assert_eq!(feed.admit(&host(TRIED_MAX)), Admission::TooMany);
+        assert_eq!(admit(&mut feed, &host(TRIED_MAX)), Admission::TooMany);
         // The same descriptions again are no new generation.
         feed.offered("a=ice-ufrag:ours\r\n");
         feed.described("a=ice-ufrag:one\r\n");
@@ -334,18 +338,18 @@ mod tests {
         feed.policy = RemoteAddresses::Network;
         for n in 0..100 {
             let own = format!("candidate:{n} 1 udp 9 127.0.0.1 {n} typ host");
-            assert_eq!(feed.admit(&own), Admission::Unused);
+            assert_eq!(admit(&mut feed, &own), Admission::Unused);
             let name = format!("candidate:{n} 1 udp 9 a3c4.local {n} typ host");
-            assert_eq!(feed.admit(&name), Admission::Unused, "nobody looks it up");
+            assert_eq!(admit(&mut feed, &name), Admission::Unused, "nobody looks it up");
             let again = if n == 0 { Admission::Now } else { Admission::Unused };
-            assert_eq!(feed.admit(&host(0)), again);
+            assert_eq!(admit(&mut feed, &host(0)), again);
         }
         // One that the stack refused can come again, when the stack is ready for it.
         feed.forget(&host(0));
-        assert_eq!(feed.admit(&host(0)), Admission::Now);
+        assert_eq!(admit(&mut feed, &host(0)), Admission::Now);
         assert_eq!(feed.known.len(), 1);
         let mut feed = Feed::new(Mdns::Resolve);
-        assert_eq!(feed.admit("candidate:1 1 udp 9 a3c4.local 9 typ host"), Admission::Now);
+        assert_eq!(admit(&mut feed, "candidate:1 1 udp 9 a3c4.local 9 typ host"), Admission::Now);
     }
 
     #[test]
@@ -362,6 +366,32 @@ mod tests {
         for bad in ["nonsense", "candidate:1 1 udp x 10.0.0.1 9 typ host", &host(1).repeat(100)] {
             assert!(read(bad).is_err(), "{bad:.40}");
         }
-        assert!(matches!(read(&format!("a={}\r\n", host(7))), Ok(Some(text)) if text == host(7)));
+        let line = format!("a={}\r\n", host(7));
+        assert!(matches!(read(&line), Ok(Some((text, _))) if text == host(7)));
+    }
+
+    /// The stack splits words at any white space that Unicode knows, and reads no "typ".
+    #[test]
+    fn no_spelling_of_a_candidate_hides_what_the_stack_would_try() {
+        for line in [
+            "candidate:1\u{b}1\u{b}udp 9 127.0.0.1 4242 10.0.0.1 host",
+            "candidate:1\u{a0}1\u{a0}udp 9 127.0.0.1 4242 10.0.0.1 host",
+            "candidate:1\u{2003}1 udp\u{85}9 127.0.0.1 4242 typ host",
+            "candidate: 1 1 udp 9 127.0.0.1 4242 typ host",
+            "1 1 udp 9 ::ffff:127.0.0.1 4242 10.0.0.1 srflx raddr 10.0.0.1 rport 9",
+        ] {
+            for mdns in [Mdns::Ignore, Mdns::Resolve] {
+                let mut feed = Feed { policy: RemoteAddresses::Network, ..Feed::new(mdns) };
+                assert_eq!(admit(&mut feed, line), Admission::Unused, "{line:?} {mdns:?}");
+            }
+        }
+        for tcp in [
+            "candidate:1\u{b}1\u{b}tcp 9 10.0.0.1 4242 udp host tcptype passive",
+            "candidate: 1 1 TCP 9 10.0.0.1 4242 typ host tcptype passive",
+            "candidate:1 1 tcpx 9 10.0.0.1 4242 typ srflx",
+            "candidate:1 1 tcp 9 a3c4.local 4242 typ host tcptype passive",
+        ] {
+            assert!(matches!(read(tcp), Ok(None)), "{tcp:?}");
+        }
     }
 }

@@ -382,7 +382,7 @@ impl Peer {
     }
 
     /// The master's goodbye ends DTLS, and with it or a moment before it the data channel. Should
-    /// the end of DTLS be lost on its way, media ends with the channel all the same.
+    /// the end of DTLS be lost on its way, media and reports end with the channel all the same.
     async fn listen_for_goodbye(&mut self, media_ended: Option<Instant>) {
         let Some(stack) = self.stack.as_ref().filter(|_| self.waits.is_channel_closed()) else {
             return;
@@ -426,6 +426,9 @@ impl Peer {
     }
 
     fn on_control(&mut self, control: Control) {
+        if matches!(control, Control::SenderReport { .. }) {
+            self.waits.reported();
+        }
         if self.received.control(control) {
             self.tell(PeerEvent::SenderReport);
         }

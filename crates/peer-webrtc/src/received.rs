@@ -45,6 +45,8 @@ struct Stream {
     codec: Codec,
     detector: KeyframeDetector,
     heard: Instant,
+    /// The application was told that it began; before that, it gets nothing of it.
+    told: bool,
 }
 
 /// How many streams began of late.
@@ -119,29 +121,30 @@ impl Received {
             return news;
         }
         counters.count(kind, codec, &packet, at);
+        let Some(stream) = self.streams.get_mut(&ssrc) else { return news };
         if kind == MediaKind::Video {
             self.source = Some(ssrc);
+            if !self.has_key && stream.detector.push(&packet.header, &packet.payload) {
+                self.has_key = true;
+                news.keyframe = true;
+            }
         }
-        if kind == MediaKind::Video
-            && !self.has_key
-            && let Some(stream) = self.streams.get_mut(&ssrc)
-            && stream.detector.push(&packet.header, &packet.payload)
-        {
-            self.has_key = true;
-            news.keyframe = true;
+        // Where it cannot be told, the packet is lost, and counted in its place.
+        stream.told =
+            stream.told || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
+        if stream.told {
+            self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
         }
-        self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
         news
     }
 
-    /// Whether there was room for a further stream.
+    /// Whether a further stream may begin.
     fn begin(&mut self, ssrc: u32, codec: Codec, at: Instant, counters: &mut Counters) -> bool {
-        let (peer, kind) = (self.peer, codec.kind());
-        let told = MediaEvent::Track { peer, ssrc, kind, codec };
-        if !self.beginnings.is_left(at) || !self.media.offer(told) {
+        if !self.beginnings.is_left(at) {
             return false;
         }
         self.beginnings.used += 1;
+        let kind = codec.kind();
         if self.streams.len() >= STREAMS_MAX && !self.streams.contains_key(&ssrc) {
             let silent =
                 |(_, stream): &(&u32, &Stream)| (stream.codec.kind() != kind, stream.heard);
@@ -150,8 +153,8 @@ impl Received {
                 counters.forget(gone);
             }
         }
-        self.streams
-            .insert(ssrc, Stream { codec, detector: KeyframeDetector::new(codec), heard: at });
+        let detector = KeyframeDetector::new(codec);
+        self.streams.insert(ssrc, Stream { codec, detector, heard: at, told: false });
         true
     }
 
@@ -160,11 +163,11 @@ impl Received {
     pub(crate) fn control(&mut self, control: Control) -> bool {
         match control {
             Control::SenderReport { ssrc, ntp, rtp, at } => {
-                if !self.streams.contains_key(&ssrc) {
-                    return false;
+                let Some(stream) = self.streams.get(&ssrc) else { return false };
+                if stream.told {
+                    let peer = self.peer;
+                    self.media.offer(MediaEvent::SenderReport { peer, ssrc, ntp, rtp, at });
                 }
-                let peer = self.peer;
-                self.media.offer(MediaEvent::SenderReport { peer, ssrc, ntp, rtp, at });
                 let due = self
                     .reported
                     .is_none_or(|told| at.saturating_duration_since(told) >= REPORT_EVERY);
@@ -292,12 +295,34 @@ mod tests {
         assert_eq!((6000..6010).filter(begun).count(), 3, "one a second");
         let limit = Duration::from_secs(2);
         assert_eq!(received.stalled_since(after + limit / 2, limit), None);
-        // Where nobody reads, nothing piles up.
+    }
+
+    /// An application that takes no media does not keep a session from going live, and what it takes
+    /// in the end begins with the beginning.
+    #[tokio::test]
+    async fn a_full_mailbox_costs_the_application_packets_and_nobody_else_anything() {
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        let start = Instant::now();
         let media = Arc::new(Mailbox::new(1));
-        let mut received = Received::new(PeerId(1), &codecs, Arc::clone(&media));
-        for n in 0..10 {
-            received.take(arrival(n, 96, 1, start), &mut counters);
-        }
-        assert_eq!(received.streams.len(), 1);
+        media.push(MediaEvent::Ended { peer: PeerId(1) });
+        let mut received = Received::new(PeerId(2), &[Codec::Vp8], Arc::clone(&media));
+        let mut counters = Counters::default();
+        let first = received.take(arrival(1, 96, 1, start), &mut counters);
+        assert_eq!(first, News { flowing: Some(MediaKind::Video), keyframe: true });
+        received.take(arrival(2, 96, 1, start), &mut counters);
+        let report = Control::SenderReport { ssrc: 2, ntp: 0, rtp: 0, at: start };
+        received.control(report);
+        assert_eq!(received.source(), Some(2), "whoever asks for a keyframe asks the new source");
+        assert_eq!(counters.snapshot(start).len(), 2);
+        assert_eq!(media.lost(), 2, "a packet each");
+        assert!(matches!(media.next().await, Some(MediaEvent::Ended { .. })));
+        received.control(report);
+        received.take(arrival(2, 96, 2, start), &mut counters);
+        let track = media.next().await;
+        assert!(matches!(track, Some(MediaEvent::Track { ssrc: 2, .. })), "{track:?}");
+        received.take(arrival(2, 96, 3, start), &mut counters);
+        let packet = media.next().await;
+        assert!(matches!(packet, Some(MediaEvent::Rtp { .. })), "told once: {packet:?}");
+        assert_eq!(media.lost(), 3, "there was room for the track alone");
     }
 }

@@ -40,8 +40,7 @@ pub(crate) fn to_apply(original: &str) -> (String, Vec<String>) {
     let has_sha256 = original.lines().filter_map(fingerprint).any(|(hash, _)| is_sha256(hash));
     for line in original.split_inclusive('\n') {
         let trimmed = line.trim_end();
-        if let Some(candidate) = trimmed.strip_prefix("a=").filter(|a| a.starts_with("candidate:"))
-        {
+        if let Some(candidate) = attribute(line).filter(|a| a.starts_with("candidate:")) {
             if candidates.iter().all(|known| known != candidate) {
                 candidates.push(candidate.to_owned());
             }
@@ -56,6 +55,12 @@ pub(crate) fn to_apply(original: &str) -> (String, Vec<String>) {
         }
     }
     (text, candidates)
+}
+
+/// An attribute as the stack reads it (rtc-sdp, `read_type` and `read_value`): what is left of a
+/// candidate here would be tried by the stack, whatever its address.
+fn attribute(line: &str) -> Option<&str> {
+    line.trim_start_matches(['\r', '\n']).strip_prefix("a=").map(str::trim)
 }
 
 /// A fingerprint's hash and digest.
@@ -104,6 +109,10 @@ pub(crate) fn complaint(error: &dyn std::fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
+    use rtc::sdp::description::session::SessionDescription;
+
     use super::*;
 
     const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
@@ -125,6 +134,23 @@ mod tests {
         let (text, candidates) = to_apply(&twice);
         assert_eq!(candidates, ["candidate:1 1 udp 1 127.0.0.1 9 typ host"]);
         assert_eq!(text, twice.replace("a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n", ""));
+    }
+
+    #[test]
+    fn candidates_are_taken_out_however_they_are_spaced() {
+        let session = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
+            m=video 9 UDP/TLS/RTP/SAVPF 102\r\n";
+        let candidate = "candidate:1 1 udp 1 127.0.0.1 9 typ host";
+        for line in ["a=", "a= ", "a=\t", "a=\u{a0}", "\ra=", "\r\ra=\u{b}"] {
+            for end in ["\n", "\r\n", " \r\n", ""] {
+                let text = format!("{session}{line}{candidate}{end}");
+                let stack = SessionDescription::unmarshal(&mut Cursor::new(&text));
+                let attributes = &stack.expect("readable").media_descriptions[0].attributes;
+                assert!(attributes[0].is_ice_candidate(), "the stack finds it: {line:?}");
+                let (text, candidates) = to_apply(&text);
+                assert_eq!((text.as_str(), &candidates[..]), (session, &[candidate.to_owned()][..]));
+            }
+        }
     }
 
     #[test]

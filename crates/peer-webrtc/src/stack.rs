@@ -313,10 +313,10 @@ impl Stack {
 
     /// Adds a candidate of the other side's; to be called after its description was set.
     ///
-    /// The first 16 of a generation are tried at once, others one by one until there is a
-    /// connection, and no more than 40, those in descriptions among them. One that is known, means
-    /// "no more", is of TCP, or has an address that is not tried (see [`RemoteAddresses`]) is
-    /// accepted and not used.
+    /// The first 16 of a generation are tried at once, others one by one, and no more than 40, those
+    /// in descriptions among them. One that is known, means "no more", is of TCP, has an address that
+    /// is not tried (see [`RemoteAddresses`]), or still waits when there is a connection is accepted
+    /// and not used.
     ///
     /// # Errors
     /// The text is no candidate, there are too many, or no remote description is set.

@@ -10,7 +10,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 pub(crate) const NUDGE: Duration = Duration::from_millis(5);
 /// No longer than a connection is waited for.
 const NUDGE_MAX: Duration = Duration::from_secs(20);
-/// Media that ends so soon after the data channel ended with it.
+/// Media that ends so soon before or after the data channel ended with it.
 const TOGETHER: Duration = Duration::from_millis(500);
 
 /// The moments from which it waits.
@@ -20,6 +20,8 @@ pub(crate) struct Waits {
     nudging_since: Option<Instant>,
     /// The master may close its data channel and go on, so this alone is no goodbye.
     channel_closed: Option<Instant>,
+    /// The master reported since: it did go on.
+    outlived: bool,
 }
 
 impl Waits {
@@ -53,13 +55,22 @@ impl Waits {
         self.channel_closed.get_or_insert(now);
     }
 
+    /// The master told its clock.
+    pub(crate) fn reported(&mut self) {
+        self.outlived |= self.is_channel_closed();
+    }
+
     pub(crate) fn is_channel_closed(&self) -> bool {
         self.channel_closed.is_some()
     }
 
-    /// Whether media that ended at this moment ended together with the data channel.
+    /// Whether media that ended at this moment ended together with the data channel, and nothing
+    /// came since; a camera that is paused still reports (contract, N27).
     pub(crate) fn ended_together(&self, media_ended: Instant) -> bool {
-        self.channel_closed.is_some_and(|closed| media_ended <= closed + TOGETHER)
+        !self.outlived
+            && self.channel_closed.is_some_and(|closed| {
+                media_ended <= closed + TOGETHER && closed <= media_ended + TOGETHER
+            })
     }
 
     /// The stack is woken from now on.
@@ -110,12 +121,20 @@ mod tests {
     fn media_ends_with_the_channel_or_goes_on() {
         let start = start();
         let mut waits = Waits::default();
+        waits.reported();
         assert!(!waits.ended_together(start), "no channel was closed");
-        waits.channel_closed(start);
-        waits.channel_closed(start + Duration::from_secs(9));
-        assert!(waits.ended_together(start), "the first word counts");
-        assert!(waits.ended_together(start + TOGETHER));
-        assert!(!waits.ended_together(start + Duration::from_secs(1)));
+        let closed = start + Duration::from_secs(9);
+        waits.channel_closed(closed);
+        waits.channel_closed(closed + Duration::from_secs(9));
+        assert!(waits.ended_together(closed), "the first word counts");
+        for (near, far) in [
+            (closed + TOGETHER, closed + TOGETHER * 2),
+            (closed - TOGETHER, closed - TOGETHER * 2),
+        ] {
+            assert!(waits.ended_together(near) && !waits.ended_together(far));
+        }
+        waits.reported();
+        assert!(!waits.ended_together(closed), "it is paused, and there");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, spli
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::Gate;
 use super::connect::{Server, Stream};
@@ -26,8 +26,6 @@ use super::framing::{DATAGRAM_MAX, is_allocate, measure, to_stream};
 const STREAMS_MAX: usize = 8;
 /// Datagrams waiting for a stream that is slow; then they are lost, as on any network.
 const WAITING_MAX: usize = 256;
-/// Senders whose first datagram is remembered.
-const SENDERS_MAX: usize = 64;
 /// How long UDP goes first where both are offered: an allocation takes two round trips.
 const HEAD_START: Duration = Duration::from_millis(500);
 /// For TCP, TLS and what lies between.
@@ -40,7 +38,7 @@ const CHUNK: usize = 16 * 1024;
 /// A way to one TURN server. Dropping it ends it at once.
 pub(super) struct Bridge {
     local: SocketAddr,
-    /// How many streams are open.
+    /// How many streams are open, or wait for UDP to have its chance.
     open: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -94,7 +92,6 @@ async fn serve(
 ) {
     let mut streams: FuturesUnordered<Carrying> = FuturesUnordered::new();
     let mut open: BTreeMap<SocketAddr, mpsc::Sender<Vec<u8>>> = BTreeMap::new();
-    let mut first_heard: BTreeMap<SocketAddr, Instant> = BTreeMap::new();
     let mut buffer = vec![0; DATAGRAM_MAX];
     loop {
         let (length, from) = tokio::select! {
@@ -123,30 +120,30 @@ async fn serve(
         if !is_allocate(datagram) || gate.is_closed() || open.len() >= STREAMS_MAX {
             continue;
         }
-        if gate.udp_is_tried_first() {
-            if first_heard.len() >= SENDERS_MAX {
-                first_heard.clear();
-            }
-            // The stack repeats what is not answered.
-            if first_heard.entry(from).or_insert_with(Instant::now).elapsed() < HEAD_START {
-                continue;
-            }
-        }
         let (to_stream, from_stack) = mpsc::channel(WAITING_MAX);
         let _ = to_stream.try_send(datagram.to_vec());
         open.insert(from, to_stream);
         count.store(open.len(), Ordering::Release);
-        streams.push(Box::pin(carry(Arc::clone(&socket), from, Arc::clone(&server), from_stack)));
+        let (socket, server, gate) = (Arc::clone(&socket), Arc::clone(&server), Arc::clone(&gate));
+        streams.push(Box::pin(async move {
+            if gate.udp_is_tried_first() {
+                sleep(HEAD_START).await;
+            }
+            if !gate.is_closed() {
+                carry(&socket, from, &server, from_stack).await;
+            }
+            from
+        }));
     }
 }
 
 /// Carries one allocation's messages both ways until either side ends.
 async fn carry(
-    socket: Arc<UdpSocket>,
+    socket: &UdpSocket,
     stack: SocketAddr,
-    server: Arc<Server>,
+    server: &Server,
     from_stack: mpsc::Receiver<Vec<u8>>,
-) -> SocketAddr {
+) {
     let tls = server.tls.is_some();
     match timeout(CONNECT_MAX, server.connect()).await {
         Ok(Ok(stream)) => {
@@ -154,14 +151,13 @@ async fn carry(
             let (read, write) = split(stream);
             let ended = tokio::select! {
                 ended = up(write, from_stack) => ended,
-                ended = down(read, &socket, stack) => ended,
+                ended = down(read, socket, stack) => ended,
             };
             tracing::debug!(tls, ?ended, "a stream to a TURN server ended");
         }
         Ok(Err(error)) => tracing::debug!(tls, %error, "a TURN server is not reached"),
         Err(_) => tracing::debug!(tls, "a TURN server is not reached in time"),
     }
-    stack
 }
 
 async fn up(
@@ -222,6 +218,7 @@ pub(super) const ALLOCATE: [u8; 20] = {
 mod tests {
     use super::*;
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::Instant;
 
     const LIMIT: Duration = Duration::from_secs(10);
     /// A server that only listens, a bridge to it, and a socket as the stack has one.

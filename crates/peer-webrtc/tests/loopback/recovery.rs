@@ -1,6 +1,8 @@
 //! What the recovery ladder and glare ask of the stack, with media running (contract, N7 and N18).
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use negotiation_core::{
     Connectivity, Description, Done, FailureCode, PeerCommand, PeerEvent, SdpKind,
@@ -8,41 +10,64 @@ use negotiation_core::{
 use peer_webrtc::{Codec, MediaEvent, MediaReceiver};
 use viewer_session::facts::read_description;
 
-use crate::common::{Master, within};
+use crate::common::{Master, until, within};
 use crate::port::{Playing, connected, pictures};
 use crate::viewer::{PEER, Viewer, peer_config};
 
-/// What came of a stream, and its longest silence.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What came of a stream, and its longest silence: in ticks, of which a machine that stands still
+/// has none.
+#[derive(Default)]
 struct Flow {
-    packets: u64,
-    lost: u64,
-    gap: Duration,
+    packets: AtomicU64,
+    lost: AtomicU64,
+    gap: AtomicU64,
 }
 
-/// Follows the media until told to stop.
-fn follow(
-    mut media: MediaReceiver,
-) -> (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<(Flow, MediaReceiver)>) {
-    let (stop, mut stopped) = tokio::sync::oneshot::channel();
-    let task = tokio::spawn(async move {
-        let mut flow = Flow { packets: 0, lost: 0, gap: Duration::ZERO };
-        let mut last: Option<(u16, Instant)> = None;
-        loop {
-            let event = tokio::select! {
-                _ = &mut stopped => return (flow, media),
-                event = media.next() => event,
-            };
-            let Some(MediaEvent::Rtp { packet, at, .. }) = event else { continue };
-            let seq = packet.header.sequence_number;
-            if let Some((before, then)) = last {
-                flow.lost += u64::from(seq.wrapping_sub(before).saturating_sub(1));
-                flow.gap = flow.gap.max(at.saturating_duration_since(then));
+impl Flow {
+    /// Follows the media from now on.
+    fn of(mut media: MediaReceiver) -> Arc<Self> {
+        let flow = Arc::<Self>::default();
+        let followed = Arc::clone(&flow);
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(TICK);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut last: Option<u16> = None;
+            let mut silence = 0;
+            loop {
+                let event = tokio::select! {
+                    biased;
+                    event = media.next() => event,
+                    _ = tick.tick() => {
+                        silence += 1;
+                        followed.gap.fetch_max(silence, Ordering::Relaxed);
+                        continue;
+                    }
+                };
+                let Some(event) = event else { return };
+                let MediaEvent::Rtp { packet, .. } = event else { continue };
+                let seq = packet.header.sequence_number;
+                let lost = last.map_or(0, |last| seq.wrapping_sub(last).saturating_sub(1));
+                followed.lost.fetch_add(u64::from(lost), Ordering::Relaxed);
+                followed.packets.fetch_add(1, Ordering::Relaxed);
+                (last, silence) = (Some(seq), 0);
             }
-            flow.packets += 1;
-            last = Some((seq, at));
-        }
-    });
-    (stop, task)
+        });
+        flow
+    }
+
+    /// Waits for so many packets from now on.
+    async fn goes_on(&self, packets: u64) {
+        let seen = || self.packets.load(Ordering::Relaxed);
+        let wanted = seen() + packets;
+        until("media", || seen() >= wanted).await;
+    }
+
+    /// Packets lost, and the longest silence.
+    fn told(&self) -> (u64, u64) {
+        (self.lost.load(Ordering::Relaxed), self.gap.load(Ordering::Relaxed))
+    }
 }
 
 async fn offered(viewer: &mut Viewer, restart: bool) -> Description {
@@ -107,7 +132,7 @@ async fn a_restart_that_is_answered_keeps_media_going() {
     let (mut viewer, mut master, _playing, first) = live().await;
     packets(&mut viewer, 20).await;
     let media = std::mem::replace(&mut viewer.media, Viewer::new(peer_config()).media);
-    let (stop, flow) = follow(media);
+    let flow = Flow::of(media);
     viewer.events.clear();
     let offer = offered(&mut viewer, true).await;
     assert_ne!(offer.facts.ice_ufrag, first.facts.ice_ufrag, "new credentials");
@@ -134,12 +159,10 @@ async fn a_restart_that_is_answered_keeps_media_going() {
     assert_eq!(edges.first(), Some(&Connectivity::Checking), "{edges:?}");
     assert_eq!(edges.last(), Some(&Connectivity::Connected), "{edges:?}");
     trickle(&mut viewer, &master).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    stop.send(()).expect("follows");
-    let (flow, _media) = flow.await.expect("followed");
-    eprintln!("restart: {} packets, {} lost, longest gap {:?}", flow.packets, flow.lost, flow.gap);
-    assert!(flow.packets > 20, "media goes on: {}", flow.packets);
-    assert!(flow.gap < Duration::from_secs(2), "{:?}", flow.gap);
+    flow.goes_on(60).await;
+    let (lost, gap) = flow.told();
+    eprintln!("restart: {lost} lost, longest gap {gap} ticks");
+    assert!(TICK * u32::try_from(gap).expect("few") < Duration::from_secs(2), "{gap}");
     viewer.close().await;
     master.stack.close().await.expect("closes");
 }
@@ -149,12 +172,12 @@ async fn a_restart_that_is_refused_leaves_media_alone() {
     let (mut viewer, master, _playing, _) = live().await;
     packets(&mut viewer, 20).await;
     let media = std::mem::replace(&mut viewer.media, Viewer::new(peer_config()).media);
-    let (stop, flow) = follow(media);
+    let flow = Flow::of(media);
     viewer.events.clear();
     for _ in 0..3 {
         // Nothing of it is set: the master ignores it, or answers as somebody else.
         offered(&mut viewer, true).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        flow.goes_on(40).await;
     }
     // The stack would begin the restart with whatever is set next, so it is given nothing.
     let offer = master_offers(&master).await;
@@ -167,12 +190,8 @@ async fn a_restart_that_is_refused_leaves_media_alone() {
         let refused = viewer.run(command).await.expect_err("refused");
         assert_eq!(refused.code, FailureCode::Port, "{refused}");
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    stop.send(()).expect("follows");
-    let (flow, _media) = flow.await.expect("followed");
-    eprintln!("refused: {} packets, {} lost, longest gap {:?}", flow.packets, flow.lost, flow.gap);
-    assert!(flow.packets > 40, "{}", flow.packets);
-    assert_eq!(flow.lost, 0);
+    flow.goes_on(40).await;
+    assert_eq!(flow.told().0, 0, "lost");
     let noticed = |event: &PeerEvent| matches!(event, PeerEvent::ConnectivityChanged(_));
     assert!(!viewer.events.iter().any(noticed), "{:?}", viewer.events);
     viewer.close().await;
