@@ -3,7 +3,7 @@
 //! Keep anything else out of here: this crate is the wall that keeps `tokio::time` out of the driver.
 #![forbid(unsafe_code)]
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,17 +18,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// of what the other side waits for a sign of life (RFC 7675, 5.1).
 const SLEPT: Duration = Duration::from_secs(10);
 
-/// Time since the clock was made, by tokio's timer (so a paused runtime pauses it too). Clones are
-/// the same clock.
+/// Time since the clock was made, by tokio's timer (so a paused runtime pauses it too). Clones have
+/// the same time, and each tells of a sleep: sessions may share a clock.
 ///
 /// It tells of a device that slept, where the system counts that (Linux, Android), and of a process
 /// that was stopped: phones freeze those in the background. Elsewhere the application tells of a
 /// sleep: [`viewer_session::Handle::resumed`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TokioClock {
     origin: Instant,
     asleep: fn() -> Duration,
-    looked: Arc<Mutex<Option<Look>>>,
+    looked: Mutex<Option<Look>>,
 }
 
 /// What was seen at a look.
@@ -41,7 +41,7 @@ struct Look {
 impl TokioClock {
     /// A clock that begins now.
     pub fn start() -> Self {
-        Self { origin: Instant::now(), asleep: time_asleep, looked: Arc::default() }
+        Self { origin: Instant::now(), asleep: time_asleep, looked: Mutex::default() }
     }
 
     /// Whether this device slept, or this process stood still, since the last look.
@@ -52,6 +52,13 @@ impl TokioClock {
             let asleep = look.asleep.saturating_sub(last.asleep);
             look.at.saturating_since(last.at) + asleep >= SLEPT
         })
+    }
+}
+
+impl Clone for TokioClock {
+    /// With a look of its own: what one session was told, another was not.
+    fn clone(&self) -> Self {
+        Self { origin: self.origin, asleep: self.asleep, looked: Mutex::default() }
     }
 }
 
@@ -117,7 +124,7 @@ mod tests {
         advance(SLEPT - Duration::from_millis(1)).await;
         assert!(timeout(MOMENT, clock.woke()).await.is_err(), "a machine that was busy");
         advance(SLEPT).await;
-        assert!(timeout(Duration::ZERO, clock.clone().woke()).await.is_ok());
+        assert!(timeout(Duration::ZERO, clock.woke()).await.is_ok());
         assert!(timeout(MOMENT, clock.woke()).await.is_err(), "told already");
     }
 
@@ -131,6 +138,20 @@ mod tests {
         ASLEEP.fetch_add(600, Ordering::Relaxed);
         assert!(timeout(MOMENT, clock.woke()).await.is_ok());
         assert!(timeout(MOMENT, clock.woke()).await.is_err(), "told already");
+    }
+
+    /// Contract, N13. What one session is told, the next one is told as well.
+    #[tokio::test(start_paused = true)]
+    async fn n13_sessions_that_share_a_clock_are_all_told() {
+        let clock = TokioClock::start();
+        let sessions = [clock.clone(), clock.clone()];
+        for session in &sessions {
+            assert!(timeout(MOMENT, session.woke()).await.is_err());
+        }
+        advance(SLEPT * 2).await;
+        for session in &sessions {
+            assert!(timeout(Duration::ZERO, session.woke()).await.is_ok());
+        }
     }
 
     #[test]

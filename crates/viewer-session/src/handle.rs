@@ -47,7 +47,8 @@ impl Handle {
         self.requests.ask(Input::Renegotiate);
     }
 
-    /// The device slept: what was connected is gone, begin again.
+    /// The device slept: what was connected is gone, begin again. Not for a clock that tells of it
+    /// ([`crate::Clock::woke`]): told twice, the attempt that began would be ended as well.
     pub fn resumed(&self) {
         self.requests.ask(Input::Resumed);
     }
