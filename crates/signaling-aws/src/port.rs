@@ -211,8 +211,11 @@ impl Link {
     /// to tell: what came before its end may still wait to be heard.
     fn is_done(&mut self) -> bool {
         while self.calls.try_join_next().is_some() {}
-        let is_told = self.told || self.ended.get().is_none();
-        self.task.0.is_finished() && self.calls.is_empty() && is_told
+        // The task first: it says how it ended before it finishes. Asked the other way round, one
+        // that ends in between is taken for told; no test can stop it just there.
+        self.task.0.is_finished()
+            && self.calls.is_empty()
+            && (self.told || self.ended.get().is_none())
     }
 
     /// Ends the link and all that belongs to it, with or without the other end's consent.

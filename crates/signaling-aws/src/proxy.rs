@@ -1,5 +1,6 @@
 //! The way out of a network that lets nobody out: through a proxy, by CONNECT, for HTTPS, the
-//! signaling socket and TURN over streams alike. What is plain is on loopback and never goes there.
+//! signaling socket and TURN over streams alike. Plain HTTP and WS are on loopback and never go
+//! there.
 
 use std::env;
 use std::fmt;

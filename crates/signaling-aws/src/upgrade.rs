@@ -53,7 +53,8 @@ pub(crate) async fn upgrade(
 ) -> Result<WebSocketStream<Box<dyn Duplex>>, Refusal> {
     let key = generate_key();
     let request = request(url, &key).ok_or_else(|| broken("the signaling endpoint is no URL"))?;
-    // The names of headers as people write them: some servers know them by these letters alone.
+    // Each word of a header's name with a capital, as in `Sec-Websocket-Key`: some servers do not
+    // know hyper's small letters.
     let mut http = http1::Builder::new();
     let http = http.title_case_headers(true).handshake(TokioIo::new(connection)).await;
     let (mut sender, connection) = http.map_err(|error| unanswered(&error))?;
@@ -115,7 +116,8 @@ fn is_accepted(headers: &HeaderMap, key: &str) -> bool {
     says(UPGRADE, "websocket")
         && says(CONNECTION, "upgrade")
         && headers.get("sec-websocket-accept").is_some_and(|value| value == accept.as_str())
-        // None was asked for.
+        // Neither was asked for.
+        && !headers.contains_key("sec-websocket-extensions")
         && !headers.contains_key("sec-websocket-protocol")
 }
 
@@ -200,6 +202,8 @@ mod tests {
             headers[n].0 = "x";
             assert!(!accepted(&headers), "{headers:?}");
         }
-        assert!(!accepted(&[good[0], good[1], good[2], ("sec-websocket-protocol", "x")]));
+        for unasked in ["sec-websocket-extensions", "sec-websocket-protocol"] {
+            assert!(!accepted(&[good[0], good[1], good[2], (unasked, "x")]), "{unasked}");
+        }
     }
 }

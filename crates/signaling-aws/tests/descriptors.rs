@@ -44,6 +44,15 @@ async fn completion(port: &mut AwsSignaling, seq: u32) -> Result<Done, Failure> 
     }
 }
 
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let seen = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(4), seen).await.expect(what);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_socket_outlives_its_link() {
     for tls in [None, Some(TlsConfig::default())] {
@@ -84,15 +93,13 @@ async fn no_socket_outlives_its_link_over(tls: Option<TlsConfig>) {
             assert!(completion(&mut port, first + 1).await.is_ok());
             assert!(sockets_to(tcp) > 0, "the count sees an open link");
         } else {
-            let until = tokio::time::Instant::now() + Duration::from_secs(5);
-            while sockets_to(tcp) == 0 {
-                assert!(tokio::time::Instant::now() < until, "the call connects");
-                tokio::task::yield_now().await;
-            }
+            until("the call connects", || sockets_to(tcp) > 0).await;
         }
         port.submit(ticket(3), SignalingCommand::Disconnect { link });
         assert_eq!(completion(&mut port, first + 3).await, Ok(Done::Ok));
-        assert_eq!(sockets_to(tcp), 0, "round {round}");
+        // A busy machine may have stopped a worker that holds the last one. A call that hangs would
+        // keep its own for longer.
+        until("nothing is left", || sockets_to(tcp) == 0).await;
         if let Some(fault) = fault {
             emulator.faults().remove(fault);
         }

@@ -88,7 +88,8 @@ async fn what_no_proxy_names_goes_direct() {
 /// Opens a link whose endpoints are known, so that the socket alone goes through the proxy.
 async fn socket_through(manner: Manner) -> Failure {
     let (emulator, dir) = over_tls().await;
-    let limits = Limits { link_open: Duration::from_millis(400), ..Limits::default() };
+    // Of all manners only silence lasts so long.
+    let limits = Limits { link_open: Duration::from_secs(3), ..Limits::default() };
     let config = || reach(&emulator, "viewer").ca_file(dir.path().join("ca.pem")).limits(limits);
     let mut port = Port::new(config());
     port.connect(1, None).await;
