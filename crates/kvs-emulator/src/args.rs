@@ -82,20 +82,14 @@ pub struct EmulatorArgs {
     /// One entry of the ICE server list: its URIs, separated by commas
     #[arg(long, value_name = "URI[,URI]")]
     pub turn_uri: Vec<String>,
-    /// The secret shared with coturn (its static-auth-secret)
-    #[arg(long, value_name = "SECRET", env = "KVS_EMULATOR_TURN_SECRET", hide_env_values = true)]
+    /// The secret shared with coturn (its static-auth-secret) [env: KVS_EMULATOR_TURN_SECRET]
+    #[arg(long, value_name = "SECRET")]
     pub turn_secret: Option<Secret>,
     /// A fixed TURN user instead of short-lived ones
-    #[arg(long, value_name = "USER", requires = "turn_password", conflicts_with = "turn_secret")]
+    #[arg(long, value_name = "USER", conflicts_with = "turn_secret")]
     pub turn_user: Option<String>,
-    /// The fixed TURN user's password
-    #[arg(
-        long,
-        value_name = "PASSWORD",
-        requires = "turn_user",
-        env = "KVS_EMULATOR_TURN_PASSWORD",
-        hide_env_values = true
-    )]
+    /// The fixed TURN user's password [env: KVS_EMULATOR_TURN_PASSWORD]
+    #[arg(long, value_name = "PASSWORD", requires = "turn_user")]
     pub turn_password: Option<Secret>,
     /// Life of a TURN password in seconds
     #[arg(long, default_value_t = 300, value_name = "S")]
@@ -186,7 +180,7 @@ impl EmulatorArgs {
             credentials: self.credentials()?,
             channels: self.channels(),
             storage_channels: self.storage_channel.clone(),
-            turn: self.turn(),
+            turn: self.turn(|name| std::env::var(name).ok())?,
             relay: cfg!(feature = "turn") && !self.no_relay && self.turn_uri.is_empty(),
             quotas: match self.no_quotas {
                 true => Quotas { enabled: false, ..Quotas::default() },
@@ -254,21 +248,29 @@ impl EmulatorArgs {
         self.channel.iter().chain(stored).cloned().collect()
     }
 
-    fn turn(&self) -> TurnConfig {
+    /// What the environment has is no flag: alone it asks for nothing, and it forbids nothing.
+    fn turn(&self, env: impl Fn(&str) -> Option<String>) -> Result<TurnConfig, EmulatorError> {
         let split = |uris: &String| uris.split(',').map(|uri| uri.trim().to_owned()).collect();
-        let default = TurnConfig::default();
-        let auth = match (&self.turn_user, &self.turn_password, &self.turn_secret) {
-            (Some(username), Some(password), _) => {
-                TurnAuth::Fixed { username: username.clone(), password: password.0.clone() }
-            }
-            (_, _, Some(secret)) => TurnAuth::SharedSecret(secret.0.clone()),
-            (_, _, None) => default.auth,
+        let given = |flag: &Option<Secret>, name| match flag {
+            Some(secret) => Some(secret.0.clone()),
+            None => env(name).filter(|secret| !secret.is_empty()),
         };
-        TurnConfig {
+        let auth = if let Some(username) = &self.turn_user {
+            let Some(password) = given(&self.turn_password, "KVS_EMULATOR_TURN_PASSWORD") else {
+                let reason = "--turn-password or KVS_EMULATOR_TURN_PASSWORD is missing".to_owned();
+                return Err(EmulatorError::Setting { field: "turn_user", reason });
+            };
+            TurnAuth::Fixed { username: username.clone(), password }
+        } else if let Some(secret) = given(&self.turn_secret, "KVS_EMULATOR_TURN_SECRET") {
+            TurnAuth::SharedSecret(secret)
+        } else {
+            TurnConfig::default().auth
+        };
+        Ok(TurnConfig {
             servers: self.turn_uri.iter().map(split).collect(),
             auth,
             ttl_secs: self.turn_ttl,
-        }
+        })
     }
 }
 

@@ -208,6 +208,9 @@ fn a_file_or_an_address_that_cannot_be_used() {
     ends(start(&["emulator", "--credentials-file", "/there/is/none"]), 2, &["/there/is/none"]);
     ends(start(&["emulator", "--listen", &taken]), 2, &[&taken]);
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    fs::write(stage.path("ca.pem"), b"half a CA").expect("written");
+    let half = stage.path("").display().to_string();
+    ends(start(&["emulator", "--listen", "127.0.0.1:0", "--tls-dir", &half]), 2, &["ca-key.pem"]);
     let mut camera = stage.command("camera");
     camera.args(["--channel", "porch", "--ready-file", "/there/is/none"]);
     let camera = Process::start("camera", &mut camera, "Build kvs-viewer.");

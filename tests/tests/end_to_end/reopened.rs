@@ -11,7 +11,7 @@ const TIMES: usize = 5;
 
 const LINGERING: [&str; 4] = ["--behaviour", "linger", "--linger-seconds", "55"];
 
-const VIEWER: [&str; 6] = ["--client-id", "hall", "--answer-timeout", "3", "--retry-delay", "1"];
+const VIEWER: [&str; 6] = ["--client-id", "hall", "--answer-timeout", "15", "--retry-delay", "1"];
 
 #[test]
 fn five_times_closed() {
@@ -37,8 +37,8 @@ fn five_times_killed() {
         watch.kill();
     }
     // Without another id there is no answer: the camera did hold on to the first.
-    let stubborn = ["--fixed-client-id", "--retry", "never"];
-    let mut watch = stage.watch([&VIEWER[..4], &stubborn].concat());
+    let stubborn = ["--answer-timeout", "3", "--fixed-client-id", "--retry", "never"];
+    let mut watch = stage.watch([&VIEWER[..2], &stubborn].concat());
     assert_eq!(watch.ended(PATIENCE).code, Some(3), "{}", watch.transcript());
     assert_eq!(named(&camera.events(), "offer_ignored").len(), 1, "{}", camera.transcript());
 }

@@ -77,7 +77,9 @@ fn w11_candidates_first() {
         stage.camera().await;
         // The camera's own candidates come first too, and it reaches nobody before the answer.
         let network = Network::default();
-        let mut viewer = stage.plan_over(&network).watch();
+        let mut plan = stage.plan_over(&network);
+        plan.settings.answer_timeouts = vec![secs(30)];
+        let mut viewer = plan.watch();
         let sent = viewer.until("the offer", is_sent).await;
         for n in 1..=97 {
             stage.tell_viewers(frame::candidate(&format!(

@@ -81,7 +81,8 @@ fn w49_close_anywhere() {
             let outcome = viewer.ended().await;
             assert_eq!(outcome.reason, EndReason::Closed, "{phase}");
             let took = closed.elapsed();
-            assert!(took < secs(3), "{phase}: {took:?}");
+            // The close's own deadline is 2 s; those of the phase are 60 s.
+            assert!(took < secs(10), "{phase}: {took:?}");
             slowest = slowest.max(took);
             let ended = log.count(|entry| {
                 use negotiation_core::Output;

@@ -61,7 +61,8 @@ fn w30_signaling_down_for_sixty_seconds() {
     });
 }
 
-/// AWS's ten minutes and its hour, on a service whose clock makes seconds of minutes.
+/// AWS's ten minutes, on a service whose clock makes seconds of minutes, and its hour on one that is
+/// twice as fast: [`hour`].
 fn lived_out(
     case: &'static str,
     service: impl FnOnce(&mut EmulatorConfig),
@@ -76,7 +77,7 @@ fn lived_out(
         let mut plan = stage.plan();
         // Also the viewer's own times are shorter: pings, and the spread of who is sent away.
         plan.settings.go_away_spread = ms(300);
-        plan.signaling = plan.signaling.limits(Limits { ping: secs(2), ..Limits::default() });
+        plan.signaling = plan.signaling.limits(Limits { ping: secs(1), ..Limits::default() });
         let mut viewer = plan.watch();
         viewer.live().await;
         viewer.more_pictures(5).await;
@@ -114,14 +115,23 @@ fn w30_idle_for_ten_minutes() {
     lived_out("idle for 10 min", deaf, Why::Idle, is_lost, 3);
 }
 
+/// An hour is half a minute, and who is told to go away has five seconds.
+fn hour(service: &mut EmulatorConfig) {
+    service.time_scale = 120.0;
+    service.lifetimes.go_away_grace = secs(600);
+}
+
 #[test]
 fn w30_an_hour_old() {
-    lived_out("an hour old", |_| {}, Why::Displaced, |event| *event == Event::GoAway, 1);
+    lived_out("an hour old", hour, Why::Displaced, |event| *event == Event::GoAway, 1);
 }
 
 #[test]
 fn w30_an_hour_old_without_a_word() {
-    let silent = |service: &mut EmulatorConfig| service.unknowns.age_sends_go_away = false;
+    let silent = |service: &mut EmulatorConfig| {
+        hour(service);
+        service.unknowns.age_sends_go_away = false;
+    };
     lived_out("an hour old, no GO_AWAY", silent, Why::Age, is_lost, 1);
 }
 
@@ -215,6 +225,7 @@ fn w18_takeover_before_live() {
         stage.fault(ours, Action::After { ms: 1_000, then: Then::Close });
         let mut plan = stage.plan();
         plan.settings.retries = 10;
+        plan.settings.answer_timeouts = vec![secs(20)];
         let outcome = plan.watch().ended().await;
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Replaced, 3));
         shown("ended as replaced after 3 links", outcome.lasted)

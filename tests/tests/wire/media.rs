@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use kvs_viewer_tests::nat::{Kind, Network};
 use negotiation_core::{
     AttemptEnd, Deadline, EndReason, Event, Message, Output, PeerCommand, RecoveryCause,
-    SignalingCommand, Timer,
+    RetryDelay, SignalingCommand, Timer,
 };
 use peer_webrtc::{Codec, LocalSource, LocalTrack, Media, Otherwise, Unavailable};
 
@@ -256,7 +256,12 @@ fn w61_local_media_that_goes_away() {
 #[test]
 fn w56_suspend() {
     scenario(56, "", async |stage| {
-        let mut viewer = stage.live().await;
+        stage.camera().await;
+        let mut plan = stage.plan();
+        plan.settings.retry_delay = RetryDelay::Fixed(secs(30));
+        let mut viewer = plan.watch();
+        viewer.live().await;
+        viewer.more_pictures(5).await;
         let woken = viewer.now();
         viewer.handle.resumed();
         let begun = viewer.until("attempt 2", |e| *e == Event::AttemptStarted { attempt: 2 }).await;
@@ -265,8 +270,7 @@ fn w56_suspend() {
         let outcome = viewer.close().await;
         assert_eq!(outcome.attempts_total, 2);
         assert_eq!(outcome.attempts[0].end, AttemptEnd::Resumed);
-        assert!(begun.saturating_since(woken) < secs(3), "at once, but for the close");
-        assert!(begun.saturating_since(woken) > ms(0));
+        assert!(begun.saturating_since(woken) < secs(15), "at once, but for the close");
         shown("attempt 2 at once, live", live.saturating_since(woken))
     });
 }

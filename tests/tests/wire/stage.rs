@@ -274,10 +274,10 @@ impl Stage {
         self.emulator.clients().into_iter().filter_map(|client| client.client_id).collect()
     }
 
-    /// Waits a moment until no viewer is connected, and says how many are.
+    /// Waits until no viewer is connected, and says how many are.
     pub(crate) async fn gone(&self) -> usize {
         // A socket that ends is noticed by the service a moment later.
-        let _ = timeout(secs(2), async {
+        let _ = timeout(SETTLING, async {
             while !self.viewers().is_empty() {
                 sleep(ms(5)).await;
             }

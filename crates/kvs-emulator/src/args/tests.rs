@@ -63,12 +63,28 @@ fn a_flag_that_would_do_nothing_alone_is_refused_or_means_the_other() {
     assert_eq!(names, Some(vec!["door.local".to_owned()]));
     for flags in [
         &["--turn-password", "p"][..],
-        &["--turn-user", "u"],
         &["--turn-user", "u", "--turn-password", "p", "--turn-secret", "s"],
     ] {
         let parsed = Cli::try_parse_from(["emulator"].iter().chain(flags));
         assert!(parsed.is_err(), "{flags:?}");
     }
+    assert!(config(&["--turn-user", "u"]).is_err());
+}
+
+#[test]
+fn secrets_of_the_environment_are_taken_by_the_flags_that_want_them() {
+    let auth = |flags: &[&str]| {
+        let args = Cli::try_parse_from(["emulator"].iter().chain(flags)).unwrap().args;
+        match args.turn(|name| Some(name.to_owned())).unwrap().auth {
+            TurnAuth::SharedSecret(secret) => (None, secret),
+            TurnAuth::Fixed { username, password } => (Some(username), password),
+        }
+    };
+    let user = || Some("u".to_owned());
+    assert_eq!(auth(&[]), (None, "KVS_EMULATOR_TURN_SECRET".to_owned()));
+    assert_eq!(auth(&["--turn-secret", "s"]), (None, "s".to_owned()));
+    assert_eq!(auth(&["--turn-user", "u"]), (user(), "KVS_EMULATOR_TURN_PASSWORD".to_owned()));
+    assert_eq!(auth(&["--turn-user", "u", "--turn-password", "p"]), (user(), "p".to_owned()));
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub enum Exit {
     Ok = 0,
     /// Something that should not happen.
     Internal = 1,
-    /// A wrong argument, found before anything was opened.
+    /// A wrong argument, or a file, an address or an output that cannot be used.
     Usage = 2,
     /// The offer went out and no answer came, or the service never offered.
     NoAnswer = 3,
@@ -45,7 +45,7 @@ pub const HELP: &str = "\
 Exit codes:
   0   live, and closed by you or by --duration
   1   something that should not happen; please report it
-  2   a wrong argument; nothing was opened
+  2   a wrong argument, or a file, an address or an output that cannot be used
   3   no answer: the offer went out, the camera did not answer (or never offered)
   4   no media: connected, but no whole keyframe came
   5   permission: credentials missing, wrong, expired or not allowed
@@ -135,6 +135,7 @@ impl Exit {
             error,
             EmulatorError::Setting { .. }
                 | EmulatorError::Listen { .. }
+                | EmulatorError::Tls(_)
                 | EmulatorError::File { .. }
         );
         if argument { Self::Usage } else { Self::Local }

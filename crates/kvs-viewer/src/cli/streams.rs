@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use negotiation_core::MediaKind;
+use negotiation_core::{MediaKind, PeerId};
 use peer_webrtc::Codec;
 use peer_webrtc::rtp::Packet;
 use recording::{AudioCodec, FrameAssembler, VideoCodec};
@@ -143,6 +143,26 @@ impl Stream {
     }
 }
 
+/// Packets that the peer connections lost, because this process was too slow.
+#[derive(Default)]
+pub(crate) struct Dropped {
+    open: BTreeMap<PeerId, u64>,
+    /// By those that are over.
+    over: u64,
+}
+
+impl Dropped {
+    /// All of them, when those that are open say so.
+    pub(crate) fn count(&mut self, open: BTreeMap<PeerId, u64>) -> u64 {
+        for (peer, dropped) in std::mem::replace(&mut self.open, open) {
+            if !self.open.contains_key(&peer) {
+                self.over += dropped;
+            }
+        }
+        self.over + self.open.values().sum::<u64>()
+    }
+}
+
 /// What the file calls the codec; `None` for what no container of ours holds.
 pub(crate) fn recorded_as(codec: Codec) -> Option<recording::Codec> {
     match codec {
@@ -211,6 +231,20 @@ mod tests {
         }
         assert_eq!(hear(&mut streams, 101, MediaKind::Video), Some(Codec::Vp8), "it is back");
         assert_eq!(streams.counts().packets, 202);
+    }
+
+    #[test]
+    fn what_a_peer_connection_dropped_still_counts_when_it_is_over() {
+        let mut dropped = Dropped::default();
+        let mut count = |open: &[(u32, u64)]| {
+            dropped.count(open.iter().map(|(peer, count)| (PeerId(*peer), *count)).collect())
+        };
+        assert_eq!(count(&[(1, 2)]), 2);
+        assert_eq!(count(&[(1, 5)]), 5);
+        assert_eq!(count(&[]), 5);
+        assert_eq!(count(&[(2, 0)]), 5);
+        assert_eq!(count(&[(2, 1), (3, 1)]), 7);
+        assert_eq!(count(&[(3, 1)]), 7);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::media::{self, MediaPump, Recorded, lock, start_recorder};
 use super::report::{Reporter, millis, recording_fields, sentence};
 use super::resources::Resources;
 use super::status::Status;
-use super::streams::{Counts, Rates, Streams};
+use super::streams::{Counts, Dropped, Rates, Streams};
 use super::{Started, complain};
 use crate::viewer::{Viewer, ViewerConfig};
 
@@ -71,6 +71,7 @@ pub(crate) async fn watch(config: ViewerConfig, output: &OutputArgs, started: St
         before: Resources::count(),
         streams: Arc::default(),
         last: (Timestamp::ZERO, Counts::default()),
+        dropped: Dropped::default(),
     };
     let (mut viewer, media) = match Viewer::start_observed(config, observer) {
         Ok(started) => started,
@@ -139,6 +140,7 @@ struct Show {
     before: Option<Resources>,
     streams: Arc<Mutex<Streams>>,
     last: (Timestamp, Counts),
+    dropped: Dropped,
 }
 
 impl Show {
@@ -191,7 +193,8 @@ impl Show {
         let elapsed = now.saturating_since(self.last.0);
         let rates = Rates::between(&self.last.1, &counts, elapsed);
         let peers = viewer.monitor.stats().await;
-        let dropped = counts.dropped + peers.iter().map(|stats| stats.dropped).sum::<u64>();
+        let open = peers.iter().map(|stats| (stats.peer, stats.dropped)).collect();
+        let dropped = counts.dropped + self.dropped.count(open);
         let path = peers.into_iter().find_map(|stats| stats.path);
         let due = self.deadline.map(|(timer, at)| (timer, at.saturating_since(now)));
         self.reporter.line(
