@@ -101,6 +101,9 @@ where
     loop {
         // Ahead of what is queued: a timer fires only with its clock's next tick.
         if let Some((_, then)) = fault.take_if(|(when, _)| *when <= Instant::now()) {
+            if matches!(then, Then::Stall) {
+                return stall(&mut seat).await;
+            }
             happen::to(shared, &seat.link, &then);
         }
         let idle_limit = heard + lifetimes.idle;

@@ -128,9 +128,11 @@ async fn a_stalled_socket_stays_up_and_says_nothing() {
     let stall = Action::After { ms: 0, then: Then::Stall };
     let viewers = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
     emulator.faults().add(Fault::new(viewers, stall)).unwrap();
-    let mut viewer = open(&emulator, Some("v")).await;
     let mut master = open(&emulator, None).await;
+    // The first waits for the viewer, the second comes when it is there.
     answers(&mut master, &["1"]).await;
+    let mut viewer = open(&emulator, Some("v")).await;
+    answers(&mut master, &["2"]).await;
     let quiet = tokio::time::timeout(Duration::from_millis(100), hear(&mut viewer)).await;
     assert!(quiet.is_err());
     assert_eq!(emulator.clients().len(), 2);
