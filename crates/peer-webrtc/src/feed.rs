@@ -49,10 +49,16 @@ pub(crate) struct Feed {
     remote: Option<String>,
     /// All that were admitted, also those that wait.
     known: Vec<String>,
-    waiting: VecDeque<(CandidateType, String)>,
+    waiting: VecDeque<Waiting>,
     /// Somebody takes what waits.
     has_taker: bool,
     refusal_told: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    text: String,
+    is_host: bool,
 }
 
 /// What becomes of a candidate.
@@ -124,12 +130,12 @@ impl Feed {
             return Admission::Now;
         }
         // A machine has one address for each of its bridges, and few that others can reach.
-        let kind = candidate.candidate_type();
-        let place = match kind {
-            CandidateType::Host => self.waiting.len(),
-            _ => self.waiting.partition_point(|(kind, _)| *kind != CandidateType::Host),
+        let is_host = candidate.candidate_type() == CandidateType::Host;
+        let place = match is_host {
+            true => self.waiting.len(),
+            false => self.waiting.partition_point(|waiting| !waiting.is_host),
         };
-        self.waiting.insert(place, (kind, text.to_owned()));
+        self.waiting.insert(place, Waiting { text: text.to_owned(), is_host });
         Admission::Later { start: !std::mem::replace(&mut self.has_taker, true) }
     }
 
@@ -137,7 +143,7 @@ impl Feed {
     fn next(&mut self) -> Option<String> {
         let next = self.waiting.pop_front();
         self.has_taker = next.is_some();
-        next.map(|(_, text)| text)
+        next.map(|waiting| waiting.text)
     }
 
     /// The stack did not take it.

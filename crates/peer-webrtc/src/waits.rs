@@ -127,10 +127,9 @@ mod tests {
         waits.channel_closed(closed);
         waits.channel_closed(closed + Duration::from_secs(9));
         assert!(waits.ended_together(closed), "the first word counts");
-        for (near, far) in [
-            (closed + TOGETHER, closed + TOGETHER * 2),
-            (closed - TOGETHER, closed - TOGETHER * 2),
-        ] {
+        for (near, far) in
+            [(closed + TOGETHER, closed + TOGETHER * 2), (closed - TOGETHER, closed - TOGETHER * 2)]
+        {
             assert!(waits.ended_together(near) && !waits.ended_together(far));
         }
         waits.reported();
