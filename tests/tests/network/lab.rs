@@ -153,15 +153,20 @@ impl Lab {
     /// Lets the kernel carry what goes over the link that was cut, by this queueing discipline
     /// either way; false, and nothing is carried, where the kernel does not have it.
     pub(crate) fn bridge_with(&self, qdisc: &str) -> bool {
-        let add = |device| {
-            let line = format!("qdisc add dev {device} root {qdisc}");
-            let mut tc = self.command(BETWEEN, "tc".as_ref());
-            tc.args(line.split(' ')).output().is_ok_and(|ran| ran.status.success())
+        let tries = |program: &str, line: &str| {
+            let mut command = self.command(BETWEEN, program.as_ref());
+            command.args(line.split(' ')).output().is_ok_and(|ran| ran.status.success())
         };
-        if !["near", "far"].into_iter().all(add) {
+        if !tries("ip", "link add carry type bridge") {
             return false;
         }
-        self.ip(BETWEEN, "link add carry type bridge");
+        let add = |device| tries("tc", &format!("qdisc add dev {device} root {qdisc}"));
+        if !["near", "far"].into_iter().all(add) {
+            // The near end may have got one.
+            tries("tc", "qdisc del dev near root");
+            self.ip(BETWEEN, "link del carry");
+            return false;
+        }
         for line in ["near master carry", "far master carry", "carry up"] {
             self.ip(BETWEEN, &format!("link set {line}"));
         }

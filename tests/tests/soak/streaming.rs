@@ -46,16 +46,16 @@ enum Trouble {
     LinkCut,
     /// No UDP gets through for a while, ICE's own neither.
     UdpLost,
+    /// The platform says that the network is another.
+    NetworkChanged,
+    /// The camera ends in order, and another begins.
+    CameraRestarts,
     /// The service sends everybody away.
     GoAway,
     /// One packet of five of the media is lost for a while.
     PacketsLost,
     /// The ICE servers change.
     IceServers,
-    /// The platform says that the network is another.
-    NetworkChanged,
-    /// The camera ends in order, and another begins.
-    CameraRestarts,
     /// The service's clock jumps by ten minutes, and the socket is cut.
     ClockJumps,
     /// The next two calls and sockets are refused, and the socket is cut.
@@ -68,14 +68,15 @@ enum Trouble {
     Slept,
 }
 
+/// In a minute the first five strike.
 const TROUBLES: [Trouble; 12] = [
     Trouble::LinkCut,
     Trouble::UdpLost,
+    Trouble::NetworkChanged,
+    Trouble::CameraRestarts,
     Trouble::GoAway,
     Trouble::PacketsLost,
     Trouble::IceServers,
-    Trouble::NetworkChanged,
-    Trouble::CameraRestarts,
     Trouble::ClockJumps,
     Trouble::ServiceFails,
     Trouble::Garbage,
