@@ -192,11 +192,8 @@ fn w06_answer_unsolicited() {
         let answer = frame::answer(earlier.answers()[0].sdp.as_str());
         earlier.close().await;
         // The offer waits for the ICE servers, and the link is open meanwhile.
-        let call = Match {
-            call: Some("GetIceServerConfig".into()),
-            times: Some(1),
-            ..Match::on(CALL)
-        };
+        let call =
+            Match { call: Some("GetIceServerConfig".into()), times: Some(1), ..Match::on(CALL) };
         stage.fault(call, Action::Delay { ms: 3_000 });
         let mut viewer = stage.watch();
         viewer.until("the link", |e| matches!(e, Event::LinkOpened { .. })).await;
