@@ -99,6 +99,8 @@ pub(crate) struct Peer {
     tracks: Vec<(Arc<dyn TrackRemote>, MediaKind)>,
     told_tracks: BTreeSet<MediaKind>,
     received: Received,
+    /// When media ended, as the tick before noticed.
+    media_ended: Option<Instant>,
     fir: u8,
 }
 
@@ -131,6 +133,7 @@ impl Peer {
             tracks: Vec::new(),
             told_tracks: BTreeSet::new(),
             received,
+            media_ended: None,
             fir: 0,
         }
     }
@@ -469,11 +472,13 @@ impl Peer {
             let changed = self.connectivity.handshake_overdue();
             self.tell_connectivity(changed);
         }
-        let stalled = self.received.stalled_since(now(), self.config.stall_after);
-        if stalled.is_some() {
+        // A tick later: what came while this machine stood still is read by then.
+        let ended = self.media_ended.take().filter(|_| !self.received.is_flowing());
+        self.listen_for_goodbye(ended).await;
+        self.media_ended = self.received.stalled_since(now(), self.config.stall_after);
+        if self.media_ended.is_some() {
             self.tell(PeerEvent::MediaStalled);
         }
-        self.listen_for_goodbye(stalled).await;
     }
 
     /// Asks with both kinds of message: masters honour the one or the other.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use negotiation_core::{Connectivity, PeerCommand, PeerEvent};
 use peer_webrtc::stack::{DataChannel, StackEvent};
-use peer_webrtc::{Codec, MediaEvent, PeerConfig};
+use peer_webrtc::{Codec, PeerConfig};
 
 use crate::common::{Master, within};
 use crate::port::{Playing, connected, pictures};
+use crate::recovery::packets;
 use crate::viewer::{PEER, Viewer, peer_config};
 
 /// The master's end of the viewer's data channel.
@@ -32,8 +33,9 @@ async fn goes(mut viewer: Viewer, master: Master) {
     viewer.events.clear();
     master.stack.close().await.expect("closes");
     viewer.event(goodbye).await;
-    let missed = PeerEvent::ConnectivityChanged(Connectivity::Disconnected);
-    assert!(!viewer.events.contains(&missed), "{:?}", viewer.events);
+    let missed = [Connectivity::Disconnected, Connectivity::ClosedByPeer];
+    let missed = missed.map(PeerEvent::ConnectivityChanged);
+    assert!(!viewer.events.ends_with(&missed), "{:?}", viewer.events);
     viewer.close().await;
 }
 
@@ -47,6 +49,7 @@ async fn the_masters_goodbye_is_heard() {
     goes(viewer, master).await;
 }
 
+/// Nor if this machine stands still at that moment.
 #[tokio::test]
 async fn a_master_that_closes_its_channel_alone_is_not_gone() {
     let mut viewer = Viewer::new(peer_config());
@@ -57,14 +60,10 @@ async fn a_master_that_closes_its_channel_alone_is_not_gone() {
     viewer.event(|event| *event == PeerEvent::KeyframeReceived).await;
     channel(&mut master).await.close().await.expect("closes the channel");
     viewer.events.clear();
-    within("media", async {
-        let mut packets = 0;
-        while packets < 200 {
-            packets +=
-                usize::from(matches!(viewer.media.next().await, Some(MediaEvent::Rtp { .. })));
-        }
-    })
-    .await;
+    packets(&mut viewer, 20).await;
+    // All that runs here runs on this thread. Longer than media may be silent.
+    std::thread::sleep(Duration::from_millis(2500));
+    packets(&mut viewer, 200).await;
     // Whatever was told meanwhile comes before this.
     viewer.run(PeerCommand::RequestKeyframe { peer: PEER }).await.expect("it goes on");
     assert!(!viewer.events.iter().any(goodbye), "{:?}", viewer.events);
