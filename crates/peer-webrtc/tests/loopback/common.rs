@@ -6,6 +6,7 @@ use std::time::Duration;
 use peer_webrtc::rtp;
 use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
 use peer_webrtc::{Authorities, Codec, IcePolicy, LocalTrack, Mdns};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// Longer than anything here takes; a test that waits this long has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -16,6 +17,16 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
         Ok(value) => value,
         Err(_) => panic!("waited too long for {what}"),
     }
+}
+
+/// What time is told by where it must not count that a machine stood still.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// Ticks, of which none are made up for.
+pub(crate) fn ticks() -> Interval {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Polls `condition` until it holds.

@@ -10,14 +10,11 @@ use negotiation_core::{
 use peer_webrtc::{Codec, MediaEvent, MediaReceiver};
 use viewer_session::facts::read_description;
 
-use crate::common::{Master, until, within};
+use crate::common::{Master, TICK, ticks, until, within};
 use crate::port::{Playing, connected, pictures};
 use crate::viewer::{PEER, Viewer, peer_config};
 
-const TICK: Duration = Duration::from_millis(10);
-
-/// What came of a stream, and its longest silence: in ticks, of which a machine that stands still
-/// has none.
+/// What came of a stream, and its longest silence in ticks.
 #[derive(Default)]
 struct Flow {
     packets: AtomicU64,
@@ -31,15 +28,13 @@ impl Flow {
         let flow = Arc::<Self>::default();
         let followed = Arc::clone(&flow);
         tokio::spawn(async move {
-            let mut tick = tokio::time::interval(TICK);
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let (mut ticks, mut silence) = (ticks(), 0);
             let mut last: Option<u16> = None;
-            let mut silence = 0;
             loop {
                 let event = tokio::select! {
                     biased;
                     event = media.next() => event,
-                    _ = tick.tick() => {
+                    _ = ticks.tick() => {
                         silence += 1;
                         followed.gap.fetch_max(silence, Ordering::Relaxed);
                         continue;
