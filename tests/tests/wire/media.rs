@@ -13,7 +13,7 @@ use peer_webrtc::{Codec, LocalSource, LocalTrack, Media, Otherwise, Unavailable}
 
 use crate::frame;
 use crate::viewer::{Entry, Log, Watching};
-use crate::{ms, scenario, secs, shown};
+use crate::{scenario, secs, shown};
 
 fn keyframe_requests(log: &Log) -> usize {
     log.count(|entry| {
