@@ -26,7 +26,13 @@ fn is_attempt_2(event: &Event) -> bool {
 fn w22_ice_blip() {
     scenario(22, "", async |stage| {
         let network = Network::default();
-        let viewer = live_and_renegotiable(stage, &network).await;
+        stage.camera_with(|camera| camera.behaviour = Behaviour::Renegotiate).await;
+        let mut plan = stage.plan_over(&network);
+        // On a busy machine two seconds may become four.
+        plan.settings.disconnect_grace = secs(6);
+        let mut viewer = plan.watch();
+        viewer.live().await;
+        viewer.more_pictures(5).await;
         network.block(&Kind::ALL);
         let lost = viewer.now();
         tokio::time::sleep(secs(2)).await;

@@ -211,10 +211,12 @@ impl Stage {
 
     /// A viewer to be started, with quick deadlines.
     pub(crate) fn plan(&self) -> Plan {
+        // Longer than a busy machine stands still: that is no stall.
+        let peer = PeerConfig { stall_after: secs(4), ..PeerConfig::new(true) };
         Plan {
             settings: quick(),
             signaling: self.signaling().client_id("hall"),
-            peer: PeerConfig::new(true),
+            peer,
             network: None,
             tamper: None,
         }
