@@ -504,6 +504,8 @@ mod tests {
             outcome(EndReason::NoRoute, Evidence { was_live: true, ..Default::default() });
         cut.was_live = true;
         assert!(cut.likely_cause().contains("any more"), "{}", cut.likely_cause());
+        cut.attempts.extend(outcome(EndReason::NoRoute, Evidence::default()).attempts);
+        assert!(cut.likely_cause().contains("firewall"), "{}", cut.likely_cause());
         let mut gone = outcome(EndReason::NoRoute, Evidence::default());
         gone.attempts[0].end = AttemptEnd::MasterGone;
         assert!(gone.likely_cause().contains("before it was up"), "{}", gone.likely_cause());
