@@ -237,6 +237,17 @@ impl Stage {
         self.mail(SignalingEvent::Offer { sender: Sender::Master, body: Ok(offer) });
     }
 
+    /// Whether an answer of ours that its link did not carry goes out on the next one.
+    pub(super) fn answers_on_the_next_link(&mut self) -> bool {
+        self.offer(offer(1));
+        self.settle(&["send answer"]);
+        self.mail(SignalingEvent::GoAway);
+        self.settle(&["send answer"]);
+        self.asked();
+        self.fails("send answer", FailureCode::NotOpen);
+        self.asked().contains(&"send answer")
+    }
+
     pub(super) fn candidate(&mut self, candidate: Candidate) {
         self.mail(SignalingEvent::Candidate { sender: Sender::Master, body: Ok(candidate) });
     }

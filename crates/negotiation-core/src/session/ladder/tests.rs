@@ -309,13 +309,7 @@ fn n18_an_abandoned_restart_is_not_told_as_a_renegotiation() {
     stage.answer(answer(2));
     stage.pass(1_000);
     stage.settle(&[]);
-    stage.offer(offer(1));
-    stage.settle(&["send answer"]);
-    stage.mail(SignalingEvent::GoAway);
-    stage.settle(&["send answer"]);
-    stage.asked();
-    stage.fails("send answer", FailureCode::NotOpen);
-    assert!(stage.asked().contains(&"send answer"), "on the new link");
+    assert!(stage.answers_on_the_next_link());
 }
 
 /// N18, 28: a link that refused a restart's offer is tried again at the next loss, not before.
