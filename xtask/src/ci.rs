@@ -70,8 +70,8 @@ fn simulator() -> Result<(), String> {
 fn tests() -> Result<(), String> {
     let tests: &mut Command = &mut step::cargo();
     step::run(
-        tests.args(["test", "--workspace"]),
-        "Read the first failure above; docs/testing.md says how to run one test alone and how to \
+        tests.args(["test", "--workspace", "--no-fail-fast"]),
+        "Read the failures above; docs/testing.md says how to run one test alone and how to \
          replay a failing case.",
     )
 }
