@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::codec::{AudioCodec, VideoCodec, opus_packet_ticks};
+use encoded_frames::{AudioCodec, VideoCodec, opus_packet_ticks};
 
 /// The largest file that is read; the whole of it is kept in memory.
 const FILE_BYTES_MAX: u64 = 512 << 20;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::codec::Codec;
 use crate::mux::Container;
+use encoded_frames::Codec;
 
 /// Why a recording cannot begin or go on. Cloning keeps the cause: a failed recorder answers all later calls with it.
 #[derive(Debug, Clone, thiserror::Error)]

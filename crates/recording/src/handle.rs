@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use rtc_rtp::packet::Packet;
 
-use crate::codec::{AudioCodec, Codec, VideoCodec};
 use crate::error::RecordError;
 use crate::mux::Container;
 use crate::recorder::{Kind, Recorder, RecorderConfig, Summary, TrackId};
 use crate::timeline::SenderReport;
+use encoded_frames::{AudioCodec, Codec, VideoCodec};
 
 /// Packets that wait for the disk: about two seconds at 20 Mbps.
 const QUEUE_MAX: usize = 4096;

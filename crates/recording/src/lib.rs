@@ -3,8 +3,8 @@
 //! [`Recorder`] takes the packets of one video and one audio track as they come off the network and
 //! writes a file that plays at any moment: fragmented MP4 for H.264 and Opus, WebM or Matroska for
 //! VP8 or VP9 and Opus. [`RecorderHandle`] runs one on a thread of its own behind a bounded queue,
-//! so that a slow disk never holds up media. [`FrameAssembler`] is the part in between, usable alone:
-//! it puts packets in order, finds whole frames and says when the first keyframe has come.
+//! so that a slow disk never holds up media. The part in between is `encoded-frames`: [`FrameAssembler`]
+//! puts packets in order and finds whole frames.
 //!
 //! [`Clip`] goes the other way: it reads a file (two come with the crate) into frames, and
 //! [`Packetizer`] cuts those into RTP packets.
@@ -40,31 +40,23 @@
 
 #![forbid(unsafe_code)]
 
-mod assembler;
 mod clip;
-mod codec;
-mod depacketize;
 mod error;
 mod handle;
 mod mux;
 mod packetizer;
 mod recorder;
-mod reorder;
 mod target;
 mod timeline;
 
-pub use assembler::{AssemblerConfig, Frame, FrameAssembler, MediaStats, ParameterSets};
 pub use clip::{AudioTrack, Clip, ClipError, ClipKind, ClipSample, VideoTrack};
-pub use codec::{AudioCodec, Codec, VideoCodec, opus_packet_ticks};
+pub use encoded_frames::{
+    AssemblerConfig, AudioCodec, Codec, Frame, FrameAssembler, MediaStats, ParameterSets,
+    VideoCodec, opus_packet_ticks, rtp,
+};
 pub use error::RecordError;
 pub use handle::{FailureHook, RecorderHandle};
 pub use mux::Container;
 pub use packetizer::{PacketizeError, Packetizer, PacketizerConfig};
 pub use recorder::{Recorder, RecorderConfig, Summary, TrackId};
 pub use timeline::SenderReport;
-
-/// The RTP types of this crate's API: those of `rtc-rtp`, which `rtc` and `webrtc` re-export.
-pub mod rtp {
-    pub use rtc_rtp::header::Header;
-    pub use rtc_rtp::packet::Packet;
-}

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::assembler::ParameterSets;
-use crate::codec::{Codec, VideoCodec};
 use crate::error::RecordError;
+use encoded_frames::ParameterSets;
+use encoded_frames::{Codec, VideoCodec};
 
 /// The containers that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,7 +9,7 @@ use rtc_rtp::header::Header;
 use rtc_rtp::packet::Packet;
 use rtc_rtp::packetizer::Payloader;
 
-use crate::codec::{AudioCodec, Codec, VideoCodec};
+use encoded_frames::{AudioCodec, Codec, VideoCodec};
 
 /// The fixed part of an RTP header (RFC 3550, section 5.1).
 const RTP_HEADER_BYTES: usize = 12;

@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use rtc_rtp::packet::Packet;
 
-use crate::assembler::{AssemblerConfig, Frame, MediaStats};
-use crate::codec::{AudioCodec, Codec, VideoCodec};
 use crate::error::RecordError;
 use crate::mux::{Container, Finished, Muxer, Sample, TrackSpec};
 use crate::target::{FileTarget, Target, check_place};
 use crate::timeline::{SenderReport, can_synchronise, synchronise};
+use encoded_frames::{AssemblerConfig, AudioCodec, Codec, Frame, MediaStats, VideoCodec};
 
 pub(crate) use track::Kind;
 use track::Track;

@@ -8,13 +8,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("negotiation-sim", &["negotiation-core"]),
     ("viewer-session", &["negotiation-core"]),
     ("signaling-aws", &["negotiation-core", "viewer-session"]),
-    ("peer-webrtc", &["negotiation-core", "viewer-session"]),
+    ("encoded-frames", &[]),
+    ("peer-webrtc", &["encoded-frames", "negotiation-core", "viewer-session"]),
     ("clock-tokio", &["negotiation-core", "viewer-session"]),
     ("network-ifwatch", &["negotiation-core", "viewer-session"]),
-    ("recording", &[]),
+    ("recording", &["encoded-frames"]),
     (
         "kvs-camera",
-        &["negotiation-core", "peer-webrtc", "recording", "signaling-aws", "viewer-session"],
+        &[
+            "encoded-frames",
+            "negotiation-core",
+            "peer-webrtc",
+            "recording",
+            "signaling-aws",
+            "viewer-session",
+        ],
     ),
     ("kvs-emulator", &[]),
     ("session-testing", &["negotiation-core", "negotiation-sim", "viewer-session"]),
@@ -22,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "kvs-viewer",
         &[
             "clock-tokio",
+            "encoded-frames",
             "kvs-camera",
             "kvs-emulator",
             "negotiation-core",
@@ -39,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// The tests may use everything.
 const ALL: &[&str] = &[
     "clock-tokio",
+    "encoded-frames",
     "kvs-camera",
     "kvs-emulator",
     "kvs-viewer",

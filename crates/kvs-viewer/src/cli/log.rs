@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Crates of this workspace: their logs are written with secrets in mind.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     "kvs_viewer",
     "kvs_camera",
     "kvs_emulator",
@@ -23,6 +23,7 @@ const OURS: [&str; 10] = [
     "negotiation_core",
     "signaling_aws",
     "peer_webrtc",
+    "encoded_frames",
     "clock_tokio",
     "recording",
     "network_ifwatch",

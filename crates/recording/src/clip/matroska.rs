@@ -12,7 +12,8 @@ use super::{
     AudioTrack, Clip, ClipError, ClipSample, SAMPLES_MAX, VideoTrack, set_durations,
     set_opus_durations,
 };
-use crate::codec::{AudioCodec, NAL_IDR, VideoCodec, length_prefixed_nals, nal_type};
+use encoded_frames::h264::{NAL_IDR, length_prefixed_nals, nal_type};
+use encoded_frames::{AudioCodec, VideoCodec};
 
 pub(super) fn read(data: &Bytes) -> Result<Clip, ClipError> {
     let mut file = MatroskaFile::open(Cursor::new(data.clone())).map_err(damaged)?;

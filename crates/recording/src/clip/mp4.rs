@@ -11,7 +11,8 @@ use super::{
     AudioTrack, Clip, ClipError, ClipSample, SAMPLES_MAX, VideoTrack, rescale, set_durations,
     set_opus_durations,
 };
-use crate::codec::{AudioCodec, NAL_PPS, NAL_SPS, VideoCodec, nal_type};
+use encoded_frames::h264::{NAL_PPS, NAL_SPS, nal_type};
+use encoded_frames::{AudioCodec, VideoCodec};
 
 pub(super) fn read(data: &Bytes) -> Result<Clip, ClipError> {
     let mut tracks = Tracks::default();

@@ -13,8 +13,8 @@ use webm_iterable::matroska_spec::{Master, MatroskaSpec};
 use webm_iterable::{WebmWriter, WriteOptions};
 
 use super::{Finished, Muxer, Patch, Sample, TrackSpec, unwritable};
-use crate::codec::{Codec, VideoCodec};
 use crate::error::RecordError;
+use encoded_frames::{Codec, VideoCodec};
 
 /// Times are given in milliseconds, as WebM asks.
 const NANOS_PER_TICK: u64 = 1_000_000;

@@ -17,8 +17,8 @@ use shiguredo_mp4::boxes::{
 use shiguredo_mp4::{Either, Encode, FixedPointNumber, LanguageCode, Mp4FileTime, SampleFlags};
 
 use super::{Finished, Muxer, Patch, Sample, TrackSpec, unwritable};
-use crate::codec::Codec;
 use crate::error::RecordError;
+use encoded_frames::Codec;
 
 /// The movie's own clock, in which the whole duration is given.
 const MOVIE_TIMESCALE: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::assembler::{AssemblerConfig, Frame, FrameAssembler};
-use crate::codec::{AudioCodec, Codec, VideoCodec, opus_packet_ticks};
 use crate::mux::Sample;
 use crate::timeline::TrackClock;
+use encoded_frames::{
+    AssemblerConfig, AudioCodec, Codec, Frame, FrameAssembler, VideoCodec, opus_packet_ticks,
+};
 
 /// A track of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,7 +9,8 @@ use rtc_rtp::codec::opus::OpusPacket;
 use rtc_rtp::codec::vp9::Vp9Packet;
 use rtc_rtp::packetizer::Depacketizer;
 
-use crate::codec::{AudioCodec, Codec, NAL_DELIMITER, NAL_FILLER, NAL_IDR, NAL_SPS, VideoCodec};
+use crate::codec::{AudioCodec, Codec, VideoCodec};
+use crate::h264::{NAL_DELIMITER, NAL_FILLER, NAL_IDR, NAL_SPS};
 
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;

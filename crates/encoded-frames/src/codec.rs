@@ -1,4 +1,4 @@
-//! The codecs this crate knows, and the few facts of their bitstreams that more than one module needs.
+//! The codecs this crate knows, and how long an Opus packet lasts.
 
 use std::fmt;
 
@@ -131,34 +131,6 @@ pub fn opus_packet_ticks(packet: &[u8]) -> Option<u32> {
     (1..=5760).contains(&ticks).then_some(ticks)
 }
 
-/// The NAL units of length-prefixed H.264 (four bytes of length each); stops where a length does not fit.
-pub(crate) fn length_prefixed_nals(data: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = data;
-    std::iter::from_fn(move || {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let nal = after.get(..length)?;
-        rest = &after[length..];
-        Some(nal)
-    })
-}
-
-/// The type of a NAL unit (ITU-T H.264, table 7-1); 0 for an empty one.
-pub(crate) fn nal_type(nal: &[u8]) -> u8 {
-    nal.first().map_or(0, |byte| byte & 0x1f)
-}
-
-/// A slice of a picture that needs no other.
-pub(crate) const NAL_IDR: u8 = 5;
-/// A sequence parameter set.
-pub(crate) const NAL_SPS: u8 = 7;
-/// A picture parameter set.
-pub(crate) const NAL_PPS: u8 = 8;
-/// An access unit delimiter.
-pub(crate) const NAL_DELIMITER: u8 = 9;
-/// Filler data.
-pub(crate) const NAL_FILLER: u8 = 12;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,13 +146,6 @@ mod tests {
         assert_eq!(opus_packet_ticks(&[16 << 3 | 3, 49]), None);
         assert_eq!(opus_packet_ticks(&[]), None);
         assert_eq!(opus_packet_ticks(&[3]), None);
-    }
-
-    #[test]
-    fn nal_walk_stops_at_a_length_that_does_not_fit() {
-        let data = [0, 0, 0, 2, 0x67, 1, 0, 0, 0, 9, 0x68];
-        let nals: Vec<&[u8]> = length_prefixed_nals(&data).collect();
-        assert_eq!(nals, [&[0x67, 1][..]]);
     }
 
     #[test]

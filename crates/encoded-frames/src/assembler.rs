@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use rtc_rtp::packet::Packet;
 
-use crate::codec::{Codec, NAL_IDR, NAL_PPS, NAL_SPS, VideoCodec, length_prefixed_nals, nal_type};
+use crate::codec::{Codec, VideoCodec};
 use crate::depacketize::FrameBuilder;
+use crate::h264::{NAL_IDR, NAL_PPS, NAL_SPS, length_prefixed_nals, nal_type};
 use crate::reorder::{Insertion, Released, ReorderBuffer};
 
 /// The limits of a [`FrameAssembler`].
@@ -204,6 +205,12 @@ impl FrameAssembler {
     #[must_use]
     pub fn ssrc(&self) -> Option<u32> {
         self.source
+    }
+
+    /// The bytes of the frame that is being put together, a begun fragment included.
+    #[must_use]
+    pub fn partial_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.builder.len())
     }
 
     fn accept_source(&mut self, ssrc: u32, arrival: Duration) -> bool {
@@ -472,6 +479,3 @@ fn vp9_picture(data: Bytes) -> Picture {
         Vp9FrameSize::UsesRefFrames { .. } | Vp9FrameSize::NotPresent => Picture::Bad,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,42 @@
+//! NAL units of H.264: their types, and the walk over a frame's.
+
+/// The NAL units of length-prefixed H.264 (four bytes of length each); stops where a length does not fit.
+pub fn length_prefixed_nals(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let nal = after.get(..length)?;
+        rest = &after[length..];
+        Some(nal)
+    })
+}
+
+/// The type of a NAL unit (ITU-T H.264, table 7-1); 0 for an empty one.
+#[must_use]
+pub fn nal_type(nal: &[u8]) -> u8 {
+    nal.first().map_or(0, |byte| byte & 0x1f)
+}
+
+/// A slice of a picture that needs no other.
+pub const NAL_IDR: u8 = 5;
+/// A sequence parameter set.
+pub const NAL_SPS: u8 = 7;
+/// A picture parameter set.
+pub const NAL_PPS: u8 = 8;
+/// An access unit delimiter.
+pub const NAL_DELIMITER: u8 = 9;
+/// Filler data.
+pub const NAL_FILLER: u8 = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nal_walk_stops_at_a_length_that_does_not_fit() {
+        let data = [0, 0, 0, 2, 0x67, 1, 0, 0, 0, 9, 0x68];
+        let nals: Vec<&[u8]> = length_prefixed_nals(&data).collect();
+        assert_eq!(nals, [&[0x67, 1][..]]);
+    }
+}
