@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use negotiation_core::{
     Candidate, CandidateRelease, ClientId, Completion, Connectivity, Description, Done, Event,
-    Facts, Failure, FailureCode, Input, LinkId, MediaFact, MediaKind, Mode, Output, PeerCommand,
-    PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Session, Settings, SignalingCommand,
-    SignalingEvent, Ticket, Timestamp, Undecodable,
+    Facts, Failure, FailureCode, Input, LinkId, MediaFact, MediaKind, MediaProblem, Mode, Output,
+    PeerCommand, PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Session, Settings,
+    SignalingCommand, SignalingEvent, Ticket, Timestamp, Undecodable,
 };
 
 /// Longest sequence: beyond it nothing new is met.
@@ -163,7 +163,7 @@ impl Host {
     fn sensible(&self, tape: &mut Tape<'_>) -> Input {
         let (link, peer) = (LinkId(self.model.link), PeerId(self.model.peer));
         let sender = Sender::Master;
-        match tape.byte() % 12 {
+        match tape.byte() % 14 {
             0 => said(link, SignalingEvent::Answer { sender, body: Ok(description(tape)) }),
             1 => said(link, SignalingEvent::Offer { sender, body: Ok(description(tape)) }),
             2 => said(link, SignalingEvent::Candidate { sender, body: Ok(candidate(tape)) }),
@@ -175,6 +175,8 @@ impl Host {
             8 => noticed(peer, PeerEvent::MediaFlowing(MediaKind::Video)),
             9 => said(link, SignalingEvent::Disconnected(Failure::new(code(tape.byte()), "end"))),
             10 => said(link, SignalingEvent::GoAway),
+            11 => noticed(peer, PeerEvent::MediaProblem(MediaProblem::NoKeyframe)),
+            12 => noticed(peer, PeerEvent::IceServersUnresolved(tape.number())),
             _ => noticed(peer, PeerEvent::SenderReport),
         }
     }

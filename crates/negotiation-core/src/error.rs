@@ -121,6 +121,8 @@ pub enum FailureCode {
     Codec,
     /// A local track that was asked for cannot be had.
     LocalMedia,
+    /// The viewer's own address policy refuses a candidate of the master.
+    AddressPolicy,
     /// Something else in the port failed.
     Port,
     /// A close overtook the command.
@@ -151,6 +153,7 @@ impl FailureCode {
             | Self::Closed
             | Self::NotOpen
             | Self::BadDescription
+            | Self::AddressPolicy
             | Self::Port => FailureKind::Transient,
             Self::Cancelled => FailureKind::Cancelled,
         }
@@ -180,6 +183,7 @@ impl FailureCode {
             Self::BadDescription => "bad-description",
             Self::Codec => "codec",
             Self::LocalMedia => "local-media",
+            Self::AddressPolicy => "address-policy",
             Self::Port => "port",
             Self::Cancelled => "cancelled",
         }

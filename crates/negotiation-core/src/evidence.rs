@@ -8,12 +8,13 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::error::{EndReason, Failure, FailureCode, FailureKind, Ignored};
+use crate::input::MediaProblem;
 use crate::time::Timestamp;
 use crate::types::ClientId;
 
 /// What was seen in an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Evidence {
     /// The link opened.
     pub link_opened: bool,
@@ -39,14 +40,79 @@ pub struct Evidence {
     pub ice_connected: bool,
     /// ICE and DTLS were up.
     pub connected: bool,
-    /// Media packets came.
-    pub media_packets: bool,
+    /// Packets of pictures came.
+    pub video_packets: bool,
+    /// Packets of sound came.
+    pub audio_packets: bool,
+    /// Why no picture could be assembled although packets came, as reported last.
+    pub media_problem: Option<MediaProblem>,
+    /// Candidates of the master that the viewer's own address policy refused.
+    pub candidates_refused: u32,
+    /// STUN and TURN servers whose names did not resolve.
+    pub unresolved_servers: u32,
     /// The attempt was live.
     pub was_live: bool,
     /// The last error that the service reported.
     pub service_error: Option<Failure>,
     /// Inputs that changed nothing, by reason.
     pub ignored: BTreeMap<Ignored, u32>,
+}
+
+impl Evidence {
+    /// Every address that the master named was refused by the viewer's own policy.
+    fn is_barred(&self) -> bool {
+        self.candidates_refused > 0 && self.candidates_refused >= self.remote_candidates
+    }
+}
+
+/// Why packets made no picture.
+fn media_cause(evidence: &Evidence) -> Option<&'static str> {
+    match evidence.media_problem {
+        Some(MediaProblem::UnofferedPayloadType) => {
+            Some("packets arrive, but of a format (payload type) that this viewer did not offer")
+        }
+        Some(MediaProblem::NoKeyframe) => Some(
+            "pictures arrive, but never a whole one to start from (keyframe): the camera ignores the requests for one (PLI, FIR)",
+        ),
+        Some(MediaProblem::NoParameterSets) => {
+            Some("pictures arrive, but not the settings to decode them (parameter sets: SPS, PPS)")
+        }
+        Some(MediaProblem::PacketLoss) => {
+            Some("so many packets are lost on the way that no whole picture (keyframe) arrives")
+        }
+        None if evidence.video_packets => Some(
+            "media arrives, but no whole keyframe: the encoder ignores keyframe requests, or loss is heavy",
+        ),
+        None if evidence.audio_packets => Some(
+            "sound arrives, but no packet of a picture: the camera probably has no video codec that this viewer offered",
+        ),
+        None => None,
+    }
+}
+
+/// What to do about packets that make no picture.
+fn media_advice(evidence: &Evidence) -> Option<&'static str> {
+    match evidence.media_problem {
+        Some(MediaProblem::UnofferedPayloadType) => {
+            Some("Let the camera send the format that its answer names, or update its software.")
+        }
+        Some(MediaProblem::NoKeyframe) => Some(
+            "Let the camera's encoder honour keyframe requests (PLI, FIR), or make a keyframe every few seconds.",
+        ),
+        Some(MediaProblem::NoParameterSets) => Some(
+            "Let the camera send SPS and PPS before each keyframe, or name them in its SDP (sprop-parameter-sets).",
+        ),
+        Some(MediaProblem::PacketLoss) => {
+            Some("Improve the network between camera and viewer, or lower the camera's bit rate.")
+        }
+        None if evidence.video_packets => {
+            Some("Check that the camera's encoder runs and honours PLI or FIR.")
+        }
+        None if evidence.audio_packets => {
+            Some("Let the camera send a video codec that this viewer offers (H.264, VP8 or VP9).")
+        }
+        None => None,
+    }
 }
 
 /// What ended an attempt.
@@ -167,11 +233,11 @@ impl AttemptEnd {
             | Self::NoRelay(failure)
             | Self::Offer(failure)
             | Self::Peer(failure) => failure.kind() == FailureKind::Permanent,
+            Self::AnswerRefused(failure) => failure.code == FailureCode::Codec,
             Self::NothingAccepted => true,
             Self::Closed
             | Self::Deadline(_)
             | Self::UndecodableAnswer
-            | Self::AnswerRefused(_)
             | Self::IceFailed
             | Self::DtlsFailed
             | Self::MasterGone
@@ -222,6 +288,7 @@ impl AttemptEnd {
                 if reason == EndReason::Signaling { EndReason::NoRoute } else { reason }
             }
             Self::UndecodableAnswer => EndReason::BadAnswer,
+            Self::AnswerRefused(failure) if failure.code == FailureCode::Codec => EndReason::Codec,
             Self::AnswerRefused(_) => EndReason::IncompatibleSdp,
             Self::NothingAccepted => EndReason::Codec,
             Self::Peer(failure) if failure.code == FailureCode::LocalMedia => EndReason::LocalMedia,
@@ -260,6 +327,7 @@ fn signaling_reason(failure: &Failure) -> EndReason {
         | Code::BadDescription
         | Code::Codec
         | Code::LocalMedia
+        | Code::AddressPolicy
         | Code::Port
         | Code::Cancelled => EndReason::Signaling,
     }
@@ -369,6 +437,9 @@ impl Outcome {
             }
             EndReason::IncompatibleSdp => "the master's answer does not fit the offer",
             EndReason::Codec => "the master has no codec in common with this viewer",
+            EndReason::NoRoute if any(Evidence::is_barred) => {
+                "this viewer's own address policy refuses every address that the camera named"
+            }
             EndReason::NoRoute if any(|e| e.answered && e.remote_candidates == 0) => {
                 "the master answered, but named no address to reach it at"
             }
@@ -387,10 +458,11 @@ impl Outcome {
             EndReason::NoMedia if self.was_live && failed.is_empty() => {
                 "the camera was live, and then fell silent or closed the connection"
             }
-            EndReason::NoMedia if any(|e| e.media_packets) => {
-                "media arrives, but no whole keyframe: the encoder ignores keyframe requests, or loss is heavy"
-            }
-            EndReason::NoMedia => "connected, but the camera sends no media",
+            EndReason::NoMedia => failed
+                .iter()
+                .rev()
+                .find_map(|a| media_cause(&a.evidence))
+                .unwrap_or("connected, but the camera sends no media"),
             EndReason::Signaling => "the signaling service cannot be reached from here",
             EndReason::AccessDenied => "the credentials are wrong, or not allowed to do this",
             EndReason::ExpiredCredentials => "the temporary credentials have expired",
@@ -424,13 +496,26 @@ impl Outcome {
                 "Update the camera's software, or report its answer to its maker."
             }
             EndReason::Codec => "Let the camera send H.264, VP8 or VP9, and Opus.",
+            EndReason::NoRoute if self.since_live().iter().any(|a| a.evidence.is_barred()) => {
+                "Allow the camera's addresses (--remote-addresses any), or let the camera use an address of the network."
+            }
+            EndReason::NoRoute
+                if self.since_live().iter().any(|a| a.evidence.unresolved_servers > 0) =>
+            {
+                "Check the network's name resolution (DNS): the names of STUN or TURN servers do not resolve."
+            }
             EndReason::NoRoute => {
                 "Allow UDP to port 443 and above on both sides, or check the camera's network."
             }
             EndReason::Dtls => {
                 "Check the camera's certificate and clock, and that UDP is not filtered."
             }
-            EndReason::NoMedia => "Check that the camera's encoder runs and honours PLI or FIR.",
+            EndReason::NoMedia => self
+                .since_live()
+                .iter()
+                .rev()
+                .find_map(|a| media_advice(&a.evidence))
+                .unwrap_or("Check that the camera's encoder runs, and restart the camera."),
             EndReason::Signaling => {
                 "Check the network, the region and the endpoint, then try again."
             }
@@ -490,7 +575,7 @@ mod tests {
         let seen = Evidence {
             was_live: true,
             master_seen: true,
-            media_packets: true,
+            video_packets: true,
             ..Default::default()
         };
         let mut lost = Outcome { was_live: true, ..outcome(EndReason::NoMedia, seen) };
@@ -509,7 +594,7 @@ mod tests {
         let mut gone = outcome(EndReason::NoRoute, Evidence::default());
         gone.attempts[0].end = AttemptEnd::MasterGone;
         assert!(gone.likely_cause().contains("before it was up"), "{}", gone.likely_cause());
-        let silent = Evidence { media_packets: true, ..Evidence::default() };
+        let silent = Evidence { video_packets: true, ..Evidence::default() };
         lost.attempts.extend(outcome(EndReason::NoMedia, silent).attempts);
         lost.reason = EndReason::NoMedia;
         assert!(lost.likely_cause().contains("no whole keyframe"), "{}", lost.likely_cause());
@@ -549,7 +634,7 @@ mod tests {
         assert!(cause(EndReason::NoRoute, nowhere).contains("named no address"));
         assert!(cause(EndReason::NoRoute, somewhere).contains("firewall"));
         assert!(cause(EndReason::NoRoute, Evidence::default()).contains("firewall"));
-        let packets = Evidence { media_packets: true, ..Evidence::default() };
+        let packets = Evidence { video_packets: true, ..Evidence::default() };
         assert!(cause(EndReason::NoMedia, packets).contains("keyframe"));
         assert!(cause(EndReason::NoMedia, Evidence::default()).contains("no media"));
     }

@@ -111,6 +111,41 @@ pub enum PeerEvent {
     MediaStalled,
     /// A sender report came while media is stalled: the camera lives, its encoder pauses.
     SenderReport,
+    /// Packets arrive, and no picture can be assembled from them. Reported when it is established,
+    /// and again when the reason changes; it feeds the evidence alone.
+    MediaProblem(MediaProblem),
+    /// The names of so many STUN and TURN servers did not resolve; it feeds the evidence alone.
+    IceServersUnresolved(u32),
+}
+
+/// Why no picture can be assembled although packets arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum MediaProblem {
+    /// The packets have a payload type that was not negotiated.
+    UnofferedPayloadType,
+    /// Pictures arrive, but no keyframe (IDR) is among them.
+    NoKeyframe,
+    /// Keyframes arrive without their parameter sets (SPS and PPS), in-band or in the SDP.
+    NoParameterSets,
+    /// Packets are lost, so that no keyframe is complete.
+    PacketLoss,
+}
+
+impl MediaProblem {
+    /// Every problem, in order.
+    pub const ALL: [Self; 4] =
+        [Self::UnofferedPayloadType, Self::NoKeyframe, Self::NoParameterSets, Self::PacketLoss];
+
+    /// A stable name, for machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnofferedPayloadType => "unoffered-payload-type",
+            Self::NoKeyframe => "no-keyframe",
+            Self::NoParameterSets => "no-parameter-sets",
+            Self::PacketLoss => "packet-loss",
+        }
+    }
 }
 
 /// How well the peer connection is connected.

@@ -98,8 +98,8 @@ pub use config::{Config, ConfigError, Mode, RetryDelay, Settings};
 pub use error::{EndReason, Failure, FailureCode, FailureKind, Ignored};
 pub use evidence::{AttemptEnd, AttemptReport, Deadline, Evidence, Outcome};
 pub use input::{
-    CandidateRelease, Completion, Connectivity, Done, Input, PeerEvent, PeerTraits, Sender,
-    SignalingEvent, Undecodable,
+    CandidateRelease, Completion, Connectivity, Done, Input, MediaProblem, PeerEvent, PeerTraits,
+    Sender, SignalingEvent, Undecodable,
 };
 pub use lease::{ClientIdPolicy, ClientIdPool};
 pub use output::{Event, Message, Output, PeerCommand, SignalingCommand};

@@ -234,12 +234,12 @@ impl Facts {
         self.media.iter().any(|m| m.kind == kind && m.accepted && m.sends)
     }
 
-    /// Whether all pictures and sound are refused; where there are none, everything else.
+    /// Whether all pictures and sound are refused; where there are none, everything else. A
+    /// description without any section accepts nothing.
     pub fn refuses_everything(&self) -> bool {
         let is_media = |m: &&MediaFact| m.kind != MediaKind::Data;
         let has_media = self.media.iter().any(|m| is_media(&m));
-        let mut judged = self.media.iter().filter(|m| !has_media || is_media(m));
-        !self.media.is_empty() && judged.all(|m| !m.accepted)
+        self.media.iter().filter(|m| !has_media || is_media(m)).all(|m| !m.accepted)
     }
 }
 
@@ -342,7 +342,7 @@ mod tests {
         assert!(!refuses(&[(Video, false), (Audio, true), (Data, false)]));
         assert!(!refuses(&[(Data, true)]));
         assert!(refuses(&[(Data, false)]));
-        assert!(!refuses(&[]), "a description that says nothing of media");
+        assert!(refuses(&[]), "a description without any section");
     }
 
     #[test]

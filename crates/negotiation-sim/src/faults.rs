@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use negotiation_core::{FailureCode, Phase, Sender};
+use negotiation_core::{FailureCode, MediaProblem, Phase, Sender};
 
 use crate::plan::RepeatedId;
 
@@ -276,6 +276,10 @@ pub enum Act {
     Keyframe,
     /// It says that no more local candidates will come.
     GatheringDone,
+    /// It says why packets make no picture.
+    MediaProblem(MediaProblem),
+    /// It says that names of so many servers do not resolve.
+    ServersUnresolved(u32),
     /// What was under way on a link that was closed still reaches the session.
     LinkEcho,
     /// The same of a peer connection that was closed.

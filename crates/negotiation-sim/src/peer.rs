@@ -434,7 +434,9 @@ impl Peer {
             | PeerEvent::MediaFlowing(_)
             | PeerEvent::KeyframeReceived
             | PeerEvent::MediaStalled
-            | PeerEvent::SenderReport => {}
+            | PeerEvent::SenderReport
+            | PeerEvent::MediaProblem(_)
+            | PeerEvent::IceServersUnresolved(_) => {}
         }
     }
 

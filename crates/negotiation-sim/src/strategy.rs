@@ -7,9 +7,9 @@ use core::time::Duration;
 
 use negotiation_core::{
     Candidate, CandidateRelease, ClientId, ClientIdPolicy, Completion, Connectivity, Description,
-    Done, Facts, Failure, FailureCode, IceServer, Input, LinkId, MediaFact, MediaKind, Mode,
-    PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Settings, SignalingEvent, Ticket,
-    Undecodable,
+    Done, Facts, Failure, FailureCode, IceServer, Input, LinkId, MediaFact, MediaKind,
+    MediaProblem, Mode, PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Settings,
+    SignalingEvent, Ticket, Undecodable,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -22,7 +22,8 @@ use crate::{
 pub use journey::{any_plan, journey_plan};
 use portable::{select, vec};
 
-const CODES: [FailureCode; 22] = [
+const CODES: [FailureCode; 23] = [
+    FailureCode::AddressPolicy,
     FailureCode::NoChannel,
     FailureCode::AccessDenied,
     FailureCode::ExpiredCredentials,
@@ -249,6 +250,8 @@ fn act() -> impl Strategy<Value = Act> {
             Act::TrackAdded,
             Act::Keyframe,
             Act::GatheringDone,
+            Act::MediaProblem(MediaProblem::PacketLoss),
+            Act::ServersUnresolved(2),
         ]),
     ]
 }
@@ -416,6 +419,8 @@ fn peer_event() -> impl Strategy<Value = PeerEvent> {
         1 => Just(PeerEvent::KeyframeReceived),
         1 => Just(PeerEvent::MediaStalled),
         1 => Just(PeerEvent::SenderReport),
+        1 => select(MediaProblem::ALL.to_vec()).prop_map(PeerEvent::MediaProblem),
+        1 => (0..4u32).prop_map(PeerEvent::IceServersUnresolved),
     ]
 }
 

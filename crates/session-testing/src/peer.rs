@@ -148,7 +148,9 @@ fn candidate_in(event: &(u32, PeerEvent)) -> Option<Candidate> {
         | PeerEvent::MediaFlowing(_)
         | PeerEvent::KeyframeReceived
         | PeerEvent::MediaStalled
-        | PeerEvent::SenderReport => None,
+        | PeerEvent::SenderReport
+        | PeerEvent::MediaProblem(_)
+        | PeerEvent::IceServersUnresolved(_) => None,
     }
 }
 

@@ -144,6 +144,7 @@ fn advice(code: FailureCode) -> &'static str {
         | FailureCode::BadDescription
         | FailureCode::Codec
         | FailureCode::LocalMedia
+        | FailureCode::AddressPolicy
         | FailureCode::Port
         | FailureCode::Cancelled => "the service failed",
     }

@@ -55,7 +55,7 @@ fn w47_no_keyframe() {
         let log = viewer.log.clone();
         let outcome = viewer.ended().await;
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::NoMedia, 1));
-        assert!(outcome.attempts[0].evidence.media_packets, "packets came");
+        assert!(outcome.attempts[0].evidence.video_packets, "packets came");
         assert!(outcome.likely_cause().contains("keyframe"), "{}", outcome.likely_cause());
         let asked = keyframe_requests(&log);
         assert!(asked >= 4, "{asked}");

@@ -113,6 +113,7 @@ impl Exit {
             | FailureCode::TimedOut
             | FailureCode::Closed
             | FailureCode::NotOpen => Self::Signaling,
+            FailureCode::AddressPolicy => Self::NoRoute,
             FailureCode::LocalMedia | FailureCode::Port | FailureCode::Cancelled => Self::Local,
         }
     }

@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use negotiation_core::{
-    AttemptEnd, AttemptReport, Event, Evidence, Failure, MediaKind, Outcome, RecoveryCause,
-    Timestamp,
+    AttemptEnd, AttemptReport, Event, Evidence, Failure, MediaKind, MediaProblem, Outcome,
+    RecoveryCause, Timestamp,
 };
 use recording::Summary;
 use serde_json::{Value, json};
@@ -292,7 +292,11 @@ fn evidence_fields(evidence: &Evidence) -> Value {
         "answer_suspect": evidence.answer_suspect,
         "ice_connected": evidence.ice_connected,
         "connected": evidence.connected,
-        "media_packets": evidence.media_packets,
+        "video_packets": evidence.video_packets,
+        "audio_packets": evidence.audio_packets,
+        "media_problem": evidence.media_problem.map(MediaProblem::as_str),
+        "candidates_refused": evidence.candidates_refused,
+        "unresolved_servers": evidence.unresolved_servers,
         "was_live": evidence.was_live,
         "service_error": evidence.service_error.as_ref().map(failure_fields),
         "ignored": ignored,

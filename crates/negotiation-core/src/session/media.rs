@@ -43,6 +43,17 @@ impl Session {
             PeerEvent::KeyframeReceived => self.on_keyframe(),
             PeerEvent::MediaStalled => self.on_media_stalled(),
             PeerEvent::SenderReport => self.on_sender_report(),
+            PeerEvent::MediaProblem(problem) => {
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.evidence.media_problem = Some(problem);
+                }
+            }
+            PeerEvent::IceServersUnresolved(count) => {
+                if let Some(attempt) = &mut self.attempt {
+                    let known = attempt.evidence.unresolved_servers;
+                    attempt.evidence.unresolved_servers = known.saturating_add(count);
+                }
+            }
         }
     }
 
@@ -136,7 +147,8 @@ impl Session {
 
     fn on_media_flowing(&mut self, kind: MediaKind) {
         let Some(attempt) = &mut self.attempt else { return };
-        attempt.evidence.media_packets = true;
+        attempt.evidence.video_packets |= kind == MediaKind::Video;
+        attempt.evidence.audio_packets |= kind == MediaKind::Audio;
         attempt.audio_flows |= kind == MediaKind::Audio;
         if self.timers.at(Timer::MediaGiveUp).is_some() {
             self.timers.disarm(Timer::MediaGiveUp);
@@ -156,7 +168,8 @@ impl Session {
             return;
         }
         attempt.keyframe = true;
-        attempt.evidence.media_packets = true;
+        attempt.evidence.media_problem = None;
+        attempt.evidence.video_packets = true;
         self.tell(Event::KeyframeReceived);
         if self.phase == Phase::AwaitingMedia {
             self.live_if_media_flows();

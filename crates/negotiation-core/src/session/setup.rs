@@ -188,7 +188,15 @@ impl Session {
             // The echo of a peer connection that was replaced.
             Purpose::AddCandidate | Purpose::RequestKeyframe
                 if failure.code == FailureCode::Cancelled => {}
-            Purpose::AddCandidate => self.ignore(Ignored::RefusedCandidate),
+            Purpose::AddCandidate => {
+                if failure.code == FailureCode::AddressPolicy
+                    && let Some(attempt) = &mut self.attempt
+                {
+                    let refused = attempt.evidence.candidates_refused;
+                    attempt.evidence.candidates_refused = refused.saturating_add(1);
+                }
+                self.ignore(Ignored::RefusedCandidate);
+            }
             Purpose::SendCandidate | Purpose::RequestKeyframe => self.ignore(Ignored::Unsent),
             Purpose::Close => self.on_close_step(Some(failure)),
             Purpose::Replace(step) => self.on_replace_step(step, Some(failure)),

@@ -106,6 +106,8 @@ const FROM_PEER: &[Heard] = &[
     Heard::KeyframeReceived,
     Heard::MediaStalled,
     Heard::SenderReport,
+    Heard::MediaProblem,
+    Heard::ServersUnresolved,
 ];
 
 /// The same for faults.

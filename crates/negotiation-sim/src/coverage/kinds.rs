@@ -119,6 +119,10 @@ kinds! {
         KeyframeReceived "peer: keyframe" = Input::Peer(_, PeerEvent::KeyframeReceived),
         MediaStalled "peer: media stalled" = Input::Peer(_, PeerEvent::MediaStalled),
         SenderReport "peer: sender report" = Input::Peer(_, PeerEvent::SenderReport),
+        MediaProblem "peer: packets make no picture" =
+            Input::Peer(_, PeerEvent::MediaProblem(_)),
+        ServersUnresolved "peer: servers unresolved" =
+            Input::Peer(_, PeerEvent::IceServersUnresolved(_)),
         Done "completed: done" = Input::Completed(Completion { outcome: Ok(_), .. }),
         Cancelled "completed: cancelled" = Input::Completed(Completion {
             outcome: Err(negotiation_core::Failure { code: FailureCode::Cancelled, .. }),
@@ -205,6 +209,8 @@ kinds! {
         TrackAdded "track added" = Act::TrackAdded,
         Keyframe "keyframe" = Act::Keyframe,
         GatheringDone "gathering done" = Act::GatheringDone,
+        MediaProblem "packets make no picture" = Act::MediaProblem(_),
+        ServersUnresolved "servers unresolved" = Act::ServersUnresolved(_),
         LinkEcho "echo of a closed link" = Act::LinkEcho,
         PeerEcho "echo of a closed peer connection" = Act::PeerEcho,
     }

@@ -159,6 +159,7 @@ fn call_failed(code: FailureCode) -> Named {
         | FailureCode::BadDescription
         | FailureCode::Codec
         | FailureCode::LocalMedia
+        | FailureCode::AddressPolicy
         | FailureCode::Port
         | FailureCode::Cancelled => Named::RestRefused,
     }

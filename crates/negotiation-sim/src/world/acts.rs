@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use negotiation_core::{
-    Candidate, Connectivity, Description, Facts, Failure, FailureCode, Input, MediaKind, PeerEvent,
-    Sdp, Sender, SignalingEvent, Undecodable,
+    Candidate, Connectivity, Description, Facts, Failure, FailureCode, Input, MediaFact, MediaKind,
+    PeerEvent, Sdp, Sender, SignalingEvent, Undecodable,
 };
 
 use super::{Happening, World};
@@ -119,7 +119,16 @@ impl World {
             Act::StrayAnswer(sender) => {
                 let answer = Description {
                     sdp: Sdp::new("answer 0 to nobody"),
-                    facts: Facts { candidates: 1, ..Facts::default() },
+                    facts: Facts {
+                        media: vec![MediaFact {
+                            kind: MediaKind::Video,
+                            mid: None,
+                            accepted: true,
+                            sends: true,
+                        }],
+                        candidates: 1,
+                        ..Facts::default()
+                    },
                 };
                 self.answer(sender, answer);
             }
@@ -173,6 +182,10 @@ impl World {
             Act::TrackAdded => self.on_peer(PeerEvent::TrackAdded(MediaKind::Video)),
             Act::Keyframe => self.on_peer(PeerEvent::KeyframeReceived),
             Act::GatheringDone => self.on_peer(PeerEvent::GatheringDone),
+            Act::MediaProblem(problem) => self.on_peer(PeerEvent::MediaProblem(problem)),
+            Act::ServersUnresolved(count) => {
+                self.on_peer(PeerEvent::IceServersUnresolved(count));
+            }
             Act::LinkEcho => self.echo_link(),
             Act::PeerEcho => self.echo_peer(),
         }

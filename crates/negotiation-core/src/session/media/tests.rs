@@ -5,8 +5,8 @@ use core::time::Duration;
 
 use crate::session::stage::*;
 use crate::{
-    AttemptEnd, Connectivity, Event, Ignored, Input, MediaKind, PeerEvent, Phase, RecoveryCause,
-    Timer,
+    AttemptEnd, Connectivity, EndReason, Event, FailureCode, Ignored, Input, MediaKind,
+    MediaProblem, PeerEvent, Phase, RecoveryCause, Timer,
 };
 
 /// A picture is asked for when its track is there; sound needs none, nor does what flows.
@@ -76,7 +76,7 @@ fn s24_ice_that_fails_again_ends_a_restart_that_was_fruitless() {
 #[test]
 fn s24_a_restart_that_waits_for_its_link_is_under_way() {
     let mut stage = Stage::live(one_retry());
-    stage.link_ends(1, crate::FailureCode::Network);
+    stage.link_ends(1, FailureCode::Network);
     stage.ice(Connectivity::IceFailed);
     stage.ice(Connectivity::IceFailed);
     assert_eq!(stage.phase(), Phase::Recovering);
@@ -222,4 +222,64 @@ fn n17_a_camera_that_freezes_again_and_again_is_given_up() {
         stage.goes_live();
     }
     assert_eq!(stage.phase(), Phase::Ended);
+}
+
+#[test]
+fn evidence_tells_pictures_and_sound_apart() {
+    let mut stage = Stage::answered(one_retry());
+    stage.ice(Connectivity::Connected);
+    stage.notices(PeerEvent::MediaFlowing(MediaKind::Audio));
+    stage.pass(10_000);
+    let (_, evidence) = stage.report();
+    assert!(evidence.audio_packets && !evidence.video_packets);
+}
+
+#[test]
+fn reported_media_problem_is_in_the_evidence_until_a_keyframe_comes() {
+    let failed = |problems: &[MediaProblem], keyframe: bool| {
+        let mut stage = Stage::answered(one_retry());
+        stage.ice(Connectivity::Connected);
+        for problem in problems {
+            stage.notices(PeerEvent::MediaProblem(*problem));
+        }
+        if keyframe {
+            stage.notices(PeerEvent::KeyframeReceived);
+            stage.give(Input::Close);
+        } else {
+            stage.pass(10_000);
+        }
+        stage.report().1.media_problem
+    };
+    use MediaProblem::{NoKeyframe, PacketLoss};
+    assert_eq!(failed(&[NoKeyframe, PacketLoss], false), Some(PacketLoss), "the newest counts");
+    assert_eq!(failed(&[NoKeyframe], true), None);
+}
+
+#[test]
+fn unresolved_servers_and_refused_addresses_are_counted() {
+    let mut stage = Stage::answered(one_retry());
+    stage.notices(PeerEvent::IceServersUnresolved(1));
+    stage.notices(PeerEvent::IceServersUnresolved(u32::MAX));
+    for (n, code) in [(3, FailureCode::AddressPolicy), (4, FailureCode::Port)] {
+        stage.candidate(candidate(n));
+        stage.fails("add candidate", code);
+    }
+    stage.give(Input::Close);
+    let (_, evidence) = stage.report();
+    assert_eq!(evidence.unresolved_servers, u32::MAX);
+    assert_eq!(evidence.candidates_refused, 1);
+}
+
+/// Scenario 9: no retry where a retry cannot help.
+#[test]
+fn answer_with_a_codec_never_offered_ends_the_session() {
+    let mut stage = Stage::offered(one_retry());
+    stage.answer(answer(1));
+    stage.fails("set remote", FailureCode::Codec);
+    stage.settle(&[]);
+    let ended = stage.events().find_map(|event| {
+        let Event::Ended(outcome) = event else { return None };
+        Some((outcome.reason, outcome.attempts_total))
+    });
+    assert_eq!(ended, Some((EndReason::Codec, 1)));
 }
