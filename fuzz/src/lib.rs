@@ -16,6 +16,7 @@ use signaling_aws::wire::{
     Action, Incoming, PAYLOAD_MAX, decode, encode_candidate, encode_description,
 };
 use viewer_session::facts::{SDP_BYTES_MAX, read_description};
+use viewer_session::sdp::normalize;
 
 pub use emulator::emulator;
 pub use inputs::inputs;
@@ -79,10 +80,12 @@ fn returns(candidate: &Candidate) {
 pub fn description(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(read) = read_description(text) else { return };
-    assert_eq!(read.sdp.as_str(), text, "the text is opaque");
+    assert_eq!(normalize(text).as_deref(), Some(read.sdp.as_str()), "the text is normalized");
+    assert_eq!(normalize(read.sdp.as_str()).as_deref(), Some(read.sdp.as_str()), "and stays so");
     assert_eq!(read_description(text).as_ref(), Ok(&read), "the same text gives two readings");
     let facts = &read.facts;
-    let lines = |prefix: &str| text.lines().filter(|l| l.trim().starts_with(prefix)).count();
+    let normal = read.sdp.as_str().to_ascii_lowercase();
+    let lines = |prefix: &str| normal.lines().filter(|line| line.starts_with(prefix)).count();
     assert!(facts.media.len() <= lines("m="), "more sections than lines");
     assert!(facts.fingerprints.len() <= lines("a=fingerprint"), "more fingerprints than lines");
     for line in text.lines() {

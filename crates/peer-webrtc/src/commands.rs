@@ -20,10 +20,9 @@ use webrtc::data_channel::DataChannel;
 use webrtc::error::Error;
 use webrtc::peer_connection::RTCSessionDescription;
 
-use crate::codec::Codec;
 use crate::config::{Media, PeerConfig};
-use crate::sdp;
-use crate::stack::{IcePolicy, Stack, StackEvents, is_turn};
+use crate::sdp::{self, SectionFormats, Unfit};
+use crate::stack::{IcePolicy, RefusedAnswer, Stack, StackEvents, is_turn};
 
 /// The name that every KVS SDK gives its data channel.
 const CHANNEL: &str = "kvsDataChannel";
@@ -36,16 +35,20 @@ pub(crate) type Ended = (Result<Done, Failure>, Effect);
 /// A command under way.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
-/// What the payload types of the other side's offer mean, where they are not ours.
-pub(crate) type PayloadTypes = Vec<(u8, Codec)>;
-
 /// What the peer's task must take note of.
 pub(crate) enum Effect {
     None,
     Created(Box<Created>),
-    Made { sent: Description, original: Box<RTCSessionDescription> },
+    Made {
+        sent: Description,
+        original: Box<RTCSessionDescription>,
+    },
     LocalSet,
-    RemoteSet { offered: Option<PayloadTypes> },
+    /// What a remote description says of audio and video.
+    RemoteSet {
+        kind: SdpKind,
+        sections: Vec<SectionFormats>,
+    },
     RolledBack,
 }
 
@@ -186,8 +189,11 @@ pub(crate) async fn set_remote(
     let text = description.sdp.as_str();
     let apply = async {
         match kind {
-            SdpKind::Offer => stack.apply_offer(text).await,
-            SdpKind::Answer => stack.apply_answer(text).await,
+            SdpKind::Offer => {
+                stack.apply_offer(text).await.map_err(RefusedAnswer::Stack)?;
+                Ok(sdp::offered_sections(text))
+            }
+            SdpKind::Answer => stack.fit_and_apply(text).await,
         }
     };
     let name = match kind {
@@ -195,17 +201,22 @@ pub(crate) async fn set_remote(
         SdpKind::Answer => "answer",
     };
     match AssertUnwindSafe(apply).catch_unwind().await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            return refused(FailureCode::BadDescription, &format!("the {name} is refused"), &error);
+        Ok(Ok(sections)) => (Ok(Done::Ok), Effect::RemoteSet { kind, sections }),
+        Ok(Err(RefusedAnswer::Stack(error))) => {
+            refused(FailureCode::BadDescription, &format!("the {name} is refused"), &error)
+        }
+        Ok(Err(RefusedAnswer::Unfit(unfit))) => {
+            let code = match &unfit {
+                Unfit::Codec(_) => FailureCode::Codec,
+                Unfit::Description(_) => FailureCode::BadDescription,
+            };
+            fail(code, &unfit.to_string())
         }
         Err(_) => {
             let broken = format!("the {name} breaks the peer stack");
-            return fail(FailureCode::BadDescription, &broken);
+            fail(FailureCode::BadDescription, &broken)
         }
     }
-    let offered = (kind == SdpKind::Offer).then(|| sdp::payload_types(text));
-    (Ok(Done::Ok), Effect::RemoteSet { offered })
 }
 
 /// With a restart staged nothing of ours is set, and even asking would begin it.

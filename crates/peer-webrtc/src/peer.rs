@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use negotiation_core::{
     Candidate, Completion, Connectivity, Digest, Done, Failure, FailureCode, MediaKind,
-    PeerCommand, PeerEvent, PeerId, Ticket,
+    PeerCommand, PeerEvent, PeerId, SdpKind, Ticket,
 };
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use tokio::sync::{Notify, mpsc};
@@ -294,9 +294,12 @@ impl Peer {
                 self.made.push_back((sent.sdp.digest(), original));
             }
             Effect::LocalSet => self.start_nudging(),
-            Effect::RemoteSet { offered } => {
-                if let Some(offered) = offered {
-                    self.received.use_payload_types(offered);
+            Effect::RemoteSet { kind, sections } => {
+                let formats = sections.iter().flat_map(|section| &section.formats);
+                let types = formats.map(|format| (format.payload_type, format.codec)).collect();
+                match kind {
+                    SdpKind::Offer => self.received.use_payload_types(types),
+                    SdpKind::Answer => self.received.add_payload_types(types),
                 }
                 self.remote_set = true;
                 self.start_nudging();

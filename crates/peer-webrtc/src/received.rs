@@ -100,6 +100,17 @@ impl Received {
             offered.into_iter().filter(|(_, codec)| known.contains(codec)).collect();
     }
 
+    /// The other side answered: its payload types count, and those of our offer that have no other
+    /// meaning in the answer.
+    pub(crate) fn add_payload_types(&mut self, mut answered: Vec<(u8, Codec)>) {
+        for (number, codec) in std::mem::take(&mut self.payload_types) {
+            if answered.iter().all(|(known, _)| *known != number) {
+                answered.push((number, codec));
+            }
+        }
+        self.payload_types = answered;
+    }
+
     pub(crate) fn take(&mut self, arrival: RtpArrival, counters: &mut Counters) -> News {
         let RtpArrival { packet, at } = arrival;
         let mut news = News::default();

@@ -1,9 +1,81 @@
 //! The few lines of a description that this crate writes or reads itself.
 
+mod answer;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use negotiation_core::MediaKind;
+use viewer_session::sdp::{Description, Kind, value_of};
+
+pub(crate) use answer::{Fitted, Unfit, fit};
+
 use crate::codec::Codec;
 
-/// Payload types have seven bits.
-const PAYLOAD_TYPES_MAX: usize = 128;
+/// Parameter sets of one format that are read, and the most bytes of each: an encoder has one SPS
+/// and one PPS, of some dozen bytes.
+const PARAMETER_SETS_MAX: usize = 8;
+const PARAMETER_SET_BYTES_MAX: usize = 1024;
+
+/// What a description says of one section of audio or video, as far as both sides know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SectionFormats {
+    pub(crate) mid: String,
+    pub(crate) kind: MediaKind,
+    /// None where the section is refused.
+    pub(crate) formats: Vec<Format>,
+}
+
+/// A payload type, what it means, and the parameter sets that the description holds for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) payload_type: u8,
+    pub(crate) codec: Codec,
+    /// `sprop-parameter-sets` (RFC 6184, 8.1): NAL units without start codes.
+    pub(crate) parameter_sets: Vec<Vec<u8>>,
+}
+
+/// The sections of the other side's offer.
+pub(crate) fn offered_sections(offer: &str) -> Vec<SectionFormats> {
+    let offer = Description::split(offer);
+    let mut sections = Vec::new();
+    for section in &offer.sections {
+        let kind = match section.kind() {
+            Kind::Audio => MediaKind::Audio,
+            Kind::Video => MediaKind::Video,
+            Kind::Application | Kind::Other => continue,
+        };
+        sections.push(SectionFormats {
+            mid: section.mid().unwrap_or_default().to_owned(),
+            kind,
+            formats: answer::known_formats(section),
+        });
+    }
+    sections
+}
+
+/// The parameter sets in a format's parameters, decoded; what cannot be decoded is left out.
+fn parameter_sets(fmtp: &str) -> Vec<Vec<u8>> {
+    const TOLERANT: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new()
+            .with_decode_allow_trailing_bits(true)
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let value = fmtp.split(';').find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("sprop-parameter-sets").then_some(value)
+    });
+    let sets = value.unwrap_or_default().split(',').filter_map(|set| {
+        let set = set.trim();
+        if set.is_empty() || set.len() > PARAMETER_SET_BYTES_MAX * 4 / 3 + 4 {
+            return None;
+        }
+        TOLERANT.decode(set).ok().filter(|set| !set.is_empty())
+    });
+    sets.take(PARAMETER_SETS_MAX).collect()
+}
 
 /// The text to send for a description that the stack made.
 ///
@@ -27,7 +99,20 @@ pub(crate) fn to_send(original: &str) -> String {
     text
 }
 
-/// A description of the other side's as the stack can take it, and its candidates.
+/// The candidates of a description, each once: peers repeat them in every section.
+pub(crate) fn candidates(normal: &str) -> Vec<String> {
+    let lines = Description::split(normal);
+    let mut candidates: Vec<String> = Vec::new();
+    for value in lines.all_attributes().filter(|a| value_of(a, "candidate").is_some()) {
+        if candidates.iter().all(|known| known != value) {
+            candidates.push(value.to_owned());
+        }
+    }
+    candidates
+}
+
+/// An offer of the other side's as the stack can take it, and its candidates; an answer is written
+/// anew ([`fit`]).
 ///
 /// - Candidates are taken out, each once: the stack would refuse the whole description for one that
 ///   it cannot read, and peers repeat them in every section.
@@ -81,19 +166,6 @@ fn is_trickle(line: &str) -> bool {
 pub(crate) fn first_value<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
     sdp.lines()
         .find_map(|line| line.trim_end().strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
-}
-
-/// What the payload types of an offer mean, as far as this crate knows the codecs.
-pub(crate) fn payload_types(offer: &str) -> Vec<(u8, Codec)> {
-    offer.lines().filter_map(|line| payload_type(line.trim_end())).take(PAYLOAD_TYPES_MAX).collect()
-}
-
-/// `a=rtpmap:102 H264/90000`
-fn payload_type(line: &str) -> Option<(u8, Codec)> {
-    let (number, rest) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
-    let name = rest.split('/').next()?;
-    let codec = Codec::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))?;
-    Some((number.parse().ok()?, codec))
 }
 
 /// A parser's complaint without what must not be printed: it may quote a line with `a=ice-pwd`.
@@ -170,9 +242,24 @@ mod tests {
 
     #[test]
     fn payload_types_are_those_of_the_offer() {
-        let offer = "a=rtpmap:111 opus/48000/2\r\na=rtpmap:125 h264/90000\na=rtpmap:97 rtx/90000\n\
-            a=rtpmap:300 VP8/90000\na=rtpmap:x VP8/90000\na=rtpmap:9\n";
-        assert_eq!(payload_types(offer), [(111, Codec::Opus), (125, Codec::H264)]);
+        let offer = "m=audio 9 X 111 9\r\na=rtpmap:111 opus/48000/2\r\nm=video 9 X 125 97 96\r\n\
+            a=mid:v\r\na=rtpmap:125 h264/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=125\r\n\
+            a=fmtp:125 sprop-parameter-sets=Z0IAH5WoFAFuQA==,aM4G4g==,%\r\na=rtpmap:96\r\n";
+        let [audio, video] = &offered_sections(offer)[..] else { panic!("two sections") };
+        assert_eq!((audio.kind, audio.formats.len()), (MediaKind::Audio, 1));
+        assert_eq!((video.kind, video.mid.as_str()), (MediaKind::Video, "v"));
+        let [h264] = &video.formats[..] else { panic!("{video:?}") };
+        assert_eq!((h264.payload_type, h264.codec), (125, Codec::H264));
+        assert_eq!(h264.parameter_sets.len(), 2);
+        assert_eq!(h264.parameter_sets[1], [0x68, 0xce, 0x06, 0xe2]);
+    }
+
+    #[test]
+    fn parameter_sets_are_bounded() {
+        let many = format!("sprop-parameter-sets={}", "Z0I=,".repeat(1000));
+        assert_eq!(parameter_sets(&many).len(), PARAMETER_SETS_MAX);
+        let long = format!("a=b; Sprop-Parameter-Sets={},aM4G4g", "A".repeat(9000));
+        assert_eq!(parameter_sets(&long), [vec![0x68, 0xce, 0x06, 0xe2]]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use rtc::peer_connection::transport::RTCDtlsTransportState;
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use rtc::shared::ifaces::ifaces;
 use tokio::sync::{Mutex, mpsc};
+use viewer_session::sdp::normalize;
 use webrtc::error::Result;
 use webrtc::peer_connection::{
     PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration, RTCConfigurationBuilder,
@@ -42,7 +43,7 @@ use crate::codec::{Codec, choose_payload_type, media_engine, rtp_kind};
 use crate::feed::{self, Feed, Feeder};
 use crate::local::LocalTrack;
 use crate::remote::RemoteAddresses;
-use crate::sdp;
+use crate::sdp::{self, Fitted, SectionFormats, Unfit};
 use crate::tap::{Control, RtpArrival, Tap, TapLosses};
 use crate::turn_stream::{Authorities, Detour, Gate, TurnStreams, is_turn_stream};
 
@@ -142,6 +143,14 @@ pub struct Stack {
     senders: Mutex<Vec<Sending>>,
     candidates: Feeder,
     streams: TurnStreams,
+}
+
+/// Why an answer was not applied.
+pub(crate) enum RefusedAnswer {
+    /// It cannot be made to fit the offer.
+    Unfit(Unfit),
+    /// The stack refuses it.
+    Stack(Error),
 }
 
 impl Stack {
@@ -279,23 +288,54 @@ impl Stack {
     /// # Errors
     /// The text is no offer, or one of ours is open.
     pub async fn apply_offer(&self, sdp: &str) -> Result<()> {
-        let (text, candidates) = sdp::to_apply(sdp);
+        let normal = normalize(sdp).unwrap_or_default();
+        let (text, candidates) = sdp::to_apply(&normal);
         let offer = RTCSessionDescription::offer(text)?;
         self.connection.set_remote_description(offer).await?;
-        self.candidates.described(sdp, &candidates).await;
+        self.candidates.described(&normal, &candidates).await;
         Ok(())
     }
 
-    /// Sets the other side's answer; local tracks then know their payload types.
+    /// Sets the other side's answer; local tracks then know their payload types. An answer that
+    /// differs from the offer in its form alone is made to fit.
     ///
     /// # Errors
     /// The text is no answer to the offer that is set.
     pub async fn apply_answer(&self, sdp: &str) -> Result<()> {
-        let (text, candidates) = sdp::to_apply(sdp);
-        let answer = RTCSessionDescription::answer(text)?;
-        self.connection.set_remote_description(answer).await?;
-        self.candidates.described(sdp, &candidates).await;
-        self.agree_on_payload_types().await
+        match self.fit_and_apply(sdp).await {
+            Ok(_) => Ok(()),
+            Err(RefusedAnswer::Stack(error)) => Err(error),
+            Err(RefusedAnswer::Unfit(unfit)) => Err(Error::Other(unfit.to_string())),
+        }
+    }
+
+    /// [`Self::apply_answer`], which says what the answer says of audio and video.
+    pub(crate) async fn fit_and_apply(
+        &self,
+        sdp: &str,
+    ) -> std::result::Result<Vec<SectionFormats>, RefusedAnswer> {
+        let normal = normalize(sdp).ok_or_else(|| {
+            RefusedAnswer::Unfit(Unfit::Description("the answer is no SDP".to_owned()))
+        })?;
+        let offer = self.connection.local_description().await;
+        let offer = offer.filter(|local| local.sdp_type == RTCSdpType::Offer);
+        let (text, sections) = match offer.and_then(|offer| normalize(&offer.sdp)) {
+            Some(offer) => {
+                let Fitted { text, sections } =
+                    sdp::fit(&normal, &offer).map_err(RefusedAnswer::Unfit)?;
+                (text, sections)
+            }
+            // There is nothing to fit it to, and the stack says so.
+            None => (sdp::to_apply(&normal).0, Vec::new()),
+        };
+        let apply = async {
+            let answer = RTCSessionDescription::answer(text)?;
+            self.connection.set_remote_description(answer).await?;
+            self.candidates.described(&normal, &sdp::candidates(&normal)).await;
+            self.agree_on_payload_types().await
+        };
+        apply.await.map_err(RefusedAnswer::Stack)?;
+        Ok(sections)
     }
 
     /// Answers an offer and starts gathering. The text returned says that candidates trickle and

@@ -250,7 +250,15 @@ fn short(text: &str) -> String {
 fn payload_json(envelope: &Map<String, Value>) -> Result<Value, Undecodable> {
     let encoded = text(envelope, "messagePayload").ok_or(Undecodable)?;
     let bytes = decode_base64(encoded).ok_or(Undecodable)?;
-    serde_json::from_slice(&bytes).map_err(|_| Undecodable)
+    // A name in another character set, as within `s=`, costs no answer.
+    let json = String::from_utf8_lossy(&bytes);
+    serde_json::from_str(bare(&json)).map_err(|_| Undecodable)
+}
+
+/// JSON without what surrounds it: masters written in C send the NUL that ends their strings, and
+/// others a byte order mark.
+fn bare(json: &str) -> &str {
+    json.trim_matches(|c: char| c == '\0' || c == '\u{feff}' || c.is_whitespace())
 }
 
 fn decode_base64(encoded: &str) -> Option<Vec<u8>> {
@@ -262,7 +270,7 @@ fn decode_base64(encoded: &str) -> Option<Vec<u8>> {
     );
     let standard: String = encoded
         .chars()
-        .filter(|c| !c.is_ascii_whitespace())
+        .filter(|c| !c.is_ascii_whitespace() && *c != '\0')
         .map(|c| match c {
             '-' => '+',
             '_' => '/',
@@ -277,7 +285,7 @@ fn description(envelope: &Map<String, Value>, expected: &str) -> Result<Descript
         return Err(Undecodable);
     };
     // Some masters leave the type out; one that contradicts the envelope is no description.
-    if text(&body, "type").is_some_and(|kind| !kind.eq_ignore_ascii_case(expected)) {
+    if text(&body, "type").is_some_and(|kind| !bare(kind).eq_ignore_ascii_case(expected)) {
         return Err(Undecodable);
     }
     read_description(text(&body, "sdp").ok_or(Undecodable)?)

@@ -3,85 +3,63 @@
 use std::collections::BTreeSet;
 
 use negotiation_core::{Description, Digest, Facts, MediaFact, MediaKind, Sdp, Undecodable};
-use sdp_types::{Attribute, Media, Session};
 
-/// Longest description taken, in bytes. The service carries 10 kB of payload; the C SDK takes
-/// 25 000 characters.
-pub const SDP_BYTES_MAX: usize = 25_000;
+pub use crate::sdp::SDP_BYTES_MAX;
+use crate::sdp::{self, Kind, SECTIONS_MAX, Section, value_of};
 
-/// Most media sections taken.
-const SECTIONS_MAX: usize = 64;
-
-/// Reads a description that came from outside.
+/// Reads a description that came from outside. Its text is normalized ([`sdp::normalize`]), so that
+/// the facts and the peer stack read the same lines.
+///
+/// A description without a media section is read too: it accepts nothing, and that is what the
+/// session reports.
 ///
 /// # Errors
-/// The text is empty, too long, or no SDP.
+/// The text is empty, too long, or does not begin as SDP does.
 pub fn read_description(text: &str) -> Result<Description, Undecodable> {
-    if text.trim().is_empty() || text.len() > SDP_BYTES_MAX {
+    if text.len() > SDP_BYTES_MAX {
         return Err(Undecodable);
     }
-    let session = Session::parse(text.as_bytes()).map_err(|_| Undecodable)?;
-    if session.medias.is_empty() || session.medias.len() > SECTIONS_MAX {
+    let text = sdp::normalize(text).ok_or(Undecodable)?;
+    let lines = sdp::Description::split(&text);
+    if lines.sections.len() > SECTIONS_MAX {
         return Err(Undecodable);
     }
-    Ok(Description { sdp: Sdp::new(text), facts: facts(&session) })
+    let facts = facts(&lines);
+    Ok(Description { sdp: Sdp::new(&text), facts })
 }
 
-fn facts(session: &Session) -> Facts {
-    let all = || {
-        let sections = session.medias.iter().map(|media| media.attributes.as_slice());
-        core::iter::once(session.attributes.as_slice()).chain(sections)
-    };
-    let first = |name: &str| all().find_map(|attributes| value(attributes, name));
+fn facts(lines: &sdp::Description<'_>) -> Facts {
     let mut fingerprints: Vec<String> = Vec::new();
-    for line in all().flatten().filter(|a| a.attribute == "fingerprint") {
-        let line = line.value.clone().unwrap_or_default();
-        if !fingerprints.contains(&line) {
-            fingerprints.push(line);
+    for line in lines.all_attributes().filter_map(|a| value_of(a, "fingerprint")) {
+        if fingerprints.iter().all(|known| known != line) {
+            fingerprints.push(line.to_owned());
         }
     }
     // Peers repeat them in every section.
     let candidates: BTreeSet<_> =
-        all().flatten().filter(|a| a.attribute == "candidate").map(|a| &a.value).collect();
+        lines.all_attributes().filter_map(|a| value_of(a, "candidate")).collect();
     Facts {
-        ice_ufrag: first("ice-ufrag").map(str::to_owned),
-        ice_pwd: first("ice-pwd").map(|pwd| Digest::of(pwd.as_bytes())),
+        ice_ufrag: lines.transport("ice-ufrag").map(str::to_owned),
+        ice_pwd: lines.transport("ice-pwd").map(|pwd| Digest::of(pwd.as_bytes())),
         fingerprints,
-        media: session.medias.iter().filter_map(|m| section(session, m)).collect(),
+        media: lines.sections.iter().filter_map(|s| section(lines, s)).collect(),
         candidates: u16::try_from(candidates.len()).unwrap_or(u16::MAX),
     }
 }
 
-fn section(session: &Session, media: &Media) -> Option<MediaFact> {
-    let kind = match media.media.as_str() {
-        "audio" => MediaKind::Audio,
-        "video" => MediaKind::Video,
-        "application" => MediaKind::Data,
-        _ => return None,
+fn section(lines: &sdp::Description<'_>, section: &Section<'_>) -> Option<MediaFact> {
+    let kind = match section.kind() {
+        Kind::Audio => MediaKind::Audio,
+        Kind::Video => MediaKind::Video,
+        Kind::Application => MediaKind::Data,
+        Kind::Other => return None,
     };
-    let has = |name: &str| media.attributes.iter().any(|a| a.attribute == name);
-    // RFC 8843: a bundled section may have port 0 and still be alive when it says bundle-only.
-    let direction = direction(&media.attributes).or_else(|| direction(&session.attributes));
-    let carries = kind == MediaKind::Data || direction != Some("inactive");
-    let accepted = (media.port != 0 || has("bundle-only")) && carries;
-    let sends = kind == MediaKind::Data || !matches!(direction, Some("recvonly" | "inactive"));
     Some(MediaFact {
         kind,
-        mid: value(&media.attributes, "mid").map(str::to_owned),
-        accepted,
-        sends,
+        mid: section.mid().map(str::to_owned),
+        accepted: lines.is_accepted(section),
+        sends: kind == MediaKind::Data || lines.direction(section).sends,
     })
-}
-
-/// What a section's own direction says, or the session's where it has none (RFC 8866, 6.7).
-fn direction(attributes: &[Attribute]) -> Option<&str> {
-    const DIRECTIONS: [&str; 4] = ["sendrecv", "sendonly", "recvonly", "inactive"];
-    let names = attributes.iter().map(|a| a.attribute.as_str());
-    names.into_iter().find(|name| DIRECTIONS.contains(name))
-}
-
-fn value<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a str> {
-    attributes.iter().find(|a| a.attribute == name).and_then(|a| a.value.as_deref())
 }
 
 #[cfg(test)]
@@ -135,13 +113,25 @@ mod tests {
     }
 
     #[test]
-    fn lf_line_ends_are_taken() {
-        assert!(read_description(&ANSWER.replace("\r\n", "\n")).is_ok());
+    fn every_line_end_gives_the_same_description() {
+        let plain = read_description(ANSWER);
+        for end in ["\n", "\r\r\n", " \r\n", "\\r\\n", "\0\r\n"] {
+            assert_eq!(read_description(&ANSWER.replace("\r\n", end)), plain, "{end:?}");
+        }
+    }
+
+    /// Contract 8 and 9: such an answer accepts nothing, which is not the same as unreadable.
+    #[test]
+    fn a_description_without_a_section_is_read() {
+        let head = ANSWER.split("m=video").next().expect("a head");
+        for text in [head, "v=0\r\n"] {
+            assert!(read_description(text).expect("read").facts.media.is_empty(), "{text}");
+        }
     }
 
     #[test]
     fn nonsense_is_undecodable() {
-        for text in ["", " ", "hello", "{}", "v=0\r\n", &"v=0\r\n".repeat(10_000)] {
+        for text in ["", " ", "hello", "{}", &"v=0\r\n".repeat(10_000)] {
             assert_eq!(read_description(text), Err(Undecodable), "{:.20}", text);
         }
     }

@@ -1,0 +1,513 @@
+//! Fits an answer to the offer that it answers, and to what the stack accepts.
+//!
+//! The stack refuses a whole answer for one section without `a=mid`, for a refused section whose
+//! formats have no `a=rtpmap`, for two fingerprints, for an `a=msid` without an `a=ssrc`, and
+//! compares no format with the offer's. Browsers accept such answers, and masters that are only
+//! tested with browsers send them. So the text that the stack gets is written anew: the offer's
+//! sections in the offer's order, each with what was understood of the answer's section at its
+//! place, and nothing else. `docs/decisions/0027-answers.md` says what is accepted and why.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+
+use negotiation_core::MediaKind;
+use viewer_session::sdp::{Description, Direction, Kind, Section, value_of};
+
+use super::{Format, SectionFormats, parameter_sets};
+use crate::codec::Codec;
+
+/// Longest part of a line that is quoted.
+const QUOTE_MAX: usize = 80;
+/// Most `a=ssrc` lines of one section that the stack gets.
+const SOURCES_MAX: usize = 32;
+
+/// An answer in the words of the stack.
+#[derive(Debug)]
+pub(crate) struct Fitted {
+    pub(crate) text: String,
+    pub(crate) sections: Vec<SectionFormats>,
+}
+
+/// Why an answer cannot be applied. Quotes the line at fault, never one that holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// No format that was offered is accepted: the same offer has no better answer.
+    Codec(String),
+    /// The description lacks something, or cannot be read.
+    Description(String),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Codec(text) | Self::Description(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Both texts are normalized ([`viewer_session::sdp::normalize`]).
+///
+/// # Errors
+/// No section accepts anything that was offered, or the transport's parameters are missing.
+pub(crate) fn fit(answer: &str, offer: &str) -> Result<Fitted, Unfit> {
+    let (answer, offer) = (Description::split(answer), Description::split(offer));
+    let pairs = pair(&answer, &offer);
+    let leading = answer.leading();
+    let mut sections = Vec::with_capacity(pairs.len());
+    let mut unoffered: Vec<(Kind, Unfit)> = Vec::new();
+    for (offered, answered) in pairs {
+        let mut fitted = Agreed::refused(offered);
+        if let Some(section) = answered.filter(|section| answer.is_accepted(section)) {
+            if !shares_transport(&answer, section, leading) {
+                tracing::warn!(
+                    "a section of the answer has a transport of its own and is left out"
+                );
+            } else if offered.kind() == Kind::Application {
+                fitted.accepted = true;
+                fitted.answered = Some(section);
+            } else {
+                let formats = agree(offered, section);
+                if formats.is_empty() {
+                    unoffered.push((offered.kind(), complain(offered, section)));
+                } else {
+                    let direction = answer.direction(section).answering(offer.direction(offered));
+                    fitted = Agreed {
+                        offered,
+                        answered: Some(section),
+                        accepted: true,
+                        direction,
+                        formats,
+                    };
+                }
+            }
+        }
+        sections.push(fitted);
+    }
+    refuse_unoffered(&sections, unoffered)?;
+    let text = write(&answer, &sections)?;
+    let sections = sections.iter().filter_map(Agreed::summary).collect();
+    Ok(Fitted { text, sections })
+}
+
+/// Pictures in a format that was not offered end the session, and so does an answer of which
+/// nothing else is left; sound in such a format is left out.
+fn refuse_unoffered(
+    sections: &[Agreed<'_, '_>],
+    unoffered: Vec<(Kind, Unfit)>,
+) -> Result<(), Unfit> {
+    let is_media = |kind: Kind| matches!(kind, Kind::Audio | Kind::Video);
+    let is_any = sections.iter().any(|s| s.accepted && is_media(s.offered.kind()));
+    for (kind, complaint) in unoffered {
+        if kind == Kind::Video || !is_any {
+            return Err(complaint);
+        }
+        tracing::warn!("sound is left out: {complaint}");
+    }
+    Ok(())
+}
+
+/// A section of the offer, and what was agreed for it.
+struct Agreed<'o, 'a> {
+    offered: &'o Section<'o>,
+    answered: Option<&'a Section<'a>>,
+    accepted: bool,
+    direction: Direction,
+    formats: Vec<Payload>,
+}
+
+impl<'o> Agreed<'o, '_> {
+    fn refused(offered: &'o Section<'o>) -> Self {
+        let direction = Direction { sends: false, receives: false };
+        Self { offered, answered: None, accepted: false, direction, formats: Vec::new() }
+    }
+
+    fn summary(&self) -> Option<SectionFormats> {
+        let kind = match self.offered.kind() {
+            Kind::Audio => MediaKind::Audio,
+            Kind::Video => MediaKind::Video,
+            Kind::Application | Kind::Other => return None,
+        };
+        Some(SectionFormats {
+            mid: self.offered.mid().unwrap_or_default().to_owned(),
+            kind,
+            formats: self.formats.iter().filter_map(Payload::format).collect(),
+        })
+    }
+}
+
+/// A payload type that both sides know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Payload {
+    number: u8,
+    /// What follows the number in `a=rtpmap`.
+    map: String,
+    fmtp: String,
+    feedback: Vec<String>,
+    codec: Option<Codec>,
+}
+
+impl Payload {
+    fn format(&self) -> Option<Format> {
+        let parameter_sets = parameter_sets(&self.fmtp);
+        Some(Format { payload_type: self.number, codec: self.codec?, parameter_sets })
+    }
+}
+
+/// The formats of a section that this crate knows.
+pub(super) fn known_formats(section: &Section<'_>) -> Vec<Format> {
+    payloads(section, None).iter().filter_map(Payload::format).collect()
+}
+
+/// Each section of the offer with the answer's section for it. Sections correspond by position (RFC
+/// 3264, 6); `a=mid` counts where it names a section of the same kind, because masters reorder
+/// sections and leave some out.
+fn pair<'o, 'a>(
+    answer: &'a Description<'a>,
+    offer: &'o Description<'o>,
+) -> Vec<(&'o Section<'o>, Option<&'a Section<'a>>)> {
+    let mut taken = vec![false; answer.sections.len()];
+    let mut pairs: Vec<_> = offer.sections.iter().map(|offered| (offered, None)).collect();
+    let mut assign = |choose: &dyn Fn(usize, &Section<'o>, usize, &Section<'a>) -> bool| {
+        for (place, (offered, answered)) in pairs.iter_mut().enumerate() {
+            if answered.is_some() {
+                continue;
+            }
+            let found = answer.sections.iter().enumerate().find(|(at, section)| {
+                let free = taken.get(*at) == Some(&false);
+                free && section.kind() == offered.kind() && choose(place, offered, *at, section)
+            });
+            if let Some((at, section)) = found {
+                *answered = Some(section);
+                if let Some(taken) = taken.get_mut(at) {
+                    *taken = true;
+                }
+            }
+        }
+    };
+    assign(&|_, offered, _, section| section.mid().is_some() && section.mid() == offered.mid());
+    assign(&|place, _, at, _| place == at);
+    assign(&|_, _, _, _| true);
+    pairs
+}
+
+/// Whether a section is carried by the transport that the whole connection uses. Without
+/// credentials of its own it is.
+fn shares_transport(
+    answer: &Description<'_>,
+    section: &Section<'_>,
+    leading: Option<&Section<'_>>,
+) -> bool {
+    let ufrag = |section: &Section<'_>| section.value("ice-ufrag").map(str::to_owned);
+    match (ufrag(section), leading.and_then(ufrag)) {
+        (Some(own), Some(leading)) => own == leading,
+        (Some(own), None) => answer.transport("ice-ufrag") == Some(own.as_str()),
+        (None, _) => true,
+    }
+}
+
+/// The formats of an answer's section that were offered. A codec may have another number than in
+/// the offer (RFC 3264, 6.1): then packets may come with either.
+fn agree(offered: &Section<'_>, answered: &Section<'_>) -> Vec<Payload> {
+    let ours = payloads(offered, None);
+    let theirs = payloads(answered, Some(&ours));
+    let used: BTreeSet<u8> = theirs.iter().map(|payload| payload.number).collect();
+    let mut agreed: Vec<Payload> = Vec::new();
+    for mut payload in theirs {
+        let same_codec = |known: &&Payload| is_same_codec(&known.map, &payload.map);
+        let by_number = ours.iter().find(|known| known.number == payload.number);
+        let Some(known) = by_number.filter(same_codec).or_else(|| ours.iter().find(same_codec))
+        else {
+            continue;
+        };
+        payload.codec = known.codec;
+        let number = known.number;
+        let as_offered = (!used.contains(&number) && !is_repair(&payload.map))
+            .then(|| Payload { number, ..payload.clone() })
+            .filter(|_| agreed.iter().all(|other| other.number != number));
+        agreed.push(payload);
+        agreed.extend(as_offered);
+    }
+    // A repair format alone, or one for a format that is not there, is none.
+    let numbers: BTreeSet<u8> =
+        agreed.iter().filter(|p| !is_repair(&p.map)).map(|payload| payload.number).collect();
+    agreed.retain(|payload| match associated(&payload.fmtp) {
+        Some(apt) => numbers.contains(&apt),
+        None => !is_repair(&payload.map),
+    });
+    agreed
+}
+
+/// The formats of a section, in its order, each once. A format without `a=rtpmap` means what the
+/// offer or RFC 3551 say of its number.
+fn payloads(section: &Section<'_>, offered: Option<&[Payload]>) -> Vec<Payload> {
+    let mut payloads: Vec<Payload> = Vec::new();
+    for number in section.formats().filter_map(|format| format.parse::<u8>().ok()) {
+        if number > 127 || payloads.iter().any(|known| known.number == number) {
+            continue;
+        }
+        let offered = offered.and_then(|all| all.iter().find(|known| known.number == number));
+        let map = of_number(section, "rtpmap", number).filter(|map| clock_rate(map).is_some());
+        let map = map.map(str::to_owned).or_else(|| offered.map(|known| known.map.clone()));
+        let Some(map) = map.or_else(|| static_format(number).map(str::to_owned)) else { continue };
+        let of_all = |value: &str| {
+            let (of, rest) = value.split_once(char::is_whitespace)?;
+            (of == "*" || of.parse() == Ok(number)).then(|| rest.trim().to_owned())
+        };
+        let codec = Codec::ALL.into_iter().find(|codec| {
+            codec.payload_type() == number && name(&map).eq_ignore_ascii_case(codec.name())
+        });
+        payloads.push(Payload {
+            number,
+            fmtp: of_number(section, "fmtp", number).unwrap_or_default().to_owned(),
+            feedback: section.values("rtcp-fb").filter_map(of_all).collect(),
+            codec: codec.or_else(|| by_name(&map)),
+            map,
+        });
+    }
+    payloads
+}
+
+/// What follows a payload type in an attribute such as `a=rtpmap:96 VP8/90000`.
+fn of_number<'a>(section: &Section<'a>, name: &str, number: u8) -> Option<&'a str> {
+    section.values(name).find_map(|value| {
+        let (of, rest) = value.split_once(char::is_whitespace)?;
+        (of.parse() == Ok(number)).then(|| rest.trim())
+    })
+}
+
+fn by_name(map: &str) -> Option<Codec> {
+    Codec::ALL.into_iter().find(|codec| name(map).eq_ignore_ascii_case(codec.name()))
+}
+
+fn name(map: &str) -> &str {
+    map.split('/').next().unwrap_or_default().trim()
+}
+
+fn clock_rate(map: &str) -> Option<u32> {
+    map.split('/').nth(1)?.trim().parse().ok()
+}
+
+/// Names are compared without case (RFC 8866, 6.6); the number of channels that video has is none.
+fn is_same_codec(one: &str, other: &str) -> bool {
+    name(one).eq_ignore_ascii_case(name(other)) && clock_rate(one) == clock_rate(other)
+}
+
+fn is_repair(map: &str) -> bool {
+    name(map).eq_ignore_ascii_case("rtx")
+}
+
+/// The payload type that a retransmission format is for (RFC 4588, 8.1).
+fn associated(fmtp: &str) -> Option<u8> {
+    fmtp.split(';').find_map(|part| part.trim().strip_prefix("apt=")?.trim().parse().ok())
+}
+
+/// What RFC 3551 (6) fixes, of what a camera sends.
+fn static_format(number: u8) -> Option<&'static str> {
+    match number {
+        0 => Some("PCMU/8000"),
+        8 => Some("PCMA/8000"),
+        9 => Some("G722/8000"),
+        _ => None,
+    }
+}
+
+fn complain(offered: &Section<'_>, answered: &Section<'_>) -> Unfit {
+    let names = |section: &Section<'_>, known: Option<&[Payload]>| {
+        let names: BTreeSet<String> = payloads(section, known)
+            .iter()
+            .filter(|payload| !is_repair(&payload.map))
+            .map(|payload| plain(name(&payload.map)))
+            .collect();
+        let names: Vec<String> = names.into_iter().take(8).collect();
+        if names.is_empty() { "unknown".to_owned() } else { names.join(", ") }
+    };
+    let kind = match offered.kind() {
+        Kind::Audio => "sound",
+        Kind::Video => "pictures",
+        Kind::Application | Kind::Other => "data",
+    };
+    let line = plain(&format!("m={}", answered.line));
+    if answered.formats().all(|format| format.parse::<u8>().is_err()) {
+        let complaint = format!("the answer names no format for {kind}: \"{line}\"");
+        return Unfit::Description(complaint);
+    }
+    let map = answered.values("rtpmap").next();
+    let line = map.map_or(line, |map| plain(&format!("a=rtpmap:{map}")));
+    let (theirs, ours) = (names(answered, Some(&payloads(offered, None))), names(offered, None));
+    Unfit::Codec(format!(
+        "the format of the answer's {kind} is {theirs}; offered: {ours} (\"{line}\")"
+    ))
+}
+
+/// A part of the other side's text that is fit to be quoted.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(QUOTE_MAX).collect()
+}
+
+fn write(answer: &Description<'_>, sections: &[Agreed<'_, '_>]) -> Result<String, Unfit> {
+    let missing = |name: &str| Unfit::Description(format!("the answer has no a={name} line"));
+    let ufrag = answer.transport("ice-ufrag").ok_or_else(|| missing("ice-ufrag"))?;
+    let password = answer.transport("ice-pwd").ok_or_else(|| missing("ice-pwd"))?;
+    let fingerprint = fingerprint(answer)?;
+    let mut text = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n".to_owned();
+    if answer.attributes.iter().any(|attribute| attribute.eq_ignore_ascii_case("ice-lite")) {
+        text.push_str("a=ice-lite\r\n");
+    }
+    let mids: String = sections
+        .iter()
+        .filter(|section| section.accepted)
+        .filter_map(|section| section.offered.mid())
+        .fold(String::new(), |all, mid| all + " " + mid);
+    let mut line = |args: fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        let _ = text.write_fmt(args);
+        text.push_str("\r\n");
+    };
+    line(format_args!("a=group:BUNDLE{mids}"));
+    line(format_args!("a=fingerprint:sha-256 {fingerprint}"));
+    line(format_args!("a=ice-options:trickle"));
+    // RFC 8842, 5.3: an answer says active or passive. One that says neither most likely begins.
+    let is_passive =
+        answer.transport("setup").is_some_and(|role| role.eq_ignore_ascii_case("passive"));
+    let setup = if is_passive { "passive" } else { "active" };
+    for section in sections {
+        let port = if section.accepted { 9 } else { 0 };
+        let mid = section.offered.mid().unwrap_or_default();
+        let kind = match section.offered.kind() {
+            Kind::Application => {
+                line(format_args!("m=application {port} UDP/DTLS/SCTP webrtc-datachannel"));
+                None
+            }
+            Kind::Audio => Some("audio"),
+            Kind::Video => Some("video"),
+            Kind::Other => continue,
+        };
+        // The stack wants formats that it can read of a refused section too.
+        let refused = payloads(section.offered, None);
+        let formats = if section.accepted { &section.formats } else { &refused };
+        if let Some(kind) = kind {
+            let numbers: String = formats.iter().map(|p| format!(" {}", p.number)).collect();
+            line(format_args!("m={kind} {port} UDP/TLS/RTP/SAVPF{numbers}"));
+        }
+        line(format_args!("c=IN IP4 0.0.0.0"));
+        line(format_args!("a=mid:{mid}"));
+        line(format_args!("a=ice-ufrag:{ufrag}"));
+        line(format_args!("a=ice-pwd:{password}"));
+        line(format_args!("a=setup:{setup}"));
+        if kind.is_none() {
+            let section = section.answered;
+            let port = section.and_then(|s| s.value("sctp-port").or_else(|| s.value("sctpmap")));
+            let port = port.and_then(|port| port.split_whitespace().next()?.parse::<u16>().ok());
+            line(format_args!("a=sctp-port:{}", port.unwrap_or(5000)));
+            let size = section.and_then(|s| s.value("max-message-size")?.parse::<u32>().ok());
+            if let Some(size) = size {
+                line(format_args!("a=max-message-size:{size}"));
+            }
+            continue;
+        }
+        line(format_args!("a={}", section.direction.as_str()));
+        line(format_args!("a=rtcp-mux"));
+        for payload in formats {
+            let Payload { number, map, fmtp, feedback, codec: _ } = payload;
+            line(format_args!("a=rtpmap:{number} {map}"));
+            if !fmtp.is_empty() {
+                line(format_args!("a=fmtp:{number} {fmtp}"));
+            }
+            for feedback in feedback {
+                line(format_args!("a=rtcp-fb:{number} {feedback}"));
+            }
+        }
+        if let Some(answered) = section.answered {
+            for extension in extensions(section.offered, answered) {
+                line(format_args!("a=extmap:{extension}"));
+            }
+            for source in sources(answered) {
+                line(format_args!("a={source}"));
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The SHA-256 fingerprint: the stack verifies no other.
+fn fingerprint(answer: &Description<'_>) -> Result<String, Unfit> {
+    let leading = answer.leading().map(|section| section.attributes.as_slice()).unwrap_or_default();
+    let all = || {
+        let all = leading.iter().copied().chain(answer.all_attributes());
+        all.filter_map(|attribute| value_of(attribute, "fingerprint"))
+    };
+    let read = |line: &str| {
+        let (hash, digest) = line.split_once(char::is_whitespace)?;
+        let digest = digest.trim();
+        // 32 bytes of hexadecimal digits and the colons between them.
+        let is_digest =
+            digest.len() == 95 && digest.chars().all(|c| c == ':' || c.is_ascii_hexdigit());
+        (hash.eq_ignore_ascii_case("sha-256") && is_digest).then(|| digest.to_ascii_uppercase())
+    };
+    if let Some(digest) = all().find_map(read) {
+        return Ok(digest);
+    }
+    Err(Unfit::Description(match all().next() {
+        Some(line) => {
+            format!("the answer has no SHA-256 fingerprint: \"a=fingerprint:{}\"", plain(line))
+        }
+        None => "the answer has no a=fingerprint line".to_owned(),
+    }))
+}
+
+/// The header extensions of an answer that were offered (RFC 8285, 6).
+fn extensions(offered: &Section<'_>, answered: &Section<'_>) -> Vec<String> {
+    let read = |value: &str| {
+        let mut words = value.split_whitespace();
+        let id: u8 = words.next()?.split('/').next()?.parse().ok()?;
+        let uri = words.next()?.to_owned();
+        (1..=14).contains(&id).then_some((id, uri))
+    };
+    let known: BTreeSet<String> =
+        offered.values("extmap").filter_map(|v| read(v).map(|(_, uri)| uri)).collect();
+    let mut ids = BTreeSet::new();
+    let agreed = answered.values("extmap").filter_map(read);
+    agreed
+        .filter(|(id, uri)| known.contains(uri) && ids.insert(*id))
+        .map(|(id, uri)| format!("{id} {uri}"))
+        .collect()
+}
+
+/// What names the sources of a section. `a=msid` alone would have the stack refuse the answer.
+fn sources(answered: &Section<'_>) -> Vec<String> {
+    let number =
+        |text: &str| text.split_whitespace().next().and_then(|ssrc| ssrc.parse::<u32>().ok());
+    let ssrcs: BTreeSet<u32> =
+        answered.values("ssrc").filter_map(number).take(SOURCES_MAX).collect();
+    if ssrcs.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    for group in answered.values("ssrc-group") {
+        let words: Vec<&str> = group.split_whitespace().collect();
+        if let [semantics @ ("FID" | "FEC-FR"), one, other] = words[..]
+            && let (Ok(one), Ok(other)) = (one.parse::<u32>(), other.parse::<u32>())
+            && lines.len() < SOURCES_MAX
+        {
+            lines.push(format!("ssrc-group:{semantics} {one} {other}"));
+        }
+    }
+    let msid = answered.value("msid").map(|msid| msid.split_whitespace().collect::<Vec<_>>());
+    if let Some([stream, track]) = msid.as_deref() {
+        lines.push(format!("msid:{stream} {track}"));
+    }
+    for value in answered.values("ssrc") {
+        if let Some((ssrc, rest)) = value.split_once(char::is_whitespace)
+            && ssrc.parse::<u32>().is_ok_and(|ssrc| ssrcs.contains(&ssrc))
+            && lines.len() < 4 * SOURCES_MAX
+        {
+            lines.push(format!("ssrc:{ssrc} {}", rest.trim()));
+        } else if value.parse::<u32>().is_ok_and(|ssrc| ssrcs.contains(&ssrc)) {
+            lines.push(format!("ssrc:{value} cname:-"));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;
