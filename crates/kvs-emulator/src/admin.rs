@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::clock::OFFSET_SECS;
-use crate::config::TTL_SECS;
+use crate::config::{TTL_SECS, WIRE_RTT_MAX};
 use crate::error::{Api, ApiError};
 use crate::fault::{Fault, Injection, MENU, Role, Then};
 use crate::http::{self, Reply};
@@ -71,6 +71,12 @@ struct Turn {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Wire {
+    rtt_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Expire {
     access_key_id: String,
 }
@@ -103,6 +109,9 @@ pub(crate) async fn handle(
     let (parts, body) = request.into_parts();
     let (method, path) = (&parts.method, parts.uri.path());
     let result = match http::read(body).await {
+        Ok(_) if method == Method::GET && path == "/admin/connections" => {
+            connections(shared, parts.uri.query().unwrap_or_default())
+        }
         Ok(_) if method == Method::GET && path == "/admin/events" => {
             events(shared, parts.uri.query().unwrap_or_default()).await
         }
@@ -139,6 +148,18 @@ async fn events(shared: &Shared, query: &str) -> Result<Value, ApiError> {
     }
     let waited = tokio::time::timeout(wait, shared.events.next(after)).await;
     Ok(json!({ "events": waited.unwrap_or_default() }))
+}
+
+/// `after=N`: what went over the connections after the event N.
+fn connections(shared: &Shared, query: &str) -> Result<Value, ApiError> {
+    let after = match query.split_once('=') {
+        None => 0,
+        Some(("after", number)) => {
+            number.parse().map_err(|_| ApiError::invalid_argument("after: a number"))?
+        }
+        Some(_) => return Err(ApiError::invalid_argument("after can be given")),
+    };
+    Ok(json!({ "events": shared.connections.after(after) }))
 }
 
 fn route(
@@ -222,6 +243,15 @@ fn route(
                 return Err(ApiError::invalid_argument("ttl_secs must be 30 to 86400"));
             }
             shared.set_turn_ttl_secs(turn.ttl_secs);
+            Ok(json!({}))
+        }
+        ("POST", ["wire"]) => {
+            let wire: Wire = parse(body)?;
+            let rtt = Duration::from_millis(wire.rtt_ms);
+            if rtt > WIRE_RTT_MAX {
+                return Err(ApiError::invalid_argument("rtt_ms must be at most 10000"));
+            }
+            shared.set_wire_rtt(rtt);
             Ok(json!({}))
         }
         ("POST", ["credentials", "expire"]) => {

@@ -20,107 +20,151 @@ use crate::emulator::Emulator;
 use crate::error::EmulatorError;
 pub use faults::FaultArgs;
 
+/// Headings of the help, in its order.
+const NETWORK: &str = "Network";
+const ACCESS: &str = "Channels and credentials";
+const RELAY: &str = "STUN and TURN";
+const BEHAVIOUR: &str = "Behaviour of the service";
+const SCRIPTS: &str = "Scripts and logs";
+
 /// Kinesis Video Streams WebRTC signaling on this machine.
 #[derive(Debug, Clone, clap::Args)]
 pub struct EmulatorArgs {
-    /// Address to listen on; port 0 takes any free one
-    #[arg(long, default_value = "127.0.0.1:4700", value_name = "ADDR")]
+    /// Address to listen on; port 0 takes any free port
+    #[arg(long, default_value = "127.0.0.1:4700", value_name = "ADDR", help_heading = NETWORK)]
     pub listen: SocketAddr,
-    /// Speak TLS, with a CA made at the start
-    #[arg(long)]
+    /// Serve HTTPS and WSS, with a CA that is made at the start
+    #[arg(long, help_heading = NETWORK)]
     pub tls: bool,
-    /// Keep the CA in this directory, as ca.pem (implies --tls)
-    #[arg(long, value_name = "DIR")]
+    /// Keep the CA in this directory, as ca.pem and ca-key.pem (implies --tls)
+    #[arg(long, value_name = "DIR", help_heading = NETWORK)]
     pub tls_dir: Option<PathBuf>,
-    /// A further host name or address of the certificate (implies --tls)
-    #[arg(long, value_name = "NAME")]
+    /// Add a host name or address to the certificate, beside localhost (implies --tls)
+    #[arg(long, value_name = "NAME", help_heading = NETWORK)]
     pub tls_name: Vec<String>,
-    /// What endpoints say instead of what the client called us
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Host and port that endpoints are handed out with [default: as the client called it]
+    #[arg(long, value_name = "HOST:PORT", help_heading = NETWORK)]
     pub advertise: Option<String>,
+    /// Let pages of this public web site reach an emulator on this machine or a private network
+    #[arg(long, value_name = "ORIGIN", help_heading = NETWORK)]
+    pub allow_origin: Vec<String>,
+    /// Round-trip time of each TCP connection, connecting and TLS included: 50ms, 1s, or a number
+    /// of milliseconds
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = milliseconds, help_heading = NETWORK)]
+    pub wire_rtt: Duration,
     /// Region of the channels
-    #[arg(long, default_value = "us-west-2")]
+    #[arg(long, default_value = "us-west-2", help_heading = ACCESS)]
     pub region: String,
     /// Account of the channels
-    #[arg(long, default_value = "123456789012")]
+    #[arg(long, default_value = "123456789012", help_heading = ACCESS)]
     pub account: String,
-    /// An access key that is accepted; without any, a public development key is
-    #[arg(long, value_name = "ID", env = "KVS_EMULATOR_ACCESS_KEY_ID")]
+    /// Create a channel at the start
+    #[arg(long, value_name = "NAME", help_heading = ACCESS)]
+    pub channel: Vec<String>,
+    /// Create a channel with media storage at the start
+    #[arg(long, value_name = "NAME", help_heading = ACCESS)]
+    pub storage_channel: Vec<String>,
+    /// Accept this access key [default: a public development key, on loopback alone]
+    #[arg(long, value_name = "ID", env = "KVS_EMULATOR_ACCESS_KEY_ID", help_heading = ACCESS)]
     pub access_key: Vec<String>,
-    /// The secret key of the access key in the same place
+    /// Secret key of the access key, in the same order
     #[arg(
         long,
         value_name = "KEY",
         env = "KVS_EMULATOR_SECRET_ACCESS_KEY",
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = ACCESS
     )]
     pub secret_key: Vec<Secret>,
-    /// The session token of the access key in the same place; empty: none
-    #[arg(long, value_name = "TOKEN", env = "KVS_EMULATOR_SESSION_TOKEN", hide_env_values = true)]
+    /// Session token of the access key, in the same order; empty for none
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "KVS_EMULATOR_SESSION_TOKEN",
+        hide_env_values = true,
+        help_heading = ACCESS
+    )]
     pub session_token: Vec<Secret>,
-    /// File with one credential a line: access key, secret key, session token if any
-    #[arg(long, value_name = "FILE")]
+    /// Read credentials from a file, one a line: access key, secret key, session token if any
+    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
     pub credentials_file: Option<PathBuf>,
-    /// A channel that exists from the start
-    #[arg(long, value_name = "NAME")]
-    pub channel: Vec<String>,
-    /// A channel with media storage that exists from the start
-    #[arg(long, value_name = "NAME")]
-    pub storage_channel: Vec<String>,
-    /// Let everything through, whatever AWS's quotas say
-    #[arg(long)]
-    pub no_quotas: bool,
-    /// Quotas other than AWS's, as JSON: {"viewers_max":3}
-    #[arg(long, value_name = "JSON", conflicts_with = "no_quotas")]
-    pub quotas: Option<String>,
-    /// What AWS leaves undocumented, as JSON: {"displaced_close_code":null}
-    #[arg(long, value_name = "JSON")]
-    pub unknowns: Option<String>,
     /// Run no STUN and TURN server; without this one is handed out where no --turn-uri is given
-    #[arg(long)]
+    #[arg(long, help_heading = RELAY)]
     pub no_relay: bool,
     /// One entry of the ICE server list: its URIs, separated by commas
-    #[arg(long, value_name = "URI[,URI]")]
+    #[arg(long, value_name = "URI[,URI]", help_heading = RELAY)]
     pub turn_uri: Vec<String>,
-    /// The secret shared with coturn (its static-auth-secret) [env: KVS_EMULATOR_TURN_SECRET]
-    #[arg(long, value_name = "SECRET")]
+    /// Secret shared with coturn (its static-auth-secret) [env: KVS_EMULATOR_TURN_SECRET]
+    #[arg(long, value_name = "SECRET", help_heading = RELAY)]
     pub turn_secret: Option<Secret>,
-    /// A fixed TURN user instead of short-lived ones
-    #[arg(long, value_name = "USER", conflicts_with = "turn_secret")]
+    /// Hand out a fixed TURN user instead of short-lived ones
+    #[arg(long, value_name = "USER", conflicts_with = "turn_secret", help_heading = RELAY)]
     pub turn_user: Option<String>,
-    /// The fixed TURN user's password [env: KVS_EMULATOR_TURN_PASSWORD]
-    #[arg(long, value_name = "PASSWORD", requires = "turn_user")]
+    /// Password of the fixed TURN user [env: KVS_EMULATOR_TURN_PASSWORD]
+    #[arg(long, value_name = "PASSWORD", requires = "turn_user", help_heading = RELAY)]
     pub turn_password: Option<Secret>,
-    /// Life of a TURN password in seconds
-    #[arg(long, default_value_t = 300, value_name = "S")]
+    /// Lifetime of TURN credentials in seconds
+    #[arg(long, default_value_t = 300, value_name = "S", help_heading = RELAY)]
     pub turn_ttl: u32,
-    /// Seconds by which the service's clock differs from this machine's
-    #[arg(long, default_value_t = 0, value_name = "S", allow_negative_numbers = true)]
-    pub clock_offset: i64,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Seconds without traffic until a socket is closed
-    #[arg(long, default_value_t = 600, value_name = "S")]
+    /// Apply no quotas
+    #[arg(long, help_heading = BEHAVIOUR)]
+    pub no_quotas: bool,
+    /// Change quotas, as JSON: {"viewers_max":3}
+    #[arg(long, value_name = "JSON", conflicts_with = "no_quotas", help_heading = BEHAVIOUR)]
+    pub quotas: Option<String>,
+    /// Change behaviour that AWS does not document, as JSON: {"displaced_close_code":null}
+    #[arg(long, value_name = "JSON", help_heading = BEHAVIOUR)]
+    pub unknowns: Option<String>,
+    /// Seconds without traffic until a WebSocket is closed
+    #[arg(long, default_value_t = 600, value_name = "S", help_heading = BEHAVIOUR)]
     pub idle_timeout: u64,
-    /// Seconds until a socket is told to go away
-    #[arg(long, default_value_t = 3600, value_name = "S")]
+    /// Seconds until a WebSocket is sent GO_AWAY
+    #[arg(long, default_value_t = 3600, value_name = "S", help_heading = BEHAVIOUR)]
     pub max_age: u64,
     /// Seconds from GO_AWAY to the close
-    #[arg(long, default_value_t = 60, value_name = "S")]
+    #[arg(long, default_value_t = 60, value_name = "S", help_heading = BEHAVIOUR)]
     pub go_away_grace: u64,
-    /// How many times faster than AWS's its own clock runs: lifetimes, not signatures or quotas
-    #[arg(long, default_value_t = 1.0, value_name = "N")]
+    /// Divide lifetimes of WebSockets, messages and storage sessions by this; not signatures or
+    /// quotas
+    #[arg(long, default_value_t = 1.0, value_name = "N", help_heading = BEHAVIOUR)]
     pub time_scale: f64,
+    /// Seconds by which the service's clock differs from this machine's
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "S",
+        allow_negative_numbers = true,
+        help_heading = BEHAVIOUR
+    )]
+    pub clock_offset: i64,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0, help_heading = BEHAVIOUR)]
+    pub seed: u64,
     /// Faults in force from the start
     #[command(flatten)]
     pub faults: FaultArgs,
-    /// Write one line of JSON here once clients can connect: endpoint, CA, channels
-    #[arg(long, value_name = "FILE")]
+    /// Write one line of JSON to this file once clients can connect: endpoint, CA, channels
+    #[arg(long, value_name = "FILE", help_heading = SCRIPTS)]
     pub ready_file: Option<PathBuf>,
-    /// Print that line to standard output
-    #[arg(long)]
+    /// Print that line on standard output
+    #[arg(long, help_heading = SCRIPTS)]
     pub json: bool,
+    /// Write what each TCP connection carries to this file, one JSON object a line: TLS
+    /// handshakes, requests, offers and answers
+    #[arg(long, value_name = "FILE", help_heading = SCRIPTS)]
+    pub connection_log: Option<PathBuf>,
+}
+
+/// A time as people write it: `50ms`, `1.5s`, or a number of milliseconds.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let broken = || format!("{text:?} is no time; try 50ms");
+    let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, 1e-3),
+        (None, Some(number)) => (number, 1.0),
+        (None, None) => (text, 1e-3),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| broken())?;
+    Duration::try_from_secs_f64(number * scale).map_err(|_| broken())
 }
 
 /// A secret from the command line or the environment; it never prints.
@@ -141,7 +185,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Serves until Ctrl-C or a termination signal, then closes everything.
+/// Serves until Ctrl-C or a signal that ends the process (SIGTERM, SIGHUP), then closes everything.
 pub async fn run(args: EmulatorArgs) -> Result<(), EmulatorError> {
     run_until(args, terminated()).await
 }
@@ -197,6 +241,9 @@ impl EmulatorArgs {
             seed: self.seed,
             clock_offset_secs: self.clock_offset,
             time_scale: self.time_scale,
+            wire_rtt: self.wire_rtt,
+            connection_log: self.connection_log.clone(),
+            allowed_origins: self.allow_origin.clone(),
             ..EmulatorConfig::default()
         })
     }
@@ -338,12 +385,16 @@ fn for_people(emulator: &Emulator, public_key: bool) -> String {
 
 /// A script that waits for the file must never see half of it.
 fn write_whole(path: &Path, line: &str) -> std::io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    std::fs::write(&name, format!("{line}\n"))?;
-    std::fs::rename(&name, path)
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    // A link that somebody put there is removed, not followed.
+    let _ = std::fs::remove_file(&part);
+    let mut file = std::fs::File::create_new(&part)?;
+    writeln!(file, "{line}")?;
+    std::fs::rename(&part, path)
 }
 
+/// Ends at Ctrl-C, or when the system asks the process to end: also when its terminal is closed.
 async fn terminated() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -351,19 +402,30 @@ async fn terminated() {
         }
     };
     #[cfg(unix)]
-    let term = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
+    let asked = {
+        use tokio::signal::unix::SignalKind;
+        async {
+            tokio::select! {
+                () = signalled(SignalKind::terminate()) => {}
+                () = signalled(SignalKind::hangup()) => {}
             }
-            Err(_) => std::future::pending().await,
         }
     };
     #[cfg(not(unix))]
-    let term = std::future::pending::<()>();
+    let asked = std::future::pending::<()>();
     tokio::select! {
         () = ctrl_c => {}
-        () = term => {}
+        () = asked => {}
+    }
+}
+
+#[cfg(unix)]
+async fn signalled(kind: tokio::signal::unix::SignalKind) {
+    match tokio::signal::unix::signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(_) => std::future::pending().await,
     }
 }
 

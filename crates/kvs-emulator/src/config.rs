@@ -22,6 +22,12 @@ pub const DEFAULT_SECRET_ACCESS_KEY: &str = "kvs-emulator-development-key";
 /// The lifetimes of TURN credentials that the service model allows (docs/kvs-protocol.md 1.2).
 pub(crate) const TTL_SECS: RangeInclusive<u32> = 30..=86_400;
 
+/// Longest lifetime of a presigned URL that Signature Version 4 knows: a week.
+const PRESIGNED_SECS: RangeInclusive<u32> = 1..=604_800;
+
+/// Longest round-trip time that can be put on connections.
+pub(crate) const WIRE_RTT_MAX: Duration = Duration::from_secs(10);
+
 /// Beyond it lies what clocks cannot count.
 const LIFETIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 
@@ -69,6 +75,16 @@ pub struct EmulatorConfig {
     pub time_scale: f64,
     /// TCP connections at a time; more wait in the system's queue.
     pub connections_max: usize,
+    /// A round-trip time on every TCP connection, REST and WebSocket, connecting and the TLS
+    /// handshake included: the bytes of each direction arrive half of it later. At most 10 s, in
+    /// whole milliseconds; UDP (STUN, TURN, media) is not delayed.
+    pub wire_rtt: Duration,
+    /// A file that every [`ConnectionEvent`](crate::ConnectionEvent) is written to, one JSON object
+    /// a line. It is replaced when it exists.
+    pub connection_log: Option<PathBuf>,
+    /// Origins of public web sites, such as `https://example.com`, whose pages may reach the
+    /// emulator on this machine or a private network: browsers ask for that beyond CORS.
+    pub allowed_origins: Vec<String>,
 }
 
 impl Default for EmulatorConfig {
@@ -92,6 +108,9 @@ impl Default for EmulatorConfig {
             clock_offset_secs: 0,
             time_scale: 1.0,
             connections_max: 1024,
+            wire_rtt: Duration::ZERO,
+            connection_log: None,
+            allowed_origins: Vec::new(),
         }
     }
 }
@@ -124,6 +143,18 @@ impl EmulatorConfig {
         }
         if self.connections_max == 0 {
             return refuse("connections_max", "must be at least 1".to_owned());
+        }
+        if self.wire_rtt > WIRE_RTT_MAX {
+            return refuse("wire_rtt", "must be at most 10 s".to_owned());
+        }
+        if !PRESIGNED_SECS.contains(&self.unknowns.presigned_url_max_secs) {
+            return refuse("unknowns.presigned_url_max_secs", "must be 1 to 604800".to_owned());
+        }
+        for origin in &self.allowed_origins {
+            if !is_origin(origin) {
+                let reason = format!("{origin:?} is no origin; try https://example.com");
+                return refuse("allowed_origins", reason);
+            }
         }
         if !(1.0..=1000.0).contains(&self.time_scale) {
             return refuse("time_scale", "must be 1 to 1000".to_owned());
@@ -171,6 +202,12 @@ pub(crate) fn is_authority(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 255
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b))
+}
+
+/// Whether the text is what a browser writes into `Origin`: scheme, host, and port if any.
+fn is_origin(text: &str) -> bool {
+    let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    authority.is_some_and(is_authority)
 }
 
 /// A credential that is accepted. Its secret parts never print.
@@ -440,6 +477,9 @@ pub struct Unknowns {
     pub oversize_error_type: String,
     /// Whether a call to join a storage session is accepted at all.
     pub join_storage_accepted: bool,
+    /// Longest `X-Amz-Expires` of a presigned socket URL, 1 to 604800. The C SDK signs for the
+    /// whole life of its credentials, up to a week; the JavaScript SDK for 299 s.
+    pub presigned_url_max_secs: u32,
 }
 
 impl Default for Unknowns {
@@ -457,6 +497,7 @@ impl Default for Unknowns {
             throttle_error_type: "ClientLimitExceededException".to_owned(),
             oversize_error_type: "InvalidArgumentException".to_owned(),
             join_storage_accepted: true,
+            presigned_url_max_secs: *PRESIGNED_SECS.end(),
         }
     }
 }
@@ -478,6 +519,18 @@ mod tests {
         assert_eq!(field(EmulatorConfig { connections_max: 0, ..base() }), "connections_max");
         let everywhere = "0.0.0.0:0".parse().unwrap();
         assert_eq!(field(EmulatorConfig { listen: everywhere, ..base() }), "credentials");
+        let wire_rtt = Duration::from_secs(11);
+        assert_eq!(field(EmulatorConfig { wire_rtt, ..base() }), "wire_rtt");
+        for origin in ["*", "example.com", "https://example.com/page", "https://"] {
+            let allowed_origins = vec![origin.to_owned()];
+            let config = EmulatorConfig { allowed_origins, ..base() };
+            assert_eq!(field(config), "allowed_origins", "{origin}");
+        }
+        for presigned_url_max_secs in [0, 604_801] {
+            let unknowns = Unknowns { presigned_url_max_secs, ..Unknowns::default() };
+            let config = EmulatorConfig { unknowns, ..base() };
+            assert_eq!(field(config), "unknowns.presigned_url_max_secs");
+        }
         let turn = TurnConfig { servers: vec![vec!["http://x".into()]], ..Default::default() };
         assert_eq!(field(EmulatorConfig { turn, ..base() }), "turn.servers");
         for clock_offset_secs in [i64::MIN, -9_999_999_999, 9_999_999_999, i64::MAX] {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use crate::calls;
 use crate::clock::OFFSET_SECS;
 use crate::config::EmulatorConfig;
+use crate::connections::ConnectionEvent;
 use crate::error::EmulatorError;
 use crate::fault::{Faults, Role, Then};
 use crate::presence::Event;
@@ -48,6 +50,9 @@ impl Emulator {
         };
         let shared = Arc::new(Shared::new(config));
         let config = &shared.config;
+        if let Some(path) = &config.connection_log {
+            shared.connections.write_to(path)?;
+        }
         for name in &config.channels {
             if !crate::channel::is_name(name) {
                 let reason = format!("{name:?} must be 1 to 256 characters of [a-zA-Z0-9_.-]");
@@ -174,6 +179,18 @@ impl Emulator {
         self.shared.events.after(after)
     }
 
+    /// What went over the TCP connections after the event number `after` (0: from the start), as
+    /// far back as it is still known: a client's TLS handshakes and requests can be counted.
+    #[must_use]
+    pub fn connection_events(&self, after: u64) -> Vec<ConnectionEvent> {
+        self.shared.connections.after(after)
+    }
+
+    /// The round-trip time of TCP connections that are opened from now on, at most 10 s.
+    pub fn set_wire_rtt(&self, rtt: Duration) {
+        self.shared.set_wire_rtt(rtt);
+    }
+
     /// The same, as soon as there is something.
     pub async fn next_events(&self, after: u64) -> Vec<Event> {
         self.shared.events.next(after).await
@@ -220,6 +237,9 @@ impl Emulator {
         self.shared.stop.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+        let shared = self.shared.clone();
+        // It fails only if it panicked, which has been reported.
+        let _ = tokio::task::spawn_blocking(move || shared.connections.finish()).await;
         tracing::info!("emulator stopped");
     }
 }

@@ -15,7 +15,7 @@ pub enum EmulatorError {
         reason: String,
     },
     /// The address could not be bound.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot listen on {addr}: {source}{}", listen_hint(addr, source))]
     Listen {
         /// The address asked for.
         addr: std::net::SocketAddr,
@@ -33,6 +33,19 @@ pub enum EmulatorError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// What to do about an address that cannot be listened on.
+fn listen_hint(addr: &std::net::SocketAddr, source: &std::io::Error) -> String {
+    let any = std::net::SocketAddr::new(addr.ip(), 0);
+    let why = if source.kind() == std::io::ErrorKind::AddrInUse {
+        "another program listens there"
+    } else if source.kind() == std::io::ErrorKind::PermissionDenied && addr.port() < 1024 {
+        "ports below 1024 need root"
+    } else {
+        return String::new();
+    };
+    format!("; {why}: `--listen {any}` takes any free port")
 }
 
 /// The APIs: each writes its errors in a form of its own (docs/kvs-protocol.md 1.3).

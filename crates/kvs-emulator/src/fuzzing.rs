@@ -102,7 +102,9 @@ pub fn signed_query(query: &str) -> Option<BTreeMap<String, String>> {
     let token = Some("FakeSessionToken".to_owned());
     let credential = Credential::new("AKIA4F7WJQR7FMMWMNXI", "FakeSecretKey", token);
     let headers = [("host".to_owned(), SIGNED_HOST.to_owned())].into();
+    let expires_max_secs = EmulatorConfig::default().unknowns.presigned_url_max_secs;
     let verifier = Verifier {
+        expires_max_secs,
         credentials: std::slice::from_ref(&credential),
         region: "us-west-2",
         service: SERVICE,

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::{Credential, is_authority};
+use crate::connections::{self, OnConnection, OpenConnection};
 use crate::error::{Api, ApiError};
 use crate::fault::{Action, CallFacts};
 use crate::shared::Shared;
@@ -37,30 +38,73 @@ pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
     /// Its place among the connections at a time: a socket keeps it for as long as it lives.
     pub(crate) slot: Arc<OwnedSemaphorePermit>,
+    /// Its number among the connections; the last copy of it notes the end.
+    pub(crate) connection: Arc<OpenConnection>,
 }
 
 pub(crate) type Reply = Response<Full<Bytes>>;
 
-/// Answers one request.
+/// Answers one request, and notes it among what the connection carried.
 pub(crate) async fn handle(
     shared: Arc<Shared>,
     peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Reply, Reset> {
+    let tcp = peer.connection.tcp;
+    let authorization = request.headers().get("authorization").and_then(|text| text.to_str().ok());
+    let access_key =
+        connections::access_key(authorization, request.uri().query().unwrap_or_default());
+    let call = request_name(&request).to_owned();
+    shared.connections.note(tcp, OnConnection::Request { call, access_key });
+    let reply = answer(&shared, peer, request).await;
+    let status = reply.as_ref().ok().map(|reply| reply.status().as_u16());
+    shared.connections.note(tcp, OnConnection::Response { status });
+    reply
+}
+
+/// What a request is for: an API's name, or what else the emulator answers.
+fn request_name(request: &Request<Incoming>) -> &'static str {
+    let (path, method) = (request.uri().path(), request.method());
+    if path == "/health" {
+        return "health";
+    }
+    if is_admin(path) {
+        return "admin";
+    }
+    if method == Method::OPTIONS {
+        return "preflight";
+    }
+    if upgrade::is_upgrade(request) {
+        let query = request.uri().query().unwrap_or_default();
+        let is_viewer = query.split('&').any(|pair| pair.starts_with("X-Amz-ClientId="));
+        return if is_viewer { "ConnectAsViewer" } else { "ConnectAsMaster" };
+    }
+    calls::find(path).filter(|_| method == Method::POST).map_or("unknown", |call| call.name)
+}
+
+fn is_admin(path: &str) -> bool {
+    path == "/admin" || path.starts_with("/admin/")
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Reply, Reset> {
     let path = request.uri().path().to_owned();
     if path == "/health" {
-        return Ok(json_reply(&shared, StatusCode::OK, &json!({ "status": "ok" })));
+        return Ok(json_reply(shared, StatusCode::OK, &json!({ "status": "ok" })));
     }
-    if path == "/admin" || path.starts_with("/admin/") {
-        return Ok(admin::handle(&shared, peer.addr, request).await);
+    if is_admin(&path) {
+        return Ok(admin::handle(shared, peer.addr, request).await);
     }
     if request.method() == Method::OPTIONS {
-        return Ok(preflight(&shared));
+        return Ok(preflight(shared, request.headers()));
     }
     if upgrade::is_upgrade(&request) {
-        return upgrade::handle(&shared, peer, request).await;
+        return upgrade::handle(shared, peer, request).await;
     }
-    call(&shared, request).await
+    call(shared, request).await
 }
 
 async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply, Reset> {
@@ -193,6 +237,7 @@ pub(crate) fn verifier<'a>(shared: &'a Shared, credentials: &'a [Credential]) ->
         region: &shared.config.region,
         service: SERVICE,
         now: shared.clock.now(),
+        expires_max_secs: shared.config.unknowns.presigned_url_max_secs,
     }
 }
 
@@ -249,7 +294,7 @@ pub(crate) fn decorate(shared: &Shared, mut reply: Reply) -> Reply {
 }
 
 /// A browser asks before it sends an `Authorization` header elsewhere.
-fn preflight(shared: &Shared) -> Reply {
+fn preflight(shared: &Shared, headers: &HeaderMap) -> Reply {
     let mut reply = decorate(shared, Response::new(Full::new(Bytes::new())));
     set(&mut reply, "access-control-allow-methods", "POST, GET, OPTIONS");
     set(
@@ -258,7 +303,12 @@ fn preflight(shared: &Shared) -> Reply {
         "authorization, content-type, x-amz-date, x-amz-security-token, x-amz-user-agent, \
          x-amz-content-sha256, amz-sdk-invocation-id, amz-sdk-request",
     );
-    set(&mut reply, "access-control-allow-private-network", "true");
+    // Without it a browser keeps pages of public sites away from this machine.
+    let origin = headers.get("origin").and_then(|origin| origin.to_str().ok());
+    if origin.is_some_and(|origin| shared.config.allowed_origins.iter().any(|o| o == origin)) {
+        set(&mut reply, "access-control-allow-private-network", "true");
+    }
+    set(&mut reply, "vary", "Origin");
     set(&mut reply, "access-control-max-age", "600");
     reply
 }

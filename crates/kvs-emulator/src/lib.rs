@@ -61,6 +61,7 @@ mod calls;
 mod channel;
 mod clock;
 mod config;
+mod connections;
 mod courier;
 mod emulator;
 mod error;
@@ -86,12 +87,14 @@ mod tls;
 mod turn;
 mod upgrade;
 mod wire;
+mod wire_delay;
 
 pub use args::{EmulatorArgs, FaultArgs, Secret, run, run_until};
 pub use config::{
     Credential, DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, EmulatorConfig, Lifetimes,
     Quotas, TlsConfig, TurnAuth, TurnConfig, Unknowns,
 };
+pub use connections::{ConnectionEvent, OnConnection};
 pub use emulator::Emulator;
 pub use error::EmulatorError;
 pub use fault::{

@@ -6,13 +6,16 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use crate::connections::{OnConnection, OpenConnection};
 use crate::http::{self, Peer};
 use crate::shared::Shared;
+use crate::wire_delay;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -34,22 +37,42 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
                 continue;
             }
         };
-        let (connection, tls) = (shared.clone(), tls.clone());
-        shared.spawn(async move {
-            let peer = Peer { addr: peer, slot: Arc::new(slot) };
-            serve(connection, stream, peer, tls).await;
-        });
+        // Small frames in both directions: waiting for more of them only delays answers.
+        let _ = stream.set_nodelay(true);
+        let rtt = shared.wire_rtt();
+        let rtt_ms = u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX);
+        let tcp = shared.connections.open(peer, rtt_ms);
+        let connection = Arc::new(OpenConnection { shared: shared.clone(), tcp });
+        let peer = Peer { addr: peer, slot: Arc::new(slot), connection };
+        let (serving, tls) = (shared.clone(), tls.clone());
+        if rtt.is_zero() {
+            shared.spawn(serve(serving, stream, peer, tls));
+        } else {
+            let (stream, carrying) = wire_delay::delayed(stream, rtt);
+            // The place is taken until the last byte is delivered.
+            let slot = peer.slot.clone();
+            shared.spawn(async move {
+                carrying.await;
+                drop(slot);
+            });
+            shared.spawn(serve(serving, stream, peer, tls));
+        }
     }
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: Peer, tls: Option<TlsAcceptor>) {
+async fn serve<S>(shared: Arc<Shared>, stream: S, peer: Peer, tls: Option<TlsAcceptor>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let addr = peer.addr;
-    // Small frames in both directions: waiting for more of them only delays answers.
-    let _ = stream.set_nodelay(true);
     match tls {
         None => serve_http(shared, stream, peer).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve_http(shared, stream, peer).await,
+            Ok(Ok(stream)) => {
+                let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                shared.connections.note(peer.connection.tcp, OnConnection::Tls { resumed });
+                serve_http(shared, stream, peer).await;
+            }
             Ok(Err(error)) => tracing::debug!(peer = %addr, %error, "no TLS handshake"),
             Err(_) => tracing::debug!(peer = %addr, "TLS handshake took too long"),
         },

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::channel::{Channels, NewChannel};
 use crate::clock::WallClock;
-use crate::config::{Credential, EmulatorConfig, Lifetimes, TurnConfig};
+use crate::config::{Credential, EmulatorConfig, Lifetimes, TurnConfig, WIRE_RTT_MAX};
+use crate::connections::Connections;
 use crate::error::ApiError;
 use crate::fault::{Faults, Injection, Role, Sender, Then};
 use crate::happen;
@@ -47,6 +49,9 @@ pub(crate) struct Shared {
     pub(crate) buckets: Mutex<Buckets>,
     pub(crate) random: Mutex<Random>,
     pub(crate) events: Events,
+    pub(crate) connections: Connections,
+    /// In milliseconds: of connections that are opened from now on.
+    wire_rtt_ms: AtomicU64,
     #[cfg(feature = "storage")]
     pub(crate) storage: crate::storage::Storage,
     calls: Mutex<BTreeMap<String, CallCount>>,
@@ -80,6 +85,8 @@ impl Shared {
             buckets: Mutex::default(),
             random: Mutex::new(Random::new(config.seed)),
             events: Events::new(Instant::now()),
+            connections: Connections::new(Instant::now()),
+            wire_rtt_ms: AtomicU64::new(millis(config.wire_rtt)),
             #[cfg(feature = "storage")]
             storage: crate::storage::Storage::default(),
             calls: Mutex::default(),
@@ -185,6 +192,15 @@ impl Shared {
         lock(&self.turn).clone()
     }
 
+    /// The round-trip time of connections that are opened from now on.
+    pub(crate) fn wire_rtt(&self) -> Duration {
+        Duration::from_millis(self.wire_rtt_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_wire_rtt(&self, rtt: Duration) {
+        self.wire_rtt_ms.store(millis(rtt.min(WIRE_RTT_MAX)), Ordering::Relaxed);
+    }
+
     pub(crate) fn set_turn_ttl_secs(&self, ttl_secs: u32) {
         lock(&self.turn).ttl_secs = ttl_secs;
     }
@@ -218,6 +234,10 @@ impl Shared {
     pub(crate) fn release(&self, fault: u64) -> usize {
         lock(&self.relay).release(fault, &self.config.unknowns, Instant::now())
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A message the service itself sends.

@@ -20,8 +20,6 @@ pub(crate) const SERVICE: &str = "kinesisvideo";
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// How far a client's clock may be off, either way.
 const SKEW_SECS: i64 = 300;
-/// The longest `X-Amz-Expires` of a presigned socket URL.
-const EXPIRES_MAX_SECS: i64 = 300;
 
 /// A request as it came over the wire.
 pub(crate) struct Wire<'a> {
@@ -39,6 +37,8 @@ pub(crate) struct Verifier<'a> {
     pub(crate) region: &'a str,
     pub(crate) service: &'a str,
     pub(crate) now: UnixTime,
+    /// The longest `X-Amz-Expires` of a presigned URL.
+    pub(crate) expires_max_secs: u32,
 }
 
 /// What a signature claims.
@@ -134,8 +134,11 @@ impl Verifier<'_> {
         let expires_secs = need("X-Amz-Expires")?
             .parse()
             .ok()
-            .filter(|secs| (1..=EXPIRES_MAX_SECS).contains(secs))
-            .ok_or_else(|| invalid("X-Amz-Expires must be between 1 and 300 seconds."))?;
+            .filter(|secs| (1..=i64::from(self.expires_max_secs)).contains(secs))
+            .ok_or_else(|| {
+                let most = self.expires_max_secs;
+                invalid(format!("X-Amz-Expires must be between 1 and {most} seconds."))
+            })?;
         let claim = Claim {
             credential: need("X-Amz-Credential")?,
             signed_headers: need("X-Amz-SignedHeaders")?,

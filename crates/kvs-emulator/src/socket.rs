@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
+use crate::connections::{self, OnConnection};
 use crate::courier::{self, SendQuota};
 use crate::fault::{Frame, Then};
 use crate::happen;
+use crate::http::Peer;
 use crate::presence::{Happening, Why};
 use crate::relay::{Link, Outgoing, Seat};
 use crate::shared::Shared;
@@ -44,10 +45,11 @@ where
         .max_write_buffer_size(UNSENT_BYTES_MAX);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (shared, kill) = (leaving.shared.clone(), seat.kill.clone());
+    let tcp = leaving.peer.as_ref().map(|peer| peer.connection.tcp);
     leaving.why = tokio::select! {
         () = kill.cancelled() => Why::Service,
         () = shared.stop.cancelled() => Why::Stopped,
-        why = serve(&shared, seat, socket, scheduled) => why,
+        why = serve(&shared, tcp, seat, socket, scheduled) => why,
     };
 }
 
@@ -56,17 +58,14 @@ pub(crate) struct Leaving {
     shared: Arc<Shared>,
     link: Link,
     pub(crate) why: Why,
-    _slot: Option<Arc<OwnedSemaphorePermit>>,
+    /// None for a connection of nobody, which takes a place by fault.
+    peer: Option<Peer>,
 }
 
 impl Leaving {
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        link: Link,
-        slot: Option<Arc<OwnedSemaphorePermit>>,
-    ) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, link: Link, peer: Option<Peer>) -> Self {
         shared.events.tell(&link.who, Some(link.id), Happening::Joined, Instant::now());
-        Self { shared: shared.clone(), link, why: Why::Lost, _slot: slot }
+        Self { shared: shared.clone(), link, why: Why::Lost, peer }
     }
 }
 
@@ -81,6 +80,7 @@ impl Drop for Leaving {
 
 async fn serve<S>(
     shared: &Arc<Shared>,
+    tcp: Option<u64>,
     mut seat: Seat,
     mut socket: WebSocketStream<S>,
     scheduled: Scheduled,
@@ -133,6 +133,9 @@ where
                 }
                 match frame {
                     Message::Text(text) => {
+                        note(shared, tcp, text.as_str(), |message| OnConnection::Received {
+                            message,
+                        });
                         courier::handle_text(shared, &seat, &mut quota, text.as_str());
                     }
                     // Not used by any client (docs/kvs-protocol.md 2.3).
@@ -179,9 +182,24 @@ where
             }
             Outgoing::Stall => return stall(&mut seat).await,
         };
+        note(shared, tcp, &text, |message| OnConnection::Sent { message });
         if !send(&mut socket, Message::text(text)).await {
             return Why::Lost;
         }
+    }
+}
+
+/// Notes an offer or an answer among what the connection carried.
+fn note(
+    shared: &Shared,
+    tcp: Option<u64>,
+    frame: &str,
+    what: impl FnOnce(&'static str) -> OnConnection,
+) {
+    if let Some(tcp) = tcp
+        && let Some(message) = connections::description(frame)
+    {
+        shared.connections.note(tcp, what(message));
     }
 }
 

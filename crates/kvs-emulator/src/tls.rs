@@ -79,16 +79,19 @@ fn stored_ca(dir: &Path) -> Result<(String, KeyPair), EmulatorError> {
     fs::create_dir_all(dir).map_err(file(dir))?;
     let key = KeyPair::generate().map_err(tls)?;
     let pem = ca_params().self_signed(&key).map_err(tls)?.pem();
-    write_private(&key_path, &key.serialize_pem()).map_err(file(&key_path))?;
-    fs::write(&cert_path, &pem).map_err(file(&cert_path))?;
+    write_new(&key_path, &key.serialize_pem(), 0o600).map_err(file(&key_path))?;
+    write_new(&cert_path, &pem, 0o644).map_err(file(&cert_path))?;
     Ok((pem, key))
 }
 
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+/// Writes a file that did not exist: another user's link in its place is not followed.
+fn write_new(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
     std::io::Write::write_all(&mut options.open(path)?, text.as_bytes())
 }
 
@@ -170,6 +173,26 @@ mod tests {
             assert_eq!(fs::read_to_string(&found).unwrap(), "somebody's");
             assert!(!missing.exists());
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_place_of_a_ca_are_not_followed() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        for name in [CA_FILE, CA_KEY_FILE] {
+            let dir = tempfile::tempdir().unwrap();
+            let target = dir.path().join("elsewhere");
+            symlink(&target, dir.path().join(name)).unwrap();
+            let config = TlsConfig { dir: Some(dir.path().into()), extra_names: Vec::new() };
+            let error = prepare(&config).err().map(|error| error.to_string());
+            assert!(error.is_some_and(|error| error.contains(name)), "{name}");
+            assert!(!target.exists(), "{name} was written through a link");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let config = TlsConfig { dir: Some(dir.path().into()), extra_names: Vec::new() };
+        prepare(&config).unwrap();
+        let mode = fs::metadata(dir.path().join(CA_KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! users and AWS's quotas.
 
 mod door;
+mod retransmitted;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +23,7 @@ use turn_server_proto::types::{AddressFamily, Instant as ProtoInstant, Transport
 use crate::shared::Shared;
 pub(crate) use door::Users;
 use door::{Door, Passed};
+use retransmitted::Responses;
 
 const REALM: &str = "kvs-emulator";
 /// Larger than any datagram.
@@ -79,6 +81,7 @@ impl Turn {
             server: quietly(|| TurnServer::new(TransportType::Udp, self.addr, REALM.to_owned())),
             door: Door::default(),
             relays: BTreeMap::new(),
+            responses: Responses::default(),
             arrivals,
             began: Instant::now(),
         };
@@ -108,6 +111,7 @@ struct House {
     server: TurnServer,
     door: Door,
     relays: BTreeMap<SocketAddr, Relay>,
+    responses: Responses,
     arrivals: mpsc::Sender<Arrived>,
     began: Instant,
 }
@@ -119,6 +123,13 @@ impl House {
     }
 
     async fn on_client(&mut self, from: SocketAddr, data: &[u8]) {
+        if let Some(response) = self.responses.find(from, data, Instant::now()) {
+            tracing::debug!(client = %from, "TURN: an Allocate request came again");
+            if let Err(error) = self.socket.send_to(response, from).await {
+                tracing::debug!(%error, "TURN: not sent");
+            }
+            return;
+        }
         let wall = self.shared.clock.now();
         let data = match self.door.pass(&self.shared.turn_users, from, data, wall) {
             Passed::AsItIs => data.to_vec(),
@@ -153,6 +164,7 @@ impl House {
     async fn send(&mut self, outgoing: Transmit<Vec<u8>>) {
         let Transmit { data, from, to, .. } = outgoing;
         let sent = if from == self.addr {
+            self.responses.keep(to, &data, Instant::now());
             self.socket.send_to(&data, to).await
         } else if self.may_carry(from, data.len())
             && let Some(relay) = self.relays.get(&from)

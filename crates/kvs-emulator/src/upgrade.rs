@@ -62,7 +62,7 @@ pub(crate) async fn handle(
         Err(error) => return Ok(refuse(shared, call, &error)),
     };
     shared.count(call, false);
-    let leaving = Leaving::new(shared, seat.link.clone(), Some(peer.slot));
+    let leaving = Leaving::new(shared, seat.link.clone(), Some(peer));
     let upgraded = hyper::upgrade::on(&mut request);
     shared.spawn(async move {
         match upgraded.await {

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "everything but the expected fails alike")]
 
+#[path = "wire/connections.rs"]
+mod connections;
 #[path = "wire/control_plane.rs"]
 mod control_plane;
 #[path = "wire/faults.rs"]

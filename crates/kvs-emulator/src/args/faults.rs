@@ -4,41 +4,44 @@ use crate::error::EmulatorError;
 use crate::fault::{Action, Fault, Match, Point, Role, Then, Whose};
 use crate::wire::MessageType;
 
+/// Heading of the help.
+const FAULTS: &str = "Faults";
+
 /// Faults in force from the start. Where several match an event, the first in this list decides.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct FaultArgs {
-    /// Lose the first N answers
-    #[arg(long, value_name = "N")]
+    /// Drop the first N answers
+    #[arg(long, value_name = "N", help_heading = FAULTS)]
     pub drop_answers: Option<u64>,
-    /// Lose the first N offers
-    #[arg(long, value_name = "N")]
+    /// Drop the first N offers
+    #[arg(long, value_name = "N", help_heading = FAULTS)]
     pub drop_offers: Option<u64>,
     /// Deliver the first N answers twice
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = FAULTS)]
     pub duplicate_answers: Option<u64>,
     /// Deliver the first N offers twice
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = FAULTS)]
     pub duplicate_offers: Option<u64>,
     /// Let the next two messages overtake each answer
-    #[arg(long)]
+    #[arg(long, help_heading = FAULTS)]
     pub reorder: bool,
-    /// Deliver answers this much later
-    #[arg(long, value_name = "MS")]
+    /// Delay each answer by this many milliseconds
+    #[arg(long, value_name = "MS", help_heading = FAULTS)]
     pub answer_delay_ms: Option<u64>,
-    /// Cut the viewer's socket instead of delivering the first N answers
-    #[arg(long, value_name = "N")]
+    /// Reset the viewer's WebSocket instead of delivering the first N answers
+    #[arg(long, value_name = "N", help_heading = FAULTS)]
     pub cut_on_answer: Option<u64>,
-    /// Close each viewer's socket this long after it opened
-    #[arg(long, value_name = "MS")]
+    /// Close each viewer's WebSocket this many milliseconds after it opened
+    #[arg(long, value_name = "MS", help_heading = FAULTS)]
     pub close_socket_after: Option<u64>,
-    /// Send GO_AWAY to each viewer this long after its socket opened
-    #[arg(long, value_name = "MS")]
+    /// Send GO_AWAY to each viewer this many milliseconds after its WebSocket opened
+    #[arg(long, value_name = "MS", help_heading = FAULTS)]
     pub go_away_after: Option<u64>,
-    /// Refuse a call, or Connect for sockets: CALL=STATUS/ERROR, with *N for the first N alone
-    #[arg(long, value_name = "CALL=STATUS/ERROR[*N]")]
+    /// Refuse an API call, or Connect for WebSockets; *N refuses the first N alone
+    #[arg(long, value_name = "CALL=STATUS/ERROR[*N]", help_heading = FAULTS)]
     pub refuse: Vec<String>,
-    /// Any fault, as the admin API takes it
-    #[arg(long, value_name = "JSON")]
+    /// Add any fault, as JSON (see the manual)
+    #[arg(long, value_name = "JSON", help_heading = FAULTS)]
     pub fault: Vec<String>,
 }
 

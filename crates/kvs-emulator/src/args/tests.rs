@@ -106,6 +106,44 @@ fn quotas_and_unknowns_by_json() {
 }
 
 #[test]
+fn round_trip_times_are_read_as_people_write_them() {
+    let rtt = |text: &str| {
+        let parsed = Cli::try_parse_from(["emulator", "--wire-rtt", text]);
+        parsed.ok().map(|cli| cli.args.to_config().unwrap().wire_rtt)
+    };
+    assert_eq!(config(&[]).unwrap().wire_rtt, Duration::ZERO);
+    for text in ["50ms", "50", "0.05s"] {
+        assert_eq!(rtt(text), Some(Duration::from_millis(50)), "{text}");
+    }
+    for text in ["", "fast", "-1ms", "nan", "1m"] {
+        assert_eq!(rtt(text), None, "{text}");
+    }
+}
+
+#[test]
+fn help_lists_every_flag_under_a_heading() {
+    use clap::CommandFactory as _;
+    let command = Cli::command();
+    let without: Vec<_> = command
+        .get_arguments()
+        .filter(|arg| arg.get_id() != "help" && arg.get_help_heading().is_none())
+        .map(|arg| arg.get_id().to_string())
+        .collect();
+    assert_eq!(without, [""; 0]);
+}
+
+#[test]
+fn ready_file_does_not_follow_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, target) = (dir.path().join("ready.json"), dir.path().join("elsewhere"));
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&target, dir.path().join("ready.json.part")).unwrap();
+    write_whole(&path, "{}").unwrap();
+    assert!(!target.exists());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
+}
+
+#[test]
 fn faults_by_flags() {
     let flags = [
         "--drop-answers",

@@ -32,6 +32,7 @@ impl Vector {
             region: "us-west-2",
             service: self.service,
             now: UnixTime(now),
+            expires_max_secs: 604_800,
         }
         .verify_query(&wire)
     }
@@ -211,6 +212,7 @@ fn garbage_is_refused_and_never_panics() {
         region: "r",
         service: SERVICE,
         now: UnixTime(ANDROID_DATE),
+        expires_max_secs: 604_800,
     };
     for text in ["", "%", "a=%f", "X-Amz-Algorithm", "X-Amz-Algorithm=AWS4-HMAC-SHA256", "=&=&&"] {
         let headers: BTreeMap<String, String> =

@@ -1,9 +1,11 @@
 //! REST calls and what refuses them.
 
+use std::time::Duration;
+
 use kvs_emulator::{Action, Fault, Match, Point, Quotas, TurnAuth, TurnConfig};
 use serde_json::{Value, json};
 
-use crate::support::{Signer, call, call_as, plain, send, signed, start};
+use crate::support::{Signer, call, call_as, connect_url, plain, send, signed, start};
 
 const INVALID: (u16, &str) = (400, "InvalidArgumentException");
 
@@ -233,6 +235,48 @@ async fn quotas_throttle_and_can_be_off() {
     let emulator = start(off).await;
     for _ in 0..20 {
         assert_eq!(call(&emulator, path, ask.clone()).await.status, 200);
+    }
+}
+
+/// The C SDK signs for as long as its credentials live, static ones for a week.
+#[tokio::test]
+async fn presigned_url_may_live_for_a_week_unless_set_otherwise() {
+    let week = 604_800;
+    let refusal = |signer: Signer, max: u32| async move {
+        let emulator = start(|config| config.unknowns.presigned_url_max_secs = max).await;
+        let arn = emulator.channel_arn("demo").unwrap();
+        let url = signer.socket_url(&emulator, &arn, Some("v"));
+        connect_url(&emulator, &url).await.err()
+    };
+    let signed_for = |secs| Signer { expires: Duration::from_secs(secs), ..Signer::default() };
+    assert!(refusal(signed_for(1), 604_800).await.is_none());
+    assert!(refusal(signed_for(week), 604_800).await.is_none());
+    assert!(refusal(signed_for(300), 300).await.is_none());
+    let late = Signer { skew_secs: -3600, ..signed_for(week) };
+    assert!(refusal(late, 604_800).await.is_none(), "signed an hour ago, for a week");
+    assert!(refusal(signed_for(301), 300).await.is_some());
+    let old = Signer { skew_secs: -3600, ..signed_for(3599) };
+    assert!(refusal(old, 604_800).await.is_some(), "its time is over");
+}
+
+/// Signing in from any page would need no more than the public development key.
+#[tokio::test]
+async fn only_allowed_origins_may_come_from_a_public_network() {
+    const LEAVE: &str = "access-control-allow-private-network";
+    let allowed = "https://console.example.com";
+    let emulator = start(|config| config.allowed_origins = vec![allowed.to_owned()]).await;
+    for (origin, leave) in
+        [(Some(allowed), "true"), (Some("https://evil.example.com"), ""), (None, "")]
+    {
+        let mut request = http::Request::options(format!("{}/", emulator.endpoint()))
+            .header("host", emulator.addr().to_string())
+            .header("access-control-request-private-network", "true");
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        let answer = send(&emulator, request.body(Vec::new()).unwrap()).await.unwrap();
+        assert_eq!(answer.header(LEAVE), leave, "{origin:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), "*", "{origin:?}");
     }
 }
 

@@ -57,7 +57,9 @@ async fn shutting_down_closes_every_socket() {
 async fn a_port_in_use_is_told() {
     let first = start(|_| {}).await;
     let config = EmulatorConfig { listen: first.addr(), ..Default::default() };
-    assert!(matches!(Emulator::start(config).await, Err(EmulatorError::Listen { .. })));
+    let refused = Emulator::start(config).await;
+    let Err(error @ EmulatorError::Listen { .. }) = refused else { panic!("{refused:?}") };
+    assert!(error.to_string().ends_with("`--listen 127.0.0.1:0` takes any free port"), "{error}");
     let config = EmulatorConfig { channels: vec!["a b".into()], ..Default::default() };
     let refused = Emulator::start(config).await;
     assert!(matches!(refused, Err(EmulatorError::Setting { field: "channels", .. })));

@@ -68,8 +68,8 @@ async fn who_may_not_come_in_is_told_why() {
     let wrong_token = Signer { token: Some("x".into()), ..right.clone() };
     let late = Signer { skew_secs: -400, ..right.clone() };
     let early = Signer { skew_secs: 400, ..right.clone() };
-    let long = Signer { expires: Duration::from_secs(301), ..right.clone() };
-    let longest = Signer { expires: Duration::from_secs(300), ..right.clone() };
+    let long = Signer { expires: Duration::from_secs(604_801), ..right.clone() };
+    let longest = Signer { expires: Duration::from_secs(604_800), ..right.clone() };
     assert!(connect(&emulator, &longest, &arn, Some("v")).await.is_ok());
     for (signer, kind) in [
         (&wrong_secret, "InvalidSignatureException"),

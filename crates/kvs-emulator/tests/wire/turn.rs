@@ -4,6 +4,11 @@ use std::net::SocketAddr;
 
 use kvs_emulator::{Emulator, TurnConfig};
 use serde_json::{Value, json};
+use stun_types::attribute::{Nonce, RawAttribute, Realm, Username};
+use stun_types::message::{
+    IntegrityAlgorithm, LongTermCredentials, Message, MessageWrite as _, MessageWriteExt as _,
+    MessageWriteVec, Method,
+};
 use tokio::net::UdpSocket;
 
 use crate::lifecycle::Log;
@@ -76,6 +81,54 @@ async fn an_allocation_wants_a_credential() {
         assert!(attribute(&answer, 0x0014).is_some(), "REALM");
         assert!(attribute(&answer, 0x0015).is_some(), "NONCE");
     }
+}
+
+/// A signed Allocate request. Each has a transaction id of its own.
+fn allocate(user: &str, password: &str, realm: &str, nonce: &str) -> Vec<u8> {
+    let mut request = Message::builder_request(Method::new(3), MessageWriteVec::new());
+    request.add_attribute(&RawAttribute::new(0x0019.into(), &[17, 0, 0, 0])).unwrap();
+    request.add_attribute(&Username::new(user).unwrap()).unwrap();
+    request.add_attribute(&Realm::new(realm).unwrap()).unwrap();
+    request.add_attribute(&Nonce::new(nonce).unwrap()).unwrap();
+    let credentials = LongTermCredentials::new(user.to_owned(), password.to_owned());
+    let credentials = credentials.to_key(realm.to_owned()).into();
+    request.add_message_integrity(&credentials, IntegrityAlgorithm::Sha1).unwrap();
+    request.finish()
+}
+
+async fn exchange(socket: &UdpSocket, to: SocketAddr, request: &[u8]) -> Vec<u8> {
+    socket.send_to(request, to).await.unwrap();
+    let mut answer = vec![0; 1500];
+    let (length, _) = within(socket.recv_from(&mut answer)).await.unwrap();
+    answer.truncate(length);
+    answer
+}
+
+/// RFC 8656, 7.2: what a client retransmits gets the stored response; the C SDK does so within a
+/// millisecond.
+#[tokio::test]
+async fn a_retransmitted_allocate_gets_the_same_response_and_another_one_437() {
+    let emulator = relayed().await;
+    let relay = emulator.relay_addr().unwrap();
+    let list = servers(&emulator).await;
+    let (user, password) = (list[0]["Username"].as_str(), list[0]["Password"].as_str());
+    let (user, password) = (user.unwrap(), password.unwrap());
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let refused = ask(&socket, relay, 0x0003, &[0x00, 0x19, 0, 4, 17, 0, 0, 0]).await;
+    let text = |kind| std::str::from_utf8(attribute(&refused, kind).unwrap()).unwrap();
+    let (realm, nonce) = (text(0x0014), text(0x0015));
+    let request = allocate(user, password, realm, nonce);
+    let first = exchange(&socket, relay, &request).await;
+    assert_eq!(first[..2], [0x01, 0x03], "an allocation: {first:?}");
+    for _ in 0..3 {
+        assert_eq!(exchange(&socket, relay, &request).await, first, "retransmitted");
+    }
+    let another = exchange(&socket, relay, &allocate(user, password, realm, nonce)).await;
+    assert_eq!(another[..2], [0x01, 0x13], "an error");
+    assert_eq!(attribute(&another, 0x0009).unwrap()[2..4], [4, 37]);
+    let elsewhere = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let answer = exchange(&elsewhere, relay, &request).await;
+    assert_ne!(answer, first, "the response is for the client that was given the allocation");
 }
 
 #[tokio::test]
