@@ -20,7 +20,7 @@ def add_arguments(parser):
     """The options that master and viewer share."""
     parser.add_argument("--endpoint-url", required=True)
     parser.add_argument("--region", default="us-west-2")
-    parser.add_argument("--channel", required=True)
+    parser.add_argument("--channel", required=True, help="name or ARN")
     parser.add_argument("--ca-file")
 
 
@@ -34,8 +34,10 @@ class Channel:
         self.ca_file = options.ca_file
         verify = {"verify": options.ca_file} if options.ca_file else {}
         video = self.session.create_client("kinesisvideo", options.region, endpoint_url=options.endpoint_url, **verify)
-        described = video.describe_signaling_channel(ChannelName=options.channel)
-        self.arn = described["ChannelInfo"]["ChannelARN"]
+        self.arn = options.channel
+        if not self.arn.startswith("arn:"):
+            described = video.describe_signaling_channel(ChannelName=options.channel)
+            self.arn = described["ChannelInfo"]["ChannelARN"]
         wanted = {"Protocols": ["WSS", "HTTPS"], "Role": "VIEWER" if client_id else "MASTER"}
         found = video.get_signaling_channel_endpoint(
             ChannelARN=self.arn, SingleMasterChannelEndpointConfiguration=wanted

@@ -3,7 +3,8 @@
 
     aiortc_viewer.py --endpoint-url http://127.0.0.1:4700 --channel porch --frames 120
 
-Prints one JSON event a line: ready, answered, played. Exit code 0 once the frames are decoded.
+Prints one JSON event a line: begin, ready, offered, answered, picture, played. Exit code 0 once the
+frames are decoded.
 """
 
 import argparse
@@ -18,8 +19,9 @@ from aiortc_channel import Channel, add_arguments, message, read, say
 
 
 class Viewer:
-    def __init__(self, options, channel):
+    def __init__(self, options, channel, began):
         self.options = options
+        self.began = began
         self.peer = RTCPeerConnection(channel.configuration())
         self.early = []
         self.begun = time.monotonic()
@@ -33,6 +35,9 @@ class Viewer:
     def elapsed_ms(self):
         return round((time.monotonic() - self.begun) * 1000)
 
+    def since_begin_ms(self):
+        return round((time.monotonic() - self.began) * 1000, 1)
+
     def track(self, track):
         self.tasks.append(asyncio.create_task(self.count(track)))
 
@@ -44,7 +49,9 @@ class Viewer:
                 return
             self.counts[track.kind] += 1
             if track.kind == "video":
-                self.first_ms = self.first_ms or self.elapsed_ms()
+                if self.first_ms is None:
+                    self.first_ms = self.elapsed_ms()
+                    say("picture", since_begin_ms=self.since_begin_ms())
                 if self.counts["video"] >= self.options.frames:
                     self.enough.set()
 
@@ -62,7 +69,7 @@ class Viewer:
         async for frame in socket:
             kind, sender, body = read(frame)
             if kind == "SDP_ANSWER" and body:
-                say("answered", sender=sender, t_ms=self.elapsed_ms())
+                say("answered", sender=sender, t_ms=self.elapsed_ms(), since_begin_ms=self.since_begin_ms())
                 await self.peer.setRemoteDescription(RTCSessionDescription(body["sdp"], body["type"]))
                 self.codec = next((line.split()[1].split("/")[0] for line in body["sdp"].splitlines()
                                    if line.startswith("a=rtpmap:") and "90000" in line), None)
@@ -89,13 +96,17 @@ async def main():
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS")
     options = parser.parse_args()
+    # Python and its modules are there now: from here on it is the viewer's own time.
+    began = time.monotonic()
+    say("begin")
     channel = Channel(options, options.client_id)
-    viewer = Viewer(options, channel)
+    viewer = Viewer(options, channel, began)
     async with channel.connect() as socket:
         say("ready", client_id=options.client_id)
         viewer.begun = time.monotonic()
         # As kvsWebRTCClientViewer.py has it, the recipient is the viewer's own id.
         await socket.send(message("SDP_OFFER", await viewer.offer(), options.client_id))
+        say("offered", since_begin_ms=viewer.since_begin_ms())
         listening = asyncio.create_task(viewer.listen(socket))
         playing = asyncio.create_task(viewer.enough.wait())
         await asyncio.wait([listening, playing], timeout=options.timeout, return_when=asyncio.FIRST_COMPLETED)

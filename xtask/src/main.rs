@@ -1,6 +1,7 @@
 //! The workspace's own commands. What CI checks, `cargo xtask ci` checks, and nothing else does.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
 mod mutants;
 mod outside;
@@ -26,6 +27,7 @@ usage: cargo xtask <command>
   mutants  [BASE]: cargo-mutants on the last changes of the core, or on what differs from BASE
   wasm     build the portable crates for wasm32-unknown-unknown, and run them there
   outside  build and run the crates of tests/outside, which use ours as a stranger would
+  bench    start | fleet: how fast a session starts, and what many cost (docs/performance.md)
   ci       all of it, with rustfmt, clippy, rustdoc and every test";
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         ["mutants", base] => mutants::run(Some(base)),
         ["wasm"] => wasm::run(),
         ["outside"] => outside::run(),
+        ["bench", asked @ ..] => bench::run(asked),
         ["ci"] => ci::run(),
         _ => {
             eprintln!("{USAGE}");

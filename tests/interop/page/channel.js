@@ -15,14 +15,11 @@ import 'amazon-kinesis-video-streams-webrtc/dist/kvs-webrtc.js';
 const { SignalingClient } = window.KVSWebRTC;
 const TRIES = { maxAttempts: 1 };
 
-/** Finds the channel by its name and makes a client of its socket, which is not open yet. */
+/** Finds the channel by its name or ARN and makes a client of its socket, which is not open yet. */
 export async function join({ role, clientId, channel, region, endpointUrl, credentials }) {
   const common = { region, credentials, ...TRIES };
   const video = new KinesisVideoClient({ ...common, endpoint: endpointUrl });
-  const { ChannelInfo } = await video.send(
-    new DescribeSignalingChannelCommand({ ChannelName: channel }),
-  );
-  const channelARN = ChannelInfo.ChannelARN;
+  const channelARN = channel.startsWith('arn:') ? channel : await findArn(video, channel);
   const { ResourceEndpointList } = await video.send(
     new GetSignalingChannelEndpointCommand({
       ChannelARN: channelARN,
@@ -51,6 +48,13 @@ export async function join({ role, clientId, channel, region, endpointUrl, crede
     credentials,
   });
   return { client, configuration: { iceServers, iceTransportPolicy: 'all' } };
+}
+
+async function findArn(video, channel) {
+  const { ChannelInfo } = await video.send(
+    new DescribeSignalingChannelCommand({ ChannelName: channel }),
+  );
+  return ChannelInfo.ChannelARN;
 }
 
 /** Tells the other side of every candidate as it is found. */

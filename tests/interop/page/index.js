@@ -1,9 +1,10 @@
 // The page's entry: the runner calls `window.play` with a role and its settings.
 
 import { master } from './master.js';
+import { start } from './start.js';
 import { viewer } from './viewer.js';
 
-const ROLES = { master, viewer };
+const ROLES = { master, start, viewer };
 
 window.play = async (role, settings) => {
   const report = (event) => window.report({ t_ms: Math.round(performance.now()), ...event });

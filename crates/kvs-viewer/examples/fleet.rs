@@ -1,0 +1,132 @@
+//! Many sessions in one process: the program that `cargo xtask bench fleet` measures.
+//!
+//! ```text
+//! fleet ENDPOINT_URL REGION SESSIONS CHANNEL...
+//! ```
+//!
+//! Credentials come from the environment. A channel takes ten sessions. A line of JSON is printed
+//! once all sessions are live; the process ends with its standard input.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::io::Write as _;
+use std::time::Duration;
+
+use kvs_viewer::{Viewer, ViewerConfig};
+use negotiation_core::{Event, Settings};
+use peer_webrtc::PeerConfig;
+use signaling_aws::SignalingConfig;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use viewer_session::Told;
+
+/// Viewers of a channel at a time: AWS's quota.
+const PER_CHANNEL: usize = 10;
+/// All sessions must be live within this time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+type Failed = Box<dyn Error + Send + Sync>;
+
+fn main() -> Result<(), Failed> {
+    // Two workers whatever the machine has, so that figures of different machines can be compared.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build()?;
+    let ended = runtime.block_on(run());
+    // A thread still reads standard input.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run() -> Result<(), Failed> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [endpoint, region, sessions, channels @ ..] = arguments.as_slice() else {
+        return Err("usage: fleet ENDPOINT_URL REGION SESSIONS CHANNEL...".into());
+    };
+    let sessions: usize = sessions.parse()?;
+    if channels.len() * PER_CHANNEL < sessions {
+        return Err(format!(
+            "{sessions} sessions need {} channels",
+            sessions.div_ceil(PER_CHANNEL)
+        )
+        .into());
+    }
+    let (live, mut lives) = mpsc::channel(sessions.max(1));
+    let (stop, stopped) = watch::channel(());
+    let mut running = JoinSet::new();
+    for number in 0..sessions {
+        let channel = channels.get(number / PER_CHANNEL).ok_or("too few channels")?;
+        let signaling = SignalingConfig::builder(channel.clone())
+            .region(region)
+            .endpoint_url(endpoint)
+            .build()?;
+        running.spawn(session(signaling, live.clone(), stopped.clone()));
+    }
+    drop(live);
+    let all_live = async {
+        for _ in 0..sessions {
+            tokio::select! {
+                came = lives.recv() => came.ok_or("every session ended")?,
+                Some(ended) = running.join_next() => {
+                    ended??;
+                    return Err(Failed::from("a session ended before all were live"));
+                }
+            }
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, all_live).await??;
+    writeln!(std::io::stdout(), r#"{{"event":"live","sessions":{sessions}}}"#)?;
+    let reading = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    tokio::task::spawn_blocking(reading).await??;
+    // Closed in order, so that the cameras are free for the next run.
+    drop(stop);
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// One session, whose media is taken and thrown away, until it is to stop.
+async fn session(
+    signaling: SignalingConfig,
+    live: mpsc::Sender<()>,
+    mut stopped: watch::Receiver<()>,
+) -> Result<(), Failed> {
+    let config = ViewerConfig {
+        session: Settings::persistent().check()?,
+        peer: PeerConfig::new(signaling.is_loopback()),
+        signaling,
+        watch_network: false,
+    };
+    let (mut viewer, mut media) = Viewer::start(config)?;
+    let mut live = Some(live);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            // The sender says nothing, and is dropped.
+            _ = stopped.changed(), if !stopping => {
+                stopping = true;
+                viewer.handle.close();
+            }
+            told = viewer.handle.next_event() => match told {
+                Some(Told::Event { event: Event::Live, .. }) => {
+                    if let Some(live) = live.take() {
+                        live.send(()).await?;
+                    }
+                }
+                Some(Told::Event { event: Event::Ended(outcome), .. }) if !stopping => {
+                    return Err(outcome.sentence().into());
+                }
+                Some(Told::Event { event: Event::Ended(_), .. }) => break,
+                Some(Told::Event { .. } | Told::Lost(_)) => {}
+                None => return Err("the session's task is gone".into()),
+            },
+            taken = media.next(), if !stopping => if taken.is_none() {
+                return Err("the session's media ended".into());
+            },
+        }
+    }
+    viewer.ended().await?;
+    Ok(())
+}
