@@ -47,10 +47,16 @@ pub struct ParameterSets {
 /// A whole frame, or one packet of sound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
+    /// How it is encoded.
+    pub codec: Codec,
+    /// The source whose packets carried it.
+    pub ssrc: u32,
     /// The RTP timestamp that its packets carried.
     pub rtp_timestamp: u32,
     /// When its first packet came.
     pub arrival: Duration,
+    /// When its last packet came.
+    pub completed: Duration,
     /// Counts up where the timestamps before and after have nothing in common (another SSRC, a sender that
     /// began anew).
     pub epoch: u32,
@@ -173,6 +179,13 @@ impl FrameAssembler {
         }
     }
 
+    /// Time passed without a packet: gives up packets that were waited for too long.
+    pub fn advance(&mut self, now: Duration) {
+        while let Some(released) = self.reorder.release(now) {
+            self.take(released, now);
+        }
+    }
+
     /// The next whole frame.
     pub fn pop(&mut self) -> Option<Frame> {
         self.ready.pop_front()
@@ -266,8 +279,11 @@ impl FrameAssembler {
             self.gap = false;
             self.emit(
                 Frame {
+                    codec: self.codec,
+                    ssrc: packet.header.ssrc,
                     rtp_timestamp,
                     arrival,
+                    completed: now.max(arrival),
                     epoch: self.epoch,
                     keyframe: true,
                     size: None,
@@ -341,8 +357,11 @@ impl FrameAssembler {
             Picture::Inter(_) if self.keyframe_needed => self.stats.frames_dropped += 1,
             Picture::Inter(data) => self.emit(
                 Frame {
+                    codec: self.codec,
+                    ssrc: self.source.unwrap_or_default(),
                     rtp_timestamp: partial.rtp_timestamp,
                     arrival: partial.arrival,
+                    completed: now.max(partial.arrival),
                     epoch: self.epoch,
                     keyframe: false,
                     size: None,
@@ -356,8 +375,11 @@ impl FrameAssembler {
                 self.stats.keyframes += 1;
                 self.emit(
                     Frame {
+                        codec: self.codec,
+                        ssrc: self.source.unwrap_or_default(),
                         rtp_timestamp: partial.rtp_timestamp,
                         arrival: partial.arrival,
+                        completed: now.max(partial.arrival),
                         epoch: self.epoch,
                         keyframe: true,
                         size: Some(size),

@@ -77,8 +77,13 @@ pub struct PeerConfig {
     pub stall_after: Duration,
     /// How long DTLS may take once ICE is up.
     pub handshake_limit: Duration,
-    /// RTP packets that may wait for the application.
+    /// RTP packets that may wait for the peer connection's task, and frames for the application.
     pub media_queue: usize,
+    /// Bytes of frames that may wait for the application.
+    pub media_bytes_max: usize,
+    /// Whether the application gets each packet ([`MediaEvent::Rtp`](crate::MediaEvent::Rtp)) beside
+    /// the frames.
+    pub rtp_events: bool,
 }
 
 impl PeerConfig {
@@ -103,6 +108,9 @@ impl PeerConfig {
             handshake_limit: Duration::from_secs(10),
             // Two seconds of a stream of 20 Mbit/s.
             media_queue: 4096,
+            // Several of the largest frames, or six seconds of such a stream.
+            media_bytes_max: 16 << 20,
+            rtp_events: false,
         }
     }
 

@@ -40,9 +40,12 @@ pub use media::{MediaEvent, MediaReceiver};
 pub use port::{PeerMonitor, WebRtcPeer};
 pub use remote::RemoteAddresses;
 pub use stack::{IcePolicy, Mdns};
-pub use stats::{CandidateKind, PathStats, PeerStats, StreamStats};
+pub use stats::{CandidateKind, MediaTotals, PathStats, PeerStats, StreamStats};
 pub use tap::{Control, RtpArrival, TapLosses};
 pub use turn_stream::{Authorities, Detour, InvalidAuthorities};
+
+/// Frames as this crate gives them.
+pub use encoded_frames::Frame as EncodedFrame;
 
 /// RTP packets as this crate takes and gives them.
 pub use rtc::rtp;

@@ -11,17 +11,32 @@ pub(crate) struct Mailbox<T> {
     changed: Notify,
     lost: AtomicU64,
     limit: usize,
+    bytes_max: usize,
 }
 
 struct Inner<T> {
-    items: VecDeque<T>,
+    /// Each with the bytes that it counts for.
+    items: VecDeque<(T, usize)>,
+    bytes: usize,
     closed: bool,
 }
 
 impl<T> Mailbox<T> {
+    /// Room for so many items.
     pub(crate) fn new(limit: usize) -> Self {
-        let inner = Inner { items: VecDeque::new(), closed: false };
-        Self { inner: Mutex::new(inner), changed: Notify::new(), lost: AtomicU64::new(0), limit }
+        Self::with_bytes(limit, usize::MAX)
+    }
+
+    /// Room for so many items, and so many bytes of those with a size.
+    pub(crate) fn with_bytes(limit: usize, bytes_max: usize) -> Self {
+        let inner = Inner { items: VecDeque::new(), bytes: 0, closed: false };
+        Self {
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+            lost: AtomicU64::new(0),
+            limit,
+            bytes_max,
+        }
     }
 
     /// Queues an item whose number is bounded elsewhere.
@@ -30,7 +45,7 @@ impl<T> Mailbox<T> {
         if inner.closed {
             return;
         }
-        inner.items.push_back(item);
+        inner.items.push_back((item, 0));
         drop(inner);
         self.changed.notify_one();
     }
@@ -38,15 +53,24 @@ impl<T> Mailbox<T> {
     /// Queues an item unless the queue is full; then it is counted as lost. Whether it was taken,
     /// or nobody reads any more.
     pub(crate) fn offer(&self, item: T) -> bool {
+        self.offer_sized(item, 0)
+    }
+
+    /// As [`Mailbox::offer`], for an item of so many bytes.
+    pub(crate) fn offer_sized(&self, item: T, bytes: usize) -> bool {
         let mut inner = self.lock();
         if inner.closed {
             return true;
         }
-        if inner.items.len() >= self.limit {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let is_full = inner.items.len() >= self.limit
+            || (bytes > 0 && inner.bytes.saturating_add(bytes) > self.bytes_max);
+        if is_full {
+            drop(inner);
+            self.count_lost();
             return false;
         }
-        inner.items.push_back(item);
+        inner.bytes += bytes;
+        inner.items.push_back((item, bytes));
         drop(inner);
         self.changed.notify_one();
         true
@@ -57,7 +81,8 @@ impl<T> Mailbox<T> {
         loop {
             {
                 let mut inner = self.lock();
-                if let Some(item) = inner.items.pop_front() {
+                if let Some((item, bytes)) = inner.items.pop_front() {
+                    inner.bytes -= bytes;
                     return Some(item);
                 }
                 if inner.closed {
@@ -79,6 +104,12 @@ impl<T> Mailbox<T> {
         let mut inner = self.lock();
         inner.closed = true;
         inner.items = VecDeque::new();
+        inner.bytes = 0;
+    }
+
+    /// Counts an item that was lost before it was offered.
+    pub(crate) fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn lost(&self) -> u64 {
@@ -106,5 +137,17 @@ mod tests {
         assert_eq!(mailbox.next().await, Some(1));
         assert_eq!(mailbox.next().await, Some(3));
         assert_eq!(mailbox.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn items_over_the_byte_limit_are_lost() {
+        let mailbox = Mailbox::with_bytes(10, 100);
+        assert!(mailbox.offer_sized(1, 60));
+        assert!(!mailbox.offer_sized(2, 41));
+        assert!(mailbox.offer(3));
+        assert!(mailbox.offer_sized(4, 40));
+        assert_eq!(mailbox.next().await, Some(1));
+        assert!(mailbox.offer_sized(5, 60));
+        assert_eq!(mailbox.lost(), 1);
     }
 }

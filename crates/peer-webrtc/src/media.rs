@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use encoded_frames::Frame;
 use negotiation_core::{MediaKind, PeerId};
 
 use crate::codec::Codec;
 use crate::mailbox::Mailbox;
+use crate::stats::MediaTotals;
 
-/// Something about received media. Packets come as they arrived: resent ones late, so a receiver
-/// that needs order sorts by sequence number.
+/// Something about received media.
 #[derive(Clone, Debug)]
 pub enum MediaEvent {
-    /// A stream began; its packets follow. A stream whose SSRC or codec changes begins anew.
+    /// A stream began; its frames follow. A stream whose SSRC or codec changes begins anew.
     Track {
         /// The peer connection.
         peer: PeerId,
@@ -23,7 +24,23 @@ pub enum MediaEvent {
         /// How.
         codec: Codec,
     },
-    /// A packet.
+    /// A whole frame, in the order of decoding. After a loss, the next picture is a keyframe, which was
+    /// requested.
+    Frame {
+        /// The peer connection.
+        peer: PeerId,
+        /// What it carries.
+        kind: MediaKind,
+        /// How, as it was negotiated.
+        codec: Codec,
+        /// The frame. Its arrival counts from the moment the port was made, and no two sources share
+        /// an epoch, also over several peer connections.
+        frame: Frame,
+        /// When its last packet was read from the socket.
+        at: Instant,
+    },
+    /// A packet, if [`PeerConfig::rtp_events`](crate::PeerConfig::rtp_events) asks for them. Packets
+    /// come as they arrived: resent ones late.
     Rtp {
         /// The peer connection.
         peer: PeerId,
@@ -51,6 +68,8 @@ pub enum MediaEvent {
     Ended {
         /// The peer connection.
         peer: PeerId,
+        /// What came in over all its streams.
+        totals: MediaTotals,
     },
 }
 
@@ -69,7 +88,7 @@ impl MediaReceiver {
         self.mailbox.next().await
     }
 
-    /// Packets lost because they were not taken in time.
+    /// Frames (and packets, where they are asked for) lost because they were not taken in time.
     pub fn lost(&self) -> u64 {
         self.mailbox.lost()
     }

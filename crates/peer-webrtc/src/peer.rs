@@ -26,7 +26,7 @@ use crate::keyframe;
 use crate::mailbox::Mailbox;
 use crate::media::MediaEvent;
 use crate::queue::CommandQueue;
-use crate::received::Received;
+use crate::received::{MediaClock, News, Received};
 use crate::sdp;
 use crate::stack::{Stack, StackEvent, StackEvents};
 use crate::stats::Counters;
@@ -111,8 +111,9 @@ impl Peer {
         shared: Arc<Shared>,
         outbox: Arc<Mailbox<PeerInput>>,
         media: Arc<Mailbox<MediaEvent>>,
+        clock: MediaClock,
     ) -> Self {
-        let received = Received::new(id, &config.codecs, media);
+        let received = Received::new(id, &config.codecs, media, clock, config.rtp_events);
         Self {
             id,
             config,
@@ -333,7 +334,7 @@ impl Peer {
         self.helpers.shutdown().await;
         self.tracks.clear();
         if self.stack.take().is_some() {
-            self.received.end();
+            self.received.end(now(), &mut self.shared.counters());
         }
         outcome
     }
@@ -458,11 +459,18 @@ impl Peer {
     fn on_media(&mut self, arrival: RtpArrival) {
         let news = self.received.take(arrival, &mut self.shared.counters());
         self.waits.stop_nudging();
+        self.on_news(news);
+    }
+
+    fn on_news(&self, news: News) {
         if let Some(kind) = news.flowing {
             self.tell(PeerEvent::MediaFlowing(kind));
         }
         if news.keyframe {
             self.tell(PeerEvent::KeyframeReceived);
+        }
+        if news.request {
+            self.shared.keyframe.notify_one();
         }
     }
 
@@ -478,8 +486,12 @@ impl Peer {
         // A tick later: what came while this machine stood still is read by then.
         let ended = self.media_ended.take().filter(|_| !self.received.is_flowing());
         self.listen_for_goodbye(ended).await;
+        let news = self.received.advance(now(), &mut self.shared.counters());
+        self.on_news(news);
         self.media_ended = self.received.stalled_since(now(), self.config.stall_after);
         if self.media_ended.is_some() {
+            let news = self.received.flush(now(), &mut self.shared.counters());
+            self.on_news(news);
             self.tell(PeerEvent::MediaStalled);
         }
     }

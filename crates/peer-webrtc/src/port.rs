@@ -13,7 +13,8 @@ use crate::mailbox::Mailbox;
 use crate::media::{MediaEvent, MediaReceiver};
 use crate::peer::{Peer, Shared};
 use crate::queue::Submitted;
-use crate::stats::{PeerStats, path};
+use crate::received::MediaClock;
+use crate::stats::{MediaTotals, PeerStats, path};
 
 /// Peer connections open at once. Attempts do not overlap, so a session has one.
 const PEERS_MAX: usize = 16;
@@ -29,6 +30,7 @@ pub struct WebRtcPeer {
     outbox: Arc<Mailbox<PeerInput>>,
     media: Arc<Mailbox<MediaEvent>>,
     receiver: Option<MediaReceiver>,
+    clock: MediaClock,
 }
 
 impl WebRtcPeer {
@@ -38,13 +40,14 @@ impl WebRtcPeer {
     /// Names the field of the configuration that cannot work.
     pub fn new(config: PeerConfig) -> Result<Self, InvalidPeerConfig> {
         config.check()?;
-        let media = Arc::new(Mailbox::new(config.media_queue));
+        let media = Arc::new(Mailbox::with_bytes(config.media_queue, config.media_bytes_max));
         Ok(Self {
             config: Arc::new(config),
             peers: Peers::default(),
             outbox: Arc::new(Mailbox::new(EVENTS_MAX)),
             receiver: Some(MediaReceiver::new(Arc::clone(&media))),
             media,
+            clock: MediaClock::new(tokio::time::Instant::now().into_std()),
         })
     }
 
@@ -80,6 +83,7 @@ impl WebRtcPeer {
             shared,
             Arc::clone(&self.outbox),
             Arc::clone(&self.media),
+            self.clock.clone(),
         );
         runtime.spawn(task.run());
         Ok(())
@@ -160,9 +164,17 @@ impl PeerMonitor {
                 None => None,
             };
             let streams = shared.counters().snapshot(now);
-            all.push(PeerStats { peer, streams, path, dropped: shared.dropped() });
+            let totals = shared.counters().totals();
+            all.push(PeerStats { peer, streams, totals, path, dropped: shared.dropped() });
         }
         all
+    }
+
+    /// The sums over every open peer connection; cheaper than [`Self::stats`].
+    pub fn totals(&self) -> Vec<(PeerId, MediaTotals)> {
+        let peers = lock(&self.peers);
+        let open = peers.iter().filter(|(_, shared)| !shared.commands.is_closed());
+        open.map(|(peer, shared)| (*peer, shared.counters().totals())).collect()
     }
 
     /// Asks for a keyframe on every open peer connection: for a recorder that lost packets.

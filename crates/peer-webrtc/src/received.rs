@@ -1,14 +1,15 @@
-//! Received packets: sorted into streams, counted, looked through for the first keyframe, and
-//! handed to the application.
+//! Received packets: sorted into streams, counted, assembled into frames, and handed to the
+//! application.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use encoded_frames::{Frame, FrameAssembler};
 use negotiation_core::{MediaKind, PeerId};
 
 use crate::codec::Codec;
-use crate::keyframe::KeyframeDetector;
 use crate::mailbox::Mailbox;
 use crate::media::MediaEvent;
 use crate::stats::Counters;
@@ -23,18 +24,43 @@ const BEGIN_MAX: u32 = 32;
 const BEGIN_EVERY: Duration = Duration::from_secs(1);
 /// Sender reports are told this often at most.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A keyframe is requested this often at most while no frame can be decoded without one.
+const REQUEST_EVERY: Duration = Duration::from_secs(1);
+
+/// What all peer connections of a port have in common, so that the application sees one time line.
+#[derive(Clone, Debug)]
+pub(crate) struct MediaClock {
+    /// Arrival times count from here.
+    origin: Instant,
+    /// The next epoch of a frame: no two sources share one.
+    epochs: Arc<AtomicU32>,
+}
+
+impl MediaClock {
+    pub(crate) fn new(origin: Instant) -> Self {
+        Self { origin, epochs: Arc::default() }
+    }
+
+    fn since(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.origin)
+    }
+}
 
 /// What is received in one peer connection.
 pub(crate) struct Received {
     peer: PeerId,
     payload_types: Vec<(u8, Codec)>,
     media: Arc<Mailbox<MediaEvent>>,
+    clock: MediaClock,
+    /// The application asked for the packets too.
+    rtp_events: bool,
     streams: BTreeMap<u32, Stream>,
+    /// One assembler of each kind, which follows the kind's current source.
+    assemblies: BTreeMap<MediaKind, Assembly>,
     beginnings: Allowance,
     flowing: BTreeSet<MediaKind>,
-    /// Of the newest packet with pictures.
-    source: Option<u32>,
     has_key: bool,
+    requested: Option<Instant>,
     last: Option<Instant>,
     /// Packets came, and stopped coming.
     stalled: bool,
@@ -43,10 +69,50 @@ pub(crate) struct Received {
 
 struct Stream {
     codec: Codec,
-    detector: KeyframeDetector,
     heard: Instant,
     /// The application was told that it began; before that, it gets nothing of it.
     told: bool,
+}
+
+/// The frames of one kind of media.
+struct Assembly {
+    codec: Codec,
+    assembler: FrameAssembler,
+    /// The assembler's epoch, and the port's that stands for it.
+    epoch: Option<(u32, u32)>,
+    /// The application missed a frame, so that what refers to it is of no use.
+    skipping: bool,
+    /// What the counters have of the assembler's losses.
+    lost: u64,
+    dropped: u64,
+}
+
+impl Assembly {
+    fn new(codec: Codec, encoded: encoded_frames::Codec) -> Self {
+        Self {
+            codec,
+            assembler: FrameAssembler::new(encoded),
+            epoch: None,
+            skipping: false,
+            lost: 0,
+            dropped: 0,
+        }
+    }
+
+    /// The next frame, with the port's epoch.
+    fn pop(&mut self, clock: &MediaClock) -> Option<Frame> {
+        let mut frame = self.assembler.pop()?;
+        let epoch = match self.epoch {
+            Some((local, epoch)) if local == frame.epoch => epoch,
+            Some(_) | None => {
+                let epoch = clock.epochs.fetch_add(1, Ordering::Relaxed);
+                self.epoch = Some((frame.epoch, epoch));
+                epoch
+            }
+        };
+        frame.epoch = epoch;
+        Some(frame)
+    }
 }
 
 /// How many streams began of late.
@@ -68,25 +134,38 @@ impl Allowance {
     }
 }
 
-/// What a packet was the first of.
+/// What a packet changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
+    /// The first packet of this kind.
     pub(crate) flowing: Option<MediaKind>,
+    /// The first keyframe.
     pub(crate) keyframe: bool,
+    /// After a loss, no picture can be decoded before a keyframe comes: the sender is to be asked.
+    pub(crate) request: bool,
 }
 
 impl Received {
     /// `codecs` are those offered: packets come with the payload types that our offer gave out.
-    pub(crate) fn new(peer: PeerId, codecs: &[Codec], media: Arc<Mailbox<MediaEvent>>) -> Self {
+    pub(crate) fn new(
+        peer: PeerId,
+        codecs: &[Codec],
+        media: Arc<Mailbox<MediaEvent>>,
+        clock: MediaClock,
+        rtp_events: bool,
+    ) -> Self {
         Self {
             peer,
             payload_types: codecs.iter().map(|codec| (codec.payload_type(), *codec)).collect(),
             media,
+            clock,
+            rtp_events,
             streams: BTreeMap::new(),
+            assemblies: BTreeMap::new(),
             beginnings: Allowance::default(),
             flowing: BTreeSet::new(),
-            source: None,
             has_key: false,
+            requested: None,
             last: None,
             stalled: false,
             reported: None,
@@ -133,20 +212,83 @@ impl Received {
         }
         counters.count(kind, codec, &packet, at);
         let Some(stream) = self.streams.get_mut(&ssrc) else { return news };
-        if kind == MediaKind::Video {
-            self.source = Some(ssrc);
-            if !self.has_key && stream.detector.push(&packet.header, &packet.payload) {
+        // Where it cannot be told, what is received is lost, and counted in its place.
+        stream.told =
+            stream.told || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
+        if stream.told && self.rtp_events {
+            let packet = packet.clone();
+            self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
+        }
+        let Some(encoded) = codec.encoded() else { return news };
+        let assembly = self.assemblies.entry(kind).or_insert_with(|| Assembly::new(codec, encoded));
+        if assembly.codec != codec {
+            *assembly = Assembly::new(codec, encoded);
+        }
+        assembly.assembler.push(self.clock.since(at), packet);
+        self.hand_over(kind, at, counters, &mut news);
+        news
+    }
+
+    /// Time passed without a packet: gives up what was waited for too long.
+    pub(crate) fn advance(&mut self, now: Instant, counters: &mut Counters) -> News {
+        let mut news = News::default();
+        for kind in [MediaKind::Video, MediaKind::Audio] {
+            if let Some(assembly) = self.assemblies.get_mut(&kind) {
+                assembly.assembler.advance(self.clock.since(now));
+                self.hand_over(kind, now, counters, &mut news);
+            }
+        }
+        news
+    }
+
+    /// Gives whole frames to the application.
+    fn hand_over(
+        &mut self,
+        kind: MediaKind,
+        now: Instant,
+        counters: &mut Counters,
+        news: &mut News,
+    ) {
+        let Some(assembly) = self.assemblies.get_mut(&kind) else { return };
+        let codec = assembly.codec;
+        while let Some(frame) = assembly.pop(&self.clock) {
+            let ssrc = frame.ssrc;
+            counters.frame(kind, &frame, self.clock.origin + frame.completed);
+            if kind == MediaKind::Video && frame.keyframe && !self.has_key {
                 self.has_key = true;
                 news.keyframe = true;
             }
+            let told = self.streams.get(&ssrc).is_some_and(|stream| stream.told);
+            assembly.skipping &= !frame.keyframe;
+            if told && !assembly.skipping {
+                let (peer, at) = (self.peer, self.clock.origin + frame.completed);
+                let bytes = frame.data.len();
+                let event = MediaEvent::Frame { peer, kind, codec, frame, at };
+                assembly.skipping = !self.media.offer_sized(event, bytes);
+            } else {
+                // The beginning that could not be told is counted itself.
+                assembly.skipping = true;
+                if told {
+                    self.media.count_lost();
+                }
+            }
         }
-        // Where it cannot be told, the packet is lost, and counted in its place.
-        stream.told =
-            stream.told || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
-        if stream.told {
-            self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
+        let stats = assembly.assembler.stats();
+        let (lost, dropped) = (stats.lost, stats.frames_dropped);
+        if let Some(ssrc) = assembly.assembler.ssrc() {
+            counters.lose(kind, ssrc, lost - assembly.lost, dropped - assembly.dropped);
         }
-        news
+        (assembly.lost, assembly.dropped) = (lost, dropped);
+        // Sound refers to nothing: the next packet of it is decodable.
+        let broken = kind == MediaKind::Video
+            && (assembly.skipping || (self.has_key && assembly.assembler.needs_keyframe()));
+        let due =
+            self.requested.is_none_or(|at| now.saturating_duration_since(at) >= REQUEST_EVERY);
+        // Before the first keyframe the session itself asks.
+        if broken && self.has_key && due {
+            self.requested = Some(now);
+            news.request = true;
+        }
     }
 
     /// Whether a further stream may begin.
@@ -164,8 +306,7 @@ impl Received {
                 counters.forget(gone);
             }
         }
-        let detector = KeyframeDetector::new(codec);
-        self.streams.insert(ssrc, Stream { codec, detector, heard: at, told: false });
+        self.streams.insert(ssrc, Stream { codec, heard: at, told: false });
         true
     }
 
@@ -198,7 +339,7 @@ impl Received {
 
     /// The SSRC that pictures come with now.
     pub(crate) fn source(&self) -> Option<u32> {
-        self.source
+        self.assemblies.get(&MediaKind::Video)?.assembler.ssrc()
     }
 
     /// Whether packets of any kind come.
@@ -217,9 +358,22 @@ impl Received {
         since
     }
 
-    /// The end, of which the application is told.
-    pub(crate) fn end(&self) {
-        self.media.push(MediaEvent::Ended { peer: self.peer });
+    /// Nothing follows: gives the application what is whole, and the sums.
+    pub(crate) fn end(&mut self, now: Instant, counters: &mut Counters) {
+        self.flush(now, counters);
+        self.media.push(MediaEvent::Ended { peer: self.peer, totals: counters.totals() });
+    }
+
+    /// No packet comes any more, as far as it shows: what is whole is given to the application.
+    pub(crate) fn flush(&mut self, now: Instant, counters: &mut Counters) -> News {
+        let mut news = News::default();
+        for kind in [MediaKind::Video, MediaKind::Audio] {
+            if let Some(assembly) = self.assemblies.get_mut(&kind) {
+                assembly.assembler.flush();
+                self.hand_over(kind, now, counters, &mut news);
+            }
+        }
+        news
     }
 }
 
@@ -235,8 +389,18 @@ mod tests {
             marker: true,
             ..Default::default()
         };
-        // A VP8 key frame in one packet.
-        RtpArrival { packet: rtc::rtp::Packet { header, payload: vec![0x10, 0].into() }, at }
+        // A VP8 keyframe of 320 x 240 in one packet.
+        let payload = [0x10, 0x30, 0x00, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00, 0x00];
+        RtpArrival { packet: rtc::rtp::Packet { header, payload: payload.to_vec().into() }, at }
+    }
+
+    fn received(
+        peer: u32,
+        codecs: &[Codec],
+        media: &Arc<Mailbox<MediaEvent>>,
+        start: Instant,
+    ) -> Received {
+        Received::new(PeerId(peer), codecs, Arc::clone(media), MediaClock::new(start), false)
     }
 
     #[tokio::test]
@@ -244,10 +408,10 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
         let media = Arc::new(Mailbox::new(1000));
-        let mut received = Received::new(PeerId(1), &[Codec::Vp8], Arc::clone(&media));
+        let mut received = received(1, &[Codec::Vp8], &media, start);
         let mut counters = Counters::default();
         let first = received.take(arrival(1, 96, 1, start), &mut counters);
-        assert_eq!(first, News { flowing: Some(MediaKind::Video), keyframe: true });
+        assert_eq!(first, News { flowing: Some(MediaKind::Video), keyframe: true, request: false });
         assert_eq!(received.take(arrival(1, 96, 2, start), &mut counters), News::default());
         // Not offered.
         assert_eq!(received.take(arrival(2, 50, 1, start), &mut counters), News::default());
@@ -267,9 +431,12 @@ mod tests {
         assert_eq!(told, [true, false, true, false, true], "at most one a second");
         let again = received.take(arrival(1, 96, 3, start), &mut counters);
         assert!(!received.control(report(9000)), "media flows: nobody asks");
-        assert_eq!(again, News { flowing: Some(MediaKind::Video), keyframe: false });
+        assert_eq!(
+            again,
+            News { flowing: Some(MediaKind::Video), keyframe: false, request: false }
+        );
         assert!(matches!(media.next().await, Some(MediaEvent::Track { ssrc: 1, .. })));
-        assert!(matches!(media.next().await, Some(MediaEvent::Rtp { .. })));
+        assert!(matches!(media.next().await, Some(MediaEvent::Frame { .. })));
     }
 
     /// A camera may run for hours and take a new SSRC with each restart of its encoder.
@@ -279,7 +446,7 @@ mod tests {
         let start = Instant::now();
         let media = Arc::new(Mailbox::new(10_000));
         let codecs = [Codec::Vp8, Codec::Opus];
-        let mut received = Received::new(PeerId(1), &codecs, Arc::clone(&media));
+        let mut received = received(1, &codecs, &media, start);
         let mut counters = Counters::default();
         for n in 0..100 {
             let at = start + Duration::from_secs(60) * n;
@@ -315,11 +482,11 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
         let media = Arc::new(Mailbox::new(1));
-        media.push(MediaEvent::Ended { peer: PeerId(1) });
-        let mut received = Received::new(PeerId(2), &[Codec::Vp8], Arc::clone(&media));
+        media.push(MediaEvent::Ended { peer: PeerId(1), totals: Default::default() });
+        let mut received = received(2, &[Codec::Vp8], &media, start);
         let mut counters = Counters::default();
         let first = received.take(arrival(1, 96, 1, start), &mut counters);
-        assert_eq!(first, News { flowing: Some(MediaKind::Video), keyframe: true });
+        assert_eq!(first, News { flowing: Some(MediaKind::Video), keyframe: true, request: true });
         received.take(arrival(2, 96, 1, start), &mut counters);
         let report = Control::SenderReport { ssrc: 2, ntp: 0, rtp: 0, at: start };
         received.control(report);
@@ -333,7 +500,7 @@ mod tests {
         assert!(matches!(track, Some(MediaEvent::Track { ssrc: 2, .. })), "{track:?}");
         received.take(arrival(2, 96, 3, start), &mut counters);
         let packet = media.next().await;
-        assert!(matches!(packet, Some(MediaEvent::Rtp { .. })), "told once: {packet:?}");
+        assert!(matches!(packet, Some(MediaEvent::Frame { .. })), "told once: {packet:?}");
         assert_eq!(media.lost(), 3, "there was room for the track alone");
     }
 }

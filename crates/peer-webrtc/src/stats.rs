@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use encoded_frames::Frame;
 use negotiation_core::{MediaKind, PeerId};
 use rtc::peer_connection::transport::RTCIceCandidateType;
 use webrtc::peer_connection::{RTCStatsReport, RTCStatsReportEntry};
 
 use crate::codec::Codec;
-use crate::sequence::Unwrapper;
 
-/// The time over which a bitrate is measured.
-const BITRATE_WINDOW: Duration = Duration::from_secs(1);
+/// The time over which bits and frames a second are measured.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// A snapshot of one peer connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,10 +20,30 @@ pub struct PeerStats {
     pub peer: PeerId,
     /// Its received streams, by SSRC: the latest 32.
     pub streams: Vec<StreamStats>,
+    /// The sums over all its streams, also those that are followed no longer.
+    pub totals: MediaTotals,
     /// The pair of addresses in use, once there is one.
     pub path: Option<PathStats>,
     /// Packets of RTP and RTCP that were lost in this process, because it was too slow.
     pub dropped: u64,
+}
+
+/// What came in over all streams of a peer connection. Frames are what the frame assembler made of
+/// the packets, after reordering.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediaTotals {
+    /// Packets received.
+    pub packets: u64,
+    /// Bytes of payload received.
+    pub bytes: u64,
+    /// Packets that never came, or too late.
+    pub lost: u64,
+    /// Whole pictures that can be decoded.
+    pub frames: u64,
+    /// Keyframes among them.
+    pub keyframes: u64,
+    /// Pictures that were incomplete, or refer to one that was.
+    pub frames_dropped: u64,
 }
 
 /// A snapshot of one received stream.
@@ -39,8 +59,18 @@ pub struct StreamStats {
     pub packets: u64,
     /// Bytes of payload received.
     pub bytes: u64,
-    /// Packets that should have come between the first and the newest, and have not.
+    /// Packets that never came, or too late: a missing one is waited for a while before it counts.
     pub lost: u64,
+    /// Whole frames.
+    pub frames: u64,
+    /// Keyframes among them; each frame of sound is one.
+    pub keyframes: u64,
+    /// Frames that were incomplete, or refer to one that was.
+    pub frames_dropped: u64,
+    /// The newest keyframe's size in pixels.
+    pub size: Option<(u16, u16)>,
+    /// Frames a second, over the last second.
+    pub frame_rate: f64,
     /// Interarrival jitter (RFC 3550, A.8).
     pub jitter: Duration,
     /// Bits of payload a second, over the last second.
@@ -88,22 +118,34 @@ impl CandidateKind {
 struct Counter {
     kind: MediaKind,
     codec: Codec,
-    unwrapper: Unwrapper,
-    first: i64,
-    highest: i64,
     packets: u64,
     bytes: u64,
+    lost: u64,
+    frames: u64,
+    keyframes: u64,
+    frames_dropped: u64,
+    size: Option<(u16, u16)>,
     /// Arrival and timestamp of the packet before, and the jitter in timestamp units.
     before: Option<(Instant, u32)>,
     jitter: f64,
-    window: (Instant, u64),
-    bitrate: Option<u64>,
+    window: Window,
+    /// Bytes and frames a second in the last whole window.
+    rates: Option<(u64, f64)>,
+}
+
+/// What came since a moment.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Instant,
+    bytes: u64,
+    frames: u64,
 }
 
 /// Counts the streams of one peer connection that are followed.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     streams: BTreeMap<u32, Counter>,
+    totals: MediaTotals,
 }
 
 impl Counters {
@@ -116,7 +158,38 @@ impl Counters {
     ) {
         let new = || Counter::new(kind, codec, at);
         let counter = self.streams.entry(packet.header.ssrc).or_insert_with(new);
-        counter.count(packet, at);
+        let bytes = counter.count(packet, at);
+        self.totals.packets += 1;
+        self.totals.bytes += bytes;
+    }
+
+    /// Counts a whole frame.
+    pub(crate) fn frame(&mut self, kind: MediaKind, frame: &Frame, at: Instant) {
+        if kind == MediaKind::Video {
+            self.totals.frames += 1;
+            self.totals.keyframes += u64::from(frame.keyframe);
+        }
+        let Some(counter) = self.streams.get_mut(&frame.ssrc) else { return };
+        counter.roll(at);
+        counter.window.frames += 1;
+        counter.frames += 1;
+        counter.keyframes += u64::from(frame.keyframe);
+        counter.size = frame.size.or(counter.size);
+    }
+
+    /// Counts packets that are lost for good, and frames that were dropped.
+    pub(crate) fn lose(&mut self, kind: MediaKind, ssrc: u32, packets: u64, frames: u64) {
+        self.totals.lost += packets;
+        if kind == MediaKind::Video {
+            self.totals.frames_dropped += frames;
+        }
+        let Some(counter) = self.streams.get_mut(&ssrc) else { return };
+        counter.lost += packets;
+        counter.frames_dropped += frames;
+    }
+
+    pub(crate) fn totals(&self) -> MediaTotals {
+        self.totals
     }
 
     /// This stream is followed no longer.
@@ -134,22 +207,21 @@ impl Counter {
         Self {
             kind,
             codec,
-            unwrapper: Unwrapper::default(),
-            first: i64::MAX,
-            highest: i64::MIN,
             packets: 0,
             bytes: 0,
+            lost: 0,
+            frames: 0,
+            keyframes: 0,
+            frames_dropped: 0,
+            size: None,
             before: None,
             jitter: 0.0,
-            window: (at, 0),
-            bitrate: None,
+            window: Window { since: at, bytes: 0, frames: 0 },
+            rates: None,
         }
     }
 
-    fn count(&mut self, packet: &rtc::rtp::Packet, at: Instant) {
-        let seq = self.unwrapper.unwrap(packet.header.sequence_number);
-        self.first = self.first.min(seq);
-        self.highest = self.highest.max(seq);
+    fn count(&mut self, packet: &rtc::rtp::Packet, at: Instant) -> u64 {
         let bytes = u64::try_from(packet.payload.len()).unwrap_or(0);
         self.packets += 1;
         self.bytes += bytes;
@@ -161,25 +233,25 @@ impl Counter {
         }
         self.before = Some((at, packet.header.timestamp));
         self.roll(at);
-        self.window.1 += bytes;
+        self.window.bytes += bytes;
+        bytes
     }
 
     fn roll(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.window.0);
-        if elapsed >= BITRATE_WINDOW {
-            self.bitrate = Some(rate(self.window.1, elapsed));
-            self.window = (now, 0);
+        let elapsed = now.saturating_duration_since(self.window.since);
+        if elapsed >= RATE_WINDOW {
+            self.rates = Some(self.window.rates(elapsed));
+            self.window = Window { since: now, bytes: 0, frames: 0 };
         }
     }
 
     fn snapshot(&self, ssrc: u32, now: Instant) -> StreamStats {
-        let elapsed = now.saturating_duration_since(self.window.0);
+        let elapsed = now.saturating_duration_since(self.window.since);
         // The last finished window counts, unless there is none or packets have stopped coming.
-        let bitrate = match self.bitrate {
-            Some(bitrate) if elapsed < BITRATE_WINDOW => bitrate,
-            _ => rate(self.window.1, elapsed),
+        let (bitrate, frame_rate) = match self.rates {
+            Some(rates) if elapsed < RATE_WINDOW => rates,
+            _ => self.window.rates(elapsed),
         };
-        let expected = u64::try_from(self.highest.saturating_sub(self.first)).unwrap_or(0) + 1;
         let jitter = self.jitter / f64::from(self.codec.clock_rate());
         StreamStats {
             ssrc,
@@ -187,16 +259,26 @@ impl Counter {
             codec: self.codec,
             packets: self.packets,
             bytes: self.bytes,
-            lost: expected.saturating_sub(self.packets),
+            lost: self.lost,
+            frames: self.frames,
+            keyframes: self.keyframes,
+            frames_dropped: self.frames_dropped,
+            size: self.size,
+            frame_rate,
             jitter: Duration::try_from_secs_f64(jitter).unwrap_or_default(),
             bitrate,
         }
     }
 }
 
-fn rate(bytes: u64, elapsed: Duration) -> u64 {
-    let millis = elapsed.as_millis().max(1);
-    u64::try_from(u128::from(bytes) * 8000 / millis).unwrap_or(u64::MAX)
+impl Window {
+    /// Bits and frames a second.
+    fn rates(self, elapsed: Duration) -> (u64, f64) {
+        let millis = elapsed.as_millis().max(1);
+        let bits = u64::try_from(u128::from(self.bytes) * 8000 / millis).unwrap_or(u64::MAX);
+        let frames = f64::from(u32::try_from(self.frames).unwrap_or(u32::MAX));
+        (bits, frames / elapsed.as_secs_f64().max(0.001))
+    }
 }
 
 /// The nominated pair.
@@ -232,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loss_rate_and_jitter_are_counted() {
+    fn packets_rate_and_jitter_are_counted() {
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
         let mut counters = Counters::default();
@@ -251,9 +333,52 @@ mod tests {
             counters.count(MediaKind::Video, Codec::H264, &packet, at);
         }
         let stats = &counters.snapshot(start + Duration::from_millis(1990))[0];
-        assert_eq!((stats.packets, stats.bytes, stats.lost), (99, 9900, 1));
+        assert_eq!((stats.packets, stats.bytes), (99, 9900));
         assert!((36_000..=41_000).contains(&stats.bitrate), "{}", stats.bitrate);
         let silent = &counters.snapshot(start + Duration::from_secs(60))[0];
         assert!(silent.bitrate < 1000, "{}", silent.bitrate);
+    }
+
+    #[test]
+    fn totals_outlive_streams() {
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        let start = Instant::now();
+        let mut counters = Counters::default();
+        let mut packet = rtc::rtp::Packet::default();
+        packet.header.ssrc = 1;
+        packet.payload = vec![0; 100].into();
+        counters.count(MediaKind::Video, Codec::H264, &packet, start);
+        let frame = Frame {
+            codec: encoded_frames::Codec::Video(encoded_frames::VideoCodec::H264),
+            ssrc: 1,
+            rtp_timestamp: 0,
+            arrival: Duration::ZERO,
+            completed: Duration::ZERO,
+            epoch: 0,
+            keyframe: true,
+            size: Some((320, 240)),
+            parameter_sets: None,
+            data: packet.payload.clone(),
+        };
+        for index in 0..15 {
+            let at = start + Duration::from_millis(100) * index;
+            counters.frame(MediaKind::Video, &frame, at);
+        }
+        counters.lose(MediaKind::Video, 1, 3, 2);
+        let stats = &counters.snapshot(start + Duration::from_millis(1500))[0];
+        assert_eq!((stats.frames, stats.keyframes, stats.size), (15, 15, Some((320, 240))));
+        assert_eq!((stats.lost, stats.frames_dropped), (3, 2));
+        assert!((9.0..=11.0).contains(&stats.frame_rate), "{}", stats.frame_rate);
+        counters.forget(1);
+        assert!(counters.snapshot(start).is_empty());
+        let totals = MediaTotals {
+            packets: 1,
+            bytes: 100,
+            lost: 3,
+            frames: 15,
+            keyframes: 15,
+            frames_dropped: 2,
+        };
+        assert_eq!(counters.totals(), totals);
     }
 }

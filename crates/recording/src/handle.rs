@@ -1,7 +1,7 @@
 //! A recorder on a thread of its own, so that the disk never holds up media.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -13,10 +13,13 @@ use crate::error::RecordError;
 use crate::mux::Container;
 use crate::recorder::{Kind, Recorder, RecorderConfig, Summary, TrackId};
 use crate::timeline::SenderReport;
-use encoded_frames::{AudioCodec, Codec, VideoCodec};
+use encoded_frames::{AudioCodec, Codec, Frame, VideoCodec};
 
-/// Packets that wait for the disk: about two seconds at 20 Mbps.
+/// Frames and packets that wait for the disk: about two seconds at 20 Mbps.
 const QUEUE_MAX: usize = 4096;
+
+/// Bytes of frames that wait for the disk.
+const QUEUE_BYTES_MAX: usize = 32 << 20;
 
 /// With nothing coming in for so long, what there is of the fragment is written.
 const IDLE: Duration = Duration::from_secs(1);
@@ -37,6 +40,10 @@ pub struct RecorderHandle {
 #[derive(Debug, Default)]
 struct Shared {
     overflow: AtomicU64,
+    /// Bytes of frames in the queue.
+    queued_bytes: AtomicUsize,
+    /// A picture found the queue full: what refers to it is of no use.
+    skipping: AtomicBool,
     failure: Mutex<Option<RecordError>>,
     tracks: Mutex<Tracks>,
 }
@@ -52,6 +59,7 @@ struct Tracks {
 #[derive(Debug)]
 enum Command {
     Rtp(TrackId, Duration, Packet),
+    Frame(TrackId, Box<Frame>),
     Report(TrackId, SenderReport),
     Finish,
 }
@@ -95,12 +103,40 @@ impl RecorderHandle {
         self.hand_over(Command::Rtp(track, arrival, packet));
     }
 
+    /// Hands a frame over; see [`Recorder::push_frame`]. Never blocks. A picture that finds the queue full is dropped with all
+    /// that follow up to the next keyframe.
+    pub fn push_frame(&self, track: TrackId, frame: Frame) {
+        let (video, keyframe, bytes) = (track.is_video(), frame.keyframe, frame.data.len());
+        let queued = self.shared.queued_bytes.load(Ordering::Relaxed);
+        let skipped = video && !keyframe && self.needs_keyframe();
+        let mut taken = !skipped && queued.saturating_add(bytes) <= QUEUE_BYTES_MAX;
+        if taken {
+            self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+            taken = self.commands.try_send(Command::Frame(track, Box::new(frame))).is_ok();
+            if !taken {
+                self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            }
+        }
+        if !taken {
+            self.shared.overflow.fetch_add(1, Ordering::Relaxed);
+        }
+        if video {
+            self.shared.skipping.store(!taken, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether pictures were dropped, so that none is taken before a keyframe: the moment to ask the camera for one.
+    #[must_use]
+    pub fn needs_keyframe(&self) -> bool {
+        self.shared.skipping.load(Ordering::Relaxed)
+    }
+
     /// Hands a sender report over; see [`Recorder::push_sender_report`]. Never blocks.
     pub fn push_sender_report(&self, track: TrackId, report: SenderReport) {
         self.hand_over(Command::Report(track, report));
     }
 
-    /// How many packets and reports found the queue full.
+    /// How many frames, packets and reports found the queue full.
     #[must_use]
     pub fn overflow(&self) -> u64 {
         self.shared.overflow.load(Ordering::Relaxed)
@@ -170,6 +206,12 @@ fn record(
         }
         let done = match command {
             Ok(Command::Rtp(track, arrival, packet)) => recorder.push_rtp(track, arrival, packet),
+            Ok(Command::Frame(track, frame)) => {
+                let bytes = frame.data.len();
+                let done = recorder.push_frame(track, *frame);
+                shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                done
+            }
             Ok(Command::Report(track, report)) => recorder.push_sender_report(track, report),
             Ok(Command::Finish) | Err(RecvTimeoutError::Disconnected) => return recorder.finish(),
             Err(RecvTimeoutError::Timeout) => recorder.flush(),

@@ -1,7 +1,7 @@
 //! RTP to a playable file, and a file to RTP.
 //!
-//! [`Recorder`] takes the packets of one video and one audio track as they come off the network and
-//! writes a file that plays at any moment: fragmented MP4 for H.264 and Opus, WebM or Matroska for
+//! [`Recorder`] takes the frames of one video and one audio track (or their packets, as they come off the
+//! network) and writes a file that plays at any moment: fragmented MP4 for H.264 and Opus, WebM or Matroska for
 //! VP8 or VP9 and Opus. [`RecorderHandle`] runs one on a thread of its own behind a bounded queue,
 //! so that a slow disk never holds up media. The part in between is `encoded-frames`: [`FrameAssembler`]
 //! puts packets in order and finds whole frames.

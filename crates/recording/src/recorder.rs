@@ -187,6 +187,16 @@ impl Recorder {
         self.keep_failure(done)
     }
 
+    /// Takes a whole frame of a track, in the order of decoding; its arrival counts from any fixed moment, the same for both
+    /// tracks. After a lost frame, the next one of the video track must be a keyframe.
+    pub fn push_frame(&mut self, track: TrackId, frame: Frame) -> Result<(), RecordError> {
+        self.check_failure()?;
+        let arrival = frame.completed;
+        self.track(track.0)?.incoming.push_back(frame);
+        let done = self.take_frames(arrival);
+        self.keep_failure(done)
+    }
+
     /// Takes a sender report of a track; one of another source than the track's is ignored.
     pub fn push_sender_report(
         &mut self,
@@ -195,7 +205,7 @@ impl Recorder {
     ) -> Result<(), RecordError> {
         self.check_failure()?;
         let track = self.track(track.0)?;
-        if track.assembler.ssrc() == Some(report.ssrc) {
+        if track.source() == Some(report.ssrc) {
             track.clock.report(report);
         }
         if let (Some(video), Some(audio)) = (&mut self.video, &mut self.audio)

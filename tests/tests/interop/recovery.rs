@@ -55,7 +55,7 @@ fn an_ignored_restart_costs_nothing() {
         watching.until("live", |event| *event == Event::Live).await;
         watching.viewer.handle.restart();
         watching.until("the deadline", |event| *event == Event::RestartRefused).await;
-        watching.more_packets(100).await;
+        watching.more_pictures(100).await;
         let outcome = watching.close().await;
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 1), "{outcome:?}");
         eprintln!("restart ignored by aiortc: media went on in the attempt");
@@ -75,7 +75,7 @@ fn a_master_that_dies_is_found() {
         let _second = master(&stage, "replace");
         watching.until("live again", |event| *event == Event::Live).await;
         let took = watching.viewer.now().saturating_since(died);
-        watching.more_packets(100).await;
+        watching.more_pictures(100).await;
         let outcome = watching.close().await;
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 2), "{outcome:?}");
         eprintln!("reboot of aiortc: {:?}, live after {took:.1?}", outcome.attempts[0].end);
@@ -88,7 +88,7 @@ fn a_restart_costs_a_full_attempt(stage: &Stage, who: &str) {
         watching.until("live", |event| *event == Event::Live).await;
         watching.viewer.handle.restart();
         watching.until("live again", |event| *event == Event::Live).await;
-        watching.more_packets(100).await;
+        watching.more_pictures(100).await;
         let outcome = watching.close().await;
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 2), "{outcome:?}");
         eprintln!("restart of {who}: {:?}, then live", outcome.attempts[0].end);
@@ -108,7 +108,7 @@ fn runtime() -> Runtime {
 /// A session of the product, with its defaults.
 struct Watching {
     viewer: Viewer,
-    packets: Arc<AtomicU64>,
+    pictures: Arc<AtomicU64>,
 }
 
 impl Watching {
@@ -129,9 +129,9 @@ impl Watching {
             watch_network: false,
         };
         let (viewer, media) = Viewer::start(config).expect("it can work");
-        let packets = Arc::<AtomicU64>::default();
-        tokio::spawn(count(media, packets.clone()));
-        Self { viewer, packets }
+        let pictures = Arc::<AtomicU64>::default();
+        tokio::spawn(count(media, pictures.clone()));
+        Self { viewer, pictures }
     }
 
     async fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) {
@@ -151,11 +151,11 @@ impl Watching {
         assert!(came, "{what} did not come: {seen:#?}");
     }
 
-    /// Waits for so many more packets with pictures in them.
-    async fn more_packets(&self, more: u64) {
-        let until = self.packets.load(Ordering::Relaxed) + more;
+    /// Waits for so many more pictures.
+    async fn more_pictures(&self, more: u64) {
+        let until = self.pictures.load(Ordering::Relaxed) + more;
         let flow = async {
-            while self.packets.load(Ordering::Relaxed) < until {
+            while self.pictures.load(Ordering::Relaxed) < until {
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -169,10 +169,10 @@ impl Watching {
     }
 }
 
-async fn count(mut media: MediaReceiver, packets: Arc<AtomicU64>) {
+async fn count(mut media: MediaReceiver, pictures: Arc<AtomicU64>) {
     while let Some(event) = media.next().await {
-        if matches!(event, MediaEvent::Rtp { kind: MediaKind::Video, .. }) {
-            packets.fetch_add(1, Ordering::Relaxed);
+        if matches!(event, MediaEvent::Frame { kind: MediaKind::Video, .. }) {
+            pictures.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -12,10 +12,9 @@ use kvs_emulator::{
 use kvs_viewer_tests::nat::{Detour, Network};
 use negotiation_core::{Event, MediaKind, Outcome, Settings};
 use peer_webrtc::{MediaEvent, MediaReceiver, PeerConfig, WebRtcPeer};
-use recording::{FrameAssembler, VideoCodec};
 use signaling_aws::{AwsSignaling, SignalingConfig, SignalingConfigBuilder};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use viewer_session::{Handle, Told};
 
 /// Longer than anything may take that nobody put a deadline on.
@@ -147,28 +146,9 @@ impl Watching {
 }
 
 async fn take(mut media: MediaReceiver, pictures: Arc<AtomicU64>) {
-    let origin = Instant::now();
-    let mut stream: Option<(u32, FrameAssembler)> = None;
     while let Some(event) = media.next().await {
-        match event {
-            MediaEvent::Track { ssrc, kind: MediaKind::Video, .. } => {
-                let codec = recording::Codec::Video(VideoCodec::H264);
-                stream = Some((ssrc, FrameAssembler::new(codec)));
-            }
-            MediaEvent::Rtp { kind: MediaKind::Video, packet, at, .. } => {
-                let arrival = at.saturating_duration_since(origin.into_std());
-                let Some((ssrc, assembler)) = &mut stream else { continue };
-                if packet.header.ssrc == *ssrc {
-                    assembler.push(arrival, packet);
-                    while assembler.pop().is_some() {
-                        pictures.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-            MediaEvent::Track { .. }
-            | MediaEvent::Rtp { .. }
-            | MediaEvent::SenderReport { .. }
-            | MediaEvent::Ended { .. } => {}
+        if matches!(event, MediaEvent::Frame { kind: MediaKind::Video, .. }) {
+            pictures.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

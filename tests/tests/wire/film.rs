@@ -1,13 +1,12 @@
 //! Received pictures and their content, which is compared with the bundled clip's byte by byte: each
 //! of its pictures has its number painted in it.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use negotiation_core::{MediaKind, PeerId, Timestamp};
-use peer_webrtc::{Codec, MediaEvent, MediaReceiver};
-use recording::{Clip, ClipKind, FrameAssembler, VideoCodec};
+use peer_webrtc::{MediaEvent, MediaReceiver};
+use recording::{Clip, ClipKind, VideoCodec};
 use tokio::time::Instant;
 
 /// A whole picture as it came in.
@@ -32,30 +31,13 @@ pub(crate) struct Film {
 impl Film {
     /// Takes media until there is no more.
     pub(crate) async fn take(self, mut media: MediaReceiver, origin: Instant) {
-        let mut assemblers: HashMap<(PeerId, u32), FrameAssembler> = HashMap::new();
         while let Some(event) = media.next().await {
-            match event {
-                MediaEvent::Track { peer, ssrc, kind: MediaKind::Video, codec } => {
-                    assert!(matches!(codec, Codec::H264 | Codec::H264Baseline | Codec::H264High));
-                    let codec = recording::Codec::Video(VideoCodec::H264);
-                    assemblers.insert((peer, ssrc), FrameAssembler::new(codec));
-                }
-                MediaEvent::Rtp { peer, kind: MediaKind::Video, packet, at } => {
-                    let arrival = at.saturating_duration_since(origin.into_std());
-                    let Some(assembler) = assemblers.get_mut(&(peer, packet.header.ssrc)) else {
-                        continue;
-                    };
-                    assembler.push(arrival, packet);
-                    while let Some(frame) = assembler.pop() {
-                        let content = content(length_prefixed(&frame.data));
-                        let (rtp, at) = (frame.rtp_timestamp, Timestamp::new(arrival));
-                        self.pictures().push(Picture { peer, rtp, content, at });
-                    }
-                }
-                MediaEvent::Track { .. }
-                | MediaEvent::Rtp { .. }
-                | MediaEvent::SenderReport { .. }
-                | MediaEvent::Ended { .. } => {}
+            if let MediaEvent::Frame { peer, kind: MediaKind::Video, frame, at, .. } = event {
+                assert_eq!(frame.codec, recording::Codec::Video(VideoCodec::H264));
+                let at = at.saturating_duration_since(origin.into_std());
+                let content = content(length_prefixed(&frame.data));
+                let (rtp, at) = (frame.rtp_timestamp, Timestamp::new(at));
+                self.pictures().push(Picture { peer, rtp, content, at });
             }
         }
     }

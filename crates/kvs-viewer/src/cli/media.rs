@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use negotiation_core::MediaKind;
-use peer_webrtc::{Codec, MediaEvent, MediaReceiver, PeerMonitor};
+use peer_webrtc::{Codec, EncodedFrame, MediaEvent, MediaReceiver, PeerMonitor};
 use recording::{RecordError, RecorderConfig, RecorderHandle, SenderReport, Summary, TrackId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::status::Status;
-use super::streams::{Streams, recorded_as};
+use super::streams::Streams;
 
 /// What became of a recording.
 pub(crate) type Recorded = Result<Summary, RecordError>;
@@ -26,11 +26,10 @@ pub(crate) struct MediaPump {
     monitor: PeerMonitor,
     failures: mpsc::UnboundedSender<RecordError>,
     streams: Arc<Mutex<Streams>>,
-    /// When a keyframe was last asked for after a loss.
+    /// When a keyframe was last asked for because the recorder lost a picture.
     asked: Option<Instant>,
     /// The file's tracks; a later stream of the same codec goes on in them.
     tracks: BTreeMap<MediaKind, (TrackId, recording::Codec)>,
-    origin: Option<Instant>,
 }
 
 /// A disk may take so long for the rest of a file.
@@ -39,7 +38,7 @@ const ENDING_MAX: Duration = Duration::from_secs(30);
 /// After so long people are told what is waited for.
 const ENDING_USUAL: Duration = Duration::from_secs(2);
 
-/// A lost picture asks for a keyframe at most this often.
+/// A picture that the recorder lost asks for a keyframe at most this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 impl MediaPump {
@@ -50,6 +49,7 @@ impl MediaPump {
         failures: mpsc::UnboundedSender<RecordError>,
         streams: Arc<Mutex<Streams>>,
     ) -> Self {
+        lock(&streams).watch(monitor.clone());
         Self {
             receiver,
             recorder,
@@ -58,7 +58,6 @@ impl MediaPump {
             streams,
             asked: None,
             tracks: BTreeMap::new(),
-            origin: None,
         }
     }
 
@@ -66,12 +65,16 @@ impl MediaPump {
     pub(crate) async fn run(mut self) -> Option<Recorded> {
         while let Some(event) = self.receiver.next().await {
             match event {
-                MediaEvent::Track { ssrc, kind, codec, .. } => self.on_track(ssrc, kind, codec),
-                MediaEvent::Rtp { kind, packet, at, .. } => self.on_rtp(kind, packet, at),
+                MediaEvent::Track { kind, codec, .. } => self.on_track(kind, codec),
+                MediaEvent::Frame { kind, codec, frame, at, .. } => {
+                    self.on_frame(kind, codec, frame, at);
+                }
+                // They are not asked for.
+                MediaEvent::Rtp { .. } => {}
                 MediaEvent::SenderReport { ssrc, ntp, rtp, .. } => {
                     self.on_report(SenderReport { ssrc, ntp, rtp_timestamp: rtp })
                 }
-                MediaEvent::Ended { .. } => lock(&self.streams).end_all(),
+                MediaEvent::Ended { totals, .. } => lock(&self.streams).end_all(&totals),
             }
             let overflow = self.recorder.as_ref().map_or(0, RecorderHandle::overflow);
             lock(&self.streams).set_dropped(self.receiver.lost() + overflow);
@@ -82,9 +85,9 @@ impl MediaPump {
         Some(ended.unwrap_or(Err(RecordError::Ended)))
     }
 
-    fn on_track(&mut self, ssrc: u32, kind: MediaKind, codec: Codec) {
-        lock(&self.streams).begin(ssrc, kind, codec);
-        let (Some(recorder), Some(codec)) = (&self.recorder, recorded_as(codec)) else { return };
+    fn on_track(&mut self, kind: MediaKind, codec: Codec) {
+        lock(&self.streams).begin(kind, codec);
+        let (Some(recorder), Some(codec)) = (&self.recorder, codec.encoded()) else { return };
         let added = match codec {
             recording::Codec::Video(codec) => recorder.add_video(codec),
             recording::Codec::Audio(codec) => recorder.add_audio(codec),
@@ -100,34 +103,30 @@ impl MediaPump {
         }
     }
 
-    fn on_rtp(&mut self, kind: MediaKind, packet: peer_webrtc::rtp::Packet, at: Instant) {
-        let arrival = at.saturating_duration_since(*self.origin.get_or_insert(at));
-        let mut streams = lock(&self.streams);
-        let Some(codec) = streams.resume(packet.header.ssrc, kind) else { return };
-        if let Some((recorder, track)) = self.recorded(kind, codec) {
-            recorder.push_rtp(track, arrival, packet.clone());
-        }
-        let broken = streams.take(arrival, packet);
-        drop(streams);
+    fn on_frame(&mut self, kind: MediaKind, codec: Codec, frame: EncodedFrame, at: Instant) {
+        lock(&self.streams).take(&frame);
+        let Some((recorder, track)) = self.recorded(kind, codec) else { return };
+        recorder.push_frame(track, frame);
+        // The disk was too slow: the recording goes on at the next keyframe.
         let due = self.asked.is_none_or(|asked| at.duration_since(asked) >= ASK_EVERY);
-        if broken && due {
+        if recorder.needs_keyframe() && due {
             self.asked = Some(at);
             self.monitor.request_keyframe();
         }
     }
 
+    /// The recorder ignores a report of another source than the track's.
     fn on_report(&self, report: SenderReport) {
-        let stream = lock(&self.streams).codec(report.ssrc);
-        if let Some((recorder, track)) = stream.and_then(|(kind, codec)| self.recorded(kind, codec))
-        {
-            recorder.push_sender_report(track, report);
+        let Some(recorder) = &self.recorder else { return };
+        for (track, _) in self.tracks.values() {
+            recorder.push_sender_report(*track, report);
         }
     }
 
     /// Where a stream is recorded, if it is.
     fn recorded(&self, kind: MediaKind, codec: Codec) -> Option<(&RecorderHandle, TrackId)> {
         let (track, recorded) = self.tracks.get(&kind)?;
-        let same = recorded_as(codec) == Some(*recorded);
+        let same = codec.encoded() == Some(*recorded);
         self.recorder.as_ref().filter(|_| same).map(|recorder| (recorder, *track))
     }
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use negotiation_core::{MediaKind, PeerId};
-use peer_webrtc::Codec;
-use peer_webrtc::rtp::Packet;
-use recording::{AudioCodec, FrameAssembler, VideoCodec};
+use peer_webrtc::{Codec, EncodedFrame, MediaTotals, PeerMonitor};
 
 use super::report::kind_name;
 
@@ -21,125 +19,77 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
     /// Whole pictures.
     pub(crate) frames: u64,
-    /// Packets lost on their way from the peer connection, because this process was too slow.
+    /// Keyframes among them.
+    pub(crate) keyframes: u64,
+    /// Width and height of the newest keyframe.
+    pub(crate) size: Option<(u32, u32)>,
+    /// Frames lost on their way from the peer connection, because this process was too slow.
     pub(crate) dropped: u64,
     /// What is received now.
     pub(crate) codecs: BTreeMap<&'static str, &'static str>,
 }
 
-/// The streams of one peer connection, and the sums of those that are over.
+/// What the peer connections counted: the one that is open, and the sums of those that are over.
 #[derive(Default)]
 pub(crate) struct Streams {
-    streams: BTreeMap<u32, Stream>,
+    monitor: Option<PeerMonitor>,
     over: Counts,
     /// What the newest stream of a kind carries.
     codecs: BTreeMap<MediaKind, Codec>,
-    /// The first keyframe of this peer connection came; before, the session itself asks for it.
-    shown: bool,
-    /// Counts up with each sign of a stream.
-    signs: u64,
+    /// The size of the newest keyframe of this peer connection.
+    size: Option<(u32, u32)>,
 }
-
-struct Stream {
-    kind: MediaKind,
-    codec: Codec,
-    assembler: Option<FrameAssembler>,
-    bytes: u64,
-    packets: u64,
-    last_sign: u64,
-}
-
-/// Streams of a kind at a time: a reordering queue and a picture are kept for each.
-const STREAMS_MAX: usize = 8;
 
 impl Streams {
-    /// A stream begins, in place of the one of its kind that was heard longest ago if there are too many.
-    pub(crate) fn begin(&mut self, ssrc: u32, kind: MediaKind, codec: Codec) {
-        self.end(ssrc);
-        let of_kind = || self.streams.iter().filter(|(_, stream)| stream.kind == kind);
-        if of_kind().count() >= STREAMS_MAX
-            && let Some((&oldest, _)) = of_kind().min_by_key(|(_, stream)| stream.last_sign)
-        {
-            self.end(oldest);
-        }
+    /// Where the counts of open peer connections come from.
+    pub(crate) fn watch(&mut self, monitor: PeerMonitor) {
+        self.monitor = Some(monitor);
+    }
+
+    /// A stream begins.
+    pub(crate) fn begin(&mut self, kind: MediaKind, codec: Codec) {
         self.codecs.insert(kind, codec);
-        self.signs += 1;
-        let assembler = recorded_as(codec).map(FrameAssembler::new);
-        let stream = Stream { kind, codec, assembler, bytes: 0, packets: 0, last_sign: self.signs };
-        self.streams.insert(ssrc, stream);
     }
 
-    /// What a stream carries. One that was put out and is heard again begins anew.
-    pub(crate) fn resume(&mut self, ssrc: u32, kind: MediaKind) -> Option<Codec> {
-        if !self.streams.contains_key(&ssrc) {
-            let codec = *self.codecs.get(&kind)?;
-            self.begin(ssrc, kind, codec);
+    /// A frame came.
+    pub(crate) fn take(&mut self, frame: &EncodedFrame) {
+        if let Some((width, height)) = frame.size {
+            self.size = Some((width.into(), height.into()));
         }
-        self.codec(ssrc).map(|(_, codec)| codec)
     }
 
-    /// What a stream carries, if it is known.
-    pub(crate) fn codec(&self, ssrc: u32) -> Option<(MediaKind, Codec)> {
-        self.streams.get(&ssrc).map(|stream| (stream.kind, stream.codec))
-    }
-
-    /// Counts a packet. Whether the pictures, once shown, cannot go on before a keyframe comes.
-    pub(crate) fn take(&mut self, arrival: Duration, packet: Packet) -> bool {
-        let Some(stream) = self.streams.get_mut(&packet.header.ssrc) else { return false };
-        self.signs += 1;
-        stream.last_sign = self.signs;
-        stream.packets += 1;
-        stream.bytes += packet.payload.len() as u64;
-        let Some(assembler) = &mut stream.assembler else { return false };
-        assembler.push(arrival, packet);
-        while assembler.pop().is_some() {}
-        self.shown |= stream.kind == MediaKind::Video && assembler.stats().keyframes > 0;
-        // After a loss the picture is whole again from the next keyframe on: not before. So it is with
-        // another source that takes over.
-        self.shown && assembler.needs_keyframe()
-    }
-
-    /// How many packets were lost in this process, by all who count them.
+    /// How many frames were lost in this process, by all who count them.
     pub(crate) fn set_dropped(&mut self, dropped: u64) {
         self.over.dropped = dropped;
     }
 
     /// The peer connection is over, and all its streams.
-    pub(crate) fn end_all(&mut self) {
-        for stream in std::mem::take(&mut self.streams).into_values() {
-            stream.add_to(&mut self.over);
-        }
+    pub(crate) fn end_all(&mut self, totals: &MediaTotals) {
+        self.over.add(totals);
         self.codecs.clear();
-        self.shown = false;
+        self.size = None;
     }
 
     /// The sums.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = self.over.clone();
-        for stream in self.streams.values() {
-            stream.add_to(&mut counts);
+        for (_, totals) in self.monitor.as_ref().map(PeerMonitor::totals).unwrap_or_default() {
+            counts.add(&totals);
         }
         let names = self.codecs.iter().map(|(kind, codec)| (kind_name(*kind), codec.name()));
         counts.codecs = names.collect();
+        counts.size = self.size;
         counts
-    }
-
-    fn end(&mut self, ssrc: u32) {
-        if let Some(stream) = self.streams.remove(&ssrc) {
-            stream.add_to(&mut self.over);
-        }
     }
 }
 
-impl Stream {
-    fn add_to(&self, counts: &mut Counts) {
-        counts.packets += self.packets;
-        counts.bytes += self.bytes;
-        let Some(stats) = self.assembler.as_ref().map(FrameAssembler::stats) else { return };
-        counts.lost += stats.lost;
-        if self.kind == MediaKind::Video {
-            counts.frames += stats.frames;
-        }
+impl Counts {
+    fn add(&mut self, totals: &MediaTotals) {
+        self.packets += totals.packets;
+        self.bytes += totals.bytes;
+        self.lost += totals.lost;
+        self.frames += totals.frames;
+        self.keyframes += totals.keyframes;
     }
 }
 
@@ -160,19 +110,6 @@ impl Dropped {
             }
         }
         self.over + self.open.values().sum::<u64>()
-    }
-}
-
-/// What the file calls the codec; `None` for what no container of ours holds.
-pub(crate) fn recorded_as(codec: Codec) -> Option<recording::Codec> {
-    match codec {
-        Codec::H264 | Codec::H264Baseline | Codec::H264High => {
-            Some(recording::Codec::Video(VideoCodec::H264))
-        }
-        Codec::Vp8 => Some(recording::Codec::Video(VideoCodec::Vp8)),
-        Codec::Vp9 => Some(recording::Codec::Video(VideoCodec::Vp9)),
-        Codec::Opus => Some(recording::Codec::Audio(AudioCodec::Opus)),
-        Codec::Pcmu | Codec::Pcma => None,
     }
 }
 
@@ -198,41 +135,6 @@ impl Rates {
 mod tests {
     use super::*;
 
-    fn packet(ssrc: u32) -> Packet {
-        let mut packet = Packet::default();
-        packet.header.ssrc = ssrc;
-        packet.payload = vec![0; 10].into();
-        packet
-    }
-
-    fn hear(streams: &mut Streams, ssrc: u32, kind: MediaKind) -> Option<Codec> {
-        let codec = streams.resume(ssrc, kind);
-        streams.take(Duration::ZERO, packet(ssrc));
-        codec
-    }
-
-    #[test]
-    fn the_newest_streams_are_counted_however_many_there_were() {
-        let mut streams = Streams::default();
-        streams.begin(1, MediaKind::Audio, Codec::Opus);
-        assert_eq!(hear(&mut streams, 1, MediaKind::Audio), Some(Codec::Opus));
-        for ssrc in 100..200 {
-            streams.begin(ssrc, MediaKind::Video, Codec::Vp8);
-            for ssrc in [ssrc, 100] {
-                assert_eq!(hear(&mut streams, ssrc, MediaKind::Video), Some(Codec::Vp8));
-            }
-        }
-        assert_eq!(streams.counts().packets, 201);
-        assert_eq!(streams.counts().bytes, 2010);
-        assert_eq!(streams.streams.len(), STREAMS_MAX + 1);
-        // Pictures put out no sound, and what is heard stays.
-        for (ssrc, known) in [(1, true), (100, true), (199, true), (101, false)] {
-            assert_eq!(streams.codec(ssrc).is_some(), known, "{ssrc}");
-        }
-        assert_eq!(hear(&mut streams, 101, MediaKind::Video), Some(Codec::Vp8), "it is back");
-        assert_eq!(streams.counts().packets, 202);
-    }
-
     #[test]
     fn what_a_peer_connection_dropped_still_counts_when_it_is_over() {
         let mut dropped = Dropped::default();
@@ -248,18 +150,18 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_begins_anew_keeps_its_sums_and_so_does_the_end() {
+    fn closed_peer_connections_keep_their_sums() {
         let mut streams = Streams::default();
         streams.set_dropped(3);
         for codec in [Codec::Vp8, Codec::Vp9] {
-            streams.begin(1, MediaKind::Video, codec);
-            assert_eq!(hear(&mut streams, 1, MediaKind::Video), Some(codec));
+            streams.begin(MediaKind::Video, codec);
+            let codecs = BTreeMap::from([("video", codec.name())]);
+            assert_eq!(streams.counts().codecs, codecs);
+            let totals = MediaTotals { packets: 2, bytes: 20, frames: 1, ..MediaTotals::default() };
+            streams.end_all(&totals);
         }
-        let before = streams.counts();
-        assert_eq!((before.packets, before.bytes, before.dropped), (2, 20, 3));
-        assert_eq!(before.codecs, BTreeMap::from([("video", Codec::Vp9.name())]));
-        streams.end_all();
-        assert_eq!(streams.counts(), Counts { codecs: BTreeMap::new(), ..before });
-        assert_eq!(hear(&mut streams, 1, MediaKind::Video), None, "nothing has begun");
+        let counts = streams.counts();
+        assert_eq!((counts.packets, counts.bytes, counts.frames), (4, 40, 2));
+        assert_eq!((counts.dropped, counts.codecs.len()), (3, 0));
     }
 }

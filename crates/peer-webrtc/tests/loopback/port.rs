@@ -107,10 +107,10 @@ async fn pictures_and_sound_arrive_and_are_counted() {
         viewer.event(|event| *event == wanted).await;
     }
 
-    // The application gets a stream's beginning, its packets and its sender's clock.
-    let (mut began, mut packets, mut clocks) = (false, 0, 0);
-    within("packets and a sender report", async {
-        while packets < 50 || clocks == 0 {
+    // The application gets a stream's beginning, its packets, its frames and its sender's clock.
+    let (mut began, mut packets, mut frames, mut clocks) = (false, 0, 0, 0);
+    within("packets, frames and a sender report", async {
+        while packets < 50 || frames < 10 || clocks == 0 {
             match viewer.media.next().await.expect("open") {
                 MediaEvent::Track { ssrc, kind, codec, .. } if ssrc == master.video.ssrc() => {
                     assert_eq!((kind, codec), (MediaKind::Video, Codec::H264));
@@ -119,6 +119,11 @@ async fn pictures_and_sound_arrive_and_are_counted() {
                 }
                 MediaEvent::Rtp { packet, .. } if packet.header.ssrc == master.video.ssrc() => {
                     packets += 1;
+                }
+                MediaEvent::Frame { kind: MediaKind::Video, codec, frame, .. } => {
+                    assert_eq!((codec, frame.ssrc), (Codec::H264, master.video.ssrc()));
+                    assert!(frame.keyframe || frames > 0, "a keyframe comes first");
+                    frames += 1;
                 }
                 MediaEvent::SenderReport { .. } => clocks += 1,
                 _ => {}
@@ -132,6 +137,8 @@ async fn pictures_and_sound_arrive_and_are_counted() {
     let peer = stats.first().expect("one peer");
     let video = peer.streams.iter().find(|s| s.kind == MediaKind::Video).expect("a stream");
     assert!(video.packets >= 50 && video.lost == 0, "{video:?}");
+    assert!(video.frames >= 10 && video.keyframes >= 1, "{video:?}");
+    assert!(peer.totals.packets >= 50 && peer.totals.frames >= 10, "{:?}", peer.totals);
     assert_eq!(video.codec, Codec::H264);
     assert!(video.bitrate > 0, "{video:?}");
     let path = peer.path.expect("a pair");

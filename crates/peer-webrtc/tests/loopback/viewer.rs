@@ -24,7 +24,8 @@ pub(crate) struct Viewer {
 }
 
 pub(crate) fn peer_config() -> PeerConfig {
-    PeerConfig { bind: vec!["127.0.0.1:0".to_owned()], ..PeerConfig::new(true) }
+    let bind = vec!["127.0.0.1:0".to_owned()];
+    PeerConfig { bind, rtp_events: true, ..PeerConfig::new(true) }
 }
 
 impl Viewer {

@@ -23,6 +23,10 @@ pub(crate) enum Kind {
 pub(super) struct Track {
     pub(super) codec: Codec,
     pub(super) assembler: FrameAssembler,
+    /// Frames that were given whole.
+    pub(super) incoming: VecDeque<Frame>,
+    /// The source of the newest of them.
+    source: Option<u32>,
     pub(super) clock: TrackClock,
     /// Frames with their times, until the file begins.
     pub(super) pending: VecDeque<(i64, Frame)>,
@@ -39,6 +43,8 @@ impl Track {
         Self {
             codec,
             assembler: FrameAssembler::with_config(codec, config),
+            incoming: VecDeque::new(),
+            source: None,
             clock: TrackClock::new(codec.clock_rate()),
             pending: VecDeque::new(),
             held: None,
@@ -49,9 +55,15 @@ impl Track {
     }
 
     pub(super) fn next_frame(&mut self) -> Option<(i64, Frame)> {
-        let frame = self.assembler.pop()?;
+        let frame = self.incoming.pop_front().or_else(|| self.assembler.pop())?;
+        self.source = Some(frame.ssrc);
         let ticks = self.clock.place(frame.epoch, frame.rtp_timestamp, frame.arrival);
         Some((ticks, frame))
+    }
+
+    /// The source whose media the track holds.
+    pub(super) fn source(&self) -> Option<u32> {
+        self.source.or_else(|| self.assembler.ssrc())
     }
 
     pub(super) fn nanos(&self, ticks: i64) -> i128 {
