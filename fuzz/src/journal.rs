@@ -51,9 +51,13 @@ fn run(bytes: &[u8], again: &mut Vec<u8>) -> Result<Verdict, String> {
     line(json!(reader.header()));
     replay(reader, |entry| {
         let at = entry.at;
-        line(match &entry.what {
-            What::Input(input) => json!({"at": at, "in": input}),
-            What::Output(output) => json!({"at": at, "out": output}),
+        line(match (&entry.what, entry.repeated) {
+            (What::Input(input), None) => json!({"at": at, "in": input}),
+            (What::Input(input), Some(repeated)) => {
+                json!({"at": at, "in": input, "repeated": repeated})
+            }
+            (What::Output(output), _) => json!({"at": at, "out": output}),
+            (What::LeftOut(left_out), _) => json!({"at": at, "left_out": left_out}),
         });
     })
     .map_err(|error| error.to_string())

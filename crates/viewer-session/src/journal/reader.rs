@@ -6,7 +6,10 @@ use std::io::{self, BufRead, Read as _};
 use negotiation_core::{Input, Output, Timestamp};
 use serde::Deserialize;
 
-use super::{Entry, Header, JOURNAL_BYTES_MAX, LINE_BYTES_MAX, VERSION, What};
+use super::{
+    Entry, Header, JOURNAL_BYTES_MAX, LINE_BYTES_MAX, LeftOut, REPETITIONS_MAX, Repeated, VERSION,
+    What,
+};
 
 /// Why a journal cannot be read.
 #[derive(Debug)]
@@ -31,7 +34,8 @@ pub enum JournalError {
         /// What is wrong with it.
         error: serde_json::Error,
     },
-    /// A line holds not exactly one of an input and an output.
+    /// A line holds not exactly one of an input, an output and a number of entries left out, or
+    /// repeats something else than an input, or too often.
     Neither {
         /// Its number, from 1.
         line: u64,
@@ -47,13 +51,16 @@ impl fmt::Display for JournalError {
                 write!(f, "its first line is no journal's header: {}", plain(error))
             }
             Self::Version(found) => {
-                write!(f, "it has version {found} of the format, and this program reads {VERSION}")
+                write!(
+                    f,
+                    "it has version {found} of the format, and this program reads 1 to {VERSION}"
+                )
             }
             Self::LongLine(line) => write!(f, "line {line} is longer than {LINE_BYTES_MAX} bytes"),
             Self::TooLong => write!(f, "it is longer than {JOURNAL_BYTES_MAX} bytes"),
             Self::Line { line, error } => write!(f, "line {line} cannot be read: {}", plain(error)),
             Self::Neither { line } => {
-                write!(f, "line {line} cannot be read: expected one of `in` and `out`")
+                write!(f, "line {line} cannot be read: expected one of `in`, `out` and `left_out`")
             }
         }
     }
@@ -91,7 +98,7 @@ impl<R: BufRead> Reader<R> {
         };
         // Of a header of another version only the version is known.
         let Version { journal } = serde_json::from_slice(line).map_err(JournalError::NoJournal)?;
-        if journal != VERSION {
+        if !(1..=VERSION).contains(&journal) {
             return Err(JournalError::Version(journal));
         }
         let header = serde_json::from_slice(line).map_err(JournalError::NoJournal)?;
@@ -120,14 +127,22 @@ impl<R: BufRead> Reader<R> {
     pub fn next_entry(&mut self) -> Result<Option<Entry>, JournalError> {
         let line = self.lines.number + 1;
         let Some(text) = self.lines.next()? else { return Ok(None) };
-        let Read { at, input, output, addresses } =
+        let Read { at, input, output, left_out, repeated, addresses } =
             serde_json::from_slice(text).map_err(|error| JournalError::Line { line, error })?;
-        let what = match (input, output) {
-            (Some(input), None) => What::Input(input),
-            (None, Some(output)) => What::Output(output),
-            (Some(_), Some(_)) | (None, None) => return Err(JournalError::Neither { line }),
+        let neither = Err(JournalError::Neither { line });
+        let what = match (input, output, left_out) {
+            (Some(input), None, None) => What::Input(input),
+            (None, Some(output), None) => What::Output(output),
+            (None, None, Some(left_out)) => What::LeftOut(left_out),
+            (Some(_) | None, Some(_) | None, Some(_) | None) => return neither,
         };
-        Ok(Some(Entry { at, what, addresses }))
+        if let Some(Repeated { times, until }) = repeated {
+            let is_input = matches!(what, What::Input(_));
+            if !is_input || !(1..=REPETITIONS_MAX).contains(&times) || until < at {
+                return neither;
+            }
+        }
+        Ok(Some(Entry { at, what, repeated, addresses }))
     }
 }
 
@@ -146,6 +161,10 @@ struct Read {
     input: Option<Input>,
     #[serde(default, rename = "out")]
     output: Option<Output>,
+    #[serde(default)]
+    left_out: Option<LeftOut>,
+    #[serde(default)]
+    repeated: Option<Repeated>,
     #[serde(default)]
     addresses: Vec<String>,
 }

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::BufRead;
+use std::time::Duration;
 
 use negotiation_core::{Event, Output, Session, Timestamp};
 
 use super::reader::{JournalError, Reader};
-use super::{Entry, What};
+use super::{Entry, LeftOut, What};
 
 /// What a replay says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Replayed {
     pub ended: bool,
     /// The journal's last line was cut off, and left out.
     pub is_cut: bool,
+    /// What a full journal does not have. From there on nothing is compared.
+    pub left_out: Option<LeftOut>,
 }
 
 /// Where a replay goes another way. The texts are in their journal form.
@@ -75,19 +78,35 @@ pub fn replay<R: BufRead>(
     let mut done = Replayed::default();
     while let Some(entry) = reader.next_entry()? {
         show(&entry);
+        if let What::LeftOut(more) = entry.what {
+            let all = done.left_out.get_or_insert_default();
+            all.inputs = all.inputs.saturating_add(more.inputs);
+            all.outputs = all.outputs.saturating_add(more.outputs);
+        }
+        if done.left_out.is_some() {
+            // Without all inputs the session is another; the rest is there to be read.
+            done.ended |= matches!(entry.what, What::Output(Output::Event(Event::Ended(_))));
+            continue;
+        }
         let differs = |at, recorded: Option<&Output>, replayed: Option<&Output>| {
             let (recorded, replayed) = (recorded.map(form), replayed.map(form));
             Ok(Verdict::Differs(Difference { line: reader.line(), at, recorded, replayed }))
         };
         match entry.what {
+            What::LeftOut(_) => {}
             What::Input(input) => {
-                if let Some(more) = came.front() {
-                    return differs(now, None, Some(more));
+                let times = entry.repeated.map_or(1, |repeated| repeated.times);
+                let until = entry.repeated.map_or(entry.at, |repeated| repeated.until);
+                let span = until.saturating_since(entry.at);
+                for i in 0..times {
+                    if let Some(more) = came.front() {
+                        return differs(now, None, Some(more));
+                    }
+                    now = entry.at + share(span, i, times);
+                    session.handle_input(now, input.clone());
+                    came.extend(std::iter::from_fn(|| session.poll_output()));
+                    done.inputs += 1;
                 }
-                now = entry.at;
-                session.handle_input(now, input);
-                came.extend(std::iter::from_fn(|| session.poll_output()));
-                done.inputs += 1;
             }
             What::Output(recorded) => {
                 let replayed = came.pop_front();
@@ -103,12 +122,19 @@ pub fn replay<R: BufRead>(
             }
         }
     }
-    if let (true, Some(more)) = (done.ended, came.front()) {
+    let is_whole = done.ended && done.left_out.is_none();
+    if let (true, Some(more)) = (is_whole, came.front()) {
         let (line, replayed) = (reader.line() + 1, Some(form(more)));
         return Ok(Verdict::Differs(Difference { line, at: now, recorded: None, replayed }));
     }
     done.is_cut = reader.is_cut();
     Ok(Verdict::Identical(done))
+}
+
+/// When the repetition `i` of so many comes, evenly spread from the first to the last.
+fn share(span: Duration, i: u64, times: u64) -> Duration {
+    let nanos = span.as_nanos() * u128::from(i) / u128::from(times.saturating_sub(1).max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// An output as a journal has it.
@@ -321,7 +347,7 @@ mod tests {
         assert_eq!(said("\n"), "it is empty");
         assert!(said("hello\n").starts_with("its first line is no journal's header"));
         assert!(said(&journal[..40]).starts_with("its first line is no journal's header"));
-        assert!(said(&journal.replacen("\"journal\":1", "\"journal\":7", 1)).contains("version 7"));
+        assert!(said(&journal.replacen("\"journal\":2", "\"journal\":7", 1)).contains("version 7"));
         assert!(
             said(&journal.replacen("\"retries\":0", "\"retries\":5000", 1)).contains("retries")
         );
@@ -330,7 +356,7 @@ mod tests {
         let both = "{\"at\":\"0.000000000\",\"in\":\"Open\",\"out\":{\"Event\":\"Live\"}}\n";
         assert_eq!(
             said(&(header.clone() + both)),
-            "line 2 cannot be read: expected one of `in` and `out`"
+            "line 2 cannot be read: expected one of `in`, `out` and `left_out`"
         );
         // A terminal would obey what is quoted.
         let steering = format!("{header}{{\"\\u001b[31m{}\":1}}\n", "x".repeat(5000));
@@ -346,6 +372,75 @@ mod tests {
         );
         let lines = JOURNAL_BYTES_MAX as usize / full.len() + 1;
         assert!(said(&(header + &full.repeat(lines))).starts_with("it is longer than"));
+    }
+
+    /// A session in which the service floods the connection with frames that are no messages.
+    fn flooded(frames: u64, bytes_max: u64) -> (String, Option<String>) {
+        let config = Settings::never().check().expect("valid");
+        let mut now = Timestamp::from_millis(1000);
+        let mut session = Session::new(config.clone(), 9, now);
+        let kept = Kept::default();
+        let mut recorder = Recorder::new(kept.clone()).with_bytes_max(bytes_max);
+        let trouble = recorder.trouble();
+        recorder.began(&config, 9, now);
+        let garbage = || Input::Signaling(LinkId(1), SignalingEvent::Garbage);
+        let closes = [Input::Close, Input::Timeout, Input::Timeout, Input::Timeout, Input::Timeout];
+        let inputs =
+            std::iter::once(Input::Open).chain((0..frames).map(|_| garbage())).chain(closes);
+        for input in inputs {
+            let due = session.poll_timeout().map_or(now, |(at, _)| at);
+            now = if input == Input::Timeout { due } else { now + Duration::from_micros(3) };
+            recorder.input(now, &input);
+            session.handle_input(now, input);
+            while let Some(output) = session.poll_output() {
+                recorder.output(now, &output);
+            }
+        }
+        drop(recorder);
+        let bytes = kept.0.lock().expect("not poisoned").clone();
+        (String::from_utf8(bytes).expect("JSON is text"), trouble.get().cloned())
+    }
+
+    #[test]
+    fn repeated_inputs_take_one_line_and_replay_as_often_as_they_came() {
+        let (journal, trouble) = flooded(200_000, JOURNAL_BYTES_MAX);
+        assert_eq!(trouble, None);
+        assert!(journal.len() < 10_000, "{} bytes", journal.len());
+        let Verdict::Identical(replayed) = run(&journal).expect("readable") else {
+            panic!("another end")
+        };
+        assert!(replayed.inputs >= 200_000 && replayed.ended, "{replayed:?}");
+        // The number of ignored frames is part of the session's end.
+        let fewer = journal.replacen("\"times\":", "\"times\":1", 1);
+        assert!(matches!(run(&fewer), Ok(Verdict::Differs(_)) | Err(_)));
+    }
+
+    #[test]
+    fn a_full_journal_keeps_the_end() {
+        // Room for the header alone, beside what is kept free for the end.
+        let room = 8 * 1024;
+        let kept_free = 4 * 1024 * 1024;
+        let (mut journal, trouble) = flooded(3, kept_free + 600);
+        assert!(trouble.is_some_and(|why| why.contains("left out")));
+        let Verdict::Identical(replayed) = run(&journal).expect("readable") else {
+            panic!("nothing is compared after the gap: {journal}")
+        };
+        assert!(replayed.ended, "the end is there: {journal}");
+        let left_out = replayed.left_out.expect("something is missing");
+        assert!(left_out.inputs >= 4 && left_out.outputs > 0, "{left_out:?}");
+        assert!(journal.len() < room, "{} bytes", journal.len());
+        // What was left out is told by hostile numbers too.
+        let most = format!("\"left_out\":{{\"inputs\":{0},\"outputs\":{0}}}", u64::MAX);
+        let at = journal.find("\"left_out\"").expect("it is told");
+        let end = at + journal[at..].find('}').expect("an object") + 1;
+        journal.replace_range(at..end, &most);
+        assert!(run(&journal).is_ok());
+    }
+
+    #[test]
+    fn a_journal_of_the_first_version_is_read() {
+        let first = failing(false).replacen("\"journal\":2", "\"journal\":1", 1);
+        assert!(matches!(run(&first), Ok(Verdict::Identical(_))));
     }
 
     #[test]
