@@ -6,14 +6,21 @@ mod exit;
 mod journal;
 mod log;
 mod media;
+mod output;
 mod replay;
 mod report;
 mod resources;
+mod signals;
+mod spans;
 mod status;
 mod streams;
+mod summary;
+mod trace;
+mod view;
 mod watch;
+mod words;
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -23,12 +30,13 @@ use kvs_emulator::EmulatorArgs;
 
 pub use args::{OutputArgs, PatienceArgs, Retry, ServiceArgs, WatchArgs};
 pub use demo::DemoArgs;
+use exit::WATCH_HELP;
 pub use exit::{Exit, HELP};
 pub use journal::JournalArgs;
 pub use log::Level;
 pub use replay::ReplayArgs;
 
-/// Watch a Kinesis Video Streams WebRTC camera: live, or ended with a reason.
+/// Watch Amazon Kinesis Video Streams WebRTC cameras: live, or ended with a reason
 #[derive(Debug, Parser)]
 #[command(name = "kvs-viewer", version, after_help = HELP)]
 struct Cli {
@@ -39,29 +47,35 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "one value in the life of the process")]
 enum Command {
-    /// Watch a channel of AWS, or of any endpoint that speaks like it
-    #[command(after_help = HELP)]
+    /// Watch a camera: connect to its channel, show what happens, record
+    #[command(after_help = WATCH_HELP)]
     Watch(WatchArgs),
-    /// See it work on this machine: an emulator, a camera, the first answer lost, then live video
+    /// Run a demo on this machine: an emulator, a test camera, a lost answer, then live video
     #[command(after_help = HELP)]
     Demo(DemoArgs),
-    /// Run a journal through the core again: its timeline, and whether every output is the same
+    /// Replay a session's journal: print its timeline and check that every output is the same
     #[command(after_help = replay::HELP)]
     Replay(ReplayArgs),
-    /// Be a camera: a master that loops a clip on a channel
+    /// Run a test camera (KVS master) that plays a clip in a loop
     Camera {
         #[command(flatten)]
         args: CameraArgs,
-        /// How much is logged to standard error
-        #[arg(long, value_enum, default_value_t = Level::Warn, env = "KVS_VIEWER_LOG")]
+        /// Log level on standard error
+        #[arg(
+            long, value_enum, default_value_t = Level::Warn, env = "KVS_VIEWER_LOG",
+            help_heading = "Output"
+        )]
         log: Level,
     },
-    /// Be the service: Kinesis Video Streams WebRTC signaling on this machine, with faults
+    /// Run a local KVS emulator: the signaling service on this machine, with faults to order
     Emulator {
         #[command(flatten)]
         args: EmulatorArgs,
-        /// How much is logged to standard error
-        #[arg(long, value_enum, default_value_t = Level::Warn, env = "KVS_VIEWER_LOG")]
+        /// Log level on standard error
+        #[arg(
+            long, value_enum, default_value_t = Level::Warn, env = "KVS_VIEWER_LOG",
+            help_heading = "Output"
+        )]
         log: Level,
     },
 }
@@ -90,11 +104,16 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let exit = complain(Exit::Internal, &format!("no runtime: {error}"));
-            return ExitCode::from(exit.code());
+            // Without a standard error there is only the exit code.
+            let _ = writeln!(std::io::stderr(), "kvs-viewer: no runtime: {error}");
+            return ExitCode::from(Exit::Internal.code());
         }
     };
-    let exit = runtime.block_on(run(cli.command, started));
+    let exit = runtime.block_on(async {
+        let exit = run(cli.command, started).await;
+        output::flush().await;
+        exit
+    });
     // What still resolves a name or reads a file is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ExitCode::from(exit.code())
@@ -122,34 +141,8 @@ async fn run(command: Command, started: Started) -> Exit {
     }
 }
 
-/// Says what is wrong, for people.
+/// Prints what is wrong, for people.
 pub(crate) fn complain(exit: Exit, problem: &str) -> Exit {
-    // Without a standard error there is only the exit code.
-    let _ = writeln!(io::stderr(), "kvs-viewer: {problem}");
+    output::stderr().line(format!("kvs-viewer: {problem}"));
     exit
-}
-
-/// A line for people.
-pub(crate) fn note(text: &str) {
-    // Without a standard error nobody reads it.
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// Ends at Ctrl-C, or when the system asks the process to end.
-pub(crate) async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    // A handler that cannot be installed leaves the system's own way to end the process.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }

@@ -39,7 +39,7 @@ fn a_camera_that_is_not_there() {
     }
     // Two answers' deadlines and a pause, and some to open and to close.
     assert!((7000..25_000).contains(&last["t_ms"].as_u64().unwrap_or_default()), "{last}");
-    ends(watch, 3, &["no answer", "camera"]);
+    ends(watch, 3, &["did not answer", "camera"]);
 }
 
 #[test]

@@ -10,60 +10,66 @@ use signaling_aws::{Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 use super::journal::JournalArgs;
 use super::log::Level;
 use super::media::codecs_for;
+use super::spans::{duration, duration_or_zero};
+use super::status::Verbosity;
 use crate::viewer::ViewerConfig;
 
 /// Which channel is watched, and over which service.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Service")]
 pub struct ServiceArgs {
-    /// The channel's name or ARN
-    #[arg(long, value_name = "NAME|ARN")]
-    pub channel: String,
-    /// The region; without it the ARN's, or that of the AWS configuration
+    /// Name or ARN of the channel [env: KVS_VIEWER_CHANNEL=]
+    // The variable is read by hand: clap takes it for a second channel beside one of the two.
+    #[arg(value_name = "CHANNEL", help_heading = None, conflicts_with = "channel")]
+    pub name: Option<String>,
+    /// Same as CHANNEL
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<String>,
+    /// AWS region [default: the region of the ARN, AWS_REGION or the profile]
     #[arg(long)]
     pub region: Option<String>,
-    /// The control plane's URL, as for an emulator; goes before AWS_ENDPOINT_URL*
-    #[arg(long, value_name = "URL")]
-    pub endpoint_url: Option<String>,
-    /// Authorities to trust beside the system's, as a PEM file
-    #[arg(long, value_name = "PEM")]
-    pub ca_file: Option<PathBuf>,
-    /// A profile of the AWS configuration
+    /// Profile of ~/.aws/config and ~/.aws/credentials [default: AWS_PROFILE or "default"]
     #[arg(long)]
     pub profile: Option<String>,
-    /// Use FIPS endpoints; without --stun there is TURN alone then, for the region's STUN speaks TLS
+    /// Send requests to this URL, as of an emulator; overrides AWS_ENDPOINT_URL*
+    #[arg(long, value_name = "URL")]
+    pub endpoint_url: Option<String>,
+    /// Trust the CA certificates in this PEM file too; overrides AWS_CA_BUNDLE
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Use FIPS endpoints; disables the regional STUN server, so only TURN is used unless --stun is
+    /// given
     #[arg(long)]
     pub fips: bool,
-    /// Use dual-stack endpoints
+    /// Use dual-stack (IPv4 and IPv6) endpoints
     #[arg(long)]
     pub dual_stack: bool,
-    /// This viewer's id on the channel; random without it
+    /// Connect with this client id [default: a random one]
     #[arg(long, value_name = "ID")]
     pub client_id: Option<String>,
-    /// Use the id as it is in every attempt, for cameras that authorise by it
+    /// Use the same client id in every attempt, for cameras that authorize by it
     #[arg(long, requires = "client_id")]
     pub fixed_client_id: bool,
-    /// Where viewers on this machine tell each other which client ids they use [default:
+    /// Directory in which viewers on this machine share which client ids are in use [default:
     /// $XDG_STATE_HOME/kvs-viewer or ~/.local/state/kvs-viewer]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// A STUN server, stun:HOST or stun:HOST:PORT, in place of the region's; may be given several times
-    #[arg(long, value_name = "URI")]
-    pub stun: Vec<String>,
 }
 
 /// How patient the session is.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Timeouts and retries")]
 pub struct PatienceArgs {
-    /// The preset that the other options here change
+    /// Preset of timeouts and retries
     #[arg(long, value_enum, default_value_t = Retry::OneRetry)]
     pub retry: Retry,
-    /// Seconds to wait for the camera's answer
-    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
+    /// Wait this long for the camera's answer [default: by preset, 30s with one-retry]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true)]
     pub answer_timeout: Option<Duration>,
-    /// Seconds between a failed attempt and the next
-    #[arg(long, value_name = "S", value_parser = seconds_or_zero, allow_negative_numbers = true)]
+    /// Wait this long between a failed attempt and the next [default: by preset, 6s with one-retry]
+    #[arg(long, value_name = "TIME", value_parser = duration_or_zero, allow_negative_numbers = true)]
     pub retry_delay: Option<Duration>,
-    /// How often to try again
+    /// Try again this many times [default: by preset, 1 with one-retry]
     #[arg(long, value_name = "N")]
     pub retries: Option<u32>,
 }
@@ -71,64 +77,93 @@ pub struct PatienceArgs {
 /// The presets of the contract's part 4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Retry {
-    /// 30 s for an answer, one retry after 6 s
+    /// Wait 30 s for an answer, and try again once after 6 s
     #[default]
     OneRetry,
-    /// 10 retries or 2 minutes of them, short deadlines, jittered pauses
+    /// Try again 10 times or for 2 minutes, with short timeouts and random delays
     Persistent,
-    /// No retry
+    /// Do not try again
     Never,
 }
 
 /// What is received, for how long, and where it goes.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Record to this file: .mp4 or .m4v (H.264), .webm (VP8, VP9) or .mkv (any); never overwrites
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Stop after being live for so many seconds; without it, at Ctrl-C
-    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
+    /// Stop this long after the video first starts, interruptions included: 20s, 2m, 1h30m, or
+    /// seconds [default: at Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true)]
     pub duration: Option<Duration>,
-    /// Print one JSON event a line on standard output
+    /// Print events as JSON on standard output, one per line
     #[arg(long)]
     pub json: bool,
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print every step, deadlines and open descriptors too
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Where the session's journal goes.
     #[command(flatten)]
     pub journal: JournalArgs,
-    /// How much is logged to standard error
+    /// Log level on standard error
     #[arg(long, value_enum, default_value_t = Level::Warn, env = "KVS_VIEWER_LOG")]
     pub log: Level,
 }
 
+impl OutputArgs {
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        }
+    }
+}
+
 /// Watch a channel.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct WatchArgs {
     #[command(flatten)]
     pub(crate) service: ServiceArgs,
     #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
     pub(crate) patience: PatienceArgs,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
-    /// Join the channel's storage session, where the service offers and no camera does
-    /// (experimental: it has not met AWS)
-    #[arg(long)]
-    pub(crate) storage_session: bool,
-    /// Use relayed candidates alone: only a TURN server reaches the camera
-    #[arg(long)]
-    pub(crate) relay_only: bool,
-    /// Which of the camera's addresses are tried (default: `network`, or `any` when the service is
-    /// on this machine)
-    #[arg(long, value_enum)]
-    pub(crate) remote_addresses: Option<Remote>,
-    /// Do not watch this machine's network for changes (with a service on this machine it never is)
-    #[arg(long)]
-    pub(crate) no_network_watch: bool,
-    /// Do not ask for the camera's sound
+    pub(crate) media: MediaArgs,
+}
+
+/// What is received, and over which network paths.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Media and network")]
+pub(crate) struct MediaArgs {
+    /// Do not receive audio
     #[arg(long)]
     pub(crate) no_audio: bool,
-    /// Do not ask for the camera's picture
+    /// Do not receive video
     #[arg(long, conflicts_with = "no_audio")]
     pub(crate) no_video: bool,
+    /// Join the channel's storage session, in which the service makes the offer (experimental: not
+    /// tested with AWS)
+    #[arg(long)]
+    pub(crate) storage_session: bool,
+    /// Connect through a TURN server only
+    #[arg(long)]
+    pub(crate) relay_only: bool,
+    /// Use this STUN server instead of the region's, as stun:HOST[:PORT]; repeat for more
+    #[arg(long, value_name = "URI")]
+    pub(crate) stun: Vec<String>,
+    /// Camera addresses to connect to [default: network, or any if the service is on this machine]
+    #[arg(long, value_enum)]
+    pub(crate) remote_addresses: Option<Remote>,
+    /// Do not watch this machine's network for changes (never done if the service is on this
+    /// machine)
+    #[arg(long)]
+    pub(crate) no_network_watch: bool,
 }
 
 impl PatienceArgs {
@@ -150,14 +185,25 @@ impl PatienceArgs {
             settings.retries = retries;
         }
         settings.relay_only = relay_only;
-        settings.check().map_err(|error| error.to_string())
+        settings.check().map_err(|error| of_field(error.field, &error.to_string()))
     }
 }
 
 impl ServiceArgs {
-    fn signaling(&self, session: &Config) -> Result<SignalingConfig, String> {
+    /// The channel of the arguments, or of the environment.
+    pub(crate) fn channel(&self) -> Result<String, String> {
+        let given = self.name.clone().or_else(|| self.channel.clone());
+        let variable = || std::env::var("KVS_VIEWER_CHANNEL").ok().filter(|name| !name.is_empty());
+        given.or_else(variable).ok_or_else(|| {
+            "no channel given: name it, as in `kvs-viewer watch front-door`, or set \
+             KVS_VIEWER_CHANNEL"
+                .to_owned()
+        })
+    }
+
+    fn signaling(&self, session: &Config, stun: &[String]) -> Result<SignalingConfig, String> {
         let stores = session.mode == Mode::Answerer;
-        let mut builder = SignalingConfig::builder(&self.channel).storage_session(stores);
+        let mut builder = SignalingConfig::builder(self.channel()?).storage_session(stores);
         builder = builder.limits(Limits {
             call: session.call_timeout,
             credentials: session.credentials_timeout,
@@ -193,10 +239,32 @@ impl ServiceArgs {
         if let Some(dir) = self.state_dir.clone().or_else(default_state_dir) {
             builder = builder.shared_ids(dir);
         }
-        if !self.stun.is_empty() {
-            builder = builder.stun(Stun::Custom(self.stun.clone()));
+        if !stun.is_empty() {
+            builder = builder.stun(Stun::Custom(stun.to_vec()));
         }
-        builder.build().map_err(|error| error.to_string())
+        builder.build().map_err(|error| of_field(error.field, &error.to_string()))
+    }
+}
+
+/// What is wrong with a field, with the option that sets it in the field's place.
+pub(crate) fn of_field(field: &str, problem: &str) -> String {
+    let option = match field {
+        "channel" => "CHANNEL",
+        "region" => "--region",
+        "client_id" => "--client-id",
+        "endpoint_url" => "--endpoint-url",
+        "ca_file" => "--ca-file (or AWS_CA_BUNDLE)",
+        "stun" => "--stun",
+        "proxy" => "HTTPS_PROXY",
+        "answer_timeouts" => "--answer-timeout",
+        "retry_delay" => "--retry-delay",
+        "retries" => "--retries",
+        other => other,
+    };
+    match problem.strip_prefix(field) {
+        Some(rest) if rest.starts_with(':') => format!("{option}{rest}"),
+        Some(rest) => format!("{option}: {}", rest.trim_start()),
+        None => format!("{option}: {problem}"),
     }
 }
 
@@ -210,11 +278,11 @@ fn default_state_dir() -> Option<PathBuf> {
 /// [`RemoteAddresses`], as the command line has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Remote {
-    /// Every address, this machine's own among them
+    /// All, this machine's own included
     Any,
-    /// Those of local networks and of the internet, but no loopback or link-local ones
+    /// Those of local networks and of the internet; no loopback or link-local addresses
     Network,
-    /// Those of the internet alone
+    /// Those of the internet only
     Public,
 }
 
@@ -231,58 +299,37 @@ impl From<Remote> for RemoteAddresses {
 impl WatchArgs {
     /// What a viewer is made from; no network is touched.
     pub(crate) fn viewer(&self) -> Result<ViewerConfig, String> {
-        let mode = if self.storage_session { Mode::Answerer } else { Mode::Offerer };
-        let session = self.patience.config(mode, self.relay_only)?;
-        let signaling = self.service.signaling(&session)?;
+        let mode = if self.media.storage_session { Mode::Answerer } else { Mode::Offerer };
+        let session = self.patience.config(mode, self.media.relay_only)?;
+        let signaling = self.service.signaling(&session, &self.media.stun)?;
         let authorities = match &self.service.ca_file {
             None => Authorities::system(),
-            Some(path) => Authorities::with_pem_file(path).map_err(|error| error.to_string())?,
+            Some(path) => Authorities::with_pem_file(path)
+                .map_err(|error| of_field("ca_file", &error.to_string()))?,
         };
         let wanted = |off| if off { Media::Off } else { Media::RecvOnly };
         // On this machine loopback addresses are candidates.
         let is_loopback = signaling.is_loopback();
         let default = PeerConfig::new(is_loopback);
-        let remote = self.remote_addresses.map_or(default.remote_addresses, Into::into);
+        let remote = self.media.remote_addresses.map_or(default.remote_addresses, Into::into);
         let peer = PeerConfig {
-            video: wanted(self.no_video),
-            audio: wanted(self.no_audio),
+            video: wanted(self.media.no_video),
+            audio: wanted(self.media.no_audio),
             codecs: codecs_for(self.output.record.as_deref()),
             authorities,
-            policy: if self.relay_only { IcePolicy::Relay } else { IcePolicy::All },
+            policy: if self.media.relay_only { IcePolicy::Relay } else { IcePolicy::All },
             remote_addresses: remote,
             ..default
         };
         // A session that never leaves this machine needs no network.
-        let watch_network = !self.no_network_watch && !is_loopback;
+        let watch_network = !self.media.no_network_watch && !is_loopback;
         Ok(ViewerConfig { session, signaling, peer, watch_network })
     }
-}
-
-/// Seconds, with a fraction if wanted.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let duration = seconds_or_zero(text)?;
-    if duration.is_zero() { Err("must be more than 0".into()) } else { Ok(duration) }
-}
-
-fn seconds_or_zero(text: &str) -> Result<Duration, String> {
-    let secs: f64 = text.parse().map_err(|_| "expected a number of seconds, like 30 or 2.5")?;
-    if !(0.0..=604_800.0).contains(&secs) {
-        return Err("must be between 0 and 604800 seconds (a week)".into());
-    }
-    Duration::try_from_secs_f64(secs).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seconds_are_checked() {
-        assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2500)));
-        for bad in ["", "x", "-1", "0", "nan", "inf", "1e12"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn options_change_the_preset() {
@@ -295,6 +342,25 @@ mod tests {
         assert_eq!(config.answer_timeouts, [Duration::from_secs(3)]);
         assert_eq!(config.retries, 4);
         let refused = PatienceArgs { retries: Some(5000), ..PatienceArgs::default() };
-        assert!(refused.config(Mode::Offerer, false).expect_err("too many").contains("retries"));
+        let problem = refused.config(Mode::Offerer, false).expect_err("too many");
+        assert!(problem.starts_with("--retries: must be"), "{problem}");
+    }
+
+    #[test]
+    fn errors_name_options() {
+        let args = |change: fn(&mut ServiceArgs)| {
+            let mut args = WatchArgs { service: ServiceArgs::default(), ..WatchArgs::default() };
+            args.service.name = Some("front-door".into());
+            change(&mut args.service);
+            args.viewer().expect_err("refused")
+        };
+        let url = args(|service| service.endpoint_url = Some("ftp://localhost".into()));
+        assert!(url.starts_with("--endpoint-url: "), "{url}");
+        let id = args(|service| service.client_id = Some("a@b".into()));
+        assert!(id.starts_with("--client-id: "), "{id}");
+        let file = args(|service| service.ca_file = Some("/no/such/file".into()));
+        assert!(file.starts_with("--ca-file"), "{file}");
+        let channel = args(|service| service.name = Some("front door".into()));
+        assert!(channel.starts_with("CHANNEL: "), "{channel}");
     }
 }

@@ -15,6 +15,9 @@ use super::args::OutputArgs;
 use super::exit::Exit;
 use super::log;
 use super::media::codecs_for;
+use super::spans::span;
+use super::status::Status;
+use super::summary::Context;
 use super::watch::watch;
 use super::{Started, complain};
 use crate::viewer::ViewerConfig;
@@ -26,15 +29,15 @@ const CHANNEL: &str = "demo";
 pub struct DemoArgs {
     #[command(flatten)]
     output: OutputArgs,
-    /// Over a storage session, where the service offers to camera and viewer (experimental); the
-    /// first offer is lost, not an answer
-    #[arg(long)]
+    /// Use a storage session (experimental): the service makes the offers, and the first offer is
+    /// lost instead of an answer
+    #[arg(long, help_heading = "Demo")]
     storage_session: bool,
-    /// Use the default deadlines (30 s for the answer, 6 s before the retry), not short ones
-    #[arg(long)]
+    /// Use the default timeouts (30 s for the answer, 6 s before the retry) instead of short ones
+    #[arg(long, help_heading = "Demo")]
     real_deadlines: bool,
-    /// Write the camera's own list of the frames it sent, one JSON object a line
-    #[arg(long, value_name = "FILE")]
+    /// Write every frame that the camera sends to this file, as JSON, one per line
+    #[arg(long, value_name = "FILE", help_heading = "Demo")]
     frame_log: Option<PathBuf>,
 }
 
@@ -114,6 +117,7 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
         camera.frame_log = FrameLog::File(path.clone());
     }
     camera.storage_session = args.storage_session;
+    let status = Status::start(args.output.verbosity());
     let session = match settings(args) {
         Ok(session) => session,
         Err(error) => return complain(Exit::Internal, &error.to_string()),
@@ -121,24 +125,30 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
     if !args.real_deadlines && !args.storage_session {
         // Like a real one, the camera gives up a viewer that never connects, before the retry.
         camera.connect_timeout = ANSWER_TIMEOUT - Duration::from_secs(1);
-        super::note(&format!(
-            "The demo uses short deadlines: {} s for the answer, {} s before the retry. With \
-             --real-deadlines it uses the defaults.",
-            ANSWER_TIMEOUT.as_secs(),
-            RETRY_DELAY.as_secs(),
+        status.say(&format!(
+            "The demo uses short timeouts: {} for the answer, {} before the retry \
+             (--real-deadlines uses the defaults).",
+            span(ANSWER_TIMEOUT),
+            span(RETRY_DELAY),
         ));
     }
-    super::note(match args.storage_session {
-        false => "The service on this machine will lose the camera's first answer.",
-        true => "The service on this machine will lose its first offer to the viewer.",
+    status.say(match args.storage_session {
+        false => "An emulator on this machine plays the service, and loses the camera's first answer.",
+        true => "An emulator on this machine plays the service, and loses its first offer to the viewer.",
     });
     let camera = match Camera::start(camera).await {
         Ok(camera) => camera,
         Err(error) => return complain(Exit::of_camera(&error), &format!("the camera: {error}")),
     };
     let peer = PeerConfig { codecs, ..PeerConfig::new(true) };
+    let context = Context {
+        channel: CHANNEL.into(),
+        config: session.clone(),
+        is_loopback: true,
+        profile: None,
+    };
     let config = ViewerConfig { session, signaling: viewer, peer, watch_network: false };
-    let exit = watch(config, &args.output, started).await;
+    let exit = watch(config, context, &args.output, started).await;
     camera.shutdown().await;
     exit
 }

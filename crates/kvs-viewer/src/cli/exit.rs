@@ -2,7 +2,7 @@
 
 use kvs_camera::CameraError;
 use kvs_emulator::EmulatorError;
-use negotiation_core::{EndReason, Failure, FailureCode, Outcome};
+use negotiation_core::{AttemptEnd, EndReason, Failure, FailureCode, Outcome};
 use recording::RecordError;
 
 /// How a command of the command line ends.
@@ -40,12 +40,14 @@ pub enum Exit {
     ClosedEarly = 14,
 }
 
-/// The table for `--help`.
-pub const HELP: &str = "\
+/// The table as a literal.
+macro_rules! exit_codes {
+    () => {
+        "\
 Exit codes:
   0   live, and closed by you or by --duration
   1   something that should not happen; please report it
-  2   a wrong argument, or a file, an address or an output that cannot be used
+  2   a wrong or missing argument, or a file, an address or an output that cannot be used
   3   no answer: the offer went out, the camera did not answer (or never offered)
   4   no media: connected, but no whole keyframe came
   5   permission: credentials missing, wrong, expired or not allowed
@@ -57,7 +59,23 @@ Exit codes:
   11  the recording failed on the way (disk full, disk hangs); what was recorded plays
   12  the recording cannot begin: the file exists, or its folder does not
   13  a local device or the peer stack failed
-  14  closed by you before it was live";
+  14  closed by you before it was live"
+    };
+}
+
+/// Examples, and the table of exit codes, for `watch --help`.
+pub(crate) const WATCH_HELP: &str = concat!(
+    "\
+Examples:
+  kvs-viewer watch front-door --region us-west-2
+  kvs-viewer watch front-door --record door.mp4 --duration 2m
+
+",
+    exit_codes!()
+);
+
+/// The table for `--help`.
+pub const HELP: &str = exit_codes!();
 
 impl Exit {
     /// What a session's end means for the process.
@@ -78,8 +96,9 @@ impl Exit {
             | EndReason::IncompatibleSdp
             | EndReason::Codec
             | EndReason::StorageMode
-            | EndReason::InvalidClientId
-            | EndReason::InvalidArgument => Self::Incompatible,
+            | EndReason::InvalidClientId => Self::Incompatible,
+            EndReason::InvalidArgument if is_missing(outcome) => Self::Usage,
+            EndReason::InvalidArgument => Self::Incompatible,
             EndReason::LocalMedia | EndReason::PeerFailed => Self::Local,
         }
     }
@@ -100,6 +119,7 @@ impl Exit {
             FailureCode::ViewerLimit | FailureCode::Throttled | FailureCode::Replaced => {
                 Self::Limit
             }
+            FailureCode::InvalidArgument if failure.api_name.is_none() => Self::Usage,
             FailureCode::InvalidClientId
             | FailureCode::InvalidArgument
             | FailureCode::StorageMode
@@ -146,6 +166,14 @@ impl Exit {
     pub fn code(self) -> u8 {
         self as u8
     }
+}
+
+/// Whether an argument was found wanting before any call, as a region that nothing names. What the
+/// service refuses has the API's name for it.
+fn is_missing(outcome: &Outcome) -> bool {
+    outcome.attempts.last().is_some_and(|attempt| {
+        matches!(&attempt.end, AttemptEnd::Connect(failure) if failure.api_name.is_none())
+    })
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::output;
+
 /// Crates of this workspace: their logs are written with secrets in mind.
 const OURS: [&str; 11] = [
     "kvs_viewer",
@@ -32,18 +34,18 @@ const OURS: [&str; 11] = [
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Level {
-    /// Nothing.
+    /// Nothing
     Off,
-    /// What ends a session.
+    /// Errors
     Error,
-    /// What is worth a look.
+    /// Errors and warnings
     #[default]
     Warn,
-    /// Every change of phase.
+    /// Changes of state too
     Info,
-    /// Unusual branches.
+    /// Details too
     Debug,
-    /// Everything, secrets excepted.
+    /// Everything except secrets
     Trace,
 }
 
@@ -77,12 +79,17 @@ pub(crate) fn start(level: Level) {
 fn targets(level: Level) -> Targets {
     let ours = level.filter();
     let others = ours.min(LevelFilter::WARN);
+    // It looks for a region and for credentials wherever they may be, and warns of each place where
+    // they are not, in hundreds of characters; what it comes to is the session's own error.
+    let aws_config =
+        if ours >= LevelFilter::INFO { others } else { others.min(LevelFilter::ERROR) };
     // At error level the stack prints whole packets that it drops while a track opens.
     let stack = if ours >= LevelFilter::DEBUG { LevelFilter::ERROR } else { LevelFilter::OFF };
     // A target stands for all that begins with it.
     let noisy = ["webrtc", "rtc"];
     Targets::new()
         .with_default(others)
+        .with_target("aws_config", aws_config)
         .with_targets(noisy.map(|target| (target, stack)))
         .with_targets(OURS.map(|target| (target, ours)))
 }
@@ -117,8 +124,8 @@ impl Write for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.0);
-        // A log that cannot be written is nobody's error.
-        let _ = io::stderr().write_all(redact(&text).as_bytes());
+        // Through the queue: the session's tasks log, and none of them may wait for a reader.
+        output::stderr().line(redact(text.trim_end()).into_owned());
     }
 }
 
@@ -176,6 +183,18 @@ mod tests {
         }
         assert_eq!(redact("nothing here"), "nothing here");
         assert!(redact("a X-Amz-Signature=abc end").ends_with(" end"));
+    }
+
+    #[test]
+    fn warnings_of_the_search_for_a_region_come_with_info_alone() {
+        let shown = |level| {
+            let region = "aws_config::imds::region";
+            targets(level).would_enable(region, &tracing::Level::WARN)
+        };
+        assert!(!shown(Level::Warn));
+        assert!(shown(Level::Info));
+        let own = targets(Level::Warn);
+        assert!(own.would_enable("signaling_aws::link", &tracing::Level::WARN));
     }
 
     #[test]

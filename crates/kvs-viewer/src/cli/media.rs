@@ -141,7 +141,7 @@ pub(crate) async fn recorded(
 ) -> Option<Recorded> {
     let patience = async {
         sleep(ENDING_USUAL).await;
-        status.say("Waiting for the disk to take the rest of the recording; Ctrl-C gives it up.");
+        status.error("Waiting for the disk to take the rest of the recording; Ctrl-C gives it up.");
         sleep(ENDING_MAX - ENDING_USUAL).await;
     };
     let why = tokio::select! {
@@ -187,13 +187,15 @@ pub(crate) fn start_recorder(
 
 #[cfg(test)]
 mod tests {
+    use super::super::status::Verbosity;
     use super::*;
 
     /// The disk never answers, and neither does what writes to it.
     async fn of_a_disk_that_hangs(interrupted: impl Future<Output = ()>) -> String {
         let pump = tokio::spawn(std::future::pending());
         let path = Path::new("a.mp4");
-        let ended = recorded(Some(path), pump, interrupted, &Status::start()).await;
+        let ended =
+            recorded(Some(path), pump, interrupted, &Status::start(Verbosity::Normal)).await;
         ended.expect("there is a recording").expect_err("it is not whole").to_string()
     }
 
@@ -213,14 +215,16 @@ mod tests {
         assert_eq!(before.elapsed(), Duration::from_secs(5));
 
         let pump = tokio::spawn(async { Some(Err(RecordError::NothingRecorded)) });
-        let ended = recorded(None, pump, sleep(Duration::from_secs(5)), &Status::start()).await;
+        let ended =
+            recorded(None, pump, sleep(Duration::from_secs(5)), &Status::start(Verbosity::Normal))
+                .await;
         assert!(matches!(ended, Some(Err(RecordError::NothingRecorded))));
     }
 
     #[tokio::test]
     async fn a_recording_that_broke_is_no_success() {
         let broken = || tokio::spawn(async { panic!("the test breaks it") });
-        let (status, wait) = (Status::start(), std::future::pending::<()>);
+        let (status, wait) = (Status::start(Verbosity::Normal), std::future::pending::<()>);
         let ended = recorded(Some(Path::new("a.mp4")), broken(), wait(), &status).await;
         assert!(matches!(ended, Some(Err(RecordError::Ended))));
         assert!(recorded(None, broken(), wait(), &status).await.is_none());

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::PathBuf;
 
-use negotiation_core::{Event, Input, Output, SignalingEvent, Timestamp};
+use negotiation_core::{Event, Input, Mode, Output, SignalingEvent, Timestamp};
 use viewer_session::journal::{Entry, Header, JournalError, Reader, Verdict, What, replay};
 
 use super::complain;
 use super::exit::Exit;
-use super::report::sentence;
+use super::spans::span;
+use super::{trace, words};
 
 /// The table for `--help`.
 pub(crate) const HELP: &str = "\
@@ -21,13 +22,13 @@ Exit codes:
 /// Run a journal again.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReplayArgs {
-    /// What `watch --journal` wrote
+    /// Journal to read, as written by `watch --journal`
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Print the verdict alone
+    /// Print the result only
     #[arg(long)]
     quiet: bool,
-    /// Print every command and completion as well
+    /// Print every command and completion too
     #[arg(long, conflicts_with = "quiet")]
     all: bool,
 }
@@ -80,6 +81,13 @@ fn tell(
                 let how = if replayed.is_cut { ", in the middle of a line" } else { "" };
                 say(&format!("The journal stops before the session's end{how}."));
             }
+            if let Some(left_out) = replayed.left_out {
+                say(&format!(
+                    "The journal was full: it leaves out {} inputs and {} outputs. What follows \
+                     them is not compared.",
+                    left_out.inputs, left_out.outputs
+                ));
+            }
             say(&format!(
                 "Replayed {} inputs: all {} outputs are the same.",
                 replayed.inputs, replayed.outputs
@@ -87,7 +95,7 @@ fn tell(
             Exit::Ok
         }
         Verdict::Differs(difference) => {
-            say("The replay is another. The first difference:");
+            say("Replay diverged at:");
             difference.to_string().lines().for_each(|line| say(&printable(line)));
             Exit::Internal
         }
@@ -97,28 +105,38 @@ fn tell(
 /// What the session was asked to do.
 fn patience(header: &Header) -> String {
     let config = &header.config;
+    let mode = match config.mode {
+        Mode::Offerer => "the viewer offers",
+        Mode::Answerer => "the service offers (storage session)",
+    };
     format!(
-        "Seed {}, {:?} mode, {} retries; a verdict on a silent camera after {} s, any verdict \
-         within {} s.",
+        "Seed {}, {mode}, {} retries; a silent camera is given up after {}; connects or fails \
+         within {}.",
         header.seed,
-        config.mode,
         config.retries,
-        config.no_answer_verdict().as_secs(),
-        config.longest_verdict().as_secs()
+        span(config.no_answer_verdict()),
+        span(config.longest_verdict())
     )
 }
 
 /// What a person reads of a line; `None` for what only `--all` shows.
 fn line(entry: &Entry, began: Timestamp, all: bool) -> Option<String> {
-    let text = match &entry.what {
+    let mut text = match &entry.what {
+        What::LeftOut(left_out) => Some(format!(
+            "({} inputs and {} outputs are left out: the journal was full.)",
+            left_out.inputs, left_out.outputs
+        )),
         What::Output(Output::Event(event)) => Some(told(event, began)),
         What::Output(output @ (Output::Signaling(..) | Output::Peer(..))) => {
-            all.then(|| format!("< {output:?}"))
+            all.then(|| format!("< {}", trace::command(output)))
         }
-        What::Input(input) => {
-            asked(input).map(str::to_owned).or_else(|| all.then(|| format!("> {input:?}")))
-        }
+        What::Input(input) => asked(input)
+            .map(str::to_owned)
+            .or_else(|| all.then(|| format!("> {}", trace::input(input)))),
     };
+    if let (Some(text), Some(repeated)) = (&mut text, entry.repeated) {
+        text.push_str(&format!(" ({} times)", repeated.times));
+    }
     text.map(|text| printable(&text))
 }
 
@@ -129,9 +147,8 @@ fn told(event: &Event, began: Timestamp) -> String {
         Event::DeadlineArmed { timer, at } => {
             format!("Deadline {timer} is at {}.", since(began, *at))
         }
-        Event::Ignored(reason) => format!("Ignored: {reason}."),
         Event::Ended(outcome) => {
-            format!("Ended: {}. Likely cause: {}.", outcome.sentence(), outcome.likely_cause())
+            format!("Ended: {} Likely cause: {}.", outcome.sentence(), outcome.likely_cause())
         }
         Event::RetryScheduled { attempt, at } => {
             format!("Attempt {attempt} begins at {}.", since(began, *at))
@@ -164,7 +181,8 @@ fn told(event: &Event, began: Timestamp) -> String {
         | Event::RenegotiationFailed
         | Event::DeadlineFired(_)
         | Event::AttemptEnded(_)
-        | Event::CloseStepFailed(_) => sentence(event).unwrap_or_else(|| format!("{event:?}.")),
+        | Event::Ignored(_)
+        | Event::CloseStepFailed(_) => words::event(event),
     }
 }
 

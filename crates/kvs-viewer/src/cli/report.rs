@@ -1,29 +1,45 @@
-//! What the command line says: one JSON object a line for machines, sentences for people.
+//! What the command line prints for machines: one JSON object a line.
 
-use std::io::{self, Write as _};
 use std::time::Duration;
 
 use negotiation_core::{
     AttemptEnd, AttemptReport, Event, Evidence, Failure, MediaKind, MediaProblem, Outcome,
     RecoveryCause, Timestamp,
 };
-use recording::Summary;
-use serde_json::{Value, json};
+use recording::Summary as Recording;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
+use super::output::{self, Lines};
 use super::resources::Resources;
+use super::summary::Summary;
 
 /// Where events go, and from when their time counts.
 #[derive(Debug)]
 pub(crate) struct Reporter {
-    json: bool,
+    /// With `--json`.
+    to: Option<Lines>,
     /// From the start of the process to the session's origin.
     offset: Duration,
     attempt: u32,
+    /// Events that did not reach the output.
+    lost: u64,
+}
+
+/// A line; the fields come in this order, so that people find their way as well.
+#[derive(Serialize)]
+struct Line<'a> {
+    event: &'a str,
+    t_ms: u64,
+    attempt: u64,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
 }
 
 impl Reporter {
     pub(crate) fn new(json: bool, offset: Duration) -> Self {
-        Self { json, offset, attempt: 0 }
+        let to = json.then(|| output::stdout().clone());
+        Self { to, offset, attempt: 0, lost: 0 }
     }
 
     /// Milliseconds since the process began.
@@ -47,7 +63,7 @@ impl Reporter {
 
     /// The end of an attempt, with what the process had open before and after it.
     pub(crate) fn attempt_ended(
-        &self,
+        &mut self,
         at: Timestamp,
         report: &AttemptReport,
         before: Option<Resources>,
@@ -60,38 +76,79 @@ impl Reporter {
         self.line(at, "attempt_ended", fields);
     }
 
-    /// The last line.
-    pub(crate) fn ended(&self, at: Timestamp, outcome: &Outcome, recording: Value, exit: u8) {
+    /// The last line. It waits for room, for a limited time.
+    pub(crate) async fn ended(
+        &mut self,
+        at: Timestamp,
+        outcome: &Outcome,
+        summary: &Summary,
+        recording: Value,
+        exit: u8,
+    ) {
+        let Some(to) = self.to.clone() else { return };
         let attempts: Vec<Value> = outcome.attempts.iter().map(attempt_fields).collect();
-        self.line(
-            at,
-            "ended",
-            json!({
-                "reason": outcome.reason.code(),
-                "sentence": outcome.sentence(),
-                "likely_cause": outcome.likely_cause(),
-                "next_step": outcome.next_step(),
-                "was_live": outcome.was_live,
-                "attempts_total": outcome.attempts_total,
-                "attempts": attempts,
-                "lasted_ms": millis(outcome.lasted),
-                "recording": recording,
-                "exit_code": exit,
-            }),
-        );
+        self.lost += to.take_lost();
+        let fields = json!({
+            "reason": outcome.reason.code(),
+            "sentence": outcome.sentence(),
+            "likely_cause": summary.likely_cause,
+            "next_step": summary.next_step,
+            "was_live": outcome.was_live,
+            "attempts_total": outcome.attempts_total,
+            "attempts": attempts,
+            "lasted_ms": millis(outcome.lasted),
+            "recording": recording,
+            "events_lost": self.lost,
+            "exit_code": exit,
+        });
+        to.last(self.form(at, "ended", fields)).await;
+    }
+
+    /// Events were lost on their way here.
+    pub(crate) fn events_lost(&mut self, at: Timestamp, count: u64) {
+        if let Some(to) = &self.to {
+            to.add_lost(count);
+            self.tell_lost(at);
+        }
     }
 
     /// Any other line.
-    pub(crate) fn line(&self, at: Timestamp, name: &str, fields: Value) {
-        if !self.json {
+    pub(crate) fn line(&mut self, at: Timestamp, name: &str, fields: Value) {
+        self.tell_lost(at);
+        if let Some(to) = &self.to {
+            to.line(self.form(at, name, fields));
+        }
+    }
+
+    /// Says how many events were lost since it was said last, once there is room for that.
+    fn tell_lost(&mut self, at: Timestamp) {
+        let Some(to) = &self.to else { return };
+        let count = to.take_lost();
+        if count == 0 {
             return;
         }
-        let mut line = json!({ "event": name, "t_ms": self.t_ms(at), "attempt": self.attempt });
-        if let (Value::Object(line), Value::Object(fields)) = (&mut line, fields) {
-            line.extend(fields);
+        if to.try_line(self.form(at, "events_lost", json!({ "count": count }))) {
+            self.lost += count;
+        } else {
+            to.add_lost(count);
         }
-        // A reader that went away is no reason to stop watching.
-        let _ = writeln!(io::stdout(), "{line}");
+    }
+
+    fn form(&self, at: Timestamp, event: &str, fields: Value) -> String {
+        let mut fields = match fields {
+            Value::Object(fields) => fields,
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => Map::new(),
+        };
+        // The end of an attempt may be told when the next has begun.
+        let attempt = fields.remove("attempt").and_then(|attempt| attempt.as_u64());
+        let attempt = attempt.unwrap_or(self.attempt.into());
+        let line = Line { event, t_ms: self.t_ms(at), attempt, fields };
+        // Strings and numbers have a JSON form.
+        serde_json::to_string(&line).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
 
     fn describe(&self, event: &Event) -> Option<(&'static str, Value)> {
@@ -146,58 +203,8 @@ impl Reporter {
     }
 }
 
-/// What a person reads when it happens; `None` for what only machines want.
-pub(crate) fn sentence(event: &Event) -> Option<String> {
-    Some(match event {
-        Event::AttemptStarted { attempt } => format!("Attempt {attempt}: connecting."),
-        Event::LinkOpened { client_id } => format!("Signaling is open as {client_id}."),
-        Event::OfferSent { .. } => "The offer is out; waiting for the camera's answer.".into(),
-        Event::AnswerReceived { after } => {
-            format!("The answer came after {} ms.", millis(*after))
-        }
-        Event::Connected => "Connected; waiting for the first whole keyframe.".into(),
-        Event::Live => "Live.".into(),
-        Event::Disconnected => "The connection is silent; giving it a moment.".into(),
-        Event::Reconnected => "The connection is back.".into(),
-        Event::Recovering(cause) => {
-            format!("Restarting the connection: {}.", cause_sentence(*cause))
-        }
-        Event::Recovered => "The connection is up again.".into(),
-        Event::RestartRefused => {
-            "The camera does not restart connections; the next loss begins a new attempt.".into()
-        }
-        Event::MasterGone(cause) => format!("The camera is gone: {}.", cause_sentence(*cause)),
-        Event::Offline => "There is no network; waiting for it.".into(),
-        Event::Online => "The network is back.".into(),
-        Event::MediaPaused => "The camera pauses: it reports, but sends no media.".into(),
-        Event::MediaStalled => "Media stopped; asking for a keyframe.".into(),
-        Event::MediaResumed => "Media flows again.".into(),
-        Event::LinkLost(failure) => format!("Signaling is lost ({failure}); media goes on."),
-        Event::LinkReopened => "Signaling is open again.".into(),
-        Event::LinkGivenUp(failure) => {
-            format!("Signaling stays closed ({failure}); media goes on while it lasts.")
-        }
-        Event::GoAway => "The service will end this signaling link within a minute.".into(),
-        Event::RenegotiationFailed => "A renegotiation failed; media goes on as it was.".into(),
-        Event::DeadlineFired(timer) => format!("The {timer} deadline passed."),
-        Event::AttemptEnded(report) => {
-            format!("Attempt {} is over and closed: {}.", report.attempt, report.end)
-        }
-        Event::CloseStepFailed(failure) => format!("A step of closing failed: {failure}"),
-        Event::PhaseChanged { .. }
-        | Event::MasterSeen
-        | Event::TrackAdded(_)
-        | Event::KeyframeReceived
-        | Event::IceServersRefreshed
-        | Event::DeadlineArmed { .. }
-        | Event::RetryScheduled { .. }
-        | Event::Ignored(_)
-        | Event::Ended(_) => return None,
-    })
-}
-
 /// A finished recording, for machines.
-pub(crate) fn recording_fields(summary: &Summary) -> Value {
+pub(crate) fn recording_fields(summary: &Recording) -> Value {
     json!({
         "path": summary.path.display().to_string(),
         "bytes": summary.bytes,
@@ -227,17 +234,6 @@ fn cause_name(cause: RecoveryCause) -> &'static str {
         RecoveryCause::Requested => "requested",
         RecoveryCause::ClosedByPeer => "closed-by-peer",
         RecoveryCause::Silent => "silent",
-    }
-}
-
-fn cause_sentence(cause: RecoveryCause) -> &'static str {
-    match cause {
-        RecoveryCause::Disconnected => "nothing is heard of the camera",
-        RecoveryCause::IceFailed => "no path to the camera works any more",
-        RecoveryCause::NetworkChanged => "the network changed",
-        RecoveryCause::Requested => "it was asked for",
-        RecoveryCause::ClosedByPeer => "it closed the connection",
-        RecoveryCause::Silent => "it sends nothing any more",
     }
 }
 
@@ -280,7 +276,7 @@ fn attempt_fields(report: &AttemptReport) -> Value {
 }
 
 fn evidence_fields(evidence: &Evidence) -> Value {
-    let ignored: serde_json::Map<String, Value> =
+    let ignored: Map<String, Value> =
         evidence.ignored.iter().map(|(reason, n)| (reason.code().into(), (*n).into())).collect();
     json!({
         "link_opened": evidence.link_opened,
@@ -301,4 +297,39 @@ fn evidence_fields(evidence: &Evidence) -> Value {
         "service_error": evidence.service_error.as_ref().map(failure_fields),
         "ignored": ignored,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::testing::stalled;
+
+    #[test]
+    fn events_that_do_not_fit_are_counted_and_their_number_is_told() {
+        let (lines, reader) = stalled();
+        let mut reporter =
+            Reporter { to: Some(lines), offset: Duration::ZERO, attempt: 3, lost: 0 };
+        let at = Timestamp::from_millis(7);
+        const LINES: u64 = 5000;
+        for _ in 0..LINES {
+            reporter.line(at, "stats", json!({ "a": 1 }));
+        }
+        let first = reader.recv().expect("a line");
+        assert_eq!(first, "{\"event\":\"stats\",\"t_ms\":7,\"attempt\":3,\"a\":1}");
+        // Everything that was kept is read, and then there is room.
+        let mut read = 1;
+        while reader.recv_timeout(Duration::from_millis(500)).is_ok() {
+            read += 1;
+        }
+        reporter.line(at, "live", json!({ "attempt": 2 }));
+        let told = reader.recv().expect("a line");
+        let lost = LINES - read;
+        assert_eq!(
+            told,
+            format!("{{\"event\":\"events_lost\",\"t_ms\":7,\"attempt\":3,\"count\":{lost}}}")
+        );
+        let next = reader.recv().expect("a line");
+        assert_eq!(next, "{\"event\":\"live\",\"t_ms\":7,\"attempt\":2}", "one attempt, its own");
+        assert_eq!(reporter.lost, lost);
+    }
 }

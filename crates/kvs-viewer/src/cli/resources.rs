@@ -1,6 +1,13 @@
 //! How many descriptors and sockets this process has open, to show that a closed attempt left none.
+//!
+//! The count is taken where an attempt ends, before anything of the next one is opened.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use negotiation_core::{Config, Event, Input, Output, Timestamp};
+use viewer_session::Observer;
 
 /// A count of what is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +28,98 @@ impl Resources {
         // The listing itself holds one descriptor.
         Some(Self { descriptors: entries.len().saturating_sub(1), sockets })
     }
+
+    /// Whether less or as much is open as in `before`.
+    pub(crate) fn is_within(self, before: Self) -> bool {
+        self.descriptors <= before.descriptors && self.sockets <= before.sockets
+    }
+}
+
+/// Counts that wait to be read; more attempts than this do not end unread.
+const COUNTS_MAX: usize = 64;
+
+/// What was open at the end of each attempt.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger(Arc<Mutex<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    at_end: BTreeMap<u32, Option<Resources>>,
+    /// The attempt that ended, until anything is asked of a port again.
+    over: Option<u32>,
+}
+
+impl Ledger {
+    /// What was open when this attempt ended.
+    pub(crate) fn take(&self, attempt: u32) -> Option<Resources> {
+        self.lock().at_end.remove(&attempt).flatten()
+    }
+
+    /// Counts again, unless something of the next attempt may be open.
+    pub(crate) fn count_again(&self, attempt: u32) -> Option<Resources> {
+        let count = Resources::count();
+        // Looked at afterwards: what is opened later is not in the count.
+        (self.lock().over == Some(attempt)).then_some(count).flatten()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts at the end of each attempt, and passes everything on to a journal.
+pub(crate) struct Counter {
+    ledger: Option<Ledger>,
+    journal: Option<Box<dyn Observer>>,
+}
+
+impl Counter {
+    /// Without a ledger nothing is counted.
+    pub(crate) fn new(ledger: Option<Ledger>, journal: Option<Box<dyn Observer>>) -> Self {
+        Self { ledger, journal }
+    }
+}
+
+impl Observer for Counter {
+    fn began(&mut self, config: &Config, seed: u64, at: Timestamp) {
+        if let Some(journal) = &mut self.journal {
+            journal.began(config, seed, at);
+        }
+    }
+
+    fn input(&mut self, at: Timestamp, input: &Input) {
+        if let Some(journal) = &mut self.journal {
+            journal.input(at, input);
+        }
+    }
+
+    fn output(&mut self, at: Timestamp, output: &Output) {
+        if let Some(journal) = &mut self.journal {
+            journal.output(at, output);
+        }
+        let Some(ledger) = &self.ledger else { return };
+        match output {
+            Output::Event(Event::AttemptEnded(report)) => {
+                let count = Resources::count();
+                let mut counts = ledger.lock();
+                counts.at_end.insert(report.attempt, count);
+                while counts.at_end.len() > COUNTS_MAX {
+                    counts.at_end.pop_first();
+                }
+                counts.over = Some(report.attempt);
+            }
+            Output::Signaling(..) | Output::Peer(..) => ledger.lock().over = None,
+            Output::Event(_) => {}
+        }
+    }
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use negotiation_core::{
+        AttemptEnd, AttemptReport, LinkId, Session, Settings, SignalingCommand,
+    };
     use std::net::UdpSocket;
 
     #[test]
@@ -35,5 +129,38 @@ mod tests {
         let with = Resources::count().expect("linux");
         assert!(with.sockets > before.sockets);
         drop(socket);
+    }
+
+    /// The next attempt may open its sockets before the application reads that the last one ended.
+    #[test]
+    fn sockets_of_the_next_attempt_are_not_counted() {
+        let ledger = Ledger::default();
+        let mut counter = Counter::new(Some(ledger.clone()), None);
+        let report = AttemptReport {
+            attempt: 1,
+            client_id: None,
+            started: Timestamp::ZERO,
+            ended: Timestamp::ZERO,
+            end: AttemptEnd::MasterGone,
+            evidence: Default::default(),
+        };
+        counter.output(Timestamp::ZERO, &Output::Event(Event::AttemptEnded(Box::new(report))));
+        assert!(ledger.count_again(1).is_some(), "nothing was asked of a port yet");
+        let config = Settings::never().check().expect("valid");
+        let mut session = Session::new(config, 1, Timestamp::ZERO);
+        session.handle_input(Timestamp::ZERO, Input::Open);
+        let command = std::iter::from_fn(|| session.poll_output()).find(|output| {
+            matches!(
+                output,
+                Output::Signaling(_, SignalingCommand::Connect { link: LinkId(_), .. })
+            )
+        });
+        counter.output(Timestamp::ZERO, &command.expect("it connects"));
+        let _sockets: Vec<_> =
+            (0..200).map(|_| UdpSocket::bind("127.0.0.1:0").expect("loopback")).collect();
+        assert_eq!(ledger.count_again(1), None);
+        let at_end = ledger.take(1).expect("it was counted");
+        let now = Resources::count().expect("linux");
+        assert!(at_end.sockets + 100 < now.sockets, "{at_end:?} {now:?}");
     }
 }

@@ -1,47 +1,77 @@
-//! What a person sees on standard error: lines that stay, and one that is drawn anew.
+//! What a person sees on standard error: lines that stay, and on a terminal one that is redrawn.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use super::output::{self, Lines};
 
-/// The people's side of the output.
-#[derive(Debug)]
+/// How much is printed for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verbosity {
+    /// Errors.
+    Quiet,
+    /// What a person can act on.
+    #[default]
+    Normal,
+    /// Everything that happens.
+    Verbose,
+}
+
+/// The people's side of the output. No call waits.
+#[derive(Clone, Debug)]
 pub(crate) struct Status {
-    /// The line that is drawn anew; only where there is a terminal.
-    bar: Option<ProgressBar>,
+    to: Lines,
+    verbosity: Verbosity,
+    is_terminal: bool,
 }
 
 impl Status {
-    pub(crate) fn start() -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{spinner} {msg}");
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)
-        });
-        Self { bar }
+    pub(crate) fn start(verbosity: Verbosity) -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        Self { to: output::stderr().clone(), verbosity, is_terminal }
     }
 
-    /// A line that stays.
+    /// Whether internals are printed.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbosity == Verbosity::Verbose
+    }
+
+    /// Prints a line whatever was asked for: an error.
+    pub(crate) fn error(&self, text: &str) {
+        self.to.line(text.to_owned());
+    }
+
+    /// Prints a line, except with `--quiet`.
     pub(crate) fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) if !bar.is_finished() => bar.println(text),
-            // A log that nobody reads is no reason to stop.
-            Some(_) | None => drop(writeln!(io::stderr(), "{text}")),
+        if self.verbosity >= Verbosity::Normal {
+            self.to.line(text.to_owned());
         }
     }
 
-    /// The line that is drawn anew.
-    pub(crate) fn line(&self, text: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(text.to_owned());
-            bar.tick();
+    /// Prints a line with `--verbose`.
+    pub(crate) fn detail(&self, text: &str) {
+        if self.is_verbose() {
+            self.to.line(text.to_owned());
         }
     }
 
-    /// No more is drawn; what stays is written plainly.
+    /// Prints a line that the status line makes superfluous on a terminal.
+    pub(crate) fn progress(&self, text: &str) {
+        if !self.is_terminal {
+            self.say(text);
+        }
+    }
+
+    /// Redraws the status line, if there is one.
+    pub(crate) fn line(&self, text: impl FnOnce() -> String) {
+        if self.is_terminal && self.verbosity >= Verbosity::Normal {
+            self.to.status(Some(text()));
+        }
+    }
+
+    /// Removes the status line.
     pub(crate) fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        if self.is_terminal {
+            self.to.status(None);
         }
     }
 }

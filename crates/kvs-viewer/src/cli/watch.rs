@@ -1,33 +1,46 @@
 //! `kvs-viewer watch`: runs one session, shows it, records it, and says how it ended.
+//!
+//! The loop waits for nothing but its own inputs: printing, counting and statistics have tasks and
+//! threads of their own, so that signals and `--duration` always work.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use negotiation_core::{AttemptReport, Event, Outcome, Phase, Timer, Timestamp};
-use peer_webrtc::Media;
+use negotiation_core::{AttemptReport, Event, MediaKind, Outcome, Phase, Timer, Timestamp};
+use peer_webrtc::{Media, PeerMonitor, PeerStats};
 use recording::{RecordError, Recorder};
-use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use serde_json::{Map, Value, json};
+use tokio::sync::{mpsc, watch as latest};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use viewer_session::Told;
 
 use super::args::{OutputArgs, WatchArgs};
 use super::exit::Exit;
 use super::log;
 use super::media::{self, MediaPump, Recorded, lock, start_recorder};
-use super::report::{Reporter, millis, recording_fields, sentence};
-use super::resources::Resources;
+use super::report::{Reporter, kind_name, millis, recording_fields};
+use super::resources::{Counter, Ledger, Resources};
+use super::signals::Signals;
+use super::spans::span;
 use super::status::Status;
 use super::streams::{Counts, Dropped, Rates, Streams};
-use super::{Started, complain};
+use super::summary::{Context, Summary};
+use super::view::{View, byte_size};
+use super::{Started, complain, words};
 use crate::viewer::{Viewer, ViewerConfig};
 
-/// How often the status line and the `stats` event come.
+/// How often the `stats` event comes.
 const STATS_EVERY: Duration = Duration::from_secs(1);
 
 /// How long what a closed attempt left may take to be gone from the process's table.
 const SETTLE: Duration = Duration::from_millis(800);
+
+/// How often it is looked for in that time.
+const SETTLE_STEP: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(args: WatchArgs, started: Started) -> Exit {
     log::start(args.output.log);
@@ -35,11 +48,23 @@ pub(crate) async fn run(args: WatchArgs, started: Started) -> Exit {
         Ok(config) => config,
         Err(problem) => return complain(Exit::Usage, &problem),
     };
-    watch(config, &args.output, started).await
+    let context = Context {
+        channel: args.service.channel().unwrap_or_default(),
+        config: config.session.clone(),
+        is_loopback: config.signaling.is_loopback(),
+        profile: args.service.profile.clone(),
+    };
+    watch(config, context, &args.output, started).await
 }
 
 /// Runs a session to its end. The same for `watch` and `demo`.
-pub(crate) async fn watch(config: ViewerConfig, output: &OutputArgs, started: Started) -> Exit {
+pub(crate) async fn watch(
+    config: ViewerConfig,
+    context: Context,
+    output: &OutputArgs,
+    started: Started,
+) -> Exit {
+    let mut signals = Signals::listen();
     let is_wanted = |media: &Media| !matches!(media, Media::Off);
     let (video, audio) = (is_wanted(&config.peer.video), is_wanted(&config.peer.audio));
     let (failed, mut failures) = mpsc::unbounded_channel();
@@ -55,148 +80,362 @@ pub(crate) async fn watch(config: ViewerConfig, output: &OutputArgs, started: St
         Ok(journal) => journal.unzip(),
         Err(problem) => return complain(Exit::Usage, &problem),
     };
-    let mut interrupt = pin!(super::interrupted());
-    let status = Status::start();
-    status.say(&format!(
-        "A camera that never answers is given up after {} s; whatever happens, there is a verdict \
-         within {} s.",
-        config.session.no_answer_verdict().as_secs(),
-        config.session.longest_verdict().as_secs(),
+    let status = Status::start(output.verbosity());
+    status.detail(&format!(
+        "A camera that never answers is given up after {}; connects or fails within {}.",
+        span(config.session.no_answer_verdict()),
+        span(config.session.longest_verdict()),
     ));
+    let ledger = (output.json || output.verbose).then(Ledger::default);
     let mut show = Show {
         reporter: Reporter::new(output.json, started.elapsed()),
         status,
+        context,
         phase: Phase::Idle,
-        deadline: None,
-        before: Resources::count(),
+        deadlines: BTreeMap::new(),
+        said: BTreeSet::new(),
+        ended: None,
+        unsettled: None,
+        before: ledger.as_ref().and_then(|_| Resources::count()),
+        ledger: ledger.clone(),
         streams: Arc::default(),
+        peers: Vec::new(),
         last: (Timestamp::ZERO, Counts::default()),
         dropped: Dropped::default(),
+        view: View { duration: output.duration, ..View::default() },
+        live: None,
     };
-    let (mut viewer, media) = match Viewer::start_observed(config, observer) {
+    let observer = Counter::new(ledger, observer);
+    let (mut viewer, media) = match Viewer::start_observed(config, Some(Box::new(observer))) {
         Ok(started) => started,
         Err(error) => return complain(Exit::Usage, &error.to_string()),
     };
     let (monitor, streams) = (viewer.monitor.clone(), Arc::clone(&show.streams));
+    let measured = Measured::start(&monitor, output.record.clone());
     let pump = tokio::spawn(MediaPump::new(media, recorder, monitor, failed, streams).run());
     let mut ticks = interval(STATS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut watched = pin!(sleep(Duration::MAX));
-    let (mut live_before, mut stopped, mut broken) = (false, false, None);
+    let (mut stopped, mut stopped_in, mut broken) = (false, None, None);
     let (at, outcome) = loop {
+        let recount = show.unsettled.as_ref().map(|unsettled| unsettled.next);
         tokio::select! {
+            // First what a person or a system asks for.
+            biased;
+            () = signals.next(), if !stopped => {
+                (stopped, stopped_in) = (true, Some(show.phase));
+                show.status.detail("Closing.");
+                viewer.handle.close();
+            }
+            () = &mut watched, if show.live.is_some() && output.duration.is_some() && !stopped => {
+                stopped = true;
+                viewer.handle.close();
+            }
+            Some(error) = failures.recv() => {
+                broken.get_or_insert(error);
+                viewer.handle.close();
+            }
             told = viewer.handle.next_event() => match told {
                 Some(Told::Event { at, event: Event::Ended(outcome) }) => break (at, *outcome),
                 Some(Told::Event { at, event }) => {
-                    if event == Event::Live && !std::mem::replace(&mut live_before, true)
+                    if event == Event::Live && show.live.is_none()
                         && let Some(duration) = output.duration
                     {
                         watched.set(sleep(duration));
                     }
-                    show.event(at, &event).await;
+                    show.event(at, &event);
+                    show.draw(viewer.now());
                 }
-                Some(Told::Lost(count)) => show.lost(viewer.now(), count),
+                Some(Told::Lost(count)) => show.reporter.events_lost(viewer.now(), count),
                 None => return complain(Exit::Internal, "the session's task is gone"),
             },
-            error = failures.recv() => if let Some(error) = error {
-                if broken.is_none() {
-                    show.status.say(&format!("The recording failed: {error}."));
-                }
-                broken.get_or_insert(error);
-                viewer.handle.close();
-            },
-            () = &mut watched, if live_before && output.duration.is_some() && !stopped => {
-                stopped = true;
-                viewer.handle.close();
+            () = sleep_until(recount.unwrap_or_else(Instant::now)), if recount.is_some() => {
+                show.recount();
             }
-            () = &mut interrupt, if !stopped => {
-                stopped = true;
-                show.status.say("Closing.");
-                viewer.handle.close();
+            _ = ticks.tick() => {
+                (show.peers, show.view.recorded) = measured.now();
+                show.stats(viewer.now());
+                show.draw(viewer.now());
             }
-            _ = ticks.tick() => show.stats(&viewer).await,
         }
     };
+    show.settle();
     if viewer.ended().await.is_err() {
         return complain(Exit::Internal, "the session's task was cancelled");
     }
-    let (path, again) = (output.record.as_deref(), super::interrupted());
-    let recorded = media::recorded(path, pump, again, &show.status).await;
+    let path = output.record.as_deref();
+    let recorded = media::recorded(path, pump, signals.next(), &show.status).await;
+    show.status.finish();
     if let Some(journal) = journal
         && let Some(problem) = journal.finish().await
     {
-        show.status.say(&problem);
+        show.status.error(&problem);
     }
-    show.end(at, &outcome, recorded, broken)
+    show.end(at, &outcome, stopped_in, recorded, broken).await
+}
+
+/// What is asked of others than the session: tasks of their own, since each may hang.
+struct Measured {
+    peers: latest::Receiver<Vec<PeerStats>>,
+    bytes: Option<Arc<AtomicU64>>,
+    tasks: Vec<tokio::task::AbortHandle>,
+}
+
+impl Measured {
+    fn start(monitor: &PeerMonitor, record: Option<PathBuf>) -> Self {
+        let (publish, peers) = latest::channel(Vec::new());
+        let monitor = monitor.clone();
+        let mut tasks = vec![];
+        let asked = tokio::spawn(async move {
+            loop {
+                sleep(STATS_EVERY / 4).await;
+                if publish.send(monitor.stats().await).is_err() {
+                    return;
+                }
+            }
+        });
+        tasks.push(asked.abort_handle());
+        let bytes = record.map(|path| {
+            let bytes = Arc::<AtomicU64>::default();
+            let publish = Arc::clone(&bytes);
+            let looked = tokio::spawn(async move {
+                loop {
+                    let path = path.clone();
+                    // A disk that hangs takes this one thread.
+                    let size = tokio::task::spawn_blocking(move || std::fs::metadata(path));
+                    if let Ok(Ok(file)) = size.await {
+                        publish.store(file.len(), Ordering::Relaxed);
+                    }
+                    sleep(STATS_EVERY / 2).await;
+                }
+            });
+            tasks.push(looked.abort_handle());
+            bytes
+        });
+        Self { peers, bytes, tasks }
+    }
+
+    /// The newest that is known.
+    fn now(&self) -> (Vec<PeerStats>, Option<u64>) {
+        let bytes = self.bytes.as_ref().map(|bytes| bytes.load(Ordering::Relaxed));
+        (self.peers.borrow().clone(), bytes)
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
 }
 
 /// What is shown while a session runs.
 struct Show {
     reporter: Reporter,
     status: Status,
+    context: Context,
     phase: Phase,
-    deadline: Option<(Timer, Timestamp)>,
+    /// When each deadline that was armed in this phase fires.
+    deadlines: BTreeMap<Timer, Timestamp>,
+    /// What was said in a plain line, and why attempts failed.
+    said: BTreeSet<String>,
+    /// The attempt that ended last; told with what comes after it.
+    ended: Option<AttemptReport>,
+    /// An attempt that is over, while more is open than before it.
+    unsettled: Option<Unsettled>,
     /// What was open before the attempt.
     before: Option<Resources>,
+    /// Without it nothing is counted.
+    ledger: Option<Ledger>,
     streams: Arc<Mutex<Streams>>,
+    peers: Vec<PeerStats>,
     last: (Timestamp, Counts),
     dropped: Dropped,
+    view: View,
+    /// When it was live for the first time.
+    live: Option<Timestamp>,
+}
+
+/// The end of an attempt, told once what it left is gone, or once that has taken too long.
+struct Unsettled {
+    at: Timestamp,
+    report: AttemptReport,
+    /// The newest count.
+    after: Option<Resources>,
+    next: Instant,
+    until: Instant,
 }
 
 impl Show {
-    async fn event(&mut self, at: Timestamp, event: &Event) {
+    fn event(&mut self, at: Timestamp, event: &Event) {
         if let Event::PhaseChanged { to, .. } = event {
-            (self.phase, self.deadline) = (*to, None);
+            self.phase = *to;
+            self.deadlines.clear();
+            self.tell_progress(*to);
         }
         if let Event::DeadlineArmed { timer, at } = event {
-            self.deadline = Some((*timer, *at));
+            self.deadlines.insert(*timer, *at);
+        }
+        if matches!(event, Event::AttemptStarted { .. }) {
+            // What follows is of the next attempt.
+            self.settle();
+        }
+        if matches!(event, Event::Offline | Event::Online) {
+            self.view.is_offline = *event == Event::Offline;
         }
         self.reporter.event(at, event);
-        if let Some(text) = sentence(event) {
+        self.view.attempt = self.reporter.attempt();
+        if matches!(event, Event::Live) {
+            self.on_live(at);
+        } else if let Event::AttemptEnded(report) = event {
+            self.on_attempt_ended(at, report);
+        } else if let Event::AttemptStarted { .. } = event {
+            self.tell_failed("Trying again.");
+            self.status.detail(&words::event(event));
+        } else if let Event::RetryScheduled { at: due, .. } = event {
+            let pause = span(due.saturating_since(at));
+            // Without a network every deadline stands still, for a limited time.
+            let limit = span(self.context.config.offline_limit);
+            self.tell_failed(&match self.view.is_offline {
+                true => format!("Trying again when the network is back, or after {limit}."),
+                false => format!("Trying again in {pause}."),
+            });
+        } else if let Some(text) = words::news(event) {
             self.status.say(&text);
-        }
-        if let Event::AttemptEnded(report) = event {
-            self.attempt_ended(at, report).await;
-        }
-        if let Event::RetryScheduled { attempt, at: due } = event {
-            let pause = due.saturating_since(at).as_secs_f64();
-            self.status.say(&format!("Attempt {attempt} begins in {pause:.1} s."));
+        } else if !matches!(event, Event::PhaseChanged { .. } | Event::DeadlineArmed { .. }) {
+            self.status.detail(&words::event(event));
         }
     }
 
-    /// Counts what is open once the sockets' other ends, if they are in this process, noticed too.
-    async fn attempt_ended(&mut self, at: Timestamp, report: &AttemptReport) {
-        let mut after = Resources::count();
-        let step = SETTLE / 16;
-        for _ in 0..16 {
-            let left = matches!((self.before, after), (Some(before), Some(after))
-                if after.descriptors > before.descriptors);
-            if !left {
-                break;
+    fn on_live(&mut self, at: Timestamp) {
+        let text = match self.live {
+            None => format!("Live after {}.", span(at.since_origin())),
+            Some(_) => "Live again.".to_owned(),
+        };
+        self.live.get_or_insert(at);
+        // The same failure is told anew when it comes back.
+        self.said.clear();
+        self.status.say(&text);
+    }
+
+    /// What is waited for, in a line, where there is no status line; each once.
+    fn tell_progress(&mut self, phase: Phase) {
+        let config = &self.context.config;
+        let limit = |text: &str, limit: Duration| format!("{text}, at most {}.", span(limit));
+        let text = match phase {
+            Phase::Connecting => format!("Connecting to {}.", self.context.channel),
+            Phase::AwaitingAnswer => {
+                limit("Waiting for the camera to answer", config.answer_timeout(0))
             }
-            sleep(step).await;
-            after = Resources::count();
+            Phase::AwaitingOffer => {
+                limit("Waiting for the service to make an offer", config.offer_timeout)
+            }
+            Phase::Idle
+            | Phase::Offering
+            | Phase::Answering
+            | Phase::Establishing
+            | Phase::AwaitingMedia
+            | Phase::Live
+            | Phase::Recovering
+            | Phase::Closing
+            | Phase::BackingOff
+            | Phase::Ended => return,
+        };
+        if self.said.insert(text.clone()) {
+            self.status.progress(&text);
         }
-        self.reporter.attempt_ended(at, report, self.before, after);
+    }
+
+    fn on_attempt_ended(&mut self, at: Timestamp, report: &AttemptReport) {
+        self.status.detail(&words::event(&Event::AttemptEnded(Box::new(report.clone()))));
+        self.ended = Some(report.clone());
+        let after = self.ledger.as_ref().and_then(|ledger| ledger.take(report.attempt));
+        let now = Instant::now();
+        let (next, until) = (now + SETTLE_STEP, now + SETTLE);
+        self.unsettled = Some(Unsettled { at, report: report.clone(), after, next, until });
+        if self.is_settled() {
+            self.settle();
+        }
+    }
+
+    /// Says why an attempt failed, unless the one before failed in the same way.
+    fn tell_failed(&mut self, then: &str) {
+        let Some(report) = self.ended.take() else { return };
+        let why = words::end(&report, &self.context.config);
+        if report.evidence.was_live {
+            self.status.say(&format!("The connection is lost: {why}. {then}"));
+        } else if self.said.insert(why.clone()) {
+            self.status.say(&format!("Attempt {} failed: {why}. {then}", report.attempt));
+        }
+    }
+
+    /// Whether no more is open than before the attempt, or nobody counts.
+    fn is_settled(&self) -> bool {
+        match (self.before, self.unsettled.as_ref().and_then(|unsettled| unsettled.after)) {
+            (Some(before), Some(after)) => after.is_within(before),
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// Looks whether what the attempt left is gone.
+    fn recount(&mut self) {
+        let Some((unsettled, ledger)) = self.unsettled.as_mut().zip(self.ledger.as_ref()) else {
+            return;
+        };
+        let now = Instant::now();
+        let count = ledger.count_again(unsettled.report.attempt);
+        unsettled.after = count.or(unsettled.after);
+        unsettled.next = now + SETTLE_STEP;
+        if count.is_none() || now >= unsettled.until || self.is_settled() {
+            self.settle();
+        }
+    }
+
+    /// Tells the end of the attempt, with the newest count.
+    fn settle(&mut self) {
+        let Some(Unsettled { at, report, after, .. }) = self.unsettled.take() else { return };
+        self.reporter.attempt_ended(at, &report, self.before, after);
         if let (Some(before), Some(after)) = (self.before, after) {
-            self.status.say(&format!(
-                "Open descriptors before and after the attempt: {} and {}; sockets: {} and {}.",
-                before.descriptors, after.descriptors, before.sockets, after.sockets
+            self.status.detail(&format!(
+                "Open descriptors before and after attempt {}: {} and {}; sockets: {} and {}.",
+                report.attempt,
+                before.descriptors,
+                after.descriptors,
+                before.sockets,
+                after.sockets
             ));
         }
         self.before = after;
     }
 
-    async fn stats(&mut self, viewer: &Viewer) {
-        let now = viewer.now();
+    /// The deadline that the session waits on in this phase, and the time left.
+    fn deadline(&self, now: Timestamp) -> Option<(Timer, Duration)> {
+        let timer = self.phase.deadline()?;
+        let at = self.deadlines.get(&timer)?;
+        Some((timer, at.saturating_since(now)))
+    }
+
+    fn draw(&mut self, now: Timestamp) {
+        self.view.running = now.since_origin();
+        self.view.live = self.live.map(|live| now.saturating_since(live));
+        self.view.deadline = self.deadline(now);
+        self.view.path = self.peers.iter().find_map(|stats| stats.path);
+        self.view.counts = lock(&self.streams).counts();
+        self.status.line(|| self.view.line(self.phase));
+    }
+
+    fn stats(&mut self, now: Timestamp) {
         let counts = lock(&self.streams).counts();
         let elapsed = now.saturating_since(self.last.0);
         let rates = Rates::between(&self.last.1, &counts, elapsed);
-        let peers = viewer.monitor.stats().await;
-        let open = peers.iter().map(|stats| (stats.peer, stats.dropped)).collect();
+        // Those of the second in which it began say little.
+        let is_measured = self.live.is_some_and(|live| live <= self.last.0);
+        self.view.rates = is_measured.then_some(rates);
+        let open = self.peers.iter().map(|stats| (stats.peer, stats.dropped)).collect();
         let dropped = counts.dropped + self.dropped.count(open);
-        let path = peers.into_iter().find_map(|stats| stats.path);
-        let due = self.deadline.map(|(timer, at)| (timer, at.saturating_since(now)));
+        let path = self.peers.iter().find_map(|stats| stats.path);
+        let due = self.deadline(now);
         self.reporter.line(
             now,
             "stats",
@@ -208,53 +447,45 @@ impl Show {
                 "bitrate_bps": rates.bits.round(),
                 "fps": (rates.frames * 10.0).round() / 10.0,
                 "frames": counts.frames,
+                "keyframes": counts.keyframes,
                 "packets": counts.packets,
+                "bytes": counts.bytes,
                 "lost": counts.lost,
                 "dropped": dropped,
+                "jitter_ms": jitter(&self.peers),
                 "codecs": counts.codecs,
+                "resolution": counts.size.map(|(width, height)| {
+                    json!({ "width": width, "height": height })
+                }),
                 "path": path.map(|path| json!({
                     "local": path.local.as_str(),
                     "remote": path.remote.as_str(),
                     "round_trip_ms": path.round_trip.as_secs_f64() * 1000.0,
                 })),
+                "recorded_bytes": self.view.recorded,
             }),
         );
-        let deadline = due.map_or(String::new(), |(timer, left)| {
-            format!("  next deadline {timer} in {:.0} s", left.as_secs_f64())
-        });
-        self.status.line(&format!(
-            "{}  attempt {}{deadline}  {:.0} kbit/s  {} frames  {} lost",
-            self.phase,
-            self.reporter.attempt(),
-            rates.bits / 1000.0,
-            counts.frames,
-            counts.lost,
-        ));
         self.last = (now, counts);
     }
 
-    fn lost(&self, now: Timestamp, count: u64) {
-        self.reporter.line(now, "events_lost", json!({ "count": count }));
-    }
-
     /// The summary, the last line, the exit code.
-    fn end(
-        self,
+    async fn end(
+        mut self,
         at: Timestamp,
         outcome: &Outcome,
+        stopped_in: Option<Phase>,
         recorded: Option<Recorded>,
         broken: Option<RecordError>,
     ) -> Exit {
-        self.status.finish();
         let mut exit = Exit::of(outcome);
         let (recording, failure) = match recorded {
             None => (Value::Null, broken),
             Some(Ok(summary)) => {
                 self.status.say(&format!(
-                    "Recorded {:.1} s, {} frames, {} kB: {}",
-                    summary.duration.as_secs_f64(),
+                    "Recorded {}, {} frames, {}: {}",
+                    span(summary.duration),
                     summary.video_frames,
-                    summary.bytes / 1000,
+                    byte_size(summary.bytes),
                     summary.path.display()
                 ));
                 (recording_fields(&summary), broken)
@@ -266,23 +497,47 @@ impl Show {
             None => recording,
             Some(error) => {
                 exit = Exit::RecordingFailed;
-                self.status.say(&format!("The recording failed: {error}."));
+                self.status.error(&format!("The recording failed: {error}."));
                 json!({ "error": error.to_string(), "file": recording })
             }
         };
         let counts = lock(&self.streams).counts();
-        self.status.say(&format!(
-            "{} {} frames, {} packets, {} lost.",
-            outcome.sentence(),
-            counts.frames,
-            counts.packets,
-            counts.lost
-        ));
-        if exit != Exit::Ok && exit != Exit::RecordingFailed {
-            self.status.say(&format!("Likely cause: {}.", outcome.likely_cause()));
-            self.status.say(outcome.next_step());
+        let phase = stopped_in.unwrap_or(self.phase);
+        let summary = Summary::of(outcome, &self.context, phase, self.view.is_offline);
+        if exit == Exit::Ok || exit == Exit::RecordingFailed {
+            let lasted = self.live.map(|live| at.saturating_since(live)).unwrap_or_default();
+            self.status.say(&format!(
+                "{} Live for {}: {} frames, {} packets lost.",
+                summary.headline,
+                span(lasted),
+                counts.frames,
+                counts.lost
+            ));
+        } else if exit == Exit::ClosedEarly {
+            self.status.say(&summary.headline);
+        } else {
+            self.status.error(&summary.headline);
+            self.status.error(&format!("Likely cause: {}.", summary.likely_cause));
+            self.status.error(&format!("What to do: {}", summary.next_step));
         }
-        self.reporter.ended(at, outcome, recording, exit.code());
+        self.status.detail(&format!(
+            "{} frames, {} keyframes, {} packets, {} lost.",
+            counts.frames, counts.keyframes, counts.packets, counts.lost
+        ));
+        self.reporter.ended(at, outcome, &summary, recording, exit.code()).await;
         exit
     }
+}
+
+/// The jitter of the newest stream of each kind.
+fn jitter(peers: &[PeerStats]) -> Value {
+    let mut kinds = Map::new();
+    for kind in [MediaKind::Video, MediaKind::Audio] {
+        let streams = peers.iter().flat_map(|peer| &peer.streams);
+        if let Some(stream) = streams.filter(|stream| stream.kind == kind).last() {
+            let millis = stream.jitter.as_secs_f64() * 1000.0;
+            kinds.insert(kind_name(kind).to_owned(), ((millis * 100.0).round() / 100.0).into());
+        }
+    }
+    Value::Object(kinds)
 }

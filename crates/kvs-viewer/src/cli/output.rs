@@ -1,0 +1,292 @@
+//! What is printed. Standard output and standard error each have a bounded queue and a thread.
+//!
+//! A pipe that is not read blocks whatever writes to it. Here that is the thread alone: the session,
+//! its deadlines, Ctrl-C and `--duration` go on. A line that finds the queue full is counted. A
+//! reader that closed its end is no error: what would have gone there is left out.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+/// Lines that may wait for their reader: a quarter of an hour of `stats`.
+const LINES_MAX: usize = 1024;
+
+/// How long the end of the process waits for a reader.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// The queue of standard output.
+pub(crate) fn stdout() -> &'static Lines {
+    static STDOUT: OnceLock<Lines> = OnceLock::new();
+    STDOUT.get_or_init(|| Lines::start("stdout", Plain::new(io::stdout())))
+}
+
+/// The queue of standard error.
+pub(crate) fn stderr() -> &'static Lines {
+    static STDERR: OnceLock<Lines> = OnceLock::new();
+    STDERR.get_or_init(|| Lines::start("stderr", Screen::new()))
+}
+
+/// Waits until everything is written, for as long as a reader may take.
+pub(crate) async fn flush() {
+    tokio::join!(stdout().flush(), stderr().flush());
+}
+
+/// One queue. No call waits but [`Lines::last`] and [`Lines::flush`], and those not for long.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines {
+    queue: mpsc::Sender<Item>,
+    lost: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Item {
+    /// A line that stays.
+    Line(String),
+    /// The line that is redrawn; `None` removes it.
+    Status(Option<String>),
+    /// Confirms that everything before it is written.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Lines {
+    fn start(name: &str, to: impl Sink) -> Self {
+        let (queue, items) = mpsc::channel(LINES_MAX);
+        let lost = Arc::<AtomicU64>::default();
+        let count = Arc::clone(&lost);
+        // Without a thread nothing is printed, and the lines are counted as lost.
+        let _ = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || write_all(items, to, &count));
+        Self { queue, lost }
+    }
+
+    /// Prints a line; one that finds the queue full is counted.
+    pub(crate) fn line(&self, text: String) {
+        if !self.try_line(text) {
+            self.add_lost(1);
+        }
+    }
+
+    /// Prints a line if there is room for it.
+    pub(crate) fn try_line(&self, text: String) -> bool {
+        self.queue.try_send(Item::Line(text)).is_ok()
+    }
+
+    /// Redraws the status line, on a terminal; a newer text replaces one that waits.
+    pub(crate) fn status(&self, text: Option<String>) {
+        // Where it does not fit, the next one may.
+        let _ = self.queue.try_send(Item::Status(text));
+    }
+
+    /// How many lines were lost since the last call.
+    pub(crate) fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_lost(&self, count: u64) {
+        self.lost.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Prints a line that matters more than the others: waits for room, for a limited time.
+    pub(crate) async fn last(&self, text: String) {
+        if !matches!(timeout(FLUSH_MAX, self.queue.send(Item::Line(text))).await, Ok(Ok(()))) {
+            self.add_lost(1);
+        }
+    }
+
+    /// Waits until everything is written, for a limited time.
+    pub(crate) async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        let flushed = async {
+            if self.queue.send(Item::Flush(done)).await.is_ok() {
+                // A thread that is gone has nothing more to write.
+                let _ = written.await;
+            }
+        };
+        // What a reader does not take by then is not printed.
+        let _ = timeout(FLUSH_MAX, flushed).await;
+    }
+}
+
+/// Where a thread writes to.
+trait Sink: Send + 'static {
+    fn line(&mut self, text: &str);
+    fn status(&mut self, text: Option<String>);
+    /// Prints how many lines were lost, where nothing else does.
+    fn lost(&mut self, lost: &AtomicU64);
+}
+
+fn write_all(mut items: mpsc::Receiver<Item>, mut to: impl Sink, lost: &AtomicU64) {
+    while let Some(first) = items.blocking_recv() {
+        let (mut next, mut status) = (Some(first), None);
+        while let Some(item) = next {
+            match item {
+                Item::Line(text) => {
+                    to.line(&text);
+                    to.lost(lost);
+                }
+                // Only the newest is drawn.
+                Item::Status(text) => status = Some(text),
+                Item::Flush(done) => {
+                    if let Some(text) = status.take() {
+                        to.status(text);
+                    }
+                    // The waiter may have given up.
+                    let _ = done.send(());
+                }
+            }
+            next = items.try_recv().ok();
+        }
+        if let Some(text) = status {
+            to.status(text);
+        }
+    }
+}
+
+/// Lines for programs.
+struct Plain<W> {
+    to: W,
+    is_closed: bool,
+}
+
+impl<W: Write> Plain<W> {
+    fn new(to: W) -> Self {
+        Self { to, is_closed: false }
+    }
+}
+
+impl<W: Write + Send + 'static> Sink for Plain<W> {
+    fn line(&mut self, text: &str) {
+        if !self.is_closed {
+            let written = writeln!(self.to, "{text}").and_then(|()| self.to.flush());
+            self.is_closed = written.is_err();
+        }
+    }
+
+    fn status(&mut self, _text: Option<String>) {}
+
+    /// The program that prints the lines prints their loss, in its own form.
+    fn lost(&mut self, _lost: &AtomicU64) {}
+}
+
+/// Lines for people, and a status line under them where there is a terminal.
+struct Screen {
+    is_terminal: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Screen {
+    fn new() -> Self {
+        Self { is_terminal: io::stderr().is_terminal(), bar: None }
+    }
+}
+
+impl Sink for Screen {
+    fn line(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            // Without a standard error there is only the exit code.
+            None => drop(writeln!(io::stderr(), "{text}")),
+        }
+    }
+
+    fn status(&mut self, text: Option<String>) {
+        let Some(text) = text else {
+            if let Some(bar) = self.bar.take() {
+                bar.finish_and_clear();
+            }
+            return;
+        };
+        if self.bar.is_none() && self.is_terminal {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{wide_msg}");
+            let bar = style.map(|style| bar.clone().with_style(style)).unwrap_or(bar);
+            self.bar = Some(bar).filter(|bar| !bar.is_hidden());
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+            bar.force_draw();
+        }
+    }
+
+    fn lost(&mut self, lost: &AtomicU64) {
+        let count = lost.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            self.line(&format!("({count} lines left out: standard error was not read)"));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::{Lines, Plain, Write, io};
+
+    /// A pipe whose reader takes a line only when the test asks for one.
+    struct Stalled(Vec<u8>, SyncSender<String>);
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            let line = String::from_utf8_lossy(&std::mem::take(&mut self.0)).trim_end().to_owned();
+            self.1.send(line).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        }
+    }
+
+    /// A queue, and the reader of its lines.
+    pub(crate) fn stalled() -> (Lines, Receiver<String>) {
+        let (pipe, reader) = sync_channel(0);
+        (Lines::start("test", Plain::new(Stalled(Vec::new(), pipe))), reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::stalled;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_stalls_holds_up_nothing_and_lost_lines_are_counted() {
+        let (lines, reader) = stalled();
+        for i in 0..3 * LINES_MAX {
+            lines.line(i.to_string());
+        }
+        let lost = lines.take_lost();
+        // One line at most is with the thread.
+        assert!((2 * LINES_MAX - 1..=2 * LINES_MAX).contains(&(lost as usize)), "{lost}");
+        let before = tokio::time::Instant::now();
+        lines.last("the end".to_owned()).await;
+        lines.flush().await;
+        assert_eq!(before.elapsed(), 2 * FLUSH_MAX, "a reader that never comes is not waited for");
+        assert_eq!(lines.take_lost(), 1, "the last line");
+        let read = [reader.recv().expect("a line"), reader.recv().expect("a line")];
+        assert_eq!(read, ["0", "1"], "the first lines are kept, in order");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_closed_is_no_error_and_loses_nothing_that_counts() {
+        let (lines, reader) = stalled();
+        lines.line("one".to_owned());
+        assert_eq!(reader.recv().expect("a line"), "one");
+        drop(reader);
+        for i in 0..10 {
+            lines.line(i.to_string());
+        }
+        lines.flush().await;
+        for i in 0..LINES_MAX / 2 {
+            lines.line(i.to_string());
+        }
+        lines.flush().await;
+        assert_eq!(lines.take_lost(), 0);
+    }
+}

@@ -1,0 +1,256 @@
+//! What is printed, and to whom: readers that stall, readers that leave, signals.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kvs_viewer_tests::stage::{self, Stage, named};
+use kvs_viewer_tests::tools::probe;
+use kvs_viewer_tests::{Keys, Process};
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+use crate::{PATIENCE, PROGRAM};
+
+/// Bytes of `stats` that fill a pipe sooner than the test's patience ends.
+const PIPE_BYTES: usize = 4096;
+
+/// A viewer whose output the test reads, or does not.
+struct Piped {
+    child: Child,
+    pipe: Option<OwnedFd>,
+}
+
+impl Piped {
+    /// Standard output, and with `both` standard error too, go to a small pipe.
+    fn start(command: &mut Command, both: bool) -> Self {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES).expect("a small pipe");
+        let error =
+            if both { Stdio::from(writer.try_clone().expect("a copy")) } else { Stdio::null() };
+        command.stdin(Stdio::null()).stdout(Stdio::from(writer)).stderr(error);
+        let child = command.spawn().expect("kvs-viewer starts");
+        // The command keeps its ends of the pipe otherwise.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self { child, pipe: Some(reader) }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Waits for its end.
+    fn ended(&mut self) -> ExitStatus {
+        #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
+            let now = Instant::now();
+            assert!(now < deadline, "it never ends");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        // It may have ended; then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until the recording grows no more than the disk would explain: it is live and records.
+fn recording_grows(file: &std::path::Path, past: u64) {
+    #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
+    let deadline = Instant::now() + PATIENCE;
+    while fs::metadata(file).map_or(0, |file| file.len()) <= past {
+        #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
+        let now = Instant::now();
+        assert!(now < deadline, "{} does not grow", file.display());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn watch(stage: &Stage, file: &std::path::Path, args: &[&str]) -> Command {
+    let mut command = stage.command("watch");
+    command.args([stage::CHANNEL, "--json", "--verbose", "--log", "trace", "--record"]).arg(file);
+    command.args(args);
+    command
+}
+
+/// Security M2: a pipe that nobody reads takes neither signals nor `--duration` away.
+#[test]
+fn output_that_is_not_read_stops_neither_signals_nor_duration() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let _camera = stage.camera([""; 0]);
+    let cases = [("duration", None), ("int", Some(Signal::INT)), ("term", Some(Signal::TERM))];
+    for (name, signal) in cases {
+        let file = stage.path(&format!("{name}.mkv"));
+        let args: &[&str] = if signal.is_none() { &["--duration", "3s"] } else { &[] };
+        // At trace level both pipes are full at once.
+        let mut viewer = Piped::start(&mut watch(&stage, &file, args), true);
+        recording_grows(&file, 4000);
+        if let Some(signal) = signal {
+            viewer.signal(signal);
+        }
+        assert_eq!(viewer.ended().code(), Some(0), "{name}");
+        let seen = probe(&file);
+        assert!(seen.pictures > 0, "{name}: {seen:?}");
+    }
+}
+
+/// The fields that people look for come first.
+#[test]
+fn json_lines_begin_with_event_and_time() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let mut viewer = stage.watch(["--answer-timeout", "1s", "--retry", "never"]);
+    let ended = viewer.ended(PATIENCE);
+    assert_eq!(ended.code, Some(3), "{}", viewer.transcript());
+    for line in &ended.stdout {
+        assert!(line.starts_with("{\"event\":\""), "{line}");
+        let order = ["\"event\":", "\"t_ms\":", "\"attempt\":"].map(|key| line.find(key));
+        assert!(order.is_sorted() && order.iter().all(Option::is_some), "{line}");
+    }
+    let last = viewer.event("ended", PATIENCE);
+    assert_eq!(last["events_lost"], 0, "{last}");
+}
+
+/// `| head -1` reads a line and leaves; the viewer goes on, and ends well.
+#[test]
+fn reader_that_leaves_is_no_error() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let _camera = stage.camera([""; 0]);
+    let file = stage.path("head.mkv");
+    let mut viewer = Piped::start(&mut watch(&stage, &file, &["--duration", "3s"]), true);
+    let mut line = String::new();
+    let mut reader = BufReader::new(fs::File::from(viewer.pipe.take().expect("a pipe")));
+    reader.read_line(&mut line).expect("a line");
+    drop(reader);
+    recording_grows(&file, 4000);
+    assert_eq!(viewer.ended().code(), Some(0));
+    assert!(probe(&file).duration >= 2.0);
+}
+
+/// Security M5, first use B6: a closed terminal or a lost ssh ends the session as SIGTERM does.
+#[test]
+fn hangup_closes_the_session_and_finishes_the_files() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let camera = stage.camera([""; 0]);
+    let (file, journal) = (stage.path("hup.mkv"), stage.path("hup.journal"));
+    let mut command = watch(&stage, &file, &["--journal"]);
+    command.arg(&journal).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut viewer = Piped { child: command.spawn().expect("it starts"), pipe: None };
+    let mut output = BufReader::new(viewer.child.stdout.take().expect("a pipe"));
+    recording_grows(&file, 4000);
+    viewer.signal(Signal::HUP);
+    let mut lines = String::new();
+    output.read_to_string(&mut lines).expect("text");
+    assert_eq!(viewer.ended().code(), Some(0));
+    assert!(lines.lines().last().is_some_and(|line| line.contains("\"event\":\"ended\"")));
+    camera.event("viewer_left", PATIENCE);
+    assert!(fs::read_to_string(&journal).expect("a journal").contains("\"Ended\""));
+    assert!(probe(&file).pictures > 0);
+}
+
+/// `nohup` starts a program with SIGHUP ignored, and then it stays so.
+#[test]
+fn hangup_that_nohup_ignores_is_ignored() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let _camera = stage.camera([""; 0]);
+    let file = stage.path("nohup.mkv");
+    let inner = watch(&stage, &file, &[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut viewer = Piped { child: command.spawn().expect("it starts"), pipe: None };
+    recording_grows(&file, 4000);
+    viewer.signal(Signal::HUP);
+    let size = fs::metadata(&file).expect("a file").len();
+    recording_grows(&file, size + 4000);
+    assert!(viewer.is_running());
+    viewer.signal(Signal::TERM);
+    assert_eq!(viewer.ended().code(), Some(0));
+}
+
+/// First use B2: an attempt that was live is followed at once by the next, and its descriptors are
+/// counted without those of the next.
+#[test]
+fn descriptors_are_those_of_the_attempt_and_delay_no_event() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let mut camera = stage.camera([""; 0]);
+    let mut viewer = stage.watch(["--retry", "persistent"]);
+    viewer.event_that("stats", PATIENCE, |stats| stats["frames"].as_u64() >= Some(15));
+    camera.interrupt();
+    camera.ended(PATIENCE);
+    let ended = viewer.event("attempt_ended", PATIENCE);
+    let _camera = stage.camera([""; 0]);
+    viewer.event_that("live", PATIENCE, |event| event["attempt"].as_u64() > Some(1));
+    viewer.interrupt();
+    assert_eq!(viewer.ended(PATIENCE).code, Some(0), "{}", viewer.transcript());
+    for kind in ["descriptors", "sockets"] {
+        let (before, after) = (ended[kind]["before"].as_u64(), ended[kind]["after"].as_u64());
+        // The pair of a path may close a moment later; six more were the next attempt's.
+        assert!(after <= before.map(|before| before + 1), "{kind}: {ended}");
+    }
+    assert_eq!(named(&viewer.events(), "ended").len(), 1);
+}
+
+/// Without `--verbose` and on success there is little to read, and with `--quiet` nothing.
+#[test]
+fn verbosity_decides_what_people_read() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let _camera = stage.camera([""; 0]);
+    let said = |args: &[&str]| {
+        let mut command = stage.command("watch");
+        command.args([stage::CHANNEL, "--duration", "1s"]).args(args);
+        let mut watch = Process::start("watch", &mut command, "Build kvs-viewer.");
+        let ended = watch.ended(PATIENCE);
+        assert_eq!(ended.code, Some(0), "{}", watch.transcript());
+        ended.stderr
+    };
+    assert_eq!(said(&["--quiet"]), [""; 0]);
+    let normal = said(&[]);
+    assert!(normal.len() <= 4, "{normal:?}");
+    for word in ["descriptors", "deadline", "verdict", "kvs_viewer"] {
+        assert!(!normal.join(" ").contains(word), "{word} is in {normal:?}");
+    }
+    let verbose = said(&["--verbose"]).join("\n");
+    for words in ["connects or fails within", "Open descriptors before and after attempt 1"] {
+        assert!(verbose.contains(words), "{words:?} is missing in {verbose}");
+    }
+}
+
+/// The statistics of each second have what a person asks for first.
+#[test]
+fn statistics_name_resolution_jitter_bytes_and_keyframes() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let _camera = stage.camera([""; 0]);
+    let viewer = stage.watch(["--record".as_ref(), stage.path("s.mkv").as_os_str()]);
+    let is_full = |stats: &Value| {
+        let positive = |key: &str| stats[key].as_u64() > Some(0);
+        ["bytes", "keyframes", "frames", "recorded_bytes"].into_iter().all(positive)
+            && stats["resolution"] == serde_json::json!({ "width": 320, "height": 240 })
+            && stats["jitter_ms"]["video"].is_number()
+            && stats["path"]["round_trip_ms"].is_number()
+    };
+    viewer.event_that("stats", PATIENCE, is_full);
+}
