@@ -101,31 +101,57 @@ pub enum ClipError {
     /// The container says it holds what it does not.
     #[error("the clip is damaged: {0}")]
     Damaged(String),
-    /// A codec that WebRTC peers cannot be sent.
-    #[error("the clip's {kind} is {codec}; re-encode it to {wanted}", kind = if *video { "video" } else { "audio" }, wanted = if *video { "H.264, VP8 or VP9" } else { "Opus" })]
-    Codec {
-        /// Whether it is the video track.
-        video: bool,
-        /// The codec as the file names it.
-        codec: String,
-    },
-    /// H.264 whose pictures are decoded in another order than shown.
+    /// What is in it cannot be sent to WebRTC peers as it is.
     #[error(
-        "the clip has B-frames, which WebRTC peers do not take; re-encode it, for example with `ffmpeg -c:v libx264 -bf 0 -profile:v baseline`"
+        "the clip cannot be sent: {}; convert it:\n  {command}",
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]
-    BFrames,
-    /// The video does not begin with a keyframe.
-    #[error("the clip's video does not begin with a keyframe")]
-    NoKeyframe,
+    Unsuitable {
+        /// Everything that is in the way.
+        problems: Vec<ClipProblem>,
+        /// A command that makes a clip without these problems.
+        command: String,
+    },
     /// Nothing in it that can be sent.
     #[error("the clip has neither video nor audio")]
     Empty,
 }
 
+/// Why a file that can be read cannot be sent as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClipProblem {
+    /// The video is of another codec than H.264, VP8 and VP9.
+    #[error("its video is {0}, not H.264, VP8 or VP9")]
+    VideoCodec(String),
+    /// The sound is of another codec than Opus.
+    #[error("its sound is {0}, not Opus")]
+    AudioCodec(String),
+    /// Pictures are decoded in another order than they are shown.
+    #[error("its video has B-frames, which WebRTC peers do not take")]
+    BFrames,
+    /// The video does not begin with a keyframe.
+    #[error("its video does not begin with a keyframe")]
+    NoKeyframe,
+}
+
+/// What a container's reader found: a clip, as far as it can be sent, and why not all of it.
+struct Found {
+    clip: Clip,
+    problems: Vec<ClipProblem>,
+}
+
 impl Clip {
     /// Reads an MP4, MOV, WebM or Matroska file with H.264, VP8 or VP9 and Opus. Blocks.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ClipError> {
-        let path = path.as_ref();
+        Self::open_file(path.as_ref(), true)
+    }
+
+    /// As [`Clip::open`], without the sound, of whatever codec that is.
+    pub fn open_video(path: impl AsRef<Path>) -> Result<Self, ClipError> {
+        Self::open_file(path.as_ref(), false)
+    }
+
+    fn open_file(path: &Path, with_audio: bool) -> Result<Self, ClipError> {
         let io = |source| ClipError::Io { path: path.to_owned(), source };
         let file = std::fs::File::open(path).map_err(io)?;
         let mut data = Vec::new();
@@ -133,7 +159,7 @@ impl Clip {
         if u64::try_from(data.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
             return Err(ClipError::TooLarge { max_bytes: FILE_BYTES_MAX });
         }
-        Self::from_bytes(Bytes::from(data))
+        Self::parse(&Bytes::from(data), with_audio, path)
     }
 
     /// One of the clips that come with the crate.
@@ -146,8 +172,13 @@ impl Clip {
 
     /// Reads a file that is in memory already.
     pub fn from_bytes(data: Bytes) -> Result<Self, ClipError> {
+        Self::parse(&data, true, Path::new("CLIP"))
+    }
+
+    /// `path` is what the command calls the file that converts it.
+    fn parse(data: &Bytes, with_audio: bool, path: &Path) -> Result<Self, ClipError> {
         // The first element of Matroska is EBML's; the first box of MP4 names its type after four bytes of size.
-        let read: fn(&Bytes) -> Result<Self, ClipError> =
+        let read: fn(&Bytes, bool) -> Result<Found, ClipError> =
             if data.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
                 matroska::read
             } else if data.get(4..8).is_some_and(|kind| MP4_FIRST_BOXES.contains(&kind)) {
@@ -157,10 +188,23 @@ impl Clip {
             };
         // The demuxers panic on some damage (matroska-demuxer 0.8.1, built with overflow checks, on a block's
         // relative time of -32768). They hold nothing but what they read, so it is an error like any other.
-        let clip = std::panic::catch_unwind(|| read(&data)).unwrap_or_else(|_| {
+        let found = std::panic::catch_unwind(|| read(data, with_audio)).unwrap_or_else(|_| {
             Err(ClipError::Damaged("its structure contradicts itself".into()))
         })?;
-        clip.checked()
+        let Found { clip, mut problems } = found;
+        problems.extend(clip.order_problems());
+        if problems.is_empty() {
+            return clip.checked();
+        }
+        let command = conversion(&problems, path);
+        Err(ClipError::Unsuitable { problems, command })
+    }
+
+    /// The same pictures, and no sound.
+    #[must_use]
+    pub fn without_audio(mut self) -> Self {
+        self.audio = None;
+        self
     }
 
     /// The pictures.
@@ -192,17 +236,17 @@ impl Clip {
         }
     }
 
+    fn order_problems(&self) -> impl Iterator<Item = ClipProblem> {
+        let samples = self.video.as_ref().map_or(&[][..], |video| &video.samples);
+        let begins_late = samples.first().is_some_and(|sample| !sample.keyframe);
+        let reordered = samples.windows(2).any(|pair| pair[0].pts >= pair[1].pts);
+        let late = begins_late.then_some(ClipProblem::NoKeyframe);
+        late.into_iter().chain(reordered.then_some(ClipProblem::BFrames))
+    }
+
     fn checked(mut self) -> Result<Self, ClipError> {
         self.video = self.video.filter(|track| !track.samples.is_empty());
         self.audio = self.audio.filter(|track| !track.samples.is_empty());
-        if let Some(video) = &mut self.video {
-            if video.samples.first().is_none_or(|sample| !sample.keyframe) {
-                return Err(ClipError::NoKeyframe);
-            }
-            if video.samples.windows(2).any(|pair| pair[0].pts >= pair[1].pts) {
-                return Err(ClipError::BFrames);
-            }
-        }
         if self.video.is_none() && self.audio.is_none() {
             return Err(ClipError::Empty);
         }
@@ -245,6 +289,45 @@ impl Clip {
             }
         }
     }
+}
+
+/// The command that solves these problems, and copies what has none.
+fn conversion(problems: &[ClipProblem], path: &Path) -> String {
+    let is_sound = |problem: &ClipProblem| matches!(problem, ClipProblem::AudioCodec(_));
+    let video = match problems.iter().all(is_sound) {
+        true => "copy",
+        false => "libx264 -profile:v baseline -pix_fmt yuv420p -bf 0 -g 60",
+    };
+    let audio = if problems.iter().any(is_sound) { "libopus" } else { "copy" };
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let output = path.with_file_name(format!("{stem}-webrtc.mkv"));
+    format!("ffmpeg -i {} -c:v {video} -c:a {audio} {}", quoted(path), quoted(&output))
+}
+
+/// A path as a POSIX shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,=@%".contains(c);
+    if text.chars().all(plain) && !text.starts_with('-') {
+        return text.into_owned();
+    }
+    let inner: String = text.chars().filter(|c| !c.is_control()).collect();
+    let inner = inner.replace('\'', "'\\''");
+    if inner.starts_with('-') { format!("'./{inner}'") } else { format!("'{inner}'") }
+}
+
+/// A codec's usual name, for the one that a container has.
+fn codec_name(identifier: &str) -> String {
+    let name = match identifier {
+        "mp4a" | "A_AAC" => "AAC",
+        "hvc1" | "hev1" | "V_MPEGH/ISO/HEVC" => "H.265",
+        "av01" | "V_AV1" => "AV1",
+        "ac-3" | "A_AC3" => "AC-3",
+        "A_VORBIS" => "Vorbis",
+        "A_MPEG/L3" => "MP3",
+        other => other,
+    };
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 fn end(samples: &[ClipSample]) -> u64 {
@@ -309,6 +392,22 @@ mod tests {
             assert!(clip.duration().abs_diff(Duration::from_secs(60)) < Duration::from_millis(2));
             assert!(!clip.is_truncated());
         }
+    }
+
+    #[test]
+    fn a_command_names_the_file_as_a_shell_takes_it() {
+        let both = [ClipProblem::BFrames, ClipProblem::AudioCodec("AAC".into())];
+        assert_eq!(
+            conversion(&both, Path::new("/films/door bell's.mov")),
+            "ffmpeg -i '/films/door bell'\\''s.mov' -c:v libx264 -profile:v baseline -pix_fmt \
+             yuv420p -bf 0 -g 60 -c:a libopus '/films/door bell'\\''s-webrtc.mkv'"
+        );
+        let sound = [ClipProblem::AudioCodec("AAC".into())];
+        assert_eq!(
+            conversion(&sound, Path::new("a.mp4")),
+            "ffmpeg -i a.mp4 -c:v copy -c:a libopus a-webrtc.mkv"
+        );
+        assert_eq!(quoted(Path::new("-i.mp4")), "'./-i.mp4'");
     }
 
     #[test]

@@ -49,7 +49,7 @@ mod recorder;
 mod target;
 mod timeline;
 
-pub use clip::{AudioTrack, Clip, ClipError, ClipKind, ClipSample, VideoTrack};
+pub use clip::{AudioTrack, Clip, ClipError, ClipKind, ClipProblem, ClipSample, VideoTrack};
 pub use encoded_frames::{
     AssemblerConfig, AudioCodec, Codec, Frame, FrameAssembler, MediaStats, ParameterSets,
     VideoCodec, opus_packet_ticks, rtp,

@@ -9,21 +9,23 @@ use shiguredo_mp4::boxes::AvccBox;
 
 use super::mp4::annex_b;
 use super::{
-    AudioTrack, Clip, ClipError, ClipSample, SAMPLES_MAX, VideoTrack, set_durations,
-    set_opus_durations,
+    AudioTrack, Clip, ClipError, ClipProblem, ClipSample, Found, SAMPLES_MAX, VideoTrack,
+    codec_name, set_durations, set_opus_durations,
 };
 use encoded_frames::h264::{NAL_IDR, length_prefixed_nals, nal_type};
 use encoded_frames::{AudioCodec, VideoCodec};
 
-pub(super) fn read(data: &Bytes) -> Result<Clip, ClipError> {
+pub(super) fn read(data: &Bytes, with_audio: bool) -> Result<Found, ClipError> {
     let mut file = MatroskaFile::open(Cursor::new(data.clone())).map_err(damaged)?;
     let nanos_per_tick = file.info().timestamp_scale().get();
-    let mut video = match first(file.tracks(), TrackType::Video) {
-        Some(track) => Some(Video::begin(track)?),
+    let mut problems = Vec::new();
+    let mut video = match first(file.tracks(), TrackType::Video).map(Video::begin) {
+        Some(Ok(begun)) => begun.map_err(|problem| problems.push(problem)).ok(),
+        Some(Err(error)) => return Err(error),
         None => None,
     };
-    let mut audio = match first(file.tracks(), TrackType::Audio) {
-        Some(track) => Some(Audio::begin(track)?),
+    let mut audio = match first(file.tracks(), TrackType::Audio).filter(|_| with_audio) {
+        Some(track) => Audio::begin(track).map_err(|problem| problems.push(problem)).ok(),
         None => None,
     };
     let ticks = |timestamp: u64, rate: u32| {
@@ -59,7 +61,7 @@ pub(super) fn read(data: &Bytes) -> Result<Clip, ClipError> {
             });
         }
     }
-    Ok(Clip {
+    let clip = Clip {
         video: video.map(|mut video| {
             set_durations(&mut video.track.samples, VideoCodec::CLOCK_RATE / 30);
             video.track
@@ -69,7 +71,8 @@ pub(super) fn read(data: &Bytes) -> Result<Clip, ClipError> {
             audio.track
         }),
         truncated,
-    })
+    };
+    Ok(Found { clip, problems })
 }
 
 fn damaged(error: impl std::fmt::Display) -> ClipError {
@@ -88,22 +91,22 @@ struct Video {
 }
 
 impl Video {
-    fn begin(track: &TrackEntry) -> Result<Self, ClipError> {
+    fn begin(track: &TrackEntry) -> Result<Result<Self, ClipProblem>, ClipError> {
         let codec = match track.codec_id() {
             "V_VP8" => VideoCodec::Vp8,
             "V_VP9" => VideoCodec::Vp9,
             "V_MPEG4/ISO/AVC" => VideoCodec::H264,
-            other => return Err(ClipError::Codec { video: true, codec: other.to_owned() }),
+            other => return Ok(Err(ClipProblem::VideoCodec(codec_name(other)))),
         };
         if track.content_encodings().is_some_and(|encodings| !encodings.is_empty()) {
-            return Err(ClipError::Codec { video: true, codec: "compressed or encrypted".into() });
+            return Ok(Err(ClipProblem::VideoCodec("compressed or encrypted".into())));
         }
         let h264 = match codec {
             VideoCodec::H264 => Some(h264_config(track.codec_private().unwrap_or_default())?),
             VideoCodec::Vp8 | VideoCodec::Vp9 => None,
         };
         let size = |side: Option<u64>| side.and_then(|side| u16::try_from(side).ok()).unwrap_or(0);
-        Ok(Self {
+        Ok(Ok(Self {
             number: track.track_number().get(),
             h264,
             track: VideoTrack {
@@ -112,7 +115,7 @@ impl Video {
                 height: size(track.video().map(|video| video.pixel_height().get())),
                 samples: Vec::new(),
             },
-        })
+        }))
     }
 
     /// Keyframes are told by the frame itself: blocks of a group do not say it.
@@ -156,9 +159,9 @@ struct Audio {
 }
 
 impl Audio {
-    fn begin(track: &TrackEntry) -> Result<Self, ClipError> {
+    fn begin(track: &TrackEntry) -> Result<Self, ClipProblem> {
         if track.codec_id() != "A_OPUS" {
-            return Err(ClipError::Codec { video: false, codec: track.codec_id().to_owned() });
+            return Err(ClipProblem::AudioCodec(codec_name(track.codec_id())));
         }
         let channels = track.audio().map_or(2, |audio| audio.channels().get());
         Ok(Self {

@@ -8,14 +8,14 @@ use shiguredo_mp4::demux::{
 };
 
 use super::{
-    AudioTrack, Clip, ClipError, ClipSample, SAMPLES_MAX, VideoTrack, rescale, set_durations,
-    set_opus_durations,
+    AudioTrack, Clip, ClipError, ClipProblem, ClipSample, Found, SAMPLES_MAX, VideoTrack,
+    codec_name, rescale, set_durations, set_opus_durations,
 };
 use encoded_frames::h264::{NAL_PPS, NAL_SPS, nal_type};
 use encoded_frames::{AudioCodec, VideoCodec};
 
-pub(super) fn read(data: &Bytes) -> Result<Clip, ClipError> {
-    let mut tracks = Tracks::default();
+pub(super) fn read(data: &Bytes, with_audio: bool) -> Result<Found, ClipError> {
+    let mut tracks = Tracks { with_audio, ..Tracks::default() };
     let truncated = match kind(data)? {
         Mp4FileKind::Mp4 => {
             read_plain(data, &mut tracks)?;
@@ -23,7 +23,7 @@ pub(super) fn read(data: &Bytes) -> Result<Clip, ClipError> {
         }
         Mp4FileKind::FragmentedMp4 => read_fragmented(data, &mut tracks)?,
     };
-    tracks.into_clip(truncated)
+    Ok(tracks.into_found(truncated))
 }
 
 fn damaged(error: impl std::fmt::Display) -> ClipError {
@@ -90,6 +90,11 @@ fn read_fragmented(data: &Bytes, tracks: &mut Tracks) -> Result<bool, ClipError>
 struct Tracks {
     video: Option<Video>,
     audio: Option<Audio>,
+    with_audio: bool,
+    /// Of tracks that cannot be sent; the rest of the file is read all the same.
+    problems: Vec<ClipProblem>,
+    video_refused: bool,
+    audio_refused: bool,
     samples: usize,
 }
 
@@ -126,20 +131,31 @@ impl Tracks {
         let id = sample.track.track_id;
         match sample.track.kind {
             TrackKind::Video => {
-                let video = match &mut self.video {
-                    Some(video) => video,
-                    None => self.video.insert(Video::begin(sample)?),
-                };
-                if video.id == id {
+                if self.video.is_none() && !self.video_refused {
+                    match Video::begin(sample)? {
+                        Ok(video) => self.video = Some(video),
+                        Err(problem) => {
+                            self.video_refused = true;
+                            self.problems.push(problem);
+                        }
+                    }
+                }
+                if let Some(video) = self.video.as_mut().filter(|video| video.id == id) {
                     video.add(sample, bytes)?;
                 }
             }
+            TrackKind::Audio if !self.with_audio => {}
             TrackKind::Audio => {
-                let audio = match &mut self.audio {
-                    Some(audio) => audio,
-                    None => self.audio.insert(Audio::begin(sample)?),
-                };
-                if audio.id == id {
+                if self.audio.is_none() && !self.audio_refused {
+                    match Audio::begin(sample)? {
+                        Ok(audio) => self.audio = Some(audio),
+                        Err(problem) => {
+                            self.audio_refused = true;
+                            self.problems.push(problem);
+                        }
+                    }
+                }
+                if let Some(audio) = self.audio.as_mut().filter(|audio| audio.id == id) {
                     audio.track.samples.push(ClipSample {
                         pts: rescale(sample.timestamp, audio.timescale, AudioCodec::CLOCK_RATE),
                         duration: 0,
@@ -153,7 +169,7 @@ impl Tracks {
         Ok(())
     }
 
-    fn into_clip(self, truncated: bool) -> Result<Clip, ClipError> {
+    fn into_found(self, truncated: bool) -> Found {
         let video = self.video.map(|mut video| {
             let fallback = rescale(1, 30, VideoCodec::CLOCK_RATE);
             set_durations(&mut video.track.samples, u32::try_from(fallback).unwrap_or(3000));
@@ -163,12 +179,12 @@ impl Tracks {
             set_opus_durations(&mut audio.track.samples);
             audio.track
         });
-        Ok(Clip { video, audio, truncated })
+        Found { clip: Clip { video, audio, truncated }, problems: self.problems }
     }
 }
 
 impl Video {
-    fn begin(sample: &Sample<'_>) -> Result<Self, ClipError> {
+    fn begin(sample: &Sample<'_>) -> Result<Result<Self, ClipProblem>, ClipError> {
         let entry = sample.sample_entry.ok_or_else(|| damaged("a track has no sample entry"))?;
         let (codec, visual, format) = if let SampleEntry::Avc1(entry) = entry {
             (VideoCodec::H264, &entry.visual, h264_format(&entry.avcc_box))
@@ -177,9 +193,9 @@ impl Video {
         } else if let SampleEntry::Vp09(entry) = entry {
             (VideoCodec::Vp9, &entry.visual, VideoFormat::AsItIs)
         } else {
-            return Err(ClipError::Codec { video: true, codec: entry_name(entry) });
+            return Ok(Err(ClipProblem::VideoCodec(entry_name(entry))));
         };
-        Ok(Self {
+        Ok(Ok(Self {
             id: sample.track.track_id,
             timescale: sample.track.timescale.get(),
             format,
@@ -189,7 +205,7 @@ impl Video {
                 height: visual.height,
                 samples: Vec::new(),
             },
-        })
+        }))
     }
 
     fn add(&mut self, sample: &Sample<'_>, bytes: Bytes) -> Result<(), ClipError> {
@@ -218,12 +234,12 @@ impl Video {
 }
 
 impl Audio {
-    fn begin(sample: &Sample<'_>) -> Result<Self, ClipError> {
+    fn begin(sample: &Sample<'_>) -> Result<Result<Self, ClipProblem>, ClipError> {
         let entry = sample.sample_entry.ok_or_else(|| damaged("a track has no sample entry"))?;
         let SampleEntry::Opus(opus) = entry else {
-            return Err(ClipError::Codec { video: false, codec: entry_name(entry) });
+            return Ok(Err(ClipProblem::AudioCodec(entry_name(entry))));
         };
-        Ok(Self {
+        Ok(Ok(Self {
             id: sample.track.track_id,
             timescale: sample.track.timescale.get(),
             track: AudioTrack {
@@ -231,7 +247,7 @@ impl Audio {
                 channels: opus.dops_box.output_channel_count,
                 samples: Vec::new(),
             },
-        })
+        }))
     }
 }
 
@@ -244,7 +260,7 @@ fn h264_format(config: &AvccBox) -> VideoFormat {
 
 fn entry_name(entry: &SampleEntry) -> String {
     use shiguredo_mp4::BaseBox;
-    entry.box_type().to_string()
+    codec_name(&entry.box_type().to_string())
 }
 
 /// Start codes in place of lengths; the parameter sets first, unless the sample brings its own.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use recording::{AudioCodec, Clip, ClipKind, Recorder, RecorderConfig};
+use recording::{AudioCodec, Clip, ClipError, ClipKind, ClipProblem, Recorder, RecorderConfig};
 
 use crate::network::{Chance, Sender, push, record, recorder, shuffle, video_codec};
 
@@ -237,4 +237,30 @@ fn clips_that_peers_cannot_take_are_refused_with_the_way_out() {
     assert!(aac.contains("Opus"), "{aac}");
     let mpeg4 = refusal("m.mp4", &["-c:v", "mpeg4", "-c:a", "copy"]);
     assert!(mpeg4.contains("H.264"), "{mpeg4}");
+    // The sound alone is no reason to refuse the pictures alone.
+    let silent = Clip::open_video(directory.path().join("a.mp4")).unwrap();
+    assert!(silent.video().is_some() && silent.audio().is_none());
+}
+
+#[test]
+fn all_problems_of_a_clip_are_named_at_once_and_the_command_solves_them() {
+    let directory = tempfile::tempdir().unwrap();
+    for container in ["mp4", "mkv"] {
+        let path = directory.path().join(format!("my film.{container}"));
+        encode(&path, &["-c:v", "libx264", "-bf", "2", "-c:a", "aac"]);
+        let refused = Clip::open(&path).unwrap_err();
+        let ClipError::Unsuitable { problems, command } = &refused else { panic!("{refused}") };
+        let expected = [ClipProblem::AudioCodec("AAC".into()), ClipProblem::BFrames];
+        assert_eq!(problems, &expected, "{container}");
+        let text = refused.to_string();
+        assert!(
+            text.contains("B-frames") && text.contains("AAC") && text.contains(command),
+            "{text}"
+        );
+        let mut shell = Command::new("sh");
+        let output = shell.args(["-c", &format!("{command} -y -loglevel error")]).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        let clip = Clip::open(directory.path().join("my film-webrtc.mkv")).unwrap();
+        assert!(clip.video().is_some() && clip.audio().is_some(), "{container}");
+    }
 }
