@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use negotiation_core::Failure;
 use peer_webrtc::Authorities;
 use recording::ClipKind;
 use serde_json::json;
@@ -16,72 +17,86 @@ use crate::config::{Behaviour, CameraConfig, FrameLog, Source, Trickle};
 use crate::error::CameraError;
 use crate::event::CameraEvent;
 
+/// Headings of the help, in its order.
+const SERVICE: &str = "Channel and service";
+const MEDIA: &str = "Media";
+const MASTER: &str = "Behaviour as a master";
+const SCRIPTS: &str = "Scripts and logs";
+
 /// A camera on a KVS channel: plays a clip to every viewer, in an endless loop.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CameraArgs {
-    /// The channel, by name or by ARN
-    #[arg(long, value_name = "NAME|ARN")]
+    /// Channel, by name or ARN
+    #[arg(long, value_name = "NAME|ARN", help_heading = SERVICE)]
     pub channel: String,
-    /// The region; without it the ARN's, or that of the AWS configuration
-    #[arg(long)]
-    pub region: Option<String>,
-    /// The control plane's URL; without it as the AWS configuration says
-    #[arg(long, value_name = "URL")]
-    pub endpoint_url: Option<String>,
-    /// A PEM file with authorities to trust beside the system's
-    #[arg(long, value_name = "PEM")]
-    pub ca_file: Option<PathBuf>,
-    /// A profile of the AWS configuration
-    #[arg(long)]
-    pub profile: Option<String>,
-    /// Create the channel where it does not exist
-    #[arg(long)]
+    /// Create the channel if it does not exist
+    #[arg(long, help_heading = SERVICE)]
     pub create_channel: bool,
-    /// Codec of the bundled clip
-    #[arg(long, value_enum, default_value = "h264", conflicts_with = "file")]
-    pub codec: ClipCodec,
-    /// Play this file (MP4, MOV, WebM or Matroska; H.264, VP8 or VP9 and Opus)
-    #[arg(long, value_name = "PATH")]
-    pub file: Option<PathBuf>,
-    /// Join the channel's storage session and send to the service (experimental: it has not met
-    /// AWS)
-    #[arg(long)]
-    pub storage_session: bool,
-    /// What is done about a client id that offers again while it has a session
-    #[arg(long, value_enum, default_value = "replace")]
-    pub behaviour: BehaviourKind,
-    /// With --behaviour linger: how long the id of a viewer that vanished stays taken
-    #[arg(long, value_name = "S", default_value_t = 55.0)]
-    pub linger_seconds: f64,
-    /// Look at an offer only after this time
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub answer_delay_ms: u64,
-    /// Answer after gathering, with the candidates in the answer
-    #[arg(long)]
-    pub no_trickle: bool,
-    /// Answer after gathering if the offer does not say that it trickles, as the C SDK does
-    #[arg(long, conflicts_with = "no_trickle")]
-    pub trickle_as_offered: bool,
-    /// Drop a session that is not connected after this time
-    #[arg(long, value_name = "S", default_value_t = 13.0)]
-    pub connect_timeout_s: f64,
-    /// A viewer that is out of reach this long has vanished
-    #[arg(long, value_name = "S", default_value_t = 28.0)]
-    pub disconnect_timeout_s: f64,
-    /// Sessions at a time; offers beyond it meet silence
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub max_sessions: usize,
-    /// Use loopback addresses too; without it when the endpoint is on loopback
-    #[arg(long)]
+    /// AWS region [default: the ARN's, or that of the AWS configuration]
+    #[arg(long, help_heading = SERVICE)]
+    pub region: Option<String>,
+    /// URL of the control plane, as for an emulator [default: AWS's]
+    #[arg(long, value_name = "URL", help_heading = SERVICE)]
+    pub endpoint_url: Option<String>,
+    /// Trust the authorities in this PEM file beside the system's
+    #[arg(long, value_name = "PEM", help_heading = SERVICE)]
+    pub ca_file: Option<PathBuf>,
+    /// Profile of the AWS configuration
+    #[arg(long, help_heading = SERVICE)]
+    pub profile: Option<String>,
+    /// Use loopback addresses as candidates [default: if the endpoint is on loopback]
+    #[arg(long, help_heading = SERVICE)]
     pub loopback: bool,
+    /// Codec of the bundled clip
+    #[arg(
+        long,
+        value_enum,
+        default_value = "h264",
+        conflicts_with = "file",
+        help_heading = MEDIA
+    )]
+    pub codec: ClipCodec,
+    /// Play this file: MP4, MOV, WebM or Matroska with H.264, VP8 or VP9, and Opus
+    #[arg(long, value_name = "PATH", help_heading = MEDIA)]
+    pub file: Option<PathBuf>,
+    /// Send no sound
+    #[arg(long, help_heading = MEDIA)]
+    pub no_audio: bool,
+    /// Join the channel's storage session and send to the service (experimental)
+    #[arg(long, help_heading = MEDIA)]
+    pub storage_session: bool,
+    /// What to do when a client id that has a session offers again
+    #[arg(long, value_enum, default_value = "replace", help_heading = MASTER)]
+    pub behaviour: BehaviourKind,
+    /// With --behaviour linger: seconds that the id of a viewer that vanished stays taken
+    #[arg(long, value_name = "S", default_value_t = 55.0, help_heading = MASTER)]
+    pub linger_seconds: f64,
+    /// Wait this many milliseconds before reading an offer
+    #[arg(long, value_name = "MS", default_value_t = 0, help_heading = MASTER)]
+    pub answer_delay_ms: u64,
+    /// Put all candidates into the answer, which waits for them
+    #[arg(long, help_heading = MASTER)]
+    pub no_trickle: bool,
+    /// Do so if the offer does not say that it trickles, as the C SDK does
+    #[arg(long, conflicts_with = "no_trickle", help_heading = MASTER)]
+    pub trickle_as_offered: bool,
+    /// Drop a session that is not connected after this many seconds
+    #[arg(long, value_name = "S", default_value_t = 13.0, help_heading = MASTER)]
+    pub connect_timeout_s: f64,
+    /// Drop a session whose viewer has been out of reach for this many seconds
+    #[arg(long, value_name = "S", default_value_t = 28.0, help_heading = MASTER)]
+    pub disconnect_timeout_s: f64,
+    /// Sessions at a time; further offers are not answered
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = MASTER)]
+    pub max_sessions: usize,
     /// Write every frame that was sent to this file, one JSON object a line
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = SCRIPTS)]
     pub frame_log: Option<PathBuf>,
     /// Write this file once connected
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = SCRIPTS)]
     pub ready_file: Option<PathBuf>,
-    /// One JSON object for each event on standard output
-    #[arg(long)]
+    /// Print one JSON object for each event on standard output
+    #[arg(long, help_heading = SCRIPTS)]
     pub json: bool,
 }
 
@@ -101,10 +116,10 @@ pub enum BehaviourKind {
     Replace,
     /// Answer on the connection that there is, ICE restarts included
     Renegotiate,
-    /// Say nothing (C SDK)
+    /// Do not answer (C SDK)
     #[value(alias = "ignore")]
     IgnoreRepeated,
-    /// Say nothing, for a while after its viewer vanished too (GStreamer)
+    /// Do not answer, nor for a while after the viewer vanished (GStreamer)
     Linger,
 }
 
@@ -153,6 +168,7 @@ impl CameraArgs {
         };
         Ok(CameraConfig {
             source,
+            audio: !self.no_audio,
             storage_session: self.storage_session,
             behaviour,
             trickle,
@@ -169,10 +185,10 @@ impl CameraArgs {
     }
 }
 
-/// Serves until Ctrl-C or a termination signal, then closes everything.
+/// Serves until Ctrl-C or a signal that ends the process (SIGTERM, SIGHUP), then closes everything.
 ///
 /// # Errors
-/// The camera did not start, or the ready file cannot be written.
+/// The camera did not start, another master took its channel, or the ready file cannot be written.
 pub async fn run(args: CameraArgs) -> Result<(), CameraError> {
     run_until(args, terminated()).await
 }
@@ -180,7 +196,7 @@ pub async fn run(args: CameraArgs) -> Result<(), CameraError> {
 /// Serves until `stop` is ready.
 ///
 /// # Errors
-/// The camera did not start, or the ready file cannot be written.
+/// As [`run`].
 pub async fn run_until(
     args: CameraArgs,
     stop: impl Future<Output = ()> + Send,
@@ -190,27 +206,36 @@ pub async fn run_until(
     let mut camera = tokio::select! {
         // What was opened so far is closed by being dropped.
         () = &mut stop => return Ok(()),
-        camera = Camera::start(config) => camera?,
+        camera = Camera::start_noting(config, waiting) => camera?,
     };
     let events = camera.events();
-    let told = announce(&args);
-    if told.is_ok() {
+    let mut ended = announce(&args);
+    if ended.is_ok() {
         tokio::select! {
             () = stop => {}
-            () = tell(events, args.json) => {}
+            verdict = tell(events, args.json) => ended = verdict,
         }
     }
     camera.shutdown().await;
-    told
+    ended
 }
 
-/// Tells of everything, for ever.
-async fn tell(mut events: Receiver<CameraEvent>, json: bool) {
+/// Says why the camera does not start yet.
+fn waiting(failure: &Failure) {
+    // Without a standard error nobody reads it.
+    let _ = writeln!(
+        std::io::stderr(),
+        "The channel cannot be reached yet, trying again for some seconds: {failure}"
+    );
+}
+
+/// Reports every event, until another master has taken the channel for good.
+async fn tell(mut events: Receiver<CameraEvent>, json: bool) -> Result<(), CameraError> {
     loop {
         let event = match events.recv().await {
             Ok(event) => event,
             Err(RecvError::Lagged(_)) => continue,
-            Err(RecvError::Closed) => return,
+            Err(RecvError::Closed) => return Ok(()),
         };
         // Nobody may be reading any more: the camera goes on without.
         let _ = if json {
@@ -221,6 +246,9 @@ async fn tell(mut events: Receiver<CameraEvent>, json: bool) {
         } else {
             writeln!(std::io::stderr(), "{}", for_people(&event))
         };
+        if let CameraEvent::Displaced { times } = event {
+            return Err(CameraError::Displaced { times });
+        }
     }
 }
 
@@ -228,25 +256,36 @@ fn for_people(event: &CameraEvent) -> String {
     // Ids come from the network; a terminal must not obey them.
     let shown = |client_id: &str| client_id.escape_debug().to_string();
     match event {
-        CameraEvent::SignalingConnected => "connected to the channel".to_owned(),
+        CameraEvent::SignalingConnected => "Connected to the channel.".to_owned(),
         CameraEvent::SignalingLost { failure } => {
-            format!("the link to the channel is lost, connecting again: {failure}")
+            format!("The connection to the channel was lost, connecting again: {failure}")
         }
+        CameraEvent::Displaced { .. } => "Another master took this channel.".to_owned(),
         CameraEvent::Offer { client_id, session } => {
-            format!("{} offers: session {session}", shown(client_id))
+            format!("{} offers (session {session}).", shown(client_id))
         }
         CameraEvent::OfferIgnored { client_id, reason } => {
-            format!("{} offers, and is ignored: {reason:?}", shown(client_id))
+            format!("{} offers and is not answered: {reason}.", shown(client_id))
+        }
+        CameraEvent::CodecMismatch { client_id, session, kind, sends, offered } => {
+            let offered: Vec<String> = offered.iter().map(|codec| shown(codec)).collect();
+            let offered =
+                if offered.is_empty() { "no codec".to_owned() } else { offered.join(", ") };
+            format!(
+                "{} gets no {kind} (session {session}): this camera sends {sends}, and the viewer \
+                 offers {offered}.",
+                shown(client_id)
+            )
         }
         CameraEvent::Answer { client_id, session } => {
-            format!("{} is answered: session {session}", shown(client_id))
+            format!("{} was answered (session {session}).", shown(client_id))
         }
         CameraEvent::ViewerJoined { client_id, session } => {
-            format!("{} watches: session {session}", shown(client_id))
+            format!("{} is watching (session {session}).", shown(client_id))
         }
         CameraEvent::ViewerLeft { client_id, session, reason, frames } => {
             let who = shown(client_id);
-            format!("{who} is gone: session {session}, {reason:?}, {frames} frames sent")
+            format!("{who} left (session {session}, {frames} frames sent): {reason}.")
         }
     }
 }
@@ -271,7 +310,10 @@ fn announce(args: &CameraArgs) -> Result<(), CameraError> {
 fn write_whole(path: &Path, line: &str) -> std::io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
-    std::fs::write(&part, format!("{line}\n"))?;
+    // A link that somebody put there is removed, not followed.
+    let _ = std::fs::remove_file(&part);
+    let mut file = std::fs::File::create_new(&part)?;
+    writeln!(file, "{line}")?;
     std::fs::rename(&part, path)
 }
 
@@ -282,6 +324,7 @@ fn seconds(field: &'static str, value: f64) -> Result<Duration, CameraError> {
     })
 }
 
+/// Ends at Ctrl-C, or when the system asks the process to end: also when its terminal is closed.
 async fn terminated() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -289,26 +332,39 @@ async fn terminated() {
         }
     };
     #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
+    let asked = {
+        use tokio::signal::unix::SignalKind;
+        async {
+            tokio::select! {
+                () = signalled(SignalKind::terminate()) => {}
+                () = signalled(SignalKind::hangup()) => {}
             }
-            Err(_) => std::future::pending().await,
         }
     };
     #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
+    let asked = std::future::pending::<()>();
     tokio::select! {
         () = ctrl_c => {}
-        () = terminate => {}
+        () = asked => {}
+    }
+}
+
+#[cfg(unix)]
+async fn signalled(kind: tokio::signal::unix::SignalKind) {
+    match tokio::signal::unix::signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(_) => std::future::pending().await,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{IgnoredOffer, LeaveReason};
     use clap::Parser;
+    use negotiation_core::FailureCode;
 
     #[derive(Parser)]
     struct Cli {
@@ -347,6 +403,59 @@ mod tests {
             Cli::try_parse_from(["camera", "--channel=x", "--codec=vp8", "--file=y"]).is_err(),
             "a codec is the bundled clip's alone"
         );
+    }
+
+    #[test]
+    fn help_lists_every_flag_under_a_heading() {
+        use clap::CommandFactory as _;
+        let command = Cli::command();
+        let without: Vec<_> = command
+            .get_arguments()
+            .filter(|arg| arg.get_id() != "help" && arg.get_help_heading().is_none())
+            .map(|arg| arg.get_id().to_string())
+            .collect();
+        assert_eq!(without, [""; 0]);
+    }
+
+    #[test]
+    fn events_are_sentences_without_names_of_the_code() {
+        let (client_id, session) = ("door".to_owned(), 3);
+        let left = CameraEvent::ViewerLeft {
+            client_id: client_id.clone(),
+            session,
+            reason: LeaveReason::NeverConnected,
+            frames: 0,
+        };
+        let text = for_people(&left);
+        assert_eq!(
+            text,
+            "door left (session 3, 0 frames sent): no connection to the viewer could be made."
+        );
+        let reason = IgnoredOffer::Repeated;
+        let text = for_people(&CameraEvent::OfferIgnored { client_id: client_id.clone(), reason });
+        assert!(text.ends_with("its client id has a session already."), "{text}");
+        let offered = vec!["VP8".to_owned(), "evil\u{1b}[2J".to_owned()];
+        let mismatch = CameraEvent::CodecMismatch {
+            client_id,
+            session,
+            kind: "video",
+            sends: "H264",
+            offered,
+        };
+        let text = for_people(&mismatch);
+        assert!(text.contains("sends H264, and the viewer offers VP8, evil\\u{1b}[2J"), "{text}");
+        let json = serde_json::to_value(&mismatch).expect("an object");
+        assert_eq!(
+            (&json["event"], &json["sends"], &json["offered"][0]),
+            (&"codec_mismatch".into(), &"H264".into(), &"VP8".into())
+        );
+    }
+
+    #[test]
+    fn a_channel_that_is_not_there_names_the_flag_that_creates_it() {
+        let failure = |code| CameraError::Connect(Failure::new(code, "x")).to_string();
+        assert!(failure(FailureCode::NoChannel).ends_with("--create-channel creates it"));
+        assert!(!failure(FailureCode::AccessDenied).contains("--create-channel"));
     }
 
     #[test]

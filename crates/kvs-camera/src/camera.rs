@@ -52,6 +52,18 @@ impl Camera {
     /// A setting that cannot work or a clip that cannot be sent, before any network is touched;
     /// then what the service refused.
     pub async fn start(config: CameraConfig) -> Result<Self, CameraError> {
+        Self::start_noting(config, |_| {}).await
+    }
+
+    /// As [`Camera::start`]; `waiting` is called once if the channel cannot be reached at first and
+    /// is tried again.
+    ///
+    /// # Errors
+    /// As [`Camera::start`].
+    pub async fn start_noting(
+        config: CameraConfig,
+        waiting: impl Fn(&Failure) + Send,
+    ) -> Result<Self, CameraError> {
         let reading = config.clone();
         let clip = tokio::task::spawn_blocking(move || reading.open_source());
         let clip = match clip.await {
@@ -59,7 +71,7 @@ impl Camera {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let (frames, frame_log) = frame_log::open(&config.frame_log)?;
-        let link = connect(&config).await.map_err(CameraError::Connect)?;
+        let link = connect(&config, waiting).await.map_err(CameraError::Connect)?;
 
         let (events, first) = broadcast::channel(EVENTS_MAX);
         let (link_events, incoming) = mpsc::channel(LINK_EVENTS_MAX);
@@ -131,7 +143,11 @@ impl fmt::Debug for Camera {
 
 /// The first link. A service that is not up yet, or fails, may be a moment later, and so may a
 /// channel that was just created; what is refused for good stays refused.
-async fn connect(config: &CameraConfig) -> Result<MasterLink, Failure> {
+async fn connect(
+    config: &CameraConfig,
+    waiting: impl Fn(&Failure) + Send,
+) -> Result<MasterLink, Failure> {
+    let mut waiting = Some(waiting);
     let begun = Instant::now();
     let mut backoff = Backoff::default();
     loop {
@@ -145,7 +161,10 @@ async fn connect(config: &CameraConfig) -> Result<MasterLink, Failure> {
         if failure.code.kind() == FailureKind::Permanent || begun.elapsed() >= patience {
             return Err(failure);
         }
-        tracing::warn!(%failure, "the channel cannot be reached");
+        tracing::debug!(%failure, "the channel cannot be reached");
+        if let Some(waiting) = waiting.take() {
+            waiting(&failure);
+        }
         sleep(backoff.next()).await;
     }
 }
@@ -222,6 +241,7 @@ impl House {
             }
             LinkEvent::Up => self.tell(CameraEvent::SignalingConnected),
             LinkEvent::Down(failure) => self.tell(CameraEvent::SignalingLost { failure }),
+            LinkEvent::Displaced(times) => self.tell(CameraEvent::Displaced { times }),
             LinkEvent::Offer { from, body } => self.on_offer(from, body),
             LinkEvent::Candidate { from, body } => {
                 let now = self.common.began.elapsed();

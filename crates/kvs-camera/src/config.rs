@@ -18,6 +18,8 @@ pub struct CameraConfig {
     pub signaling: SignalingConfig,
     /// What is sent.
     pub source: Source,
+    /// Whether the source's sound is sent. Without it the sound may be of any codec.
+    pub audio: bool,
     /// Send to the channel's storage session, where the service offers and no viewer does, instead
     /// of serving viewers. Experimental: it has not met AWS.
     pub storage_session: bool,
@@ -98,6 +100,7 @@ impl CameraConfig {
         Self {
             signaling,
             source: Source::Bundled(ClipKind::H264Opus),
+            audio: true,
             storage_session: false,
             behaviour: Behaviour::default(),
             trickle: Trickle::default(),
@@ -144,8 +147,10 @@ impl CameraConfig {
             });
         }
         Ok(match &self.source {
-            Source::Bundled(kind) => Clip::bundled(*kind)?,
-            Source::File(path) => Clip::open(path)?,
+            Source::Bundled(kind) if self.audio => Clip::bundled(*kind)?,
+            Source::Bundled(kind) => Clip::bundled(*kind)?.without_audio(),
+            Source::File(path) if self.audio => Clip::open(path)?,
+            Source::File(path) => Clip::open_video(path)?,
         })
     }
 }
@@ -181,6 +186,12 @@ mod tests {
         let linger = Behaviour::Linger(hour);
         assert_eq!(field(CameraConfig { behaviour: linger, ..config() }), "behaviour");
         assert!(config().open_source().is_ok());
+    }
+
+    #[test]
+    fn sound_can_be_left_out() {
+        let clip = CameraConfig { audio: false, ..config() }.open_source().expect("reads");
+        assert!(clip.video().is_some() && clip.audio().is_none());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use negotiation_core::Failure;
+use negotiation_core::{Failure, FailureCode};
+use recording::{ClipError, ClipProblem};
 
 /// Why a camera does not start.
 #[derive(Debug, thiserror::Error)]
@@ -20,8 +21,8 @@ pub enum CameraError {
     #[error(transparent)]
     Signaling(#[from] signaling_aws::ConfigError),
     /// The clip cannot be sent.
-    #[error(transparent)]
-    Clip(#[from] recording::ClipError),
+    #[error("{clip}{hint}", clip = .0, hint = silence_hint(.0))]
+    Clip(#[from] ClipError),
     /// The frame log, or the ready file, cannot be written.
     #[error("{} cannot be written: {source}", path.display())]
     File {
@@ -31,6 +32,29 @@ pub enum CameraError {
         source: std::io::Error,
     },
     /// The channel could not be created or connected to.
-    #[error("the camera cannot connect: {0}")]
+    #[error("the camera cannot connect: {failure}{hint}", failure = .0, hint = create_hint(.0))]
     Connect(Failure),
+    /// Another master connected to the channel again and again: two cameras have the same channel.
+    #[error(
+        "another master took this channel {times} times within seconds: stop the other camera, or \
+         give this one a channel of its own"
+    )]
+    Displaced {
+        /// How often in a row.
+        times: u32,
+    },
+}
+
+fn create_hint(failure: &Failure) -> &'static str {
+    if failure.code == FailureCode::NoChannel { "; --create-channel creates it" } else { "" }
+}
+
+fn silence_hint(error: &ClipError) -> &'static str {
+    let is_sound = |problem: &ClipProblem| matches!(problem, ClipProblem::AudioCodec(_));
+    if let ClipError::Unsuitable { problems, .. } = error
+        && problems.iter().all(is_sound)
+    {
+        return "\nor send it without sound: --no-audio";
+    }
+    ""
 }

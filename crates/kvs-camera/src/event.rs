@@ -1,4 +1,6 @@
-//! What a camera tells of itself.
+//! What a camera reports of itself.
+
+use std::fmt;
 
 use negotiation_core::Failure;
 use serde::Serialize;
@@ -16,6 +18,12 @@ pub enum CameraEvent {
         #[serde(serialize_with = "failure_text")]
         failure: Failure,
     },
+    /// Another master took the channel again and again within seconds of this one's connecting. The
+    /// camera no longer connects; sessions that it has go on.
+    Displaced {
+        /// How often in a row.
+        times: u32,
+    },
     /// A viewer's offer will be answered.
     Offer {
         /// The viewer.
@@ -29,6 +37,20 @@ pub enum CameraEvent {
         client_id: String,
         /// Why.
         reason: IgnoredOffer,
+    },
+    /// A viewer offers to receive video or audio, but not the codec that this camera sends: the
+    /// section is rejected in the answer.
+    CodecMismatch {
+        /// The viewer.
+        client_id: String,
+        /// The session.
+        session: u64,
+        /// `video` or `audio`.
+        kind: &'static str,
+        /// The codec that this camera sends.
+        sends: &'static str,
+        /// The codecs that the viewer offers.
+        offered: Vec<String>,
     },
     /// An answer was handed to the service.
     Answer {
@@ -85,8 +107,35 @@ pub enum LeaveReason {
     Replaced,
     /// The offer could not be answered, or the connection broke.
     Failed,
+    /// The viewer offers no codec that the camera sends: everything in its offer was rejected.
+    NoCommonCodec,
     /// The camera was shut down.
     Shutdown,
+}
+
+impl fmt::Display for IgnoredOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Repeated => "its client id has a session already",
+            Self::Lingering => "the session of its client id was lost a moment ago",
+            Self::Full => "the camera has as many viewers as it may have",
+            Self::Undecodable => "it is not a session description",
+        })
+    }
+}
+
+impl fmt::Display for LeaveReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClosedByViewer => "the viewer closed the connection",
+            Self::Vanished => "the connection to the viewer was lost",
+            Self::NeverConnected => "no connection to the viewer could be made",
+            Self::Replaced => "the viewer made a new offer",
+            Self::Failed => "the offer could not be answered, or the connection failed",
+            Self::NoCommonCodec => "the viewer offers no codec that this camera sends",
+            Self::Shutdown => "the camera stopped",
+        })
+    }
 }
 
 fn failure_text<S: serde::Serializer>(failure: &Failure, to: S) -> Result<S::Ok, S::Error> {

@@ -20,6 +20,14 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// A link that lived this long makes the waits short again.
 const HEALTHY: Duration = Duration::from_secs(30);
 
+/// A link that the service closes earlier than this was displaced by another master: the service
+/// says no more than that it closed (docs/kvs-protocol.md 2.4). Longer than the longest wait before
+/// the other master connects again.
+const DISPLACED_WITHIN: Duration = Duration::from_secs(12);
+
+/// Displaced so often in a row, this master leaves the channel to the other one.
+const DISPLACED_MAX: u32 = 3;
+
 /// How long a message waits for a lost link.
 const SEND_WAIT: Duration = Duration::from_secs(30);
 
@@ -27,8 +35,16 @@ const SEND_WAIT: Duration = Duration::from_secs(30);
 pub(crate) enum LinkEvent {
     Up,
     Down(Failure),
-    Offer { from: String, body: Result<Description, Undecodable> },
-    Candidate { from: String, body: Candidate },
+    /// Another master took the channel so often in a row: no further link is opened.
+    Displaced(u32),
+    Offer {
+        from: String,
+        body: Result<Description, Undecodable>,
+    },
+    Candidate {
+        from: String,
+        body: Candidate,
+    },
 }
 
 /// The sending end, whichever link is up.
@@ -121,6 +137,8 @@ impl Keeper {
     pub(crate) async fn run(self, link: MasterLink, cancelled: CancellationToken) {
         let mut link = Some(link);
         let mut backoff = Backoff::default();
+        let mut displaced = Displaced::default();
+        let mut failing = false;
         while !cancelled.is_cancelled() {
             let open = match link.take() {
                 Some(open) => open,
@@ -136,20 +154,31 @@ impl Keeper {
                     match connected {
                         Ok(open) => open,
                         Err(failure) => {
-                            tracing::warn!(%failure, "the channel cannot be reached");
+                            // Once for each outage: the loss of the link was reported.
+                            if !std::mem::replace(&mut failing, true) {
+                                tracing::info!(%failure, "the channel cannot be reached yet");
+                            }
+                            tracing::debug!(%failure, "the channel cannot be reached");
                             continue;
                         }
                     }
                 }
             };
+            failing = false;
             let since = Instant::now();
             let ended = self.serve(open, &cancelled).await;
             if since.elapsed() >= HEALTHY {
                 backoff = Backoff::default();
             }
             if let Some(failure) = ended {
+                let times = displaced.link_ended(since.elapsed(), &failure);
                 tracing::info!(%failure, "the link to the channel is lost");
                 self.say(LinkEvent::Down(failure), &cancelled).await;
+                if times >= DISPLACED_MAX {
+                    self.say(LinkEvent::Displaced(times), &cancelled).await;
+                    // The line stays, and waits: viewers that are connected go on without it.
+                    cancelled.cancelled().await;
+                }
             }
         }
     }
@@ -201,6 +230,21 @@ impl Keeper {
             // It fails when the camera is gone, and then this ends as well.
             _ = self.events.send(event) => {}
         }
+    }
+}
+
+/// Counts links that the service closed soon after they were opened.
+#[derive(Debug, Default)]
+struct Displaced {
+    in_a_row: u32,
+}
+
+impl Displaced {
+    /// A link ended after this time: how often in a row another master took its place.
+    fn link_ended(&mut self, lived: Duration, failure: &Failure) -> u32 {
+        let closed = matches!(failure.code, FailureCode::Closed | FailureCode::Replaced);
+        self.in_a_row = if closed && lived < DISPLACED_WITHIN { self.in_a_row + 1 } else { 0 };
+        self.in_a_row
     }
 }
 
@@ -297,6 +341,21 @@ mod tests {
             }
         }
         stage.end().await;
+    }
+
+    #[test]
+    fn only_quick_closes_in_a_row_are_a_displacement() {
+        let closed = Failure::new(FailureCode::Closed, "the service closed the socket (1001)");
+        let cut = Failure::new(FailureCode::Network, "reset");
+        let (soon, late) = (Duration::from_secs(1), DISPLACED_WITHIN);
+        let mut displaced = Displaced::default();
+        let mut count = |lived, failure| displaced.link_ended(lived, failure);
+        assert_eq!((count(soon, &closed), count(soon, &closed)), (1, 2));
+        assert_eq!(count(late, &closed), 0, "a link that lived was not displaced");
+        assert_eq!((count(soon, &closed), count(soon, &cut)), (1, 0), "nor was one that broke");
+        for times in 1..=DISPLACED_MAX {
+            assert_eq!(count(soon, &closed), times);
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Session {
         };
         let Some(servers) = early else { return Outcome { reason: None, frames: 0 } };
         // Not to be cancelled: a half-built connection would be lost unclosed.
-        let media = Agreed::of(&self.common.clip, self.offer.sdp.as_str());
+        let media = Agreed::of(&self.common.clip, &self.offer);
         let stack = StackConfig {
             codecs: media.codecs.clone(),
             // Asked for each time: interfaces come and go.
@@ -126,20 +126,23 @@ impl Session {
         servers: &[IceServer],
         frames: &mut u64,
     ) -> LeaveReason {
-        let wants = |kind| self.offer.facts.media.iter().any(|m| m.kind == kind && m.accepted);
-        let outlet = Outlet::new(
-            &self.common.clip,
-            media.video && wants(MediaKind::Video),
-            media.audio && wants(MediaKind::Audio),
-        );
-        let answer = match self.answer(stack, &outlet, servers, &mut queues).await {
+        self.report_mismatches(media);
+        let outlet = Outlet::new(&self.common.clip, media.sends_video(), media.sends_audio());
+        let answer = match self.answer(stack, &outlet, media, servers, &mut queues).await {
             Ok(answer) => answer,
             Err(problem) => {
                 tracing::warn!(client = self.client, problem, "an offer cannot be answered");
                 return LeaveReason::Failed;
             }
         };
+        if !media.sends_anything() {
+            // The answer says so, and there is nothing to connect for.
+            let line = self.common.line.clone();
+            post(&line, &self.common.events, &self.client, self.number, Post::Answer(answer)).await;
+            return LeaveReason::NoCommonCodec;
+        }
         let (outbox, inbox) = mpsc::channel(POST_MAX);
+        let (mid, mline_index) = sdp::first_accepted(&answer);
         let ufrag = sdp::ice_ufrag(&answer).map(str::to_owned);
         // The queue is empty: it fits.
         let _ = outbox.try_send(Post::Answer(answer));
@@ -148,8 +151,10 @@ impl Session {
             common: &self.common,
             client: &self.client,
             number: self.number,
-            // All media is bundled, so the first section stands for all.
-            mid: self.offer.facts.media.first().and_then(|media| media.mid.clone()),
+            // All media is bundled, so the first accepted section stands for all.
+            mid,
+            mline_index,
+            media,
             ufrag,
             stack,
             outlet,
@@ -168,6 +173,7 @@ impl Session {
         &self,
         stack: &Stack,
         outlet: &Outlet,
+        media: &Agreed,
         servers: &[IceServer],
         queues: &mut StackEvents,
     ) -> Result<String, String> {
@@ -183,7 +189,7 @@ impl Session {
             Trickle::Never => false,
         };
         if trickle {
-            return Ok(answer);
+            return Ok(media.finish(&answer));
         }
         let mut found = Vec::new();
         let gathered = timeout(GATHERING_MAX, async {
@@ -201,35 +207,96 @@ impl Session {
         if gathered.await.is_err() {
             tracing::debug!(client = self.client, "answering before all candidates are found");
         }
-        Ok(sdp::with_candidates(&answer, &found))
+        Ok(media.finish(&sdp::with_candidates(&answer, &found)))
+    }
+
+    /// Says which media of the viewer's offer has none of the codecs that the clip has.
+    fn report_mismatches(&self, media: &Agreed) {
+        for (kind, track) in [("video", media.video), ("audio", media.audio)] {
+            let Some(Found::OtherCodec(sends)) = track else { continue };
+            let offered = sdp::offered_codecs(self.offer.sdp.as_str(), kind);
+            tracing::info!(client = self.client, kind, sends, ?offered, "codec mismatch");
+            // It fails when nobody listens.
+            let _ = self.common.events.send(CameraEvent::CodecMismatch {
+                client_id: self.client.clone(),
+                session: self.number.0,
+                kind,
+                sends,
+                offered,
+            });
+        }
     }
 }
 
-/// What of a clip an offer has room for.
-struct Agreed {
-    video: bool,
-    audio: bool,
-    /// What the answer is made of: the clip's codecs, or where the offer has none of them, the
-    /// others, so that it can be answered all the same (the C SDK: connected, no media).
+/// What of a clip a viewer receives.
+pub(crate) struct Agreed {
+    /// `None`: the offer has no section for it, or none that receives.
+    video: Option<Found>,
+    audio: Option<Found>,
+    /// What the stack answers with: the clip's codecs, or where the offer has none of them, the
+    /// others, so that it can be answered at all. Such a section is rejected afterwards.
     codecs: Vec<Codec>,
 }
 
+/// What the camera has for a section of an offer.
+#[derive(Clone, Copy)]
+enum Found {
+    Common,
+    /// The clip's codec, which is not offered.
+    OtherCodec(&'static str),
+    /// The clip has no such track.
+    NoTrack,
+}
+
 impl Agreed {
-    fn of(clip: &Clip, offer: &str) -> Self {
-        let lists = |codec: Codec| sdp::lists_codec(offer, codec.name());
-        let video = clip.video().map(|track| peer_codec(track.codec)).filter(|c| lists(*c));
-        let audio = clip.audio().map(|_| Codec::Opus).filter(|c| lists(*c));
-        let others = |kind| Codec::ALL.into_iter().filter(move |codec| codec.kind() == kind);
+    fn of(clip: &Clip, offer: &Description) -> Self {
+        let text = offer.sdp.as_str();
+        let find = |kind: MediaKind, codec: Option<Codec>| {
+            let is_offered = offer.facts.media.iter().any(|m| m.kind == kind && m.accepted);
+            is_offered.then(|| match codec {
+                Some(codec) if sdp::lists_codec(text, codec.name()) => Found::Common,
+                Some(codec) => Found::OtherCodec(codec.name()),
+                None => Found::NoTrack,
+            })
+        };
+        let clip_video = clip.video().map(|track| peer_codec(track.codec));
+        let clip_audio = clip.audio().map(|_| Codec::Opus);
+        let video = find(MediaKind::Video, clip_video);
+        let audio = find(MediaKind::Audio, clip_audio);
         let mut codecs = Vec::new();
-        match video {
-            Some(codec) => codecs.push(codec),
-            None => codecs.extend(others(MediaKind::Video)),
+        for (kind, found, codec) in
+            [(MediaKind::Video, video, clip_video), (MediaKind::Audio, audio, clip_audio)]
+        {
+            match (found, codec) {
+                (Some(Found::Common), Some(codec)) => codecs.push(codec),
+                (_, _) => codecs.extend(Codec::ALL.into_iter().filter(|c| c.kind() == kind)),
+            }
         }
-        match audio {
-            Some(codec) => codecs.push(codec),
-            None => codecs.extend(others(MediaKind::Audio)),
+        Self { video, audio, codecs }
+    }
+
+    fn sends_video(&self) -> bool {
+        matches!(self.video, Some(Found::Common))
+    }
+
+    fn sends_audio(&self) -> bool {
+        matches!(self.audio, Some(Found::Common))
+    }
+
+    fn sends_anything(&self) -> bool {
+        self.sends_video() || self.sends_audio()
+    }
+
+    /// The stack's answer, with the sections rejected that nothing is sent for.
+    pub(crate) fn finish(&self, answer: &str) -> String {
+        let mut rejected = Vec::new();
+        for (kind, found) in [("video", self.video), ("audio", self.audio)] {
+            match found {
+                Some(Found::OtherCodec(_) | Found::NoTrack) => rejected.push(kind),
+                Some(Found::Common) | None => {}
+            }
         }
-        Self { video: video.is_some(), audio: audio.is_some(), codecs }
+        sdp::reject(answer, &rejected)
     }
 }
 
@@ -241,21 +308,31 @@ async fn deliver(
     number: SessionNumber,
     mut inbox: mpsc::Receiver<Post>,
 ) -> std::convert::Infallible {
-    while let Some(post) = inbox.recv().await {
-        match post {
-            Post::Answer(text) => match line.answer(client, &text).await {
-                Ok(()) => {
-                    let (client_id, session) = (client.to_owned(), number.0);
-                    let _ = events.send(CameraEvent::Answer { client_id, session });
-                }
-                Err(failure) => tracing::warn!(client, %failure, "an answer was not sent"),
-            },
-            Post::Candidate(candidate) => {
-                if let Err(failure) = line.candidate(client, &candidate).await {
-                    tracing::debug!(client, %failure, "a candidate was not sent");
-                }
+    while let Some(message) = inbox.recv().await {
+        post(&line, events, client, number, message).await;
+    }
+    std::future::pending().await
+}
+
+async fn post(
+    line: &Line,
+    events: &broadcast::Sender<CameraEvent>,
+    client: &str,
+    number: SessionNumber,
+    message: Post,
+) {
+    match message {
+        Post::Answer(text) => match line.answer(client, &text).await {
+            Ok(()) => {
+                let (client_id, session) = (client.to_owned(), number.0);
+                let _ = events.send(CameraEvent::Answer { client_id, session });
+            }
+            Err(failure) => tracing::warn!(client, %failure, "an answer was not sent"),
+        },
+        Post::Candidate(candidate) => {
+            if let Err(failure) = line.candidate(client, &candidate).await {
+                tracing::debug!(client, %failure, "a candidate was not sent");
             }
         }
     }
-    std::future::pending().await
 }

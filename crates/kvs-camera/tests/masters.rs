@@ -155,6 +155,24 @@ async fn a_lost_link_comes_back_and_media_does_not_notice() {
     emulator.shutdown().await;
 }
 
+/// Two cameras with the same channel displace each other, until one of them gives up.
+#[tokio::test]
+async fn of_two_cameras_on_a_channel_one_gives_up_and_the_other_serves() {
+    let emulator = emulator().await;
+    let (first, mut first_events) = start(config(&emulator)).await;
+    let (second, mut second_events) = start(config(&emulator)).await;
+    let displaced = |e: &CameraEvent| matches!(e, CameraEvent::Displaced { times: 3 });
+    tokio::select! {
+        _ = event(&mut first_events, "a verdict", displaced) => {}
+        _ = event(&mut second_events, "a verdict", displaced) => {}
+    }
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    viewer.go_live().await;
+    first.shutdown().await;
+    second.shutdown().await;
+    emulator.shutdown().await;
+}
+
 fn without_candidates(sdp: &str) -> String {
     sdp.lines()
         .filter(|line| !line.starts_with("a=candidate"))

@@ -3,8 +3,9 @@
 mod common;
 
 use common::{Viewer, config, emulator, event, start};
-use kvs_camera::{CameraConfig, CameraEvent, IgnoredOffer, Trickle};
+use kvs_camera::{CameraConfig, CameraEvent, IgnoredOffer, LeaveReason, Source, Trickle};
 use peer_webrtc::Codec;
+use recording::ClipKind;
 
 const HEAD: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
     a=group:BUNDLE audio video\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS\r\n";
@@ -78,6 +79,69 @@ async fn without_trickle_in_the_offer_the_answer_holds_candidates_c_style() {
     assert!(answer.contains("a=candidate:"), "{answer}");
     let answer = viewer.answer_to(&chromium("a=ice-options:trickle\r\n")).await;
     assert!(!answer.contains("a=candidate:"), "{answer}");
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+/// First of the two sections, so that the BUNDLE group's tag moves to the other one.
+#[tokio::test]
+async fn a_section_without_the_clips_codec_is_rejected_and_reported() {
+    let emulator = emulator().await;
+    let source = Source::Bundled(ClipKind::Vp8Opus);
+    let (camera, mut events) = start(CameraConfig { source, ..config(&emulator) }).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    let offer = viewer.make_offer().await;
+    let answer = viewer.answer_to(&offer).await;
+    let video = section(&answer, "m=video");
+    assert!(video.starts_with("m=video 0 "), "{answer}");
+    assert!(video.contains("a=inactive") && !video.contains("a=sendonly"), "{answer}");
+    let audio = section(&answer, "m=audio");
+    assert!(audio.starts_with("m=audio 9 ") && audio.contains("a=sendonly\r\n"), "{answer}");
+    assert!(audio.contains("a=ice-ufrag:") && answer.contains("a=fingerprint:"), "{answer}");
+    let mid = |section: &str| {
+        let line = section.lines().find_map(|line| line.strip_prefix("a=mid:"));
+        line.expect("a mid").trim_end().to_owned()
+    };
+    let bundle = format!("a=group:BUNDLE {}\r\n", mid(audio));
+    assert!(answer.contains(&bundle), "{answer}");
+    let told = event(&mut events, "the mismatch", |event| {
+        matches!(event, CameraEvent::CodecMismatch { kind: "video", .. })
+    });
+    let CameraEvent::CodecMismatch { sends, offered, .. } = told.await else { unreachable!() };
+    assert_eq!((sends, offered.as_slice()), ("VP8", ["H264".to_owned()].as_slice()));
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn without_a_common_codec_everything_is_rejected_and_the_session_ends() {
+    let emulator = emulator().await;
+    let source = Source::Bundled(ClipKind::Vp8Opus);
+    let config = CameraConfig { source, audio: false, ..config(&emulator) };
+    let (camera, mut events) = start(config).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    let offer = viewer.make_offer().await;
+    let answer = viewer.answer_to(&offer).await;
+    let accepted = answer.lines().filter(|l| l.starts_with("m=") && !l.contains(" 0 UDP"));
+    assert_eq!(accepted.count(), 0, "{answer}");
+    event(&mut events, "the end", |event| {
+        let why = LeaveReason::NoCommonCodec;
+        matches!(event, CameraEvent::ViewerLeft { reason, .. } if *reason == why)
+    })
+    .await;
+    camera.shutdown().await;
+    emulator.shutdown().await;
+}
+
+#[tokio::test]
+async fn without_sound_the_audio_section_is_rejected_and_the_picture_comes() {
+    let emulator = emulator().await;
+    let (camera, _events) = start(CameraConfig { audio: false, ..config(&emulator) }).await;
+    let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+    viewer.go_live().await;
+    let answer = &viewer.answers[0];
+    assert!(section(answer, "m=audio").starts_with("m=audio 0 "), "{answer}");
+    assert!(section(answer, "m=video").starts_with("m=video 9 "), "{answer}");
     camera.shutdown().await;
     emulator.shutdown().await;
 }

@@ -9,7 +9,7 @@ use rtc::peer_connection::state::RTCPeerConnectionState;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use super::{Common, Post};
+use super::{Agreed, Common, Post};
 use crate::event::{CameraEvent, LeaveReason};
 use crate::frame_log::FrameRecord;
 use crate::outlet::Outlet;
@@ -29,6 +29,8 @@ pub(super) struct Live<'a> {
     pub(super) client: &'a str,
     pub(super) number: SessionNumber,
     pub(super) mid: Option<String>,
+    pub(super) mline_index: u16,
+    pub(super) media: &'a Agreed,
     pub(super) ufrag: Option<String>,
     pub(super) stack: &'a Stack,
     pub(super) outlet: Outlet,
@@ -142,7 +144,7 @@ impl Live<'_> {
                 let candidate = Candidate {
                     text: text.into(),
                     mid: self.mid.clone(),
-                    mline_index: Some(0),
+                    mline_index: Some(self.mline_index),
                     ufrag: self.ufrag.clone(),
                 };
                 if self.outbox.try_send(Post::Candidate(candidate)).is_err() {
@@ -174,6 +176,7 @@ impl Live<'_> {
     async fn on_offer(&mut self, offer: &Description) -> Option<LeaveReason> {
         match self.stack.answer(offer.sdp.as_str()).await {
             Ok(answer) => {
+                let answer = self.media.finish(&answer);
                 self.ufrag = sdp::ice_ufrag(&answer).map(str::to_owned);
                 if self.outbox.try_send(Post::Answer(answer)).is_err() {
                     tracing::debug!(client = self.client, "an answer is not told");

@@ -146,6 +146,7 @@ impl Exit {
             | CameraError::Clip(_)
             | CameraError::File { .. } => Self::Usage,
             CameraError::Connect(failure) => Self::of_failure(failure),
+            CameraError::Displaced { .. } => Self::Limit,
             _ => Self::Local,
         }
     }
