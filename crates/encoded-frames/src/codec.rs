@@ -51,16 +51,38 @@ impl fmt::Display for VideoCodec {
 pub enum AudioCodec {
     /// Opus (RFC 7587).
     Opus,
+    /// G.711 µ-law (RFC 3551).
+    Pcmu,
+    /// G.711 A-law (RFC 3551).
+    Pcma,
 }
 
 impl AudioCodec {
-    /// The clock rate of the codec's RTP timestamps, whatever the sampling rate.
-    pub const CLOCK_RATE: u32 = 48_000;
+    /// The clock rate of the codec's RTP timestamps. That of Opus is the same whatever the sampling rate.
+    #[must_use]
+    pub const fn clock_rate(self) -> u32 {
+        match self {
+            Self::Opus => 48_000,
+            Self::Pcmu | Self::Pcma => 8_000,
+        }
+    }
+
+    /// How long a packet sounds, in ticks of the codec's clock; `None` if it is no packet of the codec.
+    #[must_use]
+    pub fn packet_ticks(self, packet: &[u8]) -> Option<u32> {
+        match self {
+            Self::Opus => opus_packet_ticks(packet),
+            // One byte is one sample.
+            Self::Pcmu | Self::Pcma => u32::try_from(packet.len()).ok().filter(|&ticks| ticks > 0),
+        }
+    }
 
     /// The codec of an RTP media type such as `audio/opus`, whatever its case.
     #[must_use]
     pub fn from_mime_type(mime_type: &str) -> Option<Self> {
-        Self::Opus.mime_type().eq_ignore_ascii_case(mime_type).then_some(Self::Opus)
+        [Self::Opus, Self::Pcmu, Self::Pcma]
+            .into_iter()
+            .find(|codec| codec.mime_type().eq_ignore_ascii_case(mime_type))
     }
 
     /// The codec's RTP media type.
@@ -68,6 +90,8 @@ impl AudioCodec {
     pub const fn mime_type(self) -> &'static str {
         match self {
             Self::Opus => "audio/opus",
+            Self::Pcmu => "audio/PCMU",
+            Self::Pcma => "audio/PCMA",
         }
     }
 }
@@ -76,6 +100,8 @@ impl fmt::Display for AudioCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Opus => "Opus",
+            Self::Pcmu => "G.711 µ-law",
+            Self::Pcma => "G.711 A-law",
         })
     }
 }
@@ -95,7 +121,7 @@ impl Codec {
     pub const fn clock_rate(self) -> u32 {
         match self {
             Self::Video(_) => VideoCodec::CLOCK_RATE,
-            Self::Audio(_) => AudioCodec::CLOCK_RATE,
+            Self::Audio(codec) => codec.clock_rate(),
         }
     }
 }
@@ -153,5 +179,6 @@ mod tests {
         assert_eq!(VideoCodec::from_mime_type("VIDEO/vp8"), Some(VideoCodec::Vp8));
         assert_eq!(AudioCodec::from_mime_type("audio/OPUS"), Some(AudioCodec::Opus));
         assert_eq!(VideoCodec::from_mime_type("video/rtx"), None);
+        assert_eq!(AudioCodec::from_mime_type("audio/pcmu"), Some(AudioCodec::Pcmu));
     }
 }

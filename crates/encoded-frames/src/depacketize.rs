@@ -47,7 +47,7 @@ impl FrameBuilder {
             }
             // RFC 9628, section 4.2: the B bit.
             Codec::Video(VideoCodec::Vp9) => payload.first().is_some_and(|byte| byte & 0x08 != 0),
-            Codec::Audio(AudioCodec::Opus) => true,
+            Codec::Audio(_) => true,
         }
     }
 
@@ -60,6 +60,7 @@ impl FrameBuilder {
             Codec::Audio(AudioCodec::Opus) => {
                 OpusPacket.depacketize(payload).map_err(|_| Malformed)?
             }
+            Codec::Audio(AudioCodec::Pcmu | AudioCodec::Pcma) => payload.clone(),
         };
         self.data.extend_from_slice(&part);
         Ok(())
@@ -225,6 +226,7 @@ mod tests {
                 Just(Codec::Video(VideoCodec::Vp8)),
                 Just(Codec::Video(VideoCodec::Vp9)),
                 Just(Codec::Audio(AudioCodec::Opus)),
+                Just(Codec::Audio(AudioCodec::Pcma)),
             ],
             payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..24), 1..8),
             first in prop_oneof![Just(None), (24u8..30).prop_map(Some)],

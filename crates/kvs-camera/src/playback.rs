@@ -63,10 +63,10 @@ impl Playback {
     /// Begins at the clip's beginning, which is a keyframe.
     pub(crate) fn new(clip: Arc<Clip>) -> Self {
         let video = Cursor::new(video_samples(&clip), VideoCodec::CLOCK_RATE);
-        let audio = Cursor::new(audio_samples(&clip), AudioCodec::CLOCK_RATE);
+        let audio = Cursor::new(audio_samples(&clip), AudioCodec::Opus.clock_rate());
         let length = match (&video, &audio) {
             (Some(_), _) => round_length(video_samples(&clip), VideoCodec::CLOCK_RATE),
-            (None, _) => round_length(audio_samples(&clip), AudioCodec::CLOCK_RATE),
+            (None, _) => round_length(audio_samples(&clip), AudioCodec::Opus.clock_rate()),
         };
         Self { clip, length, video, audio, ahead: 0, silent_until: 0 }
     }

@@ -231,7 +231,9 @@ impl Clip {
     pub fn duration(&self) -> Duration {
         match (&self.video, &self.audio) {
             (Some(video), _) => ticks_to_time(end(&video.samples), VideoCodec::CLOCK_RATE),
-            (None, Some(audio)) => ticks_to_time(end(&audio.samples), AudioCodec::CLOCK_RATE),
+            (None, Some(audio)) => {
+                ticks_to_time(end(&audio.samples), AudioCodec::Opus.clock_rate())
+            }
             (None, None) => Duration::ZERO,
         }
     }
@@ -256,7 +258,7 @@ impl Clip {
             // Sound beyond the last picture would sound into the next round.
             audio
                 .samples
-                .retain(|sample| ticks_to_time(sample.pts, AudioCodec::CLOCK_RATE) < round);
+                .retain(|sample| ticks_to_time(sample.pts, AudioCodec::Opus.clock_rate()) < round);
         }
         Ok(self)
     }
@@ -270,7 +272,7 @@ impl Clip {
             tracks.push((&mut track.samples, VideoCodec::CLOCK_RATE));
         }
         if let Some(track) = &mut self.audio {
-            tracks.push((&mut track.samples, AudioCodec::CLOCK_RATE));
+            tracks.push((&mut track.samples, AudioCodec::Opus.clock_rate()));
         }
         let first = |samples: &[ClipSample], rate: u32| {
             samples.first().map_or(Duration::ZERO, |sample| ticks_to_time(sample.pts, rate))

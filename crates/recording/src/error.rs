@@ -23,20 +23,20 @@ pub enum RecordError {
     #[error("{} does not name a container; end the name in .mp4 or .m4v (H.264), .webm (VP8, VP9) or .mkv (any)", .0.display())]
     UnknownExtension(PathBuf),
     /// The container cannot hold the codec.
-    #[error("{container} cannot hold {codec}; record to a file that ends in {fix}")]
+    #[error("the camera sends {codec}: record to {fix}")]
     CodecNotSupported {
         /// What is received.
         codec: Codec,
         /// What was asked for.
         container: Container,
-        /// The ending that fits.
+        /// The endings that fit.
         fix: &'static str,
     },
     /// There is a track of that kind already, of another codec.
     #[error("the recording cannot go on in {0}: its track of that kind has another codec")]
     CodecChanged(Codec),
-    /// The file's head is written, without a track of that kind.
-    #[error("the recording began without a track of {0}, and none can be added any more")]
+    /// The file's head is written and has no room for the track.
+    #[error("the recording began without {0}, and its head has no room for it any more")]
     TrackTooLate(Codec),
     /// The track was never added.
     #[error("there is no such track in this recording")]
@@ -52,12 +52,15 @@ pub enum RecordError {
         /// What the system says.
         source: Arc<std::io::Error>,
     },
-    /// A frame that the container cannot describe.
-    #[error("the container cannot be written: {0}")]
+    /// A frame that the container cannot describe, and why.
+    #[error("the recording cannot go on: {0}")]
     Container(String),
-    /// Nothing came that could be played; the empty file was removed.
+    /// Nothing came that could be played; there is no file.
     #[error("nothing was recorded: no whole keyframe and no sound came in")]
     NothingRecorded,
+    /// A picture was expected and only sound came; the file was removed.
+    #[error("no picture came in; the file with the sound alone was removed")]
+    NoPicture,
     /// The recorder's thread is gone.
     #[error("the recorder has ended")]
     Ended,

@@ -1,8 +1,8 @@
 //! RTP to a playable file, and a file to RTP.
 //!
 //! [`Recorder`] takes the frames of one video and one audio track (or their packets, as they come off the
-//! network) and writes a file that plays at any moment: fragmented MP4 for H.264 and Opus, WebM or Matroska for
-//! VP8 or VP9 and Opus. [`RecorderHandle`] runs one on a thread of its own behind a bounded queue,
+//! network) and writes a file that plays at any moment: fragmented MP4 for H.264, WebM for VP8 or VP9, Matroska for all of them, with
+//! Opus or (not in WebM) G.711. [`RecorderHandle`] runs one on a thread of its own behind a bounded queue,
 //! so that a slow disk never holds up media. The part in between is `encoded-frames`: [`FrameAssembler`]
 //! puts packets in order and finds whole frames.
 //!
@@ -18,8 +18,7 @@
 //!
 //! let clip = Clip::bundled(ClipKind::Vp8Opus)?;
 //! let video = clip.video().ok_or("no video")?;
-//! let config = RecorderConfig { audio: false, ..RecorderConfig::default() };
-//! let mut recorder = Recorder::create(&path, config)?;
+//! let mut recorder = Recorder::create(&path, RecorderConfig::default())?;
 //! let track = recorder.add_video(video.codec)?;
 //! let mut packetizer =
 //!     Packetizer::new(Codec::Video(video.codec), PacketizerConfig::new(0x1234, 96, 0));
@@ -45,6 +44,7 @@ mod error;
 mod handle;
 mod mux;
 mod packetizer;
+mod picture_order;
 mod recorder;
 mod target;
 mod timeline;

@@ -1,7 +1,8 @@
 //! What a container writer does: bytes from samples, no IO.
 //!
 //! A file is a head, fragments of about a second that each stand whole, and a tail. It plays at any fragment's
-//! end; the tail and a few patches of the head only add durations and an index.
+//! end; the tail and a few patches of the head only add durations and an index. The head keeps room for a track that is not known
+//! yet; it is described there when its first frame comes.
 
 mod matroska;
 mod mp4;
@@ -11,15 +12,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use encoded_frames::{AudioCodec, Codec, ParameterSets, VideoCodec};
+use shiguredo_mp4::bitstream::h264::{H264SampleEntryConfig, LengthSize, build_avc1_box};
+use shiguredo_mp4::boxes::Avc1Box;
 
 use crate::error::RecordError;
-use encoded_frames::ParameterSets;
-use encoded_frames::{Codec, VideoCodec};
+use crate::picture_order::Colour;
 
 /// The containers that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Container {
-    /// Fragmented MP4, for H.264 and Opus.
+    /// Fragmented MP4, for H.264 and Opus or G.711.
     Mp4,
     /// WebM, for VP8 or VP9 and Opus.
     WebM,
@@ -38,13 +41,15 @@ impl Container {
             .ok_or_else(|| RecordError::UnknownExtension(path.to_owned()))
     }
 
-    /// Whether the container can hold the codec; the error names the one that can.
+    /// Whether the container can hold the codec; the error names those that can.
     pub fn check(self, codec: Codec) -> Result<(), RecordError> {
         let fix = match (self, codec) {
-            (Self::Mp4, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9)) => ".webm",
-            (Self::WebM, Codec::Video(VideoCodec::H264)) => ".mp4",
+            (Self::Mp4, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9)) => ".webm or .mkv",
+            (Self::WebM, Codec::Video(VideoCodec::H264))
+            | (Self::WebM, Codec::Audio(AudioCodec::Pcmu | AudioCodec::Pcma)) => ".mp4 or .mkv",
             (Self::Mp4, Codec::Video(VideoCodec::H264) | Codec::Audio(_))
-            | (Self::WebM, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9) | Codec::Audio(_))
+            | (Self::WebM, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9))
+            | (Self::WebM, Codec::Audio(AudioCodec::Opus))
             | (Self::Matroska, _) => return Ok(()),
         };
         Err(RecordError::CodecNotSupported { codec, container: self, fix })
@@ -69,18 +74,41 @@ impl fmt::Display for Container {
     }
 }
 
+/// What the head says of the whole file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileInfo {
+    pub(crate) title: Option<String>,
+    /// The program that writes the file.
+    pub(crate) encoder: String,
+    /// When the recording began, since the Unix epoch.
+    pub(crate) began: Option<Duration>,
+}
+
 /// What the head says of a track.
 #[derive(Debug, Clone)]
 pub(crate) struct TrackSpec {
     pub(crate) codec: Codec,
     pub(crate) size: Option<(u16, u16)>,
     pub(crate) parameter_sets: Option<ParameterSets>,
+    pub(crate) colour: Option<Colour>,
+    /// By how many ticks the first picture is decoded before the file's time is zero, because it is reordered.
+    pub(crate) lead: u32,
+}
+
+impl TrackSpec {
+    fn is_video(&self) -> bool {
+        matches!(self.codec, Codec::Video(_))
+    }
 }
 
 /// One frame or packet; times in ticks of the codec's clock since the file began.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
-    pub(crate) at: u64,
+    /// When it is shown.
+    pub(crate) shown: u64,
+    /// When it is decoded: before the file began by the track's lead at most.
+    pub(crate) decoded: i64,
+    /// Until the next one is decoded.
     pub(crate) duration: u32,
     pub(crate) keyframe: bool,
     pub(crate) data: Bytes,
@@ -102,10 +130,18 @@ pub(crate) struct Finished {
     pub(crate) duration: Duration,
 }
 
-/// Writes one container. Tracks are numbered as in the head.
+/// Writes one container. Tracks are numbered as they were described: in the head, then later.
 pub(crate) trait Muxer: fmt::Debug + Send {
-    /// The file's beginning.
-    fn head(&mut self, tracks: &[TrackSpec]) -> Result<Vec<u8>, RecordError>;
+    /// The file's beginning. With `room` it has room for one more track.
+    fn head(
+        &mut self,
+        info: &FileInfo,
+        tracks: &[TrackSpec],
+        room: bool,
+    ) -> Result<Vec<u8>, RecordError>;
+
+    /// Describes one more track where the head has room for it.
+    fn add_track(&mut self, track: &TrackSpec) -> Result<Vec<Patch>, RecordError>;
 
     /// A fragment that begins at `offset` of the file: each track's samples in order; not all empty.
     fn fragment(&mut self, offset: u64, tracks: &[Vec<Sample>]) -> Result<Vec<u8>, RecordError>;
@@ -118,6 +154,22 @@ pub(crate) trait Muxer: fmt::Debug + Send {
     fn patches(&self, finished: &Finished) -> Result<Vec<Patch>, RecordError>;
 }
 
-fn unwritable(error: impl fmt::Display) -> RecordError {
-    RecordError::Container(error.to_string())
+/// What was wrong with the media, in the words of whoever cannot write it.
+fn unwritable(what: impl fmt::Display, why: impl fmt::Display) -> RecordError {
+    RecordError::Container(format!("{what}: {why}"))
+}
+
+/// The SPS and PPS of an H.264 track.
+fn parameter_sets(track: &TrackSpec) -> Result<&ParameterSets, RecordError> {
+    track.parameter_sets.as_ref().ok_or_else(|| {
+        RecordError::Container("the H.264 keyframe came without SPS and PPS".to_owned())
+    })
+}
+
+/// The configuration of an H.264 decoder.
+fn avc1(track: &TrackSpec) -> Result<Avc1Box, RecordError> {
+    let sets = parameter_sets(track)?;
+    let config = H264SampleEntryConfig { length_size: LengthSize::FourBytes };
+    build_avc1_box(&[sets.sps.to_vec()], &[sets.pps.to_vec()], &config)
+        .map_err(|error| unwritable("the camera's SPS and PPS cannot be described", error))
 }

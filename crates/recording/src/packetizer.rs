@@ -1,6 +1,7 @@
 //! Cuts frames into RTP packets, over `rtc-rtp`'s payloaders.
 
 use bytes::Bytes;
+use rtc_rtp::codec::g7xx::G711Payloader;
 use rtc_rtp::codec::h264::H264Payloader;
 use rtc_rtp::codec::opus::OpusPayloader;
 use rtc_rtp::codec::vp8::Vp8Payloader;
@@ -45,7 +46,7 @@ pub struct PacketizeError {
 }
 
 /// Makes the packets of one stream: H.264 (Annex B) with SPS and PPS as one STAP-A and long NAL units as FU-A,
-/// VP8 and VP9 with a picture id, Opus one packet each.
+/// VP8 and VP9 with a picture id, Opus one packet each, G.711 as many as it takes.
 #[derive(Debug)]
 pub struct Packetizer {
     codec: Codec,
@@ -67,6 +68,7 @@ impl Packetizer {
             }
             Codec::Video(VideoCodec::Vp9) => Box::new(Vp9Payloader::default()),
             Codec::Audio(AudioCodec::Opus) => Box::new(OpusPayloader),
+            Codec::Audio(AudioCodec::Pcmu | AudioCodec::Pcma) => Box::new(G711Payloader::default()),
         };
         Self { codec, sequence_number: config.first_sequence_number, config, payloader }
     }

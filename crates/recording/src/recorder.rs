@@ -3,6 +3,7 @@
 //! What belongs here: when the file begins, which frames go into which fragment, how it ends. Frames come from
 //! [`FrameAssembler`], their times from `timeline`, the bytes from `mux`.
 
+mod order;
 mod track;
 
 use std::path::{Path, PathBuf};
@@ -11,23 +12,23 @@ use std::time::Duration;
 use rtc_rtp::packet::Packet;
 
 use crate::error::RecordError;
-use crate::mux::{Container, Finished, Muxer, Sample, TrackSpec};
+use crate::mux::{Container, FileInfo, Finished, Muxer, Sample};
 use crate::target::{FileTarget, Target, check_place};
 use crate::timeline::{SenderReport, can_synchronise, synchronise};
 use encoded_frames::{AssemblerConfig, AudioCodec, Codec, Frame, MediaStats, VideoCodec};
 
+use order::Timed;
 pub(crate) use track::Kind;
-use track::Track;
 pub use track::TrackId;
+use track::{Track, time};
 
-/// What a recording waits for and how it is cut.
+/// What a recording waits for, how it is cut, and what it says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecorderConfig {
-    /// A video track is expected: the file begins with its first keyframe.
+    /// A video track is expected: the file begins with its first keyframe, and is removed if none comes.
     pub video: bool,
-    /// An audio track is expected: the file has one, even if sound comes late.
-    pub audio: bool,
-    /// For how long sound is kept back for a keyframe; after that the file begins, and stays, without video.
+    /// For how long sound is kept back for a keyframe; after that the file begins without video, and a keyframe that comes
+    /// later is added.
     pub video_wait: Duration,
     /// How much a fragment holds: what is lost at most if the process is killed.
     pub fragment_duration: Duration,
@@ -35,17 +36,25 @@ pub struct RecorderConfig {
     pub fragment_bytes_max: usize,
     /// The limits of reordering and reassembly.
     pub assembler: AssemblerConfig,
+    /// The title that the file carries, such as the camera's name.
+    pub title: Option<String>,
+    /// The program that the file names as its writer.
+    pub encoder: String,
+    /// When arrival times are zero, since the Unix epoch; the file then says when it began.
+    pub origin: Option<Duration>,
 }
 
 impl Default for RecorderConfig {
     fn default() -> Self {
         Self {
             video: true,
-            audio: true,
             video_wait: Duration::from_secs(10),
             fragment_duration: Duration::from_secs(1),
             fragment_bytes_max: 16 << 20,
             assembler: AssemblerConfig::default(),
+            title: None,
+            encoder: concat!("kvs-viewer ", env!("CARGO_PKG_VERSION")).to_owned(),
+            origin: None,
         }
     }
 }
@@ -114,6 +123,9 @@ struct Writing {
 /// Sound that is kept back for a keyframe: ten seconds of packets of 10 ms.
 const PENDING_MAX: usize = 1000;
 
+/// Longer titles are cut.
+const TITLE_CHARS_MAX: usize = 256;
+
 /// A frame waits so long for the next one of its track while the other track goes on.
 const HELD_MAX: Duration = Duration::from_millis(1500);
 
@@ -121,11 +133,12 @@ const HELD_MAX: Duration = Duration::from_millis(1500);
 const SPAN_MAX: Duration = Duration::from_secs(20);
 
 impl Recorder {
-    /// Creates the file. One that exists is refused, as is a name that no container is known for.
+    /// Begins a recording; its file is created with the first byte, readable by its owner alone. A file that has content is
+    /// refused, as is a name that no container is known for.
     pub fn create(path: impl AsRef<Path>, config: RecorderConfig) -> Result<Self, RecordError> {
         let path = path.as_ref();
         let container = Container::from_path(path)?;
-        let target = FileTarget::create(path)?;
+        let target = FileTarget::new(path)?;
         Ok(Self::with_target(path, container, config, Box::new(target)))
     }
 
@@ -183,6 +196,9 @@ impl Recorder {
         self.check_failure()?;
         let track = self.track(track.0)?;
         track.assembler.push(arrival, packet);
+        while let Some(frame) = track.assembler.pop() {
+            track.accept(frame);
+        }
         let done = self.take_frames(arrival);
         self.keep_failure(done)
     }
@@ -191,10 +207,15 @@ impl Recorder {
     /// tracks. After a lost frame, the next one of the video track must be a keyframe.
     pub fn push_frame(&mut self, track: TrackId, frame: Frame) -> Result<(), RecordError> {
         self.check_failure()?;
-        let arrival = frame.completed;
-        self.track(track.0)?.incoming.push_back(frame);
-        let done = self.take_frames(arrival);
+        let now = frame.completed;
+        self.track(track.0)?.accept(frame);
+        let done = self.take_frames(now);
         self.keep_failure(done)
+    }
+
+    /// The camera sends no picture, so sound alone is a whole recording.
+    pub fn accept_sound_alone(&mut self) {
+        self.config.video = false;
     }
 
     /// Takes a sender report of a track; one of another source than the track's is ignored.
@@ -205,8 +226,8 @@ impl Recorder {
     ) -> Result<(), RecordError> {
         self.check_failure()?;
         let track = self.track(track.0)?;
-        if track.source() == Some(report.ssrc) {
-            track.clock.report(report);
+        if track.source() == Some(report.ssrc) && !track.clock.report(report) {
+            tracing::debug!(ssrc = report.ssrc, "a sender report does not fit its media");
         }
         if let (Some(video), Some(audio)) = (&mut self.video, &mut self.audio)
             && can_synchronise(&video.clock, &audio.clock)
@@ -223,9 +244,7 @@ impl Recorder {
     /// Writes what there is of the fragment: to be called when nothing has come for a while.
     pub fn flush(&mut self) -> Result<(), RecordError> {
         self.check_failure()?;
-        self.release_held(Kind::Video, Duration::MAX);
-        self.release_held(Kind::Audio, Duration::MAX);
-        let done = self.write_fragment();
+        let done = self.write_waiting(Duration::MAX);
         self.keep_failure(done)
     }
 
@@ -246,12 +265,14 @@ impl Recorder {
             Ok(()) => self.write_rest(),
             Err(failure) => Err(failure),
         };
+        let no_picture = self.video.as_ref().is_none_or(|video| video.written == 0);
         let Stage::Writing(writing) = &mut self.stage else {
-            drop(self.target);
-            // It was created by this recorder, and is empty.
-            let _ = std::fs::remove_file(&self.path);
             return Err(rest.err().unwrap_or(RecordError::NothingRecorded));
         };
+        if self.config.video && no_picture {
+            self.target.discard();
+            return Err(rest.err().unwrap_or(RecordError::NoPicture));
+        }
         let path = &self.path;
         let io = |error| RecordError::io(path, error);
         let end = self.target.length();
@@ -289,11 +310,6 @@ impl Recorder {
             let same = track.codec == codec;
             return same.then_some(TrackId(kind)).ok_or(RecordError::CodecChanged(codec));
         }
-        if let Stage::Writing(writing) = &self.stage
-            && writing.place(kind).is_none()
-        {
-            return Err(RecordError::TrackTooLate(codec));
-        }
         let track = Track::new(codec, self.config.assembler.clone());
         *self.slot(kind) = Some(track);
         Ok(TrackId(kind))
@@ -323,16 +339,17 @@ impl Recorder {
 
     fn take_frames(&mut self, now: Duration) -> Result<(), RecordError> {
         for kind in [Kind::Video, Kind::Audio] {
-            while let Some((ticks, frame)) = self.slot(kind).as_mut().and_then(Track::next_frame) {
+            while let Some(timed) = self.slot(kind).as_mut().and_then(|track| track.next_frame(now))
+            {
                 match self.stage {
                     Stage::Waiting => {
                         let pending = &mut self.track(kind)?.pending;
                         if pending.len() >= PENDING_MAX {
                             pending.pop_front();
                         }
-                        pending.push_back((ticks, frame));
+                        pending.push_back(timed);
                     }
-                    Stage::Writing(_) => self.write_frame(kind, ticks, frame)?,
+                    Stage::Writing(_) => self.write_frame(kind, timed)?,
                 }
             }
         }
@@ -344,7 +361,7 @@ impl Recorder {
 
     fn can_begin(&self, now: Duration) -> bool {
         let pending = |track: &Option<Track>| {
-            track.as_ref().and_then(|track| track.pending.front()).map(|(_, frame)| frame.arrival)
+            track.as_ref().and_then(|track| track.pending.front()).map(|timed| timed.frame.arrival)
         };
         match (pending(&self.video), pending(&self.audio)) {
             (Some(_), _) => true,
@@ -354,36 +371,29 @@ impl Recorder {
         }
     }
 
-    /// Writes the head and what was kept back.
+    /// Writes the head and what was kept back. A track of which nothing has come is described when it does.
     fn begin(&mut self) -> Result<(), RecordError> {
         let mut specs = Vec::new();
-        let mut video = None;
+        let mut places = [None, None];
         let mut base_nanos = None;
-        if let Some(track) = &self.video
-            && let Some((ticks, frame)) = track.pending.front()
-        {
-            video = Some(specs.len());
-            base_nanos = Some(track.nanos(*ticks));
-            specs.push(TrackSpec {
-                codec: track.codec,
-                size: frame.size,
-                parameter_sets: frame.parameter_sets.clone(),
-            });
+        let mut began = None;
+        for (track, place) in [&self.video, &self.audio].into_iter().zip(&mut places) {
+            let Some(track) = track else { continue };
+            let Some(first) = track.pending.front() else { continue };
+            *place = Some(specs.len());
+            specs.push(track.spec(first));
+            base_nanos.get_or_insert(track.nanos(first.shown));
+            began.get_or_insert(first.frame.arrival);
         }
-        let mut audio = None;
-        if self.config.audio || self.audio.is_some() {
-            audio = Some(specs.len());
-            let codec = Codec::Audio(AudioCodec::Opus);
-            specs.push(TrackSpec { codec, size: None, parameter_sets: None });
-        }
-        if let Some(track) = &self.audio
-            && let Some((ticks, _)) = track.pending.front()
-        {
-            base_nanos.get_or_insert(track.nanos(*ticks));
-        }
+        let info = FileInfo {
+            title: self.config.title.as_ref().map(|t| t.chars().take(TITLE_CHARS_MAX).collect()),
+            encoder: self.config.encoder.clone(),
+            began: self.config.origin.zip(began).and_then(|(from, after)| from.checked_add(after)),
+        };
         let mut muxer = self.container.muxer();
-        let head = muxer.head(&specs)?;
+        let head = muxer.head(&info, &specs, specs.len() < places.len())?;
         append(&mut *self.target, &self.path, &head)?;
+        let [video, audio] = places;
         self.stage = Stage::Writing(Writing {
             muxer,
             video,
@@ -396,45 +406,68 @@ impl Recorder {
             end: Duration::ZERO,
         });
         for kind in [Kind::Video, Kind::Audio] {
-            while let Some((ticks, frame)) =
+            while let Some(timed) =
                 self.slot(kind).as_mut().and_then(|track| track.pending.pop_front())
             {
-                self.write_frame(kind, ticks, frame)?;
+                self.write_frame(kind, timed)?;
             }
         }
         Ok(())
     }
 
     /// Puts a frame after the one before it, which can now go into the fragment.
-    fn write_frame(&mut self, kind: Kind, ticks: i64, frame: Frame) -> Result<(), RecordError> {
+    fn write_frame(&mut self, kind: Kind, timed: Timed<Frame>) -> Result<(), RecordError> {
+        self.describe_late_track(kind, &timed)?;
         let Stage::Writing(writing) = &self.stage else { return Ok(()) };
         if writing.place(kind).is_none() {
             return Ok(());
         }
         let base_nanos = writing.base_nanos;
         let track = self.track(kind)?;
-        let Some(at) = track.ticks_after(base_nanos, ticks) else {
-            // It sounds before the first picture.
-            return Ok(());
-        };
-        // Times never go back in a file, whatever the sender says.
-        let at = at.max(track.earliest);
-        track.earliest = at + 1;
-        let sample = Sample { at, duration: 0, keyframe: frame.keyframe, data: frame.data };
-        let Some(mut held) = track.held.replace(sample) else { return Ok(()) };
-        held.duration = u32::try_from(at - held.at).unwrap_or(u32::MAX);
-        track.last_duration = held.duration;
+        // Nothing is shown or sounds before the first picture.
+        let Some(sample) = track.sample(base_nanos, timed) else { return Ok(()) };
+        let Some(held) = track.hold(sample) else { return Ok(()) };
         self.write_sample(kind, held)
     }
 
-    fn write_sample(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
-        let begin = Track::time_of(kind, sample.at);
-        self.release_held(kind.other(), begin.saturating_sub(HELD_MAX));
-        if self.is_fragment_full(kind, begin, sample.data.len()) {
-            self.write_fragment()?;
+    /// Adds a track whose first frame came after the file began.
+    fn describe_late_track(&mut self, kind: Kind, first: &Timed<Frame>) -> Result<(), RecordError> {
+        let track = match kind {
+            Kind::Video => &self.video,
+            Kind::Audio => &self.audio,
+        };
+        let (Some(track), Stage::Writing(writing)) = (track, &mut self.stage) else {
+            return Ok(());
+        };
+        if writing.place(kind).is_some() || !first.frame.keyframe {
+            return Ok(());
         }
-        self.store(kind, sample);
+        let patches = match writing.muxer.add_track(&track.spec(first)) {
+            Ok(patches) => patches,
+            Err(RecordError::TrackTooLate(codec)) => {
+                tracing::debug!(%codec, "no room for a track in the recording's head");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        for patch in patches {
+            self.target
+                .patch(patch.offset, &patch.bytes)
+                .map_err(|error| RecordError::io(&self.path, error))?;
+        }
+        let added = writing.fragment.len();
+        writing.fragment.push(Vec::new());
+        match kind {
+            Kind::Video => writing.video = Some(added),
+            Kind::Audio => writing.audio = Some(added),
+        }
         Ok(())
+    }
+
+    fn write_sample(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
+        let begin = self.time_of(kind, sample.shown);
+        self.release_held(kind.other(), begin.saturating_sub(HELD_MAX))?;
+        self.store(kind, sample)
     }
 
     /// Whether a sample is one too many: by the fragment's bytes, by the length of its own track in it, or because it is
@@ -443,19 +476,22 @@ impl Recorder {
         let Stage::Writing(writing) = &self.stage else { return false };
         let Some((earliest, latest)) = writing.span else { return false };
         let own = writing.place(kind).and_then(|at| writing.fragment.get(at)?.first());
-        let own = own.map_or(begin, |sample| Track::time_of(kind, sample.at));
+        let own = own.map_or(begin, |sample| self.time_of(kind, sample.shown));
         begin.saturating_sub(own) >= self.config.fragment_duration
             || writing.fragment_bytes + bytes > self.config.fragment_bytes_max
             || latest.max(begin).saturating_sub(earliest.min(begin)) > SPAN_MAX
     }
 
-    /// Puts a sample into the fragment.
-    fn store(&mut self, kind: Kind, sample: Sample) {
-        let begin = Track::time_of(kind, sample.at);
-        let end = Track::time_of(kind, sample.at + u64::from(sample.duration));
-        let Stage::Writing(writing) = &mut self.stage else { return };
+    /// Puts a sample into the fragment, or into the next one if it does not fit.
+    fn store(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
+        let begin = self.time_of(kind, sample.shown);
+        let end = self.time_of(kind, sample.shown + u64::from(sample.duration));
+        if self.is_fragment_full(kind, begin, sample.data.len()) {
+            self.write_fragment()?;
+        }
+        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
         let Some(samples) = writing.place(kind).and_then(|at| writing.fragment.get_mut(at)) else {
-            return;
+            return Ok(());
         };
         writing.fragment_bytes += sample.data.len();
         samples.push(sample);
@@ -465,20 +501,24 @@ impl Recorder {
         if let Some(track) = self.slot(kind) {
             track.written += 1;
         }
+        Ok(())
     }
 
     /// Does not let a frame wait for the next one of its track any longer if it is older than `before`: the
     /// track may have paused.
-    fn release_held(&mut self, kind: Kind, before: Duration) {
-        let Some(track) = self.slot(kind) else { return };
-        let Some(held) = &track.held else { return };
-        let begin = Track::time_of(kind, held.at);
-        if begin < before
-            && let Some(mut sample) = track.held.take()
-        {
-            sample.duration = track.final_duration(&sample);
-            self.store(kind, sample);
-        }
+    fn release_held(&mut self, kind: Kind, before: Duration) -> Result<(), RecordError> {
+        let shown = self.slot(kind).as_ref().and_then(|track| Some(track.held.as_ref()?.shown));
+        let is_old = shown.is_some_and(|shown| self.time_of(kind, shown) < before);
+        let sample = self.slot(kind).as_mut().filter(|_| is_old).and_then(Track::release);
+        sample.map_or(Ok(()), |sample| self.store(kind, sample))
+    }
+
+    fn time_of(&self, kind: Kind, ticks: u64) -> Duration {
+        let track = match kind {
+            Kind::Video => &self.video,
+            Kind::Audio => &self.audio,
+        };
+        track.as_ref().map_or(Duration::ZERO, |track| time(ticks, track.codec.clock_rate()))
     }
 
     fn write_fragment(&mut self) -> Result<(), RecordError> {
@@ -502,16 +542,25 @@ impl Recorder {
     /// Everything that waits for something to come after it.
     fn write_rest(&mut self) -> Result<(), RecordError> {
         let mut last = Duration::ZERO;
-        for kind in [Kind::Video, Kind::Audio] {
-            if let Some(track) = self.slot(kind) {
-                track.assembler.flush();
-                let arrival = track.pending.back().map(|(_, frame)| frame.arrival);
-                last = last.max(arrival.unwrap_or_default());
+        for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
+            track.assembler.flush();
+            while let Some(frame) = track.assembler.pop() {
+                track.accept(frame);
             }
+            let arrival = track.pending.back().map(|timed| timed.frame.arrival);
+            last = last.max(arrival.unwrap_or_default());
         }
-        self.take_frames(last.saturating_add(self.config.video_wait))?;
-        self.release_held(Kind::Video, Duration::MAX);
-        self.release_held(Kind::Audio, Duration::MAX);
+        self.write_waiting(last.saturating_add(self.config.video_wait))
+    }
+
+    /// Writes what is there, as if nothing came before `now`.
+    fn write_waiting(&mut self, now: Duration) -> Result<(), RecordError> {
+        for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
+            track.release_all();
+        }
+        self.take_frames(now)?;
+        self.release_held(Kind::Video, Duration::MAX)?;
+        self.release_held(Kind::Audio, Duration::MAX)?;
         self.write_fragment()
     }
 }

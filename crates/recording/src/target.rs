@@ -1,9 +1,9 @@
 //! The file under a recording. A write that fails leaves the file as it was before it.
 
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
-use std::io::{Result, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{Error, ErrorKind, Result, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use crate::error::RecordError;
 
@@ -17,26 +17,79 @@ pub(crate) trait Target: Debug + Send {
     fn sync(&mut self) -> Result<()>;
     /// How long the file is.
     fn length(&self) -> u64;
+    /// Removes what was written.
+    fn discard(&mut self);
 }
 
-/// A file of the operating system.
+/// A file of the operating system, created with its first byte and readable by its owner alone.
 #[derive(Debug)]
 pub(crate) struct FileTarget {
-    file: File,
+    path: PathBuf,
+    file: Option<File>,
     length: u64,
 }
 
 impl FileTarget {
-    /// Creates the file; one that is there is not touched.
-    pub(crate) fn create(path: &Path) -> std::result::Result<Self, RecordError> {
+    /// Checks that the file can be created; one that has content is not touched.
+    pub(crate) fn new(path: &Path) -> std::result::Result<Self, RecordError> {
         check_place(path)?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(|error| RecordError::io(path, error))?;
-        Ok(Self { file, length: 0 })
+        let is_there = path.symlink_metadata().is_ok();
+        open(path).map_err(|error| RecordError::io(path, error))?;
+        if !is_there {
+            // It is created again with its first byte: a recording that never began leaves nothing behind.
+            std::fs::remove_file(path).map_err(|error| RecordError::io(path, error))?;
+        }
+        Ok(Self { path: path.to_owned(), file: None, length: 0 })
     }
+
+    fn file(&mut self) -> Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => open(&self.path)?,
+        };
+        Ok(self.file.insert(file))
+    }
+}
+
+/// Creates the file, or takes over an empty one, such as an earlier version left behind when it was killed.
+fn open(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    let mut new = options.clone();
+    new.create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut new, 0o600);
+    match new.open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        opened => return opened,
+    }
+    let named = path.symlink_metadata()?;
+    if !is_empty_file(&named) {
+        return Err(Error::from(ErrorKind::AlreadyExists));
+    }
+    let file = options.open(path)?;
+    let opened = file.metadata()?;
+    // Another file may have taken its place in between.
+    if is_empty_file(&opened) && is_same_file(&named, &opened) {
+        Ok(file)
+    } else {
+        Err(Error::from(ErrorKind::AlreadyExists))
+    }
+}
+
+fn is_empty_file(metadata: &Metadata) -> bool {
+    metadata.is_file() && metadata.len() == 0
+}
+
+#[cfg(unix)]
+fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(not(unix))]
+fn is_same_file(_: &Metadata, _: &Metadata) -> bool {
+    true
 }
 
 /// Whether a file can be begun there.
@@ -47,14 +100,14 @@ pub(crate) fn check_place(path: &Path) -> std::result::Result<(), RecordError> {
     };
     match std::fs::metadata(parent) {
         Ok(metadata) if !metadata.is_dir() => Err(RecordError::NotADirectory(parent.to_owned())),
-        Ok(_) if path.symlink_metadata().is_ok() => {
+        Ok(_) if path.symlink_metadata().is_ok_and(|there| !is_empty_file(&there)) => {
             Err(RecordError::AlreadyExists(path.to_owned()))
         }
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(RecordError::ParentMissing(parent.to_owned()))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
             Err(RecordError::NotADirectory(parent.to_owned()))
         }
         Err(error) => Err(RecordError::io(parent, error)),
@@ -64,30 +117,91 @@ pub(crate) fn check_place(path: &Path) -> std::result::Result<(), RecordError> {
 impl Target for FileTarget {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let added = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.file.seek(SeekFrom::Start(self.length))?;
-        match self.file.write_all(bytes).and_then(|()| self.file.flush()) {
+        let length = self.length;
+        let file = self.file()?;
+        file.seek(SeekFrom::Start(length))?;
+        match file.write_all(bytes).and_then(|()| file.flush()) {
             Ok(()) => {
                 self.length += added;
                 Ok(())
             }
             Err(error) => {
                 // Half a fragment would be taken for damage by players. Shortening needs no space.
-                let _ = self.file.set_len(self.length);
+                let _ = file.set_len(length);
+                if length == 0 {
+                    self.discard();
+                }
                 Err(error)
             }
         }
     }
 
     fn patch(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file.seek(SeekFrom::Start(offset))?;
-        self.file.write_all(bytes)
+        let file = self.file()?;
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(bytes)
     }
 
     fn sync(&mut self) -> Result<()> {
-        self.file.sync_all()
+        self.file()?.sync_all()
     }
 
     fn length(&self) -> u64 {
         self.length
+    }
+
+    fn discard(&mut self) {
+        if self.file.take().is_some() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_is_created_with_its_first_byte_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("r.mp4");
+        let mut target = FileTarget::new(&path).unwrap();
+        assert!(!path.exists());
+        target.append(b"head").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"head");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        target.discard();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn empty_file_is_taken_over_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("r.mp4");
+        std::fs::write(&path, b"").unwrap();
+        let mut target = FileTarget::new(&path).unwrap();
+        // Somebody else's content came in between.
+        std::fs::write(&path, b"kept").unwrap();
+        assert_eq!(target.append(b"head").unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"kept");
+        assert!(matches!(FileTarget::new(&path), Err(RecordError::AlreadyExists(_))));
+        std::fs::write(&path, b"").unwrap();
+        FileTarget::new(&path).unwrap().append(b"head").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"head");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn link_to_an_empty_file_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (other, path) = (directory.path().join("other"), directory.path().join("r.mp4"));
+        std::fs::write(&other, b"").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(matches!(FileTarget::new(&path), Err(RecordError::AlreadyExists(_))));
+        assert_eq!(std::fs::read(&other).unwrap(), b"");
     }
 }

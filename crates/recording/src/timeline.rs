@@ -1,9 +1,11 @@
 //! From RTP timestamps to the recording's time, and the two tracks into step.
 //!
-//! Within a source, time goes by the RTP timestamps alone. Where a source begins, it goes by the moment of arrival, and as
-//! soon as both tracks have a sender report, by the sender's own clock: a track that is ahead is held back by the
-//! difference. It is only ever held back, so times never run backwards in the file.
+//! RTP timestamps give the time between two frames; arrival gives the rate. A clock that agrees with arrival is followed to the
+//! tick, whatever the jitter of the network. One that drifts is corrected a little with each frame, one that stands still, steps
+//! back, jumps or runs at another rate is replaced by arrival. Sender reports only say how far the two tracks are apart, and only
+//! as long as they agree with the media they describe.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// What an RTCP sender report says of its stream's clocks (RFC 3550, section 6.4.1).
@@ -17,86 +19,516 @@ pub struct SenderReport {
     pub rtp_timestamp: u32,
 }
 
-/// A stream whose timestamps and arrivals differ by more than this has jumped.
-const JUMP_SECONDS: i64 = 5;
+/// Two frames of a track are at least this far apart, so that they differ in milliseconds too.
+const STEP_MIN_MS: i64 = 1;
+/// A timestamp ahead of arrival by so much more than the one before it has jumped; more where arrival varies more.
+const JUMP_MS: i64 = 300;
+/// A frame is placed at most so far ahead of its arrival.
+const AHEAD_MAX_MS: i64 = 500;
+/// A clock that stays behind arrival by more than this has stood still or jumped back.
+const BEHIND_MAX_MS: i64 = 250;
+/// B-frames step back by less than this.
+const REORDER_MAX_MS: i64 = 3_000;
+/// How much of the past tells by how much a clock is off; the least delay in it counts.
+const WINDOW: Duration = Duration::from_secs(1);
+/// The window holds so many frames at least, and at most.
+const WINDOW_FRAMES: (usize, usize) = (8, 512);
+/// A deviation is corrected above the first of these, until it is below the second.
+const DEVIATION_MS: (i64, i64) = (15, 3);
+/// A correction takes about half a second, and changes a step by a tenth at most.
+const GAIN_PER_SECOND: i64 = 2;
+const CORRECTION_MAX_DIVISOR: i64 = 10;
+/// How fast the clock's rate is learnt, and the largest error that is learnt, in millionths.
+const DRIFT_GAIN: i64 = 40_000;
+const DRIFT_MAX: i64 = 50_000;
+/// So many faults within so long, and arrival replaces the clock.
+const FAULTS_MAX: u32 = 3;
+const FAULTS_WITHIN: Duration = Duration::from_secs(10);
+/// A clock that is off by more than a fifth in so many such periods in a row runs at another rate: fewer for a new source,
+/// more for one that was right before.
+const RATE_PERIOD: Duration = Duration::from_millis(500);
+const RATE_PERIODS: (u32, u32) = (2, 4);
+/// A clock at another rate is off by more than this after such a period.
+const RATE_DEVIATION_MS: i64 = 100;
+/// A clock that agrees with arrival for so long is followed again.
+const RECOVERY: Duration = Duration::from_secs(5);
 
 /// The first correction from sender reports corrects anything above this.
 const FIRST_SKEW_MS: i64 = 15;
 /// Later ones leave alone what may be jitter of the sender's clocks.
-const LATER_SKEW_MS: i64 = 40;
+const LATER_SKEW_MS: i64 = 30;
 /// Clocks this far apart are not of one sender; arrival times are the better guess.
 const SKEW_MAX_MS: i64 = 5_000;
+/// A sender report whose clock went so much differently from the media's describes another clock.
+const REPORT_DEVIATION_MS: i64 = 40;
 
 /// The time of one track, in ticks of its RTP clock. Arrival times are taken as given by the caller.
 #[derive(Debug)]
 pub(crate) struct TrackClock {
     rate: i64,
-    anchor: Option<Anchor>,
-    /// All that this track was held back by so far.
+    last: Option<Last>,
+    /// By how much this track is later than its arrival, to be in step with the other.
     delay: i64,
+    /// The time of a frame is its timestamp, unwrapped and at the learnt rate, plus this.
+    offset: i64,
+    /// The error of the clock's rate, in millionths: positive for a slow clock.
+    drift: i64,
+    correcting: bool,
+    /// How much the difference of timestamps and arrival varies from frame to frame.
+    jitter: i64,
+    window: VecDeque<Observed>,
+    by_arrival: bool,
+    pace: Pace,
+    /// For the source that begins next.
+    start: Option<Start>,
+    faults: (u32, Duration),
+    period: Period,
+    /// For how many periods the rate was right.
+    right: u32,
     report: Option<SenderReport>,
+    /// The first report of the source, and the delay of the media at that time.
+    first_report: Option<(SenderReport, i64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Anchor {
+struct Last {
     epoch: u32,
     rtp_timestamp: u32,
     arrival: Duration,
+    /// The timestamp, unwrapped.
     ticks: i64,
+    /// The same at the learnt rate.
+    scaled: i64,
+    time: i64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Observed {
+    arrival: Duration,
+    /// Arrival less the timestamp, and less the timestamp at the learnt rate.
+    raw: i64,
+    scaled: i64,
+}
+
+/// The period over which the clock's rate is checked, and for how many before it it was wrong.
+#[derive(Debug, Clone, Copy, Default)]
+struct Period {
+    began: Duration,
+    ticks: i64,
+    wrong: u32,
+}
+
+/// The steady pace at which frames arrive, without the jitter of their arrival.
+#[derive(Debug, Default)]
+struct Pace {
+    arrivals: VecDeque<i64>,
+    /// By how much arrival is later than the pace, on average.
+    late: i64,
+    /// The last known ticks between two frames.
+    interval: i64,
+    /// Frames are at this pace already; the first is where its arrival says.
+    followed: bool,
+    /// So many frames to come are among the arrivals already.
+    known: usize,
+}
+
+/// What the first frames of a source say of its clock.
+#[derive(Debug)]
+struct Start {
+    /// By how much the first frame was later than the others.
+    late: i64,
+    by_arrival: bool,
+    arrivals: VecDeque<i64>,
+}
+
+/// So many frames tell the pace, and at most so many are remembered.
+const PACE_FRAMES: (usize, usize) = (8, 64);
+/// An average deviation above this is corrected; a larger single one is a pause, and ends the pace.
+const PACE_DEVIATION_MS: (i64, i64) = (15, 500);
+/// Above this a step changes by half, below by a tenth.
+const PACE_FAR_MS: i64 = 100;
+
+impl Pace {
+    fn arrived(&mut self, at: i64) {
+        if self.known > 0 {
+            self.known -= 1;
+            return;
+        }
+        if self.arrivals.len() == PACE_FRAMES.1 {
+            self.arrivals.pop_front();
+        }
+        self.arrivals.push_back(at);
+    }
+
+    /// The ticks between two frames; a whole number of frames a second where they nearly are.
+    fn interval(&self, rate: i64) -> Option<i64> {
+        let (first, last) = (self.arrivals.front()?, self.arrivals.back()?);
+        let count = i64::try_from(self.arrivals.len()).ok()? - 1;
+        if self.arrivals.len() < PACE_FRAMES.0 || last <= first {
+            return None;
+        }
+        let interval = (last - first) / count;
+        let per_second = (rate + interval / 2).checked_div(interval).filter(|count| *count > 0);
+        let whole = per_second.map_or(interval, |count| rate / count);
+        Some(if (whole - interval).abs() < interval / 25 { whole } else { interval })
+    }
+
+    /// The step to a frame that arrived `elapsed` after the time of the one before it; `None` if there is no pace.
+    fn step(&mut self, elapsed: i64, rate: i64) -> Option<i64> {
+        let interval = self.interval(rate)?;
+        self.interval = interval;
+        if !std::mem::replace(&mut self.followed, true) {
+            return None;
+        }
+        let late = elapsed - interval;
+        let (usual, most) = PACE_DEVIATION_MS;
+        if late.abs() > (most * rate / 1000).max(2 * interval) {
+            self.arrivals.drain(..self.arrivals.len() - 1);
+            (self.late, self.followed) = (0, false);
+            return None;
+        }
+        self.late += (late - self.late) / 8;
+        let correction = if self.late.abs() > usual * rate / 1000 { self.late / 4 } else { 0 };
+        let share = if late.abs() > PACE_FAR_MS * rate / 1000 { 2 } else { 10 };
+        Some(interval + correction.clamp(-interval / share, interval / share))
+    }
 }
 
 impl TrackClock {
     pub(crate) fn new(rate: u32) -> Self {
-        Self { rate: i64::from(rate.max(1)), anchor: None, delay: 0, report: None }
-    }
-
-    /// When the frame with this timestamp is shown.
-    pub(crate) fn place(&mut self, epoch: u32, rtp_timestamp: u32, arrival: Duration) -> i64 {
-        let by_arrival = self.ticks(arrival) + self.delay;
-        let ticks = match self.anchor {
-            Some(anchor) if anchor.epoch == epoch => {
-                let step = signed_step(anchor.rtp_timestamp, rtp_timestamp);
-                let elapsed = self.ticks(arrival) - self.ticks(anchor.arrival);
-                if (step - elapsed).abs() > JUMP_SECONDS * self.rate {
-                    self.report = None;
-                    by_arrival.max(anchor.ticks + 1)
-                } else {
-                    anchor.ticks + step
-                }
-            }
-            Some(anchor) => {
-                self.report = None;
-                by_arrival.max(anchor.ticks + 1)
-            }
-            None => by_arrival,
-        };
-        // An older frame must not become what later ones are counted from: its arrival is late too.
-        if self.anchor.is_none_or(|anchor| anchor.epoch != epoch || ticks > anchor.ticks) {
-            self.anchor = Some(Anchor { epoch, rtp_timestamp, arrival, ticks });
+        Self {
+            rate: i64::from(rate.max(1)),
+            last: None,
+            delay: 0,
+            offset: 0,
+            drift: 0,
+            correcting: false,
+            jitter: 0,
+            window: VecDeque::new(),
+            by_arrival: false,
+            pace: Pace::default(),
+            start: None,
+            faults: (0, Duration::ZERO),
+            period: Period::default(),
+            right: 0,
+            report: None,
+            first_report: None,
         }
-        ticks
     }
 
-    pub(crate) fn report(&mut self, report: SenderReport) {
-        self.report = Some(report);
+    /// Looks at the first frames of a source, in the order of sending, before the first of them is placed.
+    pub(crate) fn prepare(&mut self, first: &[(u32, Duration)]) {
+        let Some(&(begin, _)) = first.first() else { return };
+        let mut ticks = 0;
+        let mut last = begin;
+        let mut frames = Vec::with_capacity(first.len());
+        let mut faults = 0;
+        for &(timestamp, arrival) in first {
+            let step = signed_step(last, timestamp);
+            let elapsed = frames.last().map_or(0, |&(_, at): &(i64, i64)| self.ticks(arrival) - at);
+            let jumps = step - elapsed > self.rate * 2;
+            faults += u32::from(!frames.is_empty() && (step <= 0 || jumps));
+            ticks += step;
+            last = timestamp;
+            frames.push((ticks, self.ticks(arrival)));
+        }
+        // Another rate shows in both halves; what a slow network held back does not.
+        let is_wrong = |part: &[(i64, i64)]| {
+            let (Some(from), Some(to)) = (part.first(), part.last()) else { return 0 };
+            let error = (to.1 - from.1) - (to.0 - from.0);
+            let limit = ((to.1 - from.1) / 5).max(self.millis(RATE_DEVIATION_MS) / 2);
+            if error.abs() > limit { error.signum() } else { 0 }
+        };
+        let (one, other) = frames.split_at(frames.len() / 2);
+        let other_rate = is_wrong(one) != 0 && is_wrong(one) == is_wrong(other);
+        let by_arrival = faults >= FAULTS_MAX || (faults == 0 && other_rate);
+        let late = frames.iter().map(|(ticks, at)| at - ticks).min().unwrap_or(0);
+        let late = frames.first().map_or(0, |(ticks, at)| at - ticks) - late;
+        self.start = Some(Start {
+            late: if by_arrival || faults > 0 { 0 } else { late },
+            by_arrival,
+            arrivals: frames.iter().map(|(_, at)| *at).collect(),
+        });
+    }
+
+    /// When the frame with this timestamp is shown. `allowance` is how far arrival and timestamps of an intact clock may
+    /// differ because pictures are sent in another order than shown; 0 for everything else.
+    pub(crate) fn place(
+        &mut self,
+        epoch: u32,
+        rtp_timestamp: u32,
+        arrival: Duration,
+        allowance: i64,
+    ) -> i64 {
+        let Some(last) = self.last.filter(|last| last.epoch == epoch) else {
+            return self.begin(epoch, rtp_timestamp, arrival);
+        };
+        let step = signed_step(last.rtp_timestamp, rtp_timestamp);
+        let elapsed = (self.ticks(arrival) - self.ticks(last.arrival)).max(0);
+        let scaled_step = step + step * self.drift / 1_000_000;
+        self.pace.arrived(self.ticks(arrival));
+        let next = Last {
+            epoch,
+            rtp_timestamp,
+            arrival,
+            ticks: last.ticks + step,
+            scaled: last.scaled + scaled_step,
+            time: last.time,
+        };
+        if self.by_arrival {
+            self.check_recovery(&last, &next);
+            return self.go_on_by_arrival(next, elapsed);
+        }
+        let expected = next.scaled + self.offset;
+        let ahead = expected - (self.ticks(arrival) + self.delay);
+        let jump = self.millis(JUMP_MS).max(6 * self.jitter) + allowance;
+        let stands = step <= 0;
+        let jumps = ahead > jump && step - elapsed > jump;
+        let is_ahead = ahead > self.millis(AHEAD_MAX_MS) + allowance;
+        if stands || jumps || is_ahead {
+            return self.fault(next, elapsed, None);
+        }
+        self.jitter += ((step - elapsed).abs().min(self.millis(JUMP_MS)) - self.jitter) / 16;
+        self.observe(&next);
+        if let Some(behind) = self.behind(allowance) {
+            return self.fault(next, elapsed, Some(expected + behind));
+        }
+        if self.runs_at_another_rate(&next) {
+            self.by_arrival = true;
+            self.period = Period { began: arrival, ticks: next.ticks, wrong: 0 };
+            return self.go_on_by_arrival(next, elapsed);
+        }
+        self.correct(step, allowance);
+        let time = (next.scaled + self.offset).max(last.time + self.step_min());
+        self.last = Some(Last { time, ..next });
+        time
+    }
+
+    /// When a picture is shown that was sent after others it is shown before; `None` if its timestamp does not say so.
+    pub(crate) fn place_reordered(&self, epoch: u32, rtp_timestamp: u32) -> Option<i64> {
+        let last = self.last.filter(|last| last.epoch == epoch && !self.by_arrival)?;
+        let step = signed_step(last.rtp_timestamp, rtp_timestamp);
+        (step < 0 && -step <= self.millis(REORDER_MAX_MS)).then_some(last.time + step)
+    }
+
+    /// Takes a sender report; says whether it agrees with the media that it describes.
+    pub(crate) fn report(&mut self, report: SenderReport) -> bool {
+        self.report = None;
+        let (Some(_), Some(delay)) = (self.last, self.least(|observed| observed.raw)) else {
+            return false;
+        };
+        let (first, first_delay) = *self.first_report.get_or_insert((report, delay));
+        // How much later the media is by its own timestamps, and how much later the report says it is.
+        let media = i128::from(delay - first_delay);
+        let clock = i128::from(signed_step(first.rtp_timestamp, report.rtp_timestamp));
+        let wall = (i128::from(report.ntp) - i128::from(first.ntp)) * i128::from(self.rate) >> 32;
+        let agrees = !self.by_arrival
+            && (clock - wall + media).abs() < i128::from(self.millis(REPORT_DEVIATION_MS));
+        if agrees {
+            self.report = Some(report);
+        }
+        agrees
+    }
+
+    fn begin(&mut self, epoch: u32, rtp_timestamp: u32, arrival: Duration) -> i64 {
+        if self.last.is_some() {
+            // The other track's reports are of a source that is gone too, or will be measured anew.
+            self.delay = 0;
+        }
+        let start = self.start.take();
+        let late = start.as_ref().map_or(0, |start| start.late);
+        let by_arrival = self.ticks(arrival) + self.delay - late;
+        let time = self.last.map_or(by_arrival, |last| by_arrival.max(last.time + self.step_min()));
+        self.last = Some(Last { epoch, rtp_timestamp, arrival, ticks: 0, scaled: 0, time });
+        self.offset = time;
+        (self.drift, self.correcting, self.jitter) = (0, false, 0);
+        self.window.clear();
+        (self.by_arrival, self.faults) = (false, (0, Duration::ZERO));
+        self.pace = Pace::default();
+        if let Some(start) = start {
+            self.by_arrival = start.by_arrival;
+            let excess = start.arrivals.len().saturating_sub(PACE_FRAMES.1);
+            self.pace.followed = start.by_arrival;
+            self.pace.known = start.arrivals.len() - 1;
+            self.pace.arrivals = start.arrivals.into_iter().skip(excess).collect();
+        } else {
+            self.pace.arrived(self.ticks(arrival));
+        }
+        (self.period, self.right) = (Period { began: arrival, ticks: 0, wrong: 0 }, 0);
+        (self.report, self.first_report) = (None, None);
+        if let Some(last) = self.last {
+            self.observe(&last);
+        }
+        time
+    }
+
+    /// The timestamps say nothing of this frame's time: it is at `time`, or where its arrival says.
+    fn fault(&mut self, next: Last, elapsed: i64, time: Option<i64>) -> i64 {
+        let (count, since) = self.faults;
+        let recent = next.arrival.saturating_sub(since) < FAULTS_WITHIN;
+        self.faults = if count > 0 && recent { (count + 1, since) } else { (1, next.arrival) };
+        if self.faults.0 >= FAULTS_MAX {
+            self.by_arrival = true;
+        }
+        match time {
+            Some(time) => self.go_on_at(next, time),
+            None => {
+                self.period = Period { began: next.arrival, ticks: next.ticks, wrong: 0 };
+                self.go_on_by_arrival(next, elapsed)
+            }
+        }
+    }
+
+    fn go_on_by_arrival(&mut self, next: Last, elapsed: i64) -> i64 {
+        let by_arrival = self.ticks(next.arrival) + self.delay;
+        // Where the track is ahead of arrival, it advances at half speed until it no longer is.
+        let slow = next.time + (elapsed.max(self.pace.interval) / 2).max(self.step_min());
+        let time = match self.pace.step(by_arrival - next.time, self.rate) {
+            Some(step) => next.time + step,
+            None => by_arrival.max(slow),
+        };
+        self.go_on_at(next, time)
+    }
+
+    fn go_on_at(&mut self, next: Last, time: i64) -> i64 {
+        let time = time.max(next.time + self.step_min());
+        self.offset = time - next.scaled;
+        self.correcting = false;
+        self.window.clear();
+        (self.report, self.first_report) = (None, None);
+        let last = Last { time, ..next };
+        self.last = Some(last);
+        self.observe(&last);
+        time
+    }
+
+    fn observe(&mut self, frame: &Last) {
+        let arrival = self.ticks(frame.arrival);
+        self.window.push_back(Observed {
+            arrival: frame.arrival,
+            raw: arrival - frame.ticks,
+            scaled: arrival - frame.scaled,
+        });
+        let old = |observed: &Observed| frame.arrival.saturating_sub(observed.arrival) > WINDOW;
+        while self.window.len() > WINDOW_FRAMES.1
+            || (self.window.len() > WINDOW_FRAMES.0 && self.window.front().is_some_and(old))
+        {
+            self.window.pop_front();
+        }
+    }
+
+    /// The least delay in the window.
+    fn least(&self, delay: impl Fn(&Observed) -> i64) -> Option<i64> {
+        self.window.iter().map(delay).min()
+    }
+
+    /// By how much the clock is behind arrival; negative if it is ahead. Never behind while what a stalled network
+    /// held back still comes in.
+    fn deviation(&self) -> Option<i64> {
+        let (first, last) = (self.window.front()?, self.window.back()?);
+        let deviation = self.least(|observed| observed.scaled)? + self.delay - self.offset;
+        let span = last.arrival.saturating_sub(first.arrival);
+        let catches_up = first.scaled - last.scaled > self.ticks(span) / 10;
+        let is_settled = span >= WINDOW / 2 && self.window.len() >= 3 && !catches_up;
+        (deviation <= 0 || is_settled).then_some(deviation)
+    }
+
+    /// By how much the clock is behind arrival, if that is too much to be corrected bit by bit.
+    fn behind(&self, allowance: i64) -> Option<i64> {
+        self.deviation().filter(|&behind| behind > self.millis(BEHIND_MAX_MS) + allowance)
+    }
+
+    /// Takes what the window says of the clock into account, a little for each step.
+    fn correct(&mut self, step: i64, allowance: i64) {
+        let Some(deviation) = self.deviation() else { return };
+        let limit = if self.correcting { DEVIATION_MS.1 } else { DEVIATION_MS.0 };
+        self.correcting = deviation.abs() > self.millis(limit) + allowance;
+        if !self.correcting {
+            return;
+        }
+        let most = step / CORRECTION_MAX_DIVISOR;
+        let correction = (deviation * GAIN_PER_SECOND * step / self.rate).clamp(-most, most);
+        self.offset += correction;
+        let learnt = i128::from(deviation) * i128::from(step) * i128::from(DRIFT_GAIN)
+            / (i128::from(self.rate) * i128::from(self.rate));
+        let learnt = i64::try_from(learnt).unwrap_or(0).clamp(-DRIFT_MAX, DRIFT_MAX);
+        self.drift = (self.drift + learnt).clamp(-DRIFT_MAX, DRIFT_MAX);
+    }
+
+    fn runs_at_another_rate(&mut self, next: &Last) -> bool {
+        let elapsed = next.arrival.saturating_sub(self.period.began);
+        if elapsed < RATE_PERIOD {
+            return false;
+        }
+        let Some(latest) = self.window.back() else { return false };
+        // What comes in faster after a stall makes up for lost time; it is not ahead of it.
+        let behind = latest.scaled + self.delay - self.offset;
+        let (elapsed, advance) = (self.ticks(elapsed), next.ticks - self.period.ticks);
+        let error = elapsed - advance;
+        // After a pause nothing is known of the rate.
+        let is_known = elapsed < 6 * self.ticks(RATE_PERIOD);
+        let is_wrong = is_known
+            && error.abs() > elapsed / 5
+            && behind.abs() > self.millis(RATE_DEVIATION_MS)
+            && error.signum() == behind.signum();
+        let wrong = if is_wrong { self.period.wrong + 1 } else { 0 };
+        self.right = if is_wrong { self.right } else { self.right.saturating_add(1) };
+        self.period = Period { began: next.arrival, ticks: next.ticks, wrong };
+        let is_new = self.right < 2 * RATE_PERIODS.1;
+        wrong >= if is_new { RATE_PERIODS.0 } else { RATE_PERIODS.1 }
+    }
+
+    /// Follows the timestamps again once they have agreed with arrival for a while.
+    fn check_recovery(&mut self, last: &Last, next: &Last) {
+        let step = next.ticks - last.ticks;
+        let elapsed = next.arrival.saturating_sub(self.period.began);
+        let advance = next.ticks - self.period.ticks;
+        let deviation = (advance - self.ticks(elapsed)).abs();
+        if step <= 0 || deviation > self.millis(JUMP_MS) {
+            self.period = Period { began: next.arrival, ticks: next.ticks, wrong: 0 };
+        } else if elapsed >= RECOVERY {
+            self.by_arrival = deviation > self.ticks(elapsed) / 50;
+            self.pace.followed &= self.by_arrival;
+            self.faults = (0, next.arrival);
+            self.period = Period { began: next.arrival, ticks: next.ticks, wrong: 0 };
+        }
     }
 
     /// By how much this track's times are ahead of the sender's wall clock, in microseconds; `None` before
     /// its first report.
-    fn offset(&self) -> Option<i128> {
-        let (anchor, report) = (self.anchor?, self.report?);
-        let ticks = anchor.ticks + signed_step(anchor.rtp_timestamp, report.rtp_timestamp);
+    fn ahead_of_sender(&self) -> Option<i128> {
+        let (last, report) = (self.last?, self.report?);
+        // Where corrections lead to, rather than where they are.
+        let target = self.least(|observed| observed.scaled)? + self.delay + last.scaled;
+        let ticks = target + signed_step(last.rtp_timestamp, report.rtp_timestamp);
         let ours = i128::from(ticks) * 1_000_000 / i128::from(self.rate);
         let theirs = (i128::from(report.ntp) * 1_000_000) >> 32;
         Some(ours - theirs)
     }
 
-    fn hold_back(&mut self, micros: i64) {
-        let ticks = micros * self.rate / 1_000_000;
-        self.delay += ticks;
-        if let Some(anchor) = &mut self.anchor {
-            anchor.ticks += ticks;
+    /// Makes the track later, at once or a little with each frame.
+    fn set_delay(&mut self, micros: i64, at_once: bool) {
+        let delay = micros * self.rate / 1_000_000;
+        let more = delay - self.delay;
+        self.delay = delay;
+        if at_once && more > 0 {
+            self.offset += more;
+            if let Some(last) = &mut self.last {
+                last.time += more;
+            }
         }
+    }
+
+    fn delay_micros(&self) -> i64 {
+        self.delay * 1_000_000 / self.rate
+    }
+
+    pub(crate) fn step_min(&self) -> i64 {
+        self.millis(STEP_MIN_MS).max(1)
+    }
+
+    fn millis(&self, millis: i64) -> i64 {
+        millis * self.rate / 1000
     }
 
     fn ticks(&self, time: Duration) -> i64 {
@@ -117,75 +549,23 @@ pub(crate) fn synchronise(
     audio: &mut TrackClock,
     first: bool,
 ) -> Option<i64> {
-    let skew = i64::try_from(video.offset()? - audio.offset()?).ok()?;
+    let skew = i64::try_from(video.ahead_of_sender()? - audio.ahead_of_sender()?).ok()?;
     let threshold = if first { FIRST_SKEW_MS } else { LATER_SKEW_MS };
     if skew.abs() < threshold * 1000 || skew.abs() > SKEW_MAX_MS * 1000 {
         return None;
     }
-    if skew > 0 {
-        audio.hold_back(skew);
-    } else {
-        video.hold_back(-skew);
-    }
+    // The track that is ahead waits for the other, and neither waits for nothing.
+    let (video_delay, audio_delay) = (video.delay_micros(), audio.delay_micros() + skew);
+    let least = video_delay.min(audio_delay);
+    video.set_delay(video_delay - least, first);
+    audio.set_delay(audio_delay - least, first);
     Some(skew / 1000)
 }
 
 /// Whether both tracks have a report to be synchronised by.
 pub(crate) fn can_synchronise(video: &TrackClock, audio: &TrackClock) -> bool {
-    video.offset().is_some() && audio.offset().is_some()
+    video.ahead_of_sender().is_some() && audio.ahead_of_sender().is_some()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    #[test]
-    fn timestamps_wrap_and_arrival_jitter_does_not_matter() {
-        let mut clock = TrackClock::new(90_000);
-        let start = u32::MAX - 2999;
-        assert_eq!(clock.place(0, start, ms(1000)), 90_000);
-        assert_eq!(clock.place(0, start.wrapping_add(6000), ms(1300)), 96_000);
-        assert_eq!(clock.place(0, start.wrapping_add(3000), ms(1310)), 93_000);
-        assert_eq!(clock.place(0, start.wrapping_add(9000), ms(1320)), 99_000);
-    }
-
-    #[test]
-    fn another_source_goes_on_where_its_arrival_says() {
-        let mut clock = TrackClock::new(48_000);
-        clock.place(0, 100, ms(0));
-        assert_eq!(clock.place(1, 4_000_000_000, ms(500)), 24_000);
-        assert_eq!(clock.place(1, 4_000_000_960, ms(999)), 24_960);
-        // A jump of the same source's timestamps is like another source.
-        assert_eq!(clock.place(1, 960, ms(1500)), 72_000);
-    }
-
-    #[test]
-    fn the_track_that_is_ahead_is_held_back() {
-        let (mut video, mut audio) = (TrackClock::new(90_000), TrackClock::new(48_000));
-        // Both were captured at the same moment; the video needed 200 ms longer to get here.
-        video.place(0, 9_000, ms(1200));
-        audio.place(0, 4_800, ms(1000));
-        let ntp = 3_900_000_000u64 << 32;
-        video.report(SenderReport { ssrc: 1, ntp, rtp_timestamp: 9_000 });
-        assert!(!can_synchronise(&video, &audio));
-        audio.report(SenderReport { ssrc: 2, ntp, rtp_timestamp: 4_800 });
-        assert_eq!(synchronise(&mut video, &mut audio, true), Some(200));
-        assert_eq!(audio.place(0, 4_800 + 960, ms(1020)), (1000 + 200 + 20) * 48);
-        assert_eq!(video.place(0, 9_000 + 1800, ms(1220)), 1220 * 90);
-        assert_eq!(synchronise(&mut video, &mut audio, false), None);
-    }
-
-    #[test]
-    fn clocks_of_two_senders_are_left_alone() {
-        let (mut video, mut audio) = (TrackClock::new(90_000), TrackClock::new(48_000));
-        video.place(0, 0, ms(0));
-        audio.place(0, 0, ms(0));
-        video.report(SenderReport { ssrc: 1, ntp: 0, rtp_timestamp: 0 });
-        audio.report(SenderReport { ssrc: 2, ntp: u64::MAX, rtp_timestamp: 0 });
-        assert_eq!(synchronise(&mut video, &mut audio, true), None);
-    }
-}
+mod tests;

@@ -175,10 +175,9 @@ pub(crate) fn codecs_for(record: Option<&Path>) -> Vec<Codec> {
 pub(crate) fn start_recorder(
     path: &Path,
     video: bool,
-    audio: bool,
     failures: mpsc::UnboundedSender<RecordError>,
 ) -> Result<RecorderHandle, RecordError> {
-    let config = RecorderConfig { video, audio, ..RecorderConfig::default() };
+    let config = RecorderConfig { video, ..RecorderConfig::default() };
     let hook = Box::new(move |error: &RecordError| {
         let _ = failures.send(error.clone());
     });

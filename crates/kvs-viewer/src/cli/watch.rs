@@ -66,11 +66,11 @@ pub(crate) async fn watch(
 ) -> Exit {
     let mut signals = Signals::listen();
     let is_wanted = |media: &Media| !matches!(media, Media::Off);
-    let (video, audio) = (is_wanted(&config.peer.video), is_wanted(&config.peer.audio));
+    let video = is_wanted(&config.peer.video);
     let (failed, mut failures) = mpsc::unbounded_channel();
     let recorder = match output.record.as_deref().map(|path| {
         Recorder::check(path)?;
-        start_recorder(path, video, audio, failed.clone())
+        start_recorder(path, video, failed.clone())
     }) {
         None => None,
         Some(Ok(recorder)) => Some(recorder),

@@ -54,7 +54,7 @@ pub(super) fn read(data: &Bytes, with_audio: bool) -> Result<Found, ClipError> {
             video.add(pts, std::mem::take(&mut frame.data))?;
         } else if let Some(audio) = audio.as_mut().filter(|audio| audio.number == frame.track) {
             audio.track.samples.push(ClipSample {
-                pts: ticks(frame.timestamp, AudioCodec::CLOCK_RATE),
+                pts: ticks(frame.timestamp, AudioCodec::Opus.clock_rate()),
                 duration: 0,
                 keyframe: true,
                 data: Bytes::from(std::mem::take(&mut frame.data)),

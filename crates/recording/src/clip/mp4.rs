@@ -157,7 +157,11 @@ impl Tracks {
                 }
                 if let Some(audio) = self.audio.as_mut().filter(|audio| audio.id == id) {
                     audio.track.samples.push(ClipSample {
-                        pts: rescale(sample.timestamp, audio.timescale, AudioCodec::CLOCK_RATE),
+                        pts: rescale(
+                            sample.timestamp,
+                            audio.timescale,
+                            AudioCodec::Opus.clock_rate(),
+                        ),
                         duration: 0,
                         keyframe: true,
                         data: bytes,

@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use encoded_frames::{AudioCodec, Codec, VideoCodec};
 use shiguredo_mp4::Encode;
-use shiguredo_mp4::bitstream::h264::{H264SampleEntryConfig, LengthSize, build_avc1_box};
 
 use webm_iterable::matroska_spec::{Master, MatroskaSpec};
 use webm_iterable::{WebmWriter, WriteOptions};
 
-use super::{Finished, Muxer, Patch, Sample, TrackSpec, unwritable};
+use super::{FileInfo, Finished, Muxer, Patch, Sample, TrackSpec, avc1, unwritable};
 use crate::error::RecordError;
-use encoded_frames::{Codec, VideoCodec};
+use crate::picture_order::Colour;
 
 /// Times are given in milliseconds, as WebM asks.
 const NANOS_PER_TICK: u64 = 1_000_000;
@@ -25,9 +25,11 @@ const OPUS_PRE_ROLL_NANOS: u64 = 80_000_000;
 #[derive(Debug)]
 pub(super) struct MatroskaMuxer {
     doc_type: &'static str,
-    rates: Vec<u32>,
+    codecs: Vec<Codec>,
     /// The track that the index points into.
     index_track: usize,
+    /// Where there is room for one more track, and how much.
+    room: Option<(u64, usize)>,
     /// Where the segment's content begins, from which positions count.
     content_at: u64,
     seek_head_at: u64,
@@ -42,8 +44,9 @@ impl MatroskaMuxer {
     pub(super) fn new(doc_type: &'static str) -> Self {
         Self {
             doc_type,
-            rates: Vec::new(),
+            codecs: Vec::new(),
             index_track: 0,
+            room: None,
             content_at: 0,
             seek_head_at: 0,
             info_at: 0,
@@ -53,11 +56,27 @@ impl MatroskaMuxer {
         }
     }
 
-    fn millis(&self, track: usize, ticks: u64) -> u64 {
-        let rate = u64::from(self.rates.get(track).copied().unwrap_or(1000));
-        (ticks * 1000 + rate / 2) / rate
+    fn millis(&self, track: usize, ticks: i64) -> i64 {
+        let rate = i64::from(self.codecs.get(track).map_or(1000, |codec| codec.clock_rate()));
+        (ticks * 1000 + rate / 2).div_euclid(rate)
+    }
+
+    /// The description of the next track.
+    fn describe(&mut self, track: &TrackSpec) -> Result<MatroskaSpec, RecordError> {
+        let index = self.codecs.len();
+        // A video track is the one to seek by, even if it comes second.
+        let indexed = self.codecs.get(self.index_track);
+        if track.is_video() && !matches!(indexed, Some(Codec::Video(_))) {
+            self.index_track = index;
+            self.cues.clear();
+        }
+        self.codecs.push(track.codec);
+        track_entry(index, track)
     }
 }
+
+/// Room for the description of a track that is not known yet: some 150 bytes, and the parameter sets.
+const TRACK_ROOM: usize = 1024;
 
 /// The information, the tracks and the index.
 const SEEK_ENTRIES: usize = 3;
@@ -67,10 +86,12 @@ const SEEK_HEAD_BYTES: usize = 5 + 21 * SEEK_ENTRIES;
 const DURATION_BYTES: usize = 11;
 
 impl Muxer for MatroskaMuxer {
-    fn head(&mut self, tracks: &[TrackSpec]) -> Result<Vec<u8>, RecordError> {
-        self.rates = tracks.iter().map(|track| track.codec.clock_rate()).collect();
-        self.index_track =
-            tracks.iter().position(|track| matches!(track.codec, Codec::Video(_))).unwrap_or(0);
+    fn head(
+        &mut self,
+        info: &FileInfo,
+        tracks: &[TrackSpec],
+        room: bool,
+    ) -> Result<Vec<u8>, RecordError> {
         let mut head = Vec::new();
         WebmWriter::new(&mut head)
             .write(&MatroskaSpec::Ebml(Master::Full(vec![
@@ -82,52 +103,86 @@ impl Muxer for MatroskaMuxer {
                 MatroskaSpec::DocTypeVersion(4),
                 MatroskaSpec::DocTypeReadVersion(2),
             ])))
-            .map_err(unwritable)?;
+            .map_err(invalid)?;
         head.extend_from_slice(&SEGMENT_ID);
         head.extend_from_slice(&SIZE_UNKNOWN);
         self.content_at = length(&head)?;
         self.seek_head_at = self.content_at;
         head.extend(element(&void(SEEK_HEAD_BYTES))?);
-        let info = element(&MatroskaSpec::Info(Master::Full(vec![
-            void(DURATION_BYTES),
-            MatroskaSpec::TimestampScale(NANOS_PER_TICK),
-            MatroskaSpec::MuxingApp("kvs-viewer".to_owned()),
-            MatroskaSpec::WritingApp("kvs-viewer".to_owned()),
-        ])))?;
+        let mut parts = vec![void(DURATION_BYTES), MatroskaSpec::TimestampScale(NANOS_PER_TICK)];
+        parts.extend(info.title.clone().map(MatroskaSpec::Title));
+        parts.extend(info.began.and_then(date).map(MatroskaSpec::DateUTC));
+        parts.push(MatroskaSpec::MuxingApp(info.encoder.clone()));
+        parts.push(MatroskaSpec::WritingApp(info.encoder.clone()));
+        let info = element(&MatroskaSpec::Info(Master::Full(parts)))?;
         self.info_at = length(&head)?;
         // The placeholder is the first thing after the identifier (four bytes) and the size.
         self.duration_at = length(&head)? + 4 + size_bytes(&info, 4)?;
         head.extend(info);
         let mut entries = Vec::new();
-        for (index, track) in tracks.iter().enumerate() {
-            entries.push(track_entry(index, track)?);
+        for track in tracks {
+            entries.push(self.describe(track)?);
+        }
+        if room {
+            entries.push(MatroskaSpec::Void(vec![0; TRACK_ROOM - VOID_HEADER]));
         }
         self.tracks_at = length(&head)?;
         head.extend(element(&MatroskaSpec::Tracks(Master::Full(entries)))?);
+        let room_at = head.len().saturating_sub(TRACK_ROOM);
+        if room && head.get(room_at..).is_some_and(|room| room.starts_with(&VOID_ID)) {
+            self.room = Some((length(&head)? - length(&[0; TRACK_ROOM])?, TRACK_ROOM));
+        }
         Ok(head)
     }
 
+    fn add_track(&mut self, track: &TrackSpec) -> Result<Vec<Patch>, RecordError> {
+        let Some((offset, room)) = self.room.take() else {
+            return Err(RecordError::TrackTooLate(track.codec));
+        };
+        let entry = self.describe(track)?;
+        let tracks = element(&MatroskaSpec::Tracks(Master::Full(vec![entry])))?;
+        let head = 4 + usize::try_from(size_bytes(&tracks, 4)?).map_err(too_large)?;
+        let mut bytes = tracks.get(head..).unwrap_or_default().to_vec();
+        let rest = room.checked_sub(bytes.len()).filter(|rest| *rest >= VOID_HEADER);
+        let Some(rest) = rest else {
+            return Err(RecordError::TrackTooLate(track.codec));
+        };
+        let size = u16::try_from(rest - VOID_HEADER).map_err(too_large)?;
+        bytes.extend_from_slice(&VOID_ID);
+        bytes.extend_from_slice(&(0x4000 | size).to_be_bytes());
+        bytes.resize(room, 0);
+        Ok(vec![Patch { offset, bytes }])
+    }
+
     fn fragment(&mut self, offset: u64, tracks: &[Vec<Sample>]) -> Result<Vec<u8>, RecordError> {
-        let mut blocks: Vec<(u64, usize, &Sample)> = tracks
-            .iter()
-            .enumerate()
-            .flat_map(|(track, samples)| samples.iter().map(move |sample| (track, sample)))
-            .map(|(track, sample)| (self.millis(track, sample.at), track, sample))
-            .collect();
-        blocks.sort_by_key(|&(at, track, _)| (at, track));
-        let begin = blocks.first().map_or(0, |&(at, _, _)| at);
-        let mut children = vec![MatroskaSpec::Timestamp(begin)];
-        for (at, track, sample) in blocks {
-            if track == self.index_track && sample.keyframe && self.cue_is_due(at) {
-                self.cues.insert(at, offset - self.content_at);
+        let mut blocks: Vec<Block<'_>> = Vec::new();
+        for (track, samples) in tracks.iter().enumerate() {
+            for sample in samples {
+                let shown = i64::try_from(sample.shown).map_err(too_large)?;
+                blocks.push(Block {
+                    decoded: self.millis(track, sample.decoded),
+                    shown: u64::try_from(self.millis(track, shown)).map_err(too_large)?,
+                    track,
+                    sample,
+                });
             }
-            children.push(MatroskaSpec::SimpleBlock(simple_block(at - begin, track, sample)?));
+        }
+        // Blocks are in the order of decoding.
+        blocks.sort_by_key(|block| (block.decoded, block.track));
+        let begin = blocks.iter().map(|block| block.shown).min().unwrap_or(0);
+        let mut children = vec![MatroskaSpec::Timestamp(begin)];
+        for block in blocks {
+            let is_indexed = block.track == self.index_track && block.sample.keyframe;
+            if is_indexed && self.cue_is_due(block.shown) {
+                self.cues.insert(block.shown, offset - self.content_at);
+            }
+            children.push(MatroskaSpec::SimpleBlock(self.simple_block(begin, &block)?));
         }
         element(&MatroskaSpec::Cluster(Master::Full(children)))
     }
 
     fn index(&mut self, offset: u64) -> Result<Vec<u8>, RecordError> {
-        let track = u64::try_from(self.index_track + 1).map_err(unwritable)?;
+        let track = u64::try_from(self.index_track + 1).map_err(too_large)?;
         let points: Vec<MatroskaSpec> = std::mem::take(&mut self.cues)
             .into_iter()
             .filter(|(_, position)| self.content_at + position < offset)
@@ -173,14 +228,55 @@ const SIZE_UNKNOWN: [u8; 8] = [0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 /// Sound is all keyframes; one point a second is enough to seek by.
 const CUE_INTERVAL_MS: u64 = 900;
 
+/// An element that says nothing, with a size of two bytes.
+const VOID_ID: [u8; 1] = [0xec];
+const VOID_HEADER: usize = 3;
+
+/// A sample's place in its cluster, in milliseconds.
+struct Block<'a> {
+    decoded: i64,
+    shown: u64,
+    track: usize,
+    sample: &'a Sample,
+}
+
 impl MatroskaMuxer {
     fn cue_is_due(&self, at: u64) -> bool {
         self.cues.last_key_value().is_none_or(|(&last, _)| at >= last + CUE_INTERVAL_MS)
     }
+
+    fn simple_block(&self, begin: u64, block: &Block<'_>) -> Result<Vec<u8>, RecordError> {
+        let sample = block.sample;
+        let after = i16::try_from(block.shown - begin).map_err(|_| {
+            let codec = self.codecs.get(block.track).map_or_else(String::new, ToString::to_string);
+            let what = format!("a frame of {codec} at {} ms", block.shown);
+            unwritable(what, format!("it is too far from what else came with it, at {begin} ms"))
+        })?;
+        let mut bytes = Vec::with_capacity(sample.data.len() + 4);
+        bytes.push(0x80 | u8::try_from(block.track + 1).map_err(too_large)?);
+        bytes.extend_from_slice(&after.to_be_bytes());
+        bytes.push(if sample.keyframe { 0x80 } else { 0 });
+        bytes.extend_from_slice(&sample.data);
+        Ok(bytes)
+    }
+}
+
+fn too_large(error: impl std::fmt::Display) -> RecordError {
+    unwritable("the recording is too large for Matroska", error)
+}
+
+fn invalid(error: impl std::fmt::Display) -> RecordError {
+    unwritable("an element of the Matroska file", error)
+}
+
+/// Nanoseconds since the beginning of 2001.
+fn date(began: Duration) -> Option<i64> {
+    const FROM_UNIX_EPOCH: Duration = Duration::from_secs(978_307_200);
+    i64::try_from(began.checked_sub(FROM_UNIX_EPOCH)?.as_nanos()).ok()
 }
 
 fn length(bytes: &[u8]) -> Result<u64, RecordError> {
-    u64::try_from(bytes.len()).map_err(unwritable)
+    u64::try_from(bytes.len()).map_err(too_large)
 }
 
 /// An element of the segment, without the segment.
@@ -192,15 +288,15 @@ fn element(tag: &MatroskaSpec) -> Result<Vec<u8>, RecordError> {
             &MatroskaSpec::Segment(Master::Start),
             WriteOptions::is_unknown_sized_element(),
         )
-        .map_err(unwritable)?;
-    writer.write(tag).map_err(unwritable)?;
-    let segment_head = 4 + usize::try_from(size_bytes(&bytes, 4)?).map_err(unwritable)?;
+        .map_err(invalid)?;
+    writer.write(tag).map_err(invalid)?;
+    let segment_head = 4 + usize::try_from(size_bytes(&bytes, 4)?).map_err(invalid)?;
     Ok(bytes.split_off(segment_head))
 }
 
 /// How many bytes the size at `at` has: its leading zero bits tell (RFC 8794, section 4).
 fn size_bytes(bytes: &[u8], at: usize) -> Result<u64, RecordError> {
-    let first = bytes.get(at).ok_or_else(|| unwritable("an element has no size"))?;
+    let first = bytes.get(at).ok_or_else(|| invalid("it has no size"))?;
     Ok(u64::from(first.leading_zeros()) + 1)
 }
 
@@ -225,7 +321,7 @@ fn duration_element(duration: Duration) -> Vec<u8> {
 fn seek_head(parts: [([u8; 4], u64); SEEK_ENTRIES]) -> Result<Vec<u8>, RecordError> {
     let mut bytes = Vec::with_capacity(SEEK_HEAD_BYTES);
     bytes.extend_from_slice(&[0x11, 0x4d, 0x9b, 0x74]);
-    bytes.push(0x80 | u8::try_from(SEEK_HEAD_BYTES - 5).map_err(unwritable)?);
+    bytes.push(0x80 | u8::try_from(SEEK_HEAD_BYTES - 5).map_err(invalid)?);
     for (id, position) in parts {
         bytes.extend_from_slice(&[0x4d, 0xbb, 0x80 | 18, 0x53, 0xab, 0x84]);
         bytes.extend_from_slice(&id);
@@ -237,16 +333,18 @@ fn seek_head(parts: [([u8; 4], u64); SEEK_ENTRIES]) -> Result<Vec<u8>, RecordErr
 }
 
 fn track_entry(index: usize, track: &TrackSpec) -> Result<MatroskaSpec, RecordError> {
-    let number = u64::try_from(index + 1).map_err(unwritable)?;
+    let number = u64::try_from(index + 1).map_err(too_large)?;
     let mut parts = vec![
         MatroskaSpec::TrackNumber(number),
         MatroskaSpec::TrackUID(number),
         MatroskaSpec::FlagLacing(0),
+        MatroskaSpec::Language("und".to_owned()),
     ];
     match track.codec {
         Codec::Video(codec) => {
             let (width, height) = track.size.unwrap_or((0, 0));
             parts.push(MatroskaSpec::TrackType(1));
+            parts.push(MatroskaSpec::Name("Video".to_owned()));
             parts.push(MatroskaSpec::CodecID(
                 match codec {
                     VideoCodec::H264 => "V_MPEG4/ISO/AVC",
@@ -258,45 +356,70 @@ fn track_entry(index: usize, track: &TrackSpec) -> Result<MatroskaSpec, RecordEr
             if codec == VideoCodec::H264 {
                 parts.push(MatroskaSpec::CodecPrivate(h264_private(track)?));
             }
-            parts.push(MatroskaSpec::Video(Master::Full(vec![
+            let mut video = vec![
                 MatroskaSpec::PixelWidth(u64::from(width)),
                 MatroskaSpec::PixelHeight(u64::from(height)),
-            ])));
+            ];
+            video.extend(track.colour.map(colour));
+            parts.push(MatroskaSpec::Video(Master::Full(video)));
         }
-        Codec::Audio(_) => {
+        Codec::Audio(codec) => {
+            let (name, private, channels) = match codec {
+                AudioCodec::Opus => ("A_OPUS", opus_private(), 2),
+                // The format tags of RFC 2361.
+                AudioCodec::Pcmu => ("A_MS/ACM", wave_format(7), 1),
+                AudioCodec::Pcma => ("A_MS/ACM", wave_format(6), 1),
+            };
             parts.push(MatroskaSpec::TrackType(2));
-            parts.push(MatroskaSpec::CodecID("A_OPUS".to_owned()));
-            // RFC 7845, section 5.1: version, channels, pre-skip, rate, gain, mapping; little-endian.
-            let mut private = b"OpusHead\x01\x02\0\0".to_vec();
-            private.extend_from_slice(&48_000u32.to_le_bytes());
-            private.extend_from_slice(&[0, 0, 0]);
+            parts.push(MatroskaSpec::Name("Sound".to_owned()));
+            parts.push(MatroskaSpec::CodecID(name.to_owned()));
             parts.push(MatroskaSpec::CodecPrivate(private));
-            parts.push(MatroskaSpec::CodecDelay(0));
-            parts.push(MatroskaSpec::SeekPreRoll(OPUS_PRE_ROLL_NANOS));
+            if codec == AudioCodec::Opus {
+                parts.push(MatroskaSpec::CodecDelay(0));
+                parts.push(MatroskaSpec::SeekPreRoll(OPUS_PRE_ROLL_NANOS));
+            }
             parts.push(MatroskaSpec::Audio(Master::Full(vec![
-                MatroskaSpec::SamplingFrequency(48_000.0),
-                MatroskaSpec::Channels(2),
+                MatroskaSpec::SamplingFrequency(f64::from(codec.clock_rate())),
+                MatroskaSpec::Channels(channels),
             ])));
         }
     }
     Ok(MatroskaSpec::TrackEntry(Master::Full(parts)))
 }
 
-/// The configuration record of ISO/IEC 14496-15: the `avcC` box without its header.
-fn h264_private(track: &TrackSpec) -> Result<Vec<u8>, RecordError> {
-    let sets = track.parameter_sets.as_ref().ok_or_else(|| unwritable("no SPS and PPS"))?;
-    let config = H264SampleEntryConfig { length_size: LengthSize::FourBytes };
-    let entry =
-        build_avc1_box(&[sets.sps.to_vec()], &[sets.pps.to_vec()], &config).map_err(unwritable)?;
-    let mut bytes = entry.avcc_box.encode_to_vec().map_err(unwritable)?;
-    Ok(bytes.split_off(8))
+fn colour(colour: Colour) -> MatroskaSpec {
+    MatroskaSpec::Colour(Master::Full(vec![
+        MatroskaSpec::MatrixCoefficients(u64::from(colour.matrix)),
+        // 1 is "broadcast range", 2 "full range".
+        MatroskaSpec::Range(1 + u64::from(colour.full_range)),
+        MatroskaSpec::TransferCharacteristics(u64::from(colour.transfer)),
+        MatroskaSpec::Primaries(u64::from(colour.primaries)),
+    ]))
 }
 
-fn simple_block(after: u64, track: usize, sample: &Sample) -> Result<Vec<u8>, RecordError> {
-    let mut block = Vec::with_capacity(sample.data.len() + 4);
-    block.push(0x80 | u8::try_from(track + 1).map_err(unwritable)?);
-    block.extend_from_slice(&i16::try_from(after).map_err(unwritable)?.to_be_bytes());
-    block.push(if sample.keyframe { 0x80 } else { 0 });
-    block.extend_from_slice(&sample.data);
-    Ok(block)
+/// RFC 7845, section 5.1: version, channels, pre-skip, rate, gain, mapping; little-endian.
+fn opus_private() -> Vec<u8> {
+    let mut private = b"OpusHead\x01\x02\0\0".to_vec();
+    private.extend_from_slice(&48_000u32.to_le_bytes());
+    private.extend_from_slice(&[0, 0, 0]);
+    private
+}
+
+/// `WAVEFORMATEX` of one channel with 8000 bytes a second: tag, channels, samples and bytes a second, bytes and bits a
+/// sample, nothing more; little-endian.
+fn wave_format(tag: u16) -> Vec<u8> {
+    let mut private = tag.to_le_bytes().to_vec();
+    private.extend_from_slice(&1u16.to_le_bytes());
+    private.extend_from_slice(&8_000u32.to_le_bytes());
+    private.extend_from_slice(&8_000u32.to_le_bytes());
+    for field in [1u16, 8, 0] {
+        private.extend_from_slice(&field.to_le_bytes());
+    }
+    private
+}
+
+/// The configuration record of ISO/IEC 14496-15: the `avcC` box without its header.
+fn h264_private(track: &TrackSpec) -> Result<Vec<u8>, RecordError> {
+    let bytes = avc1(track)?.avcc_box.encode_to_vec().map_err(invalid)?;
+    Ok(bytes.get(8..).unwrap_or_default().to_vec())
 }

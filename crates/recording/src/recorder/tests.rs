@@ -11,6 +11,7 @@ use webm_iterable::matroska_spec::MatroskaSpec;
 use super::track::time;
 use super::*;
 use crate::clip::{Clip, ClipKind};
+use crate::mux::TrackSpec;
 use crate::packetizer::{Packetizer, PacketizerConfig};
 
 /// A disk with room for so many bytes.
@@ -45,6 +46,10 @@ impl Target for SmallDisk {
 
     fn length(&self) -> u64 {
         u64::try_from(self.bytes.lock().unwrap().len()).unwrap()
+    }
+
+    fn discard(&mut self) {
+        self.bytes.lock().unwrap().clear();
     }
 }
 
@@ -180,7 +185,7 @@ fn on_a_full_disk_nothing_points_at_what_found_no_room() {
             }
             let clip = Clip::from_bytes(file.into()).unwrap();
             let sound = clip.audio().unwrap().samples.last().unwrap();
-            let end = clip.duration().max(time(sound.pts + 960, AudioCodec::CLOCK_RATE));
+            let end = clip.duration().max(time(sound.pts + 960, AudioCodec::Opus.clock_rate()));
             assert!(duration.abs_diff(end) < Duration::from_millis(5), "{duration:?} {end:?}");
         }
     }
@@ -190,7 +195,7 @@ fn on_a_full_disk_nothing_points_at_what_found_no_room() {
 fn a_disk_full_from_the_first_byte_is_named_too() {
     let (mut recorder, _) = small_disk(10, Container::Mp4);
     let video = recorder.add_video(VideoCodec::H264).unwrap();
-    let (_, packets) = packets(ClipKind::H264Opus, 1);
+    let (_, packets) = packets(ClipKind::H264Opus, 3);
     let results: Vec<_> = packets
         .into_iter()
         .filter(|packet| packet.0)
@@ -234,4 +239,67 @@ fn a_track_that_pauses_for_a_minute_keeps_its_place() {
         assert!(pause.abs_diff(expected) < Duration::from_millis(5), "{pause:?}");
         assert_eq!(recorded.audio().unwrap().samples.len(), 3000);
     }
+}
+
+#[test]
+fn sound_alone_is_no_recording_where_a_picture_was_expected() {
+    for accepted in [false, true] {
+        let (mut recorder, disk) = small_disk(10_000_000, Container::Mp4);
+        let audio = recorder.add_audio(AudioCodec::Opus).unwrap();
+        for (_, at, packet) in packets(ClipKind::H264Opus, 30).1.into_iter().filter(|p| !p.0) {
+            recorder.push_rtp(audio, at, packet).unwrap();
+        }
+        assert!(!disk.lock().unwrap().is_empty());
+        if accepted {
+            recorder.accept_sound_alone();
+            assert_eq!(recorder.finish().unwrap().audio_packets, 1500);
+        } else {
+            assert!(matches!(recorder.finish(), Err(RecordError::NoPicture)));
+            assert!(disk.lock().unwrap().is_empty(), "the file is removed");
+        }
+    }
+}
+
+#[test]
+fn blocks_of_matroska_stay_within_their_cluster_whatever_the_tracks_do() {
+    let (mut recorder, disk) = small_disk(10_000_000, Container::Matroska);
+    let video = recorder.add_video(VideoCodec::Vp8).unwrap();
+    let audio = recorder.add_audio(AudioCodec::Opus).unwrap();
+    let mut shift = [Duration::ZERO; 2];
+    let mut pushed = 0;
+    for (index, (is_video, at, packet)) in packets(ClipKind::Vp8Opus, 20).1.into_iter().enumerate()
+    {
+        // Each track in its turn is without a packet for longer than a cluster can span.
+        if index % 200 == 100 {
+            shift[index / 200 % 2] = *shift.iter().max().unwrap() + Duration::from_secs(40);
+        }
+        let track = if is_video { video } else { audio };
+        recorder.push_rtp(track, at + shift[usize::from(is_video)], packet).unwrap();
+        pushed += u64::from(!is_video);
+    }
+    let summary = recorder.finish().unwrap();
+    assert!(summary.audio_packets + 20 > pushed, "{} of {pushed}", summary.audio_packets);
+    assert!(Clip::from_bytes(disk.lock().unwrap().clone().into()).is_ok());
+}
+
+#[test]
+fn container_error_says_what_is_wrong_with_the_media() {
+    let mut muxer = Container::Matroska.muxer();
+    let codec = Codec::Audio(AudioCodec::Opus);
+    let spec = TrackSpec { codec, size: None, parameter_sets: None, colour: None, lead: 0 };
+    let info = FileInfo { title: None, encoder: String::new(), began: None };
+    muxer.head(&info, &[spec], false).unwrap();
+    let sample = |shown: u64| Sample {
+        shown,
+        decoded: i64::try_from(shown).unwrap(),
+        duration: 960,
+        keyframe: true,
+        data: bytes::Bytes::new(),
+    };
+    let error = muxer.fragment(100, &[vec![sample(0), sample(40 * 48_000)]]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the recording cannot go on: a frame of Opus at 40000 ms: it is too far from what else came \
+         with it, at 0 ms"
+    );
 }

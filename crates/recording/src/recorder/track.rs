@@ -3,11 +3,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::mux::Sample;
+use encoded_frames::{AssemblerConfig, Codec, Frame, FrameAssembler, VideoCodec};
+
+use crate::mux::{Sample, TrackSpec};
+use crate::picture_order::{Depth, Order, PictureOrder};
+use crate::recorder::order::{Presentation, Timed};
 use crate::timeline::TrackClock;
-use encoded_frames::{
-    AssemblerConfig, AudioCodec, Codec, Frame, FrameAssembler, VideoCodec, opus_packet_ticks,
-};
+
+/// The frames of a source's first second are looked at before the first of them has its time, and at most so many.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_FRAMES_MAX: usize = 256;
+
+/// Pictures wait for others that are shown before them for so long at most.
+const REORDER_WAIT: Duration = Duration::from_millis(1500);
 
 /// A track of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,67 +31,172 @@ pub(crate) enum Kind {
 pub(super) struct Track {
     pub(super) codec: Codec,
     pub(super) assembler: FrameAssembler,
-    /// Frames that were given whole.
-    pub(super) incoming: VecDeque<Frame>,
-    /// The source of the newest of them.
+    /// The source of the newest frame.
     source: Option<u32>,
     pub(super) clock: TrackClock,
+    pictures: PictureOrder,
+    presentation: Presentation<Frame>,
+    last_arrival: Duration,
+    /// The source whose clock was looked at, and the first frames of one whose was not.
+    known_epoch: Option<u32>,
+    unplaced: VecDeque<(Frame, Option<Order>)>,
     /// Frames with their times, until the file begins.
-    pub(super) pending: VecDeque<(i64, Frame)>,
+    pub(super) pending: VecDeque<Timed<Frame>>,
     /// The last frame: how long it lasts is known when the next one comes.
     pub(super) held: Option<Sample>,
-    pub(super) last_duration: u32,
-    /// The next frame begins no earlier.
-    pub(super) earliest: u64,
+    last_duration: u32,
+    /// The next frame is decoded no earlier.
+    earliest: i64,
     pub(super) written: u64,
 }
 
 impl Track {
     pub(super) fn new(codec: Codec, config: AssemblerConfig) -> Self {
+        let clock = TrackClock::new(codec.clock_rate());
         Self {
             codec,
             assembler: FrameAssembler::with_config(codec, config),
-            incoming: VecDeque::new(),
             source: None,
-            clock: TrackClock::new(codec.clock_rate()),
+            presentation: Presentation::new(clock.step_min()),
+            clock,
+            pictures: PictureOrder::new(),
+            last_arrival: Duration::ZERO,
+            known_epoch: None,
+            unplaced: VecDeque::new(),
             pending: VecDeque::new(),
             held: None,
             last_duration: 0,
-            earliest: 0,
+            earliest: i64::MIN,
             written: 0,
         }
     }
 
-    pub(super) fn next_frame(&mut self) -> Option<(i64, Frame)> {
-        let frame = self.incoming.pop_front().or_else(|| self.assembler.pop())?;
-        self.source = Some(frame.ssrc);
-        let ticks = self.clock.place(frame.epoch, frame.rtp_timestamp, frame.arrival);
-        Some((ticks, frame))
+    /// Takes the next frame in the order of decoding.
+    pub(super) fn accept(&mut self, frame: Frame) {
+        (self.last_arrival, self.source) = (frame.arrival, Some(frame.ssrc));
+        if self.unplaced.front().is_some_and(|(first, _)| first.epoch != frame.epoch) {
+            self.place_first();
+        }
+        let order = match self.codec {
+            Codec::Video(VideoCodec::H264) => self.pictures.picture(&frame),
+            Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9) | Codec::Audio(_) => None,
+        };
+        if self.known_epoch == Some(frame.epoch) {
+            self.place(frame, order);
+            return;
+        }
+        self.unplaced.push_back((frame, order));
+        if self.unplaced.len() >= LOOK_FRAMES_MAX {
+            self.place_first();
+        }
+    }
+
+    /// Gives the first frames of a source their times, now that its clock is known.
+    fn place_first(&mut self) {
+        let mut first = Vec::with_capacity(self.unplaced.len());
+        let mut latest = None;
+        for (frame, order) in &self.unplaced {
+            // Pictures that are sent later than shown say nothing of the clock.
+            if order.is_none() || *order > latest {
+                latest = *order;
+                first.push((frame.rtp_timestamp, frame.arrival));
+            }
+        }
+        self.clock.prepare(&first);
+        self.known_epoch = self.unplaced.front().map(|(frame, _)| frame.epoch);
+        for (frame, order) in std::mem::take(&mut self.unplaced) {
+            self.place(frame, order);
+        }
+    }
+
+    fn place(&mut self, frame: Frame, order: Option<Order>) {
+        let (epoch, timestamp) = (frame.epoch, frame.rtp_timestamp);
+        let depth = if order.is_some() { self.pictures.depth() } else { Depth::Known(0) };
+        let reordered = if self.presentation.is_reordered(order) {
+            self.clock.place_reordered(epoch, timestamp)
+        } else {
+            None
+        };
+        let time = reordered.unwrap_or_else(|| {
+            let allowance = self.presentation.allowance();
+            self.clock.place(epoch, timestamp, frame.arrival, allowance)
+        });
+        self.presentation.push(frame, order, depth, time);
+    }
+
+    /// The next frame whose times are known.
+    pub(super) fn next_frame(&mut self, now: Duration) -> Option<Timed<Frame>> {
+        if self.unplaced.front().is_some_and(|(f, _)| now.saturating_sub(f.arrival) >= LOOK) {
+            self.place_first();
+        }
+        if now.saturating_sub(self.last_arrival) > REORDER_WAIT {
+            self.presentation.release_all();
+        }
+        self.presentation.pop()
+    }
+
+    /// Waits for no further picture.
+    pub(super) fn release_all(&mut self) {
+        if !self.unplaced.is_empty() {
+            self.place_first();
+        }
+        self.presentation.release_all();
+    }
+
+    /// What the head of a file says of this track, by its first frame.
+    pub(super) fn spec(&self, first: &Timed<Frame>) -> TrackSpec {
+        TrackSpec {
+            codec: self.codec,
+            size: first.frame.size,
+            parameter_sets: first.frame.parameter_sets.clone(),
+            colour: self.pictures.colour(),
+            lead: u32::try_from(first.shown - first.decoded).unwrap_or(0),
+        }
+    }
+
+    /// The frame as a sample of the file, which begins at `base_nanos`; `None` if it is shown before.
+    pub(super) fn sample(&mut self, base_nanos: i128, timed: Timed<Frame>) -> Option<Sample> {
+        let rate = i128::from(self.codec.clock_rate());
+        let base = i64::try_from((base_nanos * rate).div_euclid(1_000_000_000)).ok()?;
+        let shown = u64::try_from(timed.shown - base).ok()?;
+        // Decoding never goes back in a file, nor before the first frame.
+        let decoded = (timed.decoded - base).max(self.earliest);
+        self.earliest = decoded + 1;
+        let Frame { keyframe, data, .. } = timed.frame;
+        Some(Sample { shown, decoded, duration: 0, keyframe, data })
+    }
+
+    /// Puts a sample in the place of the one before it, whose duration is known now.
+    pub(super) fn hold(&mut self, sample: Sample) -> Option<Sample> {
+        let decoded = sample.decoded;
+        let mut before = self.held.replace(sample)?;
+        before.duration = u32::try_from(decoded - before.decoded).unwrap_or(u32::MAX);
+        self.last_duration = before.duration;
+        Some(before)
+    }
+
+    /// The last frame, which no other follows.
+    pub(super) fn release(&mut self) -> Option<Sample> {
+        let mut sample = self.held.take()?;
+        sample.duration = self.final_duration(&sample);
+        Some(sample)
     }
 
     /// The source whose media the track holds.
     pub(super) fn source(&self) -> Option<u32> {
-        self.source.or_else(|| self.assembler.ssrc())
+        self.source
     }
 
     pub(super) fn nanos(&self, ticks: i64) -> i128 {
-        i128::from(ticks) * 1_000_000_000 / i128::from(self.codec.clock_rate())
-    }
-
-    /// The file's ticks; `None` if the file begins later.
-    pub(super) fn ticks_after(&self, base_nanos: i128, ticks: i64) -> Option<u64> {
-        let base = base_nanos * i128::from(self.codec.clock_rate()) / 1_000_000_000;
-        u64::try_from(i128::from(ticks) - base).ok()
-    }
-
-    pub(super) fn time_of(kind: Kind, ticks: u64) -> Duration {
-        time(ticks, kind.clock_rate())
+        (i128::from(ticks) * 1_000_000_000).div_euclid(i128::from(self.codec.clock_rate()))
     }
 
     /// How long the last sample lasts: what a packet of sound says, or as long as the picture before.
-    pub(super) fn final_duration(&self, sample: &Sample) -> u32 {
+    fn final_duration(&self, sample: &Sample) -> u32 {
         match self.codec {
-            Codec::Audio(_) => opus_packet_ticks(&sample.data).unwrap_or(960),
+            Codec::Audio(codec) => {
+                codec.packet_ticks(&sample.data).unwrap_or(codec.clock_rate() / 50)
+            }
             Codec::Video(_) if self.last_duration > 0 => self.last_duration,
             Codec::Video(_) => VideoCodec::CLOCK_RATE / 30,
         }
@@ -95,13 +208,6 @@ impl Kind {
         match self {
             Self::Video => Self::Audio,
             Self::Audio => Self::Video,
-        }
-    }
-
-    pub(super) const fn clock_rate(self) -> u32 {
-        match self {
-            Self::Video => VideoCodec::CLOCK_RATE,
-            Self::Audio => AudioCodec::CLOCK_RATE,
         }
     }
 }

@@ -20,7 +20,7 @@ fn run(program: &str, arguments: &[&str], path: &Path) -> Output {
 }
 
 /// Decodes the whole file; the words that ffmpeg has for it.
-fn complaints(path: &Path) -> String {
+pub(crate) fn complaints(path: &Path) -> String {
     let name = path.to_str().unwrap();
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-i", name, "-f", "null", "-"])
@@ -186,7 +186,7 @@ fn a_killed_process_loses_at_most_its_last_fragment() {
 }
 
 /// Encodes the bundled pictures and sound anew with these options of ffmpeg.
-fn encode(target: &Path, options: &[&str]) {
+pub(crate) fn encode(target: &Path, options: &[&str]) {
     let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("clips/counter.mp4");
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-t", "4", "-i", clip.to_str().unwrap()])

@@ -6,3 +6,4 @@ mod ffmpeg;
 mod network;
 #[cfg(test)]
 mod round_trip;
+mod timing;

@@ -125,7 +125,8 @@ fn a_file_cut_anywhere_plays_up_to_its_last_whole_fragment() {
         let mut ends = Vec::new();
         for sent in &sent {
             push(&mut recorder, (v, a), std::slice::from_ref(sent));
-            let length = std::fs::metadata(&path).unwrap().len();
+            // There is no file before its first byte.
+            let length = std::fs::metadata(&path).map_or(0, |file| file.len());
             if ends.last() != Some(&length) && length > 0 {
                 ends.push(length);
             }
@@ -219,11 +220,7 @@ fn one_kind_alone_is_a_recording() {
         let sent = Sender::wrapping(3).send(&Clip::bundled(kind).unwrap());
         for (with_video, name) in [(true, "v"), (false, "a")] {
             let path = directory.path().join(name).with_extension(video_codec(kind).1);
-            let config = RecorderConfig {
-                video: with_video,
-                audio: !with_video,
-                ..RecorderConfig::default()
-            };
+            let config = RecorderConfig { video: with_video, ..RecorderConfig::default() };
             let mut recorder = Recorder::create(&path, config).unwrap();
             let track = if with_video {
                 recorder.add_video(video_codec(kind).0).unwrap()
@@ -265,7 +262,7 @@ fn places_names_and_codecs_that_do_not_fit_are_refused() {
     let path = directory.path().join("new.mp4");
     let mut recorder = create(&path).unwrap();
     let refused = recorder.add_video(VideoCodec::Vp8).unwrap_err();
-    assert!(refused.to_string().contains(".webm"), "{refused}");
+    assert_eq!(refused.to_string(), "the camera sends VP8: record to .webm or .mkv");
     let first = recorder.add_video(VideoCodec::H264).unwrap();
     // A track that takes the first one's place is the same track.
     let again = recorder.add_video(VideoCodec::H264).unwrap();

@@ -1,0 +1,340 @@
+//! Clocks that are wrong in one way each, in virtual time.
+
+use super::*;
+
+const VIDEO: u32 = 90_000;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A small generator, so that the jitter is the same in every run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// A frame as it is sent: when, and with which timestamp.
+type Sent = (Duration, u32);
+
+/// `seconds` of frames sent at a steady pace, whose clock counts as `clock` says (ticks after so many ticks).
+fn stream(rate: u32, per_second: u64, seconds: u64, clock: impl Fn(u64) -> u64) -> Vec<Sent> {
+    (0..seconds * per_second)
+        .map(|index| {
+            let ticks = clock(index * u64::from(rate) / per_second);
+            let start = u64::from(u32::MAX - rate);
+            let timestamp = u32::try_from((start + ticks) & u64::from(u32::MAX)).unwrap();
+            (Duration::from_nanos(index * 1_000_000_000 / per_second), timestamp)
+        })
+        .collect()
+}
+
+/// As [`place_all`], after a look at the first second.
+fn place_prepared(clock: &mut TrackClock, sent: &[Sent]) -> Vec<i64> {
+    let first: Vec<_> = sent
+        .iter()
+        .take_while(|(arrival, _)| *arrival < sent[0].0 + ms(1000))
+        .map(|(arrival, timestamp)| (*timestamp, *arrival))
+        .collect();
+    clock.prepare(&first);
+    place_all(clock, sent)
+}
+
+fn place_all(clock: &mut TrackClock, sent: &[Sent]) -> Vec<i64> {
+    sent.iter().map(|&(arrival, timestamp)| clock.place(0, timestamp, arrival, 0)).collect()
+}
+
+/// By how many milliseconds each frame is shown later than it arrives.
+fn deviations(rate: u32, sent: &[Sent], times: &[i64]) -> Vec<i64> {
+    let rate = i64::from(rate);
+    sent.iter()
+        .zip(times)
+        .map(|((arrival, _), time)| {
+            time * 1000 / rate - i64::try_from(arrival.as_millis()).unwrap()
+        })
+        .collect()
+}
+
+fn assert_rising(times: &[i64], step_min: i64) {
+    for pair in times.windows(2) {
+        assert!(pair[1] - pair[0] >= step_min, "{pair:?}");
+    }
+}
+
+fn worst(deviations: &[i64]) -> i64 {
+    deviations.iter().map(|deviation| deviation.abs()).max().unwrap()
+}
+
+#[test]
+fn intact_clock_is_followed_to_the_tick_despite_jitter_and_wrap() {
+    for seed in 0..20 {
+        let mut chance = Chance(seed);
+        let mut sent = stream(VIDEO, 15, 60, |ticks| ticks);
+        for (index, (arrival, _)) in sent.iter_mut().enumerate() {
+            // A fifth of the frames is delayed; the first is not.
+            if index > 0 && chance.below(5) == 0 {
+                *arrival += ms(chance.below(250));
+            }
+        }
+        let times = place_all(&mut TrackClock::new(VIDEO), &sent);
+        for (index, time) in times.iter().enumerate() {
+            assert_eq!(*time, i64::try_from(index).unwrap() * 6000, "{seed}: frame {index}");
+        }
+    }
+}
+
+#[test]
+fn network_stall_does_not_move_an_intact_clock() {
+    for catch_up in [1, 50] {
+        let mut sent = stream(VIDEO, 15, 30, |ticks| ticks);
+        // Three seconds without a packet; then what waited comes at once, or at a bounded rate.
+        let mut free = ms(13_000);
+        for (arrival, _) in &mut sent {
+            if *arrival >= ms(10_000) && *arrival < free {
+                *arrival = free;
+                free += ms(catch_up);
+            }
+        }
+        let times = place_all(&mut TrackClock::new(VIDEO), &sent);
+        for (index, time) in times.iter().enumerate() {
+            let expected = i64::try_from(index).unwrap() * 6000;
+            assert!((time - expected).abs() < 90 * 16, "frame {index}: {time} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn clock_that_stands_still_is_replaced_by_arrival() {
+    let sent = stream(VIDEO, 15, 20, |_| 0);
+    let times = place_all(&mut TrackClock::new(VIDEO), &sent);
+    assert!(worst(&deviations(VIDEO, &sent, &times)) <= 1);
+    assert_rising(&times, 90);
+}
+
+#[test]
+fn arrival_that_varies_does_not_make_the_picture_stutter() {
+    let mut chance = Chance(9);
+    let mut sent = stream(VIDEO, 15, 60, |_| 0);
+    for (arrival, _) in &mut sent {
+        *arrival += ms(chance.below(30));
+    }
+    let times = place_all(&mut TrackClock::new(VIDEO), &sent);
+    assert!(worst(&deviations(VIDEO, &sent, &times)) <= 40);
+    let uneven = times.windows(2).skip(10).filter(|pair| pair[1] - pair[0] != 6000).count();
+    assert!(uneven < 30, "{uneven} of 900");
+}
+
+#[test]
+fn frames_that_arrive_together_have_times_of_their_own() {
+    let sent: Vec<Sent> = (0..30).map(|index| (ms(index / 10 * 700), 5)).collect();
+    let times = place_all(&mut TrackClock::new(VIDEO), &sent);
+    assert_rising(&times, 90);
+    // They are spread over the time until the next ones come.
+    assert!(worst(&deviations(VIDEO, &sent, &times)) <= 700);
+}
+
+#[test]
+fn steps_back_and_jumps_continue_by_arrival() {
+    let second = 90_000i64;
+    for jump in [-30 * second, -second, -second / 2, -3000, second / 2, second, 30 * second] {
+        let sent = stream(VIDEO, 15, 20, |ticks| {
+            let after = i64::try_from(ticks).unwrap() + if ticks >= 900_000 { jump } else { 0 };
+            u64::try_from(after + 40 * second).unwrap()
+        });
+        let times = place_all(&mut TrackClock::new(VIDEO), &sent);
+        let off = deviations(VIDEO, &sent, &times);
+        assert!(worst(&off) <= 67, "{jump}: {off:?}");
+        assert_rising(&times, 90);
+    }
+}
+
+#[test]
+fn clock_that_held_while_frames_went_on_is_noticed_within_two_seconds() {
+    // Nothing steps back: the timestamps advance by a millisecond a frame for two seconds.
+    let sent = stream(VIDEO, 15, 20, |ticks| match ticks {
+        0..900_000 => ticks,
+        900_000..1_080_000 => 900_000 + (ticks - 900_000) / 66,
+        _ => ticks - 177_273,
+    });
+    let times = place_all(&mut TrackClock::new(VIDEO), &sent);
+    let off = deviations(VIDEO, &sent, &times);
+    assert!(worst(&off[13 * 15..]) <= 67, "{off:?}");
+    assert_rising(&times, 90);
+}
+
+#[test]
+fn wrong_rates_last_as_long_as_the_camera_played() {
+    let (half, double): (fn(u64) -> u64, fn(u64) -> u64) = (|ticks| ticks / 2, |ticks| ticks * 2);
+    let tenth: fn(u64) -> u64 = |ticks| ticks / 10;
+    let khz: fn(u64) -> u64 = |ticks| ticks * 8 / 90;
+    for (name, clock) in [("half", half), ("double", double), ("tenth", tenth), ("8 kHz", khz)] {
+        for (rate, per_second) in [(VIDEO, 15), (VIDEO, 30), (48_000, 50)] {
+            let sent = stream(rate, per_second, 20, clock);
+            let times = place_all(&mut TrackClock::new(rate), &sent);
+            let off = deviations(rate, &sent, &times);
+            // Found out within three seconds, and never far off.
+            let found = usize::try_from(per_second * 3).unwrap();
+            assert!(worst(&off[found..]) <= 67, "{name} {rate}: {:?}", &off[found..]);
+            assert!(worst(&off) < 1100, "{name} {rate}: {off:?}");
+            assert_rising(&times, i64::from(rate) / 1000);
+        }
+    }
+}
+
+#[test]
+fn wrong_rate_from_the_beginning_is_known_before_the_first_frame_is_placed() {
+    let still: fn(u64) -> u64 = |_| 0;
+    let half: fn(u64) -> u64 = |ticks| ticks / 2;
+    let double: fn(u64) -> u64 = |ticks| ticks * 2;
+    for clock in [still, half, double] {
+        for (rate, per_second) in [(VIDEO, 15), (VIDEO, 30), (48_000, 50)] {
+            let mut chance = Chance(5);
+            let mut sent = stream(rate, per_second, 20, clock);
+            for (arrival, _) in &mut sent {
+                *arrival += ms(chance.below(8));
+            }
+            let times = place_prepared(&mut TrackClock::new(rate), &sent);
+            assert!(worst(&deviations(rate, &sent, &times)) <= 25);
+            let nominal = i64::from(rate) / i64::try_from(per_second).unwrap();
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] == nominal));
+        }
+    }
+}
+
+#[test]
+fn first_frame_that_is_late_does_not_delay_the_others() {
+    let mut sent = stream(VIDEO, 15, 20, |ticks| ticks);
+    for (late, (arrival, _)) in [200, 140, 80, 20].into_iter().zip(&mut sent) {
+        *arrival += ms(late);
+    }
+    let times = place_prepared(&mut TrackClock::new(VIDEO), &sent);
+    for (index, time) in times.iter().enumerate() {
+        assert!((time - i64::try_from(index).unwrap() * 6000).abs() <= 1);
+    }
+}
+
+#[test]
+fn drifting_clocks_stay_within_forty_milliseconds_of_arrival() {
+    // 2 % is what a sender's sleep loop makes of packets of 20 ms.
+    for per_mille in [980u64, 990, 998, 1002, 1010, 1020] {
+        for (rate, per_second) in [(VIDEO, 15), (48_000, 50), (8_000, 50)] {
+            let mut chance = Chance(3);
+            let mut sent = stream(rate, per_second, 300, |ticks| ticks * per_mille / 1000);
+            for (arrival, _) in sent.iter_mut().skip(1) {
+                *arrival += Duration::from_micros(chance.below(8_000));
+            }
+            let times = place_all(&mut TrackClock::new(rate), &sent);
+            let off = deviations(rate, &sent, &times);
+            assert!(worst(&off) <= 40, "{per_mille} {rate}: {}", worst(&off));
+            // Once the rate is learnt, closer still.
+            let late = &off[off.len() / 2..];
+            assert!(worst(late) <= 30, "{per_mille} {rate}: {}", worst(late));
+            assert_rising(&times, i64::from(rate) / 1000);
+            // No step is stretched or shortened by more than a few percent for it.
+            let nominal = i64::from(rate) / i64::try_from(per_second).unwrap();
+            for pair in times.windows(2) {
+                let step = pair[1] - pair[0];
+                assert!((step - nominal).abs() <= nominal / 6, "{per_mille} {rate}: {step}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_source_goes_on_where_its_arrival_says() {
+    let mut clock = TrackClock::new(48_000);
+    clock.place(0, 100, ms(0), 0);
+    assert_eq!(clock.place(1, 4_000_000_000, ms(500), 0), 24_000);
+    assert_eq!(clock.place(1, 4_000_000_960, ms(521), 0), 24_960);
+    // One that comes at the same time as the last frame before it is later all the same.
+    assert_eq!(clock.place(2, 7, ms(520), 0), 24_960 + 48);
+}
+
+#[test]
+fn picture_that_is_shown_before_others_keeps_its_timestamp() {
+    let mut clock = TrackClock::new(VIDEO);
+    assert_eq!(clock.place(0, 0, ms(1000), 0), 90_000);
+    assert_eq!(clock.place(0, 18_000, ms(1067), 12_000), 108_000);
+    assert_eq!(clock.place_reordered(0, 6_000), Some(96_000));
+    assert_eq!(clock.place_reordered(0, 12_000), Some(102_000));
+    assert_eq!(clock.place(0, 36_000, ms(1267), 12_000), 126_000);
+    // One whose timestamp does not say so is placed as any other.
+    assert_eq!(clock.place_reordered(0, 36_000), None);
+    assert_eq!(clock.place_reordered(1, 6_000), None);
+}
+
+/// The sender's reports of both tracks, when both were captured at the same moment.
+fn reports(seconds: u64, audio_ticks: u64) -> (SenderReport, SenderReport) {
+    let ntp = (3_900_000_000 + seconds) << 32;
+    let report =
+        |ssrc, ticks: u64| SenderReport { ssrc, ntp, rtp_timestamp: u32::try_from(ticks).unwrap() };
+    (report(1, seconds * 90_000), report(2, audio_ticks))
+}
+
+/// Both tracks second by second, the video `video_ms` late on its way, with reports each second; the milliseconds
+/// by which the picture of a second is shown later than its sound.
+fn run_both(
+    seconds: u64,
+    video_ms: u64,
+    sound: impl Fn(u64) -> u64,
+    reported: impl Fn(u64) -> u64,
+) -> Vec<i64> {
+    let (mut video, mut audio) = (TrackClock::new(VIDEO), TrackClock::new(48_000));
+    let (mut skews, mut synchronised) = (Vec::new(), false);
+    let mut shown = 0;
+    for packet in 0..seconds * 50 {
+        let at = ms(packet * 20);
+        let ticks = u32::try_from(sound(packet * 960)).unwrap();
+        let heard = audio.place(0, ticks, at, 0) * 1000 / 48_000;
+        if packet % 5 == 0 {
+            let ticks = u32::try_from(packet * 1800).unwrap();
+            shown = video.place(0, ticks, at + ms(video_ms), 0) * 1000 / 90_000;
+        }
+        if packet % 50 == 0 && packet > 0 {
+            skews.push(shown - heard);
+            let (v, a) = reports(packet / 50, reported(packet / 50 * 48_000));
+            video.report(v);
+            audio.report(a);
+            if can_synchronise(&video, &audio) {
+                synchronise(&mut video, &mut audio, !std::mem::replace(&mut synchronised, true));
+            }
+        }
+    }
+    skews
+}
+
+#[test]
+fn track_that_is_ahead_is_held_back_by_sender_reports() {
+    let skews = run_both(30, 200, |ticks| ticks, |ticks| ticks);
+    assert_eq!(skews[0], 200);
+    assert!(worst(&skews[1..]) <= 5, "{skews:?}");
+}
+
+#[test]
+fn reports_of_another_clock_than_the_media_do_not_pull_the_tracks_apart() {
+    // The media's clock is 2 % slow; the reports follow the wall clock.
+    let skews = run_both(600, 0, |ticks| ticks * 98 / 100, |ticks| ticks);
+    assert!(worst(&skews) <= 40, "{}", worst(&skews));
+}
+
+#[test]
+fn reports_that_share_the_slow_clock_keep_the_tracks_in_step() {
+    let slow = |ticks| ticks * 98 / 100;
+    let skews = run_both(600, 120, slow, slow);
+    assert!(worst(&skews[5..]) <= 40, "{:?}", &skews[5..]);
+}
+
+#[test]
+fn clocks_of_two_senders_are_left_alone() {
+    let (mut video, mut audio) = (TrackClock::new(VIDEO), TrackClock::new(48_000));
+    video.place(0, 0, ms(0), 0);
+    audio.place(0, 0, ms(0), 0);
+    assert!(video.report(SenderReport { ssrc: 1, ntp: 0, rtp_timestamp: 0 }));
+    assert!(audio.report(SenderReport { ssrc: 2, ntp: u64::MAX, rtp_timestamp: 0 }));
+    assert_eq!(synchronise(&mut video, &mut audio, true), None);
+}
