@@ -7,6 +7,8 @@ pub mod admin;
 pub mod connect_proxy;
 #[cfg(feature = "product")]
 pub mod nat;
+#[cfg(feature = "product")]
+pub mod path;
 pub mod process;
 pub mod stage;
 pub mod tools;

@@ -18,6 +18,8 @@ mod secrets;
 mod service;
 #[path = "security/sockets.rs"]
 mod sockets;
+#[path = "security/strangers.rs"]
+mod strangers;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

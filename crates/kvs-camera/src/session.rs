@@ -85,6 +85,7 @@ impl Session {
             authorities: self.common.config.authorities.clone(),
             detour: Some(Detour::by(self.common.config.signaling.detour())),
             media_queue: 0,
+            rtx: false,
         };
         let (stack, queues) = match Stack::build(&stack).await {
             Ok(built) => built,

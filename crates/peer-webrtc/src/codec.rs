@@ -2,8 +2,8 @@
 
 use negotiation_core::MediaKind;
 use rtc::peer_connection::configuration::media_engine::{
-    MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_PCMA, MIME_TYPE_PCMU, MIME_TYPE_VP8, MIME_TYPE_VP9,
-    MediaEngine,
+    MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_PCMA, MIME_TYPE_PCMU, MIME_TYPE_RTX, MIME_TYPE_VP8,
+    MIME_TYPE_VP9, MediaEngine,
 };
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind,
@@ -99,6 +99,11 @@ impl Codec {
         }
     }
 
+    /// The payload type that its retransmission stream (RFC 4588) is offered with; video has one.
+    pub fn rtx_payload_type(self) -> Option<u8> {
+        (self.kind() == MediaKind::Video).then(|| self.payload_type() + 1)
+    }
+
     pub(crate) fn mime(self) -> &'static str {
         match self {
             Self::H264 | Self::H264Baseline | Self::H264High => MIME_TYPE_H264,
@@ -143,8 +148,7 @@ impl Codec {
     }
 }
 
-/// A media engine that knows `codecs` in this order and nothing else: no RTX, because the NACK
-/// generator asks again for packets that RTX already brought.
+/// A media engine that knows `codecs` in this order.
 pub(crate) fn media_engine(codecs: &[Codec]) -> Result<MediaEngine> {
     let mut engine = MediaEngine::default();
     for codec in codecs {
@@ -156,6 +160,24 @@ pub(crate) fn media_engine(codecs: &[Codec]) -> Result<MediaEngine> {
         engine.register_codec(parameters, kind)?;
     }
     Ok(engine)
+}
+
+/// Adds a retransmission format for each video codec; after the feedback messages, which are not
+/// for these.
+pub(crate) fn add_retransmission(engine: &mut MediaEngine, codecs: &[Codec]) -> Result<()> {
+    for codec in codecs {
+        let Some(payload_type) = codec.rtx_payload_type() else { continue };
+        let rtp_codec = RTCRtpCodec {
+            mime_type: MIME_TYPE_RTX.to_owned(),
+            clock_rate: codec.clock_rate(),
+            channels: 0,
+            sdp_fmtp_line: format!("apt={}", codec.payload_type()),
+            rtcp_feedback: Vec::new(),
+        };
+        let parameters = RTCRtpCodecParameters { rtp_codec, payload_type };
+        engine.register_codec(parameters, rtp_kind(codec.kind()))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn rtp_kind(kind: MediaKind) -> RtpCodecKind {
@@ -197,8 +219,10 @@ mod tests {
 
     #[test]
     fn payload_types_are_unique() {
-        let types: BTreeSet<_> = Codec::ALL.iter().map(|c| c.payload_type()).collect();
-        assert_eq!(types.len(), Codec::ALL.len());
+        let types = || Codec::ALL.into_iter().map(Codec::payload_type);
+        let rtx = || Codec::ALL.into_iter().filter_map(Codec::rtx_payload_type);
+        let distinct: BTreeSet<_> = types().chain(rtx()).collect();
+        assert_eq!(distinct.len(), types().count() + rtx().count());
     }
 
     #[test]

@@ -153,6 +153,7 @@ impl PeerConfig {
             authorities: self.authorities.clone(),
             detour: self.detour.clone(),
             media_queue: self.media_queue,
+            rtx: true,
         }
     }
 }

@@ -28,7 +28,7 @@ use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit};
 
 use crate::remote::RemoteAddresses;
 use crate::sdp;
-use crate::stack::Mdns;
+use crate::stack::{IcePolicy, Mdns, wake};
 
 /// Candidates that go in at once.
 const AT_ONCE: usize = 16;
@@ -188,13 +188,18 @@ fn read(candidate: &str) -> Result<Option<(&str, Candidate)>> {
 /// Gives a connection the candidates of the other side.
 pub(crate) struct Feeder {
     connection: Arc<dyn PeerConnection>,
+    policy: IcePolicy,
     feed: Arc<Mutex<Feed>>,
     taker: AsyncMutex<JoinSet<()>>,
 }
 
 impl Feeder {
-    pub(crate) fn new(connection: Arc<dyn PeerConnection>, feed: Arc<Mutex<Feed>>) -> Self {
-        Self { connection, feed, taker: AsyncMutex::default() }
+    pub(crate) fn new(
+        connection: Arc<dyn PeerConnection>,
+        policy: IcePolicy,
+        feed: Arc<Mutex<Feed>>,
+    ) -> Self {
+        Self { connection, policy, feed, taker: AsyncMutex::default() }
     }
 
     pub(crate) fn restrict(&self, policy: RemoteAddresses) {
@@ -230,7 +235,7 @@ impl Feeder {
         let admission = lock(&self.feed).admit(candidate, &read);
         match admission {
             Admission::Now => {
-                let given = give(&self.connection, candidate).await;
+                let given = give(&self.connection, self.policy, candidate).await;
                 if given.is_err() {
                     lock(&self.feed).forget(candidate);
                 }
@@ -239,7 +244,8 @@ impl Feeder {
             Admission::Later { start: true } => {
                 let mut taker = self.taker.lock().await;
                 while taker.try_join_next().is_some() {}
-                taker.spawn(take_turns(Arc::clone(&self.connection), Arc::clone(&self.feed)));
+                let (connection, feed) = (Arc::clone(&self.connection), Arc::clone(&self.feed));
+                taker.spawn(take_turns(connection, self.policy, feed));
                 Ok(())
             }
             Admission::Later { start: false } | Admission::Unused => Ok(()),
@@ -253,14 +259,18 @@ impl Feeder {
     }
 }
 
-async fn take_turns(connection: Arc<dyn PeerConnection>, feed: Arc<Mutex<Feed>>) {
+async fn take_turns(
+    connection: Arc<dyn PeerConnection>,
+    policy: IcePolicy,
+    feed: Arc<Mutex<Feed>>,
+) {
     let mut turns = interval_at(Instant::now() + TURN, TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
         let Some(candidate) = lock(&feed).next() else { return };
         // Who named it was told that it is taken; one that breaks the stack costs no other.
-        let given = AssertUnwindSafe(give(&connection, &candidate)).catch_unwind().await;
+        let given = AssertUnwindSafe(give(&connection, policy, &candidate)).catch_unwind().await;
         if !matches!(given, Ok(Ok(()))) {
             lock(&feed).forget(&candidate);
             tracing::debug!("a candidate that waited is not taken");
@@ -268,10 +278,18 @@ async fn take_turns(connection: Arc<dyn PeerConnection>, feed: Arc<Mutex<Feed>>)
     }
 }
 
-async fn give(connection: &Arc<dyn PeerConnection>, candidate: &str) -> Result<()> {
+async fn give(
+    connection: &Arc<dyn PeerConnection>,
+    policy: IcePolicy,
+    candidate: &str,
+) -> Result<()> {
     let candidate = candidate.to_owned();
     let init = RTCIceCandidateInit { candidate, ..RTCIceCandidateInit::default() };
-    connection.add_ice_candidate(init).await
+    connection.add_ice_candidate(init).await?;
+    // Else its first check waits for the task's next timer
+    // (docs/upstream/webrtc-add-ice-candidate-does-not-wake.md).
+    wake(connection, policy).await;
+    Ok(())
 }
 
 pub(crate) fn lock(feed: &Mutex<Feed>) -> MutexGuard<'_, Feed> {

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use async_trait::async_trait;
 use negotiation_core::MediaKind;
 use rtc::media_stream::MediaStreamTrack;
-use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingParameters};
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters,
+};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
@@ -31,10 +33,26 @@ impl LocalTrack {
     /// A track of one codec, named `label` in the description. `stream` groups the tracks that are
     /// to be played in sync.
     pub fn new(codec: Codec, stream: &str, label: &str) -> Arc<Self> {
+        Self::made(codec, stream, label, None)
+    }
+
+    /// The same, which resends packets on a retransmission stream of their own (RFC 4588) where
+    /// that is negotiated, as GStreamer does; others are resent on the media stream itself.
+    pub fn with_rtx(codec: Codec, stream: &str, label: &str) -> Arc<Self> {
+        Self::made(codec, stream, label, Some(RTCRtpRtxParameters { ssrc: random_ssrc() }))
+    }
+
+    fn made(
+        codec: Codec,
+        stream: &str,
+        label: &str,
+        rtx: Option<RTCRtpRtxParameters>,
+    ) -> Arc<Self> {
         let ssrc = random_ssrc();
         let coding = RTCRtpEncodingParameters {
             rtp_coding_parameters: RTCRtpCodingParameters {
                 ssrc: Some(ssrc),
+                rtx,
                 ..RTCRtpCodingParameters::default()
             },
             active: true,

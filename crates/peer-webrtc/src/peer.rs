@@ -414,8 +414,7 @@ impl Peer {
             RtpCodecKind::Video => MediaKind::Video,
             RtpCodecKind::Application | RtpCodecKind::Unspecified | _ => return,
         };
-        // Its queue must be emptied, or the stack complains about every packet; the packets
-        // themselves came by the tap.
+        // The packets come by the tap. Its queue brings the end of the stack's task.
         let (drained, aside) = (Arc::clone(&track), self.aside.0.clone());
         self.helpers.spawn(async move {
             while drained.poll().await.is_some() {}
@@ -590,7 +589,7 @@ mod tests {
         let tap = Tap::new(Some(media), control, Arc::clone(&losses));
         shared.losses.set(losses).expect("set once");
         for _ in 0..3 {
-            tap.rtp(now(), &rtc::rtp::Packet::default());
+            tap.rtp(now(), rtc::rtp::Packet::default());
             tap.rtcp(now(), &PictureLossIndication::default());
         }
         assert_eq!(shared.dropped(), 4);

@@ -15,9 +15,13 @@ use std::time::Duration;
 use negotiation_core::{IceServer, MediaKind};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::ice::url::{ProtoType, SchemeType, Url};
-use rtc::interceptor::Slot;
-use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
+use rtc::interceptor::{NackResponderBuilder, Slot};
+use rtc::peer_connection::configuration::interceptor_registry::{
+    configure_rtcp_reports, configure_simulcast_extension_headers, configure_twcc_receiver_only,
+};
+use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::peer_connection::transport::RTCDtlsTransportState;
+use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use rtc::shared::ifaces::ifaces;
 use tokio::sync::{Mutex, mpsc};
@@ -39,11 +43,14 @@ pub use webrtc::peer_connection::{
     RTCSessionDescription,
 };
 
-use crate::codec::{Codec, choose_payload_type, media_engine, rtp_kind};
+use crate::codec::{Codec, add_retransmission, choose_payload_type, media_engine, rtp_kind};
 use crate::feed::{self, Feed, Feeder};
+use crate::ingress::Ingress;
 use crate::local::LocalTrack;
 use crate::remote::RemoteAddresses;
+use crate::retransmission::{Formats, Retransmissions};
 use crate::sdp::{self, Fitted, SectionFormats, Unfit};
+use crate::socket::{FilteredRuntime, lock};
 use crate::tap::{Control, RtpArrival, Tap, TapLosses};
 use crate::turn_stream::{Authorities, Detour, Gate, TurnStreams, is_turn_stream};
 
@@ -57,8 +64,12 @@ const ICE_DISCONNECTED: Duration = Duration::from_secs(2);
 const ICE_FAILED: Duration = Duration::from_secs(30);
 /// Several chances within [`ICE_DISCONNECTED`] when no media flows.
 const ICE_KEEPALIVE: Duration = Duration::from_millis(500);
-/// With the default of 64, packets resent after a NACK are refused as replayed.
-const SRTP_WINDOW: usize = 4096;
+/// A pair with a relay is nominated only after this time, so that a direct one can be found first:
+/// the stack checks no other pairs once one is nominated. Addresses that trickle need a moment.
+const RELAY_WAIT: Duration = Duration::from_millis(500);
+/// With the default of 64, packets resent after a NACK are refused as replayed. A second of a
+/// stream of 10 Mbit/s; each SSRC costs a bit for each.
+const SRTP_WINDOW: usize = 1024;
 /// Lifecycle events waiting to be taken.
 const EVENTS_MAX: usize = 512;
 /// RTCP signals waiting to be taken.
@@ -101,6 +112,10 @@ pub struct StackConfig {
     pub detour: Option<Detour>,
     /// RTP packets that may wait to be taken; none for a peer that only sends.
     pub media_queue: usize,
+    /// Whether video may be resent on streams of its own (RTX, RFC 4588): whoever receives wants
+    /// that, for some masters resend in no other way; whoever sends and has no track made by
+    /// [`LocalTrack::with_rtx`] has no use for it.
+    pub rtx: bool,
 }
 
 /// What a connection noticed.
@@ -143,6 +158,8 @@ pub struct Stack {
     senders: Mutex<Vec<Sending>>,
     candidates: Feeder,
     streams: TurnStreams,
+    formats: Formats,
+    ingress: Arc<StdMutex<Ingress>>,
 }
 
 /// Why an answer was not applied.
@@ -173,9 +190,16 @@ impl Stack {
         let losses = Arc::new(TapLosses::default());
         let mut engine = media_engine(&config.codecs)?;
         let tap = Tap::new(media_tx, control_tx, Arc::clone(&losses));
-        // Observes only, so its place matters little: application-most, behind the others.
-        let registry = register_default_interceptors(Registry::new(), &mut engine)?
-            .with(Slot::from(20_000), tap);
+        let formats = Formats::offered(&config.codecs);
+        let registry = interceptors(&mut engine, formats.clone(), tap)?;
+        if config.rtx {
+            add_retransmission(&mut engine, &config.codecs)?;
+        }
+        let ingress = Arc::new(StdMutex::new(Ingress::new()));
+        let relay_wait = match config.policy {
+            IcePolicy::All => RELAY_WAIT,
+            IcePolicy::Relay => Duration::ZERO,
+        };
         let mdns = match config.mdns {
             Mdns::Ignore => MulticastDnsMode::Disabled,
             Mdns::Resolve => MulticastDnsMode::QueryOnly,
@@ -187,7 +211,7 @@ impl Stack {
             .with_host_acceptance_min_wait(Some(Duration::ZERO))
             .with_srflx_acceptance_min_wait(Some(Duration::ZERO))
             .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
-            .with_relay_acceptance_min_wait(Some(Duration::ZERO))
+            .with_relay_acceptance_min_wait(Some(relay_wait))
             .with_multicast_dns_mode(mdns)
             // A restart binds anew: the addresses of another network are other ones.
             .with_discard_local_candidates_during_ice_restart(true)
@@ -207,6 +231,7 @@ impl Stack {
             .with_setting_engine(settings)
             .with_handler(Arc::new(handler))
             .with_udp_addrs(config.bind.clone())
+            .with_runtime(Arc::new(FilteredRuntime::new(Arc::clone(&ingress))))
             .build()
             .await?;
         let connection: Arc<dyn PeerConnection> = Arc::new(connection);
@@ -214,8 +239,10 @@ impl Stack {
             connection: Arc::clone(&connection),
             policy: config.policy,
             senders: Mutex::new(Vec::new()),
-            candidates: Feeder::new(connection, feed),
+            candidates: Feeder::new(connection, config.policy, feed),
             streams,
+            formats,
+            ingress,
         };
         Ok((stack, StackEvents { events, control, media, losses }))
     }
@@ -262,7 +289,7 @@ impl Stack {
     pub async fn use_servers(&self, servers: &[IceServer]) -> Result<usize> {
         let servers = self.usable_servers(servers).await;
         let count = servers.iter().map(|server| server.urls.len()).sum();
-        self.connection.set_configuration(self.configuration(servers)).await?;
+        self.connection.set_configuration(configuration(self.policy, servers)).await?;
         Ok(count)
     }
 
@@ -289,6 +316,8 @@ impl Stack {
     /// The text is no offer, or one of ours is open.
     pub async fn apply_offer(&self, sdp: &str) -> Result<()> {
         let normal = normalize(sdp).unwrap_or_default();
+        self.described(&normal);
+        self.formats.use_offer(&normal);
         let (text, candidates) = sdp::to_apply(&normal);
         let offer = RTCSessionDescription::offer(text)?;
         self.connection.set_remote_description(offer).await?;
@@ -317,6 +346,7 @@ impl Stack {
         let normal = normalize(sdp).ok_or_else(|| {
             RefusedAnswer::Unfit(Unfit::Description("the answer is no SDP".to_owned()))
         })?;
+        self.described(&normal);
         let offer = self.connection.local_description().await;
         let offer = offer.filter(|local| local.sdp_type == RTCSdpType::Offer);
         let (text, sections) = match offer.and_then(|offer| normalize(&offer.sdp)) {
@@ -336,6 +366,12 @@ impl Stack {
         };
         apply.await.map_err(RefusedAnswer::Stack)?;
         Ok(sections)
+    }
+
+    /// Before the stack knows of it: packets may follow at once.
+    fn described(&self, sdp: &str) {
+        lock(&self.ingress).described(sdp);
+        self.formats.described(sdp);
     }
 
     /// Answers an offer and starts gathering. The text returned says that candidates trickle and
@@ -370,8 +406,7 @@ impl Stack {
     /// what answers it waits for the next timer or packet. While DTLS is not done over a relay,
     /// call this every few milliseconds.
     pub async fn nudge(&self) {
-        // Setting what is set already changes nothing before the next gathering.
-        let _ = self.connection.set_configuration(self.configuration(Vec::new())).await;
+        wake(&self.connection, self.policy).await;
     }
 
     /// Whether the other side said goodbye (DTLS close_notify). No event says so: the connection's
@@ -443,18 +478,6 @@ impl Stack {
         usable
     }
 
-    /// No servers given means that those set before stay.
-    fn configuration(&self, servers: Vec<RTCIceServer>) -> RTCConfiguration {
-        let policy = match self.policy {
-            IcePolicy::All => RTCIceTransportPolicy::All,
-            IcePolicy::Relay => RTCIceTransportPolicy::Relay,
-        };
-        RTCConfigurationBuilder::new()
-            .with_ice_servers(servers)
-            .with_ice_transport_policy(policy)
-            .build()
-    }
-
     async fn agree_on_payload_types(&self) -> Result<()> {
         for (track, sender) in self.senders.lock().await.iter() {
             let parameters = sender.get_parameters().await?;
@@ -463,6 +486,43 @@ impl Stack {
         }
         Ok(())
     }
+}
+
+/// The interceptors of a connection, from the wire to the application, with the feedback messages
+/// and header extensions that they use.
+///
+/// [`Retransmissions`] takes the place of the stack's NACK generator.
+fn interceptors(engine: &mut MediaEngine, formats: Formats, tap: Tap) -> Result<Registry> {
+    for parameter in ["", "pli"] {
+        let feedback = RTCPFeedback { typ: "nack".to_owned(), parameter: parameter.to_owned() };
+        engine.register_feedback(feedback, RtpCodecKind::Video);
+    }
+    configure_simulcast_extension_headers(engine)?;
+    let registry = Registry::new()
+        .with(Slot::NackResponder, NackResponderBuilder::new().build())
+        .with(Slot::NackGenerator, Retransmissions::new(formats))
+        // It passes RTP on to nobody: application-most, behind the others.
+        .with(Slot::from(20_000), tap);
+    let registry = configure_twcc_receiver_only(registry, engine)?;
+    Ok(configure_rtcp_reports(registry))
+}
+
+/// No servers given means that those set before stay.
+fn configuration(policy: IcePolicy, servers: Vec<RTCIceServer>) -> RTCConfiguration {
+    let policy = match policy {
+        IcePolicy::All => RTCIceTransportPolicy::All,
+        IcePolicy::Relay => RTCIceTransportPolicy::Relay,
+    };
+    RTCConfigurationBuilder::new()
+        .with_ice_servers(servers)
+        .with_ice_transport_policy(policy)
+        .build()
+}
+
+/// Wakes the connection's task.
+pub(crate) async fn wake(connection: &Arc<dyn PeerConnection>, policy: IcePolicy) {
+    // Setting what is set already changes nothing before the next gathering.
+    let _ = connection.set_configuration(configuration(policy, Vec::new())).await;
 }
 
 /// The addresses to bind: every interface that is up, and loopback where the service is on
@@ -586,6 +646,7 @@ mod tests {
             authorities: Authorities::system(),
             detour: None,
             media_queue: 0,
+            rtx: false,
         };
         let (stack, _events) = Stack::build(&config).await.expect("built");
         let server = |uris: &[&str], login: Option<&str>| IceServer {

@@ -2,8 +2,9 @@
 //!
 //! The stack stops RTCP at the end of its chain and drops the first RTP packets of a track that it
 //! has not opened yet (seen over TURN). Tapped here, application-most in the chain, every packet
-//! that SRTP accepted is seen, with the instant it was read from the socket. Packets go on to the
-//! stack unchanged: it opens its tracks on them.
+//! that SRTP accepted is seen, with the instant it was read from the socket. RTP ends here where a
+//! queue takes it: the stack has opened its track by then, and a second delivery by way of that
+//! track would be for nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -93,9 +94,9 @@ impl Tap {
         Self { media, control, losses, read: VecDeque::new(), write: VecDeque::new() }
     }
 
-    pub(crate) fn rtp(&self, at: Instant, packet: &rtc::rtp::Packet) {
+    pub(crate) fn rtp(&self, at: Instant, packet: rtc::rtp::Packet) {
         let Some(media) = &self.media else { return };
-        if media.try_send(RtpArrival { packet: packet.clone(), at }).is_err() {
+        if media.try_send(RtpArrival { packet, at }).is_err() {
             self.losses.rtp.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -132,15 +133,17 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     type Error = Error;
     type Time = Instant;
 
-    fn handle_read(&mut self, msg: TaggedPacket) -> Result<(), Self::Error> {
-        match &msg.message.packet {
-            Packet::Rtp(packet) => self.rtp(msg.now, packet),
-            Packet::Rtcp(packets) => {
-                for packet in packets {
-                    self.rtcp(msg.now, packet.as_ref());
-                }
+    fn handle_read(&mut self, mut msg: TaggedPacket) -> Result<(), Self::Error> {
+        if let Packet::Rtp(packet) = &mut msg.message.packet
+            && self.media.is_some()
+        {
+            self.rtp(msg.now, std::mem::take(packet));
+            return Ok(());
+        }
+        if let Packet::Rtcp(packets) = &msg.message.packet {
+            for packet in packets {
+                self.rtcp(msg.now, packet.as_ref());
             }
-            _ => {}
         }
         self.read.push_back(msg);
         Ok(())
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_pass_on_and_are_told() {
+    fn packets_are_queued_and_rtcp_passes_on() {
         let (media_tx, mut media) = mpsc::channel(1);
         let (control_tx, mut control) = mpsc::channel(8);
         let losses = Arc::new(TapLosses::default());
@@ -193,7 +196,7 @@ mod tests {
 
         for _ in 0..2 {
             tap.handle_read(tagged(Packet::Rtp(rtc::rtp::Packet::default()))).expect("passes");
-            assert!(tap.poll_read().is_some());
+            assert!(tap.poll_read().is_none(), "delivered once");
         }
         assert!(media.try_recv().is_ok());
         assert_eq!(losses.rtp(), 1, "a full queue is counted");
@@ -208,9 +211,15 @@ mod tests {
         let compound: Vec<Box<dyn rtc::rtcp::Packet>> =
             vec![Box::new(report), Box::new(pli), Box::new(fir)];
         tap.handle_read(tagged(Packet::Rtcp(compound))).expect("passes");
+        assert!(tap.poll_read().is_some());
         let told: Vec<_> = std::iter::from_fn(|| control.try_recv().ok()).collect();
         assert!(matches!(told[0], Control::SenderReport { ssrc: 7, ntp: 8, rtp: 9, .. }));
         assert!(matches!(told[1], Control::KeyframeRequest { ssrc: 5, .. }));
         assert!(matches!(told[2], Control::KeyframeRequest { ssrc: 6, .. }));
+
+        // Where nobody takes media, it is the stack's.
+        let mut tap = Tap::new(None, mpsc::channel(1).0, losses);
+        tap.handle_read(tagged(Packet::Rtp(rtc::rtp::Packet::default()))).expect("passes");
+        assert!(tap.poll_read().is_some());
     }
 }

@@ -99,19 +99,19 @@ fn s67_a_path_that_loses_delays_repeats_and_reorders() {
 }
 
 /// What a poor path does, either way: packets of a hundred, and milliseconds.
-struct Poor {
-    lost: u8,
-    repeated: u8,
-    reordered: u8,
-    delay: u8,
-    jitter: u8,
+pub(crate) struct Poor {
+    pub(crate) lost: u8,
+    pub(crate) repeated: u8,
+    pub(crate) reordered: u8,
+    pub(crate) delay: u8,
+    pub(crate) jitter: u8,
 }
 
 const POOR: Poor = Poor { lost: 2, repeated: 1, reordered: 2, delay: 40, jitter: 5 };
 
 /// Makes the path between the router and whoever is in `name` a poor one: by the kernel's netem
 /// where there is one, and else by a process that must live as long.
-fn impair(scene: &mut Scene, name: &str, poor: &Poor) -> Option<Process> {
+pub(crate) fn impair(scene: &mut Scene, name: &str, poor: &Poor) -> Option<Process> {
     let Poor { lost, repeated, reordered, delay, jitter } = poor;
     scene.lab.interpose(name, 20);
     let netem = format!(

@@ -13,7 +13,8 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 
 use crate::PATIENCE;
 use crate::lab::Family;
-use crate::scene::{Scene, TURN, VIEWER, ends_well, frames_go_on, since};
+use crate::losses::{Poor, impair};
+use crate::scene::{CAMERA, Scene, TURN, VIEWER, ends_well, frames_go_on, since, time_of};
 
 const HOST: &str = "10.77.30.2";
 const SECRET: &str = "shared between coturn and the emulator";
@@ -109,6 +110,9 @@ fn s41_only_a_relay_reaches_the_camera() {
     scene.cut_direct_paths();
     let _camera = scene.camera([""; 0]);
     let watch = scene.live([""; 0]);
+    let (answered, connected) =
+        (watch.event("answer_received", PATIENCE), watch.event("connected", PATIENCE));
+    eprintln!("41: connected {} ms after the answer", time_of(&connected) - time_of(&answered));
     // The viewer's own address reaches the camera's relay as well.
     let sides = sides(&watch);
     assert!(
@@ -116,6 +120,35 @@ fn s41_only_a_relay_reaches_the_camera() {
         "of all candidates, those that work: {sides:?}"
     );
     ends_well(watch);
+}
+
+/// The way to a relay is often quicker than the direct one: a camera with two networks, one of
+/// which leads to the relay and not to the viewer, and a slow one that leads to the viewer.
+#[test]
+fn s41_a_direct_path_is_preferred_to_a_relay_that_is_quicker() {
+    const RUNS: usize = 5;
+    let (mut scene, _coturn) = scene(UDP, "300", &[]);
+    let slow = Poor { lost: 0, repeated: 0, reordered: 0, delay: 30, jitter: 0 };
+    let _carrier = impair(&mut scene, CAMERA, &slow);
+    let lab = &scene.lab;
+    // Whatever is bound to an address of its goes out by that address's link.
+    lab.ip(CAMERA, "route del default");
+    lab.ip(CAMERA, "rule add from 10.77.20.2 table 20");
+    lab.ip(CAMERA, "route add default via 10.77.20.1 dev up0 table 20");
+    lab.link(CAMERA, "up1", 21, Family::V4);
+    lab.drop_on_router("iifname r1 oifname r21");
+    lab.drop_on_router("iifname r21 oifname r1");
+    let _camera = scene.camera([""; 0]);
+    let mut direct = 0;
+    for _ in 0..RUNS {
+        let watch = scene.live([""; 0]);
+        let sides = sides(&watch);
+        eprintln!("41: {sides:?}");
+        direct += usize::from(sides.iter().all(|side| side != "relay"));
+        ends_well(watch);
+    }
+    // A machine that stands still for half a second may miss one.
+    assert!(direct >= RUNS - 1, "{direct} of {RUNS} were direct");
 }
 
 #[test]

@@ -117,6 +117,7 @@ pub(crate) async fn honest_answer(offer: &str) -> (String, Stack, StackEvents) {
         authorities: Authorities::system(),
         detour: None,
         media_queue: 0,
+        rtx: false,
     };
     let (stack, queues) = Stack::build(&config).await.expect("built");
     for codec in [Codec::H264, Codec::Opus] {
@@ -205,7 +206,7 @@ fn candidate(n: u32) -> String {
 }
 
 /// User and system time of this process (`/proc/self/stat`, fields 14 and 15, in hundredths).
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let after_name = stat.rsplit(')').next().unwrap_or_default();
     let field = |n: usize| after_name.split_whitespace().nth(n).and_then(|t| t.parse::<u64>().ok());

@@ -108,6 +108,7 @@ impl Line {
             authorities: Authorities::system(),
             detour: None,
             media_queue: 0,
+            rtx: false,
         };
         let (stack, queues) = Stack::build(&config).await.expect("builds");
         let video = Stream::attach(&stack).await;

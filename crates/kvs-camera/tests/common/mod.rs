@@ -351,6 +351,7 @@ async fn build(codecs: &[Codec]) -> (Stack, StackEvents) {
         authorities: Authorities::system(),
         detour: None,
         media_queue: 4096,
+        rtx: false,
     };
     let (stack, queues) = Stack::build(&config).await.expect("builds");
     stack.receive(MediaKind::Video).await.expect("receives");

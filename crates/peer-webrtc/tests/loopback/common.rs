@@ -48,6 +48,7 @@ pub(crate) fn config(codecs: &[Codec], media_queue: usize) -> StackConfig {
         authorities: Authorities::system(),
         detour: None,
         media_queue,
+        rtx: true,
     }
 }
 

@@ -7,8 +7,16 @@ mod common;
 mod flood;
 mod goodbye;
 mod local;
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "public for the tests of the whole, which are another package"
+)]
+#[path = "../../../../tests/src/path.rs"]
+mod path;
 mod port;
 mod recovery;
+mod rtx;
 mod secrets;
 mod stack;
 mod viewer;

@@ -57,7 +57,7 @@ async fn an_offer_says_what_real_masters_need() {
     let text = offer.sdp.as_str();
     assert!(text.contains("a=ice-options:trickle\r\n"), "{text}");
     assert!(!text.contains("a=candidate"), "{text}");
-    assert!(!text.contains("rtx"), "{text}");
+    assert!(text.contains("a=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n"), "{text}");
     assert_eq!(
         text.matches("packetization-mode=1;profile-level-id=42e01f").count(),
         1,

@@ -1,0 +1,233 @@
+//! The stack's UDP sockets, each with an [`Ingress`] before it.
+
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use webrtc::runtime::{
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime,
+    TokioRuntime, Transmit,
+};
+
+use crate::ingress::Ingress;
+
+/// The port of multicast DNS, whose socket takes part in no media.
+const MDNS_PORT: u16 = 5353;
+/// Reads of which nothing is left before other tasks get a turn.
+const EMPTY_READS_MAX: usize = 64;
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Tokio, with filtered UDP sockets.
+#[derive(Debug)]
+pub(crate) struct FilteredRuntime {
+    tokio: TokioRuntime,
+    ingress: Arc<Mutex<Ingress>>,
+}
+
+impl FilteredRuntime {
+    pub(crate) fn new(ingress: Arc<Mutex<Ingress>>) -> Self {
+        Self { tokio: TokioRuntime, ingress }
+    }
+}
+
+impl Runtime for FilteredRuntime {
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {
+        self.tokio.spawn(future)
+    }
+
+    fn spawn_reactor(
+        &self,
+        size: usize,
+        future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ) -> Box<dyn JoinHandle> {
+        self.tokio.spawn_reactor(size, future)
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let is_mdns = socket.local_addr()?.port() == MDNS_PORT;
+        let socket = self.tokio.wrap_udp_socket(socket)?;
+        if is_mdns {
+            return Ok(socket);
+        }
+        Ok(Arc::new(FilteredSocket { socket, ingress: Arc::clone(&self.ingress) }))
+    }
+
+    fn wrap_tcp_listener(&self, listener: TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
+        self.tokio.wrap_tcp_listener(listener)
+    }
+
+    fn connect_tcp<'a>(
+        &'a self,
+        remote: SocketAddr,
+    ) -> Boxed<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
+        self.tokio.connect_tcp(remote)
+    }
+
+    fn resolve_host<'a>(&'a self, host: &'a str) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
+        self.tokio.resolve_host(host)
+    }
+
+    fn now(&self) -> Instant {
+        self.tokio.now()
+    }
+
+    fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
+        self.tokio.sleep(duration)
+    }
+
+    fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
+        self.tokio.interval(period)
+    }
+
+    fn block_on(&self, future: Pin<Box<dyn Future<Output = ()> + '_>>) {
+        self.tokio.block_on(future);
+    }
+
+    fn yield_now(&self) -> Boxed<'static, ()> {
+        self.tokio.yield_now()
+    }
+
+    fn name(&self) -> &'static str {
+        self.tokio.name()
+    }
+}
+
+#[derive(Debug)]
+struct FilteredSocket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    ingress: Arc<Mutex<Ingress>>,
+}
+
+impl AsyncUdpSocket for FilteredSocket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        // Before it is on its way: an answer may be quick.
+        lock(&self.ingress).sent(transmit.destination, transmit.contents);
+        self.socket.poll_send(cx, transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        for _ in 0..EMPTY_READS_MAX {
+            let count = ready!(self.socket.poll_recv(cx, buffers, meta))?;
+            let left = filter(&mut lock(&self.ingress), now(), buffers, meta, count);
+            if left > 0 {
+                return Poll::Ready(Ok(left));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn max_gso_segments(&self) -> usize {
+        self.socket.max_gso_segments()
+    }
+
+    fn max_gro_segments(&self) -> usize {
+        self.socket.max_gro_segments()
+    }
+}
+
+/// Leaves what is admitted of `count` messages, each of which may hold several datagrams of one
+/// sender, and moves it to the front. Returns how many messages are left.
+fn filter(
+    ingress: &mut Ingress,
+    now: Instant,
+    buffers: &mut [IoSliceMut<'_>],
+    meta: &mut [RecvMeta],
+    count: usize,
+) -> usize {
+    let mut left = 0;
+    for index in 0..count {
+        let Some(&RecvMeta { len, stride, addr, .. }) = meta.get(index) else { break };
+        let Some(buffer) = buffers.get_mut(index) else { break };
+        let mut kept = 0;
+        let mut begin = 0;
+        while begin < len {
+            let end = (begin + stride.max(1)).min(len);
+            if buffer.get(begin..end).is_some_and(|datagram| ingress.admits(now, addr, datagram)) {
+                if kept != begin {
+                    buffer.copy_within(begin..end, kept);
+                }
+                kept += end - begin;
+            }
+            begin = end;
+        }
+        if kept == 0 {
+            continue;
+        }
+        if left != index {
+            if let Ok([to, from]) = buffers.get_disjoint_mut([left, index]) {
+                to[..kept].copy_from_slice(&from[..kept]);
+            }
+            meta.swap(left, index);
+        }
+        if let Some(meta) = meta.get_mut(left) {
+            meta.len = kept;
+        }
+        left += 1;
+    }
+    left
+}
+
+pub(crate) fn lock(ingress: &Mutex<Ingress>) -> MutexGuard<'_, Ingress> {
+    ingress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "192.0.2.1:5000";
+    const STRANGER: &str = "192.0.2.9:5000";
+
+    fn message(from: &str, len: usize, stride: usize) -> RecvMeta {
+        let mut meta = RecvMeta::default();
+        (meta.addr, meta.len, meta.stride) = (from.parse().expect("an address"), len, stride);
+        meta
+    }
+
+    /// Media of known and unknown payload kinds, as one message of several datagrams.
+    #[test]
+    fn what_is_admitted_moves_to_the_front() {
+        let mut ingress = Ingress::new();
+        ingress.sent(PEER.parse().expect("an address"), &[23]);
+        let record = |fill: u8, len: usize| {
+            let mut record = vec![fill; len];
+            record[0] = 23;
+            record
+        };
+        let (first, junk, last) = (record(1, 20), vec![255; 20], record(2, 9));
+        let mut coalesced = [first.clone(), junk, last.clone()].concat();
+        let mut of_a_stranger = record(3, 20);
+        let mut single = record(4, 20);
+        let mut meta = [message(STRANGER, 20, 20), message(PEER, 49, 20), message(PEER, 20, 20)];
+        let mut buffers = [&mut of_a_stranger, &mut coalesced, &mut single].map(|buffer| {
+            buffer.resize(64, 0);
+            IoSliceMut::new(buffer)
+        });
+        assert_eq!(filter(&mut ingress, now(), &mut buffers, &mut meta, 3), 2);
+        assert_eq!((meta[0].len, meta[0].stride), (29, 20));
+        assert_eq!(buffers[0][..29], [first, last].concat());
+        assert_eq!((meta[1].len, &buffers[1][..20]), (20, &record(4, 20)[..]));
+        // An empty datagram is none.
+        let mut meta = [message(PEER, 0, 1)];
+        assert_eq!(filter(&mut ingress, now(), &mut buffers, &mut meta, 1), 0);
+    }
+}
