@@ -458,6 +458,23 @@ mod tests {
         assert!(!failure(FailureCode::AccessDenied).contains("--create-channel"));
     }
 
+    /// As when a terminal is closed. Without a handler the signal would end this process.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn hangup_ends_it_in_order() {
+        let mut ended = std::pin::pin!(terminated());
+        tokio::select! {
+            biased;
+            // Polled once, it has installed its handlers.
+            () = &mut ended => panic!("nothing has happened yet"),
+            () = std::future::ready(()) => {}
+        }
+        let process = std::process::id().to_string();
+        let sent = std::process::Command::new("kill").args(["-HUP", &process]).status();
+        assert!(sent.expect("kill runs").success());
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it ends");
+    }
+
     #[test]
     fn the_ready_file_is_whole() {
         let dir = tempfile::tempdir().expect("temp dir");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use negotiation_core::{Candidate, Description, Failure, FailureCode, IceServer, Undecodable};
 use signaling_aws::{
-    IceSource, MasterEvent, MasterLink, MasterSender, SignalingConfig, StorageSession,
+    IceSource, MasterEvent, MasterLink, MasterSender, SignalingConfig, StorageSession, close_code,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -242,7 +242,8 @@ struct Displaced {
 impl Displaced {
     /// A link ended after this time: how often in a row another master took its place.
     fn link_ended(&mut self, lived: Duration, failure: &Failure) -> u32 {
-        let closed = matches!(failure.code, FailureCode::Closed | FailureCode::Replaced);
+        // A connection that broke says nothing of another master.
+        let closed = close_code(failure).is_some() || failure.code == FailureCode::Replaced;
         self.in_a_row = if closed && lived < DISPLACED_WITHIN { self.in_a_row + 1 } else { 0 };
         self.in_a_row
     }
@@ -346,7 +347,7 @@ mod tests {
     #[test]
     fn only_quick_closes_in_a_row_are_a_displacement() {
         let closed = Failure::new(FailureCode::Closed, "the service closed the socket (1001)");
-        let cut = Failure::new(FailureCode::Network, "reset");
+        let cut = Failure::new(FailureCode::Closed, "the signaling socket was cut without a close");
         let (soon, late) = (Duration::from_secs(1), DISPLACED_WITHIN);
         let mut displaced = Displaced::default();
         let mut count = |lived, failure| displaced.link_ended(lived, failure);

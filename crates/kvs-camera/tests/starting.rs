@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use common::{Viewer, config, emulator, signaling, start};
 use kvs_camera::{Camera, CameraConfig, CameraError, Source};
 use kvs_emulator::{Action, Emulator, EmulatorConfig, Fault, Match, Point};
@@ -51,8 +53,13 @@ async fn a_service_that_fails_for_a_moment_is_asked_again() {
         let emulator = emulator().await;
         let fault = Fault::new(Match { times: Some(2), ..Match::on(point) }, action);
         let id = emulator.faults().add(fault).expect("fits");
-        let (camera, _events) = start(config(&emulator)).await;
+        let told = AtomicU32::new(0);
+        let waiting = |_: &_| {
+            told.fetch_add(1, Ordering::Relaxed);
+        };
+        let camera = Camera::start_noting(config(&emulator), waiting).await.expect("starts");
         assert_eq!(emulator.faults().hits(id), 2);
+        assert_eq!(told.load(Ordering::Relaxed), 1, "reported once, however often it failed");
         camera.shutdown().await;
     }
 }

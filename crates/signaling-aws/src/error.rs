@@ -187,11 +187,20 @@ pub(crate) fn socket(error: &tungstenite::Error) -> Failure {
 /// The other end closed the socket.
 pub(crate) fn closed(code: Option<u16>) -> Failure {
     match code {
-        Some(code) => {
-            Failure::new(FailureCode::Closed, format!("the service closed the socket ({code})"))
-        }
-        None => Failure::new(FailureCode::Closed, "the service closed the socket"),
+        Some(code) => Failure::new(FailureCode::Closed, format!("{CLOSED} ({code})")),
+        None => Failure::new(FailureCode::Closed, CLOSED),
     }
+}
+
+const CLOSED: &str = "the service closed the socket";
+
+/// The code of the close frame by which the service ended a signaling connection; `None` for every
+/// other failure, a connection that broke among them.
+#[must_use]
+pub fn close_code(failure: &Failure) -> Option<u16> {
+    let is_closed = failure.code == FailureCode::Closed;
+    let code = failure.detail.strip_prefix(CLOSED).filter(|_| is_closed)?;
+    code.strip_prefix(" (")?.strip_suffix(')')?.parse().ok()
 }
 
 /// A connection that failed below HTTP: the causes inside an error say which layer it was.
@@ -262,6 +271,16 @@ pub(crate) fn timed_out(what: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_close_frame_has_a_close_code() {
+        assert_eq!(close_code(&closed(Some(1001))), Some(1001));
+        assert_eq!(close_code(&closed(None)), None);
+        let cut = tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+        assert_eq!(close_code(&socket(&tungstenite::Error::Protocol(cut))), None);
+        let other = Failure::new(FailureCode::Service, "the service closed the socket (1001)");
+        assert_eq!(close_code(&other), None);
+    }
 
     #[test]
     fn the_table_of_service_errors() {

@@ -37,6 +37,7 @@ pub mod wire;
 
 pub use arn::ChannelArn;
 pub use config::{Channel, ConfigError, Limits, SignalingConfig, SignalingConfigBuilder, Stun};
+pub use error::close_code;
 pub use master::{IceSource, MasterEvent, MasterLink, MasterSender, StorageSession};
 pub use port::AwsSignaling;
 pub use proxy::{Duplex, Proxy};

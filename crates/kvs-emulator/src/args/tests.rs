@@ -213,3 +213,20 @@ async fn signals_are_heard_before_anyone_is_told_where_it_is() {
     run_until(args, stop).await.unwrap();
     assert_eq!(was_told, Some(false));
 }
+
+/// As when a terminal is closed. Without a handler the signal would end this process.
+#[cfg(unix)]
+#[tokio::test]
+async fn hangup_ends_it_in_order() {
+    let mut ended = std::pin::pin!(terminated());
+    tokio::select! {
+        biased;
+        // Polled once, it has installed its handlers.
+        () = &mut ended => panic!("nothing has happened yet"),
+        () = std::future::ready(()) => {}
+    }
+    let process = std::process::id().to_string();
+    let sent = std::process::Command::new("kill").args(["-HUP", &process]).status();
+    assert!(sent.expect("kill runs").success());
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it ends");
+}
