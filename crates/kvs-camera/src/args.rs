@@ -62,6 +62,10 @@ pub struct CameraArgs {
     /// Send no sound
     #[arg(long, help_heading = MEDIA)]
     pub no_audio: bool,
+    /// Resend lost packets on a retransmission stream (RTX) if the viewer takes one, as GStreamer
+    /// does [default: on the media stream, as the C SDK does]
+    #[arg(long, help_heading = MEDIA)]
+    pub rtx: bool,
     /// Join the channel's storage session and send to the service (experimental)
     #[arg(long, help_heading = MEDIA)]
     pub storage_session: bool,
@@ -169,6 +173,7 @@ impl CameraArgs {
         Ok(CameraConfig {
             source,
             audio: !self.no_audio,
+            rtx: self.rtx,
             storage_session: self.storage_session,
             behaviour,
             trickle,

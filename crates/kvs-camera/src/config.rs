@@ -20,6 +20,10 @@ pub struct CameraConfig {
     pub source: Source,
     /// Whether the source's sound is sent. Without it the sound may be of any codec.
     pub audio: bool,
+    /// Whether lost packets of the video are resent on a retransmission stream (RTX, RFC 4588) where
+    /// the viewer offers to take one, as GStreamer's sink does. Without it, and for other viewers,
+    /// they are resent on the media stream, as the C SDK does.
+    pub rtx: bool,
     /// Send to the channel's storage session, where the service offers and no viewer does, instead
     /// of serving viewers. Experimental: it has not met AWS.
     pub storage_session: bool,
@@ -101,6 +105,7 @@ impl CameraConfig {
             signaling,
             source: Source::Bundled(ClipKind::H264Opus),
             audio: true,
+            rtx: false,
             storage_session: false,
             behaviour: Behaviour::default(),
             trickle: Trickle::default(),

@@ -26,10 +26,11 @@ struct Stream {
 }
 
 impl Outlet {
-    /// Tracks for what both the clip and the viewer have.
-    pub(crate) fn new(clip: &Clip, wants_video: bool, wants_audio: bool) -> Self {
+    /// Tracks for what both the clip and the viewer have; `rtx` resends video on a stream of its own.
+    pub(crate) fn new(clip: &Clip, wants_video: bool, wants_audio: bool, rtx: bool) -> Self {
         let video = clip.video().filter(|_| wants_video).map(|track| {
-            let local = LocalTrack::new(peer_codec(track.codec), "kvs-camera", "video");
+            let make = if rtx { LocalTrack::with_rtx } else { LocalTrack::new };
+            let local = make(peer_codec(track.codec), "kvs-camera", "video");
             Stream::new(local, recording::Codec::Video(track.codec))
         });
         let audio = clip.audio().filter(|_| wants_audio).map(|track| {

@@ -85,7 +85,7 @@ impl Session {
             authorities: self.common.config.authorities.clone(),
             detour: Some(Detour::by(self.common.config.signaling.detour())),
             media_queue: 0,
-            rtx: false,
+            rtx: self.common.config.rtx,
         };
         let (stack, queues) = match Stack::build(&stack).await {
             Ok(built) => built,
@@ -128,7 +128,12 @@ impl Session {
         frames: &mut u64,
     ) -> LeaveReason {
         self.report_mismatches(media);
-        let outlet = Outlet::new(&self.common.clip, media.sends_video(), media.sends_audio());
+        let outlet = Outlet::new(
+            &self.common.clip,
+            media.sends_video(),
+            media.sends_audio(),
+            self.common.config.rtx,
+        );
         let answer = match self.answer(stack, &outlet, media, servers, &mut queues).await {
             Ok(answer) => answer,
             Err(problem) => {

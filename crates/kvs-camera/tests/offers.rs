@@ -146,6 +146,36 @@ async fn without_sound_the_audio_section_is_rejected_and_the_picture_comes() {
     emulator.shutdown().await;
 }
 
+/// As GStreamer's sink: without RTX in the offer, lost packets come on the media stream.
+#[tokio::test]
+async fn retransmissions_have_a_stream_of_their_own_where_both_sides_want_that() {
+    let emulator = emulator().await;
+    for (rtx, offer, expected) in [
+        (true, chromium("a=ice-options:trickle\r\n"), true),
+        (false, chromium("a=ice-options:trickle\r\n"), false),
+        (true, without_rtx(&chromium("a=ice-options:trickle\r\n")), false),
+    ] {
+        let (camera, _events) = start(CameraConfig { rtx, ..config(&emulator) }).await;
+        let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
+        let answer = viewer.answer_to(&offer).await;
+        let video = section(&answer, "m=video");
+        assert_eq!(video.contains("a=rtpmap:110 rtx/90000"), expected, "{answer}");
+        assert_eq!(video.contains("a=fmtp:110 apt=109"), expected, "{answer}");
+        assert_eq!(video.contains("a=ssrc-group:FID "), expected, "{answer}");
+        camera.shutdown().await;
+    }
+    emulator.shutdown().await;
+}
+
+fn without_rtx(offer: &str) -> String {
+    let lines = offer.lines().filter(|line| !line.contains(" rtx/") && !line.contains(" apt="));
+    let text: String = lines.map(|line| format!("{line}\r\n")).collect();
+    text.replace(
+        " 96 97 103 104 107 108 109 110 115 116 117 118\r\n",
+        " 96 103 107 109 115 117\r\n",
+    )
+}
+
 #[tokio::test]
 async fn nonsense_leaves_the_camera_as_it_was() {
     let emulator = emulator().await;

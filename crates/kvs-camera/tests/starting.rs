@@ -53,15 +53,28 @@ async fn a_service_that_fails_for_a_moment_is_asked_again() {
         let emulator = emulator().await;
         let fault = Fault::new(Match { times: Some(2), ..Match::on(point) }, action);
         let id = emulator.faults().add(fault).expect("fits");
-        let told = AtomicU32::new(0);
-        let waiting = |_: &_| {
-            told.fetch_add(1, Ordering::Relaxed);
-        };
-        let camera = Camera::start_noting(config(&emulator), waiting).await.expect("starts");
+        let (camera, _events) = start(config(&emulator)).await;
         assert_eq!(emulator.faults().hits(id), 2);
-        assert_eq!(told.load(Ordering::Relaxed), 1, "reported once, however often it failed");
         camera.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_up_yet_is_reported_once() {
+    let emulator = emulator().await;
+    let refused =
+        Action::Refuse { status: 500, error: "InternalFailure".into(), message: String::new() };
+    let fault = Fault::new(Match { times: Some(6), ..Match::on(Point::Upgrade) }, refused);
+    let id = emulator.faults().add(fault).expect("fits");
+    let told = AtomicU32::new(0);
+    let waiting = |_: &_| {
+        told.fetch_add(1, Ordering::Relaxed);
+    };
+    let camera = Camera::start_noting(config(&emulator), waiting).await.expect("starts");
+    assert_eq!(emulator.faults().hits(id), 6);
+    assert_eq!(told.load(Ordering::Relaxed), 1, "however often it failed");
+    camera.shutdown().await;
+    emulator.shutdown().await;
 }
 
 #[tokio::test]
