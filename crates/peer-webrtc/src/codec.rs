@@ -85,17 +85,18 @@ impl Codec {
         }
     }
 
-    /// What its frames are, for those codecs whose frames are assembled.
-    pub fn encoded(self) -> Option<encoded_frames::Codec> {
+    /// What its frames are.
+    pub fn encoded(self) -> encoded_frames::Codec {
         use encoded_frames::{AudioCodec, VideoCodec};
         match self {
             Self::H264 | Self::H264Baseline | Self::H264High => {
-                Some(encoded_frames::Codec::Video(VideoCodec::H264))
+                encoded_frames::Codec::Video(VideoCodec::H264)
             }
-            Self::Vp8 => Some(encoded_frames::Codec::Video(VideoCodec::Vp8)),
-            Self::Vp9 => Some(encoded_frames::Codec::Video(VideoCodec::Vp9)),
-            Self::Opus => Some(encoded_frames::Codec::Audio(AudioCodec::Opus)),
-            Self::Pcmu | Self::Pcma => None,
+            Self::Vp8 => encoded_frames::Codec::Video(VideoCodec::Vp8),
+            Self::Vp9 => encoded_frames::Codec::Video(VideoCodec::Vp9),
+            Self::Opus => encoded_frames::Codec::Audio(AudioCodec::Opus),
+            Self::Pcmu => encoded_frames::Codec::Audio(AudioCodec::Pcmu),
+            Self::Pcma => encoded_frames::Codec::Audio(AudioCodec::Pcma),
         }
     }
 

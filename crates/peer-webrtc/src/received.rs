@@ -219,7 +219,7 @@ impl Received {
             let packet = packet.clone();
             self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
         }
-        let Some(encoded) = codec.encoded() else { return news };
+        let encoded = codec.encoded();
         let assembly = self.assemblies.entry(kind).or_insert_with(|| Assembly::new(codec, encoded));
         if assembly.codec != codec {
             *assembly = Assembly::new(codec, encoded);
@@ -401,6 +401,27 @@ mod tests {
         start: Instant,
     ) -> Received {
         Received::new(PeerId(peer), codecs, Arc::clone(media), MediaClock::new(start), false)
+    }
+
+    #[tokio::test]
+    async fn each_packet_of_g711_is_a_frame() {
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        let start = Instant::now();
+        for codec in [Codec::Pcmu, Codec::Pcma] {
+            let media = Arc::new(Mailbox::new(1000));
+            let mut received = received(1, &[Codec::Opus, Codec::Pcmu, Codec::Pcma], &media, start);
+            let mut counters = Counters::default();
+            received.take(arrival(1, codec.payload_type(), 1, start), &mut counters);
+            let track = media.next().await;
+            assert!(matches!(track, Some(MediaEvent::Track { codec: told, .. }) if told == codec));
+            let Some(MediaEvent::Frame { kind, frame, .. }) = media.next().await else {
+                panic!("no frame of {codec:?}");
+            };
+            assert_eq!(
+                (kind, frame.codec, frame.data.len()),
+                (MediaKind::Audio, codec.encoded(), 12)
+            );
+        }
     }
 
     #[tokio::test]

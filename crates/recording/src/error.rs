@@ -33,7 +33,7 @@ pub enum RecordError {
         fix: &'static str,
     },
     /// There is a track of that kind already, of another codec.
-    #[error("the recording cannot go on in {0}: its track of that kind has another codec")]
+    #[error("the camera sends {0} now, and the recording began with another codec")]
     CodecChanged(Codec),
     /// The file's head is written and has no room for the track.
     #[error("the recording began without {0}, and its head has no room for it any more")]

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use kvs_camera::Source;
 use kvs_emulator::{Action, MessageType};
 use kvs_viewer_tests::tools::{compare_counters, probe};
 use kvs_viewer_tests::{Keys, Process};
+use recording::ClipKind;
 
 use crate::{ms, scenario, secs, shown};
 
@@ -76,6 +78,40 @@ fn w54_disk_full() {
         assert!(seen.pictures > 0);
         let what = format!("exit code 11; {} pictures play", seen.pictures);
         shown(what, begun.elapsed())
+    });
+}
+
+#[test]
+fn w54_file_that_cannot_hold_the_codec() {
+    scenario(54, "a file that cannot hold the codec", async |stage| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let begun = tokio::time::Instant::now();
+        for (clip, name, told) in [
+            (ClipKind::H264Opus, "r.webm", "the camera sends H.264: record to .mp4 or .mkv"),
+            (ClipKind::Vp8Opus, "r.mp4", "the camera sends VP8: record to .webm or .mkv"),
+        ] {
+            stage.camera_with(|camera| camera.source = Source::Bundled(clip)).await;
+            let file = folder.path().join(name);
+            // An empty file, such as a killed run may have left, is no obstacle.
+            std::fs::write(&file, b"").expect("the file is created");
+            let mut watch = stage.program("watch");
+            watch.args(["--json", "--record"]).arg(&file);
+            let ran = tokio::task::spawn_blocking(move || {
+                let mut watch = Process::start("watch", &mut watch, "Build kvs-viewer.");
+                let ended = watch.ended(PATIENCE);
+                assert_eq!(ended.code, Some(11), "{}", watch.transcript());
+                let text = ended.stderr.join(" ");
+                assert!(text.contains(told), "{text}");
+                // It is decided by the first track, not by a deadline.
+                let attempts = watch.transcript().matches("attempt_started").count();
+                assert_eq!(attempts, 1, "{}", watch.transcript());
+                let left = std::fs::metadata(&file).map_or(0, |file| file.len());
+                assert_eq!(left, 0, "nothing is left behind");
+            });
+            ran.await.expect("it ends");
+            stage.camera_off().await;
+        }
+        shown("exit code 11, no file".to_owned(), begun.elapsed())
     });
 }
 

@@ -90,7 +90,8 @@ pub enum Retry {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Record to this file: .mp4 or .m4v (H.264), .webm (VP8, VP9) or .mkv (any); never overwrites
+    /// Record to this file: .mp4 or .m4v (H.264), .webm (VP8, VP9) or .mkv (any); never overwrites.
+    /// If the camera sends what the file cannot hold, the command ends and names the file that can
     #[arg(short, long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Stop this long after the video first starts, interruptions included: 20s, 2m, 1h30m, or

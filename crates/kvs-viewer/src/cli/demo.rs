@@ -7,14 +7,14 @@ use std::time::Duration;
 use kvs_camera::{Camera, CameraConfig, FrameLog, Source};
 use kvs_emulator::{Action, Credential, Emulator, EmulatorConfig, Fault, Match, MessageType, Role};
 use negotiation_core::{Mode, RetryDelay, Settings};
-use peer_webrtc::{Codec, PeerConfig};
+use peer_webrtc::PeerConfig;
 use recording::{ClipKind, Recorder};
 use signaling_aws::SignalingConfig;
 
 use super::args::OutputArgs;
 use super::exit::Exit;
 use super::log;
-use super::media::codecs_for;
+use super::media::{codecs_for, holds_h264};
 use super::spans::span;
 use super::status::Status;
 use super::summary::Context;
@@ -111,7 +111,8 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
         (Err(error), _) | (_, Err(error)) => return complain(Exit::Internal, &error.to_string()),
     };
     let codecs = codecs_for(args.output.record.as_deref());
-    let clip = if codecs.contains(&Codec::H264) { ClipKind::H264Opus } else { ClipKind::Vp8Opus };
+    let is_h264 = holds_h264(args.output.record.as_deref());
+    let clip = if is_h264 { ClipKind::H264Opus } else { ClipKind::Vp8Opus };
     let mut camera = CameraConfig { source: Source::Bundled(clip), ..CameraConfig::new(camera) };
     if let Some(path) = &args.frame_log {
         camera.frame_log = FrameLog::File(path.clone());

@@ -30,7 +30,8 @@ pub enum Exit {
     Limit = 9,
     /// Viewer and camera do not fit together.
     Incompatible = 10,
-    /// The recording failed on the way, as on a full disk or one that hangs; what was recorded plays.
+    /// The recording failed on the way, as on a full disk, one that hangs, or a codec that the file cannot hold; what was
+    /// recorded plays.
     RecordingFailed = 11,
     /// The recording cannot begin: the file exists, or its folder does not.
     RecordingRefused = 12,
@@ -56,7 +57,8 @@ Exit codes:
   8   the signaling service cannot be reached or trusted
   9   too many viewers or requests, or the client id is in use
   10  viewer and camera do not fit: codec, answer, storage mode; or an argument is refused
-  11  the recording failed on the way (disk full, disk hangs); what was recorded plays
+  11  the recording failed on the way (disk full, disk hangs, a codec that the file cannot hold);
+      what was recorded plays
   12  the recording cannot begin: the file exists, or its folder does not
   13  a local device or the peer stack failed
   14  closed by you before it was live"

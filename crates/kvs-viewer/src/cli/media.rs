@@ -1,14 +1,18 @@
 //! Received media on its way to the counters and the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use negotiation_core::MediaKind;
 use peer_webrtc::{Codec, EncodedFrame, MediaEvent, MediaReceiver, PeerMonitor};
-use recording::{RecordError, RecorderConfig, RecorderHandle, SenderReport, Summary, TrackId};
+use recording::{
+    Container, RecordError, RecorderConfig, RecorderHandle, SenderReport, Summary, TrackId,
+    VideoCodec,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -19,17 +23,44 @@ use super::streams::Streams;
 /// What became of a recording.
 pub(crate) type Recorded = Result<Summary, RecordError>;
 
+/// What becomes known of a recording while it runs.
+#[derive(Debug)]
+pub(crate) enum RecordingNews {
+    /// It cannot go on.
+    Failed(RecordError),
+    /// Media comes that the file does not hold; the recording goes on without it. Told once for each codec.
+    NotRecorded {
+        /// What comes.
+        kind: MediaKind,
+        /// How it is encoded.
+        codec: Codec,
+        /// Why the file does not hold it.
+        why: RecordError,
+    },
+}
+
+/// A recording, for the pump to feed.
+pub(crate) struct Recording {
+    handle: RecorderHandle,
+    /// A picture is wanted, so the recording goes on without sound that the file cannot hold.
+    video: bool,
+    /// The camera turned out to send no picture.
+    sound_alone: Arc<AtomicBool>,
+}
+
 /// Runs beside the session and ends when the peer port is gone.
 pub(crate) struct MediaPump {
     receiver: MediaReceiver,
-    recorder: Option<RecorderHandle>,
+    recording: Option<Recording>,
     monitor: PeerMonitor,
-    failures: mpsc::UnboundedSender<RecordError>,
+    news: mpsc::UnboundedSender<RecordingNews>,
     streams: Arc<Mutex<Streams>>,
     /// When a keyframe was last asked for because the recorder lost a picture.
     asked: Option<Instant>,
     /// The file's tracks; a later stream of the same codec goes on in them.
     tracks: BTreeMap<MediaKind, (TrackId, recording::Codec)>,
+    /// What was said not to be recorded.
+    not_recorded: BTreeSet<Codec>,
 }
 
 /// A disk may take so long for the rest of a file.
@@ -44,20 +75,21 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 impl MediaPump {
     pub(crate) fn new(
         receiver: MediaReceiver,
-        recorder: Option<RecorderHandle>,
+        recording: Option<Recording>,
         monitor: PeerMonitor,
-        failures: mpsc::UnboundedSender<RecordError>,
+        news: mpsc::UnboundedSender<RecordingNews>,
         streams: Arc<Mutex<Streams>>,
     ) -> Self {
         lock(&streams).watch(monitor.clone());
         Self {
             receiver,
-            recorder,
+            recording,
             monitor,
-            failures,
+            news,
             streams,
             asked: None,
             tracks: BTreeMap::new(),
+            not_recorded: BTreeSet::new(),
         }
     }
 
@@ -76,10 +108,14 @@ impl MediaPump {
                 }
                 MediaEvent::Ended { totals, .. } => lock(&self.streams).end_all(&totals),
             }
-            let overflow = self.recorder.as_ref().map_or(0, RecorderHandle::overflow);
+            let overflow =
+                self.recording.as_ref().map_or(0, |recording| recording.handle.overflow());
             lock(&self.streams).set_dropped(self.receiver.lost() + overflow);
         }
-        let recorder = self.recorder.take()?;
+        let Recording { handle: recorder, sound_alone, .. } = self.recording.take()?;
+        if sound_alone.load(Ordering::Relaxed) {
+            recorder.accept_sound_alone();
+        }
         // Ending waits for the disk.
         let ended = tokio::task::spawn_blocking(move || recorder.finish()).await;
         Some(ended.unwrap_or(Err(RecordError::Ended)))
@@ -87,20 +123,29 @@ impl MediaPump {
 
     fn on_track(&mut self, kind: MediaKind, codec: Codec) {
         lock(&self.streams).begin(kind, codec);
-        let (Some(recorder), Some(codec)) = (&self.recorder, codec.encoded()) else { return };
-        let added = match codec {
-            recording::Codec::Video(codec) => recorder.add_video(codec),
-            recording::Codec::Audio(codec) => recorder.add_audio(codec),
+        let Some(recording) = &self.recording else { return };
+        let encoded = codec.encoded();
+        let added = match encoded {
+            recording::Codec::Video(codec) => recording.handle.add_video(codec),
+            recording::Codec::Audio(codec) => recording.handle.add_audio(codec),
         };
-        match added {
+        let news = match added {
             Ok(track) => {
-                self.tracks.insert(kind, (track, codec));
+                self.tracks.insert(kind, (track, encoded));
+                return;
             }
-            Err(error) => {
-                // The receiver is gone only when the command is ending anyway.
-                let _ = self.failures.send(error);
+            Err(why @ (RecordError::CodecNotSupported { .. } | RecordError::CodecChanged(_)))
+                if kind == MediaKind::Audio && recording.video =>
+            {
+                if !self.not_recorded.insert(codec) {
+                    return;
+                }
+                RecordingNews::NotRecorded { kind, codec, why }
             }
-        }
+            Err(error) => RecordingNews::Failed(error),
+        };
+        // The receiver is gone only when the command is ending anyway.
+        let _ = self.news.send(news);
     }
 
     fn on_frame(&mut self, kind: MediaKind, codec: Codec, frame: EncodedFrame, at: Instant) {
@@ -117,17 +162,17 @@ impl MediaPump {
 
     /// The recorder ignores a report of another source than the track's.
     fn on_report(&self, report: SenderReport) {
-        let Some(recorder) = &self.recorder else { return };
+        let Some(recording) = &self.recording else { return };
         for (track, _) in self.tracks.values() {
-            recorder.push_sender_report(*track, report);
+            recording.handle.push_sender_report(*track, report);
         }
     }
 
     /// Where a stream is recorded, if it is.
     fn recorded(&self, kind: MediaKind, codec: Codec) -> Option<(&RecorderHandle, TrackId)> {
         let (track, recorded) = self.tracks.get(&kind)?;
-        let same = codec.encoded() == Some(*recorded);
-        self.recorder.as_ref().filter(|_| same).map(|recorder| (recorder, *track))
+        let same = codec.encoded() == *recorded;
+        self.recording.as_ref().filter(|_| same).map(|recording| (&recording.handle, *track))
     }
 }
 
@@ -161,27 +206,43 @@ pub(crate) fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
     streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The codecs to offer, so that the camera's choice fits the file.
+/// The codecs to offer: all of them, those first that the file can hold. A camera that has several takes an early one; what the
+/// file cannot hold is reported when it comes.
 pub(crate) fn codecs_for(record: Option<&Path>) -> Vec<Codec> {
-    let extension = record.and_then(Path::extension).and_then(|e| e.to_str()).unwrap_or_default();
-    match extension.to_ascii_lowercase().as_str() {
-        "mp4" | "m4v" => vec![Codec::H264, Codec::Opus],
-        "webm" => vec![Codec::Vp8, Codec::Vp9, Codec::Opus],
-        _ => vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus],
+    let mut codecs =
+        vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus, Codec::Pcmu, Codec::Pcma];
+    if let Some(Ok(container)) = record.map(Container::from_path) {
+        codecs.sort_by_key(|codec| container.check(codec.encoded()).is_err());
     }
+    codecs
 }
 
-/// Opens the file and its thread.
+/// Whether a file of that name can hold H.264.
+pub(crate) fn holds_h264(record: Option<&Path>) -> bool {
+    let h264 = recording::Codec::Video(VideoCodec::H264);
+    record.is_none_or(|path| Container::from_path(path).is_ok_and(|c| c.check(h264).is_ok()))
+}
+
+/// Starts a recording and its thread. The camera turns out to send no picture when `sound_alone` is set.
 pub(crate) fn start_recorder(
     path: &Path,
+    title: &str,
     video: bool,
-    failures: mpsc::UnboundedSender<RecordError>,
-) -> Result<RecorderHandle, RecordError> {
-    let config = RecorderConfig { video, ..RecorderConfig::default() };
+    sound_alone: Arc<AtomicBool>,
+    news: mpsc::UnboundedSender<RecordingNews>,
+) -> Result<Recording, RecordError> {
+    let config = RecorderConfig {
+        video,
+        title: Some(title.to_owned()),
+        // Arrivals count from the start of the peer port, which is now.
+        origin: SystemTime::now().duration_since(UNIX_EPOCH).ok(),
+        ..RecorderConfig::default()
+    };
     let hook = Box::new(move |error: &RecordError| {
-        let _ = failures.send(error.clone());
+        let _ = news.send(RecordingNews::Failed(error.clone()));
     });
-    RecorderHandle::spawn(path, config, hook)
+    let handle = RecorderHandle::spawn(path, config, hook)?;
+    Ok(Recording { handle, video, sound_alone })
 }
 
 #[cfg(test)]
@@ -230,9 +291,18 @@ mod tests {
     }
 
     #[test]
-    fn the_offer_fits_the_file() {
-        assert_eq!(codecs_for(Some(Path::new("a.MP4"))), [Codec::H264, Codec::Opus]);
-        assert!(!codecs_for(Some(Path::new("a.webm"))).contains(&Codec::H264));
-        assert!(codecs_for(None).contains(&Codec::Vp9));
+    fn offer_has_every_codec_and_prefers_what_the_file_holds() {
+        let all = codecs_for(None);
+        for name in ["a.MP4", "a.webm", "a.mkv"] {
+            let mut offered = codecs_for(Some(Path::new(name)));
+            let first = offered.first().copied();
+            assert_eq!(first, Some(if name == "a.webm" { Codec::Vp8 } else { Codec::H264 }));
+            assert!(holds_h264(Some(Path::new(name))) == (name != "a.webm"));
+            offered.sort();
+            let mut all = all.clone();
+            all.sort();
+            assert_eq!(offered, all, "{name}: nothing is left out");
+        }
+        assert!(all.contains(&Codec::Pcmu) && all.contains(&Codec::Pcma));
     }
 }

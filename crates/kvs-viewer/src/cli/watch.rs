@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use negotiation_core::{AttemptReport, Event, MediaKind, Outcome, Phase, Timer, Timestamp};
-use peer_webrtc::{Media, PeerMonitor, PeerStats};
+use peer_webrtc::{Codec, Media, PeerMonitor, PeerStats};
 use recording::{RecordError, Recorder};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch as latest};
@@ -21,7 +21,7 @@ use viewer_session::Told;
 use super::args::{OutputArgs, WatchArgs};
 use super::exit::Exit;
 use super::log;
-use super::media::{self, MediaPump, Recorded, lock, start_recorder};
+use super::media::{self, MediaPump, Recorded, RecordingNews, lock, start_recorder};
 use super::report::{Reporter, kind_name, millis, recording_fields};
 use super::resources::{Counter, Ledger, Resources};
 use super::signals::Signals;
@@ -67,13 +67,14 @@ pub(crate) async fn watch(
     let mut signals = Signals::listen();
     let is_wanted = |media: &Media| !matches!(media, Media::Off);
     let video = is_wanted(&config.peer.video);
-    let (failed, mut failures) = mpsc::unbounded_channel();
-    let recorder = match output.record.as_deref().map(|path| {
+    let (news, mut recording_news) = mpsc::unbounded_channel();
+    let sound_alone = Arc::<AtomicBool>::default();
+    let recording = match output.record.as_deref().map(|path| {
         Recorder::check(path)?;
-        start_recorder(path, video, failed.clone())
+        start_recorder(path, &context.channel, video, Arc::clone(&sound_alone), news.clone())
     }) {
         None => None,
-        Some(Ok(recorder)) => Some(recorder),
+        Some(Ok(recording)) => Some(recording),
         Some(Err(error)) => return complain(Exit::refused(&error), &error.to_string()),
     };
     let (journal, observer) = match output.journal.start() {
@@ -112,11 +113,12 @@ pub(crate) async fn watch(
     };
     let (monitor, streams) = (viewer.monitor.clone(), Arc::clone(&show.streams));
     let measured = Measured::start(&monitor, output.record.clone());
-    let pump = tokio::spawn(MediaPump::new(media, recorder, monitor, failed, streams).run());
+    let pump = tokio::spawn(MediaPump::new(media, recording, monitor, news, streams).run());
     let mut ticks = interval(STATS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut watched = pin!(sleep(Duration::MAX));
     let (mut stopped, mut stopped_in, mut broken) = (false, None, None);
+    let mut picture = false;
     let (at, outcome) = loop {
         let recount = show.unsettled.as_ref().map(|unsettled| unsettled.next);
         tokio::select! {
@@ -131,13 +133,24 @@ pub(crate) async fn watch(
                 stopped = true;
                 viewer.handle.close();
             }
-            Some(error) = failures.recv() => {
-                broken.get_or_insert(error);
-                viewer.handle.close();
-            }
+            Some(news) = recording_news.recv() => match news {
+                RecordingNews::Failed(error) => {
+                    broken.get_or_insert(error);
+                    viewer.handle.close();
+                }
+                RecordingNews::NotRecorded { kind, codec, why } => {
+                    show.not_recorded(viewer.now(), kind, codec, &why);
+                }
+            },
             told = viewer.handle.next_event() => match told {
                 Some(Told::Event { at, event: Event::Ended(outcome) }) => break (at, *outcome),
                 Some(Told::Event { at, event }) => {
+                    if matches!(event, Event::AttemptStarted { .. } | Event::KeyframeReceived) {
+                        picture = event == Event::KeyframeReceived;
+                    } else if event == Event::Live && !picture {
+                        // The camera accepted no picture.
+                        sound_alone.store(true, Ordering::Relaxed);
+                    }
                     if event == Event::Live && show.live.is_none()
                         && let Some(duration) = output.duration
                     {
@@ -468,6 +481,14 @@ impl Show {
         self.last = (now, counts);
     }
 
+    /// Media comes that the file does not hold.
+    fn not_recorded(&mut self, now: Timestamp, kind: MediaKind, codec: Codec, why: &RecordError) {
+        let kind = kind_name(kind);
+        self.status.say(&format!("The recording has no {kind}: {why}."));
+        let fields = json!({ "kind": kind, "codec": codec.name(), "reason": why.to_string() });
+        self.reporter.line(now, "media_not_recorded", fields);
+    }
+
     /// The summary, the last line, the exit code.
     async fn end(
         mut self,
@@ -491,6 +512,10 @@ impl Show {
                 (recording_fields(&summary), broken)
             }
             Some(Err(RecordError::NothingRecorded)) if !outcome.was_live => (Value::Null, broken),
+            Some(Err(error @ RecordError::NoPicture)) if !outcome.was_live => {
+                self.status.say(&format!("Nothing was recorded: {error}."));
+                (Value::Null, broken)
+            }
             Some(Err(error)) => (Value::Null, broken.or(Some(error))),
         };
         let recording = match failure {
@@ -504,7 +529,10 @@ impl Show {
         let counts = lock(&self.streams).counts();
         let phase = stopped_in.unwrap_or(self.phase);
         let summary = Summary::of(outcome, &self.context, phase, self.view.is_offline);
-        if exit == Exit::Ok || exit == Exit::RecordingFailed {
+        if exit == Exit::RecordingFailed && !outcome.was_live {
+            // The recording's failure is what ended it.
+            self.status.detail(&summary.headline);
+        } else if exit == Exit::Ok || exit == Exit::RecordingFailed {
             let lasted = self.live.map(|live| at.saturating_since(live)).unwrap_or_default();
             self.status.say(&format!(
                 "{} Live for {}: {} frames, {} packets lost.",
