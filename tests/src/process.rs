@@ -104,6 +104,18 @@ impl Process {
         })
     }
 
+    /// Waits until it prints a line with this text for people.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come in time, or the output ends without it.
+    pub fn said(&self, text: &str, within: Duration) {
+        let found = self.stderr.find(within, |line| line.contains(text).then_some(()));
+        if found.is_none() {
+            panic!("{text:?} is not printed within {within:?}\n{}", self.transcript());
+        }
+    }
+
     /// Waits until it ends.
     ///
     /// # Panics

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use kvs_viewer_tests::stage::{self, Stage, named};
 use kvs_viewer_tests::tools::probe;
 use kvs_viewer_tests::{Keys, Process};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
@@ -27,7 +28,7 @@ struct Piped {
 impl Piped {
     /// Standard output, and with `both` standard error too, go to a small pipe.
     fn start(command: &mut Command, both: bool) -> Self {
-        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES).expect("a small pipe");
         let error =
             if both { Stdio::from(writer.try_clone().expect("a copy")) } else { Stdio::null() };

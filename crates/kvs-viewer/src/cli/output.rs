@@ -31,6 +31,12 @@ pub(crate) fn stderr() -> &'static Lines {
     STDERR.get_or_init(|| Lines::start("stderr", Screen::new()))
 }
 
+/// Whether a line can be redrawn on standard error.
+pub(crate) fn is_terminal() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+    io::stderr().is_terminal() && !is_dumb
+}
+
 /// Waits until everything is written, for as long as a reader may take.
 pub(crate) async fn flush() {
     tokio::join!(stdout().flush(), stderr().flush());
@@ -182,7 +188,7 @@ struct Screen {
 
 impl Screen {
     fn new() -> Self {
-        Self { is_terminal: io::stderr().is_terminal(), bar: None }
+        Self { is_terminal: is_terminal(), bar: None }
     }
 }
 

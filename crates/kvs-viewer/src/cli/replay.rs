@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::PathBuf;
 
-use negotiation_core::{Event, Input, Mode, Output, SignalingEvent, Timestamp};
+use negotiation_core::{EndReason, Event, Input, Mode, Output, SignalingEvent, Timestamp};
 use viewer_session::journal::{Entry, Header, JournalError, Reader, Verdict, What, replay};
 
 use super::complain;
@@ -146,6 +146,9 @@ fn told(event: &Event, began: Timestamp) -> String {
         Event::PhaseChanged { from, to } => format!("Phase: {from} -> {to}."),
         Event::DeadlineArmed { timer, at } => {
             format!("Deadline {timer} is at {}.", since(began, *at))
+        }
+        Event::Ended(outcome) if outcome.reason == EndReason::Closed => {
+            format!("Ended: {}", outcome.sentence())
         }
         Event::Ended(outcome) => {
             format!("Ended: {} Likely cause: {}.", outcome.sentence(), outcome.likely_cause())

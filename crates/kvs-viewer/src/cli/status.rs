@@ -1,7 +1,5 @@
 //! What a person sees on standard error: lines that stay, and on a terminal one that is redrawn.
 
-use std::io::{self, IsTerminal as _};
-
 use super::output::{self, Lines};
 
 /// How much is printed for people.
@@ -26,8 +24,7 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn start(verbosity: Verbosity) -> Self {
-        let is_terminal = io::stderr().is_terminal();
-        Self { to: output::stderr().clone(), verbosity, is_terminal }
+        Self { to: output::stderr().clone(), verbosity, is_terminal: output::is_terminal() }
     }
 
     /// Whether internals are printed.

@@ -21,6 +21,8 @@ pub(crate) struct View {
     pub(crate) deadline: Option<(Timer, Duration)>,
     /// How long ago the session was live for the first time.
     pub(crate) live: Option<Duration>,
+    /// What is amiss although the session is live.
+    pub(crate) interruption: Option<&'static str>,
     pub(crate) duration: Option<Duration>,
     pub(crate) counts: Counts,
     /// Once they are measured.
@@ -53,9 +55,10 @@ impl View {
 
     fn live_line(&self) -> String {
         let since = clock(self.live.unwrap_or_default());
+        let state = self.interruption.unwrap_or("live");
         let mut parts = vec![match self.duration {
-            Some(duration) => format!("live {since}/{}", clock(duration)),
-            None => format!("live {since}"),
+            Some(duration) => format!("{state} {since}/{}", clock(duration)),
+            None => format!("{state} {since}"),
         }];
         let codec = |kind| self.counts.codecs.get(kind).map(|name| codec_name(name));
         match (codec("video"), codec("audio")) {
@@ -164,6 +167,9 @@ mod tests {
             view.line(Phase::Live),
             "live 00:12  H.264 1280x720 15 fps  35 kbit/s  direct 3 ms  REC 120 kB"
         );
+        view.interruption = Some("no video");
+        assert!(view.line(Phase::Live).starts_with("no video 00:12  H.264"));
+        view.interruption = None;
         view.path = Some(PathStats { remote: CandidateKind::Relay, ..path });
         view.counts.lost = 7;
         view.recorded = None;

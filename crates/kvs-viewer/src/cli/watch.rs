@@ -294,6 +294,19 @@ impl Show {
             // What follows is of the next attempt.
             self.settle();
         }
+        if matches!(event, Event::MediaStalled | Event::Disconnected) {
+            self.view.interruption = Some("no video");
+        } else if matches!(event, Event::MediaPaused) {
+            self.view.interruption = Some("paused");
+        } else if matches!(
+            event,
+            Event::MediaResumed
+                | Event::Reconnected
+                | Event::Recovered
+                | Event::PhaseChanged { .. }
+        ) {
+            self.view.interruption = None;
+        }
         if matches!(event, Event::Offline | Event::Online) {
             self.view.is_offline = *event == Event::Offline;
         }
@@ -561,8 +574,8 @@ impl Show {
 fn jitter(peers: &[PeerStats]) -> Value {
     let mut kinds = Map::new();
     for kind in [MediaKind::Video, MediaKind::Audio] {
-        let streams = peers.iter().flat_map(|peer| &peer.streams);
-        if let Some(stream) = streams.filter(|stream| stream.kind == kind).last() {
+        let mut streams = peers.iter().rev().flat_map(|peer| peer.streams.iter().rev());
+        if let Some(stream) = streams.find(|stream| stream.kind == kind) {
             let millis = stream.jitter.as_secs_f64() * 1000.0;
             kinds.insert(kind_name(kind).to_owned(), ((millis * 100.0).round() / 100.0).into());
         }
