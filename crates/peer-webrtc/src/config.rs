@@ -93,7 +93,14 @@ impl PeerConfig {
             video: Media::RecvOnly,
             audio: Media::RecvOnly,
             data_channel: true,
-            codecs: vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus],
+            codecs: vec![
+                Codec::H264,
+                Codec::Vp8,
+                Codec::Vp9,
+                Codec::Opus,
+                Codec::Pcmu,
+                Codec::Pcma,
+            ],
             policy: IcePolicy::All,
             remote_addresses: match loopback {
                 true => RemoteAddresses::Any,

@@ -198,7 +198,49 @@ mod tests {
     use encoded_frames::{Codec, VideoCodec};
     use proptest::prelude::*;
 
+    /// A picture that came as a frame of its own.
+    fn frame(data: Vec<u8>) -> Frame {
+        Frame {
+            codec: Codec::Video(VideoCodec::H264),
+            ssrc: 0,
+            rtp_timestamp: 0,
+            arrival: Duration::ZERO,
+            completed: Duration::ZERO,
+            epoch: 0,
+            keyframe: false,
+            size: None,
+            parameter_sets: None,
+            data: Bytes::from(data),
+        }
+    }
+
+    /// The bundled clip's picture with lengths in place of start codes.
+    fn length_prefixed(annex_b: &[u8]) -> Vec<u8> {
+        use shiguredo_mp4::bitstream::h264::{LengthSize, annexb_to_length_prefixed};
+        annexb_to_length_prefixed(annex_b, LengthSize::FourBytes).unwrap()
+    }
+
     proptest! {
+        /// The same for headers that are nearly right.
+        #[test]
+        fn damaged_headers_are_read_without_a_panic(
+            damage in proptest::collection::vec((0usize..6, 4usize..80, any::<u8>()), 1..12),
+        ) {
+            let clip = crate::Clip::bundled(crate::ClipKind::H264Opus).unwrap();
+            let samples = clip.video().unwrap().samples.iter().take(6);
+            let mut pictures: Vec<Vec<u8>> =
+                samples.map(|sample| length_prefixed(&sample.data)).collect();
+            for (picture, at, with) in damage {
+                if let Some(byte) = pictures[picture].get_mut(at) {
+                    *byte ^= with;
+                }
+            }
+            let mut order = PictureOrder::new();
+            for picture in pictures {
+                order.picture(&frame(picture));
+            }
+        }
+
         /// Whatever a sender calls a parameter set or a slice, reading it ends.
         #[test]
         fn arbitrary_headers_are_read_without_a_panic(
@@ -213,18 +255,7 @@ mod tests {
                 let mut picture = u32::try_from(body.len() + 1).unwrap().to_be_bytes().to_vec();
                 picture.push(0x60 | kind);
                 picture.extend_from_slice(&body);
-                order.picture(&Frame {
-                    codec: Codec::Video(VideoCodec::H264),
-                    ssrc: 0,
-                    rtp_timestamp: 0,
-                    arrival: Duration::ZERO,
-                    completed: Duration::ZERO,
-                    epoch: 0,
-                    keyframe: false,
-                    size: None,
-                    parameter_sets: None,
-                    data: Bytes::from(picture),
-                });
+                order.picture(&frame(picture));
             }
         }
     }

@@ -5,8 +5,12 @@
 //! back, jumps or runs at another rate is replaced by arrival. Sender reports only say how far the two tracks are apart, and only
 //! as long as they agree with the media they describe.
 
+mod pace;
+
 use std::collections::VecDeque;
 use std::time::Duration;
+
+use pace::Pace;
 
 /// What an RTCP sender report says of its stream's clocks (RFC 3550, section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,8 @@ const FIRST_SKEW_MS: i64 = 15;
 const LATER_SKEW_MS: i64 = 30;
 /// Clocks this far apart are not of one sender; arrival times are the better guess.
 const SKEW_MAX_MS: i64 = 5_000;
+/// So many timestamps are remembered, to know again the one that a report repeats.
+const RECENT: usize = 32;
 /// A sender report whose clock went so much differently from the media's describes another clock.
 const REPORT_DEVIATION_MS: i64 = 40;
 
@@ -85,6 +91,9 @@ pub(crate) struct TrackClock {
     period: Period,
     /// For how many periods the rate was right.
     right: u32,
+    /// The last timestamps, and whether pictures were sent in another order than shown.
+    recent: VecDeque<u32>,
+    is_reordered: bool,
     report: Option<SenderReport>,
     /// The first report of the source, and the delay of the media at that time.
     first_report: Option<(SenderReport, i64)>,
@@ -118,20 +127,6 @@ struct Period {
     wrong: u32,
 }
 
-/// The steady pace at which frames arrive, without the jitter of their arrival.
-#[derive(Debug, Default)]
-struct Pace {
-    arrivals: VecDeque<i64>,
-    /// By how much arrival is later than the pace, on average.
-    late: i64,
-    /// The last known ticks between two frames.
-    interval: i64,
-    /// Frames are at this pace already; the first is where its arrival says.
-    followed: bool,
-    /// So many frames to come are among the arrivals already.
-    known: usize,
-}
-
 /// What the first frames of a source say of its clock.
 #[derive(Debug)]
 struct Start {
@@ -139,59 +134,6 @@ struct Start {
     late: i64,
     by_arrival: bool,
     arrivals: VecDeque<i64>,
-}
-
-/// So many frames tell the pace, and at most so many are remembered.
-const PACE_FRAMES: (usize, usize) = (8, 64);
-/// An average deviation above this is corrected; a larger single one is a pause, and ends the pace.
-const PACE_DEVIATION_MS: (i64, i64) = (15, 500);
-/// Above this a step changes by half, below by a tenth.
-const PACE_FAR_MS: i64 = 100;
-
-impl Pace {
-    fn arrived(&mut self, at: i64) {
-        if self.known > 0 {
-            self.known -= 1;
-            return;
-        }
-        if self.arrivals.len() == PACE_FRAMES.1 {
-            self.arrivals.pop_front();
-        }
-        self.arrivals.push_back(at);
-    }
-
-    /// The ticks between two frames; a whole number of frames a second where they nearly are.
-    fn interval(&self, rate: i64) -> Option<i64> {
-        let (first, last) = (self.arrivals.front()?, self.arrivals.back()?);
-        let count = i64::try_from(self.arrivals.len()).ok()? - 1;
-        if self.arrivals.len() < PACE_FRAMES.0 || last <= first {
-            return None;
-        }
-        let interval = (last - first) / count;
-        let per_second = (rate + interval / 2).checked_div(interval).filter(|count| *count > 0);
-        let whole = per_second.map_or(interval, |count| rate / count);
-        Some(if (whole - interval).abs() < interval / 25 { whole } else { interval })
-    }
-
-    /// The step to a frame that arrived `elapsed` after the time of the one before it; `None` if there is no pace.
-    fn step(&mut self, elapsed: i64, rate: i64) -> Option<i64> {
-        let interval = self.interval(rate)?;
-        self.interval = interval;
-        if !std::mem::replace(&mut self.followed, true) {
-            return None;
-        }
-        let late = elapsed - interval;
-        let (usual, most) = PACE_DEVIATION_MS;
-        if late.abs() > (most * rate / 1000).max(2 * interval) {
-            self.arrivals.drain(..self.arrivals.len() - 1);
-            (self.late, self.followed) = (0, false);
-            return None;
-        }
-        self.late += (late - self.late) / 8;
-        let correction = if self.late.abs() > usual * rate / 1000 { self.late / 4 } else { 0 };
-        let share = if late.abs() > PACE_FAR_MS * rate / 1000 { 2 } else { 10 };
-        Some(interval + correction.clamp(-interval / share, interval / share))
-    }
 }
 
 impl TrackClock {
@@ -211,13 +153,16 @@ impl TrackClock {
             faults: (0, Duration::ZERO),
             period: Period::default(),
             right: 0,
+            recent: VecDeque::new(),
+            is_reordered: false,
             report: None,
             first_report: None,
         }
     }
 
-    /// Looks at the first frames of a source, in the order of sending, before the first of them is placed.
-    pub(crate) fn prepare(&mut self, first: &[(u32, Duration)]) {
+    /// Looks at the first frames of a source, in the order of sending, before the first of them is placed: when all of them
+    /// arrived, and the timestamps of those that are not sent later than shown.
+    pub(crate) fn prepare(&mut self, arrivals: &[Duration], first: &[(u32, Duration)]) {
         let Some(&(begin, _)) = first.first() else { return };
         let mut ticks = 0;
         let mut last = begin;
@@ -247,7 +192,7 @@ impl TrackClock {
         self.start = Some(Start {
             late: if by_arrival || faults > 0 { 0 } else { late },
             by_arrival,
-            arrivals: frames.iter().map(|(_, at)| *at).collect(),
+            arrivals: arrivals.iter().map(|at| self.ticks(*at)).collect(),
         });
     }
 
@@ -260,6 +205,7 @@ impl TrackClock {
         arrival: Duration,
         allowance: i64,
     ) -> i64 {
+        self.remember(rtp_timestamp);
         let Some(last) = self.last.filter(|last| last.epoch == epoch) else {
             return self.begin(epoch, rtp_timestamp, arrival);
         };
@@ -294,7 +240,7 @@ impl TrackClock {
             return self.fault(next, elapsed, Some(expected + behind));
         }
         if self.runs_at_another_rate(&next) {
-            self.by_arrival = true;
+            self.give_up_timestamps();
             self.period = Period { began: arrival, ticks: next.ticks, wrong: 0 };
             return self.go_on_by_arrival(next, elapsed);
         }
@@ -305,10 +251,16 @@ impl TrackClock {
     }
 
     /// When a picture is shown that was sent after others it is shown before; `None` if its timestamp does not say so.
-    pub(crate) fn place_reordered(&self, epoch: u32, rtp_timestamp: u32) -> Option<i64> {
+    pub(crate) fn place_reordered(&mut self, epoch: u32, rtp_timestamp: u32) -> Option<i64> {
         let last = self.last.filter(|last| last.epoch == epoch && !self.by_arrival)?;
         let step = signed_step(last.rtp_timestamp, rtp_timestamp);
-        (step < 0 && -step <= self.millis(REORDER_MAX_MS)).then_some(last.time + step)
+        let is_credible = step < 0 && -step <= self.millis(REORDER_MAX_MS);
+        if !is_credible {
+            return None;
+        }
+        self.is_reordered = true;
+        self.remember(rtp_timestamp);
+        Some(last.time + step)
     }
 
     /// Takes a sender report; says whether it agrees with the media that it describes.
@@ -318,16 +270,27 @@ impl TrackClock {
             return false;
         };
         let (first, first_delay) = *self.first_report.get_or_insert((report, delay));
+        // A report that repeats the timestamp of the picture sent last says when that was sent, not when it is shown.
+        if self.is_reordered && self.recent.contains(&report.rtp_timestamp) {
+            return false;
+        }
         // How much later the media is by its own timestamps, and how much later the report says it is.
         let media = i128::from(delay - first_delay);
         let clock = i128::from(signed_step(first.rtp_timestamp, report.rtp_timestamp));
-        let wall = (i128::from(report.ntp) - i128::from(first.ntp)) * i128::from(self.rate) >> 32;
+        let wall = ((i128::from(report.ntp) - i128::from(first.ntp)) * i128::from(self.rate)) >> 32;
         let agrees = !self.by_arrival
             && (clock - wall + media).abs() < i128::from(self.millis(REPORT_DEVIATION_MS));
         if agrees {
             self.report = Some(report);
         }
         agrees
+    }
+
+    fn remember(&mut self, rtp_timestamp: u32) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(rtp_timestamp);
     }
 
     fn begin(&mut self, epoch: u32, rtp_timestamp: u32, arrival: Duration) -> i64 {
@@ -344,15 +307,11 @@ impl TrackClock {
         (self.drift, self.correcting, self.jitter) = (0, false, 0);
         self.window.clear();
         (self.by_arrival, self.faults) = (false, (0, Duration::ZERO));
-        self.pace = Pace::default();
         if let Some(start) = start {
             self.by_arrival = start.by_arrival;
-            let excess = start.arrivals.len().saturating_sub(PACE_FRAMES.1);
-            self.pace.followed = start.by_arrival;
-            self.pace.known = start.arrivals.len() - 1;
-            self.pace.arrivals = start.arrivals.into_iter().skip(excess).collect();
+            self.pace = Pace::of(start.arrivals, start.by_arrival);
         } else {
-            self.pace.arrived(self.ticks(arrival));
+            self.pace = Pace::of(VecDeque::from([self.ticks(arrival)]), false);
         }
         (self.period, self.right) = (Period { began: arrival, ticks: 0, wrong: 0 }, 0);
         (self.report, self.first_report) = (None, None);
@@ -368,7 +327,7 @@ impl TrackClock {
         let recent = next.arrival.saturating_sub(since) < FAULTS_WITHIN;
         self.faults = if count > 0 && recent { (count + 1, since) } else { (1, next.arrival) };
         if self.faults.0 >= FAULTS_MAX {
-            self.by_arrival = true;
+            self.give_up_timestamps();
         }
         match time {
             Some(time) => self.go_on_at(next, time),
@@ -379,10 +338,16 @@ impl TrackClock {
         }
     }
 
+    fn give_up_timestamps(&mut self) {
+        self.by_arrival = true;
+        // Until now, pictures that are sent later than shown were not counted.
+        self.pace.leave(self.is_reordered);
+    }
+
     fn go_on_by_arrival(&mut self, next: Last, elapsed: i64) -> i64 {
         let by_arrival = self.ticks(next.arrival) + self.delay;
         // Where the track is ahead of arrival, it advances at half speed until it no longer is.
-        let slow = next.time + (elapsed.max(self.pace.interval) / 2).max(self.step_min());
+        let slow = next.time + (elapsed.max(self.pace.last_interval()) / 2).max(self.step_min());
         let time = match self.pace.step(by_arrival - next.time, self.rate) {
             Some(step) => next.time + step,
             None => by_arrival.max(slow),
@@ -488,7 +453,9 @@ impl TrackClock {
             self.period = Period { began: next.arrival, ticks: next.ticks, wrong: 0 };
         } else if elapsed >= RECOVERY {
             self.by_arrival = deviation > self.ticks(elapsed) / 50;
-            self.pace.followed &= self.by_arrival;
+            if !self.by_arrival {
+                self.pace.leave(false);
+            }
             self.faults = (0, next.arrival);
             self.period = Period { began: next.arrival, ticks: next.ticks, wrong: 0 };
         }

@@ -14,6 +14,9 @@ use crate::timeline::TrackClock;
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_FRAMES_MAX: usize = 256;
 
+/// Frames that wait for their times have so many bytes at most, together.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+
 /// Pictures wait for others that are shown before them for so long at most.
 const REORDER_WAIT: Duration = Duration::from_millis(1500);
 
@@ -40,6 +43,8 @@ pub(super) struct Track {
     /// The source whose clock was looked at, and the first frames of one whose was not.
     known_epoch: Option<u32>,
     unplaced: VecDeque<(Frame, Option<Order>)>,
+    /// Bytes of the frames that have no time yet.
+    waiting_bytes: usize,
     /// Frames with their times, until the file begins.
     pub(super) pending: VecDeque<Timed<Frame>>,
     /// The last frame: how long it lasts is known when the next one comes.
@@ -63,6 +68,7 @@ impl Track {
             last_arrival: Duration::ZERO,
             known_epoch: None,
             unplaced: VecDeque::new(),
+            waiting_bytes: 0,
             pending: VecDeque::new(),
             held: None,
             last_duration: 0,
@@ -81,19 +87,26 @@ impl Track {
             Codec::Video(VideoCodec::H264) => self.pictures.picture(&frame),
             Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9) | Codec::Audio(_) => None,
         };
+        self.waiting_bytes += frame.data.len();
         if self.known_epoch == Some(frame.epoch) {
             self.place(frame, order);
-            return;
+        } else {
+            self.unplaced.push_back((frame, order));
         }
-        self.unplaced.push_back((frame, order));
-        if self.unplaced.len() >= LOOK_FRAMES_MAX {
+        let too_many = self.waiting_bytes > WAITING_BYTES_MAX;
+        if too_many || self.unplaced.len() >= LOOK_FRAMES_MAX {
             self.place_first();
+        }
+        if too_many {
+            self.presentation.release_all();
         }
     }
 
     /// Gives the first frames of a source their times, now that its clock is known.
     fn place_first(&mut self) {
         let mut first = Vec::with_capacity(self.unplaced.len());
+        let arrivals: Vec<Duration> =
+            self.unplaced.iter().map(|(frame, _)| frame.arrival).collect();
         let mut latest = None;
         for (frame, order) in &self.unplaced {
             // Pictures that are sent later than shown say nothing of the clock.
@@ -102,8 +115,9 @@ impl Track {
                 first.push((frame.rtp_timestamp, frame.arrival));
             }
         }
-        self.clock.prepare(&first);
-        self.known_epoch = self.unplaced.front().map(|(frame, _)| frame.epoch);
+        let Some((begin, _)) = self.unplaced.front() else { return };
+        self.known_epoch = Some(begin.epoch);
+        self.clock.prepare(&arrivals, &first);
         for (frame, order) in std::mem::take(&mut self.unplaced) {
             self.place(frame, order);
         }
@@ -132,14 +146,14 @@ impl Track {
         if now.saturating_sub(self.last_arrival) > REORDER_WAIT {
             self.presentation.release_all();
         }
-        self.presentation.pop()
+        let timed = self.presentation.pop()?;
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(timed.frame.data.len());
+        Some(timed)
     }
 
     /// Waits for no further picture.
     pub(super) fn release_all(&mut self) {
-        if !self.unplaced.is_empty() {
-            self.place_first();
-        }
+        self.place_first();
         self.presentation.release_all();
     }
 

@@ -41,7 +41,8 @@ fn place_prepared(clock: &mut TrackClock, sent: &[Sent]) -> Vec<i64> {
         .take_while(|(arrival, _)| *arrival < sent[0].0 + ms(1000))
         .map(|(arrival, timestamp)| (*timestamp, *arrival))
         .collect();
-    clock.prepare(&first);
+    let arrivals: Vec<_> = first.iter().map(|(_, arrival)| *arrival).collect();
+    clock.prepare(&arrivals, &first);
     place_all(clock, sent)
 }
 
@@ -169,7 +170,8 @@ fn clock_that_held_while_frames_went_on_is_noticed_within_two_seconds() {
 
 #[test]
 fn wrong_rates_last_as_long_as_the_camera_played() {
-    let (half, double): (fn(u64) -> u64, fn(u64) -> u64) = (|ticks| ticks / 2, |ticks| ticks * 2);
+    let half: fn(u64) -> u64 = |ticks| ticks / 2;
+    let double: fn(u64) -> u64 = |ticks| ticks * 2;
     let tenth: fn(u64) -> u64 = |ticks| ticks / 10;
     let khz: fn(u64) -> u64 = |ticks| ticks * 8 / 90;
     for (name, clock) in [("half", half), ("double", double), ("tenth", tenth), ("8 kHz", khz)] {
@@ -327,6 +329,18 @@ fn reports_that_share_the_slow_clock_keep_the_tracks_in_step() {
     let slow = |ticks| ticks * 98 / 100;
     let skews = run_both(600, 120, slow, slow);
     assert!(worst(&skews[5..]) <= 40, "{:?}", &skews[5..]);
+}
+
+#[test]
+fn report_that_repeats_a_reordered_timestamp_is_no_report_of_its_time() {
+    let mut clock = TrackClock::new(VIDEO);
+    clock.place(0, 0, ms(1000), 0);
+    clock.place(0, 18_000, ms(1067), 12_000);
+    let report = |rtp_timestamp| SenderReport { ssrc: 1, ntp: 0, rtp_timestamp };
+    assert!(clock.report(report(18_000)), "nothing is reordered yet");
+    clock.place_reordered(0, 6_000);
+    assert!(!clock.report(report(6_000)));
+    assert!(clock.report(report(20_000)));
 }
 
 #[test]

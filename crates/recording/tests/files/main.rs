@@ -6,4 +6,5 @@ mod ffmpeg;
 mod network;
 #[cfg(test)]
 mod round_trip;
+#[cfg(test)]
 mod timing;

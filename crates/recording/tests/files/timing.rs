@@ -157,30 +157,34 @@ fn b_frames_keep_their_presentation_times() {
         assert_eq!(pictures.len(), 60);
         let frames: Vec<Bytes> = pictures.iter().map(|(frame, _)| frame.clone()).collect();
         let place = |index: u64| pictures[usize::try_from(index).unwrap()].1;
-        // With the timestamps of showing, and with those of sending.
-        for by_sending in [false, true] {
+        // With the timestamps of showing, with those of sending, and with none.
+        for stamps in ["showing", "sending", "none"] {
             for name in ["r.mp4", "r.mkv"] {
                 let path = folder.join(name);
                 let _ = std::fs::remove_file(&path);
                 let mut recording = Recording::new(&path, RecorderConfig::default());
                 recording.send(H264, &frames, |index| {
-                    let shown = if by_sending { index } else { place(index) };
-                    (paced(index), shown * 90_000 / RATE)
+                    let stamp = match stamps {
+                        "showing" => place(index),
+                        "sending" => index,
+                        _ => 0,
+                    };
+                    (paced(index), stamp * 90_000 / RATE)
                 });
                 recording.send(OPUS, &sound(4), |index| (ms(5_000 + index * 20), index * 960));
                 assert_eq!(recording.finish().video_frames, 60);
-                assert_eq!(complaints(&path), "", "{name} {by_sending}");
+                assert_eq!(complaints(&path), "", "{name} {stamps}");
                 // Matroska holds no decoding times; ffprobe derives all but the first.
                 let decoded = samples(&path, "v").into_iter().map(|(_, decoded)| decoded);
                 let decoded: Vec<f64> = decoded.skip_while(|decoded| decoded.is_nan()).collect();
-                assert!(rises(&decoded), "{name} {by_sending}: {decoded:?}");
+                assert!(rises(&decoded), "{name} {stamps}: {decoded:?}");
                 let shown = shown(&path, "v");
                 assert_eq!(shown.len(), 60);
                 for (index, time) in (0u32..).zip(&shown) {
                     let expected = f64::from(index) * 1000.0 / 15.0;
                     assert!(
                         (time - expected).abs() < 15.0,
-                        "{name} {by_sending}: picture {index} at {time}"
+                        "{name} {stamps}: picture {index} at {time}"
                     );
                 }
             }
