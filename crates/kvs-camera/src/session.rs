@@ -206,7 +206,8 @@ impl Session {
                     StackEvent::Ice(_)
                     | StackEvent::Connection(_)
                     | StackEvent::Track(_)
-                    | StackEvent::DataChannel(_) => {}
+                    | StackEvent::DataChannel(_)
+                    | StackEvent::IceServersUnresolved(_) => {}
                 }
             }
         });

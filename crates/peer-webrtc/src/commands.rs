@@ -21,6 +21,8 @@ use webrtc::error::Error;
 use webrtc::peer_connection::RTCSessionDescription;
 
 use crate::config::{Media, PeerConfig};
+use crate::feed::Refusal;
+use crate::remote::RemoteAddresses;
 use crate::sdp::{self, SectionFormats, Unfit};
 use crate::stack::{IcePolicy, RefusedAnswer, Stack, StackEvents, is_turn};
 
@@ -70,11 +72,17 @@ pub(crate) async fn create(config: Arc<PeerConfig>, half_made: Arc<AtomicBool>) 
         }
     }
     half_made.store(true, Ordering::Relaxed);
-    let (stack, queues) = match Stack::build(&config.stack()).await {
+    let built = Stack::build_resolving(&config.stack(), config.resolver.clone()).await;
+    let (stack, queues) = match built {
         Ok(built) => built,
         Err(error) => return refused(FailureCode::Port, "cannot make a peer connection", &error),
     };
     stack.restrict(config.remote_addresses);
+    if let Some(service) = config.service.clone()
+        && config.remote_addresses == RemoteAddresses::Network
+    {
+        stack.admit_as_service(service, config.resolver.clone()).await;
+    }
     match furnish(&stack, tracks, config.data_channel).await {
         Ok(channel) => {
             let traits =
@@ -241,9 +249,14 @@ pub(crate) async fn rollback(stack: Arc<Stack>, staged: bool) -> Ended {
 }
 
 pub(crate) async fn add_candidate(stack: Arc<Stack>, text: String) -> Ended {
-    match AssertUnwindSafe(stack.add_candidate(&text)).catch_unwind().await {
+    match AssertUnwindSafe(stack.try_candidate(&text)).catch_unwind().await {
         Ok(Ok(())) => (Ok(Done::Ok), Effect::None),
-        Ok(Err(error)) => refused(FailureCode::BadDescription, "the candidate is refused", &error),
+        Ok(Err(Refusal::Address)) => {
+            fail(FailureCode::AddressPolicy, "the candidate's address is refused here")
+        }
+        Ok(Err(Refusal::Stack(error))) => {
+            refused(FailureCode::BadDescription, "the candidate is refused", &error)
+        }
         Err(_) => fail(FailureCode::BadDescription, "the candidate breaks the peer stack"),
     }
 }

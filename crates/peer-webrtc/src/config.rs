@@ -9,6 +9,7 @@ use negotiation_core::{Failure, FailureCode, MediaKind};
 use crate::codec::Codec;
 use crate::local::{LocalSource, LocalTrack, Otherwise, Unavailable};
 use crate::remote::RemoteAddresses;
+use crate::resolver::Resolver;
 use crate::stack::{IcePolicy, Mdns, StackConfig, bind_addresses};
 use crate::turn_stream::{Authorities, Detour};
 
@@ -65,6 +66,12 @@ pub struct PeerConfig {
     pub policy: IcePolicy,
     /// Which addresses of the master's are tried.
     pub remote_addresses: RemoteAddresses,
+    /// Where the service is, by name and port. If the name has addresses of this machine's loopback
+    /// alone, [`RemoteAddresses::Network`] becomes [`RemoteAddresses::Any`]: then the camera may be
+    /// on this machine too.
+    pub service: Option<(String, u16)>,
+    /// How names of STUN and TURN servers are looked up.
+    pub resolver: Resolver,
     /// Names as candidates.
     pub mdns: Mdns,
     /// Addresses to bind, as `IP:PORT`; see [`bind_addresses`].
@@ -106,6 +113,8 @@ impl PeerConfig {
                 true => RemoteAddresses::Any,
                 false => RemoteAddresses::Network,
             },
+            service: None,
+            resolver: Resolver::system(),
             mdns: Mdns::Ignore,
             bind: bind_addresses(loopback),
             authorities: Authorities::system(),

@@ -4,14 +4,16 @@
 //! all that were sent in the last 4 s (rtc-ice, `ping_all_candidates`): what it sends grows with
 //! the number of candidates, and the time it takes with their square. Thousands would make this
 //! machine flood addresses of somebody's choice (RFC 8445, 19.5.1), and drown the one pair that
-//! works. So a few go in at once, others one by one, and no more than [`TRIED_MAX`]; those that still
-//! wait when there is a connection are left out. What takes no part takes no place: repetitions
-//! (aiortc names each candidate once a section), TCP, and addresses that [`RemoteAddresses`] refuses.
+//! works. So a few go in at once, others one by one, no more than [`TRIED_MAX`] in all and
+//! [`PORTS_MAX`] of one IP address; those that still wait when there is a connection are left out.
+//! How often the pairs are checked is [`crate::pacing`]'s. What takes no part takes no place:
+//! repetitions (aiortc names each candidate once a section), TCP, and addresses that
+//! [`RemoteAddresses`] refuses.
 //!
 //! A candidate is judged by what the stack's own parser makes of it, and by nothing else: of two
 //! readings of one line, one would be checked and the other tried.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +22,15 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use rtc::ice::candidate::{Candidate, CandidateType, unmarshal_candidate};
 use rtc::ice::tcp_type::TcpType;
-use tokio::sync::Mutex as AsyncMutex;
+use rtc::shared::ifaces::ifaces;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use webrtc::error::{Error, Result};
 use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit};
 
 use crate::remote::RemoteAddresses;
+use crate::resolver::Resolver;
 use crate::sdp;
 use crate::stack::{IcePolicy, Mdns, wake};
 
@@ -35,6 +39,9 @@ const AT_ONCE: usize = 16;
 /// Candidates of one generation that are tried at all. A camera has about ten: an address of each
 /// interface, what STUN says of it, and two relays or three.
 const TRIED_MAX: usize = 40;
+/// Candidates of one IP address. A master behind one address has a port for each interface and for
+/// each transport to a relay.
+const PORTS_MAX: usize = 6;
 /// Time between two that go in one by one.
 const TURN: Duration = Duration::from_millis(300);
 /// A candidate line is well under 300 bytes; nobody needs more than this.
@@ -44,11 +51,13 @@ const BYTES_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Feed {
     policy: RemoteAddresses,
+    /// This machine's own addresses, as of the last description.
+    own: BTreeSet<IpAddr>,
     names: bool,
     local: Option<String>,
     remote: Option<String>,
-    /// All that were admitted, also those that wait.
-    known: Vec<String>,
+    /// All that were admitted, also those that wait, with their addresses.
+    known: Vec<(String, Option<IpAddr>)>,
     waiting: VecDeque<Waiting>,
     /// Somebody takes what waits.
     has_taker: bool,
@@ -68,8 +77,10 @@ enum Admission {
     Now,
     /// It waits for its turn; a taker may have to be found.
     Later { start: bool },
-    /// It is known, or its address is none to be tried.
+    /// It is known, or a name that nobody looks up.
     Unused,
+    /// Its address is none to be tried.
+    Refused,
     /// It is one too many.
     TooMany,
 }
@@ -78,6 +89,7 @@ impl Feed {
     pub(crate) fn new(mdns: Mdns) -> Self {
         Self {
             policy: RemoteAddresses::Any,
+            own: BTreeSet::new(),
             names: mdns == Mdns::Resolve,
             local: None,
             remote: None,
@@ -118,14 +130,22 @@ impl Feed {
     }
 
     fn admit(&mut self, text: &str, candidate: &Candidate) -> Admission {
-        if self.is_refused(candidate) || self.known.iter().any(|known| known == text) {
+        // The stack reads addresses, and names that end in `.local`.
+        let address = candidate.address().parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        match address {
+            Some(address) if self.is_refused(address) => return Admission::Refused,
+            None if !self.names => return Admission::Unused,
+            Some(_) | None => {}
+        }
+        if self.known.iter().any(|(known, _)| known == text) {
             return Admission::Unused;
         }
-        if self.known.len() >= TRIED_MAX {
+        let ports = self.known.iter().filter(|(_, known)| *known == address).count();
+        if self.known.len() >= TRIED_MAX || (address.is_some() && ports >= PORTS_MAX) {
             return Admission::TooMany;
         }
         let given = self.known.len() - self.waiting.len();
-        self.known.push(text.to_owned());
+        self.known.push((text.to_owned(), address));
         if given < AT_ONCE {
             return Admission::Now;
         }
@@ -148,22 +168,34 @@ impl Feed {
 
     /// The stack did not take it.
     fn forget(&mut self, candidate: &str) {
-        self.known.retain(|known| known != candidate);
+        self.known.retain(|(known, _)| known != candidate);
     }
 
-    fn is_refused(&mut self, candidate: &Candidate) -> bool {
-        match candidate.address().parse::<IpAddr>() {
-            Ok(address) if self.policy.admits(address) => false,
-            Ok(_) => {
-                // Once, or a log would grow as the other side wishes.
-                if !std::mem::replace(&mut self.refusal_told, true) {
-                    tracing::warn!(policy = ?self.policy, "a candidate's address is refused");
-                }
-                true
-            }
-            // The stack reads addresses and names that end in `.local`.
-            Err(_) => !self.names,
+    fn is_refused(&mut self, address: IpAddr) -> bool {
+        let is_own = self.policy != RemoteAddresses::Any && self.own.contains(&address);
+        if self.policy.admits(address) && !is_own {
+            return false;
         }
+        // Once, or a log would grow as the other side wishes.
+        if !std::mem::replace(&mut self.refusal_told, true) {
+            tracing::warn!(policy = ?self.policy, "a candidate's address is refused");
+        }
+        true
+    }
+}
+
+/// Why a candidate is not tried.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Its address is none that [`RemoteAddresses`] admits.
+    Address,
+    /// It cannot be read, there are too many, or the stack refuses it.
+    Stack(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Stack(error)
     }
 }
 
@@ -191,6 +223,8 @@ pub(crate) struct Feeder {
     policy: IcePolicy,
     feed: Arc<Mutex<Feed>>,
     taker: AsyncMutex<JoinSet<()>>,
+    /// Whether it is known where the service is.
+    located: AsyncMutex<watch::Receiver<bool>>,
 }
 
 impl Feeder {
@@ -199,7 +233,23 @@ impl Feeder {
         policy: IcePolicy,
         feed: Arc<Mutex<Feed>>,
     ) -> Self {
-        Self { connection, policy, feed, taker: AsyncMutex::default() }
+        let located = AsyncMutex::new(watch::channel(true).1);
+        Self { connection, policy, feed, taker: AsyncMutex::default(), located }
+    }
+
+    /// Looks up where the service is: if on this machine, every address is tried.
+    pub(crate) async fn admit_as_service(&self, (host, port): (String, u16), resolver: Resolver) {
+        let (done, located) = watch::channel(false);
+        *self.located.lock().await = located;
+        let feed = Arc::clone(&self.feed);
+        self.taker.lock().await.spawn(async move {
+            let found = resolver.resolve(&host, port).await.unwrap_or_default();
+            if !found.is_empty() && found.iter().all(|address| address.ip().is_loopback()) {
+                tracing::info!("the service is on this machine: its addresses are tried");
+                lock(&feed).policy = RemoteAddresses::Any;
+            }
+            done.send_replace(true);
+        });
     }
 
     pub(crate) fn restrict(&self, policy: RemoteAddresses) {
@@ -214,13 +264,20 @@ impl Feeder {
     /// A description of the other side's was set, and these candidates were in it; one that cannot
     /// be read costs no other.
     pub(crate) async fn described(&self, description: &str, candidates: &[String]) {
-        lock(&self.feed).described(description);
+        {
+            let mut feed = lock(&self.feed);
+            feed.own = own_addresses();
+            feed.described(description);
+        }
         let mut problems = 0;
         let mut first = None;
         for candidate in candidates {
-            if let Err(error) = self.add(candidate).await {
-                problems += 1;
-                first.get_or_insert_with(|| sdp::complaint(&error));
+            match self.add(candidate).await {
+                Ok(()) | Err(Refusal::Address) => {}
+                Err(Refusal::Stack(error)) => {
+                    problems += 1;
+                    first.get_or_insert_with(|| sdp::complaint(&error));
+                }
             }
         }
         if let Some(first) = first {
@@ -229,9 +286,12 @@ impl Feeder {
     }
 
     /// # Errors
-    /// It cannot be read, there are too many, or no remote description is set.
-    pub(crate) async fn add(&self, candidate: &str) -> Result<()> {
+    /// Its address is none to be tried, it cannot be read, there are too many, or no remote
+    /// description is set.
+    pub(crate) async fn add(&self, candidate: &str) -> std::result::Result<(), Refusal> {
         let Some((candidate, read)) = read(candidate)? else { return Ok(()) };
+        // Closing ends the lookup, and with it this wait.
+        let _ = self.located.lock().await.wait_for(|located| *located).await;
         let admission = lock(&self.feed).admit(candidate, &read);
         match admission {
             Admission::Now => {
@@ -239,7 +299,7 @@ impl Feeder {
                 if given.is_err() {
                     lock(&self.feed).forget(candidate);
                 }
-                given
+                Ok(given?)
             }
             Admission::Later { start: true } => {
                 let mut taker = self.taker.lock().await;
@@ -249,7 +309,10 @@ impl Feeder {
                 Ok(())
             }
             Admission::Later { start: false } | Admission::Unused => Ok(()),
-            Admission::TooMany => Err(Error::Other("there are candidates enough".to_owned())),
+            Admission::Refused => Err(Refusal::Address),
+            Admission::TooMany => {
+                Err(Refusal::Stack(Error::Other("there are candidates enough".to_owned())))
+            }
         }
     }
 
@@ -276,6 +339,13 @@ async fn take_turns(
             tracing::debug!("a candidate that waited is not taken");
         }
     }
+}
+
+/// This machine's addresses but loopback ones: services on them are its own.
+fn own_addresses() -> BTreeSet<IpAddr> {
+    let interfaces = ifaces().unwrap_or_default();
+    let addresses = interfaces.iter().filter_map(|interface| interface.addr.as_ref());
+    addresses.map(|address| address.ip().to_canonical()).filter(|ip| !ip.is_loopback()).collect()
 }
 
 async fn give(
@@ -362,7 +432,7 @@ mod tests {
         feed.policy = RemoteAddresses::Network;
         for n in 0..100 {
             let own = format!("candidate:{n} 1 udp 9 127.0.0.1 {n} typ host");
-            assert_eq!(admit(&mut feed, &own), Admission::Unused);
+            assert_eq!(admit(&mut feed, &own), Admission::Refused);
             let name = format!("candidate:{n} 1 udp 9 a3c4.local {n} typ host");
             assert_eq!(admit(&mut feed, &name), Admission::Unused, "nobody looks it up");
             let again = if n == 0 { Admission::Now } else { Admission::Unused };
@@ -374,6 +444,33 @@ mod tests {
         assert_eq!(feed.known.len(), 1);
         let mut feed = Feed::new(Mdns::Resolve);
         assert_eq!(admit(&mut feed, "candidate:1 1 udp 9 a3c4.local 9 typ host"), Admission::Now);
+    }
+
+    #[test]
+    fn ports_of_one_address_are_few() {
+        let mut feed = feed();
+        let port = |n: usize| format!("candidate:{n} 1 udp 9 10.0.0.1 {n} typ host");
+        let mapped = |n: usize| format!("candidate:{n} 1 udp 9 ::ffff:10.0.0.1 {n} typ host");
+        for n in 1..100 {
+            let expected = if n <= PORTS_MAX { Admission::Now } else { Admission::TooMany };
+            assert_eq!(admit(&mut feed, &port(n)), expected, "{n}");
+        }
+        assert_eq!(admit(&mut feed, &mapped(100)), Admission::TooMany);
+        assert_eq!(admit(&mut feed, &host(7)), Admission::Now, "another address");
+    }
+
+    #[test]
+    fn addresses_of_this_machine_are_tried_only_where_the_service_is_here_too() {
+        let own = "candidate:1 1 udp 9 10.0.0.7 4242 typ host";
+        for (policy, expected) in
+            [(RemoteAddresses::Any, Admission::Now), (RemoteAddresses::Network, Admission::Refused)]
+        {
+            let mut feed = Feed { policy, ..feed() };
+            feed.own = BTreeSet::from([IpAddr::from([10, 0, 0, 7])]);
+            assert_eq!(admit(&mut feed, own), expected, "{policy:?}");
+            assert_eq!(admit(&mut feed, &host(3)), Admission::Now);
+        }
+        assert!(own_addresses().iter().all(|address| !address.is_loopback()));
     }
 
     #[test]
@@ -406,7 +503,7 @@ mod tests {
         ] {
             for mdns in [Mdns::Ignore, Mdns::Resolve] {
                 let mut feed = Feed { policy: RemoteAddresses::Network, ..Feed::new(mdns) };
-                assert_eq!(admit(&mut feed, line), Admission::Unused, "{line:?} {mdns:?}");
+                assert_eq!(admit(&mut feed, line), Admission::Refused, "{line:?} {mdns:?}");
             }
         }
         for tcp in [

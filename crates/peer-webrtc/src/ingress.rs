@@ -22,6 +22,8 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::dtls_fragments::Fragments;
+
 /// Addresses of the peer that passed a check. A camera has about ten.
 const PEERS_MAX: usize = 64;
 /// TURN servers, each by an address of each family.
@@ -52,6 +54,7 @@ pub(crate) struct Ingress {
     rtp: SsrcLimit,
     rtcp: SsrcLimit,
     handshake: Bucket,
+    fragments: Fragments,
     dropped: u64,
 }
 
@@ -66,6 +69,7 @@ impl Ingress {
             rtp: SsrcLimit::new(),
             rtcp: SsrcLimit::new(),
             handshake: HANDSHAKE,
+            fragments: Fragments::default(),
             dropped: 0,
         }
     }
@@ -114,6 +118,15 @@ impl Ingress {
             self.dropped += 1;
         }
         admitted
+    }
+
+    /// What the stack gets in place of a datagram that is admitted, where fragments of DTLS messages
+    /// overlap; never longer.
+    pub(crate) fn join_fragments(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
+        match Kind::of(datagram) {
+            Kind::Dtls(DTLS_HANDSHAKE) => self.fragments.rewrite(datagram),
+            Kind::Dtls(_) | Kind::Stun(_) | Kind::ChannelData | Kind::Srtp | Kind::Unknown => None,
+        }
     }
 
     /// Whether a datagram from an address that may send costs no more than it may.

@@ -372,6 +372,9 @@ impl Peer {
             StackEvent::Track(track) => self.on_track(track).await,
             // A channel of the master's own: nobody reads it, so it goes.
             StackEvent::DataChannel(_) => {}
+            StackEvent::IceServersUnresolved(count) => {
+                self.tell(PeerEvent::IceServersUnresolved(count));
+            }
         }
     }
 

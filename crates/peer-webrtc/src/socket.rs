@@ -1,4 +1,5 @@
-//! The stack's UDP sockets, each with an [`Ingress`] before it.
+//! The stack's runtime: UDP sockets, each with an [`Ingress`] before it and a [`Pacer`] behind it,
+//! and names that are answered at once ([`Hosts`]).
 
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -14,6 +15,8 @@ use webrtc::runtime::{
 };
 
 use crate::ingress::Ingress;
+use crate::pacing::Pacer;
+use crate::resolver::Hosts;
 
 /// The port of multicast DNS, whose socket takes part in no media.
 const MDNS_PORT: u16 = 5353;
@@ -27,11 +30,13 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) struct FilteredRuntime {
     tokio: TokioRuntime,
     ingress: Arc<Mutex<Ingress>>,
+    pacer: Arc<Mutex<Pacer>>,
+    hosts: Arc<Hosts>,
 }
 
 impl FilteredRuntime {
-    pub(crate) fn new(ingress: Arc<Mutex<Ingress>>) -> Self {
-        Self { tokio: TokioRuntime, ingress }
+    pub(crate) fn new(ingress: Arc<Mutex<Ingress>>, hosts: Arc<Hosts>) -> Self {
+        Self { tokio: TokioRuntime, ingress, pacer: Arc::default(), hosts }
     }
 }
 
@@ -54,7 +59,9 @@ impl Runtime for FilteredRuntime {
         if is_mdns {
             return Ok(socket);
         }
-        Ok(Arc::new(FilteredSocket { socket, ingress: Arc::clone(&self.ingress) }))
+        let (ingress, pacer) = (Arc::clone(&self.ingress), Arc::clone(&self.pacer));
+        let local = socket.local_addr()?;
+        Ok(Arc::new(FilteredSocket { socket, local, ingress, pacer }))
     }
 
     fn wrap_tcp_listener(&self, listener: TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
@@ -69,7 +76,8 @@ impl Runtime for FilteredRuntime {
     }
 
     fn resolve_host<'a>(&'a self, host: &'a str) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
-        self.tokio.resolve_host(host)
+        let answer = self.hosts.answer(host);
+        Box::pin(async move { answer })
     }
 
     fn now(&self) -> Instant {
@@ -100,7 +108,9 @@ impl Runtime for FilteredRuntime {
 #[derive(Debug)]
 struct FilteredSocket {
     socket: Arc<dyn AsyncUdpSocket>,
+    local: SocketAddr,
     ingress: Arc<Mutex<Ingress>>,
+    pacer: Arc<Mutex<Pacer>>,
 }
 
 impl AsyncUdpSocket for FilteredSocket {
@@ -109,6 +119,13 @@ impl AsyncUdpSocket for FilteredSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        let (to, datagram) = (transmit.destination, transmit.contents);
+        let mut pacer = self.pacer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pacer.admits(now(), self.local, to, datagram) {
+            // Lost, as on any network: the agent sends it again.
+            return Poll::Ready(Ok(datagram.len()));
+        }
+        drop(pacer);
         // Before it is on its way: an answer may be quick.
         lock(&self.ingress).sent(transmit.destination, transmit.contents);
         self.socket.poll_send(cx, transmit)
@@ -164,6 +181,13 @@ fn filter(
                 kept += end - begin;
             }
             begin = end;
+        }
+        // Datagrams that the kernel put together must keep their sizes, and are left alone.
+        if stride >= len
+            && let Some(rewritten) = ingress.join_fragments(&buffer[..kept])
+        {
+            kept = rewritten.len();
+            buffer[..kept].copy_from_slice(&rewritten);
         }
         if kept == 0 {
             continue;

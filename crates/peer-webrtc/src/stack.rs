@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
@@ -44,10 +44,12 @@ pub use webrtc::peer_connection::{
 };
 
 use crate::codec::{Codec, add_retransmission, choose_payload_type, media_engine, rtp_kind};
-use crate::feed::{self, Feed, Feeder};
+use crate::feed::{self, Feed, Feeder, Refusal};
+use crate::ice_servers::IceServers;
 use crate::ingress::Ingress;
 use crate::local::LocalTrack;
 use crate::remote::RemoteAddresses;
+use crate::resolver::{Hosts, Resolver};
 use crate::retransmission::{Formats, Retransmissions};
 use crate::sdp::{self, Fitted, SectionFormats, Unfit};
 use crate::socket::{FilteredRuntime, lock};
@@ -74,6 +76,9 @@ const SRTP_WINDOW: usize = 1024;
 const EVENTS_MAX: usize = 512;
 /// RTCP signals waiting to be taken.
 const CONTROL_MAX: usize = 256;
+
+/// Data channels that the other side may open. A master has none of its own, or one.
+const CHANNELS_MAX: usize = 8;
 
 /// Which candidates may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,8 +135,10 @@ pub enum StackEvent {
     Connection(RTCPeerConnectionState),
     /// The other side's track is open.
     Track(Arc<dyn TrackRemote>),
-    /// The other side opened a data channel.
+    /// The other side opened a data channel. Beyond the first few they are closed instead.
     DataChannel(Arc<dyn DataChannel>),
+    /// So many names of STUN and TURN servers are not resolved: those servers are not used.
+    IceServersUnresolved(u32),
 }
 
 /// What comes out of a connection. Bounded; a queue that is full loses what comes and counts it.
@@ -160,6 +167,7 @@ pub struct Stack {
     streams: TurnStreams,
     formats: Formats,
     ingress: Arc<StdMutex<Ingress>>,
+    servers: IceServers,
 }
 
 /// Why an answer was not applied.
@@ -178,6 +186,17 @@ impl Stack {
     /// # Errors
     /// No address could be bound.
     pub async fn build(config: &StackConfig) -> Result<(Self, StackEvents)> {
+        Self::build_resolving(config, Resolver::system()).await
+    }
+
+    /// [`Self::build`], with names of STUN and TURN servers looked up in this way.
+    ///
+    /// # Errors
+    /// No address could be bound.
+    pub async fn build_resolving(
+        config: &StackConfig,
+        resolver: Resolver,
+    ) -> Result<(Self, StackEvents)> {
         let (event_tx, events) = mpsc::channel(EVENTS_MAX);
         let (control_tx, control) = mpsc::channel(CONTROL_MAX);
         let (media_tx, media) = match config.media_queue {
@@ -219,11 +238,21 @@ impl Stack {
         // Relay without a server is refused here; `use_servers` sets the policy.
         let configuration = RTCConfigurationBuilder::new().build();
         let streams =
-            TurnStreams::new(config.authorities.clone(), config.detour.clone(), &config.bind);
+            TurnStreams::new(config.authorities.clone(), config.detour.clone(), &config.bind)
+                .resolving(resolver.clone());
+        let hosts = Arc::new(Hosts::new(resolver));
         let (lost, gate) = (AtomicU64::new(0), streams.gate());
         let feed = Arc::new(StdMutex::new(Feed::new(config.mdns)));
-        let handler =
-            Queue { events: event_tx, lost, policy: config.policy, gate, feed: Arc::clone(&feed) };
+        let connected = Arc::<AtomicBool>::default();
+        let handler = Queue {
+            events: event_tx.clone(),
+            lost,
+            policy: config.policy,
+            gate,
+            feed: Arc::clone(&feed),
+            connected: Arc::clone(&connected),
+            channels: AtomicUsize::new(0),
+        };
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_media_engine(engine)
@@ -231,7 +260,7 @@ impl Stack {
             .with_setting_engine(settings)
             .with_handler(Arc::new(handler))
             .with_udp_addrs(config.bind.clone())
-            .with_runtime(Arc::new(FilteredRuntime::new(Arc::clone(&ingress))))
+            .with_runtime(Arc::new(FilteredRuntime::new(Arc::clone(&ingress), Arc::clone(&hosts))))
             .build()
             .await?;
         let connection: Arc<dyn PeerConnection> = Arc::new(connection);
@@ -239,10 +268,11 @@ impl Stack {
             connection: Arc::clone(&connection),
             policy: config.policy,
             senders: Mutex::new(Vec::new()),
-            candidates: Feeder::new(connection, config.policy, feed),
+            candidates: Feeder::new(Arc::clone(&connection), config.policy, feed),
             streams,
             formats,
             ingress,
+            servers: IceServers::new(connection, config.policy, hosts, event_tx, connected),
         };
         Ok((stack, StackEvents { events, control, media, losses }))
     }
@@ -255,6 +285,12 @@ impl Stack {
     /// Tries these addresses of the other side alone; before, every one is.
     pub fn restrict(&self, addresses: RemoteAddresses) {
         self.candidates.restrict(addresses);
+    }
+
+    /// Tries every address of the other side if this name, the service's, turns out to be this
+    /// machine's. Candidates wait for that.
+    pub(crate) async fn admit_as_service(&self, service: (String, u16), resolver: Resolver) {
+        self.candidates.admit_as_service(service, resolver).await;
     }
 
     /// Attaches a track of the application's, to be sent.
@@ -284,13 +320,14 @@ impl Stack {
     /// Uses these servers from the next gathering on; those of a kind that the stack does not
     /// speak are left out. Returns how many URIs are used.
     ///
+    /// Their names are looked up meanwhile, and this waits only a moment for that: see
+    /// [`StackEvent::IceServersUnresolved`].
+    ///
     /// # Errors
-    /// The connection is closed.
+    /// The connection is closed, or it is relayed alone and no TURN server's name is resolved.
     pub async fn use_servers(&self, servers: &[IceServer]) -> Result<usize> {
         let servers = self.usable_servers(servers).await;
-        let count = servers.iter().map(|server| server.urls.len()).sum();
-        self.connection.set_configuration(configuration(self.policy, servers)).await?;
-        Ok(count)
+        self.servers.use_servers(servers).await
     }
 
     /// Sets a description of ours and starts gathering; with an answer, local tracks know their
@@ -300,6 +337,8 @@ impl Stack {
     /// The stack refuses it.
     pub async fn set_local(&self, description: RTCSessionDescription) -> Result<()> {
         self.streams.gate().gathering();
+        let _describing = self.servers.describing().lock().await;
+        self.servers.gathering(&description).await?;
         if description.sdp_type == RTCSdpType::Answer {
             self.connection.set_local_description(description).await?;
             return self.agree_on_payload_types().await;
@@ -320,6 +359,7 @@ impl Stack {
         self.formats.use_offer(&normal);
         let (text, candidates) = sdp::to_apply(&normal);
         let offer = RTCSessionDescription::offer(text)?;
+        let _describing = self.servers.describing().lock().await;
         self.connection.set_remote_description(offer).await?;
         self.candidates.described(&normal, &candidates).await;
         Ok(())
@@ -347,6 +387,7 @@ impl Stack {
             RefusedAnswer::Unfit(Unfit::Description("the answer is no SDP".to_owned()))
         })?;
         self.described(&normal);
+        let _describing = self.servers.describing().lock().await;
         let offer = self.connection.local_description().await;
         let offer = offer.filter(|local| local.sdp_type == RTCSdpType::Offer);
         let (text, sections) = match offer.and_then(|offer| normalize(&offer.sdp)) {
@@ -389,15 +430,23 @@ impl Stack {
 
     /// Adds a candidate of the other side's; to be called after its description was set.
     ///
-    /// The first 16 of a generation are tried at once, others one by one, and no more than 40, those
-    /// in descriptions among them. One that is known, means "no more", is of TCP, has an address that
+    /// The first 16 of a generation are tried at once, others one by one, no more than 40 in all and 6
+    /// of one IP address, those in descriptions among them. One that is known, means "no more", is of TCP, has an address that
     /// is not tried (see [`RemoteAddresses`]), or still waits when there is a connection is accepted
     /// and not used.
     ///
     /// # Errors
     /// The text is no candidate, there are too many, or no remote description is set.
     pub async fn add_candidate(&self, candidate: &str) -> Result<()> {
-        self.candidates.add(candidate).await
+        match self.try_candidate(candidate).await {
+            Ok(()) | Err(Refusal::Address) => Ok(()),
+            Err(Refusal::Stack(error)) => Err(error),
+        }
+    }
+
+    /// [`Self::add_candidate`], which says whether the address is refused.
+    pub(crate) async fn try_candidate(&self, text: &str) -> std::result::Result<(), Refusal> {
+        self.candidates.add(text).await
     }
 
     /// Wakes the connection's task.
@@ -438,6 +487,7 @@ impl Stack {
     /// # Errors
     /// The stack could not close in order.
     pub async fn close(&self) -> Result<()> {
+        self.servers.close().await;
         self.candidates.close().await;
         self.detach_tracks().await;
         let closed = self.connection.close().await;
@@ -508,7 +558,7 @@ fn interceptors(engine: &mut MediaEngine, formats: Formats, tap: Tap) -> Result<
 }
 
 /// No servers given means that those set before stay.
-fn configuration(policy: IcePolicy, servers: Vec<RTCIceServer>) -> RTCConfiguration {
+pub(crate) fn configuration(policy: IcePolicy, servers: Vec<RTCIceServer>) -> RTCConfiguration {
     let policy = match policy {
         IcePolicy::All => RTCIceTransportPolicy::All,
         IcePolicy::Relay => RTCIceTransportPolicy::Relay,
@@ -576,6 +626,9 @@ struct Queue {
     policy: IcePolicy,
     gate: Arc<Gate>,
     feed: Arc<StdMutex<Feed>>,
+    connected: Arc<AtomicBool>,
+    /// Data channels that the other side opened.
+    channels: AtomicUsize,
 }
 
 impl Queue {
@@ -618,11 +671,21 @@ impl PeerConnectionEventHandler for Queue {
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         if state == RTCPeerConnectionState::Connected {
             feed::lock(&self.feed).connected();
+            self.connected.store(true, Ordering::Release);
         }
         self.push(StackEvent::Connection(state));
     }
 
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        let before = self.channels.fetch_add(1, Ordering::Relaxed);
+        if before >= CHANNELS_MAX {
+            if before == CHANNELS_MAX {
+                tracing::warn!(CHANNELS_MAX, "further data channels of the other side are closed");
+            }
+            // One that is gone already needs no closing.
+            let _ = channel.close().await;
+            return;
+        }
         self.push(StackEvent::DataChannel(channel));
     }
 

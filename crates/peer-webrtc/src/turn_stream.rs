@@ -25,6 +25,8 @@ pub use connect::{Authorities, Detour, InvalidAuthorities};
 use bridge::Bridge;
 use connect::Server;
 
+use crate::resolver::Resolver;
+
 /// Servers over streams that one connection uses. KVS names two.
 const BRIDGES_MAX: usize = 8;
 
@@ -32,6 +34,7 @@ const BRIDGES_MAX: usize = 8;
 pub(crate) struct TurnStreams {
     authorities: Authorities,
     detour: Option<Detour>,
+    resolver: Resolver,
     /// Whether the stack's sockets are IPv6 alone.
     ipv6: bool,
     gate: Arc<Gate>,
@@ -72,7 +75,19 @@ impl TurnStreams {
     /// `bind` is where the stack's sockets are bound.
     pub(crate) fn new(authorities: Authorities, detour: Option<Detour>, bind: &[String]) -> Self {
         let ipv6 = !bind.is_empty() && bind.iter().all(|address| address.starts_with('['));
-        Self { authorities, detour, ipv6, gate: Arc::default(), bridges: Mutex::default() }
+        Self {
+            authorities,
+            detour,
+            resolver: Resolver::system(),
+            ipv6,
+            gate: Arc::default(),
+            bridges: Mutex::default(),
+        }
+    }
+
+    /// The same with names looked up in this way.
+    pub(crate) fn resolving(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
     }
 
     pub(crate) fn gate(&self) -> Arc<Gate> {
@@ -118,7 +133,8 @@ impl TurnStreams {
     fn server(&self, uri: &str) -> Option<Server> {
         let Url { scheme, host, port, .. } = parse(uri)?;
         let tls = (scheme == SchemeType::Turns).then(|| self.authorities.clone());
-        Some(Server { host, port, tls, detour: self.detour.clone() })
+        let (detour, resolver) = (self.detour.clone(), self.resolver.clone());
+        Some(Server { host, port, tls, detour, resolver })
     }
 
     /// Closes every stream; tasks and sockets are gone when it returns.

@@ -132,6 +132,21 @@ impl SignalingConfig {
         endpoint.as_ref().is_some_and(is_loopback)
     }
 
+    /// The name and port of the control plane, as far as they are known before a call is made: of
+    /// the endpoint that [`Self::is_loopback`] looks at, else the region's own.
+    ///
+    /// A peer port resolves it, to see whether the service is on this machine.
+    pub fn service_host(&self) -> Option<(String, u16)> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let endpoint = self.endpoint_url.clone().or_else(|| endpoint::of_environment(variable));
+        if let Some(endpoint) = endpoint {
+            return Some((endpoint.host_str()?.to_owned(), endpoint.port_or_known_default()?));
+        }
+        let region = self.region.clone().or_else(|| variable("AWS_REGION"))?;
+        let (fips, dual_stack) = (self.fips == Some(true), self.dual_stack == Some(true));
+        Some((crate::ice::regional_control_plane(&region, fips, dual_stack), 443))
+    }
+
     /// The way of calls and socket for other connections that want TLS's road, as those of TURN over
     /// TCP: to the host and port that are asked for, through the proxy; `None` where the way there
     /// is direct.

@@ -10,13 +10,23 @@ pub(crate) fn regional_stun(region: &str, fips: bool, dual_stack: bool) -> Optio
     if fips {
         return None;
     }
-    let suffix = match (region.starts_with("cn-"), dual_stack) {
+    let suffix = suffix(region, dual_stack);
+    Some(format!("stun:stun.kinesisvideo.{region}.{suffix}:443"))
+}
+
+/// The host of a region's control plane (docs/kvs-protocol.md 1.4).
+pub(crate) fn regional_control_plane(region: &str, fips: bool, dual_stack: bool) -> String {
+    let fips = if fips { "-fips" } else { "" };
+    format!("kinesisvideo{fips}.{region}.{}", suffix(region, dual_stack))
+}
+
+fn suffix(region: &str, dual_stack: bool) -> &'static str {
+    match (region.starts_with("cn-"), dual_stack) {
         (false, false) => "amazonaws.com",
         (false, true) => "api.aws",
         (true, false) => "amazonaws.com.cn",
         (true, true) => "api.amazonwebservices.com.cn",
-    };
-    Some(format!("stun:stun.kinesisvideo.{region}.{suffix}:443"))
+    }
 }
 
 /// Whether a peer connection can use a STUN URI (RFC 7064): over UDP, with a host.

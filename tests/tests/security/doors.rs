@@ -13,13 +13,17 @@ const COST: Cost = Cost { time: Duration::from_secs(60), bytes: 48 << 20 };
 
 /// More than are ever tried.
 const DOORS: usize = 120;
+/// Ports of each address.
+const PORTS: usize = 4;
 
 /// A session under `policy`, and its master who names doors of this machine, in candidates and in
 /// the answer itself. Which of them heard a knock.
 async fn knocked(policy: RemoteAddresses, in_answer: bool) -> usize {
     let mut doors = Vec::new();
-    for _ in 0..DOORS {
-        doors.push(UdpSocket::bind("127.0.0.1:0").await.expect("a port"));
+    for n in 0..DOORS {
+        // A few ports of each address: of one address no more are tried.
+        let address = format!("127.0.0.{}:0", 1 + n / PORTS);
+        doors.push(UdpSocket::bind(address).await.expect("a port"));
     }
     let mut scene = Scene::open().await;
     let peer = PeerConfig { remote_addresses: policy, ..PeerConfig::new(true) };
@@ -28,8 +32,9 @@ async fn knocked(policy: RemoteAddresses, in_answer: bool) -> usize {
     let (answer, stack, _queues) = honest_answer(&offer).await;
     stack.close().await.expect("closed");
     let candidate = |door: &UdpSocket| {
-        let port = door.local_addr().expect("bound").port();
-        format!("candidate:{port} 1 udp {port} 127.0.0.1 {port} typ host")
+        let (ip, port) =
+            (door.local_addr().expect("bound").ip(), door.local_addr().expect("bound").port());
+        format!("candidate:{port} 1 udp {port} {ip} {port} typ host")
     };
     if in_answer {
         let lines: String = doors.iter().map(|door| format!("a={}\r\n", candidate(door))).collect();

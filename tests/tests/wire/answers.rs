@@ -300,6 +300,48 @@ fn w09_no_common_codec() {
     });
 }
 
+/// Contract 8: what a browser takes, in the first attempt.
+#[test]
+fn w08_answers_that_browsers_accept() {
+    let changes: [(&str, fn(&str) -> String); 4] = [
+        ("no mid", |sdp| frame::without(sdp, "a=mid:")),
+        ("line ends", |sdp| sdp.replace("\r\n", " \r\r\n\0")),
+        ("audio refused with unknown formats", |sdp| {
+            frame::changed(sdp, |line| {
+                line.starts_with("m=audio").then(|| "m=audio 0 UDP/TLS/RTP/SAVPF 99".to_owned())
+            })
+        }),
+        ("another number", |sdp| sdp.replace(":102 ", ":120 ").replace("SAVPF 102", "SAVPF 120")),
+    ];
+    for (name, change) in changes {
+        scenario(8, name, async |stage| {
+            stage.camera().await;
+            let mut plan = stage.plan();
+            plan.tamper = Some(change);
+            let mut viewer = plan.watch();
+            let live = viewer.live().await;
+            viewer.more_pictures(5).await;
+            assert_eq!(viewer.close().await.attempts_total, 1);
+            shown("live in attempt 1", live.saturating_since(Default::default()))
+        });
+    }
+}
+
+/// Contract 9.
+#[test]
+fn w09_codec_that_was_not_offered() {
+    scenario(9, "not offered", async |stage| {
+        stage.camera().await;
+        let mut plan = stage.plan();
+        plan.settings.retries = 10;
+        plan.tamper = Some(|sdp| sdp.replace("H264/90000", "H265/90000"));
+        let outcome = plan.watch().ended().await;
+        assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Codec, 1));
+        assert!(outcome.sentence().contains("H265"), "{}", outcome.sentence());
+        shown("ended as codec after 1 attempt", outcome.lasted)
+    });
+}
+
 #[test]
 fn w16_offer_twice() {
     scenario(16, "", async |stage| {

@@ -159,7 +159,8 @@ impl Live<'_> {
             StackEvent::Connection(_)
             | StackEvent::Ice(_)
             | StackEvent::GatheringDone
-            | StackEvent::DataChannel(_) => {}
+            | StackEvent::DataChannel(_)
+            | StackEvent::IceServersUnresolved(_) => {}
         }
         None
     }

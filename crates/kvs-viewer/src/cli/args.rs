@@ -313,6 +313,8 @@ impl WatchArgs {
         let is_loopback = signaling.is_loopback();
         let default = PeerConfig::new(is_loopback);
         let remote = self.media.remote_addresses.map_or(default.remote_addresses, Into::into);
+        // A name may be this machine's too, as one of /etc/hosts.
+        let service = signaling.service_host().filter(|_| self.media.remote_addresses.is_none());
         let peer = PeerConfig {
             video: wanted(self.media.no_video),
             audio: wanted(self.media.no_audio),
@@ -320,6 +322,7 @@ impl WatchArgs {
             authorities,
             policy: if self.media.relay_only { IcePolicy::Relay } else { IcePolicy::All },
             remote_addresses: remote,
+            service,
             ..default
         };
         // A session that never leaves this machine needs no network.

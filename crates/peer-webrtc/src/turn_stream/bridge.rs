@@ -217,6 +217,7 @@ pub(super) const ALLOCATE: [u8; 20] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolver::Resolver;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::time::Instant;
 
@@ -225,7 +226,8 @@ mod tests {
     async fn bridged(gate: Arc<Gate>) -> (TcpListener, Bridge, UdpSocket) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let port = listener.local_addr().expect("bound").port();
-        let server = Server { host: "127.0.0.1".into(), port, tls: None, detour: None };
+        let resolver = Resolver::system();
+        let server = Server { host: "127.0.0.1".into(), port, tls: None, detour: None, resolver };
         let bridge = Bridge::open(server, false, gate).await.expect("opens");
         let stack = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
         stack.connect(bridge.local).await.expect("connected");

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::resolver::Resolver;
+
 /// A file that is longer holds something else.
 const PEM_MAX: u64 = 4 * 1024 * 1024;
 
@@ -127,6 +129,7 @@ pub(super) struct Server {
     pub(super) tls: Option<Authorities>,
     /// Where the way is not always direct.
     pub(super) detour: Option<Detour>,
+    pub(super) resolver: Resolver,
 }
 
 /// A stream, plain or within TLS.
@@ -149,7 +152,8 @@ impl Server {
         {
             return Ok(stream);
         }
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let addresses = self.resolver.resolve(&self.host, self.port).await?;
+        let stream = TcpStream::connect(&addresses[..]).await?;
         // Media waits for nobody.
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
@@ -166,7 +170,10 @@ mod tests {
     async fn a_detour_is_taken_where_it_leads_somewhere() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let port = listener.local_addr().expect("bound").port();
-        let server = |host: &str, detour| Server { host: host.into(), port, tls: None, detour };
+        let server = |host: &str, detour| {
+            let resolver = Resolver::system();
+            Server { host: host.into(), port, tls: None, detour, resolver }
+        };
         // It knows one host, and fails for another.
         let detour = Detour::by(|host: String, port: u16| async move {
             let (mut near, far) = duplex(64);

@@ -18,5 +18,6 @@ mod port;
 mod recovery;
 mod rtx;
 mod secrets;
+mod servers;
 mod stack;
 mod viewer;

@@ -1,0 +1,305 @@
+//! How many connectivity checks leave this machine.
+//!
+//! The agent checks every pair of addresses at each of its ticks, fifty times a second (rtc-ice,
+//! `ping_all_candidates`): a master that names forty addresses, in several of this machine's
+//! families, would have it send thousands of datagrams a second to addresses of the master's
+//! choice. So checks are counted where they leave: all pairs together send [`CHECKS_A_SECOND`],
+//! shared evenly, and a check that comes before its pair's turn is left out. The agent repeats it
+//! at its next tick. A peer that answers is not slowed down.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Checks a second of all pairs together that no answer came to. RFC 8445 (14.2) allows twenty; a
+/// camera with few addresses is found sooner with more.
+const CHECKS_A_SECOND: u32 = 150;
+/// A pair that was not checked for so long takes no share.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
+/// Pairs that are told apart; any more share one turn.
+const PAIRS_MAX: usize = 256;
+/// Addresses that proved to be there, and are not slowed down.
+const ANSWERING_MAX: usize = 8;
+
+/// STUN's magic cookie (RFC 8489, 5).
+const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+const HEADER: usize = 20;
+const BINDING_REQUEST: u16 = 0x0001;
+const SEND_INDICATION: u16 = 0x0016;
+const XOR_PEER_ADDRESS: u16 = 0x0012;
+const DATA: u16 = 0x0013;
+const USERNAME: u16 = 0x0006;
+const BINDING_SUCCESS: u16 = 0x0101;
+const USE_CANDIDATE: u16 = 0x0025;
+
+type Address = (IpAddr, u16);
+
+/// Lets the checks of one connection out.
+#[derive(Debug, Default)]
+pub(crate) struct Pacer {
+    /// When each pair was last checked, by the socket and where it goes.
+    pairs: BTreeMap<(SocketAddr, Target), Instant>,
+    answering: Vec<Address>,
+    swept: Option<Instant>,
+    held: u64,
+}
+
+/// Where a check goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Direct(Address),
+    /// By a TURN server, to an address that stands obfuscated in the message, or to a channel.
+    Relayed(Address, u64),
+}
+
+impl Pacer {
+    /// Whether a datagram leaves.
+    pub(crate) fn admits(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        to: SocketAddr,
+        datagram: &[u8],
+    ) -> bool {
+        let to = address(to);
+        if is_proof(datagram) {
+            self.answered(to);
+        }
+        let Some(target) = check(to, datagram) else { return true };
+        if matches!(target, Target::Direct(to) if self.answering.contains(&to)) {
+            return true;
+        }
+        self.sweep(now);
+        let pair = (local, target);
+        let share = Duration::from_secs(1) / CHECKS_A_SECOND;
+        let others = u32::try_from(self.pairs.len()).unwrap_or(u32::MAX);
+        let turn = match self.pairs.get(&pair) {
+            // Half a tick early is in time: ticks are no clock.
+            Some(last) => {
+                now.saturating_duration_since(*last) + Duration::from_millis(10)
+                    >= share.saturating_mul(others)
+            }
+            None => self.pairs.len() < PAIRS_MAX,
+        };
+        if turn {
+            self.pairs.insert(pair, now);
+        } else {
+            self.held += 1;
+            if self.held == 1 {
+                tracing::debug!("connectivity checks are held back: there are many pairs");
+            }
+        }
+        turn
+    }
+
+    /// The agent knows that a peer is at this address.
+    fn answered(&mut self, from: Address) {
+        if self.answering.last() == Some(&from) {
+            return;
+        }
+        self.answering.retain(|known| *known != from);
+        if self.answering.len() >= ANSWERING_MAX {
+            self.answering.remove(0);
+        }
+        self.answering.push(from);
+        self.pairs.retain(|(_, target), _| *target != Target::Direct(from));
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let since = *self.swept.get_or_insert(now);
+        if now.saturating_duration_since(since) >= Duration::from_millis(500) {
+            self.swept = Some(now);
+            self.pairs.retain(|_, last| now.saturating_duration_since(*last) < FORGOTTEN_AFTER);
+        }
+    }
+}
+
+/// Whether the stack sends this only to a peer that it authenticated.
+fn is_proof(datagram: &[u8]) -> bool {
+    match kind(datagram) {
+        Some(BINDING_SUCCESS) => true,
+        Some(BINDING_REQUEST) => attribute(datagram, USE_CANDIDATE).is_some(),
+        // DTLS and SRTP (RFC 7983).
+        Some(kind) => matches!(kind >> 8, 20..=63 | 128..=191),
+        None => false,
+    }
+}
+
+/// Where a datagram goes, if it is a connectivity check: a Binding request with a user name. One
+/// without asks a STUN server.
+fn check(to: Address, datagram: &[u8]) -> Option<Target> {
+    if is_check(datagram) {
+        return Some(Target::Direct(to));
+    }
+    match kind(datagram)? {
+        SEND_INDICATION => {
+            let peer = attribute(datagram, XOR_PEER_ADDRESS)?;
+            let inner = attribute(datagram, DATA)?;
+            let digest = peer
+                .iter()
+                .fold(0_u64, |all, byte| all.wrapping_mul(0x100_0000_01b3) ^ u64::from(*byte));
+            is_check(inner).then_some(Target::Relayed(to, digest))
+        }
+        channel @ 0x4000..=0x4fff => {
+            is_check(datagram.get(4..)?).then_some(Target::Relayed(to, u64::from(channel)))
+        }
+        _ => None,
+    }
+}
+
+fn kind(datagram: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes([*datagram.first()?, *datagram.get(1)?]))
+}
+
+fn is_check(datagram: &[u8]) -> bool {
+    kind(datagram) == Some(BINDING_REQUEST)
+        && datagram.get(4..8) == Some(&COOKIE[..])
+        && attribute(datagram, USERNAME).is_some()
+}
+
+/// The value of a STUN message's first attribute of this type.
+fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
+    let mut rest = message.get(HEADER..)?;
+    while let [type_high, type_low, length_high, length_low, value @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
+        if u16::from_be_bytes([*type_high, *type_low]) == wanted {
+            return value.get(..length);
+        }
+        rest = value.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+fn address(address: SocketAddr) -> Address {
+    (address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(20);
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        Instant::now()
+    }
+
+    fn stun(kind: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (name, value) in attributes {
+            body.extend(name.to_be_bytes());
+            body.extend(u16::try_from(value.len()).expect("short").to_be_bytes());
+            body.extend(*value);
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        let mut message = kind.to_be_bytes().to_vec();
+        message.extend(u16::try_from(body.len()).expect("short").to_be_bytes());
+        message.extend(COOKIE);
+        message.extend([7; 12]);
+        message.extend(body);
+        message
+    }
+
+    fn request() -> Vec<u8> {
+        stun(BINDING_REQUEST, &[(USERNAME, b"a:bc")])
+    }
+
+    fn locals() -> [SocketAddr; 2] {
+        ["10.0.0.1:5000", "[fd00::1]:5000"].map(|text| text.parse().expect("an address"))
+    }
+
+    fn remote(n: u16) -> SocketAddr {
+        SocketAddr::from(([203, 0, 113, 5], 4000 + n))
+    }
+
+    /// What the agent sends in `ticks`: at each of them a check of every pair. The number that
+    /// leave in each second, and of each pair in all.
+    fn run(pacer: &mut Pacer, pairs: u16, ticks: u32) -> (Vec<usize>, BTreeMap<u16, usize>) {
+        let (begin, message) = (start(), request());
+        let mut seconds = Vec::new();
+        let mut each = BTreeMap::new();
+        for tick in 0..ticks {
+            if tick % 50 == 0 {
+                seconds.push(0);
+            }
+            for n in 0..pairs {
+                let [local, other] = locals();
+                let local = if n % 2 == 0 { local } else { other };
+                if pacer.admits(begin + TICK * tick, local, remote(n / 2), &message) {
+                    *seconds.last_mut().expect("a second") += 1;
+                    *each.entry(n).or_insert(0) += 1;
+                }
+            }
+        }
+        (seconds, each)
+    }
+
+    #[test]
+    fn many_pairs_share_the_budget_evenly() {
+        for pairs in [10, 20, 40, 80, 160] {
+            let (seconds, each) = run(&mut Pacer::default(), pairs, 500);
+            assert!(
+                seconds.iter().all(|sent| *sent <= 200 + usize::from(pairs) / 2),
+                "{seconds:?}"
+            );
+            assert!(seconds[1..].iter().all(|sent| *sent <= 200), "{pairs}: {seconds:?}");
+            let (least, most) = (each.values().min(), each.values().max());
+            assert_eq!(each.len(), usize::from(pairs), "each has its turn");
+            assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 2), "{each:?}");
+        }
+    }
+
+    #[test]
+    fn few_pairs_are_checked_at_each_tick() {
+        for pairs in 1..=4 {
+            let (seconds, _) = run(&mut Pacer::default(), pairs, 50);
+            assert_eq!(seconds, [usize::from(pairs) * 50], "{pairs}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_answers_is_not_slowed_down() {
+        let mut pacer = Pacer::default();
+        let [local, _] = locals();
+        pacer.admits(start(), local, remote(7), &stun(BINDING_SUCCESS, &[]));
+        let (_, each) = run(&mut pacer, 80, 250);
+        assert_eq!((each[&14], each[&15]), (250, 250));
+        assert!(each[&16] < 30, "{each:?}");
+        (0..1000).for_each(|n| pacer.answered(address(remote(n))));
+        assert_eq!(pacer.answering.len(), ANSWERING_MAX);
+    }
+
+    #[test]
+    fn pairs_are_bounded_and_forgotten() {
+        let mut pacer = Pacer::default();
+        let (now, message, [local, _]) = (start(), request(), locals());
+        let sent = (0..10_000).filter(|n| pacer.admits(now, local, remote(*n), &message)).count();
+        assert_eq!((sent, pacer.pairs.len()), (PAIRS_MAX, PAIRS_MAX));
+        let later = now + FORGOTTEN_AFTER;
+        assert!(pacer.admits(later, local, remote(9999), &message));
+        assert_eq!(pacer.pairs.len(), 1);
+    }
+
+    #[test]
+    fn relayed_checks_count_and_everything_else_passes() {
+        let mut pacer = Pacer::default();
+        let (now, [local, _]) = (start(), locals());
+        let inner = request();
+        let relayed =
+            |peer: u8| stun(SEND_INDICATION, &[(XOR_PEER_ADDRESS, &[peer; 8]), (DATA, &inner)]);
+        let channel = [&[0x40, 1, 0, 40][..], &inner].concat();
+        // More pairs than have a turn at each tick.
+        (0..20).for_each(|n| assert!(pacer.admits(now, local, remote(n), &inner)));
+        for message in [relayed(1), relayed(2), channel] {
+            assert!(pacer.admits(now, local, remote(0), &message));
+            assert!(!pacer.admits(now, local, remote(0), &message));
+        }
+        let server = stun(BINDING_REQUEST, &[(0x8022, b"stun")]);
+        for other in [&server[..], &[], &[0], &inner[..10], &[22, 254, 253], &[128; 40]] {
+            for _ in 0..100 {
+                assert!(pacer.admits(now, local, remote(0), other), "{other:?}");
+            }
+        }
+    }
+}
