@@ -113,11 +113,11 @@ class Master:
         for kind, track in ("video", CounterTrack), ("audio", AudioStreamTrack):
             if f"m={kind} " in offer["sdp"]:
                 peer.addTrack(track())
-        wanted = f"video/{self.options.codec}".lower()
+        wanted = {f"video/{self.options.codec}".lower()} | ({"video/rtx"} if self.options.rtx else set())
         for transceiver in peer.getTransceivers():
             if transceiver.kind == "video":
                 codecs = RTCRtpSender.getCapabilities("video").codecs
-                transceiver.setCodecPreferences([c for c in codecs if c.mimeType.lower() == wanted])
+                transceiver.setCodecPreferences([c for c in codecs if c.mimeType.lower() in wanted])
         await peer.setRemoteDescription(RTCSessionDescription(offer["sdp"], offer["type"]))
         await asyncio.sleep(self.options.answer_delay)
         await peer.setLocalDescription(await peer.createAnswer())
@@ -145,6 +145,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--codec", choices=["vp8", "h264"], default="vp8")
+    parser.add_argument("--rtx", action="store_true", help="resend lost packets by RTX, where the viewer offers it")
     parser.add_argument("--repeated", choices=["replace", "ignore"], default="replace",
                         help="what an offer from a client id with a session does")
     parser.add_argument("--answer-delay", type=float, default=0, metavar="SECONDS")
