@@ -231,7 +231,7 @@ impl Recent {
 
 /// So many at once, and one more each `every`.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     most: u32,
     every: Duration,
     left: u32,
@@ -239,11 +239,16 @@ struct Bucket {
 }
 
 impl Bucket {
-    const fn new(most: u32, every: Duration) -> Self {
+    pub(crate) const fn new(most: u32, every: Duration) -> Self {
         Self { most, every, left: most, since: None }
     }
 
     fn take(&mut self, now: Instant) -> bool {
+        self.take_many(now, 1)
+    }
+
+    /// Takes as many, if as many are left.
+    pub(crate) fn take_many(&mut self, now: Instant, count: u32) -> bool {
         let since = *self.since.get_or_insert(now);
         let back = now.saturating_duration_since(since).as_nanos() / self.every.as_nanos().max(1);
         let back = u32::try_from(back).unwrap_or(u32::MAX);
@@ -252,9 +257,9 @@ impl Bucket {
         } else if back > 0 {
             (self.left, self.since) = (self.left + back, Some(since + self.every * back));
         }
-        let taken = self.left > 0;
-        self.left -= u32::from(taken);
-        taken
+        let left = self.left.checked_sub(count);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
     }
 }
 

@@ -21,3 +21,4 @@ mod secrets;
 mod servers;
 mod stack;
 mod viewer;
+mod waking;

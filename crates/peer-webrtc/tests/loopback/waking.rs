@@ -1,0 +1,60 @@
+//! A candidate that trickles is checked at once.
+
+use std::time::Duration;
+
+use negotiation_core::MediaKind;
+use peer_webrtc::Codec;
+use peer_webrtc::stack::Stack;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, sleep};
+
+use crate::common::{Master, config, within};
+
+/// As many as are tried at once.
+const CANDIDATES: u32 = 15;
+
+/// A fraction of the agent's tick of 20 ms.
+const SOON: Duration = Duration::from_millis(6);
+
+/// How many of so many candidates were checked within [`SOON`].
+async fn checked_soon() -> usize {
+    let (viewer, _events) =
+        Stack::build(&config(&[Codec::H264, Codec::Opus], 1)).await.expect("builds");
+    viewer.receive(MediaKind::Video).await.expect("receives");
+    viewer.receive(MediaKind::Audio).await.expect("receives");
+    let offer = viewer.connection().create_offer(None).await.expect("offers");
+    let text = offer.sdp.clone();
+    viewer.set_local(offer).await.expect("sets");
+    let master = Master::new(Codec::H264).await;
+    let answer = master.stack.answer(&text).await.expect("answers");
+    viewer.apply_answer(&answer).await.expect("applies");
+    let mut soon = 0;
+    for n in 0..CANDIDATES {
+        // Somewhere within a tick.
+        sleep(Duration::from_millis(u64::from(n * 7 % 20))).await;
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let port = socket.local_addr().expect("bound").port();
+        let began = Instant::now();
+        let text = format!("candidate:{n} 1 udp {} 127.0.0.1 {port} typ host", 1000 + n);
+        viewer.add_candidate(&text).await.expect("adds");
+        within("a check", socket.recv(&mut [0; 1500])).await.expect("received");
+        soon += usize::from(began.elapsed() < SOON);
+    }
+    viewer.close().await.expect("closes");
+    master.stack.close().await.expect("closes");
+    soon
+}
+
+/// By chance three of ten are, as the next tick may be near; a machine that is busy has its chance
+/// again.
+#[tokio::test]
+async fn a_candidate_is_checked_before_the_next_tick() {
+    let mut best = 0;
+    for _ in 0..30 {
+        best = best.max(checked_soon().await);
+        if best >= 13 {
+            return;
+        }
+    }
+    panic!("of {CANDIDATES} only {best} were checked at once");
+}
