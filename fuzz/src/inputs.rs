@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use negotiation_core::{
     Candidate, CandidateRelease, ClientId, Completion, Connectivity, Description, Done, Event,
-    Facts, Failure, FailureCode, Input, LinkId, MediaFact, MediaKind, MediaProblem, Mode, Output,
-    PeerCommand, PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Session, Settings,
-    SignalingCommand, SignalingEvent, Ticket, Timestamp, Undecodable,
+    Facts, Failure, FailureCode, Input, LinkId, MasterKnowledge, MediaFact, MediaKind,
+    MediaProblem, Mode, Output, PeerCommand, PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender,
+    Session, Settings, SignalingCommand, SignalingEvent, Ticket, Timestamp, Undecodable,
 };
 
 /// Longest sequence: beyond it nothing new is met.
@@ -186,7 +186,7 @@ impl Host {
         let (link, peer) = (LinkId(tape.number()), PeerId(tape.number()));
         let sender = if tape.flag() { Sender::Master } else { Sender::Other };
         let ticket = Ticket { attempt: tape.number(), seq: u32::from(tape.byte()) };
-        match tape.byte() % 20 {
+        match tape.byte() % 22 {
             0 => Input::Open,
             1 => Input::Close,
             2 => Input::Resumed,
@@ -209,6 +209,11 @@ impl Host {
             15 => noticed(peer, PeerEvent::ConnectivityChanged(connectivity(tape.byte()))),
             16 => noticed(peer, PeerEvent::TrackAdded(MediaKind::Audio)),
             17 => noticed(peer, PeerEvent::GatheringDone),
+            20 => Input::LocalAddressGone,
+            21 => Input::MasterKnown(MasterKnowledge {
+                answers_restarts: Some(tape.flag()),
+                answers_repeated_id: None,
+            }),
             18 => {
                 let outcome = Err(Failure::new(code(tape.byte()), "unasked"));
                 Input::Completed(Completion { ticket, outcome })

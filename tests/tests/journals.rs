@@ -127,6 +127,21 @@ fn n26_journals_of_generated_sessions_replay() {
     assert!(ends.len() > 3, "{ends:?}");
 }
 
+/// A journal of version 1 of the format is still read and replayed to a verdict.
+#[test]
+fn journal_of_version_1_is_still_read() {
+    let old = include_str!("../../fuzz/corpus/journal/failed-session");
+    assert!(old.starts_with("{\"journal\":1,"));
+    let mut reader = Reader::new(old.as_bytes()).expect("a journal");
+    let mut lines = 1;
+    while reader.next_entry().expect("every line").is_some() {
+        lines += 1;
+    }
+    assert_eq!(lines, old.lines().count());
+    let reader = Reader::new(old.as_bytes()).expect("a journal");
+    assert!(replay(reader, |_| {}).is_ok());
+}
+
 /// Whatever bytes a file has, reading and replaying it ends, with a verdict or an error.
 #[test]
 fn a_damaged_journal_is_survived() {

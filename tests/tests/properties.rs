@@ -510,7 +510,11 @@ fn p10_live_or_over_within_a_bounded_time() {
             let Fault::At { act, .. } = fault else { return false };
             matches!(
                 act,
-                Act::Suspend(_) | Act::ClockJump(_) | Act::TimersLate(_) | Act::NetworkChanged
+                Act::Suspend(_)
+                    | Act::ClockJump(_)
+                    | Act::TimersLate(_)
+                    | Act::NetworkChanged
+                    | Act::LocalAddressGone
             )
         };
         let mut plan = plan;

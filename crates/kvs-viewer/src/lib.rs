@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod masters;
 mod viewer;
 
 pub use viewer::{Viewer, ViewerConfig};

@@ -3,12 +3,16 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use clock_tokio::TokioClock;
-use negotiation_core::{Config, Outcome, Timestamp};
+use negotiation_core::{Config, Outcome, Settings, Timestamp};
 use network_ifwatch::IfWatchNetwork;
-use peer_webrtc::{Detour, InvalidPeerConfig, MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer};
+use peer_webrtc::{
+    Detour, InvalidPeerConfig, Media, MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer,
+};
 use signaling_aws::{AwsSignaling, SignalingConfig};
 use tokio::task::JoinHandle;
 use viewer_session::{Clock as _, Handle, Observer};
+
+use crate::masters::ChannelMemory;
 
 /// What a viewer is made from.
 #[derive(Clone, Debug)]
@@ -23,6 +27,16 @@ pub struct ViewerConfig {
     /// Whether the session hears of the platform's network by itself. Where it does not (a phone, a
     /// test), the application tells it: [`Handle::network_changed`], [`Handle::online`].
     pub watch_network: bool,
+}
+
+/// The session's configuration, with what the peer connection asks to receive: without any of it,
+/// connected is live.
+fn asking_for(session: &Config, peer: &PeerConfig) -> Config {
+    let mut settings = Settings::clone(session);
+    settings.receive_video &= !matches!(peer.video, Media::Off);
+    settings.receive_audio &= !matches!(peer.audio, Media::Off);
+    // It was valid, and these fields are no reason for it not to be.
+    settings.check().unwrap_or_else(|_| session.clone())
 }
 
 /// A running session: AWS signaling, the webrtc peer, tokio's clock, the platform's network.
@@ -63,23 +77,33 @@ impl Viewer {
     ) -> Result<(Self, MediaReceiver), InvalidPeerConfig> {
         let clock = TokioClock::start();
         let mut peer_config = config.peer;
+        let session = asking_for(&config.session, &peer_config);
         // A network that lets nobody out but a proxy lets no TURN out either.
         peer_config.detour.get_or_insert_with(|| Detour::by(config.signaling.detour()));
         let mut peer = WebRtcPeer::new(peer_config)?;
         // It was made a line ago, so nobody took its media yet.
         let media = peer.media().expect("not taken");
         let monitor = peer.monitor();
+        let memory = ChannelMemory::of(config.signaling.identity());
         let signaling = AwsSignaling::new(config.signaling);
         // Jitter wants a seed that differs between processes, not a secret.
         let seed = RandomState::new().hash_one(std::process::id());
         let (driver, handle) =
-            viewer_session::session(config.session, seed, signaling, peer, clock.clone());
+            viewer_session::session(session, seed, signaling, peer, clock.clone());
+        let driver = driver.with_memory(Box::new(memory));
         let driver = match observer {
             Some(observer) => driver.with_observer(observer),
             None => driver,
         };
         let driver = match config.watch_network.then(IfWatchNetwork::start) {
-            Some(Ok(network)) => driver.with_network(Box::new(network)),
+            Some(Ok(network)) => {
+                let watched = monitor.clone();
+                let pair = move || {
+                    let watched = watched.clone();
+                    async move { watched.local_address().await }
+                };
+                driver.with_network(Box::new(network.with_pair_address(pair)))
+            }
             Some(Err(error)) => {
                 tracing::warn!(%error, "the platform's network is not watched");
                 driver

@@ -2,11 +2,12 @@
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::error::Ignored;
 use crate::time::Timestamp;
-use crate::types::{Candidate, Digest};
+use crate::types::{Candidate, Digest, LinkId};
 
 /// The master's candidates (contract, N9 and N10).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,6 +20,9 @@ pub(crate) struct RemoteCandidates {
     ready: bool,
     /// A description is on its way that may bring another generation.
     exchange_open: bool,
+    /// It will bring another one: an ICE restart. A candidate that names no generation waits for
+    /// it, since the one before has been gathered long ago (contract, N18).
+    restart_open: bool,
 }
 
 /// Generations that are remembered as past.
@@ -56,7 +60,7 @@ impl RemoteCandidates {
     /// the held were of another generation.
     pub(crate) fn open(&mut self, ufrag: Option<String>) -> (VecDeque<Candidate>, usize) {
         self.ready = true;
-        self.exchange_open = false;
+        (self.exchange_open, self.restart_open) = (false, false);
         if self.ufrag != ufrag
             && let Some(past) = core::mem::replace(&mut self.ufrag, ufrag)
         {
@@ -69,30 +73,47 @@ impl RemoteCandidates {
         (held, old)
     }
 
-    /// A new exchange begins: what was seen before may come again, and what belongs to another
-    /// generation may be ahead of its description.
-    pub(crate) fn next_exchange(&mut self) {
-        self.seen.clear();
-        self.exchange_open = true;
+    /// The offer of a restart goes out and is not set yet: what belongs to the next generation may
+    /// come ahead of its answer.
+    pub(crate) fn expect_restart(&mut self) {
+        (self.exchange_open, self.restart_open) = (true, true);
     }
 
-    /// The exchange came to nothing: the generation stays.
-    pub(crate) fn reopen(&mut self) {
-        self.exchange_open = false;
-        self.held.retain(|_| !self.ready);
+    /// A new exchange begins: what was seen before may come again, and what belongs to another
+    /// generation may be ahead of its description.
+    pub(crate) fn next_exchange(&mut self, restart: bool) {
+        self.seen = self.held.iter().map(Candidate::digest).collect();
+        (self.exchange_open, self.restart_open) = (true, restart);
+    }
+
+    /// The exchange failed and the generation stays: gives out the held candidates that name no
+    /// generation, and how many of the held were of the one that failed.
+    pub(crate) fn reopen(&mut self) -> (VecDeque<Candidate>, usize) {
+        (self.exchange_open, self.restart_open) = (false, false);
+        if !self.ready {
+            return (VecDeque::new(), 0);
+        }
+        let mut held = core::mem::take(&mut self.held);
+        let before = held.len();
+        held.retain(|candidate| candidate.ufrag.is_none());
+        let dropped = before - held.len();
+        (held, dropped)
     }
 
     /// The other side began anew: what is held is for its new session, and nothing is known of it.
-    pub(crate) fn forget_session(&mut self) {
+    /// Returns how many of the held candidates were of the session before.
+    pub(crate) fn forget_session(&mut self) -> usize {
         self.ready = false;
-        self.exchange_open = false;
+        (self.exchange_open, self.restart_open) = (false, false);
         self.seen.clear();
         if let Some(past) = self.ufrag.take() {
             self.outlive(past);
         }
+        let before = self.held.len();
         self.held.retain(|candidate| {
             candidate.ufrag.as_ref().is_none_or(|ufrag| !self.past.contains(ufrag))
         });
+        before - self.held.len()
     }
 
     fn outlive(&mut self, past: String) {
@@ -109,7 +130,8 @@ impl RemoteCandidates {
     /// Whether it may belong to the description that is on its way.
     fn may_be_next(&self, candidate: &Candidate) -> bool {
         let known = self.ufrag.is_some() && candidate.ufrag == self.ufrag;
-        self.exchange_open && candidate.ufrag.is_some() && !known
+        let unnamed = candidate.ufrag.is_none();
+        if unnamed { self.restart_open } else { self.exchange_open && !known }
     }
 
     fn is_old(&self, candidate: &Candidate) -> bool {
@@ -132,6 +154,8 @@ pub(crate) struct LocalCandidates {
     released: bool,
     /// Of those waiting, the first so many were released in an earlier exchange.
     free: usize,
+    /// Not carried by this link: they wait for another one.
+    unsent: VecDeque<(LinkId, Candidate)>,
 }
 
 /// The quota's period, with some room for a network that bunches what was sent apart.
@@ -139,7 +163,7 @@ const PERIOD: Duration = Duration::from_millis(1050);
 
 impl LocalCandidates {
     pub(crate) fn take(&mut self, candidate: Candidate, waiting_max: usize) -> Result<(), Ignored> {
-        if self.waiting.len() >= waiting_max {
+        if self.waiting() >= waiting_max {
             return Err(Ignored::OverLimit);
         }
         if !self.seen.insert(candidate.digest()) {
@@ -166,6 +190,51 @@ impl LocalCandidates {
             self.free = self.waiting.len();
         }
         self.seen.clear();
+    }
+
+    /// The generation that an offer of ours would have begun is given up: its candidates, which
+    /// wait for their release, are dropped. Returns how many.
+    pub(crate) fn drop_generation(&mut self) -> usize {
+        if self.released {
+            return 0;
+        }
+        let dropped = self.waiting.len().saturating_sub(self.free);
+        self.waiting.truncate(self.free);
+        dropped
+    }
+
+    /// A link did not carry this one: it is kept for the next link.
+    pub(crate) fn put_back(
+        &mut self,
+        link: LinkId,
+        candidate: Candidate,
+        waiting_max: usize,
+    ) -> Result<(), Ignored> {
+        if self.waiting() >= waiting_max {
+            return Err(Ignored::OverLimit);
+        }
+        self.unsent.push_back((link, candidate));
+        Ok(())
+    }
+
+    /// This link is open: what another one did not carry goes out first, in order.
+    pub(crate) fn resend_on(&mut self, open: LinkId) {
+        if self.unsent.iter().all(|(link, _)| *link == open) {
+            return;
+        }
+        let unsent = core::mem::take(&mut self.unsent);
+        let (kept, again): (VecDeque<_>, VecDeque<_>) =
+            unsent.into_iter().partition(|(link, _)| *link == open);
+        self.unsent = kept;
+        self.free += again.len();
+        for (_, candidate) in again.into_iter().rev() {
+            self.waiting.push_front(candidate);
+        }
+    }
+
+    /// Names of links, as a normal form has them.
+    pub(crate) fn rename_links(&mut self, name: impl Fn(LinkId) -> LinkId) {
+        self.unsent.iter_mut().for_each(|(link, _)| *link = name(*link));
     }
 
     /// The next one to send now.
@@ -200,7 +269,50 @@ impl LocalCandidates {
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.unsent.len()
+    }
+}
+
+/// Candidates of ours whose sending has not completed, each in a slot of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct InTransit(Vec<Option<(LinkId, Option<Candidate>)>>);
+
+impl InTransit {
+    /// A candidate is being sent; the slot is the first that is free.
+    pub(crate) fn begin(&mut self, link: LinkId, candidate: Candidate) -> usize {
+        let sent = Some((link, Some(candidate)));
+        match self.0.iter().position(Option::is_none) {
+            Some(slot) => {
+                self.0[slot] = sent;
+                slot
+            }
+            None => {
+                self.0.push(sent);
+                self.0.len() - 1
+            }
+        }
+    }
+
+    /// Its sending completed: on which link, and the candidate unless it is not wanted any more.
+    pub(crate) fn end(&mut self, slot: usize) -> Option<(LinkId, Option<Candidate>)> {
+        let sent = self.0.get_mut(slot).and_then(Option::take);
+        while self.0.pop_if(|last| last.is_none()).is_some() {}
+        sent
+    }
+
+    /// Whether anything is being sent on this link.
+    pub(crate) fn uses(&self, link: LinkId) -> bool {
+        self.0.iter().flatten().any(|(other, _)| *other == link)
+    }
+
+    /// The peer connection that they belong to was replaced.
+    pub(crate) fn forget_candidates(&mut self) {
+        self.0.iter_mut().flatten().for_each(|(_, candidate)| *candidate = None);
+    }
+
+    /// Names of links, as a normal form has them.
+    pub(crate) fn rename_links(&mut self, name: impl Fn(LinkId) -> LinkId) {
+        self.0.iter_mut().flatten().for_each(|(link, _)| *link = name(*link));
     }
 }
 
@@ -257,7 +369,7 @@ mod tests {
             remote.take(candidate(1, Some("first")), 128, 256).map(|c| c.is_some()),
             Ok(true)
         );
-        remote.forget_session();
+        assert_eq!(remote.forget_session(), 0);
         assert_eq!(remote.take(candidate(1, Some("first")), 128, 256), Err(Ignored::OldGeneration));
         assert_eq!(remote.take(candidate(2, Some("second")), 128, 256), Ok(None));
     }
@@ -268,7 +380,7 @@ mod tests {
         remote.open(Some("first".into()));
         let known = candidate(1, Some("first"));
         assert_eq!(remote.take(known.clone(), 128, 256), Ok(Some(known.clone())));
-        remote.next_exchange();
+        remote.next_exchange(false);
         assert_eq!(remote.take(known.clone(), 128, 256), Ok(Some(known)), "it may come again");
         let nameless = candidate(2, None);
         assert_eq!(remote.take(nameless.clone(), 128, 256), Ok(Some(nameless)));
@@ -284,16 +396,63 @@ mod tests {
     fn an_exchange_that_came_to_nothing_leaves_its_generation() {
         let mut remote = RemoteCandidates::default();
         assert_eq!(remote.take(candidate(1, None), 128, 256), Ok(None));
-        remote.reopen();
+        assert_eq!(remote.reopen(), (VecDeque::new(), 0));
         assert_eq!(remote.held(), 1, "no description was set yet: they are for the next");
         remote.open(Some("first".into()));
-        remote.next_exchange();
+        remote.next_exchange(false);
         assert_eq!(remote.take(candidate(2, Some("second")), 128, 256), Ok(None));
-        remote.reopen();
+        assert_eq!(remote.reopen(), (VecDeque::new(), 1));
         assert_eq!(remote.held(), 0, "they were for the exchange that came to nothing");
         let late = remote.take(candidate(3, Some("second")), 128, 256);
         assert_eq!(late, Err(Ignored::OldGeneration));
         assert!(remote.take(candidate(4, Some("first")), 128, 256).is_ok_and(|c| c.is_some()));
+    }
+
+    /// N18: candidates of the new generation that come before a restart's answer wait for it.
+    #[test]
+    fn candidate_without_ufrag_waits_for_the_answer_of_a_restart() {
+        let mut remote = RemoteCandidates::default();
+        remote.open(Some("first".into()));
+        remote.next_exchange(true);
+        assert_eq!(remote.take(candidate(1, None), 128, 256), Ok(None));
+        let (held, _) = remote.open(Some("second".into()));
+        assert!(held.iter().eq([candidate(1, None)].iter()));
+        remote.next_exchange(true);
+        assert_eq!(remote.take(candidate(2, None), 128, 256), Ok(None));
+        let (held, dropped) = remote.reopen();
+        assert!(held.iter().eq([candidate(2, None)].iter()), "it may be of the generation in use");
+        assert_eq!(dropped, 0);
+    }
+
+    #[test]
+    fn unsent_candidates_go_out_first_on_another_link() {
+        let (mut local, now) = (LocalCandidates::default(), Timestamp::ZERO);
+        local.take(candidate(9, None), 128).expect("room");
+        local.release();
+        for n in 1..=2 {
+            local.put_back(LinkId(1), candidate(n, None), 128).expect("room");
+        }
+        local.resend_on(LinkId(1));
+        assert_eq!(local.pop(now, 20), Some(candidate(9, None)), "not on the same link");
+        local.resend_on(LinkId(2));
+        let again: Vec<_> = core::iter::from_fn(|| local.pop(now, 20)).collect();
+        assert_eq!(again, [1, 2].map(|n| candidate(n, None)));
+        assert_eq!(local.put_back(LinkId(1), candidate(3, None), 0), Err(Ignored::OverLimit));
+    }
+
+    #[test]
+    fn slots_of_candidates_in_transit_are_used_again() {
+        let mut transit = InTransit::default();
+        assert_eq!(transit.begin(LinkId(1), candidate(1, None)), 0);
+        assert_eq!(transit.begin(LinkId(2), candidate(2, None)), 1);
+        assert_eq!(transit.end(0), Some((LinkId(1), Some(candidate(1, None)))));
+        assert!(!transit.uses(LinkId(1)) && transit.uses(LinkId(2)));
+        assert_eq!(transit.begin(LinkId(3), candidate(3, None)), 0);
+        transit.forget_candidates();
+        assert_eq!(transit.end(0), Some((LinkId(3), None)));
+        assert_eq!((transit.end(0), transit.end(7)), (None, None));
+        transit.end(1);
+        assert_eq!(transit, InTransit::default());
     }
 
     #[test]
@@ -302,7 +461,7 @@ mod tests {
         for number in 0..=PAST_MAX {
             remote.open(Some(format!("g{number}")));
         }
-        remote.next_exchange();
+        remote.next_exchange(false);
         for number in 0..PAST_MAX {
             let ufrag = format!("g{number}");
             let late = remote.take(candidate(1, Some(&ufrag)), 128, 256);
@@ -318,12 +477,12 @@ mod tests {
     fn of_a_session_that_was_replaced_only_what_is_old_is_dropped() {
         let mut remote = RemoteCandidates::default();
         remote.open(Some("first".into()));
-        remote.next_exchange();
+        remote.next_exchange(false);
         assert_eq!(remote.take(candidate(1, Some("second")), 128, 256), Ok(None));
         remote.open(Some("third".into()));
-        remote.next_exchange();
+        remote.next_exchange(false);
         assert_eq!(remote.take(candidate(2, Some("fourth")), 128, 256), Ok(None));
-        remote.forget_session();
+        assert_eq!(remote.forget_session(), 0);
         assert_eq!(remote.held(), 1, "it is not of the past");
     }
 
@@ -382,7 +541,7 @@ mod tests {
         }
         assert_eq!(local.pop(Timestamp::ZERO, 20), None, "not released yet");
         local.release();
-        let mut sent = alloc::vec::Vec::new();
+        let mut sent = Vec::new();
         let mut now = Timestamp::ZERO;
         for _ in 0..90 {
             if let Some(candidate) = local.pop(now, 20) {
@@ -394,7 +553,7 @@ mod tests {
         assert!(
             sent.iter()
                 .map(|(_, c)| c)
-                .eq((0..45).map(|n| candidate(n, None)).collect::<alloc::vec::Vec<_>>().iter())
+                .eq((0..45).map(|n| candidate(n, None)).collect::<Vec<_>>().iter())
         );
         for window in sent.windows(21) {
             let spread = window[20].0.saturating_since(window[0].0);

@@ -45,6 +45,10 @@ pub struct Settings {
     pub join_interval: Duration,
     /// An ICE restart answered and up.
     pub restart_timeout: Duration,
+    /// The same when the local address of the pair in use is gone: nothing can come back by
+    /// itself, and many masters ignore restarts.
+    #[cfg_attr(feature = "serde", serde(default = "restart_timeout_address_gone"))]
+    pub restart_timeout_address_gone: Duration,
     /// The pause before a lost link is opened again; it grows with every failure.
     pub link_reopen: RetryDelay,
     /// A GO_AWAY is followed at a random moment within this time, when live.
@@ -70,6 +74,13 @@ pub struct Settings {
     pub close_timeout: Duration,
     /// Only relayed candidates may be used: without TURN there is no attempt.
     pub relay_only: bool,
+    /// The application asked to receive pictures. Without both this and `receive_audio`, connected
+    /// is live; with one of them, media has to arrive.
+    #[cfg_attr(feature = "serde", serde(default = "yes"))]
+    pub receive_video: bool,
+    /// The application asked to receive sound.
+    #[cfg_attr(feature = "serde", serde(default = "yes"))]
+    pub receive_audio: bool,
     /// Held remote candidates, and local ones waiting to be sent.
     pub candidates_max: usize,
     /// Remote candidates taken in one exchange; the rest is counted.
@@ -120,6 +131,25 @@ impl RetryDelay {
             Self::FullJitter { cap, .. } => cap,
         }
     }
+
+    /// The bound of the first pause.
+    fn first(self) -> Duration {
+        match self {
+            Self::Fixed(delay) => delay,
+            Self::FullJitter { base, cap } => base.min(cap),
+        }
+    }
+}
+
+/// For journals that were written before the field was there.
+#[cfg(feature = "serde")]
+fn yes() -> bool {
+    true
+}
+
+/// The default of both presets (contract, part 4).
+fn restart_timeout_address_gone() -> Duration {
+    Duration::from_millis(2_500)
 }
 
 const fn secs(n: u64) -> Duration {
@@ -145,6 +175,7 @@ impl Settings {
             offer_timeout: secs(30),
             join_interval: secs(6),
             restart_timeout: secs(10),
+            restart_timeout_address_gone: restart_timeout_address_gone(),
             link_reopen: RetryDelay::FullJitter { base: Duration::from_millis(300), cap: secs(10) },
             go_away_spread: secs(30),
             offline_limit: secs(60),
@@ -157,6 +188,8 @@ impl Settings {
             refill_after: secs(30),
             close_timeout: secs(2),
             relay_only: false,
+            receive_video: true,
+            receive_audio: true,
             candidates_max: 128,
             candidates_taken_max: 256,
             candidates_per_second: 20,
@@ -208,9 +241,11 @@ impl Settings {
             ("offer_timeout", self.offer_timeout),
             ("join_interval", self.join_interval),
             ("restart_timeout", self.restart_timeout),
+            ("restart_timeout_address_gone", self.restart_timeout_address_gone),
             ("offline_limit", self.offline_limit),
             ("refill_after", self.refill_after),
             ("close_timeout", self.close_timeout),
+            ("throttle_delay", self.throttle_delay),
         ];
         let answers = self.answer_timeouts.iter().map(|timeout| ("answer_timeouts", *timeout));
         for (field, value) in positive.into_iter().chain(answers) {
@@ -227,11 +262,14 @@ impl Settings {
         if self.retry_delay.longest() > Self::LONGEST {
             return Err(ConfigError { field: "retry_delay", rule: Rule::Duration });
         }
-        if self.link_reopen.longest() > Self::LONGEST || self.go_away_spread > secs(50) {
-            return Err(ConfigError { field: "link_reopen, go_away_spread", rule: Rule::Reopen });
+        if self.link_reopen.first() < Self::SHORTEST || self.link_reopen.longest() > Self::LONGEST {
+            return Err(ConfigError { field: "link_reopen", rule: Rule::Duration });
         }
-        if self.throttle_delay > Self::LONGEST {
-            return Err(ConfigError { field: "throttle_delay", rule: Rule::Duration });
+        if self.go_away_spread > Self::SPREAD_MAX {
+            return Err(ConfigError { field: "go_away_spread", rule: Rule::Spread });
+        }
+        if self.retry_window.is_some_and(|w| w < Self::SHORTEST || w > Self::WINDOW_MAX) {
+            return Err(ConfigError { field: "retry_window", rule: Rule::Window });
         }
         for (field, value) in [
             ("candidates_max", self.candidates_max),
@@ -249,6 +287,8 @@ impl Settings {
 
     const SHORTEST: Duration = Duration::from_millis(1);
     const LONGEST: Duration = secs(3600);
+    const WINDOW_MAX: Duration = secs(24 * 3600);
+    const SPREAD_MAX: Duration = secs(50);
     const RETRIES_MAX: usize = 1000;
 }
 
@@ -281,24 +321,30 @@ impl Config {
         self.verdict(|retries| self.answer_timeout(retries))
     }
 
-    /// The longest time from open to live or ended, whatever happens, for a session that has
-    /// not been live.
+    /// The longest time from open to live or ended, whatever the service and the master do, for a
+    /// session that has not been live.
     ///
-    /// Every stage of every attempt takes all of its time; the close of each attempt as well.
+    /// Every stage of every attempt takes all of its time; the close of each attempt as well. What
+    /// the platform reports is apart: time without a network does not count, and a change of the
+    /// network or a sleep of the device begins an attempt of its own.
     pub fn longest_verdict(&self) -> Duration {
-        self.verdict(|retries| {
-            // Peer and offer are made beside the opening link; then the servers, set-local, send.
-            self.connect_timeout().max(self.operation_timeout * 2)
-                + self.ice_servers_timeout
-                + self.operation_timeout * 3
-                + match self.mode {
-                    Mode::Offerer => self.answer_timeout(retries),
-                    // Set-remote, create, set-local and send of the answer follow the offer.
-                    Mode::Answerer => self.offer_timeout + self.operation_timeout * 4,
-                }
-                + self.establish_timeout
-                + self.first_media_timeout
-        })
+        self.verdict(|retries| self.set_up_timeout(retries))
+    }
+
+    /// The longest time from the start of an attempt until it is live or over: the sum of its
+    /// stages. No sequence of messages extends it.
+    pub(crate) fn set_up_timeout(&self, retries: u32) -> Duration {
+        // Peer and offer are made beside the opening link; then the servers, set-local, send.
+        self.connect_timeout().max(self.operation_timeout * 2)
+            + self.ice_servers_timeout
+            + self.operation_timeout * 3
+            + match self.mode {
+                Mode::Offerer => self.answer_timeout(retries),
+                // Set-remote, create, set-local and send of the answer follow the offer.
+                Mode::Answerer => self.offer_timeout + self.operation_timeout * 4,
+            }
+            + self.establish_timeout
+            + self.first_media_timeout
     }
 
     fn verdict(&self, attempt_time: impl Fn(u32) -> Duration) -> Duration {
@@ -331,7 +377,8 @@ enum Rule {
     Duration,
     Empty,
     Retries,
-    Reopen,
+    Spread,
+    Window,
     Candidates,
     Quota,
 }
@@ -342,7 +389,8 @@ impl fmt::Display for ConfigError {
             Rule::Duration => "must be between 1 ms and 1 h",
             Rule::Empty => "needs between 1 and 1000 durations",
             Rule::Retries => "must be at most 1000",
-            Rule::Reopen => "must be at most 1 h and 50 s: a link ends a minute after GO_AWAY",
+            Rule::Spread => "must be at most 50 s: a link ends a minute after GO_AWAY",
+            Rule::Window => "must be between 1 ms and 24 h",
             Rule::Candidates => "must be between 128 and 4096",
             Rule::Quota => "must be between 1 and 20: the service takes 20 a second",
         };
@@ -381,6 +429,8 @@ mod tests {
         assert_eq!((one.operation_timeout, one.establish_timeout), (secs(5), secs(20)));
         assert_eq!((one.suspect_timeout, one.first_media_timeout), (secs(3), secs(10)));
         assert_eq!((one.disconnect_grace, one.restart_timeout), (secs(3), secs(10)));
+        assert_eq!(one.restart_timeout_address_gone, Duration::from_millis(2_500));
+        assert!(one.receive_video && one.receive_audio);
         assert_eq!((one.media_give_up, one.offline_limit), (secs(30), secs(60)));
         assert_eq!((one.refill_after, one.close_timeout), (secs(30), secs(2)));
         assert_eq!((one.offer_timeout, one.join_interval), (secs(30), secs(6)));
@@ -455,16 +505,17 @@ mod tests {
     #[test]
     fn the_last_value_that_can_work_is_taken_and_the_next_is_not() {
         type Set = fn(&mut Settings, Duration);
-        let durations: [(&str, Set, Duration); 5] = [
+        let durations: [(&str, Set, Duration); 6] = [
             ("close_timeout", |s, v| s.close_timeout = v, secs(3600)),
             ("retry_delay", |s, v| s.retry_delay = RetryDelay::Fixed(v), secs(3600)),
             ("throttle_delay", |s, v| s.throttle_delay = v, secs(3600)),
             (
-                "link_reopen, go_away_spread",
+                "link_reopen",
                 |s, v| s.link_reopen = RetryDelay::FullJitter { base: v, cap: v },
                 secs(3600),
             ),
-            ("link_reopen, go_away_spread", |s, v| s.go_away_spread = v, secs(50)),
+            ("go_away_spread", |s, v| s.go_away_spread = v, secs(50)),
+            ("retry_window", |s, v| s.retry_window = Some(v), secs(24 * 3600)),
         ];
         let step = Duration::from_nanos(1);
         for (field, set, last) in durations {
@@ -487,6 +538,34 @@ mod tests {
         assert!(!check(&|s| s.answer_timeouts = vec![secs(1); 2000]));
         assert!(check(&|s| s.retries = 1000));
         assert!(!check(&|s| s.retries = 1001));
+    }
+
+    /// N20: a pause of nothing is no backoff.
+    #[test]
+    fn pause_of_zero_is_refused_where_it_would_be_no_pause() {
+        let refused = |change: fn(&mut Settings)| {
+            let mut settings = Settings::one_retry();
+            change(&mut settings);
+            settings.check().err().map(|error| error.field)
+        };
+        let cap = secs(10);
+        assert_eq!(
+            refused(|s| s.link_reopen = RetryDelay::Fixed(Duration::ZERO)),
+            Some("link_reopen")
+        );
+        assert_eq!(
+            refused(
+                |s| s.link_reopen = RetryDelay::FullJitter { base: Duration::ZERO, cap: secs(1) }
+            ),
+            Some("link_reopen")
+        );
+        assert_eq!(refused(|s| s.throttle_delay = Duration::ZERO), Some("throttle_delay"));
+        assert_eq!(refused(|s| s.retry_window = Some(Duration::ZERO)), Some("retry_window"));
+        assert_eq!(refused(|s| s.retry_window = Some(Duration::MAX)), Some("retry_window"));
+        let mut longest = Settings::persistent();
+        (longest.retry_window, longest.retries) = (Some(secs(24 * 3600)), 1000);
+        longest.link_reopen = RetryDelay::FullJitter { base: Duration::from_millis(1), cap };
+        assert!(longest.check().expect("valid").longest_verdict() > secs(3600));
     }
 
     #[test]

@@ -348,6 +348,9 @@ pub enum Ignored {
     Unsent,
     /// A status for a message that does not matter any more.
     Status,
+    /// An offer or answer of the master that was kept for later and then not used: a newer one
+    /// came, or what it was kept for was given up.
+    Superseded,
     /// It asks for something that this phase has no use for.
     OutOfPhase,
 }
@@ -372,6 +375,7 @@ impl Ignored {
             Self::RefusedCandidate => "refused-candidate",
             Self::Unsent => "unsent",
             Self::Status => "status",
+            Self::Superseded => "superseded",
             Self::OutOfPhase => "out-of-phase",
         }
     }

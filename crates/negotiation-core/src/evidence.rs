@@ -52,66 +52,32 @@ pub struct Evidence {
     pub unresolved_servers: u32,
     /// The attempt was live.
     pub was_live: bool,
-    /// The last error that the service reported.
+    /// The names of the video codecs that were offered, as far as known.
+    pub video_offered: Vec<String>,
+    /// The answer accepted media that was asked for, and the master sends none of it.
+    pub sends_nothing: bool,
+    /// The last error that the service reported about a message or a join.
     pub service_error: Option<Failure>,
+    /// Why the ICE servers could not be fetched, the last time that they could not.
+    pub ice_servers_error: Option<Failure>,
+    /// Why no signaling link was open at the end, where none was.
+    pub link_down: Option<Failure>,
     /// Inputs that changed nothing, by reason.
     pub ignored: BTreeMap<Ignored, u32>,
 }
 
 impl Evidence {
     /// Every address that the master named was refused by the viewer's own policy.
-    fn is_barred(&self) -> bool {
+    pub(crate) fn is_barred(&self) -> bool {
         self.candidates_refused > 0 && self.candidates_refused >= self.remote_candidates
     }
-}
 
-/// Why packets made no picture.
-fn media_cause(evidence: &Evidence) -> Option<&'static str> {
-    match evidence.media_problem {
-        Some(MediaProblem::UnofferedPayloadType) => {
-            Some("packets arrive, but of a format (payload type) that this viewer did not offer")
+    /// Adds inputs that changed nothing.
+    pub(crate) fn count_ignored(&mut self, more: BTreeMap<Ignored, u32>) {
+        for (reason, times) in more {
+            let count = self.ignored.entry(reason).or_insert(0);
+            *count = count.saturating_add(times);
         }
-        Some(MediaProblem::NoKeyframe) => Some(
-            "pictures arrive, but never a whole one to start from (keyframe): the camera ignores the requests for one (PLI, FIR)",
-        ),
-        Some(MediaProblem::NoParameterSets) => {
-            Some("pictures arrive, but not the settings to decode them (parameter sets: SPS, PPS)")
-        }
-        Some(MediaProblem::PacketLoss) => {
-            Some("so many packets are lost on the way that no whole picture (keyframe) arrives")
-        }
-        None if evidence.video_packets => Some(
-            "media arrives, but no whole keyframe: the encoder ignores keyframe requests, or loss is heavy",
-        ),
-        None if evidence.audio_packets => Some(
-            "sound arrives, but no packet of a picture: the camera probably has no video codec that this viewer offered",
-        ),
-        None => None,
-    }
-}
-
-/// What to do about packets that make no picture.
-fn media_advice(evidence: &Evidence) -> Option<&'static str> {
-    match evidence.media_problem {
-        Some(MediaProblem::UnofferedPayloadType) => {
-            Some("Let the camera send the format that its answer names, or update its software.")
-        }
-        Some(MediaProblem::NoKeyframe) => Some(
-            "Let the camera's encoder honour keyframe requests (PLI, FIR), or make a keyframe every few seconds.",
-        ),
-        Some(MediaProblem::NoParameterSets) => Some(
-            "Let the camera send SPS and PPS before each keyframe, or name them in its SDP (sprop-parameter-sets).",
-        ),
-        Some(MediaProblem::PacketLoss) => {
-            Some("Improve the network between camera and viewer, or lower the camera's bit rate.")
-        }
-        None if evidence.video_packets => {
-            Some("Check that the camera's encoder runs and honours PLI or FIR.")
-        }
-        None if evidence.audio_packets => {
-            Some("Let the camera send a video codec that this viewer offers (H.264, VP8 or VP9).")
-        }
-        None => None,
     }
 }
 
@@ -145,8 +111,11 @@ pub enum AttemptEnd {
     DtlsFailed,
     /// The master closed its end.
     MasterGone,
-    /// The master refused an ICE restart, or it brought nothing.
+    /// The master refused an ICE restart.
     RestartFailed,
+    /// The master answered a later offer with a new connection: it was restarted, or it does not
+    /// support ICE restarts.
+    StartedOver,
     /// The network changed while the session was being set up, or could not be followed.
     NetworkChanged,
     /// The device slept.
@@ -191,13 +160,13 @@ impl Deadline {
 impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Offer => "no offer came before its deadline",
-            Self::Answer => "no answer came before its deadline",
-            Self::Establish => "ICE and DTLS were not up before their deadline",
-            Self::FirstMedia => "no whole keyframe or packet came before its deadline",
-            Self::Restart => "the ICE restart was not answered, or brought nothing",
-            Self::Grace => "ICE stayed disconnected",
-            Self::MediaGiveUp => "media stayed away",
+            Self::Offer => "the service sent no request in time (SDP offer)",
+            Self::Answer => "the camera did not answer in time (SDP answer)",
+            Self::Establish => "no connection to the camera came up in time (ICE, DTLS)",
+            Self::FirstMedia => "no picture or sound came in time (first keyframe or packet)",
+            Self::Restart => "the connection was lost and could not be restored (ICE restart)",
+            Self::Grace => "the connection was lost (ICE disconnected)",
+            Self::MediaGiveUp => "no picture and no sound came any more",
         })
     }
 }
@@ -220,6 +189,7 @@ impl AttemptEnd {
             Self::DtlsFailed => "dtls-failed",
             Self::MasterGone => "master-gone",
             Self::RestartFailed => "restart-failed",
+            Self::StartedOver => "started-over",
             Self::NetworkChanged => "network-changed",
             Self::Resumed => "resumed",
         }
@@ -242,6 +212,7 @@ impl AttemptEnd {
             | Self::DtlsFailed
             | Self::MasterGone
             | Self::RestartFailed
+            | Self::StartedOver
             | Self::NetworkChanged
             | Self::Resumed => false,
         }
@@ -264,6 +235,7 @@ impl AttemptEnd {
             | Self::DtlsFailed
             | Self::MasterGone
             | Self::RestartFailed
+            | Self::StartedOver
             | Self::NetworkChanged
             | Self::Resumed => false,
         }
@@ -297,9 +269,11 @@ impl AttemptEnd {
             Self::IceFailed => EndReason::NoRoute,
             Self::DtlsFailed => EndReason::Dtls,
             Self::MasterGone if evidence.connected => EndReason::NoMedia,
-            Self::MasterGone | Self::RestartFailed | Self::NetworkChanged | Self::Resumed => {
-                EndReason::NoRoute
-            }
+            Self::MasterGone
+            | Self::RestartFailed
+            | Self::StartedOver
+            | Self::NetworkChanged
+            | Self::Resumed => EndReason::NoRoute,
         }
     }
 }
@@ -336,22 +310,38 @@ fn signaling_reason(failure: &Failure) -> EndReason {
 impl fmt::Display for AttemptEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("closed by the application"),
+            Self::Closed => f.write_str("closed on request"),
             Self::Deadline(deadline) => write!(f, "{deadline}"),
-            Self::Connect(failure) => write!(f, "signaling did not open: {failure}"),
-            Self::LinkLost(failure) => write!(f, "signaling was lost before the answer: {failure}"),
-            Self::NoRelay(failure) => write!(f, "no relay could be had: {failure}"),
-            Self::Offer(failure) => write!(f, "the offer did not go out: {failure}"),
-            Self::UndecodableAnswer => f.write_str("the answer could not be decoded"),
-            Self::AnswerRefused(failure) => write!(f, "the answer was refused: {failure}"),
-            Self::NothingAccepted => f.write_str("the answer accepts none of the offered media"),
+            Self::Connect(failure) => {
+                write!(f, "the connection to the service did not open (signaling): {failure}")
+            }
+            Self::LinkLost(failure) => write!(
+                f,
+                "the connection to the service was lost before the camera answered (signaling): {failure}"
+            ),
+            Self::NoRelay(failure) => write!(f, "no relay could be had (TURN): {failure}"),
+            Self::Offer(failure) => {
+                write!(f, "the request to the camera could not be sent (SDP offer): {failure}")
+            }
+            Self::UndecodableAnswer => f.write_str("the camera's answer cannot be read (SDP answer)"),
+            Self::AnswerRefused(failure) => {
+                write!(f, "the camera's answer cannot be used (SDP answer): {failure}")
+            }
+            Self::NothingAccepted => f.write_str(
+                "the camera's answer brings no picture and no sound (SDP answer)",
+            ),
             Self::Peer(failure) => write!(f, "the peer connection failed: {failure}"),
-            Self::IceFailed => f.write_str("ICE failed"),
-            Self::DtlsFailed => f.write_str("DTLS failed"),
-            Self::MasterGone => f.write_str("the master closed its end"),
-            Self::RestartFailed => f.write_str("the ICE restart was refused"),
-            Self::NetworkChanged => f.write_str("the network changed"),
-            Self::Resumed => f.write_str("the device slept"),
+            Self::IceFailed => f.write_str("nothing gets through to the camera (ICE failed)"),
+            Self::DtlsFailed => f.write_str("the secure handshake with the camera failed (DTLS)"),
+            Self::MasterGone => f.write_str("the camera closed the connection"),
+            Self::RestartFailed => {
+                f.write_str("the camera refused to restore the connection (ICE restart)")
+            }
+            Self::StartedOver => f.write_str(
+                "the camera began a new connection: it was restarted, or cannot restore one (ICE restart)",
+            ),
+            Self::NetworkChanged => f.write_str("the network of this device changed"),
+            Self::Resumed => f.write_str("this device slept"),
         }
     }
 }
@@ -412,135 +402,14 @@ impl Outcome {
         format!("Not live after {} {times}: {end}.", self.attempts_total)
     }
 
-    /// The attempts after the last one that was live.
-    fn since_live(&self) -> &[AttemptReport] {
-        let last = self.attempts.iter().rposition(|a| a.evidence.was_live);
-        self.attempts.get(last.map_or(0, |at| at + 1)..).unwrap_or_default()
+    /// What most likely went wrong, read from the evidence: a part of a sentence for people.
+    pub fn likely_cause(&self) -> String {
+        self.diagnosis().cause.into_owned()
     }
 
-    /// What most likely went wrong, read from the evidence.
-    pub fn likely_cause(&self) -> &'static str {
-        // What was seen while it was live says nothing of why it is not any more.
-        let failed = self.since_live();
-        let any = |seen: fn(&Evidence) -> bool| failed.iter().any(|a| seen(&a.evidence));
-        match self.reason {
-            EndReason::Closed => "the application closed the session",
-            EndReason::NoAnswer if any(|e| e.master_seen) => {
-                "the master is alive, since it sent something, but its answer was lost or never made"
-            }
-            EndReason::NoAnswer => {
-                "no master is connected to the channel, or it is busy with an earlier session"
-            }
-            EndReason::NoOffer => "the storage session was joined, and the service made no offer",
-            EndReason::BadAnswer => {
-                "the master sends an answer that is not base64 JSON with an SDP"
-            }
-            EndReason::IncompatibleSdp => "the master's answer does not fit the offer",
-            EndReason::Codec => "the master has no codec in common with this viewer",
-            EndReason::NoRoute if any(Evidence::is_barred) => {
-                "this viewer's own address policy refuses every address that the camera named"
-            }
-            EndReason::NoRoute if any(|e| e.answered && e.remote_candidates == 0) => {
-                "the master answered, but named no address to reach it at"
-            }
-            EndReason::NoRoute if self.was_live && failed.is_empty() => {
-                "the connection was live, and then no address pair got through any more"
-            }
-            EndReason::NoRoute
-                if self.attempts.last().is_some_and(|a| a.end == AttemptEnd::MasterGone) =>
-            {
-                "the other side closed the connection, or began a new one, before it was up"
-            }
-            EndReason::NoRoute => {
-                "a firewall or NAT lets no address pair through, and no relay helped"
-            }
-            EndReason::Dtls => "addresses work, but the secure handshake did not finish",
-            EndReason::NoMedia if self.was_live && failed.is_empty() => {
-                "the camera was live, and then fell silent or closed the connection"
-            }
-            EndReason::NoMedia => failed
-                .iter()
-                .rev()
-                .find_map(|a| media_cause(&a.evidence))
-                .unwrap_or("connected, but the camera sends no media"),
-            EndReason::Signaling => "the signaling service cannot be reached from here",
-            EndReason::AccessDenied => "the credentials are wrong, or not allowed to do this",
-            EndReason::ExpiredCredentials => "the temporary credentials have expired",
-            EndReason::NoCredentials => "no AWS credentials were found",
-            EndReason::NoChannel => "there is no such channel in this region and account",
-            EndReason::InvalidClientId => "the service refuses the client id",
-            EndReason::InvalidArgument => "an argument is missing, or the service refuses it",
-            EndReason::StorageMode => {
-                "the channel records to a stream: it answers no peer-to-peer viewer"
-            }
-            EndReason::ViewerLimit => "the channel has as many viewers as it admits",
-            EndReason::Throttled => "too many requests to this channel or account",
-            EndReason::Replaced => "another viewer connects with the same client id",
-            EndReason::Tls => "the service's certificate is not trusted, or is for another name",
-            EndReason::LocalMedia => "the camera or microphone asked for cannot be had",
-            EndReason::PeerFailed => "the peer stack failed",
-        }
-    }
-
-    /// What to do next, in one sentence for people.
-    pub fn next_step(&self) -> &'static str {
-        match self.reason {
-            EndReason::Closed => "Nothing.",
-            EndReason::NoAnswer => {
-                "Check that the camera is on and connected to this channel and region, then try again in a minute."
-            }
-            EndReason::NoOffer => {
-                "Check that the channel is in storage mode and that its camera streams to it."
-            }
-            EndReason::BadAnswer | EndReason::IncompatibleSdp => {
-                "Update the camera's software, or report its answer to its maker."
-            }
-            EndReason::Codec => "Let the camera send H.264, VP8 or VP9, and Opus.",
-            EndReason::NoRoute if self.since_live().iter().any(|a| a.evidence.is_barred()) => {
-                "Allow the camera's addresses (--remote-addresses any), or let the camera use an address of the network."
-            }
-            EndReason::NoRoute
-                if self.since_live().iter().any(|a| a.evidence.unresolved_servers > 0) =>
-            {
-                "Check the network's name resolution (DNS): the names of STUN or TURN servers do not resolve."
-            }
-            EndReason::NoRoute => {
-                "Allow UDP to port 443 and above on both sides, or check the camera's network."
-            }
-            EndReason::Dtls => {
-                "Check the camera's certificate and clock, and that UDP is not filtered."
-            }
-            EndReason::NoMedia => self
-                .since_live()
-                .iter()
-                .rev()
-                .find_map(|a| media_advice(&a.evidence))
-                .unwrap_or("Check that the camera's encoder runs, and restart the camera."),
-            EndReason::Signaling => {
-                "Check the network, the region and the endpoint, then try again."
-            }
-            EndReason::AccessDenied => {
-                "Check the access key and secret, and allow kinesisvideo:ConnectAsViewer, DescribeSignalingChannel, GetSignalingChannelEndpoint and GetIceServerConfig on the channel."
-            }
-            EndReason::ExpiredCredentials => "Get fresh credentials and start again.",
-            EndReason::NoCredentials => {
-                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a profile with AWS_PROFILE."
-            }
-            EndReason::NoChannel => "Check the channel's name or ARN, and the region.",
-            EndReason::InvalidClientId => "Choose another client id.",
-            EndReason::InvalidArgument => "Check the channel's name or ARN, and the region.",
-            EndReason::StorageMode => {
-                "Join the storage session instead, or switch the channel's storage off."
-            }
-            EndReason::ViewerLimit => {
-                "Close another viewer of this channel, and try again in a minute."
-            }
-            EndReason::Throttled => "Wait a minute and start fewer sessions at once.",
-            EndReason::Replaced => "Give each viewer a client id of its own.",
-            EndReason::Tls => "Check the endpoint's name and the CA file.",
-            EndReason::LocalMedia => "Grant access to the device, or start receive-only.",
-            EndReason::PeerFailed => "Report it, with the log.",
-        }
+    /// What to do next, in whole sentences for people.
+    pub fn next_step(&self) -> String {
+        self.diagnosis().advice.into_owned()
     }
 }
 
@@ -571,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_while_it_was_live_says_nothing_of_why_it_is_not() {
+    fn evidence_of_a_live_attempt_does_not_explain_a_later_failure() {
         let seen = Evidence {
             was_live: true,
             master_seen: true,
@@ -579,8 +448,11 @@ mod tests {
             ..Default::default()
         };
         let mut lost = Outcome { was_live: true, ..outcome(EndReason::NoMedia, seen) };
-        assert_eq!(lost.sentence(), "Lost after having been live: the master closed its end.");
-        assert!(lost.likely_cause().contains("fell silent"), "{}", lost.likely_cause());
+        assert_eq!(
+            lost.sentence(),
+            "Lost after having been live: the camera closed the connection."
+        );
+        assert!(lost.likely_cause().contains("sent nothing more"), "{}", lost.likely_cause());
         lost.attempts.extend(outcome(EndReason::NoAnswer, Evidence::default()).attempts);
         lost.reason = EndReason::NoAnswer;
         assert!(lost.sentence().starts_with("Lost after having been live, and not live again"));
@@ -597,7 +469,104 @@ mod tests {
         let silent = Evidence { video_packets: true, ..Evidence::default() };
         lost.attempts.extend(outcome(EndReason::NoMedia, silent).attempts);
         lost.reason = EndReason::NoMedia;
-        assert!(lost.likely_cause().contains("no whole keyframe"), "{}", lost.likely_cause());
+        assert!(lost.likely_cause().contains("never a whole one"), "{}", lost.likely_cause());
+    }
+
+    /// N14, N17: a camera that is lost again within the refill time.
+    #[test]
+    fn camera_that_goes_away_again_and_again_is_named() {
+        let live = || Evidence { was_live: true, ..Evidence::default() };
+        let mut lost = outcome(EndReason::NoMedia, live());
+        lost.was_live = true;
+        lost.attempts.extend(outcome(EndReason::NoMedia, live()).attempts);
+        for reason in [EndReason::NoMedia, EndReason::NoRoute] {
+            lost.reason = reason;
+            assert!(lost.likely_cause().contains("again and again"), "{}", lost.likely_cause());
+        }
+    }
+
+    /// N17: an attempt without an answer has many causes, and each has its own words.
+    #[test]
+    fn causes_of_a_missing_answer_are_told_apart() {
+        let cause = |evidence: Evidence| outcome(EndReason::NoAnswer, evidence).likely_cause();
+        let error = failure(FailureCode::InvalidArgument).named("InvalidArgumentException");
+        let service = Evidence { service_error: Some(error), ..Evidence::default() };
+        assert!(cause(service).contains("InvalidArgumentException"));
+        let down = Some(failure(FailureCode::Network));
+        let link = Evidence { link_down: down, ..Evidence::default() };
+        assert!(cause(link).contains("could not be opened again"));
+        let offline = Evidence { was_offline: true, ..Evidence::default() };
+        assert!(cause(offline).contains("no network"));
+        let turn = Some(failure(FailureCode::Service));
+        let turn = Evidence { ice_servers_error: turn, ..Evidence::default() };
+        assert!(cause(turn).contains("no master is connected"), "TURN is not why");
+        let mut deaf = outcome(
+            EndReason::NoAnswer,
+            Evidence { was_live: true, answered: true, ..Evidence::default() },
+        );
+        deaf.was_live = true;
+        deaf.attempts.extend(outcome(EndReason::NoAnswer, Evidence::default()).attempts);
+        assert!(deaf.likely_cause().contains("answers no more"), "{}", deaf.likely_cause());
+        assert!(deaf.next_step().contains("restart it"), "{}", deaf.next_step());
+    }
+
+    /// A master that holds the session of a repeated client id.
+    #[test]
+    fn repeated_client_id_is_named_where_the_answer_was_lost() {
+        let sent = Evidence { offer_sent: true, master_seen: true, ..Evidence::default() };
+        let mut fixed = outcome(EndReason::NoAnswer, sent.clone());
+        fixed.attempts.extend(outcome(EndReason::NoAnswer, sent).attempts);
+        assert!(!fixed.next_step().contains("--fixed-client-id"));
+        for attempt in &mut fixed.attempts {
+            attempt.client_id = ClientId::new("door").ok();
+        }
+        assert!(fixed.next_step().contains("--fixed-client-id"), "{}", fixed.next_step());
+    }
+
+    #[test]
+    fn every_media_problem_has_a_cause_and_advice_of_its_own() {
+        let with = |evidence| outcome(EndReason::NoMedia, evidence);
+        let problem = |media_problem| with(Evidence { media_problem, ..Evidence::default() });
+        let mut told: Vec<_> = MediaProblem::ALL.map(|p| problem(Some(p))).into();
+        told.push(problem(None));
+        told.push(with(Evidence { video_packets: true, ..Evidence::default() }));
+        let offered = vec!["H264".to_string(), "VP8".to_string()];
+        let sound = Evidence { audio_packets: true, video_offered: offered, ..Evidence::default() };
+        told.push(with(sound));
+        for (i, outcome) in told.iter().enumerate() {
+            for other in &told[..i] {
+                assert_ne!(outcome.likely_cause(), other.likely_cause());
+                assert_ne!(outcome.next_step(), other.next_step());
+            }
+        }
+        assert!(told[6].likely_cause().ends_with("H264, VP8"), "{}", told[6].likely_cause());
+    }
+
+    #[test]
+    fn causes_of_a_missing_route_are_told_apart() {
+        let cause = |evidence| outcome(EndReason::NoRoute, evidence).likely_cause();
+        let barred = Evidence {
+            answered: true,
+            remote_candidates: 2,
+            candidates_refused: 2,
+            ..Evidence::default()
+        };
+        assert!(cause(barred.clone()).contains("2 of the 2 addresses"));
+        let partly = Evidence { candidates_refused: 1, ..barred };
+        assert!(cause(partly).contains("firewall"));
+        let names = Evidence { unresolved_servers: 3, ..Evidence::default() };
+        assert!(cause(names).contains("3 servers"));
+        let mut moved = outcome(EndReason::NoRoute, Evidence::default());
+        moved.attempts[0].end = AttemptEnd::NetworkChanged;
+        assert!(moved.likely_cause().contains("network of this device changed"));
+        let mut region = outcome(EndReason::AccessDenied, Evidence::default());
+        let scoped = "Credential should be scoped to a valid region";
+        let denied = Failure::new(FailureCode::AccessDenied, scoped);
+        region.attempts[0].end = AttemptEnd::Connect(denied);
+        assert!(region.next_step().contains("--region"), "{}", region.next_step());
+        let silent = Evidence { sends_nothing: true, ..Evidence::default() };
+        let silent = outcome(EndReason::Codec, silent);
+        assert!(silent.likely_cause().contains("neither picture nor sound"));
     }
 
     #[test]
@@ -636,7 +605,7 @@ mod tests {
         assert!(cause(EndReason::NoRoute, Evidence::default()).contains("firewall"));
         let packets = Evidence { video_packets: true, ..Evidence::default() };
         assert!(cause(EndReason::NoMedia, packets).contains("keyframe"));
-        assert!(cause(EndReason::NoMedia, Evidence::default()).contains("no media"));
+        assert!(cause(EndReason::NoMedia, Evidence::default()).contains("sends nothing"));
     }
 
     #[test]

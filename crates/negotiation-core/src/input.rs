@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::error::Failure;
+use crate::recovery::MasterKnowledge;
 use crate::ticket::Ticket;
 use crate::types::{Candidate, ClientId, Description, IceServer, LinkId, MediaKind, PeerId};
 
@@ -20,6 +21,11 @@ pub enum Input {
     Resumed,
     /// The platform's network changed: sockets may be dead, addresses are others.
     NetworkChanged,
+    /// The same, and the local address of the pair in use is gone: nothing gets through on it.
+    LocalAddressGone,
+    /// What an earlier session of this process learned about the channel's master. It is taken
+    /// before [`Input::Open`] alone.
+    MasterKnown(MasterKnowledge),
     /// The platform has a network, or has none.
     Online(bool),
     /// The application wants an ICE restart.

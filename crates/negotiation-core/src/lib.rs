@@ -79,6 +79,7 @@ extern crate alloc;
 
 mod candidates;
 mod config;
+mod diagnosis;
 mod error;
 mod evidence;
 mod input;
@@ -104,7 +105,9 @@ pub use input::{
 pub use lease::{ClientIdPolicy, ClientIdPool};
 pub use output::{Event, Message, Output, PeerCommand, SignalingCommand};
 pub use phase::Phase;
-pub use recovery::RecoveryCause;
+pub use recovery::{MasterKnowledge, RecoveryCause};
+#[cfg(feature = "serde")]
+pub use serial::CandidateMask;
 pub use session::{Normalised, Session};
 pub use ticket::{InvalidTicket, Ticket};
 pub use time::{Timer, Timestamp};

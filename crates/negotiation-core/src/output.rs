@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::error::{Failure, Ignored};
 use crate::evidence::{AttemptReport, Outcome};
 use crate::phase::Phase;
-use crate::recovery::RecoveryCause;
+use crate::recovery::{MasterKnowledge, RecoveryCause};
 use crate::ticket::Ticket;
 use crate::time::{Timer, Timestamp};
 use crate::types::{
@@ -256,6 +256,8 @@ pub enum Event {
     Recovered,
     /// The master refuses or ignores ICE restarts; the next loss goes straight to a new attempt.
     RestartRefused,
+    /// Something about the master was learned that holds for later sessions of its channel.
+    MasterLearned(MasterKnowledge),
     /// The master is gone: nothing of it comes any more.
     MasterGone(RecoveryCause),
     /// The platform has no network; deadlines stand still for a while.
@@ -272,6 +274,8 @@ pub enum Event {
     LinkLost(Failure),
     /// A lost link is open again, under the same id.
     LinkReopened,
+    /// A lost link could not be opened again; unless the failure is permanent, it is tried again.
+    LinkNotReopened(Failure),
     /// A lost link is not opened again; media goes on while it lasts.
     LinkGivenUp(Failure),
     /// Fresh ICE servers are there for the next exchange.

@@ -18,13 +18,22 @@ pub enum RecoveryCause {
     Silent,
 }
 
-/// What the session has learnt about its master's way with ICE restarts. It is kept over attempts:
-/// a master that ignores one costs one deadline, not one each time.
+/// What is known of a master: learned in this session, or given at its start from an earlier one
+/// of the same channel (contract, N19). A master that ignores ICE restarts costs one deadline, not
+/// one at each loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum Restarts {
-    /// None was tried, or one worked.
-    #[default]
-    Possible,
-    /// One was ignored or refused.
-    Useless,
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct MasterKnowledge {
+    /// Whether it answers the offer of an ICE restart; `None` before one was tried.
+    pub answers_restarts: Option<bool>,
+    /// Whether it answers the offer of a client id that an earlier attempt has used; `None` before
+    /// that was tried.
+    pub answers_repeated_id: Option<bool>,
+}
+
+impl MasterKnowledge {
+    /// Whether a restart is known to be useless.
+    pub(crate) fn ignores_restarts(self) -> bool {
+        self.answers_restarts == Some(false)
+    }
 }

@@ -10,8 +10,10 @@ use crate::time::Timestamp;
 pub(crate) struct Budget {
     spent: u32,
     first_failure: Option<Timestamp>,
-    /// A live attempt was lost since the last refill: the free attempt is used up.
-    lost_live: bool,
+    /// When a live attempt was lost last.
+    lost_live: Option<Timestamp>,
+    /// The network changed in the set-up since the last refill: its free attempt is used up.
+    moved: bool,
 }
 
 impl Budget {
@@ -36,18 +38,38 @@ impl Budget {
         Some(pause)
     }
 
-    /// A live attempt was lost. The first since the last refill costs nothing and waits for
-    /// nothing; a camera that dies each time it is live spends the budget like any failure.
+    /// A live attempt was lost. That costs nothing and waits for nothing, unless it comes within
+    /// the refill time of the loss before: a camera that goes away again and again spends the
+    /// budget like any failure (contract, N14).
     pub(crate) fn lose_live(
         &mut self,
         config: &Config,
         now: Timestamp,
         rng: &mut Rng,
     ) -> Option<Duration> {
-        if core::mem::replace(&mut self.lost_live, true) {
+        let before = self.lost_live.replace(now);
+        if before.is_some_and(|before| now.saturating_since(before) < config.refill_after) {
             return self.spend(config, now, false, rng);
         }
         Some(Duration::ZERO)
+    }
+
+    /// The network changed while an attempt was set up: the first time costs nothing.
+    pub(crate) fn move_set_up(
+        &mut self,
+        config: &Config,
+        now: Timestamp,
+        rng: &mut Rng,
+    ) -> Option<Duration> {
+        if core::mem::replace(&mut self.moved, true) {
+            return self.spend(config, now, false, rng);
+        }
+        Some(Duration::ZERO)
+    }
+
+    /// Time without a network does not count for the window of the retries.
+    pub(crate) fn hold(&mut self, passed: Duration) {
+        self.first_failure = self.first_failure.map(|first| first + passed);
     }
 
     /// Retries since the budget was last full.
@@ -58,6 +80,11 @@ impl Budget {
     /// Moves the moment of the first failure, or forgets it where no window counts from it.
     pub(crate) fn forget_before(&mut self, moved: impl Fn(Timestamp) -> Option<Timestamp>) {
         self.first_failure = self.first_failure.and_then(moved);
+    }
+
+    /// Moves the moment of the last loss, or forgets it where it does not count any more.
+    pub(crate) fn forget_loss(&mut self, moved: impl Fn(Timestamp) -> Option<Timestamp>) {
+        self.lost_live = self.lost_live.and_then(moved);
     }
 
     /// Live for long enough: the budget is full again.
@@ -163,14 +190,37 @@ mod tests {
         assert!(pause >= Some(Duration::from_secs(5)), "{pause:?}");
     }
 
+    /// N14: a loss spends a retry only within the refill time of the loss before it.
     #[test]
-    fn a_lost_live_session_is_free_once_until_the_refill() {
+    fn n14_loss_spends_a_retry_within_the_refill_time_of_the_one_before() {
         let config = Settings::one_retry().check().expect("valid");
         let (mut budget, mut rng) = (Budget::default(), Rng::new(1));
-        assert_eq!(budget.lose_live(&config, at(1), &mut rng), Some(Duration::ZERO));
-        assert_eq!(budget.lose_live(&config, at(2), &mut rng), Some(Duration::from_secs(6)));
-        assert_eq!(budget.lose_live(&config, at(3), &mut rng), None);
+        let mut lost = |secs: u64| budget.lose_live(&config, at(secs), &mut rng);
+        assert_eq!(lost(1), Some(Duration::ZERO));
+        assert_eq!(lost(31), Some(Duration::ZERO), "the refill time is over");
+        assert_eq!(lost(61), Some(Duration::ZERO));
+        assert_eq!(lost(90), Some(Duration::from_secs(6)), "29 s after the one before");
+        assert_eq!(lost(110), None);
         budget.refill();
-        assert_eq!(budget.lose_live(&config, at(90), &mut rng), Some(Duration::ZERO));
+        assert_eq!(budget.lose_live(&config, at(120), &mut rng), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn network_change_in_the_set_up_is_free_once_until_the_refill() {
+        let config = Settings::one_retry().check().expect("valid");
+        let (mut budget, mut rng) = (Budget::default(), Rng::new(1));
+        assert_eq!(budget.move_set_up(&config, at(1), &mut rng), Some(Duration::ZERO));
+        assert_eq!(budget.move_set_up(&config, at(90), &mut rng), Some(Duration::from_secs(6)));
+        assert_eq!(budget.move_set_up(&config, at(180), &mut rng), None);
+    }
+
+    #[test]
+    fn held_time_does_not_count_for_the_retry_window() {
+        let config = Settings::persistent().check().expect("valid");
+        let (mut budget, mut rng) = (Budget::default(), Rng::new(1));
+        assert!(budget.spend(&config, at(10), false, &mut rng).is_some());
+        budget.hold(Duration::from_secs(300));
+        assert!(budget.spend(&config, at(400), false, &mut rng).is_some());
+        assert_eq!(budget.spend(&config, at(431), false, &mut rng), None);
     }
 }

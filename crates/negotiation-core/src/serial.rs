@@ -1,11 +1,15 @@
 //! The journal form: how inputs, outputs and configurations are written and read (contract, N26).
 //!
 //! Texts that the core never reads are written as stand-ins: a description as digest and length, a
-//! candidate as digest, protocol and type, a credential as nothing at all. Addresses are masked
+//! candidate as number, protocol and type, a credential as nothing at all. A digest of a candidate
+//! would give its address away to whoever tries all addresses; the number is given by whoever writes
+//! the journal ([`CandidateMask`]). Addresses are masked
 //! wherever a text for people may hold one. Written once or many times, the form is the same.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
@@ -13,6 +17,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::{Config, Settings};
+use crate::input::{Input, PeerEvent, SignalingEvent};
+use crate::output::{Message, Output, PeerCommand, SignalingCommand};
 use crate::ticket::Ticket;
 use crate::time::Timestamp;
 use crate::types::{Candidate, ClientId, Digest, Sdp, Secret};
@@ -147,7 +153,8 @@ struct CandidateForm {
 impl Serialize for Candidate {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let verbatim = self.is_end() || is_candidate_stand_in(&self.text);
-        let text = if verbatim { self.text.to_string() } else { candidate_stand_in(&self.text) };
+        // Without a mask nothing tells it from another one.
+        let text = if verbatim { self.text.to_string() } else { stand_in(0, &self.text) };
         let form = CandidateForm {
             text,
             mid: self.mid.clone(),
@@ -163,21 +170,105 @@ impl<'de> Deserialize<'de> for Candidate {
         let CandidateForm { text, mid, mline_index, ufrag } = CandidateForm::deserialize(from)?;
         let candidate = Self { text: text.into(), mid, mline_index, ufrag };
         if !candidate.is_end() && !is_candidate_stand_in(&candidate.text) {
-            return Err(D::Error::custom("expected a candidate's digest, protocol and type"));
+            return Err(D::Error::custom("expected a candidate's number, protocol and type"));
         }
         Ok(candidate)
     }
 }
 
+/// Gives each candidate of a journal a number, the same whenever it comes again, from which nothing
+/// can be learned of its text.
+#[derive(Clone, Default)]
+pub struct CandidateMask {
+    numbers: BTreeMap<Digest, u32>,
+    given: u32,
+}
+
+impl CandidateMask {
+    /// Candidates that are told apart; one more is another each time that it comes.
+    const NUMBERS_MAX: usize = 65_536;
+
+    /// The candidate with a stand-in for its text. One that is masked, or only says that no more
+    /// will come, stays as it is.
+    #[must_use]
+    pub fn masked(&mut self, candidate: &Candidate) -> Candidate {
+        if candidate.is_end() || is_candidate_stand_in(&candidate.text) {
+            return candidate.clone();
+        }
+        let digest = Digest::of(candidate.text.as_bytes());
+        let number = match self.numbers.get(&digest) {
+            Some(number) => *number,
+            None => {
+                self.given = self.given.saturating_add(1);
+                if self.numbers.len() < Self::NUMBERS_MAX {
+                    self.numbers.insert(digest, self.given);
+                }
+                self.given
+            }
+        };
+        Candidate { text: stand_in(number, &candidate.text).into(), ..candidate.clone() }
+    }
+
+    /// The input with each candidate masked; `None` where it has none.
+    #[must_use]
+    pub fn masked_input(&mut self, input: &Input) -> Option<Input> {
+        let signaling = if let Input::Signaling(
+            link,
+            SignalingEvent::Candidate { sender, body: Ok(candidate) },
+        ) = input
+        {
+            let body = Ok(self.masked(candidate));
+            Some(Input::Signaling(*link, SignalingEvent::Candidate { sender: *sender, body }))
+        } else {
+            None
+        };
+        if let Input::Peer(peer, PeerEvent::CandidateGathered(candidate)) = input {
+            return Some(Input::Peer(*peer, PeerEvent::CandidateGathered(self.masked(candidate))));
+        }
+        signaling
+    }
+
+    /// The output with each candidate masked; `None` where it has none.
+    #[must_use]
+    pub fn masked_output(&mut self, output: &Output) -> Option<Output> {
+        if let Output::Signaling(
+            ticket,
+            SignalingCommand::Send { link, message: Message::Candidate(candidate) },
+        ) = output
+        {
+            let message = Message::Candidate(self.masked(candidate));
+            return Some(Output::Signaling(
+                *ticket,
+                SignalingCommand::Send { link: *link, message },
+            ));
+        }
+        if let Output::Peer(ticket, PeerCommand::AddCandidate { peer, candidate }) = output {
+            let candidate = self.masked(candidate);
+            return Some(Output::Peer(
+                *ticket,
+                PeerCommand::AddCandidate { peer: *peer, candidate },
+            ));
+        }
+        None
+    }
+}
+
+impl fmt::Debug for CandidateMask {
+    /// What is kept here tells addresses.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CandidateMask({} candidates)", self.numbers.len())
+    }
+}
+
 /// RFC 8839, 5.1: foundation, component, transport, priority, address, port, `typ`, type.
-fn candidate_stand_in(text: &str) -> String {
+fn stand_in(number: u32, text: &str) -> String {
     let known = |words: &[&'static str], found: Option<&str>| {
         let found = found.unwrap_or_default();
         words.iter().find(|word| found.eq_ignore_ascii_case(word)).copied().unwrap_or("-")
     };
     let protocol = known(&PROTOCOLS, text.split_whitespace().nth(2));
     let kind = known(&KINDS, text.split_whitespace().skip_while(|word| *word != "typ").nth(1));
-    format!("{:?} {protocol} {kind}", Digest::of(text.as_bytes()))
+    format!("@{number} {protocol} {kind}")
 }
 
 const PROTOCOLS: [&str; 3] = ["udp", "tcp", "-"];
@@ -185,8 +276,9 @@ const KINDS: [&str; 5] = ["host", "srflx", "prflx", "relay", "-"];
 
 fn is_candidate_stand_in(text: &str) -> bool {
     let mut words = text.split(' ');
-    let digest = words.next().is_some_and(|word| digest(word).is_some());
-    digest
+    // Journals of version 1 have a digest in place of the number.
+    let named = words.next().is_some_and(|word| digest(word).is_some() || is_number(word));
+    named
         && words.next().is_some_and(|word| PROTOCOLS.contains(&word))
         && words.next().is_some_and(|word| KINDS.contains(&word))
         && words.next().is_none()
@@ -217,6 +309,12 @@ impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         digest(&String::deserialize(from)?).ok_or_else(|| D::Error::custom("expected a digest"))
     }
+}
+
+/// `@7`
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('@').filter(|digits| digits.len() <= 10);
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Reads what `Debug` of [`Digest`] writes.
@@ -288,8 +386,8 @@ impl<'de> Deserialize<'de> for Config {
 mod tests {
     use super::*;
     use crate::{
-        Completion, Description, Done, Facts, Failure, FailureCode, IceServer, Input, LinkId,
-        Sender, SignalingEvent, Undecodable,
+        Completion, Description, Done, Facts, Failure, FailureCode, IceServer, LinkId, PeerId,
+        Sender, Undecodable,
     };
 
     fn form(value: &impl Serialize) -> String {
@@ -364,7 +462,65 @@ mod tests {
     fn equal_texts_have_equal_stand_ins_and_others_have_not() {
         assert_eq!(form(&answer("v=0\r\na")), form(&answer("v=0\r\na")));
         assert_ne!(form(&answer("v=0\r\na")), form(&answer("v=0\r\nb")));
-        assert_ne!(form(&candidate("candidate:1")), form(&candidate("candidate:2")));
+        let mut mask = CandidateMask::default();
+        let (one, two) = (candidate("candidate:1"), candidate("candidate:2"));
+        assert_eq!(form(&mask.masked(&one)), form(&mask.masked(&one)));
+        assert_ne!(form(&mask.masked(&one)), form(&mask.masked(&two)));
+    }
+
+    /// N26: an address cannot be found by trying: the same candidates under other addresses have
+    /// the same journal.
+    #[test]
+    fn n26_stand_in_of_a_candidate_says_nothing_of_its_address() {
+        let journal = |host: &str| {
+            let mut mask = CandidateMask::default();
+            let texts = [
+                format!("candidate:1 1 udp 2113937151 {host}.7 4242 typ host"),
+                format!(
+                    "candidate:2 1 udp 1845501695 {host}.8 4243 typ srflx raddr {host}.7 rport 1"
+                ),
+            ];
+            texts.map(|text| form(&mask.masked(&candidate(&text)))).join("\n")
+        };
+        assert_eq!(journal("192.168.1"), journal("10.20.30"));
+        let unmasked = form(&candidate("candidate:1 1 udp 9 10.9.8.7 9 typ host"));
+        assert_eq!(unmasked, form(&candidate("candidate:1 1 udp 9 10.9.8.6 9 typ host")));
+        let debug = format!("{:?}", CandidateMask::default());
+        assert_eq!(debug, "CandidateMask(0 candidates)");
+    }
+
+    #[test]
+    fn mask_covers_every_input_and_output_with_a_candidate() {
+        let mut mask = CandidateMask::default();
+        let secret = || candidate("candidate:1 1 udp 9 10.9.8.7 9 typ host");
+        let inputs = [
+            Input::Signaling(
+                LinkId(1),
+                SignalingEvent::Candidate { sender: Sender::Master, body: Ok(secret()) },
+            ),
+            Input::Peer(PeerId(1), PeerEvent::CandidateGathered(secret())),
+        ];
+        for input in inputs {
+            let masked = mask.masked_input(&input).expect("it has a candidate");
+            assert!(form(&masked).contains("@1 udp host"), "{masked:?}");
+        }
+        let ticket = Ticket { attempt: 1, seq: 1 };
+        let message = Message::Candidate(secret());
+        let outputs = [
+            Output::Signaling(ticket, SignalingCommand::Send { link: LinkId(1), message }),
+            Output::Peer(
+                ticket,
+                PeerCommand::AddCandidate { peer: PeerId(1), candidate: secret() },
+            ),
+        ];
+        for output in outputs {
+            let masked = mask.masked_output(&output).expect("it has a candidate");
+            assert!(form(&masked).contains("@1 udp host"), "{masked:?}");
+        }
+        assert_eq!(mask.masked_input(&Input::Open), None);
+        for number in ["@", "@x", "@12345678901", "1"] {
+            assert!(!is_number(number), "{number}");
+        }
     }
 
     #[test]

@@ -26,11 +26,11 @@ use crate::evidence::{AttemptEnd, AttemptReport, Deadline, Outcome};
 use crate::input::{Completion, Input, SignalingEvent};
 use crate::output::{Event, Output, PeerCommand, SignalingCommand};
 use crate::phase::Phase;
-use crate::recovery::{RecoveryCause, Restarts};
+use crate::recovery::{MasterKnowledge, RecoveryCause};
 use crate::retry::{Budget, Rng};
 use crate::ticket::{InFlight, Ticket};
 use crate::time::{Timer, TimerTable, Timestamp};
-use crate::types::LinkId;
+use crate::types::{ClientId, LinkId};
 use closing::{CloseStep, Closing};
 pub use normal::Normalised;
 use setup::Attempt;
@@ -58,8 +58,12 @@ pub struct Session {
     ignored: BTreeMap<Ignored, u32>,
     reports: VecDeque<AttemptReport>,
     answers_refused: u32,
-    /// What was learnt about the master's way with restarts.
-    restarts: Restarts,
+    /// What is known of the master, from this session and from earlier ones.
+    master: MasterKnowledge,
+    /// The client id of the last attempt whose offer was sent.
+    offered_as: Option<ClientId>,
+    /// The service asked for fewer requests: nothing is opened before this (contract, N16).
+    throttled_until: Timestamp,
     /// Links that the service closed soon after they opened, in a row.
     quick_ends: u32,
     /// The platform has no network since.
@@ -81,7 +85,8 @@ enum Purpose {
     Join,
     SendOffer,
     SendAnswer,
-    SendCandidate,
+    /// The slot of the candidate.
+    SendCandidate(usize),
     CreatePeer,
     CreateOffer,
     CreateAnswer,
@@ -108,7 +113,7 @@ impl Purpose {
             Self::Join
             | Self::SendOffer
             | Self::SendAnswer
-            | Self::SendCandidate
+            | Self::SendCandidate(_)
             | Self::CreatePeer
             | Self::CreateOffer
             | Self::CreateAnswer
@@ -140,7 +145,7 @@ impl Purpose {
             | Self::Leave(_)
             | Self::FetchIceServers
             | Self::Join
-            | Self::SendCandidate
+            | Self::SendCandidate(_)
             | Self::CreatePeer
             | Self::SetIceServers
             | Self::RefreshIceServers
@@ -182,7 +187,9 @@ impl Session {
             ignored: BTreeMap::new(),
             reports: VecDeque::new(),
             answers_refused: 0,
-            restarts: Restarts::default(),
+            master: MasterKnowledge::default(),
+            offered_as: None,
+            throttled_until: Timestamp::ZERO,
             quick_ends: 0,
             offline_since: None,
             frozen: false,
@@ -193,23 +200,32 @@ impl Session {
         }
     }
 
-    /// Takes one input. A deadline that is due by `now` fires first (contract, N5).
+    /// Takes one input. A deadline that is due by `now` fires first (contract, N5), except before a
+    /// close, which wins in the same instant as anything else (N22).
     ///
     /// It never fails and never panics, whatever comes in whatever phase. A `now` before an
     /// earlier one counts as that earlier one.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
         let now = self.now.max(now.min(Timestamp::LATEST));
+        let passed = now.saturating_since(self.now);
+        if self.frozen {
+            self.budget.hold(passed);
+        }
         if self.is_frozen() {
-            self.hold_deadlines(now.saturating_since(self.now));
+            self.hold_deadlines(passed);
         }
         self.now = now;
+        if input == Input::Close {
+            self.on_close();
+        }
         self.fire_due_deadlines();
         match input {
             Input::Open => self.on_open(),
-            Input::Close => self.on_close(),
-            Input::Timeout => {}
+            Input::Close | Input::Timeout => {}
             Input::Resumed => self.on_resumed(),
-            Input::NetworkChanged => self.on_network_changed(),
+            Input::NetworkChanged => self.on_network_changed(false),
+            Input::LocalAddressGone => self.on_network_changed(true),
+            Input::MasterKnown(known) => self.on_master_known(known),
             Input::Online(online) => self.on_online(online),
             Input::Restart => self.on_restart(),
             Input::Renegotiate => self.on_renegotiate(),
@@ -276,7 +292,7 @@ impl Session {
             "N2: at most one description operation is in flight",
         )?;
         require(
-            waits_for_nobody || self.poll_timeout().is_some(),
+            waits_for_nobody || self.has_deadline_of_stage(),
             "N12: every phase that waits has a deadline",
         )?;
         require(
@@ -292,6 +308,30 @@ impl Session {
             )?;
         }
         Ok(())
+    }
+
+    /// Whether the stage that the session is at has a deadline, beside that of the whole set-up.
+    fn has_deadline_of_stage(&self) -> bool {
+        self.in_flight.len() > 0
+            || self.timers.earliest_but(Timer::SetUp).is_some()
+            || self.is_frozen()
+    }
+
+    /// Knowledge of earlier sessions comes before the session is opened.
+    fn on_master_known(&mut self, known: MasterKnowledge) {
+        if self.phase == Phase::Idle {
+            self.master = known;
+        } else {
+            self.ignore(Ignored::OutOfPhase);
+        }
+    }
+
+    /// Keeps what was learned about the master, and tells of it.
+    fn learn(&mut self, known: MasterKnowledge) {
+        if self.master != known {
+            self.master = known;
+            self.tell(Event::MasterLearned(known));
+        }
     }
 
     fn on_open(&mut self) {
@@ -331,7 +371,7 @@ impl Session {
             | Phase::AwaitingMedia
             | Phase::Live
             | Phase::Recovering => self.end_attempt(AttemptEnd::Resumed),
-            Phase::BackingOff if !self.frozen => self.start_attempt(),
+            Phase::BackingOff if !self.frozen => self.retry_now(),
             Phase::Closing => self.resume_while_closing(),
             Phase::Idle | Phase::BackingOff | Phase::Ended => self.ignore(Ignored::OutOfPhase),
         }
@@ -385,6 +425,7 @@ impl Session {
             // `advance` sends what is due.
             Timer::CandidatePacing => self.send_candidates(),
             Timer::RetryDelay => self.start_attempt(),
+            Timer::SetUp => self.on_set_up_deadline(),
             Timer::BudgetRefill => {
                 self.frozen_for = Duration::ZERO;
                 self.budget.refill();
@@ -395,6 +436,24 @@ impl Session {
     fn on_deadline(&mut self, timer: Timer, deadline: Deadline) {
         self.tell(Event::DeadlineFired(timer));
         self.end_attempt(AttemptEnd::Deadline(deadline));
+    }
+
+    /// The stages were entered again and again, each within its own deadline.
+    fn on_set_up_deadline(&mut self) {
+        let deadline = match self.phase {
+            Phase::AwaitingOffer => Deadline::Offer,
+            Phase::Connecting | Phase::Offering | Phase::AwaitingAnswer => Deadline::Answer,
+            Phase::AwaitingMedia => Deadline::FirstMedia,
+            Phase::Idle
+            | Phase::Answering
+            | Phase::Establishing
+            | Phase::Live
+            | Phase::Recovering
+            | Phase::Closing
+            | Phase::BackingOff
+            | Phase::Ended => Deadline::Establish,
+        };
+        self.on_deadline(Timer::SetUp, deadline);
     }
 
     fn on_grace_deadline(&mut self) {
@@ -440,6 +499,12 @@ impl Session {
         }
     }
 
+    fn ignore_times(&mut self, reason: Ignored, times: usize) {
+        for _ in 0..times {
+            self.ignore(reason);
+        }
+    }
+
     fn ask_signaling(&mut self, purpose: Purpose, command: SignalingCommand) -> Ticket {
         let ticket = self.issue(purpose);
         self.outputs.push_back(Output::Signaling(ticket, command));
@@ -474,6 +539,7 @@ impl Session {
             | Timer::Offline
             | Timer::MediaGiveUp
             | Timer::RetryDelay
+            | Timer::SetUp
             | Timer::BudgetRefill => config.operation_timeout,
         };
         self.in_flight.issue(self.attempts, self.now + within, purpose)

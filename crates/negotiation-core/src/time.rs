@@ -101,6 +101,8 @@ pub enum Timer {
     MediaGiveUp,
     /// One step of closing hangs.
     CloseStep,
+    /// The attempt is not live after all the time that its stages may take.
+    SetUp,
 }
 
 impl fmt::Display for Timer {
@@ -125,6 +127,7 @@ impl fmt::Display for Timer {
             Self::BudgetRefill => "budget-refill",
             Self::MediaGiveUp => "media-give-up",
             Self::CloseStep => "close-step",
+            Self::SetUp => "set-up",
         })
     }
 }
@@ -144,6 +147,11 @@ impl TimerTable {
 
     pub(crate) fn disarm_all(&mut self) {
         self.0.clear();
+    }
+
+    /// The earliest of all but one.
+    pub(crate) fn earliest_but(&self, but: Timer) -> Option<Timestamp> {
+        self.0.iter().filter(|(timer, _)| **timer != but).map(|(_, at)| *at).min()
     }
 
     pub(crate) fn at(&self, timer: Timer) -> Option<Timestamp> {

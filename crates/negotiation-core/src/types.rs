@@ -146,28 +146,32 @@ pub struct IceServer {
 
 /// A session description's text: opaque to the core, redacted in `Debug`.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Sdp(Arc<str>);
+pub struct Sdp {
+    /// Computed once: it is compared with every description that comes later.
+    digest: Digest,
+    text: Arc<str>,
+}
 
 impl Sdp {
     /// Wraps a description's text.
     pub fn new(text: &str) -> Self {
-        Self(text.into())
+        Self { digest: Digest::of(text.as_bytes()), text: text.into() }
     }
 
     /// The text, for the port that needs it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// A digest of the text, for comparing and for logs.
     pub fn digest(&self) -> Digest {
-        Digest::of(self.0.as_bytes())
+        self.digest
     }
 }
 
 impl fmt::Debug for Sdp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sdp({} bytes, {:?})", self.0.len(), self.digest())
+        write!(f, "Sdp({} bytes, {:?})", self.text.len(), self.digest)
     }
 }
 
@@ -180,9 +184,17 @@ pub struct Digest(pub u64);
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        Self::EMPTY.and(bytes)
+    }
+
+    /// The digest of no bytes.
+    const EMPTY: Self = Self(0xcbf2_9ce4_8422_2325);
+
+    /// The digest of what was digested so far, followed by `bytes`.
+    fn and(self, bytes: &[u8]) -> Self {
         const PRIME: u64 = 0x0000_0100_0000_01b3;
-        Self(bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME)))
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+        Self(bytes.iter().fold(self.0, step))
     }
 }
 
@@ -226,6 +238,9 @@ pub struct Facts {
     pub media: Vec<MediaFact>,
     /// How many `a=candidate` lines the text has.
     pub candidates: u16,
+    /// The names of the video codecs (`a=rtpmap`), in order, without duplicates, as far as known.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    pub video_codecs: Vec<String>,
 }
 
 impl Facts {
@@ -292,14 +307,11 @@ impl Candidate {
 
     /// A digest of what makes two candidates the same.
     pub fn digest(&self) -> Digest {
-        let mut bytes = Vec::with_capacity(self.text.len() + 32);
-        bytes.extend_from_slice(self.text.as_bytes());
-        for part in [self.mid.as_deref(), self.ufrag.as_deref()] {
-            bytes.push(0);
-            bytes.extend_from_slice(part.unwrap_or_default().as_bytes());
-        }
-        bytes.extend_from_slice(&self.mline_index.unwrap_or(u16::MAX).to_be_bytes());
-        Digest::of(&bytes)
+        let parts = [self.mid.as_deref(), self.ufrag.as_deref()];
+        let all = parts.into_iter().fold(Digest::of(self.text.as_bytes()), |digest, part| {
+            digest.and(&[0]).and(part.unwrap_or_default().as_bytes())
+        });
+        all.and(&self.mline_index.unwrap_or(u16::MAX).to_be_bytes())
     }
 }
 
@@ -343,6 +355,28 @@ mod tests {
         assert!(!refuses(&[(Data, true)]));
         assert!(refuses(&[(Data, false)]));
         assert!(refuses(&[]), "a description without any section");
+    }
+
+    /// The digest must stay what it was: journals and the address masks of a process hold it.
+    #[test]
+    fn candidate_digest_covers_every_field_and_stays_the_same() {
+        let candidate = |text: &str, mid: Option<&str>, index, ufrag: Option<&str>| Candidate {
+            text: text.into(),
+            mid: mid.map(Into::into),
+            mline_index: index,
+            ufrag: ufrag.map(Into::into),
+        };
+        let base = candidate("candidate:1", Some("0"), Some(0), Some("u"));
+        assert_eq!(base.digest(), Digest::of(b"candidate:1\x000\0u\0\0"));
+        for other in [
+            candidate("candidate:2", Some("0"), Some(0), Some("u")),
+            candidate("candidate:1", Some("1"), Some(0), Some("u")),
+            candidate("candidate:1", Some("0"), None, Some("u")),
+            candidate("candidate:1", Some("0"), Some(0), None),
+        ] {
+            assert_ne!(other.digest(), base.digest());
+        }
+        assert_eq!(Sdp::new("v=0").digest(), Digest::of(b"v=0"));
     }
 
     #[test]

@@ -280,6 +280,10 @@ pub enum Act {
     MediaProblem(MediaProblem),
     /// It says that names of so many servers do not resolve.
     ServersUnresolved(u32),
+    /// Another network, and the local address of the pair in use is gone; the platform says so.
+    LocalAddressGone,
+    /// Knowledge about the master is handed in: whether it answers restarts.
+    MasterKnown(Option<bool>),
     /// What was under way on a link that was closed still reaches the session.
     LinkEcho,
     /// The same of a peer connection that was closed.

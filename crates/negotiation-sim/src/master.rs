@@ -290,6 +290,7 @@ impl Master {
                 section(MediaKind::Audio, self.traits.audio),
             ],
             candidates: self.traits.candidates_inside,
+            video_codecs: vec!["H264".into()],
         }
     }
 

@@ -7,9 +7,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use negotiation_core::{
-    AttemptEnd, Candidate, Completion, Config, Description, Digest, Event, Ignored, Input, LinkId,
-    Message, Output, PeerCommand, PeerEvent, PeerId, Phase, SdpKind, Sender, Session,
-    SignalingCommand, SignalingEvent, Ticket, Timer, Timestamp,
+    AttemptEnd, Candidate, Completion, Config, Description, Digest, Event, FailureKind, Ignored,
+    Input, LinkId, Message, Output, PeerCommand, PeerEvent, PeerId, Phase, SdpKind, Sender,
+    Session, SignalingCommand, SignalingEvent, Ticket, Timer, Timestamp,
 };
 
 use crate::reference::Reference;
@@ -33,6 +33,10 @@ pub(crate) struct Oracle {
     purposes: BTreeMap<Ticket, Watched>,
     told: BTreeSet<Ignored>,
     links: VecDeque<Timestamp>,
+    /// Links of this attempt that were asked for, did not end by themselves and did not fail; and
+    /// those that were told to close.
+    opened: BTreeSet<LinkId>,
+    told_to_close: BTreeSet<LinkId>,
     offers: u32,
     answers_sent: u32,
     /// An offer is being sent, until its deadline: then it counts as unsent.
@@ -64,6 +68,8 @@ enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watched {
     SendOffer,
+    /// On this link; by this moment it counts as not sent.
+    SendCandidate(LinkId, Digest, Timestamp),
     Connect(LinkId),
     Close(Part, Timestamp),
 }
@@ -71,7 +77,7 @@ enum Watched {
 /// What the master's descriptions said.
 #[derive(Clone, Debug, Default)]
 struct Said {
-    /// One of them accepted none of the media.
+    /// One of them accepted none of the media, or sends none of it.
     refused: bool,
     /// The generations of the last two that were set: of the newer one's candidates some may come
     /// while it is being set.
@@ -81,7 +87,7 @@ struct Said {
 impl Said {
     fn hear(&mut self, description: &Description) {
         let media = &description.facts.media;
-        self.refused |= !media.is_empty() && media.iter().all(|section| !section.accepted);
+        self.refused |= !media.iter().any(|section| section.accepted && section.sends);
     }
 
     fn set(&mut self, description: &Description) {
@@ -104,11 +110,16 @@ struct Stream {
     came: Vec<Digest>,
     next: usize,
     gone: BTreeSet<Digest>,
+    /// Not carried by these links: each may come out once more, and on another link has to.
+    unsent: BTreeMap<Digest, LinkId>,
 }
 
 impl Stream {
     /// One came out: in order, and not twice.
     fn take(&mut self, digest: Digest) -> Result<(), &'static str> {
+        if self.unsent.remove(&digest).is_some() {
+            return Ok(());
+        }
         if !self.gone.insert(digest) {
             return Err("a candidate twice");
         }
@@ -139,6 +150,8 @@ impl Oracle {
             purposes: BTreeMap::new(),
             told: BTreeSet::new(),
             links: VecDeque::new(),
+            opened: BTreeSet::new(),
+            told_to_close: BTreeSet::new(),
             offers: 0,
             answers_sent: 0,
             sending: None,
@@ -193,6 +206,7 @@ impl Oracle {
                 | SignalingEvent::Offer { body: Ok(description), .. },
             ) => self.said.hear(description),
             Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
+                self.opened.remove(link);
                 self.open.remove(&Part::Link(*link));
             }
             // One whose close failed may go on gathering: nobody wants its candidates.
@@ -213,7 +227,16 @@ impl Oracle {
                     Some(Watched::Connect(link))
                         if outcome.is_err() && self.phase != Phase::Connecting =>
                     {
+                        self.opened.remove(&link);
                         self.open.remove(&Part::Link(link));
+                    }
+                    Some(Watched::SendCandidate(link, digest, until)) => {
+                        let failed = outcome
+                            .as_ref()
+                            .is_err_and(|failure| failure.kind() != FailureKind::Permanent);
+                        if failed || until <= now {
+                            self.local.unsent.insert(digest, link);
+                        }
                     }
                     Some(Watched::Connect(_)) | None => {}
                 }
@@ -221,6 +244,8 @@ impl Oracle {
             Input::Open
             | Input::Timeout
             | Input::NetworkChanged
+            | Input::LocalAddressGone
+            | Input::MasterKnown(_)
             | Input::Online(_)
             | Input::Restart
             | Input::Renegotiate
@@ -279,6 +304,7 @@ impl Oracle {
                     self.require(!busy, now, "N20: links opened in a busy loop");
                 }
                 self.purposes.insert(ticket, Watched::Connect(*link));
+                self.opened.insert(*link);
                 if self.phase == Phase::Connecting {
                     self.begin(now, Part::Link(*link));
                 } else {
@@ -298,7 +324,11 @@ impl Oracle {
                 self.answers_sent += 1;
                 self.spoke = true;
             }
-            SignalingCommand::Send { message: Message::Candidate(candidate), .. } => {
+            SignalingCommand::Send { link, message: Message::Candidate(candidate) } => {
+                self.give_up_overdue(now);
+                let until = now + self.config.operation_timeout;
+                let watched = Watched::SendCandidate(*link, candidate.digest(), until);
+                self.purposes.insert(ticket, watched);
                 let said = self.offers + self.answers_sent > 0;
                 self.require(said, now, "N11: a candidate before the offer or answer");
                 if let Err(what) = self.local.take(candidate.digest()) {
@@ -317,6 +347,7 @@ impl Oracle {
                 }
             }
             SignalingCommand::Disconnect { link } => {
+                self.told_to_close.insert(*link);
                 self.leave(now, ticket, *link);
             }
         }
@@ -381,6 +412,21 @@ impl Oracle {
             | PeerCommand::SetLocal { .. }
             | PeerCommand::RequestKeyframe { .. } => {}
         }
+    }
+
+    /// Sendings that outlived their deadline count as failed, whatever they say later.
+    fn give_up_overdue(&mut self, now: Timestamp) {
+        let unsent = &mut self.local.unsent;
+        self.purposes.retain(|_, watched| match watched {
+            Watched::SendCandidate(link, digest, until) if *until <= now => {
+                unsent.insert(*digest, *link);
+                false
+            }
+            Watched::SendCandidate(..)
+            | Watched::SendOffer
+            | Watched::Connect(_)
+            | Watched::Close(..) => true,
+        });
     }
 
     fn begin(&mut self, now: Timestamp, part: Part) {
@@ -464,6 +510,10 @@ impl Oracle {
                 let refused = report.end != AttemptEnd::NothingAccepted || self.said.refused;
                 self.require(refused, now, "N17: media given up that was not refused");
                 self.require(self.closing == 4, now, "N22: an attempt over before it was closed");
+                let forgotten = self.opened.difference(&self.told_to_close).next().is_some();
+                self.require(!forgotten, now, "N23: a link that was never told to close");
+                self.opened.clear();
+                self.told_to_close.clear();
                 self.closing = 0;
                 // What comes between attempts is counted apart.
                 self.told.clear();
@@ -480,6 +530,8 @@ impl Oracle {
             Event::Recovering(_)
             | Event::Recovered
             | Event::RestartRefused
+            | Event::MasterLearned(_)
+            | Event::LinkNotReopened(_)
             | Event::MasterGone(_)
             | Event::Offline
             | Event::Online
@@ -546,6 +598,9 @@ impl Oracle {
         }
         let held = self.config.candidates_max;
         if self.local.came.len() <= held && link_open {
+            let open = |link: &LinkId| self.open.contains(&Part::Link(*link));
+            let carried = self.local.unsent.values().all(open);
+            self.require(carried, now, "N11: a candidate that its link did not carry was lost");
             let all = self.local.gone.len() == self.local.unique();
             self.require(all, now, "N11: a local candidate was lost");
         }

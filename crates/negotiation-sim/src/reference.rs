@@ -5,8 +5,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use negotiation_core::{
-    AttemptEnd, AttemptReport, Config, EndReason, Event, FailureKind, Outcome, Phase, Timer,
-    Timestamp,
+    AttemptEnd, AttemptReport, Config, EndReason, Event, FailureCode, FailureKind, Outcome, Phase,
+    Timer, Timestamp,
 };
 
 /// What the next event about the session's fate must be.
@@ -27,7 +27,8 @@ enum Due {
 pub(crate) struct Reference {
     config: Config,
     spent: u32,
-    lost_live: bool,
+    lost_live: Option<Timestamp>,
+    moved: bool,
     first_failure: Option<Timestamp>,
     live_since: Option<Timestamp>,
     phase: Phase,
@@ -51,7 +52,8 @@ impl Reference {
         Self {
             config,
             spent: 0,
-            lost_live: false,
+            lost_live: None,
+            moved: false,
             first_failure: None,
             live_since: None,
             phase: Phase::Idle,
@@ -123,6 +125,8 @@ impl Reference {
             Event::Recovering(_)
             | Event::Recovered
             | Event::RestartRefused
+            | Event::MasterLearned(_)
+            | Event::LinkNotReopened(_)
             | Event::MasterGone(_)
             | Event::Online
             | Event::MediaPaused
@@ -168,7 +172,8 @@ impl Reference {
         let over = fired.map_or(now, |(_, due)| due.min(now));
         let long = |at: Timestamp| over.saturating_since(at) >= self.config.refill_after;
         if self.live_since.take().is_some_and(long) {
-            (self.spent, self.lost_live, self.first_failure) = (0, false, None);
+            (self.spent, self.lost_live, self.first_failure) = (0, None, None);
+            self.moved = false;
         }
     }
 
@@ -211,6 +216,9 @@ impl Reference {
         match &report.end {
             AttemptEnd::Closed | AttemptEnd::NothingAccepted => return Due::End,
             AttemptEnd::Resumed => return Due::Retry { at_least: nothing },
+            AttemptEnd::AnswerRefused(failure) if failure.code == FailureCode::Codec => {
+                return Due::End;
+            }
             AttemptEnd::AnswerRefused(_) => {
                 self.refused += 1;
                 if self.refused == 2 {
@@ -235,11 +243,19 @@ impl Reference {
             | AttemptEnd::DtlsFailed
             | AttemptEnd::MasterGone
             | AttemptEnd::RestartFailed
+            | AttemptEnd::StartedOver
             | AttemptEnd::NetworkChanged => {}
         }
-        let moved = report.end == AttemptEnd::NetworkChanged;
-        if (report.evidence.was_live || moved) && !self.lost_live {
-            self.lost_live = true;
+        // A loss is free, unless it comes within the refill time of the one before (N14).
+        if report.evidence.was_live {
+            let before = self.lost_live.replace(report.ended);
+            let refill = self.config.refill_after;
+            if before.is_none_or(|before| report.ended.saturating_since(before) >= refill) {
+                return Due::Retry { at_least: nothing };
+            }
+        } else if report.end == AttemptEnd::NetworkChanged
+            && !core::mem::replace(&mut self.moved, true)
+        {
             return Due::Retry { at_least: nothing };
         }
         let since = *self.first_failure.get_or_insert(report.ended);

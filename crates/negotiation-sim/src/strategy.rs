@@ -7,8 +7,8 @@ use core::time::Duration;
 
 use negotiation_core::{
     Candidate, CandidateRelease, ClientId, ClientIdPolicy, Completion, Connectivity, Description,
-    Done, Facts, Failure, FailureCode, IceServer, Input, LinkId, MediaFact, MediaKind,
-    MediaProblem, Mode, PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Settings,
+    Done, Facts, Failure, FailureCode, IceServer, Input, LinkId, MasterKnowledge, MediaFact,
+    MediaKind, MediaProblem, Mode, PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Settings,
     SignalingEvent, Ticket, Undecodable,
 };
 use proptest::option;
@@ -229,6 +229,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::NetworkDown),
         1 => Just(Act::NetworkUp),
         1 => Just(Act::NetworkChanged),
+        1 => Just(Act::LocalAddressGone),
+        1 => option::of(any::<bool>()).prop_map(Act::MasterKnown),
         1 => Just(Act::Offline),
         1 => Just(Act::Online),
         1 => (0..4u32).prop_map(Act::Takeover),
@@ -244,13 +246,14 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::PeerEcho),
         3 => select(vec![Mail::MasterOffer, Mail::Answer, Mail::MasterCandidate])
             .prop_map(Act::Undecodable),
-        5 => select(vec![
+        7 => select(vec![
             Act::IceChecking,
             Act::IceConnected,
             Act::TrackAdded,
             Act::Keyframe,
             Act::GatheringDone,
             Act::MediaProblem(MediaProblem::PacketLoss),
+            Act::MediaProblem(MediaProblem::NoKeyframe),
             Act::ServersUnresolved(2),
         ]),
     ]
@@ -476,6 +479,11 @@ pub fn nonsense() -> impl Strategy<Value = Nonsense> {
         2 => Just(Input::Timeout),
         1 => Just(Input::Resumed),
         1 => Just(Input::NetworkChanged),
+        1 => Just(Input::LocalAddressGone),
+        1 => option::of(any::<bool>()).prop_map(|answers_restarts| {
+            let unknown = MasterKnowledge::default();
+            Input::MasterKnown(MasterKnowledge { answers_restarts, ..unknown })
+        }),
         2 => any::<bool>().prop_map(Input::Online),
         1 => Just(Input::Restart),
         2 => Just(Input::Renegotiate),

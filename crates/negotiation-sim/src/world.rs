@@ -510,6 +510,8 @@ impl World {
             | Input::Timeout
             | Input::Resumed
             | Input::NetworkChanged
+            | Input::LocalAddressGone
+            | Input::MasterKnown(_)
             | Input::Online(_)
             | Input::Restart
             | Input::Renegotiate

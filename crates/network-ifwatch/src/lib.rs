@@ -8,14 +8,18 @@ mod judge;
 mod seen;
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
 use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use if_watch::tokio::IfWatcher;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use viewer_session::{NetworkInput, NetworkPort};
 
 use judge::Judge;
@@ -27,8 +31,14 @@ const SETTLE: Duration = Duration::from_millis(250);
 /// (Linux keeps its addresses), an IPv6 address that is still being checked for duplicates.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// Longest wait for the local address of the pair in use.
+const PAIR_MAX: Duration = Duration::from_millis(200);
+
+/// Looks up the local address of the connection in use.
+type PairAddress =
+    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Option<IpAddr>> + Send>> + Send + Sync>;
+
 /// Tells a session of the platform's network. Needs a tokio runtime with time and IO.
-#[derive(Debug)]
 pub struct IfWatchNetwork {
     /// `None` once the platform's notices broke off: then there is only looking now and then. The
     /// watcher is not `Sync`, as a port must be; nobody ever waits for this lock.
@@ -37,7 +47,14 @@ pub struct IfWatchNetwork {
     /// When to look because of a notice.
     settled: Option<Instant>,
     judge: Judge,
+    pair: Option<PairAddress>,
     waiting: VecDeque<NetworkInput>,
+}
+
+impl fmt::Debug for IfWatchNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IfWatchNetwork").field("judge", &self.judge).finish_non_exhaustive()
+    }
 }
 
 impl IfWatchNetwork {
@@ -56,18 +73,39 @@ impl IfWatchNetwork {
             looks,
             settled: None,
             judge: Judge::default(),
+            pair: None,
             waiting: VecDeque::new(),
         };
-        network.look();
+        if let Some(seen) = look() {
+            network.waiting.extend(network.judge.look_at(seen, None));
+        }
         Ok(network)
     }
 
-    fn look(&mut self) {
-        match Seen::now() {
-            Ok(seen) => self.waiting.extend(self.judge.look_at(seen)),
-            Err(error) => tracing::debug!(%error, "the interfaces cannot be listed"),
-        }
+    /// Looks up the local address of the connection in use whenever the network changes, to report
+    /// that it is gone.
+    #[must_use]
+    pub fn with_pair_address<F>(mut self, pair: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<IpAddr>> + Send + 'static,
+    {
+        self.pair = Some(Box::new(move || Box::pin(pair())));
+        self
     }
+
+    /// Looks again. Nothing is lost when this is cancelled: the next look finds the same.
+    async fn look(&mut self) {
+        let Some(seen) = look().filter(|seen| self.judge.is_news(seen)) else { return };
+        let pair = match &self.pair {
+            Some(pair) => timeout(PAIR_MAX, pair()).await.ok().flatten(),
+            None => None,
+        };
+        self.waiting.extend(self.judge.look_at(seen, pair));
+    }
+}
+
+fn look() -> Option<Seen> {
+    Seen::now().inspect_err(|error| tracing::debug!(%error, "the interfaces cannot be listed")).ok()
 }
 
 #[async_trait]
@@ -98,10 +136,10 @@ impl NetworkPort for IfWatchNetwork {
                     }
                 },
                 () = sleep_until(settled.unwrap_or_else(Instant::now)), if settled.is_some() => {
+                    self.look().await;
                     self.settled = None;
-                    self.look();
                 }
-                _ = self.looks.tick() => self.look(),
+                _ = self.looks.tick() => self.look().await,
             }
         }
     }
@@ -119,7 +157,7 @@ mod tests {
             assert_eq!(network.next().await, NetworkInput::Online(false));
         }
         // Long enough for the notices of the beginning, which name every address there is.
-        let said = tokio::time::timeout(SETTLE * 3, network.next()).await;
+        let said = timeout(SETTLE * 3, network.next()).await;
         assert!(said.is_err(), "{said:?}");
     }
 }

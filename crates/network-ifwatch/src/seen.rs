@@ -51,7 +51,12 @@ impl Seen {
 }
 
 impl Place {
-    fn of(ip: IpAddr) -> Self {
+    /// Within this machine.
+    pub(crate) fn is_loopback(self) -> bool {
+        self.0.is_loopback() || self == Self::of(IpAddr::V6(Ipv6Addr::LOCALHOST))
+    }
+
+    pub(crate) fn of(ip: IpAddr) -> Self {
         match ip {
             IpAddr::V4(_) => Self(ip),
             IpAddr::V6(ip) => {

@@ -1,6 +1,7 @@
 //! The session's port: tells each command to its peer connection's task.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use crate::media::{MediaEvent, MediaReceiver};
 use crate::peer::{Peer, Shared};
 use crate::queue::Submitted;
 use crate::received::MediaClock;
-use crate::stats::{MediaTotals, PeerStats, path};
+use crate::stats::{MediaTotals, PeerStats, local_address, path};
 
 /// Peer connections open at once. Attempts do not overlap, so a session has one.
 const PEERS_MAX: usize = 16;
@@ -168,6 +169,18 @@ impl PeerMonitor {
             all.push(PeerStats { peer, streams, totals, path, dropped: shared.dropped() });
         }
         all
+    }
+
+    /// The address of this machine that the newest peer connection uses: to find out whether it is
+    /// gone. `None` without a pair, and where a relay or a NAT hides which one it is.
+    pub async fn local_address(&self) -> Option<IpAddr> {
+        let newest = lock(&self.peers)
+            .values()
+            .rfind(|shared| !shared.commands.is_closing())
+            .map(Arc::clone)?;
+        let now = tokio::time::Instant::now().into_std();
+        let stack = newest.stack()?;
+        local_address(&stack.connection().get_stats(now, StatsSelector::None).await)
     }
 
     /// The sums over every open peer connection; cheaper than [`Self::stats`].

@@ -1,6 +1,7 @@
 //! What is counted of received media, and what the stack says of the path.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use encoded_frames::Frame;
@@ -298,6 +299,20 @@ pub(crate) fn path(report: &RTCStatsReport) -> Option<PathStats> {
         remote: kind("RTCRemoteIceCandidate", &pair.remote_candidate_id),
         round_trip: Duration::try_from_secs_f64(pair.current_round_trip_time).unwrap_or_default(),
     })
+}
+
+/// The address of this machine that the nominated pair uses, where it is one of a host candidate.
+/// That of a relay or of a NAT says nothing of this machine.
+pub(crate) fn local_address(report: &RTCStatsReport) -> Option<IpAddr> {
+    let pair = report.candidate_pairs().find(|pair| pair.nominated)?;
+    match report.get(&format!("RTCLocalIceCandidate_{}", pair.local_candidate_id)) {
+        Some(RTCStatsReportEntry::LocalCandidate(candidate))
+            if candidate_kind(candidate.candidate_type) == CandidateKind::Host =>
+        {
+            candidate.address.as_deref()?.parse().ok()
+        }
+        Some(_) | None => None,
+    }
 }
 
 fn candidate_kind(kind: RTCIceCandidateType) -> CandidateKind {

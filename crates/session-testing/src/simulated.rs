@@ -176,11 +176,13 @@ impl Tape {
                 Input::Close => Some(Handle::close),
                 Input::Resumed => Some(Handle::resumed),
                 Input::NetworkChanged => Some(Handle::network_changed),
+                Input::LocalAddressGone => Some(Handle::local_address_gone),
                 Input::Online(true) => Some(|handle| handle.online(true)),
                 Input::Online(false) => Some(|handle| handle.online(false)),
                 Input::Restart => Some(Handle::restart),
                 Input::Renegotiate => Some(Handle::renegotiate),
                 Input::Open
+                | Input::MasterKnown(_)
                 | Input::Timeout
                 | Input::Signaling(..)
                 | Input::Peer(..)

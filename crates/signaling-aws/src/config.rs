@@ -117,6 +117,12 @@ impl SignalingConfig {
         }
     }
 
+    /// A text that tells the channel apart from every other: by its name or ARN, its region, its
+    /// endpoint and its profile. It holds no secret.
+    pub fn identity(&self) -> String {
+        format!("{:?} {:?} {:?} {:?}", self.channel, self.region, self.endpoint_url, self.profile)
+    }
+
     /// The client id that the first attempt uses.
     pub fn client_id(&self) -> &ClientId {
         &self.client_id

@@ -7,7 +7,8 @@ use tracing::Instrument as _;
 
 use crate::handle::{Handle, Teller, Wishes, handle};
 use crate::ports::{
-    Clock, MaybeSend, NetworkInput, NetworkPort, PeerInput, PeerPort, SignalingInput, SignalingPort,
+    Clock, MasterMemory, MaybeSend, NetworkInput, NetworkPort, PeerInput, PeerPort, SignalingInput,
+    SignalingPort,
 };
 
 /// Runs one session over its ports. Made by [`session`].
@@ -17,6 +18,7 @@ pub struct Driver<S, P, C> {
     peer: P,
     clock: C,
     network: Option<Box<dyn NetworkPort>>,
+    memory: Option<Box<dyn MasterMemory>>,
     wishes: Wishes,
     teller: Teller,
     seed: u64,
@@ -56,9 +58,20 @@ where
     let (wishes, teller, handle) = handle();
     let began = clock.now();
     let session = Session::new(config, seed, began);
-    let (network, observer) = (None, None);
-    let driver =
-        Driver { session, signaling, peer, clock, network, wishes, teller, seed, began, observer };
+    let (network, memory, observer) = (None, None, None);
+    let driver = Driver {
+        session,
+        signaling,
+        peer,
+        clock,
+        network,
+        memory,
+        wishes,
+        teller,
+        seed,
+        began,
+        observer,
+    };
     (driver, handle)
 }
 
@@ -78,6 +91,14 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
         self
     }
 
+    /// Hands in what earlier sessions learned about the channel's master, and keeps what this one
+    /// learns.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Box<dyn MasterMemory>) -> Self {
+        self.memory = Some(memory);
+        self
+    }
+
     /// Opens the session and runs it to its end.
     ///
     /// Dropping this future drops the ports, which close what is open; the orderly way is
@@ -87,7 +108,12 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
     }
 
     async fn run_to_end(mut self) -> Outcome {
-        let mut input = Input::Open;
+        let known = self.memory.as_ref().map(|memory| memory.recall()).unwrap_or_default();
+        let mut next = (known != Default::default()).then_some(Input::Open);
+        let mut input = match next {
+            Some(_) => Input::MasterKnown(known),
+            None => Input::Open,
+        };
         loop {
             let now = self.clock.now();
             if let Some(observer) = &mut self.observer {
@@ -105,10 +131,20 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
                         self.teller.end(self.clock.now(), &outcome);
                         return *outcome;
                     }
-                    Output::Event(event) => self.teller.tell(self.clock.now(), event),
+                    Output::Event(event) => {
+                        if let (Event::MasterLearned(known), Some(memory)) =
+                            (&event, &mut self.memory)
+                        {
+                            memory.remember(*known);
+                        }
+                        self.teller.tell(self.clock.now(), event);
+                    }
                 }
             }
-            input = self.next_input().await;
+            input = match next.take() {
+                Some(input) => input,
+                None => self.next_input().await,
+            };
         }
     }
 
@@ -142,6 +178,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
                 },
                 said = network_said => match said {
                     NetworkInput::Changed => Input::NetworkChanged,
+                    NetworkInput::AddressGone => Input::LocalAddressGone,
                     NetworkInput::Online(online) => Input::Online(online),
                 },
                 () = deadline_passed => Input::Timeout,

@@ -44,7 +44,31 @@ fn facts(lines: &sdp::Description<'_>) -> Facts {
         fingerprints,
         media: lines.sections.iter().filter_map(|s| section(lines, s)).collect(),
         candidates: u16::try_from(candidates.len()).unwrap_or(u16::MAX),
+        video_codecs: video_codecs(lines),
     }
+}
+
+/// Most codecs that are named, and the longest name.
+const CODECS_MAX: usize = 16;
+const CODEC_NAME_MAX: usize = 32;
+
+/// The names in `a=rtpmap:98 VP8/90000` of the video sections, without retransmission and error
+/// correction.
+fn video_codecs(lines: &sdp::Description<'_>) -> Vec<String> {
+    const HELPERS: [&str; 4] = ["rtx", "red", "ulpfec", "flexfec-03"];
+    let video = lines.sections.iter().filter(|section| section.kind() == Kind::Video);
+    let maps = video.flat_map(|section| &section.attributes).filter_map(|a| value_of(a, "rtpmap"));
+    let mut names: Vec<String> = Vec::new();
+    for map in maps {
+        let name = map.split_whitespace().nth(1).and_then(|codec| codec.split('/').next());
+        let Some(name) = name.filter(|name| name.len() <= CODEC_NAME_MAX) else { continue };
+        let helps = HELPERS.iter().any(|helper| name.eq_ignore_ascii_case(helper));
+        let printable = name.chars().all(|c| c.is_ascii_graphic());
+        if printable && !helps && names.len() < CODECS_MAX && !names.iter().any(|n| n == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 fn section(lines: &sdp::Description<'_>, section: &Section<'_>) -> Option<MediaFact> {
@@ -127,6 +151,16 @@ mod tests {
         for text in [head, "v=0\r\n"] {
             assert!(read_description(text).expect("read").facts.media.is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn video_codecs_are_named_once_and_in_order() {
+        let maps = "a=rtpmap:102 H264/90000\r\na=rtpmap:103 rtx/90000\r\n\
+            a=rtpmap:104 H264/90000\r\na=rtpmap:98 VP8/90000\r\na=sendonly\r\n";
+        let text = ANSWER.replace("a=sendonly\r\n", maps);
+        let facts = read_description(&text).expect("valid").facts;
+        assert_eq!(facts.video_codecs, ["H264", "VP8"]);
+        assert_eq!(read_description(ANSWER).expect("valid").facts.video_codecs, [""; 0]);
     }
 
     #[test]

@@ -58,6 +58,12 @@ impl Handle {
         self.requests.ask(Input::NetworkChanged);
     }
 
+    /// The platform's network changed, and the local address of the connection is gone: nothing
+    /// gets through on it any more.
+    pub fn local_address_gone(&self) {
+        self.requests.ask(Input::LocalAddressGone);
+    }
+
     /// The platform has a network, or has none: without one, deadlines stand still for a while.
     pub fn online(&self, online: bool) {
         self.online.send_replace(Some(online));

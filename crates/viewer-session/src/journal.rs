@@ -15,7 +15,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use negotiation_core::{
-    Candidate, Config, Done, Event, Input, Output, PeerEvent, SignalingEvent, Timestamp,
+    Candidate, CandidateMask, Config, Done, Event, Input, Output, PeerEvent, SignalingEvent,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,7 @@ pub use reader::{JournalError, Reader};
 pub use replay::{Difference, Replayed, Verdict, replay};
 
 /// The version of the format. A reader takes this and every earlier one: version 1 has neither
-/// repetitions nor entries left out.
+/// repetitions nor entries left out, and digests of candidates instead of numbers.
 pub const VERSION: u32 = 2;
 
 /// Longest line that is written or read, in bytes.
@@ -142,6 +143,7 @@ pub struct Recorder<W: Write> {
     written: u64,
     bytes_max: u64,
     addresses: bool,
+    mask: CandidateMask,
     trouble: Arc<OnceLock<String>>,
     /// The newest input, if it has brought no output yet.
     newest: Option<Input>,
@@ -169,6 +171,7 @@ impl<W: Write> Recorder<W> {
             written: 0,
             bytes_max: JOURNAL_BYTES_MAX,
             addresses: false,
+            mask: CandidateMask::default(),
             trouble: Arc::default(),
             newest: None,
             repetitions: None,
@@ -218,9 +221,10 @@ impl<W: Write> Recorder<W> {
 
     fn write_input(&mut self, at: Timestamp, input: &Input, repeated: Option<Repeated>) {
         let addresses = if self.addresses { addresses_in(input) } else { Vec::new() };
+        let masked = self.mask.masked_input(input);
         let line = Line {
             at,
-            input: Some(input),
+            input: Some(masked.as_ref().unwrap_or(input)),
             output: None,
             left_out: None,
             repeated,
@@ -233,6 +237,8 @@ impl<W: Write> Recorder<W> {
     }
 
     fn write_output(&mut self, at: Timestamp, output: &Output) {
+        let masked = self.mask.masked_output(output);
+        let output = masked.as_ref().unwrap_or(output);
         let line = |output, left_out| Line {
             at,
             input: None,
@@ -354,6 +360,8 @@ fn addresses_in(input: &Input) -> Vec<String> {
         | Input::Timeout
         | Input::Resumed
         | Input::NetworkChanged
+        | Input::LocalAddressGone
+        | Input::MasterKnown(_)
         | Input::Online(_)
         | Input::Restart
         | Input::Renegotiate

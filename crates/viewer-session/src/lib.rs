@@ -16,5 +16,6 @@ pub use driver::{Driver, Observer, session};
 pub use handle::{EVENTS_MAX, Handle, Told};
 pub use negotiation_core as core;
 pub use ports::{
-    Clock, MaybeSend, NetworkInput, NetworkPort, PeerInput, PeerPort, SignalingInput, SignalingPort,
+    Clock, MasterMemory, MaybeSend, NetworkInput, NetworkPort, PeerInput, PeerPort, SignalingInput,
+    SignalingPort,
 };

@@ -22,8 +22,8 @@
 
 use async_trait::async_trait;
 use negotiation_core::{
-    Completion, LinkId, PeerCommand, PeerEvent, PeerId, SignalingCommand, SignalingEvent, Ticket,
-    Timestamp,
+    Completion, LinkId, MasterKnowledge, PeerCommand, PeerEvent, PeerId, SignalingCommand,
+    SignalingEvent, Ticket, Timestamp,
 };
 
 /// Carries messages between this viewer and the master, and asks the service for what it needs.
@@ -76,11 +76,24 @@ pub trait NetworkPort: MaybeSend {
     async fn next(&mut self) -> NetworkInput;
 }
 
+/// Keeps what sessions learn about the master of one channel, for later sessions (contract, N19).
+///
+/// The memory is the process's: bounded, and for an hour at most.
+pub trait MasterMemory: MaybeSend {
+    /// What is known.
+    fn recall(&self) -> MasterKnowledge;
+
+    /// Replaces what is known.
+    fn remember(&mut self, known: MasterKnowledge);
+}
+
 /// What a network port says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkInput {
     /// Another network is used: what stands on the old one may be dead.
     Changed,
+    /// The same, and the local address of the pair in use is gone.
+    AddressGone,
     /// There is a network again, or there is none.
     Online(bool),
 }

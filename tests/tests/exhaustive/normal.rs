@@ -222,7 +222,8 @@ fn shape(output: &Output, shift: i64) -> Option<String> {
         Output::Signaling(_, command) => nameless(&format!("{command:?}")),
         Output::Peer(_, command) => nameless(&format!("{command:?}")),
         Output::Event(event) => match event {
-            Event::Ignored(_) => return None,
+            // What is told alone.
+            Event::Ignored(_) | Event::MasterLearned(_) => return None,
             Event::AttemptStarted { .. } => "attempt".into(),
             Event::OfferSent { .. } => "offer".into(),
             Event::AnswerReceived { .. } => "answer".into(),

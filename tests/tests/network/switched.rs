@@ -65,13 +65,40 @@ fn s26_a_switch_that_is_no_restart_is_a_new_attempt() {
     assert!(cost.after < Duration::from_secs(10), "no deadline is waited for: {cost:?}");
 }
 
-/// The longest road: the master ignores the restart, whose deadline is waited for.
+/// The master ignores the restart: with the address gone it has 2.5 s, and from the second switch
+/// on none is tried (contract, N19).
 #[test]
 fn s26_a_switch_whose_restart_is_ignored_keeps_its_bound() {
-    let cost = switch("ignore-repeated");
-    assert_eq!(cost.attempts, 2);
-    // Restart's deadline, and one set-up with time to spare for a busy machine.
-    assert!(cost.after < Duration::from_secs(10 + 10), "{cost:?}");
+    let scene = Scene::set(Family::Both, &[]);
+    let _camera = scene.camera(["--behaviour", "ignore-repeated"]);
+    let watch = scene.live([""; 0]);
+    let before = Seen::last(&watch);
+    scene.lab.unplug(VIEWER, "up0");
+    scene.lab.link(VIEWER, "up1", 2, Family::Both);
+    let noticed = time_of(&watch.event("recovering", PATIENCE));
+    let up = live_after(&watch, noticed);
+    frames_go_on(&watch, 45);
+    let lost = Seen::last(&watch).lost_since(&before);
+    eprintln!(
+        "26, restart ignored: live {} ms after it was noticed, {lost} frames lost",
+        up - noticed
+    );
+    let learned = since(&watch, "master_learned", 0);
+    assert_eq!(learned[0]["answers_restarts"], false, "{}", watch.transcript());
+    assert_eq!(since(&watch, "attempt_started", 0).len(), 2);
+    // The short deadline, and one set-up with time to spare for a busy machine.
+    assert!(up - noticed < 2_500 + 7_000, "{}", watch.transcript());
+
+    scene.lab.unplug(VIEWER, "up1");
+    scene.lab.link(VIEWER, "up2", 3, Family::Both);
+    let again = watch.event_that("attempt_ended", PATIENCE, |event| event["attempt"] == 2);
+    assert_eq!(again["cause"], "network-changed", "{}", watch.transcript());
+    let ended = time_of(&again);
+    let up = live_after(&watch, ended);
+    frames_go_on(&watch, 45);
+    eprintln!("26, the second time: live {} ms after the attempt was ended", up - ended);
+    assert_eq!(since(&watch, "recovering", 0).len(), 1, "no restart is tried again");
+    ends_well(watch);
 }
 
 /// Without a network nothing is tried; when it is back, at once.

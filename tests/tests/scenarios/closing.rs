@@ -115,8 +115,11 @@ fn s50_close_races_answer() {
         let mut world = World::new(plan.clone());
         world.open();
         assert!(world.run_until_phase(Phase::AwaitingAnswer, secs(5)));
-        let answer =
-            Description { sdp: Sdp::new("answer 1 to offer 1 of peer 1"), facts: Facts::default() };
+        let video = MediaFact { kind: MediaKind::Video, mid: None, accepted: true, sends: true };
+        let answer = Description {
+            sdp: Sdp::new("answer 1 to offer 1 of peer 1"),
+            facts: Facts { media: vec![video], ..Facts::default() },
+        };
         let body = Ok(answer);
         let answer = SignalingEvent::Answer { sender: Sender::Master, body };
         let mut inputs = [Input::Close, Input::Signaling(LinkId(1), answer)];

@@ -170,6 +170,8 @@ fn told(event: &Event, began: Timestamp) -> String {
         | Event::Recovering(_)
         | Event::Recovered
         | Event::RestartRefused
+        | Event::MasterLearned(_)
+        | Event::LinkNotReopened(_)
         | Event::MasterGone(_)
         | Event::Offline
         | Event::Online
@@ -196,6 +198,8 @@ fn asked(input: &Input) -> Option<&'static str> {
         Input::Close => "> The application closes the session.",
         Input::Resumed => "> The device slept.",
         Input::NetworkChanged => "> The network changed.",
+        Input::LocalAddressGone => "> The network changed; the address in use is gone.",
+        Input::MasterKnown(_) => "> What earlier sessions learned about the camera.",
         Input::Online(true) => "> There is a network.",
         Input::Online(false) => "> There is no network.",
         Input::Restart => "> The application asks for an ICE restart.",

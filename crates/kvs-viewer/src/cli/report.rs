@@ -174,6 +174,13 @@ impl Reporter {
             Event::Recovering(cause) => ("recovering", json!({ "cause": cause_name(*cause) })),
             Event::Recovered => ("recovered", json!({})),
             Event::RestartRefused => ("restart_refused", json!({})),
+            Event::MasterLearned(known) => (
+                "master_learned",
+                json!({
+                    "answers_restarts": known.answers_restarts,
+                    "answers_repeated_id": known.answers_repeated_id,
+                }),
+            ),
             Event::MasterGone(cause) => ("master_gone", json!({ "cause": cause_name(*cause) })),
             Event::Offline => ("offline", json!({})),
             Event::Online => ("online", json!({})),
@@ -182,6 +189,7 @@ impl Reporter {
             Event::MediaResumed => ("media_resumed", json!({})),
             Event::LinkLost(failure) => ("link_lost", failure_fields(failure)),
             Event::LinkReopened => ("link_reopened", json!({})),
+            Event::LinkNotReopened(failure) => ("link_not_reopened", failure_fields(failure)),
             Event::LinkGivenUp(failure) => ("link_given_up", failure_fields(failure)),
             Event::IceServersRefreshed => ("ice_servers_refreshed", json!({})),
             Event::GoAway => ("go_away", json!({})),
@@ -261,6 +269,7 @@ fn attempt_fields(report: &AttemptReport) -> Value {
         | AttemptEnd::DtlsFailed
         | AttemptEnd::MasterGone
         | AttemptEnd::RestartFailed
+        | AttemptEnd::StartedOver
         | AttemptEnd::NetworkChanged
         | AttemptEnd::Resumed => None,
     };
@@ -294,7 +303,11 @@ fn evidence_fields(evidence: &Evidence) -> Value {
         "candidates_refused": evidence.candidates_refused,
         "unresolved_servers": evidence.unresolved_servers,
         "was_live": evidence.was_live,
+        "video_offered": evidence.video_offered,
+        "sends_nothing": evidence.sends_nothing,
         "service_error": evidence.service_error.as_ref().map(failure_fields),
+        "ice_servers_error": evidence.ice_servers_error.as_ref().map(failure_fields),
+        "link_down": evidence.link_down.as_ref().map(failure_fields),
         "ignored": ignored,
     })
 }

@@ -40,7 +40,7 @@ impl Summary {
         }
         Self {
             headline: headline(outcome, context, phase),
-            likely_cause: plain(likely_cause(outcome)),
+            likely_cause: plain(&likely_cause(outcome)),
             next_step: plain(&next_step(outcome, context)),
         }
     }
@@ -68,12 +68,12 @@ fn headline(outcome: &Outcome, context: &Context, phase: Phase) -> String {
     format!("{channel} is not live after {attempts} attempts in {lasted}: {why}.")
 }
 
-fn likely_cause(outcome: &Outcome) -> &'static str {
+fn likely_cause(outcome: &Outcome) -> String {
     match last_failure(outcome) {
         Some(failure) if is_region(failure) => {
-            "the request went to another region than the channel's"
+            "the request went to another region than the channel's".into()
         }
-        Some(failure) if lacks_region(failure) => "no region is configured",
+        Some(failure) if lacks_region(failure) => "no region is configured".into(),
         Some(_) | None => outcome.likely_cause(),
     }
 }
@@ -130,7 +130,7 @@ fn next_step(outcome: &Outcome, context: &Context) -> String {
         | EndReason::ViewerLimit
         | EndReason::Throttled
         | EndReason::LocalMedia
-        | EndReason::PeerFailed => outcome.next_step().into(),
+        | EndReason::PeerFailed => outcome.next_step(),
     }
 }
 
@@ -150,6 +150,7 @@ fn last_failure(outcome: &Outcome) -> Option<&Failure> {
         | AttemptEnd::DtlsFailed
         | AttemptEnd::MasterGone
         | AttemptEnd::RestartFailed
+        | AttemptEnd::StartedOver
         | AttemptEnd::NetworkChanged
         | AttemptEnd::Resumed => None,
     }

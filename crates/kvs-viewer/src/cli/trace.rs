@@ -77,6 +77,8 @@ pub(crate) fn input(input: &Input) -> String {
         Input::Timeout => "Time passed.".into(),
         Input::Resumed => "The device slept.".into(),
         Input::NetworkChanged => "The network changed.".into(),
+        Input::LocalAddressGone => "The network changed; the address in use is gone.".into(),
+        Input::MasterKnown(_) => "What earlier sessions learned about the camera.".into(),
         Input::Online(true) => "The network is there.".into(),
         Input::Online(false) => "The network is gone.".into(),
         Input::Restart => "The application asks for an ICE restart.".into(),

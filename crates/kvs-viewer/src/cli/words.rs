@@ -55,6 +55,8 @@ pub(crate) fn news(event: &Event) -> Option<String> {
         | Event::Disconnected
         | Event::Reconnected
         | Event::RestartRefused
+        | Event::MasterLearned(_)
+        | Event::LinkNotReopened(_)
         | Event::LinkLost(_)
         | Event::LinkReopened
         | Event::LinkGivenUp(_)
@@ -95,8 +97,13 @@ pub(crate) fn event(event: &Event) -> String {
         Event::Disconnected => "Nothing comes from the camera; waiting for a moment.".into(),
         Event::Reconnected => "The connection is back.".into(),
         Event::RestartRefused => {
-            "The camera did not restore the connection (it may have been restarted).".into()
+            "The camera does not restore a connection (ICE restart): a loss begins a new attempt at once.".into()
         }
+        Event::MasterLearned(_) => "Something about the camera was learned for later.".into(),
+        Event::LinkNotReopened(failure) => format!(
+            "The signaling connection could not be opened again: {}.",
+            failure_words(failure)
+        ),
         Event::LinkLost(failure) => {
             format!("The signaling connection is lost, video goes on: {}.", failure_words(failure))
         }
@@ -186,7 +193,10 @@ pub(crate) fn end(report: &AttemptReport, config: &Config) -> String {
         AttemptEnd::DtlsFailed => "the secure connection (DTLS) to the camera failed".into(),
         AttemptEnd::MasterGone => "the camera closed the connection".into(),
         AttemptEnd::RestartFailed => {
-            "the network path broke, and the camera did not restore it (it may have been restarted)"
+            "the network path broke, and the camera refused to restore it (ICE restart)".into()
+        }
+        AttemptEnd::StartedOver => {
+            "the camera began a new connection: it was restarted, or cannot restore one (ICE restart)"
                 .into()
         }
         AttemptEnd::NetworkChanged => "this computer's network changed".into(),

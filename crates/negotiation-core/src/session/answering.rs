@@ -2,7 +2,7 @@
 //! do (contract, N7 and N8).
 
 use super::closing::CloseStep;
-use super::setup::Servers;
+use super::setup::{Refresh, Servers};
 use super::state::{Identity, Step};
 use super::{Purpose, Session};
 use crate::candidates::LocalCandidates;
@@ -30,6 +30,7 @@ impl Session {
 
     /// One offer a call: the call is repeated until the offer is here.
     pub(super) fn join(&mut self) {
+        // Without a link it is repeated as soon as the next one is open.
         let Some(link) = self.attempt.as_ref().and_then(|attempt| attempt.links.open) else {
             return;
         };
@@ -81,8 +82,13 @@ impl Session {
             return self.ignore(Ignored::Glare);
         }
         attempt.evidence.offered = true;
+        if attempt.refresh == Refresh::Done {
+            attempt.refresh = Refresh::Needed;
+        }
         // Of two that wait the newer one counts: the master has moved on.
-        exchange.held_offer = Some(offer);
+        if exchange.held_offer.replace(offer).is_some() {
+            self.ignore(Ignored::Superseded);
+        }
     }
 
     /// Moves the answering of a held offer on; false when nothing of that kind is to do.
@@ -90,9 +96,10 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return false };
         let open = attempt.links.open.is_some();
         if let Step::AnswerSet(answer) = &attempt.exchange.step {
-            if open {
+            if open && attempt.exchange.failed_on != attempt.links.open {
                 let message = Message::Answer(answer.clone());
                 attempt.exchange.step = Step::SendingAnswer;
+                attempt.exchange.failed_on = None;
                 self.send_description(Purpose::SendAnswer, message);
             }
             return true;
@@ -109,6 +116,7 @@ impl Session {
             }
             Step::LocalSet(_) | Step::AwaitingAnswer if deferred => {
                 attempt.exchange.drop_unset();
+                self.reopen_remote();
                 self.begin_answering();
             }
             // Ours is set: it is taken back first.
@@ -150,6 +158,14 @@ impl Session {
             return self.replace_peer();
         }
         let is_new = known.is_none();
+        let restarts = known.is_some_and(|known| known.is_other_generation(&theirs));
+        if restarts && attempt.refresh == Refresh::Needed {
+            self.refresh_for_offer();
+        }
+        let Some(attempt) = &mut self.attempt else { return };
+        if attempt.refresh == Refresh::Asked {
+            return;
+        }
         match &attempt.servers {
             Servers::Awaited => return,
             Servers::Here(servers) if !attempt.servers_set && !servers.is_empty() => {
@@ -165,13 +181,14 @@ impl Session {
         attempt.exchange.answered = Some(offer.sdp.digest());
         attempt.exchange.step = Step::SettingOffer;
         attempt.remote_next = Some(theirs);
-        attempt.evidence.remote_candidates += u32::from(offer.facts.candidates);
+        let named = &mut attempt.evidence.remote_candidates;
+        *named = named.saturating_add(u32::from(offer.facts.candidates));
         if is_new {
             self.enter_answering();
             self.take_media_of(&offer.facts);
         } else if let Some(attempt) = &mut self.attempt {
             attempt.local.next_exchange();
-            attempt.remote.next_exchange();
+            attempt.remote.next_exchange(restarts);
         }
         let kind = SdpKind::Offer;
         let command = PeerCommand::SetRemote { peer, kind, description: offer };
@@ -220,9 +237,15 @@ impl Session {
         attempt.exchange.number += 1;
         attempt.evidence.answered = true;
         let connected = attempt.connectivity == Connectivity::Connected;
-        // Our first offer gave way: it is needed only if the master's brings no media.
-        if core::mem::take(&mut attempt.exchange.gave_way) && !attempt.video && !attempt.audio {
-            attempt.exchange.want();
+        // Our first offer yielded, or the master's came before it: it is needed only if the
+        // master's brings no media.
+        let yielded = core::mem::take(&mut attempt.exchange.gave_way);
+        let brings_none = !attempt.video && !attempt.audio;
+        let asks = self.config.mode == Mode::Offerer && self.phase == Phase::Answering;
+        if brings_none && (yielded || (asks && self.wants_media())) {
+            if let Some(attempt) = &mut self.attempt {
+                attempt.exchange.want();
+            }
         }
         self.release_candidates(CandidateRelease::AfterOffer);
         self.release_candidates(CandidateRelease::AfterAnswer);
@@ -250,11 +273,14 @@ impl Session {
             };
         }
         attempt.remote_next = None;
-        if setting || sending {
+        if setting && failure.code == FailureCode::TimedOut {
+            // Whether it was set is unknown, so no offer can be made from a stable state any more.
+            self.on_rollback_failed(failure);
+        } else if setting || sending {
             // The stack is stable: it refused the offer, or has answered it already.
             attempt.exchange.step = Step::Stable;
-            attempt.remote.reopen();
             attempt.local.release();
+            self.reopen_remote();
             self.tell(Event::RenegotiationFailed);
         } else {
             self.roll_back();
@@ -271,10 +297,14 @@ impl Session {
             }
         }
         self.enter_answering();
+        // The new one is made with TURN credentials that are fresh (contract, N21).
+        self.refresh_for_offer();
         if let Some(attempt) = &mut self.attempt {
             // What comes from now on is for the new one.
             attempt.local = LocalCandidates::default();
-            attempt.remote.forget_session();
+            attempt.transit.forget_candidates();
+            let old = attempt.remote.forget_session();
+            self.ignore_times(Ignored::OldGeneration, old);
         }
         self.replace_step(CloseStep::StopTransceivers);
     }
@@ -308,7 +338,9 @@ impl Session {
         attempt.audio_flows = false;
         attempt.paused = false;
         attempt.exchange.remote = None;
-        attempt.exchange.applied.clear();
+        // Bounded as they are: those of one session.
+        attempt.exchange.outdated =
+            attempt.exchange.applied.drain(..).map(|(digest, _)| digest).collect();
         attempt.exchange.forget_restart();
         attempt.exchange.step = Step::Stable;
         self.ask_peer(Purpose::CreatePeer, PeerCommand::Create { peer });

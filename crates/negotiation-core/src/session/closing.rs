@@ -111,12 +111,28 @@ impl Session {
         }
         let pause = if *end == AttemptEnd::Resumed {
             Some(Duration::ZERO)
-        } else if attempt.evidence.was_live || *end == AttemptEnd::NetworkChanged {
+        } else if attempt.evidence.was_live {
             self.budget.lose_live(&self.config, self.now, &mut self.rng)
+        } else if *end == AttemptEnd::NetworkChanged {
+            self.budget.move_set_up(&self.config, self.now, &mut self.rng)
         } else {
+            if end.is_throttle() {
+                self.throttled_until = self.now + self.config.throttle_delay;
+            }
             self.budget.spend(&self.config, self.now, end.is_throttle(), &mut self.rng)
         };
         pause.map_or(Then::End(reason), Then::Retry)
+    }
+
+    /// Something changed for the better while the session waits before its next attempt: that
+    /// begins now, or as soon as the service's wish for fewer requests allows (contract, N16).
+    pub(super) fn retry_now(&mut self) {
+        if self.now >= self.throttled_until {
+            return self.start_attempt();
+        }
+        if self.timers.at(Timer::RetryDelay).is_some_and(|at| at > self.throttled_until) {
+            self.arm(Timer::RetryDelay, self.throttled_until);
+        }
     }
 
     pub(super) fn close_while_closing(&mut self) {
@@ -132,7 +148,7 @@ impl Session {
         if let Some(closing) = &mut self.closing
             && let Then::Retry(pause) = &mut closing.then
         {
-            *pause = Duration::ZERO;
+            *pause = self.throttled_until.saturating_since(self.now);
         }
     }
 
@@ -171,7 +187,7 @@ impl Session {
             return;
         };
         let mut evidence = attempt.evidence;
-        evidence.ignored = core::mem::take(&mut self.ignored);
+        evidence.count_ignored(core::mem::take(&mut self.ignored));
         let report = AttemptReport {
             attempt: attempt.number,
             client_id: attempt.client_id,
@@ -201,6 +217,10 @@ impl Session {
         self.offline_since = None;
         self.frozen = false;
         self.set_phase(Phase::Ended);
+        // What was ignored after the last attempt.
+        if let Some(last) = self.reports.back_mut() {
+            last.evidence.count_ignored(core::mem::take(&mut self.ignored));
+        }
         let outcome = Outcome {
             reason,
             was_live: self.was_live,

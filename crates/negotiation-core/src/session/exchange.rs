@@ -12,6 +12,7 @@ use crate::evidence::{AttemptEnd, Deadline};
 use crate::input::{CandidateRelease, Connectivity, Sender, Undecodable};
 use crate::output::{Event, Message, PeerCommand, SignalingCommand};
 use crate::phase::Phase;
+use crate::recovery::MasterKnowledge;
 use crate::time::Timer;
 use crate::types::{Description, Facts, MediaKind, SdpKind};
 
@@ -54,12 +55,15 @@ impl Session {
                 Servers::Here(_) if exchange.restart.is_some() && !attempt.keeps_pair() => {
                     attempt.exchange.deferred = Some(offer.clone());
                     attempt.exchange.step = Step::LocalSet(offer);
+                    // The master's new candidates may come before its answer.
+                    attempt.remote.expect_restart();
                     self.advance_exchange();
                 }
                 Servers::Here(_) => self.set_local(offer),
             },
-            Step::LocalSet(offer) if open.is_some() => {
+            Step::LocalSet(offer) if open.is_some() && exchange.failed_on != open => {
                 exchange.step = Step::Sending;
+                exchange.failed_on = None;
                 self.send_description(Purpose::SendOffer, Message::Offer(offer));
             }
             waiting @ (Step::RefreshingServers
@@ -91,38 +95,38 @@ impl Session {
             return;
         }
         let first = exchange.number == 0;
-        let restart = exchange.restart_wanted;
+        // One that was asked for in the set-up waits until there is a connection to restart.
+        let up = matches!(self.phase, Phase::Live | Phase::Recovering);
+        let restart = exchange.restart_wanted.filter(|_| up);
         if !first && !exchange.wanted && restart.is_none() {
             return;
         }
         // What comes later needs the link first; a restart's deadline runs meanwhile.
         let unsent = restart.is_some() && !exchange.wanted && exchange.unsent_on == open;
-        let link = match open {
+        match open {
             Some(_) if unsent => return,
-            Some(link) => Some(link),
-            None if first => None,
+            Some(_) => {}
+            None if first => {}
             None => {
                 if given_up && mem::take(&mut exchange.wanted) {
                     self.tell(Event::RenegotiationFailed);
                 }
                 return;
             }
-        };
+        }
         exchange.number += 1;
         exchange.wanted = false;
-        exchange.offer_sent_at = None;
-        exchange.restart = exchange.restart_wanted.take();
+        (exchange.offer_sent_at, exchange.awaited_since) = (None, None);
+        exchange.restart = restart;
         exchange.abandoned = false;
         if exchange.restart.is_some() {
+            exchange.restart_wanted = None;
+            let remembered = mem::take(&mut exchange.restart_remembered);
             exchange.step = Step::RefreshingServers;
-            self.on_restart_begins();
-            let Some(link) = link else { return };
-            if !self.is_in_flight(Purpose::FetchIceServers) {
-                let command = SignalingCommand::FetchIceServers { link };
-                self.ask_signaling(Purpose::FetchIceServers, command);
-            }
+            self.on_restart_begins(remembered);
+            self.fetch_ice_servers();
             // Half of the restart's time at most: old credentials may still do.
-            let share = self.config.ice_servers_timeout.min(self.config.restart_timeout / 2);
+            let share = self.config.ice_servers_timeout.min(self.restart_timeout() / 2);
             let deadline = self.now + share;
             self.in_flight.hurry(deadline, |purpose| *purpose == Purpose::FetchIceServers);
         } else {
@@ -144,6 +148,9 @@ impl Session {
     pub(super) fn on_offer_created(&mut self, offer: Description) {
         let Some(attempt) = &mut self.attempt else { return };
         let abandoned = mem::take(&mut attempt.exchange.abandoned);
+        if attempt.exchange.number == 1 {
+            attempt.evidence.video_offered = offer.facts.video_codecs.clone();
+        }
         attempt.exchange.step = if abandoned { Step::Stable } else { Step::Created(offer) };
     }
 
@@ -169,7 +176,7 @@ impl Session {
         let peer = attempt.peer;
         if attempt.exchange.number > 1 {
             attempt.local.next_exchange();
-            attempt.remote.next_exchange();
+            attempt.remote.next_exchange(attempt.exchange.restart.is_some());
         }
         attempt.exchange.step = Step::SettingLocal(offer.clone());
         let kind = SdpKind::Offer;
@@ -217,9 +224,13 @@ impl Session {
     pub(super) fn send_again(&mut self) -> bool {
         let Some(attempt) = &mut self.attempt else { return false };
         let Some((link, message)) = attempt.exchange.outgoing.take() else { return false };
-        if attempt.links.open.is_none_or(|open| open == link) || attempt.exchange.abandoned {
+        let (open, opening) = (attempt.links.open, attempt.links.opening.is_some());
+        // Another link is open, or is being opened: the offer waits for that one.
+        let another = open.is_some_and(|open| open != link) || opening;
+        if !another || attempt.exchange.abandoned {
             return false;
         }
+        attempt.exchange.failed_on = Some(link);
         attempt.exchange.step = match message {
             Message::Offer(offer) => Step::LocalSet(offer),
             Message::Answer(answer) => Step::AnswerSet(answer),
@@ -233,34 +244,44 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.exchange.step = Step::AwaitingAnswer;
         attempt.exchange.offer_sent_at = Some(self.now);
+        attempt.exchange.awaited_since = Some(self.now);
         let exchange = attempt.exchange.number;
         let restart = attempt.exchange.restart.is_some();
         let held = attempt.exchange.held_answer.take();
         if attempt.exchange.abandoned {
+            if held.is_some() {
+                self.ignore(Ignored::Superseded);
+            }
             return self.take_back();
         }
         if exchange == 1 {
             attempt.evidence.offer_sent = true;
+            attempt.repeats_id = self.offered_as.is_some() && self.offered_as == attempt.client_id;
+            self.offered_as = attempt.client_id.clone();
         }
         self.tell(Event::OfferSent { exchange });
         if self.phase == Phase::Offering {
             self.set_phase(Phase::AwaitingAnswer);
         }
         self.release_candidates(CandidateRelease::AfterOffer);
-        match held {
-            Some(answer) => self.on_awaited_answer(answer),
-            // A restart has one deadline for all of it.
-            None if restart => {}
-            None => {
-                let at = self.now + self.config.answer_timeout(self.budget.spent());
-                self.arm(Timer::Answer, at);
-            }
+        if let Some(answer) = held {
+            self.on_awaited_answer(answer);
+        }
+        // A restart has one deadline for all of it.
+        let waits = self.closing.is_none() && self.step() == Some(&Step::AwaitingAnswer);
+        if waits && !restart {
+            let at = self.now + self.config.answer_timeout(self.budget.spent());
+            self.arm(Timer::Answer, at);
         }
     }
 
     pub(super) fn on_answer_deadline(&mut self) {
         self.tell(Event::DeadlineFired(Timer::Answer));
         if self.phase == Phase::AwaitingAnswer {
+            if self.attempt.as_ref().is_some_and(|attempt| attempt.repeats_id) {
+                let known = self.master;
+                self.learn(MasterKnowledge { answers_repeated_id: Some(false), ..known });
+            }
             self.end_attempt(AttemptEnd::Deadline(Deadline::Answer));
         } else {
             self.roll_back();
@@ -276,13 +297,16 @@ impl Session {
         let abandoned = mem::take(&mut attempt.exchange.abandoned);
         let restart = attempt.exchange.restart.take().is_some() || abandoned;
         let gives_way = attempt.exchange.held_offer.is_some();
+        // What was gathered for a generation that is given up is of no use to the master.
+        let dropped = if restart { attempt.local.drop_generation() } else { 0 };
         // What gives way before anything flows is sent after the answer (contract, N11).
         if attempt.exchange.remote.is_none() && gives_way {
             attempt.local.withhold();
         } else {
             attempt.local.release();
         }
-        attempt.remote.reopen();
+        self.ignore_times(Ignored::OldGeneration, dropped);
+        self.reopen_remote();
         if !restart && !gives_way {
             self.tell(Event::RenegotiationFailed);
         }
@@ -291,13 +315,18 @@ impl Session {
     pub(super) fn on_rollback_failed(&mut self, failure: Failure) {
         let Some(attempt) = &mut self.attempt else { return };
         // Glare before anything flows, or a restart that took the pair with it: begin again.
-        let restart = attempt.exchange.restart.is_some();
+        let exchange = &mut attempt.exchange;
+        // One that yielded to the master's offer is wanted again by now.
+        let yielded = exchange.held_offer.is_some() && exchange.restart_wanted.is_some();
+        let restart = exchange.restart.is_some() || yielded;
         if restart || !matches!(self.phase, Phase::Live | Phase::Recovering) {
             return self.end_attempt(AttemptEnd::Peer(failure));
         }
-        attempt.exchange.stuck = true;
-        attempt.exchange.wanted = false;
-        attempt.exchange.held_offer = None;
+        exchange.stuck = true;
+        exchange.wanted = false;
+        if exchange.held_offer.take().is_some() {
+            self.ignore(Ignored::Superseded);
+        }
         self.on_rolled_back();
     }
 
@@ -365,11 +394,20 @@ impl Session {
         let theirs = Identity::of(&answer.facts);
         if let Some(known) = &attempt.exchange.remote {
             if known.is_other_session(&theirs) {
-                return self.on_restart_refused(true);
+                // Before the connection is up the first answer may be the wrong one (N4).
+                return if self.phase == Phase::Establishing {
+                    self.on_second_answer()
+                } else {
+                    self.on_restart_refused(true)
+                };
             }
             let restart = attempt.exchange.restart.is_some();
             if restart && attempt.exchange.has_credentials_of(&theirs) {
                 return self.on_restart_refused(false);
+            }
+            // New credentials answer a restart alone: one that was given up meanwhile.
+            if !restart && known.is_other_generation(&theirs) {
+                return self.ignore(Ignored::Unsolicited);
             }
         }
         self.accept(answer);
@@ -385,13 +423,30 @@ impl Session {
         }
         exchange.applied.push_back((answer.sdp.digest(), Identity::of(&answer.facts)));
         attempt.evidence.answered = true;
+        let restart = attempt.exchange.restart.is_some();
+        let repeats_id = first && attempt.repeats_id;
         self.timers.disarm(Timer::Answer);
         self.tell(Event::AnswerReceived { after });
-        if first && answer.facts.refuses_everything() {
-            return self.end_attempt(AttemptEnd::NothingAccepted);
+        let mut known = self.master;
+        if restart {
+            known.answers_restarts = Some(true);
+        }
+        if repeats_id {
+            known.answers_repeated_id = Some(true);
+        }
+        self.learn(known);
+        // Until media flows, the newest answer says what will be sent.
+        if first || matches!(self.phase, Phase::Establishing | Phase::AwaitingMedia) {
+            self.take_media_of(&answer.facts);
+            if answer.facts.refuses_everything() || self.sends_nothing_wanted() {
+                let refuses = answer.facts.refuses_everything();
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.evidence.sends_nothing = !refuses;
+                }
+                return self.end_attempt(AttemptEnd::NothingAccepted);
+            }
         }
         if first {
-            self.take_media_of(&answer.facts);
             self.set_phase(Phase::Establishing);
             let at = self.now + self.config.establish_timeout;
             self.arm(Timer::Establish, at);
@@ -405,7 +460,7 @@ impl Session {
             None => self.set_remote(answer),
             Some(description) => {
                 attempt.local.next_exchange();
-                attempt.remote.next_exchange();
+                attempt.remote.next_exchange(true);
                 attempt.exchange.step = Step::ApplyingLocal(answer);
                 let kind = SdpKind::Offer;
                 let command = PeerCommand::SetLocal { peer, kind, description };
@@ -417,9 +472,19 @@ impl Session {
     /// What the other side will send decides what counts as live.
     pub(super) fn take_media_of(&mut self, facts: &Facts) {
         if let Some(attempt) = &mut self.attempt {
-            attempt.video = facts.sends(MediaKind::Video);
-            attempt.audio = facts.sends(MediaKind::Audio);
+            attempt.video = self.config.receive_video && facts.sends(MediaKind::Video);
+            attempt.audio = self.config.receive_audio && facts.sends(MediaKind::Audio);
         }
+    }
+
+    /// The application asked to receive something.
+    pub(super) fn wants_media(&self) -> bool {
+        self.config.receive_video || self.config.receive_audio
+    }
+
+    /// The application asked to receive something, and nothing of it will come.
+    pub(super) fn sends_nothing_wanted(&self) -> bool {
+        self.wants_media() && self.attempt.as_ref().is_some_and(|a| !a.video && !a.audio)
     }
 
     fn set_remote(&mut self, answer: Description) {
@@ -427,7 +492,8 @@ impl Session {
         let peer = attempt.peer;
         attempt.exchange.step = Step::SettingRemote;
         attempt.remote_next = Some(Identity::of(&answer.facts));
-        attempt.evidence.remote_candidates += u32::from(answer.facts.candidates);
+        let named = &mut attempt.evidence.remote_candidates;
+        *named = named.saturating_add(u32::from(answer.facts.candidates));
         let kind = SdpKind::Answer;
         let command = PeerCommand::SetRemote { peer, kind, description: answer };
         self.ask_peer(Purpose::SetRemote, command);
@@ -446,9 +512,7 @@ impl Session {
         for candidate in held {
             self.ask_peer(Purpose::AddCandidate, PeerCommand::AddCandidate { peer, candidate });
         }
-        for _ in 0..old {
-            self.ignore(Ignored::OldGeneration);
-        }
+        self.ignore_times(Ignored::OldGeneration, old);
         if !settled {
             return self.create_answer();
         }
@@ -463,6 +527,10 @@ impl Session {
         match self.phase {
             Phase::Establishing if connected => self.on_connected_peer(),
             Phase::Recovering if connected && kept => self.on_recovered(),
+            Phase::Live if connected && kept => self.settle_restart(),
+            Phase::AwaitingMedia if connected => {
+                self.live_if_media_flows();
+            }
             Phase::Idle
             | Phase::Connecting
             | Phase::Offering
@@ -482,6 +550,10 @@ impl Session {
     pub(super) fn on_answer_refused(&mut self, failure: Failure) {
         let Some(attempt) = &mut self.attempt else { return };
         if attempt.exchange.number > 1 {
+            // Whether it was set is unknown, so no offer can be made from a stable state any more.
+            if failure.code == FailureCode::TimedOut {
+                return self.on_rollback_failed(failure);
+            }
             // A restart that was set took the pair with it on some stacks: its deadline decides.
             return self.roll_back();
         }
@@ -506,11 +578,13 @@ impl Session {
     pub(super) fn on_offer_unsent(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
         if let Some(need) = attempt.exchange.restart {
-            attempt.exchange.want_restart(need);
+            attempt.exchange.want_same_restart(need);
             // The same link would refuse it again, and again (contract, 28).
             attempt.exchange.unsent_on = attempt.links.open;
         }
-        attempt.exchange.held_answer = None;
+        if attempt.exchange.held_answer.take().is_some() {
+            self.ignore(Ignored::Superseded);
+        }
         self.take_back();
     }
 
@@ -521,6 +595,7 @@ impl Session {
             attempt.exchange.restart = None;
             attempt.exchange.abandoned = false;
             attempt.exchange.step = Step::Stable;
+            self.reopen_remote();
         } else {
             self.roll_back();
         }

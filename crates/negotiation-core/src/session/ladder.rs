@@ -10,13 +10,19 @@ use crate::evidence::{AttemptEnd, Deadline};
 use crate::input::Connectivity;
 use crate::output::{Event, PeerCommand};
 use crate::phase::Phase;
-use crate::recovery::{RecoveryCause, Restarts};
+use crate::recovery::{MasterKnowledge, RecoveryCause};
 use crate::time::Timer;
 
 impl Session {
-    pub(super) fn on_network_changed(&mut self) {
+    /// The platform's network changed; `gone`: the local address of the pair in use with it.
+    pub(super) fn on_network_changed(&mut self, gone: bool) {
         match self.phase {
-            Phase::Live | Phase::Recovering => self.recover_on_another_network(),
+            Phase::Live | Phase::Recovering => {
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.address_gone |= gone;
+                }
+                self.recover_on_another_network();
+            }
             // What is being set up stands on sockets that may be dead.
             Phase::Connecting
             | Phase::Offering
@@ -41,6 +47,22 @@ impl Session {
     pub(super) fn on_restart(&mut self) {
         match self.phase {
             Phase::Live | Phase::Recovering => self.recover(RecoveryCause::Requested),
+            // Remembered until there is a connection to restart (contract, N1). Before the first
+            // offer is asked for there is nothing to add: it has new credentials anyway.
+            Phase::Connecting
+            | Phase::Offering
+            | Phase::AwaitingAnswer
+            | Phase::Answering
+            | Phase::Establishing
+            | Phase::AwaitingMedia
+                if self.may_restart() =>
+            {
+                if let Some(attempt) = &mut self.attempt
+                    && attempt.exchange.number > 0
+                {
+                    attempt.exchange.want_restart(Need::Asked);
+                }
+            }
             Phase::Idle
             | Phase::Connecting
             | Phase::Offering
@@ -57,10 +79,8 @@ impl Session {
 
     /// Rung (b), or (c) where a restart is known to be useless.
     pub(super) fn recover(&mut self, cause: RecoveryCause) {
+        let possible = self.may_restart();
         let Some(attempt) = &mut self.attempt else { return };
-        let possible = self.restarts == Restarts::Possible
-            && self.config.mode == Mode::Offerer
-            && !attempt.exchange.is_stuck();
         if !possible {
             return match cause {
                 RecoveryCause::Disconnected => {
@@ -87,11 +107,32 @@ impl Session {
         self.enter_recovery(cause);
     }
 
+    /// Whether a restart can be run, and the master is not known to ignore it.
+    fn may_restart(&self) -> bool {
+        let able = self.attempt.as_ref().is_some_and(|attempt| {
+            let links = &attempt.links;
+            // No link that an offer could go out on, and none will be opened.
+            let mute = links.given_up && links.open.is_none();
+            !attempt.exchange.is_stuck() && !mute
+        });
+        able && self.config.mode == Mode::Offerer && !self.master.ignores_restarts()
+    }
+
+    /// The whole deadline of a restart.
+    pub(super) fn restart_timeout(&self) -> Duration {
+        let whole = self.config.restart_timeout;
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.address_gone) {
+            return whole.min(self.config.restart_timeout_address_gone);
+        }
+        whole
+    }
+
     fn enter_recovery(&mut self, cause: RecoveryCause) {
         self.timers.disarm(Timer::Grace);
         self.timers.disarm(Timer::BudgetRefill);
-        if self.timers.at(Timer::Restart).is_none() {
-            let at = self.now + self.config.restart_timeout;
+        let at = self.now + self.restart_timeout();
+        // One that is open has its time, unless its address is gone meanwhile.
+        if self.timers.at(Timer::Restart).is_none_or(|armed| at < armed) {
             self.arm(Timer::Restart, at);
         }
         if self.phase == Phase::Live {
@@ -100,10 +141,13 @@ impl Session {
         }
     }
 
-    /// A restart that was remembered begins: it has a deadline of its own.
-    pub(super) fn on_restart_begins(&mut self) {
+    /// One that was remembered while another was open has a deadline of its own (contract, N18).
+    pub(super) fn on_restart_begins(&mut self, remembered: bool) {
         if let Some(attempt) = &mut self.attempt {
             attempt.evidence.restarts = attempt.evidence.restarts.saturating_add(1);
+        }
+        if remembered {
+            self.timers.disarm(Timer::Restart);
         }
         self.enter_recovery(RecoveryCause::Requested);
     }
@@ -145,11 +189,18 @@ impl Session {
         self.refill_later();
     }
 
+    /// A restart that is done and connected has no deadline any more, whatever the phase.
+    pub(super) fn settle_restart(&mut self) {
+        let open = self.attempt.as_ref().is_some_and(|attempt| attempt.exchange.has_restart());
+        if self.phase == Phase::Live && !open {
+            self.timers.disarm(Timer::Restart);
+        }
+    }
+
     /// The restart's deadline: what flows is left alone, what does not begins again.
     pub(super) fn on_restart_deadline(&mut self) {
         self.tell(Event::DeadlineFired(Timer::Restart));
-        let Some(attempt) = &mut self.attempt else { return };
-        if attempt.exchange.is_restarting() && attempt.exchange.step == Step::AwaitingAnswer {
+        if self.is_restart_ignored() {
             self.learn_useless();
         }
         if !self.flows() {
@@ -163,9 +214,15 @@ impl Session {
     /// The master answered a restart with what is no restart (contract, N4 and N18).
     pub(super) fn on_restart_refused(&mut self, started_over: bool) {
         self.ignore(Ignored::RefusedRestart);
-        self.learn_useless();
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.exchange.restart.is_some()) {
+            self.learn_useless();
+        }
         // A master that made a new connection has closed the old one.
-        if started_over || !self.flows() {
+        if started_over {
+            self.lose_master(RecoveryCause::ClosedByPeer);
+            return self.end_attempt(AttemptEnd::StartedOver);
+        }
+        if !self.flows() {
             self.lose_master(RecoveryCause::ClosedByPeer);
             return self.end_attempt(AttemptEnd::RestartFailed);
         }
@@ -173,10 +230,23 @@ impl Session {
         self.on_recovered();
     }
 
+    /// The master had most of a restart's deadline on a link that is still open, and said nothing
+    /// (contract, N18).
+    fn is_restart_ignored(&self) -> bool {
+        let Some(attempt) = &self.attempt else { return false };
+        let exchange = &attempt.exchange;
+        let awaited = exchange.is_restarting() && exchange.step == Step::AwaitingAnswer;
+        let carried = exchange.outgoing.as_ref().map(|(link, _)| *link);
+        let reachable = carried.is_some() && carried == attempt.links.open;
+        let since = exchange.awaited_since.unwrap_or(self.now);
+        awaited && reachable && self.now.saturating_since(since) * 2 >= self.restart_timeout()
+    }
+
     fn learn_useless(&mut self) {
-        if self.restarts == Restarts::Possible {
-            self.restarts = Restarts::Useless;
+        if !self.master.ignores_restarts() {
             self.tell(Event::RestartRefused);
+            let known = self.master;
+            self.learn(MasterKnowledge { answers_restarts: Some(false), ..known });
         }
     }
 
@@ -243,7 +313,7 @@ impl Session {
                 self.offline_since = None;
                 self.tell(Event::Online);
                 match self.phase {
-                    Phase::BackingOff => self.start_attempt(),
+                    Phase::BackingOff => self.retry_now(),
                     Phase::Live | Phase::Recovering if !self.flows() => {
                         self.recover_on_another_network();
                     }
@@ -287,6 +357,10 @@ impl Session {
     pub(super) fn hold_deadlines(&mut self, passed: Duration) {
         self.timers.shift(passed);
         self.in_flight.shift(passed);
+        if let Some(attempt) = &mut self.attempt {
+            let since = &mut attempt.exchange.awaited_since;
+            *since = since.map(|since| since + passed);
+        }
         self.restore_offline_deadline();
     }
 

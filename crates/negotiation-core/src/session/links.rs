@@ -10,7 +10,7 @@ use super::{Purpose, Session};
 use crate::config::Mode;
 use crate::error::{Failure, FailureCode, FailureKind, Ignored};
 use crate::evidence::AttemptEnd;
-use crate::output::{Event, SignalingCommand};
+use crate::output::{Event, Message, SignalingCommand};
 use crate::phase::Phase;
 use crate::ticket::Ticket;
 use crate::time::{Timer, Timestamp};
@@ -31,13 +31,15 @@ pub(super) struct Links {
     pub(super) opening: Option<LinkId>,
     /// Another one is open in its place; it is left once what is on its way out is out.
     pub(super) replaced: Option<LinkId>,
-    /// Left after a GO_AWAY: what it still says counts, and its end is expected.
-    pub(super) leaving: Option<LinkId>,
+    /// Left for a newer one: what they still say counts, and their end is expected.
+    pub(super) leaving: BTreeSet<LinkId>,
     opened_at: Timestamp,
-    /// Failed openings in a row.
+    /// Openings in a row that failed, or brought a link that ended within seconds.
     failures: u32,
     /// No link is opened any more.
     pub(super) given_up: bool,
+    /// The ICE servers are to be fetched again, on the next link.
+    refresh_wanted: bool,
 }
 
 impl Links {
@@ -47,20 +49,17 @@ impl Links {
 
     /// Every link that anything may still come from, in the order of their numbers.
     pub(super) fn known(&self) -> BTreeSet<LinkId> {
-        self.all().chain(self.leaving).collect()
+        self.all().chain(self.leaving.iter().copied()).collect()
     }
 
     /// Moments relative to now, links by their new names, failures as far as they count.
     pub(super) fn normalise(&mut self, clock: Clock, names: &[(LinkId, LinkId)], fixed: bool) {
-        let rename = |link: &mut Option<LinkId>| {
-            if let Some(link) = link
-                && let Some((_, new)) = names.iter().find(|(old, _)| old == link)
-            {
-                *link = *new;
-            }
-        };
-        let all = [&mut self.open, &mut self.opening, &mut self.replaced, &mut self.leaving];
-        all.into_iter().for_each(rename);
+        let name =
+            |link: LinkId| names.iter().find(|(old, _)| *old == link).map_or(link, |(_, new)| *new);
+        for link in [&mut self.open, &mut self.opening, &mut self.replaced] {
+            *link = link.map(name);
+        }
+        self.leaving = core::mem::take(&mut self.leaving).into_iter().map(name).collect();
         self.opened_at = match self.open {
             Some(_) => clock.past(self.opened_at, QUICK),
             None => Timestamp::ZERO,
@@ -70,7 +69,7 @@ impl Links {
 
     /// Whether what comes in on this link is meant for the attempt.
     pub(super) fn speaks(&self, link: LinkId) -> bool {
-        [self.open, self.replaced, self.leaving].contains(&Some(link))
+        [self.open, self.replaced].contains(&Some(link)) || self.leaving.contains(&link)
     }
 
     /// Every link that nobody has asked to close yet.
@@ -100,10 +99,21 @@ impl Session {
         let old = attempt.links.open.replace(link);
         attempt.links.opening = None;
         attempt.links.opened_at = now;
-        attempt.links.failures = 0;
         if attempt.client_id.is_some() {
-            attempt.links.replaced = old.or(attempt.links.replaced);
-            return self.tell(Event::LinkReopened);
+            attempt.evidence.link_down = None;
+            // One that was replaced before and not left yet goes first (contract, N23).
+            let earlier = old.and_then(|old| attempt.links.replaced.replace(old));
+            let refresh = core::mem::take(&mut attempt.links.refresh_wanted);
+            self.leave(earlier);
+            self.tell(Event::LinkReopened);
+            if refresh {
+                self.on_reconnect_ice_server();
+            }
+            // The offer that was joined for may have gone to the link before.
+            if self.phase == Phase::AwaitingOffer && self.timers.at(Timer::Join).is_none() {
+                self.join();
+            }
+            return;
         }
         attempt.client_id = Some(client_id.clone());
         attempt.evidence.link_opened = true;
@@ -129,32 +139,39 @@ impl Session {
         self.reopen();
     }
 
-    /// Leaves the link that was replaced, once nothing is on its way out on it.
+    /// Leaves the link that was replaced, once nothing is being sent on it and the call for ICE
+    /// servers, which a close would cancel, is done.
     pub(super) fn leave_replaced(&mut self) {
-        let sends = |purpose: &Purpose| {
-            matches!(purpose, Purpose::SendOffer | Purpose::SendAnswer | Purpose::SendCandidate)
+        // It is left when the other one is ready.
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.links.open.is_some())
+        else {
+            return;
         };
-        if self.in_flight.purposes().any(sends) {
+        let Some(old) = attempt.links.replaced else { return };
+        let sends = |purpose: &Purpose| matches!(purpose, Purpose::SendOffer | Purpose::SendAnswer);
+        let carries = attempt.exchange.outgoing.as_ref().is_some_and(|(link, _)| *link == old);
+        let describes = carries && self.in_flight.purposes().any(sends);
+        let fetches = self.in_flight.purposes().any(|p| *p == Purpose::FetchIceServers);
+        if describes || fetches || attempt.transit.uses(old) {
             return;
         }
-        // It is left when the other one is ready.
-        let ready = self.attempt.as_mut().filter(|attempt| attempt.links.open.is_some());
-        let old = ready.and_then(|attempt| attempt.links.replaced.take());
-        self.leave(old);
+        attempt.links.replaced = None;
+        self.leave(Some(old));
     }
 
     /// Leaves a link that another one has taken the place of.
     fn leave(&mut self, old: Option<LinkId>) {
         let (Some(attempt), Some(link)) = (&mut self.attempt, old) else { return };
-        attempt.links.leaving = Some(link);
+        attempt.links.leaving.insert(link);
         self.ask_signaling(Purpose::Leave(link), SignalingCommand::Disconnect { link });
     }
 
-    pub(super) fn on_left(&mut self, link: LinkId) {
-        if let Some(attempt) = &mut self.attempt
-            && attempt.links.leaving == Some(link)
-        {
-            attempt.links.leaving = None;
+    pub(super) fn on_left(&mut self, link: LinkId, failure: Option<Failure>) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.links.leaving.remove(&link);
+        }
+        if let Some(failure) = failure.filter(|failure| failure.code != FailureCode::Cancelled) {
+            self.tell(Event::CloseStepFailed(failure));
         }
     }
 
@@ -168,28 +185,38 @@ impl Session {
             return;
         }
         // An offer that is not out waits for a link and for nothing else, so it has no deadline
-        // of its own: with no link left the attempt is over (N12).
-        if self.phase == Phase::Offering && attempt.links.open.is_none() {
+        // of its own: with no link left the attempt is over (N12), unless it is answered already.
+        let held_answer = attempt.exchange.held_answer.is_some();
+        if self.phase == Phase::Offering && attempt.links.open.is_none() && !held_answer {
             return self.end_attempt(AttemptEnd::Connect(failure));
         }
         attempt.links.opening = None;
         attempt.links.failures = attempt.links.failures.saturating_add(1);
+        attempt.evidence.link_down = attempt.links.open.is_none().then(|| failure.clone());
+        // What waited for this link goes out on the old one, or fails there.
+        attempt.exchange.failed_on = None;
         // The port may not know that its deadline passed.
-        let expired = failure.code == FailureCode::TimedOut;
-        let old = attempt.links.open.take().or(attempt.links.replaced.take());
-        if expired {
+        if failure.code == FailureCode::TimedOut {
             self.leave(Some(link));
         }
+        self.tell(Event::LinkNotReopened(failure.clone()));
         if failure.kind() == FailureKind::Permanent {
-            if let Some(attempt) = &mut self.attempt {
+            if let Some(attempt) = &mut self.attempt
+                && attempt.links.open.is_none()
+            {
                 // The old link serves as long as it lasts.
-                attempt.links.open = old;
+                attempt.links.open = attempt.links.replaced.take();
             }
             return self.give_up_links(failure);
         }
         // A service that refuses a second link gets the first one back before it is asked again.
-        if old.is_some() {
-            self.leave(old);
+        // Any other failure leaves the first one in use (contract, N21).
+        if is_refusal(failure.code)
+            && let Some(attempt) = &mut self.attempt
+        {
+            let (open, replaced) = (attempt.links.open.take(), attempt.links.replaced.take());
+            self.leave(open);
+            self.leave(replaced);
         }
         self.reopen_later();
     }
@@ -233,8 +260,7 @@ impl Session {
     pub(super) fn on_link_lost(&mut self, link: LinkId, failure: Failure) {
         let now = self.now;
         let Some(attempt) = &mut self.attempt else { return };
-        if attempt.links.leaving == Some(link) {
-            attempt.links.leaving = None;
+        if attempt.links.leaving.remove(&link) {
             return;
         }
         if attempt.links.replaced == Some(link) {
@@ -242,25 +268,32 @@ impl Session {
             return;
         }
         attempt.links.open = None;
+        attempt.evidence.link_down = Some(failure.clone());
         self.timers.disarm(Timer::GoAway);
         // The service ends the older of two links of one id, before it is left or after.
         let following = attempt.links.opening.is_some();
-        let quick = !following
-            && failure.code == FailureCode::Closed
-            && now.saturating_since(attempt.links.opened_at) < QUICK;
+        let brief = now.saturating_since(attempt.links.opened_at) < QUICK;
+        let quick = !following && failure.code == FailureCode::Closed && brief;
+        // A link that ends as soon as it is open is opened again with a growing pause.
+        let failures = attempt.links.failures.saturating_add(1);
+        attempt.links.failures = if brief { failures } else { 0 };
+        let held_answer = attempt.exchange.held_answer.is_some();
         self.quick_ends = if quick { self.quick_ends + 1 } else { 0 };
         let taken_over = self.quick_ends >= QUICK_MAX || failure.code == FailureCode::Replaced;
         match self.phase {
             Phase::Connecting | Phase::Offering | Phase::AwaitingAnswer | Phase::AwaitingOffer
-                if !following =>
+                if !following && !held_answer =>
             {
                 let failure = if taken_over { replaced() } else { failure };
                 self.end_attempt(AttemptEnd::LinkLost(failure));
             }
             // A link that follows a GO_AWAY is on its way, and the master answers the id.
-            Phase::Connecting | Phase::Offering | Phase::AwaitingAnswer | Phase::AwaitingOffer => {}
-            // Media is independent of signaling: it is left alone, and a new link opened.
-            Phase::Answering
+            Phase::Connecting | Phase::AwaitingAnswer | Phase::AwaitingOffer => {}
+            Phase::Offering if following => {}
+            // Media is independent of signaling: it is left alone, and a new link opened. So is an
+            // offer that is answered: it was sent, whatever its sending says in the end.
+            Phase::Offering
+            | Phase::Answering
             | Phase::Establishing
             | Phase::AwaitingMedia
             | Phase::Live
@@ -321,7 +354,9 @@ impl Session {
 
     /// Fresh ICE servers, for the next exchange.
     pub(super) fn on_reconnect_ice_server(&mut self) {
-        let Some(link) = self.attempt.as_ref().and_then(|attempt| attempt.links.open) else {
+        let Some(attempt) = &mut self.attempt else { return };
+        let Some(link) = attempt.links.open else {
+            attempt.links.refresh_wanted = true;
             return;
         };
         if self.in_flight.purposes().any(|p| matches!(p, Purpose::FetchIceServers)) {
@@ -336,7 +371,11 @@ impl Session {
     pub(super) fn on_status(&mut self, ticket: Option<Ticket>, failure: Failure) {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.evidence.service_error = Some(failure.clone());
-        if ticket.is_none() || ticket != attempt.exchange.sent {
+        let unanswered = matches!(attempt.exchange.step, Step::Sending | Step::AwaitingAnswer)
+            && attempt.exchange.held_answer.is_none();
+        let is_offer = matches!(attempt.exchange.outgoing, Some((_, Message::Offer(_))));
+        // Once it is answered, what the service says of an offer is history.
+        if ticket.is_none() || ticket != attempt.exchange.sent || (is_offer && !unanswered) {
             return self.ignore(Ignored::Status);
         }
         match self.phase {
@@ -364,6 +403,12 @@ impl Session {
             | Phase::Ended => self.ignore(Ignored::Status),
         }
     }
+}
+
+/// Whether the service itself refuses the link, rather than that it could not be reached.
+fn is_refusal(code: FailureCode) -> bool {
+    use FailureCode as Code;
+    matches!(code, Code::Service | Code::Throttled | Code::ViewerLimit)
 }
 
 fn replaced() -> Failure {

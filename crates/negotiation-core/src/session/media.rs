@@ -63,8 +63,9 @@ impl Session {
         match connectivity {
             // It looks for a pair again by itself: a loss like any other.
             Connectivity::Checking => {
-                let restarts = self.timers.at(Timer::Restart).is_some();
-                if self.phase == Phase::Live && before == Connectivity::Connected && !restarts {
+                let guarded = self.timers.at(Timer::Restart).or(self.timers.at(Timer::Grace));
+                let up = matches!(self.phase, Phase::AwaitingMedia | Phase::Live);
+                if up && before != Connectivity::Checking && guarded.is_none() {
                     self.tell(Event::Disconnected);
                     let at = self.now + self.config.disconnect_grace;
                     self.arm(Timer::Grace, at);
@@ -77,16 +78,19 @@ impl Session {
             Connectivity::Connected => {
                 attempt.evidence.ice_connected = true;
                 attempt.evidence.connected = true;
+                attempt.address_gone = false;
                 self.see_master();
                 self.on_back();
                 if self.phase == Phase::Establishing {
                     self.on_connected_peer();
                 }
                 self.on_recovered();
+                self.settle_restart();
             }
             Connectivity::Disconnected => {
                 let up = matches!(self.phase, Phase::AwaitingMedia | Phase::Live);
-                if up && before != Connectivity::Disconnected {
+                let guarded = self.timers.at(Timer::Grace).is_some();
+                if up && before != Connectivity::Disconnected && !guarded {
                     self.tell(Event::Disconnected);
                     let at = self.now + self.config.disconnect_grace;
                     self.arm(Timer::Grace, at);
@@ -177,12 +181,14 @@ impl Session {
     }
 
     /// Connected is not live; with video, the first whole keyframe is (contract, part 1).
-    fn live_if_media_flows(&mut self) -> bool {
+    pub(super) fn live_if_media_flows(&mut self) -> bool {
+        let wants_media = self.wants_media();
         let Some(attempt) = &mut self.attempt else { return false };
         let flows = match (attempt.video, attempt.audio) {
             (true, _) => attempt.keyframe,
             (false, true) => attempt.audio_flows,
-            (false, false) => true,
+            // Where media was asked for, a connection without any is not live.
+            (false, false) => !wants_media,
         };
         if !flows {
             return false;
@@ -193,6 +199,7 @@ impl Session {
         self.answers_refused = 0;
         self.timers.disarm(Timer::FirstMedia);
         self.timers.disarm(Timer::KeyframeRequest);
+        self.timers.disarm(Timer::SetUp);
         self.set_phase(Phase::Live);
         self.tell(Event::Live);
         self.refill_later();

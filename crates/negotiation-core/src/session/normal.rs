@@ -10,10 +10,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::closing::Closing;
-use super::setup::{Attempt, Servers};
+use super::setup::{Attempt, Refresh, Servers};
 use super::state::Exchange;
 use super::{Purpose, Session};
-use crate::candidates::{LocalCandidates, RemoteCandidates};
+use crate::candidates::{InTransit, LocalCandidates, RemoteCandidates};
 use crate::config::{Config, RetryDelay};
 use crate::evidence::Evidence;
 use crate::phase::Phase;
@@ -108,6 +108,16 @@ impl Session {
         // What is counted up to a limit.
         self.answers_refused = self.answers_refused.min(2);
         self.quick_ends = self.quick_ends.min(super::links::QUICK_MAX);
+        let refill = self.config.refill_after;
+        self.budget.forget_loss(|lost| {
+            (clock.from.saturating_since(lost) < refill).then(|| clock.past(lost, refill))
+        });
+        // It matters only between two attempts.
+        let waits = matches!(self.phase, Phase::Closing | Phase::BackingOff);
+        let until = self.throttled_until;
+        let counts = waits && until > clock.from;
+        self.throttled_until = if counts { clock.at(until) } else { Timestamp::ZERO };
+        (self.offered_as, self.master.answers_repeated_id) = (None, None);
         let window = self.config.retry_window;
         self.budget.forget_before(|first| {
             window.map(|window| clock.past(first, window + Duration::from_millis(1)))
@@ -144,7 +154,7 @@ impl Session {
     /// No further attempt: what decides about them does not matter.
     fn forget_policy(&mut self) {
         self.budget = Default::default();
-        self.restarts = Default::default();
+        (self.master, self.throttled_until) = (Default::default(), Timestamp::ZERO);
         self.rng = Rng::new(0);
         (self.answers_refused, self.quick_ends) = (0, 0);
     }
@@ -162,6 +172,8 @@ impl Attempt {
         self.number = 1;
         self.started = clock.to;
         self.peer = peer.1;
+        // It decides what is told alone.
+        self.repeats_id = false;
         let told = core::mem::take(&mut self.evidence);
         let (mut old, fixed) =
             (BTreeSet::new(), matches!(config.link_reopen, RetryDelay::Fixed(_)));
@@ -181,14 +193,20 @@ impl Attempt {
             self.exchange.offer_sent_at = self.exchange.offer_sent_at.map(|_| clock.to);
             self.exchange.sent =
                 self.exchange.sent.map(|sent| renamed(tickets, sent).unwrap_or(SENT));
+            let counts = config.restart_timeout;
+            self.exchange.awaited_since =
+                self.exchange.awaited_since.map(|since| clock.past(since, counts));
             self.local.rebase(clock.from, |at| clock.at(at));
         }
         let names: Vec<_> = old.into_iter().zip((1..).map(LinkId)).collect();
         self.links.normalise(clock, &names, fixed);
         self.exchange.unsent_on = self.exchange.unsent_on.and_then(|link| renamed(&names, link));
+        self.exchange.failed_on = self.exchange.failed_on.and_then(|link| renamed(&names, link));
         if let Some((link, _)) = &mut self.exchange.outgoing {
             *link = name_of(&names, *link);
         }
+        self.local.rename_links(|link| name_of(&names, link));
+        self.transit.rename_links(|link| name_of(&names, link));
         (names, Some(peer))
     }
 
@@ -200,6 +218,9 @@ impl Attempt {
         self.exchange = Exchange::default();
         self.remote_next = None;
         self.local = LocalCandidates::default();
+        self.transit = InTransit::default();
+        (self.refresh, self.address_gone) = (Refresh::default(), false);
+        self.repeats_id = false;
         self.remote = RemoteCandidates::default();
         self.connectivity = crate::input::Connectivity::Checking;
         (self.video, self.audio, self.keyframe) = (false, false, false);

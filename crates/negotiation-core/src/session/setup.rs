@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Purpose, Session};
-use crate::candidates::{LocalCandidates, RemoteCandidates};
+use crate::candidates::{InTransit, LocalCandidates, RemoteCandidates};
 use crate::error::{Failure, FailureCode, Ignored};
 use crate::evidence::{AttemptEnd, Evidence};
 use crate::input::{Connectivity, Done, PeerTraits};
@@ -12,7 +12,7 @@ use crate::output::{Event, PeerCommand, SignalingCommand};
 use crate::phase::Phase;
 use crate::session::links::Links;
 use crate::session::state::{Exchange, Identity, Step};
-use crate::time::Timestamp;
+use crate::time::{Timer, Timestamp};
 use crate::types::{ClientId, IceServer, PeerId};
 
 /// One client id, one live link, one peer connection.
@@ -32,7 +32,15 @@ pub(super) struct Attempt {
     pub(super) replacements: u8,
     /// Who wrote the description that is being set.
     pub(super) remote_next: Option<Identity>,
+    /// Whether the master's offer that waits needs fresh ICE servers.
+    pub(super) refresh: Refresh,
+    /// The local address of the pair in use is gone.
+    pub(super) address_gone: bool,
+    /// An earlier attempt's offer was sent under the same client id.
+    pub(super) repeats_id: bool,
     pub(super) local: LocalCandidates,
+    /// Candidates of ours that are being sent.
+    pub(super) transit: InTransit,
     pub(super) remote: RemoteCandidates,
     pub(super) connectivity: Connectivity,
     pub(super) video: bool,
@@ -61,12 +69,26 @@ pub(super) enum Servers {
     Here(Vec<IceServer>),
 }
 
+/// Fresh ICE servers for an offer of the master: TURN credentials end within minutes (contract,
+/// N21).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Refresh {
+    /// They are here, or none can be had.
+    #[default]
+    Done,
+    /// An offer came that may need them.
+    Needed,
+    /// They are being fetched.
+    Asked,
+}
+
 impl Session {
     /// Everything that needs no one else's result begins at once.
     pub(super) fn start_attempt(&mut self) {
         self.attempts += 1;
         self.peers += 1;
-        self.ignored.clear();
+        // What was ignored between two attempts is counted with the second.
+        let ignored = core::mem::take(&mut self.ignored);
         self.frozen_for = Duration::ZERO;
         let (link, peer) = (self.next_link(), PeerId(self.peers));
         self.attempt = Some(Attempt {
@@ -81,7 +103,11 @@ impl Session {
             exchange: Exchange::default(),
             replacements: 0,
             remote_next: None,
+            refresh: Refresh::default(),
+            address_gone: false,
+            repeats_id: false,
             local: LocalCandidates::default(),
+            transit: InTransit::default(),
             remote: RemoteCandidates::default(),
             connectivity: Connectivity::Checking,
             video: false,
@@ -90,9 +116,11 @@ impl Session {
             audio_flows: false,
             paused: false,
             master_here: false,
-            evidence: Evidence::default(),
+            evidence: Evidence { ignored, ..Evidence::default() },
         });
         self.timers.disarm_all();
+        let limit = self.config.set_up_timeout(self.budget.spent());
+        self.timers.arm(Timer::SetUp, self.now + limit);
         self.tell(Event::AttemptStarted { attempt: self.attempts });
         self.set_phase(Phase::Connecting);
         self.connect(link, None);
@@ -105,7 +133,12 @@ impl Session {
         match (purpose, outcome) {
             (Purpose::Close, outcome) => self.on_close_step(outcome.err()),
             (Purpose::Replace(step), outcome) => self.on_replace_step(step, outcome.err()),
-            (Purpose::Leave(link), _) => self.on_left(link),
+            (Purpose::Leave(link), outcome) => self.on_left(link, outcome.err()),
+            (Purpose::SendCandidate(slot), outcome) => {
+                self.on_candidate_sent(slot, outcome.err());
+            }
+            // It was settled meanwhile: by its answer, or by the loss of its link.
+            (Purpose::SendOffer, _) if self.step() != Some(&Step::Sending) => {}
             (Purpose::Connect(link), Ok(Done::Connected(id))) => self.on_connected(link, id),
             (Purpose::FetchIceServers, Ok(Done::IceServers(servers))) => {
                 self.on_ice_servers(servers);
@@ -123,7 +156,7 @@ impl Session {
             (Purpose::SendAnswer, Ok(Done::Ok)) => self.on_answer_sent(),
             (Purpose::SetRemote, Ok(Done::Ok)) => self.on_remote_set(),
             (Purpose::Rollback, Ok(Done::Ok)) => self.on_rolled_back(),
-            (Purpose::SendCandidate | Purpose::AddCandidate | Purpose::RequestKeyframe, Ok(_)) => {}
+            (Purpose::AddCandidate | Purpose::RequestKeyframe, Ok(_)) => {}
             (purpose, Err(failure)) => self.on_failed(purpose, failure),
             (purpose, Ok(_)) => {
                 let breach = Failure::new(FailureCode::Port, "the result of another command");
@@ -144,10 +177,21 @@ impl Session {
         );
         match purpose {
             Purpose::Connect(link) => self.on_connect_failed(link, failure),
-            Purpose::Leave(link) => self.on_left(link),
+            Purpose::Leave(link) => self.on_left(link, Some(failure)),
             Purpose::Join => self.on_join_failed(failure),
             Purpose::FetchIceServers if !matches!(attempt.servers, Servers::Awaited) => {
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.evidence.ice_servers_error = Some(failure);
+                    // The ones from before may still do.
+                    attempt.refresh = Refresh::Done;
+                }
                 self.on_servers_refreshed();
+            }
+            // Its link was left for another one.
+            Purpose::FetchIceServers
+                if failure.code == FailureCode::Cancelled && attempt.links.open.is_some() =>
+            {
+                self.fetch_ice_servers();
             }
             Purpose::FetchIceServers if self.config.relay_only => {
                 self.end_attempt(AttemptEnd::NoRelay(failure));
@@ -155,7 +199,7 @@ impl Session {
             // TURN is a help, not a need: the session goes on without (contract, 42).
             Purpose::FetchIceServers => {
                 if let Some(attempt) = &mut self.attempt {
-                    attempt.evidence.service_error = Some(failure);
+                    attempt.evidence.ice_servers_error = Some(failure);
                 }
                 self.on_ice_servers(Vec::new());
             }
@@ -197,7 +241,8 @@ impl Session {
                 }
                 self.ignore(Ignored::RefusedCandidate);
             }
-            Purpose::SendCandidate | Purpose::RequestKeyframe => self.ignore(Ignored::Unsent),
+            Purpose::SendCandidate(slot) => self.on_candidate_sent(slot, Some(failure)),
+            Purpose::RequestKeyframe => self.ignore(Ignored::Unsent),
             Purpose::Close => self.on_close_step(Some(failure)),
             Purpose::Replace(step) => self.on_replace_step(step, Some(failure)),
         }
@@ -211,8 +256,15 @@ impl Session {
         attempt.evidence.turn_servers = relays;
         attempt.servers = Servers::Here(servers.clone());
         if refreshed {
+            let asked = attempt.refresh == Refresh::Asked;
+            attempt.refresh = Refresh::Done;
             // They count from the next gathering on: a restart waits for them to be set.
             self.tell(Event::IceServersRefreshed);
+            if asked && let Some(attempt) = &mut self.attempt {
+                // The offer that waits for them sets them first.
+                attempt.servers_set = false;
+                return;
+            }
             if self.is_replacing() {
                 // The next peer connection gets them.
                 return;
@@ -223,6 +275,30 @@ impl Session {
         if self.config.relay_only && !relays {
             let none = Failure::new(FailureCode::Service, "the service named no TURN server");
             self.end_attempt(AttemptEnd::NoRelay(none));
+        }
+    }
+
+    /// Asks for ICE servers on the open link, once.
+    pub(super) fn fetch_ice_servers(&mut self) {
+        let Some(link) = self.attempt.as_ref().and_then(|attempt| attempt.links.open) else {
+            return;
+        };
+        if !self.is_in_flight(Purpose::FetchIceServers) {
+            let command = SignalingCommand::FetchIceServers { link };
+            self.ask_signaling(Purpose::FetchIceServers, command);
+        }
+        let deadline = self.now + self.config.ice_servers_timeout;
+        self.in_flight.hurry(deadline, |purpose| *purpose == Purpose::FetchIceServers);
+    }
+
+    /// The master's offer needs TURN credentials that are fresh: fetches them where that is possible.
+    pub(super) fn refresh_for_offer(&mut self) {
+        let Some(attempt) = &mut self.attempt else { return };
+        // Those of the attempt's start are on their way.
+        let possible = attempt.links.open.is_some() && !matches!(attempt.servers, Servers::Awaited);
+        attempt.refresh = if possible { Refresh::Asked } else { Refresh::Done };
+        if possible {
+            self.fetch_ice_servers();
         }
     }
 

@@ -343,6 +343,7 @@ fn said(sdp: &str, n: u64) -> Description {
         fingerprints: vec!["master".into()],
         media: vec![video],
         candidates: 2,
+        video_codecs: vec![],
     };
     Description { sdp: Sdp::new(sdp), facts }
 }
@@ -350,6 +351,11 @@ fn said(sdp: &str, n: u64) -> Description {
 /// The master's answer in its `n`-th ICE generation.
 pub(super) fn answer(n: u64) -> Description {
     said(&format!("answer {n}"), n)
+}
+
+/// The master's `n`-th answer, still in its first ICE generation: to what is no restart.
+pub(super) fn again(n: u64) -> Description {
+    said(&format!("answer {n}"), 1)
 }
 
 /// The master's offer in its `n`-th ICE generation.

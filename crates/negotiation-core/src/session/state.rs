@@ -23,6 +23,8 @@ pub(super) struct Exchange {
     pub(super) held_answer: Option<Description>,
     /// The answers that were applied, by their digests and by whose they were.
     pub(super) applied: VecDeque<(Digest, Identity)>,
+    /// The answers of remote sessions that were replaced, to tell their late duplicates.
+    pub(super) outdated: Vec<Digest>,
     /// Asked for while an exchange was open: any number of requests are one.
     pub(super) wanted: bool,
     pub(super) restart_wanted: Option<Need>,
@@ -32,6 +34,14 @@ pub(super) struct Exchange {
     pub(super) abandoned: bool,
     /// A restart's offer did not go out on this link: it waits for the next one.
     pub(super) unsent_on: Option<LinkId>,
+    /// A description did not go out on this link while another one is being opened: it waits for
+    /// that one.
+    pub(super) failed_on: Option<LinkId>,
+    /// The restart that is wanted was asked for while another one was open: it has a deadline of
+    /// its own.
+    pub(super) restart_remembered: bool,
+    /// Since when the master could answer; time without a network does not count.
+    pub(super) awaited_since: Option<Timestamp>,
     /// Its offer, sent but not set: this stack would drop a pair that may work (contract, N18).
     pub(super) deferred: Option<Description>,
     /// A description could not be taken back: no further exchange is possible.
@@ -65,11 +75,11 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn of(facts: &Facts) -> Self {
-        Self {
-            fingerprints: facts.fingerprints.clone(),
-            ufrag: facts.ice_ufrag.clone(),
-            pwd: facts.ice_pwd,
-        }
+        // RFC 8122, 5: neither the name of the hash nor its digits depend on the case.
+        let mut fingerprints: Vec<_> =
+            facts.fingerprints.iter().map(|line| line.to_ascii_lowercase()).collect();
+        fingerprints.sort();
+        Self { fingerprints, ufrag: facts.ice_ufrag.clone(), pwd: facts.ice_pwd }
     }
 
     /// Another certificate: the master made a new peer connection.
@@ -79,6 +89,11 @@ impl Identity {
 
     pub(super) fn has_credentials_of(&self, other: &Self) -> bool {
         self.ufrag.is_some() && self.ufrag == other.ufrag && self.pwd == other.pwd
+    }
+
+    /// Both are known, and they are of different ICE generations.
+    pub(super) fn is_other_generation(&self, other: &Self) -> bool {
+        self.ufrag.is_some() && other.ufrag.is_some() && !self.has_credentials_of(other)
     }
 }
 
@@ -120,12 +135,19 @@ impl Exchange {
     }
 
     pub(super) fn want_restart(&mut self, need: Need) {
+        self.restart_remembered |= self.is_restarting();
+        self.want_same_restart(need);
+    }
+
+    /// The open restart could not be sent, or yielded to the master's offer: it is run again.
+    pub(super) fn want_same_restart(&mut self, need: Need) {
         self.restart_wanted = self.restart_wanted.max(Some(need));
     }
 
     pub(super) fn forget_restart(&mut self) {
         self.restart_wanted = None;
         self.restart = None;
+        self.restart_remembered = false;
     }
 
     pub(super) fn want(&mut self) {
@@ -164,7 +186,7 @@ impl Exchange {
 
     /// Whether this very answer was applied.
     pub(super) fn has_applied(&self, answer: Digest) -> bool {
-        self.applied.iter().any(|(digest, _)| *digest == answer)
+        self.applied.iter().any(|(digest, _)| *digest == answer) || self.outdated.contains(&answer)
     }
 
     pub(super) fn is_deferred(&self) -> bool {
@@ -181,7 +203,7 @@ impl Exchange {
     /// What our offer was for is asked for again, if it is still needed.
     pub(super) fn give_way(&mut self) {
         if let Some(need) = self.restart.take() {
-            self.want_restart(need);
+            self.want_same_restart(need);
         } else if self.applied.is_empty() && self.remote.is_none() {
             self.gave_way = true;
         } else {

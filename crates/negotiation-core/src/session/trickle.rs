@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Purpose, Session};
-use crate::error::Ignored;
+use crate::error::{Failure, FailureKind, Ignored};
 use crate::input::{CandidateRelease, Sender, Undecodable};
 use crate::output::{Message, PeerCommand, SignalingCommand};
 use crate::time::Timer;
@@ -22,7 +22,8 @@ impl Session {
         let is_end = candidate.is_end();
         match attempt.remote.take(candidate, held_max, taken_max) {
             Ok(now) => {
-                attempt.evidence.remote_candidates += u32::from(!is_end);
+                let named = &mut attempt.evidence.remote_candidates;
+                *named = named.saturating_add(u32::from(!is_end));
                 if let Some(candidate) = now {
                     let command = PeerCommand::AddCandidate { peer, candidate };
                     self.ask_peer(Purpose::AddCandidate, command);
@@ -40,6 +41,7 @@ impl Session {
         let Some(link) = attempt.links.open.filter(|_| self.closing.is_none()) else {
             return self.timers.disarm(Timer::CandidatePacing);
         };
+        attempt.local.resend_on(link);
         while let Some(candidate) = attempt.local.pop(now, per_second) {
             due.push(candidate);
         }
@@ -48,9 +50,39 @@ impl Session {
             None => self.timers.disarm(Timer::CandidatePacing),
         }
         for candidate in due {
-            let message = Message::Candidate(candidate);
-            self.ask_signaling(Purpose::SendCandidate, SignalingCommand::Send { link, message });
+            let message = Message::Candidate(candidate.clone());
+            let Some(attempt) = &mut self.attempt else { return };
+            let slot = attempt.transit.begin(link, candidate);
+            let command = SignalingCommand::Send { link, message };
+            self.ask_signaling(Purpose::SendCandidate(slot), command);
         }
+    }
+
+    /// A candidate of ours was sent, or goes out on the next link (contract, N11).
+    pub(super) fn on_candidate_sent(&mut self, slot: usize, failure: Option<Failure>) {
+        let waiting_max = self.config.candidates_max;
+        let Some(attempt) = &mut self.attempt else { return };
+        let Some((link, candidate)) = attempt.transit.end(slot) else { return };
+        // Without one the peer connection that it belongs to was replaced.
+        let (Some(failure), Some(candidate)) = (failure, candidate) else { return };
+        let kept = failure.kind() != FailureKind::Permanent
+            && attempt.local.put_back(link, candidate, waiting_max).is_ok();
+        // A close of the link is expected, and the next one carries it.
+        if !kept || failure.kind() != FailureKind::Cancelled {
+            self.ignore(Ignored::Unsent);
+        }
+    }
+
+    /// A later exchange failed: what was held for its description is dropped, or was for the one
+    /// in use.
+    pub(super) fn reopen_remote(&mut self) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let peer = attempt.peer;
+        let (held, dropped) = attempt.remote.reopen();
+        for candidate in held {
+            self.ask_peer(Purpose::AddCandidate, PeerCommand::AddCandidate { peer, candidate });
+        }
+        self.ignore_times(Ignored::OldGeneration, dropped);
     }
 
     /// Our candidates may go from a moment on that the peer stack names.

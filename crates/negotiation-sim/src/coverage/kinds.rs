@@ -62,6 +62,8 @@ kinds! {
         Timeout "timeout" = Input::Timeout,
         Resumed "resumed" = Input::Resumed,
         NetworkChanged "network-changed" = Input::NetworkChanged,
+        LocalAddressGone "local-address-gone" = Input::LocalAddressGone,
+        MasterKnown "master-known" = Input::MasterKnown(_),
         Offline "online(false)" = Input::Online(false),
         Online "online(true)" = Input::Online(true),
         Foreign "link: offer, answer or candidate from another sender" = Input::Signaling(
@@ -211,6 +213,8 @@ kinds! {
         GatheringDone "gathering done" = Act::GatheringDone,
         MediaProblem "packets make no picture" = Act::MediaProblem(_),
         ServersUnresolved "servers unresolved" = Act::ServersUnresolved(_),
+        LocalAddressGone "local address gone" = Act::LocalAddressGone,
+        MasterKnown "master known" = Act::MasterKnown(_),
         LinkEcho "echo of a closed link" = Act::LinkEcho,
         PeerEcho "echo of a closed peer connection" = Act::PeerEcho,
     }

@@ -248,6 +248,8 @@ impl State {
             | Event::MediaResumed
             | Event::LinkLost(_)
             | Event::LinkReopened
+            | Event::LinkNotReopened(_)
+            | Event::MasterLearned(_)
             | Event::LinkGivenUp(_)
             | Event::IceServersRefreshed
             | Event::GoAway

@@ -102,6 +102,8 @@ impl Keyframes {
             | Event::MediaPaused
             | Event::LinkLost(_)
             | Event::LinkReopened
+            | Event::LinkNotReopened(_)
+            | Event::MasterLearned(_)
             | Event::LinkGivenUp(_)
             | Event::IceServersRefreshed
             | Event::GoAway

@@ -88,6 +88,8 @@ impl Live {
             | Input::Timeout
             | Input::Resumed
             | Input::NetworkChanged
+            | Input::LocalAddressGone
+            | Input::MasterKnown(_)
             | Input::Restart
             | Input::Renegotiate
             | Input::Signaling(..)
@@ -230,6 +232,8 @@ impl Live {
             | Event::Recovering(_)
             | Event::Recovered
             | Event::RestartRefused
+            | Event::MasterLearned(_)
+            | Event::LinkNotReopened(_)
             | Event::Offline
             | Event::Online
             | Event::MediaPaused
@@ -260,7 +264,8 @@ impl Live {
         }
         if phase == Phase::Recovering && flows {
             let torn = *end == AttemptEnd::Deadline(Deadline::Restart)
-                || (*end == AttemptEnd::RestartFailed && !self.started_over);
+                || *end == AttemptEnd::RestartFailed
+                || (*end == AttemptEnd::StartedOver && !self.started_over);
             self.require(!torn, "N18: media that flows torn down while a restart is open");
         }
     }

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use negotiation_core::{
-    Candidate, Connectivity, Description, Facts, Failure, FailureCode, Input, MediaFact, MediaKind,
-    PeerEvent, Sdp, Sender, SignalingEvent, Undecodable,
+    Candidate, Connectivity, Description, Facts, Failure, FailureCode, Input, MasterKnowledge,
+    MediaFact, MediaKind, PeerEvent, Sdp, Sender, SignalingEvent, Undecodable,
 };
 
 use super::{Happening, World};
@@ -42,15 +42,16 @@ impl World {
             }
             Act::NetworkUp => self.network_comes(),
             Act::NetworkChanged => {
-                self.network_goes();
-                self.network_up = true;
-                // Their sockets live on, deaf and dumb, until a ping finds out.
-                for link in self.service.open_links() {
-                    let ends = Happening::LinkEnds(link, FailureCode::TimedOut);
-                    self.schedule(PING_GIVES_UP, ends);
-                }
-                self.service.strand();
+                self.move_to_another_network();
                 self.feed(Input::NetworkChanged);
+            }
+            Act::LocalAddressGone => {
+                self.move_to_another_network();
+                self.feed(Input::LocalAddressGone);
+            }
+            Act::MasterKnown(answers_restarts) => {
+                let known = MasterKnowledge { answers_restarts, ..MasterKnowledge::default() };
+                self.feed(Input::MasterKnown(known));
             }
             Act::Offline => {
                 self.network_goes();
@@ -189,6 +190,18 @@ impl World {
             Act::LinkEcho => self.echo_link(),
             Act::PeerEcho => self.echo_peer(),
         }
+    }
+
+    /// Every socket is dead, and there is another network.
+    fn move_to_another_network(&mut self) {
+        self.network_goes();
+        self.network_up = true;
+        // The sockets of links stay open until a ping finds out.
+        for link in self.service.open_links() {
+            let ends = Happening::LinkEnds(link, FailureCode::TimedOut);
+            self.schedule(PING_GIVES_UP, ends);
+        }
+        self.service.strand();
     }
 
     /// Nothing gets through: pairs die, and links once their pings are not answered.

@@ -351,6 +351,11 @@ mod tests {
         assert!(
             said(&journal.replacen("\"retries\":0", "\"retries\":5000", 1)).contains("retries")
         );
+        // A window that no arithmetic survives.
+        let window = format!("\"retry_window\":{{\"secs\":{},\"nanos\":0}}", u64::MAX);
+        let hostile = journal.replacen("\"retry_window\":null", &window, 1);
+        assert_ne!(hostile, journal);
+        assert!(said(&hostile).contains("retry_window"), "{}", said(&hostile));
         let header = journal.lines().next().expect("a header").to_owned() + "\n";
         assert!(said(&format!("{header}{{}}\n")).starts_with("line 2 cannot be read"));
         let both = "{\"at\":\"0.000000000\",\"in\":\"Open\",\"out\":{\"Event\":\"Live\"}}\n";

@@ -1,12 +1,17 @@
 //! The master's offers, step by step.
 
+use alloc::format;
 use alloc::vec;
+use core::time::Duration;
 
 use crate::session::stage::*;
 use crate::{
     AttemptEnd, Connectivity, Event, Failure, FailureCode, Ignored, Input, MediaFact, MediaKind,
-    Output, PeerCommand, PeerEvent, Phase, SignalingEvent,
+    Output, PeerCommand, PeerEvent, Phase, Settings, SignalingEvent,
 };
+
+/// Fresh TURN credentials for an offer of the master.
+const FRESH: [&str; 2] = ["fetch servers", "set servers"];
 
 /// N8: ICE servers are set before the offer, once, and only if there are any.
 #[test]
@@ -21,9 +26,11 @@ fn n8_servers_are_set_before_the_first_offer_of_the_service() {
         stage.settle(&[]);
         let before = if servers.is_empty() { vec![] } else { vec!["set servers"] };
         assert_eq!(stage.asked(), [&before[..], &answers[..]].concat());
+        // A new ICE generation gets credentials that are fresh.
         stage.offer(offer(2));
         stage.settle(&[]);
-        assert_eq!(stage.asked(), answers);
+        let before = if servers.is_empty() { vec!["fetch servers"] } else { FRESH.to_vec() };
+        assert_eq!(stage.asked(), [&before[..], &answers[..]].concat());
     }
 }
 
@@ -121,7 +128,7 @@ fn s64_a_later_answer_that_fails_leaves_media_alone() {
             stage.offer(offer(3));
             stage.settle(&[]);
             let answers = ["set remote", "create answer", "set local", "send answer"];
-            assert_eq!(stage.asked(), answers, "{step}");
+            assert_eq!(stage.asked(), [&FRESH[..], &answers[..]].concat(), "{step}");
         }
     }
 }
@@ -137,7 +144,8 @@ fn n8_a_step_of_replacing_that_fails_is_told() {
         assert_eq!(stage.events().filter(failed).count(), told);
         stage.settle(&[]);
         let asked = stage.asked();
-        assert_eq!(asked[..4], ["stop transceivers", "remove tracks", "close", "create"]);
+        let closes = ["fetch servers", "stop transceivers", "remove tracks", "close", "create"];
+        assert_eq!(asked[..5], closes);
         stage.goes_live();
     }
 }
@@ -185,7 +193,7 @@ fn n7_a_first_offer_that_gave_way_is_needed_for_media_alone() {
 
 /// N7: and only one that gave way.
 #[test]
-fn n7_an_offer_of_a_master_without_media_asks_for_nothing_of_ours() {
+fn n7_own_offer_follows_a_first_offer_of_the_master_without_media() {
     let mut stage = Stage::opened(one_retry());
     stage.settle(&["create"]);
     let mut theirs = offer(1);
@@ -193,7 +201,14 @@ fn n7_an_offer_of_a_master_without_media_asks_for_nothing_of_ours() {
     stage.offer(theirs);
     stage.settle(&[]);
     assert_eq!(stage.phase(), Phase::Establishing);
-    assert!(!stage.asked().contains(&"create offer"));
+    assert!(stage.asked().contains(&"create offer"));
+    // Connected without media is not live; with the answer to our own offer it can be.
+    stage.ice(Connectivity::Connected);
+    assert_eq!(stage.phase(), Phase::AwaitingMedia);
+    stage.answer(again(2));
+    stage.settle(&[]);
+    stage.notices(PeerEvent::KeyframeReceived);
+    assert_eq!(stage.phase(), Phase::Live);
 }
 
 /// N7: a renegotiation that gives way is run again, whoever made the first offer.
@@ -209,7 +224,8 @@ fn n7_a_renegotiation_that_gave_way_is_run_again() {
     stage.asked();
     stage.offer(offer(2));
     stage.settle(&[]);
-    let answered = ["roll back", "set remote", "create answer", "set local", "send answer"];
+    let answered = ["set remote", "create answer", "set local", "send answer"];
+    let answered = [&["roll back"], &FRESH[..], &answered].concat();
     let ours = ["create offer", "set local", "send offer"];
     assert_eq!(stage.asked(), [&answered[..], &ours[..]].concat());
     assert_eq!(stage.told(&Event::OfferSent { exchange: 5 }), 1);
@@ -288,4 +304,114 @@ fn n27_a_new_session_is_not_paused() {
     stage.notices(PeerEvent::MediaStalled);
     stage.notices(PeerEvent::SenderReport);
     assert_eq!(stage.told(&Event::MediaPaused), 1);
+}
+
+/// N8, N21: a remote session that replaces another, and an ICE restart that the service begins,
+/// use TURN credentials that are fresh: those of the start ended after minutes.
+#[test]
+fn n21_offer_of_a_new_generation_gets_fresh_servers() {
+    for theirs in [anew(offer(2)), offer(2)] {
+        let mut stage = Stage::storage_live();
+        stage.pass(3_600_000);
+        stage.forget();
+        stage.offer(theirs);
+        stage.settle(&[]);
+        let asked = stage.asked();
+        let at = |name| asked.iter().position(|other| *other == name);
+        assert!(at("fetch servers").is_some(), "{asked:?}");
+        assert!(at("fetch servers") < at("set servers"), "{asked:?}");
+        assert!(at("set servers") < at("set remote"), "{asked:?}");
+    }
+    // Without a link, or where the call fails, the old ones have to do.
+    let mut stage = Stage::storage_live();
+    stage.offer(offer(2));
+    stage.fails("fetch servers", FailureCode::Network);
+    stage.settle(&[]);
+    assert!(stage.asked().contains(&"send answer"));
+}
+
+/// N8, 64: the join is repeated on the link that follows the one it was sent on.
+#[test]
+fn n8_join_is_repeated_after_a_link_switch() {
+    let mut stage = Stage::joined();
+    stage.pass(5_000);
+    stage.mail(SignalingEvent::GoAway);
+    stage.link_ends(1, FailureCode::Closed);
+    stage.pass(2_000);
+    stage.settle(&[]);
+    stage.forget();
+    stage.pass(22_000);
+    assert!(stage.asked().iter().filter(|name| **name == "join").count() >= 3);
+}
+
+/// N12: a master that begins a new session before each deadline extends none of them for ever.
+#[test]
+fn n12_new_sessions_of_the_master_do_not_extend_the_set_up() {
+    let settings = Settings { retries: 0, ..storage() };
+    let longest = settings.clone().check().expect("valid").longest_verdict();
+    let mut stage = Stage::opened(settings);
+    let began = stage.now;
+    stage.settle(&[]);
+    for n in 1..30 {
+        if stage.phase() == Phase::Ended {
+            break;
+        }
+        let mut theirs = offer(n);
+        theirs.facts.fingerprints = vec![format!("session {n}")];
+        stage.offer(theirs);
+        stage.settle(&[]);
+        stage.pass(19_000);
+    }
+    stage.settle(&[]);
+    assert_eq!(stage.phase(), Phase::Ended);
+    let took = stage.now.saturating_since(began);
+    assert!(took <= longest + Duration::from_secs(19), "{took:?} of {longest:?}");
+}
+
+/// N2: whether a description was set whose set-remote timed out is unknown.
+#[test]
+fn n2_no_offer_is_created_after_a_set_remote_that_timed_out() {
+    let mut stage = Stage::live(one_retry());
+    stage.offer(offer(1));
+    stage.settle(&["set remote"]);
+    stage.fails("set remote", FailureCode::TimedOut);
+    stage.settle(&[]);
+    stage.asked();
+    stage.give(Input::Renegotiate);
+    stage.settle(&[]);
+    assert_eq!((stage.asked(), stage.phase()), (vec![], Phase::Live));
+}
+
+/// N25: the older of two offers that wait is not dropped silently.
+#[test]
+fn n25_offer_that_a_newer_one_supersedes_is_told() {
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::Renegotiate);
+    stage.settle(&["send offer"]);
+    stage.offer(offer(1));
+    assert!(!stage.ignored(Ignored::Superseded));
+    stage.offer(offer(2));
+    assert!(stage.ignored(Ignored::Superseded));
+}
+
+/// N7: a restart that was set yields to the master's offer; a rollback that fails ends the attempt.
+#[test]
+fn n7_set_restart_that_cannot_be_rolled_back_ends_the_attempt() {
+    let mut stage = Stage::live_keeping(one_retry());
+    stage.give(Input::Restart);
+    stage.settle(&[]);
+    stage.offer(offer(1));
+    stage.fails("roll back", FailureCode::Port);
+    assert!(matches!(stage.report().0, AttemptEnd::Peer(_)));
+}
+
+/// RFC 8122: the case of a fingerprint means nothing.
+#[test]
+fn fingerprint_in_another_letter_case_is_the_same_session() {
+    let mut stage = Stage::live(one_retry());
+    let mut theirs = offer(1);
+    theirs.facts.fingerprints = vec!["MASTER".into()];
+    stage.offer(theirs);
+    stage.settle(&[]);
+    assert!(!stage.asked().contains(&"stop transceivers"));
 }

@@ -130,3 +130,74 @@ fn n22_an_attempt_that_is_being_closed_does_not_end_again() {
     assert_eq!(stage.asked(), [""; 0]);
     assert_eq!(stage.report().0, AttemptEnd::MasterGone);
 }
+
+/// N22: a close wins in the same instant as anything else, a deadline included.
+#[test]
+fn n22_close_in_the_instant_of_a_deadline_wins() {
+    // The last answer deadline.
+    let mut stage = Stage::offered(Settings { retries: 0, ..one_retry() });
+    stage.now = stage.now + Duration::from_secs(30);
+    stage.give(Input::Close);
+    let end = stage.report().0;
+    assert_eq!((end, stage.fired(Timer::Answer)), (AttemptEnd::Closed, 0));
+    // The pause before the next attempt: none begins.
+    let mut stage = Stage::offered(one_retry());
+    stage.pass(30_000);
+    stage.settle(&[]);
+    assert_eq!(stage.phase(), Phase::BackingOff);
+    stage.asked();
+    stage.now = stage.now + Duration::from_secs(6);
+    stage.give(Input::Close);
+    assert_eq!((stage.phase(), stage.asked()), (Phase::Ended, alloc::vec![]));
+    // A step of closing that is overdue is given up all the same.
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::Close);
+    stage.now = stage.now + Duration::from_secs(1);
+    stage.give(Input::Close);
+    assert_eq!(stage.fired(Timer::CloseStep), 1);
+}
+
+/// N16, 46: a device that wakes up, and a network that comes back, wait for what the service asked.
+#[test]
+fn s46_full_channel_is_not_asked_sooner_for_a_network_that_comes_back() {
+    for inputs in [&[Input::Resumed][..], &[Input::Online(false), Input::Online(true)]] {
+        let mut stage = Stage::opened(Settings::persistent());
+        stage.settle(&["connect", "fetch servers"]);
+        stage.fails("connect", FailureCode::ViewerLimit);
+        stage.settle(&[]);
+        assert_eq!(stage.phase(), Phase::BackingOff);
+        stage.pass(100);
+        for input in inputs {
+            stage.give(input.clone());
+        }
+        assert_eq!(stage.phase(), Phase::BackingOff, "{inputs:?}");
+        stage.pass(4_800);
+        assert_eq!(stage.phase(), Phase::BackingOff);
+        stage.pass(200);
+        assert_eq!(stage.phase(), Phase::Connecting, "and no later than that");
+    }
+    // The same while the attempt is still being closed.
+    let mut stage = Stage::opened(Settings::persistent());
+    stage.settle(&["connect", "fetch servers"]);
+    stage.fails("connect", FailureCode::ViewerLimit);
+    stage.give(Input::Resumed);
+    stage.settle(&[]);
+    assert_eq!(stage.phase(), Phase::BackingOff);
+}
+
+/// N25: what is ignored between two attempts is counted with the second one.
+#[test]
+fn n25_inputs_ignored_between_attempts_are_counted() {
+    let mut stage = Stage::offered(one_retry());
+    stage.pass(30_000);
+    stage.settle(&[]);
+    assert_eq!(stage.phase(), Phase::BackingOff);
+    stage.forget();
+    for _ in 0..3 {
+        stage.give(Input::Restart);
+    }
+    stage.pass(6_000);
+    stage.give(Input::Close);
+    let (_, evidence) = stage.report();
+    assert_eq!(evidence.ignored.get(&crate::Ignored::OutOfPhase), Some(&3));
+}

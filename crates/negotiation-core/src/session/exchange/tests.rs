@@ -305,7 +305,7 @@ fn n4_a_second_answer_late_in_the_establishing_moves_no_deadline() {
 #[test]
 fn n4_an_answer_of_an_earlier_exchange_is_a_duplicate() {
     let mut stage = renegotiating();
-    stage.answer(answer(2));
+    stage.answer(again(2));
     stage.settle(&[]);
     stage.give(Input::Renegotiate);
     stage.settle(&[]);
@@ -358,7 +358,7 @@ fn n18_a_restart_is_done_when_the_new_pair_works() {
 #[test]
 fn n6_a_refused_answer_to_a_later_offer_is_rolled_back() {
     let mut stage = renegotiating();
-    stage.answer(answer(2));
+    stage.answer(again(2));
     stage.fails("set remote", FailureCode::BadDescription);
     assert_eq!(stage.asked(), ["set remote", "roll back"]);
     stage.settle(&[]);

@@ -2,8 +2,8 @@
 
 use crate::session::stage::*;
 use crate::{
-    AttemptEnd, Connectivity, Deadline, Event, FailureCode, Ignored, Input, PeerEvent, Phase,
-    RecoveryCause, Sender, SignalingEvent, Timer,
+    AttemptEnd, Connectivity, Deadline, Event, FailureCode, Ignored, Input, MasterKnowledge,
+    PeerEvent, Phase, RecoveryCause, Sender, Settings, SignalingEvent, Timer,
 };
 
 /// Live, and the offer of a restart that was asked for is out.
@@ -27,8 +27,9 @@ fn s21_a_remembered_restart_has_its_own_deadline() {
     stage.ice(Connectivity::Connected);
     stage.settle(&[]);
     stage.pass(4_000);
-    assert_eq!(stage.fired(Timer::Restart), 1, "of the first");
-    assert_eq!(stage.phase(), Phase::Live);
+    assert_eq!(stage.fired(Timer::Restart), 0, "that of the first is over with it");
+    stage.pass(6_000);
+    assert_eq!((stage.fired(Timer::Restart), stage.phase()), (1, Phase::Live));
 
     let mut stage = restarting();
     stage.pass(6_000);
@@ -121,7 +122,7 @@ fn n18_a_master_that_started_over_is_left_at_once() {
     let mut stage = restarting();
     stage.answer(anew(answer(2)));
     assert_eq!(stage.told(&Event::MasterGone(RecoveryCause::ClosedByPeer)), 1);
-    assert_eq!(stage.report().0, AttemptEnd::RestartFailed);
+    assert_eq!(stage.report().0, AttemptEnd::StartedOver);
 }
 
 /// N4, N18: a refusal with the old credentials costs the attempt where nothing flows.
@@ -296,7 +297,7 @@ fn n18_an_abandoned_restart_is_not_told_as_a_renegotiation() {
         // One that is asked for afterwards is.
         stage.give(Input::Renegotiate);
         stage.settle(&[]);
-        stage.answer(answer(3));
+        stage.answer(again(3));
         stage.fails("set remote", FailureCode::BadDescription);
         stage.settle(&[]);
         assert_eq!(stage.told(&Event::RenegotiationFailed), 1, "{held}");
@@ -368,4 +369,276 @@ fn s27_a_deadline_that_is_armed_without_a_network_has_its_own_time() {
     assert_eq!(stage.fired(Timer::Restart), 0);
     stage.pass(1);
     assert_eq!(stage.fired(Timer::Restart), 1);
+}
+
+/// N14, 27: time without a network does not count for the window of the retries.
+#[test]
+fn s27_retry_window_stands_still_without_a_network() {
+    let mut stage = Stage::opened(Settings::persistent());
+    stage.settle(&["connect", "fetch servers"]);
+    stage.fails("connect", FailureCode::Dns);
+    stage.settle(&[]);
+    stage.give(Input::Online(false));
+    stage.pass(300_000);
+    stage.give(Input::Online(true));
+    stage.settle(&["connect", "fetch servers"]);
+    stage.fails("connect", FailureCode::Dns);
+    stage.settle(&[]);
+    assert_eq!(stage.phase(), Phase::BackingOff, "8 retries and two minutes are left");
+}
+
+/// N9, 11: the master's new candidates may come before its answer to a restart that is not set yet.
+#[test]
+fn s11_candidates_ahead_of_the_answer_of_a_restart_wait_for_it() {
+    for live in [Stage::live, Stage::live_keeping] {
+        for ufrag in [Some("u2".into()), None] {
+            let mut stage = live(one_retry());
+            stage.give(Input::Restart);
+            stage.settle(&[]);
+            stage.asked();
+            stage.candidate(crate::Candidate { ufrag, ..candidate(5) });
+            stage.settle(&[]);
+            assert_eq!(stage.asked(), [""; 0]);
+            stage.answer(answer(2));
+            stage.settle(&[]);
+            let added = stage.asked().iter().filter(|name| **name == "add candidate").count();
+            assert_eq!((added, stage.ignored(Ignored::OldGeneration)), (1, false));
+        }
+    }
+}
+
+/// N18: without an answer a candidate that names no generation is for the one in use.
+#[test]
+fn n18_unnamed_candidate_is_used_when_a_restart_is_given_up() {
+    let mut stage = restarting();
+    stage.candidate(candidate(5));
+    stage.candidate(crate::Candidate { ufrag: Some("u2".into()), ..candidate(6) });
+    stage.asked();
+    stage.pass(10_000);
+    assert_eq!((stage.phase(), stage.asked()), (Phase::Live, alloc::vec!["add candidate"]));
+    assert!(stage.ignored(Ignored::OldGeneration), "the other one is told");
+}
+
+/// N18, N19: two changes of the network in a row: the second restart has its whole deadline, and
+/// the master is not judged by what is left of the first one's.
+#[test]
+fn n19_remembered_restart_is_not_judged_by_the_deadline_of_the_first() {
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::NetworkChanged);
+    stage.settle(&[]);
+    stage.pass(500);
+    stage.give(Input::NetworkChanged);
+    stage.settle(&[]);
+    stage.ice(Connectivity::Disconnected);
+    stage.pass(9_000);
+    stage.answer(answer(2));
+    stage.settle(&[]);
+    stage.ice(Connectivity::Checking);
+    stage.pass(200);
+    stage.ice(Connectivity::Connected);
+    stage.settle(&[]);
+    stage.pass(9_000);
+    assert_eq!((stage.fired(Timer::Restart), stage.told(&Event::RestartRefused)), (0, 0));
+    stage.answer(answer(3));
+    stage.settle(&[]);
+    stage.ice(Connectivity::Connected);
+    stage.pass(20_000);
+    assert_eq!((stage.phase(), stage.fired(Timer::Restart)), (Phase::Live, 0));
+}
+
+/// N18, 22: a restart that is done and connected leaves no deadline behind.
+#[test]
+fn s22_settled_restart_does_not_end_a_later_blip() {
+    for live in [Stage::live, Stage::live_keeping] {
+        let mut stage = live(one_retry());
+        stage.ice(Connectivity::Disconnected);
+        stage.pass(3_000);
+        stage.settle(&[]);
+        stage.pass(1_000);
+        stage.ice(Connectivity::Connected);
+        assert_eq!(stage.phase(), Phase::Live, "the restart is still open");
+        stage.answer(answer(2));
+        stage.settle(&[]);
+        stage.ice(Connectivity::Checking);
+        stage.pass(500);
+        stage.ice(Connectivity::Connected);
+        stage.settle(&[]);
+        stage.pass(5_000);
+        stage.ice(Connectivity::Disconnected);
+        stage.pass(2_900);
+        assert_eq!((stage.phase(), stage.fired(Timer::Restart)), (Phase::Live, 0));
+    }
+}
+
+/// N18, N19: with the local address gone a restart has 2.5 s, and a master that ignores it is known
+/// to do so.
+#[test]
+fn n19_restart_is_short_when_the_local_address_is_gone() {
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::LocalAddressGone);
+    stage.ice(Connectivity::Disconnected);
+    stage.settle(&[]);
+    stage.pass(2_499);
+    assert_eq!(stage.phase(), Phase::Recovering);
+    stage.pass(1);
+    let known = MasterKnowledge { answers_restarts: Some(false), ..MasterKnowledge::default() };
+    assert_eq!(stage.told(&Event::MasterLearned(known)), 1);
+    stage.settle(&[]);
+    assert_eq!(stage.session.attempt(), 2, "the next attempt begins at once");
+    // The next time nothing is waited for.
+    stage.answer(answer(1));
+    stage.settle(&[]);
+    stage.goes_live();
+    stage.give(Input::LocalAddressGone);
+    assert_eq!(stage.phase(), Phase::Closing);
+
+    // An address that is still there gives the restart its whole time.
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::NetworkChanged);
+    stage.settle(&[]);
+    stage.ice(Connectivity::Disconnected);
+    stage.pass(9_999);
+    assert_eq!(stage.phase(), Phase::Recovering);
+    // While one is open its deadline comes forward, and never goes back.
+    let mut stage = restarting();
+    stage.pass(1_000);
+    stage.give(Input::LocalAddressGone);
+    assert_eq!(stage.fired(Timer::Restart), 0);
+    stage.pass(2_500);
+    assert_eq!(stage.fired(Timer::Restart), 1);
+}
+
+/// N19: what an earlier session learned counts from the beginning.
+#[test]
+fn n19_knowledge_of_an_earlier_session_is_used() {
+    let known = MasterKnowledge { answers_restarts: Some(false), ..MasterKnowledge::default() };
+    let mut stage = Stage::new(one_retry());
+    stage.give(Input::MasterKnown(known));
+    stage.give(Input::Open);
+    stage.settle(&[]);
+    stage.answer(answer(1));
+    stage.settle(&[]);
+    stage.goes_live();
+    stage.give(Input::LocalAddressGone);
+    assert_eq!(stage.phase(), Phase::Closing);
+    assert_eq!(stage.told(&Event::MasterLearned(known)), 0, "nothing new");
+    // Later it is too late.
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::MasterKnown(known));
+    assert!(stage.ignored(Ignored::OutOfPhase));
+    stage.give(Input::NetworkChanged);
+    assert_eq!(stage.phase(), Phase::Recovering);
+}
+
+/// N19: an answered restart is remembered as well, and so is what the master does with an id.
+#[test]
+fn n19_answered_restart_and_repeated_id_are_learned() {
+    let mut stage = restarting();
+    stage.answer(answer(2));
+    let known = MasterKnowledge { answers_restarts: Some(true), ..MasterKnowledge::default() };
+    assert_eq!(stage.told(&Event::MasterLearned(known)), 1);
+
+    // The stage's service gives each attempt the same id.
+    for answers in [true, false] {
+        let mut stage = Stage::offered(one_retry());
+        stage.pass(30_000);
+        stage.settle(&[]);
+        stage.pass(6_000);
+        stage.settle(&[]);
+        stage.forget();
+        if answers {
+            stage.answer(answer(1));
+        } else {
+            stage.pass(30_000);
+        }
+        let answers_repeated_id = Some(answers);
+        let known = MasterKnowledge { answers_repeated_id, ..MasterKnowledge::default() };
+        assert_eq!(stage.told(&Event::MasterLearned(known)), 1, "{answers}");
+    }
+}
+
+/// N1: a restart that is asked for in the set-up is run once there is a connection.
+#[test]
+fn n1_restart_in_the_set_up_is_remembered() {
+    let mut stage = Stage::offered(one_retry());
+    stage.give(Input::Restart);
+    assert!(!stage.ignored(Ignored::OutOfPhase));
+    stage.answer(answer(1));
+    stage.settle(&[]);
+    assert_eq!(stage.phase(), Phase::Establishing);
+    assert!(!stage.asked().contains(&"create restart"));
+    stage.ice(Connectivity::Connected);
+    stage.notices(PeerEvent::KeyframeReceived);
+    stage.settle(&[]);
+    assert!(stage.asked().contains(&"create restart"));
+}
+
+/// N16, N18: with no link left for its offer, a restart is not waited for.
+#[test]
+fn n16_loss_without_a_link_for_a_restart_begins_again_at_once() {
+    let mut stage = Stage::live(one_retry());
+    stage.link_ends(1, FailureCode::AccessDenied);
+    stage.ice(Connectivity::IceFailed);
+    assert_eq!(stage.report().0, AttemptEnd::IceFailed);
+}
+
+/// N4: before the connection is up, an answer of another session makes the first one suspect.
+#[test]
+fn n4_stale_answer_to_a_renegotiation_in_the_set_up_shrinks_the_deadline() {
+    let mut stage = Stage::answered(one_retry());
+    stage.give(Input::Renegotiate);
+    stage.settle(&[]);
+    stage.answer(anew(again(2)));
+    assert_eq!((stage.phase(), stage.told(&Event::RestartRefused)), (Phase::Establishing, 0));
+    assert!(stage.ignored(Ignored::SecondAnswer));
+    stage.pass(3_000);
+    assert_eq!(stage.report().0, AttemptEnd::Deadline(Deadline::Establish));
+}
+
+/// N4: new credentials answer a restart alone, and that one was given up.
+#[test]
+fn n4_late_answer_of_a_restart_does_not_settle_a_renegotiation() {
+    let mut stage = restarting();
+    stage.pass(10_000);
+    assert_eq!(stage.phase(), Phase::Live);
+    stage.give(Input::Renegotiate);
+    stage.settle(&[]);
+    stage.asked();
+    stage.answer(answer(2));
+    assert_eq!(stage.asked(), [""; 0]);
+    assert!(stage.ignored(Ignored::Unsolicited));
+    stage.answer(again(3));
+    assert_eq!(stage.asked(), ["set remote"]);
+}
+
+/// N11: what was gathered for a restart that is taken back is of no use to the master.
+#[test]
+fn n11_candidates_of_a_restart_that_was_not_sent_are_not_sent() {
+    let mut stage = Stage::live_keeping(one_retry());
+    stage.give(Input::Restart);
+    stage.pass(4_000);
+    stage.settle(&["create restart"]);
+    stage.pass(4_000);
+    stage.settle(&["set local"]);
+    stage.notices(PeerEvent::CandidateGathered(candidate(7)));
+    stage.pass(2_000);
+    stage.forget();
+    stage.settle(&[]);
+    assert!(!stage.asked().contains(&"send candidate"));
+    assert!(stage.ignored(Ignored::OldGeneration));
+}
+
+/// N25: an answer that was kept for the end of a sending is told when it is dropped.
+#[test]
+fn n25_held_answer_that_is_dropped_is_told() {
+    let mut stage = Stage::live(one_retry());
+    stage.give(Input::Restart);
+    stage.pass(4_000);
+    stage.settle(&["create restart"]);
+    stage.pass(4_000);
+    stage.settle(&["send offer"]);
+    stage.answer(answer(2));
+    stage.pass(2_000);
+    stage.settle(&[]);
+    assert!(stage.ignored(Ignored::Superseded));
 }

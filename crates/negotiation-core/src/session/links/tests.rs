@@ -342,3 +342,208 @@ fn sessions_that_differ_in_past_links_have_one_normal_form() {
     young.give(Input::Timeout);
     assert_ne!(young.session.normalised().session(), a.session());
 }
+
+/// N11, 29: candidates that a link did not carry go out on the next one, in order.
+#[test]
+fn s29_unsent_candidates_go_out_on_the_next_link() {
+    let mut stage = Stage::answered(prompt());
+    for n in 1..=5 {
+        stage.notices(PeerEvent::CandidateGathered(candidate(n)));
+    }
+    for _ in 1..=5 {
+        stage.fails("send candidate", FailureCode::NotOpen);
+    }
+    stage.give(Input::Timeout);
+    stage.forget();
+    stage.link_ends(1, FailureCode::Network);
+    stage.pass(10);
+    stage.settle(&[]);
+    assert_eq!(stage.asked(), [&["connect"][..], &["send candidate"; 5]].concat());
+}
+
+/// N20, 28: a link that is reset as soon as it is open is opened again with a growing pause.
+#[test]
+fn s28_link_that_is_reset_at_once_is_reopened_with_backoff() {
+    let mut stage = Stage::live(one_retry());
+    let until = stage.now + Duration::from_secs(60);
+    stage.link_ends(1, FailureCode::Network);
+    let mut opened = 0;
+    while stage.now < until {
+        stage.pass(10);
+        if stage.asked().contains(&"connect") {
+            opened += 1;
+            stage.settle(&[]);
+            let link = stage.link.0;
+            stage.link_ends(link, FailureCode::Network);
+        }
+    }
+    assert!(opened < 40, "{opened}");
+    assert_eq!(given_up(&stage), 0, "it is no takeover");
+}
+
+/// N21: a new link that cannot be reached leaves the old one in use.
+#[test]
+fn n21_unreachable_second_link_leaves_the_first_in_use() {
+    let mut stage = Stage::offered(prompt());
+    stage.mail(SignalingEvent::GoAway);
+    stage.fails("connect", FailureCode::Dns);
+    assert!(!stage.asked().contains(&"disconnect"));
+    stage.mail_on(
+        LinkId(1),
+        SignalingEvent::Answer { sender: crate::Sender::Master, body: Ok(answer(1)) },
+    );
+    assert_eq!(stage.phase(), Phase::Establishing);
+}
+
+/// N21, 29: an offer that its link did not carry waits for the link that is being opened.
+#[test]
+fn n21_offer_waits_for_the_link_that_is_being_opened() {
+    let offering = || {
+        let mut stage = Stage::opened(prompt());
+        stage.settle(&["send offer"]);
+        stage.mail(SignalingEvent::GoAway);
+        stage
+    };
+    for lost_first in [true, false] {
+        let mut stage = offering();
+        if lost_first {
+            stage.link_ends(1, FailureCode::Network);
+        }
+        stage.fails("send offer", FailureCode::NotOpen);
+        assert_eq!(stage.phase(), Phase::Offering);
+        if !lost_first {
+            stage.link_ends(1, FailureCode::Network);
+        }
+        stage.settle(&[]);
+        assert_eq!((stage.phase(), stage.link), (Phase::AwaitingAnswer, LinkId(2)));
+    }
+    // With no link to come, it fails on the one that is left.
+    let mut stage = offering();
+    stage.fails("send offer", FailureCode::NotOpen);
+    stage.fails("connect", FailureCode::Network);
+    stage.fails("send offer", FailureCode::NotOpen);
+    assert_eq!(stage.phase(), Phase::Closing);
+}
+
+/// N5, N21: an offer that is answered was sent, whatever becomes of its link.
+#[test]
+fn n21_answered_offer_survives_the_loss_of_its_link() {
+    for following in [false, true] {
+        let mut stage = Stage::opened(prompt());
+        stage.settle(&["send offer"]);
+        if following {
+            stage.mail(SignalingEvent::GoAway);
+        }
+        stage.answer(answer(1));
+        stage.link_ends(1, FailureCode::Network);
+        if following {
+            stage.fails("connect", FailureCode::Network);
+        }
+        assert_eq!(stage.phase(), Phase::Offering, "{following}");
+        stage.fails("send offer", FailureCode::NotOpen);
+        assert_eq!(stage.phase(), Phase::Establishing, "{following}");
+    }
+}
+
+/// N21, 42: leaving a link does not cancel the call for ICE servers that is under way on it.
+#[test]
+fn n21_replaced_link_is_left_after_the_call_for_servers() {
+    let mut stage = Stage::opened(prompt());
+    stage.settle(&["fetch servers"]);
+    stage.mail(SignalingEvent::GoAway);
+    stage.settle(&["fetch servers"]);
+    assert!(!stage.asked().contains(&"disconnect"));
+    stage.settle(&[]);
+    assert!(stage.asked().contains(&"disconnect"));
+    // One that is cancelled all the same is asked again on the open link.
+    let mut stage = Stage::opened(prompt());
+    stage.settle(&["fetch servers"]);
+    stage.asked();
+    stage.fails("fetch servers", FailureCode::Cancelled);
+    assert_eq!(stage.asked(), ["fetch servers"]);
+}
+
+/// N23: every link that was opened is told to close, however many follow one another.
+#[test]
+fn n23_link_that_is_replaced_twice_is_closed() {
+    let mut stage = Stage::offered(prompt());
+    for n in 1..=3 {
+        stage.notices(PeerEvent::CandidateGathered(candidate(n)));
+    }
+    stage.answer(answer(1));
+    stage.settle(&["send candidate"]);
+    stage.mail_on(LinkId(1), SignalingEvent::GoAway);
+    stage.settle(&["send candidate", "disconnect"]);
+    stage.mail_on(LinkId(2), SignalingEvent::GoAway);
+    stage.settle(&["send candidate", "disconnect"]);
+    stage.give(Input::Close);
+    stage.settle(&[]);
+    let closed = stage.asked().iter().filter(|name| **name == "disconnect").count();
+    assert_eq!((closed, stage.phase()), (3, Phase::Ended));
+}
+
+/// N25: a reopening that fails, and a link that cannot be left, are told.
+#[test]
+fn n25_failures_of_links_are_told() {
+    let mut stage = Stage::live(prompt());
+    stage.link_ends(1, FailureCode::Network);
+    for n in 1..=2 {
+        stage.pass(10);
+        stage.fails("connect", FailureCode::Dns);
+        let told = |event: &&Event| matches!(event, Event::LinkNotReopened(_));
+        assert_eq!(stage.events().filter(told).count(), n);
+    }
+    let mut stage = Stage::live(prompt());
+    stage.mail(SignalingEvent::GoAway);
+    stage.settle(&["disconnect"]);
+    stage.fails("disconnect", FailureCode::TimedOut);
+    let told = |event: &&Event| matches!(event, Event::CloseStepFailed(_));
+    assert_eq!(stage.events().filter(told).count(), 1);
+}
+
+/// N21, 32: a wish for fresh ICE servers that comes while no link is open is not lost.
+#[test]
+fn s32_refresh_waits_for_the_next_link() {
+    let mut stage = Stage::live(prompt());
+    stage.give(Input::NetworkChanged);
+    stage.mail_on(LinkId(1), SignalingEvent::ReconnectIceServer);
+    assert!(!stage.asked().contains(&"fetch servers"));
+    stage.done("connect");
+    assert!(stage.asked().contains(&"fetch servers"));
+}
+
+/// 36: what the service says of an offer that is answered is history.
+#[test]
+fn s36_status_for_an_answered_offer_is_ignored() {
+    let mut stage = Stage::offered(one_retry());
+    let Output::Signaling(ticket, _) = *stage.newest("send offer") else { panic!("an offer") };
+    stage.answer(answer(1));
+    stage.settle(&[]);
+    status(&mut stage, ticket);
+    assert_eq!(stage.phase(), Phase::Establishing);
+    assert!(stage.ignored(Ignored::Status));
+}
+
+/// N17: the evidence says that no link was open when the answer was awaited.
+#[test]
+fn n17_evidence_names_the_link_that_was_down() {
+    let mut stage = Stage::offered(prompt());
+    stage.mail(SignalingEvent::GoAway);
+    stage.link_ends(1, FailureCode::Closed);
+    stage.fails("connect", FailureCode::Network);
+    for _ in 0..20 {
+        stage.pass(10);
+        if stage.phase() == Phase::AwaitingAnswer && stage.asked().contains(&"connect") {
+            stage.fails("connect", FailureCode::Network);
+        }
+    }
+    stage.pass(35_000);
+    let (_, evidence) = stage.report();
+    assert_eq!(evidence.link_down.map(|failure| failure.code), Some(FailureCode::Network));
+    // One that is open again is not down.
+    let mut stage = Stage::offered(prompt());
+    stage.mail(SignalingEvent::GoAway);
+    stage.settle(&[]);
+    stage.give(Input::Close);
+    assert_eq!(stage.report().1.link_down, None);
+}

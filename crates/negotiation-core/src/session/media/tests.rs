@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::session::stage::*;
 use crate::{
     AttemptEnd, Connectivity, EndReason, Event, FailureCode, Ignored, Input, MediaKind,
-    MediaProblem, PeerEvent, Phase, RecoveryCause, Timer,
+    MediaProblem, PeerEvent, Phase, RecoveryCause, Settings, Timer,
 };
 
 /// A picture is asked for when its track is there; sound needs none, nor does what flows.
@@ -103,12 +103,24 @@ fn n18_checking_again_is_a_loss() {
     stage.ice(Connectivity::Checking);
     assert_eq!(stage.told(&Event::Disconnected), 1);
     assert!(!grace(&stage));
-    // Nothing is lost that was not live.
+    // Nothing is lost that was not connected.
     let mut stage = Stage::answered(one_retry());
-    stage.ice(Connectivity::Connected);
-    stage.forget();
     stage.ice(Connectivity::Checking);
     assert_eq!(stage.told(&Event::Disconnected), 0);
+    // What is lost before media came is missed once it is live.
+    stage.ice(Connectivity::Connected);
+    stage.ice(Connectivity::Checking);
+    assert_eq!(stage.told(&Event::Disconnected), 1);
+    stage.notices(PeerEvent::KeyframeReceived);
+    assert_eq!(stage.phase(), Phase::Live);
+    assert!(grace(&stage));
+    // A pair that comes and goes again.
+    let mut stage = Stage::live(one_retry());
+    stage.ice(Connectivity::Disconnected);
+    stage.ice(Connectivity::IceConnected);
+    assert!(!grace(&stage));
+    stage.ice(Connectivity::Checking);
+    assert!(grace(&stage));
 }
 
 /// N18, 63: while a restart is open its own deadline counts.
@@ -206,11 +218,12 @@ fn n14_a_stall_is_no_time_to_be_forgiven_in() {
 /// N14, N17: a camera that freezes each time it was live spends the budget.
 #[test]
 fn n17_a_camera_that_freezes_again_and_again_is_given_up() {
-    let mut stage = Stage::live(one_retry());
+    let give_up = Duration::from_secs(20);
+    let mut stage = Stage::live(Settings { media_give_up: give_up, ..one_retry() });
     for _ in 0..3 {
         stage.pass(2_000);
         stage.notices(PeerEvent::MediaStalled);
-        stage.pass(30_000);
+        stage.pass(20_000);
         stage.settle(&[]);
         stage.pass(6_000);
         stage.settle(&[]);
@@ -282,4 +295,42 @@ fn answer_with_a_codec_never_offered_ends_the_session() {
         Some((outcome.reason, outcome.attempts_total))
     });
     assert_eq!(ended, Some((EndReason::Codec, 1)));
+}
+
+/// N12: connected without media is not live.
+#[test]
+fn answer_that_sends_on_no_section_ends_the_session() {
+    let silent = || {
+        let mut silent = answer(1);
+        let mut video = silent.facts.media[0].clone();
+        video.sends = false;
+        silent.facts.media =
+            vec![video.clone(), crate::MediaFact { kind: MediaKind::Audio, ..video }];
+        silent
+    };
+    let mut stage = Stage::offered(one_retry());
+    stage.answer(silent());
+    let (end, evidence) = stage.report();
+    assert_eq!((end, evidence.sends_nothing), (AttemptEnd::NothingAccepted, true));
+    // Sound that nobody asked for is no media either.
+    let mut stage = Stage::offered(Settings { receive_video: false, ..one_retry() });
+    stage.answer(answer(1));
+    assert_eq!(stage.report().0, AttemptEnd::NothingAccepted);
+    // Where nothing was asked for, the connection is all there is.
+    let settings = Settings { receive_video: false, receive_audio: false, ..one_retry() };
+    let mut stage = Stage::offered(settings);
+    stage.answer(silent());
+    stage.settle(&[]);
+    stage.ice(Connectivity::Connected);
+    assert_eq!(stage.phase(), Phase::Live);
+}
+
+#[test]
+fn count_of_candidates_does_not_overflow() {
+    let mut stage = Stage::answered(one_retry());
+    let attempt = stage.session.attempt.as_mut().expect("open");
+    attempt.evidence.remote_candidates = u32::MAX;
+    stage.candidate(candidate(7));
+    stage.give(Input::Close);
+    assert_eq!(stage.report().1.remote_candidates, u32::MAX);
 }

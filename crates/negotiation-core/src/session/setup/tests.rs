@@ -78,7 +78,8 @@ fn s42_without_a_relay_it_goes_on() {
     assert!(!stage.asked().contains(&"set servers"));
     stage.give(Input::Close);
     let evidence = stage.report().1;
-    assert!(!evidence.turn_servers && evidence.service_error.is_some());
+    assert!(!evidence.turn_servers && evidence.ice_servers_error.is_some());
+    assert_eq!(evidence.service_error, None);
 
     let mut stage = Stage::opened(one_retry());
     stage.settle(&["set servers"]);
@@ -127,7 +128,10 @@ fn n25_commands_that_media_does_not_need_are_told_when_they_fail() {
     let mut stage = Stage::answered(one_retry());
     stage.notices(PeerEvent::CandidateGathered(candidate(1)));
     stage.fails("send candidate", FailureCode::Cancelled);
-    assert!(stage.ignored(Ignored::Unsent), "it is lost");
+    assert!(!stage.ignored(Ignored::Unsent), "it waits for the next link");
+    stage.notices(PeerEvent::CandidateGathered(candidate(2)));
+    stage.fails("send candidate", FailureCode::TooBig);
+    assert!(stage.ignored(Ignored::Unsent), "no link carries it");
 }
 
 /// The result of another command is a breach of the port's, and counts as a failure.
