@@ -82,7 +82,7 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
         );
         for (rtt_ms, service) in &services {
             for by in [By::Name, By::Arn] {
-                // Nobody is always the one that comes after the same other.
+                // So that a viewer does not always follow the same other one.
                 contenders.rotate_left(1);
                 for contender in &mut contenders {
                     let case = (by, *rtt_ms, contender.label().to_owned());

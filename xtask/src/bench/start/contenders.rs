@@ -123,7 +123,7 @@ impl Contender {
 /// The state directory as viewers of other channels left it.
 fn fill(dir: &Path, files: usize) -> std::io::Result<()> {
     if files == 0 {
-        // A viewer that finds its own client id of a moment ago would take another.
+        // The client id of the previous start would rest, and the viewer take another.
         let _ = fs::remove_dir_all(dir);
         return fs::create_dir_all(dir);
     }
