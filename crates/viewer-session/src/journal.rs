@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::Observer;
 use crate::ports::MaybeSend;
+use crate::redact::redact;
 
 pub use reader::{JournalError, Reader};
 pub use replay::{Difference, Replayed, Verdict, replay};
@@ -205,6 +206,7 @@ impl<W: Write> Recorder<W> {
         self.line.clear();
         let written = serde_json::to_writer(&mut self.line, line).map_err(io::Error::from);
         self.line.push(b'\n');
+        redact_details(&mut self.line);
         let length = self.line.len() as u64;
         if self.line.len() > LINE_BYTES_MAX || self.written + length > bytes_max {
             return false;
@@ -340,6 +342,37 @@ impl<W: Write> Drop for Recorder<W> {
     fn drop(&mut self) {
         self.write_repetitions(false);
     }
+}
+
+/// Blanks secrets in what failures say. Ports blank what comes from outside before they report it;
+/// this is for the ones that do not. The rest of a line is the core's own, and holds none.
+fn redact_details(line: &mut Vec<u8>) {
+    const DETAIL: &str = "\"detail\":\"";
+    let Ok(text) = str::from_utf8(line) else { return };
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(DETAIL) {
+        let (before, after) = rest.split_at(at + DETAIL.len());
+        let end = end_of_string(after);
+        out.push_str(before);
+        out.push_str(&redact(&after[..end]));
+        rest = &after[end..];
+    }
+    if !out.is_empty() {
+        out.push_str(rest);
+        *line = out.into_bytes();
+    }
+}
+
+/// Where a string of JSON ends whose beginning is before the text.
+fn end_of_string(text: &str) -> usize {
+    let mut escaped = false;
+    let end = text.bytes().position(|byte| {
+        let is_end = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        is_end
+    });
+    end.unwrap_or(text.len())
 }
 
 /// Address and port of the candidate that an input brings, and of what it was mapped from.

@@ -10,6 +10,7 @@ mod handle;
 #[cfg(feature = "journal")]
 pub mod journal;
 mod ports;
+pub mod redact;
 pub mod sdp;
 
 pub use driver::{Driver, Observer, session};

@@ -149,6 +149,7 @@ mod tests {
     use super::*;
     use crate::driver::Observer as _;
     use crate::journal::{JOURNAL_BYTES_MAX, LINE_BYTES_MAX, Recorder};
+    use crate::redact::{Origin, remember};
     use negotiation_core::{
         Candidate, Completion, Description, Done, EndReason, Facts, Failure, FailureCode,
         IceServer, Input, LinkId, PeerEvent, PeerId, Sdp, Secret, Sender, Settings, SignalingEvent,
@@ -173,9 +174,13 @@ mod tests {
 
     const CANARY: &str = "canary";
 
+    /// Registered, and repeated by a service.
+    const ECHOED: &str = "echoed\"canary-0123456789";
+
     /// A session that gets its servers, candidates and an answer, each with a secret or an address
     /// in it, and that fails in the end.
     fn failing(addresses: bool) -> String {
+        remember(Origin::Account, ECHOED);
         let config = Settings::never().check().expect("valid");
         let mut now = Timestamp::from_millis(3_600_000);
         let mut session = Session::new(config.clone(), 9, now);
@@ -241,7 +246,7 @@ mod tests {
             }])),
             Command::Disconnect { .. } => Err(Failure::new(
                 FailureCode::Network,
-                "wss://h/?X-Amz-Security-Token=canary at 10.20.30.43:443",
+                format!("wss://h/?X-Amz-Security-Token=canary at 10.20.30.43:443, {ECHOED} \"x\""),
             )),
             Command::Join { .. } | Command::Send { .. } => Ok(Done::Ok),
         })
