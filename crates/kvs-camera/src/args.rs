@@ -38,6 +38,10 @@ pub struct CameraArgs {
     /// URL of the control plane, as for an emulator [default: AWS's]
     #[arg(long, value_name = "URL", help_heading = SERVICE)]
     pub endpoint_url: Option<String>,
+    /// Allow a plain http:// URL beyond this machine, where others on the way can read and use the
+    /// signed requests
+    #[arg(long, help_heading = SERVICE)]
+    pub allow_plain_http: bool,
     /// Trust the authorities in this PEM file beside the system's
     #[arg(long, value_name = "PEM", help_heading = SERVICE)]
     pub ca_file: Option<PathBuf>,
@@ -140,6 +144,7 @@ impl CameraArgs {
         if let Some(url) = &self.endpoint_url {
             signaling = signaling.endpoint_url(url);
         }
+        signaling = signaling.allow_plain_http(self.allow_plain_http);
         if let Some(path) = &self.ca_file {
             signaling = signaling.ca_file(path);
         }
@@ -208,10 +213,14 @@ pub async fn run_until(
 ) -> Result<(), CameraError> {
     let mut stop = std::pin::pin!(stop);
     let config = args.to_config()?;
+    let start = async {
+        config.signaling.check_environment().await?;
+        Camera::start_noting(config, waiting).await
+    };
     let mut camera = tokio::select! {
         // What was opened so far is closed by being dropped.
         () = &mut stop => return Ok(()),
-        camera = Camera::start_noting(config, waiting) => camera?,
+        camera = start => camera?,
     };
     let events = camera.events();
     let mut ended = announce(&args);

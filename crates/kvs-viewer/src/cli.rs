@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use kvs_camera::CameraArgs;
+use kvs_camera::{CameraArgs, CameraError};
 use kvs_emulator::EmulatorArgs;
 
 pub use args::{OutputArgs, PatienceArgs, Retry, ServiceArgs, WatchArgs};
@@ -98,6 +98,8 @@ impl Started {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let started = Started::now();
+    // Beside what follows: the first connection wants both.
+    signaling_aws::warm_up();
     // One provider for every TLS stack in the process; a second call would fail, and mean nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
@@ -128,7 +130,7 @@ async fn run(command: Command, started: Started) -> Exit {
             log::start(log);
             match kvs_camera::run(args).await {
                 Ok(()) => Exit::Ok,
-                Err(error) => complain(Exit::of_camera(&error), &error.to_string()),
+                Err(error) => complain(Exit::of_camera(&error), &camera_problem(&error)),
             }
         }
         Command::Emulator { args, log } => {
@@ -139,6 +141,14 @@ async fn run(command: Command, started: Started) -> Exit {
             }
         }
     }
+}
+
+/// What keeps a camera from starting, with the flags of the command line.
+fn camera_problem(error: &CameraError) -> String {
+    if let CameraError::Signaling(error) = error {
+        return error.with_names(args::flag);
+    }
+    error.to_string()
 }
 
 /// Prints what is wrong, for people.

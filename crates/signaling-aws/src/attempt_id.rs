@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use negotiation_core::{ClientId, ClientIdPolicy, Failure};
 
+use crate::id_file::on_disk;
 use crate::quota::IdLease;
 
 /// Whose id an attempt's links use. Clones share it; the last one gives the id back.
@@ -22,6 +23,7 @@ struct Slot {
 }
 
 /// How an attempt comes to its id.
+#[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
     pub(crate) key: &'a str,
     pub(crate) base: &'a ClientId,
@@ -33,7 +35,18 @@ pub(crate) struct Terms<'a> {
 
 impl AttemptId {
     /// The attempt's id for one more link; leased by the first.
-    pub(crate) fn join(&self, terms: &Terms<'_>) -> Result<LinkHold, Failure> {
+    pub(crate) async fn join(&self, terms: &Terms<'_>) -> Result<LinkHold, Failure> {
+        if let Some(hold) = self.hold(terms, None) {
+            return Ok(hold);
+        }
+        let Terms { key, base, policy, dir, .. } = *terms;
+        let lease = IdLease::take(key, base, policy, dir).await?;
+        // Another link of the attempt may have been quicker: its lease stays, and this one ends.
+        Ok(self.hold(terms, Some(lease)).unwrap_or_else(|| unreachable!("there is a lease")))
+    }
+
+    /// One more link on the id that there is, or on this one.
+    fn hold(&self, terms: &Terms<'_>, lease: Option<IdLease>) -> Option<LinkHold> {
         let mut slot = self.slot();
         let id = match (&slot.lease, terms.known) {
             (Some(lease), None) => lease.id().clone(),
@@ -43,17 +56,14 @@ impl AttemptId {
                 slot.lease = Some(IdLease::of(terms.key, known));
                 known.clone()
             }
-            (None, None) => {
-                let lease = IdLease::take(terms.key, terms.base, terms.policy, terms.dir)?;
-                slot.lease.insert(lease).id().clone()
-            }
+            (None, None) => slot.lease.insert(lease?).id().clone(),
         };
         slot.links += 1;
         if let Some(lease) = &mut slot.lease {
             lease.in_use();
         }
         drop(slot);
-        Ok(LinkHold { attempt: self.clone(), id })
+        Some(LinkHold { attempt: self.clone(), id })
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
@@ -74,9 +84,13 @@ impl LinkHold {
     }
 
     /// An offer or answer goes out: the master may hold a session of the id after the link is gone.
-    pub(crate) fn offered(&self) {
-        if let Some(lease) = &mut self.attempt.slot().lease {
-            lease.offered();
+    /// Other processes know of it before it goes, or the disk is too slow.
+    pub(crate) async fn offered(&self) {
+        let file = self.attempt.slot().lease.as_mut().and_then(IdLease::offered);
+        if let Some(file) = file
+            && let Err(error) = on_disk(move || file.offered()).await
+        {
+            tracing::warn!(%error, "other processes will not know of this client id");
         }
     }
 }
@@ -102,23 +116,23 @@ mod tests {
         ClientId::new(text).expect("valid")
     }
 
-    fn join(attempt: &AttemptId, key: &str, known: Option<&ClientId>) -> LinkHold {
+    async fn join(attempt: &AttemptId, key: &str, known: Option<&ClientId>) -> LinkHold {
         let base = id("cam");
         let policy = ClientIdPolicy::Pooled;
         let terms = Terms { key, base: &base, policy, dir: None, known };
-        attempt.join(&terms).expect("free")
+        attempt.join(&terms).await.expect("free")
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_keeps_its_id_between_two_links() {
         let attempt = AttemptId::default();
-        let first = join(&attempt, "attempt-a", None);
-        first.offered();
+        let first = join(&attempt, "attempt-a", None).await;
+        first.offered().await;
         drop(first);
         // Nobody else gets it meanwhile, however long it takes.
         tokio::time::advance(Duration::from_secs(120)).await;
-        assert_eq!(join(&AttemptId::default(), "attempt-a", None).id().as_str(), "cam-2");
-        let again = join(&attempt, "attempt-a", Some(&id("cam")));
+        assert_eq!(join(&AttemptId::default(), "attempt-a", None).await.id().as_str(), "cam-2");
+        let again = join(&attempt, "attempt-a", Some(&id("cam"))).await;
         assert_eq!(again.id().as_str(), "cam");
     }
 
@@ -126,18 +140,18 @@ mod tests {
     async fn the_id_rests_from_the_close_of_its_last_link() {
         let attempt = AttemptId::default();
         let (first, second) =
-            (join(&attempt, "attempt-b", None), join(&attempt, "attempt-b", None));
+            (join(&attempt, "attempt-b", None).await, join(&attempt, "attempt-b", None).await);
         assert_eq!(first.id(), second.id());
-        first.offered();
+        first.offered().await;
         drop(first);
         tokio::time::advance(Duration::from_secs(100)).await;
         drop(second);
         tokio::time::advance(Duration::from_secs(50)).await;
         drop(attempt);
         let resting = AttemptId::default();
-        assert_eq!(join(&resting, "attempt-b", None).id().as_str(), "cam-2");
+        assert_eq!(join(&resting, "attempt-b", None).await.id().as_str(), "cam-2");
         drop(resting);
         tokio::time::advance(Duration::from_secs(11)).await;
-        assert_eq!(join(&AttemptId::default(), "attempt-b", None).id().as_str(), "cam");
+        assert_eq!(join(&AttemptId::default(), "attempt-b", None).await.id().as_str(), "cam");
     }
 }

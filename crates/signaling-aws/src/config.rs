@@ -1,21 +1,22 @@
 //! What signaling needs to know, checked before any network is touched.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use futures_util::future::BoxFuture;
-use negotiation_core::{ClientId, ClientIdPolicy, Failure};
+use negotiation_core::{ClientId, ClientIdPolicy};
 use url::Url;
 
 use crate::arn::{ChannelArn, is_channel_name};
-use crate::endpoint::{self, check_endpoint, is_loopback};
+use crate::config_error::{ConfigError, Field};
+use crate::endpoint::{self, Plain, is_loopback, parse_endpoint};
 use crate::ice::is_stun;
+use crate::identity;
+use crate::known;
+use crate::limits::Limits;
 use crate::proxy::{Duplex, Proxy, Route};
 use crate::tls::Trust;
 
@@ -51,6 +52,7 @@ pub struct SignalingConfig {
     pub(crate) shared_ids: Option<PathBuf>,
     pub(crate) storage_session: bool,
     pub(crate) endpoint_url: Option<Url>,
+    pub(crate) allow_plain_http: bool,
     pub(crate) profile: Option<String>,
     pub(crate) credentials: Option<SharedCredentialsProvider>,
     pub(crate) fips: Option<bool>,
@@ -59,40 +61,6 @@ pub struct SignalingConfig {
     pub(crate) trust: Trust,
     pub(crate) route: Route,
     pub(crate) limits: Limits,
-}
-
-/// How long each step may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// One call of the control plane.
-    pub call: Duration,
-    /// Finding region and credentials: a metadata service may hang.
-    pub credentials: Duration,
-    /// TCP, TLS and the upgrade.
-    pub link_open: Duration,
-    /// A ping goes out this often.
-    pub ping: Duration,
-    /// A link that brings nothing for this long is given up.
-    pub silence: Duration,
-    /// Writing one message.
-    pub write: Duration,
-    /// Saying goodbye on a link.
-    pub close: Duration,
-}
-
-impl Default for Limits {
-    /// The contract's numbers (part 4); a goodbye fits into a quarter of the shortest close.
-    fn default() -> Self {
-        Self {
-            call: Duration::from_secs(5),
-            credentials: Duration::from_secs(10),
-            link_open: Duration::from_secs(15),
-            ping: Duration::from_secs(10),
-            silence: Duration::from_secs(25),
-            write: Duration::from_secs(5),
-            close: Duration::from_millis(200),
-        }
-    }
 }
 
 impl SignalingConfig {
@@ -106,6 +74,8 @@ impl SignalingConfig {
             shared_ids: None,
             storage_session: false,
             endpoint_url: None,
+            allow_plain_http: false,
+            remembered_channels: None,
             profile: None,
             ca_file: None,
             proxy: Proxy::default(),
@@ -121,6 +91,19 @@ impl SignalingConfig {
     /// endpoint and its profile. It holds no secret.
     pub fn identity(&self) -> String {
         format!("{:?} {:?} {:?} {:?}", self.channel, self.region, self.endpoint_url, self.profile)
+    }
+
+    /// Checks what only the files and variables of AWS can complete: that a profile which was asked
+    /// for is there, that a region is known, and that endpoints of the environment can be used. A
+    /// session that starts without this finds the same, and ends with it.
+    ///
+    /// Reads files; where no region is configured anywhere, it asks the metadata service of the
+    /// machine.
+    ///
+    /// # Errors
+    /// Names the first field that cannot work, and what to write instead.
+    pub async fn check_environment(&self) -> Result<(), ConfigError> {
+        identity::check(self).await
     }
 
     /// The client id that the first attempt uses.
@@ -171,9 +154,9 @@ impl SignalingConfig {
         }
     }
 
-    /// For calls to an endpoint.
-    pub(crate) fn http_client(&self, plain: bool) -> Result<SharedHttpClient, Failure> {
-        self.trust.http_client(plain, &self.route)
+    /// At which hosts a configured endpoint may do without TLS.
+    pub(crate) fn plain(&self) -> Plain {
+        if self.allow_plain_http { Plain::Anywhere } else { Plain::Loopback }
     }
 }
 
@@ -193,6 +176,8 @@ pub struct SignalingConfigBuilder {
     shared_ids: Option<PathBuf>,
     storage_session: bool,
     endpoint_url: Option<String>,
+    allow_plain_http: bool,
+    remembered_channels: Option<usize>,
     profile: Option<String>,
     ca_file: Option<PathBuf>,
     proxy: Proxy,
@@ -238,6 +223,22 @@ impl SignalingConfigBuilder {
     /// The control plane's URL; it goes before every `AWS_ENDPOINT_URL*` and every profile.
     pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.endpoint_url = Some(url.into());
+        self
+    }
+
+    /// Takes `http://` and `ws://` endpoints beyond this machine as well, as for an emulator in
+    /// another container. Others on the way can then read and use every signed request; the
+    /// credentials had better be good for nothing else. The log warns of it.
+    pub fn allow_plain_http(mut self, allow_plain_http: bool) -> Self {
+        self.allow_plain_http = allow_plain_http;
+        self
+    }
+
+    /// How many channels this process remembers, with their endpoints and ICE servers; 4096 without
+    /// it. A channel that is forgotten is asked for again. Of several configurations in one process
+    /// the largest number counts.
+    pub fn remembered_channels(mut self, channels: usize) -> Self {
+        self.remembered_channels = Some(channels);
         self
     }
 
@@ -313,24 +314,36 @@ impl SignalingConfigBuilder {
         let region = region(self.region, &channel)?;
         let client_id = match &self.client_id {
             Some(text) => ClientId::new(text)
-                .map_err(|error| ConfigError::new("client_id", error.to_string()))?,
+                .map_err(|error| ConfigError::new(Field::ClientId, error.to_string()))?,
             None => default_client_id(),
         };
-        let endpoint_url = self.endpoint_url.as_deref().map(endpoint_url).transpose()?;
+        let plain = if self.allow_plain_http { Plain::Anywhere } else { Plain::Loopback };
+        let endpoint_url = self.endpoint_url.as_deref().map(|text| parse_endpoint(text, plain));
+        let endpoint_url = endpoint_url.transpose().map_err(ConfigError::endpoint)?;
         if endpoint_url.is_some() && (self.fips == Some(true) || self.dual_stack == Some(true)) {
             return Err(ConfigError::new(
-                "endpoint_url",
+                Field::EndpointUrl,
                 "cannot be combined with FIPS or dual-stack: give the whole URL, or neither",
             ));
         }
         let trust = match self.ca_file.or_else(ca_bundle) {
             Some(path) => Trust::with_ca_file(&path)
-                .map_err(|problem| ConfigError::new("ca_file", problem))?,
+                .map_err(|problem| ConfigError::new(Field::CaFile, problem))?,
             None => Trust::system(),
         };
-        let route = self.proxy.route().map_err(|problem| ConfigError::new("proxy", problem))?;
+        let route =
+            self.proxy.route().map_err(|problem| ConfigError::new(Field::Proxy, problem))?;
         check_stun(&self.stun)?;
-        check_limits(&self.limits)?;
+        self.limits.check()?;
+        if let Some(channels) = self.remembered_channels {
+            if !(1..=REMEMBERED_MAX).contains(&channels) {
+                return Err(ConfigError::new(
+                    Field::RememberedChannels,
+                    format!("must be between 1 and {REMEMBERED_MAX}"),
+                ));
+            }
+            known::known(|known| known.keep_at_least(channels));
+        }
         Ok(SignalingConfig {
             channel,
             region,
@@ -343,6 +356,7 @@ impl SignalingConfigBuilder {
             shared_ids: self.shared_ids,
             storage_session: self.storage_session,
             endpoint_url,
+            allow_plain_http: self.allow_plain_http,
             profile: self.profile,
             credentials: self.credentials,
             fips: self.fips,
@@ -355,34 +369,14 @@ impl SignalingConfigBuilder {
     }
 }
 
-/// A field that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// Which field.
-    pub field: &'static str,
-    /// What is wrong with it, and what to write instead.
-    pub problem: String,
-}
-
-impl ConfigError {
-    fn new(field: &'static str, problem: impl Into<String>) -> Self {
-        Self { field, problem: problem.into() }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.problem)
-    }
-}
-
-impl std::error::Error for ConfigError {}
+/// Most channels that a process may be asked to remember.
+const REMEMBERED_MAX: usize = 1_000_000;
 
 fn channel(text: &str) -> Result<Channel, ConfigError> {
     if text.starts_with("arn:") {
         return ChannelArn::parse(text).map(Channel::Arn).ok_or_else(|| {
             ConfigError::new(
-                "channel",
+                Field::Channel,
                 "is no signaling channel's ARN; it looks like \
                  arn:aws:kinesisvideo:REGION:ACCOUNT:channel/NAME/CREATION_TIME",
             )
@@ -390,7 +384,7 @@ fn channel(text: &str) -> Result<Channel, ConfigError> {
     }
     if !is_channel_name(text) {
         return Err(ConfigError::new(
-            "channel",
+            Field::Channel,
             "a name has 1 to 256 letters, digits, '_', '.' and '-'; an ARN begins with \"arn:\"",
         ));
     }
@@ -401,7 +395,7 @@ fn region(given: Option<String>, channel: &Channel) -> Result<Option<String>, Co
     let given = match given {
         Some(region) if !is_region(&region) => {
             return Err(ConfigError::new(
-                "region",
+                Field::Region,
                 format!("{region:?} is no region; one looks like us-west-2"),
             ));
         }
@@ -412,7 +406,7 @@ fn region(given: Option<String>, channel: &Channel) -> Result<Option<String>, Co
     };
     match given {
         Some(region) if region != arn.region() => Err(ConfigError::new(
-            "region",
+            Field::Region,
             format!(
                 "{region} is not the region of the channel's ARN, {}; leave the region out",
                 arn.region()
@@ -429,52 +423,20 @@ pub(crate) fn is_region(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-fn endpoint_url(text: &str) -> Result<Url, ConfigError> {
-    let url = Url::parse(text).map_err(|error| {
-        ConfigError::new("endpoint_url", format!("{error}; it looks like https://HOST[:PORT]"))
-    })?;
-    check_endpoint(&url).map_err(|problem| ConfigError::new("endpoint_url", problem))?;
-    Ok(url)
-}
-
 fn check_stun(stun: &Stun) -> Result<(), ConfigError> {
     let Stun::Custom(uris) = stun else {
         return Ok(());
     };
     if uris.is_empty() || uris.len() > 16 {
-        return Err(ConfigError::new("stun", "needs 1 to 16 URIs like stun:HOST:PORT"));
+        return Err(ConfigError::new(Field::Stun, "needs 1 to 16 URIs like stun:HOST:PORT"));
     }
     match uris.iter().find(|uri| !is_stun(uri)) {
         Some(uri) => Err(ConfigError::new(
-            "stun",
+            Field::Stun,
             format!("{uri:?} cannot be used; one looks like stun:HOST:PORT, and TLS is not spoken"),
         )),
         None => Ok(()),
     }
-}
-
-fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
-    let longest = Duration::from_secs(3_600);
-    for (field, value) in [
-        ("limits.call", limits.call),
-        ("limits.credentials", limits.credentials),
-        ("limits.link_open", limits.link_open),
-        ("limits.ping", limits.ping),
-        ("limits.silence", limits.silence),
-        ("limits.write", limits.write),
-        ("limits.close", limits.close),
-    ] {
-        if value < Duration::from_millis(1) || value > longest {
-            return Err(ConfigError::new(field, "must be between 1 ms and 1 h"));
-        }
-    }
-    if limits.silence <= limits.ping {
-        return Err(ConfigError::new(
-            "limits.silence",
-            "must be longer than limits.ping: a healthy link is silent between two pings",
-        ));
-    }
-    Ok(())
 }
 
 /// A random id, the same for the whole process: ids are few (contract, N3).
@@ -497,11 +459,12 @@ fn default_client_id() -> ClientId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const ARN: &str = "arn:aws:kinesisvideo:us-west-2:123456789012:channel/door/1234567890123";
 
     fn field(builder: SignalingConfigBuilder) -> &'static str {
-        builder.build().expect_err("refused").field
+        builder.build().expect_err("refused").field.as_str()
     }
 
     #[test]
@@ -530,7 +493,27 @@ mod tests {
             assert_eq!(field(door().stun(Stun::Custom(uris))), "stun", "{bad}");
         }
         let limits = Limits { silence: Duration::from_secs(5), ..Limits::default() };
-        assert_eq!(field(door().limits(limits)), "limits.silence");
+        assert_eq!(field(door().limits(limits)), "limits");
+        assert_eq!(field(door().remembered_channels(0)), "remembered_channels");
+    }
+
+    #[test]
+    fn plain_http_beyond_this_machine_has_to_be_asked_for() {
+        let emulator = || SignalingConfig::builder("door").endpoint_url("http://kvs-emulator:4700");
+        let refused = emulator().build().expect_err("refused");
+        assert_eq!(refused.alternative, Some(Field::AllowPlainHttp));
+        assert!(refused.to_string().ends_with(", or give allow_plain_http"), "{refused}");
+        let is_allowed = |field| field == Field::AllowPlainHttp;
+        let flags = refused.with_names(|field| {
+            if is_allowed(field) { "--allow-plain-http" } else { "--endpoint-url" }
+        });
+        assert!(flags.starts_with("--endpoint-url: "), "{flags}");
+        assert!(flags.ends_with("or give --allow-plain-http"), "{flags}");
+        let config = emulator().allow_plain_http(true).build().expect("asked for");
+        assert!(!config.is_loopback());
+        let refused = SignalingConfig::builder("door").endpoint_url("localhost:4700").build();
+        let refused = refused.expect_err("no scheme").to_string();
+        assert!(refused.contains("write http://localhost:4700"), "{refused}");
     }
 
     #[test]

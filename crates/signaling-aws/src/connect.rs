@@ -4,13 +4,15 @@ use std::sync::{Arc, Once};
 
 use negotiation_core::{ClientId, Failure, FailureCode, IceServer};
 use tokio::time::timeout;
-use url::Url;
+use viewer_session::redact::{self, Origin};
 
 use crate::config::{SignalingConfig, Stun};
-use crate::control_plane::{ControlPlane, Cures, Role};
+use crate::control_plane::{ControlPlane, Cures, Role, StorageMode};
+use crate::endpoint::Plain;
 use crate::error;
+use crate::http::{self, Http};
 use crate::ice::{is_aws, regional_stun};
-use crate::known::{Endpoints, Key, known};
+use crate::known::{Endpoints, Key, TurnServers, known};
 use crate::presign::{Connect, SignedUrl};
 use crate::quota;
 use crate::socket::Socket;
@@ -39,8 +41,13 @@ impl Site {
 
     /// Finds region and credentials.
     pub(crate) async fn plane(&self) -> Result<Arc<ControlPlane>, Failure> {
-        let http = self.config.trust.unpooled_http_client(&self.config.route)?;
+        let http = http::unpooled(&self.config.trust, &self.config.route);
         ControlPlane::open(&self.config, http).await.map(Arc::new)
+    }
+
+    /// A client for calls. What shares one shares its connections, which end with its last clone.
+    pub(crate) fn http(&self) -> Http {
+        Http::new(&self.config.trust, &self.config.route)
     }
 
     /// Where the channel's data plane is: asked for, unless the process was told before.
@@ -48,14 +55,14 @@ impl Site {
         &self,
         plane: &Arc<ControlPlane>,
         role: Role,
+        http: &Http,
     ) -> Result<Resolved, Failure> {
         let key = plane.key(role).await;
         if let Some(endpoints) = known(|channels| channels.endpoints(&key)) {
             let plane = plane.clone();
             return Ok(Resolved { plane, endpoints, key, remembered: true });
         }
-        let http = self.config.http_client(is_plain(plane.control_endpoint()))?;
-        let endpoints = plane.resolve(role, &http).await?;
+        let endpoints = plane.resolve(role, http).await?;
         known(|channels| channels.learn_endpoints(&key, &endpoints));
         Ok(Resolved { plane: plane.clone(), endpoints, key, remembered: false })
     }
@@ -66,26 +73,37 @@ impl Site {
         &self,
         resolved: &Resolved,
         failure: &Failure,
+        http: &Http,
     ) -> Result<Option<Resolved>, Failure> {
         if !resolved.doubt(failure) || !resolved.remembered {
             return Ok(None);
         }
-        let fresh = self.resolve(&resolved.plane, resolved.key.role).await?;
+        let fresh = self.resolve(&resolved.plane, resolved.key.role, http).await?;
         Ok((fresh.endpoints != resolved.endpoints).then_some(fresh))
     }
 
     /// Creates the channel where it does not exist.
     pub(crate) async fn create(&self, plane: &ControlPlane) -> Result<(), Failure> {
-        let http = self.config.http_client(is_plain(plane.control_endpoint()))?;
-        plane.create(&http).await
+        plane.create(&self.http()).await
     }
 
-    /// Whether the channel is in storage mode; no when nobody says.
-    pub(crate) async fn is_storage_channel(&self, plane: &ControlPlane) -> bool {
-        match self.config.http_client(is_plain(plane.control_endpoint())) {
-            Ok(http) => plane.is_storage_channel(&http).await,
-            Err(_) => false,
+    /// Whether the channel is in storage mode; no when nobody says. Asked of the service once while
+    /// the answer is good; `retries` is an attempt after a failed one.
+    pub(crate) async fn is_storage_channel(
+        &self,
+        resolved: &Resolved,
+        retries: bool,
+        http: Http,
+    ) -> bool {
+        let key = &resolved.key;
+        if known(|channels| channels.is_peer_to_peer(key, retries)) {
+            return false;
         }
+        let answer = resolved.plane.storage_mode(http).await;
+        if answer == StorageMode::Off {
+            known(|channels| channels.learn_peer_to_peer(key));
+        }
+        answer == StorageMode::On
     }
 
     /// Opens a socket, within the limit and the process's quota.
@@ -107,14 +125,12 @@ impl Site {
         client_id: Option<&ClientId>,
     ) -> Result<Socket, Failure> {
         let config = &self.config;
-        let plain = resolved.endpoints.wss.starts_with("ws:");
-        let tls = if plain { None } else { Some(config.trust.client_config()?) };
         let mut tried = Cures::default();
         loop {
             quota::admit_connect(&resolved.pace()).await;
             let signed = resolved.plane.clock().skew();
             let url = resolved.sign(client_id).await?;
-            match Socket::open(&url, tls.as_ref(), &config.route, config.limits).await {
+            match Socket::open(&url, &config.trust, &config.route, config.limits).await {
                 Ok(socket) => {
                     resolved.plane.clock().prove();
                     return Ok(socket);
@@ -157,15 +173,34 @@ impl Site {
         fresh: bool,
     ) -> Result<Vec<IceServer>, Failure> {
         let key = &resolved.key;
-        let remembered = known(|channels| channels.turn_servers(key)).filter(|_| !fresh);
-        if let Some(servers) = remembered {
-            return Ok(servers);
+        let remembered = known(|channels| channels.turn_servers(key));
+        if let Some(servers) = remembered.as_ref().filter(|_| !fresh) {
+            return Ok(servers.clone());
         }
-        let http = self.config.http_client(is_plain(Some(&resolved.endpoints.https)))?;
-        let told = resolved.plane.turn_servers(&resolved.endpoints, &http).await;
+        let pace = resolved.pace();
+        let told = match quota::admit_ice_call(&pace) {
+            Ok(()) => {
+                let told = resolved.plane.turn_servers(&resolved.endpoints, &self.http()).await;
+                let throttled = told.as_ref().is_err_and(|f| f.code == FailureCode::Throttled);
+                quota::ice_call_ended(&pace, throttled);
+                told
+            }
+            Err(throttled) => Err(throttled),
+        };
+        match (told, remembered) {
+            // Credentials that are still good are better than none.
+            (Err(failure), Some(servers)) if failure.code == FailureCode::Throttled => Ok(servers),
+            (told, _) => Self::told(resolved, told),
+        }
+    }
+
+    fn told(
+        resolved: &Resolved,
+        told: Result<TurnServers, Failure>,
+    ) -> Result<Vec<IceServer>, Failure> {
         match told {
             Ok(turn) => {
-                known(|channels| channels.learn_turn_servers(key, &turn));
+                known(|channels| channels.learn_turn_servers(&resolved.key, &turn));
                 Ok(turn.servers)
             }
             Err(failure) => {
@@ -178,11 +213,10 @@ impl Site {
     /// Asks the service to offer to this viewer, or master (a storage session). One offer a call.
     pub(crate) async fn join(&self, resolved: &Resolved, role: Role) -> Result<(), Failure> {
         let plane = &resolved.plane;
-        let http = self.config.http_client(is_plain(plane.control_endpoint()))?;
+        let http = self.http();
         let Endpoints { arn, storage, .. } = &resolved.endpoints;
         let asked = storage.get_or_try_init(|| plane.storage_endpoint(arn, role, &http));
         let endpoint = asked.await?.clone();
-        let http = self.config.http_client(is_plain(Some(&endpoint)))?;
         let joined = match role {
             Role::Viewer => {
                 // In a storage session the id stays as it was given.
@@ -259,7 +293,15 @@ impl Resolved {
             credentials: &credentials,
             time: self.plane.clock().now(),
         };
-        connect.sign().map_err(|error| Failure::new(FailureCode::Service, error.to_string()))
+        let signed = match self.plane.plain_of_service() {
+            Plain::Anywhere => connect.sign_insecure(),
+            Plain::Loopback | Plain::Refused => connect.sign(),
+        };
+        let url = signed.map_err(|error| Failure::new(FailureCode::Service, error.to_string()))?;
+        if let Some(signature) = url.signature() {
+            redact::remember(Origin::Connection, signature);
+        }
+        Ok(url)
     }
 }
 
@@ -279,8 +321,4 @@ fn say_that_fips_has_no_stun() {
              addresses beyond this network come from TURN, or from a STUN server that is given"
         );
     });
-}
-
-fn is_plain(endpoint: Option<&str>) -> bool {
-    endpoint.is_some_and(|text| Url::parse(text).is_ok_and(|url| url.scheme() == "http"))
 }

@@ -18,18 +18,21 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use negotiation_core::{ClientId, Failure, FailureCode, IceServer, Secret};
+use negotiation_core::{ClientId, Failure, FailureCode, FailureKind, IceServer, Secret};
 use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use url::Url;
+use viewer_session::redact::{self, Origin};
 
 use crate::arn::ChannelArn;
 use crate::clock::{SigningClock, Skew};
 use crate::config::{Channel, SignalingConfig};
-use crate::endpoint::check_endpoint;
+use crate::endpoint::{Plain, is_socket_endpoint, parse_endpoint};
 use crate::error;
+use crate::http::{Http, was_cut};
 use crate::identity::Identity;
 use crate::known::{Endpoints, Key, TurnServers};
+use crate::quota;
 
 /// Most ICE servers taken from the service; it returns about two.
 const ICE_SERVERS_MAX: usize = 16;
@@ -51,6 +54,16 @@ impl Role {
             Self::Viewer => ChannelRole::Viewer,
         }
     }
+}
+
+/// What the service says of a channel's storage mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StorageMode {
+    On,
+    /// It is off, or whoever asks is not allowed to know.
+    Off,
+    /// There was no answer; another time there may be one.
+    Unknown,
 }
 
 /// What one link knows of the account it acts for.
@@ -99,7 +112,6 @@ impl ControlPlane {
 
     /// By what the process remembers the channel for whoever asks here.
     pub(crate) async fn key(&self, role: Role) -> Key {
-        let endpoint = self.control_endpoint().unwrap_or("aws");
         let kind = match (self.uses_fips(), self.uses_dual_stack()) {
             (false, false) => "",
             (true, false) => " fips",
@@ -107,22 +119,44 @@ impl ControlPlane {
             (true, true) => " fips dual-stack",
         };
         Key {
-            place: format!("{endpoint} {}{kind}", self.region()),
-            channel: match &self.config.channel {
-                Channel::Arn(arn) => arn.as_str().to_owned(),
-                Channel::Name(name) => name.clone(),
-            },
+            place: format!("{}{kind}", self.place()),
+            channel: self.channel().to_owned(),
             role,
             access_key_id: self.current_credentials().await.access_key_id().to_owned(),
         }
     }
 
+    /// The control plane by its endpoint and region.
+    fn place(&self) -> String {
+        format!("{} {}", self.control_endpoint().unwrap_or("aws"), self.region())
+    }
+
+    /// The channel's name or ARN, as configured.
+    fn channel(&self) -> &str {
+        match &self.config.channel {
+            Channel::Arn(arn) => arn.as_str(),
+            Channel::Name(name) => name,
+        }
+    }
+
+    /// Where endpoints that the service names may do without TLS.
+    pub(crate) fn plain_of_service(&self) -> Plain {
+        Plain::of_service(self.control_endpoint(), self.config.allow_plain_http)
+    }
+
+    /// Waits for the call's turn within the quotas of account, region and channel.
+    async fn admit(&self, name: &'static str, credentials: &Credentials) -> Result<(), Failure> {
+        let place = self.place();
+        // Each session that assumes a role has keys of its own, and the account's quota is one.
+        let account = credentials.account_id().map(|account| account.as_str());
+        let account = account.unwrap_or_else(|| credentials.access_key_id());
+        let channel = format!("{place} {}", self.channel());
+        let limit = self.config.limits.call;
+        quota::admit_call(name, &format!("{place} {account}"), &channel, limit).await
+    }
+
     /// The channel's ARN and the two endpoints of its data plane.
-    pub(crate) async fn resolve(
-        &self,
-        role: Role,
-        http: &SharedHttpClient,
-    ) -> Result<Endpoints, Failure> {
+    pub(crate) async fn resolve(&self, role: Role, http: &Http) -> Result<Endpoints, Failure> {
         let arn = match &self.config.channel {
             Channel::Arn(arn) => arn.clone(),
             Channel::Name(name) => self.describe(name, http).await?,
@@ -135,11 +169,17 @@ impl ControlPlane {
                 "GetSignalingChannelEndpoint named no WSS or no HTTPS endpoint",
             ));
         };
-        let safe = Url::parse(&https).is_ok_and(|url| check_endpoint(&url).is_ok());
-        if !safe {
+        let plain = self.plain_of_service();
+        if parse_endpoint(&https, plain).is_err() {
             return Err(Failure::new(
                 FailureCode::Service,
-                "GetSignalingChannelEndpoint named an HTTPS endpoint that is none",
+                "GetSignalingChannelEndpoint named an HTTPS endpoint that cannot be used",
+            ));
+        }
+        if !Url::parse(&wss).is_ok_and(|url| is_socket_endpoint(&url, plain)) {
+            return Err(Failure::new(
+                FailureCode::Service,
+                "GetSignalingChannelEndpoint named a WSS endpoint that cannot be used",
             ));
         }
         Ok(Endpoints { arn, wss, https, storage: Arc::default() })
@@ -152,14 +192,14 @@ impl ControlPlane {
         arn: &ChannelArn,
         role: Role,
         protocols: &[ChannelProtocol],
-        http: &SharedHttpClient,
+        http: &Http,
     ) -> Result<BTreeMap<String, String>, Failure> {
         let configuration = SingleMasterChannelEndpointConfiguration::builder()
             .set_protocols(Some(protocols.to_vec()))
             .role(role.sdk())
             .build();
         let output = self
-            .call("GetSignalingChannelEndpoint", Again::Yes, |credentials| {
+            .call("GetSignalingChannelEndpoint", Again::Yes, http, |credentials, http| {
                 self.video(credentials, http)
                     .get_signaling_channel_endpoint()
                     .channel_arn(arn.as_str())
@@ -181,12 +221,12 @@ impl ControlPlane {
         &self,
         arn: &ChannelArn,
         role: Role,
-        http: &SharedHttpClient,
+        http: &Http,
     ) -> Result<String, Failure> {
         let mut named = self.named_endpoints(arn, role, &[ChannelProtocol::Webrtc], http).await?;
         named
             .remove("WEBRTC")
-            .filter(|text| Url::parse(text).is_ok_and(|url| check_endpoint(&url).is_ok()))
+            .filter(|text| parse_endpoint(text, self.plain_of_service()).is_ok())
             .ok_or_else(|| {
                 Failure::new(
                     FailureCode::Service,
@@ -201,10 +241,10 @@ impl ControlPlane {
         endpoint: &str,
         arn: &ChannelArn,
         client_id: &ClientId,
-        http: &SharedHttpClient,
+        http: &Http,
     ) -> Result<(), Failure> {
         // The session repeats it on a timer of its own (contract, N8).
-        self.call("JoinStorageSessionAsViewer", Again::No, |credentials| {
+        self.call("JoinStorageSessionAsViewer", Again::No, http, |credentials, http| {
             self.storage(credentials, endpoint, http)
                 .join_storage_session_as_viewer()
                 .channel_arn(arn.as_str())
@@ -220,9 +260,9 @@ impl ControlPlane {
         &self,
         endpoint: &str,
         arn: &ChannelArn,
-        http: &SharedHttpClient,
+        http: &Http,
     ) -> Result<(), Failure> {
-        self.call("JoinStorageSession", Again::No, |credentials| {
+        self.call("JoinStorageSession", Again::No, http, |credentials, http| {
             self.storage(credentials, endpoint, http)
                 .join_storage_session()
                 .channel_arn(arn.as_str())
@@ -232,9 +272,9 @@ impl ControlPlane {
         .map(|_| ())
     }
 
-    async fn describe(&self, name: &str, http: &SharedHttpClient) -> Result<ChannelArn, Failure> {
+    async fn describe(&self, name: &str, http: &Http) -> Result<ChannelArn, Failure> {
         let output = self
-            .call("DescribeSignalingChannel", Again::Yes, |credentials| {
+            .call("DescribeSignalingChannel", Again::Yes, http, |credentials, http| {
                 self.video(credentials, http).describe_signaling_channel().channel_name(name).send()
             })
             .await?;
@@ -248,13 +288,13 @@ impl ControlPlane {
     }
 
     /// Creates the channel of the configuration. One that exists is left as it is.
-    pub(crate) async fn create(&self, http: &SharedHttpClient) -> Result<(), Failure> {
+    pub(crate) async fn create(&self, http: &Http) -> Result<(), Failure> {
         let Channel::Name(name) = &self.config.channel else {
             let problem = "a channel is created by its name, not by an ARN";
             return Err(Failure::new(FailureCode::InvalidArgument, problem));
         };
         let created = self
-            .call("CreateSignalingChannel", Again::Yes, |credentials| {
+            .call("CreateSignalingChannel", Again::Yes, http, |credentials, http| {
                 self.video(credentials, http).create_signaling_channel().channel_name(name).send()
             })
             .await;
@@ -265,22 +305,36 @@ impl ControlPlane {
         }
     }
 
-    /// Whether the channel is in storage mode. Best effort: a viewer may well not be allowed to
-    /// ask, and then the answer is no.
-    pub(crate) async fn is_storage_channel(&self, http: &SharedHttpClient) -> bool {
+    /// Whether the channel is in storage mode. Best effort: a viewer may well not be allowed to ask.
+    pub(crate) async fn storage_mode(&self, http: Http) -> StorageMode {
         // Asked beside the start, by a clock that may be wrong, it would be refused beside it.
         self.clock().proven().await;
         let credentials = self.current_credentials().await;
-        let request = self.video(credentials, http).describe_media_storage_configuration();
+        if self.admit("DescribeMediaStorageConfiguration", &credentials).await.is_err() {
+            return StorageMode::Unknown;
+        }
+        let request = self.video(credentials, http.client()).describe_media_storage_configuration();
         let request = match &self.config.channel {
             Channel::Arn(arn) => request.channel_arn(arn.as_str()),
             Channel::Name(name) => request.channel_name(name),
         };
         match timeout(self.config.limits.call, request.send()).await {
-            Ok(Ok(output)) => output
-                .media_storage_configuration()
-                .is_some_and(|c| *c.status() == MediaStorageConfigurationStatus::Enabled),
-            Ok(Err(_)) | Err(_) => false,
+            Ok(Ok(output)) => {
+                let configuration = output.media_storage_configuration();
+                let is_on = configuration
+                    .is_some_and(|c| *c.status() == MediaStorageConfigurationStatus::Enabled);
+                if is_on { StorageMode::On } else { StorageMode::Off }
+            }
+            Ok(Err(error)) => {
+                let failure = call_failure("DescribeMediaStorageConfiguration", &error, false);
+                match failure.kind() {
+                    FailureKind::Permanent => StorageMode::Off,
+                    FailureKind::Transient | FailureKind::Throttled | FailureKind::Cancelled => {
+                        StorageMode::Unknown
+                    }
+                }
+            }
+            Err(_) => StorageMode::Unknown,
         }
     }
 
@@ -288,10 +342,10 @@ impl ControlPlane {
     pub(crate) async fn turn_servers(
         &self,
         endpoints: &Endpoints,
-        http: &SharedHttpClient,
+        http: &Http,
     ) -> Result<TurnServers, Failure> {
         let output = self
-            .call("GetIceServerConfig", Again::Yes, |credentials| {
+            .call("GetIceServerConfig", Again::Yes, http, |credentials, http| {
                 self.signaling(credentials, &endpoints.https, http)
                     .get_ice_server_config()
                     .channel_arn(endpoints.arn.as_str())
@@ -299,6 +353,9 @@ impl ControlPlane {
             })
             .await?;
         let list = || output.ice_server_list().iter().take(ICE_SERVERS_MAX);
+        for secret in list().flat_map(|server| [server.username(), server.password()]).flatten() {
+            redact::remember(Origin::Service, secret);
+        }
         let servers = list().map(|server| IceServer {
             uris: server.uris().iter().take(ICE_SERVERS_MAX).cloned().collect(),
             username: server.username().map(Secret::new),
@@ -344,20 +401,25 @@ impl ControlPlane {
         &self,
         name: &'static str,
         again: Again,
+        http: &Http,
         request: F,
     ) -> Result<T, Failure>
     where
-        F: Fn(Credentials) -> Fut,
+        F: Fn(Credentials, SharedHttpClient) -> Fut,
         Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let mut tried = Cures::default();
         let mut failed = 0;
-        let mut deadline = Instant::now() + self.config.limits.call;
+        let mut deadline = None;
         loop {
             let credentials = self.current_credentials().await;
+            self.admit(name, &credentials).await?;
+            let deadline_at =
+                *deadline.get_or_insert_with(|| Instant::now() + self.config.limits.call);
             let signed = self.clock().skew();
-            let error = match timeout_at(deadline, request(credentials)).await {
+            let token = credentials.session_token().is_some_and(|token| !token.is_empty());
+            let error = match timeout_at(deadline_at, request(credentials, http.client())).await {
                 Ok(Ok(output)) => {
                     self.clock().prove();
                     return Ok(output);
@@ -369,18 +431,26 @@ impl ControlPlane {
             if let Some(response) = refused {
                 let date = response.headers().get("date").map(str::to_owned);
                 if self.cure(&mut tried, date.as_deref(), signed).await {
-                    // Another question, with a limit of its own.
-                    deadline = Instant::now() + self.config.limits.call;
+                    // Another question, with a limit and a connection of its own: services close
+                    // the one that they refused a request on.
+                    deadline = None;
+                    http.renew();
                     continue;
                 }
             }
-            let failure = call_failure(name, &error);
+            if matches!(again, Again::Yes) && !tried.connection && is_cut(&error) {
+                // A connection from the pool that the service had closed meanwhile.
+                tried.connection = true;
+                http.renew();
+                continue;
+            }
+            let failure = call_failure(name, &error, token);
             let pause = match again {
                 Again::Yes => pause(&failure, failed),
                 Again::No => None,
             };
             match pause.map(|pause| Instant::now() + pause) {
-                Some(at) if at < deadline => sleep_until(at).await,
+                Some(at) if at < deadline_at => sleep_until(at).await,
                 Some(_) | None => return Err(failure),
             }
             failed += 1;
@@ -391,10 +461,10 @@ impl ControlPlane {
     fn video(
         &self,
         credentials: Credentials,
-        http: &SharedHttpClient,
+        http: SharedHttpClient,
     ) -> aws_sdk_kinesisvideo::Client {
         let mut builder = aws_sdk_kinesisvideo::config::Builder::from(&self.identity.sdk)
-            .http_client(http.clone())
+            .http_client(http)
             .credentials_provider(credentials);
         builder.set_endpoint_url(self.identity.control_endpoint.clone());
         aws_sdk_kinesisvideo::Client::from_conf(builder.build())
@@ -404,10 +474,10 @@ impl ControlPlane {
         &self,
         credentials: Credentials,
         endpoint: &str,
-        http: &SharedHttpClient,
+        http: SharedHttpClient,
     ) -> aws_sdk_kinesisvideowebrtcstorage::Client {
         let builder = aws_sdk_kinesisvideowebrtcstorage::config::Builder::from(&self.identity.sdk)
-            .http_client(http.clone())
+            .http_client(http)
             .credentials_provider(credentials)
             .endpoint_url(endpoint)
             // As for signaling: the flags and an endpoint exclude each other.
@@ -420,11 +490,11 @@ impl ControlPlane {
         &self,
         credentials: Credentials,
         endpoint: &str,
-        http: &SharedHttpClient,
+        http: SharedHttpClient,
     ) -> aws_sdk_kinesisvideosignaling::Client {
         let endpoint = self.identity.signaling_override.as_deref().unwrap_or(endpoint);
         let builder = aws_sdk_kinesisvideosignaling::config::Builder::from(&self.identity.sdk)
-            .http_client(http.clone())
+            .http_client(http)
             .credentials_provider(credentials)
             .endpoint_url(endpoint)
             // The endpoint that the service named is already of the kind that was asked for, and
@@ -457,19 +527,30 @@ fn pause(failure: &Failure, failed: u32) -> Option<Duration> {
 pub(crate) struct Cures {
     clock: bool,
     credentials: bool,
+    connection: bool,
 }
 
-fn call_failure<E>(name: &str, error: &SdkError<E, HttpResponse>) -> Failure
+/// Whether the connection ended before anything of an answer came.
+fn is_cut<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    if let SdkError::DispatchFailure(failure) = error {
+        return failure.as_connector_error().is_some_and(was_cut);
+    }
+    false
+}
+
+/// `token` says whether the request was signed with a session token.
+fn call_failure<E>(name: &str, error: &SdkError<E, HttpResponse>, token: bool) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     match error {
         SdkError::ServiceError(context) => {
             let metadata = context.err();
-            error::service(
+            error::signed(
                 context.raw().status().as_u16(),
                 metadata.code(),
                 metadata.message().unwrap_or_default(),
+                token,
             )
         }
         SdkError::ResponseError(context) => {

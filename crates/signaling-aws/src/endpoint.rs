@@ -1,5 +1,7 @@
 //! Endpoints: which are on this machine, and where requests with credentials may go.
 
+use std::fmt;
+
 use url::Url;
 
 /// Whether a URL's host is this machine.
@@ -7,27 +9,124 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => {
-            name == "localhost" || name.ends_with(".localhost") || name == "localhost."
-        }
+        Some(url::Host::Domain(name)) => is_loopback_name(name),
         None => false,
     }
 }
 
-/// Whether requests with credentials may go there.
-pub(crate) fn check_endpoint(url: &Url) -> Result<(), &'static str> {
+/// Whether a name stands for this machine, whatever a resolver says of it (RFC 6761, 6.3).
+pub(crate) fn is_loopback_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let label = name.rsplit('.').next().unwrap_or_default();
+    label.eq_ignore_ascii_case("localhost")
+}
+
+/// At which hosts endpoints may do without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plain {
+    /// At none.
+    Refused,
+    /// On this machine.
+    Loopback,
+    /// Anywhere: somebody asked for it.
+    Anywhere,
+}
+
+impl Plain {
+    fn admits(self, url: &Url) -> bool {
+        match self {
+            Self::Refused => false,
+            Self::Loopback => is_loopback(url),
+            Self::Anywhere => true,
+        }
+    }
+
+    /// What the control plane at an endpoint may name. A service elsewhere must not point this
+    /// machine at its own doors, so plain endpoints are for a service that is itself here, or that
+    /// is spoken to in the clear because somebody asked for it.
+    pub(crate) fn of_service(control_endpoint: Option<&str>, allowed: bool) -> Self {
+        let url = control_endpoint.and_then(|endpoint| Url::parse(endpoint).ok());
+        match url {
+            Some(url) if allowed && url.scheme() == "http" => Self::Anywhere,
+            Some(url) if is_loopback(&url) => Self::Loopback,
+            Some(_) | None => Self::Refused,
+        }
+    }
+}
+
+/// Why requests with credentials may not go to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It has no scheme; with one it would be this.
+    NoScheme(Option<String>),
+    /// It is plain HTTP, where that is not taken; with TLS it would be this.
+    Plain(Option<String>),
+    /// It is something else than HTTP.
+    Scheme,
+    /// It is no URL, for the parser's reason.
+    NoUrl(String),
+    /// It has a query or a fragment.
+    Query,
+    /// It has a user name or a password.
+    Login,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const FORM: &str = "it looks like https://HOST[:PORT]";
+        match self {
+            Self::NoScheme(Some(with)) => write!(f, "has no scheme; write {with}"),
+            Self::NoScheme(None) => write!(f, "has no scheme; {FORM}"),
+            Self::Plain(with) => {
+                f.write_str("is plain HTTP beyond this machine, where others can read and use the signed requests")?;
+                match with {
+                    Some(with) => write!(f, "; write {with}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Scheme => {
+                write!(f, "must begin with https://, or http:// on this machine; {FORM}")
+            }
+            Self::NoUrl(problem) => write!(f, "is no URL ({problem}); {FORM}"),
+            Self::Query => f.write_str("must not have a query or a fragment"),
+            Self::Login => f.write_str("must not hold a user name or a password"),
+        }
+    }
+}
+
+/// Reads an endpoint to which requests with credentials are to go.
+pub(crate) fn parse_endpoint(text: &str, plain: Plain) -> Result<Url, Unfit> {
+    // Whatever holds a login is not repeated.
+    let shown = |url: String| (!text.contains('@')).then_some(url);
+    if !text.contains("://") {
+        let with = |scheme: &str| Url::parse(&format!("{scheme}://{text}")).ok();
+        let here = with("http").filter(is_loopback).map(|_| format!("http://{text}"));
+        let there = || with("https").map(|_| format!("https://{text}"));
+        return Err(Unfit::NoScheme(here.or_else(there).and_then(shown)));
+    }
+    let url = Url::parse(text).map_err(|error| Unfit::NoUrl(error.to_string()))?;
     match url.scheme() {
         "https" => {}
-        "http" if is_loopback(url) => {}
-        _ => return Err("must begin with https:// (http:// only on loopback)"),
+        "http" if plain.admits(&url) => {}
+        "http" => return Err(Unfit::Plain(shown(text.replacen("http", "https", 1)))),
+        _ => return Err(Unfit::Scheme),
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("must not have a query or a fragment");
+        return Err(Unfit::Query);
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user name or a password");
+        return Err(Unfit::Login);
     }
-    Ok(())
+    Ok(url)
+}
+
+/// Whether a signaling socket may be opened there.
+pub(crate) fn is_socket_endpoint(url: &Url, plain: Plain) -> bool {
+    match url.scheme() {
+        "wss" => true,
+        "ws" => plain.admits(url),
+        _ => false,
+    }
 }
 
 /// The control plane's URL in AWS's variables, by its precedence.
@@ -49,7 +148,7 @@ mod tests {
     fn a_host_is_this_machine_by_address_or_by_name() {
         let here = |url: &str| is_loopback(&Url::parse(url).expect("a URL"));
         for url in
-            ["http://127.0.0.1:1", "https://emu.localhost", "http://[::1]/", "http://LOCALHOST"]
+            ["http://127.0.0.1:1", "https://emu.localhost", "http://[::1]/", "http://LOCALHOST."]
         {
             assert!(here(url), "{url}");
         }
@@ -57,6 +156,46 @@ mod tests {
         {
             assert!(!here(url), "{url}");
         }
+    }
+
+    #[test]
+    fn a_refused_endpoint_says_what_to_write() {
+        let said = |text: &str| parse_endpoint(text, Plain::Loopback).expect_err(text).to_string();
+        for (text, corrected) in [
+            ("localhost:4700", "write http://localhost:4700"),
+            ("127.0.0.1:4700/x", "write http://127.0.0.1:4700/x"),
+            ("kvs-emulator:4700", "write https://kvs-emulator:4700"),
+            ("http://kvs-emulator:4700", "write https://kvs-emulator:4700"),
+            ("wss://kvs-emulator", "https://HOST"),
+            ("https://", "https://HOST"),
+            ("", "https://HOST"),
+        ] {
+            assert!(said(text).contains(corrected), "{text}: {}", said(text));
+        }
+        for text in ["user:canary@kvs-emulator:4700", "http://user:canary@h", "https://u:canary@h"]
+        {
+            assert!(!said(text).contains("canary"), "{}", said(text));
+        }
+        assert!(parse_endpoint("http://kvs-emulator:4700", Plain::Anywhere).is_ok());
+    }
+
+    #[test]
+    fn plain_endpoints_are_for_services_that_are_plain_or_here() {
+        for (control, allowed, expected) in [
+            (None, true, Plain::Refused),
+            (Some("https://kvs.example"), true, Plain::Refused),
+            (Some("https://localhost:1"), false, Plain::Loopback),
+            (Some("http://127.0.0.1:1"), false, Plain::Loopback),
+            (Some("http://kvs-emulator:4700"), true, Plain::Anywhere),
+            (Some("http://kvs-emulator:4700"), false, Plain::Refused),
+        ] {
+            assert_eq!(Plain::of_service(control, allowed), expected, "{control:?}");
+        }
+        let socket = |url: &str, plain| is_socket_endpoint(&Url::parse(url).expect("a URL"), plain);
+        assert!(socket("ws://kvs-emulator:4700", Plain::Anywhere));
+        assert!(!socket("ws://kvs-emulator:4700", Plain::Loopback));
+        assert!(socket("ws://localhost:1", Plain::Loopback));
+        assert!(!socket("ws://localhost:1", Plain::Refused));
     }
 
     #[test]

@@ -7,23 +7,36 @@ use std::io;
 
 use negotiation_core::{Failure, FailureCode};
 use tokio_tungstenite::tungstenite;
+use viewer_session::redact;
 
 /// Longest piece of the service's own text that goes into a message.
 const TEXT_MAX: usize = 240;
 
 /// What the service says of a request it refused.
 pub(crate) fn service(status: u16, name: Option<&str>, text: &str) -> Failure {
-    let name = name.map(bare_name).filter(|name| !name.is_empty());
+    refused(status, name, text, None)
+}
+
+/// As [`service`], for a request that was signed: with a session token, or without one.
+pub(crate) fn signed(status: u16, name: Option<&str>, text: &str, token: bool) -> Failure {
+    refused(status, name, text, Some(token))
+}
+
+fn refused(status: u16, name: Option<&str>, text: &str, token: Option<bool>) -> Failure {
+    let name = name.map(clean);
+    let name = name.as_deref().map(bare_name).filter(|name| !name.is_empty());
     let lower = text.to_ascii_lowercase();
     let code = name
         .and_then(|name| by_name(name, &lower))
         .or_else(|| by_text(&lower))
         .unwrap_or_else(|| by_status(status, name.is_some()));
+    let is_denied = code == FailureCode::AccessDenied;
+    let advice = if is_denied { denied(name, &lower, token) } else { advice(code) };
     let text = clean(text);
     let said = if text.is_empty() { String::new() } else { format!(": {text}") };
-    let failure = Failure::new(code, format!("{} (HTTP {status}){said}", advice(code)));
+    let failure = Failure::new(code, format!("{advice} (HTTP {status}){said}"));
     match name {
-        Some(name) => failure.named(clean(name)),
+        Some(name) => failure.named(name),
         None => failure,
     }
 }
@@ -150,15 +163,49 @@ fn advice(code: FailureCode) -> &'static str {
     }
 }
 
-/// What the service wrote, on one line and short; control characters never reach a terminal.
+/// Which credentials a refusal is about, as far as its name and text tell them apart.
+fn denied(name: Option<&str>, text: &str, token: Option<bool>) -> &'static str {
+    let by_name = match name {
+        // "Credential should be scoped to a valid region, not 'us-west-2'."
+        _ if text.contains("scoped to") && text.contains("region") => {
+            Some("the request was signed for another region than the endpoint's: check the region")
+        }
+        // "Signature expired: 20201101T... is now earlier than ..."
+        Some("InvalidSignatureException" | "SignatureDoesNotMatch")
+            if text.contains("signature expired") || text.contains("not yet current") =>
+        {
+            Some("the clock of this machine is wrong by minutes")
+        }
+        Some("InvalidSignatureException" | "SignatureDoesNotMatch") => {
+            Some("the secret access key is not the one of this access key id")
+        }
+        // "The security token included in the request is invalid", also where there is none.
+        Some("UnrecognizedClientException" | "InvalidClientTokenId") => match token {
+            Some(true) => Some(
+                "the session token is not valid, or no longer, or belongs to another access key: \
+                 get new temporary credentials",
+            ),
+            Some(false) => Some(
+                "the access key id does not exist; one that begins with ASIA also needs its \
+                 session token",
+            ),
+            None => None,
+        },
+        Some(_) | None => None,
+    };
+    by_name.unwrap_or(advice(FailureCode::AccessDenied))
+}
+
+/// What somebody else wrote: on one line, short, without secrets, and without characters that a
+/// terminal obeys or that deceive who reads it.
 pub(crate) fn clean(text: &str) -> String {
-    let mut out: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_MAX).collect();
-    if out.contains("X-Amz-") || out.contains("AWS4-HMAC") {
+    let out = redact::outside(text, TEXT_MAX);
+    let lower = out.to_ascii_lowercase();
+    if lower.contains("x-amz-") || lower.contains("aws4-hmac") {
         // Signature errors quote what was signed.
-        out = "(the service quotes the signed request; left out)".to_owned();
+        return "(the service quotes the signed request; left out)".to_owned();
     }
-    out.trim().to_owned()
+    out
 }
 
 /// A socket that could not be opened, or failed while open; upgrade refusals are not for this.
@@ -213,7 +260,10 @@ pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
             return match tls_is_final(tls) {
                 true => Failure::new(
                     FailureCode::Tls,
-                    format!("TLS with {what} failed: {tls}; a private authority needs a CA file"),
+                    format!(
+                        "TLS with {what} failed: {}; a private authority needs a CA file",
+                        clean(&tls.to_string())
+                    ),
                 ),
                 false => Failure::new(FailureCode::Network, format!("TLS with {what} broke off")),
             };
@@ -242,7 +292,8 @@ pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
         }
         if said.contains("dns error") {
             code = FailureCode::Dns;
-            reason = Some("the host name does not resolve".to_owned());
+            let named = said.strip_prefix("dns error: ");
+            reason = Some(named.map_or_else(|| "the host name does not resolve".to_owned(), clean));
             break;
         }
         current = cause.source();
@@ -364,6 +415,60 @@ mod tests {
         let failure = service(403, Some("InvalidSignatureException"), text);
         assert!(!failure.detail.contains("abc"), "{}", failure.detail);
         assert_eq!(failure.api_name.as_deref(), Some("InvalidSignatureException"));
+    }
+
+    #[test]
+    fn wrong_credentials_are_told_apart_by_name_and_text() {
+        let said = |name, text, token| signed(403, Some(name), text, token).detail;
+        let invalid = "The security token included in the request is invalid";
+        for (name, text, token, expected) in [
+            ("UnrecognizedClientException", invalid, true, "session token is not valid"),
+            ("UnrecognizedClientException", invalid, false, "access key id does not exist"),
+            ("InvalidClientTokenId", invalid, true, "session token is not valid"),
+            ("InvalidSignatureException", "The request signature we", true, "secret access key"),
+            ("InvalidSignatureException", "Signature expired: 2020", false, "clock"),
+            (
+                "SignatureDoesNotMatch",
+                "Credential should be scoped to a valid region, not 'us-east-1'.",
+                false,
+                "another region",
+            ),
+            ("AccessDeniedException", "not authorized to perform", true, "do not allow this"),
+        ] {
+            let said = said(name, text, token);
+            assert!(said.contains(expected), "{name} {text}: {said}");
+        }
+        let of_a_frame = service(403, Some("UnrecognizedClientException"), invalid).detail;
+        assert!(of_a_frame.contains("wrong or do not allow"), "{of_a_frame}");
+    }
+
+    #[test]
+    fn no_form_of_a_secret_and_no_deceiving_character_gets_into_a_message() {
+        use viewer_session::redact::{Origin, remember};
+        let token = "tokencanary+/=0123456789";
+        remember(Origin::Account, token);
+        let lower = "the canonical headers were x-amz-security-token:abcdef host:h";
+        for text in [
+            format!("token was {token}"),
+            format!("{}token was {token}", "x".repeat(TEXT_MAX - 20)),
+            "token was tokencanary%2b%2f%3d0123456789".to_owned(),
+            "token was tokencanary+\\/=0123456789".to_owned(),
+            format!("\u{202e}{token}\u{2028}\u{200b}"),
+            lower.to_owned(),
+        ] {
+            let failure = service(403, Some(token), &text);
+            let said = format!("{failure} {failure:?}");
+            assert!(!said.contains("canary") && !said.contains("abcdef"), "{said}");
+            assert!(!said.contains(['\u{202e}', '\u{2028}', '\u{200b}']), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_does_not_resolve_is_named() {
+        let error = io::Error::other("dns error: v.example does not resolve");
+        let failure = transport("the signaling socket", &error);
+        assert_eq!(failure.code, FailureCode::Dns);
+        assert!(failure.detail.ends_with("v.example does not resolve"), "{failure}");
     }
 
     #[test]

@@ -1,24 +1,32 @@
 //! Who asks, from where, and by which clock: region, credentials, endpoints.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::error::Error as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
+use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::service_config::ServiceConfigKey;
 use negotiation_core::{Failure, FailureCode};
 use tokio::time::timeout;
 use url::Url;
+use viewer_session::redact::{self, Origin};
 
 use crate::clock::SigningClock;
 use crate::config::SignalingConfig;
-use crate::endpoint::check_endpoint;
+use crate::config_error::{ConfigError, Field};
+use crate::endpoint::{is_loopback, parse_endpoint};
 use crate::error;
+use crate::http;
 use crate::watched::LastStatus;
 
 /// What the AWS configuration says, read once for a link.
@@ -40,34 +48,125 @@ pub(crate) struct Identity {
     limit: Duration,
 }
 
+/// What the AWS configuration says but for credentials.
+#[derive(Debug)]
+struct Place {
+    region: String,
+    control_endpoint: Option<String>,
+    signaling_override: Option<String>,
+}
+
+/// Checks what of a configuration only files and variables of AWS can complete: its profile, its
+/// region and their endpoints.
+pub(crate) async fn check(config: &SignalingConfig) -> Result<(), ConfigError> {
+    // Endpoints of variables are checked when they are used; nothing else can be missing then.
+    if config.region.is_some() && config.profile.is_none() {
+        return Ok(());
+    }
+    check_profile(config).await?;
+    let http = http::unpooled(&config.trust, &config.route);
+    let loader = loader(config).http_client(http).no_credentials();
+    match timeout(config.limits.credentials, loader.load()).await {
+        Ok(sdk) => Place::of(config, &sdk).map(|_| ()),
+        // A metadata service that hangs: the session retries.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether a profile that was asked for is there.
+async fn check_profile(config: &SignalingConfig) -> Result<(), ConfigError> {
+    let Some(profile) = &config.profile else { return Ok(()) };
+    match is_defined(Some(profile)).await {
+        Some((_, false)) => Err(ConfigError::new(Field::Profile, no_profile(profile))),
+        Some((_, true)) | None => Ok(()),
+    }
+}
+
+/// The name of a profile, or of the one that the environment chooses, and whether it is in the AWS
+/// configuration files; `None` when they cannot be read.
+async fn is_defined(profile: Option<&str>) -> Option<(String, bool)> {
+    let (fs, env) = (Fs::real(), Env::real());
+    let files = EnvConfigFiles::default();
+    let chosen = profile.map(|name| Cow::Owned(name.to_owned()));
+    let profiles = aws_config::profile::load(&fs, &env, &files, chosen).await.ok()?;
+    let name = profiles.selected_profile().to_owned();
+    let is_there = profiles.get_profile(&name).is_some();
+    Some((name, is_there))
+}
+
+fn no_profile(name: &str) -> String {
+    let name = error::clean(name);
+    format!(
+        "there is no profile {name} in the AWS configuration files (~/.aws/config and \
+         ~/.aws/credentials, or those of AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE)"
+    )
+}
+
+fn loader(config: &SignalingConfig) -> ConfigLoader {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if let Some(region) = &config.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &config.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(fips) = config.fips {
+        loader = loader.use_fips(fips);
+    }
+    if let Some(dual_stack) = config.dual_stack {
+        loader = loader.use_dual_stack(dual_stack);
+    }
+    loader
+}
+
+impl Place {
+    fn of(config: &SignalingConfig, sdk: &SdkConfig) -> Result<Self, ConfigError> {
+        let region = match sdk.region() {
+            Some(region) if crate::config::is_region(region.as_ref()) => region.to_string(),
+            Some(region) => {
+                let region = error::clean(region.as_ref());
+                let problem = format!(
+                    "{region:?} of the AWS configuration is none; one looks like us-west-2"
+                );
+                return Err(ConfigError::new(Field::Region, problem));
+            }
+            None => {
+                return Err(ConfigError::new(
+                    Field::Region,
+                    "no region is known: give one, like us-west-2, or the channel's ARN, or set \
+                     AWS_REGION",
+                ));
+            }
+        };
+        let (control_endpoint, signaling_override) = endpoints(config, sdk);
+        for url in [&control_endpoint, &signaling_override].into_iter().flatten() {
+            parse_endpoint(url, config.plain()).map_err(|problem| {
+                let error = ConfigError::endpoint(problem);
+                let problem = format!("that of the AWS configuration {}", error.problem);
+                ConfigError { problem, ..error }
+            })?;
+        }
+        Ok(Self { region, control_endpoint, signaling_override })
+    }
+}
+
 impl Identity {
     /// Reads environment, profiles and, if it has to, the metadata service.
     pub(crate) async fn load(
         config: &SignalingConfig,
         http: SharedHttpClient,
     ) -> Result<Self, Failure> {
+        check_profile(config).await.map_err(|error| refused(&error))?;
         let answered = LastStatus::default();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        let mut loader = loader(config)
             .http_client(answered.of(http))
             // Credentials are AWS's, whoever plays the service.
             .time_source(SigningClock::of(None))
             // For STS and its like, which also learn of a wrong clock by it; what a user's variables
             // say of it could be nonsense, and the loader would panic.
             .retry_config(RetryConfig::standard());
-        if let Some(region) = &config.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(profile) = &config.profile {
-            loader = loader.profile_name(profile);
-        }
         if let Some(provider) = &config.credentials {
             loader = loader.credentials_provider(provider.clone());
-        }
-        if let Some(fips) = config.fips {
-            loader = loader.use_fips(fips);
-        }
-        if let Some(dual_stack) = config.dual_stack {
-            loader = loader.use_dual_stack(dual_stack);
         }
         let limit = config.limits.credentials;
         let sdk = timeout(limit, loader.load()).await.map_err(|_| {
@@ -81,21 +180,10 @@ impl Identity {
         sdk: SdkConfig,
         answered: LastStatus,
     ) -> Result<Self, Failure> {
-        let region = match sdk.region() {
-            Some(region) if crate::config::is_region(region.as_ref()) => region.to_string(),
-            Some(_) => return Err(invalid("the region of the AWS configuration is no region")),
-            None => {
-                return Err(invalid(
-                    "no region: give one, or the channel's ARN, or set AWS_REGION",
-                ));
-            }
-        };
-        let (control_endpoint, signaling_override) = endpoints(config, &sdk);
+        let Place { region, control_endpoint, signaling_override } =
+            Place::of(config, &sdk).map_err(|error| refused(&error))?;
         for url in [&control_endpoint, &signaling_override].into_iter().flatten() {
-            let url = Url::parse(url).map_err(|_| invalid("AWS_ENDPOINT_URL is no URL"))?;
-            check_endpoint(&url).map_err(|problem| {
-                invalid(&format!("the endpoint of the AWS configuration {problem}"))
-            })?;
+            warn_of_plain_http(url);
         }
         let provider = sdk
             .credentials_provider()
@@ -126,7 +214,14 @@ impl Identity {
         // Region and profile may have been asked for meanwhile.
         self.answered.take();
         match timeout(self.limit, self.provider.provide_credentials()).await {
-            Ok(Ok(credentials)) => Ok(credentials),
+            Ok(Ok(credentials)) => {
+                redact::remember(Origin::Account, credentials.secret_access_key());
+                if let Some(token) = credentials.session_token() {
+                    redact::remember(Origin::Account, token);
+                }
+                Ok(credentials)
+            }
+            Ok(Err(CredentialsError::CredentialsNotLoaded(_))) => Err(none_found().await),
             Ok(Err(error)) => Err(credentials_failure(&error, self.answered.take())),
             Err(_) => Err(error::timed_out("AWS credentials (does a metadata service hang?)")),
         }
@@ -158,8 +253,56 @@ fn endpoints(config: &SignalingConfig, sdk: &SdkConfig) -> (Option<String>, Opti
     (control, signaling)
 }
 
-fn invalid(detail: &str) -> Failure {
-    Failure::new(FailureCode::InvalidArgument, detail)
+/// A configuration that cannot work, where only a session's failure can say so.
+fn refused(error: &ConfigError) -> Failure {
+    let code = match error.field {
+        Field::Profile => FailureCode::NoCredentials,
+        Field::Channel
+        | Field::Region
+        | Field::ClientId
+        | Field::EndpointUrl
+        | Field::AllowPlainHttp
+        | Field::RememberedChannels
+        | Field::CaFile
+        | Field::Proxy
+        | Field::Stun
+        | Field::Limits => FailureCode::InvalidArgument,
+    };
+    // A region's problem says whose it is.
+    let is_region = error.field == Field::Region;
+    Failure::new(code, if is_region { error.problem.clone() } else { error.to_string() })
+}
+
+/// Once for each endpoint: it is so for every call.
+fn warn_of_plain_http(endpoint: &str) {
+    static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let Some(url) = Url::parse(endpoint).ok().filter(|url| url.scheme() == "http") else { return };
+    if is_loopback(&url) {
+        return;
+    }
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned.len() < WARNED_MAX && warned.insert(endpoint.to_owned()) {
+        tracing::warn!(
+            endpoint,
+            "plain HTTP beyond this machine: whoever is on the way can read and use the signed \
+             requests, and so watch the channel"
+        );
+    }
+}
+
+/// Most endpoints that are warned of.
+const WARNED_MAX: usize = 64;
+
+/// What is wrong where no source has any credentials.
+async fn none_found() -> Failure {
+    let named = std::env::var_os("AWS_PROFILE").is_some_and(|name| !name.is_empty());
+    if named && let Some((name, false)) = is_defined(None).await {
+        return no_credentials(&no_profile(&name));
+    }
+    no_credentials(
+        "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a \
+         profile",
+    )
 }
 
 fn no_credentials(detail: &str) -> Failure {
@@ -169,10 +312,9 @@ fn no_credentials(detail: &str) -> Failure {
 /// `status` is that of the last answer.
 fn credentials_failure(error: &CredentialsError, status: Option<u16>) -> Failure {
     match error {
-        CredentialsError::CredentialsNotLoaded(_) => no_credentials(
-            "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-             or a profile",
-        ),
+        CredentialsError::CredentialsNotLoaded(_) => {
+            no_credentials("no AWS credentials were found")
+        }
         CredentialsError::ProviderTimedOut(_) => error::timed_out("AWS credentials"),
         CredentialsError::InvalidConfiguration(_) => no_credentials(&format!(
             "the AWS configuration of credentials is wrong: {}",

@@ -25,8 +25,16 @@ const ENDPOINTS_FOR: Duration = Duration::from_secs(10 * 3600);
 /// (docs/kvs-protocol.md 1.5): who gets them now needs them for a moment.
 const ICE_GRACE: Duration = Duration::from_secs(30);
 
-/// Most channels that are remembered; the one that was told of longest ago goes first.
-const CHANNELS_MAX: usize = 64;
+/// How long it is good that a channel is not in storage mode, for a session's first attempt. A later
+/// one asks again sooner: something failed, and this may be why.
+const PEER_TO_PEER_FOR: Duration = ENDPOINTS_FOR;
+
+/// The same for a session's later attempts.
+const PEER_TO_PEER_FOR_RETRIES: Duration = Duration::from_secs(600);
+
+/// Most channels that are remembered where no configuration says more; the one that was told of
+/// longest ago goes first. One takes less than 2 kB.
+const CHANNELS_MAX: usize = 4096;
 
 /// Where the channel's data plane is.
 #[derive(Clone, Debug)]
@@ -72,19 +80,36 @@ impl fmt::Debug for Key {
 
 /// Acts on what the process knows.
 pub(crate) fn known<T>(act: impl FnOnce(&mut Channels) -> T) -> T {
-    static CHANNELS: Mutex<Channels> = Mutex::new(Channels(BTreeMap::new()));
+    static CHANNELS: Mutex<Channels> = Mutex::new(Channels::new());
     // Every change is whole: a panic elsewhere leaves nothing half done.
     act(&mut CHANNELS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// What was told, by channel.
-#[derive(Default)]
-pub(crate) struct Channels(BTreeMap<Key, Known>);
+pub(crate) struct Channels {
+    by_key: BTreeMap<Key, Known>,
+    most: usize,
+    /// Whether a configuration said how many; until then it is the default.
+    is_configured: bool,
+}
 
 impl Channels {
+    const fn new() -> Self {
+        Self { by_key: BTreeMap::new(), most: CHANNELS_MAX, is_configured: false }
+    }
+
+    /// Remembers so many channels, or as many as another configuration asked for.
+    pub(crate) fn keep_at_least(&mut self, channels: usize) {
+        self.most = if self.is_configured { self.most.max(channels) } else { channels };
+        self.is_configured = true;
+        while self.by_key.len() > self.most {
+            self.forget_oldest();
+        }
+    }
+
     /// The endpoints, if they were told and are still good.
     pub(crate) fn endpoints(&self, key: &Key) -> Option<Endpoints> {
-        self.0.get(key)?.endpoints.as_ref()?.fresh().cloned()
+        self.by_key.get(key)?.endpoints.as_ref()?.fresh().cloned()
     }
 
     /// Remembers endpoints.
@@ -94,7 +119,7 @@ impl Channels {
 
     /// The ICE servers, if their credentials are fresh.
     pub(crate) fn turn_servers(&self, key: &Key) -> Option<Vec<IceServer>> {
-        self.0.get(key)?.turn.as_ref()?.fresh().cloned()
+        self.by_key.get(key)?.turn.as_ref()?.fresh().cloned()
     }
 
     /// Remembers ICE servers, if their credentials live long enough to be used twice.
@@ -105,24 +130,41 @@ impl Channels {
 
     /// The ICE servers are not to be used again.
     pub(crate) fn forget_turn_servers(&mut self, key: &Key) {
-        if let Some(known) = self.0.get_mut(key) {
+        if let Some(known) = self.by_key.get_mut(key) {
             known.turn = None;
         }
     }
 
     /// Nothing that was told of the channel is to be used again.
     pub(crate) fn forget(&mut self, key: &Key) {
-        self.0.remove(key);
+        self.by_key.remove(key);
+    }
+
+    /// Whether it is known that the channel is not in storage mode. `retries` is asked by an attempt
+    /// after a failed one.
+    pub(crate) fn is_peer_to_peer(&self, key: &Key, retries: bool) -> bool {
+        let life = if retries { PEER_TO_PEER_FOR_RETRIES } else { PEER_TO_PEER_FOR };
+        let told = self.by_key.get(key).and_then(|known| known.peer_to_peer.as_ref());
+        told.is_some_and(|told| told.is_younger_than(life))
+    }
+
+    /// Remembers that the channel is not in storage mode, or that nobody here may know.
+    pub(crate) fn learn_peer_to_peer(&mut self, key: &Key) {
+        self.entry(key).peer_to_peer = Some(Told::new((), PEER_TO_PEER_FOR));
     }
 
     fn entry(&mut self, key: &Key) -> &mut Known {
-        if self.0.len() >= CHANNELS_MAX && !self.0.contains_key(key) {
-            let oldest = self.0.iter().min_by_key(|(_, known)| known.at());
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.0.remove(&oldest);
-            }
+        if self.by_key.len() >= self.most && !self.by_key.contains_key(key) {
+            self.forget_oldest();
         }
-        self.0.entry(key.clone()).or_default()
+        self.by_key.entry(key.clone()).or_default()
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = self.by_key.iter().min_by_key(|(_, known)| known.at());
+        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+            self.by_key.remove(&oldest);
+        }
     }
 }
 
@@ -130,13 +172,15 @@ impl Channels {
 struct Known {
     endpoints: Option<Told<Endpoints>>,
     turn: Option<Told<Vec<IceServer>>>,
+    peer_to_peer: Option<Told<()>>,
 }
 
 impl Known {
     /// When something was told last.
     fn at(&self) -> Option<Instant> {
         let endpoints = self.endpoints.as_ref().map(|told| told.at);
-        endpoints.max(self.turn.as_ref().map(|told| told.at))
+        let turn = self.turn.as_ref().map(|told| told.at);
+        endpoints.max(turn).max(self.peer_to_peer.as_ref().map(|told| told.at))
     }
 }
 
@@ -155,9 +199,13 @@ impl<T> Told<T> {
     }
 
     fn fresh(&self) -> Option<&T> {
+        self.is_younger_than(self.life).then_some(&self.what)
+    }
+
+    fn is_younger_than(&self, life: Duration) -> bool {
         // A wall clock that was set back says nothing.
         let slept = self.wall.elapsed().unwrap_or_default();
-        (self.at.elapsed().max(slept) < self.life).then_some(&self.what)
+        self.at.elapsed().max(slept) < life
     }
 }
 
@@ -197,7 +245,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn endpoints_are_good_for_ten_hours() {
-        let (mut channels, door) = (Channels::default(), key("door", "AK"));
+        let (mut channels, door) = (Channels::new(), key("door", "AK"));
         assert_eq!(channels.endpoints(&door), None);
         channels.learn_endpoints(&door, &endpoints());
         tokio::time::advance(Duration::from_secs(36_000 - 1)).await;
@@ -209,7 +257,7 @@ mod tests {
     /// Scenario 40: credentials are not used for as long as they live.
     #[tokio::test(start_paused = true)]
     async fn turn_credentials_are_good_until_half_a_minute_before_their_end() {
-        let (mut channels, door) = (Channels::default(), key("door", "AK"));
+        let (mut channels, door) = (Channels::new(), key("door", "AK"));
         channels.learn_turn_servers(&door, &turn(300));
         tokio::time::advance(Duration::from_secs(269)).await;
         assert_eq!(channels.turn_servers(&door), Some(turn(300).servers));
@@ -230,7 +278,7 @@ mod tests {
 
     #[test]
     fn nobody_gets_what_another_was_told() {
-        let mut channels = Channels::default();
+        let mut channels = Channels::new();
         channels.learn_endpoints(&key("door", "AK"), &endpoints());
         assert_eq!(channels.endpoints(&key("door", "AK2")), None);
         let master = Key { role: Role::Master, ..key("door", "AK") };
@@ -240,13 +288,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_channels_are_bounded_and_the_oldest_goes() {
-        let mut channels = Channels::default();
-        for n in 0..=CHANNELS_MAX {
+        let mut channels = Channels::new();
+        assert_eq!(channels.most, CHANNELS_MAX);
+        channels.keep_at_least(100);
+        channels.keep_at_least(64);
+        for n in 0..=100 {
             channels.learn_endpoints(&key(&format!("door{n}"), "AK"), &endpoints());
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        assert_eq!(channels.0.len(), CHANNELS_MAX);
+        assert_eq!(channels.by_key.len(), 100);
         assert_eq!(channels.endpoints(&key("door0", "AK")), None);
         assert!(channels.endpoints(&key("door1", "AK")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_channel_is_not_in_storage_mode_is_doubted_sooner_after_a_failure() {
+        let (mut channels, door) = (Channels::new(), key("door", "AK"));
+        assert!(!channels.is_peer_to_peer(&door, false));
+        channels.learn_peer_to_peer(&door);
+        tokio::time::advance(Duration::from_secs(599)).await;
+        assert!(channels.is_peer_to_peer(&door, true));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!channels.is_peer_to_peer(&door, true));
+        assert!(channels.is_peer_to_peer(&door, false));
+        tokio::time::advance(ENDPOINTS_FOR).await;
+        assert!(!channels.is_peer_to_peer(&door, false));
     }
 }

@@ -14,14 +14,18 @@ mod attempt_id;
 mod bounded;
 mod clock;
 mod config;
+mod config_error;
 mod connect;
 mod control_plane;
+mod dial;
 mod endpoint;
 mod error;
+mod http;
 mod ice;
 mod id_file;
 mod identity;
 mod known;
+mod limits;
 mod link;
 mod master;
 mod pace;
@@ -36,11 +40,14 @@ mod watched;
 pub mod wire;
 
 pub use arn::ChannelArn;
-pub use config::{Channel, ConfigError, Limits, SignalingConfig, SignalingConfigBuilder, Stun};
+pub use config::{Channel, SignalingConfig, SignalingConfigBuilder, Stun};
+pub use config_error::{ConfigError, Field};
 pub use error::close_code;
+pub use limits::Limits;
 pub use master::{IceSource, MasterEvent, MasterLink, MasterSender, StorageSession};
 pub use port::AwsSignaling;
 pub use proxy::{Duplex, Proxy};
+pub use tls::warm_up;
 
 /// Log targets (by prefix) that write signatures, tokens, signed URLs or TURN passwords below the
 /// level `info`. A log that goes further down has to leave them out.

@@ -9,10 +9,13 @@ use negotiation_core::{
     SignalingEvent, Ticket,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use viewer_session::redact;
 
 use crate::attempt_id::{AttemptId, LinkHold, Terms};
 use crate::connect::{Forget, Resolved, Site};
 use crate::control_plane::Role;
+use crate::id_file;
+use crate::pace::Coalesced;
 use crate::socket::Socket;
 use crate::wire::{self, Action, Incoming};
 
@@ -59,6 +62,8 @@ pub(crate) struct Ends {
     pub(crate) id: AttemptId,
     /// The attempt's id, for a link after its first.
     pub(crate) known_id: Option<ClientId>,
+    /// Whether an attempt of the session came before.
+    pub(crate) retries: bool,
     pub(crate) connect: Reply,
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
     pub(crate) events: mpsc::Sender<(LinkId, SignalingEvent)>,
@@ -70,12 +75,13 @@ pub(crate) struct Ends {
 
 /// Runs a link from its first call to its end.
 pub(crate) async fn run(link: LinkId, site: Site, ends: Ends) {
-    let Ends { id, known_id, connect, mut outgoing, events, resolved, mut close, ended } = ends;
+    let Ends { id, known_id, retries, connect, mut outgoing, events, resolved, mut close, ended } =
+        ends;
     let opened = tokio::select! {
         biased;
         // Dropping the reply completes the connect as cancelled.
         _ = &mut close => return,
-        opened = open(&site, &id, known_id.as_ref(), &resolved) => opened,
+        opened = open(&site, &id, known_id.as_ref(), retries, &resolved) => opened,
     };
     let mut open = match opened {
         Ok(open) => open,
@@ -118,6 +124,7 @@ struct Open {
     hold: LinkHold,
     resolved: Resolved,
     storage: Option<StorageCheck>,
+    ice_servers: Coalesced,
     /// The mids of the last offer: candidates need them.
     mids: Vec<Option<String>>,
 }
@@ -126,33 +133,48 @@ async fn open(
     site: &Site,
     attempt: &AttemptId,
     known_id: Option<&ClientId>,
+    retries: bool,
     resolved_out: &watch::Sender<Option<Result<Resolved, Failure>>>,
 ) -> Result<Open, Failure> {
     let plane = site.plane().await?;
-    // Asked once an attempt, and not where storage mode is what is wanted.
+    let http = site.http();
+    // Asked once an attempt, and not where storage mode is what is wanted. The endpoints come first:
+    // one connection after the other carries both questions.
     let asks = !site.config.storage_session && known_id.is_none();
     let mut storage: Option<StorageCheck> = asks.then(|| -> StorageCheck {
-        let (site, plane) = (site.clone(), plane.clone());
-        Box::pin(async move { site.is_storage_channel(&plane).await })
+        let (site, http, mut resolved) = (site.clone(), http.clone(), resolved_out.subscribe());
+        Box::pin(async move {
+            let known = resolved.wait_for(Option::is_some).await.map(|known| known.clone());
+            match known {
+                Ok(Some(Ok(resolved))) => site.is_storage_channel(&resolved, retries, http).await,
+                Ok(Some(Err(_)) | None) | Err(_) => false,
+            }
+        })
     });
     let open = async {
-        let mut resolved = site.resolve(&plane, Role::Viewer).await?;
+        let mut resolved = site.resolve(&plane, Role::Viewer, &http).await?;
         let config = &site.config;
         loop {
             resolved_out.send_replace(Some(Ok(resolved.clone())));
-            let hold = attempt.join(&Terms {
+            let terms = Terms {
                 key: &resolved.pace(),
                 base: &config.client_id,
                 policy: config.client_id_policy,
                 dir: config.shared_ids.as_deref(),
                 known: known_id,
-            })?;
+            };
+            let hold = attempt.join(&terms).await?;
             let failure = match site.open(&resolved, Some(hold.id())).await {
-                Ok(socket) => return Ok((socket, hold, resolved)),
+                Ok(socket) => {
+                    if let Some(dir) = &config.shared_ids {
+                        id_file::tidy_later(dir);
+                    }
+                    return Ok((socket, hold, resolved));
+                }
                 Err(failure) => failure,
             };
             // A channel that was made anew, or moved, since the process was told where it is.
-            resolved = site.renew(&resolved, &failure).await?.ok_or(failure)?;
+            resolved = site.renew(&resolved, &failure, &http).await?.ok_or(failure)?;
         }
     };
     tokio::pin!(open);
@@ -166,7 +188,8 @@ async fn open(
             }
             opened = &mut open => {
                 let (socket, hold, resolved) = opened?;
-                return Ok(Open { socket, hold, resolved, storage, mids: Vec::new() });
+                let (ice_servers, mids) = (Coalesced::default(), Vec::new());
+                return Ok(Open { socket, hold, resolved, storage, ice_servers, mids });
             }
         }
     }
@@ -212,6 +235,12 @@ impl Open {
                         return failure;
                     }
                 }
+                () = self.ice_servers.due() => {
+                    let event = SignalingEvent::ReconnectIceServer;
+                    if events.send((link, event)).await.is_err() {
+                        return Failure::cancelled();
+                    }
+                }
                 frame = self.socket.next() => match frame {
                     // A session that takes its time stops the reading: nothing piles up here.
                     Ok(frame) => {
@@ -219,6 +248,11 @@ impl Open {
                             Incoming::GoAway => self.resolved.forget(Forget::Everything),
                             Incoming::ReconnectIceServer => {
                                 self.resolved.forget(Forget::IceServers);
+                                self.ice_servers.note();
+                                continue;
+                            }
+                            Incoming::Offer(_, Ok(ref body)) | Incoming::Answer(_, Ok(ref body)) => {
+                                redact::remember_description(body.sdp.as_str());
                             }
                             Incoming::Offer(..)
                             | Incoming::Answer(..)
@@ -259,7 +293,7 @@ impl Open {
             }
         };
         if matches!(message, Message::Offer(_) | Message::Answer(_)) {
-            self.hold.offered();
+            self.hold.offered().await;
         }
         let result = self.socket.send(text).await;
         reply.complete(result.clone().map(|()| Done::Ok));
@@ -273,6 +307,7 @@ impl Open {
         correlation: &str,
     ) -> Result<String, Failure> {
         let Description { sdp, facts } = description;
+        redact::remember_description(sdp.as_str());
         self.mids = facts.media.iter().map(|media| media.mid.clone()).collect();
         wire::encode_description(action, None, sdp.as_str(), Some(correlation))
     }

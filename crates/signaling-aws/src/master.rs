@@ -10,11 +10,12 @@ use negotiation_core::{Candidate, Description, Failure, FailureCode, IceServer, 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use viewer_session::redact;
 
 use crate::config::SignalingConfig;
 use crate::connect::{Forget, Resolved, Site};
 use crate::control_plane::Role;
-use crate::pace::Turnstile;
+use crate::pace::{Coalesced, Turnstile};
 use crate::socket::Socket;
 use crate::wire::{self, Action, Incoming};
 
@@ -88,13 +89,14 @@ impl MasterLink {
     pub async fn connect(config: SignalingConfig) -> Result<Self, Failure> {
         let site = Site::new(config);
         let plane = site.plane().await?;
-        let mut resolved = site.resolve(&plane, Role::Master).await?;
+        let http = site.http();
+        let mut resolved = site.resolve(&plane, Role::Master, &http).await?;
         let socket = loop {
             let failure = match site.open(&resolved, None).await {
                 Ok(socket) => break socket,
                 Err(failure) => failure,
             };
-            resolved = site.renew(&resolved, &failure).await?.ok_or(failure)?;
+            resolved = site.renew(&resolved, &failure, &http).await?.ok_or(failure)?;
         };
         let (outgoing_in, outgoing) = mpsc::channel(QUEUE);
         let (events_in, events) = mpsc::channel(QUEUE);
@@ -280,6 +282,7 @@ impl MasterSender {
     /// # Errors
     /// It is too big, or the link is over.
     pub async fn send_answer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
+        redact::remember_description(sdp);
         let correlation = self.correlation("answer");
         let text = wire::encode_description(Action::Answer, viewer(to), sdp, Some(&correlation))?;
         self.send(&self.paces.answers, text).await
@@ -290,6 +293,7 @@ impl MasterSender {
     /// # Errors
     /// It is too big, or the link is over.
     pub async fn send_offer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
+        redact::remember_description(sdp);
         let correlation = self.correlation("offer");
         let text = wire::encode_description(Action::Offer, Some(to), sdp, Some(&correlation))?;
         self.send(&self.paces.offers, text).await
@@ -339,6 +343,7 @@ async fn run(
     mut closed: oneshot::Receiver<()>,
 ) {
     let mut waiting: Option<MasterEvent> = None;
+    let mut ice_servers = Coalesced::default();
     let end = loop {
         tokio::select! {
             _ = &mut closed => break None,
@@ -357,7 +362,11 @@ async fn run(
                 (Ok(_), None) => {}
                 (Err(_), _) => break None,
             },
+            () = ice_servers.due(), if waiting.is_none() => {
+                waiting = Some(MasterEvent::ReconnectIceServer);
+            }
             frame = socket.next(), if waiting.is_none() => match frame {
+                Ok(Incoming::ReconnectIceServer) => ice_servers.note(),
                 Ok(frame) => waiting = event(frame),
                 Err(failure) => break Some(failure),
             },
@@ -381,6 +390,9 @@ fn viewer(to: &str) -> Option<&str> {
 /// An answer without a viewer's id is of no use to a master; what else has none is the storage
 /// service's.
 fn event(frame: Incoming) -> Option<MasterEvent> {
+    if let Incoming::Offer(_, Ok(body)) | Incoming::Answer(_, Ok(body)) = &frame {
+        redact::remember_description(body.sdp.as_str());
+    }
     Some(match frame {
         Incoming::Offer(from, body) => MasterEvent::Offer { from: from.unwrap_or_default(), body },
         Incoming::Answer(from, body) => MasterEvent::Answer { from: from?, body },

@@ -57,6 +57,39 @@ impl Turnstile {
     }
 }
 
+/// RECONNECT_ICE_SERVER messages are collected for so long: the service sends one to each viewer,
+/// and a burst of them means one thing.
+const COLLECTED_FOR: Duration = Duration::from_secs(1);
+
+/// And told no more often than this: each time costs a GetIceServerConfig.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// Many messages of one kind that are told as one.
+#[derive(Debug, Default)]
+pub(crate) struct Coalesced {
+    due: Option<Instant>,
+    told: Option<Instant>,
+}
+
+impl Coalesced {
+    /// One more came.
+    pub(crate) fn note(&mut self) {
+        let soon = Instant::now() + COLLECTED_FOR;
+        let next = self.told.map_or(soon, |told| soon.max(told + TOLD_EVERY));
+        self.due.get_or_insert(next);
+    }
+
+    /// Waits until what came is to be told. Cancel-safe.
+    pub(crate) async fn due(&mut self) {
+        match self.due {
+            None => std::future::pending().await,
+            Some(at) => sleep_until(at).await,
+        }
+        self.due = None;
+        self.told = Some(Instant::now());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +122,27 @@ mod tests {
         let start = Instant::now();
         turnstile.pass().await;
         assert!(start.elapsed() < WINDOW, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_told_once_and_a_flood_every_few_seconds() {
+        let mut messages = Coalesced::default();
+        let start = Instant::now();
+        for _ in 0..1000 {
+            messages.note();
+        }
+        messages.due().await;
+        assert_eq!(start.elapsed(), COLLECTED_FOR);
+        let nothing = tokio::time::timeout(Duration::from_secs(3600), messages.due());
+        assert!(nothing.await.is_err(), "it was told");
+        let start = Instant::now();
+        let mut told = 0;
+        while start.elapsed() < Duration::from_secs(60) {
+            messages.note();
+            if tokio::time::timeout(Duration::from_millis(1), messages.due()).await.is_ok() {
+                told += 1;
+            }
+        }
+        assert_eq!(told, 12);
     }
 }

@@ -90,6 +90,7 @@ impl AwsSignaling {
         let ends = Ends {
             id,
             known_id,
+            retries: attempt > 1,
             connect,
             outgoing,
             events: self.events.clone(),

@@ -13,7 +13,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use url::Url;
 
-use crate::endpoint::is_loopback;
+use crate::endpoint::{Plain, is_socket_endpoint};
 
 /// How long a URL may be used to connect. The service takes five minutes at most; its own SDKs
 /// use one second less.
@@ -44,9 +44,23 @@ impl Connect<'_> {
     /// # Errors
     /// The endpoint is not `wss://` (`ws://` on loopback), or has a query of its own.
     pub fn sign(&self) -> Result<SignedUrl, PresignError> {
+        self.presign(Plain::Loopback)
+    }
+
+    /// As [`sign`](Self::sign), for an endpoint that may be `ws://` at any host. Whoever reads on
+    /// the way can use the URL as long as it lives.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign), but for the scheme.
+    pub fn sign_insecure(&self) -> Result<SignedUrl, PresignError> {
+        self.presign(Plain::Anywhere)
+    }
+
+    fn presign(&self, plain: Plain) -> Result<SignedUrl, PresignError> {
         let mut query = vec![("X-Amz-ChannelARN", self.channel_arn)];
         query.extend(self.client_id.map(|id| ("X-Amz-ClientId", id)));
-        presign(self.endpoint, &query, SERVICE, self.region, self.credentials, self.time)
+        let endpoint = (self.endpoint, plain);
+        presign(endpoint, &query, SERVICE, self.region, self.credentials, self.time)
     }
 }
 
@@ -58,6 +72,11 @@ impl SignedUrl {
     /// The URL itself, for the one place that connects.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The signature in it, which is a secret as the URL is.
+    pub(crate) fn signature(&self) -> Option<&str> {
+        self.0.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Signature="))
     }
 }
 
@@ -85,7 +104,7 @@ pub enum PresignError {
 }
 
 fn presign(
-    endpoint: &str,
+    (endpoint, plain): (&str, Plain),
     query: &[(&str, &str)],
     service: &str,
     region: &str,
@@ -96,10 +115,8 @@ fn presign(
         return Err(PresignError::Query);
     }
     let url = Url::parse(endpoint).map_err(|_| PresignError::Url)?;
-    match url.scheme() {
-        "wss" => {}
-        "ws" if is_loopback(&url) => {}
-        _ => return Err(PresignError::Scheme),
+    if !is_socket_endpoint(&url, plain) {
+        return Err(PresignError::Scheme);
     }
     let credentials = without_empty_token(credentials);
     let base = url.as_str();
@@ -189,16 +206,13 @@ mod tests {
     }
 
     fn signature(url: &SignedUrl) -> &str {
-        url.expose()
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("X-Amz-Signature="))
-            .expect("signed")
+        url.signature().expect("signed")
     }
 
     /// docs/kvs-protocol.md 5.1: the vectors of the JavaScript SDK.
     fn javascript(token: Option<&str>, path: &str, service: &str) -> SignedUrl {
         presign(
-            &format!("wss://kvs.awsamazon.com{path}"),
+            (&format!("wss://kvs.awsamazon.com{path}"), Plain::Refused),
             &[("X-Amz-TestParam", "test-param-value")],
             service,
             "us-west-2",
@@ -315,15 +329,19 @@ mod tests {
     fn endpoints_that_cannot_be_signed_are_refused() {
         let credentials = credentials("AK", "secret", None);
         let error = |endpoint| {
-            presign(endpoint, &[], SERVICE, "r", &credentials, at(0)).expect_err("refused")
+            presign((endpoint, Plain::Loopback), &[], SERVICE, "r", &credentials, at(0))
+                .expect_err("refused")
         };
         assert_eq!(error("https://kvs.awsamazon.com"), PresignError::Scheme);
         assert_eq!(error("ws://kvs.awsamazon.com"), PresignError::Scheme);
         assert_eq!(error("wss://kvs.awsamazon.com?a=b"), PresignError::Query);
         assert_eq!(error("nonsense"), PresignError::Url);
         for loopback in ["ws://127.0.0.1:8443", "ws://[::1]:8443", "ws://localhost:1/x"] {
-            assert!(presign(loopback, &[], SERVICE, "r", &credentials, at(0)).is_ok());
+            let endpoint = (loopback, Plain::Loopback);
+            assert!(presign(endpoint, &[], SERVICE, "r", &credentials, at(0)).is_ok());
         }
+        let endpoint = ("ws://kvs-emulator:4700", Plain::Anywhere);
+        assert!(presign(endpoint, &[], SERVICE, "r", &credentials, at(0)).is_ok());
     }
 
     #[test]

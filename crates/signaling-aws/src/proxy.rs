@@ -6,7 +6,6 @@ use std::env;
 use std::fmt;
 use std::sync::Arc;
 
-use aws_smithy_http_client::proxy::ProxyConfig;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -17,7 +16,9 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service as _;
 use url::Url;
+use viewer_session::redact::{self, Origin};
 
+use crate::dial::BoxError;
 use crate::error;
 use crate::tls::Trust;
 
@@ -81,14 +82,7 @@ fn variable(names: [&str; 2]) -> Option<String> {
 
 /// The way to a host: direct, or through a proxy.
 #[derive(Clone, Default)]
-pub(crate) struct Route(Option<Arc<Through>>);
-
-struct Through {
-    /// For calls.
-    config: ProxyConfig,
-    /// For sockets.
-    matcher: Matcher,
-}
+pub(crate) struct Route(Option<Arc<Matcher>>);
 
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,24 +97,22 @@ impl Route {
         let parsed = Url::parse(&url).ok().filter(|parsed| {
             matches!(parsed.scheme(), "http" | "https") && parsed.host().is_some()
         });
-        parsed
-            .and_then(|_| ProxyConfig::https(url.as_str()).ok())
-            .map(|config| {
-                let config = config.no_proxy(no_proxy);
-                let matcher = Matcher::builder().https(url).no(no_proxy.to_owned()).build();
-                Self(Some(Arc::new(Through { config, matcher })))
-            })
-            .ok_or_else(|| "is no proxy; one looks like http://HOST:PORT".to_owned())
+        let parsed = parsed.ok_or("is no proxy; one looks like http://HOST:PORT")?;
+        if let Some(password) = parsed.password() {
+            redact::remember(Origin::Account, password);
+        }
+        // One that the matcher cannot use it would leave out, and traffic would go around the proxy.
+        let anywhere = http::Uri::from_static("https://example.com/");
+        if Matcher::builder().https(url.clone()).build().intercept(&anywhere).is_none() {
+            return Err("is no proxy; one looks like http://HOST:PORT".to_owned());
+        }
+        let matcher = Matcher::builder().https(url).no(no_proxy.to_owned()).build();
+        Ok(Self(Some(Arc::new(matcher))))
     }
 
-    /// For the HTTP client of calls.
-    pub(crate) fn config(&self) -> Option<ProxyConfig> {
-        self.0.as_ref().map(|through| through.config.clone())
-    }
-
-    /// The proxy on the way to a `wss://` endpoint, if there is one.
+    /// The proxy on the way to an `https://` or `wss://` endpoint, if there is one.
     pub(crate) fn to(&self, endpoint: &Url) -> Option<Hop> {
-        if endpoint.scheme() != "wss" {
+        if !matches!(endpoint.scheme(), "https" | "wss") {
             return None;
         }
         self.hop(endpoint.authority())
@@ -136,14 +128,17 @@ impl Route {
         let is_bare_ipv6 = host.contains(':') && !host.starts_with('[');
         let host = if is_bare_ipv6 { format!("[{host}]") } else { host };
         let Some(hop) = self.hop(&format!("{host}:{port}")) else { return Ok(None) };
-        let tls = trust.client_config()?;
-        hop.connect("a host behind the proxy", &tls).await.map(Some)
+        let tunnel = async { hop.tunnel(&trust.client_config()?).await };
+        let tunnel = tunnel
+            .await
+            .map_err(|error| error::transport("a host behind the proxy", error.as_ref()))?;
+        Ok(Some(tunnel))
     }
 
     /// The proxy on the way to `HOST:PORT`, if there is one.
     fn hop(&self, authority: &str) -> Option<Hop> {
         let target: http::Uri = format!("https://{authority}/").parse().ok()?;
-        let intercept = self.0.as_ref()?.matcher.intercept(&target)?;
+        let intercept = self.0.as_ref()?.intercept(&target)?;
         Some(Hop { intercept, target })
     }
 }
@@ -160,13 +155,8 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Duplex for T {}
 
 impl Hop {
-    /// Asks the proxy for a connection to the host, which is called `what` when it fails. What the
-    /// proxy answers is read up to 8 KiB.
-    pub(crate) async fn connect(
-        self,
-        what: &str,
-        tls: &Arc<ClientConfig>,
-    ) -> Result<Box<dyn Duplex>, Failure> {
+    /// Asks the proxy for a connection to the host. What the proxy answers is read up to 8 KiB.
+    pub(crate) async fn tunnel(self, tls: &Arc<ClientConfig>) -> Result<Box<dyn Duplex>, BoxError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -176,10 +166,8 @@ impl Hop {
         if let Some(credentials) = self.intercept.basic_auth() {
             tunnel = tunnel.with_auth(credentials.clone());
         }
-        match tunnel.call(self.target).await {
-            Ok(connection) => Ok(Box::new(TokioIo::new(connection))),
-            Err(error) => Err(error::transport(what, &error)),
-        }
+        let connection = tunnel.call(self.target).await?;
+        Ok(Box::new(TokioIo::new(connection)))
     }
 }
 

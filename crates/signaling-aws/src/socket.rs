@@ -1,26 +1,19 @@
 //! One WebSocket: dialling, the upgrade, pings, bounded reads and writes, closing.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-
-use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt as _, StreamExt as _};
 use negotiation_core::{Failure, FailureCode};
-use rustls::pki_types::ServerName;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use url::{Host, Url};
+use url::Url;
 
-use crate::config::Limits;
+use crate::dial;
 use crate::error;
+use crate::limits::Limits;
 use crate::presign::SignedUrl;
 use crate::proxy::{Duplex, Route};
+use crate::tls::Trust;
 use crate::upgrade::{Refusal, upgrade};
 use crate::wire::{self, FRAME_BYTES_MAX, Incoming};
 
@@ -30,14 +23,9 @@ const MESSAGE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 /// Most that waits to be sent. Each ping is owed a pong, also to one who pings and never reads.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
-/// The next address is tried this long after the one before (RFC 8305).
-const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
-
-/// Most addresses of one name that are tried.
-const ADDRESSES_MAX: usize = 8;
-
-/// What it is called when it fails.
-const WHAT: &str = "the signaling socket";
+/// Read from the connection at once. Messages of the service are up to 10 kB of payload; a longer
+/// one is put together in a buffer of its own.
+const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 /// An open link.
 #[derive(Debug)]
@@ -52,34 +40,18 @@ impl Socket {
     /// Opens a link. The limit of the whole is the caller's.
     pub(crate) async fn open(
         url: &SignedUrl,
-        tls: Option<&Arc<rustls::ClientConfig>>,
+        trust: &Trust,
         route: &Route,
         limits: Limits,
     ) -> Result<Self, Refusal> {
         let unusable =
             || Refusal::Transport(Failure::new(FailureCode::Service, "the endpoint has no host"));
         let parsed = Url::parse(url.expose()).map_err(|_| unusable())?;
-        let host = parsed.host().ok_or_else(unusable)?;
-        let connection: Box<dyn Duplex> = match (route.to(&parsed), tls) {
-            (Some(hop), Some(tls)) => hop.connect(WHAT, tls).await.map_err(Refusal::Transport)?,
-            (Some(_) | None, _) => {
-                let port = parsed.port_or_known_default().ok_or_else(unusable)?;
-                let tcp = dial(&host, port).await.map_err(Refusal::Transport)?;
-                // Messages are small and each one is waited for.
-                let _ = tcp.set_nodelay(true);
-                Box::new(tcp)
-            }
-        };
-        let connection: Box<dyn Duplex> = match tls {
-            None => connection,
-            Some(tls) => {
-                let name = server_name(&host).ok_or_else(unusable)?;
-                let secured = TlsConnector::from(tls.clone()).connect(name, connection).await;
-                let failed = |error| Refusal::Transport(error::transport(WHAT, &error));
-                Box::new(secured.map_err(failed)?)
-            }
-        };
+        let connection = dial::connect(&parsed, trust, route).await.map_err(|error| {
+            Refusal::Transport(error::transport("the signaling socket", error.as_ref()))
+        })?;
         let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
             .max_write_buffer_size(UNSENT_BYTES_MAX);
@@ -163,80 +135,5 @@ impl Socket {
         };
         // Out of patience or done: dropping the socket closes it either way.
         let _ = timeout(self.limits.close, goodbye).await;
-    }
-}
-
-/// Whom the certificate has to name.
-fn server_name(host: &Host<&str>) -> Option<ServerName<'static>> {
-    match host {
-        Host::Ipv4(ip) => Some(ServerName::IpAddress((*ip).into())),
-        Host::Ipv6(ip) => Some(ServerName::IpAddress((*ip).into())),
-        Host::Domain(name) => ServerName::try_from((*name).to_owned()).ok(),
-    }
-}
-
-/// Connects to the first address that answers, beginning a next one every moment: one address
-/// family that leads nowhere costs a quarter of a second, not the whole limit.
-async fn dial(host: &Host<&str>, port: u16) -> Result<TcpStream, Failure> {
-    let mut waiting: VecDeque<SocketAddr> = match host {
-        Host::Ipv4(ip) => VecDeque::from([SocketAddr::from((*ip, port))]),
-        Host::Ipv6(ip) => VecDeque::from([SocketAddr::from((*ip, port))]),
-        Host::Domain(name) => {
-            let found = lookup_host((*name, port)).await.map_err(|_| {
-                Failure::new(FailureCode::Dns, format!("the host name {name} does not resolve"))
-            })?;
-            alternate(found)
-        }
-    };
-    let mut running = FuturesUnordered::new();
-    let mut last = None;
-    loop {
-        if let Some(address) = waiting.pop_front() {
-            running.push(TcpStream::connect(address));
-        }
-        tokio::select! {
-            result = running.next(), if !running.is_empty() => match result {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => last = Some(error),
-                None => {}
-            },
-            () = sleep(ADDRESS_STAGGER), if !waiting.is_empty() => {}
-            else => return Err(match last {
-                Some(error) => error::transport(WHAT, &error),
-                None => Failure::new(FailureCode::Dns, "the host name has no address"),
-            }),
-        }
-    }
-}
-
-/// One address of each family in turn, in the resolver's order.
-fn alternate(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
-    let (mut first, mut second): (VecDeque<_>, VecDeque<_>) = (VecDeque::new(), VecDeque::new());
-    for address in found {
-        let same = first.front().is_none_or(|f: &SocketAddr| f.is_ipv4() == address.is_ipv4());
-        if same { first.push_back(address) } else { second.push_back(address) }
-    }
-    let mut out = VecDeque::new();
-    while out.len() < ADDRESSES_MAX && !(first.is_empty() && second.is_empty()) {
-        out.extend(first.pop_front());
-        out.extend(second.pop_front());
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn address_families_alternate() {
-        let parse = |texts: &[&str]| -> Vec<SocketAddr> {
-            texts.iter().map(|t| t.parse().expect("address")).collect()
-        };
-        let found = parse(&["[::1]:1", "[::2]:1", "1.1.1.1:1"]);
-        assert_eq!(
-            Vec::from(alternate(found.into_iter())),
-            parse(&["[::1]:1", "1.1.1.1:1", "[::2]:1"])
-        );
     }
 }

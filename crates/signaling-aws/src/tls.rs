@@ -1,53 +1,52 @@
 //! Whom to trust: the system's authorities and one extra file, for HTTPS and WSS alike.
 //!
-//! Certificates are always verified; there is no switch to turn that off.
+//! Certificates are always verified; there is no switch to turn that off. The process has one TLS
+//! configuration for each set of authorities: they are read once, and sessions of TLS are resumed
+//! across calls, sockets and sessions.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
-use aws_smithy_http_client::{Builder, Connector};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use negotiation_core::{Failure, FailureCode};
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::bounded::bounded;
-use crate::proxy::Route;
-
 /// A CA file bigger than this is none.
 const CA_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// The authorities that are trusted.
+/// Most sets of authorities whose TLS configuration is kept; each CA file makes one.
+const TRUSTS_MAX: usize = 8;
+
+/// Hosts whose TLS sessions are remembered: a channel has two of its own.
+const TLS_SESSIONS_MAX: usize = 1024;
+
+/// The authorities that are trusted. Clones share their TLS configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Trust {
-    extra: Option<Arc<Extra>>,
+    /// Beside the system's.
+    extra: Arc<Vec<CertificateDer<'static>>>,
     config: Arc<OnceLock<Arc<ClientConfig>>>,
-}
-
-#[derive(Debug)]
-struct Extra {
-    pem: Vec<u8>,
-    certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Trust {
     pub(crate) fn system() -> Self {
-        Self { extra: None, config: Arc::default() }
+        Self::shared(Vec::new())
     }
 
     /// Trusts the certificates of a PEM file as well.
     pub(crate) fn with_ca_file(path: &Path) -> Result<Self, String> {
         let shown = path.display();
-        let size = std::fs::metadata(path)
-            .map_err(|error| format!("{shown} cannot be read: {error}"))?
-            .len();
-        if size > CA_FILE_BYTES_MAX {
+        let unreadable = |error| format!("{shown} cannot be read: {error}");
+        let mut pem = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        // A pipe or a device says nothing of its length.
+        file.take(CA_FILE_BYTES_MAX + 1).read_to_end(&mut pem).map_err(unreadable)?;
+        if pem.len() as u64 > CA_FILE_BYTES_MAX {
             return Err(format!("{shown} is too big to be a PEM file of certificates"));
         }
-        let pem =
-            std::fs::read(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
         let certificates = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| format!("{shown} is no valid PEM file"))?;
@@ -60,78 +59,123 @@ impl Trust {
                 .add(certificate.clone())
                 .map_err(|_| format!("{shown} holds a certificate that cannot be an authority"))?;
         }
-        Ok(Self { extra: Some(Arc::new(Extra { pem, certificates })), config: Arc::default() })
+        Ok(Self::shared(certificates))
     }
 
-    /// For sockets.
-    pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>, Failure> {
+    /// The process's own for these authorities.
+    fn shared(extra: Vec<CertificateDer<'static>>) -> Self {
+        static TRUSTS: Mutex<Vec<Trust>> = Mutex::new(Vec::new());
+        let mut trusts = TRUSTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = trusts.iter().position(|trust| *trust.extra == extra);
+        // Those asked for last stand last.
+        let trust = match known {
+            Some(at) => trusts.remove(at),
+            None => Self { extra: Arc::new(extra), config: Arc::default() },
+        };
+        if trusts.len() >= TRUSTS_MAX {
+            trusts.remove(0);
+        }
+        trusts.push(trust.clone());
+        trust
+    }
+
+    /// For calls and sockets.
+    pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
         if let Some(config) = self.config.get() {
             return Ok(config.clone());
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(system_roots().iter().cloned());
-        if let Some(extra) = &self.extra {
-            roots.add_parsable_certificates(extra.certificates.iter().cloned());
-        }
+        roots.add_parsable_certificates(self.extra.iter().cloned());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Failure::new(FailureCode::Tls, error.to_string()))?
+            .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // The socket's upgrade is HTTP/1.1, and calls are few and one after the other.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_MAX);
         Ok(self.config.get_or_init(|| Arc::new(config)).clone())
     }
+}
 
-    /// For calls. Every call for one link has a client of its own, so that with the call its
-    /// pooled sockets are gone as well.
-    pub(crate) fn http_client(
-        &self,
-        plain: bool,
-        route: &Route,
-    ) -> Result<SharedHttpClient, Failure> {
-        if plain {
-            return Ok(bounded(Builder::new().build_http()));
-        }
-        self.https(route, None)
-    }
-
-    /// For credentials, which may be asked for again at any time: nothing stays open between.
-    pub(crate) fn unpooled_http_client(&self, route: &Route) -> Result<SharedHttpClient, Failure> {
-        self.https(route, Some(0))
-    }
-
-    fn https(&self, route: &Route, pool_max: Option<usize>) -> Result<SharedHttpClient, Failure> {
-        let mut store = TrustStore::empty().with_native_roots(!system_roots().is_empty());
-        if let Some(extra) = &self.extra {
-            store.add_pem_certificate(extra.pem.as_slice());
-        }
-        let context = TlsContext::builder()
-            .with_trust_store(store)
-            .build()
-            .map_err(|error| Failure::new(FailureCode::Tls, error.to_string()))?;
-        let proxy = route.config();
-        Ok(bounded(Builder::new().build_with_connector_fn(move |settings, components| {
-            let mut connector = Connector::builder()
-                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-                .tls_context(context.clone());
-            connector.set_connector_settings(settings.cloned());
-            connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-            connector.set_pool_max_idle_per_host(pool_max);
-            connector.set_proxy_config(proxy.clone());
-            connector.build()
-        })))
-    }
+/// Reads the system's authorities and draws the first random number of the process, on two threads
+/// of their own, so that neither is waited for when the first connection needs it: together some
+/// 40 ms where AWS-LC gathers entropy from the CPU's jitter, as in a build without this
+/// workspace's settings. Meant for the first line of `main`; it returns at once.
+pub fn warm_up() {
+    let start = |name: &str, task: fn()| {
+        // Without a thread it happens later, where it is needed.
+        let _ = std::thread::Builder::new().name(name.to_owned()).spawn(task);
+    };
+    start("random", || {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        // Whoever needs one asks again, and hears of it.
+        let _ = provider.secure_random.fill(&mut [0; 1]);
+    });
+    start("authorities", || {
+        let _ = Trust::system().client_config();
+    });
 }
 
 /// Read once: a system may have hundreds of files of them.
 fn system_roots() -> &'static [CertificateDer<'static>] {
     static ROOTS: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
     ROOTS.get_or_init(|| {
-        let found = rustls_native_certs::load_native_certs();
-        if found.certs.is_empty() {
+        let found = read_system_roots();
+        if found.is_empty() {
             tracing::warn!("the system has no certificate authorities: only a CA file is trusted");
         }
-        found.certs
+        found
     })
+}
+
+/// The bundle file alone where the system has one: beside it stands a directory with the same
+/// certificates, one a file.
+#[cfg(all(unix, not(target_os = "macos")))]
+fn read_system_roots() -> Vec<CertificateDer<'static>> {
+    let named = |name| std::env::var_os(name).is_some();
+    // What a person names is read as it is named.
+    if !named("SSL_CERT_FILE") && !named("SSL_CERT_DIR") {
+        let file = openssl_probe::probe().cert_file;
+        let bundle = rustls_native_certs::load_certs_from_paths(file.as_deref(), None);
+        if !bundle.certs.is_empty() {
+            return bundle.certs;
+        }
+    }
+    rustls_native_certs::load_native_certs().certs
+}
+
+#[cfg(not(all(unix, not(target_os = "macos"))))]
+fn read_system_roots() -> Vec<CertificateDer<'static>> {
+    rustls_native_certs::load_native_certs().certs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trusts_with_the_same_authorities_share_their_configuration() {
+        let (one, other) = (Trust::system(), Trust::system());
+        let config = one.client_config().expect("made");
+        assert!(Arc::ptr_eq(&config, &other.client_config().expect("made")));
+        assert_eq!(config.alpn_protocols, [b"http/1.1".to_vec()]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_ca_file_without_end_is_read_to_the_limit() {
+        let refused = Trust::with_ca_file(Path::new("/dev/zero")).expect_err("no certificates");
+        assert!(refused.contains("too big"), "{refused}");
+    }
+
+    #[cfg(all(unix, not(target_os = "macos")))]
+    #[test]
+    fn the_bundle_has_the_certificates_of_the_directory() {
+        let all = rustls_native_certs::load_native_certs().certs;
+        let bundle = read_system_roots();
+        assert_eq!(all.is_empty(), bundle.is_empty());
+        assert!(bundle.iter().all(|certificate| all.contains(certificate)));
+    }
 }

@@ -27,7 +27,15 @@ const TOKEN: &str = "to+k/e=n%2B==";
 #[tokio::test]
 #[ignore = "runs as a child of the other tests, with their environment"]
 async fn child() {
-    let config = SignalingConfig::builder("door").build().expect("valid");
+    let mut config = SignalingConfig::builder("door");
+    if let Ok(profile) = std::env::var("TEST_PROFILE") {
+        config = config.profile(profile);
+    }
+    let config = config.build().expect("valid");
+    match config.check_environment().await {
+        Ok(()) => println!("environment=ok"),
+        Err(error) => println!("environment={} ({error})", error.field),
+    }
     let mut port = AwsSignaling::new(config);
     let ticket = Ticket { attempt: 1, seq: 1 };
     port.submit(ticket, SignalingCommand::Connect { link: LinkId(1), attempt: 1, client_id: None });
@@ -179,9 +187,33 @@ async fn what_is_missing_has_its_own_code() {
     assert!(said.contains("outcome=no-credentials"), "{said}");
     let said = run(home.path(), &credentials()[..3]).await;
     assert!(said.contains("outcome=invalid-argument"), "{said}");
+    // Known before a session starts, with what to do.
+    assert!(said.contains("environment=region (region: no region is known"), "{said}");
+    assert!(said.contains("AWS_REGION"), "{said}");
     let expired = [("AWS_PROFILE", "nobody"), ("AWS_REGION", "us-west-2"), endpoint];
     let said = run(home.path(), &expired).await;
     assert!(said.contains("outcome=no-credentials"), "{said}");
+    assert!(said.contains("there is no profile nobody"), "{said}");
+}
+
+#[tokio::test]
+async fn a_profile_that_was_asked_for_has_to_be_there() {
+    let emulator = emulator().await;
+    let home = tempfile::tempdir().expect("a directory");
+    let endpoint = ("AWS_ENDPOINT_URL", emulator.endpoint());
+    let variables = |profile| {
+        let chosen = [endpoint, ("TEST_PROFILE", profile)];
+        credentials().into_iter().chain(chosen).collect::<Vec<_>>()
+    };
+    // Also where other credentials would do: a person meant this one.
+    let said = run(home.path(), &variables("nosuch")).await;
+    assert!(said.contains("environment=profile (profile: there is no profile nosuch"), "{said}");
+    assert!(said.contains("outcome=no-credentials"), "{said}");
+    std::fs::create_dir(home.path().join(".aws")).expect("created");
+    std::fs::write(home.path().join(".aws/config"), "[profile there]\n").expect("written");
+    let said = run(home.path(), &variables("there")).await;
+    assert!(said.contains("environment=ok") && said.contains("outcome=connected"), "{said}");
+    emulator.shutdown().await;
 }
 
 /// What the security token service answers, by a clock so many seconds off; the last one stays.

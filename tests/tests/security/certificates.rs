@@ -16,22 +16,22 @@ use crate::service::{Script, Service, Viewer};
 use crate::{LITTLE, costs};
 
 /// An authority of the test's own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// What a certificate says.
 #[derive(Clone)]
-struct Says {
-    host: &'static str,
+pub(crate) struct Says {
+    pub(crate) host: &'static str,
     /// The first days of these years.
-    valid: (i32, i32),
-    usage: ExtendedKeyUsagePurpose,
+    pub(crate) valid: (i32, i32),
+    pub(crate) usage: ExtendedKeyUsagePurpose,
 }
 
-const GOOD: Says =
+pub(crate) const GOOD: Says =
     Says { host: "localhost", valid: (2020, 2090), usage: ExtendedKeyUsagePurpose::ServerAuth };
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -41,7 +41,7 @@ impl Authority {
     }
 
     /// A service's end of TLS with a certificate of this authority's.
-    fn acceptor(&self, says: &Says) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self, says: &Says) -> TlsAcceptor {
         let mut params = CertificateParams::new(vec![says.host.to_owned()]).expect("a name");
         params.not_before = date_time_ymd(says.valid.0, 1, 1);
         params.not_after = date_time_ymd(says.valid.1, 1, 1);
@@ -62,10 +62,15 @@ impl Authority {
 
     /// A viewer who trusts this authority connects to a service, whose socket may be elsewhere.
     async fn connect(&self, service: &Service) -> Result<Done, Failure> {
+        self.connect_at(service, &service.url).await
+    }
+
+    /// The same, by another URL of the service.
+    pub(crate) async fn connect_at(&self, service: &Service, url: &str) -> Result<Done, Failure> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, self.0.pem()).expect("written");
-        Viewer::new(service.reach().ca_file(&file)).connect().await
+        Viewer::new(service.reach().endpoint_url(url).ca_file(&file)).connect().await
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use negotiation_core::{Done, Failure, FailureCode};
 
+use crate::certificates::{Authority, GOOD, Says};
 use crate::service::{Answer, ENDLESS, Script, Service, Viewer, endpoints, ok};
 use crate::{LITTLE, costs};
 
@@ -135,5 +136,31 @@ fn endpoints_without_tls_are_refused_unless_on_this_machine() {
         let call = Answer::Bytes(ok(&endpoints(&https, &wss)));
         let failure = costs(LITTLE, "an endpoint in the clear", async || refused(call).await);
         assert_eq!(failure.code, FailureCode::Service, "{https} {wss:.60}: {failure}");
+    }
+}
+
+/// A service elsewhere does not get to say which doors of this machine are knocked at in the clear.
+#[test]
+fn a_service_elsewhere_points_at_no_plain_door_of_this_machine() {
+    for door_of in ["socket", "calls"] {
+        let (failure, door) = costs(LITTLE, "a plain door of this machine", async || {
+            let door = Service::start(Script::default()).await;
+            // It leads here, and is no loopback address.
+            let authority = Authority::new("security test");
+            let acceptor = authority.acceptor(&Says { host: "0.0.0.0", ..GOOD });
+            let (https, wss) = match door_of {
+                "socket" => ("https://0.0.0.0:9".to_owned(), door.url.replacen("http", "ws", 1)),
+                _ => (door.url.clone(), "wss://0.0.0.0:9".to_owned()),
+            };
+            let call = Answer::Bytes(ok(&endpoints(&https, &wss)));
+            let script = Script { call, ..Script::default() };
+            let service = Service::start_tls(script, acceptor).await;
+            let there = service.url.replacen("localhost", "0.0.0.0", 1);
+            let failure = authority.connect_at(&service, &there).await.expect_err("refused");
+            assert!(service.requests() > 0, "{failure}");
+            (failure, door)
+        });
+        assert_eq!(failure.code, FailureCode::Service, "{door_of}: {failure}");
+        assert_eq!(door.requests(), 0, "{door_of}");
     }
 }

@@ -368,7 +368,7 @@ fn w19_client_id_invalid() {
     scenario(19, "", async |stage| {
         for id in ["AWS_x".to_owned(), "a@b".to_owned(), "x".repeat(257)] {
             let refused = SignalingConfig::builder(&stage.channel).client_id(id).build();
-            assert_eq!(refused.expect_err("refused").field, "client_id");
+            assert_eq!(refused.expect_err("refused").field, signaling_aws::Field::ClientId);
         }
         assert!(stage.emulator.calls().is_empty(), "nothing was asked of the service");
         shown("3 ids refused, no call was made", ms(0))

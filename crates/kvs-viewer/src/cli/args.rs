@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use negotiation_core::{ClientIdPolicy, Config, Mode, RetryDelay, Settings};
 use peer_webrtc::{Authorities, IcePolicy, Media, PeerConfig, RemoteAddresses};
-use signaling_aws::{Limits, SignalingConfig, SignalingConfigBuilder, Stun};
+use signaling_aws::{Field, Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 
 use super::journal::JournalArgs;
 use super::log::Level;
@@ -34,6 +34,10 @@ pub struct ServiceArgs {
     /// Send requests to this URL, as of an emulator; overrides AWS_ENDPOINT_URL*
     #[arg(long, value_name = "URL")]
     pub endpoint_url: Option<String>,
+    /// Allow a plain http:// URL beyond this machine, where others on the way can read and use the
+    /// signed requests
+    #[arg(long)]
+    pub allow_plain_http: bool,
     /// Trust the CA certificates in this PEM file too; overrides AWS_CA_BUNDLE
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -225,6 +229,7 @@ impl ServiceArgs {
         builder = set(builder, &self.endpoint_url, |b, v| b.endpoint_url(v));
         builder = set(builder, &self.profile, |b, v| b.profile(v));
         builder = set(builder, &self.client_id, |b, v| b.client_id(v));
+        builder = builder.allow_plain_http(self.allow_plain_http);
         if let Some(path) = &self.ca_file {
             builder = builder.ca_file(path);
         }
@@ -243,20 +248,33 @@ impl ServiceArgs {
         if !stun.is_empty() {
             builder = builder.stun(Stun::Custom(stun.to_vec()));
         }
-        builder.build().map_err(|error| of_field(error.field, &error.to_string()))
+        builder.build().map_err(|error| error.with_names(flag))
     }
 }
+
+/// The option or variable that sets what signaling needs to know.
+pub(crate) fn flag(field: Field) -> &'static str {
+    match field {
+        Field::Channel => "CHANNEL",
+        Field::Region => "--region",
+        Field::ClientId => "--client-id",
+        Field::EndpointUrl => "--endpoint-url",
+        Field::AllowPlainHttp => "--allow-plain-http",
+        Field::Profile => "--profile",
+        Field::CaFile => CA_FILE,
+        Field::Proxy => "HTTPS_PROXY",
+        Field::Stun => "--stun",
+        // The command line sets neither by itself.
+        Field::RememberedChannels | Field::Limits => field.as_str(),
+    }
+}
+
+const CA_FILE: &str = "--ca-file (or AWS_CA_BUNDLE)";
 
 /// What is wrong with a field, with the option that sets it in the field's place.
 pub(crate) fn of_field(field: &str, problem: &str) -> String {
     let option = match field {
-        "channel" => "CHANNEL",
-        "region" => "--region",
-        "client_id" => "--client-id",
-        "endpoint_url" => "--endpoint-url",
-        "ca_file" => "--ca-file (or AWS_CA_BUNDLE)",
-        "stun" => "--stun",
-        "proxy" => "HTTPS_PROXY",
+        "ca_file" => CA_FILE,
         "answer_timeouts" => "--answer-timeout",
         "retry_delay" => "--retry-delay",
         "retries" => "--retries",

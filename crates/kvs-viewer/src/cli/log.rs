@@ -4,7 +4,6 @@
 //! and whole packets at their finer levels, so they are heard at `warn` at most, whatever is asked
 //! for. The second is a writer that blanks what looks like a credential in any line that is left.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
@@ -13,6 +12,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use viewer_session::redact::redact;
 
 use super::output;
 
@@ -129,61 +129,9 @@ impl Drop for Line {
     }
 }
 
-/// What stands before a secret in texts of this field.
-const MARKS: [&str; 9] = [
-    "X-Amz-Signature=",
-    "X-Amz-Security-Token=",
-    "X-Amz-Credential=",
-    "x-amz-security-token",
-    "Signature=",
-    "a=ice-pwd:",
-    "password: \"",
-    "credential: \"",
-    "secret_access_key: \"",
-];
-
-/// Blanks what follows a mark, up to the end of the value.
-pub(crate) fn redact(text: &str) -> Cow<'_, str> {
-    if !MARKS.iter().any(|mark| text.contains(mark)) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((at, mark)) =
-        MARKS.iter().filter_map(|mark| rest.find(mark).map(|at| (at, *mark))).min()
-    {
-        let value = at + mark.len();
-        out.push_str(&rest[..value]);
-        out.push_str("[redacted]");
-        // A header's name may be followed by its value in quotes, after a colon or an equals sign.
-        let skipped = rest[value..].find(|c: char| !"\":= ".contains(c)).unwrap_or(0);
-        let tail = &rest[value + skipped..];
-        let end = tail.find(|c: char| "&\"' \r\n,;\\".contains(c)).unwrap_or(tail.len());
-        rest = &tail[end..];
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_looks_like_a_credential_is_blanked() {
-        for line in [
-            "GET wss://x/?X-Amz-Date=1&X-Amz-Security-Token=canary%2F&X-Amz-Signature=canary end",
-            "authorization: AWS4-HMAC-SHA256 SignedHeaders=host, Signature=canary",
-            "a=ice-ufrag:u\r\na=ice-pwd:canary\r\nm=video",
-            "RTCIceServer { username: \"u\", credential: \"canary\" }",
-            "headers: {\"x-amz-security-token\": \"canary\"}",
-        ] {
-            let redacted = redact(line);
-            assert!(!redacted.contains("canary"), "{redacted}");
-        }
-        assert_eq!(redact("nothing here"), "nothing here");
-        assert!(redact("a X-Amz-Signature=abc end").ends_with(" end"));
-    }
 
     #[test]
     fn warnings_of_the_search_for_a_region_come_with_info_alone() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use negotiation_core::{EndReason, Event, Input, Mode, Output, SignalingEvent, Timestamp};
 use viewer_session::journal::{Entry, Header, JournalError, Reader, Verdict, What, replay};
+use viewer_session::redact;
 
 use super::complain;
 use super::exit::Exit;
@@ -217,9 +218,9 @@ fn since(began: Timestamp, at: Timestamp) -> String {
     Timestamp::new(at.saturating_since(began)).to_string()
 }
 
-/// A journal may come from a stranger: nothing in it may steer a terminal.
+/// A journal may come from a stranger: nothing in it may steer a terminal, or deceive its reader.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    redact::printable(text).into_owned()
 }
 
 #[cfg(test)]

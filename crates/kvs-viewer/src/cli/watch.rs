@@ -14,11 +14,12 @@ use negotiation_core::{AttemptReport, Event, MediaKind, Outcome, Phase, Timer, T
 use peer_webrtc::{Codec, Media, PeerMonitor, PeerStats};
 use recording::{RecordError, Recorder};
 use serde_json::{Map, Value, json};
+use signaling_aws::Field;
 use tokio::sync::{mpsc, watch as latest};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use viewer_session::Told;
 
-use super::args::{OutputArgs, WatchArgs};
+use super::args::{OutputArgs, WatchArgs, flag};
 use super::exit::Exit;
 use super::log;
 use super::media::{self, MediaPump, Recorded, RecordingNews, lock, start_recorder};
@@ -48,6 +49,11 @@ pub(crate) async fn run(args: WatchArgs, started: Started) -> Exit {
         Ok(config) => config,
         Err(problem) => return complain(Exit::Usage, &problem),
     };
+    if let Err(error) = config.signaling.check_environment().await {
+        // A profile is where credentials come from.
+        let exit = if error.field == Field::Profile { Exit::Permission } else { Exit::Usage };
+        return complain(exit, &error.with_names(flag));
+    }
     let context = Context {
         channel: args.service.channel().unwrap_or_default(),
         config: config.session.clone(),

@@ -4,6 +4,8 @@
 #[expect(unreachable_pub, reason = "public for the tests of the whole, which are another package")]
 #[path = "../../../../tests/src/connect_proxy.rs"]
 mod connect_proxy;
+mod connections;
+mod echoes;
 mod links;
 mod proxy;
 mod remembered;

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use kvs_emulator::{
     Action, Emulator, EmulatorConfig, Fault, Match, Point, ServiceMessage, TurnConfig,
 };
-use negotiation_core::{FailureCode, SignalingEvent};
+use negotiation_core::{FailureCode, LinkId, SignalingCommand, SignalingEvent};
 use signaling_aws::MasterLink;
 
 fn turn() -> TurnConfig {
@@ -22,12 +22,12 @@ async fn with_turn() -> Emulator {
 /// Opens a link and fetches ICE servers, as a session does; says how many requests that took and
 /// how many of them were refused.
 async fn session(emulator: &Emulator, id: &str) -> (u64, u64) {
-    let (before, questions) = (asked(emulator), storage_questions(emulator));
+    let before = asked(emulator);
     let mut port = Port::new(reach(emulator, id));
     port.connect(1, None).await;
     port.ice_servers(1).await;
-    // The question whether it is a storage channel is asked beside.
-    while storage_questions(emulator) == questions {
+    // The question whether it is a storage channel is asked beside the first session.
+    while storage_questions(emulator) == 0 {
         tokio::task::yield_now().await;
     }
     port.disconnect(1).await;
@@ -45,8 +45,8 @@ async fn the_second_session_asks_for_nothing_that_the_first_was_told() {
     let first = session(&emulator, "first").await;
     let second = session(&emulator, "second").await;
     println!("requests: {} for the first session, {} for the second", first.0, second.0);
-    // Name, endpoints, storage mode, ICE servers and the socket; then storage mode and the socket.
-    assert_eq!((first, second), ((5, 0), (2, 0)));
+    // Name, endpoints, storage mode, ICE servers and the socket; then the socket alone.
+    assert_eq!((first, second), ((5, 0), (1, 0)));
     emulator.shutdown().await;
 }
 
@@ -59,7 +59,7 @@ async fn a_clock_ten_minutes_off_costs_one_request_in_the_process() {
         let first = session(&emulator, "first").await;
         let second = session(&emulator, "second").await;
         println!("clock off by {clock_offset_secs} s: {first:?}, then {second:?}");
-        assert_eq!((first, second), ((6, 1), (2, 0)), "{clock_offset_secs}");
+        assert_eq!((first, second), ((6, 1), (1, 0)), "{clock_offset_secs}");
         emulator.shutdown().await;
     }
 }
@@ -107,6 +107,68 @@ async fn ice_servers_are_asked_for_again_when_it_matters() {
     third.connect(1, None).await;
     third.ice_servers(1).await;
     assert_eq!(asked(), 3);
+    emulator.shutdown().await;
+}
+
+/// N21: a service that says it many times is asked once.
+#[tokio::test]
+async fn a_burst_of_reconnect_ice_server_costs_one_question() {
+    // As many as the emulator lets wait for a reader.
+    const BURST: u64 = 50;
+    let emulator = with_turn().await;
+    let asked = || calls(&emulator, "GetIceServerConfig");
+    let mut port = Port::new(reach(&emulator, "burst"));
+    port.connect(1, None).await;
+    port.ice_servers(1).await;
+    for _ in 0..BURST {
+        emulator.send("door", None, Some("burst"), ServiceMessage::ReconnectIceServer);
+    }
+    assert_eq!(port.event().await, SignalingEvent::ReconnectIceServer);
+    // As a session does each time.
+    port.ice_servers(1).await;
+    emulator.send("door", None, Some("burst"), ServiceMessage::GoAway);
+    assert_eq!(port.event().await, SignalingEvent::GoAway, "nothing else was told");
+    println!("{BURST} RECONNECT_ICE_SERVER cost {} GetIceServerConfig", asked() - 1);
+    assert_eq!(asked(), 2);
+    emulator.shutdown().await;
+}
+
+/// N16: a throttled channel is left alone for a while, whoever asks.
+#[tokio::test]
+async fn throttled_ice_servers_are_not_asked_for_again_at_once() {
+    let emulator = with_turn().await;
+    let matches = Match { call: Some("GetIceServerConfig".into()), ..Match::on(Point::Call) };
+    let throttle = Action::Refuse {
+        status: 400,
+        error: "ClientLimitExceededException".into(),
+        message: "Rate exceeded".into(),
+    };
+    let id = emulator.faults().add(Fault::new(matches, throttle)).expect("a fault");
+    let mut port = Port::new(reach(&emulator, "throttled"));
+    port.connect(1, None).await;
+    let fetch = || SignalingCommand::FetchIceServers { link: LinkId(1) };
+    for _ in 0..20 {
+        let failure = port.run(fetch()).await.expect_err("throttled");
+        assert_eq!(failure.code, FailureCode::Throttled, "{failure}");
+    }
+    // One question, repeated within its call limit.
+    assert!(emulator.faults().hits(id) <= 3, "{}", emulator.faults().hits(id));
+    emulator.shutdown().await;
+}
+
+/// Whether a channel is in storage mode is asked once of the service, and again by an attempt after
+/// a failed one when that was long ago.
+#[tokio::test]
+async fn storage_mode_is_asked_once_for_a_channel() {
+    let emulator = emulator(EmulatorConfig::default()).await;
+    session(&emulator, "first").await;
+    for id in ["second", "third"] {
+        let mut port = Port::new(reach(&emulator, id));
+        port.connect(1, None).await;
+        port.ice_servers(1).await;
+        port.disconnect(1).await;
+    }
+    assert_eq!(storage_questions(&emulator), 1);
     emulator.shutdown().await;
 }
 
