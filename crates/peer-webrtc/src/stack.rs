@@ -79,6 +79,9 @@ const CONTROL_MAX: usize = 256;
 
 /// Data channels that the other side may open. A master has none of its own, or one.
 const CHANNELS_MAX: usize = 8;
+/// Data channels after which the other side is done with: the stack keeps something of each, also
+/// where it is closed, and bounds their number at 65,535.
+const CHANNELS_HOSTILE: usize = 256;
 
 /// Which candidates may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,7 +138,8 @@ pub enum StackEvent {
     Connection(RTCPeerConnectionState),
     /// The other side's track is open.
     Track(Arc<dyn TrackRemote>),
-    /// The other side opened a data channel. Beyond the first few they are closed instead.
+    /// The other side opened a data channel. Beyond the first few they are closed instead, and
+    /// hundreds of them count as the connection's end.
     DataChannel(Arc<dyn DataChannel>),
     /// So many names of STUN and TURN servers are not resolved: those servers are not used.
     IceServersUnresolved(u32),
@@ -681,6 +685,10 @@ impl PeerConnectionEventHandler for Queue {
         if before >= CHANNELS_MAX {
             if before == CHANNELS_MAX {
                 tracing::warn!(CHANNELS_MAX, "further data channels of the other side are closed");
+            }
+            if before == CHANNELS_HOSTILE {
+                tracing::warn!("the other side opens data channels without end: it is left");
+                self.push(StackEvent::Connection(RTCPeerConnectionState::Closed));
             }
             // One that is gone already needs no closing.
             let _ = channel.close().await;

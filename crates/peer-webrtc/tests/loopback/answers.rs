@@ -131,13 +131,13 @@ fn kinds(sdp: &str) -> Vec<&str> {
 
 #[tokio::test]
 async fn what_an_answer_lacks_is_named() {
-    let refused: &[(&str, fn(&str) -> String, &str)] = &[
-        ("no SDP", |_| "hello".to_owned(), "no SDP"),
-        ("no ufrag", |a| without(a, "a=ice-ufrag"), "no a=ice-ufrag line"),
-        ("no fingerprint", |a| without(a, "a=fingerprint"), "no a=fingerprint line"),
-        ("H265", |a| a.replace("H264/90000", "H265/90000"), "\"a=rtpmap:102 H265/90000\""),
+    let refused: &[(Change, &str)] = &[
+        (("no SDP", |_| "hello".to_owned()), "no SDP"),
+        (("no ufrag", |a| without(a, "a=ice-ufrag")), "no a=ice-ufrag line"),
+        (("no fingerprint", |a| without(a, "a=fingerprint")), "no a=fingerprint line"),
+        (("H265", |a| a.replace("H264/90000", "H265/90000")), "\"a=rtpmap:102 H265/90000\""),
     ];
-    for (name, change, complaint) in refused {
+    for ((name, change), complaint) in refused {
         let (viewer, _events, offer) = viewer().await;
         let master = Master::new(Codec::H264).await;
         let answer = master.stack.answer(&offer).await.expect("answers");

@@ -1,7 +1,9 @@
 //! A master that names more addresses than work, and the one that works last.
 
+use std::net::SocketAddr;
+
 use negotiation_core::FailureCode;
-use peer_webrtc::Codec;
+use peer_webrtc::{Codec, Lookup, PeerConfig, RemoteAddresses, Resolve, Resolver};
 
 use crate::common::Master;
 use crate::port::connected;
@@ -65,4 +67,37 @@ async fn a_candidate_before_the_answer_is_refused_and_can_come_again() {
         viewer.add(text).await.expect("takes it");
     }
     connects(viewer, master).await;
+}
+
+/// A resolver that knows one address.
+struct At([u8; 4]);
+
+impl Resolve for At {
+    fn resolve(&self, _host: &str, port: u16) -> Lookup {
+        let address = SocketAddr::from((self.0, port));
+        Box::pin(async move { Ok(vec![address]) })
+    }
+}
+
+#[tokio::test]
+async fn addresses_of_this_machine_are_tried_where_the_services_name_is_this_machines() {
+    for (address, expected) in
+        [([127, 0, 0, 1], Ok(())), ([192, 0, 2, 1], Err(FailureCode::AddressPolicy))]
+    {
+        let config = PeerConfig {
+            remote_addresses: RemoteAddresses::Network,
+            service: Some(("service.example.org".to_owned(), 443)),
+            resolver: Resolver::new(At(address)),
+            ..peer_config()
+        };
+        let mut viewer = Viewer::new(config);
+        let master = Master::new(Codec::H264).await;
+        let offer = viewer.offered().await;
+        let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
+        viewer.apply(&answer).await.expect("applies");
+        let taken = viewer.add(&dead(1)).await.map(|_| ()).map_err(|failure| failure.code);
+        assert_eq!(taken, expected, "{address:?}");
+        viewer.close().await;
+        master.stack.close().await.expect("closes");
+    }
 }

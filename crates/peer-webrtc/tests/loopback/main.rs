@@ -3,6 +3,7 @@
 
 mod answers;
 mod candidates;
+mod channels;
 mod common;
 mod flood;
 mod goodbye;
