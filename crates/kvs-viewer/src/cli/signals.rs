@@ -46,6 +46,18 @@ impl Signals {
         }
     }
 
+    /// Forgets those that came: a terminal that closes sends SIGHUP more than once, and so do
+    /// programs that pass a signal on to a whole group of processes.
+    pub(crate) async fn forget(&mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.next() => {}
+                () = std::future::ready(()) => return,
+            }
+        }
+    }
+
     /// Waits for the next of them.
     #[cfg(not(unix))]
     pub(crate) async fn next(&mut self) {
@@ -82,6 +94,14 @@ fn ignores_hangup(status: &str) -> bool {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn signals_that_came_before_are_forgotten() {
+        let mut signals = Signals::listen();
+        signals.forget().await;
+        let next = tokio::time::timeout(std::time::Duration::ZERO, signals.next()).await;
+        assert!(next.is_err(), "none came");
+    }
 
     #[test]
     fn the_mask_of_ignored_signals_is_read() {

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use negotiation_core::{AttemptReport, Event, MediaKind, Outcome, Phase, Timer, Timestamp};
+use negotiation_core::{
+    AttemptReport, EndReason, Event, MediaKind, Mode, Outcome, Phase, Timer, Timestamp,
+};
 use peer_webrtc::{Codec, Media, PeerMonitor, PeerStats};
 use recording::{RecordError, Recorder};
 use serde_json::{Map, Value, json};
@@ -100,7 +102,7 @@ pub(crate) async fn watch(
         context,
         phase: Phase::Idle,
         deadlines: BTreeMap::new(),
-        said: BTreeSet::new(),
+        failures: BTreeSet::new(),
         ended: None,
         unsettled: None,
         before: ledger.as_ref().and_then(|_| Resources::count()),
@@ -112,6 +114,7 @@ pub(crate) async fn watch(
         view: View { duration: output.duration, ..View::default() },
         live: None,
     };
+    show.tell_start();
     let observer = Counter::new(ledger, observer);
     let (mut viewer, media) = match Viewer::start_observed(config, Some(Box::new(observer))) {
         Ok(started) => started,
@@ -183,7 +186,14 @@ pub(crate) async fn watch(
         return complain(Exit::Internal, "the session's task was cancelled");
     }
     let path = output.record.as_deref();
-    let recorded = media::recorded(path, pump, signals.next(), &show.status).await;
+    let again = async {
+        // The signal that ended the session may come twice; a second wish is one that knows of the
+        // wait.
+        sleep(media::ENDING_USUAL).await;
+        signals.forget().await;
+        signals.next().await;
+    };
+    let recorded = media::recorded(path, pump, again, &show.status).await;
     show.status.finish();
     if let Some(journal) = journal
         && let Some(problem) = journal.finish().await
@@ -257,8 +267,8 @@ struct Show {
     phase: Phase,
     /// When each deadline that was armed in this phase fires.
     deadlines: BTreeMap<Timer, Timestamp>,
-    /// What was said in a plain line, and why attempts failed.
-    said: BTreeSet<String>,
+    /// Why attempts failed since it was live.
+    failures: BTreeSet<String>,
     /// The attempt that ended last; told with what comes after it.
     ended: Option<AttemptReport>,
     /// An attempt that is over, while more is open than before it.
@@ -291,7 +301,6 @@ impl Show {
         if let Event::PhaseChanged { to, .. } = event {
             self.phase = *to;
             self.deadlines.clear();
-            self.tell_progress(*to);
         }
         if let Event::DeadlineArmed { timer, at } = event {
             self.deadlines.insert(*timer, *at);
@@ -347,36 +356,22 @@ impl Show {
         };
         self.live.get_or_insert(at);
         // The same failure is told anew when it comes back.
-        self.said.clear();
+        self.failures.clear();
         self.status.say(&text);
     }
 
-    /// What is waited for, in a line, where there is no status line; each once.
-    fn tell_progress(&mut self, phase: Phase) {
+    /// What is waited for at first, in a line, where there is no status line.
+    fn tell_start(&self) {
         let config = &self.context.config;
-        let limit = |text: &str, limit: Duration| format!("{text}, at most {}.", span(limit));
-        let text = match phase {
-            Phase::Connecting => format!("Connecting to {}.", self.context.channel),
-            Phase::AwaitingAnswer => {
-                limit("Waiting for the camera to answer", config.answer_timeout(0))
-            }
-            Phase::AwaitingOffer => {
-                limit("Waiting for the service to make an offer", config.offer_timeout)
-            }
-            Phase::Idle
-            | Phase::Offering
-            | Phase::Answering
-            | Phase::Establishing
-            | Phase::AwaitingMedia
-            | Phase::Live
-            | Phase::Recovering
-            | Phase::Closing
-            | Phase::BackingOff
-            | Phase::Ended => return,
+        let (whom, limit) = match config.mode {
+            Mode::Offerer => ("the camera to answer", config.answer_timeout(0)),
+            Mode::Answerer => ("the service to make an offer", config.offer_timeout),
         };
-        if self.said.insert(text.clone()) {
-            self.status.progress(&text);
-        }
+        self.status.progress(&format!(
+            "Connecting to {}; waiting for {whom} for at most {}.",
+            self.context.channel,
+            span(limit)
+        ));
     }
 
     fn on_attempt_ended(&mut self, at: Timestamp, report: &AttemptReport) {
@@ -397,7 +392,7 @@ impl Show {
         let why = words::end(&report, &self.context.config);
         if report.evidence.was_live {
             self.status.say(&format!("The connection is lost: {why}. {then}"));
-        } else if self.said.insert(why.clone()) {
+        } else if self.failures.insert(why.clone()) {
             self.status.say(&format!("Attempt {} failed: {why}. {then}", report.attempt));
         }
     }
@@ -522,9 +517,9 @@ impl Show {
             None => (Value::Null, broken),
             Some(Ok(summary)) => {
                 self.status.say(&format!(
-                    "Recorded {}, {} frames, {}: {}",
+                    "Recorded {}, {}, {}: {}",
                     span(summary.duration),
-                    summary.video_frames,
+                    counted(summary.video_frames, "frame"),
                     byte_size(summary.bytes),
                     summary.path.display()
                 ));
@@ -548,20 +543,20 @@ impl Show {
         let counts = lock(&self.streams).counts();
         let phase = stopped_in.unwrap_or(self.phase);
         let summary = Summary::of(outcome, &self.context, phase, self.view.is_offline);
-        if exit == Exit::RecordingFailed && !outcome.was_live {
-            // The recording's failure is what ended it.
-            self.status.detail(&summary.headline);
-        } else if exit == Exit::Ok || exit == Exit::RecordingFailed {
+        if exit == Exit::Ok {
             let lasted = self.live.map(|live| at.saturating_since(live)).unwrap_or_default();
             self.status.say(&format!(
-                "{} Live for {}: {} frames, {} packets lost.",
+                "{} Live for {}: {}, {} lost.",
                 summary.headline,
                 span(lasted),
-                counts.frames,
-                counts.lost
+                counted(counts.frames, "frame"),
+                counted(counts.lost, "packet")
             ));
         } else if exit == Exit::ClosedEarly {
             self.status.say(&summary.headline);
+        } else if outcome.reason == EndReason::Closed {
+            // The recording's failure is what ended it, and is told.
+            self.status.detail(&summary.headline);
         } else {
             self.status.error(&summary.headline);
             self.status.error(&format!("Likely cause: {}.", summary.likely_cause));
@@ -574,6 +569,11 @@ impl Show {
         self.reporter.ended(at, outcome, &summary, recording, exit.code()).await;
         exit
     }
+}
+
+/// A number of things, `1 frame` or `2 frames`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The jitter of the newest stream of each kind.

@@ -32,16 +32,9 @@ pub(crate) fn activity(phase: Phase) -> &'static str {
 /// printed with `--verbose` alone.
 pub(crate) fn news(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Recovering(cause) => {
-            format!("{}; restoring the connection.", capital(cause_words(*cause)))
-        }
-        Event::Recovered => "The connection is restored.".into(),
-        Event::MasterGone(cause) => format!("The camera is gone: {}.", cause_words(*cause)),
         Event::Offline => "This computer has no network connection.".into(),
         Event::Online => "The network connection is back.".into(),
         Event::MediaPaused => "The camera paused: it is connected, but sends no video.".into(),
-        Event::MediaStalled => "The video stopped; waiting for the camera to go on.".into(),
-        Event::MediaResumed => "The video goes on.".into(),
         Event::PhaseChanged { .. }
         | Event::AttemptStarted { .. }
         | Event::LinkOpened { .. }
@@ -54,6 +47,11 @@ pub(crate) fn news(event: &Event) -> Option<String> {
         | Event::Live
         | Event::Disconnected
         | Event::Reconnected
+        | Event::Recovering(_)
+        | Event::Recovered
+        | Event::MasterGone(_)
+        | Event::MediaStalled
+        | Event::MediaResumed
         | Event::RestartRefused
         | Event::MasterLearned(_)
         | Event::LinkNotReopened(_)
@@ -126,14 +124,14 @@ pub(crate) fn event(event: &Event) -> String {
             format!("A step of closing failed: {}.", failure_words(failure))
         }
         Event::Ended(outcome) => format!("Ended. {}", outcome.sentence()),
-        Event::Recovering(_)
-        | Event::Recovered
-        | Event::MasterGone(_)
-        | Event::Offline
-        | Event::Online
-        | Event::MediaPaused
-        | Event::MediaStalled
-        | Event::MediaResumed => String::new(),
+        Event::Recovering(cause) => {
+            format!("{}; restoring the connection.", capital(cause_words(*cause)))
+        }
+        Event::Recovered => "The connection is restored.".into(),
+        Event::MasterGone(cause) => format!("The camera is gone: {}.", cause_words(*cause)),
+        Event::MediaStalled => "The video stopped; waiting for the camera to go on.".into(),
+        Event::MediaResumed => "The video goes on.".into(),
+        Event::Offline | Event::Online | Event::MediaPaused => String::new(),
     }
 }
 
