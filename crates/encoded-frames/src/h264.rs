@@ -1,4 +1,11 @@
-//! NAL units of H.264: their types, and the walk over a frame's.
+//! H.264: the types of NAL units, the walk over a frame's units, and how frames are assembled.
+
+mod access_unit;
+mod sets;
+mod syntax;
+mod units;
+
+pub(crate) use access_unit::Assembly;
 
 /// The NAL units of length-prefixed H.264 (four bytes of length each); stops where a length does not fit.
 pub fn length_prefixed_nals(data: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -18,14 +25,24 @@ pub fn nal_type(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |byte| byte & 0x1f)
 }
 
+/// A slice of a picture that may need others.
+pub const NAL_SLICE: u8 = 1;
+/// The first partition of a slice.
+pub(crate) const NAL_PARTITION_A: u8 = 2;
 /// A slice of a picture that needs no other.
 pub const NAL_IDR: u8 = 5;
+/// Supplemental enhancement information.
+pub const NAL_SEI: u8 = 6;
 /// A sequence parameter set.
 pub const NAL_SPS: u8 = 7;
 /// A picture parameter set.
 pub const NAL_PPS: u8 = 8;
 /// An access unit delimiter.
 pub const NAL_DELIMITER: u8 = 9;
+/// The end of a sequence: an IDR picture follows.
+pub(crate) const NAL_END_OF_SEQUENCE: u8 = 10;
+/// The end of the stream.
+pub(crate) const NAL_END_OF_STREAM: u8 = 11;
 /// Filler data.
 pub const NAL_FILLER: u8 = 12;
 

@@ -11,12 +11,15 @@
 
 mod assembler;
 mod codec;
-mod depacketize;
+mod end_mark;
+mod frame;
 pub mod h264;
 mod reorder;
+mod vpx;
 
-pub use assembler::{AssemblerConfig, Frame, FrameAssembler, MediaStats, ParameterSets};
+pub use assembler::{AssemblerConfig, FrameAssembler};
 pub use codec::{AudioCodec, Codec, VideoCodec, opus_packet_ticks};
+pub use frame::{Frame, MediaStats, ParameterSets};
 
 /// The RTP types of this crate's API: those of `rtc-rtp`, which `rtc` and `webrtc` re-export.
 pub mod rtp {

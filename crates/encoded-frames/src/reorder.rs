@@ -21,9 +21,9 @@ pub(crate) enum Insertion {
     Duplicate,
     /// Its place was given up, or taken, before it came.
     Late,
-    /// It is far from the others; a second one in sequence with it means a restart.
+    /// It is far from the others, and kept; a second one in sequence with it means a restart.
     Suspicious,
-    /// The sender began anew: what waited comes out first, then this packet.
+    /// The sender began anew: the suspicious packet comes out first, then this one.
     Restarted,
 }
 
@@ -45,8 +45,10 @@ pub(crate) struct ReorderBuffer<T> {
     /// The number to come out next; `None` before the first packet.
     next: Option<u64>,
     highest: u64,
-    /// The sequence number that would confirm a restart.
-    restart_at: Option<u16>,
+    /// Something came out, or may come out: before, an earlier packet than the first one is taken too.
+    started: bool,
+    /// A packet far from the others, which the next one in sequence would confirm to be a restart.
+    suspect: Option<(u16, Duration, T)>,
 }
 
 impl<T> ReorderBuffer<T> {
@@ -57,7 +59,8 @@ impl<T> ReorderBuffer<T> {
             waiting: BTreeMap::new(),
             next: None,
             highest: 0,
-            restart_at: None,
+            started: false,
+            suspect: None,
         }
     }
 
@@ -70,17 +73,25 @@ impl<T> ReorderBuffer<T> {
         };
         let number = self.extend(sequence);
         if number > self.highest + JUMP_MAX || number + JUMP_MAX < next {
-            if self.restart_at == Some(sequence) {
-                self.waiting.clear();
-                self.begin(sequence, arrival, packet);
+            if let Some((first, came, before)) =
+                self.suspect.take_if(|(before, ..)| before.wrapping_add(1) == sequence)
+            {
+                self.reset();
+                self.begin(first, came, before);
+                let number = self.extend(sequence);
+                self.highest = number;
+                self.waiting.insert(number, (arrival, packet));
                 return Insertion::Restarted;
             }
-            self.restart_at = Some(sequence.wrapping_add(1));
+            self.suspect = Some((sequence, arrival, packet));
             return Insertion::Suspicious;
         }
-        self.restart_at = None;
+        self.suspect = None;
         if number < next {
-            return Insertion::Late;
+            if self.started {
+                return Insertion::Late;
+            }
+            self.next = Some(number);
         }
         if self.waiting.contains_key(&number) {
             return Insertion::Duplicate;
@@ -94,17 +105,26 @@ impl<T> ReorderBuffer<T> {
     pub(crate) fn is_restart(&self, sequence: u16) -> bool {
         let Some(next) = self.next else { return false };
         let number = self.extend(sequence);
-        self.restart_at == Some(sequence)
+        let follows = |(before, ..): &(u16, Duration, T)| before.wrapping_add(1) == sequence;
+        self.suspect.as_ref().is_some_and(follows)
             && (number > self.highest + JUMP_MAX || number + JUMP_MAX < next)
+    }
+
+    /// The stream can begin with what is there. Without this, its first packet waits as long as a missing one.
+    pub(crate) fn start(&mut self) {
+        self.started = true;
     }
 
     /// Takes the next packet or gap that is due at `now`.
     pub(crate) fn release(&mut self, now: Duration) -> Option<Released<T>> {
         let (&first, &(arrival, _)) = self.waiting.first_key_value()?;
         let next = self.next?;
+        let due = now.saturating_sub(arrival) >= self.wait || self.waiting.len() > self.capacity;
+        if !self.started && !due {
+            return None;
+        }
+        self.started = true;
         if first > next {
-            let due =
-                now.saturating_sub(arrival) >= self.wait || self.waiting.len() > self.capacity;
             if !due {
                 return None;
             }
@@ -116,6 +136,7 @@ impl<T> ReorderBuffer<T> {
 
     /// Takes the next packet or gap without waiting for anything more.
     pub(crate) fn drain(&mut self) -> Option<Released<T>> {
+        self.started = true;
         let (&first, _) = self.waiting.first_key_value()?;
         let next = self.next?;
         if first > next {
@@ -129,7 +150,8 @@ impl<T> ReorderBuffer<T> {
     pub(crate) fn reset(&mut self) {
         self.waiting.clear();
         self.next = None;
-        self.restart_at = None;
+        self.started = false;
+        self.suspect = None;
     }
 
     fn take_first(&mut self) -> Option<Released<T>> {
@@ -142,7 +164,7 @@ impl<T> ReorderBuffer<T> {
         let number = ORIGIN + u64::from(sequence);
         self.next = Some(number);
         self.highest = number;
-        self.restart_at = None;
+        self.suspect = None;
         self.waiting.insert(number, (arrival, packet));
     }
 
@@ -176,6 +198,7 @@ mod tests {
     #[test]
     fn a_hole_is_waited_for_and_then_given_up() {
         let mut buffer = ReorderBuffer::new(WAIT, 100);
+        buffer.start();
         for sequence in [65534, 65535, 1] {
             buffer.insert(sequence, ms(0), sequence);
         }
@@ -190,6 +213,7 @@ mod tests {
     #[test]
     fn a_full_buffer_gives_up_its_first_hole() {
         let mut buffer = ReorderBuffer::new(WAIT, 3);
+        buffer.start();
         buffer.insert(0, ms(0), 0);
         assert_eq!(take_all(&mut buffer, ms(0)), [Released::Packet(0)]);
         for sequence in [2, 3, 4] {
@@ -203,6 +227,7 @@ mod tests {
     #[test]
     fn one_stray_packet_is_not_a_restart_but_two_in_sequence_are() {
         let mut buffer = ReorderBuffer::new(WAIT, 100);
+        buffer.start();
         buffer.insert(10, ms(0), 10);
         assert_eq!(take_all(&mut buffer, ms(0)), [Released::Packet(10)]);
         assert_eq!(buffer.insert(30_000, ms(0), 30_000), Insertion::Suspicious);
@@ -210,7 +235,26 @@ mod tests {
         assert_eq!(buffer.insert(30_001, ms(0), 30_001), Insertion::Suspicious);
         assert!(buffer.is_restart(30_002));
         assert_eq!(buffer.insert(30_002, ms(0), 30_002), Insertion::Restarted);
-        assert_eq!(take_all(&mut buffer, ms(0)), [Released::Packet(30_002)]);
+        buffer.start();
+        let released = [Released::Packet(30_001), Released::Packet(30_002)];
+        assert_eq!(take_all(&mut buffer, ms(0)), released);
+    }
+
+    #[test]
+    fn packets_before_the_first_are_taken_until_the_stream_starts() {
+        let mut buffer = ReorderBuffer::new(WAIT, 100);
+        for sequence in [3, 2, 0] {
+            assert_eq!(buffer.insert(sequence, ms(0), sequence), Insertion::Accepted);
+            assert_eq!(take_all(&mut buffer, ms(0)), []);
+        }
+        buffer.start();
+        assert_eq!(take_all(&mut buffer, ms(0)), [Released::Packet(0)]);
+        assert_eq!(buffer.insert(65_535, ms(0), 65_535), Insertion::Late);
+        // Nothing that could start it: the first packet waits as long as a missing one.
+        let mut buffer = ReorderBuffer::new(WAIT, 100);
+        buffer.insert(7, ms(0), 7);
+        assert_eq!(take_all(&mut buffer, ms(499)), []);
+        assert_eq!(take_all(&mut buffer, ms(500)), [Released::Packet(7)]);
     }
 
     proptest! {
@@ -237,6 +281,7 @@ mod tests {
             }
             arrivals.sort();
             let mut buffer = ReorderBuffer::new(ms(250), 64);
+        buffer.start();
             let mut out: Vec<u64> = Vec::new();
             let mut position = 0u64;
             let mut take = |released: Released<u64>| match released {

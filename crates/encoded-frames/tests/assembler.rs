@@ -67,11 +67,12 @@ fn a_keyframe_with_a_hole_is_none_until_the_hole_is_filled() {
         let missing = packets.remove(1);
         let mut assembler = FrameAssembler::new(codec);
         assert_eq!(push_all(&mut assembler, packets), []);
-        assert_eq!(assembler.stats().keyframes, 0);
+        assert_eq!(assembler.stats().first_keyframe_at, None);
         // A retransmission comes 300 ms later.
         assembler.push(Duration::from_millis(300), missing);
-        assert_eq!(assembler.stats().keyframes, 1);
         assert_eq!(assembler.stats().first_keyframe_at, Some(Duration::from_millis(300)));
+        assembler.flush();
+        assert_eq!(assembler.pop().map(|frame| frame.completed), Some(Duration::from_millis(300)));
     }
 }
 
@@ -136,7 +137,9 @@ fn parameter_sets_sent_before_go_with_the_keyframe() {
     packets[0].header.marker = true;
     packets[0].header.timestamp = 1;
     assert_eq!(packets[0].payload[0] & 0x1f, 24);
-    let frames = push_all(&mut assembler, packets);
+    assert_eq!(push_all(&mut assembler, packets), []);
+    assembler.flush();
+    let frames: Vec<Frame> = std::iter::from_fn(|| assembler.pop()).collect();
     assert_eq!(frames.len(), 1);
     let sets = frames[0].parameter_sets.clone().unwrap();
     let nals: Vec<&[u8]> = length_prefixed_nals(&frames[0].data).collect();
@@ -146,6 +149,8 @@ fn parameter_sets_sent_before_go_with_the_keyframe() {
     // Without any, an IDR picture cannot be decoded.
     let mut bare = FrameAssembler::new(H264);
     assert_eq!(push_all(&mut bare, pictures(H264, 1, 1).concat().split_off(1)), []);
+    bare.flush();
+    assert_eq!((bare.stats().without_parameter_sets, bare.pop()), (1, None));
     assert!(bare.needs_keyframe());
 }
 
@@ -177,9 +182,7 @@ fn a_fragment_that_never_ends_is_given_up_at_the_largest_frame() {
         payload.resize(1000, 0);
         packet.payload = payload.into();
         assembler.push(at(usize::from(sequence)), packet);
-        let all = 1000 * (usize::from(sequence) + 1);
-        let kept = if all > 10_000 { 0 } else { all };
-        assert_eq!(assembler.partial_bytes(), kept);
+        assert!(assembler.partial_bytes() <= 10_000);
     }
 }
 

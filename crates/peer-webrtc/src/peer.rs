@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use negotiation_core::{
     Candidate, Completion, Connectivity, Digest, Done, Failure, FailureCode, MediaKind,
     PeerCommand, PeerEvent, PeerId, SdpKind, Ticket,
@@ -297,6 +298,9 @@ impl Peer {
             Effect::LocalSet => self.start_nudging(),
             Effect::RemoteSet { kind, sections } => {
                 let formats = sections.iter().flat_map(|section| &section.formats);
+                let sets = formats.clone().flat_map(|format| &format.parameter_sets);
+                self.received
+                    .use_parameter_sets(sets.map(|set| Bytes::copy_from_slice(set)).collect());
                 let types = formats.map(|format| (format.payload_type, format.codec)).collect();
                 match kind {
                     SdpKind::Offer => self.received.use_payload_types(types),
@@ -470,6 +474,9 @@ impl Peer {
         }
         if news.keyframe {
             self.tell(PeerEvent::KeyframeReceived);
+        }
+        if let Some(problem) = news.problem {
+            self.tell(PeerEvent::MediaProblem(problem));
         }
         if news.request {
             self.shared.keyframe.notify_one();

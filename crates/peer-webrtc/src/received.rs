@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use encoded_frames::{Frame, FrameAssembler};
-use negotiation_core::{MediaKind, PeerId};
+use negotiation_core::{MediaKind, MediaProblem, PeerId};
 
 use crate::codec::Codec;
 use crate::mailbox::Mailbox;
@@ -26,6 +27,11 @@ const BEGIN_EVERY: Duration = Duration::from_secs(1);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// A keyframe is requested this often at most while no frame can be decoded without one.
 const REQUEST_EVERY: Duration = Duration::from_secs(1);
+
+/// So many packets of another payload type, and none that was negotiated, are no accident.
+const UNOFFERED_MIN: u32 = 10;
+/// So many whole pictures without a keyframe before them, and the sender may never send one.
+const WITHOUT_KEYFRAME_MIN: u64 = 5;
 
 /// What all peer connections of a port have in common, so that the application sees one time line.
 #[derive(Clone, Debug)]
@@ -60,6 +66,11 @@ pub(crate) struct Received {
     beginnings: Allowance,
     flowing: BTreeSet<MediaKind>,
     has_key: bool,
+    /// H.264 parameter sets that the other side's description announces.
+    parameter_sets: Vec<Bytes>,
+    /// Packets of a payload type that was not negotiated.
+    unoffered: u32,
+    problem: Option<MediaProblem>,
     requested: Option<Instant>,
     last: Option<Instant>,
     /// Packets came, and stopped coming.
@@ -88,15 +99,10 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn new(codec: Codec, encoded: encoded_frames::Codec) -> Self {
-        Self {
-            codec,
-            assembler: FrameAssembler::new(encoded),
-            epoch: None,
-            skipping: false,
-            lost: 0,
-            dropped: 0,
-        }
+    fn new(codec: Codec, encoded: encoded_frames::Codec, parameter_sets: &[Bytes]) -> Self {
+        let mut assembler = FrameAssembler::new(encoded);
+        assembler.add_parameter_sets(parameter_sets);
+        Self { codec, assembler, epoch: None, skipping: false, lost: 0, dropped: 0 }
     }
 
     /// The next frame, with the port's epoch.
@@ -143,6 +149,8 @@ pub(crate) struct News {
     pub(crate) keyframe: bool,
     /// After a loss, no picture can be decoded before a keyframe comes: the sender is to be asked.
     pub(crate) request: bool,
+    /// Why no picture can be assembled.
+    pub(crate) problem: Option<MediaProblem>,
 }
 
 impl Received {
@@ -165,6 +173,9 @@ impl Received {
             beginnings: Allowance::default(),
             flowing: BTreeSet::new(),
             has_key: false,
+            parameter_sets: Vec::new(),
+            unoffered: 0,
+            problem: None,
             requested: None,
             last: None,
             stalled: false,
@@ -190,11 +201,22 @@ impl Received {
         self.payload_types = answered;
     }
 
+    /// The other side's description announces parameter sets (`sprop-parameter-sets`), which may never come
+    /// with the stream.
+    pub(crate) fn use_parameter_sets(&mut self, sets: Vec<Bytes>) {
+        if let Some(video) = self.assemblies.get_mut(&MediaKind::Video) {
+            video.assembler.add_parameter_sets(&sets);
+        }
+        self.parameter_sets = sets;
+    }
+
     pub(crate) fn take(&mut self, arrival: RtpArrival, counters: &mut Counters) -> News {
         let RtpArrival { packet, at } = arrival;
         let mut news = News::default();
         let of_packet = |(number, _): &&(u8, Codec)| *number == packet.header.payload_type;
         let Some((_, codec)) = self.payload_types.iter().find(of_packet).copied() else {
+            self.unoffered = self.unoffered.saturating_add(1);
+            news.problem = self.changed_problem();
             return news;
         };
         let (ssrc, kind, peer) = (packet.header.ssrc, codec.kind(), self.peer);
@@ -220,9 +242,10 @@ impl Received {
             self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
         }
         let encoded = codec.encoded();
-        let assembly = self.assemblies.entry(kind).or_insert_with(|| Assembly::new(codec, encoded));
+        let new = || Assembly::new(codec, encoded, &self.parameter_sets);
+        let assembly = self.assemblies.entry(kind).or_insert_with(new);
         if assembly.codec != codec {
-            *assembly = Assembly::new(codec, encoded);
+            *assembly = new();
         }
         assembly.assembler.push(self.clock.since(at), packet);
         self.hand_over(kind, at, counters, &mut news);
@@ -254,10 +277,6 @@ impl Received {
         while let Some(frame) = assembly.pop(&self.clock) {
             let ssrc = frame.ssrc;
             counters.frame(kind, &frame, self.clock.origin + frame.completed);
-            if kind == MediaKind::Video && frame.keyframe && !self.has_key {
-                self.has_key = true;
-                news.keyframe = true;
-            }
             let told = self.streams.get(&ssrc).is_some_and(|stream| stream.told);
             assembly.skipping &= !frame.keyframe;
             if told && !assembly.skipping {
@@ -275,6 +294,10 @@ impl Received {
         }
         let stats = assembly.assembler.stats();
         let (lost, dropped) = (stats.lost, stats.frames_dropped);
+        if kind == MediaKind::Video && !self.has_key && stats.first_keyframe_at.is_some() {
+            self.has_key = true;
+            news.keyframe = true;
+        }
         if let Some(ssrc) = assembly.assembler.ssrc() {
             counters.lose(kind, ssrc, lost - assembly.lost, dropped - assembly.dropped);
         }
@@ -288,6 +311,35 @@ impl Received {
         if broken && self.has_key && due {
             self.requested = Some(now);
             news.request = true;
+        }
+        if kind == MediaKind::Video {
+            news.problem = self.changed_problem();
+        }
+    }
+
+    /// Why no picture can be assembled, if that is established and was not reported.
+    fn changed_problem(&mut self) -> Option<MediaProblem> {
+        let problem = self.current_problem().filter(|problem| self.problem != Some(*problem))?;
+        self.problem = Some(problem);
+        Some(problem)
+    }
+
+    fn current_problem(&self) -> Option<MediaProblem> {
+        if self.has_key {
+            return None;
+        }
+        let Some(video) = self.assemblies.get(&MediaKind::Video) else {
+            return (self.unoffered >= UNOFFERED_MIN).then_some(MediaProblem::UnofferedPayloadType);
+        };
+        let stats = video.assembler.stats();
+        if stats.without_parameter_sets > 0 {
+            Some(MediaProblem::NoParameterSets)
+        } else if stats.without_keyframe >= WITHOUT_KEYFRAME_MIN && !stats.keyframe_seen {
+            Some(MediaProblem::NoKeyframe)
+        } else if stats.lost > 0 && stats.frames_dropped > 0 {
+            Some(MediaProblem::PacketLoss)
+        } else {
+            None
         }
     }
 
@@ -381,6 +433,9 @@ impl Received {
 mod tests {
     use super::*;
 
+    const VIDEO: News =
+        News { flowing: Some(MediaKind::Video), keyframe: false, request: false, problem: None };
+
     fn arrival(ssrc: u32, payload_type: u8, seq: u16, at: Instant) -> RtpArrival {
         let header = rtc::rtp::Header {
             ssrc,
@@ -432,8 +487,11 @@ mod tests {
         let mut received = received(1, &[Codec::Vp8], &media, start);
         let mut counters = Counters::default();
         let first = received.take(arrival(1, 96, 1, start), &mut counters);
-        assert_eq!(first, News { flowing: Some(MediaKind::Video), keyframe: true, request: false });
-        assert_eq!(received.take(arrival(1, 96, 2, start), &mut counters), News::default());
+        assert_eq!(first, VIDEO);
+        // One packet with a mark is no proof that the next one is none of its picture.
+        let second = received.take(arrival(1, 96, 2, start), &mut counters);
+        assert_eq!(second, News { keyframe: true, ..News::default() });
+        assert_eq!(received.take(arrival(1, 96, 3, start), &mut counters), News::default());
         // Not offered.
         assert_eq!(received.take(arrival(2, 50, 1, start), &mut counters), News::default());
         for ssrc in 0..200 {
@@ -450,12 +508,9 @@ mod tests {
         };
         let told = [0, 999, 1000, 1500, 2100].map(|after| received.control(report(after)));
         assert_eq!(told, [true, false, true, false, true], "at most one a second");
-        let again = received.take(arrival(1, 96, 3, start), &mut counters);
+        let again = received.take(arrival(1, 96, 4, start), &mut counters);
         assert!(!received.control(report(9000)), "media flows: nobody asks");
-        assert_eq!(
-            again,
-            News { flowing: Some(MediaKind::Video), keyframe: false, request: false }
-        );
+        assert_eq!(again, VIDEO);
         assert!(matches!(media.next().await, Some(MediaEvent::Track { ssrc: 1, .. })));
         assert!(matches!(media.next().await, Some(MediaEvent::Frame { .. })));
     }
@@ -507,7 +562,7 @@ mod tests {
         let mut received = received(2, &[Codec::Vp8], &media, start);
         let mut counters = Counters::default();
         let first = received.take(arrival(1, 96, 1, start), &mut counters);
-        assert_eq!(first, News { flowing: Some(MediaKind::Video), keyframe: true, request: true });
+        assert_eq!(first, VIDEO);
         received.take(arrival(2, 96, 1, start), &mut counters);
         let report = Control::SenderReport { ssrc: 2, ntp: 0, rtp: 0, at: start };
         received.control(report);
@@ -523,5 +578,59 @@ mod tests {
         let packet = media.next().await;
         assert!(matches!(packet, Some(MediaEvent::Frame { .. })), "told once: {packet:?}");
         assert_eq!(media.lost(), 3, "there was room for the track alone");
+    }
+
+    fn problems(payloads: &[(u8, &[u8])], sets: Vec<Bytes>) -> (Vec<MediaProblem>, bool) {
+        #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+        let start = Instant::now();
+        let media = Arc::new(Mailbox::new(1000));
+        let mut received = received(1, &[Codec::H264], &media, start);
+        received.use_parameter_sets(sets);
+        let (mut counters, mut problems, mut live) = (Counters::default(), Vec::new(), false);
+        for (index, (payload_type, payload)) in payloads.iter().enumerate() {
+            let index = u16::try_from(index).expect("few");
+            let at = start + Duration::from_millis(40) * u32::from(index);
+            let mut arrival = arrival(1, *payload_type, index, at);
+            if payload.is_empty() {
+                continue;
+            }
+            arrival.packet.header.timestamp = u32::from(index) * 3600;
+            arrival.packet.payload = payload.to_vec().into();
+            let news = received.take(arrival, &mut counters);
+            problems.extend(news.problem);
+            live |= news.keyframe;
+        }
+        let news = received.advance(start + Duration::from_secs(60), &mut counters);
+        problems.extend(news.problem);
+        (problems, live || news.keyframe)
+    }
+
+    const P_SLICE: (u8, &[u8]) = (102, &[0x41, 0xe0, 0x20, 0x80]);
+    const IDR: (u8, &[u8]) = (102, &[0x65, 0xb8, 0x40, 0x80]);
+    /// Constrained baseline, 320 x 240, and a picture parameter set.
+    const SPS: &[u8] = &[0x67, 0x42, 0xc0, 0x0d, 0xda, 0x05, 0x07, 0xe4];
+    const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
+
+    #[test]
+    fn the_reason_why_there_is_no_picture_is_reported() {
+        let none = Vec::new();
+        let other_type = [(50, P_SLICE.1); 30];
+        assert_eq!(
+            problems(&other_type, none.clone()),
+            (vec![MediaProblem::UnofferedPayloadType], false)
+        );
+        assert_eq!(problems(&[P_SLICE; 30], none.clone()), (vec![MediaProblem::NoKeyframe], false));
+        let without_sets = [[IDR; 1].as_slice(), &[P_SLICE; 30]].concat();
+        assert_eq!(
+            problems(&without_sets, none.clone()),
+            (vec![MediaProblem::NoParameterSets], false)
+        );
+        // Every keyframe's second half is lost.
+        let fragment: (u8, &[u8]) = (102, &[0x7c, 0x85, 0xb8, 0x40]);
+        let lost = [(102, SPS), (102, PPS), fragment, (102, &[]), P_SLICE, P_SLICE].repeat(5);
+        assert_eq!(problems(&lost, none), (vec![MediaProblem::PacketLoss], false));
+        // The answer has the sets.
+        let sets = vec![Bytes::from_static(SPS), Bytes::from_static(PPS)];
+        assert_eq!(problems(&without_sets, sets), (vec![], true));
     }
 }

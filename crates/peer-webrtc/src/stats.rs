@@ -371,6 +371,7 @@ mod tests {
             completed: Duration::ZERO,
             epoch: 0,
             keyframe: true,
+            recovered: true,
             size: Some((320, 240)),
             parameter_sets: None,
             data: packet.payload.clone(),

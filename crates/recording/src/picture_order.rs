@@ -208,6 +208,7 @@ mod tests {
             completed: Duration::ZERO,
             epoch: 0,
             keyframe: false,
+            recovered: true,
             size: None,
             parameter_sets: None,
             data: Bytes::from(data),

@@ -91,10 +91,13 @@ impl Master {
 /// One packet of H.264: an SPS, a PPS and an IDR slice together, or a slice alone.
 pub(crate) fn h264(seq: u16, timestamp: u32, key: bool) -> rtp::Packet {
     let payload: &[u8] = if key {
-        // STAP-A of SPS (7), PPS (8) and IDR (5).
-        &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xce, 0, 3, 0x65, 0x88, 0x84]
+        // STAP-A of SPS (7, of 320 x 240), PPS (8) and IDR (5).
+        &[
+            0x78, 0, 8, 0x67, 0x42, 0xc0, 0x0d, 0xda, 0x05, 0x07, 0xe4, 0, 4, 0x68, 0xce, 0x3c,
+            0x80, 0, 4, 0x65, 0xb8, 0x40, 0x80,
+        ]
     } else {
-        &[0x41, 0x9a, 0x24]
+        &[0x41, 0xe0, 0x20, 0x80]
     };
     packet(seq, timestamp, true, payload)
 }

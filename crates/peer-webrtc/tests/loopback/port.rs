@@ -211,7 +211,11 @@ async fn a_vp8_keyframe_is_found() {
     // Two packets a frame: the second ends it.
     let _playing = Playing::start(&master.video, |seq| {
         let (first, timestamp) = (seq.is_multiple_of(2), u32::from(seq / 2) * 3000);
-        let payload: &[u8] = if first { &[0x10, 0x00, 0x9d] } else { &[0x00, 0x01] };
+        let payload: &[u8] = if first {
+            &[0x10, 0x30, 0x00, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00]
+        } else {
+            &[0x00, 0x01]
+        };
         packet(seq, timestamp, !first, payload)
     });
     viewer.event(|e| *e == PeerEvent::KeyframeReceived).await;

@@ -1,0 +1,128 @@
+//! Whether a stream's marker bit tells where a picture ends.
+//!
+//! RFC 6184, section 5.1, and RFC 7741, section 4.1, ask for the bit on the last packet of a picture, and
+//! decoders must not rely on it. Some senders never set it, some set it on every slice or packet. A
+//! picture is given out at its mark only if the stream has shown that the bit is not set in between.
+
+use std::time::Duration;
+
+/// A marked picture whose end is not proven waits so long for a packet that proves it.
+pub(crate) const UNPROVEN_WAIT: Duration = Duration::from_millis(100);
+
+/// What is known of a stream's marks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Nothing yet: a picture ends where the next one begins.
+    #[default]
+    Unknown,
+    /// A picture of several parts had its mark on the last one alone.
+    Proven,
+    /// A picture went on after a mark.
+    Refuted,
+}
+
+impl Trust {
+    /// A picture went on after a mark.
+    pub(crate) fn refute(&mut self) {
+        *self = Self::Refuted;
+    }
+
+    /// A picture ended.
+    pub(crate) fn ended(&mut self, marks: Marks) {
+        if *self == Self::Unknown && marks.is_marked() && marks.unmarked > 0 {
+            *self = Self::Proven;
+        }
+    }
+
+    /// Whether a picture with these marks is whole.
+    pub(crate) fn is_whole(self, marks: Marks) -> bool {
+        self == Self::Proven && marks.is_marked()
+    }
+
+    /// Whether a picture with these marks has waited long enough for a packet that proves its end.
+    pub(crate) fn is_overdue(self, marks: Marks, now: Duration) -> bool {
+        self != Self::Refuted
+            && marks.marked_at.is_some_and(|at| now.saturating_sub(at) >= UNPROVEN_WAIT)
+    }
+
+    /// Whether a keyframe with these marks is most likely whole.
+    pub(crate) fn is_likely_whole(self, marks: Marks) -> bool {
+        self != Self::Refuted && marks.is_marked() && marks.unmarked > 0
+    }
+}
+
+/// The marks on one picture's packets.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Marks {
+    marked_at: Option<Duration>,
+    /// Packets without a mark that ended a part of the picture: a NAL unit, or for VP8 any packet.
+    unmarked: u32,
+}
+
+impl Marks {
+    /// A packet of the picture came, which ends a part of it or does not.
+    pub(crate) fn packet(&mut self, marker: bool, ends_part: bool, arrival: Duration) {
+        if marker {
+            self.marked_at = self.marked_at.max(Some(arrival));
+        } else if !self.is_marked() {
+            self.unmarked = self.unmarked.saturating_add(u32::from(ends_part));
+        }
+    }
+
+    pub(crate) fn is_marked(self) -> bool {
+        self.marked_at.is_some()
+    }
+
+    /// The picture goes on.
+    pub(crate) fn unmark(&mut self) {
+        self.marked_at = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(packets: &[bool]) -> Marks {
+        let mut marks = Marks::default();
+        for &marker in packets {
+            marks.packet(marker, true, Duration::ZERO);
+        }
+        marks
+    }
+
+    #[test]
+    fn one_marked_part_proves_nothing() {
+        let mut trust = Trust::Unknown;
+        let single = marks(&[true]);
+        assert!(!trust.is_whole(single) && !trust.is_likely_whole(single));
+        trust.ended(single);
+        assert_eq!(trust, Trust::Unknown);
+        assert!(!trust.is_overdue(single, UNPROVEN_WAIT / 2));
+        assert!(trust.is_overdue(single, UNPROVEN_WAIT));
+    }
+
+    #[test]
+    fn a_mark_on_the_last_part_alone_is_proof() {
+        let mut trust = Trust::Unknown;
+        let several = marks(&[false, true]);
+        assert!(!trust.is_whole(several) && trust.is_likely_whole(several));
+        trust.ended(several);
+        assert!(trust.is_whole(marks(&[true])));
+        assert!(!trust.is_whole(marks(&[false])));
+        // What comes after the mark proves nothing.
+        let mut trust = Trust::Unknown;
+        trust.ended(marks(&[true, false]));
+        assert_eq!(trust, Trust::Unknown);
+    }
+
+    #[test]
+    fn a_picture_that_goes_on_after_its_mark_refutes_marks_for_good() {
+        let mut trust = Trust::Proven;
+        trust.refute();
+        let several = marks(&[false, true]);
+        trust.ended(several);
+        assert_eq!(trust, Trust::Refuted);
+        assert!(!trust.is_whole(several) && !trust.is_overdue(several, Duration::MAX));
+    }
+}
