@@ -285,8 +285,8 @@ const COUNTERS: usize = 1 << 16;
 ///
 /// SSRCs that a description declares pass, as do those that passed before: their state exists.
 /// Some others pass as they come. Where more come than that, packets are counted for some seconds,
-/// and the SSRC with the most passes: a stream sends many packets with one SSRC, and who makes them
-/// up would have to send as much for each as the camera does. So an attack neither makes more than
+/// and the SSRC with the most passes: a stream sends many packets with one SSRC, and an attacker
+/// would have to send as much for each as the camera does. So an attack neither makes more than
 /// [`KNOWN_MAX`] states nor keeps a stream out, also one that was not declared.
 #[derive(Debug)]
 struct SsrcLimit {
@@ -300,7 +300,7 @@ struct SsrcLimit {
 #[derive(Debug)]
 struct Contest {
     began: Instant,
-    /// By a hash that nobody outside can foresee.
+    /// Its keys are random, so that a sender cannot choose SSRCs that share a counter.
     hasher: RandomState,
     counts: Vec<u16>,
     best: (u16, u32),

@@ -162,7 +162,7 @@ fn pairs(sdp: &str) -> impl Iterator<Item = (u32, u32)> {
 pub(crate) struct Retransmissions {
     formats: Formats,
     streams: BTreeMap<u32, Stream>,
-    /// Retransmission streams that no description declares, as their packets told.
+    /// Undeclared retransmission streams with their media streams, as derived from their packets.
     learned: VecDeque<(u32, u32)>,
     round_trip: Duration,
     read: VecDeque<TaggedPacket>,
@@ -178,7 +178,7 @@ struct Stream {
     highest: i64,
     missing: BTreeMap<i64, Missing>,
     allowance: Bucket,
-    heard: Instant,
+    last_packet: Instant,
 }
 
 /// A packet that has not come.
@@ -213,7 +213,7 @@ impl Stream {
             highest: first,
             missing: BTreeMap::new(),
             allowance: MISSING,
-            heard: at,
+            last_packet: at,
         }
     }
 
@@ -325,7 +325,7 @@ impl Retransmissions {
         let (ssrc, payload_type) = (header.ssrc, header.payload_type);
         let Some(stream) = self.streams.get_mut(&ssrc) else {
             if self.streams.len() >= STREAMS_MAX {
-                let silent = self.streams.iter().min_by_key(|(_, stream)| stream.heard);
+                let silent = self.streams.iter().min_by_key(|(_, stream)| stream.last_packet);
                 if let Some(gone) = silent.map(|(ssrc, _)| *ssrc) {
                     self.streams.remove(&gone);
                 }
@@ -334,7 +334,7 @@ impl Retransmissions {
             return Arrival::New;
         };
         stream.payload_type = payload_type;
-        stream.heard = at;
+        stream.last_packet = at;
         let arrival = stream.take(header.sequence_number, at);
         if let Arrival::Requested(Some(took)) = arrival {
             self.round_trip = (self.round_trip * 7 + took) / 8;

@@ -1,5 +1,5 @@
-//! Datagrams of whoever can reach a UDP port of viewer or camera, with its own address or with the
-//! other side's: what nobody authenticated costs neither memory nor the session.
+//! Datagrams from an unrelated socket to a UDP port of the viewer or the camera, and datagrams with
+//! the peer's source address: unauthenticated ones cost neither memory nor the session.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -157,7 +157,7 @@ impl Scene {
     }
 }
 
-/// Datagrams for this port that were dropped because nobody had read those before them.
+/// Datagrams for this port that the kernel dropped because its queue was full.
 fn overflowed(port: SocketAddr) -> u64 {
     let table = std::fs::read_to_string("/proc/net/udp").expect("Linux");
     let wanted = format!(":{:04X}", port.port());
@@ -224,7 +224,7 @@ fn datagrams_of_an_unrelated_socket_cost_no_memory() {
     }
 }
 
-/// UDP has no proof of a sender: whoever knows both addresses can send in the other side's name.
+/// A source address can be spoofed by anyone who knows both addresses.
 #[test]
 fn datagrams_with_the_peers_address_are_bounded() {
     for (name, make, _) in KINDS {
