@@ -34,7 +34,8 @@ impl LocalSource for Microphone {
 
 fn viewer(microphone: &Arc<Microphone>, otherwise: Otherwise) -> Viewer {
     let source = Arc::clone(microphone) as Arc<dyn LocalSource>;
-    Viewer::new(PeerConfig { audio: Media::SendFrom(source, otherwise), ..peer_config() })
+    let (audio, codecs) = (Media::SendFrom(source, otherwise), vec![Codec::H264, Codec::Opus]);
+    Viewer::new(PeerConfig { audio, codecs, ..peer_config() })
 }
 
 /// Whether sound is to be sent, by an offer of this viewer's.

@@ -32,10 +32,11 @@ async fn checked_soon() -> usize {
     for n in 0..CANDIDATES {
         // Somewhere within a tick.
         sleep(Duration::from_millis(u64::from(n * 7 % 20))).await;
-        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let socket =
+            UdpSocket::bind((format!("127.0.1.{}", n + 1).as_str(), 0)).await.expect("a socket");
         let port = socket.local_addr().expect("bound").port();
         let began = Instant::now();
-        let text = format!("candidate:{n} 1 udp {} 127.0.0.1 {port} typ host", 1000 + n);
+        let text = format!("candidate:{n} 1 udp {} 127.0.1.{} {port} typ host", 1000 + n, n + 1);
         viewer.add_candidate(&text).await.expect("adds");
         within("a check", socket.recv(&mut [0; 1500])).await.expect("received");
         soon += usize::from(began.elapsed() < SOON);
