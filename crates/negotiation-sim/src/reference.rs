@@ -246,6 +246,10 @@ impl Reference {
             | AttemptEnd::StartedOver
             | AttemptEnd::NetworkChanged => {}
         }
+        // A device that moved has lost nothing of the camera's.
+        if report.evidence.was_live && report.end == AttemptEnd::NetworkChanged {
+            return Due::Retry { at_least: nothing };
+        }
         // A loss is free, unless it comes within the refill time of the one before (N14).
         if report.evidence.was_live {
             let before = self.lost_live.replace(report.ended);

@@ -111,6 +111,9 @@ impl Session {
         }
         let pause = if *end == AttemptEnd::Resumed {
             Some(Duration::ZERO)
+        } else if attempt.evidence.was_live && *end == AttemptEnd::NetworkChanged {
+            // This device moved; the camera did not go away.
+            Some(Duration::ZERO)
         } else if attempt.evidence.was_live {
             self.budget.lose_live(&self.config, self.now, &mut self.rng)
         } else if *end == AttemptEnd::NetworkChanged {

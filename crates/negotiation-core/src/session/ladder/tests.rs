@@ -491,6 +491,8 @@ fn n19_restart_is_short_when_the_local_address_is_gone() {
     stage.goes_live();
     stage.give(Input::LocalAddressGone);
     assert_eq!(stage.phase(), Phase::Closing);
+    stage.settle(&[]);
+    assert_eq!(stage.session.attempt(), 3, "a device that moves again spends no retry");
 
     // An address that is still there gives the restart its whole time.
     let mut stage = Stage::live(one_retry());
