@@ -6,11 +6,13 @@
 //! as long as they agree with the media they describe.
 
 mod pace;
+mod sync;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use pace::Pace;
+pub(crate) use sync::{can_synchronise, synchronise};
 
 /// What an RTCP sender report says of its stream's clocks (RFC 3550, section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +41,21 @@ const WINDOW: Duration = Duration::from_secs(1);
 const WINDOW_FRAMES: (usize, usize) = (8, 512);
 /// A deviation is corrected above the first of these, until it is below the second.
 const DEVIATION_MS: (i64, i64) = (15, 3);
-/// A correction takes about half a second, and changes a step by a tenth at most.
+/// Pictures are put right in one step, so that all others stay even: when they are behind by the first of these, or ahead by
+/// the third, but by the second at first, as the path of a source may become quicker. Sound is put right with each packet.
+const PICTURE_RATE: i64 = 90_000;
+const PICTURE_MS: (i64, i64, i64) = (20, 60, 25);
+/// A correction of sound takes about half a second, and changes a step by a fifth at most.
 const GAIN_PER_SECOND: i64 = 2;
-const CORRECTION_MAX_DIVISOR: i64 = 10;
+const CORRECTION_MAX_DIVISOR: i64 = 5;
 /// How fast the clock's rate is learnt, and the largest error that is learnt, in millionths.
 const DRIFT_GAIN: i64 = 40_000;
 const DRIFT_MAX: i64 = 50_000;
+/// A clock that is off by more than this after so long a correction, or was put right by so many percent, runs at another
+/// rate too.
+const FAR_MS: i64 = 30;
+const FAR_PERCENT: i64 = 6;
+const FAR_MAX: Duration = Duration::from_secs(5);
 /// So many faults within so long, and arrival replaces the clock.
 const FAULTS_MAX: u32 = 3;
 const FAULTS_WITHIN: Duration = Duration::from_secs(10);
@@ -57,12 +68,6 @@ const RATE_DEVIATION_MS: i64 = 100;
 /// A clock that agrees with arrival for so long is followed again.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// The first correction from sender reports corrects anything above this.
-const FIRST_SKEW_MS: i64 = 15;
-/// Later ones leave alone what may be jitter of the sender's clocks.
-const LATER_SKEW_MS: i64 = 30;
-/// Clocks this far apart are not of one sender; arrival times are the better guess.
-const SKEW_MAX_MS: i64 = 5_000;
 /// So many timestamps are remembered, to know again the one that a report repeats.
 const RECENT: usize = 32;
 /// A sender report whose clock went so much differently from the media's describes another clock.
@@ -80,6 +85,11 @@ pub(crate) struct TrackClock {
     /// The error of the clock's rate, in millionths: positive for a slow clock.
     drift: i64,
     correcting: bool,
+    /// Since when it was off by too much, or since when it was put right by so much.
+    far_since: Option<Duration>,
+    corrected: i64,
+    /// Pictures were ahead of arrival, and put right.
+    was_ahead: bool,
     /// How much the difference of timestamps and arrival varies from frame to frame.
     jitter: i64,
     window: VecDeque<Observed>,
@@ -145,6 +155,9 @@ impl TrackClock {
             offset: 0,
             drift: 0,
             correcting: false,
+            far_since: None,
+            corrected: 0,
+            was_ahead: false,
             jitter: 0,
             window: VecDeque::new(),
             by_arrival: false,
@@ -245,6 +258,11 @@ impl TrackClock {
             return self.go_on_by_arrival(next, elapsed);
         }
         self.correct(step, allowance);
+        if self.is_far_for_long(arrival, allowance) {
+            self.give_up_timestamps();
+            self.period = Period { began: arrival, ticks: next.ticks, wrong: 0 };
+            return self.go_on_by_arrival(next, elapsed);
+        }
         let time = (next.scaled + self.offset).max(last.time + self.step_min());
         self.last = Some(Last { time, ..next });
         time
@@ -305,6 +323,7 @@ impl TrackClock {
         self.last = Some(Last { epoch, rtp_timestamp, arrival, ticks: 0, scaled: 0, time });
         self.offset = time;
         (self.drift, self.correcting, self.jitter) = (0, false, 0);
+        (self.far_since, self.corrected, self.was_ahead) = (None, 0, false);
         self.window.clear();
         (self.by_arrival, self.faults) = (false, (0, Duration::ZERO));
         if let Some(start) = start {
@@ -333,7 +352,11 @@ impl TrackClock {
             Some(time) => self.go_on_at(next, time),
             None => {
                 self.period = Period { began: next.arrival, ticks: next.ticks, wrong: 0 };
-                self.go_on_by_arrival(next, elapsed)
+                let time = self.go_on_by_arrival(next, elapsed);
+                if !self.by_arrival {
+                    self.pace.leave(false);
+                }
+                time
             }
         }
     }
@@ -358,7 +381,7 @@ impl TrackClock {
     fn go_on_at(&mut self, next: Last, time: i64) -> i64 {
         let time = time.max(next.time + self.step_min());
         self.offset = time - next.scaled;
-        self.correcting = false;
+        (self.correcting, self.far_since, self.corrected) = (false, None, 0);
         self.window.clear();
         (self.report, self.first_report) = (None, None);
         let last = Last { time, ..next };
@@ -406,6 +429,20 @@ impl TrackClock {
     /// Takes what the window says of the clock into account, a little for each step.
     fn correct(&mut self, step: i64, allowance: i64) {
         let Some(deviation) = self.deviation() else { return };
+        if self.rate == PICTURE_RATE {
+            let limit = match (deviation < 0, self.was_ahead) {
+                (false, _) => PICTURE_MS.0,
+                (true, false) => PICTURE_MS.1,
+                (true, true) => PICTURE_MS.2,
+            };
+            if deviation.abs() > self.millis(limit) + allowance {
+                self.was_ahead |= deviation < 0;
+                let correction = deviation.clamp(-step / 2, step);
+                self.offset += correction;
+                self.corrected += correction;
+            }
+            return;
+        }
         let limit = if self.correcting { DEVIATION_MS.1 } else { DEVIATION_MS.0 };
         self.correcting = deviation.abs() > self.millis(limit) + allowance;
         if !self.correcting {
@@ -418,6 +455,25 @@ impl TrackClock {
             / (i128::from(self.rate) * i128::from(self.rate));
         let learnt = i64::try_from(learnt).unwrap_or(0).clamp(-DRIFT_MAX, DRIFT_MAX);
         self.drift = (self.drift + learnt).clamp(-DRIFT_MAX, DRIFT_MAX);
+    }
+
+    /// Whether corrections have not brought the clock into step.
+    fn is_far_for_long(&mut self, now: Duration, allowance: i64) -> bool {
+        if self.rate == PICTURE_RATE {
+            let elapsed = now.saturating_sub(*self.far_since.get_or_insert(now));
+            if elapsed <= FAR_MAX {
+                return false;
+            }
+            self.far_since = Some(now);
+            let corrected = std::mem::take(&mut self.corrected);
+            return corrected.abs() > self.ticks(elapsed) * FAR_PERCENT / 100 + allowance;
+        }
+        let far = self.millis(FAR_MS) + allowance;
+        if self.deviation().is_none_or(|deviation| deviation.abs() <= far) {
+            self.far_since = None;
+            return false;
+        }
+        now.saturating_sub(*self.far_since.get_or_insert(now)) > FAR_MAX
     }
 
     fn runs_at_another_rate(&mut self, next: &Last) -> bool {
@@ -465,8 +521,11 @@ impl TrackClock {
     /// its first report.
     fn ahead_of_sender(&self) -> Option<i128> {
         let (last, report) = (self.last?, self.report?);
-        // Where corrections lead to, rather than where they are.
-        let target = self.least(|observed| observed.scaled)? + self.delay + last.scaled;
+        // Where corrections of sound lead to, rather than where they are.
+        let target = match self.rate {
+            PICTURE_RATE => last.time,
+            _ => self.least(|observed| observed.scaled)? + self.delay + last.scaled,
+        };
         let ticks = target + signed_step(last.rtp_timestamp, report.rtp_timestamp);
         let ours = i128::from(ticks) * 1_000_000 / i128::from(self.rate);
         let theirs = (i128::from(report.ntp) * 1_000_000) >> 32;
@@ -478,6 +537,7 @@ impl TrackClock {
         let delay = micros * self.rate / 1_000_000;
         let more = delay - self.delay;
         self.delay = delay;
+        self.correcting |= more != 0;
         if at_once && more > 0 {
             self.offset += more;
             if let Some(last) = &mut self.last {
@@ -507,31 +567,6 @@ impl TrackClock {
 /// How far ahead the second timestamp is, across a wrap.
 fn signed_step(from: u32, to: u32) -> i64 {
     i64::from(to.wrapping_sub(from).cast_signed())
-}
-
-/// Brings two tracks into step by their sender reports. Says by how many milliseconds the video was late; `None` if
-/// nothing was to be done.
-pub(crate) fn synchronise(
-    video: &mut TrackClock,
-    audio: &mut TrackClock,
-    first: bool,
-) -> Option<i64> {
-    let skew = i64::try_from(video.ahead_of_sender()? - audio.ahead_of_sender()?).ok()?;
-    let threshold = if first { FIRST_SKEW_MS } else { LATER_SKEW_MS };
-    if skew.abs() < threshold * 1000 || skew.abs() > SKEW_MAX_MS * 1000 {
-        return None;
-    }
-    // The track that is ahead waits for the other, and neither waits for nothing.
-    let (video_delay, audio_delay) = (video.delay_micros(), audio.delay_micros() + skew);
-    let least = video_delay.min(audio_delay);
-    video.set_delay(video_delay - least, first);
-    audio.set_delay(audio_delay - least, first);
-    Some(skew / 1000)
-}
-
-/// Whether both tracks have a report to be synchronised by.
-pub(crate) fn can_synchronise(video: &TrackClock, audio: &TrackClock) -> bool {
-    video.ahead_of_sender().is_some() && audio.ahead_of_sender().is_some()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(super) struct Pace {
     late: i64,
     /// The last known ticks between two frames.
     interval: i64,
-    /// Frames are at this pace already; the first is where its arrival says.
+    /// Frames are at this pace already; the first is where its arrival says, unless that is nearly the same.
     followed: bool,
     /// So many frames to come are among the arrivals already.
     known: usize,
@@ -76,10 +76,12 @@ impl Pace {
     pub(super) fn step(&mut self, elapsed: i64, rate: i64) -> Option<i64> {
         let interval = self.interval(rate)?;
         self.interval = interval;
-        if !std::mem::replace(&mut self.followed, true) {
-            return None;
-        }
         let late = elapsed - interval;
+        if !std::mem::replace(&mut self.followed, true) {
+            self.late = 0;
+            // A frame that is nearly where the pace says is where it says.
+            return (late.abs() <= PACE_FAR_MS * rate / 1000).then_some(interval);
+        }
         let (usual, most) = PACE_DEVIATION_MS;
         if late.abs() > (most * rate / 1000).max(2 * interval) {
             self.arrivals.drain(..self.arrivals.len() - 1);
