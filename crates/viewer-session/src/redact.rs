@@ -30,8 +30,9 @@ pub const SECRET_BYTES_MIN: usize = START;
 /// A secret is found by its first bytes.
 const START: usize = 6;
 
-/// A part of a secret, from its beginning, that counts as the secret: texts are cut.
-const PART_MIN: usize = 12;
+/// A part of a secret, from its beginning, that counts as the secret: texts are cut. A shorter one
+/// may be an ordinary word that a secret begins with.
+const PART_MIN: usize = 16;
 
 /// Most of an outside text that is looked at, in bytes. What is kept of one is far shorter.
 const OUTSIDE_BYTES_MAX: usize = 4096;
