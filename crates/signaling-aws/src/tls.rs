@@ -130,14 +130,21 @@ fn system_roots() -> &'static [CertificateDer<'static>] {
     })
 }
 
-/// The bundle file alone where the system has one: beside it stands a directory with the same
-/// certificates, one a file.
+/// The bundle file alone where there is one: the directory in which it stands has the same
+/// certificates, one a file. Directories elsewhere, which a person named, are read as well.
 #[cfg(all(unix, not(target_os = "macos")))]
 fn read_system_roots() -> Vec<CertificateDer<'static>> {
-    let named = |name| std::env::var_os(name).is_some();
-    // What a person names is read as it is named.
-    if !named("SSL_CERT_FILE") && !named("SSL_CERT_DIR") {
-        let file = openssl_probe::probe().cert_file;
+    let named = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let (file, dirs) = (named("SSL_CERT_FILE"), named("SSL_CERT_DIR"));
+    // With neither named, it is the system's own.
+    let file = match (file, &dirs) {
+        (Some(file), _) => Some(std::path::PathBuf::from(file)),
+        (None, None) => openssl_probe::probe().cert_file,
+        (None, Some(_)) => None,
+    };
+    let beside = file.as_deref().and_then(Path::parent);
+    let mut dirs = dirs.iter().flat_map(std::env::split_paths);
+    if dirs.all(|dir| Some(dir.as_path()) == beside) {
         let bundle = rustls_native_certs::load_certs_from_paths(file.as_deref(), None);
         if !bundle.certs.is_empty() {
             return bundle.certs;
