@@ -242,10 +242,11 @@ impl Session {
         let yielded = core::mem::take(&mut attempt.exchange.gave_way);
         let brings_none = !attempt.video && !attempt.audio;
         let asks = self.config.mode == Mode::Offerer && self.phase == Phase::Answering;
-        if brings_none && (yielded || (asks && self.wants_media())) {
-            if let Some(attempt) = &mut self.attempt {
-                attempt.exchange.want();
-            }
+        if brings_none
+            && (yielded || (asks && self.wants_media()))
+            && let Some(attempt) = &mut self.attempt
+        {
+            attempt.exchange.want();
         }
         self.release_candidates(CandidateRelease::AfterOffer);
         self.release_candidates(CandidateRelease::AfterAnswer);
