@@ -1,6 +1,8 @@
 //! Foreign peers on the emulator's channels: AWS's JavaScript SDK in headless Chromium, as master
 //! and as viewer, AWS's Python SDK, and aiortc in both roles. They live in `tests/interop`.
 
+#[path = "interop/cameras.rs"]
+mod cameras;
 #[path = "interop/recovery.rs"]
 mod recovery;
 
