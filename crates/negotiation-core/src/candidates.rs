@@ -451,6 +451,8 @@ mod tests {
         transit.forget_candidates();
         assert_eq!(transit.end(0), Some((LinkId(3), None)));
         assert_eq!((transit.end(0), transit.end(7)), (None, None));
+        transit.rename_links(|link| LinkId(link.0 + 10));
+        assert!(!transit.uses(LinkId(2)) && transit.uses(LinkId(12)));
         transit.end(1);
         assert_eq!(transit, InTransit::default());
     }

@@ -389,3 +389,131 @@ fn packets_without_picture(problem: MediaProblem) -> Diagnosis {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::FailureCode;
+    use crate::time::Timestamp;
+    use crate::types::ClientId;
+    use alloc::string::ToString;
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use core::time::Duration;
+
+    fn failure(code: FailureCode) -> Failure {
+        Failure::new(code, "")
+    }
+
+    fn outcome(reason: EndReason, evidence: Evidence) -> Outcome {
+        let (started, ended) = (Timestamp::ZERO, Timestamp::from_millis(1000));
+        let no_route = reason == EndReason::NoRoute;
+        let end = if no_route { AttemptEnd::IceFailed } else { AttemptEnd::MasterGone };
+        let report = AttemptReport { attempt: 1, client_id: None, started, ended, end, evidence };
+        let lasted = Duration::from_secs(1);
+        Outcome { reason, was_live: false, attempts_total: 1, attempts: vec![report], lasted }
+    }
+
+    /// N14, N17: a camera that is lost again within the refill time.
+    #[test]
+    fn camera_that_goes_away_again_and_again_is_named() {
+        let live = || Evidence { was_live: true, ..Evidence::default() };
+        let mut lost = outcome(EndReason::NoMedia, live());
+        lost.was_live = true;
+        lost.attempts.extend(outcome(EndReason::NoMedia, live()).attempts);
+        for reason in [EndReason::NoMedia, EndReason::NoRoute] {
+            lost.reason = reason;
+            assert!(lost.likely_cause().contains("again and again"), "{}", lost.likely_cause());
+        }
+    }
+
+    /// N17: an attempt without an answer has many causes, and each has its own words.
+    #[test]
+    fn causes_of_a_missing_answer_are_told_apart() {
+        let cause = |evidence: Evidence| outcome(EndReason::NoAnswer, evidence).likely_cause();
+        let error = failure(FailureCode::InvalidArgument).named("InvalidArgumentException");
+        let service = Evidence { service_error: Some(error), ..Evidence::default() };
+        assert!(cause(service).contains("InvalidArgumentException"));
+        let down = Some(failure(FailureCode::Network));
+        let link = Evidence { link_down: down, ..Evidence::default() };
+        assert!(cause(link).contains("could not be opened again"));
+        let offline = Evidence { was_offline: true, ..Evidence::default() };
+        assert!(cause(offline).contains("no network"));
+        let turn = Some(failure(FailureCode::Service));
+        let turn = Evidence { ice_servers_error: turn, ..Evidence::default() };
+        assert!(cause(turn).contains("no master is connected"), "TURN is not why");
+        let mut deaf = outcome(
+            EndReason::NoAnswer,
+            Evidence { was_live: true, answered: true, ..Evidence::default() },
+        );
+        deaf.was_live = true;
+        deaf.attempts.extend(outcome(EndReason::NoAnswer, Evidence::default()).attempts);
+        assert!(deaf.likely_cause().contains("answers no more"), "{}", deaf.likely_cause());
+        assert!(deaf.next_step().contains("restart it"), "{}", deaf.next_step());
+    }
+
+    /// A master that holds the session of a repeated client id.
+    #[test]
+    fn repeated_client_id_is_named_where_the_answer_was_lost() {
+        let sent = Evidence { offer_sent: true, master_seen: true, ..Evidence::default() };
+        let mut fixed = outcome(EndReason::NoAnswer, sent.clone());
+        fixed.attempts.extend(outcome(EndReason::NoAnswer, sent).attempts);
+        assert!(!fixed.next_step().contains("--fixed-client-id"));
+        for attempt in &mut fixed.attempts {
+            attempt.client_id = ClientId::new("door").ok();
+        }
+        assert!(fixed.next_step().contains("--fixed-client-id"), "{}", fixed.next_step());
+
+        let mut unsent = fixed.clone();
+        unsent.attempts[0].evidence.offer_sent = false;
+        assert!(!unsent.next_step().contains("--fixed-client-id"), "no camera holds that id");
+        fixed.attempts[0].client_id = ClientId::new("porch").ok();
+        assert!(!fixed.next_step().contains("--fixed-client-id"), "the id is another");
+    }
+
+    #[test]
+    fn every_media_problem_has_a_cause_and_advice_of_its_own() {
+        let with = |evidence| outcome(EndReason::NoMedia, evidence);
+        let problem = |media_problem| with(Evidence { media_problem, ..Evidence::default() });
+        let mut told: Vec<_> = MediaProblem::ALL.map(|p| problem(Some(p))).into();
+        told.push(problem(None));
+        told.push(with(Evidence { video_packets: true, ..Evidence::default() }));
+        let offered = vec!["H264".to_string(), "VP8".to_string()];
+        let sound = Evidence { audio_packets: true, video_offered: offered, ..Evidence::default() };
+        told.push(with(sound));
+        for (i, outcome) in told.iter().enumerate() {
+            for other in &told[..i] {
+                assert_ne!(outcome.likely_cause(), other.likely_cause());
+                assert_ne!(outcome.next_step(), other.next_step());
+            }
+        }
+        assert!(told[6].likely_cause().ends_with("H264, VP8"), "{}", told[6].likely_cause());
+    }
+
+    #[test]
+    fn causes_of_a_missing_route_are_told_apart() {
+        let cause = |evidence| outcome(EndReason::NoRoute, evidence).likely_cause();
+        let barred = Evidence {
+            answered: true,
+            remote_candidates: 2,
+            candidates_refused: 2,
+            ..Evidence::default()
+        };
+        assert!(cause(barred.clone()).contains("2 of the 2 addresses"));
+        let partly = Evidence { candidates_refused: 1, ..barred };
+        assert!(cause(partly).contains("firewall"));
+        let names = Evidence { unresolved_servers: 3, ..Evidence::default() };
+        assert!(cause(names).contains("3 servers"));
+        let mut moved = outcome(EndReason::NoRoute, Evidence::default());
+        moved.attempts[0].end = AttemptEnd::NetworkChanged;
+        assert!(moved.likely_cause().contains("network of this device changed"));
+        let mut region = outcome(EndReason::AccessDenied, Evidence::default());
+        let scoped = "Credential should be scoped to a valid region";
+        let denied = Failure::new(FailureCode::AccessDenied, scoped);
+        region.attempts[0].end = AttemptEnd::Connect(denied);
+        assert!(region.next_step().contains("--region"), "{}", region.next_step());
+        let silent = Evidence { sends_nothing: true, ..Evidence::default() };
+        let silent = outcome(EndReason::Codec, silent);
+        assert!(silent.likely_cause().contains("neither picture nor sound"));
+    }
+}

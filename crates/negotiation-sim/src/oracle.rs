@@ -2,6 +2,7 @@
 
 mod keyframes;
 mod live;
+mod stream;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,6 +16,7 @@ use negotiation_core::{
 use crate::reference::Reference;
 use keyframes::Keyframes;
 use live::Live;
+use stream::Stream;
 
 /// Counts and remembers, and says what is wrong.
 #[derive(Clone, Debug)]
@@ -101,35 +103,6 @@ impl Said {
         let known =
             self.generations.iter().flatten().any(|ufrag| Some(ufrag) == candidate.ufrag.as_ref());
         candidate.ufrag.is_none() || known || self.generations[1].is_none()
-    }
-}
-
-/// Candidates that went in, and those of them that came out again.
-#[derive(Clone, Debug, Default)]
-struct Stream {
-    came: Vec<Digest>,
-    next: usize,
-    gone: BTreeSet<Digest>,
-    /// Not carried by these links: each may come out once more, and on another link has to.
-    unsent: BTreeMap<Digest, LinkId>,
-}
-
-impl Stream {
-    /// One came out: in order, and not twice.
-    fn take(&mut self, digest: Digest) -> Result<(), &'static str> {
-        if self.unsent.remove(&digest).is_some() {
-            return Ok(());
-        }
-        if !self.gone.insert(digest) {
-            return Err("a candidate twice");
-        }
-        let found = self.came[self.next..].iter().position(|d| *d == digest);
-        self.next += found.ok_or("a candidate out of order, or of another attempt")? + 1;
-        Ok(())
-    }
-
-    fn unique(&self) -> usize {
-        self.came.iter().collect::<BTreeSet<_>>().len()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::output::{Event, Message, PeerCommand, SignalingCommand};
 use crate::phase::Phase;
 use crate::recovery::MasterKnowledge;
 use crate::time::Timer;
-use crate::types::{Description, Facts, MediaKind, SdpKind};
+use crate::types::{Description, SdpKind};
 
 /// Digests of applied answers that are remembered, to tell a late duplicate from a new answer.
 const APPLIED_MAX: usize = 16;
@@ -467,24 +467,6 @@ impl Session {
                 self.ask_peer(Purpose::SetLocal, command);
             }
         }
-    }
-
-    /// What the other side will send decides what counts as live.
-    pub(super) fn take_media_of(&mut self, facts: &Facts) {
-        if let Some(attempt) = &mut self.attempt {
-            attempt.video = self.config.receive_video && facts.sends(MediaKind::Video);
-            attempt.audio = self.config.receive_audio && facts.sends(MediaKind::Audio);
-        }
-    }
-
-    /// The application asked to receive something.
-    pub(super) fn wants_media(&self) -> bool {
-        self.config.receive_video || self.config.receive_audio
-    }
-
-    /// The application asked to receive something, and nothing of it will come.
-    pub(super) fn sends_nothing_wanted(&self) -> bool {
-        self.wants_media() && self.attempt.as_ref().is_some_and(|a| !a.video && !a.audio)
     }
 
     fn set_remote(&mut self, answer: Description) {

@@ -380,4 +380,6 @@ impl Session {
 }
 
 #[cfg(test)]
+mod master_tests;
+#[cfg(test)]
 mod tests;

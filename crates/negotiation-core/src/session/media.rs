@@ -8,7 +8,7 @@ use crate::output::{Event, PeerCommand};
 use crate::phase::Phase;
 use crate::recovery::RecoveryCause;
 use crate::time::Timer;
-use crate::types::{MediaKind, PeerId};
+use crate::types::{Facts, MediaKind, PeerId};
 
 impl Session {
     pub(super) fn on_peer(&mut self, peer: PeerId, event: PeerEvent) {
@@ -178,6 +178,24 @@ impl Session {
         if self.phase == Phase::AwaitingMedia {
             self.live_if_media_flows();
         }
+    }
+
+    /// What the other side will send decides what counts as live.
+    pub(super) fn take_media_of(&mut self, facts: &Facts) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.video = self.config.receive_video && facts.sends(MediaKind::Video);
+            attempt.audio = self.config.receive_audio && facts.sends(MediaKind::Audio);
+        }
+    }
+
+    /// The application asked to receive something.
+    pub(super) fn wants_media(&self) -> bool {
+        self.config.receive_video || self.config.receive_audio
+    }
+
+    /// The application asked to receive something, and nothing of it will come.
+    pub(super) fn sends_nothing_wanted(&self) -> bool {
+        self.wants_media() && self.attempt.as_ref().is_some_and(|a| !a.video && !a.audio)
     }
 
     /// Connected is not live; with video, the first whole keyframe is (contract, part 1).
