@@ -96,6 +96,9 @@ fn recovery_sei(pictures: u32) -> Vec<u8> {
 const SEI: &[u8] = &[0x06, 5, 2, 1, 2, 0x80];
 const AUD: &[u8] = &[0x09, 0xf0];
 
+/// Whether a unit is marked, by its place and how many there are.
+type Marked<'a> = &'a dyn Fn(usize, usize) -> bool;
+
 /// A payload and its marker.
 type Payload = (Vec<u8>, bool);
 
@@ -172,7 +175,7 @@ fn markers_split_no_picture_and_their_absence_joins_none() {
     let last = |at: usize, count: usize| at + 1 == count;
     let slices_alone = |at: usize, _: usize| at >= 2;
     // (marker, pictures that are not whole at the end)
-    let modes: [(&dyn Fn(usize, usize) -> bool, usize); 4] =
+    let modes: [(Marked<'_>, usize); 4] =
         [(&last, 0), (&|_, _| true, 1), (&slices_alone, 1), (&|_, _| false, 1)];
     for (mode, (marked, missing)) in modes.into_iter().enumerate() {
         let pictures = four_slices(&sets());

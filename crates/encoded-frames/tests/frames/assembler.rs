@@ -1,4 +1,4 @@
-//! Which frames come out, for what comes in.
+//! What the network does to packets.
 
 use std::time::Duration;
 

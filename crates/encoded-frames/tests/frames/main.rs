@@ -1,0 +1,6 @@
+//! Which frames come out, for what comes in.
+
+#[cfg(test)]
+mod assembler;
+#[cfg(test)]
+mod encoders;
