@@ -9,6 +9,9 @@ use std::time::Duration;
 /// A marked picture whose end is not proven waits so long for a packet that proves it.
 pub(crate) const UNPROVEN_WAIT: Duration = Duration::from_millis(100);
 
+/// So many pictures that ended with their mark make a lost packet after a mark part of the next picture.
+const ENDED_MIN: u32 = 2;
+
 /// What is known of a stream's marks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Trust {
@@ -43,6 +46,12 @@ impl Trust {
     pub(crate) fn is_overdue(self, marks: Marks, now: Duration) -> bool {
         self != Self::Refuted
             && marks.marked_at.is_some_and(|at| now.saturating_sub(at) >= UNPROVEN_WAIT)
+    }
+
+    /// Whether a picture with these marks is taken for whole when packets are lost after it: all of so many
+    /// pictures before ended with their mark.
+    pub(crate) fn survives_gap(self, marks: Marks, ended: u32) -> bool {
+        self != Self::Refuted && marks.is_marked() && ended >= ENDED_MIN
     }
 
     /// Whether a keyframe with these marks is most likely whole.

@@ -25,6 +25,8 @@ pub(crate) enum Vpx {
 pub(crate) struct Assembly {
     codec: Vpx,
     trust: Trust,
+    /// Pictures that ended with their mark.
+    ended: u32,
     current: Option<Current>,
     /// The timestamp of the picture that was given out at its mark.
     marked: Option<u32>,
@@ -55,7 +57,7 @@ struct Part {
 impl Assembly {
     pub(crate) fn new(codec: Vpx, bytes_max: usize) -> Self {
         let mut assembly =
-            Self { codec, trust: Trust::Unknown, current: None, marked: None, bytes_max };
+            Self { codec, trust: Trust::Unknown, ended: 0, current: None, marked: None, bytes_max };
         assembly.reset();
         assembly
     }
@@ -117,7 +119,12 @@ impl Assembly {
 
     /// Packets were lost.
     pub(crate) fn gap(&mut self, out: &mut Delivery) {
-        if let Some(current) = &mut self.current {
+        let (trust, ended) = (self.trust, self.ended);
+        let survives =
+            |current: &Current| !current.broken && trust.survives_gap(current.marks, ended);
+        if self.current.as_ref().is_some_and(survives) {
+            self.finish(out);
+        } else if let Some(current) = &mut self.current {
             current.break_up();
         }
         out.need_keyframe();
@@ -137,6 +144,7 @@ impl Assembly {
     pub(crate) fn reset(&mut self) {
         self.current = None;
         self.marked = None;
+        self.ended = 0;
         // The end bit of VP9 has no other use, so it needs no proof.
         self.trust = match self.codec {
             Vpx::Vp8 => Trust::Unknown,
@@ -165,6 +173,7 @@ impl Assembly {
     fn finish(&mut self, out: &mut Delivery) {
         let Some(current) = self.current.take() else { return };
         self.trust.ended(current.marks);
+        self.ended = self.ended.saturating_add(u32::from(current.marks.is_marked()));
         if current.broken {
             return out.drop_picture();
         }

@@ -31,6 +31,8 @@ pub(crate) struct Assembly {
     units: Vec<Unit>,
     sets: SetStore,
     trust: Trust,
+    /// Pictures that ended with their mark.
+    ended: u32,
     /// The last packet's.
     timestamp: Option<u32>,
     current: Option<Current>,
@@ -119,6 +121,7 @@ impl Assembly {
             units: Vec::new(),
             sets: SetStore::default(),
             trust: Trust::Unknown,
+            ended: 0,
             timestamp: None,
             current: None,
             marked: None,
@@ -201,6 +204,14 @@ impl Assembly {
 
     /// Packets were lost.
     pub(crate) fn gap(&mut self, out: &mut Delivery) {
+        if let Some(current) = &self.current
+            && current.has_slices()
+            && current.pending.is_empty()
+            && !self.depacketizer.is_open()
+            && self.trust.survives_gap(current.marks, self.ended)
+        {
+            self.finish_at_mark(out);
+        }
         self.depacketizer.lose();
         self.continuous = false;
         self.gap = true;
@@ -246,6 +257,7 @@ impl Assembly {
         self.current = None;
         self.marked = None;
         self.trust = Trust::Unknown;
+        self.ended = 0;
         self.carried = Carried::default();
         self.continuous = false;
         self.gap = false;
@@ -424,6 +436,7 @@ impl Assembly {
             return;
         }
         self.trust.ended(current.marks);
+        self.ended = self.ended.saturating_add(u32::from(current.marks.is_marked()));
         let gap = std::mem::take(&mut self.gap);
         let Carried { sets, sps, pps, recovery } = std::mem::take(&mut self.carried);
         let picture = Picture {

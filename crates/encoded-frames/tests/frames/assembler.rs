@@ -14,10 +14,14 @@ const VP8: Codec = Codec::Video(VideoCodec::Vp8);
 
 /// The packets of the bundled clip's first pictures, one list each.
 fn pictures(codec: Codec, ssrc: u32, count: usize) -> Vec<Vec<Packet>> {
+    // Small packets, so that a keyframe is several.
+    cut(codec, ssrc, count, 300)
+}
+
+fn cut(codec: Codec, ssrc: u32, count: usize, mtu: usize) -> Vec<Vec<Packet>> {
     let kind = if codec == H264 { ClipKind::H264Opus } else { ClipKind::Vp8Opus };
     let clip = Clip::bundled(kind).unwrap();
-    // Small packets, so that a keyframe is several.
-    let config = PacketizerConfig { mtu: 300, ..PacketizerConfig::new(ssrc, 96, 65_530) };
+    let config = PacketizerConfig { mtu, ..PacketizerConfig::new(ssrc, 96, 65_530) };
     let mut packetizer = Packetizer::new(codec, config);
     clip.video().unwrap().samples[..count]
         .iter()
@@ -222,5 +226,43 @@ proptest! {
             while assembler.pop().is_some() {}
         }
         assembler.flush();
+    }
+}
+
+/// What is given out with losses is what a walk over the pictures gives: up to a picture that lacks a packet, and on from the
+/// next whole keyframe.
+#[test]
+fn losses_cost_the_pictures_up_to_the_next_whole_keyframe_alone() {
+    for (codec, mtu) in [(H264, 300), (VP8, 300), (H264, 1200), (VP8, 1200)] {
+        let all = cut(codec, 1, 300, mtu);
+        let mut chance = 3u64;
+        let mut packets = Vec::new();
+        let mut good = false;
+        let mut expected = Vec::new();
+        for (index, picture) in all.iter().enumerate() {
+            let mut whole = true;
+            for packet in picture {
+                chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if (chance >> 33) % 100 < 2 && index > 0 {
+                    whole = false;
+                } else {
+                    packets.push((index, packet.clone()));
+                }
+            }
+            good = whole && (good || index % 30 == 0);
+            if good {
+                expected.push(picture[0].header.timestamp);
+            }
+        }
+        let mut assembler = FrameAssembler::new(codec);
+        let mut frames = Vec::new();
+        for (index, packet) in packets {
+            assembler.push(at(index * 7), packet);
+            frames.extend(std::iter::from_fn(|| assembler.pop()));
+        }
+        assembler.flush();
+        frames.extend(std::iter::from_fn(|| assembler.pop()));
+        let given: Vec<u32> = frames.iter().map(|frame| frame.rtp_timestamp).collect();
+        assert_eq!(given, expected, "{codec} in packets of {mtu}");
     }
 }
