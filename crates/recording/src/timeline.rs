@@ -44,7 +44,7 @@ const DEVIATION_MS: (i64, i64) = (15, 3);
 /// Pictures are put right in one step, so that all others stay even: when they are behind by the first of these, or ahead by
 /// the third, but by the second at first, as the path of a source may become quicker. Sound is put right with each packet.
 const PICTURE_RATE: i64 = 90_000;
-const PICTURE_MS: (i64, i64, i64) = (20, 60, 25);
+const PICTURE_MS: (i64, i64, i64) = (20, 120, 25);
 /// A correction of sound takes about half a second, and changes a step by a fifth at most.
 const GAIN_PER_SECOND: i64 = 2;
 const CORRECTION_MAX_DIVISOR: i64 = 5;
