@@ -300,10 +300,13 @@ fn w09_no_common_codec() {
     });
 }
 
+/// A change of an answer, with its name.
+type NamedChange = (&'static str, fn(&str) -> String);
+
 /// Contract 8: what a browser takes, in the first attempt.
 #[test]
 fn w08_answers_that_browsers_accept() {
-    let changes: [(&str, fn(&str) -> String); 4] = [
+    let changes: [NamedChange; 4] = [
         ("no mid", |sdp| frame::without(sdp, "a=mid:")),
         ("line ends", |sdp| sdp.replace("\r\n", " \r\r\n\0")),
         ("audio refused with unknown formats", |sdp| {
