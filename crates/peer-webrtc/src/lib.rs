@@ -10,6 +10,7 @@
 //! tracks, so that the first packets are not lost and sender reports are seen.
 #![forbid(unsafe_code)]
 
+mod bucket;
 mod channel;
 mod codec;
 mod commands;

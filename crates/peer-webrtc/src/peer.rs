@@ -1,9 +1,11 @@
 //! One peer connection: a task that works off commands and turns what the stack says into events.
 
+mod shared;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use negotiation_core::{
     PeerCommand, PeerEvent, PeerId, SdpKind, Ticket,
 };
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use viewer_session::PeerInput;
@@ -26,13 +28,12 @@ use crate::connectivity::Tracker;
 use crate::keyframe;
 use crate::mailbox::Mailbox;
 use crate::media::MediaEvent;
-use crate::queue::CommandQueue;
 use crate::received::{MediaClock, News, Received};
 use crate::sdp;
 use crate::stack::{Stack, StackEvent, StackEvents};
-use crate::stats::Counters;
-use crate::tap::{Control, RtpArrival, TapLosses};
+use crate::tap::{Control, RtpArrival};
 use crate::waits::{NUDGE, TICK, Waits};
+pub(crate) use shared::Shared;
 
 /// Descriptions remembered until they are set.
 const MADE_MAX: usize = 4;
@@ -44,31 +45,6 @@ const BATCH: usize = 64;
 const STACK_MAX: Duration = Duration::from_millis(200);
 /// What the helpers beside the task have to say.
 const ASIDE_MAX: usize = 64;
-
-/// What the port and the application share with a peer's task.
-#[derive(Default)]
-pub(crate) struct Shared {
-    pub(crate) commands: CommandQueue,
-    pub(crate) keyframe: Notify,
-    counters: Mutex<Counters>,
-    stack: Mutex<Weak<Stack>>,
-    losses: OnceLock<Arc<TapLosses>>,
-}
-
-impl Shared {
-    pub(crate) fn counters(&self) -> MutexGuard<'_, Counters> {
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn stack(&self) -> Option<Arc<Stack>> {
-        self.stack.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
-    }
-
-    /// Packets of both kinds that were not taken in time.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.losses.get().map_or(0, |losses| losses.rtp() + losses.control())
-    }
-}
 
 /// A command under way.
 struct Running {
@@ -580,28 +556,5 @@ async fn next_said(queues: &mut Option<StackEvents>) -> Said {
         Some(control) = control.recv() => Said::Control(control),
         Some(arrival) = media.recv() => Said::Media(arrival),
         else => pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tap::Tap;
-    use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-
-    /// Contract, N25.
-    #[test]
-    fn n25_lost_packets_of_both_kinds_are_told() {
-        let shared = Shared::default();
-        assert_eq!(shared.dropped(), 0);
-        let losses = Arc::<TapLosses>::default();
-        let ((media, _media), (control, _control)) = (mpsc::channel(1), mpsc::channel(1));
-        let tap = Tap::new(Some(media), control, Arc::clone(&losses));
-        shared.losses.set(losses).expect("set once");
-        for _ in 0..3 {
-            tap.rtp(now(), rtc::rtp::Packet::default());
-            tap.rtcp(now(), &PictureLossIndication::default());
-        }
-        assert_eq!(shared.dropped(), 4);
     }
 }

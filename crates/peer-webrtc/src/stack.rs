@@ -3,12 +3,14 @@
 //! The viewer's port is built on it; a master answers with it directly: [`Stack::build`],
 //! [`Stack::add_track`] for each track, [`Stack::answer`] with the offer's text, then
 //! [`Stack::add_candidate`] for what comes, while the candidates among [`StackEvents::events`]
-//! trickle to the viewer. [`crate::LocalTrack::send`] sends; [`Control::KeyframeRequest`] in
+//! trickle to the viewer. [`crate::LocalTrack::send`] sends; [`crate::Control::KeyframeRequest`] in
 //! [`StackEvents::control`] asks for a keyframe; [`Stack::close`] ends it.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+mod addresses;
+mod config;
+mod events;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
@@ -23,14 +25,12 @@ use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::peer_connection::transport::RTCDtlsTransportState;
 use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
-use rtc::shared::ifaces::ifaces;
 use tokio::sync::{Mutex, mpsc};
 use viewer_session::sdp::normalize;
 use webrtc::error::Result;
 use webrtc::peer_connection::{
-    PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration, RTCConfigurationBuilder,
-    RTCIceGatheringState, RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent, Registry,
-    SettingEngineBuilder,
+    PeerConnectionBuilder, RTCConfiguration, RTCConfigurationBuilder, RTCIceServer,
+    RTCIceTransportPolicy, Registry, SettingEngineBuilder,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
@@ -43,8 +43,8 @@ pub use webrtc::peer_connection::{
     RTCSessionDescription,
 };
 
-use crate::codec::{Codec, add_retransmission, choose_payload_type, media_engine, rtp_kind};
-use crate::feed::{self, Feed, Feeder, Refusal};
+use crate::codec::{add_retransmission, choose_payload_type, media_engine, rtp_kind};
+use crate::feed::{Feed, Feeder, Refusal};
 use crate::ice_servers::IceServers;
 use crate::ingress::Ingress;
 use crate::local::LocalTrack;
@@ -53,8 +53,13 @@ use crate::resolver::{Hosts, Resolver};
 use crate::retransmission::{Formats, Retransmissions};
 use crate::sdp::{self, Fitted, SectionFormats, Unfit};
 use crate::socket::{FilteredRuntime, lock};
-use crate::tap::{Control, RtpArrival, Tap, TapLosses};
-use crate::turn_stream::{Authorities, Detour, Gate, TurnStreams, is_turn_stream};
+use crate::tap::{Tap, TapLosses};
+use crate::turn_stream::{TurnStreams, is_turn_stream};
+
+pub use addresses::bind_addresses;
+pub use config::{IcePolicy, Mdns, StackConfig};
+use events::Queue;
+pub use events::{StackEvent, StackEvents};
 
 /// A succeeded pair is nominated only on the agent's next tick, which is 200 ms by default.
 const ICE_TICK: Duration = Duration::from_millis(20);
@@ -76,86 +81,6 @@ const SRTP_WINDOW: usize = 1024;
 const EVENTS_MAX: usize = 512;
 /// RTCP signals waiting to be taken.
 const CONTROL_MAX: usize = 256;
-
-/// Data channels that the other side may open. A master has none of its own, or one.
-const CHANNELS_MAX: usize = 8;
-/// Data channels after which the other side is done with: the stack keeps something of each, also
-/// where it is closed, and bounds their number at 65,535.
-const CHANNELS_HOSTILE: usize = 256;
-
-/// Which candidates may be used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IcePolicy {
-    /// Every kind.
-    #[default]
-    All,
-    /// Only those of a TURN server; no address of this machine is told or used.
-    Relay,
-}
-
-/// What to do with candidates that are names ending in `.local`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mdns {
-    /// They are accepted and not used: the master still reaches us by our own checks.
-    #[default]
-    Ignore,
-    /// They are looked up, at the price of a multicast socket a connection.
-    Resolve,
-}
-
-/// What a connection is built from.
-#[derive(Clone, Debug)]
-pub struct StackConfig {
-    /// Codecs of both kinds, in order of preference.
-    pub codecs: Vec<Codec>,
-    /// Addresses to bind, as `IP:PORT`; see [`bind_addresses`].
-    pub bind: Vec<String>,
-    /// Which candidates may be used.
-    pub policy: IcePolicy,
-    /// Names as candidates.
-    pub mdns: Mdns,
-    /// Whom to trust when a TURN server is reached over TLS.
-    pub authorities: Authorities,
-    /// The way to TURN servers over TCP and TLS where it is not direct.
-    pub detour: Option<Detour>,
-    /// RTP packets that may wait to be taken; none for a peer that only sends.
-    pub media_queue: usize,
-    /// Whether video may be resent on streams of its own (RTX, RFC 4588): whoever receives wants
-    /// that, for some masters resend in no other way; whoever sends and has no track made by
-    /// [`LocalTrack::with_rtx`] has no use for it.
-    pub rtx: bool,
-}
-
-/// What a connection noticed.
-pub enum StackEvent {
-    /// A local candidate, as `candidate:...`.
-    Candidate(String),
-    /// No more local candidates will come.
-    GatheringDone,
-    /// ICE changed.
-    Ice(RTCIceConnectionState),
-    /// ICE and DTLS together changed.
-    Connection(RTCPeerConnectionState),
-    /// The other side's track is open.
-    Track(Arc<dyn TrackRemote>),
-    /// The other side opened a data channel. Beyond the first few they are closed instead, and
-    /// hundreds of them count as the connection's end.
-    DataChannel(Arc<dyn DataChannel>),
-    /// So many names of STUN and TURN servers are not resolved: those servers are not used.
-    IceServersUnresolved(u32),
-}
-
-/// What comes out of a connection. Bounded; a queue that is full loses what comes and counts it.
-pub struct StackEvents {
-    /// Lifecycle.
-    pub events: mpsc::Receiver<StackEvent>,
-    /// Sender reports and keyframe requests.
-    pub control: mpsc::Receiver<Control>,
-    /// Media, where [`StackConfig::media_queue`] is not 0.
-    pub media: Option<mpsc::Receiver<RtpArrival>>,
-    /// What the queues of RTP and RTCP lost.
-    pub losses: Arc<TapLosses>,
-}
 
 /// A track of the application's and what sends it.
 type Sending = (Arc<LocalTrack>, Arc<dyn RtpSender>);
@@ -579,40 +504,6 @@ pub(crate) async fn wake(connection: &Arc<dyn PeerConnection>, policy: IcePolicy
     let _ = connection.set_configuration(configuration(policy, Vec::new())).await;
 }
 
-/// The addresses to bind: every interface that is up, and loopback where the service is on
-/// loopback, so that two peers on a machine without a network find each other.
-pub fn bind_addresses(loopback: bool) -> Vec<String> {
-    let found: BTreeSet<IpAddr> = ifaces()
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|interface| interface.addr.as_ref().map(SocketAddr::ip))
-        .collect();
-    let any = |wanted: fn(&IpAddr) -> bool| found.iter().any(wanted);
-    let mut bind = Vec::new();
-    if loopback {
-        bind.push("127.0.0.1:0".to_owned());
-        if any(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_loopback())) {
-            bind.push("[::1]:0".to_owned());
-        }
-    }
-    // The stack makes one socket an interface of a wildcard, now and after a network change.
-    if any(|ip| matches!(ip, IpAddr::V4(ip) if !ip.is_loopback() && !ip.is_link_local())) {
-        bind.push("0.0.0.0:0".to_owned());
-    }
-    if any(|ip| matches!(ip, IpAddr::V6(ip) if is_routable(ip))) {
-        bind.push("[::]:0".to_owned());
-    }
-    if bind.is_empty() {
-        // Nothing is up yet: the stack binds the wildcard itself, and relays may still work.
-        bind.push("0.0.0.0:0".to_owned());
-    }
-    bind
-}
-
-fn is_routable(ip: &std::net::Ipv6Addr) -> bool {
-    !ip.is_loopback() && ip.segments()[0] & 0xffc0 != 0xfe80
-}
-
 fn is_turn_udp(uri: &str) -> bool {
     Url::parse_url(uri)
         .is_ok_and(|url| url.scheme == SchemeType::Turn && url.proto == ProtoType::Udp)
@@ -623,138 +514,5 @@ pub(crate) fn is_turn(uri: &str) -> bool {
     is_turn_udp(uri) || is_turn_stream(uri)
 }
 
-/// The stack awaits its callbacks on its own task, so these only push.
-struct Queue {
-    events: mpsc::Sender<StackEvent>,
-    lost: AtomicU64,
-    policy: IcePolicy,
-    gate: Arc<Gate>,
-    feed: Arc<StdMutex<Feed>>,
-    connected: Arc<AtomicBool>,
-    /// Data channels that the other side opened.
-    channels: AtomicUsize,
-}
-
-impl Queue {
-    fn push(&self, event: StackEvent) {
-        if self.events.try_send(event).is_err() && self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::debug!("an event of a peer connection was not taken");
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl PeerConnectionEventHandler for Queue {
-    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        // A wildcard socket on a machine without an interface has no address to tell.
-        let unspecified = event.candidate.address.parse::<IpAddr>();
-        if unspecified.is_ok_and(|ip| ip.is_unspecified()) {
-            return;
-        }
-        if let Ok(init) = event.candidate.to_json() {
-            if init.candidate.contains(" typ relay") {
-                self.gate.relay_found(&event.url);
-            }
-            if self.policy == IcePolicy::Relay && !init.candidate.contains(" typ relay") {
-                return;
-            }
-            self.push(StackEvent::Candidate(init.candidate));
-        }
-    }
-
-    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
-        if state == RTCIceGatheringState::Complete {
-            self.push(StackEvent::GatheringDone);
-        }
-    }
-
-    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
-        self.push(StackEvent::Ice(state));
-    }
-
-    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        if state == RTCPeerConnectionState::Connected {
-            feed::lock(&self.feed).connected();
-            self.connected.store(true, Ordering::Release);
-        }
-        self.push(StackEvent::Connection(state));
-    }
-
-    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
-        let before = self.channels.fetch_add(1, Ordering::Relaxed);
-        if before >= CHANNELS_MAX {
-            if before == CHANNELS_MAX {
-                tracing::warn!(CHANNELS_MAX, "further data channels of the other side are closed");
-            }
-            if before == CHANNELS_HOSTILE {
-                tracing::warn!("the other side opens data channels without end: it is left");
-                self.push(StackEvent::Connection(RTCPeerConnectionState::Closed));
-            }
-            // One that is gone already needs no closing.
-            let _ = channel.close().await;
-            return;
-        }
-        self.push(StackEvent::DataChannel(channel));
-    }
-
-    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
-        self.push(StackEvent::Track(track));
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use negotiation_core::Secret;
-
-    #[tokio::test]
-    async fn only_servers_that_can_be_reached_are_used() {
-        let config = StackConfig {
-            codecs: vec![Codec::Opus],
-            bind: bind_addresses(true),
-            policy: IcePolicy::All,
-            mdns: Mdns::Ignore,
-            authorities: Authorities::system(),
-            detour: None,
-            media_queue: 0,
-            rtx: false,
-        };
-        let (stack, _events) = Stack::build(&config).await.expect("built");
-        let server = |uris: &[&str], login: Option<&str>| IceServer {
-            uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
-            username: login.map(Secret::new),
-            password: login.map(Secret::new),
-        };
-        let used = stack
-            .usable_servers(&[
-                server(&["stun:stun.example.org:3478"], None),
-                server(
-                    &[
-                        "turn:turn.example.org:443?transport=udp",
-                        "turn:turn.example.org:443?transport=tcp",
-                        "turns:turn.example.org:443?transport=tcp",
-                        "turns:turn.example.org:443?transport=udp",
-                    ],
-                    Some("x"),
-                ),
-                server(&["turn:turn.example.org:443?transport=udp"], None),
-                server(&["turns:turn.example.org:443?transport=tcp"], None),
-                server(&["http://example.org", ""], Some("x")),
-            ])
-            .await;
-        let urls: Vec<&str> = used.iter().flat_map(|s| &s.urls).map(String::as_str).collect();
-        let [stun, udp, tcp, tls] = urls[..] else { panic!("{urls:?}") };
-        assert_eq!(stun, "stun:stun.example.org:3478");
-        assert_eq!(udp, "turn:turn.example.org:443?transport=udp");
-        for bridge in [tcp, tls] {
-            assert!(bridge.starts_with("turn:127.0.0.1:"), "{bridge}");
-        }
-        stack.close().await.expect("closed");
-    }
-
-    #[test]
-    fn there_is_always_something_to_bind() {
-        assert!(!bind_addresses(false).is_empty());
-        assert_eq!(bind_addresses(true)[0], "127.0.0.1:0");
-    }
-}
+mod tests;

@@ -1,3 +1,5 @@
+//! Answers that differ from the offer, made to fit it or refused.
+
 use viewer_session::sdp::normalize;
 
 use super::*;

@@ -1,0 +1,120 @@
+//! What descriptions say of retransmission streams: payload types and pairs of SSRCs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use negotiation_core::MediaKind;
+
+use super::PAIRS_MAX;
+use crate::codec::Codec;
+
+/// What the descriptions say about retransmission streams. Shared by the stack, which sets
+/// descriptions, and the interceptor.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Formats(Arc<Mutex<Negotiated>>);
+
+#[derive(Debug, Default)]
+struct Negotiated {
+    /// Payload types of video.
+    video: Vec<u8>,
+    /// Payload type of a retransmission stream, and of the media that it repeats (`apt`).
+    rtx: Vec<(u8, u8)>,
+    /// SSRC of a retransmission stream, and of its media stream (`a=ssrc-group:FID`).
+    pairs: BTreeMap<u32, u32>,
+}
+
+impl Formats {
+    /// Those of an offer with these codecs.
+    pub(crate) fn offered(codecs: &[Codec]) -> Self {
+        let video = || codecs.iter().filter(|codec| codec.kind() == MediaKind::Video);
+        let negotiated = Negotiated {
+            video: video().map(|codec| codec.payload_type()).collect(),
+            rtx: video()
+                .filter_map(|codec| Some((codec.rtx_payload_type()?, codec.payload_type())))
+                .collect(),
+            pairs: BTreeMap::new(),
+        };
+        Self(Arc::new(Mutex::new(negotiated)))
+    }
+
+    /// The other side offered: its payload types count.
+    pub(crate) fn use_offer(&self, sdp: &str) {
+        let mut negotiated = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        negotiated.video = video_formats(sdp);
+        negotiated.rtx = rtx_formats(sdp);
+    }
+
+    /// A description of the other side's was set: it says which stream repeats which.
+    pub(crate) fn described(&self, sdp: &str) {
+        let mut negotiated = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        negotiated.pairs = pairs(sdp).take(PAIRS_MAX).collect();
+    }
+
+    pub(super) fn meaning(&self, header: &rtc::rtp::Header) -> Meaning {
+        let negotiated = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let payload_type = header.payload_type;
+        if let Some((_, of)) = negotiated.rtx.iter().find(|(rtx, _)| *rtx == payload_type) {
+            return Meaning::Rtx {
+                payload_type: *of,
+                ssrc: negotiated.pairs.get(&header.ssrc).copied(),
+            };
+        }
+        if negotiated.video.contains(&payload_type) { Meaning::Video } else { Meaning::Other }
+    }
+}
+
+/// What a packet is, by its payload type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// It repeats a packet with this payload type, of this stream where that was declared.
+    Rtx {
+        payload_type: u8,
+        ssrc: Option<u32>,
+    },
+    Video,
+    Other,
+}
+
+/// `a=rtpmap:97 rtx/90000` with `a=fmtp:97 apt=96;rtx-time=3000`
+fn rtx_formats(sdp: &str) -> Vec<(u8, u8)> {
+    let rtx: Vec<u8> = formats(sdp, "rtx").collect();
+    let associated = |line: &str| {
+        let (number, parameters) = line.trim_end().strip_prefix("a=fmtp:")?.split_once(' ')?;
+        let number = number.parse().ok().filter(|number| rtx.contains(number))?;
+        let apt = parameters.split(';').find_map(|p| p.trim().strip_prefix("apt="))?;
+        Some((number, apt.parse().ok()?))
+    };
+    sdp.lines().filter_map(associated).collect()
+}
+
+/// The payload types of the video codecs that are known here.
+fn video_formats(sdp: &str) -> Vec<u8> {
+    let video = Codec::ALL.into_iter().filter(|codec| codec.kind() == MediaKind::Video);
+    let mut found: Vec<u8> = video.flat_map(|codec| formats(sdp, codec.name())).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The payload types that are mapped to this encoding.
+fn formats<'a>(sdp: &'a str, encoding: &'a str) -> impl Iterator<Item = u8> + 'a {
+    sdp.lines().filter_map(move |line| {
+        let (number, rest) = line.trim_end().strip_prefix("a=rtpmap:")?.split_once(' ')?;
+        let name = rest.split('/').next()?;
+        // A payload type has seven bits.
+        let number = number.parse().ok().filter(|number: &u8| *number < 128)?;
+        name.eq_ignore_ascii_case(encoding).then_some(number)
+    })
+}
+
+/// `a=ssrc-group:FID 1 2` (RFC 5576): stream 2 repeats packets of stream 1.
+fn pairs(sdp: &str) -> impl Iterator<Item = (u32, u32)> {
+    sdp.lines().filter_map(|line| {
+        let mut ssrcs = line.trim_end().strip_prefix("a=ssrc-group:FID ")?.split_whitespace();
+        let media = ssrcs.next()?.parse().ok()?;
+        Some((ssrcs.next()?.parse().ok()?, media))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! Which addresses of this machine a connection binds.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use rtc::shared::ifaces::ifaces;
+
+/// The addresses to bind: every interface that is up, and loopback where the service is on
+/// loopback, so that two peers on a machine without a network find each other.
+pub fn bind_addresses(loopback: bool) -> Vec<String> {
+    let found: BTreeSet<IpAddr> = ifaces()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|interface| interface.addr.as_ref().map(SocketAddr::ip))
+        .collect();
+    let any = |wanted: fn(&IpAddr) -> bool| found.iter().any(wanted);
+    let mut bind = Vec::new();
+    if loopback {
+        bind.push("127.0.0.1:0".to_owned());
+        if any(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_loopback())) {
+            bind.push("[::1]:0".to_owned());
+        }
+    }
+    // The stack makes one socket an interface of a wildcard, now and after a network change.
+    if any(|ip| matches!(ip, IpAddr::V4(ip) if !ip.is_loopback() && !ip.is_link_local())) {
+        bind.push("0.0.0.0:0".to_owned());
+    }
+    if any(|ip| matches!(ip, IpAddr::V6(ip) if is_routable(ip))) {
+        bind.push("[::]:0".to_owned());
+    }
+    if bind.is_empty() {
+        // Nothing is up yet: the stack binds the wildcard itself, and relays may still work.
+        bind.push("0.0.0.0:0".to_owned());
+    }
+    bind
+}
+
+fn is_routable(ip: &std::net::Ipv6Addr) -> bool {
+    !ip.is_loopback() && ip.segments()[0] & 0xffc0 != 0xfe80
+}

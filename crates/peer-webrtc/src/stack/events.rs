@@ -1,0 +1,131 @@
+//! The stack's callbacks as bounded queues.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+use webrtc::peer_connection::{
+    PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionIceEvent,
+};
+
+use super::{DataChannel, IcePolicy, RTCIceConnectionState, RTCPeerConnectionState, TrackRemote};
+use crate::feed::{self, Feed};
+use crate::tap::{Control, RtpArrival, TapLosses};
+use crate::turn_stream::Gate;
+
+/// Data channels that the other side may open. A master has none of its own, or one.
+const CHANNELS_MAX: usize = 8;
+/// Data channels after which the other side is done with: the stack keeps something of each, also
+/// where it is closed, and bounds their number at 65,535.
+const CHANNELS_HOSTILE: usize = 256;
+
+/// What a connection noticed.
+pub enum StackEvent {
+    /// A local candidate, as `candidate:...`.
+    Candidate(String),
+    /// No more local candidates will come.
+    GatheringDone,
+    /// ICE changed.
+    Ice(RTCIceConnectionState),
+    /// ICE and DTLS together changed.
+    Connection(RTCPeerConnectionState),
+    /// The other side's track is open.
+    Track(Arc<dyn TrackRemote>),
+    /// The other side opened a data channel. Beyond the first few they are closed instead, and
+    /// hundreds of them count as the connection's end.
+    DataChannel(Arc<dyn DataChannel>),
+    /// So many names of STUN and TURN servers are not resolved: those servers are not used.
+    IceServersUnresolved(u32),
+}
+
+/// What comes out of a connection. Bounded; a queue that is full loses what comes and counts it.
+pub struct StackEvents {
+    /// Lifecycle.
+    pub events: mpsc::Receiver<StackEvent>,
+    /// Sender reports and keyframe requests.
+    pub control: mpsc::Receiver<Control>,
+    /// Media, where [`super::StackConfig::media_queue`] is not 0.
+    pub media: Option<mpsc::Receiver<RtpArrival>>,
+    /// What the queues of RTP and RTCP lost.
+    pub losses: Arc<TapLosses>,
+}
+
+/// The stack awaits its callbacks on its own task, so these only push.
+pub(super) struct Queue {
+    pub(super) events: mpsc::Sender<StackEvent>,
+    pub(super) lost: AtomicU64,
+    pub(super) policy: IcePolicy,
+    pub(super) gate: Arc<Gate>,
+    pub(super) feed: Arc<Mutex<Feed>>,
+    pub(super) connected: Arc<AtomicBool>,
+    /// Data channels that the other side opened.
+    pub(super) channels: AtomicUsize,
+}
+
+impl Queue {
+    fn push(&self, event: StackEvent) {
+        if self.events.try_send(event).is_err() && self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::debug!("an event of a peer connection was not taken");
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Queue {
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        // A wildcard socket on a machine without an interface has no address to tell.
+        let unspecified = event.candidate.address.parse::<IpAddr>();
+        if unspecified.is_ok_and(|ip| ip.is_unspecified()) {
+            return;
+        }
+        if let Ok(init) = event.candidate.to_json() {
+            if init.candidate.contains(" typ relay") {
+                self.gate.relay_found(&event.url);
+            }
+            if self.policy == IcePolicy::Relay && !init.candidate.contains(" typ relay") {
+                return;
+            }
+            self.push(StackEvent::Candidate(init.candidate));
+        }
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.push(StackEvent::GatheringDone);
+        }
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        self.push(StackEvent::Ice(state));
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        if state == RTCPeerConnectionState::Connected {
+            feed::lock(&self.feed).connected();
+            self.connected.store(true, Ordering::Release);
+        }
+        self.push(StackEvent::Connection(state));
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        let before = self.channels.fetch_add(1, Ordering::Relaxed);
+        if before >= CHANNELS_MAX {
+            if before == CHANNELS_MAX {
+                tracing::warn!(CHANNELS_MAX, "further data channels of the other side are closed");
+            }
+            if before == CHANNELS_HOSTILE {
+                tracing::warn!("the other side opens data channels without end: it is left");
+                self.push(StackEvent::Connection(RTCPeerConnectionState::Closed));
+            }
+            // One that is gone already needs no closing.
+            let _ = channel.close().await;
+            return;
+        }
+        self.push(StackEvent::DataChannel(channel));
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        self.push(StackEvent::Track(track));
+    }
+}
