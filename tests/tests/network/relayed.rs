@@ -1,6 +1,7 @@
 //! Sessions over coturn: relay-only, by UDP, TCP and TLS, with credentials that end and are renewed
 //! (contract, 40, 41, 59).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::thread::sleep;
@@ -66,7 +67,8 @@ fn users(coturn: &Process) -> Vec<String> {
     let new = log.lines().filter(|line| line.contains(": new, realm="));
     let user = new.filter_map(|line| line.split("username=<").nth(1)?.split('>').next());
     let mut users: Vec<String> = user.map(str::to_owned).collect();
-    users.dedup();
+    let mut seen = BTreeSet::new();
+    users.retain(|user| seen.insert(user.clone()));
     users
 }
 
@@ -169,8 +171,9 @@ fn s40_turn_expire() {
     let _camera = scene.camera(["--behaviour", "renegotiate"]);
     scene.cut_direct_paths();
     let watch = scene.live(["--relay-only"]);
+    // The viewer's and the camera's: they asked in the same second or not, which is in the name.
     let first = users(&coturn);
-    assert_eq!(first.len(), 1, "{}", coturn.transcript());
+    assert!((1..=2).contains(&first.len()), "{}", coturn.transcript());
     // By now the first credentials have ended.
     sleep(Duration::from_secs(31));
     scene.lab.unplug(VIEWER, "up0");
@@ -178,7 +181,8 @@ fn s40_turn_expire() {
     watch.event("recovered", PATIENCE);
     frames_go_on(&watch, 30);
     let all = users(&coturn);
-    assert!(all.len() >= 2 && !all[1..].contains(&first[0]), "{all:?}");
+    let later = all.get(first.len()..).unwrap_or_default();
+    assert!(!later.is_empty() && !later.iter().any(|user| first.contains(user)), "{all:?}");
     assert_eq!(since(&watch, "attempt_started", 0).len(), 1, "{}", watch.transcript());
     ends_well(watch);
 }
@@ -194,7 +198,7 @@ fn s59_relay_outlives() {
         let log = coturn.transcript();
         log.lines().filter(|line| line.contains("CREATE_PERMISSION processed, success")).count()
     };
-    let at_first = permitted();
+    let (at_first, users_at_first) = (permitted(), users(&coturn));
     assert!(at_first > 0, "{}", coturn.transcript());
     let mut waited = 0;
     while permitted() == at_first {
@@ -205,7 +209,7 @@ fn s59_relay_outlives() {
     eprintln!("59: permitted again after {waited} s, long after the credential ended");
     assert!(waited > 30);
     frames_go_on(&watch, 30);
-    assert_eq!(users(&coturn).len(), 1, "{}", coturn.transcript());
+    assert_eq!(users(&coturn), users_at_first, "{}", coturn.transcript());
     for trouble in ["disconnected", "media_stalled", "recovering"] {
         assert_eq!(since(&watch, trouble, 0).len(), 0, "{}", watch.transcript());
     }

@@ -1,6 +1,8 @@
 //! How many descriptors and sockets this process has open, to show that a closed attempt left none.
 //!
-//! The count is taken where an attempt ends, before anything of the next one is opened.
+//! Counts are taken where the session begins, with what is open as long as the process or the session
+//! lives (the watch of the network is a socket), and where an attempt ends, before anything of the
+//! next one is opened.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,18 +40,24 @@ impl Resources {
 /// Counts that wait to be read; more attempts than this do not end unread.
 const COUNTS_MAX: usize = 64;
 
-/// What was open at the end of each attempt.
+/// What was open before the first attempt, and at the end of each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
+    at_begin: Option<Resources>,
     at_end: BTreeMap<u32, Option<Resources>>,
     /// The attempt that ended, until anything is asked of a port again.
     over: Option<u32>,
 }
 
 impl Ledger {
+    /// What was open before the first attempt.
+    pub(crate) fn at_begin(&self) -> Option<Resources> {
+        self.lock().at_begin
+    }
+
     /// What was open when this attempt ended.
     pub(crate) fn take(&self, attempt: u32) -> Option<Resources> {
         self.lock().at_end.remove(&attempt).flatten()
@@ -67,7 +75,7 @@ impl Ledger {
     }
 }
 
-/// Counts at the end of each attempt, and passes everything on to a journal.
+/// Counts at the beginning and at the end of each attempt, and passes everything on to a journal.
 pub(crate) struct Counter {
     ledger: Option<Ledger>,
     journal: Option<Box<dyn Observer>>,
@@ -84,6 +92,9 @@ impl Observer for Counter {
     fn began(&mut self, config: &Config, seed: u64, at: Timestamp) {
         if let Some(journal) = &mut self.journal {
             journal.began(config, seed, at);
+        }
+        if let Some(ledger) = &self.ledger {
+            ledger.lock().at_begin = Resources::count();
         }
     }
 
@@ -129,6 +140,20 @@ mod tests {
         let with = Resources::count().expect("linux");
         assert!(with.sockets > before.sockets);
         drop(socket);
+    }
+
+    /// A session's own sockets are open before its first attempt, which did not open them.
+    #[test]
+    fn sockets_of_the_session_are_not_those_of_its_attempts() {
+        let ledger = Ledger::default();
+        let mut counter = Counter::new(Some(ledger.clone()), None);
+        let before = Resources::count().expect("linux");
+        let _sockets: Vec<_> =
+            (0..200).map(|_| UdpSocket::bind("127.0.0.1:0").expect("loopback")).collect();
+        let config = Settings::never().check().expect("valid");
+        counter.began(&config, 1, Timestamp::ZERO);
+        let at_begin = ledger.at_begin().expect("it was counted");
+        assert!(at_begin.sockets > before.sockets + 100, "{before:?} {at_begin:?}");
     }
 
     /// The next attempt may open its sockets before the application reads that the last one ended.

@@ -105,7 +105,8 @@ pub(crate) async fn watch(
         failures: BTreeSet::new(),
         ended: None,
         unsettled: None,
-        before: ledger.as_ref().and_then(|_| Resources::count()),
+        before_session: ledger.as_ref().and_then(|_| Resources::count()),
+        before: None,
         ledger: ledger.clone(),
         streams: Arc::default(),
         peers: Vec::new(),
@@ -181,8 +182,8 @@ pub(crate) async fn watch(
             }
         }
     };
-    show.settle();
     if viewer.ended().await.is_err() {
+        show.settle();
         return complain(Exit::Internal, "the session's task was cancelled");
     }
     let path = output.record.as_deref();
@@ -194,6 +195,13 @@ pub(crate) async fn watch(
         signals.next().await;
     };
     let recorded = media::recorded(path, pump, again, &show.status).await;
+    // The last attempt has as long as any other for what it leaves to be gone, and what the session
+    // had open is gone by now as well.
+    show.before = show.before_session;
+    while let Some(next) = show.unsettled.as_ref().map(|unsettled| unsettled.next) {
+        sleep_until(next).await;
+        show.recount();
+    }
     show.status.finish();
     if let Some(journal) = journal
         && let Some(problem) = journal.finish().await
@@ -273,7 +281,9 @@ struct Show {
     ended: Option<AttemptReport>,
     /// An attempt that is over, while more is open than before it.
     unsettled: Option<Unsettled>,
-    /// What was open before the attempt.
+    /// What was open before the session.
+    before_session: Option<Resources>,
+    /// What was open before the attempt; of the first it is known once that ends.
     before: Option<Resources>,
     /// Without it nothing is counted.
     ledger: Option<Ledger>,
@@ -378,6 +388,7 @@ impl Show {
         self.status.detail(&words::event(&Event::AttemptEnded(Box::new(report.clone()))));
         self.ended = Some(report.clone());
         let after = self.ledger.as_ref().and_then(|ledger| ledger.take(report.attempt));
+        self.before = self.before.or_else(|| self.ledger.as_ref().and_then(Ledger::at_begin));
         let now = Instant::now();
         let (next, until) = (now + SETTLE_STEP, now + SETTLE);
         self.unsettled = Some(Unsettled { at, report: report.clone(), after, next, until });
