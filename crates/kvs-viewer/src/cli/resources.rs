@@ -133,8 +133,15 @@ mod tests {
     };
     use std::net::UdpSocket;
 
+    /// The process's table is shared: who opens and counts sockets does so alone.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[test]
     fn an_open_socket_is_counted() {
+        let _alone = alone();
         let before = Resources::count().expect("linux");
         let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
         let with = Resources::count().expect("linux");
@@ -145,6 +152,7 @@ mod tests {
     /// A session's own sockets are open before its first attempt, which did not open them.
     #[test]
     fn sockets_of_the_session_are_not_those_of_its_attempts() {
+        let _alone = alone();
         let ledger = Ledger::default();
         let mut counter = Counter::new(Some(ledger.clone()), None);
         let before = Resources::count().expect("linux");
@@ -159,6 +167,7 @@ mod tests {
     /// The next attempt may open its sockets before the application reads that the last one ended.
     #[test]
     fn sockets_of_the_next_attempt_are_not_counted() {
+        let _alone = alone();
         let ledger = Ledger::default();
         let mut counter = Counter::new(Some(ledger.clone()), None);
         let report = AttemptReport {
