@@ -3,21 +3,22 @@
 //! The loop waits for nothing but its own inputs: printing, counting and statistics have tasks and
 //! threads of their own, so that signals and `--duration` always work.
 
+mod measured;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use negotiation_core::{
     AttemptReport, EndReason, Event, MediaKind, Mode, Outcome, Phase, Timer, Timestamp,
 };
-use peer_webrtc::{Codec, Media, PeerMonitor, PeerStats};
+use peer_webrtc::{Codec, Media, PeerStats};
 use recording::{RecordError, Recorder};
 use serde_json::{Map, Value, json};
 use signaling_aws::Field;
-use tokio::sync::{mpsc, watch as latest};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use viewer_session::Told;
 
@@ -35,6 +36,7 @@ use super::summary::{Context, Summary};
 use super::view::{View, byte_size};
 use super::{Started, complain, words};
 use crate::viewer::{Viewer, ViewerConfig};
+use measured::Measured;
 
 /// How often the `stats` event comes.
 const STATS_EVERY: Duration = Duration::from_secs(1);
@@ -209,62 +211,6 @@ pub(crate) async fn watch(
         show.status.error(&problem);
     }
     show.end(at, &outcome, stopped_in, recorded, broken).await
-}
-
-/// What is asked of others than the session: tasks of their own, since each may hang.
-struct Measured {
-    peers: latest::Receiver<Vec<PeerStats>>,
-    bytes: Option<Arc<AtomicU64>>,
-    tasks: Vec<tokio::task::AbortHandle>,
-}
-
-impl Measured {
-    fn start(monitor: &PeerMonitor, record: Option<PathBuf>) -> Self {
-        let (publish, peers) = latest::channel(Vec::new());
-        let monitor = monitor.clone();
-        let mut tasks = vec![];
-        let asked = tokio::spawn(async move {
-            loop {
-                sleep(STATS_EVERY / 4).await;
-                if publish.send(monitor.stats().await).is_err() {
-                    return;
-                }
-            }
-        });
-        tasks.push(asked.abort_handle());
-        let bytes = record.map(|path| {
-            let bytes = Arc::<AtomicU64>::default();
-            let publish = Arc::clone(&bytes);
-            let looked = tokio::spawn(async move {
-                loop {
-                    let path = path.clone();
-                    // A disk that hangs takes this one thread.
-                    let size = tokio::task::spawn_blocking(move || std::fs::metadata(path));
-                    if let Ok(Ok(file)) = size.await {
-                        publish.store(file.len(), Ordering::Relaxed);
-                    }
-                    sleep(STATS_EVERY / 2).await;
-                }
-            });
-            tasks.push(looked.abort_handle());
-            bytes
-        });
-        Self { peers, bytes, tasks }
-    }
-
-    /// The newest that is known.
-    fn now(&self) -> (Vec<PeerStats>, Option<u64>) {
-        let bytes = self.bytes.as_ref().map(|bytes| bytes.load(Ordering::Relaxed));
-        (self.peers.borrow().clone(), bytes)
-    }
-}
-
-impl Drop for Measured {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
 }
 
 /// What is shown while a session runs.
