@@ -339,6 +339,11 @@ impl Recorder {
 
     fn take_frames(&mut self, now: Duration) -> Result<(), RecordError> {
         for kind in [Kind::Video, Kind::Audio] {
+            let track = self.slot(kind).as_mut();
+            if track.is_some_and(|track| std::mem::take(&mut track.source_changed)) {
+                // Its first frames wait for up to a second; what came before does not wait with them.
+                self.write_fragment()?;
+            }
             while let Some(timed) = self.slot(kind).as_mut().and_then(|track| track.next_frame(now))
             {
                 match self.stage {

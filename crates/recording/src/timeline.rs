@@ -1,16 +1,18 @@
 //! From RTP timestamps to the recording's time, and the two tracks into step.
 //!
-//! RTP timestamps give the time between two frames; arrival gives the rate. A clock that agrees with arrival is followed to the
-//! tick, whatever the jitter of the network. One that drifts is corrected a little with each frame, one that stands still, steps
-//! back, jumps or runs at another rate is replaced by arrival. Sender reports only say how far the two tracks are apart, and only
-//! as long as they agree with the media they describe.
+//! RTP timestamps give the time between two frames; the least delay of arrival gives the rate. A clock that agrees with it is
+//! followed to the tick, whatever the jitter and the stalls of the network or of this machine. One that drifts is corrected a
+//! little with each frame, one that stands still, steps back, jumps or runs at another rate is replaced by arrival. Sender reports
+//! say how far the two tracks are apart, as long as they agree with the media they describe, and which clocks need no correction.
 
+mod delay;
 mod pace;
 mod sync;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use delay::{Arrival, Window};
 use pace::Pace;
 pub(crate) use sync::{can_synchronise, synchronise};
 
@@ -35,10 +37,6 @@ const AHEAD_MAX_MS: i64 = 500;
 const BEHIND_MAX_MS: i64 = 250;
 /// B-frames step back by less than this.
 const REORDER_MAX_MS: i64 = 3_000;
-/// How much of the past tells by how much a clock is off; the least delay in it counts.
-const WINDOW: Duration = Duration::from_secs(1);
-/// The window holds so many frames at least, and at most.
-const WINDOW_FRAMES: (usize, usize) = (8, 512);
 /// A deviation is corrected above the first of these, until it is below the second.
 const DEVIATION_MS: (i64, i64) = (15, 3);
 /// Pictures are put right in one step, so that all others stay even: when they are behind by the first of these, or ahead by
@@ -56,6 +54,8 @@ const DRIFT_MAX: i64 = 50_000;
 const FAR_MS: i64 = 30;
 const FAR_PERCENT: i64 = 6;
 const FAR_MAX: Duration = Duration::from_secs(5);
+/// For so long after an irregular arrival a lasting delay may be the network's: it is made up for with each frame, not at once.
+const UNSETTLED: Duration = Duration::from_secs(20);
 /// So many faults within so long, and arrival replaces the clock.
 const FAULTS_MAX: u32 = 3;
 const FAULTS_WITHIN: Duration = Duration::from_secs(10);
@@ -63,6 +63,8 @@ const FAULTS_WITHIN: Duration = Duration::from_secs(10);
 /// more for one that was right before.
 const RATE_PERIOD: Duration = Duration::from_millis(500);
 const RATE_PERIODS: (u32, u32) = (2, 4);
+/// So many times more while arrival is irregular.
+const RATE_PERIODS_IRREGULAR: u32 = 3;
 /// A clock at another rate is off by more than this after such a period.
 const RATE_DEVIATION_MS: i64 = 100;
 /// A clock that agrees with arrival for so long is followed again.
@@ -72,6 +74,18 @@ const RECOVERY: Duration = Duration::from_secs(5);
 const RECENT: usize = 32;
 /// A sender report whose clock went so much differently from the media's describes another clock.
 const REPORT_DEVIATION_MS: i64 = 40;
+/// Reports over so long that give the sender's wall clock and the media the same rate, within this part of it, need no arrival.
+const TRUST_SPAN: Duration = Duration::from_secs(20);
+const TRUST_DIVISOR: i64 = 200;
+/// The media may fall behind the timestamps of the reports by so much and one frame, and by this part of the time.
+const TRUST_LEAD_MS: i64 = 100;
+const TRUST_LEAD_DIVISOR: i64 = 1000;
+/// Without another report the clock is compared with arrival again.
+const TRUST_EXPIRY: Duration = Duration::from_secs(15);
+
+/// The first frames of a source say that its clock is sane if there are so many over so long, all of them in time.
+const SANE_FRAMES: usize = 5;
+const SANE_SPAN: Duration = Duration::from_millis(250);
 
 /// The time of one track, in ticks of its RTP clock. Arrival times are taken as given by the caller.
 #[derive(Debug)]
@@ -92,7 +106,10 @@ pub(crate) struct TrackClock {
     was_ahead: bool,
     /// How much the difference of timestamps and arrival varies from frame to frame.
     jitter: i64,
-    window: VecDeque<Observed>,
+    window: Window,
+    arrival: Arrival,
+    /// The usual ticks between two frames, by their timestamps.
+    usual_step: i64,
     by_arrival: bool,
     pace: Pace,
     /// For the source that begins next.
@@ -105,8 +122,8 @@ pub(crate) struct TrackClock {
     recent: VecDeque<u32>,
     is_reordered: bool,
     report: Option<SenderReport>,
-    /// The first report of the source, and the delay of the media at that time.
-    first_report: Option<(SenderReport, i64)>,
+    first_report: Option<FirstReport>,
+    trusted: Option<Trusted>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -121,12 +138,23 @@ struct Last {
     time: i64,
 }
 
+/// The first report of a source.
 #[derive(Debug, Clone, Copy)]
-struct Observed {
-    arrival: Duration,
-    /// Arrival less the timestamp, and less the timestamp at the learnt rate.
-    raw: i64,
-    scaled: i64,
+struct FirstReport {
+    report: SenderReport,
+    /// The delay of the media at that time.
+    delay: i64,
+    /// By how much its timestamp was ahead of the media's.
+    lead: i64,
+}
+
+/// A clock that sender reports say is right.
+#[derive(Debug, Clone, Copy)]
+struct Trusted {
+    /// When the last report came.
+    since: Duration,
+    /// The delay of the path when the first one said so.
+    delay: i64,
 }
 
 /// The period over which the clock's rate is checked, and for how many before it it was wrong.
@@ -159,7 +187,9 @@ impl TrackClock {
             corrected: 0,
             was_ahead: false,
             jitter: 0,
-            window: VecDeque::new(),
+            window: Window::default(),
+            arrival: Arrival::default(),
+            usual_step: 0,
             by_arrival: false,
             pace: Pace::default(),
             start: None,
@@ -170,7 +200,29 @@ impl TrackClock {
             is_reordered: false,
             report: None,
             first_report: None,
+            trusted: None,
         }
+    }
+
+    /// Whether the first frames of a source, in the order of sending, all arrived as their timestamps say, so that its clock needs
+    /// no further look.
+    pub(crate) fn looks_sane(&self, first: &[(u32, Duration)]) -> bool {
+        let (Some(begin), Some(end)) = (first.first(), first.last()) else { return false };
+        let tolerance = self.millis(delay::TOLERANCE_MS);
+        // After irregular arrival, all of them may be late alike.
+        !self.arrival.is_irregular(end.1)
+            && first.len() >= SANE_FRAMES
+            && end.1.saturating_sub(begin.1) >= SANE_SPAN
+            && first.windows(2).all(|pair| {
+                let step = signed_step(pair[0].0, pair[1].0);
+                let elapsed = self.ticks(pair[1].1) - self.ticks(pair[0].1);
+                step > 0 && (step - elapsed).abs() <= tolerance.min(step / 2)
+            })
+            && {
+                let steps = signed_step(begin.0, end.0);
+                let elapsed = self.ticks(end.1) - self.ticks(begin.1);
+                (steps - elapsed).abs() <= tolerance + elapsed / 20
+            }
     }
 
     /// Looks at the first frames of a source, in the order of sending, before the first of them is placed: when all of them
@@ -190,16 +242,29 @@ impl TrackClock {
             last = timestamp;
             frames.push((ticks, self.ticks(arrival)));
         }
-        // Another rate shows in both halves; what a slow network held back does not.
+        // Another rate shows in all parts, and in nothing else: frames that a network or this machine held back come
+        // irregularly.
+        let intervals = || frames.windows(2).map(|pair| pair[1].1 - pair[0].1);
+        let count = i64::try_from(frames.len()).unwrap_or(i64::MAX) - 1;
+        let usual = intervals().sum::<i64>() / count.max(1);
+        let is_regular = intervals().all(|interval| self.is_regular(interval, usual));
+        let begin_at = frames.first().map_or(0, |(_, at)| *at);
+        let span = frames.last().map_or(0, |(_, at)| at - begin_at);
+        // In each half, or quarter if there are enough frames.
+        let parts: i64 = if frames.len() < 12 { 2 } else { 4 };
+        let upto =
+            |part: i64| frames.partition_point(|(_, at)| at - begin_at <= span * part / parts);
+        let part =
+            |index: i64| frames.get(upto(index).saturating_sub(1)..upto(index + 1)).unwrap_or(&[]);
         let is_wrong = |part: &[(i64, i64)]| {
             let (Some(from), Some(to)) = (part.first(), part.last()) else { return 0 };
             let error = (to.1 - from.1) - (to.0 - from.0);
             let limit = ((to.1 - from.1) / 5).max(self.millis(RATE_DEVIATION_MS) / 2);
             if error.abs() > limit { error.signum() } else { 0 }
         };
-        let (one, other) = frames.split_at(frames.len() / 2);
-        let other_rate = is_wrong(one) != 0 && is_wrong(one) == is_wrong(other);
-        let by_arrival = faults >= FAULTS_MAX || (faults == 0 && other_rate);
+        let sign = is_wrong(part(0));
+        let other_rate = sign != 0 && (1..parts).all(|index| is_wrong(part(index)) == sign);
+        let by_arrival = faults >= FAULTS_MAX || (faults == 0 && is_regular && other_rate);
         let late = frames.iter().map(|(ticks, at)| at - ticks).min().unwrap_or(0);
         let late = frames.first().map_or(0, |(ticks, at)| at - ticks) - late;
         self.start = Some(Start {
@@ -240,25 +305,38 @@ impl TrackClock {
         }
         let expected = next.scaled + self.offset;
         let ahead = expected - (self.ticks(arrival) + self.delay);
+        let mismatch = (step - elapsed).abs();
+        let is_late = mismatch > self.millis(delay::TOLERANCE_MS) + allowance;
+        if is_late && self.arrival.usual().is_some_and(|usual| !self.is_regular(elapsed, usual)) {
+            self.arrival.irregular(arrival);
+        }
+        self.arrival.next(elapsed);
+        if self.trusted.is_some_and(|trusted| arrival.saturating_sub(trusted.since) > TRUST_EXPIRY)
+        {
+            self.trusted = None;
+        }
         let jump = self.millis(JUMP_MS).max(6 * self.jitter) + allowance;
         let stands = step <= 0;
         let jumps = ahead > jump && step - elapsed > jump;
-        let is_ahead = ahead > self.millis(AHEAD_MAX_MS) + allowance;
+        // What comes in after a stall is not ahead, but the first frame may have been late.
+        let is_ahead = ahead > self.millis(AHEAD_MAX_MS) + allowance
+            && self.trusted.is_none()
+            && !self.arrival.is_irregular(arrival);
         if stands || jumps || is_ahead {
             return self.fault(next, elapsed, None);
         }
-        self.jitter += ((step - elapsed).abs().min(self.millis(JUMP_MS)) - self.jitter) / 16;
+        self.jitter += (mismatch.min(self.millis(JUMP_MS)) - self.jitter) / 16;
+        let usual = if self.usual_step == 0 { step } else { self.usual_step };
+        self.usual_step = usual + (step.min(2 * usual) - usual) / 8;
         self.observe(&next);
-        if let Some(behind) = self.behind(allowance) {
+        if let Some(behind) = self.behind(arrival, allowance) {
             return self.fault(next, elapsed, Some(expected + behind));
         }
-        if self.runs_at_another_rate(&next) {
-            self.give_up_timestamps();
-            self.period = Period { began: arrival, ticks: next.ticks, wrong: 0 };
-            return self.go_on_by_arrival(next, elapsed);
+        let is_wrong = self.runs_at_another_rate(&next);
+        if !is_wrong {
+            self.correct(step, allowance);
         }
-        self.correct(step, allowance);
-        if self.is_far_for_long(arrival, allowance) {
+        if (is_wrong || self.is_far_for_long(arrival, allowance)) && self.trusted.is_none() {
             self.give_up_timestamps();
             self.period = Period { began: arrival, ticks: next.ticks, wrong: 0 };
             return self.go_on_by_arrival(next, elapsed);
@@ -284,10 +362,12 @@ impl TrackClock {
     /// Takes a sender report; says whether it agrees with the media that it describes.
     pub(crate) fn report(&mut self, report: SenderReport) -> bool {
         self.report = None;
-        let (Some(_), Some(delay)) = (self.last, self.least(|observed| observed.raw)) else {
+        let (Some(last), Some(delay)) = (self.last, self.window.least_raw(&self.arrival)) else {
             return false;
         };
-        let (first, first_delay) = *self.first_report.get_or_insert((report, delay));
+        let lead = signed_step(last.rtp_timestamp, report.rtp_timestamp);
+        let FirstReport { report: first, delay: first_delay, lead: first_lead } =
+            *self.first_report.get_or_insert(FirstReport { report, delay, lead });
         // A report that repeats the timestamp of the picture sent last says when that was sent, not when it is shown.
         if self.is_reordered && self.recent.contains(&report.rtp_timestamp) {
             return false;
@@ -300,6 +380,20 @@ impl TrackClock {
             && (clock - wall + media).abs() < i128::from(self.millis(REPORT_DEVIATION_MS));
         if agrees {
             self.report = Some(report);
+        }
+        // Reports made from the wall clock say nothing of media that is counted otherwise: that falls behind them.
+        let lead_max = i128::from(self.millis(TRUST_LEAD_MS) + self.usual_step)
+            + wall / i128::from(TRUST_LEAD_DIVISOR);
+        let is_right = !self.by_arrival
+            && (clock - wall).abs() <= wall / i128::from(TRUST_DIVISOR)
+            && i128::from((lead - first_lead).abs()) <= lead_max;
+        let is_long = wall >= i128::from(self.ticks(TRUST_SPAN));
+        self.trusted = (is_right && is_long).then(|| {
+            let delay = self.trusted.map_or(self.offset - self.delay, |trusted| trusted.delay);
+            Trusted { since: last.arrival, delay }
+        });
+        if self.trusted.is_some() {
+            self.drift = 0;
         }
         agrees
     }
@@ -319,12 +413,17 @@ impl TrackClock {
         let start = self.start.take();
         let late = start.as_ref().map_or(0, |start| start.late);
         let by_arrival = self.ticks(arrival) + self.delay - late;
-        let time = self.last.map_or(by_arrival, |last| by_arrival.max(last.time + self.step_min()));
+        // A picture stays half a step behind the last one of the source before it.
+        let step_min = if self.rate == PICTURE_RATE { self.usual_step / 2 } else { 0 };
+        let step_min = step_min.max(self.step_min());
+        let time = self.last.map_or(by_arrival, |last| by_arrival.max(last.time + step_min));
         self.last = Some(Last { epoch, rtp_timestamp, arrival, ticks: 0, scaled: 0, time });
         self.offset = time;
         (self.drift, self.correcting, self.jitter) = (0, false, 0);
         (self.far_since, self.corrected, self.was_ahead) = (None, 0, false);
         self.window.clear();
+        self.arrival.begin();
+        (self.usual_step, self.trusted) = (0, None);
         (self.by_arrival, self.faults) = (false, (0, Duration::ZERO));
         if let Some(start) = start {
             self.by_arrival = start.by_arrival;
@@ -383,7 +482,7 @@ impl TrackClock {
         self.offset = time - next.scaled;
         (self.correcting, self.far_since, self.corrected) = (false, None, 0);
         self.window.clear();
-        (self.report, self.first_report) = (None, None);
+        (self.report, self.first_report, self.trusted) = (None, None, None);
         let last = Last { time, ..next };
         self.last = Some(last);
         self.observe(&last);
@@ -392,38 +491,46 @@ impl TrackClock {
 
     fn observe(&mut self, frame: &Last) {
         let arrival = self.ticks(frame.arrival);
-        self.window.push_back(Observed {
-            arrival: frame.arrival,
-            raw: arrival - frame.ticks,
-            scaled: arrival - frame.scaled,
-        });
-        let old = |observed: &Observed| frame.arrival.saturating_sub(observed.arrival) > WINDOW;
-        while self.window.len() > WINDOW_FRAMES.1
-            || (self.window.len() > WINDOW_FRAMES.0 && self.window.front().is_some_and(old))
-        {
-            self.window.pop_front();
-        }
+        self.window.push(frame.arrival, arrival - frame.ticks, arrival - frame.scaled);
     }
 
-    /// The least delay in the window.
-    fn least(&self, delay: impl Fn(&Observed) -> i64) -> Option<i64> {
-        self.window.iter().map(delay).min()
-    }
-
-    /// By how much the clock is behind arrival; negative if it is ahead. Never behind while what a stalled network
-    /// held back still comes in.
+    /// By how much the clock is behind arrival; negative if it is ahead. Where sender reports say that it is right, what it is yet
+    /// to be delayed by.
     fn deviation(&self) -> Option<i64> {
-        let (first, last) = (self.window.front()?, self.window.back()?);
-        let deviation = self.least(|observed| observed.scaled)? + self.delay - self.offset;
-        let span = last.arrival.saturating_sub(first.arrival);
-        let catches_up = first.scaled - last.scaled > self.ticks(span) / 10;
-        let is_settled = span >= WINDOW / 2 && self.window.len() >= 3 && !catches_up;
-        (deviation <= 0 || is_settled).then_some(deviation)
+        if let Some(trusted) = self.trusted {
+            return Some(trusted.delay + self.delay - self.offset);
+        }
+        let delay = self.window.delay(&self.arrival, self.jitter, self.rate)?;
+        let deviation = delay.least + self.delay - self.offset;
+        (deviation <= 0 || delay.settled).then_some(deviation)
+    }
+
+    /// The delay of the path, by the timestamps at the learnt rate.
+    fn path_delay(&self) -> Option<i64> {
+        let seen = || self.window.delay(&self.arrival, self.jitter, self.rate);
+        self.trusted.map(|trusted| trusted.delay).or_else(|| seen().map(|delay| delay.least))
     }
 
     /// By how much the clock is behind arrival, if that is too much to be corrected bit by bit.
-    fn behind(&self, allowance: i64) -> Option<i64> {
+    fn behind(&self, now: Duration, allowance: i64) -> Option<i64> {
+        if self.trusted.is_some() || self.arrival.was_irregular(now, UNSETTLED) {
+            return None;
+        }
         self.deviation().filter(|&behind| behind > self.millis(BEHIND_MAX_MS) + allowance)
+    }
+
+    /// Whether a frame came as long after the one before it as usual.
+    fn is_regular(&self, elapsed: i64, usual: i64) -> bool {
+        (elapsed - usual).abs() <= self.millis(delay::TOLERANCE_MS) + usual / 4
+    }
+
+    /// A deviation up to this is left alone: more where arrival varies more.
+    fn tolerated(&self, millis: i64, allowance: i64) -> i64 {
+        let jitter = match self.window.delay(&self.arrival, self.jitter, self.rate) {
+            Some(delay) if delay.irregular => 2 * delay.spread,
+            Some(_) | None => self.jitter / 2,
+        };
+        self.millis(millis).max(jitter) + allowance
     }
 
     /// Takes what the window says of the clock into account, a little for each step.
@@ -435,7 +542,7 @@ impl TrackClock {
                 (true, false) => PICTURE_MS.1,
                 (true, true) => PICTURE_MS.2,
             };
-            if deviation.abs() > self.millis(limit) + allowance {
+            if deviation.abs() > self.tolerated(limit, allowance) {
                 self.was_ahead |= deviation < 0;
                 let correction = deviation.clamp(-step / 2, step);
                 self.offset += correction;
@@ -444,7 +551,7 @@ impl TrackClock {
             return;
         }
         let limit = if self.correcting { DEVIATION_MS.1 } else { DEVIATION_MS.0 };
-        self.correcting = deviation.abs() > self.millis(limit) + allowance;
+        self.correcting = deviation.abs() > self.tolerated(limit, allowance);
         if !self.correcting {
             return;
         }
@@ -459,21 +566,23 @@ impl TrackClock {
 
     /// Whether corrections have not brought the clock into step.
     fn is_far_for_long(&mut self, now: Duration, allowance: i64) -> bool {
+        let irregular = self.arrival.was_irregular(now, UNSETTLED);
+        let far_max = if irregular { UNSETTLED } else { FAR_MAX };
         if self.rate == PICTURE_RATE {
             let elapsed = now.saturating_sub(*self.far_since.get_or_insert(now));
-            if elapsed <= FAR_MAX {
+            if elapsed <= far_max {
                 return false;
             }
             self.far_since = Some(now);
             let corrected = std::mem::take(&mut self.corrected);
             return corrected.abs() > self.ticks(elapsed) * FAR_PERCENT / 100 + allowance;
         }
-        let far = self.millis(FAR_MS) + allowance;
+        let far = self.tolerated(FAR_MS, allowance);
         if self.deviation().is_none_or(|deviation| deviation.abs() <= far) {
             self.far_since = None;
             return false;
         }
-        now.saturating_sub(*self.far_since.get_or_insert(now)) > FAR_MAX
+        now.saturating_sub(*self.far_since.get_or_insert(now)) > far_max
     }
 
     fn runs_at_another_rate(&mut self, next: &Last) -> bool {
@@ -481,9 +590,9 @@ impl TrackClock {
         if elapsed < RATE_PERIOD {
             return false;
         }
-        let Some(latest) = self.window.back() else { return false };
+        let Some(latest) = self.window.latest() else { return false };
         // What comes in faster after a stall makes up for lost time; it is not ahead of it.
-        let behind = latest.scaled + self.delay - self.offset;
+        let behind = latest + self.delay - self.offset;
         let (elapsed, advance) = (self.ticks(elapsed), next.ticks - self.period.ticks);
         let error = elapsed - advance;
         // After a pause nothing is known of the rate.
@@ -496,7 +605,10 @@ impl TrackClock {
         self.right = if is_wrong { self.right } else { self.right.saturating_add(1) };
         self.period = Period { began: next.arrival, ticks: next.ticks, wrong };
         let is_new = self.right < 2 * RATE_PERIODS.1;
-        wrong >= if is_new { RATE_PERIODS.0 } else { RATE_PERIODS.1 }
+        let irregular = self.arrival.is_irregular(next.arrival);
+        wrong
+            >= if is_new { RATE_PERIODS.0 } else { RATE_PERIODS.1 }
+                * if irregular { RATE_PERIODS_IRREGULAR } else { 1 }
     }
 
     /// Follows the timestamps again once they have agreed with arrival for a while.
@@ -524,7 +636,7 @@ impl TrackClock {
         // Where corrections of sound lead to, rather than where they are.
         let target = match self.rate {
             PICTURE_RATE => last.time,
-            _ => self.least(|observed| observed.scaled)? + self.delay + last.scaled,
+            _ => self.path_delay()? + self.delay + last.scaled,
         };
         let ticks = target + signed_step(last.rtp_timestamp, report.rtp_timestamp);
         let ours = i128::from(ticks) * 1_000_000 / i128::from(self.rate);

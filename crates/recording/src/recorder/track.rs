@@ -10,7 +10,8 @@ use crate::picture_order::{Depth, Order, PictureOrder};
 use crate::recorder::order::{Presentation, Timed};
 use crate::timeline::TrackClock;
 
-/// The frames of a source's first second are looked at before the first of them has its time, and at most so many.
+/// The frames of a source's first second are looked at before the first of them has its time, unless its clock is seen to be sane
+/// before that, and at most so many.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_FRAMES_MAX: usize = 256;
 
@@ -43,6 +44,8 @@ pub(super) struct Track {
     /// The source whose clock was looked at, and the first frames of one whose was not.
     known_epoch: Option<u32>,
     unplaced: VecDeque<(Frame, Option<Order>)>,
+    /// Another source began, whose first frames wait.
+    pub(super) source_changed: bool,
     /// Bytes of the frames that have no time yet.
     waiting_bytes: usize,
     /// Frames with their times, until the file begins.
@@ -68,6 +71,7 @@ impl Track {
             last_arrival: Duration::ZERO,
             known_epoch: None,
             unplaced: VecDeque::new(),
+            source_changed: false,
             waiting_bytes: 0,
             pending: VecDeque::new(),
             held: None,
@@ -91,7 +95,11 @@ impl Track {
         if self.known_epoch == Some(frame.epoch) {
             self.place(frame, order);
         } else {
+            self.source_changed |= self.unplaced.is_empty() && self.known_epoch.is_some();
             self.unplaced.push_back((frame, order));
+            if self.clock.looks_sane(&self.in_order()) {
+                self.place_first();
+            }
         }
         let too_many = self.waiting_bytes > WAITING_BYTES_MAX;
         if too_many || self.unplaced.len() >= LOOK_FRAMES_MAX {
@@ -102,19 +110,25 @@ impl Track {
         }
     }
 
-    /// Gives the first frames of a source their times, now that its clock is known.
-    fn place_first(&mut self) {
+    /// The timestamps and arrivals of the frames that wait, without those that are sent later than shown: they say nothing of the
+    /// clock.
+    fn in_order(&self) -> Vec<(u32, Duration)> {
         let mut first = Vec::with_capacity(self.unplaced.len());
-        let arrivals: Vec<Duration> =
-            self.unplaced.iter().map(|(frame, _)| frame.arrival).collect();
         let mut latest = None;
         for (frame, order) in &self.unplaced {
-            // Pictures that are sent later than shown say nothing of the clock.
             if order.is_none() || *order > latest {
                 latest = *order;
                 first.push((frame.rtp_timestamp, frame.arrival));
             }
         }
+        first
+    }
+
+    /// Gives the first frames of a source their times, now that its clock is known.
+    fn place_first(&mut self) {
+        let first = self.in_order();
+        let arrivals: Vec<Duration> =
+            self.unplaced.iter().map(|(frame, _)| frame.arrival).collect();
         let Some((begin, _)) = self.unplaced.front() else { return };
         self.known_epoch = Some(begin.epoch);
         self.clock.prepare(&arrivals, &first);

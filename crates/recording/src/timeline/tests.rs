@@ -112,6 +112,172 @@ fn network_stall_does_not_move_an_intact_clock() {
     }
 }
 
+/// Each frame is late by `late` milliseconds, given when it is sent, but comes in no earlier than those before it.
+fn delay(sent: &mut [Sent], mut late: impl FnMut(u64) -> u64) {
+    let mut free = Duration::ZERO;
+    for (arrival, _) in sent {
+        let millis = u64::try_from(arrival.as_millis()).unwrap();
+        free = free.max(*arrival + ms(late(millis)));
+        *arrival = free;
+    }
+}
+
+/// Nothing comes in for `length` from each of these times on; then all that waited does, at once or one each `drain`.
+fn freeze(sent: &mut [Sent], times: &[u64], length: u64, drain: u64) {
+    let mut free = Duration::ZERO;
+    for (arrival, _) in sent {
+        let frozen = times.iter().find(|from| (ms(**from)..ms(**from + length)).contains(arrival));
+        if let Some(from) = frozen {
+            free = free.max(ms(from + length));
+        }
+        if *arrival < free {
+            *arrival = free;
+            free += ms(drain);
+        }
+    }
+}
+
+fn assert_nominal(name: &str, rate: u32, per_second: u64, times: &[i64]) {
+    let nominal = i64::from(rate) / i64::try_from(per_second).unwrap();
+    for (index, pair) in times.windows(2).enumerate() {
+        assert_eq!(pair[1] - pair[0], nominal, "{name}, {rate}: step {index}");
+    }
+}
+
+#[test]
+fn stalls_and_bursts_change_no_step_of_a_sane_clock() {
+    // From the beginning, soon after it, and later, once or again and again.
+    let again: Vec<u64> = (0..12).map(|index| 5_000 + index * 3_500).collect();
+    for times in [vec![0], vec![100], vec![500], vec![1_400], vec![9_000, 15_000], again] {
+        for length in [300, 700, 1_400, 2_500] {
+            for drain in [0, 1, 3] {
+                for (rate, per_second) in [(VIDEO, 15), (VIDEO, 30), (48_000, 50), (8_000, 50)] {
+                    let mut sent = stream(rate, per_second, 60, |ticks| ticks);
+                    freeze(&mut sent, &times, length, drain);
+                    let times_out = place_prepared(&mut TrackClock::new(rate), &sent);
+                    let name = format!("{length} ms from {times:?}, then one each {drain} ms");
+                    assert_nominal(&name, rate, per_second, &times_out);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn slow_drain_after_a_stall_changes_no_step_of_a_sane_clock() {
+    for drain in [40, 50, 60] {
+        let mut sent = stream(VIDEO, 15, 90, |ticks| ticks);
+        freeze(&mut sent, &[10_000], 2_500, drain);
+        let times = place_prepared(&mut TrackClock::new(VIDEO), &sent);
+        assert_nominal(&format!("{drain} ms"), VIDEO, 15, &times);
+    }
+}
+
+#[test]
+fn random_jitter_changes_no_step_of_a_sane_clock() {
+    for seed in 0..8 {
+        for (rate, per_second) in [(VIDEO, 15), (VIDEO, 30), (48_000, 50)] {
+            for most in [40, 100, 300] {
+                let mut chance = Chance(seed);
+                let mut sent = stream(rate, per_second, 60, |ticks| ticks);
+                delay(&mut sent, move |_| chance.below(most));
+                let times = place_prepared(&mut TrackClock::new(rate), &sent);
+                // The least delay of the first second may not be the path's: pictures may be put right once.
+                let begin = usize::try_from(10 * per_second).unwrap();
+                assert_nominal(
+                    &format!("{most} ms, seed {seed}"),
+                    rate,
+                    per_second,
+                    &times[begin..],
+                );
+                let nominal = i64::from(rate) / i64::try_from(per_second).unwrap();
+                for pair in times.windows(2) {
+                    let step = pair[1] - pair[0];
+                    assert!(2 * step >= nominal && step <= 2 * nominal, "{most}, {seed}: {step}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn saturated_link_does_not_change_the_rate_of_a_sane_clock() {
+    // Three seconds at half the rate, then twice the rate until all has come in.
+    let mut sent = stream(VIDEO, 15, 40, |ticks| ticks);
+    let mut free = Duration::ZERO;
+    for (arrival, _) in &mut sent {
+        if *arrival >= ms(10_000) {
+            let spacing = if free < ms(13_000) { 133 } else { 33 };
+            *arrival = (*arrival).max(free);
+            free = *arrival + ms(spacing);
+        }
+    }
+    assert_nominal("half", VIDEO, 15, &place_prepared(&mut TrackClock::new(VIDEO), &sent));
+}
+
+#[test]
+fn longer_path_is_made_up_for_step_by_step() {
+    for longer in [200u64, 400, 900] {
+        let mut sent = stream(VIDEO, 15, 60, |ticks| ticks);
+        delay(&mut sent, move |at| longer * u64::from(at >= 20_000));
+        let times = place_prepared(&mut TrackClock::new(VIDEO), &sent);
+        for pair in times.windows(2) {
+            assert!((3_000..=12_000).contains(&(pair[1] - pair[0])), "{longer}: {pair:?}");
+        }
+        // Not before it has lasted for seconds, nor much later.
+        assert_nominal("before", VIDEO, 15, &times[..23 * 15]);
+        assert!(worst(&deviations(VIDEO, &sent, &times)[30 * 15..]) <= 25, "{longer}");
+    }
+}
+
+#[test]
+fn sender_reports_that_confirm_the_clock_outweigh_arrival() {
+    for (media, is_confirmed) in [(1_000, true), (980, false)] {
+        let mut sent = stream(VIDEO, 15, 90, |ticks| ticks * media / 1_000);
+        // The path becomes longer by 200 ms for good.
+        delay(&mut sent, |at| 200 * u64::from(at >= 40_000));
+        let mut clock = TrackClock::new(VIDEO);
+        let mut times = Vec::new();
+        for (index, &(arrival, timestamp)) in (0u64..).zip(&sent) {
+            times.push(clock.place(0, timestamp, arrival, 0));
+            if index % 30 == 0 {
+                // Its timestamps are made from the wall clock.
+                let ticks = sent[0].1.wrapping_add(u32::try_from(index * 6_000).unwrap());
+                let ntp = (3_900_000_000 << 32) + (index << 32) / 15;
+                clock.report(SenderReport { ssrc: 1, ntp, rtp_timestamp: ticks });
+            }
+        }
+        if is_confirmed {
+            assert_nominal("confirmed", VIDEO, 15, &times);
+        } else {
+            let off = deviations(VIDEO, &sent, &times);
+            assert!(worst(&off[..39 * 15]) <= 50 && worst(&off[55 * 15..]) <= 50, "{off:?}");
+        }
+    }
+}
+
+#[test]
+fn first_frames_of_a_sane_clock_need_no_second() {
+    let clock = TrackClock::new(VIDEO);
+    let looks_sane = |sent: &[Sent]| {
+        let first: Vec<_> =
+            sent.iter().map(|(arrival, timestamp)| (*timestamp, *arrival)).collect();
+        clock.looks_sane(&first)
+    };
+    let sent = stream(VIDEO, 15, 1, |ticks| ticks);
+    assert!(looks_sane(&sent[..5]) && !looks_sane(&sent[..4]));
+    let mut late = sent.clone();
+    late[0].0 += ms(40);
+    assert!(!looks_sane(&late[..8]), "the first one was late");
+    let mut stalled = TrackClock::new(VIDEO);
+    stalled.arrival.irregular(ms(0));
+    let first: Vec<_> = sent[..8].iter().map(|(arrival, stamp)| (*stamp, *arrival)).collect();
+    assert!(!stalled.looks_sane(&first), "all of them may be late");
+    for clock in [(|_| 0) as Clock, |ticks| ticks / 2, |ticks| ticks * 2, |ticks| ticks * 8 / 10] {
+        assert!(!looks_sane(&stream(VIDEO, 15, 1, clock)[..10]));
+    }
+}
+
 #[test]
 fn clock_that_stands_still_is_replaced_by_arrival() {
     let sent = stream(VIDEO, 15, 20, |_| 0);

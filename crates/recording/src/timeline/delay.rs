@@ -1,0 +1,156 @@
+//! The delay of the path, and whether frames come in regularly.
+//!
+//! A frame can be late for many reasons, but never early: what counts is the least delay within a while. While frames come in
+//! regularly a second tells it. After a stall or with much jitter it takes several.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Frames that come in so much earlier or later than their timestamps say, after the one before, may be jitter.
+pub(super) const TOLERANCE_MS: i64 = 12;
+/// How much of the past tells the delay: while frames come in regularly, and while they do not.
+const WINDOW: Duration = Duration::from_secs(1);
+const WINDOW_IRREGULAR: Duration = Duration::from_secs(5);
+/// The window holds so many frames at least, and at most.
+const WINDOW_FRAMES: (usize, usize) = (8, 1024);
+/// A delay that becomes less by so much within the window has not settled.
+const SETTLED_MS: i64 = 4;
+
+/// Whether frames come in regularly.
+#[derive(Debug, Default)]
+pub(super) struct Arrival {
+    /// The usual ticks between two frames.
+    usual: Option<i64>,
+    /// When they last came in irregularly.
+    irregular: Option<Duration>,
+}
+
+impl Arrival {
+    /// Another source begins; the path may be the same.
+    pub(super) fn begin(&mut self) {
+        self.usual = None;
+    }
+
+    /// The next frame came so many ticks after the one before.
+    pub(super) fn next(&mut self, elapsed: i64) {
+        let usual = self.usual.unwrap_or(elapsed);
+        self.usual = Some(usual + (elapsed.min(2 * usual.max(1)) - usual) / 8);
+    }
+
+    /// The usual ticks between two frames; `None` before there were two.
+    pub(super) fn usual(&self) -> Option<i64> {
+        self.usual
+    }
+
+    /// A frame came in irregularly.
+    pub(super) fn irregular(&mut self, now: Duration) {
+        self.irregular = Some(now);
+    }
+
+    /// Whether a frame came in irregularly so recently that a short window cannot be relied on.
+    pub(super) fn is_irregular(&self, now: Duration) -> bool {
+        self.was_irregular(now, WINDOW_IRREGULAR)
+    }
+
+    /// Whether a frame came in irregularly within such a time.
+    pub(super) fn was_irregular(&self, now: Duration, within: Duration) -> bool {
+        self.irregular.is_some_and(|at| now.saturating_sub(at) <= within)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Observed {
+    arrival: Duration,
+    /// Arrival less the timestamp, and less the timestamp at the learnt rate.
+    raw: i64,
+    scaled: i64,
+}
+
+/// What the last frames say of the path, in ticks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delay {
+    /// The least delay.
+    pub(super) least: i64,
+    /// By how much the others are above it, on average: of each quarter of the window.
+    pub(super) spread: i64,
+    /// It is known for long enough, and what a stall held back does not still come in.
+    pub(super) settled: bool,
+    /// Frames came in irregularly.
+    pub(super) irregular: bool,
+}
+
+/// The delays of the last frames, in ticks.
+#[derive(Debug, Default)]
+pub(super) struct Window(VecDeque<Observed>);
+
+impl Window {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn push(&mut self, arrival: Duration, raw: i64, scaled: i64) {
+        self.0.push_back(Observed { arrival, raw, scaled });
+        let old = |seen: &Observed| arrival.saturating_sub(seen.arrival) > WINDOW_IRREGULAR;
+        while self.0.len() > WINDOW_FRAMES.1
+            || (self.0.len() > WINDOW_FRAMES.0 && self.0.front().is_some_and(old))
+        {
+            self.0.pop_front();
+        }
+    }
+
+    /// The delay of the last frame, by the timestamp at the learnt rate.
+    pub(super) fn latest(&self) -> Option<i64> {
+        self.0.back().map(|seen| seen.scaled)
+    }
+
+    /// The least delay, by the timestamps as they are.
+    pub(super) fn least_raw(&self, arrival: &Arrival) -> Option<i64> {
+        self.part(arrival).0.map(|seen| seen.raw).min()
+    }
+
+    /// The delay by the timestamps at the learnt rate.
+    pub(super) fn delay(&self, arrival: &Arrival, jitter: i64, rate: i64) -> Option<Delay> {
+        let (part, irregular) = self.part(arrival);
+        let count = part.len();
+        let (first, last) = (part.clone().next()?, part.clone().next_back()?);
+        let least = |seen: &Observed| seen.scaled;
+        let before = part.clone().take(count / 2).map(least).min().unwrap_or(first.scaled);
+        let after = part.clone().skip(count / 2).map(least).min()?;
+        let span = last.arrival.saturating_sub(first.arrival);
+        let long = if irregular { WINDOW_IRREGULAR * 3 / 4 } else { WINDOW / 2 };
+        let ticks = i64::try_from(span.as_millis()).unwrap_or(i64::MAX / rate) * rate / 1000;
+        let catches_up = first.scaled - last.scaled > ticks / 10 && !irregular
+            || before - after > SETTLED_MS * rate / 1000 + jitter / 4;
+        let settled = span >= long && count >= 3 && !catches_up;
+        let least = before.min(after);
+        let spread = self.spread(self.0.len() - count);
+        Some(Delay { least, spread, settled, irregular })
+    }
+
+    /// By how much delays from this frame on are above the least one on average, quarter by quarter, so that a clock that drifts
+    /// has little part in it.
+    fn spread(&self, from: usize) -> i64 {
+        let count = self.0.len() - from;
+        let quarter =
+            |index: usize| self.0.range(from + count * index / 4..from + count * (index + 1) / 4);
+        let above = (0..4).map(|index| {
+            let least = quarter(index).map(|seen| seen.scaled).min().unwrap_or(0);
+            quarter(index).map(|seen| i128::from(seen.scaled - least)).sum::<i128>()
+        });
+        let spread = above.sum::<i128>() / i128::try_from(count).unwrap_or(1).max(1);
+        i64::try_from(spread).unwrap_or(i64::MAX / 4)
+    }
+
+    /// The frames that tell the delay, and whether they came in irregularly.
+    fn part(
+        &self,
+        arrival: &Arrival,
+    ) -> (impl DoubleEndedIterator<Item = &Observed> + ExactSizeIterator + Clone, bool) {
+        let now = self.0.back().map_or(Duration::ZERO, |seen| seen.arrival);
+        let irregular = arrival.is_irregular(now);
+        let window = if irregular { WINDOW_IRREGULAR } else { WINDOW };
+        let old = |seen: &Observed| now.saturating_sub(seen.arrival) > window;
+        let from = self.0.iter().rposition(old).map_or(0, |at| at + 1);
+        (self.0.range(from.min(self.0.len().saturating_sub(WINDOW_FRAMES.0))..), irregular)
+    }
+}
