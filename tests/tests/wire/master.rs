@@ -142,7 +142,8 @@ async fn run(
     let mut viewer = String::new();
     let mut broken: Option<String> = None;
     let mut beat = interval(PERIOD);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A picture that is late on a busy machine has the time at which it was due, as a camera's has.
+    beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut player = Player::new(reel);
     loop {
         tokio::select! {
@@ -212,7 +213,7 @@ async fn run(
                 }
                 _ => {}
             },
-            _ = beat.tick() => {
+            due = beat.tick() => {
                 if let Some(line) = line.as_mut().filter(|line| line.connected) {
                     while let Ok(control) = line.queues.control.try_recv() {
                         // Who asks another source asks nobody.
@@ -220,7 +221,7 @@ async fn run(
                             player.seek_keyframe();
                         }
                     }
-                    if let Some(record) = player.play(&mut line.video, &viewer).await {
+                    if let Some(record) = player.play(&mut line.video, &viewer, due).await {
                         let _ = records.send(record).await;
                     }
                 }
@@ -264,10 +265,15 @@ impl Player {
         &self.reel.samples[self.next % self.reel.samples.len()]
     }
 
-    /// Sends the next picture. A record of it, if it went out.
-    async fn play(&mut self, track: &mut Stream, viewer: &str) -> Option<FrameRecord> {
+    /// Sends the next picture, which was due then. A record of it, if it went out.
+    async fn play(
+        &mut self,
+        track: &mut Stream,
+        viewer: &str,
+        due: Instant,
+    ) -> Option<FrameRecord> {
         let payload_type = track.payload_type().await?;
-        let t_ms = u64::try_from(self.begun.elapsed().as_millis()).ok()?;
+        let t_ms = u64::try_from(due.saturating_duration_since(self.begun).as_millis()).ok()?;
         let ticks = u32::try_from(t_ms).ok()?.wrapping_mul(TICKS);
         if self.reel.other_source_from.take_if(|from| *from <= self.next).is_some() {
             // It has numbers and a clock of its own.
