@@ -8,6 +8,7 @@
 mod delay;
 mod pace;
 mod sync;
+mod trust;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use delay::{Arrival, Window};
 use pace::Pace;
 pub(crate) use sync::{can_synchronise, synchronise};
+use trust::{FirstReport, TRUST_EXPIRY, Trusted};
 
 /// What an RTCP sender report says of its stream's clocks (RFC 3550, section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,17 +74,6 @@ const RECOVERY: Duration = Duration::from_secs(5);
 
 /// So many timestamps are remembered, to know again the one that a report repeats.
 const RECENT: usize = 32;
-/// A sender report whose clock went so much differently from the media's describes another clock.
-const REPORT_DEVIATION_MS: i64 = 40;
-/// Reports over so long that give the sender's wall clock and the media the same rate, within this part of it, need no arrival.
-const TRUST_SPAN: Duration = Duration::from_secs(20);
-const TRUST_DIVISOR: i64 = 200;
-/// The media may fall behind the timestamps of the reports by so much and one frame, and by this part of the time.
-const TRUST_LEAD_MS: i64 = 100;
-const TRUST_LEAD_DIVISOR: i64 = 1000;
-/// Without another report the clock is compared with arrival again.
-const TRUST_EXPIRY: Duration = Duration::from_secs(15);
-
 /// The first frames of a source say that its clock is sane if there are so many over so long, all of them in time.
 const SANE_FRAMES: usize = 5;
 const SANE_SPAN: Duration = Duration::from_millis(250);
@@ -136,25 +127,6 @@ struct Last {
     /// The same at the learnt rate.
     scaled: i64,
     time: i64,
-}
-
-/// The first report of a source.
-#[derive(Debug, Clone, Copy)]
-struct FirstReport {
-    report: SenderReport,
-    /// The delay of the media at that time.
-    delay: i64,
-    /// By how much its timestamp was ahead of the media's.
-    lead: i64,
-}
-
-/// A clock that sender reports say is right.
-#[derive(Debug, Clone, Copy)]
-struct Trusted {
-    /// When the last report came.
-    since: Duration,
-    /// The delay of the path when the first one said so.
-    delay: i64,
 }
 
 /// The period over which the clock's rate is checked, and for how many before it it was wrong.
@@ -357,45 +329,6 @@ impl TrackClock {
         self.is_reordered = true;
         self.remember(rtp_timestamp);
         Some(last.time + step)
-    }
-
-    /// Takes a sender report; says whether it agrees with the media that it describes.
-    pub(crate) fn report(&mut self, report: SenderReport) -> bool {
-        self.report = None;
-        let (Some(last), Some(delay)) = (self.last, self.window.least_raw(&self.arrival)) else {
-            return false;
-        };
-        let lead = signed_step(last.rtp_timestamp, report.rtp_timestamp);
-        let FirstReport { report: first, delay: first_delay, lead: first_lead } =
-            *self.first_report.get_or_insert(FirstReport { report, delay, lead });
-        // A report that repeats the timestamp of the picture sent last says when that was sent, not when it is shown.
-        if self.is_reordered && self.recent.contains(&report.rtp_timestamp) {
-            return false;
-        }
-        // How much later the media is by its own timestamps, and how much later the report says it is.
-        let media = i128::from(delay - first_delay);
-        let clock = i128::from(signed_step(first.rtp_timestamp, report.rtp_timestamp));
-        let wall = ((i128::from(report.ntp) - i128::from(first.ntp)) * i128::from(self.rate)) >> 32;
-        let agrees = !self.by_arrival
-            && (clock - wall + media).abs() < i128::from(self.millis(REPORT_DEVIATION_MS));
-        if agrees {
-            self.report = Some(report);
-        }
-        // Reports made from the wall clock say nothing of media that is counted otherwise: that falls behind them.
-        let lead_max = i128::from(self.millis(TRUST_LEAD_MS) + self.usual_step)
-            + wall / i128::from(TRUST_LEAD_DIVISOR);
-        let is_right = !self.by_arrival
-            && (clock - wall).abs() <= wall / i128::from(TRUST_DIVISOR)
-            && i128::from((lead - first_lead).abs()) <= lead_max;
-        let is_long = wall >= i128::from(self.ticks(TRUST_SPAN));
-        self.trusted = (is_right && is_long).then(|| {
-            let delay = self.trusted.map_or(self.offset - self.delay, |trusted| trusted.delay);
-            Trusted { since: last.arrival, delay }
-        });
-        if self.trusted.is_some() {
-            self.drift = 0;
-        }
-        agrees
     }
 
     fn remember(&mut self, rtp_timestamp: u32) {
@@ -627,39 +560,6 @@ impl TrackClock {
             self.faults = (0, next.arrival);
             self.period = Period { began: next.arrival, ticks: next.ticks, wrong: 0 };
         }
-    }
-
-    /// By how much this track's times are ahead of the sender's wall clock, in microseconds; `None` before
-    /// its first report.
-    fn ahead_of_sender(&self) -> Option<i128> {
-        let (last, report) = (self.last?, self.report?);
-        // Where corrections of sound lead to, rather than where they are.
-        let target = match self.rate {
-            PICTURE_RATE => last.time,
-            _ => self.path_delay()? + self.delay + last.scaled,
-        };
-        let ticks = target + signed_step(last.rtp_timestamp, report.rtp_timestamp);
-        let ours = i128::from(ticks) * 1_000_000 / i128::from(self.rate);
-        let theirs = (i128::from(report.ntp) * 1_000_000) >> 32;
-        Some(ours - theirs)
-    }
-
-    /// Makes the track later, at once or a little with each frame.
-    fn set_delay(&mut self, micros: i64, at_once: bool) {
-        let delay = micros * self.rate / 1_000_000;
-        let more = delay - self.delay;
-        self.delay = delay;
-        self.correcting |= more != 0;
-        if at_once && more > 0 {
-            self.offset += more;
-            if let Some(last) = &mut self.last {
-                last.time += more;
-            }
-        }
-    }
-
-    fn delay_micros(&self) -> i64 {
-        self.delay * 1_000_000 / self.rate
     }
 
     pub(crate) fn step_min(&self) -> i64 {
