@@ -65,7 +65,7 @@ enum Format {
     Sound,
 }
 
-/// Stragglers of a source that was left are told from a change back to it by this much time.
+/// How long packets of the previous SSRC count as late; after that they are a change back to it.
 const SOURCE_LINGER: Duration = Duration::from_secs(2);
 
 impl FrameAssembler {

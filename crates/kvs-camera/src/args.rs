@@ -236,7 +236,7 @@ pub async fn run_until(
 
 /// Says why the camera does not start yet.
 fn waiting(failure: &Failure) {
-    // Without a standard error nobody reads it.
+    // Ignored: a process whose standard error is closed has no reader.
     let _ = writeln!(
         std::io::stderr(),
         "The channel cannot be reached yet, trying again for some seconds: {failure}"
@@ -324,7 +324,7 @@ fn announce(args: &CameraArgs) -> Result<(), CameraError> {
 fn write_whole(path: &Path, line: &str) -> std::io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
-    // A link that somebody put there is removed, not followed.
+    // Removes a symbolic link at this path instead of following it.
     let _ = std::fs::remove_file(&part);
     let mut file = std::fs::File::create_new(&part)?;
     writeln!(file, "{line}")?;

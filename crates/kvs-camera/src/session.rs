@@ -223,7 +223,7 @@ impl Session {
             let Some(Found::OtherCodec(sends)) = track else { continue };
             let offered = sdp::offered_codecs(self.offer.sdp.as_str(), kind);
             tracing::info!(client = self.client, kind, sends, ?offered, "codec mismatch");
-            // It fails when nobody listens.
+            // Fails only when the receiver was dropped.
             let _ = self.common.events.send(CameraEvent::CodecMismatch {
                 client_id: self.client.clone(),
                 session: self.number.0,

@@ -387,7 +387,7 @@ fn for_people(emulator: &Emulator, public_key: bool) -> String {
 fn write_whole(path: &Path, line: &str) -> std::io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
-    // A link that somebody put there is removed, not followed.
+    // Removes a symbolic link at this path instead of following it.
     let _ = std::fs::remove_file(&part);
     let mut file = std::fs::File::create_new(&part)?;
     writeln!(file, "{line}")?;

@@ -58,7 +58,7 @@ pub(crate) struct Leaving {
     shared: Arc<Shared>,
     link: Link,
     pub(crate) why: Why,
-    /// None for a connection of nobody, which takes a place by fault.
+    /// `None` for a connection that a fault makes up to occupy a place.
     peer: Option<Peer>,
 }
 

@@ -77,7 +77,7 @@ enum Admission {
     Now,
     /// It waits for its turn; a taker may have to be found.
     Later { start: bool },
-    /// It is known, or a name that nobody looks up.
+    /// The address is known, or it is a name that is not resolved.
     Unused,
     /// Its address is none to be tried.
     Refused,

@@ -84,7 +84,7 @@ impl IceServers {
         }
     }
 
-    /// Held by whoever sets a description.
+    /// Held while a description is set.
     pub(crate) fn describing(&self) -> &AsyncMutex<()> {
         &self.describing
     }

@@ -56,7 +56,7 @@ fn is_special(address: IpAddr) -> bool {
                 || v6.is_unspecified()
                 || v6.is_multicast()
                 || v6.is_unicast_link_local()
-                // Site-local, which nobody uses any more (RFC 3879).
+                // Site-local addresses, deprecated by RFC 3879.
                 || v6.segments()[0] & 0xffc0 == 0xfec0
                 || v6.segments() == METADATA_V6
                 || embedded(v6).any(|v4| is_special(IpAddr::V4(v4)))

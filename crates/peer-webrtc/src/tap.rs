@@ -217,7 +217,7 @@ mod tests {
         assert!(matches!(told[1], Control::KeyframeRequest { ssrc: 5, .. }));
         assert!(matches!(told[2], Control::KeyframeRequest { ssrc: 6, .. }));
 
-        // Where nobody takes media, it is the stack's.
+        // Without a media queue the packet goes on to the stack.
         let mut tap = Tap::new(None, mpsc::channel(1).0, losses);
         tap.handle_read(tagged(Packet::Rtp(rtc::rtp::Packet::default()))).expect("passes");
         assert!(tap.poll_read().is_some());

@@ -154,7 +154,7 @@ pub(crate) trait Muxer: fmt::Debug + Send {
     fn patches(&self, finished: &Finished) -> Result<Vec<Patch>, RecordError>;
 }
 
-/// What was wrong with the media, in the words of whoever cannot write it.
+/// Says what was wrong with the media that a container cannot hold.
 fn unwritable(what: impl fmt::Display, why: impl fmt::Display) -> RecordError {
     RecordError::Container(format!("{what}: {why}"))
 }

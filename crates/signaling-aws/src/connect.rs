@@ -87,7 +87,7 @@ impl Site {
         plane.create(&self.http()).await
     }
 
-    /// Whether the channel is in storage mode; no when nobody says. Asked of the service once while
+    /// Whether the channel is in storage mode; no when that is unknown. Asked of the service once while
     /// the answer is good; `retries` is an attempt after a failed one.
     pub(crate) async fn is_storage_channel(
         &self,

@@ -60,7 +60,7 @@ impl Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StorageMode {
     On,
-    /// It is off, or whoever asks is not allowed to know.
+    /// It is off, or the credentials are not allowed to read it.
     Off,
     /// There was no answer; another time there may be one.
     Unknown,

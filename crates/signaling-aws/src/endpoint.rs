@@ -28,7 +28,7 @@ pub(crate) enum Plain {
     Refused,
     /// On this machine.
     Loopback,
-    /// Anywhere: somebody asked for it.
+    /// On any host: the application allowed plain HTTP.
     Anywhere,
 }
 

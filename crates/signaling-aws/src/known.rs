@@ -148,7 +148,7 @@ impl Channels {
         told.is_some_and(|told| told.is_younger_than(life))
     }
 
-    /// Remembers that the channel is not in storage mode, or that nobody here may know.
+    /// Remembers that the channel is not in storage mode, or that these credentials may not read it.
     pub(crate) fn learn_peer_to_peer(&mut self, key: &Key) {
         self.entry(key).peer_to_peer = Some(Told::new((), PEER_TO_PEER_FOR));
     }

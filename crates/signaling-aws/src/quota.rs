@@ -344,7 +344,7 @@ async fn lease_shared(
 ) -> Option<(ClientId, Option<IdFile>)> {
     let mut refused = Refused { key, ids: Vec::new() };
     while let Some(id) = with_channel(key, |channel| channel.lease(base)) {
-        // Also given back when whoever waits goes away.
+        // Also given back when the waiting task is dropped.
         refused.ids.push((id.clone(), None));
         let rested = match claim(dir, key, &id, false).await {
             Ok(Claim::Ours(file)) => {
