@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
 use crate::dtls_fragments::Fragments;
+use crate::stun::{
+    ALLOCATE_REQUEST, BINDING_REQUEST, BINDING_SUCCESS, DATA, DATA_INDICATION, USE_CANDIDATE,
+    attribute,
+};
 use ssrc_limit::SsrcLimit;
 
 /// Addresses of the peer that passed a check. A camera has about ten.
@@ -32,17 +36,6 @@ const SERVERS_MAX: usize = 64;
 /// DTLS handshake records that may come at once, and how fast more of them may come: a handshake
 /// in fragments of 100 bytes has about fifty, and is resent within a second.
 const HANDSHAKE: Bucket = Bucket::new(256, Duration::from_millis(10));
-
-/// STUN message types (RFC 8489, 8656).
-const BINDING_REQUEST: u16 = 0x0001;
-const BINDING_SUCCESS: u16 = 0x0101;
-const ALLOCATE_REQUEST: u16 = 0x0003;
-const DATA_INDICATION: u16 = 0x0017;
-/// STUN attributes.
-const USE_CANDIDATE: u16 = 0x0025;
-const DATA: u16 = 0x0013;
-/// Type, length, magic cookie and transaction id.
-const STUN_HEADER: usize = 20;
 
 /// DTLS content type of the handshake (RFC 6347).
 const DTLS_HANDSHAKE: u8 = 22;
@@ -173,20 +166,6 @@ impl Kind {
             _ => Self::Unknown,
         }
     }
-}
-
-/// The value of a STUN message's first attribute of this type.
-fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
-    let mut rest = message.get(STUN_HEADER..)?;
-    while let [type_high, type_low, length_high, length_low, value @ ..] = rest {
-        let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
-        if u16::from_be_bytes([*type_high, *type_low]) == wanted {
-            return value.get(..length);
-        }
-        // Values are padded to four bytes.
-        rest = value.get(length.next_multiple_of(4)..)?;
-    }
-    None
 }
 
 fn address(address: SocketAddr) -> Address {

@@ -37,6 +37,7 @@ mod sequence;
 mod socket;
 pub mod stack;
 mod stats;
+mod stun;
 mod tap;
 mod turn_stream;
 mod waits;

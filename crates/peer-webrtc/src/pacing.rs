@@ -11,6 +11,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::stun::{
+    BINDING_REQUEST, BINDING_SUCCESS, COOKIE, DATA, SEND_INDICATION, USE_CANDIDATE, USERNAME,
+    XOR_PEER_ADDRESS, attribute,
+};
+
 /// Checks a second of all pairs together that no answer came to. RFC 8445 (14.2) allows twenty; a
 /// camera with few addresses is found sooner with more.
 const CHECKS_A_SECOND: u32 = 150;
@@ -20,17 +25,6 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
 const PAIRS_MAX: usize = 256;
 /// Addresses that proved to be there, and are not slowed down.
 const ANSWERING_MAX: usize = 8;
-
-/// STUN's magic cookie (RFC 8489, 5).
-const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
-const HEADER: usize = 20;
-const BINDING_REQUEST: u16 = 0x0001;
-const SEND_INDICATION: u16 = 0x0016;
-const XOR_PEER_ADDRESS: u16 = 0x0012;
-const DATA: u16 = 0x0013;
-const USERNAME: u16 = 0x0006;
-const BINDING_SUCCESS: u16 = 0x0101;
-const USE_CANDIDATE: u16 = 0x0025;
 
 type Address = (IpAddr, u16);
 
@@ -155,19 +149,6 @@ fn is_check(datagram: &[u8]) -> bool {
     kind(datagram) == Some(BINDING_REQUEST)
         && datagram.get(4..8) == Some(&COOKIE[..])
         && attribute(datagram, USERNAME).is_some()
-}
-
-/// The value of a STUN message's first attribute of this type.
-fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
-    let mut rest = message.get(HEADER..)?;
-    while let [type_high, type_low, length_high, length_low, value @ ..] = rest {
-        let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
-        if u16::from_be_bytes([*type_high, *type_low]) == wanted {
-            return value.get(..length);
-        }
-        rest = value.get(length.next_multiple_of(4)..)?;
-    }
-    None
 }
 
 fn address(address: SocketAddr) -> Address {

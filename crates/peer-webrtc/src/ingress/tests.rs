@@ -1,6 +1,7 @@
 //! Which datagrams pass, with and without an attack.
 
 use super::*;
+use crate::stun::HEADER;
 
 const PEER: &str = "192.0.2.1:5000";
 const STRANGER: &str = "192.0.2.9:5000";
@@ -16,7 +17,7 @@ fn start() -> Instant {
 }
 
 fn stun(kind: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
-    let mut message = vec![0; STUN_HEADER];
+    let mut message = vec![0; HEADER];
     message[..2].copy_from_slice(&kind.to_be_bytes());
     for (kind, value) in attributes {
         message.extend(kind.to_be_bytes());
