@@ -55,6 +55,7 @@ impl Session {
                 Servers::Here(_) if exchange.restart.is_some() && !attempt.keeps_pair() => {
                     attempt.exchange.deferred = Some(offer.clone());
                     attempt.exchange.step = Step::LocalSet(offer);
+                    attempt.exchange.failed_on = None;
                     // The master's new candidates may come before its answer.
                     attempt.remote.expect_restart();
                     self.advance_exchange();
@@ -185,6 +186,8 @@ impl Session {
 
     pub(super) fn on_local_set(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
+        // A new description has failed on no connection.
+        attempt.exchange.failed_on = None;
         match mem::take(&mut attempt.exchange.step) {
             Step::SettingLocal(_) if attempt.exchange.abandoned => self.roll_back(),
             Step::SettingLocal(offer) => attempt.exchange.step = Step::LocalSet(offer),
@@ -220,12 +223,12 @@ impl Session {
         }
     }
 
-    /// What a link did not carry that another has taken the place of, goes out on that one.
+    /// Keeps a description that a connection failed to send for another connection, one that is
+    /// open already or being opened. Returns `false` when there is no other.
     pub(super) fn send_again(&mut self) -> bool {
         let Some(attempt) = &mut self.attempt else { return false };
         let Some((link, message)) = attempt.exchange.outgoing.take() else { return false };
         let (open, opening) = (attempt.links.open, attempt.links.opening.is_some());
-        // Another link is open, or is being opened: the offer waits for that one.
         let another = open.is_some_and(|open| open != link) || opening;
         if !another || attempt.exchange.abandoned {
             return false;

@@ -184,8 +184,8 @@ impl Session {
         if attempt.links.opening != Some(link) {
             return;
         }
-        // An offer that is not out waits for a link and for nothing else, so it has no deadline
-        // of its own: with no link left the attempt is over (N12), unless it is answered already.
+        // An offer that is not out waits for a connection and for nothing else, so it has no deadline
+        // of its own: with none left the attempt is over (N12), unless it is answered already.
         let held_answer = attempt.exchange.held_answer.is_some();
         if self.phase == Phase::Offering && attempt.links.open.is_none() && !held_answer {
             return self.end_attempt(AttemptEnd::Connect(failure));
@@ -193,8 +193,6 @@ impl Session {
         attempt.links.opening = None;
         attempt.links.failures = attempt.links.failures.saturating_add(1);
         attempt.evidence.link_down = attempt.links.open.is_none().then(|| failure.clone());
-        // What waited for this link goes out on the old one, or fails there.
-        attempt.exchange.failed_on = None;
         // The port may not know that its deadline passed.
         if failure.code == FailureCode::TimedOut {
             self.leave(Some(link));
@@ -207,7 +205,8 @@ impl Session {
                 // The old link serves as long as it lasts.
                 attempt.links.open = attempt.links.replaced.take();
             }
-            return self.give_up_links(failure);
+            self.give_up_links(failure.clone());
+            return self.on_description_undeliverable(failure);
         }
         // A service that refuses a second link gets the first one back before it is asked again.
         // Any other failure leaves the first one in use (contract, N21).
@@ -219,6 +218,39 @@ impl Session {
             self.leave(replaced);
         }
         self.reopen_later();
+        self.on_description_undeliverable(failure);
+    }
+
+    /// Fails a description that waited for the connection which could not be opened, when the only
+    /// open connection is the one that failed to send it: each connection gets a description once,
+    /// or a stalled one would get it again after each failed reopening, without end.
+    fn on_description_undeliverable(&mut self, failure: Failure) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let exchange = &mut attempt.exchange;
+        if exchange.failed_on.is_none() || exchange.failed_on != attempt.links.open {
+            return;
+        }
+        match &exchange.step {
+            Step::AnswerSet(_) => self.on_answering_failed(Purpose::SendAnswer, failure),
+            Step::LocalSet(_) if exchange.number > 1 => self.on_offer_unsent(),
+            Step::LocalSet(_) => self.end_attempt(AttemptEnd::Offer(failure)),
+            Step::Stable
+            | Step::RefreshingServers
+            | Step::CreatingOffer
+            | Step::Created(_)
+            | Step::SettingServers(_)
+            | Step::SettingLocal(_)
+            | Step::Sending
+            | Step::AwaitingAnswer
+            | Step::ApplyingLocal(_)
+            | Step::SettingRemote
+            | Step::RollingBack
+            | Step::SettingOffer
+            | Step::CreatingAnswer
+            | Step::SettingAnswer(_)
+            | Step::SendingAnswer
+            | Step::Replacing => {}
+        }
     }
 
     fn give_up_links(&mut self, failure: Failure) {

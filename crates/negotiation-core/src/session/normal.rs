@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use super::closing::Closing;
 use super::setup::{Attempt, Refresh, Servers};
-use super::state::Exchange;
+use super::state::{Exchange, Step};
 use super::{Purpose, Session};
 use crate::candidates::{InTransit, LocalCandidates, RemoteCandidates};
 use crate::config::{Config, RetryDelay};
@@ -201,7 +201,10 @@ impl Attempt {
         let names: Vec<_> = old.into_iter().zip((1..).map(LinkId)).collect();
         self.links.normalise(clock, &names, fixed);
         self.exchange.unsent_on = self.exchange.unsent_on.and_then(|link| renamed(&names, link));
-        self.exchange.failed_on = self.exchange.failed_on.and_then(|link| renamed(&names, link));
+        // It counts while a description waits for its connection, and each new one resets it.
+        let waits = matches!(self.exchange.step, Step::LocalSet(_) | Step::AnswerSet(_));
+        let failed_on = self.exchange.failed_on.filter(|_| waits);
+        self.exchange.failed_on = failed_on.and_then(|link| renamed(&names, link));
         if let Some((link, _)) = &mut self.exchange.outgoing {
             *link = name_of(&names, *link);
         }

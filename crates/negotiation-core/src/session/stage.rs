@@ -184,6 +184,10 @@ impl Stage {
         self.pending.remove(at.unwrap_or_else(|| panic!("no {name} is pending"))).0
     }
 
+    pub(super) fn is_pending(&self, name: &str) -> bool {
+        self.pending.iter().any(|(_, output)| name_of(output) == name)
+    }
+
     /// Everything that is pending or comes of it is done, in order, but for what is named.
     pub(super) fn settle(&mut self, held: &[&str]) {
         for _ in 0..STEPS_MAX {

@@ -34,8 +34,8 @@ pub(super) struct Exchange {
     pub(super) abandoned: bool,
     /// A restart's offer did not go out on this link: it waits for the next one.
     pub(super) unsent_on: Option<LinkId>,
-    /// A description did not go out on this link while another one is being opened: it waits for
-    /// that one.
+    /// The connection that failed to send the description in `LocalSet` or `AnswerSet`: it is sent
+    /// again on another connection only.
     pub(super) failed_on: Option<LinkId>,
     /// The restart that is wanted was asked for while another one was open: it has a deadline of
     /// its own.

@@ -279,13 +279,6 @@ impl State {
             }
             // What nobody waits for and what cannot have an effect any more.
             port.retain(|job| job.ticket.is_some() || !job.is_idle());
-            // An answer is sent again after each failed reopening, for as long as a connection stalls:
-            // one copy that waits does what many do.
-            if !keep {
-                let mut kept = Vec::from(std::mem::take(port));
-                kept.dedup_by(|later, earlier| later.repeats(earlier));
-                *port = kept.into();
-            }
         }
         // Whether it went out nobody knows: it counts as not sent, unless it is sent once more.
         if unsent {
@@ -312,15 +305,6 @@ const NO_LINK: LinkId = LinkId(0);
 const NO_PEER: PeerId = PeerId(0);
 
 impl Job {
-    /// Whether it is another copy of an answer that waits in the port and is not waited for.
-    fn repeats(&self, earlier: &Self) -> bool {
-        let waits = |job: &Self| job.ticket.is_none() && !job.cancelled && !job.executed;
-        matches!(self.what, What::SendAnswer(_))
-            && self.what == earlier.what
-            && waits(self)
-            && waits(earlier)
-    }
-
     /// Without effect, if nobody waits for it.
     fn is_idle(&self) -> bool {
         let gone = match self.what.owner() {

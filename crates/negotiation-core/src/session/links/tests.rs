@@ -417,12 +417,63 @@ fn n21_offer_waits_for_the_link_that_is_being_opened() {
         stage.settle(&[]);
         assert_eq!((stage.phase(), stage.link), (Phase::AwaitingAnswer, LinkId(2)));
     }
-    // With no link to come, it fails on the one that is left.
+    // With no other connection to come, it is not sent on the same one again.
     let mut stage = offering();
+    stage.asked();
     stage.fails("send offer", FailureCode::NotOpen);
     stage.fails("connect", FailureCode::Network);
-    stage.fails("send offer", FailureCode::NotOpen);
     assert_eq!(stage.phase(), Phase::Closing);
+    assert!(!stage.asked().contains(&"send offer"));
+}
+
+/// Counts the sendings of a description that hangs on the open connection while no other opens.
+fn sendings_on_stalled_connection(stage: &mut Stage, name: &str) -> usize {
+    stage.mail(SignalingEvent::GoAway);
+    for _ in 0..60 {
+        stage.pass(1_000);
+        while stage.is_pending("connect") {
+            stage.fails("connect", FailureCode::Network);
+        }
+        stage.settle(&["connect", name]);
+    }
+    stage.asked().iter().filter(|asked| **asked == name).count()
+}
+
+/// N2, N12, N21: a connection that stalls gets a description once, however often reopening fails.
+#[test]
+fn n21_description_is_sent_once_on_a_stalled_connection() {
+    let mut stage = Stage::live_keeping(prompt());
+    stage.offer(offer(1));
+    stage.settle(&["send answer"]);
+    assert_eq!(sendings_on_stalled_connection(&mut stage, "send answer"), 1);
+    assert_eq!((stage.phase(), stage.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+
+    let mut stage = Stage::live(prompt());
+    stage.give(Input::Renegotiate);
+    stage.settle(&["send offer"]);
+    assert_eq!(sendings_on_stalled_connection(&mut stage, "send offer"), 1);
+    assert_eq!((stage.phase(), stage.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+}
+
+/// N20, N21: a restart that the open connection failed to send waits for another connection,
+/// within the restart's own deadline.
+#[test]
+fn n20_restart_unsent_on_a_stalled_connection_goes_out_on_the_next() {
+    let mut stage = Stage::live_keeping(prompt());
+    stage.give(Input::Restart);
+    stage.settle(&["send offer"]);
+    stage.mail(SignalingEvent::GoAway);
+    stage.fails("send offer", FailureCode::NotOpen);
+    stage.fails("connect", FailureCode::Network);
+    stage.settle(&[]);
+    assert_eq!(stage.asked().iter().filter(|asked| **asked == "send offer").count(), 1);
+    stage.pass(10);
+    stage.settle(&[]);
+    assert!(stage.asked().contains(&"send offer"), "on the connection that opened at last");
+    stage.answer(answer(2));
+    stage.settle(&[]);
+    stage.ice(Connectivity::Connected);
+    assert_eq!((stage.phase(), stage.told(&Event::Recovered)), (Phase::Live, 1));
 }
 
 /// N5, N21: an offer that is answered was sent, whatever becomes of its link.
