@@ -79,6 +79,8 @@ pub struct EmulatorConfig {
     /// handshake included: the bytes of each direction arrive half of it later. At most 10 s, in
     /// whole milliseconds; UDP (STUN, TURN, media) is not delayed.
     pub wire_rtt: Duration,
+    /// Events kept in memory, of channels and of TCP connections each; older ones are forgotten.
+    pub events_max: usize,
     /// A file that every [`ConnectionEvent`](crate::ConnectionEvent) is written to, one JSON object
     /// a line. It is replaced when it exists.
     pub connection_log: Option<PathBuf>,
@@ -109,6 +111,7 @@ impl Default for EmulatorConfig {
             time_scale: 1.0,
             connections_max: 1024,
             wire_rtt: Duration::ZERO,
+            events_max: 4096,
             connection_log: None,
             allowed_origins: Vec::new(),
         }
@@ -143,6 +146,9 @@ impl EmulatorConfig {
         }
         if self.connections_max == 0 {
             return refuse("connections_max", "must be at least 1".to_owned());
+        }
+        if self.events_max == 0 {
+            return refuse("events_max", "must be at least 1".to_owned());
         }
         if self.wire_rtt > WIRE_RTT_MAX {
             return refuse("wire_rtt", "must be at most 10 s".to_owned());
@@ -517,6 +523,7 @@ mod tests {
         assert_eq!(field(EmulatorConfig { region: "US".into(), ..base() }), "region");
         assert_eq!(field(EmulatorConfig { account: "1".into(), ..base() }), "account");
         assert_eq!(field(EmulatorConfig { connections_max: 0, ..base() }), "connections_max");
+        assert_eq!(field(EmulatorConfig { events_max: 0, ..base() }), "events_max");
         let everywhere = "0.0.0.0:0".parse().unwrap();
         assert_eq!(field(EmulatorConfig { listen: everywhere, ..base() }), "credentials");
         let wire_rtt = Duration::from_secs(11);

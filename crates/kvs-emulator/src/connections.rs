@@ -19,8 +19,6 @@ use tokio::time::Instant;
 use crate::error::EmulatorError;
 use crate::sync::lock;
 
-/// Events kept in memory; older ones are forgotten.
-const EVENTS_MAX: usize = 4096;
 /// Events that wait for the file.
 const WAITING_MAX: usize = 4096;
 /// Characters of a client's text that an event quotes.
@@ -88,6 +86,7 @@ pub enum OnConnection {
 #[derive(Debug)]
 pub(crate) struct Connections {
     begun: Instant,
+    events_max: usize,
     last: AtomicU64,
     list: Mutex<List>,
 }
@@ -102,8 +101,9 @@ struct List {
 }
 
 impl Connections {
-    pub(crate) fn new(begun: Instant) -> Self {
-        Self { begun, last: AtomicU64::new(0), list: Mutex::default() }
+    /// Keeps the last `events_max` events in memory.
+    pub(crate) fn new(begun: Instant, events_max: usize) -> Self {
+        Self { begun, events_max, last: AtomicU64::new(0), list: Mutex::default() }
     }
 
     /// Writes every event from now on to a file too, one JSON object a line.
@@ -145,7 +145,7 @@ impl Connections {
                 tracing::warn!("the connection log is not whole: its file is too slow");
             }
         }
-        if list.events.len() >= EVENTS_MAX {
+        if list.events.len() >= self.events_max {
             list.events.pop_front();
         }
         list.events.push_back(event);
@@ -227,14 +227,16 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    const EVENTS: usize = 4096;
+
     #[tokio::test]
     async fn events_are_numbered_bounded_and_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("connections.jsonl");
-        let connections = Connections::new(Instant::now() - Duration::from_secs(1));
+        let connections = Connections::new(Instant::now() - Duration::from_secs(1), EVENTS);
         connections.write_to(&path).unwrap();
         let tcp = connections.open("127.0.0.1:9".parse().unwrap(), 50);
-        let rest = 2 * EVENTS_MAX as u64;
+        let rest = 2 * EVENTS as u64;
         for n in 0..rest {
             connections.note(tcp, OnConnection::Tls { resumed: false });
             if n.is_multiple_of(512) {
@@ -242,7 +244,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
-        assert_eq!(connections.after(0).len(), EVENTS_MAX);
+        assert_eq!(connections.after(0).len(), EVENTS);
         assert_eq!(connections.after(rest).len(), 1, "only what came after");
         connections.finish();
         let text = std::fs::read_to_string(&path).unwrap();

@@ -10,9 +10,6 @@ use tokio::time::Instant;
 use crate::fault::Role;
 use crate::sync::lock;
 
-/// Events kept; older ones are forgotten.
-const EVENTS_MAX: usize = 4096;
-
 /// Something that happened on a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -106,15 +103,15 @@ pub(crate) struct Who {
 #[derive(Debug)]
 pub(crate) struct Events {
     started: Instant,
+    events_max: usize,
     kept: Mutex<VecDeque<Event>>,
     last: watch::Sender<u64>,
 }
 
 impl Events {
-    pub(crate) fn new(now: Instant) -> Self {
-        // At its full size from the start: a list that doubles looks like a leak to who counts.
-        let kept = Mutex::new(VecDeque::with_capacity(EVENTS_MAX));
-        Self { started: now, kept, last: watch::Sender::new(0) }
+    /// Keeps the last `events_max` events.
+    pub(crate) fn new(now: Instant, events_max: usize) -> Self {
+        Self { started: now, events_max, kept: Mutex::default(), last: watch::Sender::new(0) }
     }
 
     pub(crate) fn tell(&self, who: &Who, connection: Option<u64>, what: Happening, now: Instant) {
@@ -123,7 +120,7 @@ impl Events {
         let since = now.saturating_duration_since(self.started).as_millis();
         let mut kept = lock(&self.kept);
         let seq = *self.last.borrow() + 1;
-        if kept.len() >= EVENTS_MAX {
+        if kept.len() >= self.events_max {
             kept.pop_front();
         }
         kept.push_back(Event {
@@ -163,17 +160,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn events_are_numbered_bounded_and_waited_for() {
         let now = Instant::now();
-        let events = Events::new(now);
+        const EVENTS: usize = 4;
+        let events = Events::new(now, EVENTS);
         let (heard, ()) = tokio::join!(events.next(0), async {
             events.tell(&who(), Some(1), Happening::Joined, now);
         });
         assert_eq!((heard[0].seq, heard[0].what), (1, Happening::Joined));
-        for _ in 0..EVENTS_MAX {
+        for _ in 0..EVENTS {
             events.tell(&who(), Some(1), Happening::Left { why: Why::Lost }, now);
         }
         let kept = events.after(0);
-        assert_eq!((kept.len(), kept[0].seq), (EVENTS_MAX, 2), "the oldest went");
-        assert!(events.after(EVENTS_MAX as u64 + 1).is_empty());
+        assert_eq!((kept.len(), kept[0].seq), (EVENTS, 2), "the oldest went");
+        assert!(events.after(EVENTS as u64 + 1).is_empty());
     }
 
     #[test]

@@ -84,8 +84,8 @@ impl Shared {
             relay: Mutex::default(),
             buckets: Mutex::default(),
             random: Mutex::new(Random::new(config.seed)),
-            events: Events::new(Instant::now()),
-            connections: Connections::new(Instant::now()),
+            events: Events::new(Instant::now(), config.events_max),
+            connections: Connections::new(Instant::now(), config.events_max),
             wire_rtt_ms: AtomicU64::new(millis(config.wire_rtt)),
             #[cfg(feature = "storage")]
             storage: crate::storage::Storage::default(),

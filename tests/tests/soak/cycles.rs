@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::resources::{Held, live_bytes, resident_kb, slope};
-use crate::stage::{Watching, camera, emulator, ms, secs};
+use crate::stage::{Watching, camera, emulator, fill_secrets, ms, secs};
 use crate::{run, setting};
 
 /// Sessions at a time, each on a channel of its own: a process connects three times a second and
@@ -48,6 +48,7 @@ fn cycles_leave_nothing_behind() {
 }
 
 async fn soak(cycles: usize) {
+    fill_secrets();
     let channels: Vec<String> = (0..LANES).map(|lane| format!("soak-{lane}")).collect();
     let emulator = std::sync::Arc::new(emulator(channels.clone()).await);
     let mut cameras = Vec::new();
