@@ -268,6 +268,11 @@ impl LocalCandidates {
         self.sent.iter_mut().for_each(|at| *at = moved(*at));
     }
 
+    /// Forgets what was sent within the quota's period.
+    pub(crate) fn forget_sent(&mut self) {
+        self.sent.clear();
+    }
+
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len() + self.unsent.len()
     }

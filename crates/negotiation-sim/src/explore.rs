@@ -9,10 +9,11 @@ mod bounds;
 mod effects;
 mod hash;
 mod moves;
+mod normal;
 mod ports;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
 pub use bounds::{Bounds, Trouble};
@@ -193,4 +194,43 @@ impl Walk {
         way.reverse();
         self.found.violations.push(format!("{what}\n  after {} of variant {at}", way.join(" ")));
     }
+}
+
+/// The situations that are met within `steps` steps of every kind, after `lead` steps without a
+/// fault: normal forms of states, without the troubles that are left, by their hashes.
+///
+/// With [`Bounds::normalised`] and without it they have to be the same, or the normal form takes
+/// states for equal that are not.
+///
+/// # Errors
+/// A broken rule.
+pub fn situations(bounds: &Bounds, lead: u32, steps: u32) -> Result<HashMap<u128, String>, String> {
+    let (mut situations, mut met) = (HashMap::new(), HashSet::new());
+    let mut layer = Vec::new();
+    for beginning in State::beginnings(bounds) {
+        let mut state = beginning?;
+        for _ in 0..lead {
+            let Some(step) = state.fair_move() else { break };
+            state = state.after(bounds, step)?;
+        }
+        layer.push(state);
+    }
+    for number in 0..=steps {
+        let mut next = Vec::new();
+        for state in layer {
+            let situation = state.situation(bounds)?;
+            situations.entry(key(&situation)).or_insert_with(|| format!("{situation:?}"));
+            if number == steps {
+                continue;
+            }
+            for step in state.moves(bounds) {
+                let after = state.after(bounds, step)?;
+                if met.insert(key(&after)) {
+                    next.push(after);
+                }
+            }
+        }
+        layer = next;
+    }
+    Ok(situations)
 }

@@ -15,6 +15,9 @@ use super::cases::scaled;
 struct Twins {
     one: Session,
     two: Option<Session>,
+    /// What the normal form may take for granted.
+    promise: Promise,
+    gathered: u32,
     now: i64,
     latest: i64,
     /// What has to be added to a moment of the one.
@@ -28,15 +31,28 @@ struct Twins {
     peers_seen: u32,
 }
 
+/// What is known of the inputs that follow the normal form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promise {
+    Nothing,
+    /// The master makes no offer, and few candidates are gathered.
+    NoOffers,
+}
+
+/// Candidates that are gathered at most under a promise.
+const FEW: u32 = 2;
+
 /// Where the one begins; later than the horizon of no configuration.
 const BEGIN: i64 = 3_600_000;
 
 impl Twins {
-    fn new(settings: Settings) -> Result<Self, TestCaseError> {
+    fn new(settings: Settings, promise: Promise) -> Result<Self, TestCaseError> {
         let config = settings.check().map_err(|e| TestCaseError::fail(e.to_string()))?;
         Ok(Self {
             one: Session::new(config, 7, Timestamp::from_millis(BEGIN.unsigned_abs())),
             two: None,
+            promise,
+            gathered: 0,
             now: BEGIN,
             latest: BEGIN,
             shift: 0,
@@ -52,7 +68,7 @@ impl Twins {
 
     /// From now on there are two.
     fn part(&mut self) {
-        let normal = self.one.normalised();
+        let normal = self.form(&self.one);
         let now = i64::try_from(normal.now().since_origin().as_millis()).unwrap_or(i64::MAX);
         self.shift = now - self.latest;
         let named = |t: &Ticket| normal.ticket(*t).map(|new| (*t, new));
@@ -64,8 +80,36 @@ impl Twins {
         self.two = Some(normal.into_session());
     }
 
+    fn form(&self, session: &Session) -> Normalised {
+        let mut normal = session.normalised();
+        match self.promise {
+            Promise::Nothing => {}
+            Promise::NoOffers => {
+                normal.without_further_offers();
+                normal.without_candidate_pacing();
+            }
+        }
+        normal
+    }
+
+    /// Whether the promise excludes this input.
+    fn is_excluded(&mut self, input: &Input) -> bool {
+        if self.promise == Promise::Nothing {
+            return false;
+        }
+        match input {
+            Input::Signaling(_, SignalingEvent::Offer { .. }) => self.two.is_some(),
+            Input::Peer(_, PeerEvent::CandidateGathered(_)) => {
+                self.gathered += 1;
+                self.gathered > FEW
+            }
+            _ => false,
+        }
+    }
+
     fn take(&mut self, step: Nonsense) -> Result<(), TestCaseError> {
         match step {
+            Nonsense::Input { input, .. } if self.is_excluded(&input) => Ok(()),
             Nonsense::Input { after_ms, input } => self.feed(after_ms, input),
             Nonsense::Oblige { index } if !self.owed.is_empty() => {
                 let (ticket, done) = self.owed.remove(index % self.owed.len());
@@ -114,8 +158,8 @@ impl Twins {
         for (a, b) in commands(&outputs).iter().zip(&commands(&others)) {
             self.learn(a, b);
         }
-        let two = self.two.as_ref().map(|two| two.normalised().into_session());
-        prop_assert_eq!(Some(self.one.normalised().into_session()), two);
+        let two = self.two.as_ref().map(|two| self.form(two).into_session());
+        prop_assert_eq!(Some(self.form(&self.one).into_session()), two);
         Ok(())
     }
 
@@ -253,6 +297,15 @@ fn nameless(text: &str) -> String {
 
 #[test]
 fn a_session_and_its_normal_form_behave_the_same() {
+    compare_twins(Promise::Nothing);
+}
+
+#[test]
+fn normal_form_without_further_offers_behaves_as_the_session() {
+    compare_twins(Promise::NoOffers);
+}
+
+fn compare_twins(promise: Promise) {
     let steps =
         (strategy::settings(), any::<bool>(), 0..60usize, vec(strategy::nonsense(), 1..120));
     let runs = Runs {
@@ -266,7 +319,10 @@ fn a_session_and_its_normal_form_behave_the_same() {
             if answerer {
                 settings.mode = Mode::Answerer;
             }
-            let mut twins = Twins::new(settings)?;
+            if promise == Promise::NoOffers {
+                settings.candidates_per_second = 20;
+            }
+            let mut twins = Twins::new(settings, promise)?;
             twins.feed(0, Input::Open)?;
             for (number, step) in steps.into_iter().enumerate() {
                 if number == parting {

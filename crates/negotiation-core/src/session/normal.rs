@@ -16,10 +16,11 @@ use super::{Purpose, Session};
 use crate::candidates::{InTransit, LocalCandidates, RemoteCandidates};
 use crate::config::{Config, RetryDelay};
 use crate::evidence::Evidence;
+use crate::output::Message;
 use crate::phase::Phase;
 use crate::retry::Rng;
 use crate::ticket::Ticket;
-use crate::time::Timestamp;
+use crate::time::{Timer, Timestamp};
 use crate::types::{LinkId, PeerId};
 
 /// Old names with their new ones.
@@ -32,12 +33,38 @@ pub struct Normalised {
     tickets: Names<Ticket>,
     links: Names<LinkId>,
     peer: Option<(PeerId, PeerId)>,
+    is_last: bool,
 }
 
 impl Normalised {
+    /// Whether no further attempt follows: the session has ended, or closes its last attempt.
+    pub fn is_last_attempt(&self) -> bool {
+        self.is_last
+    }
+
     /// The session: equal, with an equal hash, to every other with the same future.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Leaves out the deadline of the whole set-up where it cannot fire unless the master makes
+    /// another offer: the deadlines of the stages that are still to come all end before it.
+    ///
+    /// For checkers that know that no offer comes any more in this attempt.
+    pub fn without_further_offers(&mut self) {
+        if self.session.ends_set_up_by_its_stages() {
+            self.session.timers.disarm(Timer::SetUp);
+        }
+    }
+
+    /// Leaves out when local candidates were sent, which counts for the quota alone.
+    ///
+    /// For checkers that gather fewer candidates than the quota allows, also when each is sent on
+    /// several connections.
+    pub fn without_candidate_pacing(&mut self) {
+        if let Some(attempt) = &mut self.session.attempt {
+            attempt.local.forget_sent();
+        }
     }
 
     /// The session alone.
@@ -142,13 +169,41 @@ impl Session {
         if let Some(closing) = &mut self.closing {
             closing.forget_told();
         }
-        if self.phase == Phase::Ended || self.closing.as_ref().is_some_and(Closing::is_last) {
+        let is_last =
+            self.phase == Phase::Ended || self.closing.as_ref().is_some_and(Closing::is_last);
+        if is_last {
             self.forget_policy();
         }
-        if let Some(sent) = sent.filter(|sent| !ends && renamed(&tickets, *sent).is_none()) {
+        let sent_still_counts =
+            self.attempt.as_ref().is_some_and(|attempt| attempt.exchange.sent == Some(SENT));
+        if let Some(sent) = sent.filter(|_| sent_still_counts) {
             tickets.push((sent, SENT));
         }
-        Normalised { session: self, tickets, links, peer }
+        Normalised { session: self, tickets, links, peer, is_last }
+    }
+
+    /// Whether the deadlines of the stages end the set-up, without another offer of the master, no
+    /// later than its own deadline. No stage is entered twice without such an offer.
+    fn ends_set_up_by_its_stages(&self) -> bool {
+        let (establish, media) = (self.config.establish_timeout, self.config.first_media_timeout);
+        let (stage, later_stages) = match self.phase {
+            Phase::AwaitingAnswer => (Timer::Answer, establish + media),
+            Phase::Answering => (Timer::Establish, establish + media),
+            Phase::Establishing => (Timer::Establish, media),
+            Phase::AwaitingMedia => (Timer::FirstMedia, Duration::ZERO),
+            Phase::Idle
+            | Phase::Connecting
+            | Phase::Offering
+            | Phase::AwaitingOffer
+            | Phase::Live
+            | Phase::Recovering
+            | Phase::Closing
+            | Phase::BackingOff
+            | Phase::Ended => return false,
+        };
+        let offered = self.attempt.as_ref().is_some_and(|a| a.exchange.held_offer.is_some());
+        let (set_up, stage) = (self.timers.at(Timer::SetUp), self.timers.at(stage));
+        !offered && stage.zip(set_up).is_some_and(|(stage, whole)| stage + later_stages <= whole)
     }
 
     /// No further attempt: what decides about them does not matter.
@@ -190,12 +245,7 @@ impl Attempt {
             };
             old = self.links.known();
             self.exchange.number = self.exchange.number.min(EXCHANGES);
-            self.exchange.offer_sent_at = self.exchange.offer_sent_at.map(|_| clock.to);
-            self.exchange.sent =
-                self.exchange.sent.map(|sent| renamed(tickets, sent).unwrap_or(SENT));
-            let counts = config.restart_timeout;
-            self.exchange.awaited_since =
-                self.exchange.awaited_since.map(|since| clock.past(since, counts));
+            self.normalise_exchange(clock, config, tickets);
             self.local.rebase(clock.from, |at| clock.at(at));
         }
         let names: Vec<_> = old.into_iter().zip((1..).map(LinkId)).collect();
@@ -211,6 +261,24 @@ impl Attempt {
         self.local.rename_links(|link| name_of(&names, link));
         self.transit.rename_links(|link| name_of(&names, link));
         (names, Some(peer))
+    }
+
+    /// What was sent counts while it is being sent, while its answer is awaited, and as long as a
+    /// STATUS_RESPONSE for it changes something.
+    fn normalise_exchange(&mut self, clock: Clock, config: &Config, tickets: &[(Ticket, Ticket)]) {
+        let exchange = &mut self.exchange;
+        // It is only reported.
+        exchange.offer_sent_at = None;
+        let awaits = exchange.step == Step::AwaitingAnswer;
+        // Only the end of an ICE restart that is not answered depends on it.
+        let since = exchange.awaited_since.filter(|_| awaits && exchange.is_restarting());
+        exchange.awaited_since = since.map(|since| clock.past(since, config.restart_timeout));
+        let is_sending = exchange.sent.is_some_and(|sent| renamed(tickets, sent).is_some());
+        let is_answer = matches!(exchange.outgoing, Some((_, Message::Answer(_))));
+        if !is_sending && !awaits && !(is_answer && !self.evidence.connected) {
+            (exchange.sent, exchange.outgoing) = (None, None);
+        }
+        exchange.sent = exchange.sent.map(|sent| renamed(tickets, sent).unwrap_or(SENT));
     }
 
     fn forget_all(&mut self) {
@@ -270,6 +338,7 @@ fn name_of(names: &[(LinkId, LinkId)], link: LinkId) -> LinkId {
 mod tests {
     use super::*;
     use crate::Settings;
+    use crate::session::stage::{Stage, offer, one_retry};
 
     #[test]
     fn a_first_failure_is_forgotten_when_its_window_is_over_and_not_before() {
@@ -301,5 +370,24 @@ mod tests {
         session.attempt.as_mut().expect("open").evidence = told;
         let normal = session.into_normalised().into_session();
         assert_eq!(normal.attempt.expect("open").evidence, reached);
+    }
+
+    #[test]
+    fn set_up_deadline_is_left_out_only_where_the_stages_end_before_it() {
+        let ms = Duration::from_millis(1);
+        for (later, held_offer, is_left_out) in
+            [(ms * 0, None, true), (ms, None, false), (ms * 0, Some(offer(1)), false)]
+        {
+            let mut session = Stage::answered(one_retry()).session;
+            let establish = session.timers.at(Timer::Establish).expect("armed");
+            let stages_end = establish + session.config.first_media_timeout;
+            session.timers.arm(Timer::SetUp, stages_end);
+            session.timers.arm(Timer::Establish, establish + later);
+            session.attempt.as_mut().expect("open").exchange.held_offer = held_offer;
+            let mut normal = session.into_normalised();
+            normal.without_further_offers();
+            let left_out = normal.into_session().timers.at(Timer::SetUp).is_none();
+            assert_eq!(left_out, is_left_out, "{later:?}");
+        }
     }
 }

@@ -2,12 +2,13 @@
 //! output can break; and the rules that a state can break.
 
 use negotiation_core::{
-    Description, Event, Input, LinkId, Message, Output, PeerCommand, PeerEvent, PeerId, Phase,
-    SdpKind, Sender, SignalingCommand, SignalingEvent, Ticket, Timer, Timestamp,
+    Connectivity, Description, Event, Input, LinkId, MediaKind, Message, Output, PeerCommand,
+    PeerEvent, PeerId, Phase, SdpKind, Sender, SignalingCommand, SignalingEvent, Ticket, Timer,
+    Timestamp,
 };
 
 use super::bounds::{Bounds, Trouble};
-use super::moves::answer;
+use super::moves::{answer, candidate};
 use super::state::{
     Answer, CLOSED, Job, Link, Offer, Owner, PEER, Peer, Port, SIGNALING, State, What,
 };
@@ -284,6 +285,21 @@ impl State {
                 Input::Peer(PeerId(u32::MAX), PeerEvent::KeyframeReceived),
             ),
         ];
+        if let Some(peer) = self.world.peer.filter(|_| self.world.closing > 0) {
+            let late = [
+                PeerEvent::ConnectivityChanged(Connectivity::Connected),
+                PeerEvent::ConnectivityChanged(Connectivity::Disconnected),
+                PeerEvent::ConnectivityChanged(Connectivity::IceFailed),
+                PeerEvent::ConnectivityChanged(Connectivity::ClosedByPeer),
+                PeerEvent::KeyframeReceived,
+                PeerEvent::MediaStalled,
+                PeerEvent::MediaFlowing(MediaKind::Video),
+                PeerEvent::SenderReport,
+                PeerEvent::CandidateGathered(candidate("own", None)),
+            ];
+            let late = late.map(|event| Input::Peer(peer.id, event));
+            probes.extend(late.map(|input| ("N22: an event while closing", input)));
+        }
         for link in &self.world.links {
             probes.push(("N4: another sender's answer", answer(link.id, Sender::Other, stale)));
             let garbage = Input::Signaling(link.id, SignalingEvent::Garbage);

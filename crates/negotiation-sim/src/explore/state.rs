@@ -246,9 +246,17 @@ impl State {
         self.session.phase() == Phase::Ended
     }
 
+    /// The normal form of this state, as if no trouble were left.
+    pub(super) fn situation(&self, bounds: &Bounds) -> Result<Self, String> {
+        let mut situation = self.clone();
+        (situation.world.troubles, situation.world.left) = (0, [0; Trouble::ALL.len()]);
+        situation.settle(&Bounds { normalised: true, ..bounds.clone() })?;
+        Ok(situation)
+    }
+
     /// Takes the normal form in the place of the session, and its names for what is around it.
     pub(super) fn settle(&mut self, bounds: &Bounds) -> Result<(), String> {
-        let normal = self.session.clone().into_normalised();
+        let mut normal = self.session.clone().into_normalised();
         let keep = !bounds.normalised;
         let link = |id: LinkId| normal.link(id).map(|new| if keep { id } else { new });
         let peer = |id: PeerId| normal.peer(id).map(|new| if keep { id } else { new });
@@ -271,7 +279,8 @@ impl State {
             for job in port.iter_mut() {
                 let given_up = job.ticket.is_some() && !job.ticket.as_ref().is_some_and(awaited);
                 if given_up && !job.cancelled {
-                    world.peer.iter_mut().for_each(|peer| peer.disturbed = true);
+                    let disturbs = job.what.is_description_operation();
+                    world.peer.iter_mut().for_each(|peer| peer.disturbed |= disturbs);
                     unsent |= matches!(job.what, What::SendOffer(..));
                 }
                 job.ticket = job.ticket.filter(awaited).and_then(ticket);
@@ -286,6 +295,12 @@ impl State {
         }
         world.sent = world.sent.and_then(ticket);
         if !keep {
+            self.world.normalise(self.session.phase(), normal.is_last_attempt());
+            // One candidate is gathered for each peer connection.
+            normal.without_candidate_pacing();
+            if !self.world.may_be_offered(bounds.mode) {
+                normal.without_further_offers();
+            }
             self.now = normal.now();
             self.session = normal.into_session();
         }
@@ -389,6 +404,18 @@ impl What {
         self
     }
 
+    /// Whether it changes what descriptions a peer connection has.
+    fn is_description_operation(self) -> bool {
+        matches!(
+            self,
+            Self::SetOffer(..)
+                | Self::SetOwnAnswer(_)
+                | Self::TakeAnswer(..)
+                | Self::TakeOffer(..)
+                | Self::Rollback(_)
+        )
+    }
+
     /// Closing, which overtakes everything else.
     pub(super) fn closes(self) -> bool {
         matches!(
@@ -431,14 +458,19 @@ impl World {
 
     /// A new attempt: what the master still sends for the one before comes too late.
     pub(super) fn begin_attempt(&mut self) {
+        self.keep_late_answer();
+        self.master = Master::default();
+        (self.offers, self.offer_out, self.answer_due, self.sent) = (0, None, false, None);
+        self.tries = self.tries.saturating_add(1);
+    }
+
+    /// Of what is on its way to an attempt that is over, one answer is left, as one of no session.
+    pub(super) fn keep_late_answer(&mut self) {
         let late = self.mail.iter().rev().find_map(|mail| match mail {
             Mail::Answer(_) => Some(Mail::Answer(Answer { session: 0, generation: 0, to: 0 })),
             Mail::Offer { .. } | Mail::Candidate { .. } => None,
         });
         self.mail = late.into_iter().collect();
-        self.master = Master::default();
-        (self.offers, self.offer_out, self.answer_due, self.sent) = (0, None, false, None);
-        self.tries = self.tries.saturating_add(1);
     }
 
     /// The master, or the service for it, gets our offer: it answers, a repeated one from a new
