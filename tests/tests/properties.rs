@@ -99,11 +99,15 @@ fn p02_the_peer_connection_is_used_as_jsep_allows() {
 
 fn of_answers() -> impl Strategy<Value = Fault> {
     strategy::fault().prop_filter("about answers", |fault| match fault {
-        Fault::Mail { what, .. } => *what == Mail::Answer || *what == Mail::Offer,
-        Fault::Op { what, .. } => matches!(what, Op::SetRemote | Op::SendOffer | Op::SetLocal),
-        Fault::At { act, .. } => matches!(
-            act,
-            Act::RepeatAnswer | Act::StrayAnswer(_) | Act::OldAnswer | Act::Renegotiate
+        Fault::Message { what, .. } => {
+            *what == MessageKind::MasterAnswer || *what == MessageKind::ViewerOffer
+        }
+        Fault::Command { what, .. } => {
+            matches!(what, CommandKind::SetRemote | CommandKind::SendOffer | CommandKind::SetLocal)
+        }
+        Fault::At { action, .. } => matches!(
+            action,
+            Action::RepeatAnswer | Action::StrayAnswer(_) | Action::OldAnswer | Action::Renegotiate
         ),
     })
 }
@@ -154,14 +158,14 @@ fn p04_candidates_come_once_in_order_and_after_the_answer() {
             }
             for (kind, nth, ms) in faults {
                 let how = [
-                    Handling::Hold,
-                    Handling::Delay(Duration::from_millis(ms)),
-                    Handling::Duplicate(Duration::from_millis(ms)),
-                    Handling::Drop,
-                    Handling::Corrupt,
-                    Handling::From(Sender::Other),
+                    Delivery::Hold,
+                    Delivery::Delay(Duration::from_millis(ms)),
+                    Delivery::Duplicate(Duration::from_millis(ms)),
+                    Delivery::Drop,
+                    Delivery::Corrupt,
+                    Delivery::FromSender(Sender::Other),
                 ][kind];
-                plan.faults.push(Fault::Mail { what: Mail::MasterCandidate, nth, how });
+                plan.faults.push(Fault::Message { what: MessageKind::MasterCandidate, nth, how });
             }
             plan
         },
@@ -280,13 +284,17 @@ fn p06_a_message_that_comes_twice_changes_nothing() {
     let cases = check(name, 3000, (strategy::harmless_plan(), twice), |(mut plan, twice)| {
         // A flood is bounded by number, so its duplicates may cost others their place.
         plan.faults.retain(|fault| {
-            !matches!(fault, Fault::At { act: Act::CandidateFlood(_) | Act::Renegotiate, .. })
+            !matches!(
+                fault,
+                Fault::At { action: Action::CandidateFlood(_) | Action::Renegotiate, .. }
+            )
         });
         let once = run(plan.clone());
         for (answer, nth, ms) in twice {
-            let what = if answer { Mail::Answer } else { Mail::MasterCandidate };
-            let how = Handling::Duplicate(Duration::from_millis(ms));
-            plan.faults.push(Fault::Mail { what, nth, how });
+            let what =
+                if answer { MessageKind::MasterAnswer } else { MessageKind::MasterCandidate };
+            let how = Delivery::Duplicate(Duration::from_millis(ms));
+            plan.faults.push(Fault::Message { what, nth, how });
         }
         let doubled = run(plan);
         require(doubled.phase() == once.phase(), || "another phase".into())?;
@@ -321,16 +329,20 @@ fn p07_glare_ends_with_one_agreed_description() {
         plan.master.glare = if polite { Glare::Impolite } else { Glare::Polite };
         plan.master.repeated_id = RepeatedId::Renegotiates;
         plan.master.answers_after = Duration::from_millis(thinks);
-        plan.service.mail_after = Duration::from_millis(way);
+        plan.service.one_way_delay = Duration::from_millis(way);
         plan.stack.traits.restart_keeps_pair = keeps;
-        let offers = Act::MasterOffers { anew: false };
-        for (phase, after, act) in [
+        let offers = Action::MasterOffers { anew: false };
+        for (phase, after, action) in [
             (phase, after, Some(offers)),
-            (Phase::Live, 1_000, [None, Some(Act::Renegotiate), Some(Act::Restart)][wish as usize]),
+            (
+                Phase::Live,
+                1_000,
+                [None, Some(Action::Renegotiate), Some(Action::Restart)][wish as usize],
+            ),
         ] {
-            let Some(act) = act else { continue };
+            let Some(action) = action else { continue };
             let after = Duration::from_millis(after);
-            plan.faults.push(Fault::At { moment: Moment::Entered(phase, 1), after, act });
+            plan.faults.push(Fault::At { trigger: Trigger::Entered(phase, 1), after, action });
         }
         let world = run(plan);
         sound(&world)?;
@@ -373,11 +385,15 @@ fn p08_what_is_of_an_older_attempt_never_touches_the_newer() {
     let plans = (strategy::plan(0..3), 0..3000u64, any::<u64>());
     let cases = check(name, 2500, plans, |(mut plan, into_ms, pick)| {
         plan.faults.retain(|fault| {
-            !matches!(fault, Fault::At { act: Act::Close | Act::TimersLate(_), .. })
+            !matches!(fault, Fault::At { action: Action::Close | Action::TimersLate(_), .. })
         });
         // A late timer fires with the next input, so what is injected would move it.
         plan.timer_late = Duration::ZERO;
-        plan.faults.push(Fault::Mail { what: Mail::Answer, nth: 1, how: Handling::Corrupt });
+        plan.faults.push(Fault::Message {
+            what: MessageKind::MasterAnswer,
+            nth: 1,
+            how: Delivery::Corrupt,
+        });
         let mut world = start(plan);
         let limit = world.now() + LONG;
         while world.session().attempt() < 2 && world.phase() != Phase::Ended {
@@ -452,7 +468,7 @@ fn p09_close_wins_from_every_phase() {
         let mut bound = plan.config.close_timeout + plan.timer_late * 5;
         for fault in &plan.faults {
             if let Fault::At {
-                act: Act::Suspend(time) | Act::ClockJump(time) | Act::TimersLate(time),
+                action: Action::Suspend(time) | Action::ClockJump(time) | Action::TimersLate(time),
                 ..
             } = fault
             {
@@ -507,14 +523,14 @@ fn p10_live_or_over_within_a_bounded_time() {
     let name = "p10_live_or_over_within_a_bounded_time";
     let cases = check(name, 3000, strategy::plan(0..5), |plan| {
         let moves_time = |fault: &Fault| {
-            let Fault::At { act, .. } = fault else { return false };
+            let Fault::At { action, .. } = fault else { return false };
             matches!(
-                act,
-                Act::Suspend(_)
-                    | Act::ClockJump(_)
-                    | Act::TimersLate(_)
-                    | Act::NetworkChanged
-                    | Act::LocalAddressGone
+                action,
+                Action::Suspend(_)
+                    | Action::ClockJump(_)
+                    | Action::TimersLate(_)
+                    | Action::NetworkChanged
+                    | Action::LocalAddressGone
             )
         };
         let mut plan = plan;

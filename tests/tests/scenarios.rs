@@ -71,16 +71,16 @@ fn ms(n: u64) -> Duration {
 }
 
 /// A fault at a moment.
-fn when(phase: Phase, after: Duration, act: Act) -> Fault {
-    Fault::At { moment: Moment::Entered(phase, 1), after, act }
+fn when(phase: Phase, after: Duration, action: Action) -> Fault {
+    Fault::At { trigger: Trigger::Entered(phase, 1), after, action }
 }
 
-fn mail(what: Mail, nth: u32, how: Handling) -> Fault {
-    Fault::Mail { what, nth, how }
+fn message(what: MessageKind, nth: u32, how: Delivery) -> Fault {
+    Fault::Message { what, nth, how }
 }
 
-fn op(what: Op, nth: u32, how: OpFault) -> Fault {
-    Fault::Op { what, nth, how }
+fn command(what: CommandKind, nth: u32, how: CommandFault) -> Fault {
+    Fault::Command { what, nth, how }
 }
 
 /// Whether the application was told that an input changed nothing.

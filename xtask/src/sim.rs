@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use negotiation_core::{Digest, EndReason, Phase};
-use negotiation_sim::coverage::{Coverage, Named};
+use negotiation_sim::coverage::{Coverage, FaultName};
 use negotiation_sim::{World, plan_of, replay, run_unrecorded};
 
 /// Runs with broken rules that are told before it stops.
@@ -130,9 +130,9 @@ impl Tally {
     }
 
     /// How often each of the contract's faults struck.
-    fn named(&self) -> BTreeMap<String, u64> {
-        let faults = Named::ALL.iter();
-        faults.map(|named| (named.to_string(), self.coverage.named(*named))).collect()
+    fn fault_counts(&self) -> BTreeMap<String, u64> {
+        let faults = FaultName::ALL.iter();
+        faults.map(|name| (name.to_string(), self.coverage.fault_count(*name))).collect()
     }
 
     /// Every end reason and every fault that the contract names was met so often.
@@ -143,7 +143,7 @@ impl Tally {
             (ending, times)
         });
         let rare: Vec<_> = reasons
-            .chain(self.named())
+            .chain(self.fault_counts())
             .filter(|(_, times)| *times < least)
             .map(|(name, times)| format!("{name}: {times} times, fewer than {least}"))
             .collect();
@@ -180,7 +180,7 @@ fn many(first: u64, runs: u64, jobs: u64) -> Result<Tally, String> {
     histogram("how sessions ended", &all.endings);
     let faults = all.coverage.faults().map(|(kind, times)| (kind.to_string(), times));
     histogram("faults met, by what they hit", &faults.collect());
-    histogram("faults that struck, by the contract's names", &all.named());
+    histogram("faults that struck, by the contract's names", &all.fault_counts());
     eprintln!(
         "{} sessions from seed {first} in {took:.1} s with {jobs} at a time: {:.0} a second, {} \
          with broken rules, digest {:016x}",

@@ -2,58 +2,40 @@
 //! of fault struck. A cell that stays empty says that a part of the core was never tried.
 
 mod excuses;
-mod kinds;
-mod named;
 mod page;
 
 use std::collections::BTreeMap;
 
 use negotiation_core::Phase;
 
+pub use crate::kinds::{ActionKind, CommandFaultKind, DeliveryKind, FaultKind, InputKind};
+pub use crate::tally::FaultName;
 use crate::world::World;
-pub use kinds::{ActKind, FaultKind, HandlingKind, Heard, OpFaultKind};
-pub use named::Named;
-pub(crate) use named::Struck;
-
-/// How often each input met each phase, in one run.
-#[derive(Clone, Debug)]
-pub(crate) struct Cells(Box<[[u32; Heard::ALL.len()]; Phase::ALL.len()]>);
-
-impl Cells {
-    pub(crate) fn new() -> Self {
-        Self(Box::new([[0; Heard::ALL.len()]; Phase::ALL.len()]))
-    }
-
-    /// An input of this kind comes in this phase.
-    pub(crate) fn hit(&mut self, phase: Phase, heard: Heard) {
-        self.0[phase as usize][heard as usize] += 1;
-    }
-}
 
 /// What many runs did.
 #[derive(Clone, Debug)]
 pub struct Coverage {
-    cells: [[u64; Heard::ALL.len()]; Phase::ALL.len()],
+    cells: [[u64; InputKind::ALL.len()]; Phase::ALL.len()],
     faults: BTreeMap<FaultKind, u64>,
-    struck: [u64; Named::ALL.len()],
+    fault_counts: [u64; FaultName::ALL.len()],
 }
 
 impl Default for Coverage {
     fn default() -> Self {
-        let cells = [[0; Heard::ALL.len()]; Phase::ALL.len()];
-        Self { cells, faults: BTreeMap::new(), struck: [0; Named::ALL.len()] }
+        let cells = [[0; InputKind::ALL.len()]; Phase::ALL.len()];
+        Self { cells, faults: BTreeMap::new(), fault_counts: [0; FaultName::ALL.len()] }
     }
 }
 
 impl Coverage {
     /// Adds what a run did.
     pub fn take(&mut self, world: &World) {
-        for (sums, counts) in self.cells.iter_mut().zip(world.heard_in().0.iter()) {
+        for (sums, counts) in self.cells.iter_mut().zip(world.input_counts().0.iter()) {
             for (sum, count) in sums.iter_mut().zip(counts) {
                 *sum += u64::from(*count);
             }
         }
-        for (sum, count) in self.struck.iter_mut().zip(world.struck().0) {
+        for (sum, count) in self.fault_counts.iter_mut().zip(world.fault_counts().0) {
             *sum += u64::from(count);
         }
         for (fault, hits) in world.plan().faults.iter().zip(world.fault_hits()) {
@@ -70,7 +52,7 @@ impl Coverage {
                 *sum += count;
             }
         }
-        for (sum, count) in self.struck.iter_mut().zip(other.struck) {
+        for (sum, count) in self.fault_counts.iter_mut().zip(other.fault_counts) {
             *sum += count;
         }
         for (kind, hits) in &other.faults {
@@ -79,8 +61,8 @@ impl Coverage {
     }
 
     /// How often an input of this kind came in this phase.
-    pub fn cell(&self, phase: Phase, heard: Heard) -> u64 {
-        self.cells[phase as usize][heard as usize]
+    pub fn cell(&self, phase: Phase, input_kind: InputKind) -> u64 {
+        self.cells[phase as usize][input_kind as usize]
     }
 
     /// The kinds of faults that struck, and how often.
@@ -94,9 +76,9 @@ impl Coverage {
     }
 
     /// How often a fault that the contract names struck.
-    pub fn named(&self, named: Named) -> u64 {
-        let heard = named.heard().map(|(phase, heard)| self.cell(phase, heard));
-        self.struck[named as usize] + heard.sum::<u64>()
+    pub fn fault_count(&self, named: FaultName) -> u64 {
+        let input_kind = named.input_kind().map(|(phase, input_kind)| self.cell(phase, input_kind));
+        self.fault_counts[named as usize] + input_kind.sum::<u64>()
     }
 
     /// What never happened and is not excused, and what did though it is said to be impossible.
@@ -112,9 +94,9 @@ impl Coverage {
             None | Some(_) => {}
         };
         for phase in Phase::ALL {
-            for heard in Heard::ALL {
-                let excuse = excuses::of_cell(phase, *heard);
-                judge(&|| format!("{phase}, {heard}"), self.cell(phase, *heard), excuse);
+            for input_kind in InputKind::ALL {
+                let excuse = excuses::of_cell(phase, *input_kind);
+                judge(&|| format!("{phase}, {input_kind}"), self.cell(phase, *input_kind), excuse);
             }
         }
         for kind in FaultKind::all() {
@@ -125,8 +107,9 @@ impl Coverage {
 
     /// How many cells and kinds of faults there are, and how many of them are excused.
     pub fn size(&self) -> (usize, usize) {
-        let cells = Phase::ALL.len() * Heard::ALL.len() + FaultKind::all().count();
-        let of_phase = |phase| Heard::ALL.iter().filter_map(move |h| excuses::of_cell(phase, *h));
+        let cells = Phase::ALL.len() * InputKind::ALL.len() + FaultKind::all().count();
+        let of_phase =
+            |phase| InputKind::ALL.iter().filter_map(move |h| excuses::of_cell(phase, *h));
         let of_cells = Phase::ALL.into_iter().flat_map(of_phase).count();
         (cells, of_cells + FaultKind::all().filter_map(excuses::of_fault).count())
     }
@@ -156,9 +139,9 @@ mod tests {
     #[test]
     fn a_run_is_counted_where_it_was() {
         let coverage = ran(Plan::default());
-        assert_eq!(coverage.cell(Phase::Idle, Heard::Open), 1);
-        assert_eq!(coverage.cell(Phase::AwaitingAnswer, Heard::Answer), 1);
-        assert_eq!(coverage.cell(Phase::Live, Heard::Answer), 0);
+        assert_eq!(coverage.cell(Phase::Idle, InputKind::Open), 1);
+        assert_eq!(coverage.cell(Phase::AwaitingAnswer, InputKind::Answer), 1);
+        assert_eq!(coverage.cell(Phase::Live, InputKind::Answer), 0);
     }
 
     #[test]
@@ -166,10 +149,10 @@ mod tests {
         let mut plan = Plan::default();
         plan.master.answers = Answers::Never;
         let coverage = ran(plan);
-        assert_eq!(coverage.named(Named::MasterSilent), 2);
-        assert_eq!(coverage.named(Named::Closing), 0);
+        assert_eq!(coverage.fault_count(FaultName::MasterSilent), 2);
+        assert_eq!(coverage.fault_count(FaultName::Closing), 0);
         let gaps = coverage.gaps();
-        let gap = format!("{}, {}: never happened", Phase::Establishing, Heard::Connected);
+        let gap = format!("{}, {}: never happened", Phase::Establishing, InputKind::Connected);
         assert!(gaps.contains(&gap), "{gaps:?}");
     }
 }

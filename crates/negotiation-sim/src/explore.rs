@@ -64,7 +64,7 @@ pub fn explore(bounds: &Bounds) -> Explored {
     for state in State::beginnings(bounds) {
         match state {
             Ok(state) => {
-                walk.meet(bounds, state, 0, Move::Open);
+                walk.reach(bounds, state, 0, Move::Open);
             }
             Err(what) => walk.found.violations.push(what),
         }
@@ -76,7 +76,7 @@ pub fn explore(bounds: &Bounds) -> Explored {
             return walk.found;
         }
         for (number, state) in layer {
-            walk.look_at(bounds, number, &state);
+            walk.visit(bounds, number, &state);
         }
         layer = std::mem::take(&mut walk.next);
         walk.found.depth += u32::from(!layer.is_empty());
@@ -97,7 +97,7 @@ struct Walk {
 
 impl Walk {
     /// The number of a state; a new one is checked, and looked at later.
-    fn meet(&mut self, bounds: &Bounds, state: State, from: u32, step: Move) -> u32 {
+    fn reach(&mut self, bounds: &Bounds, state: State, from: u32, step: Move) -> u32 {
         let new = u32::try_from(self.known.len()).unwrap_or(UNKNOWN);
         let number = *self.numbers.entry(key(&state)).or_insert(new);
         if number != new {
@@ -112,7 +112,7 @@ impl Walk {
         number
     }
 
-    fn look_at(&mut self, bounds: &Bounds, number: u32, state: &State) {
+    fn visit(&mut self, bounds: &Bounds, number: u32, state: &State) {
         let fair = state.fair_move();
         if fair.is_none() {
             self.known[number as usize].fair = RESTS;
@@ -124,7 +124,7 @@ impl Walk {
             self.found.transitions += 1;
             match state.after(bounds, step) {
                 Ok(next) => {
-                    let next = self.meet(bounds, next, number, step);
+                    let next = self.reach(bounds, next, number, step);
                     if fair == Some(step) {
                         self.known[number as usize].fair = next;
                     }

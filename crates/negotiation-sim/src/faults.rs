@@ -4,49 +4,49 @@ use core::time::Duration;
 
 use negotiation_core::{FailureCode, MediaProblem, Phase, Sender};
 
-use crate::plan::RepeatedId;
+use crate::traits::RepeatedId;
 
 /// One thing that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A message is not carried as it should be.
-    Mail {
+    Message {
         /// Which kind of message.
-        what: Mail,
+        what: MessageKind,
         /// The how many-th of its kind, from 1; 0 is every one.
         nth: u32,
         /// What happens to it.
-        how: Handling,
+        how: Delivery,
     },
     /// A command does not do what it should.
-    Op {
+    Command {
         /// Which kind of command.
-        what: Op,
+        what: CommandKind,
         /// The how many-th of its kind, from 1; 0 is every one.
         nth: u32,
         /// What happens to it.
-        how: OpFault,
+        how: CommandFault,
     },
     /// Something happens once the session is somewhere.
     At {
         /// Where.
-        moment: Moment,
+        trigger: Trigger,
         /// How long after.
         after: Duration,
         /// What.
-        act: Act,
+        action: Action,
     },
 }
 
 /// The kinds of messages that the service carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mail {
+pub enum MessageKind {
     /// The viewer's offer.
-    Offer,
+    ViewerOffer,
     /// A candidate of the viewer's.
     ViewerCandidate,
     /// The master's answer.
-    Answer,
+    MasterAnswer,
     /// A candidate of the master's.
     MasterCandidate,
     /// The viewer's answer.
@@ -55,12 +55,12 @@ pub enum Mail {
     MasterOffer,
 }
 
-impl Mail {
+impl MessageKind {
     /// Every kind, in order.
     pub const ALL: [Self; 6] = [
-        Self::Offer,
+        Self::ViewerOffer,
         Self::ViewerCandidate,
-        Self::Answer,
+        Self::MasterAnswer,
         Self::MasterCandidate,
         Self::ViewerAnswer,
         Self::MasterOffer,
@@ -69,7 +69,7 @@ impl Mail {
 
 /// What the service does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handling {
+pub enum Delivery {
     /// It is lost.
     Drop,
     /// It takes this much longer.
@@ -81,14 +81,14 @@ pub enum Handling {
     /// It cannot be decoded.
     Corrupt,
     /// The answer to an earlier attempt's offer comes just before it.
-    AfterOld,
+    AfterOldAnswer,
     /// It seems to come from somebody else.
-    From(Sender),
+    FromSender(Sender),
 }
 
 /// The kinds of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Op {
+pub enum CommandKind {
     /// Open a link: REST calls, socket, upgrade.
     Connect,
     /// Fetch ICE servers.
@@ -129,7 +129,7 @@ pub enum Op {
     Close,
 }
 
-impl Op {
+impl CommandKind {
     /// Every kind, in order.
     pub const ALL: [Self; 19] = [
         Self::Connect,
@@ -156,7 +156,7 @@ impl Op {
 
 /// What becomes of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpFault {
+pub enum CommandFault {
     /// It fails.
     Fail(FailureCode),
     /// It takes this much longer, and what is queued behind it as well.
@@ -167,7 +167,7 @@ pub enum OpFault {
 
 /// When something happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum Trigger {
     /// When the application opens the session.
     Opened,
     /// When a phase is entered for the how many-th time, from 1.
@@ -176,7 +176,7 @@ pub enum Moment {
 
 /// What happens then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum Action {
     /// The application opens the session (again).
     Open,
     /// The application closes it.
@@ -265,7 +265,7 @@ pub enum Act {
     /// Every timer is this late from now on.
     TimersLate(Duration),
     /// An offer, answer or candidate of the master's that cannot be decoded.
-    Undecodable(Mail),
+    Undecodable(MessageKind),
     /// The peer stack says that ICE checks run, whenever it pleases.
     IceChecking,
     /// It says that ICE has a pair.
@@ -292,61 +292,61 @@ pub enum Act {
 
 /// The faults of a plan with how often each was met.
 #[derive(Clone, Debug)]
-pub(crate) struct FaultBook {
+pub(crate) struct FaultTracker {
     faults: Vec<(Fault, u32)>,
-    mails: [u32; Mail::ALL.len()],
-    ops: [u32; Op::ALL.len()],
+    messages: [u32; MessageKind::ALL.len()],
+    commands: [u32; CommandKind::ALL.len()],
 }
 
-impl FaultBook {
+impl FaultTracker {
     pub(crate) fn new(faults: &[Fault]) -> Self {
         Self {
             faults: faults.iter().map(|fault| (fault.clone(), 0)).collect(),
-            mails: [0; Mail::ALL.len()],
-            ops: [0; Op::ALL.len()],
+            messages: [0; MessageKind::ALL.len()],
+            commands: [0; CommandKind::ALL.len()],
         }
     }
 
     /// Counts a message and says what becomes of it.
-    pub(crate) fn mail(&mut self, kind: Mail) -> Option<Handling> {
-        let seen = &mut self.mails[kind as usize];
+    pub(crate) fn message(&mut self, kind: MessageKind) -> Option<Delivery> {
+        let seen = &mut self.messages[kind as usize];
         *seen += 1;
         let count = *seen;
         self.faults.iter_mut().find_map(|(fault, hits)| match fault {
-            Fault::Mail { what, nth, how } if *what == kind && (*nth == 0 || *nth == count) => {
+            Fault::Message { what, nth, how } if *what == kind && (*nth == 0 || *nth == count) => {
                 *hits += 1;
                 Some(*how)
             }
-            Fault::Mail { .. } | Fault::Op { .. } | Fault::At { .. } => None,
+            Fault::Message { .. } | Fault::Command { .. } | Fault::At { .. } => None,
         })
     }
 
     /// Counts a command and says what becomes of it.
-    pub(crate) fn op(&mut self, kind: Op) -> Option<OpFault> {
-        let seen = &mut self.ops[kind as usize];
+    pub(crate) fn command(&mut self, kind: CommandKind) -> Option<CommandFault> {
+        let seen = &mut self.commands[kind as usize];
         *seen += 1;
         let count = *seen;
         self.faults.iter_mut().find_map(|(fault, hits)| match fault {
-            Fault::Op { what, nth, how } if *what == kind && (*nth == 0 || *nth == count) => {
+            Fault::Command { what, nth, how } if *what == kind && (*nth == 0 || *nth == count) => {
                 *hits += 1;
                 Some(*how)
             }
-            Fault::Mail { .. } | Fault::Op { .. } | Fault::At { .. } => None,
+            Fault::Message { .. } | Fault::Command { .. } | Fault::At { .. } => None,
         })
     }
 
     /// What happens at this moment, and how long after.
-    pub(crate) fn at(&mut self, now: Moment) -> Vec<(Duration, Act)> {
-        let mut acts = Vec::new();
+    pub(crate) fn at(&mut self, now: Trigger) -> Vec<(Duration, Action)> {
+        let mut actions = Vec::new();
         for (fault, hits) in &mut self.faults {
-            if let Fault::At { moment, after, act } = fault
-                && *moment == now
+            if let Fault::At { trigger, after, action } = fault
+                && *trigger == now
             {
                 *hits += 1;
-                acts.push((*after, *act));
+                actions.push((*after, *action));
             }
         }
-        acts
+        actions
     }
 
     /// How often each fault was met, in the plan's order.

@@ -30,6 +30,7 @@ mod faults;
 mod journal;
 #[cfg(feature = "proptest")]
 pub mod journals;
+mod kinds;
 mod master;
 mod oracle;
 mod path;
@@ -41,14 +42,17 @@ mod seeded;
 mod service;
 #[cfg(feature = "proptest")]
 pub mod strategy;
+mod tally;
+mod traits;
 mod world;
 
-pub use faults::{Act, Fault, Handling, Mail, Moment, Op, OpFault};
+pub use faults::{Action, CommandFault, CommandKind, Delivery, Fault, MessageKind, Trigger};
 pub use journal::{Journal, Mismatch, replay};
-pub use plan::{
-    Answers, Dtls, Glare, Ice, MasterTraits, Media, PathTraits, PeerStack, Plan, RepeatedId,
-    ServiceTraits,
-};
+pub use plan::Plan;
 #[cfg(feature = "proptest")]
 pub use seeded::{plan_of, run, run_unrecorded};
+pub use traits::{
+    Answers, Dtls, Glare, Ice, MasterTraits, Media, PathTraits, PeerStack, RepeatedId,
+    ServiceTraits,
+};
 pub use world::{Agreed, World};

@@ -10,12 +10,12 @@ use negotiation_core::{
     Undecodable,
 };
 
-use crate::coverage::Named;
-use crate::plan::{Answers, Glare, MasterTraits, RepeatedId};
+use crate::tally::FaultName;
+use crate::traits::{Answers, Glare, MasterTraits, RepeatedId};
 
 /// What a master sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Word {
+pub(crate) enum MasterMessage {
     Offer(Description),
     Answer(Result<Description, Undecodable>),
     Candidate(Candidate),
@@ -25,15 +25,15 @@ pub(crate) enum Word {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     /// What it says, each with how long it takes.
-    pub(crate) words: Vec<(Duration, Word)>,
+    pub(crate) messages: Vec<(Duration, MasterMessage)>,
     /// It made a new connection, and closed the one before.
     pub(crate) starts_over: bool,
     /// What was wrong with it.
-    pub(crate) fault: Option<Named>,
+    pub(crate) fault: Option<FaultName>,
 }
 
 impl Reply {
-    fn nothing(fault: Named) -> Self {
+    fn nothing(fault: FaultName) -> Self {
         Self { fault: Some(fault), ..Self::default() }
     }
 }
@@ -42,7 +42,7 @@ impl Reply {
 #[derive(Clone, Debug)]
 pub(crate) struct Master {
     pub(crate) traits: MasterTraits,
-    sessions: BTreeMap<ClientId, Held>,
+    sessions: BTreeMap<ClientId, MasterSession>,
     offers: u32,
     answers: u32,
     joins: u32,
@@ -51,7 +51,7 @@ pub(crate) struct Master {
 
 /// A session that the master holds for a viewer.
 #[derive(Clone, Debug)]
-struct Held {
+struct MasterSession {
     /// When the master will notice that the viewer is gone.
     free_at: Option<Timestamp>,
     certificate: u32,
@@ -78,7 +78,7 @@ impl Master {
     }
 
     pub(crate) fn agreed(&self, id: &ClientId) -> Option<&(Sdp, Sdp)> {
-        self.sessions.get(id).and_then(|held| held.agreed.as_ref())
+        self.sessions.get(id).and_then(|session| session.agreed.as_ref())
     }
 
     /// It boots: nothing of before is known.
@@ -94,65 +94,66 @@ impl Master {
         offer: &Description,
     ) -> Reply {
         self.offers += 1;
-        self.sessions.retain(|_, held| held.free_at.is_none_or(|at| at > now));
+        self.sessions.retain(|_, session| session.free_at.is_none_or(|at| at > now));
         if !self.sessions.contains_key(from) && self.sessions.len() >= self.traits.sessions_max {
             return Reply::default();
         }
-        if self.offers <= self.traits.deaf_to || self.traits.answers == Answers::Never {
-            return Reply::nothing(Named::MasterSilent);
+        if self.offers <= self.traits.ignored_offers || self.traits.answers == Answers::Never {
+            return Reply::nothing(FaultName::MasterSilent);
         }
         let viewer = (offer.facts.fingerprints.clone(), offer.facts.ice_ufrag.clone());
         let (mut starts_over, mut fault) = (false, None);
-        if let Some(held) = self.sessions.get_mut(from) {
-            let glare = held.open.is_some();
-            held.broken |= glare && self.traits.glare == Glare::Breaks;
-            if held.broken || (glare && self.traits.glare == Glare::Impolite) {
+        if let Some(session) = self.sessions.get_mut(from) {
+            let glare = session.open.is_some();
+            session.broken |= glare && self.traits.glare == Glare::Breaks;
+            if session.broken || (glare && self.traits.glare == Glare::Impolite) {
                 return Reply::default();
             }
-            held.open = None;
+            session.open = None;
         }
         match self.sessions.get_mut(from) {
-            None => self.hold(from),
-            Some(held) => {
-                let same = held.viewer.as_ref().is_some_and(|(who, _)| *who == viewer.0);
-                let restarts = held.viewer.as_ref().is_some_and(|(_, ufrag)| *ufrag != viewer.1);
+            None => self.open_session(from),
+            Some(session) => {
+                let same = session.viewer.as_ref().is_some_and(|(who, _)| *who == viewer.0);
+                let restarts = session.viewer.as_ref().is_some_and(|(_, ufrag)| *ufrag != viewer.1);
                 match self.traits.repeated_id {
-                    _ if held.viewer.is_none() => {}
-                    RepeatedId::Ignores => return Reply::nothing(Named::MasterLingers),
-                    RepeatedId::Renegotiates if same => held.generation += u32::from(restarts),
+                    _ if session.viewer.is_none() => {}
+                    RepeatedId::Ignores => return Reply::nothing(FaultName::MasterLingers),
+                    RepeatedId::Renegotiates if same => session.generation += u32::from(restarts),
                     RepeatedId::OldCredentials if same => {
-                        fault = restarts.then_some(Named::RestartRefused);
+                        fault = restarts.then_some(FaultName::RestartRefused);
                     }
                     RepeatedId::RepeatsAnswer if same => {
                         let after = self.traits.answers_after;
-                        let again = held.answer.clone().map(|a| (after, Word::Answer(Ok(a))));
-                        let words = again.into_iter().collect();
-                        let fault = restarts.then_some(Named::RestartRefused);
-                        return Reply { words, starts_over, fault };
+                        let again =
+                            session.answer.clone().map(|a| (after, MasterMessage::Answer(Ok(a))));
+                        let messages = again.into_iter().collect();
+                        let fault = restarts.then_some(FaultName::RestartRefused);
+                        return Reply { messages, starts_over, fault };
                     }
                     RepeatedId::Replaces
                     | RepeatedId::Renegotiates
                     | RepeatedId::OldCredentials
                     | RepeatedId::RepeatsAnswer => {
                         starts_over = same;
-                        fault = (same && restarts).then_some(Named::RestartRefused);
-                        self.hold(from);
+                        fault = (same && restarts).then_some(FaultName::RestartRefused);
+                        self.open_session(from);
                     }
                 }
             }
         }
-        if let Some(held) = self.sessions.get_mut(from) {
-            held.viewer = Some(viewer);
-            held.free_at = None;
-            held.busy_until = now + self.traits.answers_after;
+        if let Some(session) = self.sessions.get_mut(from) {
+            session.viewer = Some(viewer);
+            session.free_at = None;
+            session.busy_until = now + self.traits.answers_after;
         }
-        Reply { words: self.words(from, offer), starts_over, fault }
+        Reply { messages: self.messages(from, offer), starts_over, fault }
     }
 
     /// A new session for this id, with a certificate of its own.
-    fn hold(&mut self, id: &ClientId) {
+    fn open_session(&mut self, id: &ClientId) {
         self.certificates += 1;
-        let held = Held {
+        let session = MasterSession {
             free_at: None,
             certificate: self.certificates,
             generation: self.certificates * 100,
@@ -163,7 +164,7 @@ impl Master {
             agreed: None,
             broken: false,
         };
-        self.sessions.insert(id.clone(), held);
+        self.sessions.insert(id.clone(), session);
     }
 
     /// It offers by itself, in the session that it has or in a new one.
@@ -172,119 +173,120 @@ impl Master {
         now: Timestamp,
         id: &ClientId,
         anew: bool,
-    ) -> Vec<(Duration, Word)> {
-        let thinks = |held: &Held| held.busy_until > now;
+    ) -> Vec<(Duration, MasterMessage)> {
+        let thinks = |session: &MasterSession| session.busy_until > now;
         if !anew && self.sessions.get(id).is_some_and(thinks) {
             return Vec::new();
         }
         if anew || !self.sessions.contains_key(id) {
-            self.hold(id);
+            self.open_session(id);
         }
         self.answers += 1;
-        let Some(held) = self.sessions.get(id) else { return Vec::new() };
+        let Some(session) = self.sessions.get(id) else { return Vec::new() };
         let text = format!("offer {} of the master", self.answers);
-        let offer = Description { sdp: Sdp::new(&text), facts: self.facts(held) };
-        let generation = held.generation;
-        if let Some(held) = self.sessions.get_mut(id) {
-            held.open = Some(offer.clone());
+        let offer = Description { sdp: Sdp::new(&text), facts: self.facts(session) };
+        let generation = session.generation;
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.open = Some(offer.clone());
         }
-        let mut words = vec![(Duration::ZERO, Word::Offer(offer))];
-        words.extend(self.trickle(generation));
-        words
+        let mut messages = vec![(Duration::ZERO, MasterMessage::Offer(offer))];
+        messages.extend(self.trickle(generation));
+        messages
     }
 
     /// The service was asked to offer (a storage session).
-    pub(crate) fn join(&mut self, now: Timestamp, id: &ClientId) -> Vec<(Duration, Word)> {
+    pub(crate) fn join(&mut self, now: Timestamp, id: &ClientId) -> Vec<(Duration, MasterMessage)> {
         self.joins += 1;
-        if self.joins <= self.traits.deaf_to || self.traits.answers == Answers::Never {
+        if self.joins <= self.traits.ignored_offers || self.traits.answers == Answers::Never {
             return Vec::new();
         }
         let after = self.traits.answers_after;
-        let words = self.offer(now, id, false);
-        words.into_iter().map(|(at, word)| (at + after, word)).collect()
+        let messages = self.offer(now, id, false);
+        messages.into_iter().map(|(at, message)| (at + after, message)).collect()
     }
 
     /// The viewer answered. Whether that settles the open offer.
     pub(crate) fn take_answer(&mut self, from: &ClientId, answer: &Description) -> bool {
-        let Some(held) = self.sessions.get_mut(from) else { return false };
-        let fits = held.open.as_ref().is_some_and(|offer| {
+        let Some(session) = self.sessions.get_mut(from) else { return false };
+        let fits = session.open.as_ref().is_some_and(|offer| {
             answer.sdp.as_str().ends_with(&format!(" to {}", offer.sdp.as_str()))
         });
-        if !fits || held.broken {
+        if !fits || session.broken {
             return false;
         }
-        let Some(offer) = held.open.take() else { return false };
-        held.viewer = Some((answer.facts.fingerprints.clone(), answer.facts.ice_ufrag.clone()));
-        held.agreed = Some((offer.sdp, answer.sdp.clone()));
+        let Some(offer) = session.open.take() else { return false };
+        session.viewer = Some((answer.facts.fingerprints.clone(), answer.facts.ice_ufrag.clone()));
+        session.agreed = Some((offer.sdp, answer.sdp.clone()));
         true
     }
 
-    fn words(&mut self, from: &ClientId, offer: &Description) -> Vec<(Duration, Word)> {
+    fn messages(&mut self, from: &ClientId, offer: &Description) -> Vec<(Duration, MasterMessage)> {
         let after = self.traits.answers_after;
         let soon = after + Duration::from_millis(400);
         let answer = self.answer(from, offer, "answer");
-        if let Some(held) = self.sessions.get_mut(from) {
-            held.answer = Some(answer.clone());
-            held.agreed = Some((offer.sdp.clone(), answer.sdp.clone()));
+        if let Some(session) = self.sessions.get_mut(from) {
+            session.answer = Some(answer.clone());
+            session.agreed = Some((offer.sdp.clone(), answer.sdp.clone()));
         }
-        let generation = self.sessions.get(from).map_or(0, |held| held.generation);
-        let right = Word::Answer(Ok(answer));
-        let mut words = match self.traits.answers {
+        let generation = self.sessions.get(from).map_or(0, |session| session.generation);
+        let right = MasterMessage::Answer(Ok(answer));
+        let mut messages = match self.traits.answers {
             Answers::Never => Vec::new(),
-            Answers::Well => vec![(after, right)],
-            Answers::Undecodable => vec![(after, Word::Answer(Err(Undecodable)))],
+            Answers::Correctly => vec![(after, right)],
+            Answers::Undecodable => vec![(after, MasterMessage::Answer(Err(Undecodable)))],
             Answers::Refused => {
-                vec![(after, Word::Answer(Ok(self.answer(from, offer, "refused"))))]
+                vec![(after, MasterMessage::Answer(Ok(self.answer(from, offer, "refused"))))]
             }
-            Answers::Nothing => {
+            Answers::RejectsMedia => {
                 let mut answer = self.answer(from, offer, "answer");
                 answer.facts.media.iter_mut().for_each(|m| m.accepted = false);
-                vec![(after, Word::Answer(Ok(answer)))]
+                vec![(after, MasterMessage::Answer(Ok(answer)))]
             }
             Answers::ThenAnother => {
                 let other = self.answer(from, offer, "other");
-                vec![(after, right), (soon, Word::Answer(Ok(other)))]
+                vec![(after, right), (soon, MasterMessage::Answer(Ok(other)))]
             }
             Answers::AfterStale => {
                 let stale = self.answer(from, offer, "stale");
-                vec![(after, Word::Answer(Ok(stale))), (soon, right)]
+                vec![(after, MasterMessage::Answer(Ok(stale))), (soon, right)]
             }
         };
-        words.extend(self.trickle(generation));
-        words
+        messages.extend(self.trickle(generation));
+        messages
     }
 
-    fn trickle(&self, generation: u32) -> Vec<(Duration, Word)> {
+    fn trickle(&self, generation: u32) -> Vec<(Duration, MasterMessage)> {
         let after = self.traits.answers_after;
         let candidates = (0..self.traits.candidates).map(|number| {
             let before = self.traits.candidates_first;
             let at = if before { Duration::ZERO } else { after + Duration::from_millis(5) };
             let pace = Duration::from_micros(200) * number;
-            (at + pace, Word::Candidate(candidate(generation, number)))
+            (at + pace, MasterMessage::Candidate(candidate(generation, number)))
         });
         candidates.collect()
     }
 
     /// The viewer's connection is gone.
-    pub(crate) fn lose(&mut self, now: Timestamp, id: &ClientId, who: &str, said_goodbye: bool) {
-        let Some(held) = self.sessions.get_mut(id) else { return };
+    pub(crate) fn lose(&mut self, now: Timestamp, id: &ClientId, who: &str, was_closed: bool) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
         // It may have another connection of the same id by now.
-        if held.viewer.as_ref().is_some_and(|(viewer, _)| viewer.iter().all(|name| name != who)) {
+        if session.viewer.as_ref().is_some_and(|(viewer, _)| viewer.iter().all(|name| name != who))
+        {
             return;
         }
         let soon = Duration::from_millis(600);
         let after =
-            if said_goodbye && self.traits.hears_goodbye { soon } else { self.traits.lingers };
+            if was_closed && self.traits.notices_close { soon } else { self.traits.lingers };
         let at = now + after;
-        held.free_at = Some(held.free_at.map_or(at, |earlier| earlier.min(at)));
+        session.free_at = Some(session.free_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    fn facts(&self, held: &Held) -> Facts {
+    fn facts(&self, session: &MasterSession) -> Facts {
         let section = |kind, sends| MediaFact { kind, mid: None, accepted: true, sends };
         Facts {
-            ice_ufrag: Some(ufrag(held.generation)),
-            ice_pwd: Some(Digest::of(ufrag(held.generation).as_bytes())),
-            fingerprints: vec![format!("sha-256 {:02X}", held.certificate)],
+            ice_ufrag: Some(ufrag(session.generation)),
+            ice_pwd: Some(Digest::of(ufrag(session.generation).as_bytes())),
+            fingerprints: vec![format!("sha-256 {:02X}", session.certificate)],
             media: vec![
                 section(MediaKind::Video, self.traits.video),
                 section(MediaKind::Audio, self.traits.audio),
@@ -296,7 +298,7 @@ impl Master {
 
     fn answer(&mut self, from: &ClientId, offer: &Description, kind: &str) -> Description {
         self.answers += 1;
-        let facts = self.sessions.get(from).map(|held| self.facts(held)).unwrap_or_default();
+        let facts = self.sessions.get(from).map(|session| self.facts(session)).unwrap_or_default();
         let text = format!("{kind} {} to {}", self.answers, offer.sdp.as_str());
         Description { sdp: Sdp::new(&text), facts }
     }
@@ -334,16 +336,16 @@ mod tests {
     }
 
     fn answers(reply: &Reply) -> Vec<&Description> {
-        let answer = |(_, word): &'_ (Duration, Word)| matches!(word, Word::Answer(Ok(_)));
+        let answer = |(_, message): &'_ (Duration, MasterMessage)| {
+            matches!(message, MasterMessage::Answer(Ok(_)))
+        };
         reply
-            .words
+            .messages
             .iter()
-            .filter(|word| answer(word))
-            .filter_map(
-                |(_, word)| {
-                    if let Word::Answer(Ok(answer)) = word { Some(answer) } else { None }
-                },
-            )
+            .filter(|message| answer(message))
+            .filter_map(|(_, message)| {
+                if let MasterMessage::Answer(Ok(answer)) = message { Some(answer) } else { None }
+            })
             .collect()
     }
 
@@ -351,11 +353,11 @@ mod tests {
     fn an_id_that_vanished_is_not_answered_until_the_master_notices() {
         let mut master = Master::new(MasterTraits::default());
         let id = ClientId::new("a").expect("valid");
-        assert!(!master.take_offer(at(0), &id, &offer("u1")).words.is_empty());
-        assert!(master.take_offer(at(1), &id, &offer("u1")).words.is_empty());
+        assert!(!master.take_offer(at(0), &id, &offer("u1")).messages.is_empty());
+        assert!(master.take_offer(at(1), &id, &offer("u1")).messages.is_empty());
         master.lose(at(2), &id, "viewer 1", false);
-        assert!(master.take_offer(at(36), &id, &offer("u1")).words.is_empty());
-        assert!(!master.take_offer(at(38), &id, &offer("u1")).words.is_empty());
+        assert!(master.take_offer(at(36), &id, &offer("u1")).messages.is_empty());
+        assert!(!master.take_offer(at(38), &id, &offer("u1")).messages.is_empty());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use negotiation_core::{
 use crate::reference::Reference;
 use keyframes::Keyframes;
 use live::Live;
-use stream::Stream;
+use stream::CandidateOrder;
 
 /// Counts and remembers, and says what is wrong.
 #[derive(Clone, Debug)]
@@ -29,16 +29,16 @@ pub(crate) struct Oracle {
     phase: Phase,
     attempt: u32,
     ended: u32,
-    open: BTreeSet<Part>,
+    open: BTreeSet<Resource>,
     closing: u32,
     last_ticket: u32,
-    purposes: BTreeMap<Ticket, Watched>,
+    purposes: BTreeMap<Ticket, PendingCommand>,
     told: BTreeSet<Ignored>,
     links: VecDeque<Timestamp>,
     /// Links of this attempt that were asked for, did not end by themselves and did not fail; and
     /// those that were told to close.
     opened: BTreeSet<LinkId>,
-    told_to_close: BTreeSet<LinkId>,
+    closing_links: BTreeSet<LinkId>,
     offers: u32,
     answers_sent: u32,
     /// An offer is being sent, until its deadline: then it counts as unsent.
@@ -52,33 +52,33 @@ pub(crate) struct Oracle {
     renegotiated: bool,
     answers_set: u32,
     /// What the master's descriptions of this attempt said, as far as rules are about it.
-    said: Said,
+    said: RemoteDescriptions,
     /// The master's candidates, of each generation apart: the next one's wait for its description.
-    remote: BTreeMap<Option<String>, Stream>,
-    local: Stream,
+    remote: BTreeMap<Option<String>, CandidateOrder>,
+    local: CandidateOrder,
     sent_at: VecDeque<Timestamp>,
 }
 
 /// Something that an attempt opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+enum Resource {
     Link(LinkId),
     Peer(PeerId),
 }
 
 /// Commands whose completion matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Watched {
+enum PendingCommand {
     SendOffer,
     /// On this link; by this moment it counts as not sent.
     SendCandidate(LinkId, Digest, Timestamp),
     Connect(LinkId),
-    Close(Part, Timestamp),
+    Close(Resource, Timestamp),
 }
 
 /// What the master's descriptions said.
 #[derive(Clone, Debug, Default)]
-struct Said {
+struct RemoteDescriptions {
     /// One of them accepted none of the media, or sends none of it.
     refused: bool,
     /// The generations of the last two that were set: of the newer one's candidates some may come
@@ -86,7 +86,7 @@ struct Said {
     generations: [Option<String>; 2],
 }
 
-impl Said {
+impl RemoteDescriptions {
     fn hear(&mut self, description: &Description) {
         let media = &description.facts.media;
         self.refused |= !media.iter().any(|section| section.accepted && section.sends);
@@ -124,7 +124,7 @@ impl Oracle {
             told: BTreeSet::new(),
             links: VecDeque::new(),
             opened: BTreeSet::new(),
-            told_to_close: BTreeSet::new(),
+            closing_links: BTreeSet::new(),
             offers: 0,
             answers_sent: 0,
             sending: None,
@@ -134,9 +134,9 @@ impl Oracle {
             replacing: false,
             renegotiated: false,
             answers_set: 0,
-            said: Said::default(),
+            said: RemoteDescriptions::default(),
             remote: BTreeMap::new(),
-            local: Stream::default(),
+            local: CandidateOrder::default(),
             sent_at: VecDeque::new(),
         }
     }
@@ -180,30 +180,30 @@ impl Oracle {
             ) => self.said.hear(description),
             Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
                 self.opened.remove(link);
-                self.open.remove(&Part::Link(*link));
+                self.open.remove(&Resource::Link(*link));
             }
             // One whose close failed may go on gathering: nobody wants its candidates.
             Input::Peer(peer, PeerEvent::CandidateGathered(candidate))
-                if self.open.contains(&Part::Peer(*peer)) =>
+                if self.open.contains(&Resource::Peer(*peer)) =>
             {
                 self.local.came.push(candidate.digest());
             }
             Input::Completed(Completion { ticket, outcome }) => {
                 match self.purposes.remove(ticket) {
-                    Some(Watched::SendOffer) => {
+                    Some(PendingCommand::SendOffer) => {
                         self.sending = None;
                         self.offer_out |= outcome.is_ok();
                     }
-                    Some(Watched::Close(part, _)) => {
+                    Some(PendingCommand::Close(part, _)) => {
                         self.open.remove(&part);
                     }
-                    Some(Watched::Connect(link))
+                    Some(PendingCommand::Connect(link))
                         if outcome.is_err() && self.phase != Phase::Connecting =>
                     {
                         self.opened.remove(&link);
-                        self.open.remove(&Part::Link(link));
+                        self.open.remove(&Resource::Link(link));
                     }
-                    Some(Watched::SendCandidate(link, digest, until)) => {
+                    Some(PendingCommand::SendCandidate(link, digest, until)) => {
                         let failed = outcome
                             .as_ref()
                             .is_err_and(|failure| failure.kind() != FailureKind::Permanent);
@@ -211,7 +211,7 @@ impl Oracle {
                             self.local.unsent.insert(digest, link);
                         }
                     }
-                    Some(Watched::Connect(_)) | None => {}
+                    Some(PendingCommand::Connect(_)) | None => {}
                 }
             }
             Input::Open
@@ -254,7 +254,7 @@ impl Oracle {
 
     /// Whether a link is the attempt's.
     fn speaks(&self, link: LinkId) -> bool {
-        self.open.contains(&Part::Link(link))
+        self.open.contains(&Resource::Link(link))
     }
 
     fn on_ticket(&mut self, now: Timestamp, ticket: Ticket) {
@@ -276,12 +276,12 @@ impl Oracle {
                         .is_some_and(|at| now.saturating_since(*at) < Duration::from_millis(300));
                     self.require(!busy, now, "N20: links opened in a busy loop");
                 }
-                self.purposes.insert(ticket, Watched::Connect(*link));
+                self.purposes.insert(ticket, PendingCommand::Connect(*link));
                 self.opened.insert(*link);
                 if self.phase == Phase::Connecting {
-                    self.begin(now, Part::Link(*link));
+                    self.begin(now, Resource::Link(*link));
                 } else {
-                    self.open.insert(Part::Link(*link));
+                    self.open.insert(Resource::Link(*link));
                 }
             }
             SignalingCommand::FetchIceServers { .. } | SignalingCommand::Join { .. } => {}
@@ -291,7 +291,7 @@ impl Oracle {
                 self.offers += 1;
                 self.sending = Some(now + self.config.operation_timeout);
                 self.spoke = true;
-                self.purposes.insert(ticket, Watched::SendOffer);
+                self.purposes.insert(ticket, PendingCommand::SendOffer);
             }
             SignalingCommand::Send { message: Message::Answer(_), .. } => {
                 self.answers_sent += 1;
@@ -300,7 +300,7 @@ impl Oracle {
             SignalingCommand::Send { link, message: Message::Candidate(candidate) } => {
                 self.give_up_overdue(now);
                 let until = now + self.config.operation_timeout;
-                let watched = Watched::SendCandidate(*link, candidate.digest(), until);
+                let watched = PendingCommand::SendCandidate(*link, candidate.digest(), until);
                 self.purposes.insert(ticket, watched);
                 let said = self.offers + self.answers_sent > 0;
                 self.require(said, now, "N11: a candidate before the offer or answer");
@@ -320,7 +320,7 @@ impl Oracle {
                 }
             }
             SignalingCommand::Disconnect { link } => {
-                self.told_to_close.insert(*link);
+                self.closing_links.insert(*link);
                 self.leave(now, ticket, *link);
             }
         }
@@ -332,10 +332,10 @@ impl Oracle {
         }
         match command {
             PeerCommand::Create { peer } => {
-                self.begin(now, Part::Peer(*peer));
+                self.begin(now, Resource::Peer(*peer));
                 if self.phase != Phase::Connecting {
                     // A remote session that replaces another: everything about it is new.
-                    (self.local, self.sent_at) = (Stream::default(), VecDeque::new());
+                    (self.local, self.sent_at) = (CandidateOrder::default(), VecDeque::new());
                     self.next_exchange();
                     self.closing = 0;
                 }
@@ -376,10 +376,10 @@ impl Oracle {
                 self.offers = self.offers.min(self.answers_set);
             }
             PeerCommand::StopTransceivers { peer } => {
-                self.close(now, ticket, 1, Part::Peer(*peer));
+                self.close(now, ticket, 1, Resource::Peer(*peer));
             }
-            PeerCommand::RemoveTracks { peer } => self.close(now, ticket, 2, Part::Peer(*peer)),
-            PeerCommand::Close { peer } => self.close(now, ticket, 3, Part::Peer(*peer)),
+            PeerCommand::RemoveTracks { peer } => self.close(now, ticket, 2, Resource::Peer(*peer)),
+            PeerCommand::Close { peer } => self.close(now, ticket, 3, Resource::Peer(*peer)),
             PeerCommand::CreateAnswer { .. }
             | PeerCommand::SetIceServers { .. }
             | PeerCommand::SetLocal { .. }
@@ -391,21 +391,24 @@ impl Oracle {
     fn give_up_overdue(&mut self, now: Timestamp) {
         let unsent = &mut self.local.unsent;
         self.purposes.retain(|_, watched| match watched {
-            Watched::SendCandidate(link, digest, until) if *until <= now => {
+            PendingCommand::SendCandidate(link, digest, until) if *until <= now => {
                 unsent.insert(*digest, *link);
                 false
             }
-            Watched::SendCandidate(..)
-            | Watched::SendOffer
-            | Watched::Connect(_)
-            | Watched::Close(..) => true,
+            PendingCommand::SendCandidate(..)
+            | PendingCommand::SendOffer
+            | PendingCommand::Connect(_)
+            | PendingCommand::Close(..) => true,
         });
     }
 
-    fn begin(&mut self, now: Timestamp, part: Part) {
+    fn begin(&mut self, now: Timestamp, part: Resource) {
         self.replacing = false;
-        let same_kind = |other: &Part| {
-            matches!((part, other), (Part::Link(_), Part::Link(_)) | (Part::Peer(_), Part::Peer(_)))
+        let same_kind = |other: &Resource| {
+            matches!(
+                (part, other),
+                (Resource::Link(_), Resource::Link(_)) | (Resource::Peer(_), Resource::Peer(_))
+            )
         };
         let overlap = self.open.iter().any(|other| same_kind(other) && !self.overdue(*other, now));
         self.require(!overlap, now, "N15: attempts overlap");
@@ -414,10 +417,10 @@ impl Oracle {
     }
 
     /// Its last closing step hung until its deadline: the session may go on.
-    fn overdue(&self, part: Part, now: Timestamp) -> bool {
-        self.purposes
-            .values()
-            .any(|watched| matches!(watched, Watched::Close(p, at) if *p == part && *at <= now))
+    fn overdue(&self, part: Resource, now: Timestamp) -> bool {
+        self.purposes.values().any(
+            |watched| matches!(watched, PendingCommand::Close(p, at) if *p == part && *at <= now),
+        )
     }
 
     /// A link is left while the session goes on, or closed with the attempt.
@@ -428,7 +431,7 @@ impl Oracle {
             self.require(first, now, "N22: the steps of closing out of order");
         }
         let deadline = now + self.config.close_timeout / 4;
-        self.purposes.insert(ticket, Watched::Close(Part::Link(link), deadline));
+        self.purposes.insert(ticket, PendingCommand::Close(Resource::Link(link), deadline));
     }
 
     fn next_exchange(&mut self) {
@@ -439,7 +442,7 @@ impl Oracle {
     }
 
     /// The steps come in the contract's order, each once (N22).
-    fn close(&mut self, now: Timestamp, ticket: Ticket, step: u32, part: Part) {
+    fn close(&mut self, now: Timestamp, ticket: Ticket, step: u32, part: Resource) {
         let replacing = self.phase == Phase::Answering;
         if replacing && !self.replacing {
             (self.replacing, self.closing) = (true, 1);
@@ -453,7 +456,7 @@ impl Oracle {
         self.closing = step + 1;
         let deadline = now + self.config.close_timeout / 4;
         if step == 3 {
-            self.purposes.insert(ticket, Watched::Close(part, deadline));
+            self.purposes.insert(ticket, PendingCommand::Close(part, deadline));
         }
     }
 
@@ -470,23 +473,23 @@ impl Oracle {
                 self.require(*attempt == self.attempt + 1, now, "attempts are not counted");
                 self.attempt = *attempt;
                 (self.offers, self.answers_set, self.offer_out) = (0, 0, false);
-                (self.remote, self.local) = (BTreeMap::new(), Stream::default());
+                (self.remote, self.local) = (BTreeMap::new(), CandidateOrder::default());
                 self.renegotiated = false;
                 (self.answers_sent, self.sending, self.deferred) = (0, None, false);
                 self.spoke = false;
                 (self.closing, self.replacing) = (0, false);
                 self.sent_at.clear();
                 self.told.clear();
-                self.said = Said::default();
+                self.said = RemoteDescriptions::default();
             }
             Event::AttemptEnded(report) => {
                 let refused = report.end != AttemptEnd::NothingAccepted || self.said.refused;
                 self.require(refused, now, "N17: media given up that was not refused");
                 self.require(self.closing == 4, now, "N22: an attempt over before it was closed");
-                let forgotten = self.opened.difference(&self.told_to_close).next().is_some();
+                let forgotten = self.opened.difference(&self.closing_links).next().is_some();
                 self.require(!forgotten, now, "N23: a link that was never told to close");
                 self.opened.clear();
-                self.told_to_close.clear();
+                self.closing_links.clear();
                 self.closing = 0;
                 // What comes between attempts is counted apart.
                 self.told.clear();
@@ -571,7 +574,7 @@ impl Oracle {
         }
         let held = self.config.candidates_max;
         if self.local.came.len() <= held && link_open {
-            let open = |link: &LinkId| self.open.contains(&Part::Link(*link));
+            let open = |link: &LinkId| self.open.contains(&Resource::Link(*link));
             let carried = self.local.unsent.values().all(open);
             self.require(carried, now, "N11: a candidate that its link did not carry was lost");
             let all = self.local.gone.len() == self.local.unique();

@@ -4,8 +4,10 @@ use core::time::Duration;
 
 use negotiation_core::{Connectivity, Facts, MediaKind, PeerEvent};
 
-use crate::peer::Notice;
-use crate::plan::{Dtls, Ice, Media, PathTraits};
+use crate::traits::{Dtls, Ice, Media, PathTraits};
+
+/// What a peer connection will notice, and when.
+pub(crate) type DelayedPeerEvent = (Duration, PeerEvent);
 
 /// How long a stack hears nothing before it says so.
 const DETECTION: Duration = Duration::from_secs(2);
@@ -14,7 +16,7 @@ const DETECTION: Duration = Duration::from_secs(2);
 const GIVES_UP: Duration = Duration::from_secs(25);
 
 /// A pair is looked for: for the first time, or again with the keys that DTLS has already.
-pub(crate) fn notices(path: PathTraits, facts: &Facts, again: bool) -> Vec<Notice> {
+pub(crate) fn notices(path: PathTraits, facts: &Facts, again: bool) -> Vec<DelayedPeerEvent> {
     let ms = Duration::from_millis;
     let state = PeerEvent::ConnectivityChanged;
     let mut notices = vec![(ms(1), state(Connectivity::Checking))];
@@ -51,7 +53,7 @@ pub(crate) fn notices(path: PathTraits, facts: &Facts, again: bool) -> Vec<Notic
 }
 
 /// The way is dead.
-pub(crate) fn lost(was_connected: bool) -> Vec<Notice> {
+pub(crate) fn lost(was_connected: bool) -> Vec<DelayedPeerEvent> {
     let state = PeerEvent::ConnectivityChanged;
     let mut notices = Vec::new();
     if was_connected {

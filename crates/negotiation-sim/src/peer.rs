@@ -8,8 +8,8 @@ use negotiation_core::{
     PeerEvent, Sdp, SdpKind, Timestamp,
 };
 
-use crate::path;
-use crate::plan::{PathTraits, PeerStack};
+use crate::path::{self, DelayedPeerEvent};
+use crate::traits::{PathTraits, PeerStack};
 
 /// The signaling state (RFC 9429, 3.2; provisional answers are not used).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +61,6 @@ pub(crate) struct Peer {
     pub(crate) busy_until: Timestamp,
     violations: Vec<String>,
 }
-
-/// What a peer connection will notice, and when.
-pub(crate) type Notice = (Duration, PeerEvent);
 
 impl Peer {
     pub(crate) fn new(number: u32, stack: PeerStack, path: PathTraits, now: Timestamp) -> Self {
@@ -356,7 +353,7 @@ impl Peer {
     }
 
     /// Gathering begins with each generation's first description that is set.
-    pub(crate) fn gather(&mut self) -> Vec<Notice> {
+    pub(crate) fn gather(&mut self) -> Vec<DelayedPeerEvent> {
         let ours = match self.jsep {
             Jsep::HaveLocalOffer => true,
             Jsep::Stable => self.agreed.is_some() && self.used == self.generation,
@@ -368,7 +365,7 @@ impl Peer {
         self.gathered = Some(self.generation);
         let count = self.stack.candidates;
         let every = self.stack.candidate_every;
-        let mut notices: Vec<Notice> = (0..count)
+        let mut notices: Vec<DelayedPeerEvent> = (0..count)
             .map(|n| (every * n, PeerEvent::CandidateGathered(self.local_candidate())))
             .collect();
         notices.push((every * count, PeerEvent::GatheringDone));
@@ -387,7 +384,7 @@ impl Peer {
     }
 
     /// Connects, once both ends know enough: what will be noticed, and when.
-    pub(crate) fn connect(&mut self, master_reaches_us: bool) -> Vec<Notice> {
+    pub(crate) fn connect(&mut self, master_reaches_us: bool) -> Vec<DelayedPeerEvent> {
         let reachable = self.remote_candidates > 0 || master_reaches_us;
         if self.started || !self.fits || !reachable || self.jsep == Jsep::Closed {
             return Vec::new();
@@ -397,12 +394,12 @@ impl Peer {
     }
 
     /// The way is there again, with the addresses that were agreed on.
-    pub(crate) fn revive(&mut self) -> Vec<Notice> {
+    pub(crate) fn revive(&mut self) -> Vec<DelayedPeerEvent> {
         let able = self.started && self.fits && !self.pair && self.jsep != Jsep::Closed;
         if able { self.come_up() } else { Vec::new() }
     }
 
-    fn come_up(&mut self) -> Vec<Notice> {
+    fn come_up(&mut self) -> Vec<DelayedPeerEvent> {
         if self.pair {
             // The old pair carries on, and nobody notices the change.
             return Vec::new();
@@ -441,7 +438,7 @@ impl Peer {
     }
 
     /// The way between the two is dead: what will be noticed, and when.
-    pub(crate) fn lose_path(&mut self) -> Vec<Notice> {
+    pub(crate) fn lose_path(&mut self) -> Vec<DelayedPeerEvent> {
         let had = self.pair || self.started;
         self.drop_pair();
         if had { path::lost(self.connected) } else { Vec::new() }
@@ -453,7 +450,7 @@ impl Peer {
     }
 
     /// A restart dropped the pair that was there before: what will be noticed.
-    pub(crate) fn take_dropped(&self, before: bool) -> Vec<Notice> {
+    pub(crate) fn take_dropped(&self, before: bool) -> Vec<DelayedPeerEvent> {
         if !before || self.pair || self.jsep == Jsep::Closed {
             return Vec::new();
         }

@@ -11,7 +11,7 @@ use negotiation_core::{
 
 /// What the next event about the session's fate must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
+enum Expected {
     /// Nothing is decided.
     Nothing,
     /// Another attempt, no sooner than this after the one that ended.
@@ -44,7 +44,7 @@ pub(crate) struct Reference {
     /// When each deadline that was told is due; when one fired last, and when it was due.
     deadlines: BTreeMap<Timer, Timestamp>,
     fired: Option<(Timestamp, Timestamp)>,
-    due: Due,
+    due: Expected,
 }
 
 impl Reference {
@@ -67,7 +67,7 @@ impl Reference {
             ended_at: Timestamp::ZERO,
             deadlines: BTreeMap::new(),
             fired: None,
-            due: Due::Nothing,
+            due: Expected::Nothing,
         }
     }
 
@@ -114,7 +114,7 @@ impl Reference {
             }
             Event::MediaStalled => {
                 self.stalled = true;
-                self.forgive(now);
+                self.refill_budget(now);
                 None
             }
             Event::MediaResumed => {
@@ -153,7 +153,7 @@ impl Reference {
 
     fn moved(&mut self, now: Timestamp, from: Phase, to: Phase) {
         if from == Phase::Live {
-            self.forgive(now);
+            self.refill_budget(now);
         }
         // Of another connection nothing is known yet.
         self.stalled &= matches!(to, Phase::Live | Phase::Recovering);
@@ -167,7 +167,7 @@ impl Reference {
     ///
     /// A deadline that fires late ends what was live when it was due, since deadlines fire in
     /// order (N5). What it begins is counted from now, as everything is that begins.
-    fn forgive(&mut self, now: Timestamp) {
+    fn refill_budget(&mut self, now: Timestamp) {
         let fired = self.fired.filter(|(at, _)| *at == now);
         let over = fired.map_or(now, |(_, due)| due.min(now));
         let long = |at: Timestamp| over.saturating_since(at) >= self.config.refill_after;
@@ -180,15 +180,15 @@ impl Reference {
     fn started(&mut self, now: Timestamp, attempt: u32) -> Option<String> {
         self.attempts += 1;
         let pause = now.saturating_since(self.ended_at);
-        let due = core::mem::replace(&mut self.due, Due::Nothing);
+        let due = core::mem::replace(&mut self.due, Expected::Nothing);
         self.live_since = None;
         let resumed = core::mem::replace(&mut self.resumed, false);
         let fits = match due {
-            Due::Nothing => self.attempts == 1,
-            Due::Either => true,
+            Expected::Nothing => self.attempts == 1,
+            Expected::Either => true,
             // A timer may be late, so there is no upper bound.
-            Due::Retry { at_least } => resumed || pause >= at_least,
-            Due::End => false,
+            Expected::Retry { at_least } => resumed || pause >= at_least,
+            Expected::End => false,
         };
         if (!fits && !self.unsure) || attempt != self.attempts {
             return Some(format!("attempt {attempt} began after {pause:?}, but due was {due:?}"));
@@ -200,9 +200,9 @@ impl Reference {
         let reason = outcome.reason;
         let fits = match self.due {
             _ if self.close_asked => true,
-            Due::Retry { .. } if self.unsure => true,
-            Due::End | Due::Either => reason != EndReason::Closed,
-            Due::Nothing | Due::Retry { .. } => false,
+            Expected::Retry { .. } if self.unsure => true,
+            Expected::End | Expected::Either => reason != EndReason::Closed,
+            Expected::Nothing | Expected::Retry { .. } => false,
         };
         let counted = outcome.attempts_total == self.attempts && outcome.was_live == self.was_live;
         (!fits || !counted).then(|| {
@@ -210,19 +210,19 @@ impl Reference {
         })
     }
 
-    fn decide(&mut self, report: &AttemptReport) -> Due {
+    fn decide(&mut self, report: &AttemptReport) -> Expected {
         let nothing = Duration::ZERO;
         let mut throttled = false;
         match &report.end {
-            AttemptEnd::Closed | AttemptEnd::NothingAccepted => return Due::End,
-            AttemptEnd::Resumed => return Due::Retry { at_least: nothing },
+            AttemptEnd::Closed | AttemptEnd::NothingAccepted => return Expected::End,
+            AttemptEnd::Resumed => return Expected::Retry { at_least: nothing },
             AttemptEnd::AnswerRefused(failure) if failure.code == FailureCode::Codec => {
-                return Due::End;
+                return Expected::End;
             }
             AttemptEnd::AnswerRefused(_) => {
                 self.refused += 1;
                 if self.refused == 2 {
-                    return Due::End;
+                    return Expected::End;
                 }
             }
             AttemptEnd::Connect(failure)
@@ -231,7 +231,7 @@ impl Reference {
             | AttemptEnd::NoRelay(failure)
             | AttemptEnd::Peer(failure) => {
                 if failure.kind() == FailureKind::Permanent {
-                    return Due::End;
+                    return Expected::End;
                 }
                 // A throttle is the service's: a peer stack cannot ask for fewer requests.
                 let of_service = !matches!(report.end, AttemptEnd::Peer(_));
@@ -248,23 +248,23 @@ impl Reference {
         }
         // A device that moved has lost nothing of the camera's.
         if report.evidence.was_live && report.end == AttemptEnd::NetworkChanged {
-            return Due::Retry { at_least: nothing };
+            return Expected::Retry { at_least: nothing };
         }
         // A loss is free, unless it comes within the refill time of the one before (N14).
         if report.evidence.was_live {
             let before = self.lost_live.replace(report.ended);
             let refill = self.config.refill_after;
             if before.is_none_or(|before| report.ended.saturating_since(before) >= refill) {
-                return Due::Retry { at_least: nothing };
+                return Expected::Retry { at_least: nothing };
             }
         } else if report.end == AttemptEnd::NetworkChanged
             && !core::mem::replace(&mut self.moved, true)
         {
-            return Due::Retry { at_least: nothing };
+            return Expected::Retry { at_least: nothing };
         }
         let since = *self.first_failure.get_or_insert(report.ended);
         if self.spent == self.config.retries {
-            return Due::End;
+            return Expected::End;
         }
         self.spent += 1;
         let shortest = match self.config.retry_delay {
@@ -273,8 +273,10 @@ impl Reference {
         };
         let at_least = if throttled { shortest.max(self.config.throttle_delay) } else { shortest };
         match self.config.retry_window {
-            Some(window) if report.ended + Duration::from_secs(8) > since + window => Due::Either,
-            Some(_) | None => Due::Retry { at_least },
+            Some(window) if report.ended + Duration::from_secs(8) > since + window => {
+                Expected::Either
+            }
+            Some(_) | None => Expected::Retry { at_least },
         }
     }
 }

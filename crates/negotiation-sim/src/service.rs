@@ -9,7 +9,7 @@ use negotiation_core::{
     Secret, Timestamp,
 };
 
-use crate::plan::ServiceTraits;
+use crate::traits::ServiceTraits;
 
 /// A link, across the sessions of one world.
 pub(crate) type LinkKey = (u32, LinkId);

@@ -15,8 +15,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::{
-    Act, Answers, Dtls, Fault, Glare, Handling, Ice, Mail, MasterTraits, Media, Moment, Op,
-    OpFault, PathTraits, PeerStack, Plan, RepeatedId,
+    Action, Answers, CommandFault, CommandKind, Delivery, Dtls, Fault, Glare, Ice, MasterTraits,
+    Media, MessageKind, PathTraits, PeerStack, Plan, RepeatedId, Trigger,
 };
 
 pub use journey::{any_plan, journey_plan};
@@ -93,11 +93,11 @@ pub fn settings() -> impl Strategy<Value = Settings> {
 
 fn answers() -> impl Strategy<Value = Answers> {
     prop_oneof![
-        6 => Just(Answers::Well),
+        6 => Just(Answers::Correctly),
         1 => Just(Answers::Never),
         1 => Just(Answers::Undecodable),
         1 => Just(Answers::Refused),
-        1 => Just(Answers::Nothing),
+        1 => Just(Answers::RejectsMedia),
         2 => Just(Answers::ThenAnother),
         2 => Just(Answers::AfterStale),
     ]
@@ -128,7 +128,7 @@ prop_compose! {
     pub fn master()(
         arrives_after in option::weighted(0.95, prop_oneof![4 => Just(Duration::ZERO), 1 => millis(0..90_000)]),
         answers in answers(),
-        deaf_to in prop_oneof![4 => Just(0), 1 => 0..3u32],
+        ignored_offers in prop_oneof![4 => Just(0), 1 => 0..3u32],
         answers_after in prop_oneof![3 => millis(0..200), 1 => millis(0..32_000)],
         candidates in few_or_many(30),
         candidates_first in any::<bool>(),
@@ -138,13 +138,13 @@ prop_compose! {
         repeated_id in repeated_id(),
         glare in glare(),
         lingers in millis(0..60_000),
-        hears_goodbye in any::<bool>(),
+        notices_close in any::<bool>(),
         reaches_viewer in any::<bool>(),
     ) -> MasterTraits {
         MasterTraits {
             arrives_after,
             answers,
-            deaf_to,
+            ignored_offers,
             answers_after,
             candidates,
             candidates_first,
@@ -154,7 +154,7 @@ prop_compose! {
             glare,
             repeated_id,
             lingers,
-            hears_goodbye,
+            notices_close,
             sessions_max: 10,
             reaches_viewer,
         }
@@ -169,132 +169,141 @@ fn path() -> impl Strategy<Value = PathTraits> {
 }
 
 /// What can become of any message.
-fn carried() -> impl Strategy<Value = Handling> {
+fn carried() -> impl Strategy<Value = Delivery> {
     prop_oneof![
-        Just(Handling::Drop),
-        millis(0..40_000).prop_map(Handling::Delay),
-        millis(0..3_000).prop_map(Handling::Duplicate),
-        Just(Handling::Hold),
-        Just(Handling::Corrupt),
+        Just(Delivery::Drop),
+        millis(0..40_000).prop_map(Delivery::Delay),
+        millis(0..3_000).prop_map(Delivery::Duplicate),
+        Just(Delivery::Hold),
+        Just(Delivery::Corrupt),
     ]
 }
 
-fn op_fault() -> impl Strategy<Value = OpFault> {
+fn command_fault() -> impl Strategy<Value = CommandFault> {
     prop_oneof![
-        transient_code().prop_map(OpFault::Fail),
-        failure_code().prop_map(OpFault::Fail),
-        millis(0..20_000).prop_map(OpFault::Late),
-        Just(OpFault::Hang),
+        transient_code().prop_map(CommandFault::Fail),
+        failure_code().prop_map(CommandFault::Fail),
+        millis(0..20_000).prop_map(CommandFault::Late),
+        Just(CommandFault::Hang),
     ]
 }
 
 /// Things that happen; none of them ends a session for good.
-fn harmless_act() -> impl Strategy<Value = Act> {
+fn harmless_act() -> impl Strategy<Value = Action> {
     let sender = || select(vec![Sender::Master, Sender::Other]);
     prop_oneof![
-        Just(Act::Open),
-        Just(Act::Renegotiate),
-        Just(Act::GoAway),
-        Just(Act::ReconnectIceServer),
-        Just(Act::Garbage),
-        transient_code().prop_map(Act::StrayStatus),
-        Just(Act::RepeatAnswer),
-        sender().prop_map(Act::StrayAnswer),
-        sender().prop_map(Act::StrayOffer),
-        Just(Act::OldAnswer),
-        (0..400u32).prop_map(Act::CandidateFlood),
-        Just(Act::OldCandidate),
-        Just(Act::ForeignCandidate),
-        Just(Act::EndOfCandidates),
-        (0..60u32).prop_map(Act::LocalBurst),
+        Just(Action::Open),
+        Just(Action::Renegotiate),
+        Just(Action::GoAway),
+        Just(Action::ReconnectIceServer),
+        Just(Action::Garbage),
+        transient_code().prop_map(Action::StrayStatus),
+        Just(Action::RepeatAnswer),
+        sender().prop_map(Action::StrayAnswer),
+        sender().prop_map(Action::StrayOffer),
+        Just(Action::OldAnswer),
+        (0..400u32).prop_map(Action::CandidateFlood),
+        Just(Action::OldCandidate),
+        Just(Action::ForeignCandidate),
+        Just(Action::EndOfCandidates),
+        (0..60u32).prop_map(Action::LocalBurst),
     ]
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => harmless_act(),
-        1 => Just(Act::Close),
-        1 => millis(0..700_000).prop_map(Act::Suspend),
-        1 => millis(0..4_000_000).prop_map(Act::ClockJump),
-        1 => failure_code().prop_map(Act::CutLink),
-        1 => failure_code().prop_map(Act::OfferStatus),
-        1 => Just(Act::IceDisconnected),
-        1 => Just(Act::IceBack),
-        1 => Just(Act::IceFailed),
-        1 => Just(Act::DtlsFailed),
-        1 => Just(Act::MasterCloses),
-        1 => Just(Act::Stall),
-        1 => Just(Act::MediaBack),
-        1 => Just(Act::Restart),
-        1 => Just(Act::NetworkDown),
-        1 => Just(Act::NetworkUp),
-        1 => Just(Act::NetworkChanged),
-        1 => Just(Act::LocalAddressGone),
-        1 => option::of(any::<bool>()).prop_map(Act::MasterKnown),
-        1 => Just(Act::Offline),
-        1 => Just(Act::Online),
-        1 => (0..4u32).prop_map(Act::Takeover),
-        1 => Just(Act::RefuseSecondLink),
-        1 => Just(Act::TurnExpires),
-        1 => millis(0..60_000).prop_map(Act::MasterReboots),
-        1 => repeated_id().prop_map(Act::MasterBecomes),
-        2 => any::<bool>().prop_map(|anew| Act::MasterOffers { anew }),
-        1 => Just(Act::SenderReport),
-        1 => millis(0..3_000).prop_map(Act::TimersLate),
-        1 => Just(Act::MasterArrives),
-        1 => Just(Act::LinkEcho),
-        1 => Just(Act::PeerEcho),
-        3 => select(vec![Mail::MasterOffer, Mail::Answer, Mail::MasterCandidate])
-            .prop_map(Act::Undecodable),
+        1 => Just(Action::Close),
+        1 => millis(0..700_000).prop_map(Action::Suspend),
+        1 => millis(0..4_000_000).prop_map(Action::ClockJump),
+        1 => failure_code().prop_map(Action::CutLink),
+        1 => failure_code().prop_map(Action::OfferStatus),
+        1 => Just(Action::IceDisconnected),
+        1 => Just(Action::IceBack),
+        1 => Just(Action::IceFailed),
+        1 => Just(Action::DtlsFailed),
+        1 => Just(Action::MasterCloses),
+        1 => Just(Action::Stall),
+        1 => Just(Action::MediaBack),
+        1 => Just(Action::Restart),
+        1 => Just(Action::NetworkDown),
+        1 => Just(Action::NetworkUp),
+        1 => Just(Action::NetworkChanged),
+        1 => Just(Action::LocalAddressGone),
+        1 => option::of(any::<bool>()).prop_map(Action::MasterKnown),
+        1 => Just(Action::Offline),
+        1 => Just(Action::Online),
+        1 => (0..4u32).prop_map(Action::Takeover),
+        1 => Just(Action::RefuseSecondLink),
+        1 => Just(Action::TurnExpires),
+        1 => millis(0..60_000).prop_map(Action::MasterReboots),
+        1 => repeated_id().prop_map(Action::MasterBecomes),
+        2 => any::<bool>().prop_map(|anew| Action::MasterOffers { anew }),
+        1 => Just(Action::SenderReport),
+        1 => millis(0..3_000).prop_map(Action::TimersLate),
+        1 => Just(Action::MasterArrives),
+        1 => Just(Action::LinkEcho),
+        1 => Just(Action::PeerEcho),
+        3 => select(vec![MessageKind::MasterOffer, MessageKind::MasterAnswer, MessageKind::MasterCandidate])
+            .prop_map(Action::Undecodable),
         7 => select(vec![
-            Act::IceChecking,
-            Act::IceConnected,
-            Act::TrackAdded,
-            Act::Keyframe,
-            Act::GatheringDone,
-            Act::MediaProblem(MediaProblem::PacketLoss),
-            Act::MediaProblem(MediaProblem::NoKeyframe),
-            Act::ServersUnresolved(2),
+            Action::IceChecking,
+            Action::IceConnected,
+            Action::TrackAdded,
+            Action::Keyframe,
+            Action::GatheringDone,
+            Action::MediaProblem(MediaProblem::PacketLoss),
+            Action::MediaProblem(MediaProblem::NoKeyframe),
+            Action::ServersUnresolved(2),
         ]),
     ]
 }
 
-fn moment() -> impl Strategy<Value = Moment> {
+fn trigger() -> impl Strategy<Value = Trigger> {
     prop_oneof![
-        Just(Moment::Opened),
-        (select(Phase::ALL.as_slice()), 1..3u32).prop_map(|(p, n)| Moment::Entered(p, n)),
+        Just(Trigger::Opened),
+        (select(Phase::ALL.as_slice()), 1..3u32).prop_map(|(p, n)| Trigger::Entered(p, n)),
     ]
 }
 
-fn op_that_fails() -> impl Strategy<Value = Fault> {
-    (select(Op::ALL.as_slice()), 0..4u32, op_fault()).prop_map(|(what, nth, how)| Fault::Op {
-        what,
-        nth,
-        how,
-    })
+fn command_that_fails() -> impl Strategy<Value = Fault> {
+    (select(CommandKind::ALL.as_slice()), 0..4u32, command_fault())
+        .prop_map(|(what, nth, how)| Fault::Command { what, nth, how })
 }
 
 /// One fault.
 pub fn fault() -> impl Strategy<Value = Fault> {
-    let ours = select(vec![Mail::Offer, Mail::ViewerCandidate, Mail::ViewerAnswer]);
-    let theirs = select(vec![Mail::Answer, Mail::MasterCandidate, Mail::MasterOffer]);
-    let mail = prop_oneof![
+    let ours = select(vec![
+        MessageKind::ViewerOffer,
+        MessageKind::ViewerCandidate,
+        MessageKind::ViewerAnswer,
+    ]);
+    let theirs = select(vec![
+        MessageKind::MasterAnswer,
+        MessageKind::MasterCandidate,
+        MessageKind::MasterOffer,
+    ]);
+    let message = prop_oneof![
         (ours, carried()),
         (
             theirs,
             prop_oneof![
                 5 => carried(),
-                1 => Just(Handling::AfterOld),
-                1 => Just(Handling::From(Sender::Other)),
+                1 => Just(Delivery::AfterOldAnswer),
+                1 => Just(Delivery::FromSender(Sender::Other)),
             ]
         ),
     ];
     let soon =
         || prop_oneof![2 => Just(Duration::ZERO), 3 => millis(0..400), 1 => millis(0..60_000)];
     prop_oneof![
-        (mail, 0..4u32).prop_map(|((what, how), nth)| Fault::Mail { what, nth, how }),
-        op_that_fails(),
-        (moment(), soon(), act()).prop_map(|(moment, after, act)| Fault::At { moment, after, act }),
+        (message, 0..4u32).prop_map(|((what, how), nth)| Fault::Message { what, nth, how }),
+        command_that_fails(),
+        (trigger(), soon(), action()).prop_map(|(trigger, after, action)| Fault::At {
+            trigger,
+            after,
+            action
+        }),
     ]
 }
 
@@ -333,7 +342,7 @@ prop_compose! {
 /// A plan in which everything works, with such faults as change nothing.
 pub fn harmless_plan() -> impl Strategy<Value = Plan> {
     let moments = (select(Phase::ALL.as_slice()), millis(0..2_000), harmless_act()).prop_map(
-        |(phase, after, act)| Fault::At { moment: Moment::Entered(phase, 1), after, act },
+        |(phase, after, action)| Fault::At { trigger: Trigger::Entered(phase, 1), after, action },
     );
     (vec(moments, 0..6), any::<bool>(), 1..20u32).prop_map(|(faults, first, candidates)| {
         let mut plan = Plan { faults, ..Plan::default() };
@@ -385,13 +394,13 @@ fn failure() -> impl Strategy<Value = Failure> {
 fn signaling_event() -> impl Strategy<Value = SignalingEvent> {
     let sender = || prop_oneof![4 => Just(Sender::Master), 1 => Just(Sender::Other)];
     let body = |good: BoxedStrategy<Description>| prop_oneof![5 => good.prop_map(Ok), 1 => Just(Err(Undecodable))];
-    let word = prop_oneof![4 => candidate().prop_map(Ok), 1 => Just(Err(Undecodable))];
+    let message = prop_oneof![4 => candidate().prop_map(Ok), 1 => Just(Err(Undecodable))];
     prop_oneof![
         1 => (sender(), body(description().boxed()))
             .prop_map(|(sender, body)| SignalingEvent::Offer { sender, body }),
         3 => (sender(), body(description().boxed()))
             .prop_map(|(sender, body)| SignalingEvent::Answer { sender, body }),
-        2 => (sender(), word).prop_map(|(sender, body)| SignalingEvent::Candidate { sender, body }),
+        2 => (sender(), message).prop_map(|(sender, body)| SignalingEvent::Candidate { sender, body }),
         1 => (option::of(ticket()), failure())
             .prop_map(|(ticket, failure)| SignalingEvent::Status { ticket, failure }),
         1 => Just(SignalingEvent::GoAway),

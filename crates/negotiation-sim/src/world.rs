@@ -1,7 +1,7 @@
 //! The world: an event queue ordered by time and number, a virtual clock, and the driver's loop
 //! without `await`.
 
-mod acts;
+mod actions;
 mod carry;
 mod echo;
 
@@ -14,14 +14,17 @@ use negotiation_core::{
     SignalingEvent, Ticket, Timer, Timestamp,
 };
 
-use crate::coverage::{Cells, Heard, Named, Struck};
-use crate::faults::{Act, FaultBook, Moment};
+use crate::faults::{Action, FaultTracker, Trigger};
 use crate::journal::Journal;
-use crate::master::{Master, Word};
+use crate::kinds::InputKind;
+use crate::master::{Master, MasterMessage};
 use crate::oracle::Oracle;
-use crate::peer::{Notice, Peer};
-use crate::plan::{Media, Plan};
+use crate::path::DelayedPeerEvent;
+use crate::peer::Peer;
+use crate::plan::Plan;
 use crate::service::{LinkKey, Service};
+use crate::tally::{FaultCounts, FaultName, InputCounts};
+use crate::traits::Media;
 
 /// Virtual time does not begin at zero, so that a real clock read by mistake would show.
 const BEGIN: Timestamp = Timestamp::from_millis(3_600_000);
@@ -45,7 +48,7 @@ pub struct World {
     number: u32,
     now: Timestamp,
     /// Boxed, as what runs is: keys are moved about much more often than what they are for.
-    queue: BTreeMap<(Timestamp, u64), Box<Happening>>,
+    queue: BTreeMap<(Timestamp, u64), Box<ScheduledEvent>>,
     scheduled: u64,
     steps: u32,
     service: Service,
@@ -56,9 +59,9 @@ pub struct World {
     known_as: BTreeMap<PeerId, ClientId>,
     stale_turn: u32,
     running: BTreeMap<Ticket, Box<Running>>,
-    book: FaultBook,
-    heard_in: Cells,
-    struck: Struck,
+    faults: FaultTracker,
+    input_counts: InputCounts,
+    fault_counts: FaultCounts,
     entered: BTreeMap<Phase, u32>,
     oracle: Oracle,
     journal: Journal,
@@ -69,14 +72,14 @@ pub struct World {
     newest_offer: Option<Ticket>,
     offers_made: BTreeMap<u32, Description>,
     answers: Vec<(u32, Description)>,
-    heard: BTreeSet<PeerId>,
-    held_mail: Vec<Input>,
+    known_to_master: BTreeSet<PeerId>,
+    held_messages: Vec<Input>,
     violations_before: Vec<String>,
 }
 
 /// What waits in the queue.
 #[derive(Clone, Debug)]
-enum Happening {
+enum ScheduledEvent {
     /// Something for the session of this number.
     Input(u32, Input),
     /// A command is done; what it brings is known only then.
@@ -86,18 +89,18 @@ enum Happening {
     CandidateArrives(ClientId, Candidate),
     AnswerArrives(ClientId, Description),
     /// The service offers in the session of that id.
-    Offers(ClientId),
+    ServiceOffers(ClientId),
     /// A peer connection of this session notices something, in this life of its ICE.
-    Notice(u32, PeerId, Option<u32>, PeerEvent),
+    PeerEvent(u32, PeerId, Option<u32>, PeerEvent),
     /// The pings of this link are not answered, if the network is still away.
     PingFails(LinkKey),
     /// This link ends, if it is open then.
     LinkEnds(LinkKey, FailureCode),
     /// The master's word reaches the service.
-    WordArrives(ClientId, Word),
+    MasterMessageArrives(ClientId, MasterMessage),
     /// Mail that waits for other mail has waited long enough.
     ReleaseHeld,
-    Act(Act),
+    Action(Action),
 }
 
 /// A command that a port carries out.
@@ -145,9 +148,9 @@ impl World {
             known_as: BTreeMap::new(),
             stale_turn: 0,
             running: BTreeMap::new(),
-            book: FaultBook::new(&plan.faults),
-            heard_in: Cells::new(),
-            struck: Struck::new(),
+            faults: FaultTracker::new(&plan.faults),
+            input_counts: InputCounts::new(),
+            fault_counts: FaultCounts::new(),
             entered: BTreeMap::new(),
             oracle: Oracle::new(plan.config.clone()),
             journal: Journal::new(plan.config.clone(), plan.seed, BEGIN),
@@ -158,13 +161,13 @@ impl World {
             newest_offer: None,
             offers_made: BTreeMap::new(),
             answers: Vec::new(),
-            heard: BTreeSet::new(),
-            held_mail: Vec::new(),
+            known_to_master: BTreeSet::new(),
+            held_messages: Vec::new(),
             violations_before: Vec::new(),
             plan,
         };
         if let Some(after) = world.plan.master.arrives_after {
-            world.schedule(after, Happening::Act(Act::MasterArrives));
+            world.schedule(after, ScheduledEvent::Action(Action::MasterArrives));
         }
         world
     }
@@ -178,11 +181,11 @@ impl World {
 
     /// The application opens the session, once it did what the plan says of an idle one.
     pub fn open(&mut self) {
-        for (_, act) in self.book.at(Moment::Entered(Phase::Idle, 1)) {
-            self.carry_out_act(act);
+        for (_, action) in self.faults.at(Trigger::Entered(Phase::Idle, 1)) {
+            self.apply_action(action);
         }
         self.feed(Input::Open);
-        self.reach(Moment::Opened);
+        self.reach(Trigger::Opened);
     }
 
     /// Another session of the same process on the same channel, once this one has ended or was
@@ -203,13 +206,13 @@ impl World {
         self.peers.clear();
         self.known_as.clear();
         self.running.clear();
-        self.heard.clear();
+        self.known_to_master.clear();
         self.open();
     }
 
     /// Something happens now.
-    pub fn act(&mut self, act: Act) {
-        self.carry_out_act(act);
+    pub fn perform(&mut self, action: Action) {
+        self.apply_action(action);
     }
 
     /// The session gets any input at all, now.
@@ -218,8 +221,8 @@ impl World {
     }
 
     /// Something happens later.
-    pub fn act_after(&mut self, after: Duration, act: Act) {
-        self.schedule(after, Happening::Act(act));
+    pub fn perform_after(&mut self, after: Duration, action: Action) {
+        self.schedule(after, ScheduledEvent::Action(action));
     }
 
     /// Takes the next thing that happens; false when nothing will.
@@ -240,13 +243,13 @@ impl World {
             (None, None) => return false,
             (Some(at), deadline) if deadline.is_none_or(|deadline| at <= deadline) => {
                 self.now = self.now.max(at);
-                if let Some((_, happening)) = self.queue.pop_first() {
-                    self.happen(*happening);
+                if let Some((_, event)) = self.queue.pop_first() {
+                    self.handle_event(*event);
                 }
             }
             (_, Some(at)) => {
                 self.now = self.now.max(at);
-                self.strike_if(!late.is_zero(), Named::TimerLate);
+                self.count_if(!late.is_zero(), FaultName::TimerLate);
                 self.feed(Input::Timeout);
             }
             (Some(_), None) => {}
@@ -340,17 +343,17 @@ impl World {
 
     /// How often each fault of the plan was met, in its order.
     pub fn fault_hits(&self) -> Vec<u32> {
-        self.book.hits()
+        self.faults.hits()
     }
 
     /// How often each kind of input came in each phase.
-    pub(crate) fn heard_in(&self) -> &Cells {
-        &self.heard_in
+    pub(crate) fn input_counts(&self) -> &InputCounts {
+        &self.input_counts
     }
 
     /// How often each fault struck, but for those that are inputs.
-    pub(crate) fn struck(&self) -> &Struck {
-        &self.struck
+    pub(crate) fn fault_counts(&self) -> &FaultCounts {
+        &self.fault_counts
     }
 
     /// How many steps it took.
@@ -382,18 +385,18 @@ impl World {
         self.master.sessions()
     }
 
-    fn schedule(&mut self, after: Duration, happening: Happening) {
-        self.schedule_at(self.now + after, happening);
+    fn schedule(&mut self, after: Duration, event: ScheduledEvent) {
+        self.schedule_at(self.now + after, event);
     }
 
-    fn schedule_at(&mut self, at: Timestamp, happening: Happening) {
+    fn schedule_at(&mut self, at: Timestamp, event: ScheduledEvent) {
         self.scheduled += 1;
-        self.queue.insert((at, self.scheduled), Box::new(happening));
+        self.queue.insert((at, self.scheduled), Box::new(event));
     }
 
-    fn strike_if(&mut self, strikes: bool, fault: Named) {
+    fn count_if(&mut self, strikes: bool, fault: FaultName) {
         if strikes {
-            self.struck.hit(fault);
+            self.fault_counts.hit(fault);
         }
     }
 
@@ -402,26 +405,26 @@ impl World {
         !matches!(self.phase(), Phase::Idle | Phase::Ended)
     }
 
-    fn reach(&mut self, moment: Moment) {
-        for (after, act) in self.book.at(moment) {
-            self.schedule(after, Happening::Act(act));
+    fn reach(&mut self, trigger: Trigger) {
+        for (after, action) in self.faults.at(trigger) {
+            self.schedule(after, ScheduledEvent::Action(action));
         }
     }
 
     /// Gives the session one input and does all that it asks for.
     fn feed(&mut self, input: Input) {
-        let mut heard = Heard::of(&input);
+        let mut input_kind = InputKind::of(&input);
         if let Input::Completed(done) = &input
             && !self.session.awaits(done.ticket)
         {
-            heard = Heard::Unawaited;
+            input_kind = InputKind::Unawaited;
         }
         self.oracle.on_input(self.now, &input);
-        self.give(heard, input);
+        self.give(input_kind, input);
     }
 
-    fn give(&mut self, heard: Heard, input: Input) {
-        self.heard_in.hit(self.session.phase(), heard);
+    fn give(&mut self, input_kind: InputKind, input: Input) {
+        self.input_counts.hit(self.session.phase(), input_kind);
         self.journal.input(self.now, &input);
         self.session.handle_input(self.now, input);
         let mut outputs = core::mem::take(&mut self.outputs);
@@ -446,8 +449,8 @@ impl World {
         if let Event::PhaseChanged { to, .. } = &event {
             let times = self.entered.entry(*to).or_insert(0);
             *times += 1;
-            let moment = Moment::Entered(*to, *times);
-            self.reach(moment);
+            let trigger = Trigger::Entered(*to, *times);
+            self.reach(trigger);
         }
         if let Event::Ended(outcome) = &event {
             self.outcome = Some((**outcome).clone());
@@ -455,41 +458,43 @@ impl World {
         self.events.push((self.now, event));
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Input(number, input) if number == self.number => self.deliver(input),
-            Happening::Done(number, ticket) if number == self.number => self.done(ticket),
-            Happening::Input(..) | Happening::Done(..) => {}
-            Happening::OfferArrives(from, offer) => self.offer_arrives(from, offer),
-            Happening::CandidateArrives(from, candidate) => {
+    fn handle_event(&mut self, event: ScheduledEvent) {
+        match event {
+            ScheduledEvent::Input(number, input) if number == self.number => self.deliver(input),
+            ScheduledEvent::Done(number, ticket) if number == self.number => self.done(ticket),
+            ScheduledEvent::Input(..) | ScheduledEvent::Done(..) => {}
+            ScheduledEvent::OfferArrives(from, offer) => self.offer_arrives(from, offer),
+            ScheduledEvent::CandidateArrives(from, candidate) => {
                 self.candidate_arrives(from, candidate);
             }
-            Happening::WordArrives(to, word) => self.word_arrives(&to, word),
-            Happening::AnswerArrives(from, answer) => self.answer_arrives(&from, &answer),
-            Happening::Offers(id) => {
-                let words = self.master.join(self.now, &id);
-                self.strike_if(words.is_empty(), Named::MasterSilent);
-                self.master_says(&id, words);
+            ScheduledEvent::MasterMessageArrives(to, message) => {
+                self.master_message_arrives(&to, message)
             }
-            Happening::Notice(number, peer, epoch, event) => {
+            ScheduledEvent::AnswerArrives(from, answer) => self.answer_arrives(&from, &answer),
+            ScheduledEvent::ServiceOffers(id) => {
+                let messages = self.master.join(self.now, &id);
+                self.count_if(messages.is_empty(), FaultName::MasterSilent);
+                self.master_sends(&id, messages);
+            }
+            ScheduledEvent::PeerEvent(number, peer, epoch, event) => {
                 if number == self.number {
                     self.noticed(peer, epoch, event);
                 }
             }
-            Happening::PingFails(link) => {
+            ScheduledEvent::PingFails(link) => {
                 if !self.network_up {
-                    self.strike_if(self.service.is_open(link), Named::HalfOpen);
-                    self.happen(Happening::LinkEnds(link, FailureCode::TimedOut));
+                    self.count_if(self.service.is_open(link), FaultName::HalfOpen);
+                    self.handle_event(ScheduledEvent::LinkEnds(link, FailureCode::TimedOut));
                 }
             }
-            Happening::LinkEnds((number, link), code) => {
+            ScheduledEvent::LinkEnds((number, link), code) => {
                 if number == self.number {
                     let failure = Failure::new(code, "the socket ended");
                     self.deliver(Input::Signaling(link, SignalingEvent::Disconnected(failure)));
                 }
             }
-            Happening::ReleaseHeld => self.release_held(),
-            Happening::Act(act) => self.carry_out_act(act),
+            ScheduledEvent::ReleaseHeld => self.release_held(),
+            ScheduledEvent::Action(action) => self.apply_action(action),
         }
     }
 
@@ -527,10 +532,10 @@ impl World {
     }
 
     /// What one life of a peer connection's ICE notices.
-    fn notice(&mut self, peer: PeerId, notices: Vec<Notice>) {
+    fn notice(&mut self, peer: PeerId, notices: Vec<DelayedPeerEvent>) {
         let Some(epoch) = self.peers.get(&peer).map(|peer| peer.epoch) else { return };
         for (after, event) in notices {
-            self.schedule(after, Happening::Notice(self.number, peer, Some(epoch), event));
+            self.schedule(after, ScheduledEvent::PeerEvent(self.number, peer, Some(epoch), event));
         }
     }
 
@@ -541,7 +546,7 @@ impl World {
         }
         peer.notice(&event);
         if event == PeerEvent::ConnectivityChanged(Connectivity::Connected) {
-            self.strike_if(self.path().media != Media::Flows, Named::NoMedia);
+            self.count_if(self.path().media != Media::Flows, FaultName::NoMedia);
         }
         self.deliver(Input::Peer(id, event));
     }
@@ -560,12 +565,18 @@ impl World {
 
 /// Whether a fault keeps a closing step from being carried out.
 fn closing_may_fail(fault: &crate::Fault) -> bool {
-    use crate::{Fault, Op};
+    use crate::{CommandKind, Fault};
     match fault {
-        Fault::Op { what, .. } => {
-            matches!(what, Op::Disconnect | Op::StopTransceivers | Op::RemoveTracks | Op::Close)
+        Fault::Command { what, .. } => {
+            matches!(
+                what,
+                CommandKind::Disconnect
+                    | CommandKind::StopTransceivers
+                    | CommandKind::RemoveTracks
+                    | CommandKind::Close
+            )
         }
-        Fault::Mail { .. } | Fault::At { .. } => false,
+        Fault::Message { .. } | Fault::At { .. } => false,
     }
 }
 

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use negotiation_core::{Phase, Settings};
-use negotiation_sim::{Act, Answers, Fault, Moment, Plan, World};
+use negotiation_sim::{Action, Answers, Fault, Plan, Trigger, World};
 use session_testing::simulated::drive;
 
 fn ran(plan: &Plan) -> World {
@@ -36,8 +36,8 @@ fn a_master_that_never_answers() {
 #[test]
 fn a_close_in_every_phase() {
     for phase in [Phase::Connecting, Phase::AwaitingAnswer, Phase::Establishing, Phase::Live] {
-        let moment = Moment::Entered(phase, 1);
-        let closes = Fault::At { moment, after: Duration::from_millis(1), act: Act::Close };
+        let trigger = Trigger::Entered(phase, 1);
+        let closes = Fault::At { trigger, after: Duration::from_millis(1), action: Action::Close };
         let plan = Plan { faults: vec![closes], ..Plan::default() };
         assert!(same(&plan) > 5, "{phase:?}");
     }

@@ -15,13 +15,13 @@ pub(crate) fn directed() -> Vec<(EndReason, Plan)> {
     };
     let path = |ice, dtls, media| Plan { paths: vec![PathTraits { ice, dtls, media }], ..never() };
     let fails = |what, code| {
-        let how = OpFault::Fail(code);
-        never().with(Fault::Op { what, nth: 0, how })
+        let how = CommandFault::Fail(code);
+        never().with(Fault::Command { what, nth: 0, how })
     };
     let close = Fault::At {
-        moment: Moment::Entered(Phase::Live, 1),
+        trigger: Trigger::Entered(Phase::Live, 1),
         after: Duration::from_secs(1),
-        act: Act::Close,
+        action: Action::Close,
     };
     let mut settings = Settings::never();
     settings.mode = Mode::Answerer;
@@ -33,23 +33,26 @@ pub(crate) fn directed() -> Vec<(EndReason, Plan)> {
         (EndReason::NoOffer, no_offer),
         (EndReason::BadAnswer, master(|m| m.answers = Answers::Undecodable)),
         (EndReason::IncompatibleSdp, master(|m| m.answers = Answers::Refused)),
-        (EndReason::Codec, master(|m| m.answers = Answers::Nothing)),
+        (EndReason::Codec, master(|m| m.answers = Answers::RejectsMedia)),
         (EndReason::NoRoute, path(Ice::Fails, Dtls::Works, Media::Flows)),
         (EndReason::Dtls, path(Ice::Works, Dtls::Silent, Media::Flows)),
         (EndReason::NoMedia, path(Ice::Works, Dtls::Works, Media::NoKeyframe)),
-        (EndReason::Signaling, fails(Op::Connect, FailureCode::Service)),
-        (EndReason::AccessDenied, fails(Op::Connect, FailureCode::AccessDenied)),
-        (EndReason::ExpiredCredentials, fails(Op::Connect, FailureCode::ExpiredCredentials)),
-        (EndReason::NoCredentials, fails(Op::Connect, FailureCode::NoCredentials)),
-        (EndReason::NoChannel, fails(Op::Connect, FailureCode::NoChannel)),
-        (EndReason::InvalidClientId, fails(Op::Connect, FailureCode::InvalidClientId)),
-        (EndReason::InvalidArgument, fails(Op::SendOffer, FailureCode::TooBig)),
-        (EndReason::StorageMode, fails(Op::Connect, FailureCode::StorageMode)),
-        (EndReason::ViewerLimit, fails(Op::Connect, FailureCode::ViewerLimit)),
-        (EndReason::Throttled, fails(Op::Connect, FailureCode::Throttled)),
-        (EndReason::Replaced, fails(Op::Connect, FailureCode::Replaced)),
-        (EndReason::Tls, fails(Op::Connect, FailureCode::Tls)),
-        (EndReason::LocalMedia, fails(Op::Create, FailureCode::LocalMedia)),
-        (EndReason::PeerFailed, fails(Op::CreateOffer, FailureCode::Port)),
+        (EndReason::Signaling, fails(CommandKind::Connect, FailureCode::Service)),
+        (EndReason::AccessDenied, fails(CommandKind::Connect, FailureCode::AccessDenied)),
+        (
+            EndReason::ExpiredCredentials,
+            fails(CommandKind::Connect, FailureCode::ExpiredCredentials),
+        ),
+        (EndReason::NoCredentials, fails(CommandKind::Connect, FailureCode::NoCredentials)),
+        (EndReason::NoChannel, fails(CommandKind::Connect, FailureCode::NoChannel)),
+        (EndReason::InvalidClientId, fails(CommandKind::Connect, FailureCode::InvalidClientId)),
+        (EndReason::InvalidArgument, fails(CommandKind::SendOffer, FailureCode::TooBig)),
+        (EndReason::StorageMode, fails(CommandKind::Connect, FailureCode::StorageMode)),
+        (EndReason::ViewerLimit, fails(CommandKind::Connect, FailureCode::ViewerLimit)),
+        (EndReason::Throttled, fails(CommandKind::Connect, FailureCode::Throttled)),
+        (EndReason::Replaced, fails(CommandKind::Connect, FailureCode::Replaced)),
+        (EndReason::Tls, fails(CommandKind::Connect, FailureCode::Tls)),
+        (EndReason::LocalMedia, fails(CommandKind::Create, FailureCode::LocalMedia)),
+        (EndReason::PeerFailed, fails(CommandKind::CreateOffer, FailureCode::Port)),
     ]
 }

@@ -18,7 +18,7 @@ fn s01_answer_never() {
 
 #[test]
 fn s01_answer_never_though_the_master_lives() {
-    let mut plan = Plan::default().with(mail(Mail::Answer, 0, Handling::Drop));
+    let mut plan = Plan::default().with(message(MessageKind::MasterAnswer, 0, Delivery::Drop));
     plan.master.candidates = 2;
     let world = check(plan, Expected::Ended(EndReason::NoAnswer, 2));
     let cause = world.outcome().expect("it ended").likely_cause();
@@ -45,11 +45,9 @@ fn s02_answer_at_deadline() {
 #[test]
 fn s03_answer_stale() {
     // The first answer is lost; its copy comes on the second attempt's link.
-    let plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Drop)).with(when(
-        Phase::BackingOff,
-        secs(7),
-        Act::OldAnswer,
-    ));
+    let plan = Plan::default()
+        .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
+        .with(when(Phase::BackingOff, secs(7), Action::OldAnswer));
     let world = check(plan, Expected::Live(2));
     assert!(told(&world, Ignored::SecondAnswer), "{}", world.journal());
     assert_eq!(commands(&world, is_set_remote).len(), 1);
@@ -57,11 +55,9 @@ fn s03_answer_stale() {
 
 #[test]
 fn s04_answer_duplicate() {
-    let plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Duplicate(ms(3)))).with(when(
-        Phase::Live,
-        secs(100),
-        Act::RepeatAnswer,
-    ));
+    let plan = Plan::default()
+        .with(message(MessageKind::MasterAnswer, 1, Delivery::Duplicate(ms(3))))
+        .with(when(Phase::Live, secs(100), Action::RepeatAnswer));
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::Duplicate));
     assert_eq!(commands(&world, is_set_remote).len(), 1);
@@ -85,8 +81,11 @@ fn s05_answer_two_different_first_stale() {
     world.open();
     assert!(world.run_until_phase(Phase::Closing, secs(5)), "{}", world.journal());
     // The next attempt's answer is the right one from the start.
-    let plan =
-        Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Act::StrayAnswer(Sender::Master)));
+    let plan = Plan::default().with(when(
+        Phase::AwaitingAnswer,
+        ms(1),
+        Action::StrayAnswer(Sender::Master),
+    ));
     let world = check(plan, Expected::Live(2));
     assert!(told(&world, Ignored::SecondAnswer));
     assert!(world.events().iter().any(|(_, e)| *e == Event::DeadlineFired(Timer::Establish)));
@@ -94,27 +93,28 @@ fn s05_answer_two_different_first_stale() {
 
 #[test]
 fn s06_answer_unsolicited() {
-    let plan = Plan::default().with(when(Phase::Offering, ms(1), Act::StrayAnswer(Sender::Master)));
+    let plan =
+        Plan::default().with(when(Phase::Offering, ms(1), Action::StrayAnswer(Sender::Master)));
     // Before the offer is asked for nothing is open; while it is sent, an answer may overtake it.
     let mut plan = plan;
-    plan.faults.push(op(Op::SetLocal, 1, OpFault::Late(ms(300))));
+    plan.faults.push(command(CommandKind::SetLocal, 1, CommandFault::Late(ms(300))));
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::Unsolicited));
 }
 
 #[test]
 fn s06_answer_unsolicited_after_close() {
-    let plan = Plan::default().with(when(Phase::Live, secs(1), Act::Close)).with(when(
+    let plan = Plan::default().with(when(Phase::Live, secs(1), Action::Close)).with(when(
         Phase::Live,
         secs(1),
-        Act::RepeatAnswer,
+        Action::RepeatAnswer,
     ));
     check(plan, Expected::Ended(EndReason::Closed, 1));
 }
 
 #[test]
 fn s07_answer_malformed() {
-    let mut plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Corrupt));
+    let mut plan = Plan::default().with(message(MessageKind::MasterAnswer, 1, Delivery::Corrupt));
     plan.master.candidates = 0;
     let world = check(plan, Expected::Live(2));
     let fired = Event::DeadlineFired(Timer::Answer);
@@ -137,16 +137,16 @@ fn s08_answer_rejected() {
 #[test]
 fn s09_no_common_codec() {
     let mut plan = Plan::new(Settings::persistent());
-    plan.master.answers = Answers::Nothing;
+    plan.master.answers = Answers::RejectsMedia;
     check(plan, Expected::Ended(EndReason::Codec, 1));
 }
 
 #[test]
 fn s10_wrong_sender() {
     let plan = Plan::default()
-        .with(when(Phase::AwaitingAnswer, ms(1), Act::StrayAnswer(Sender::Other)))
-        .with(when(Phase::AwaitingAnswer, ms(2), Act::ForeignCandidate))
-        .with(when(Phase::AwaitingAnswer, ms(3), Act::StrayOffer(Sender::Other)));
+        .with(when(Phase::AwaitingAnswer, ms(1), Action::StrayAnswer(Sender::Other)))
+        .with(when(Phase::AwaitingAnswer, ms(2), Action::ForeignCandidate))
+        .with(when(Phase::AwaitingAnswer, ms(3), Action::StrayOffer(Sender::Other)));
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::Foreign));
     assert_eq!(commands(&world, is_set_remote).len(), 1);
@@ -156,10 +156,10 @@ fn s10_wrong_sender() {
 fn s16_offer_twice() {
     // Opened twice: one exchange. Three wishes while it is open: one more exchange.
     let plan = Plan::default()
-        .with(Fault::At { moment: Moment::Opened, after: ms(1), act: Act::Open })
-        .with(when(Phase::AwaitingAnswer, ms(1), Act::Renegotiate))
-        .with(when(Phase::AwaitingAnswer, ms(2), Act::Renegotiate))
-        .with(when(Phase::AwaitingAnswer, ms(3), Act::Renegotiate));
+        .with(Fault::At { trigger: Trigger::Opened, after: ms(1), action: Action::Open })
+        .with(when(Phase::AwaitingAnswer, ms(1), Action::Renegotiate))
+        .with(when(Phase::AwaitingAnswer, ms(2), Action::Renegotiate))
+        .with(when(Phase::AwaitingAnswer, ms(3), Action::Renegotiate));
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::AlreadyOpen));
     assert_eq!(commands(&world, is_offer).len(), 2);
@@ -169,7 +169,7 @@ fn s16_offer_twice() {
 
 #[test]
 fn s16_renegotiation_is_answered() {
-    let mut plan = Plan::default().with(when(Phase::Live, secs(1), Act::Renegotiate));
+    let mut plan = Plan::default().with(when(Phase::Live, secs(1), Action::Renegotiate));
     plan.master.repeated_id = RepeatedId::Renegotiates;
     let world = check(plan, Expected::Live(1));
     assert_eq!(commands(&world, is_set_remote).len(), 2);
@@ -179,9 +179,9 @@ fn s16_renegotiation_is_answered() {
 fn s16_a_renegotiation_whose_offer_may_be_set_is_the_last() {
     // Whether a set-local that outlived its deadline was carried out is unknown.
     let plan = Plan::default()
-        .with(when(Phase::Live, secs(1), Act::Renegotiate))
-        .with(op(Op::SetLocal, 2, OpFault::Late(secs(6))))
-        .with(when(Phase::Live, secs(20), Act::Renegotiate));
+        .with(when(Phase::Live, secs(1), Action::Renegotiate))
+        .with(command(CommandKind::SetLocal, 2, CommandFault::Late(secs(6))))
+        .with(when(Phase::Live, secs(20), Action::Renegotiate));
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::OutOfPhase));
     assert_eq!(events(&world, |event| *event == Event::RenegotiationFailed), 1);
@@ -192,7 +192,7 @@ fn s29_signaling_drop_early() {
     let plan = Plan::default().with(when(
         Phase::AwaitingAnswer,
         ms(10),
-        Act::CutLink(FailureCode::Network),
+        Action::CutLink(FailureCode::Network),
     ));
     check(plan, Expected::Live(2));
 }
@@ -201,8 +201,8 @@ fn s29_signaling_drop_early() {
 fn s35_reordering() {
     for nth in 1..=3 {
         let plan = Plan::default()
-            .with(mail(Mail::Answer, 1, Handling::Delay(ms(200))))
-            .with(mail(Mail::MasterCandidate, nth, Handling::Hold));
+            .with(message(MessageKind::MasterAnswer, 1, Delivery::Delay(ms(200))))
+            .with(message(MessageKind::MasterCandidate, nth, Delivery::Hold));
         check(plan, Expected::Live(1));
     }
 }

@@ -36,7 +36,7 @@ fn s11_candidates_first() {
 #[test]
 fn s12_candidate_flood() {
     let plan =
-        Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Act::CandidateFlood(10_000)));
+        Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Action::CandidateFlood(10_000)));
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::OverLimit));
     // The oldest 128 are kept; the rest is counted.
@@ -47,7 +47,7 @@ fn s12_candidate_flood() {
 #[test]
 fn s13_candidate_stale() {
     for phase in [Phase::AwaitingAnswer, Phase::Live] {
-        let plan = Plan::default().with(when(phase, ms(1), Act::OldCandidate));
+        let plan = Plan::default().with(when(phase, ms(1), Action::OldCandidate));
         let world = check(plan, Expected::Live(1));
         assert!(told(&world, Ignored::OldGeneration), "{phase}");
         assert!(added(&world).iter().all(|c| c.ufrag.as_deref() != Some("older")));
@@ -57,14 +57,14 @@ fn s13_candidate_stale() {
 #[test]
 fn s14_candidate_end() {
     for phase in [Phase::AwaitingAnswer, Phase::Establishing, Phase::Live] {
-        let plan = Plan::default().with(when(phase, ms(1), Act::EndOfCandidates));
+        let plan = Plan::default().with(when(phase, ms(1), Action::EndOfCandidates));
         check(plan, Expected::Live(1));
     }
 }
 
 #[test]
 fn s15_candidate_burst() {
-    let plan = Plan::default().with(when(Phase::Establishing, ms(10), Act::LocalBurst(40)));
+    let plan = Plan::default().with(when(Phase::Establishing, ms(10), Action::LocalBurst(40)));
     let world = check(plan, Expected::Live(1));
     let sent = commands(&world, |output| {
         matches!(

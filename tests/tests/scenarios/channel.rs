@@ -8,7 +8,7 @@ fn s17_churn() {
     // lingers 55 s on each id that vanished, and has ten sessions at most.
     let mut plan = Plan::new(Settings::persistent());
     plan.master.lingers = secs(55);
-    plan.master.hears_goodbye = false;
+    plan.master.notices_close = false;
     let mut world = World::new(plan);
     for round in 0..50 {
         if round == 0 {
@@ -17,7 +17,7 @@ fn s17_churn() {
             world.reopen()
         }
         world.run_for(ms(if round % 10 == 0 { 600 } else { 120 }));
-        world.act(Act::Close);
+        world.perform(Action::Close);
         assert!(world.run_until_phase(Phase::Ended, secs(1)));
         world.run_for(ms(10));
         assert_eq!(world.links().0, 0, "nothing is left open");
@@ -35,13 +35,13 @@ fn s17_a_single_id_would_meet_the_lingering_master() {
     for (ids, quick) in [(ClientIdPolicy::Pooled, true), (ClientIdPolicy::Fixed, false)] {
         let mut plan = Plan { ids, ..Plan::default() };
         plan.master.lingers = secs(55);
-        plan.master.hears_goodbye = false;
+        plan.master.notices_close = false;
         let mut world = World::new(plan);
         world.open();
         assert!(world.run_until_phase(Phase::Live, secs(5)));
         let mut all_quick = true;
         for _ in 0..4 {
-            world.act(Act::Close);
+            world.perform(Action::Close);
             world.run_until_phase(Phase::Ended, secs(2));
             world.reopen();
             all_quick &= world.run_until_phase(Phase::Live, secs(5));
@@ -53,7 +53,11 @@ fn s17_a_single_id_would_meet_the_lingering_master() {
 
 #[test]
 fn s28_send_errors() {
-    let plan = Plan::default().with(op(Op::SendCandidate, 0, OpFault::Fail(FailureCode::Network)));
+    let plan = Plan::default().with(command(
+        CommandKind::SendCandidate,
+        0,
+        CommandFault::Fail(FailureCode::Network),
+    ));
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::Unsent));
     assert!(world.journal().len() < 200, "no busy loop: {}", world.journal().len());
@@ -63,7 +67,7 @@ fn s28_send_errors() {
 fn s30_signaling_drop_live() {
     for after in [secs(1), secs(600), secs(3600)] {
         let plan =
-            Plan::default().with(when(Phase::Live, after, Act::CutLink(FailureCode::Closed)));
+            Plan::default().with(when(Phase::Live, after, Action::CutLink(FailureCode::Closed)));
         let world = check(plan, Expected::Live(1));
         assert_eq!(events(&world, |event| matches!(event, Event::LinkLost(_))), 1);
     }
@@ -72,9 +76,9 @@ fn s30_signaling_drop_live() {
 #[test]
 fn s31_go_away_and_s32_reconnect_ice_server_leave_media_alone() {
     let plan = Plan::default()
-        .with(when(Phase::Live, secs(1), Act::GoAway))
-        .with(when(Phase::Live, secs(2), Act::ReconnectIceServer))
-        .with(when(Phase::Live, secs(60), Act::CutLink(FailureCode::Closed)));
+        .with(when(Phase::Live, secs(1), Action::GoAway))
+        .with(when(Phase::Live, secs(2), Action::ReconnectIceServer))
+        .with(when(Phase::Live, secs(60), Action::CutLink(FailureCode::Closed)));
     let world = check(plan, Expected::Live(1));
     assert_eq!(events(&world, |event| *event == Event::GoAway), 1);
 }
@@ -83,7 +87,7 @@ fn s31_go_away_and_s32_reconnect_ice_server_leave_media_alone() {
 fn s34_garbage() {
     let phases = [Phase::Offering, Phase::AwaitingAnswer, Phase::Establishing, Phase::Live];
     let mut plan = Plan::default();
-    plan.faults.extend(phases.map(|phase| when(phase, ms(1), Act::Garbage)));
+    plan.faults.extend(phases.map(|phase| when(phase, ms(1), Action::Garbage)));
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::Unknown));
 }
@@ -91,39 +95,38 @@ fn s34_garbage() {
 #[test]
 fn s36_status_error() {
     let status = |code| {
-        let act = Act::OfferStatus(code);
-        Plan::default().with(when(Phase::AwaitingAnswer, ms(5), act))
+        let action = Action::OfferStatus(code);
+        Plan::default().with(when(Phase::AwaitingAnswer, ms(5), action))
     };
     check(status(FailureCode::AccessDenied), Expected::Ended(EndReason::AccessDenied, 1));
     let world = check(status(FailureCode::Throttled), Expected::Live(2));
     let starts = commands(&world, is_connect);
     assert!(starts[1].saturating_since(starts[0]) >= secs(5), "a throttle backs off");
-    let stray = when(Phase::AwaitingAnswer, ms(5), Act::StrayStatus(FailureCode::Service));
+    let stray = when(Phase::AwaitingAnswer, ms(5), Action::StrayStatus(FailureCode::Service));
     let world = check(Plan::default().with(stray), Expected::Live(1));
     assert!(told(&world, Ignored::Status));
 }
 
 #[test]
 fn s39_credentials_expire() {
-    let plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Drop)).with(op(
-        Op::Connect,
-        2,
-        OpFault::Fail(FailureCode::ExpiredCredentials),
-    ));
+    let plan = Plan::default().with(message(MessageKind::MasterAnswer, 1, Delivery::Drop)).with(
+        command(CommandKind::Connect, 2, CommandFault::Fail(FailureCode::ExpiredCredentials)),
+    );
     check(plan, Expected::Ended(EndReason::ExpiredCredentials, 2));
 }
 
 #[test]
 fn s42_control_plane_errors() {
     // What the adapter could not cure by its own retries costs an attempt.
-    let fails = |code| Plan::default().with(op(Op::Connect, 1, OpFault::Fail(code)));
+    let fails =
+        |code| Plan::default().with(command(CommandKind::Connect, 1, CommandFault::Fail(code)));
     for code in [FailureCode::Service, FailureCode::Throttled, FailureCode::Dns] {
         check(fails(code), Expected::Live(2));
     }
     // Without TURN it goes on with STUN.
-    let no_turn = op(Op::IceServers, 0, OpFault::Fail(FailureCode::Service));
+    let no_turn = command(CommandKind::IceServers, 0, CommandFault::Fail(FailureCode::Service));
     check(Plan::default().with(no_turn.clone()), Expected::Live(1));
-    let hangs = op(Op::IceServers, 0, OpFault::Hang);
+    let hangs = command(CommandKind::IceServers, 0, CommandFault::Hang);
     check(Plan::default().with(hangs), Expected::Live(1));
     // With only a relay allowed it does not.
     let mut settings = Settings::one_retry();
@@ -140,7 +143,11 @@ fn s43_permanent() {
         (FailureCode::InvalidClientId, EndReason::InvalidClientId),
         (FailureCode::StorageMode, EndReason::StorageMode),
     ] {
-        let plan = Plan::new(Settings::persistent()).with(op(Op::Connect, 1, OpFault::Fail(code)));
+        let plan = Plan::new(Settings::persistent()).with(command(
+            CommandKind::Connect,
+            1,
+            CommandFault::Fail(code),
+        ));
         let world = check(plan, Expected::Ended(reason, 1));
         let sentence = world.outcome().expect("it ended").sentence();
         assert!(sentence.contains("PlannedException"), "the API's own name: {sentence}");
@@ -165,7 +172,7 @@ fn s44_master_later_than_the_message_lives() {
 
 #[test]
 fn s45_master_restart() {
-    let plan = Plan::default().with(when(Phase::Live, secs(60), Act::MasterCloses));
+    let plan = Plan::default().with(when(Phase::Live, secs(60), Action::MasterCloses));
     check(plan, Expected::Live(2));
 }
 
@@ -177,7 +184,8 @@ fn s46_channel_full() {
     ] {
         let mut settings = Settings::persistent();
         settings.retries = 4;
-        let plan = Plan::new(settings).with(op(Op::Connect, 0, OpFault::Fail(code)));
+        let plan =
+            Plan::new(settings).with(command(CommandKind::Connect, 0, CommandFault::Fail(code)));
         let world = check(plan, Expected::Ended(reason, 5));
         for pair in commands(&world, is_connect).windows(2) {
             assert!(pair[1].saturating_since(pair[0]) >= secs(5), "{pair:?}");

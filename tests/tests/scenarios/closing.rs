@@ -6,7 +6,7 @@ fn leads_to(phase: Phase) -> Plan {
     if matches!(phase, Phase::AwaitingOffer | Phase::Answering) {
         storage()
     } else if phase == Phase::Recovering {
-        Plan::default().with(when(Phase::Live, secs(1), Act::IceFailed))
+        Plan::default().with(when(Phase::Live, secs(1), Action::IceFailed))
     } else {
         Plan::default()
     }
@@ -19,10 +19,10 @@ fn s49_close_anywhere() {
     for phase in phases {
         // At once, from inside the callback that tells of the phase, and twice.
         for after in [ms(0), ms(2)] {
-            let mut plan = leads_to(phase).with(when(phase, after, Act::Close)).with(when(
+            let mut plan = leads_to(phase).with(when(phase, after, Action::Close)).with(when(
                 phase,
                 after,
-                Act::Close,
+                Action::Close,
             ));
             if matches!(phase, Phase::Closing | Phase::BackingOff) {
                 plan.master.answers = Answers::Undecodable;
@@ -32,17 +32,27 @@ fn s49_close_anywhere() {
     }
     // Before it was opened.
     let mut world = World::new(Plan::default());
-    world.act(Act::Close);
+    world.perform(Action::Close);
     assert_eq!(world.phase(), Phase::Ended);
 }
 
 #[test]
 fn s49_a_step_that_hangs_stops_none_of_the_others() {
-    let steps = [Op::Disconnect, Op::StopTransceivers, Op::RemoveTracks, Op::Close];
+    let steps = [
+        CommandKind::Disconnect,
+        CommandKind::StopTransceivers,
+        CommandKind::RemoveTracks,
+        CommandKind::Close,
+    ];
     for what in steps {
-        for how in [OpFault::Hang, OpFault::Fail(FailureCode::Port), OpFault::Late(secs(60))] {
-            let plan =
-                Plan::default().with(when(Phase::Live, secs(1), Act::Close)).with(op(what, 1, how));
+        for how in [
+            CommandFault::Hang,
+            CommandFault::Fail(FailureCode::Port),
+            CommandFault::Late(secs(60)),
+        ] {
+            let plan = Plan::default()
+                .with(when(Phase::Live, secs(1), Action::Close))
+                .with(command(what, 1, how));
             let mut world = World::new(plan);
             world.open();
             world.run_until_phase(Phase::Closing, secs(5));
@@ -61,18 +71,23 @@ fn s49_a_step_that_hangs_stops_none_of_the_others() {
 #[test]
 fn s49_close_while_a_peer_connection_is_replaced() {
     // The service begins a new session, and the old peer connection is at one of its steps.
-    for what in [Op::StopTransceivers, Op::RemoveTracks, Op::Close] {
-        for how in [OpFault::Hang, OpFault::Late(ms(300)), OpFault::Late(ms(110))] {
+    for what in [CommandKind::StopTransceivers, CommandKind::RemoveTracks, CommandKind::Close] {
+        for how in [CommandFault::Hang, CommandFault::Late(ms(300)), CommandFault::Late(ms(110))] {
             let plan = storage()
-                .with(when(Phase::Live, secs(1), Act::MasterOffers { anew: true }))
-                .with(op(what, 1, how))
+                .with(when(Phase::Live, secs(1), Action::MasterOffers { anew: true }))
+                .with(command(what, 1, how))
                 .with(Fault::At {
-                    moment: Moment::Entered(Phase::Answering, 2),
+                    trigger: Trigger::Entered(Phase::Answering, 2),
                     after: ms(100),
-                    act: Act::Close,
+                    action: Action::Close,
                 });
             let world = check(plan, Expected::Ended(EndReason::Closed, 1));
-            for step in [Op::Disconnect, Op::StopTransceivers, Op::RemoveTracks, Op::Close] {
+            for step in [
+                CommandKind::Disconnect,
+                CommandKind::StopTransceivers,
+                CommandKind::RemoveTracks,
+                CommandKind::Close,
+            ] {
                 let times = commands(&world, |output| closes(output) == Some(step)).len();
                 assert_eq!(times, 1, "{what:?} {how:?}: {step:?}: {}", world.journal());
             }
@@ -84,9 +99,9 @@ fn s49_close_while_a_peer_connection_is_replaced() {
 #[test]
 fn n15_a_link_that_is_being_left_is_closed_before_the_next_attempt() {
     let plan = Plan::default()
-        .with(when(Phase::Live, secs(1), Act::GoAway))
-        .with(op(Op::Disconnect, 1, OpFault::Late(ms(300))))
-        .with(when(Phase::Live, ms(1_200), Act::MasterCloses));
+        .with(when(Phase::Live, secs(1), Action::GoAway))
+        .with(command(CommandKind::Disconnect, 1, CommandFault::Late(ms(300))))
+        .with(when(Phase::Live, ms(1_200), Action::MasterCloses));
     let mut world = World::new(plan);
     world.open();
     assert!(world.run_until_phase(Phase::Closing, secs(5)));
@@ -97,12 +112,14 @@ fn n15_a_link_that_is_being_left_is_closed_before_the_next_attempt() {
     assert_eq!(world.violations(), Vec::<String>::new());
 }
 
-fn closes(output: &Output) -> Option<Op> {
+fn closes(output: &Output) -> Option<CommandKind> {
     match output {
-        Output::Signaling(_, SignalingCommand::Disconnect { .. }) => Some(Op::Disconnect),
-        Output::Peer(_, PeerCommand::StopTransceivers { .. }) => Some(Op::StopTransceivers),
-        Output::Peer(_, PeerCommand::RemoveTracks { .. }) => Some(Op::RemoveTracks),
-        Output::Peer(_, PeerCommand::Close { .. }) => Some(Op::Close),
+        Output::Signaling(_, SignalingCommand::Disconnect { .. }) => Some(CommandKind::Disconnect),
+        Output::Peer(_, PeerCommand::StopTransceivers { .. }) => {
+            Some(CommandKind::StopTransceivers)
+        }
+        Output::Peer(_, PeerCommand::RemoveTracks { .. }) => Some(CommandKind::RemoveTracks),
+        Output::Peer(_, PeerCommand::Close { .. }) => Some(CommandKind::Close),
         Output::Signaling(..) | Output::Peer(..) | Output::Event(_) => None,
     }
 }
@@ -135,7 +152,7 @@ fn s50_close_races_answer() {
 #[test]
 fn s66_handle_dropped() {
     // The driver turns a dropped handle into a close; nothing may be left.
-    let plan = Plan::default().with(when(Phase::Live, secs(1), Act::Close));
+    let plan = Plan::default().with(when(Phase::Live, secs(1), Action::Close));
     let world = check(plan, Expected::Ended(EndReason::Closed, 1));
     assert_eq!(world.links().0, 0);
 }

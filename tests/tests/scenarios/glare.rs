@@ -22,7 +22,7 @@ fn s20_glare() {
             plan.master.glare = glare;
             plan.master.answers_after = ms(25);
             plan.master.repeated_id = RepeatedId::Renegotiates;
-            let offers = Act::MasterOffers { anew: false };
+            let offers = Action::MasterOffers { anew: false };
             let plan = plan.with(when(Phase::Offering, ms(after), offers));
             let world = check(plan, Expected::Live(1));
             assert!(agreed(&world), "polite {polite}, {after} ms: {}", world.journal());
@@ -34,10 +34,10 @@ fn s20_glare() {
 fn s20_glare_of_a_restart() {
     for keeps in [true, false] {
         for after in [900, 985, 1_000, 1_020, 1_090, 1_100, 1_110, 1_120] {
-            let mut plan = proper().with(when(Phase::Live, secs(1), Act::Restart)).with(when(
+            let mut plan = proper().with(when(Phase::Live, secs(1), Action::Restart)).with(when(
                 Phase::Live,
                 ms(after),
-                Act::MasterOffers { anew: false },
+                Action::MasterOffers { anew: false },
             ));
             plan.stack.traits.restart_keeps_pair = keeps;
             let world = check(plan, Expected::Live(1));
@@ -53,7 +53,7 @@ fn s20_a_master_that_cannot_handle_glare_costs_at_most_the_attempt() {
         settings.polite = polite;
         let mut plan = Plan::new(settings);
         plan.master.glare = Glare::Breaks;
-        let offers = Act::MasterOffers { anew: false };
+        let offers = Action::MasterOffers { anew: false };
         let plan = plan.with(when(Phase::Offering, ms(0), offers));
         let mut world = World::new(plan);
         world.open();
@@ -69,13 +69,13 @@ fn s20_an_answer_is_sent_again_after_a_restart_that_was_given_up() {
     // The restart's deadline passes while its offer is being sent, and media flows; the sending
     // fails after that. The answer to the master's next offer hangs on a link that is replaced.
     let plan = proper()
-        .with(when(Phase::Live, secs(1), Act::Restart))
-        .with(op(Op::IceServers, 2, OpFault::Late(secs(4))))
-        .with(op(Op::CreateOffer, 2, OpFault::Late(secs(4))))
-        .with(op(Op::SendOffer, 2, OpFault::Hang))
-        .with(when(Phase::Live, secs(20), Act::MasterOffers { anew: false }))
-        .with(op(Op::SendAnswer, 1, OpFault::Hang))
-        .with(when(Phase::Live, secs(21), Act::GoAway));
+        .with(when(Phase::Live, secs(1), Action::Restart))
+        .with(command(CommandKind::IceServers, 2, CommandFault::Late(secs(4))))
+        .with(command(CommandKind::CreateOffer, 2, CommandFault::Late(secs(4))))
+        .with(command(CommandKind::SendOffer, 2, CommandFault::Hang))
+        .with(when(Phase::Live, secs(20), Action::MasterOffers { anew: false }))
+        .with(command(CommandKind::SendAnswer, 1, CommandFault::Hang))
+        .with(when(Phase::Live, secs(21), Action::GoAway));
     let world = check(plan, Expected::Live(1));
     assert_eq!(events(&world, |event| *event == Event::DeadlineFired(Timer::Restart)), 1);
     assert_eq!(events(&world, |event| *event == Event::RenegotiationFailed), 0);
@@ -85,8 +85,8 @@ fn s20_an_answer_is_sent_again_after_a_restart_that_was_given_up() {
 #[test]
 fn s20_a_rollback_that_fails_ends_the_attempt() {
     let plan = Plan::default()
-        .with(op(Op::Rollback, 1, OpFault::Fail(FailureCode::Port)))
-        .with(when(Phase::AwaitingAnswer, ms(1), Act::MasterOffers { anew: false }));
+        .with(command(CommandKind::Rollback, 1, CommandFault::Fail(FailureCode::Port)))
+        .with(when(Phase::AwaitingAnswer, ms(1), Action::MasterOffers { anew: false }));
     let mut plan = plan;
     plan.master.answers_after = secs(1);
     check(plan, Expected::Live(2));
@@ -103,7 +103,7 @@ fn s64_storage_session() {
 #[test]
 fn s64_the_join_is_repeated_until_an_offer_comes() {
     let mut plan = storage();
-    plan.master.deaf_to = 3;
+    plan.master.ignored_offers = 3;
     let world = check(plan, Expected::Live(1));
     let joins = joins(&world);
     assert_eq!(joins.len(), 4);
@@ -116,9 +116,9 @@ fn s64_the_join_is_repeated_until_an_offer_comes() {
 
 #[test]
 fn s64_a_join_that_fails_after_its_offer_came_ends_nothing() {
-    let refused = OpFault::Fail(FailureCode::ExpiredCredentials);
-    let offers = Act::MasterOffers { anew: false };
-    let plan = storage().with(op(Op::Join, 1, refused));
+    let refused = CommandFault::Fail(FailureCode::ExpiredCredentials);
+    let offers = Action::MasterOffers { anew: false };
+    let plan = storage().with(command(CommandKind::Join, 1, refused));
     check(plan.clone(), Expected::Ended(EndReason::ExpiredCredentials, 1));
     // The service's offer can overtake what it says of the call that asked for it.
     let plan = plan.with(when(Phase::AwaitingOffer, ms(10), offers));
@@ -128,18 +128,21 @@ fn s64_a_join_that_fails_after_its_offer_came_ends_nothing() {
 /// One viewer too many of a storage session: said at once, and retried as on a full channel.
 #[test]
 fn s46_storage_session_full() {
-    let full = OpFault::Fail(FailureCode::ViewerLimit);
-    check(storage().with(op(Op::Join, 0, full)), Expected::Ended(EndReason::ViewerLimit, 2));
-    check(storage().with(op(Op::Join, 1, full)), Expected::Live(2));
+    let full = CommandFault::Fail(FailureCode::ViewerLimit);
+    check(
+        storage().with(command(CommandKind::Join, 0, full)),
+        Expected::Ended(EndReason::ViewerLimit, 2),
+    );
+    check(storage().with(command(CommandKind::Join, 1, full)), Expected::Live(2));
     // A throttle is no end: the call is made again in the same attempt.
-    let throttled = OpFault::Fail(FailureCode::Throttled);
-    check(storage().with(op(Op::Join, 1, throttled)), Expected::Live(1));
+    let throttled = CommandFault::Fail(FailureCode::Throttled);
+    check(storage().with(command(CommandKind::Join, 1, throttled)), Expected::Live(1));
 }
 
 #[test]
 fn s64_storage_new_session() {
     for phase in [Phase::Answering, Phase::Establishing, Phase::AwaitingMedia, Phase::Live] {
-        let anew = Act::MasterOffers { anew: true };
+        let anew = Action::MasterOffers { anew: true };
         let plan = storage().with(when(phase, ms(3), anew));
         let world = check(plan, Expected::Live(1));
         assert!(agreed(&world), "{phase}: {}", world.journal());
@@ -149,7 +152,7 @@ fn s64_storage_new_session() {
 
 #[test]
 fn s64_storage_renegotiation() {
-    let plan = storage().with(when(Phase::Live, secs(5), Act::MasterOffers { anew: false }));
+    let plan = storage().with(when(Phase::Live, secs(5), Action::MasterOffers { anew: false }));
     let world = check(plan, Expected::Live(1));
     assert!(agreed(&world));
     assert_eq!(commands(&world, is_peer).len(), 1, "the same peer connection");
@@ -157,9 +160,16 @@ fn s64_storage_renegotiation() {
 
 #[test]
 fn s64_answering_fails() {
-    for what in [Op::SetRemote, Op::CreateAnswer, Op::SetLocal, Op::SendAnswer] {
-        for how in [OpFault::Fail(FailureCode::Port), OpFault::Hang, OpFault::Late(secs(7))] {
-            check(storage().with(op(what, 1, how)), Expected::Live(2));
+    for what in [
+        CommandKind::SetRemote,
+        CommandKind::CreateAnswer,
+        CommandKind::SetLocal,
+        CommandKind::SendAnswer,
+    ] {
+        for how in
+            [CommandFault::Fail(FailureCode::Port), CommandFault::Hang, CommandFault::Late(secs(7))]
+        {
+            check(storage().with(command(what, 1, how)), Expected::Live(2));
         }
     }
 }

@@ -14,9 +14,9 @@ fn s18_takeover_before_live() {
     plan.master.answers = Answers::Never;
     for attempt in 1..=3 {
         plan.faults.push(Fault::At {
-            moment: Moment::Entered(Phase::AwaitingAnswer, attempt),
+            trigger: Trigger::Entered(Phase::AwaitingAnswer, attempt),
             after: secs(1),
-            act: Act::Takeover(1),
+            action: Action::Takeover(1),
         });
     }
     check(plan, Expected::Ended(EndReason::Replaced, 3));
@@ -24,7 +24,7 @@ fn s18_takeover_before_live() {
 
 #[test]
 fn s18_takeover_while_live() {
-    let plan = Plan::default().with(when(Phase::Live, secs(2), Act::Takeover(9)));
+    let plan = Plan::default().with(when(Phase::Live, secs(2), Action::Takeover(9)));
     let world = check(plan, Expected::Live(1));
     assert_eq!(events(&world, |event| matches!(event, Event::LinkGivenUp(_))), 1);
     assert_eq!(commands(&world, is_connect).len(), 3, "no fight");
@@ -33,7 +33,7 @@ fn s18_takeover_while_live() {
 #[test]
 fn s30_a_link_lost_while_live_is_opened_again() {
     for code in [FailureCode::Closed, FailureCode::Network, FailureCode::TimedOut] {
-        let plan = Plan::default().with(when(Phase::Live, secs(600), Act::CutLink(code)));
+        let plan = Plan::default().with(when(Phase::Live, secs(600), Action::CutLink(code)));
         let world = check(plan, Expected::Live(1));
         assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
         assert_eq!(commands(&world, is_connect).len(), 2);
@@ -44,16 +44,20 @@ fn s30_a_link_lost_while_live_is_opened_again() {
 #[test]
 fn s30_reopening_backs_off_and_a_permanent_failure_stops_it() {
     let mut plan =
-        Plan::default().with(when(Phase::Live, secs(60), Act::CutLink(FailureCode::Dns)));
+        Plan::default().with(when(Phase::Live, secs(60), Action::CutLink(FailureCode::Dns)));
     for nth in 2..12 {
-        plan.faults.push(op(Op::Connect, nth, OpFault::Fail(FailureCode::Network)));
+        plan.faults.push(command(
+            CommandKind::Connect,
+            nth,
+            CommandFault::Fail(FailureCode::Network),
+        ));
     }
     let world = check(plan, Expected::Live(1));
     assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
 
     let plan = Plan::default()
-        .with(when(Phase::Live, secs(60), Act::CutLink(FailureCode::Network)))
-        .with(op(Op::Connect, 2, OpFault::Fail(FailureCode::AccessDenied)));
+        .with(when(Phase::Live, secs(60), Action::CutLink(FailureCode::Network)))
+        .with(command(CommandKind::Connect, 2, CommandFault::Fail(FailureCode::AccessDenied)));
     let world = check(plan, Expected::Live(1));
     assert_eq!(events(&world, |event| matches!(event, Event::LinkGivenUp(_))), 1);
     assert_eq!(commands(&world, is_connect).len(), 2);
@@ -61,7 +65,7 @@ fn s30_reopening_backs_off_and_a_permanent_failure_stops_it() {
 
 #[test]
 fn s31_go_away() {
-    let plan = Plan::default().with(when(Phase::Live, secs(1), Act::GoAway));
+    let plan = Plan::default().with(when(Phase::Live, secs(1), Action::GoAway));
     let world = check(plan, Expected::Live(1));
     assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
     assert_eq!(events(&world, |event| matches!(event, Event::LinkLost(_))), 0);
@@ -73,7 +77,7 @@ fn s31_go_away() {
 #[test]
 fn s31_go_away_is_spread_when_live() {
     let times = (0..40).map(|seed| {
-        let mut plan = Plan::default().with(when(Phase::Live, secs(1), Act::GoAway));
+        let mut plan = Plan::default().with(when(Phase::Live, secs(1), Action::GoAway));
         plan.seed = seed;
         let world = check(plan, Expected::Live(1));
         commands(&world, is_connect)[1]
@@ -86,7 +90,7 @@ fn s31_go_away_is_spread_when_live() {
 
 #[test]
 fn s31_go_away_while_an_exchange_is_open() {
-    let mut plan = Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Act::GoAway));
+    let mut plan = Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Action::GoAway));
     plan.master.answers_after = secs(5);
     let world = check(plan, Expected::Live(1));
     let opened = commands(&world, is_connect);
@@ -97,19 +101,17 @@ fn s31_go_away_while_an_exchange_is_open() {
 fn s31_a_network_that_dies_before_the_offer_is_out() {
     // The first link is left for one that cannot be opened, and the offer has none to go out on.
     let plan = Plan::default()
-        .with(op(Op::IceServers, 1, OpFault::Hang))
-        .with(when(Phase::Offering, ms(0), Act::GoAway))
-        .with(when(Phase::Offering, ms(10), Act::NetworkDown));
+        .with(command(CommandKind::IceServers, 1, CommandFault::Hang))
+        .with(when(Phase::Offering, ms(0), Action::GoAway))
+        .with(when(Phase::Offering, ms(10), Action::NetworkDown));
     check(plan, Expected::Ended(EndReason::Signaling, 2));
 }
 
 #[test]
 fn s31_a_service_that_refuses_a_second_link() {
-    let plan = Plan::default().with(when(Phase::Live, ms(500), Act::RefuseSecondLink)).with(when(
-        Phase::Live,
-        secs(1),
-        Act::GoAway,
-    ));
+    let plan = Plan::default()
+        .with(when(Phase::Live, ms(500), Action::RefuseSecondLink))
+        .with(when(Phase::Live, secs(1), Action::GoAway));
     let world = check(plan, Expected::Live(1));
     assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
     assert_eq!(world.links().0, 1);
@@ -117,21 +119,19 @@ fn s31_a_service_that_refuses_a_second_link() {
 
 #[test]
 fn s31_an_offer_on_its_way_survives_the_change_of_links() {
-    let plan = Plan::default().with(op(Op::SendOffer, 1, OpFault::Late(secs(2)))).with(when(
-        Phase::Offering,
-        ms(1),
-        Act::GoAway,
-    ));
+    let plan = Plan::default()
+        .with(command(CommandKind::SendOffer, 1, CommandFault::Late(secs(2))))
+        .with(when(Phase::Offering, ms(1), Action::GoAway));
     check(plan, Expected::Live(1));
 }
 
 #[test]
 fn s32_reconnect_ice_server() {
     for after in [ms(50), secs(30)] {
-        let plan = proper().with(when(Phase::Live, after, Act::TurnExpires)).with(when(
+        let plan = proper().with(when(Phase::Live, after, Action::TurnExpires)).with(when(
             Phase::Live,
             after,
-            Act::ReconnectIceServer,
+            Action::ReconnectIceServer,
         ));
         let world = check(plan, Expected::Live(1));
         assert_eq!(events(&world, |event| *event == Event::IceServersRefreshed), 1);

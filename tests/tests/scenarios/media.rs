@@ -8,11 +8,9 @@ fn path(ice: Ice, dtls: Dtls, media: Media) -> Plan {
 
 #[test]
 fn s22_ice_blip() {
-    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::IceDisconnected)).with(when(
-        Phase::Live,
-        secs(12),
-        Act::IceBack,
-    ));
+    let plan = Plan::default()
+        .with(when(Phase::Live, secs(10), Action::IceDisconnected))
+        .with(when(Phase::Live, secs(12), Action::IceBack));
     let world = check(plan, Expected::Live(1));
     assert_eq!(commands(&world, is_offer).len(), 1, "no offer is sent");
     assert_eq!(events(&world, |event| *event == Event::Reconnected), 1);
@@ -20,8 +18,8 @@ fn s22_ice_blip() {
 
 #[test]
 fn s23_ice_disconnected_and_s24_ice_failed() {
-    for act in [Act::IceDisconnected, Act::IceFailed] {
-        let plan = Plan::default().with(when(Phase::Live, secs(10), act));
+    for action in [Action::IceDisconnected, Action::IceFailed] {
+        let plan = Plan::default().with(when(Phase::Live, secs(10), action));
         let world = check(plan, Expected::Live(2));
         let report = world.events().iter().find_map(|(_, event)| {
             if let Event::AttemptEnded(report) = event { Some(report.clone()) } else { None }
@@ -48,24 +46,25 @@ fn s47_media_never() {
 
 #[test]
 fn s48_media_stall() {
-    let short = Plan::default().with(when(Phase::Live, secs(10), Act::Stall)).with(when(
+    let short = Plan::default().with(when(Phase::Live, secs(10), Action::Stall)).with(when(
         Phase::Live,
         secs(20),
-        Act::MediaBack,
+        Action::MediaBack,
     ));
     let world = check(short, Expected::Live(1));
     assert_eq!(events(&world, |event| *event == Event::MediaResumed), 1);
 
-    let long = Plan::default().with(when(Phase::Live, secs(10), Act::Stall));
+    let long = Plan::default().with(when(Phase::Live, secs(10), Action::Stall));
     check(long, Expected::Live(2));
 }
 
 #[test]
 fn s48_a_burst_of_stalls_asks_for_one_keyframe_at_a_time() {
-    let mut plan = Plan::default().with(op(Op::RequestKeyframe, 0, OpFault::Late(secs(1))));
+    let mut plan =
+        Plan::default().with(command(CommandKind::RequestKeyframe, 0, CommandFault::Late(secs(1))));
     for _ in 0..500 {
-        plan.faults.push(when(Phase::Live, secs(10), Act::Stall));
-        plan.faults.push(when(Phase::Live, secs(10), Act::MediaBack));
+        plan.faults.push(when(Phase::Live, secs(10), Action::Stall));
+        plan.faults.push(when(Phase::Live, secs(10), Action::MediaBack));
     }
     let world = check(plan, Expected::Live(1));
     let asked = commands(&world, |output| {
@@ -83,7 +82,7 @@ fn s51_clock_jump() {
         Phase::Establishing,
         Phase::AwaitingMedia,
     ] {
-        let plan = Plan::default().with(when(phase, ms(1), Act::ClockJump(secs(3600))));
+        let plan = Plan::default().with(when(phase, ms(1), Action::ClockJump(secs(3600))));
         let mut world = World::new(plan);
         world.open();
         while world.elapsed() < secs(3600) && world.step() {}
@@ -95,9 +94,9 @@ fn s51_clock_jump() {
         assert_eq!(changes, 1, "one transition, in {phase}: {}", world.journal());
         rest(&mut world, Expected::Live(2));
     }
-    let live = Plan::default().with(when(Phase::Live, secs(1), Act::ClockJump(secs(3600))));
+    let live = Plan::default().with(when(Phase::Live, secs(1), Action::ClockJump(secs(3600))));
     check(live, Expected::Live(1));
-    let mut late = Plan::default().with(mail(Mail::Answer, 1, Handling::Drop));
+    let mut late = Plan::default().with(message(MessageKind::MasterAnswer, 1, Delivery::Drop));
     late.timer_late = secs(7);
     check(late, Expected::Live(2));
 }
@@ -105,7 +104,7 @@ fn s51_clock_jump() {
 #[test]
 fn s51_the_end_of_time() {
     // Deadlines that cannot be later than now would fire for ever.
-    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::Stall));
+    let plan = Plan::default().with(when(Phase::Live, secs(10), Action::Stall));
     let mut world = World::new(plan);
     world.open();
     world.run_for(secs(15));
@@ -118,9 +117,9 @@ fn s51_the_end_of_time() {
 #[test]
 fn s51_of_two_late_deadlines_the_first_is_told() {
     let plan = Plan::new(Settings::never())
-        .with(op(Op::Create, 1, OpFault::Hang))
-        .with(op(Op::Connect, 1, OpFault::Hang))
-        .with(when(Phase::Connecting, ms(1), Act::ClockJump(secs(3600))));
+        .with(command(CommandKind::Create, 1, CommandFault::Hang))
+        .with(command(CommandKind::Connect, 1, CommandFault::Hang))
+        .with(when(Phase::Connecting, ms(1), Action::ClockJump(secs(3600))));
     let world = check(plan, Expected::Ended(EndReason::PeerFailed, 1));
     let fired = Event::DeadlineFired(Timer::Operation);
     assert_eq!(events(&world, |event| *event == fired), 1);
@@ -130,22 +129,22 @@ fn s51_of_two_late_deadlines_the_first_is_told() {
 fn s52_budget_refill() {
     // Fail, recover, an hour of media, lost; the next attempt fails: the full budget again.
     let plan = Plan::default()
-        .with(mail(Mail::Answer, 1, Handling::Drop))
-        .with(when(Phase::Live, secs(3600), Act::MasterCloses))
-        .with(mail(Mail::Answer, 3, Handling::Drop));
+        .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
+        .with(when(Phase::Live, secs(3600), Action::MasterCloses))
+        .with(message(MessageKind::MasterAnswer, 3, Delivery::Drop));
     check(plan, Expected::Live(4));
 
     // Without the hour nothing is refilled: the free attempt fails, and the budget is spent.
     let plan = Plan::default()
-        .with(mail(Mail::Answer, 1, Handling::Drop))
-        .with(when(Phase::Live, secs(5), Act::MasterCloses))
-        .with(mail(Mail::Answer, 3, Handling::Drop));
+        .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
+        .with(when(Phase::Live, secs(5), Action::MasterCloses))
+        .with(message(MessageKind::MasterAnswer, 3, Delivery::Drop));
     check(plan, Expected::Ended(EndReason::NoAnswer, 3));
 }
 
 #[test]
 fn s56_suspend() {
-    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::Suspend(secs(600))));
+    let plan = Plan::default().with(when(Phase::Live, secs(10), Action::Suspend(secs(600))));
     let mut world = World::new(plan);
     world.open();
     while world.elapsed() < secs(600) && world.step() {}
@@ -157,11 +156,9 @@ fn s56_suspend() {
 
 #[test]
 fn s56_suspend_while_closing() {
-    let plan = Plan::default().with(mail(Mail::Answer, 1, Handling::Corrupt)).with(when(
-        Phase::Closing,
-        ms(1),
-        Act::Suspend(secs(600)),
-    ));
+    let plan = Plan::default()
+        .with(message(MessageKind::MasterAnswer, 1, Delivery::Corrupt))
+        .with(when(Phase::Closing, ms(1), Action::Suspend(secs(600))));
     let world = check(plan, Expected::Live(2));
     let scheduled = events(&world, |event| matches!(event, Event::RetryScheduled { .. }));
     assert_eq!(scheduled, 0, "straight to a new attempt");
@@ -188,7 +185,7 @@ fn s57_no_route() {
 
 #[test]
 fn s61_local_media() {
-    let denied = op(Op::Create, 1, OpFault::Fail(FailureCode::LocalMedia));
+    let denied = command(CommandKind::Create, 1, CommandFault::Fail(FailureCode::LocalMedia));
     let world = check(Plan::default().with(denied), Expected::Ended(EndReason::LocalMedia, 1));
     assert!(commands(&world, is_offer).is_empty(), "before any offer");
 }

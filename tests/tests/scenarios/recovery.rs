@@ -15,9 +15,9 @@ fn both(plan: &Plan) -> [Plan; 2] {
 fn s21_restart_storm() {
     for plan in both(&proper()) {
         let plan = plan
-            .with(when(Phase::Live, secs(1), Act::Restart))
-            .with(when(Phase::Live, ms(1_001), Act::Restart))
-            .with(when(Phase::Live, ms(1_002), Act::Restart));
+            .with(when(Phase::Live, secs(1), Action::Restart))
+            .with(when(Phase::Live, ms(1_001), Action::Restart))
+            .with(when(Phase::Live, ms(1_002), Action::Restart));
         let world = check(plan, Expected::Live(1));
         assert_eq!(commands(&world, is_restart).len(), 2, "one now, one remembered");
     }
@@ -25,9 +25,9 @@ fn s21_restart_storm() {
 
 #[test]
 fn s23_ice_disconnected_is_restarted() {
-    for act in [Act::IceDisconnected, Act::IceFailed] {
+    for action in [Action::IceDisconnected, Action::IceFailed] {
         for plan in both(&proper()) {
-            let world = check(plan.with(when(Phase::Live, secs(10), act)), Expected::Live(1));
+            let world = check(plan.with(when(Phase::Live, secs(10), action)), Expected::Live(1));
             assert_eq!(commands(&world, is_restart).len(), 1);
             assert_eq!(events(&world, |event| *event == Event::Recovered), 1);
             assert_eq!(commands(&world, is_peer).len(), 1, "the same peer connection");
@@ -39,12 +39,12 @@ fn s23_ice_disconnected_is_restarted() {
 fn s24_a_restart_that_brings_nothing() {
     for plan in both(&proper()) {
         let plan = plan
-            .with(when(Phase::Live, secs(10), Act::IceFailed))
-            .with(when(Phase::Recovering, ms(1), Act::NetworkDown))
+            .with(when(Phase::Live, secs(10), Action::IceFailed))
+            .with(when(Phase::Recovering, ms(1), Action::NetworkDown))
             .with(Fault::At {
-                moment: Moment::Entered(Phase::Connecting, 2),
+                trigger: Trigger::Entered(Phase::Connecting, 2),
                 after: ms(1),
-                act: Act::NetworkUp,
+                action: Action::NetworkUp,
             });
         let world = check(plan, Expected::Live(2));
         let fired = Event::DeadlineFired(Timer::Restart);
@@ -56,9 +56,9 @@ fn s24_a_restart_that_brings_nothing() {
 fn s25_restart_ignored() {
     for plan in both(&Plan::default()) {
         let lost = |n| Fault::At {
-            moment: Moment::Entered(Phase::Live, n),
+            trigger: Trigger::Entered(Phase::Live, n),
             after: secs(40),
-            act: Act::IceFailed,
+            action: Action::IceFailed,
         };
         let mut world = check(plan.with(lost(1)).with(lost(2)), Expected::Live(3));
         // One restart deadline, and what was learnt is remembered for the session.
@@ -66,7 +66,7 @@ fn s25_restart_ignored() {
         assert_eq!(events(&world, |event| *event == fired), 1);
         assert_eq!(events(&world, |event| *event == Event::RestartRefused), 1);
         assert_eq!(commands(&world, is_restart).len(), 1);
-        world.act(Act::Restart);
+        world.perform(Action::Restart);
         assert!(told(&world, Ignored::OutOfPhase));
     }
 }
@@ -74,7 +74,7 @@ fn s25_restart_ignored() {
 #[test]
 fn s25_a_master_that_starts_over() {
     for plan in both(&Plan::default()) {
-        let mut plan = plan.with(when(Phase::Live, secs(10), Act::IceFailed));
+        let mut plan = plan.with(when(Phase::Live, secs(10), Action::IceFailed));
         plan.master.repeated_id = RepeatedId::Replaces;
         let world = check(plan, Expected::Live(2));
         assert!(told(&world, Ignored::RefusedRestart));
@@ -86,7 +86,8 @@ fn s25_a_master_that_starts_over() {
 #[test]
 fn s25_ignored_while_the_old_pair_works() {
     for plan in both(&Plan::default()) {
-        let world = check(plan.with(when(Phase::Live, secs(10), Act::Restart)), Expected::Live(1));
+        let world =
+            check(plan.with(when(Phase::Live, secs(10), Action::Restart)), Expected::Live(1));
         assert_eq!(events(&world, |event| *event == Event::RestartRefused), 1);
         assert_eq!(events(&world, |event| *event == Event::Recovered), 1);
     }
@@ -95,7 +96,7 @@ fn s25_ignored_while_the_old_pair_works() {
 #[test]
 fn s26_network_switch() {
     for plan in both(&proper()) {
-        let plan = plan.with(when(Phase::Live, secs(10), Act::NetworkChanged));
+        let plan = plan.with(when(Phase::Live, secs(10), Action::NetworkChanged));
         let world = check(plan, Expected::Live(1));
         let changed =
             world.events().iter().find(|(_, event)| matches!(event, Event::Recovering(_)));
@@ -106,7 +107,7 @@ fn s26_network_switch() {
         assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
     }
     // A master that ignores the restart costs its deadline and one set-up.
-    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::NetworkChanged));
+    let plan = Plan::default().with(when(Phase::Live, secs(10), Action::NetworkChanged));
     check(plan, Expected::Live(2));
 }
 
@@ -120,7 +121,7 @@ fn s26_network_switch_during_set_up() {
         Phase::AwaitingMedia,
     ];
     for phase in phases {
-        let plan = proper().with(when(phase, ms(1), Act::NetworkChanged));
+        let plan = proper().with(when(phase, ms(1), Action::NetworkChanged));
         check(plan, Expected::Live(2));
     }
 }
@@ -132,10 +133,10 @@ fn s27_offline() {
     settings.retries = 1;
     let mut plan = Plan::new(settings);
     plan.master.repeated_id = RepeatedId::Renegotiates;
-    let plan = plan.with(when(Phase::Live, secs(60), Act::Offline)).with(when(
+    let plan = plan.with(when(Phase::Live, secs(60), Action::Offline)).with(when(
         Phase::Live,
         secs(360),
-        Act::Online,
+        Action::Online,
     ));
     let world = check(plan, Expected::Live(1));
     let online = world.events().iter().find(|(_, event)| *event == Event::Online);
@@ -150,10 +151,13 @@ fn s27_offline_during_set_up() {
     for phase in phases {
         let mut plan = Plan::new(Settings::persistent());
         if phase == Phase::BackingOff {
-            plan.faults.push(mail(Mail::Answer, 1, Handling::Corrupt));
+            plan.faults.push(message(MessageKind::MasterAnswer, 1, Delivery::Corrupt));
         }
-        let plan =
-            plan.with(when(phase, ms(0), Act::Offline)).with(when(phase, secs(300), Act::Online));
+        let plan = plan.with(when(phase, ms(0), Action::Offline)).with(when(
+            phase,
+            secs(300),
+            Action::Online,
+        ));
         let mut world = World::new(plan);
         world.open();
         world.run_for(secs(299));
@@ -167,7 +171,7 @@ fn s27_offline_during_set_up() {
 
 #[test]
 fn s27_offline_for_longer_than_the_limit() {
-    let plan = Plan::default().with(when(Phase::AwaitingAnswer, ms(0), Act::Offline));
+    let plan = Plan::default().with(when(Phase::AwaitingAnswer, ms(0), Action::Offline));
     let world = check(plan, Expected::Ended(EndReason::Signaling, 2));
     assert!(world.elapsed() < secs(60 + 30 + 6 + 40), "{:?}", world.elapsed());
 }
@@ -179,9 +183,9 @@ fn s27_a_network_that_comes_and_goes_holds_nothing_up_for_ever() {
     let mut world = World::new(plan);
     world.open();
     for _ in 0..200 {
-        world.act(Act::Offline);
+        world.perform(Action::Offline);
         world.run_for(secs(5));
-        world.act(Act::Online);
+        world.perform(Action::Online);
         world.run_for(ms(1));
         if world.outcome().is_some() {
             break;
@@ -194,9 +198,13 @@ fn s27_a_network_that_comes_and_goes_holds_nothing_up_for_ever() {
 #[test]
 fn s28_restart_offers_that_cannot_be_sent() {
     for plan in both(&proper()) {
-        let mut plan = plan.with(when(Phase::Live, secs(10), Act::IceFailed));
+        let mut plan = plan.with(when(Phase::Live, secs(10), Action::IceFailed));
         for nth in 2..40 {
-            plan.faults.push(op(Op::SendOffer, nth, OpFault::Fail(FailureCode::Network)));
+            plan.faults.push(command(
+                CommandKind::SendOffer,
+                nth,
+                CommandFault::Fail(FailureCode::Network),
+            ));
         }
         let mut world = World::new(plan);
         world.open();
@@ -211,8 +219,8 @@ fn s28_restart_offers_that_cannot_be_sent() {
 fn s30_a_restart_waits_for_its_link() {
     for plan in both(&proper()) {
         let plan = plan
-            .with(when(Phase::Live, secs(10), Act::CutLink(FailureCode::Network)))
-            .with(when(Phase::Live, secs(10), Act::IceFailed));
+            .with(when(Phase::Live, secs(10), Action::CutLink(FailureCode::Network)))
+            .with(when(Phase::Live, secs(10), Action::IceFailed));
         let world = check(plan, Expected::Live(1));
         assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
         assert_eq!(events(&world, |event| *event == Event::Recovered), 1);
@@ -223,9 +231,9 @@ fn s30_a_restart_waits_for_its_link() {
 fn s36_a_status_for_a_restart() {
     for plan in both(&proper()) {
         let plan = plan
-            .with(when(Phase::Live, secs(10), Act::Restart))
-            .with(mail(Mail::Offer, 2, Handling::Drop))
-            .with(when(Phase::Live, ms(10_500), Act::OfferStatus(FailureCode::Throttled)));
+            .with(when(Phase::Live, secs(10), Action::Restart))
+            .with(message(MessageKind::ViewerOffer, 2, Delivery::Drop))
+            .with(when(Phase::Live, ms(10_500), Action::OfferStatus(FailureCode::Throttled)));
         let world = check(plan, Expected::Live(1));
         assert!(commands(&world, is_restart).len() <= 2);
     }
@@ -234,10 +242,10 @@ fn s36_a_status_for_a_restart() {
 #[test]
 fn s40_turn_expire() {
     for plan in both(&proper()) {
-        let plan = plan.with(when(Phase::Live, secs(400), Act::TurnExpires)).with(when(
+        let plan = plan.with(when(Phase::Live, secs(400), Action::TurnExpires)).with(when(
             Phase::Live,
             secs(401),
-            Act::IceFailed,
+            Action::IceFailed,
         ));
         let world = check(plan, Expected::Live(1));
         assert_eq!(world.stale_turn(), 0, "fresh ones are used");
@@ -247,11 +255,11 @@ fn s40_turn_expire() {
 
 #[test]
 fn s40_turn_that_cannot_be_had_again_stops_no_restart() {
-    for how in [OpFault::Hang, OpFault::Fail(FailureCode::Service)] {
-        let plan = proper().with(op(Op::IceServers, 2, how)).with(when(
+    for how in [CommandFault::Hang, CommandFault::Fail(FailureCode::Service)] {
+        let plan = proper().with(command(CommandKind::IceServers, 2, how)).with(when(
             Phase::Live,
             secs(401),
-            Act::IceFailed,
+            Action::IceFailed,
         ));
         check(plan, Expected::Live(1));
     }
@@ -260,7 +268,7 @@ fn s40_turn_that_cannot_be_had_again_stops_no_restart() {
 #[test]
 fn s45_master_reboots() {
     for plan in both(&proper()) {
-        let plan = plan.with(when(Phase::Live, secs(60), Act::MasterReboots(secs(8))));
+        let plan = plan.with(when(Phase::Live, secs(60), Action::MasterReboots(secs(8))));
         let world = check(plan, Expected::Live(2));
         assert!(events(&world, |event| matches!(event, Event::MasterSeen)) >= 2);
     }
@@ -268,11 +276,11 @@ fn s45_master_reboots() {
 
 #[test]
 fn s48_paused_camera() {
-    let mut plan = Plan::default().with(when(Phase::Live, secs(10), Act::Stall));
+    let mut plan = Plan::default().with(when(Phase::Live, secs(10), Action::Stall));
     for n in 0..30 {
-        plan.faults.push(when(Phase::Live, secs(11 + n * 5), Act::SenderReport));
+        plan.faults.push(when(Phase::Live, secs(11 + n * 5), Action::SenderReport));
     }
-    plan.faults.push(when(Phase::Live, secs(160), Act::MediaBack));
+    plan.faults.push(when(Phase::Live, secs(160), Action::MediaBack));
     let world = check(plan.clone(), Expected::Live(1));
     assert_eq!(events(&world, |event| *event == Event::MediaPaused), 1);
     let asked = commands(&world, |output| {
@@ -282,15 +290,15 @@ fn s48_paused_camera() {
     assert!(commands(&world, is_restart).is_empty(), "a restart is no cure");
 
     // A restart that is asked for meanwhile and ignored tears nothing down.
-    check(plan.with(when(Phase::Live, secs(30), Act::Restart)), Expected::Live(1));
+    check(plan.with(when(Phase::Live, secs(30), Action::Restart)), Expected::Live(1));
 }
 
 #[test]
 fn s48_no_packet_of_any_kind() {
-    let plan = Plan::default().with(when(Phase::Live, secs(10), Act::Stall)).with(when(
+    let plan = Plan::default().with(when(Phase::Live, secs(10), Action::Stall)).with(when(
         Phase::Live,
         secs(20),
-        Act::SenderReport,
+        Action::SenderReport,
     ));
     let world = check(plan, Expected::Live(2));
     let gone = Event::MasterGone(RecoveryCause::Silent);
@@ -301,10 +309,10 @@ fn s48_no_packet_of_any_kind() {
 fn s52_a_recovery_does_not_count_as_live() {
     // Live for 29 s, recovering, live for 29 s: nothing is refilled.
     let plan = proper()
-        .with(mail(Mail::Answer, 1, Handling::Drop))
-        .with(when(Phase::Live, secs(25), Act::Restart))
-        .with(when(Phase::Live, secs(50), Act::MasterCloses))
-        .with(mail(Mail::Answer, 4, Handling::Drop));
+        .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
+        .with(when(Phase::Live, secs(25), Action::Restart))
+        .with(when(Phase::Live, secs(50), Action::MasterCloses))
+        .with(message(MessageKind::MasterAnswer, 4, Delivery::Drop));
     check(plan, Expected::Ended(EndReason::NoAnswer, 3));
 }
 
@@ -312,7 +320,7 @@ fn s52_a_recovery_does_not_count_as_live() {
 fn s62_restart_answer_old() {
     for repeated_id in [RepeatedId::OldCredentials, RepeatedId::RepeatsAnswer] {
         for plan in both(&Plan::default()) {
-            let mut plan = plan.with(when(Phase::Live, secs(10), Act::Restart));
+            let mut plan = plan.with(when(Phase::Live, secs(10), Action::Restart));
             plan.master.repeated_id = repeated_id;
             let world = check(plan, Expected::Live(1));
             assert_eq!(commands(&world, is_set_remote).len(), 1, "{repeated_id:?}");
@@ -328,15 +336,13 @@ fn s63_restart_while_recovering() {
     // Media is back before the master, which is slow, has answered; or never answers.
     for deaf in [true, false] {
         for plan in both(&proper()) {
-            let mut plan = plan.with(when(Phase::Live, secs(10), Act::IceDisconnected)).with(when(
-                Phase::Live,
-                ms(15_000),
-                Act::IceBack,
-            ));
+            let mut plan = plan
+                .with(when(Phase::Live, secs(10), Action::IceDisconnected))
+                .with(when(Phase::Live, ms(15_000), Action::IceBack));
             if deaf {
-                plan.faults.push(mail(Mail::Offer, 2, Handling::Drop));
+                plan.faults.push(message(MessageKind::ViewerOffer, 2, Delivery::Drop));
             } else {
-                plan.faults.push(mail(Mail::Answer, 2, Handling::Delay(secs(4))));
+                plan.faults.push(message(MessageKind::MasterAnswer, 2, Delivery::Delay(secs(4))));
             }
             let world = check(plan, Expected::Live(1));
             assert_eq!(commands(&world, is_peer).len(), 1);

@@ -3,13 +3,13 @@
 
 use negotiation_core::Phase;
 
-use super::kinds::{FaultKind, HandlingKind, Heard};
-use crate::faults::Mail;
+use crate::faults::MessageKind;
+use crate::kinds::{DeliveryKind, FaultKind, InputKind};
 
 /// Why some cells are never hit.
 struct Excuse {
     phases: &'static [Phase],
-    heard: &'static [Heard],
+    input_kind: &'static [InputKind],
     why: &'static str,
 }
 
@@ -23,109 +23,116 @@ struct FaultExcuse {
 const CELLS: &[Excuse] = &[
     Excuse {
         phases: &[Phase::Idle],
-        heard: FROM_LINK,
+        input_kind: FROM_LINK,
         why: "Before it is opened a session has asked for no link.",
     },
     Excuse {
         phases: &[Phase::Idle],
-        heard: FROM_PEER,
+        input_kind: FROM_PEER,
         why: "Before it is opened a session has asked for no peer connection.",
     },
     Excuse {
         phases: &[Phase::Idle],
-        heard: &[Heard::Done, Heard::Cancelled, Heard::Failed, Heard::Unawaited],
+        input_kind: &[
+            InputKind::Done,
+            InputKind::Cancelled,
+            InputKind::Failed,
+            InputKind::Unawaited,
+        ],
         why: "Before it is opened a session has given no command.",
     },
     Excuse {
         phases: &[Phase::Idle],
-        heard: &[Heard::LateLink, Heard::LatePeer],
+        input_kind: &[InputKind::LateLink, InputKind::LatePeer],
         why: "Before it is opened a session has closed nothing.",
     },
     Excuse {
         phases: &[Phase::Connecting],
-        heard: FROM_LINK,
+        input_kind: FROM_LINK,
         why: "The link opens with the end of this phase; what comes of an earlier one is an echo.",
     },
     Excuse {
         phases: &[Phase::Closing, Phase::BackingOff, Phase::Ended],
-        heard: FROM_LINK,
+        input_kind: FROM_LINK,
         why: "Links are closed in the first step of closing; what comes of them later is an echo.",
     },
     Excuse {
         phases: &[Phase::BackingOff, Phase::Ended],
-        heard: &[Heard::Done, Heard::Cancelled, Heard::Failed],
+        input_kind: &[InputKind::Done, InputKind::Cancelled, InputKind::Failed],
         why: "Between attempts and after the end no command is awaited.",
     },
     Excuse {
         phases: &[Phase::Connecting],
-        heard: &[Heard::Cancelled],
+        input_kind: &[InputKind::Cancelled],
         why: "Only a close cancels, and an attempt that begins has closed nothing.",
     },
     Excuse {
         phases: &[Phase::Closing],
-        heard: &[Heard::Cancelled],
+        input_kind: &[InputKind::Cancelled],
         why: "A close cancels what is under way, and that is awaited no more once it began.",
     },
     Excuse {
         phases: &[Phase::AwaitingOffer],
-        heard: &[Heard::Status],
+        input_kind: &[InputKind::Status],
         why: "A viewer that joined has sent no message that a status could be of.",
     },
 ];
 
 /// What comes of a link.
-const FROM_LINK: &[Heard] = &[
-    Heard::Foreign,
-    Heard::Offer,
-    Heard::OfferBroken,
-    Heard::Answer,
-    Heard::AnswerBroken,
-    Heard::Candidate,
-    Heard::CandidateBroken,
-    Heard::Status,
-    Heard::StatusStray,
-    Heard::GoAway,
-    Heard::ReconnectIceServer,
-    Heard::Garbage,
-    Heard::LinkEnded,
+const FROM_LINK: &[InputKind] = &[
+    InputKind::Foreign,
+    InputKind::Offer,
+    InputKind::OfferBroken,
+    InputKind::Answer,
+    InputKind::AnswerBroken,
+    InputKind::Candidate,
+    InputKind::CandidateBroken,
+    InputKind::Status,
+    InputKind::StatusStray,
+    InputKind::GoAway,
+    InputKind::ReconnectIceServer,
+    InputKind::Garbage,
+    InputKind::LinkEnded,
 ];
 
 /// What comes of a peer connection.
-const FROM_PEER: &[Heard] = &[
-    Heard::CandidateGathered,
-    Heard::GatheringDone,
-    Heard::Checking,
-    Heard::IceConnected,
-    Heard::Connected,
-    Heard::Disconnected,
-    Heard::IceFailed,
-    Heard::DtlsFailed,
-    Heard::ClosedByPeer,
-    Heard::TrackAdded,
-    Heard::MediaFlowing,
-    Heard::KeyframeReceived,
-    Heard::MediaStalled,
-    Heard::SenderReport,
-    Heard::MediaProblem,
-    Heard::ServersUnresolved,
+const FROM_PEER: &[InputKind] = &[
+    InputKind::CandidateGathered,
+    InputKind::GatheringDone,
+    InputKind::Checking,
+    InputKind::IceConnected,
+    InputKind::Connected,
+    InputKind::Disconnected,
+    InputKind::IceFailed,
+    InputKind::DtlsFailed,
+    InputKind::ClosedByPeer,
+    InputKind::TrackAdded,
+    InputKind::MediaFlowing,
+    InputKind::KeyframeReceived,
+    InputKind::MediaStalled,
+    InputKind::SenderReport,
+    InputKind::MediaProblem,
+    InputKind::ServersUnresolved,
 ];
 
 /// The same for faults.
 const FAULTS: &[FaultExcuse] = &[FaultExcuse {
     faults: &[
-        FaultKind::Mail(Mail::Offer, HandlingKind::AfterOld),
-        FaultKind::Mail(Mail::Offer, HandlingKind::From),
-        FaultKind::Mail(Mail::ViewerCandidate, HandlingKind::AfterOld),
-        FaultKind::Mail(Mail::ViewerCandidate, HandlingKind::From),
-        FaultKind::Mail(Mail::ViewerAnswer, HandlingKind::AfterOld),
-        FaultKind::Mail(Mail::ViewerAnswer, HandlingKind::From),
+        FaultKind::Message(MessageKind::ViewerOffer, DeliveryKind::AfterOldAnswer),
+        FaultKind::Message(MessageKind::ViewerOffer, DeliveryKind::FromSender),
+        FaultKind::Message(MessageKind::ViewerCandidate, DeliveryKind::AfterOldAnswer),
+        FaultKind::Message(MessageKind::ViewerCandidate, DeliveryKind::FromSender),
+        FaultKind::Message(MessageKind::ViewerAnswer, DeliveryKind::AfterOldAnswer),
+        FaultKind::Message(MessageKind::ViewerAnswer, DeliveryKind::FromSender),
     ],
     why: "Whom the master takes a message for is the master's affair: the session cannot see it.",
 }];
 
 /// Why this cell is never hit: the number of the excuse in [`all`].
-pub(super) fn of_cell(phase: Phase, heard: Heard) -> Option<usize> {
-    CELLS.iter().position(|excuse| excuse.phases.contains(&phase) && excuse.heard.contains(&heard))
+pub(super) fn of_cell(phase: Phase, input_kind: InputKind) -> Option<usize> {
+    CELLS.iter().position(|excuse| {
+        excuse.phases.contains(&phase) && excuse.input_kind.contains(&input_kind)
+    })
 }
 
 /// Why faults of this kind never strike: the number of the excuse in [`all`].
@@ -146,11 +153,11 @@ mod tests {
     #[test]
     fn nothing_is_excused_twice() {
         for phase in Phase::ALL {
-            for heard in Heard::ALL {
+            for input_kind in InputKind::ALL {
                 let covers = |excuse: &&Excuse| {
-                    excuse.phases.contains(&phase) && excuse.heard.contains(heard)
+                    excuse.phases.contains(&phase) && excuse.input_kind.contains(input_kind)
                 };
-                assert!(CELLS.iter().filter(covers).count() <= 1, "{phase}, {heard}");
+                assert!(CELLS.iter().filter(covers).count() <= 1, "{phase}, {input_kind}");
             }
         }
     }

@@ -4,9 +4,9 @@ use core::fmt::{self, Display};
 
 use negotiation_core::Phase;
 
-use super::kinds::{ActKind, FaultKind, HandlingKind, Heard, OpFaultKind};
 use super::{Coverage, excuses};
-use crate::faults::{Mail, Op};
+use crate::faults::{CommandKind, MessageKind};
+use crate::kinds::{ActionKind, CommandFaultKind, DeliveryKind, FaultKind, InputKind};
 
 impl Display for Coverage {
     /// Markdown: inputs by phase, faults, and then the excuses by number.
@@ -14,18 +14,22 @@ impl Display for Coverage {
         let (all, excused) = self.size();
         writeln!(f, "A number in parentheses is an excuse of the list at the end.")?;
         writeln!(f, "{excused} of {all} cells are excused.\n\n## Inputs by phase\n")?;
-        table(f, "input", Heard::ALL, &Phase::ALL, |heard, phase| {
-            (self.cell(*phase, *heard), excuses::of_cell(*phase, *heard))
+        table(f, "input", InputKind::ALL, &Phase::ALL, |input_kind, phase| {
+            (self.cell(*phase, *input_kind), excuses::of_cell(*phase, *input_kind))
         })?;
         let fault = |kind| (self.fault(kind), excuses::of_fault(kind));
         writeln!(f, "\n## Messages that went wrong\n")?;
-        table(f, "message", &Mail::ALL, HandlingKind::ALL, |mail, how| {
-            fault(FaultKind::Mail(*mail, *how))
+        table(f, "message", &MessageKind::ALL, DeliveryKind::ALL, |message, how| {
+            fault(FaultKind::Message(*message, *how))
         })?;
         writeln!(f, "\n## Commands that went wrong\n")?;
-        table(f, "command", &Op::ALL, OpFaultKind::ALL, |op, how| fault(FaultKind::Op(*op, *how)))?;
+        table(f, "command", &CommandKind::ALL, CommandFaultKind::ALL, |command, how| {
+            fault(FaultKind::Command(*command, *how))
+        })?;
         writeln!(f, "\n## What happened besides\n")?;
-        table(f, "what", ActKind::ALL, &["times"], |act, _| fault(FaultKind::Act(*act)))?;
+        table(f, "what", ActionKind::ALL, &["times"], |action, _| {
+            fault(FaultKind::Action(*action))
+        })?;
         writeln!(f, "\n## What cannot happen\n")?;
         for (number, why) in (1..).zip(excuses::all()) {
             writeln!(f, "{number}. {why}")?;

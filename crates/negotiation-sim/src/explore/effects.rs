@@ -10,7 +10,8 @@ use negotiation_core::{
 use super::bounds::{Bounds, Trouble};
 use super::moves::{answer, candidate};
 use super::state::{
-    Answer, CLOSED, Job, Link, Offer, Owner, PEER, Peer, Port, SIGNALING, State, What,
+    Answer, CLOSED, Link, Offer, Operation, Owner, PEER, Peer, PendingCommand, Port, SIGNALING,
+    State,
 };
 
 impl State {
@@ -48,16 +49,16 @@ impl State {
                 require(known.is_none(), "a link asked for twice")?;
                 require(world.links.len() < 2, "N15: a third link")?;
                 world.links.push(Link { id: link, up: false });
-                What::Connect(link)
+                Operation::Connect(link)
             }
             SignalingCommand::FetchIceServers { .. } => {
                 port = Port::Beside;
-                What::Fetch(link)
+                Operation::Fetch(link)
             }
             SignalingCommand::Join { .. } => {
                 port = Port::Beside;
                 require(known.is_some_and(|known| known.up), "N8: joined without a link")?;
-                What::Join(link)
+                Operation::Join(link)
             }
             SignalingCommand::Send { message, .. } => {
                 // The socket may have died in the same instant, but never before it was open.
@@ -65,23 +66,23 @@ impl State {
                 match message {
                     Message::Offer(offer) => {
                         // The same one may go once more, when its sending failed.
-                        let offer = own_offer(&offer);
+                        let offer = viewer_offer(&offer);
                         let other = world.offer_out.is_some_and(|number| number != offer.number);
                         require(!other, "N1: a second unanswered offer")?;
                         (world.offer_out, world.answer_due) = (Some(offer.number), false);
                         world.sent = Some(ticket);
-                        What::SendOffer(link, offer)
+                        Operation::SendOffer(link, offer)
                     }
                     Message::Answer(_) => {
                         world.sent = Some(ticket);
-                        What::SendAnswer(link)
+                        Operation::SendAnswer(link)
                     }
                     Message::Candidate(_) => {
                         require(
                             world.offers > 0 || world.master.offers > 0,
                             "N11: a candidate before any description",
                         )?;
-                        What::SendCandidate(link)
+                        Operation::SendCandidate(link)
                     }
                 }
             }
@@ -90,7 +91,7 @@ impl State {
                 for job in world.ports.iter_mut().flatten() {
                     job.cancelled |= job.what.owner() == Owner::Link(link);
                 }
-                What::Disconnect(link)
+                Operation::Disconnect(link)
             }
         };
         self.enqueue(port, ticket, what);
@@ -119,7 +120,7 @@ impl State {
             let open = world.peer.is_some_and(|peer| peer.closing != CLOSED);
             require(!open, "N15: a second peer connection before the first was closed")?;
             world.peer = Some(Peer::new(id));
-            self.enqueue(Port::Peer, ticket, What::Create(id));
+            self.enqueue(Port::Peer, ticket, Operation::Create(id));
             return Ok(());
         }
         let Some(peer) = world.peer.as_mut().filter(|peer| peer.id == id) else {
@@ -132,37 +133,37 @@ impl State {
             require(peer.closing == 0, "N22: a command after closing began")?;
         }
         let what = match command {
-            PeerCommand::Create { .. } => What::Create(id),
-            PeerCommand::CreateOffer { restart, .. } => What::CreateOffer(id, restart),
-            PeerCommand::CreateAnswer { .. } => What::CreateAnswer(id),
-            PeerCommand::SetIceServers { .. } => What::SetIceServers(id),
+            PeerCommand::Create { .. } => Operation::Create(id),
+            PeerCommand::CreateOffer { restart, .. } => Operation::CreateOffer(id, restart),
+            PeerCommand::CreateAnswer { .. } => Operation::CreateAnswer(id),
+            PeerCommand::SetIceServers { .. } => Operation::SetIceServers(id),
             PeerCommand::SetLocal { kind: SdpKind::Offer, description, .. } => {
-                What::SetOffer(id, own_offer(&description))
+                Operation::SetLocalOffer(id, viewer_offer(&description))
             }
-            PeerCommand::SetLocal { kind: SdpKind::Answer, .. } => What::SetOwnAnswer(id),
+            PeerCommand::SetLocal { kind: SdpKind::Answer, .. } => Operation::SetLocalAnswer(id),
             PeerCommand::SetRemote { kind: SdpKind::Answer, description, .. } => {
                 require(world.answer_due, "N4: an answer applied with no offer open")?;
                 world.answer_due = false;
-                What::TakeAnswer(id, their_answer(&description))
+                Operation::SetRemoteAnswer(id, master_answer(&description))
             }
             PeerCommand::SetRemote { kind: SdpKind::Offer, description, .. } => {
                 // Ours gave way, if there was one (N7).
                 world.offer_out = None;
-                What::TakeOffer(id, their_answer(&description).session)
+                Operation::SetRemoteOffer(id, master_answer(&description).session)
             }
             PeerCommand::Rollback { .. } => {
                 (world.offer_out, world.answer_due) = (None, false);
-                What::Rollback(id)
+                Operation::Rollback(id)
             }
             PeerCommand::AddCandidate { .. } => {
                 // The command before it in the queue must be done, not only asked for.
                 require(peer.has_remote, "N9: a candidate before set-remote completed")?;
-                What::AddCandidate(id)
+                Operation::AddCandidate(id)
             }
-            PeerCommand::RequestKeyframe { .. } => What::RequestKeyframe(id),
-            PeerCommand::StopTransceivers { .. } => What::StopTransceivers(id),
-            PeerCommand::RemoveTracks { .. } => What::RemoveTracks(id),
-            PeerCommand::Close { .. } => What::Close(id),
+            PeerCommand::RequestKeyframe { .. } => Operation::RequestKeyframe(id),
+            PeerCommand::StopTransceivers { .. } => Operation::StopTransceivers(id),
+            PeerCommand::RemoveTracks { .. } => Operation::RemoveTracks(id),
+            PeerCommand::Close { .. } => Operation::Close(id),
         };
         if step.is_some() {
             for job in world.port(Port::Peer) {
@@ -173,8 +174,8 @@ impl State {
         Ok(())
     }
 
-    fn enqueue(&mut self, port: Port, ticket: Ticket, what: What) {
-        let job = Job { ticket: Some(ticket), what, cancelled: false, executed: false };
+    fn enqueue(&mut self, port: Port, ticket: Ticket, what: Operation) {
+        let job = PendingCommand { ticket: Some(ticket), what, cancelled: false, executed: false };
         self.world.port(port).push_back(job);
     }
 
@@ -213,8 +214,8 @@ impl State {
             }
             Event::Live => {
                 world.tries = 0;
-                let holds = world.peer.is_some_and(|peer| peer.up && peer.keyframe);
-                require(holds, "live without a connection and a keyframe")?;
+                let has_working_path = world.peer.is_some_and(|peer| peer.up && peer.keyframe);
+                require(has_working_path, "live without a connection and a keyframe")?;
             }
             Event::AnswerReceived { .. } => {
                 require(world.offer_out.is_some(), "N4: an answer taken with no offer open")?;
@@ -267,7 +268,10 @@ impl State {
         self.session.check_invariants()?;
         let free = bounds.each[Trouble::Sleep as usize] + bounds.each[Trouble::Network as usize];
         let tries = bounds.retries + 2 + u32::from(free);
-        require(u32::from(self.world.tries) <= tries, "N14: more attempts than the budget holds")?;
+        require(
+            u32::from(self.world.tries) <= tries,
+            "N14: more attempts than the budget has_working_path",
+        )?;
         let stale = Answer { session: 9, generation: 9, to: 9 };
         let nowhere = LinkId(u32::MAX);
         let mut probes = vec![
@@ -324,19 +328,19 @@ impl State {
     }
 }
 
-fn require(holds: bool, what: &str) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(what.into()) }
+fn require(has_working_path: bool, what: &str) -> Result<(), String> {
+    if has_working_path { Ok(()) } else { Err(what.into()) }
 }
 
 /// What an offer of ours says of itself: `offer 2 restart`.
-fn own_offer(description: &Description) -> Offer {
+fn viewer_offer(description: &Description) -> Offer {
     let mut words = description.sdp.as_str().split(' ').skip(1);
     let number = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
     Offer { number, restart: words.next().is_some() }
 }
 
 /// What the master's description says of itself: `answer 1 1 2`.
-fn their_answer(description: &Description) -> Answer {
+fn master_answer(description: &Description) -> Answer {
     let words = description.sdp.as_str().split(' ').skip(1);
     let mut numbers = words.map(|word| word.parse().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);

@@ -7,7 +7,7 @@ use negotiation_core::{
 };
 
 use super::bounds::{Bounds, Trouble};
-use super::state::{Answer, Mail, Port, State, What};
+use super::state::{Answer, MasterMessage, Operation, Port, State};
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,16 +116,18 @@ impl State {
             if job.cancelled {
                 continue;
             }
-            if !job.executed && matches!(job.what, What::SendOffer(..) | What::SendAnswer(_)) {
+            if !job.executed
+                && matches!(job.what, Operation::SendOffer(..) | Operation::SendAnswer(_))
+            {
                 moves.push(Move::Execute(port));
                 let repeated = world.master.session > 0 && !world.master.fresh;
-                if repeated && matches!(job.what, What::SendOffer(..)) {
+                if repeated && matches!(job.what, Operation::SendOffer(..)) {
                     moves.push(Move::StartOver(port));
                 }
             }
             if job.ticket.is_some() {
                 moves.push(Move::Fail(port));
-                if matches!(job.what, What::Connect(_) | What::Join(_)) {
+                if matches!(job.what, Operation::Connect(_) | Operation::Join(_)) {
                     moves.push(Move::Refuse(port));
                 }
             }
@@ -134,7 +136,7 @@ impl State {
             && world.links.iter().any(|link| link.up)
         {
             moves.extend([Move::Deliver, Move::DeliverTwice, Move::Lose]);
-            if !matches!(mail, Mail::Candidate { .. }) {
+            if !matches!(mail, MasterMessage::Candidate { .. }) {
                 moves.push(Move::DeliverBroken);
             }
             if world.mail.get(1).is_some_and(|second| second != mail) {
@@ -181,22 +183,22 @@ impl State {
     }
 
     fn peer_moves(&self, moves: &mut Vec<Move>) {
-        let (can, holds) = (self.world.can_connect(), self.world.holds());
+        let (can, has_working_path) = (self.world.can_connect(), self.world.has_working_path());
         let Some(peer) = self.world.peer.filter(|peer| peer.closing == 0) else { return };
         if can && (!peer.up || peer.again) {
             moves.push(Move::Connect);
         }
-        if holds && peer.up && !peer.keyframe {
+        if has_working_path && peer.up && !peer.keyframe {
             moves.push(Move::Keyframe);
         }
         if peer.stalled {
             moves.push(Move::Report);
-            if holds {
+            if has_working_path {
                 moves.push(Move::Flow);
             }
         }
         let blip = self.world.troubles > 0 && self.world.left[Trouble::Path as usize] > 0;
-        if peer.up && (!holds || blip) {
+        if peer.up && (!has_working_path || blip) {
             moves.push(Move::Disconnect);
         }
         if peer.linked.is_some() {
@@ -225,25 +227,25 @@ impl State {
         if !world.mail.is_empty() && world.links.iter().any(|link| link.up) {
             return Some(Move::Deliver);
         }
-        let (can, holds) = (world.can_connect(), world.holds());
+        let (can, has_working_path) = (world.can_connect(), world.has_working_path());
         if let Some(peer) = world.peer.filter(|peer| peer.closing == 0) {
             if can && (!peer.up || peer.again) {
                 return Some(Move::Connect);
             }
-            if holds && peer.up && !peer.keyframe {
+            if has_working_path && peer.up && !peer.keyframe {
                 return Some(Move::Keyframe);
             }
-            if holds && peer.stalled {
+            if has_working_path && peer.stalled {
                 return Some(Move::Flow);
             }
-            if !holds && peer.up {
+            if !has_working_path && peer.up {
                 return Some(Move::Disconnect);
             }
         }
         match self.session.poll_timeout() {
             Some(_) => Some(Move::Deadline),
             // Nothing is pending: it had better be live, with a connection that works.
-            None if self.session.phase() == Phase::Live && holds => None,
+            None if self.session.phase() == Phase::Live && has_working_path => None,
             None => Some(Move::Deadline),
         }
     }
@@ -255,12 +257,12 @@ impl State {
             next.world.troubles -= 1;
             next.world.left[kind as usize] -= 1;
         }
-        next.make(step)?;
+        next.apply(step)?;
         next.settle(bounds)?;
         Ok(next)
     }
 
-    fn make(&mut self, step: Move) -> Result<(), String> {
+    fn apply(&mut self, step: Move) -> Result<(), String> {
         let now = self.now;
         let peer = self.world.peer.map(|peer| peer.id);
         let tell = |event| peer.map(|peer| Input::Peer(peer, event));
@@ -282,27 +284,29 @@ impl State {
             Move::StartOver(port) => {
                 if let Some(job) = self.world.port(port).front_mut() {
                     job.executed = true;
-                    if let What::SendOffer(_, offer) = job.what {
-                        self.world.hear_offer(offer, true);
+                    if let Operation::SendOffer(_, offer) = job.what {
+                        self.world.master_receives_offer(offer, true);
                     }
                 }
                 None
             }
             Move::Fail(port) => return self.fail(port, FailureCode::Service),
             Move::Refuse(port) => return self.fail(port, FailureCode::AccessDenied),
-            Move::Deliver => self.world.mail.pop_front().map(|mail| self.letter(mail, false)),
+            Move::Deliver => self.world.mail.pop_front().map(|mail| self.input_of(mail, false)),
             Move::DeliverTwice => {
-                self.world.mail.front().copied().map(|mail| self.letter(mail, false))
+                self.world.mail.front().copied().map(|mail| self.input_of(mail, false))
             }
-            Move::DeliverSecond => self.world.mail.remove(1).map(|mail| self.letter(mail, false)),
-            Move::DeliverBroken => self.world.mail.pop_front().map(|mail| self.letter(mail, true)),
+            Move::DeliverSecond => self.world.mail.remove(1).map(|mail| self.input_of(mail, false)),
+            Move::DeliverBroken => {
+                self.world.mail.pop_front().map(|mail| self.input_of(mail, true))
+            }
             Move::Lose => {
                 self.world.mail.pop_front();
                 None
             }
             Move::AnotherAnswer => {
                 let other = Answer { session: 0, generation: 0, to: 1 };
-                self.world.mail.push_front(Mail::Answer(other));
+                self.world.mail.push_front(MasterMessage::Answer(other));
                 None
             }
             Move::Deadline => {
@@ -352,7 +356,7 @@ impl State {
             }
             Move::Disconnect => {
                 self.change(|peer| peer.up = false);
-                if self.world.holds() {
+                if self.world.has_working_path() {
                     self.world.left[Trouble::Path as usize] -= 1;
                     self.world.troubles = self.world.troubles.saturating_sub(1);
                 }
@@ -418,25 +422,27 @@ impl State {
     }
 
     /// A message of the master's on the newest link that is up.
-    fn letter(&self, mail: Mail, broken: bool) -> Input {
+    fn input_of(&self, mail: MasterMessage, broken: bool) -> Input {
         let link = self.world.links.iter().rev().find(|link| link.up).map(|link| link.id);
         let link = link.unwrap_or(LinkId(0));
         let sender = Sender::Master;
         let event = match mail {
-            Mail::Answer(_) if broken => SignalingEvent::Answer { sender, body: Err(Undecodable) },
-            Mail::Offer { .. } if broken => {
+            MasterMessage::Answer(_) if broken => {
+                SignalingEvent::Answer { sender, body: Err(Undecodable) }
+            }
+            MasterMessage::Offer { .. } if broken => {
                 SignalingEvent::Offer { sender, body: Err(Undecodable) }
             }
-            Mail::Candidate { .. } if broken => {
+            MasterMessage::Candidate { .. } if broken => {
                 SignalingEvent::Candidate { sender, body: Err(Undecodable) }
             }
-            Mail::Answer(given) => return answer(link, sender, given),
-            Mail::Offer { session, number } => {
+            MasterMessage::Answer(given) => return answer(link, sender, given),
+            MasterMessage::Offer { session, number } => {
                 let text = format!("offer {session} {number}");
                 let body = Ok(description(&text, session, 0));
                 SignalingEvent::Offer { sender, body }
             }
-            Mail::Candidate { session, generation } => {
+            MasterMessage::Candidate { session, generation } => {
                 let body = Ok(candidate("theirs", Some(ufrag(session, generation))));
                 SignalingEvent::Candidate { sender, body }
             }

@@ -7,7 +7,7 @@
 use negotiation_core::{CandidateRelease, Mode, Phase};
 
 use super::bounds::Trouble;
-use super::state::{Mail, Master, Peer, Variant, What, World};
+use super::state::{Master, MasterMessage, Operation, Peer, Variant, World};
 
 impl World {
     /// Forgets what decides nothing about the future; `phase` is the session's,
@@ -30,8 +30,8 @@ impl World {
     /// session each join brings an offer, also one that the session no longer waits for, and a
     /// master that starts over offers by itself.
     pub(super) fn may_be_offered(&self, mode: Mode) -> bool {
-        let comes = self.mail.iter().any(|mail| matches!(mail, Mail::Offer { .. }));
-        let joins = self.ports.iter().flatten().any(|job| matches!(job.what, What::Join(_)));
+        let comes = self.mail.iter().any(|mail| matches!(mail, MasterMessage::Offer { .. }));
+        let joins = self.ports.iter().flatten().any(|job| matches!(job.what, Operation::Join(_)));
         let left = |kind: Trouble| self.left[kind as usize] > 0;
         let restarts = mode == Mode::Answerer && left(Trouble::MasterRestart);
         comes || joins || restarts || left(Trouble::MasterOffers)

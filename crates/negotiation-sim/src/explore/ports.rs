@@ -5,7 +5,7 @@ use negotiation_core::{
 };
 
 use super::moves::{candidate, client_id, description};
-use super::state::{Jsep, Owner, Port, State, What};
+use super::state::{Jsep, Operation, Owner, Port, State};
 
 impl State {
     pub(super) fn complete(&mut self, port: Port) -> Result<(), String> {
@@ -24,9 +24,9 @@ impl State {
             None => return Ok(()),
         }
         // Gathering begins with the first description that is set, and is soon over.
-        let first = matches!(job.what, What::SetOffer(_, offer) if offer.number == 1);
+        let first = matches!(job.what, Operation::SetLocalOffer(_, offer) if offer.number == 1);
         match job.what.owner() {
-            Owner::Peer(peer) if first || matches!(job.what, What::SetOwnAnswer(_)) => {
+            Owner::Peer(peer) if first || matches!(job.what, Operation::SetLocalAnswer(_)) => {
                 self.gather(peer)
             }
             Owner::Peer(_) | Owner::Link(_) => Ok(()),
@@ -40,79 +40,80 @@ impl State {
 
     pub(super) fn fail(&mut self, port: Port, code: FailureCode) -> Result<(), String> {
         let Some(job) = self.world.port(port).pop_front() else { return Ok(()) };
-        if let What::Connect(link) = job.what {
+        if let Operation::Connect(link) = job.what {
             self.world.links.retain(|known| known.id != link);
         }
-        let refused = matches!(job.what, What::TakeAnswer(..) | What::TakeOffer(..));
+        let refused =
+            matches!(job.what, Operation::SetRemoteAnswer(..) | Operation::SetRemoteOffer(..));
         let code = if refused { FailureCode::BadDescription } else { code };
         let Some(ticket) = job.ticket else { return Ok(()) };
         let outcome = Err(Failure::new(code, "refused"));
         self.feed(self.now, Input::Completed(Completion { ticket, outcome }))?;
         // An answer that is here already says that it went out after all.
-        if matches!(job.what, What::SendOffer(..)) {
+        if matches!(job.what, Operation::SendOffer(..)) {
             self.world.count_unsent();
         }
         Ok(())
     }
 
     /// A command has its effect.
-    pub(super) fn execute(&mut self, what: What) -> Result<Result<Done, Failure>, String> {
+    pub(super) fn execute(&mut self, what: Operation) -> Result<Result<Done, Failure>, String> {
         let world = &mut self.world;
         let variant = world.variant;
         let master = world.master;
         let done = match what {
-            What::Connect(id) => {
+            Operation::Connect(id) => {
                 world.links.iter_mut().filter(|link| link.id == id).for_each(|link| link.up = true);
                 Done::Connected(client_id()?)
             }
-            What::Fetch(_) => Done::IceServers(vec![IceServer {
+            Operation::Fetch(_) => Done::IceServers(vec![IceServer {
                 uris: vec!["turn:relay".into()],
                 username: None,
                 password: None,
             }]),
-            What::Join(_) => {
+            Operation::Join(_) => {
                 world.master_offers();
                 Done::Ok
             }
-            What::SendOffer(_, offer) => {
-                world.hear_offer(offer, false);
+            Operation::SendOffer(_, offer) => {
+                world.master_receives_offer(offer, false);
                 Done::Ok
             }
-            What::SendAnswer(_) => {
-                world.hear_answer();
+            Operation::SendAnswer(_) => {
+                world.master_receives_answer();
                 Done::Ok
             }
-            What::Create(_) => Done::Created(PeerTraits {
+            Operation::Create(_) => Done::Created(PeerTraits {
                 candidates: variant.release,
                 restart_keeps_pair: variant.keeps_pair,
             }),
-            What::CreateOffer(_, restart) => {
+            Operation::CreateOffer(_, restart) => {
                 world.offers = world.offers.saturating_add(1);
                 let again = if restart { " restart" } else { "" };
                 let text = format!("offer {}{again}", world.offers);
                 Done::Description(description(&text, 0, world.offers))
             }
-            What::CreateAnswer(_) => Done::Description(description("own answer", 0, 0)),
-            What::SetOffer(_, offer) => {
+            Operation::CreateAnswer(_) => Done::Description(description("own answer", 0, 0)),
+            Operation::SetLocalOffer(_, offer) => {
                 return self.jsep(what, |peer| {
                     if peer.jsep != Jsep::Stable {
                         return false;
                     }
-                    peer.jsep = Jsep::HaveOwnOffer;
+                    peer.jsep = Jsep::HaveLocalOffer;
                     peer.again |= offer.restart && !variant.keeps_pair;
                     true
                 });
             }
-            What::SetOwnAnswer(_) => {
+            Operation::SetLocalAnswer(_) => {
                 return self.jsep(what, |peer| {
-                    let legal = peer.jsep == Jsep::HaveTheirs;
+                    let legal = peer.jsep == Jsep::HaveRemoteOffer;
                     peer.jsep = Jsep::Stable;
                     legal
                 });
             }
-            What::TakeAnswer(_, answer) => {
+            Operation::SetRemoteAnswer(_, answer) => {
                 return self.jsep(what, |peer| {
-                    let legal = peer.jsep == Jsep::HaveOwnOffer;
+                    let legal = peer.jsep == Jsep::HaveLocalOffer;
                     peer.jsep = Jsep::Stable;
                     peer.has_remote = true;
                     let right = answer.session == master.session && answer.session > 0;
@@ -121,29 +122,29 @@ impl State {
                     legal
                 });
             }
-            What::TakeOffer(_, session) => {
+            Operation::SetRemoteOffer(_, session) => {
                 return self.jsep(what, |peer| {
                     let legal = peer.jsep == Jsep::Stable;
-                    peer.jsep = Jsep::HaveTheirs;
+                    peer.jsep = Jsep::HaveRemoteOffer;
                     peer.has_remote = true;
                     peer.offered_by = session;
                     legal
                 });
             }
-            What::Rollback(_) => {
+            Operation::Rollback(_) => {
                 return self.jsep(what, |peer| {
                     peer.jsep = Jsep::Stable;
                     true
                 });
             }
-            What::Disconnect(_)
-            | What::SendCandidate(_)
-            | What::SetIceServers(_)
-            | What::AddCandidate(_)
-            | What::RequestKeyframe(_)
-            | What::StopTransceivers(_)
-            | What::RemoveTracks(_)
-            | What::Close(_) => Done::Ok,
+            Operation::Disconnect(_)
+            | Operation::SendCandidate(_)
+            | Operation::SetIceServers(_)
+            | Operation::AddCandidate(_)
+            | Operation::RequestKeyframe(_)
+            | Operation::StopTransceivers(_)
+            | Operation::RemoveTracks(_)
+            | Operation::Close(_) => Done::Ok,
         };
         Ok(Ok(done))
     }
@@ -151,7 +152,7 @@ impl State {
     /// A description operation: an illegal one is the session's fault, unless one before it hung.
     pub(super) fn jsep(
         &mut self,
-        what: What,
+        what: Operation,
         operation: impl FnOnce(&mut super::state::Peer) -> bool,
     ) -> Result<Result<Done, Failure>, String> {
         let Owner::Peer(id) = what.owner() else { return Ok(Ok(Done::Ok)) };

@@ -25,11 +25,11 @@ pub(super) struct World {
     pub(super) variant: Variant,
     pub(super) left: [u8; Trouble::ALL.len()],
     pub(super) troubles: u8,
-    pub(super) ports: [VecDeque<Job>; 3],
+    pub(super) ports: [VecDeque<PendingCommand>; 3],
     /// Sockets that were asked for and not told to close.
     pub(super) links: Vec<Link>,
     /// On its way to the viewer, in the order of sending.
-    pub(super) mail: VecDeque<Mail>,
+    pub(super) mail: VecDeque<MasterMessage>,
     pub(super) peer: Option<Peer>,
     pub(super) master: Master,
     /// Offers made in this attempt.
@@ -72,10 +72,10 @@ impl Port {
 
 /// A command that a port has not completed.
 #[derive(Clone, Debug, Hash)]
-pub(super) struct Job {
+pub(super) struct PendingCommand {
     /// `None` once the session does not wait for it any more.
     pub(super) ticket: Option<Ticket>,
-    pub(super) what: What,
+    pub(super) what: Operation,
     /// A close overtook it.
     pub(super) cancelled: bool,
     /// It had its effect; only the completion is to come.
@@ -84,7 +84,7 @@ pub(super) struct Job {
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum What {
+pub(super) enum Operation {
     Connect(LinkId),
     Disconnect(LinkId),
     Fetch(LinkId),
@@ -96,10 +96,10 @@ pub(super) enum What {
     CreateOffer(PeerId, bool),
     CreateAnswer(PeerId),
     SetIceServers(PeerId),
-    SetOffer(PeerId, Offer),
-    SetOwnAnswer(PeerId),
-    TakeAnswer(PeerId, Answer),
-    TakeOffer(PeerId, u8),
+    SetLocalOffer(PeerId, Offer),
+    SetLocalAnswer(PeerId),
+    SetRemoteAnswer(PeerId, Answer),
+    SetRemoteOffer(PeerId, u8),
     Rollback(PeerId),
     AddCandidate(PeerId),
     RequestKeyframe(PeerId),
@@ -125,7 +125,7 @@ pub(super) struct Answer {
 
 /// A message to the viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Mail {
+pub(super) enum MasterMessage {
     Answer(Answer),
     Offer { session: u8, number: u8 },
     Candidate { session: u8, generation: u8 },
@@ -155,8 +155,8 @@ pub(super) struct Master {
 pub(super) enum Jsep {
     #[default]
     Stable,
-    HaveOwnOffer,
-    HaveTheirs,
+    HaveLocalOffer,
+    HaveRemoteOffer,
 }
 
 /// A peer connection.
@@ -281,13 +281,13 @@ impl State {
                 if given_up && !job.cancelled {
                     let disturbs = job.what.is_description_operation();
                     world.peer.iter_mut().for_each(|peer| peer.disturbed |= disturbs);
-                    unsent |= matches!(job.what, What::SendOffer(..));
+                    unsent |= matches!(job.what, Operation::SendOffer(..));
                 }
                 job.ticket = job.ticket.filter(awaited).and_then(ticket);
                 job.what = job.what.renamed(link, peer);
             }
             // What nobody waits for and what cannot have an effect any more.
-            port.retain(|job| job.ticket.is_some() || !job.is_idle());
+            port.retain(|job| job.ticket.is_some() || !job.has_no_effect());
         }
         // Whether it went out nobody knows: it counts as not sent, unless it is sent once more.
         if unsent {
@@ -316,24 +316,24 @@ pub(super) const SIGNALING: u8 = 1;
 pub(super) const PEER: u8 = 2;
 
 /// The name of what nobody knows any more.
-const NO_LINK: LinkId = LinkId(0);
-const NO_PEER: PeerId = PeerId(0);
+const UNNAMED_LINK: LinkId = LinkId(0);
+const UNNAMED_PEER: PeerId = PeerId(0);
 
-impl Job {
+impl PendingCommand {
     /// Without effect, if nobody waits for it.
-    fn is_idle(&self) -> bool {
+    fn has_no_effect(&self) -> bool {
         let gone = match self.what.owner() {
-            Owner::Link(link) => link == NO_LINK,
-            Owner::Peer(peer) => peer == NO_PEER,
+            Owner::Link(link) => link == UNNAMED_LINK,
+            Owner::Peer(peer) => peer == UNNAMED_PEER,
         };
         // A port gives up on those by itself, and nothing comes of them.
         let vain = matches!(
             self.what,
-            What::Fetch(_)
-                | What::SendCandidate(_)
-                | What::SetIceServers(_)
-                | What::AddCandidate(_)
-                | What::RequestKeyframe(_)
+            Operation::Fetch(_)
+                | Operation::SendCandidate(_)
+                | Operation::SetIceServers(_)
+                | Operation::AddCandidate(_)
+                | Operation::RequestKeyframe(_)
         );
         self.cancelled || gone || vain
     }
@@ -346,7 +346,7 @@ pub(super) enum Owner {
     Peer(PeerId),
 }
 
-impl What {
+impl Operation {
     pub(super) fn owner(self) -> Owner {
         match self {
             Self::Connect(link)
@@ -360,10 +360,10 @@ impl What {
             | Self::CreateOffer(peer, _)
             | Self::CreateAnswer(peer)
             | Self::SetIceServers(peer)
-            | Self::SetOffer(peer, _)
-            | Self::SetOwnAnswer(peer)
-            | Self::TakeAnswer(peer, _)
-            | Self::TakeOffer(peer, _)
+            | Self::SetLocalOffer(peer, _)
+            | Self::SetLocalAnswer(peer)
+            | Self::SetRemoteAnswer(peer, _)
+            | Self::SetRemoteOffer(peer, _)
             | Self::Rollback(peer)
             | Self::AddCandidate(peer)
             | Self::RequestKeyframe(peer)
@@ -385,21 +385,21 @@ impl What {
             | Self::Join(id)
             | Self::SendOffer(id, _)
             | Self::SendAnswer(id)
-            | Self::SendCandidate(id) => *id = link(*id).unwrap_or(NO_LINK),
+            | Self::SendCandidate(id) => *id = link(*id).unwrap_or(UNNAMED_LINK),
             Self::Create(id)
             | Self::CreateOffer(id, _)
             | Self::CreateAnswer(id)
             | Self::SetIceServers(id)
-            | Self::SetOffer(id, _)
-            | Self::SetOwnAnswer(id)
-            | Self::TakeAnswer(id, _)
-            | Self::TakeOffer(id, _)
+            | Self::SetLocalOffer(id, _)
+            | Self::SetLocalAnswer(id)
+            | Self::SetRemoteAnswer(id, _)
+            | Self::SetRemoteOffer(id, _)
             | Self::Rollback(id)
             | Self::AddCandidate(id)
             | Self::RequestKeyframe(id)
             | Self::StopTransceivers(id)
             | Self::RemoveTracks(id)
-            | Self::Close(id) => *id = peer(*id).unwrap_or(NO_PEER),
+            | Self::Close(id) => *id = peer(*id).unwrap_or(UNNAMED_PEER),
         }
         self
     }
@@ -408,10 +408,10 @@ impl What {
     fn is_description_operation(self) -> bool {
         matches!(
             self,
-            Self::SetOffer(..)
-                | Self::SetOwnAnswer(_)
-                | Self::TakeAnswer(..)
-                | Self::TakeOffer(..)
+            Self::SetLocalOffer(..)
+                | Self::SetLocalAnswer(_)
+                | Self::SetRemoteAnswer(..)
+                | Self::SetRemoteOffer(..)
                 | Self::Rollback(_)
         )
     }
@@ -429,20 +429,20 @@ impl What {
 }
 
 impl World {
-    pub(super) fn port(&mut self, port: Port) -> &mut VecDeque<Job> {
+    pub(super) fn port(&mut self, port: Port) -> &mut VecDeque<PendingCommand> {
         &mut self.ports[port as usize]
     }
 
     /// An offer's sending came to nothing: none is out, but one that is being sent once more.
     pub(super) fn count_unsent(&mut self) {
         self.offer_out = self.ports.iter().flatten().find_map(|job| {
-            let What::SendOffer(_, offer) = job.what else { return None };
+            let Operation::SendOffer(_, offer) = job.what else { return None };
             job.ticket.map(|_| offer.number)
         });
     }
 
     /// What both sides agreed on still holds: a connection that is up stays up.
-    pub(super) fn holds(&self) -> bool {
+    pub(super) fn has_working_path(&self) -> bool {
         self.peer.is_some_and(|peer| {
             peer.linked == Some(self.master.session)
                 && !self.master.fresh
@@ -453,7 +453,7 @@ impl World {
 
     /// A connection can come up.
     pub(super) fn can_connect(&self) -> bool {
-        self.holds() && self.peer.is_some_and(|peer| peer.jsep == Jsep::Stable)
+        self.has_working_path() && self.peer.is_some_and(|peer| peer.jsep == Jsep::Stable)
     }
 
     /// A new attempt: what the master still sends for the one before comes too late.
@@ -467,26 +467,32 @@ impl World {
     /// Of what is on its way to an attempt that is over, one answer is left, as one of no session.
     pub(super) fn keep_late_answer(&mut self) {
         let late = self.mail.iter().rev().find_map(|mail| match mail {
-            Mail::Answer(_) => Some(Mail::Answer(Answer { session: 0, generation: 0, to: 0 })),
-            Mail::Offer { .. } | Mail::Candidate { .. } => None,
+            MasterMessage::Answer(_) => {
+                Some(MasterMessage::Answer(Answer { session: 0, generation: 0, to: 0 }))
+            }
+            MasterMessage::Offer { .. } | MasterMessage::Candidate { .. } => None,
         });
         self.mail = late.into_iter().collect();
     }
 
     /// The master, or the service for it, gets our offer: it answers, a repeated one from a new
     /// peer connection if it `starts_over`.
-    pub(super) fn hear_offer(&mut self, offer: Offer, starts_over: bool) {
+    pub(super) fn master_receives_offer(&mut self, offer: Offer, starts_over: bool) {
         let master = &mut self.master;
         let new = master.session == 0 || master.fresh || starts_over;
         if new {
             master.begin_session(offer.number);
             let (session, generation) = (master.session, master.generation);
-            self.mail.push_back(Mail::Candidate { session, generation });
+            self.mail.push_back(MasterMessage::Candidate { session, generation });
         } else if offer.restart {
             master.generation = offer.number;
         }
         let (session, generation) = (master.session, master.generation);
-        self.mail.push_back(Mail::Answer(Answer { session, generation, to: offer.number }));
+        self.mail.push_back(MasterMessage::Answer(Answer {
+            session,
+            generation,
+            to: offer.number,
+        }));
     }
 
     /// The master, or the service for it, offers.
@@ -500,16 +506,17 @@ impl World {
         if self
             .mail
             .iter()
-            .any(|mail| matches!(mail, Mail::Offer { session: s, .. } if *s == session))
+            .any(|mail| matches!(mail, MasterMessage::Offer { session: s, .. } if *s == session))
         {
             return;
         }
         master.offers = master.offers.saturating_add(1);
-        self.mail.push_back(Mail::Offer { session: master.session, number: master.offers });
+        self.mail
+            .push_back(MasterMessage::Offer { session: master.session, number: master.offers });
     }
 
     /// Our answer reached the master.
-    pub(super) fn hear_answer(&mut self) {
+    pub(super) fn master_receives_answer(&mut self) {
         let session = self.master.session;
         if let Some(peer) = &mut self.peer
             && peer.offered_by == session

@@ -6,7 +6,7 @@ use negotiation_core::{Digest, LinkId};
 
 /// Candidates that went in, and those of them that came out again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stream {
+pub(super) struct CandidateOrder {
     pub(super) came: Vec<Digest>,
     pub(super) next: usize,
     pub(super) gone: BTreeSet<Digest>,
@@ -14,7 +14,7 @@ pub(super) struct Stream {
     pub(super) unsent: BTreeMap<Digest, LinkId>,
 }
 
-impl Stream {
+impl CandidateOrder {
     /// One came out: in order, and not twice.
     pub(super) fn take(&mut self, digest: Digest) -> Result<(), &'static str> {
         if self.unsent.remove(&digest).is_some() {

@@ -8,8 +8,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::portable::{select, vec};
-use super::{act, millis, op_fault, op_that_fails, plan};
-use crate::{Act, Answers, Fault, Ice, Moment, Op, OpFault, PathTraits, Plan};
+use super::{action, command_fault, command_that_fails, millis, plan};
+use crate::{Action, Answers, CommandFault, CommandKind, Fault, Ice, PathTraits, Plan, Trigger};
 
 /// Faults besides those of the journey, fewer than this.
 const FAULTS: usize = 3;
@@ -29,8 +29,8 @@ struct Journey {
     to: Phase,
     way: Way,
     after: Duration,
-    acts: Vec<Act>,
-    op: Option<Fault>,
+    actions: Vec<Action>,
+    command: Option<Fault>,
     before: Before,
 }
 
@@ -63,26 +63,30 @@ fn journey() -> impl Strategy<Value = Journey> {
         1 => Just(Before::Unclosed),
     ];
     // What is under way on a link ends with it, or with the link that another takes the place of.
-    let link_ends = vec![Act::LocalBurst(5), Act::CutLink(FailureCode::Closed)];
-    let hangs = select(vec![Op::IceServers, Op::Join, Op::SendCandidate])
-        .prop_map(|what| Some(Fault::Op { what, nth: 1, how: OpFault::Hang }));
-    let rollback = op_fault().prop_map(|how| Some(Fault::Op { what: Op::Rollback, nth: 1, how }));
-    let acts = prop_oneof![
-        6 => (vec(act(), 1..3), option::weighted(0.3, op_that_fails())),
+    let link_ends = vec![Action::LocalBurst(5), Action::CutLink(FailureCode::Closed)];
+    let hangs =
+        select(vec![CommandKind::IceServers, CommandKind::Join, CommandKind::SendCandidate])
+            .prop_map(|what| Some(Fault::Command { what, nth: 1, how: CommandFault::Hang }));
+    let rollback = command_fault()
+        .prop_map(|how| Some(Fault::Command { what: CommandKind::Rollback, nth: 1, how }));
+    let actions = prop_oneof![
+        6 => (vec(action(), 1..3), option::weighted(0.3, command_that_fails())),
         1 => (Just(link_ends), Just(None)),
-        1 => (Just(vec![Act::GoAway]), hangs),
-        1 => (vec(act(), 0..2), rollback),
+        1 => (Just(vec![Action::GoAway]), hangs),
+        1 => (vec(action(), 0..2), rollback),
     ];
     let phases = select(Phase::ALL.as_slice());
     let ways = select(vec![Way::Plain, Way::Rough, Way::Glare]);
-    (phases, ways, after, acts, before).prop_map(|(to, way, after, (acts, op), before)| Journey {
-        to,
-        way,
-        after,
-        acts,
-        op,
-        before,
-    })
+    (phases, ways, after, actions, before).prop_map(
+        |(to, way, after, (actions, command), before)| Journey {
+            to,
+            way,
+            after,
+            actions,
+            command,
+            before,
+        },
+    )
 }
 
 impl Journey {
@@ -99,7 +103,7 @@ impl Journey {
         core::mem::swap(&mut plan.config, &mut clear.config);
         let master = &mut plan.master;
         master.arrives_after = Some(Duration::ZERO);
-        (master.answers, master.deaf_to, master.video) = (Answers::Well, 0, true);
+        (master.answers, master.ignored_offers, master.video) = (Answers::Correctly, 0, true);
         master.answers_after = master.answers_after.min(Duration::from_millis(400));
         plan.paths = vec![PathTraits::default()];
         if self.to == Phase::Establishing && self.way == Way::Rough {
@@ -110,25 +114,25 @@ impl Journey {
     }
 
     fn add_to(&self, faults: &mut Vec<Fault>) {
-        let mut at = |phase, after, act| {
-            faults.push(Fault::At { moment: Moment::Entered(phase, 1), after, act });
+        let mut at = |phase, after, action| {
+            faults.push(Fault::At { trigger: Trigger::Entered(phase, 1), after, action });
         };
         let soon = Duration::from_millis(150);
-        let cut = Act::CutLink(FailureCode::Closed);
+        let cut = Action::CutLink(FailureCode::Closed);
         match (self.to, self.way) {
-            (Phase::Recovering, Way::Plain) => at(Phase::Live, soon, Act::Restart),
-            (Phase::Recovering, _) => at(Phase::Live, soon, Act::IceFailed),
+            (Phase::Recovering, Way::Plain) => at(Phase::Live, soon, Action::Restart),
+            (Phase::Recovering, _) => at(Phase::Live, soon, Action::IceFailed),
             (Phase::Answering, Way::Glare) => {
-                at(Phase::AwaitingAnswer, Duration::ZERO, Act::MasterOffers { anew: false });
+                at(Phase::AwaitingAnswer, Duration::ZERO, Action::MasterOffers { anew: false });
             }
             (Phase::Answering, way) => {
-                at(Phase::Live, soon, Act::MasterOffers { anew: way == Way::Rough });
+                at(Phase::Live, soon, Action::MasterOffers { anew: way == Way::Rough });
             }
-            (Phase::Closing | Phase::Ended, Way::Plain) => at(Phase::Live, soon, Act::Close),
+            (Phase::Closing | Phase::Ended, Way::Plain) => at(Phase::Live, soon, Action::Close),
             (Phase::Closing | Phase::BackingOff, _) => {
                 at(Phase::AwaitingAnswer, Duration::ZERO, cut);
             }
-            (Phase::Ended, _) => at(Phase::AwaitingAnswer, soon, Act::Close),
+            (Phase::Ended, _) => at(Phase::AwaitingAnswer, soon, Action::Close),
             (
                 Phase::Idle
                 | Phase::Connecting
@@ -142,19 +146,19 @@ impl Journey {
             ) => {}
         }
         let entered = if self.is_met_before_it_fails() { 2 } else { 1 };
-        faults.extend(self.acts.iter().map(|act| Fault::At {
-            moment: Moment::Entered(self.to, entered),
+        faults.extend(self.actions.iter().map(|action| Fault::At {
+            trigger: Trigger::Entered(self.to, entered),
             after: self.after,
-            act: *act,
+            action: *action,
         }));
-        faults.extend(self.op.clone());
-        let mut first = |what, how| faults.push(Fault::Op { what, nth: 1, how });
+        faults.extend(self.command.clone());
+        let mut first = |what, how| faults.push(Fault::Command { what, nth: 1, how });
         let over = matches!(self.to, Phase::Closing | Phase::BackingOff | Phase::Ended);
         if self.before != Before::Nothing && !over {
-            first(Op::SetRemote, OpFault::Fail(FailureCode::Port));
+            first(CommandKind::SetRemote, CommandFault::Fail(FailureCode::Port));
         }
         if self.before == Before::Unclosed {
-            first(Op::Close, OpFault::Hang);
+            first(CommandKind::Close, CommandFault::Hang);
         }
     }
 

@@ -8,12 +8,12 @@ use negotiation_core::{
     Timestamp, Undecodable,
 };
 
-use super::{Happening, Owner, Running, Work, World};
-use crate::coverage::Named;
-use crate::faults::{Handling, Mail, Op, OpFault};
-use crate::master::Word;
+use super::{Owner, Running, ScheduledEvent, Work, World};
+use crate::faults::{CommandFault, CommandKind, Delivery, MessageKind};
+use crate::master::MasterMessage;
 use crate::peer::Peer;
-use crate::plan::PathTraits;
+use crate::tally::FaultName;
+use crate::traits::PathTraits;
 
 /// How long a held letter waits for another one.
 const HELD_MAX: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ impl World {
             SignalingCommand::Connect { link, client_id, .. } => {
                 self.link = link;
                 let key = (self.number, link);
-                let fault = self.op_fault(Op::Connect);
+                let fault = self.command_fault(CommandKind::Connect);
                 let follows = client_id.is_some();
                 let (at, work) = match self.service.connect(self.now, key, client_id) {
                     Some(at) if follows && self.service.refuses_second && self.has_other(key) => {
@@ -48,25 +48,25 @@ impl World {
             }
             SignalingCommand::FetchIceServers { link } => {
                 let at = self.now + self.plan.service.ice_servers_after;
-                let fault = self.link_fault(link, Op::IceServers);
+                let fault = self.link_fault(link, CommandKind::IceServers);
                 let work = Work::Brings(Done::IceServers(self.service.ice_servers()));
                 self.run(ticket, Owner::Link(link), work, at, fault);
             }
             SignalingCommand::Send { link, message } => {
-                let op = match &message {
+                let command = match &message {
                     Message::Offer(_) => {
                         self.newest_offer = Some(ticket);
-                        Op::SendOffer
+                        CommandKind::SendOffer
                     }
-                    Message::Answer(_) => Op::SendAnswer,
-                    Message::Candidate(_) => Op::SendCandidate,
+                    Message::Answer(_) => CommandKind::SendAnswer,
+                    Message::Candidate(_) => CommandKind::SendCandidate,
                 };
-                let fault = self.link_fault(link, op);
+                let fault = self.link_fault(link, command);
                 let work = Work::Sends((self.number, link), message);
                 self.run(ticket, Owner::Link(link), work, self.now + soon, fault);
             }
             SignalingCommand::Join { link } => {
-                let fault = self.link_fault(link, Op::Join);
+                let fault = self.link_fault(link, CommandKind::Join);
                 let key = (self.number, link);
                 let work = Work::Joins(key);
                 let at = self.now + self.plan.service.ice_servers_after;
@@ -76,21 +76,21 @@ impl World {
                 self.abandon_link(link);
                 let key = (self.number, link);
                 self.service.close(self.now, key);
-                let fault = self.op_fault(Op::Disconnect);
+                let fault = self.command_fault(CommandKind::Disconnect);
                 self.run(ticket, Owner::Link(link), Work::Brings(Done::Ok), self.now + soon, fault);
             }
         }
     }
 
     /// What goes wrong with a command on a link; nothing is begun on one that is gone.
-    fn link_fault(&mut self, link: LinkId, op: Op) -> Option<OpFault> {
+    fn link_fault(&mut self, link: LinkId, command: CommandKind) -> Option<CommandFault> {
         let there = self.service.knows((self.number, link));
-        if there { self.op_fault(op) } else { None }
+        if there { self.command_fault(command) } else { None }
     }
 
-    fn op_fault(&mut self, op: Op) -> Option<OpFault> {
-        let fault = self.book.op(op)?;
-        self.struck.op(op, fault);
+    fn command_fault(&mut self, command: CommandKind) -> Option<CommandFault> {
+        let fault = self.faults.command(command)?;
+        self.fault_counts.command(command, fault);
         Some(fault)
     }
 
@@ -109,9 +109,9 @@ impl World {
     }
 
     pub(super) fn do_peer(&mut self, ticket: Ticket, command: PeerCommand) {
-        let (id, op) = address(&command);
+        let (id, kind) = address(&command);
         let within = self.plan.config.operation_timeout;
-        if op == Op::Create {
+        if kind == CommandKind::Create {
             if self.peers.contains_key(&id) {
                 self.oracle.report(format!("peer {}: made twice", id.0));
             }
@@ -119,14 +119,14 @@ impl World {
             self.peer = id;
             self.peers.insert(id, Peer::new(id.0, self.plan.stack.clone(), path, self.now));
         }
-        let fault = self.op_fault(op);
+        let fault = self.command_fault(kind);
         if command.is_close() {
             // A close overtakes what is queued and abandons what runs.
             let closing = |work: &Work| matches!(work, Work::Peer(command) if command.is_close());
             self.cancel(|owner| owner == Owner::Peer(id), |work| !closing(work));
         }
         let Some(peer) = self.peers.get_mut(&id) else {
-            self.oracle.report(format!("peer {}: {op:?} before it was made", id.0));
+            self.oracle.report(format!("peer {}: {kind:?} before it was made", id.0));
             return;
         };
         peer.submit(self.now, within, &command);
@@ -134,11 +134,11 @@ impl World {
             peer.busy_until = self.now;
         }
         let extra = match fault {
-            Some(OpFault::Late(late)) => late,
-            Some(OpFault::Hang) => HANGS,
-            Some(OpFault::Fail(_)) | None => Duration::ZERO,
+            Some(CommandFault::Late(late)) => late,
+            Some(CommandFault::Hang) => HANGS,
+            Some(CommandFault::Fail(_)) | None => Duration::ZERO,
         };
-        let at = peer.busy_until.max(self.now) + self.plan.stack.op_after + extra;
+        let at = peer.busy_until.max(self.now) + self.plan.stack.operation_delay + extra;
         if at >= self.now + within {
             peer.disturb();
         }
@@ -147,8 +147,8 @@ impl World {
             self.oracle.report(format!("{}: {what}", self.now));
         }
         let fault = match fault {
-            Some(OpFault::Late(_)) => None,
-            Some(OpFault::Fail(_) | OpFault::Hang) | None => fault,
+            Some(CommandFault::Late(_)) => None,
+            Some(CommandFault::Fail(_) | CommandFault::Hang) | None => fault,
         };
         self.run(ticket, Owner::Peer(id), Work::Peer(command), at, fault);
     }
@@ -164,13 +164,13 @@ impl World {
         owner: Owner,
         work: Work,
         at: Timestamp,
-        fault: Option<OpFault>,
+        fault: Option<CommandFault>,
     ) {
         let (work, at) = match fault {
             None => (work, Some(at)),
-            Some(OpFault::Late(late)) => (work, Some(at + late)),
-            Some(OpFault::Hang) => (work, None),
-            Some(OpFault::Fail(code)) => {
+            Some(CommandFault::Late(late)) => (work, Some(at + late)),
+            Some(CommandFault::Hang) => (work, None),
+            Some(CommandFault::Fail(code)) => {
                 let failure = Failure::new(code, "as planned").named("PlannedException");
                 (Work::Fails(failure), Some(at))
             }
@@ -178,7 +178,7 @@ impl World {
         self.running.insert(ticket, Box::new(Running { owner, work, connects: false }));
         // What is queued behind something that hangs will not be done either.
         if let Some(at) = at.filter(|at| *at < self.now + HANGS) {
-            self.schedule_at(at, Happening::Done(self.number, ticket));
+            self.schedule_at(at, ScheduledEvent::Done(self.number, ticket));
         }
     }
 
@@ -202,7 +202,7 @@ impl World {
             if let Some(running) = self.running.get_mut(&ticket) {
                 running.work = Work::Fails(Failure::cancelled());
             }
-            self.schedule(Duration::ZERO, Happening::Done(self.number, ticket));
+            self.schedule(Duration::ZERO, ScheduledEvent::Done(self.number, ticket));
         }
     }
 
@@ -218,7 +218,10 @@ impl World {
             }
             Work::Joins(key) => match self.service.id_of(key).filter(|_| self.network_up) {
                 Some(id) => {
-                    self.schedule(self.plan.service.mail_after, Happening::Offers(id));
+                    self.schedule(
+                        self.plan.service.one_way_delay,
+                        ScheduledEvent::ServiceOffers(id),
+                    );
                     Ok(Done::Ok)
                 }
                 None => Err(Failure::new(FailureCode::Network, "unreachable")),
@@ -265,7 +268,7 @@ impl World {
             self.offers_made.insert(id.0, offer.clone());
         }
         for (after, event) in gathered {
-            self.schedule(after, Happening::Notice(self.number, id, None, event));
+            self.schedule(after, ScheduledEvent::PeerEvent(self.number, id, None, event));
         }
         self.notice(id, dropped);
         if matches!(command, PeerCommand::Close { .. }) {
@@ -276,7 +279,7 @@ impl World {
     }
 
     pub(super) fn try_connect(&mut self, id: PeerId) {
-        let heard = self.heard.contains(&id) && self.plan.master.reaches_viewer;
+        let heard = self.known_to_master.contains(&id) && self.plan.master.reaches_viewer;
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if !self.network_up {
             return;
@@ -293,54 +296,60 @@ impl World {
         if is_offer {
             self.known_as.insert(self.peer, id.clone());
         }
-        let (kind, letter) = match message {
-            Message::Answer(answer) => (Mail::ViewerAnswer, Happening::AnswerArrives(id, answer)),
-            Message::Offer(offer) => (Mail::Offer, Happening::OfferArrives(id, offer)),
+        let (kind, message) = match message {
+            Message::Answer(answer) => {
+                (MessageKind::ViewerAnswer, ScheduledEvent::AnswerArrives(id, answer))
+            }
+            Message::Offer(offer) => {
+                (MessageKind::ViewerOffer, ScheduledEvent::OfferArrives(id, offer))
+            }
             Message::Candidate(candidate) => {
-                (Mail::ViewerCandidate, Happening::CandidateArrives(id, candidate))
+                (MessageKind::ViewerCandidate, ScheduledEvent::CandidateArrives(id, candidate))
             }
         };
-        let way = self.plan.service.mail_after;
+        let way = self.plan.service.one_way_delay;
         // A socket that nobody knows to be dead swallows what is written to it.
         if !self.network_up || self.service.is_stranded(key) {
             return Ok(Done::Ok);
         }
-        let handling = self.book.mail(kind);
+        let handling = self.faults.message(kind);
         if let Some(handling) = handling {
-            self.struck.mail(handling);
+            self.fault_counts.message(handling);
         }
         match handling {
-            Some(Handling::Drop | Handling::Corrupt) => {}
-            Some(Handling::Delay(late)) => self.schedule(way + late, letter),
-            Some(Handling::Duplicate(late)) => {
-                self.schedule(way, letter.clone());
-                self.schedule(way + late, letter);
+            Some(Delivery::Drop | Delivery::Corrupt) => {}
+            Some(Delivery::Delay(late)) => self.schedule(way + late, message),
+            Some(Delivery::Duplicate(late)) => {
+                self.schedule(way, message.clone());
+                self.schedule(way + late, message);
             }
-            Some(Handling::Hold) => self.schedule(way + HELD_MAX, letter),
-            Some(Handling::AfterOld | Handling::From(_)) | None => self.schedule(way, letter),
+            Some(Delivery::Hold) => self.schedule(way + HELD_MAX, message),
+            Some(Delivery::AfterOldAnswer | Delivery::FromSender(_)) | None => {
+                self.schedule(way, message)
+            }
         }
         Ok(Done::Ok)
     }
 
     pub(super) fn offer_arrives(&mut self, from: ClientId, offer: Description) {
         if !self.service.master_here() {
-            self.struck.hit(Named::MasterAbsent);
+            self.fault_counts.hit(FaultName::MasterAbsent);
             return self.service.keep_offer(self.now, from, offer);
         }
         let reply = self.master.take_offer(self.now, &from, &offer);
         if let Some(fault) = reply.fault {
-            self.struck.hit(fault);
+            self.fault_counts.hit(fault);
         }
-        self.master_says(&from, reply.words);
+        self.master_sends(&from, reply.messages);
         if reply.starts_over {
             self.master_leaves_session(&from);
         }
     }
 
-    pub(super) fn master_says(&mut self, to: &ClientId, words: Vec<(Duration, Word)>) {
-        let way = self.plan.service.mail_after;
-        for (after, word) in words {
-            self.schedule(after + way, Happening::WordArrives(to.clone(), word));
+    pub(super) fn master_sends(&mut self, to: &ClientId, messages: Vec<(Duration, MasterMessage)>) {
+        let way = self.plan.service.one_way_delay;
+        for (after, message) in messages {
+            self.schedule(after + way, ScheduledEvent::MasterMessageArrives(to.clone(), message));
         }
     }
 
@@ -350,7 +359,7 @@ impl World {
             && self.peers.get(&self.peer).is_some_and(Peer::has_pair)
         {
             let closed = PeerEvent::ConnectivityChanged(Connectivity::ClosedByPeer);
-            self.notice(self.peer, vec![(self.plan.service.mail_after, closed)]);
+            self.notice(self.peer, vec![(self.plan.service.one_way_delay, closed)]);
         }
     }
 
@@ -370,13 +379,13 @@ impl World {
     /// A link is open: another viewer may take it, and an older one of the same id is closed.
     fn link_opened(&mut self, key: crate::service::LinkKey) {
         if let Some(older) = self.service.older_of(key) {
-            let way = self.plan.service.mail_after;
-            self.schedule(way, Happening::LinkEnds(older, FailureCode::Closed));
+            let way = self.plan.service.one_way_delay;
+            self.schedule(way, ScheduledEvent::LinkEnds(older, FailureCode::Closed));
         }
         if self.service.takeovers > 0 {
             self.service.takeovers -= 1;
             let soon = Duration::from_secs(1);
-            self.schedule(soon, Happening::LinkEnds(key, FailureCode::Closed));
+            self.schedule(soon, ScheduledEvent::LinkEnds(key, FailureCode::Closed));
         }
     }
 
@@ -386,14 +395,14 @@ impl World {
         }
         // The master now knows an address of the peer's that is on this link.
         if self.known_as.get(&self.peer) == Some(&from) {
-            self.heard.insert(self.peer);
+            self.known_to_master.insert(self.peer);
             self.try_connect(self.peer);
         }
     }
 
     pub(super) fn master_arrives(&mut self) {
         for (id, offer, candidates) in self.service.master_arrives(self.now) {
-            self.struck.hit(Named::MasterLater);
+            self.fault_counts.hit(FaultName::MasterLater);
             self.offer_arrives(id.clone(), offer);
             for candidate in candidates {
                 self.candidate_arrives(id.clone(), candidate);
@@ -402,77 +411,81 @@ impl World {
     }
 
     /// The master's word goes to the link of that id, if it has one.
-    pub(super) fn word_arrives(&mut self, to: &ClientId, word: Word) {
-        let (kind, sender) = match &word {
-            Word::Offer(_) => (Mail::MasterOffer, Sender::Master),
-            Word::Answer(_) => (Mail::Answer, Sender::Master),
-            Word::Candidate(_) => (Mail::MasterCandidate, Sender::Master),
+    pub(super) fn master_message_arrives(&mut self, to: &ClientId, message: MasterMessage) {
+        let (kind, sender) = match &message {
+            MasterMessage::Offer(_) => (MessageKind::MasterOffer, Sender::Master),
+            MasterMessage::Answer(_) => (MessageKind::MasterAnswer, Sender::Master),
+            MasterMessage::Candidate(_) => (MessageKind::MasterCandidate, Sender::Master),
         };
-        let handling = self.book.mail(kind);
+        let handling = self.faults.message(kind);
         let Some((number, link)) = self.service.link_of(to).filter(|_| self.network_up) else {
             return;
         };
         if number != self.number || self.service.is_stranded((number, link)) {
             return;
         }
-        if let Word::Answer(Ok(answer)) = &word {
+        if let MasterMessage::Answer(Ok(answer)) = &message {
             self.answers.push((self.session.attempt(), answer.clone()));
         }
         if let Some(handling) = handling {
-            self.struck.mail(handling);
+            self.fault_counts.message(handling);
         }
-        let plain = Input::Signaling(link, event(&word, sender));
+        let plain = Input::Signaling(link, event(&message, sender));
         let now = Duration::ZERO;
         match handling {
             None => self.pass(now, plain),
-            Some(Handling::Drop) => {}
-            Some(Handling::Delay(late)) => self.pass(late, plain),
-            Some(Handling::Duplicate(late)) => {
+            Some(Delivery::Drop) => {}
+            Some(Delivery::Delay(late)) => self.pass(late, plain),
+            Some(Delivery::Duplicate(late)) => {
                 self.pass(now, plain.clone());
                 self.pass(late, plain);
             }
-            Some(Handling::Hold) => {
-                self.held_mail.push(plain);
-                self.schedule(HELD_MAX, Happening::ReleaseHeld);
+            Some(Delivery::Hold) => {
+                self.held_messages.push(plain);
+                self.schedule(HELD_MAX, ScheduledEvent::ReleaseHeld);
             }
-            Some(Handling::Corrupt) => {
-                let broken = match word {
-                    Word::Offer(_) => SignalingEvent::Offer { sender, body: Err(Undecodable) },
-                    Word::Answer(_) => SignalingEvent::Answer { sender, body: Err(Undecodable) },
-                    Word::Candidate(_) => {
+            Some(Delivery::Corrupt) => {
+                let broken = match message {
+                    MasterMessage::Offer(_) => {
+                        SignalingEvent::Offer { sender, body: Err(Undecodable) }
+                    }
+                    MasterMessage::Answer(_) => {
+                        SignalingEvent::Answer { sender, body: Err(Undecodable) }
+                    }
+                    MasterMessage::Candidate(_) => {
                         SignalingEvent::Candidate { sender, body: Err(Undecodable) }
                     }
                 };
                 self.pass(now, Input::Signaling(link, broken));
             }
-            Some(Handling::AfterOld) => {
+            Some(Delivery::AfterOldAnswer) => {
                 if let Some(old) = self.old_answer() {
-                    self.struck.hit(Named::Replay);
-                    let old = Word::Answer(Ok(old));
+                    self.fault_counts.hit(FaultName::Replay);
+                    let old = MasterMessage::Answer(Ok(old));
                     self.pass(now, Input::Signaling(link, event(&old, sender)));
                 }
                 self.pass(now, plain);
             }
-            Some(Handling::From(other)) => {
-                self.pass(now, Input::Signaling(link, event(&word, other)));
+            Some(Delivery::FromSender(other)) => {
+                self.pass(now, Input::Signaling(link, event(&message, other)));
             }
         }
     }
 
     /// A letter passes, and what was held for it follows.
-    fn pass(&mut self, after: Duration, letter: Input) {
-        self.schedule(after, Happening::Input(self.number, letter));
+    fn pass(&mut self, after: Duration, message: Input) {
+        self.schedule(after, ScheduledEvent::Input(self.number, message));
         if after == Duration::ZERO {
-            if !self.held_mail.is_empty() {
-                self.struck.hit(Named::Reorder);
+            if !self.held_messages.is_empty() {
+                self.fault_counts.hit(FaultName::Reorder);
             }
             self.release_held();
         }
     }
 
     pub(super) fn release_held(&mut self) {
-        for letter in core::mem::take(&mut self.held_mail) {
-            self.schedule(Duration::ZERO, Happening::Input(self.number, letter));
+        for message in core::mem::take(&mut self.held_messages) {
+            self.schedule(Duration::ZERO, ScheduledEvent::Input(self.number, message));
         }
     }
 
@@ -491,28 +504,30 @@ impl World {
     }
 }
 
-fn event(word: &Word, sender: Sender) -> SignalingEvent {
-    match word.clone() {
-        Word::Offer(offer) => SignalingEvent::Offer { sender, body: Ok(offer) },
-        Word::Answer(body) => SignalingEvent::Answer { sender, body },
-        Word::Candidate(candidate) => SignalingEvent::Candidate { sender, body: Ok(candidate) },
+fn event(message: &MasterMessage, sender: Sender) -> SignalingEvent {
+    match message.clone() {
+        MasterMessage::Offer(offer) => SignalingEvent::Offer { sender, body: Ok(offer) },
+        MasterMessage::Answer(body) => SignalingEvent::Answer { sender, body },
+        MasterMessage::Candidate(candidate) => {
+            SignalingEvent::Candidate { sender, body: Ok(candidate) }
+        }
     }
 }
 
 /// Whom a command is for, and its kind.
-fn address(command: &PeerCommand) -> (PeerId, Op) {
+fn address(command: &PeerCommand) -> (PeerId, CommandKind) {
     match command {
-        PeerCommand::Create { peer } => (*peer, Op::Create),
-        PeerCommand::CreateOffer { peer, .. } => (*peer, Op::CreateOffer),
-        PeerCommand::CreateAnswer { peer } => (*peer, Op::CreateAnswer),
-        PeerCommand::SetIceServers { peer, .. } => (*peer, Op::SetIceServers),
-        PeerCommand::SetLocal { peer, .. } => (*peer, Op::SetLocal),
-        PeerCommand::SetRemote { peer, .. } => (*peer, Op::SetRemote),
-        PeerCommand::Rollback { peer } => (*peer, Op::Rollback),
-        PeerCommand::AddCandidate { peer, .. } => (*peer, Op::AddCandidate),
-        PeerCommand::RequestKeyframe { peer } => (*peer, Op::RequestKeyframe),
-        PeerCommand::StopTransceivers { peer } => (*peer, Op::StopTransceivers),
-        PeerCommand::RemoveTracks { peer } => (*peer, Op::RemoveTracks),
-        PeerCommand::Close { peer } => (*peer, Op::Close),
+        PeerCommand::Create { peer } => (*peer, CommandKind::Create),
+        PeerCommand::CreateOffer { peer, .. } => (*peer, CommandKind::CreateOffer),
+        PeerCommand::CreateAnswer { peer } => (*peer, CommandKind::CreateAnswer),
+        PeerCommand::SetIceServers { peer, .. } => (*peer, CommandKind::SetIceServers),
+        PeerCommand::SetLocal { peer, .. } => (*peer, CommandKind::SetLocal),
+        PeerCommand::SetRemote { peer, .. } => (*peer, CommandKind::SetRemote),
+        PeerCommand::Rollback { peer } => (*peer, CommandKind::Rollback),
+        PeerCommand::AddCandidate { peer, .. } => (*peer, CommandKind::AddCandidate),
+        PeerCommand::RequestKeyframe { peer } => (*peer, CommandKind::RequestKeyframe),
+        PeerCommand::StopTransceivers { peer } => (*peer, CommandKind::StopTransceivers),
+        PeerCommand::RemoveTracks { peer } => (*peer, CommandKind::RemoveTracks),
+        PeerCommand::Close { peer } => (*peer, CommandKind::Close),
     }
 }

@@ -9,7 +9,7 @@ use negotiation_core::{
 };
 
 use super::{Work, World};
-use crate::coverage::Heard;
+use crate::kinds::InputKind;
 use crate::master::candidate;
 use crate::peer::Peer;
 
@@ -23,7 +23,7 @@ impl World {
         let ended = Failure::new(FailureCode::Closed, "the socket ended");
         let ended = SignalingEvent::Disconnected(ended);
         for event in answer.into_iter().chain([candidate, SignalingEvent::GoAway, ended]) {
-            self.give(Heard::LateLink, Input::Signaling(link, event));
+            self.give(InputKind::LateLink, Input::Signaling(link, event));
         }
     }
 
@@ -37,7 +37,7 @@ impl World {
             PeerEvent::ConnectivityChanged(Connectivity::IceFailed),
         ];
         for event in burst.map(PeerEvent::CandidateGathered).into_iter().chain(events) {
-            self.give(Heard::LatePeer, Input::Peer(peer, event));
+            self.give(InputKind::LatePeer, Input::Peer(peer, event));
         }
     }
 

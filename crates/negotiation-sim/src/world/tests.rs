@@ -1,7 +1,7 @@
 //! The world itself.
 
 use super::*;
-use crate::{Answers, Fault, Op, OpFault, replay};
+use crate::{Answers, CommandFault, CommandKind, Fault, replay};
 
 #[test]
 fn the_world_is_deterministic() {
@@ -19,7 +19,7 @@ fn a_session_goes_live_and_its_journal_replays() {
     let mut world = World::new(Plan::default());
     world.open();
     assert!(world.run_until_phase(Phase::Live, Duration::from_secs(5)));
-    world.act(Act::Close);
+    world.perform(Action::Close);
     assert!(world.run_until_quiet(Duration::from_secs(5)));
     assert_eq!(world.violations(), Vec::<String>::new());
     assert_eq!(replay(world.journal()), Ok(()));
@@ -28,7 +28,7 @@ fn a_session_goes_live_and_its_journal_replays() {
 
 #[test]
 fn a_fault_that_is_met_is_counted() {
-    let fault = Fault::Op { what: Op::SetRemote, nth: 1, how: OpFault::Hang };
+    let fault = Fault::Command { what: CommandKind::SetRemote, nth: 1, how: CommandFault::Hang };
     let mut world = World::new(Plan::default().with(fault));
     world.open();
     world.run_until_quiet(Duration::from_secs(600));

@@ -5,12 +5,12 @@ use core::fmt;
 
 use negotiation_core::{FailureCode, Phase};
 
-use super::kinds::{Heard, kinds};
-use crate::faults::{Handling, Op, OpFault};
+use crate::faults::{CommandFault, CommandKind, Delivery};
+use crate::kinds::{InputKind, kinds};
 
 kinds! {
     /// A kind of fault, as the contract names it.
-    Named and {
+    FaultName and {
         Drop "drop",
         Delay "delay",
         Duplicate "duplicate",
@@ -58,79 +58,79 @@ kinds! {
 }
 
 /// Those that are an input of the session's, in any phase but before the start and after the end.
-const HEARD: &[(Heard, Named)] = &[
-    (Heard::Close, Named::Closing),
-    (Heard::NetworkChanged, Named::NetworkChanged),
-    (Heard::Offline, Named::Offline),
-    (Heard::GoAway, Named::GoAway),
-    (Heard::ReconnectIceServer, Named::ReconnectIceServer),
-    (Heard::Status, Named::StatusResponse),
-    (Heard::StatusStray, Named::StatusResponse),
-    (Heard::LinkEnded, Named::LinkCut),
-    (Heard::Disconnected, Named::IceDisconnected),
-    (Heard::IceFailed, Named::IceFailed),
-    (Heard::DtlsFailed, Named::DtlsFailed),
-    (Heard::MediaStalled, Named::Stall),
+const INPUT_FAULTS: &[(InputKind, FaultName)] = &[
+    (InputKind::Close, FaultName::Closing),
+    (InputKind::NetworkChanged, FaultName::NetworkChanged),
+    (InputKind::Offline, FaultName::Offline),
+    (InputKind::GoAway, FaultName::GoAway),
+    (InputKind::ReconnectIceServer, FaultName::ReconnectIceServer),
+    (InputKind::Status, FaultName::StatusResponse),
+    (InputKind::StatusStray, FaultName::StatusResponse),
+    (InputKind::LinkEnded, FaultName::LinkCut),
+    (InputKind::Disconnected, FaultName::IceDisconnected),
+    (InputKind::IceFailed, FaultName::IceFailed),
+    (InputKind::DtlsFailed, FaultName::DtlsFailed),
+    (InputKind::MediaStalled, FaultName::Stall),
 ];
 
-impl Named {
+impl FaultName {
     /// The kinds of input that are this fault, by the phases in which they hurt.
-    pub(super) fn heard(self) -> impl Iterator<Item = (Phase, Heard)> {
-        let heard = HEARD.iter().filter(move |(_, named)| *named == self);
+    pub(crate) fn input_kind(self) -> impl Iterator<Item = (Phase, InputKind)> {
+        let input_kind = INPUT_FAULTS.iter().filter(move |(_, named)| *named == self);
         let phases =
             || Phase::ALL.into_iter().filter(|phase| !matches!(phase, Phase::Idle | Phase::Ended));
-        heard.flat_map(move |(heard, _)| phases().map(move |phase| (phase, *heard)))
+        input_kind.flat_map(move |(input_kind, _)| phases().map(move |phase| (phase, *input_kind)))
     }
 }
 
 /// How often each struck in one run, but for those that are inputs.
 #[derive(Clone, Debug)]
-pub(crate) struct Struck(pub(super) [u32; Named::ALL.len()]);
+pub(crate) struct FaultCounts(pub(crate) [u32; FaultName::ALL.len()]);
 
-impl Struck {
+impl FaultCounts {
     pub(crate) fn new() -> Self {
-        Self([0; Named::ALL.len()])
+        Self([0; FaultName::ALL.len()])
     }
 
-    pub(crate) fn hit(&mut self, named: Named) {
+    pub(crate) fn hit(&mut self, named: FaultName) {
         self.0[named as usize] += 1;
     }
 
     /// A message was handled like this.
-    pub(crate) fn mail(&mut self, how: Handling) {
+    pub(crate) fn message(&mut self, how: Delivery) {
         match how {
-            Handling::Drop => self.hit(Named::Drop),
-            Handling::Delay(_) => self.hit(Named::Delay),
-            Handling::Duplicate(_) => self.hit(Named::Duplicate),
-            Handling::Hold => self.hit(Named::Hold),
-            Handling::Corrupt => self.hit(Named::Corrupt),
+            Delivery::Drop => self.hit(FaultName::Drop),
+            Delivery::Delay(_) => self.hit(FaultName::Delay),
+            Delivery::Duplicate(_) => self.hit(FaultName::Duplicate),
+            Delivery::Hold => self.hit(FaultName::Hold),
+            Delivery::Corrupt => self.hit(FaultName::Corrupt),
             // Where there is an older one, it is counted when it passes.
-            Handling::AfterOld | Handling::From(_) => {}
+            Delivery::AfterOldAnswer | Delivery::FromSender(_) => {}
         }
     }
 
     /// A command went like this.
-    pub(crate) fn op(&mut self, op: Op, how: OpFault) {
-        let rest = matches!(op, Op::IceServers | Op::Join);
+    pub(crate) fn command(&mut self, command: CommandKind, how: CommandFault) {
+        let rest = matches!(command, CommandKind::IceServers | CommandKind::Join);
         match how {
-            OpFault::Late(_) => self.hit(Named::OperationLate),
-            OpFault::Hang => {
-                self.hit(Named::OperationLost);
+            CommandFault::Late(_) => self.hit(FaultName::OperationLate),
+            CommandFault::Hang => {
+                self.hit(FaultName::OperationLost);
                 if rest {
-                    self.hit(Named::RestHangs);
-                } else if op == Op::Connect {
-                    self.hit(Named::UpgradeUnanswered);
+                    self.hit(FaultName::RestHangs);
+                } else if command == CommandKind::Connect {
+                    self.hit(FaultName::UpgradeUnanswered);
                 }
             }
-            OpFault::Fail(code) => {
-                self.hit(Named::OperationFailed);
+            CommandFault::Fail(code) => {
+                self.hit(FaultName::OperationFailed);
                 if rest {
                     self.hit(call_failed(code));
-                } else if op == Op::Connect {
-                    self.hit(Named::UpgradeRefused);
+                } else if command == CommandKind::Connect {
+                    self.hit(FaultName::UpgradeRefused);
                 }
                 if code == FailureCode::ExpiredCredentials {
-                    self.hit(Named::CredentialsExpired);
+                    self.hit(FaultName::CredentialsExpired);
                 }
             }
         }
@@ -138,12 +138,12 @@ impl Struck {
 }
 
 /// What became of a call to the service. An answer that cannot be read is the service's failure.
-fn call_failed(code: FailureCode) -> Named {
+fn call_failed(code: FailureCode) -> FaultName {
     match code {
-        FailureCode::Throttled | FailureCode::ViewerLimit => Named::RestThrottled,
-        FailureCode::Service => Named::RestGarbage,
+        FailureCode::Throttled | FailureCode::ViewerLimit => FaultName::RestThrottled,
+        FailureCode::Service => FaultName::RestGarbage,
         FailureCode::Dns | FailureCode::Network | FailureCode::Tls | FailureCode::Closed => {
-            Named::RestReset
+            FaultName::RestReset
         }
         FailureCode::NoChannel
         | FailureCode::AccessDenied
@@ -161,7 +161,22 @@ fn call_failed(code: FailureCode) -> Named {
         | FailureCode::LocalMedia
         | FailureCode::AddressPolicy
         | FailureCode::Port
-        | FailureCode::Cancelled => Named::RestRefused,
+        | FailureCode::Cancelled => FaultName::RestRefused,
+    }
+}
+
+/// How often each input met each phase, in one run.
+#[derive(Clone, Debug)]
+pub(crate) struct InputCounts(pub(crate) Box<[[u32; InputKind::ALL.len()]; Phase::ALL.len()]>);
+
+impl InputCounts {
+    pub(crate) fn new() -> Self {
+        Self(Box::new([[0; InputKind::ALL.len()]; Phase::ALL.len()]))
+    }
+
+    /// An input of this kind comes in this phase.
+    pub(crate) fn hit(&mut self, phase: Phase, input_kind: InputKind) {
+        self.0[phase as usize][input_kind as usize] += 1;
     }
 }
 
@@ -171,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_name_stands_at_its_place() {
-        for (place, named) in Named::ALL.iter().enumerate() {
+        for (place, named) in FaultName::ALL.iter().enumerate() {
             assert_eq!(*named as usize, place, "{named}");
         }
     }

@@ -9,7 +9,7 @@ use negotiation_core::{
     Completion, Connectivity, FailureCode, Input, PeerEvent, Sender, SignalingEvent, Undecodable,
 };
 
-use crate::faults::{Act, Fault, Handling, Mail, Op, OpFault};
+use crate::faults::{Action, CommandFault, CommandKind, Delivery, Fault, MessageKind};
 
 /// An enumeration of kinds, its names, and the kind of each value.
 macro_rules! kinds {
@@ -50,11 +50,11 @@ macro_rules! kinds {
     };
 }
 
-pub(super) use kinds;
+pub(crate) use kinds;
 
 kinds! {
     /// The kinds of input, as fine as a reader wants to know them.
-    Heard of Input {
+    InputKind of Input {
         Open "open" = Input::Open,
         Close "close" = Input::Close,
         Restart "restart" = Input::Restart,
@@ -140,92 +140,92 @@ kinds! {
 
 kinds! {
     /// What the service does with a message.
-    HandlingKind of Handling {
-        Drop "drop" = Handling::Drop,
-        Delay "delay" = Handling::Delay(_),
-        Duplicate "duplicate" = Handling::Duplicate(_),
-        Hold "hold" = Handling::Hold,
-        Corrupt "corrupt" = Handling::Corrupt,
-        AfterOld "after an old one" = Handling::AfterOld,
-        From "from another sender" = Handling::From(_),
+    DeliveryKind of Delivery {
+        Drop "drop" = Delivery::Drop,
+        Delay "delay" = Delivery::Delay(_),
+        Duplicate "duplicate" = Delivery::Duplicate(_),
+        Hold "hold" = Delivery::Hold,
+        Corrupt "corrupt" = Delivery::Corrupt,
+        AfterOldAnswer "after an old one" = Delivery::AfterOldAnswer,
+        FromSender "from another sender" = Delivery::FromSender(_),
     }
 }
 
 kinds! {
     /// What becomes of a command.
-    OpFaultKind of OpFault {
-        Fail "fail" = OpFault::Fail(_),
-        Late "late" = OpFault::Late(_),
-        Hang "hang" = OpFault::Hang,
+    CommandFaultKind of CommandFault {
+        Fail "fail" = CommandFault::Fail(_),
+        Late "late" = CommandFault::Late(_),
+        Hang "hang" = CommandFault::Hang,
     }
 }
 
 kinds! {
     /// What happens at a moment of the plan's.
-    ActKind of Act {
-        Open "open" = Act::Open,
-        Close "close" = Act::Close,
-        Restart "restart" = Act::Restart,
-        Renegotiate "renegotiate" = Act::Renegotiate,
-        Suspend "suspend" = Act::Suspend(_),
-        ClockJump "clock jump" = Act::ClockJump(_),
-        TimersLate "timers late" = Act::TimersLate(_),
-        CutLink "link cut" = Act::CutLink(_),
-        GoAway "GO_AWAY" = Act::GoAway,
-        ReconnectIceServer "RECONNECT_ICE_SERVER" = Act::ReconnectIceServer,
-        Garbage "garbage" = Act::Garbage,
-        OfferStatus "STATUS_RESPONSE for the offer" = Act::OfferStatus(_),
-        StrayStatus "STATUS_RESPONSE for nothing" = Act::StrayStatus(_),
-        RepeatAnswer "answer again" = Act::RepeatAnswer,
-        StrayAnswer "answer to nobody" = Act::StrayAnswer(_),
-        OldAnswer "answer to the attempt before" = Act::OldAnswer,
-        StrayOffer "offer of nobody" = Act::StrayOffer(_),
-        CandidateFlood "candidate flood" = Act::CandidateFlood(_),
-        OldCandidate "old candidate" = Act::OldCandidate,
-        ForeignCandidate "foreign candidate" = Act::ForeignCandidate,
-        EndOfCandidates "end of candidates" = Act::EndOfCandidates,
-        LocalBurst "local candidate burst" = Act::LocalBurst(_),
-        IceDisconnected "ICE disconnected" = Act::IceDisconnected,
-        IceBack "ICE back" = Act::IceBack,
-        IceFailed "ICE failed" = Act::IceFailed,
-        DtlsFailed "DTLS failed" = Act::DtlsFailed,
-        MasterCloses "master closes" = Act::MasterCloses,
-        Stall "stall" = Act::Stall,
-        SenderReport "sender report" = Act::SenderReport,
-        MediaBack "media back" = Act::MediaBack,
-        MasterArrives "master arrives" = Act::MasterArrives,
-        MasterReboots "master reboots" = Act::MasterReboots(_),
-        MasterBecomes "master changes its ways" = Act::MasterBecomes(_),
-        MasterOffers "master offers" = Act::MasterOffers { .. },
-        NetworkDown "network down" = Act::NetworkDown,
-        NetworkUp "network up" = Act::NetworkUp,
-        NetworkChanged "network changed" = Act::NetworkChanged,
-        Offline "offline" = Act::Offline,
-        Online "online" = Act::Online,
-        Takeover "takeover" = Act::Takeover(_),
-        RefuseSecondLink "second link refused" = Act::RefuseSecondLink,
-        TurnExpires "TURN expires" = Act::TurnExpires,
-        Undecodable "undecodable offer, answer or candidate" = Act::Undecodable(_),
-        IceChecking "ICE checks" = Act::IceChecking,
-        IceConnected "ICE connected" = Act::IceConnected,
-        TrackAdded "track added" = Act::TrackAdded,
-        Keyframe "keyframe" = Act::Keyframe,
-        GatheringDone "gathering done" = Act::GatheringDone,
-        MediaProblem "packets make no picture" = Act::MediaProblem(_),
-        ServersUnresolved "servers unresolved" = Act::ServersUnresolved(_),
-        LocalAddressGone "local address gone" = Act::LocalAddressGone,
-        MasterKnown "master known" = Act::MasterKnown(_),
-        LinkEcho "echo of a closed link" = Act::LinkEcho,
-        PeerEcho "echo of a closed peer connection" = Act::PeerEcho,
+    ActionKind of Action {
+        Open "open" = Action::Open,
+        Close "close" = Action::Close,
+        Restart "restart" = Action::Restart,
+        Renegotiate "renegotiate" = Action::Renegotiate,
+        Suspend "suspend" = Action::Suspend(_),
+        ClockJump "clock jump" = Action::ClockJump(_),
+        TimersLate "timers late" = Action::TimersLate(_),
+        CutLink "link cut" = Action::CutLink(_),
+        GoAway "GO_AWAY" = Action::GoAway,
+        ReconnectIceServer "RECONNECT_ICE_SERVER" = Action::ReconnectIceServer,
+        Garbage "garbage" = Action::Garbage,
+        OfferStatus "STATUS_RESPONSE for the offer" = Action::OfferStatus(_),
+        StrayStatus "STATUS_RESPONSE for nothing" = Action::StrayStatus(_),
+        RepeatAnswer "answer again" = Action::RepeatAnswer,
+        StrayAnswer "answer to nobody" = Action::StrayAnswer(_),
+        OldAnswer "answer to the attempt before" = Action::OldAnswer,
+        StrayOffer "offer of nobody" = Action::StrayOffer(_),
+        CandidateFlood "candidate flood" = Action::CandidateFlood(_),
+        OldCandidate "old candidate" = Action::OldCandidate,
+        ForeignCandidate "foreign candidate" = Action::ForeignCandidate,
+        EndOfCandidates "end of candidates" = Action::EndOfCandidates,
+        LocalBurst "local candidate burst" = Action::LocalBurst(_),
+        IceDisconnected "ICE disconnected" = Action::IceDisconnected,
+        IceBack "ICE back" = Action::IceBack,
+        IceFailed "ICE failed" = Action::IceFailed,
+        DtlsFailed "DTLS failed" = Action::DtlsFailed,
+        MasterCloses "master closes" = Action::MasterCloses,
+        Stall "stall" = Action::Stall,
+        SenderReport "sender report" = Action::SenderReport,
+        MediaBack "media back" = Action::MediaBack,
+        MasterArrives "master arrives" = Action::MasterArrives,
+        MasterReboots "master reboots" = Action::MasterReboots(_),
+        MasterBecomes "master changes its ways" = Action::MasterBecomes(_),
+        MasterOffers "master offers" = Action::MasterOffers { .. },
+        NetworkDown "network down" = Action::NetworkDown,
+        NetworkUp "network up" = Action::NetworkUp,
+        NetworkChanged "network changed" = Action::NetworkChanged,
+        Offline "offline" = Action::Offline,
+        Online "online" = Action::Online,
+        Takeover "takeover" = Action::Takeover(_),
+        RefuseSecondLink "second link refused" = Action::RefuseSecondLink,
+        TurnExpires "TURN expires" = Action::TurnExpires,
+        Undecodable "undecodable offer, answer or candidate" = Action::Undecodable(_),
+        IceChecking "ICE checks" = Action::IceChecking,
+        IceConnected "ICE connected" = Action::IceConnected,
+        TrackAdded "track added" = Action::TrackAdded,
+        Keyframe "keyframe" = Action::Keyframe,
+        GatheringDone "gathering done" = Action::GatheringDone,
+        MediaProblem "packets make no picture" = Action::MediaProblem(_),
+        ServersUnresolved "servers unresolved" = Action::ServersUnresolved(_),
+        LocalAddressGone "local address gone" = Action::LocalAddressGone,
+        MasterKnown "master known" = Action::MasterKnown(_),
+        LinkEcho "echo of a closed link" = Action::LinkEcho,
+        PeerEcho "echo of a closed peer connection" = Action::PeerEcho,
     }
 }
 
-impl fmt::Display for Mail {
+impl fmt::Display for MessageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Offer => "viewer's offer",
+            Self::ViewerOffer => "viewer's offer",
             Self::ViewerCandidate => "viewer's candidate",
-            Self::Answer => "master's answer",
+            Self::MasterAnswer => "master's answer",
             Self::MasterCandidate => "master's candidate",
             Self::ViewerAnswer => "viewer's answer",
             Self::MasterOffer => "master's offer",
@@ -233,7 +233,7 @@ impl fmt::Display for Mail {
     }
 }
 
-impl fmt::Display for Op {
+impl fmt::Display for CommandKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
@@ -243,39 +243,40 @@ impl fmt::Display for Op {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
     /// A message is not carried as it should be.
-    Mail(Mail, HandlingKind),
+    Message(MessageKind, DeliveryKind),
     /// A command does not do what it should.
-    Op(Op, OpFaultKind),
+    Command(CommandKind, CommandFaultKind),
     /// Something happens.
-    Act(ActKind),
+    Action(ActionKind),
 }
 
 impl FaultKind {
     /// The kind of this fault.
     pub fn of(fault: &Fault) -> Self {
         match fault {
-            Fault::Mail { what, how, .. } => Self::Mail(*what, HandlingKind::of(how)),
-            Fault::Op { what, how, .. } => Self::Op(*what, OpFaultKind::of(how)),
-            Fault::At { act, .. } => Self::Act(ActKind::of(act)),
+            Fault::Message { what, how, .. } => Self::Message(*what, DeliveryKind::of(how)),
+            Fault::Command { what, how, .. } => Self::Command(*what, CommandFaultKind::of(how)),
+            Fault::At { action, .. } => Self::Action(ActionKind::of(action)),
         }
     }
 
     /// Every kind.
     pub fn all() -> impl Iterator<Item = Self> {
-        let each = |mail| HandlingKind::ALL.iter().map(move |how| Self::Mail(mail, *how));
-        let mails = Mail::ALL.into_iter().flat_map(each);
-        let each = |op| OpFaultKind::ALL.iter().map(move |how| Self::Op(op, *how));
-        let ops = Op::ALL.into_iter().flat_map(each);
-        mails.chain(ops).chain(ActKind::ALL.iter().copied().map(Self::Act))
+        let each = |message| DeliveryKind::ALL.iter().map(move |how| Self::Message(message, *how));
+        let messages = MessageKind::ALL.into_iter().flat_map(each);
+        let each =
+            |command| CommandFaultKind::ALL.iter().map(move |how| Self::Command(command, *how));
+        let commands = CommandKind::ALL.into_iter().flat_map(each);
+        messages.chain(commands).chain(ActionKind::ALL.iter().copied().map(Self::Action))
     }
 }
 
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mail(mail, how) => write!(f, "{mail}: {how}"),
-            Self::Op(op, how) => write!(f, "{op}: {how}"),
-            Self::Act(act) => write!(f, "{act}"),
+            Self::Message(message, how) => write!(f, "{message}: {how}"),
+            Self::Command(command, how) => write!(f, "{command}: {how}"),
+            Self::Action(action) => write!(f, "{action}"),
         }
     }
 }
@@ -287,10 +288,11 @@ mod tests {
 
     #[test]
     fn every_kind_of_input_stands_at_its_place_under_a_name_of_its_own() {
-        let names: BTreeSet<_> = Heard::ALL.iter().map(|heard| heard.as_str()).collect();
-        assert_eq!(names.len(), Heard::ALL.len());
-        for (place, heard) in Heard::ALL.iter().enumerate() {
-            assert_eq!(*heard as usize, place, "{heard}");
+        let names: BTreeSet<_> =
+            InputKind::ALL.iter().map(|input_kind| input_kind.as_str()).collect();
+        assert_eq!(names.len(), InputKind::ALL.len());
+        for (place, input_kind) in InputKind::ALL.iter().enumerate() {
+            assert_eq!(*input_kind as usize, place, "{input_kind}");
         }
     }
 

@@ -7,117 +7,117 @@ use negotiation_core::{
     MediaFact, MediaKind, PeerEvent, Sdp, Sender, SignalingEvent, Undecodable,
 };
 
-use super::{Happening, World};
-use crate::coverage::Named;
-use crate::faults::{Act, Mail};
+use super::{ScheduledEvent, World};
+use crate::faults::{Action, MessageKind};
 use crate::master::candidate;
 use crate::peer::Peer;
+use crate::tally::FaultName;
 
 /// A link that hears nothing is given up after this long (contract, part 4).
 const PING_GIVES_UP: Duration = Duration::from_secs(25);
 
 impl World {
-    pub(super) fn carry_out_act(&mut self, act: Act) {
+    pub(super) fn apply_action(&mut self, action: Action) {
         let state = |s| PeerEvent::ConnectivityChanged(s);
-        match act {
-            Act::Open => self.feed(Input::Open),
-            Act::Close => self.feed(Input::Close),
-            Act::Renegotiate => self.feed(Input::Renegotiate),
-            Act::Suspend(time) => {
+        match action {
+            Action::Open => self.feed(Input::Open),
+            Action::Close => self.feed(Input::Close),
+            Action::Renegotiate => self.feed(Input::Renegotiate),
+            Action::Suspend(time) => {
                 // The master hears nothing from now on.
                 let peers: Vec<_> = self.peers.keys().copied().collect();
                 peers.into_iter().for_each(|id| self.goes(id, false));
                 self.now = self.now + time;
                 self.feed(Input::Resumed);
             }
-            Act::ClockJump(time) => {
-                self.strike_if(self.is_on(), Named::ClockJump);
+            Action::ClockJump(time) => {
+                self.count_if(self.is_on(), FaultName::ClockJump);
                 self.now = self.now + time;
                 self.feed(Input::Timeout);
             }
-            Act::Restart => self.feed(Input::Restart),
-            Act::NetworkDown => {
-                self.strike_if(self.is_on() && self.network_up, Named::NetworkDown);
+            Action::Restart => self.feed(Input::Restart),
+            Action::NetworkDown => {
+                self.count_if(self.is_on() && self.network_up, FaultName::NetworkDown);
                 self.network_goes();
             }
-            Act::NetworkUp => self.network_comes(),
-            Act::NetworkChanged => {
+            Action::NetworkUp => self.network_comes(),
+            Action::NetworkChanged => {
                 self.move_to_another_network();
                 self.feed(Input::NetworkChanged);
             }
-            Act::LocalAddressGone => {
+            Action::LocalAddressGone => {
                 self.move_to_another_network();
                 self.feed(Input::LocalAddressGone);
             }
-            Act::MasterKnown(answers_restarts) => {
+            Action::MasterKnown(answers_restarts) => {
                 let known = MasterKnowledge { answers_restarts, ..MasterKnowledge::default() };
                 self.feed(Input::MasterKnown(known));
             }
-            Act::Offline => {
+            Action::Offline => {
                 self.network_goes();
                 self.feed(Input::Online(false));
             }
-            Act::Online => {
+            Action::Online => {
                 self.network_comes();
                 self.feed(Input::Online(true));
             }
-            Act::Takeover(times) => {
+            Action::Takeover(times) => {
                 let open = self.service.is_open((self.number, self.link));
-                self.strike_if(open, Named::Takeover);
+                self.count_if(open, FaultName::Takeover);
                 self.service.takeovers = times.saturating_sub(1);
                 let taken = Failure::new(FailureCode::Closed, "closed by the service");
                 self.on_link(SignalingEvent::Disconnected(taken));
             }
-            Act::RefuseSecondLink => self.service.refuses_second = true,
-            Act::TurnExpires => {
-                self.strike_if(self.is_on() && self.plan.service.turn, Named::TurnExpired);
+            Action::RefuseSecondLink => self.service.refuses_second = true,
+            Action::TurnExpires => {
+                self.count_if(self.is_on() && self.plan.service.turn, FaultName::TurnExpired);
                 self.service.expire_turn();
             }
-            Act::MasterReboots(away) => {
-                self.strike_if(self.is_on() && self.service.master_here(), Named::MasterReboots);
+            Action::MasterReboots(away) => {
+                self.count_if(self.is_on() && self.service.master_here(), FaultName::MasterReboots);
                 self.master.reboot();
                 self.service.master_leaves();
                 self.lose_paths();
-                self.schedule(away, Happening::Act(Act::MasterArrives));
+                self.schedule(away, ScheduledEvent::Action(Action::MasterArrives));
             }
-            Act::MasterBecomes(repeated_id) => self.master.traits.repeated_id = repeated_id,
-            Act::MasterOffers { anew } => {
+            Action::MasterBecomes(repeated_id) => self.master.traits.repeated_id = repeated_id,
+            Action::MasterOffers { anew } => {
                 if let Some(id) = self.service.id_of((self.number, self.link)) {
-                    let words = self.master.offer(self.now, &id, anew);
-                    self.strike_if(!words.is_empty(), Named::MasterOffers);
-                    self.master_says(&id, words);
+                    let messages = self.master.offer(self.now, &id, anew);
+                    self.count_if(!messages.is_empty(), FaultName::MasterOffers);
+                    self.master_sends(&id, messages);
                     if anew {
                         self.lose_paths();
                     }
                 }
             }
-            Act::SenderReport => self.on_peer(PeerEvent::SenderReport),
-            Act::TimersLate(late) => self.plan.timer_late = late,
-            Act::CutLink(code) => {
+            Action::SenderReport => self.on_peer(PeerEvent::SenderReport),
+            Action::TimersLate(late) => self.plan.timer_late = late,
+            Action::CutLink(code) => {
                 let failure = Failure::new(code, "the socket ended");
                 self.on_link(SignalingEvent::Disconnected(failure));
             }
-            Act::GoAway => {
+            Action::GoAway => {
                 let key = (self.number, self.link);
                 self.on_link(SignalingEvent::GoAway);
                 let within = Duration::from_secs(55);
-                self.schedule(within, Happening::LinkEnds(key, FailureCode::Closed));
+                self.schedule(within, ScheduledEvent::LinkEnds(key, FailureCode::Closed));
             }
-            Act::ReconnectIceServer => self.on_link(SignalingEvent::ReconnectIceServer),
-            Act::Garbage => self.on_link(SignalingEvent::Garbage),
-            Act::OfferStatus(code) => {
+            Action::ReconnectIceServer => self.on_link(SignalingEvent::ReconnectIceServer),
+            Action::Garbage => self.on_link(SignalingEvent::Garbage),
+            Action::OfferStatus(code) => {
                 let ticket = self.newest_offer;
                 self.on_link(SignalingEvent::Status { ticket, failure: status(code) });
             }
-            Act::StrayStatus(code) => {
+            Action::StrayStatus(code) => {
                 self.on_link(SignalingEvent::Status { ticket: None, failure: status(code) });
             }
-            Act::RepeatAnswer => {
+            Action::RepeatAnswer => {
                 if let Some((_, answer)) = self.answers.last().cloned() {
                     self.answer(Sender::Master, answer);
                 }
             }
-            Act::StrayAnswer(sender) => {
+            Action::StrayAnswer(sender) => {
                 let answer = Description {
                     sdp: Sdp::new("answer 0 to nobody"),
                     facts: Facts {
@@ -133,62 +133,62 @@ impl World {
                 };
                 self.answer(sender, answer);
             }
-            Act::OldAnswer => {
+            Action::OldAnswer => {
                 if let Some(answer) = self.old_answer() {
                     let open = self.service.is_open((self.number, self.link));
-                    self.strike_if(open, Named::Replay);
+                    self.count_if(open, FaultName::Replay);
                     self.answer(Sender::Master, answer);
                 }
             }
-            Act::StrayOffer(sender) => {
+            Action::StrayOffer(sender) => {
                 let body =
                     Ok(Description { sdp: Sdp::new("offer of a master"), facts: Facts::default() });
                 self.on_link(SignalingEvent::Offer { sender, body });
             }
-            Act::CandidateFlood(count) => {
+            Action::CandidateFlood(count) => {
                 for number in 0..count {
                     let flood = Candidate { ufrag: None, ..candidate(0, number) };
                     self.master_candidate(Sender::Master, flood);
                 }
             }
-            Act::OldCandidate => {
+            Action::OldCandidate => {
                 let old = Candidate { ufrag: Some("older".into()), ..candidate(0, 0) };
                 self.master_candidate(Sender::Master, old);
             }
-            Act::ForeignCandidate => self.master_candidate(Sender::Other, candidate(0, 0)),
-            Act::EndOfCandidates => {
+            Action::ForeignCandidate => self.master_candidate(Sender::Other, candidate(0, 0)),
+            Action::EndOfCandidates => {
                 for text in ["", "end-of-candidates", "a=end-of-candidates"] {
                     let end = Candidate { text: text.into(), ufrag: None, ..candidate(0, 0) };
                     self.master_candidate(Sender::Master, end);
                 }
             }
-            Act::LocalBurst(count) => {
+            Action::LocalBurst(count) => {
                 for _ in 0..count {
                     let Some(peer) = self.peers.get_mut(&self.peer) else { return };
                     let burst = peer.local_candidate();
                     self.on_peer(PeerEvent::CandidateGathered(burst));
                 }
             }
-            Act::IceDisconnected => self.on_peer(state(Connectivity::Disconnected)),
-            Act::IceBack => self.on_peer(state(Connectivity::Connected)),
-            Act::IceFailed => self.on_peer(state(Connectivity::IceFailed)),
-            Act::DtlsFailed => self.on_peer(state(Connectivity::DtlsFailed)),
-            Act::MasterCloses => self.on_peer(state(Connectivity::ClosedByPeer)),
-            Act::Stall => self.on_peer(PeerEvent::MediaStalled),
-            Act::MediaBack => self.on_peer(PeerEvent::MediaFlowing(MediaKind::Video)),
-            Act::MasterArrives => self.master_arrives(),
-            Act::Undecodable(mail) => self.undecodable(mail),
-            Act::IceChecking => self.on_peer(state(Connectivity::Checking)),
-            Act::IceConnected => self.on_peer(state(Connectivity::IceConnected)),
-            Act::TrackAdded => self.on_peer(PeerEvent::TrackAdded(MediaKind::Video)),
-            Act::Keyframe => self.on_peer(PeerEvent::KeyframeReceived),
-            Act::GatheringDone => self.on_peer(PeerEvent::GatheringDone),
-            Act::MediaProblem(problem) => self.on_peer(PeerEvent::MediaProblem(problem)),
-            Act::ServersUnresolved(count) => {
+            Action::IceDisconnected => self.on_peer(state(Connectivity::Disconnected)),
+            Action::IceBack => self.on_peer(state(Connectivity::Connected)),
+            Action::IceFailed => self.on_peer(state(Connectivity::IceFailed)),
+            Action::DtlsFailed => self.on_peer(state(Connectivity::DtlsFailed)),
+            Action::MasterCloses => self.on_peer(state(Connectivity::ClosedByPeer)),
+            Action::Stall => self.on_peer(PeerEvent::MediaStalled),
+            Action::MediaBack => self.on_peer(PeerEvent::MediaFlowing(MediaKind::Video)),
+            Action::MasterArrives => self.master_arrives(),
+            Action::Undecodable(message) => self.undecodable(message),
+            Action::IceChecking => self.on_peer(state(Connectivity::Checking)),
+            Action::IceConnected => self.on_peer(state(Connectivity::IceConnected)),
+            Action::TrackAdded => self.on_peer(PeerEvent::TrackAdded(MediaKind::Video)),
+            Action::Keyframe => self.on_peer(PeerEvent::KeyframeReceived),
+            Action::GatheringDone => self.on_peer(PeerEvent::GatheringDone),
+            Action::MediaProblem(problem) => self.on_peer(PeerEvent::MediaProblem(problem)),
+            Action::ServersUnresolved(count) => {
                 self.on_peer(PeerEvent::IceServersUnresolved(count));
             }
-            Act::LinkEcho => self.echo_link(),
-            Act::PeerEcho => self.echo_peer(),
+            Action::LinkEcho => self.echo_link(),
+            Action::PeerEcho => self.echo_peer(),
         }
     }
 
@@ -198,7 +198,7 @@ impl World {
         self.network_up = true;
         // The sockets of links stay open until a ping finds out.
         for link in self.service.open_links() {
-            let ends = Happening::LinkEnds(link, FailureCode::TimedOut);
+            let ends = ScheduledEvent::LinkEnds(link, FailureCode::TimedOut);
             self.schedule(PING_GIVES_UP, ends);
         }
         self.service.strand();
@@ -209,7 +209,7 @@ impl World {
         self.network_up = false;
         self.lose_paths();
         for link in self.service.open_links() {
-            self.schedule(PING_GIVES_UP, Happening::PingFails(link));
+            self.schedule(PING_GIVES_UP, ScheduledEvent::PingFails(link));
         }
     }
 
@@ -239,16 +239,16 @@ impl World {
         self.on_link(SignalingEvent::Candidate { sender, body: Ok(candidate) });
     }
 
-    fn undecodable(&mut self, mail: Mail) {
+    fn undecodable(&mut self, message: MessageKind) {
         let sender = Sender::Master;
-        match mail {
-            Mail::Offer | Mail::MasterOffer => {
+        match message {
+            MessageKind::ViewerOffer | MessageKind::MasterOffer => {
                 self.on_link(SignalingEvent::Offer { sender, body: Err(Undecodable) });
             }
-            Mail::Answer | Mail::ViewerAnswer => {
+            MessageKind::MasterAnswer | MessageKind::ViewerAnswer => {
                 self.on_link(SignalingEvent::Answer { sender, body: Err(Undecodable) });
             }
-            Mail::ViewerCandidate | Mail::MasterCandidate => {
+            MessageKind::ViewerCandidate | MessageKind::MasterCandidate => {
                 self.on_link(SignalingEvent::Candidate { sender, body: Err(Undecodable) });
             }
         }
