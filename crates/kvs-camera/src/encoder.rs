@@ -77,6 +77,8 @@ impl Encoder {
         began: Instant,
         cancelled: &CancellationToken,
     ) {
+        // The stream stood still: the first viewer waits for no sound, and for no frame's turn.
+        playback.begin_with_picture();
         let Some(first) = playback.next_due() else { return };
         // The instant of the stream's moment zero, moved on by every pause.
         let mut zero = Anchor::new(first.as_duration(), Instant::now());
@@ -205,8 +207,10 @@ mod tests {
         // The stream stands still while nobody watches.
         tokio::time::sleep(Duration::from_secs(100)).await;
         let mut third = encoder.watch();
+        let begun = Instant::now();
         let frame = next_frame(&mut third).await;
         assert_eq!((frame.index, frame.keyframe), (60, true));
+        assert_eq!(begun.elapsed(), Duration::ZERO, "a stream that stood still begins at once");
         cancelled.cancel();
         task.await.expect("ends");
     }

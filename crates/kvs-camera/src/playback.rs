@@ -99,6 +99,14 @@ impl Playback {
         Some(Unit { kind, index, keyframe: sample.keyframe, at, data: sample.data.clone() })
     }
 
+    /// Leaves out the sound before the next picture, so that the next unit is a picture.
+    pub(crate) fn begin_with_picture(&mut self) {
+        let Some(video) = &self.video else { return };
+        let picture = video.position(video_samples(&self.clip), self.length);
+        self.silent_until = self.silent_until.max(picture.saturating_sub(self.ahead));
+        self.drop_overlapping_sound();
+    }
+
     /// Goes on at the next keyframe, which takes the time of the frame that was to come: times go
     /// on evenly, frames are left out. Sound is left out alike, so that it stays in sync.
     pub(crate) fn skip_to_keyframe(&mut self) {
