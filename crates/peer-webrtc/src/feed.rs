@@ -32,7 +32,8 @@ use webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit};
 use crate::remote::RemoteAddresses;
 use crate::resolver::Resolver;
 use crate::sdp;
-use crate::stack::{IcePolicy, Mdns, wake};
+use crate::socket::Wake;
+use crate::stack::Mdns;
 
 /// Candidates that go in at once.
 const AT_ONCE: usize = 16;
@@ -220,7 +221,7 @@ fn read(candidate: &str) -> Result<Option<(&str, Candidate)>> {
 /// Gives a connection the candidates of the other side.
 pub(crate) struct Feeder {
     connection: Arc<dyn PeerConnection>,
-    policy: IcePolicy,
+    wake: Wake,
     feed: Arc<Mutex<Feed>>,
     taker: AsyncMutex<JoinSet<()>>,
     /// Whether it is known where the service is.
@@ -230,11 +231,11 @@ pub(crate) struct Feeder {
 impl Feeder {
     pub(crate) fn new(
         connection: Arc<dyn PeerConnection>,
-        policy: IcePolicy,
+        wake: Wake,
         feed: Arc<Mutex<Feed>>,
     ) -> Self {
         let located = AsyncMutex::new(watch::channel(true).1);
-        Self { connection, policy, feed, taker: AsyncMutex::default(), located }
+        Self { connection, wake, feed, taker: AsyncMutex::default(), located }
     }
 
     /// Looks up where the service is: if on this machine, every address is tried.
@@ -295,7 +296,7 @@ impl Feeder {
         let admission = lock(&self.feed).admit(candidate, &read);
         match admission {
             Admission::Now => {
-                let given = give(&self.connection, self.policy, candidate).await;
+                let given = give(&self.connection, &self.wake, candidate).await;
                 if given.is_err() {
                     lock(&self.feed).forget(candidate);
                 }
@@ -305,7 +306,7 @@ impl Feeder {
                 let mut taker = self.taker.lock().await;
                 while taker.try_join_next().is_some() {}
                 let (connection, feed) = (Arc::clone(&self.connection), Arc::clone(&self.feed));
-                taker.spawn(take_turns(connection, self.policy, feed));
+                taker.spawn(take_turns(connection, self.wake.clone(), feed));
                 Ok(())
             }
             Admission::Later { start: false } | Admission::Unused => Ok(()),
@@ -322,18 +323,14 @@ impl Feeder {
     }
 }
 
-async fn take_turns(
-    connection: Arc<dyn PeerConnection>,
-    policy: IcePolicy,
-    feed: Arc<Mutex<Feed>>,
-) {
+async fn take_turns(connection: Arc<dyn PeerConnection>, wake: Wake, feed: Arc<Mutex<Feed>>) {
     let mut turns = interval_at(Instant::now() + TURN, TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
         let Some(candidate) = lock(&feed).next() else { return };
         // Who named it was told that it is taken; one that breaks the stack costs no other.
-        let given = AssertUnwindSafe(give(&connection, policy, &candidate)).catch_unwind().await;
+        let given = AssertUnwindSafe(give(&connection, &wake, &candidate)).catch_unwind().await;
         if !matches!(given, Ok(Ok(()))) {
             lock(&feed).forget(&candidate);
             tracing::debug!("a candidate that waited is not taken");
@@ -348,17 +345,13 @@ fn own_addresses() -> BTreeSet<IpAddr> {
     addresses.map(|address| address.ip().to_canonical()).filter(|ip| !ip.is_loopback()).collect()
 }
 
-async fn give(
-    connection: &Arc<dyn PeerConnection>,
-    policy: IcePolicy,
-    candidate: &str,
-) -> Result<()> {
+async fn give(connection: &Arc<dyn PeerConnection>, wake: &Wake, candidate: &str) -> Result<()> {
     let candidate = candidate.to_owned();
     let init = RTCIceCandidateInit { candidate, ..RTCIceCandidateInit::default() };
     connection.add_ice_candidate(init).await?;
     // Else its first check waits for the task's next timer
     // (docs/upstream/webrtc-add-ice-candidate-does-not-wake.md).
-    wake(connection, policy).await;
+    wake.wake();
     Ok(())
 }
 

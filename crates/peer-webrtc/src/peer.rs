@@ -163,7 +163,7 @@ impl Peer {
                     Said::Control(control) => self.on_control(control),
                     Said::Media(arrival) => self.on_media_batch(arrival),
                 },
-                _ = nudge.tick(), if self.waits.is_nudging() => self.nudge().await,
+                _ = nudge.tick(), if self.waits.is_nudging() => self.nudge(),
                 _ = tick.tick(), if self.is_waiting() => self.check_waits().await,
             }
         }
@@ -511,9 +511,9 @@ impl Peer {
         }
     }
 
-    async fn nudge(&mut self) {
+    fn nudge(&mut self) {
         if let Some(stack) = self.stack.as_ref().filter(|_| self.waits.is_nudge_due(now())) {
-            let _ = timeout(STACK_MAX, stack.nudge()).await;
+            stack.nudge();
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime,
     TokioRuntime, Transmit,
@@ -25,18 +26,41 @@ const EMPTY_READS_MAX: usize = 64;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Tokio, with filtered UDP sockets.
+/// Ends the sleep of the connection's task, which then handles its timers and sends what waits.
+///
+/// The stack sends some of what it has to send only when a timer fires
+/// (docs/upstream/rtc-dtls-first-flight-waits-for-a-timer.md,
+/// docs/upstream/webrtc-add-ice-candidate-does-not-wake.md).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wake(Arc<Notify>);
+
+impl Wake {
+    /// Wakes the task, or ends its next sleep at once.
+    pub(crate) fn wake(&self) {
+        self.0.notify_one();
+    }
+
+    /// Whether the next sleep ends at once; it does not any more.
+    #[cfg(test)]
+    pub(crate) fn is_pending(&self) -> bool {
+        use futures_util::FutureExt as _;
+        self.0.notified().now_or_never().is_some()
+    }
+}
+
+/// Tokio, with filtered UDP sockets and sleeps that can be ended.
 #[derive(Debug)]
 pub(crate) struct FilteredRuntime {
     tokio: TokioRuntime,
+    wake: Wake,
     ingress: Arc<Mutex<Ingress>>,
     pacer: Arc<Mutex<Pacer>>,
     hosts: Arc<Hosts>,
 }
 
 impl FilteredRuntime {
-    pub(crate) fn new(ingress: Arc<Mutex<Ingress>>, hosts: Arc<Hosts>) -> Self {
-        Self { tokio: TokioRuntime, ingress, pacer: Arc::default(), hosts }
+    pub(crate) fn new(ingress: Arc<Mutex<Ingress>>, hosts: Arc<Hosts>, wake: Wake) -> Self {
+        Self { tokio: TokioRuntime, wake, ingress, pacer: Arc::default(), hosts }
     }
 }
 
@@ -85,7 +109,13 @@ impl Runtime for FilteredRuntime {
     }
 
     fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
-        self.tokio.sleep(duration)
+        let (sleep, wake) = (self.tokio.sleep(duration), self.wake.clone());
+        Box::pin(async move {
+            tokio::select! {
+                () = sleep => {}
+                () = wake.0.notified() => {}
+            }
+        })
     }
 
     fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
@@ -225,6 +255,25 @@ mod tests {
         let mut meta = RecvMeta::default();
         (meta.addr, meta.len, meta.stride) = (from.parse().expect("an address"), len, stride);
         meta
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wake_ends_the_current_or_the_next_sleep_at_once() {
+        let wake = Wake::default();
+        let hosts = Arc::new(Hosts::new(crate::resolver::Resolver::system()));
+        let runtime =
+            FilteredRuntime::new(Arc::new(Mutex::new(Ingress::new())), hosts, wake.clone());
+        let hour = Duration::from_secs(3600);
+        let begun = tokio::time::Instant::now();
+        wake.wake();
+        runtime.sleep(hour).await;
+        let sleeping = tokio::spawn(runtime.sleep(hour));
+        tokio::task::yield_now().await;
+        wake.wake();
+        sleeping.await.expect("it does not panic");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        runtime.sleep(hour).await;
+        assert_eq!(begun.elapsed(), hour, "one wake ends one sleep");
     }
 
     /// Media of known and unknown payload kinds, as one message of several datagrams.

@@ -52,7 +52,7 @@ use crate::remote::RemoteAddresses;
 use crate::resolver::{Hosts, Resolver};
 use crate::retransmission::{Formats, Retransmissions};
 use crate::sdp::{self, Fitted, SectionFormats, Unfit};
-use crate::socket::{FilteredRuntime, lock};
+use crate::socket::{FilteredRuntime, Wake, lock};
 use crate::tap::{Tap, TapLosses};
 use crate::turn_stream::{TurnStreams, is_turn_stream};
 
@@ -90,7 +90,7 @@ type Sending = (Arc<LocalTrack>, Arc<dyn RtpSender>);
 /// It must be closed: dropped unclosed, its task and sockets live on.
 pub struct Stack {
     connection: Arc<dyn PeerConnection>,
-    policy: IcePolicy,
+    wake: Wake,
     senders: Mutex<Vec<Sending>>,
     candidates: Feeder,
     streams: TurnStreams,
@@ -173,6 +173,8 @@ impl Stack {
         let (lost, gate) = (AtomicU64::new(0), streams.gate());
         let feed = Arc::new(StdMutex::new(Feed::new(config.mdns)));
         let connected = Arc::<AtomicBool>::default();
+        let wake = Wake::default();
+        let runtime = FilteredRuntime::new(Arc::clone(&ingress), Arc::clone(&hosts), wake.clone());
         let handler = Queue {
             events: event_tx.clone(),
             lost,
@@ -180,6 +182,7 @@ impl Stack {
             gate,
             feed: Arc::clone(&feed),
             connected: Arc::clone(&connected),
+            wake: wake.clone(),
             channels: AtomicUsize::new(0),
         };
         let connection = PeerConnectionBuilder::new()
@@ -189,15 +192,15 @@ impl Stack {
             .with_setting_engine(settings)
             .with_handler(Arc::new(handler))
             .with_udp_addrs(config.bind.clone())
-            .with_runtime(Arc::new(FilteredRuntime::new(Arc::clone(&ingress), Arc::clone(&hosts))))
+            .with_runtime(Arc::new(runtime))
             .build()
             .await?;
         let connection: Arc<dyn PeerConnection> = Arc::new(connection);
         let stack = Self {
             connection: Arc::clone(&connection),
-            policy: config.policy,
+            wake: wake.clone(),
             senders: Mutex::new(Vec::new()),
-            candidates: Feeder::new(Arc::clone(&connection), config.policy, feed),
+            candidates: Feeder::new(Arc::clone(&connection), wake, feed),
             streams,
             formats,
             ingress,
@@ -383,8 +386,8 @@ impl Stack {
     /// A datagram that comes over a relay is handed on inside the task's loop after its writes, so
     /// what answers it waits for the next timer or packet. While DTLS is not done over a relay,
     /// call this every few milliseconds.
-    pub async fn nudge(&self) {
-        wake(&self.connection, self.policy).await;
+    pub fn nudge(&self) {
+        self.wake.wake();
     }
 
     /// Whether the other side said goodbye (DTLS close_notify). No event says so: the connection's
@@ -496,12 +499,6 @@ pub(crate) fn configuration(policy: IcePolicy, servers: Vec<RTCIceServer>) -> RT
         .with_ice_servers(servers)
         .with_ice_transport_policy(policy)
         .build()
-}
-
-/// Wakes the connection's task.
-pub(crate) async fn wake(connection: &Arc<dyn PeerConnection>, policy: IcePolicy) {
-    // Setting what is set already changes nothing before the next gathering.
-    let _ = connection.set_configuration(configuration(policy, Vec::new())).await;
 }
 
 fn is_turn_udp(uri: &str) -> bool {

@@ -83,7 +83,7 @@ impl Live<'_> {
                 unit = next(units) => self.on_unit(unit).await,
                 _ = tick.tick() => {
                     if let Phase::Connecting(_) = phase {
-                        self.stack.nudge().await;
+                        self.stack.nudge();
                     }
                     self.stack.is_closed_by_peer().await.then_some(LeaveReason::ClosedByViewer)
                 }

@@ -11,6 +11,7 @@ use webrtc::peer_connection::{
 
 use super::{DataChannel, IcePolicy, RTCIceConnectionState, RTCPeerConnectionState, TrackRemote};
 use crate::feed::{self, Feed};
+use crate::socket::Wake;
 use crate::tap::{Control, RtpArrival, TapLosses};
 use crate::turn_stream::Gate;
 
@@ -59,6 +60,7 @@ pub(super) struct Queue {
     pub(super) gate: Arc<Gate>,
     pub(super) feed: Arc<Mutex<Feed>>,
     pub(super) connected: Arc<AtomicBool>,
+    pub(super) wake: Wake,
     /// Data channels that the other side opened.
     pub(super) channels: AtomicUsize,
 }
@@ -97,6 +99,10 @@ impl PeerConnectionEventHandler for Queue {
     }
 
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        if state == RTCIceConnectionState::Connected {
+            // The DTLS client's first flight waits for a timer.
+            self.wake.wake();
+        }
         self.push(StackEvent::Ice(state));
     }
 
@@ -127,5 +133,32 @@ impl PeerConnectionEventHandler for Queue {
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
         self.push(StackEvent::Track(track));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::Mdns;
+
+    #[tokio::test]
+    async fn connected_ice_wakes_the_connection_for_the_dtls_client() {
+        let (events, mut queue) = mpsc::channel(4);
+        let wake = Wake::default();
+        let handler = Queue {
+            events,
+            lost: AtomicU64::new(0),
+            policy: IcePolicy::All,
+            gate: Arc::default(),
+            feed: Arc::new(Mutex::new(Feed::new(Mdns::Ignore))),
+            connected: Arc::default(),
+            wake: wake.clone(),
+            channels: AtomicUsize::new(0),
+        };
+        handler.on_ice_connection_state_change(RTCIceConnectionState::Checking).await;
+        assert!(!wake.is_pending());
+        handler.on_ice_connection_state_change(RTCIceConnectionState::Connected).await;
+        assert!(wake.is_pending());
+        assert!(matches!(queue.recv().await, Some(StackEvent::Ice(_))));
     }
 }
