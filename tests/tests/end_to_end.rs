@@ -5,6 +5,8 @@
 mod demo;
 #[path = "end_to_end/endings.rs"]
 mod endings;
+#[path = "end_to_end/endpoints.rs"]
+mod endpoints;
 #[path = "end_to_end/first_use.rs"]
 mod first_use;
 #[path = "end_to_end/output.rs"]

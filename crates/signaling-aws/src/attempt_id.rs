@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use negotiation_core::{ClientId, ClientIdPolicy, Failure};
 
-use crate::id_file::on_disk;
 use crate::quota::IdLease;
+use crate::state_dir::on_disk;
 
 /// Whose id an attempt's links use. Clones share it; the last one gives the id back.
 #[derive(Clone, Debug, Default)]

@@ -50,6 +50,7 @@ pub struct SignalingConfig {
     pub(crate) client_id: ClientId,
     pub(crate) client_id_policy: ClientIdPolicy,
     pub(crate) shared_ids: Option<PathBuf>,
+    pub(crate) endpoint_cache: Option<PathBuf>,
     pub(crate) storage_session: bool,
     pub(crate) endpoint_url: Option<Url>,
     pub(crate) allow_plain_http: bool,
@@ -64,6 +65,11 @@ pub struct SignalingConfig {
 }
 
 impl SignalingConfig {
+    /// A directory that processes share, to be tidied.
+    pub(crate) fn state_dir(&self) -> Option<&Path> {
+        self.shared_ids.as_deref().or(self.endpoint_cache.as_deref())
+    }
+
     /// Starts a configuration for a channel, by name or by ARN.
     pub fn builder(channel: impl Into<String>) -> SignalingConfigBuilder {
         SignalingConfigBuilder {
@@ -72,6 +78,7 @@ impl SignalingConfig {
             client_id: None,
             client_id_policy: ClientIdPolicy::default(),
             shared_ids: None,
+            endpoint_cache: None,
             storage_session: false,
             endpoint_url: None,
             allow_plain_http: false,
@@ -174,6 +181,7 @@ pub struct SignalingConfigBuilder {
     client_id: Option<String>,
     client_id_policy: ClientIdPolicy,
     shared_ids: Option<PathBuf>,
+    endpoint_cache: Option<PathBuf>,
     storage_session: bool,
     endpoint_url: Option<String>,
     allow_plain_http: bool,
@@ -211,6 +219,16 @@ impl SignalingConfigBuilder {
     /// that one does not take the id of another that was just killed.
     pub fn shared_ids(mut self, dir: impl Into<PathBuf>) -> Self {
         self.shared_ids = Some(dir.into());
+        self
+    }
+
+    /// A directory in which the processes of this machine leave the ARN and the endpoints of
+    /// channels for each other, for ten hours. A process that finds them there starts without
+    /// DescribeSignalingChannel and GetSignalingChannelEndpoint. The files hold no credential and
+    /// no ICE server, and are used for the same access key alone. Endpoints that fail are requested
+    /// again within the attempt. It may be the directory of [`Self::shared_ids`].
+    pub fn endpoint_cache(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.endpoint_cache = Some(dir.into());
         self
     }
 
@@ -354,6 +372,7 @@ impl SignalingConfigBuilder {
                 false => self.client_id_policy,
             },
             shared_ids: self.shared_ids,
+            endpoint_cache: self.endpoint_cache,
             storage_session: self.storage_session,
             endpoint_url,
             allow_plain_http: self.allow_plain_http,

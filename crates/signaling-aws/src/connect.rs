@@ -1,5 +1,6 @@
 //! The way from a configuration to an open link, the same for viewer and master.
 
+use std::io;
 use std::sync::{Arc, Once};
 
 use negotiation_core::{ClientId, Failure, FailureCode, IceServer};
@@ -9,6 +10,7 @@ use viewer_session::redact::{self, Origin};
 use crate::config::{SignalingConfig, Stun};
 use crate::control_plane::{ControlPlane, Cures, Role, StorageMode};
 use crate::endpoint::Plain;
+use crate::endpoint_file;
 use crate::error;
 use crate::http::{self, Http};
 use crate::ice::{is_aws, regional_stun};
@@ -16,6 +18,7 @@ use crate::known::{Endpoints, Key, TurnServers, known};
 use crate::presign::{Connect, SignedUrl};
 use crate::quota;
 use crate::socket::Socket;
+use crate::state_dir::on_disk;
 use crate::upgrade::Refusal;
 
 /// A channel as this process reaches it. Cheap to clone.
@@ -58,13 +61,40 @@ impl Site {
         http: &Http,
     ) -> Result<Resolved, Failure> {
         let key = plane.key(role).await;
-        if let Some(endpoints) = known(|channels| channels.endpoints(&key)) {
+        if let Some(endpoints) = self.recall(plane, &key).await {
             let plane = plane.clone();
             return Ok(Resolved { plane, endpoints, key, remembered: true });
         }
         let endpoints = plane.resolve(role, http).await?;
         known(|channels| channels.learn_endpoints(&key, &endpoints));
+        if let Some(dir) = self.config.endpoint_cache.clone() {
+            let (key, endpoints) = (key.clone(), endpoints.clone());
+            in_background(move || endpoint_file::store(&dir, &key, &endpoints));
+        }
         Ok(Resolved { plane: plane.clone(), endpoints, key, remembered: false })
+    }
+
+    /// What this process, or one before it, learned of the channel.
+    async fn recall(&self, plane: &ControlPlane, key: &Key) -> Option<Endpoints> {
+        if let Some(endpoints) = known(|channels| channels.endpoints(key)) {
+            return Some(endpoints);
+        }
+        let dir = self.config.endpoint_cache.clone()?;
+        if !known(|channels| channels.may_recall(key)) {
+            return None;
+        }
+        let (of, plain) = (key.clone(), plane.plain_of_service());
+        match on_disk(move || endpoint_file::load(&dir, &of, plain)).await {
+            Ok(found) => {
+                let (endpoints, learned) = found?;
+                known(|channels| channels.recall_endpoints(key, &endpoints, learned));
+                Some(endpoints)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the endpoints of an earlier process cannot be read");
+                None
+            }
+        }
     }
 
     /// After a failure with what was told before: asks again. `None` when the answer is the same,
@@ -251,10 +281,16 @@ impl Site {
 impl Resolved {
     /// The service's word, on a link of this channel, that what it told is no longer so.
     pub(crate) fn forget(&self, what: Forget) {
-        known(|channels| match what {
-            Forget::Everything => channels.forget(&self.key),
-            Forget::IceServers => channels.forget_turn_servers(&self.key),
-        });
+        match what {
+            Forget::Everything => {
+                known(|channels| channels.forget(&self.key));
+                if let Some(dir) = self.plane.endpoint_cache() {
+                    let (dir, key) = (dir.to_owned(), self.key.clone());
+                    in_background(move || endpoint_file::remove(&dir, &key));
+                }
+            }
+            Forget::IceServers => known(|channels| channels.forget_turn_servers(&self.key)),
+        }
     }
 
     /// Forgets what was told when a failure makes it doubtful; says whether it does.
@@ -310,6 +346,16 @@ impl Resolved {
 pub(crate) enum Forget {
     Everything,
     IceServers,
+}
+
+/// Changes a file of the endpoint cache while the session goes on. Where that fails, later
+/// processes request the endpoints themselves.
+fn in_background(task: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = on_disk(task).await {
+            tracing::debug!(%error, "the endpoints are not kept for later processes");
+        }
+    });
 }
 
 /// Once: it is so for every link.

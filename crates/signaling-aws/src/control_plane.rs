@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +109,11 @@ impl ControlPlane {
 
     pub(crate) fn uses_dual_stack(&self) -> bool {
         self.identity.sdk.use_dual_stack().unwrap_or(false)
+    }
+
+    /// Where endpoints are kept for later processes.
+    pub(crate) fn endpoint_cache(&self) -> Option<&Path> {
+        self.config.endpoint_cache.as_deref()
     }
 
     /// By what the process remembers the channel for whoever asks here.

@@ -19,7 +19,7 @@ use crate::control_plane::Role;
 
 /// How long endpoints are good: AWS says nothing, and its C SDK takes ten hours
 /// (docs/kvs-protocol.md 3.1).
-const ENDPOINTS_FOR: Duration = Duration::from_secs(10 * 3600);
+pub(crate) const ENDPOINTS_FOR: Duration = Duration::from_secs(10 * 3600);
 
 /// ICE servers are fetched again so long before their credentials end, as the C SDK does
 /// (docs/kvs-protocol.md 1.5): who gets them now needs them for a moment.
@@ -112,6 +112,18 @@ impl Channels {
         self.by_key.get(key)?.endpoints.as_ref()?.fresh().cloned()
     }
 
+    /// Whether a file of an earlier process may be read for endpoints: once for each channel, and
+    /// not after doubt was cast on what it said.
+    pub(crate) fn may_recall(&mut self, key: &Key) -> bool {
+        !std::mem::replace(&mut self.entry(key).recalled, true)
+    }
+
+    /// Remembers endpoints that an earlier process learned then.
+    pub(crate) fn recall_endpoints(&mut self, key: &Key, endpoints: &Endpoints, then: SystemTime) {
+        let told = Told { wall: then, ..Told::new(endpoints.clone(), ENDPOINTS_FOR) };
+        self.entry(key).endpoints = Some(told);
+    }
+
     /// Remembers endpoints.
     pub(crate) fn learn_endpoints(&mut self, key: &Key, endpoints: &Endpoints) {
         self.entry(key).endpoints = Some(Told::new(endpoints.clone(), ENDPOINTS_FOR));
@@ -137,7 +149,9 @@ impl Channels {
 
     /// Nothing that was told of the channel is to be used again.
     pub(crate) fn forget(&mut self, key: &Key) {
-        self.by_key.remove(key);
+        if let Some(known) = self.by_key.get_mut(key) {
+            *known = Known { recalled: true, ..Known::default() };
+        }
     }
 
     /// Whether it is known that the channel is not in storage mode. `retries` is asked by an attempt
@@ -173,6 +187,8 @@ struct Known {
     endpoints: Option<Told<Endpoints>>,
     turn: Option<Told<Vec<IceServer>>>,
     peer_to_peer: Option<Told<()>>,
+    /// The file of an earlier process was read, or must not be read any more.
+    recalled: bool,
 }
 
 impl Known {
@@ -299,6 +315,21 @@ mod tests {
         assert_eq!(channels.by_key.len(), 100);
         assert_eq!(channels.endpoints(&key("door0", "AK")), None);
         assert!(channels.endpoints(&key("door1", "AK")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn recalled_endpoints_expire_by_the_time_they_were_learned() {
+        let (mut channels, door) = (Channels::new(), key("door", "AK"));
+        assert!(channels.may_recall(&door));
+        assert!(!channels.may_recall(&door), "the file is read once");
+        let age = |secs| SystemTime::now() - Duration::from_secs(secs);
+        channels.recall_endpoints(&door, &endpoints(), age(36_001));
+        assert_eq!(channels.endpoints(&door), None);
+        channels.recall_endpoints(&door, &endpoints(), age(35_000));
+        assert_eq!(channels.endpoints(&door), Some(endpoints()));
+        channels.forget(&door);
+        assert_eq!(channels.endpoints(&door), None);
+        assert!(!channels.may_recall(&door), "doubt was cast on it");
     }
 
     #[tokio::test(start_paused = true)]

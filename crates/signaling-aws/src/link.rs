@@ -14,9 +14,9 @@ use viewer_session::redact;
 use crate::attempt_id::{AttemptId, LinkHold, Terms};
 use crate::connect::{Forget, Resolved, Site};
 use crate::control_plane::Role;
-use crate::id_file;
 use crate::pace::Coalesced;
 use crate::socket::Socket;
+use crate::state_dir;
 use crate::wire::{self, Action, Incoming};
 
 /// The one completion that a command gets. Dropped without an outcome, it tells of a cancel.
@@ -166,8 +166,8 @@ async fn open(
             let hold = attempt.join(&terms).await?;
             let failure = match site.open(&resolved, Some(hold.id())).await {
                 Ok(socket) => {
-                    if let Some(dir) = &config.shared_ids {
-                        id_file::tidy_later(dir);
+                    if let Some(dir) = config.state_dir() {
+                        state_dir::tidy_later(dir);
                     }
                     return Ok((socket, hold, resolved));
                 }

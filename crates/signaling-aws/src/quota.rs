@@ -15,8 +15,9 @@ use governor::{Quota, RateLimiter};
 use negotiation_core::{ClientId, ClientIdPolicy, ClientIdPool, Failure, FailureCode, Timestamp};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::id_file::{Claim, IdFile, on_disk};
+use crate::id_file::{Claim, IdFile};
 use crate::pace::Pace;
+use crate::state_dir::on_disk;
 
 /// Quota: ConnectAsViewer and ConnectAsMaster 3 a second and channel.
 const CONNECTS: usize = 3;

@@ -54,8 +54,8 @@ pub struct ServiceArgs {
     /// Use the same client id in every attempt, for cameras that authorize by it
     #[arg(long, requires = "client_id")]
     pub fixed_client_id: bool,
-    /// Directory in which viewers on this machine share which client ids are in use [default:
-    /// $XDG_STATE_HOME/kvs-viewer or ~/.local/state/kvs-viewer]
+    /// Directory in which viewers on this machine share which client ids are in use and the
+    /// endpoints of channels [default: $XDG_STATE_HOME/kvs-viewer or ~/.local/state/kvs-viewer]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
@@ -243,7 +243,7 @@ impl ServiceArgs {
             builder = builder.client_id_policy(ClientIdPolicy::Fixed);
         }
         if let Some(dir) = self.state_dir.clone().or_else(default_state_dir) {
-            builder = builder.shared_ids(dir);
+            builder = builder.shared_ids(&dir).endpoint_cache(dir);
         }
         if !stun.is_empty() {
             builder = builder.stun(Stun::Custom(stun.to_vec()));

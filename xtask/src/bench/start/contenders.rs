@@ -30,7 +30,8 @@ const PYTHON_HINT: &str = "Make target/interop-venv:\n  python3 -m venv target/i
 
 /// A viewer.
 pub(super) enum Contender {
-    /// A build of ours, a process for each start.
+    /// A build of ours, a process for each start: in an empty state directory, or in the one that
+    /// earlier starts left, with so many files of other channels.
     Ours { label: String, program: PathBuf, state_dir: PathBuf, files: usize },
     /// A page of a browser that runs already.
     Browser(Process),
@@ -47,7 +48,7 @@ pub(super) fn contenders(options: &Options, scratch: &Scratch) -> Result<Vec<Con
             let state_dir = scratch.path(&format!("state-{label}-{variant}"));
             let label = match files {
                 0 => label.clone(),
-                files => format!("{label}, {files} state files"),
+                _ => format!("{label}, started before"),
             };
             found.push(Contender::Ours { label, program: program.clone(), state_dir, files });
         }
@@ -87,9 +88,16 @@ impl Contender {
     /// Fills the file system's cache, and the browser's caches of code.
     pub(super) fn warm_up(&mut self, services: &[(u64, Service)]) -> Result<(), String> {
         // The browser has a process for each service; programs are read from the disk once.
-        let count = if matches!(self, Self::Browser(_)) { services.len() } else { 1 };
+        // What was started before was so at each service, under both names of the channel.
+        let (count, names) = match self {
+            Self::Browser(_) => (services.len(), &[By::Name][..]),
+            Self::Ours { files, .. } if *files > 0 => (services.len(), &[By::Name, By::Arn][..]),
+            Self::Ours { .. } | Self::Aiortc { .. } => (1, &[By::Name][..]),
+        };
         for (_, service) in services.iter().take(count) {
-            self.start(service, By::Name).map_err(|why| format!("{}: {why}", self.label()))?;
+            for by in names {
+                self.start(service, *by).map_err(|why| format!("{}: {why}", self.label()))?;
+            }
         }
         Ok(())
     }

@@ -1,0 +1,108 @@
+//! Endpoints that one process leaves for the next in the state directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use kvs_viewer_tests::stage::Stage;
+use kvs_viewer_tests::{Keys, Process};
+use serde_json::Value;
+
+use crate::{PATIENCE, PROGRAM};
+
+/// What the emulator was requested so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Calls {
+    describe: usize,
+    endpoints: usize,
+    viewers: usize,
+}
+
+#[test]
+fn second_process_starts_without_requesting_endpoints() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (log, state) = (folder.path().join("connections.jsonl"), folder.path().join("state"));
+    let log_option = ["--connection-log", log.to_str().expect("UTF-8")];
+    let stage = Stage::start(PROGRAM, Keys::plain(), &log_option);
+    let _camera = stage.camera::<&str>([]);
+
+    let first = started(&stage, &state, &log, 1);
+    assert_ne!(first.endpoints, 0);
+    let second = started(&stage, &state, &log, 2);
+    let unchanged = Calls { viewers: 2, ..first };
+    assert_eq!(second, unchanged, "the second process requested endpoints");
+
+    // A service that moved: nothing listens where the file says, and the first attempt recovers.
+    let file = only_file(&state);
+    let text = fs::read_to_string(&file).expect("readable");
+    let port = stage.endpoint().rsplit_once(':').expect("a port").1.trim_end_matches('/');
+    assert!(text.contains(port), "{text}");
+    fs::write(&file, text.replace(port, "9")).expect("written");
+    let third = started(&stage, &state, &log, 3);
+    let (describe, endpoints) = (unchanged.describe + 1, unchanged.endpoints + 1);
+    assert_eq!(third, Calls { describe, endpoints, viewers: 3 });
+
+    // A damaged file is ignored, and replaced.
+    fs::write(only_file(&state), "{").expect("written");
+    let fourth = started(&stage, &state, &log, 4);
+    assert_eq!(fourth.endpoints, endpoints + 1);
+    let deadline = Instant::now() + PATIENCE;
+    while fs::read_to_string(only_file(&state)).expect("readable") == "{" {
+        assert!(Instant::now() < deadline, "the damaged file was not replaced");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Starts a viewer, which is live in its first attempt, and closes it. What was requested until
+/// then, this many viewers included.
+fn started(stage: &Stage, state: &Path, log: &Path, viewers: usize) -> Calls {
+    let mut watch: Process = stage.watch(["--state-dir", state.to_str().expect("UTF-8")]);
+    let live = watch.event("live", PATIENCE);
+    assert_eq!(live["attempt"], 1, "{}", watch.transcript());
+    let deadline = Instant::now() + PATIENCE;
+    // The log is written in order, a moment later.
+    let calls = loop {
+        let calls = calls(log);
+        if calls.viewers >= viewers {
+            break calls;
+        }
+        assert!(Instant::now() < deadline, "{calls:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    watch.interrupt();
+    assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
+    calls
+}
+
+fn calls(log: &Path) -> Calls {
+    let text = fs::read_to_string(log).expect("readable");
+    let mut calls = Calls::default();
+    for line in text.lines() {
+        // The last line may be half written.
+        let event: Value = serde_json::from_str(line).unwrap_or_default();
+        match event["call"].as_str() {
+            Some("DescribeSignalingChannel") => calls.describe += 1,
+            Some("GetSignalingChannelEndpoint") => calls.endpoints += 1,
+            Some("ConnectAsViewer") => calls.viewers += 1,
+            Some(_) | None => {}
+        }
+    }
+    calls
+}
+
+/// The one file of endpoints of a state directory, once it is there.
+fn only_file(state: &Path) -> PathBuf {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let entries = fs::read_dir(state).into_iter().flatten().flatten();
+        let files: Vec<PathBuf> = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "endpoints"))
+            .collect();
+        match files.as_slice() {
+            [file] => return file.clone(),
+            _ => assert!(Instant::now() < deadline, "{files:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
