@@ -172,8 +172,8 @@ pub fn node(script: &str) -> Command {
 /// How to install it.
 pub(crate) const PYTHON: &str = "Install it (Debian: apt-get install python3 python3-venv).";
 
-/// How to install it.
-pub(crate) const NODE: &str = "Install it (Debian: apt-get install nodejs npm).";
+/// How to install Node.js.
+pub const NODE: &str = "Install it (Debian: apt-get install nodejs npm).";
 
 /// Runs a program to its end.
 ///

@@ -7,6 +7,8 @@ mod families;
 mod lab;
 #[path = "network/losses.rs"]
 mod losses;
+#[path = "network/lossy.rs"]
+mod lossy;
 #[path = "network/proxied.rs"]
 mod proxied;
 #[path = "network/relayed.rs"]

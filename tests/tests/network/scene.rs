@@ -118,6 +118,16 @@ impl Scene {
         watch
     }
 
+    /// Where the control plane is.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Puts the credentials where AWS's SDKs look.
+    pub(crate) fn give_keys_to(&self, command: &mut Command) {
+        self.keys.give_to(command);
+    }
+
     /// The product's program with a subcommand, about to run in a namespace.
     pub(crate) fn command(&self, name: &str, subcommand: &str) -> Command {
         let mut command = self.lab.command(name, PROGRAM.as_ref());
