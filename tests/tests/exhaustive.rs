@@ -1,14 +1,14 @@
-//! Every interleaving within bounds: the real core against an adversarial network, master and
-//! clock. The frontier is empty at the end; nothing is sampled and nothing is random.
+//! Explores every interleaving within bounds: the real core against an adversarial network, master
+//! and clock. No unexplored state is left at the end; nothing is sampled or random.
 //!
-//! `EXHAUSTIVE=large` walks further: minutes to hours, gigabytes.
+//! `EXHAUSTIVE=large` allows one more trouble: minutes to hours, gigabytes.
 
 #[path = "properties/cases.rs"]
 mod cases;
 #[path = "exhaustive/normal.rs"]
 #[expect(clippy::wildcard_enum_match_arm, reason = "what has no name is the same for both")]
 mod normal;
-// What judges mutants has no time for these.
+// Mutants are judged without these walks, which take too long.
 #[cfg(feature = "product")]
 #[path = "exhaustive/walks.rs"]
 mod walks;
@@ -20,8 +20,8 @@ use std::time::Instant;
 use negotiation_core::Mode;
 use negotiation_sim::explore::{Bounds, Explored, Trouble, explore, situations};
 
-/// Normalised states of the walk without any trouble. Another number means that the core tells more
-/// or fewer situations apart than it did: mend it, or say why in the commit that changes it.
+/// The number of states of the walk without any trouble. Another number means that the normal form
+/// distinguishes more or fewer states than before: correct it, or explain it in the commit.
 const QUIET_STATES: usize = 1779;
 
 #[expect(clippy::disallowed_methods, reason = "how long the exploration took, for people")]
@@ -30,7 +30,7 @@ fn walk(name: &str, bounds: &Bounds) -> Explored {
     let found = explore(bounds);
     assert!(found.violations.is_empty(), "{bounds}\n{}", found.violations.join("\n"));
     let states = if bounds.normalised { "normalised states" } else { "states as they are" };
-    // Past the test harness, which swallows the output of tests that pass.
+    // Written to stderr directly, because the test harness hides the output of tests that pass.
     let _ = writeln!(
         std::io::stderr(),
         "exhaustive: {name}: {bounds}: {} {states} ({} live, {} ended), {} transitions, depth {}, \
@@ -47,7 +47,7 @@ fn walk(name: &str, bounds: &Bounds) -> Explored {
     found
 }
 
-/// To the end: the frontier is empty, and both ends were met.
+/// Explores to the end, and requires that live and ended sessions were reached.
 fn exhaust(name: &str, bounds: &Bounds) -> Explored {
     let found = walk(name, bounds);
     assert_eq!(found.left, 0, "the frontier is not empty");
@@ -60,9 +60,9 @@ fn the_normal_form_tells_as_many_situations_apart_as_there_are() {
     assert_eq!(exhaust("no trouble", &Bounds::quiet()).states, QUIET_STATES);
 }
 
-/// The states that the normal form takes for equal have the same future: a walk of the same length
-/// without the normal form meets the same situations, from the start and from states on the way to
-/// a live session.
+/// States that the normal form merges have the same future: a walk of the same length without the
+/// normal form reaches the same situations, from the start and from states on the way to a live
+/// session.
 #[test]
 fn walks_with_and_without_the_normal_form_meet_the_same_situations() {
     let quiet = Bounds::quiet();

@@ -1,5 +1,5 @@
-//! Journals of simulated sessions, in the form that `watch --journal` writes: each replays to the
-//! same outputs, though it holds none of the texts that the session had (contract, N26).
+//! Journals of simulated sessions in the format of `watch --journal`: each replays to the same
+//! outputs, although it contains no description or candidate text (contract, N26).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,7 +15,7 @@ use viewer_session::journal::{Reader, Recorder, Replayed, Verdict, replay};
 
 const LONG: Duration = Duration::from_secs(4 * 3600);
 
-/// What a recorder writes to, kept.
+/// Keeps what a recorder writes.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<u8>>>);
 
@@ -30,7 +30,8 @@ impl Write for Kept {
     }
 }
 
-/// Runs the plan, and its inputs once more with a recorder beside them; how it ended, if it did.
+/// Runs the plan, then its inputs once more with a recorder; returns the journal and how the
+/// session ended.
 fn recorded(plan: Plan) -> (String, &'static str, World) {
     let (config, seed) = (plan.config.clone(), plan.seed);
     let mut world = World::new(plan);
@@ -57,7 +58,7 @@ fn recorded(plan: Plan) -> (String, &'static str, World) {
     (String::from_utf8(bytes).expect("JSON is text"), end, world)
 }
 
-/// What no journal may hold: texts of descriptions and candidates, and the TURN credentials.
+/// Texts that no journal may contain: descriptions, candidates, and the TURN credentials.
 #[expect(clippy::wildcard_enum_match_arm, reason = "these inputs alone have such texts")]
 fn texts(world: &World) -> Vec<String> {
     let mut texts = Vec::new();
@@ -119,7 +120,7 @@ fn n26_journals_of_generated_sessions_replay() {
         *ends.entry(end).or_default() += 1;
         lines += journal.lines().count();
     }
-    // Printed past the harness, which swallows the output of tests that pass.
+    // Written to stderr directly, because the test harness hides the output of tests that pass.
     let _ = writeln!(
         std::io::stderr(),
         "journals: {CASES} of generated sessions, {lines} lines, replayed the same; ends: {ends:?}"
@@ -127,7 +128,7 @@ fn n26_journals_of_generated_sessions_replay() {
     assert!(ends.len() > 3, "{ends:?}");
 }
 
-/// A journal of version 1 of the format is still read and replayed to a verdict.
+/// A journal of version 1 of the format can still be read and replayed.
 #[test]
 fn journal_of_version_1_is_still_read() {
     let old = include_str!("../../fuzz/corpus/journal/failed-session");
@@ -142,7 +143,7 @@ fn journal_of_version_1_is_still_read() {
     assert!(replay(reader, |_| {}).is_ok());
 }
 
-/// Whatever bytes a file has, reading and replaying it ends, with a verdict or an error.
+/// Reading and replaying a file of any bytes ends with a result or an error.
 #[test]
 fn a_damaged_journal_is_survived() {
     let (journal, ..) = recorded(Plan::default());

@@ -1,4 +1,4 @@
-//! What holds in every world: properties of the session, each over thousands of generated plans.
+//! Properties that hold in every simulated run, each over thousands of generated plans.
 
 #[path = "properties/cases.rs"]
 mod cases;
@@ -37,7 +37,7 @@ fn run(plan: Plan) -> World {
     world
 }
 
-/// Nothing is broken; counts how it ended.
+/// Requires that no rule is broken, and counts how the session ended.
 fn sound(world: &World) -> Result<(), String> {
     if let Some(outcome) = world.outcome() {
         reached(outcome.reason);
@@ -48,7 +48,7 @@ fn sound(world: &World) -> Result<(), String> {
     }
 }
 
-/// The end of the journal, where the trouble is; all of it when one case runs alone.
+/// The last lines of the journal; all of them when one case runs alone.
 fn last_lines(world: &World) -> String {
     let text = world.journal().to_string();
     let lines: Vec<_> = text.lines().collect();
@@ -60,7 +60,7 @@ fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what()) }
 }
 
-/// Commands without tickets, in order.
+/// The commands without their tickets, in order.
 fn commands(world: &World) -> Vec<String> {
     let outputs = world.journal().outputs();
     outputs
@@ -120,7 +120,7 @@ fn p03_one_answer_per_offer() {
     });
     let cases = check("p03_one_answer_per_offer", 3000, plans, |plan| {
         let world = run(plan);
-        // Counted on its own, beside the oracle: sent offers, applied answers, for each attempt.
+        // Counted apart from the oracle: sent offers and applied answers of each attempt.
         let mut counts: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
         for (_, output) in world.journal().outputs() {
             match output {
@@ -282,7 +282,7 @@ fn p06_a_message_that_comes_twice_changes_nothing() {
     let name = "p06_a_message_that_comes_twice_changes_nothing";
     let twice = vec((any::<bool>(), 0..40u32, 0..5000u64), 1..6);
     let cases = check(name, 3000, (strategy::harmless_plan(), twice), |(mut plan, twice)| {
-        // A flood is bounded by number, so its duplicates may cost others their place.
+        // A flood is bounded by number, so its duplicates may displace other candidates.
         plan.faults.retain(|fault| {
             !matches!(
                 fault,
@@ -298,7 +298,7 @@ fn p06_a_message_that_comes_twice_changes_nothing() {
         }
         let doubled = run(plan);
         require(doubled.phase() == once.phase(), || "another phase".into())?;
-        // An answer that repeats another is no second answer: that would make the first suspect.
+        // A repeated answer must not count as a second one, which would make the first suspect.
         let suspects = |world: &World| {
             let second = Event::Ignored(Ignored::SecondAnswer);
             world.events().iter().any(|(_, event)| *event == second)
@@ -358,7 +358,7 @@ fn p07_glare_ends_with_one_agreed_description() {
     finished(name, cases, "");
 }
 
-/// What the application sees and the ports do, without ignored input.
+/// The events and commands of a run, without ignored inputs.
 fn told(world: &World) -> Vec<(Timestamp, Output)> {
     let outputs = world.journal().outputs();
     outputs
@@ -387,7 +387,7 @@ fn p08_what_is_of_an_older_attempt_never_touches_the_newer() {
         plan.faults.retain(|fault| {
             !matches!(fault, Fault::At { action: Action::Close | Action::TimersLate(_), .. })
         });
-        // A late timer fires with the next input, so what is injected would move it.
+        // A late timer fires with the next input, so an injected input would move it.
         plan.timer_late = Duration::ZERO;
         plan.faults.push(Fault::Message {
             what: MessageKind::MasterAnswer,
@@ -461,7 +461,7 @@ fn p09_close_wins_from_every_phase() {
     let phases = std::sync::Mutex::new(BTreeSet::new());
     let late = strategy::nonsense();
     let after = prop_oneof![2 => 0..800u64, 1 => 0..90_000u64];
-    // At any time, and as soon as a phase is reached: some last a few milliseconds.
+    // At any time, and as soon as a phase is entered: some phases last a few milliseconds.
     let when = (after, option::of(select(Phase::ALL.as_slice())));
     let plans = (strategy::any_plan(), when, vec(late, 0..20));
     let cases = check(name, 4000, plans, |(plan, (after_ms, phase), later)| {
@@ -511,7 +511,7 @@ fn p09_close_wins_from_every_phase() {
         sound(&world)
     });
     let phases = phases.into_inner().expect("no panic").len();
-    // A fraction of the cases, or a single seed, need not meet them all.
+    // A fraction of the cases, or a single seed, need not hit all of them.
     if cases >= 4000 {
         assert_eq!(phases, Phase::ALL.len(), "every phase was met");
     }

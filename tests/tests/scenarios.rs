@@ -1,7 +1,7 @@
-//! The contract's part 5 in the simulator: one short script for each number it covers.
+//! The scenarios of the contract's part 5 in the simulator, one short test for each number.
 //!
-//! A script says what goes wrong and how it must end; [`check`] runs it, and looks that no rule
-//! broke and that every fault was really met.
+//! A test states what goes wrong and how the session must end; [`check`] runs it, and requires that
+//! no rule was broken and that every fault was hit.
 
 #[path = "scenarios/answers.rs"]
 mod answers;
@@ -25,16 +25,16 @@ use std::time::Duration;
 use negotiation_core::*;
 use negotiation_sim::*;
 
-/// How a script must end.
+/// How a session must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     /// Live, in this attempt.
     Live(u32),
-    /// Over, for this reason, after so many attempts.
+    /// Ended, for this reason, after so many attempts.
     Ended(EndReason, u32),
 }
 
-/// Runs a plan to rest and compares.
+/// Runs a plan until no event is left, and compares the end.
 #[track_caller]
 fn check(plan: Plan, expected: Expected) -> World {
     let mut world = World::new(plan);
@@ -43,7 +43,7 @@ fn check(plan: Plan, expected: Expected) -> World {
     world
 }
 
-/// The same for a world that is under way.
+/// The same for a world that is running already.
 #[track_caller]
 fn rest(world: &mut World, expected: Expected) {
     world.run_until_quiet(Duration::from_secs(4 * 3600));
@@ -70,7 +70,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// A fault at a moment.
+/// A fault at the first entry of a phase.
 fn when(phase: Phase, after: Duration, action: Action) -> Fault {
     Fault::At { trigger: Trigger::Entered(phase, 1), after, action }
 }
@@ -83,17 +83,17 @@ fn command(what: CommandKind, nth: u32, how: CommandFault) -> Fault {
     Fault::Command { what, nth, how }
 }
 
-/// Whether the application was told that an input changed nothing.
+/// Whether the application was informed that an input was ignored for this reason.
 fn told(world: &World, reason: Ignored) -> bool {
     events(world, |event| *event == Event::Ignored(reason)) > 0
 }
 
-/// How many events are like this.
+/// The number of matching events.
 fn events(world: &World, like: impl Fn(&Event) -> bool) -> usize {
     world.events().iter().filter(|(_, event)| like(event)).count()
 }
 
-/// How many commands are like this, with their times.
+/// The times of the matching commands.
 fn commands(world: &World, like: impl Fn(&Output) -> bool) -> Vec<Timestamp> {
     world.journal().outputs().filter(|(_, output)| like(output)).map(|(at, _)| at).collect()
 }
@@ -107,14 +107,14 @@ fn is_offer(output: &Output) -> bool {
     matches!(message, Message::Offer(_))
 }
 
-/// A master that settles a restart in the session that it has.
+/// A master that answers a restart in its existing session.
 fn proper() -> Plan {
     let mut plan = Plan::default();
     plan.master.repeated_id = RepeatedId::Renegotiates;
     plan
 }
 
-/// A storage session: the service offers.
+/// A storage session, in which the service offers.
 fn storage() -> Plan {
     let mut settings = Settings::one_retry();
     settings.mode = Mode::Answerer;
@@ -123,7 +123,7 @@ fn storage() -> Plan {
     plan
 }
 
-/// Restart offers that were asked of the peer connection.
+/// Whether an output creates a restart offer.
 fn is_restart(output: &Output) -> bool {
     matches!(output, Output::Peer(_, PeerCommand::CreateOffer { restart: true, .. }))
 }

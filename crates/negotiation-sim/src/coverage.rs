@@ -1,5 +1,5 @@
-//! What generated runs did: how often each kind of input met each phase, and how often each kind
-//! of fault struck. A cell that stays empty says that a part of the core was never tried.
+//! What generated runs covered: how often each kind of input was handled in each phase, and how
+//! often each kind of fault happened. An empty cell is a part of the core that was never tried.
 
 mod excuses;
 mod page;
@@ -12,7 +12,7 @@ pub use crate::kinds::{ActionKind, CommandFaultKind, DeliveryKind, FaultKind, In
 pub use crate::tally::FaultName;
 use crate::world::World;
 
-/// What many runs did.
+/// The coverage of many runs.
 #[derive(Clone, Debug)]
 pub struct Coverage {
     cells: [[u64; InputKind::ALL.len()]; Phase::ALL.len()],
@@ -28,7 +28,7 @@ impl Default for Coverage {
 }
 
 impl Coverage {
-    /// Adds what a run did.
+    /// Adds one run.
     pub fn take(&mut self, world: &World) {
         for (sums, counts) in self.cells.iter_mut().zip(world.input_counts().0.iter()) {
             for (sum, count) in sums.iter_mut().zip(counts) {
@@ -45,7 +45,7 @@ impl Coverage {
         }
     }
 
-    /// Adds what other runs did.
+    /// Adds the coverage of other runs.
     pub fn join(&mut self, other: &Self) {
         for (sums, counts) in self.cells.iter_mut().zip(&other.cells) {
             for (sum, count) in sums.iter_mut().zip(counts) {
@@ -60,28 +60,28 @@ impl Coverage {
         }
     }
 
-    /// How often an input of this kind came in this phase.
+    /// How often an input of this kind was handled in this phase.
     pub fn cell(&self, phase: Phase, input_kind: InputKind) -> u64 {
         self.cells[phase as usize][input_kind as usize]
     }
 
-    /// The kinds of faults that struck, and how often.
+    /// The kinds of faults that happened, with their counts.
     pub fn faults(&self) -> impl Iterator<Item = (FaultKind, u64)> {
         self.faults.iter().map(|(kind, times)| (*kind, *times))
     }
 
-    /// How often a fault of this kind struck.
+    /// How often a fault of this kind happened.
     pub fn fault(&self, kind: FaultKind) -> u64 {
         self.faults.get(&kind).copied().unwrap_or_default()
     }
 
-    /// How often a fault that the contract names struck.
+    /// How often a fault that the contract names happened.
     pub fn fault_count(&self, named: FaultName) -> u64 {
         let input_kind = named.input_kind().map(|(phase, input_kind)| self.cell(phase, input_kind));
         self.fault_counts[named as usize] + input_kind.sum::<u64>()
     }
 
-    /// What never happened and is not excused, and what did though it is said to be impossible.
+    /// The cells that are empty and not excused, and those that were hit although they are excused.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
         let excuses: Vec<_> = excuses::all().collect();
@@ -105,7 +105,7 @@ impl Coverage {
         gaps
     }
 
-    /// How many cells and kinds of faults there are, and how many of them are excused.
+    /// The number of cells and kinds of faults, and how many of them are excused.
     pub fn size(&self) -> (usize, usize) {
         let cells = Phase::ALL.len() * InputKind::ALL.len() + FaultKind::all().count();
         let of_phase =

@@ -1,9 +1,9 @@
-//! Every interleaving within bounds: the real core against an adversarial network, master and
-//! clock, breadth first, until the frontier is empty. Nothing is sampled.
+//! Explores every interleaving within bounds: the real core against an adversarial network, master
+//! and clock, breadth first, until no unexplored state is left. Nothing is sampled.
 //!
-//! A state is a session in its normal form and the little that surrounds it. Each state is checked
-//! as it is met; liveness is checked over the whole graph at the end: from every state there is a
-//! way without faults, and it leads to a live session or to the end of it.
+//! A state is a session in its normal form and a small model of its surroundings. Each state is
+//! checked when it is reached. Liveness is checked over the whole graph at the end: from every
+//! state the steps without a fault lead to a live session or to the end of the session.
 
 mod bounds;
 mod effects;
@@ -21,44 +21,44 @@ use hash::{Key, PassThrough, key};
 use moves::Move;
 use state::State;
 
-/// What an exploration found.
+/// The result of an exploration.
 #[derive(Clone, Debug, Default)]
 pub struct Explored {
-    /// Different states.
+    /// Number of different states.
     pub states: usize,
-    /// Steps from one to another.
+    /// Number of steps between states.
     pub transitions: u64,
     /// Steps from the start to the farthest state.
     pub depth: u32,
-    /// Most steps without a fault from any state until the session rests, live or ended.
+    /// The most steps without a fault from any state until the session rests, live or ended.
     pub rest_after: u32,
     /// States in which the session is live and nothing is pending.
     pub live: usize,
-    /// States in which the session is over.
+    /// States in which the session has ended.
     pub ended: usize,
-    /// States left to look at; 0 unless [`Bounds::states_max`] was met.
+    /// States left to explore; 0 unless [`Bounds::states_max`] was reached.
     pub left: usize,
-    /// Broken rules, each with the way that leads to it.
+    /// Broken rules, each with the steps that lead to it.
     pub violations: Vec<String>,
 }
 
-/// No fair step: the session rests.
+/// There is no step without a fault: the session rests.
 const RESTS: u32 = u32::MAX;
 
-/// Not known yet.
+/// The step without a fault is not known yet.
 const UNKNOWN: u32 = u32::MAX - 1;
 
-/// Broken rules that are told.
+/// The exploration stops after this many broken rules.
 const VIOLATIONS_MAX: usize = 5;
 
-/// What is remembered of a state once it was looked at.
+/// The record that remains of a state after it was explored.
 struct Known {
     from: u32,
     step: Move,
     fair: u32,
 }
 
-/// Walks every interleaving within `bounds`.
+/// Explores every interleaving within `bounds`.
 pub fn explore(bounds: &Bounds) -> Explored {
     let mut walk = Walk::default();
     for state in State::beginnings(bounds) {
@@ -96,7 +96,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// The number of a state; a new one is checked, and looked at later.
+    /// Returns the number of a state. A new state is checked, and queued to be explored.
     fn reach(&mut self, bounds: &Bounds, state: State, from: u32, step: Move) -> u32 {
         let new = u32::try_from(self.known.len()).unwrap_or(UNKNOWN);
         let number = *self.numbers.entry(key(&state)).or_insert(new);
@@ -140,7 +140,7 @@ impl Walk {
         }
     }
 
-    /// Follows the fair steps from every state; each way must come to rest.
+    /// Follows the steps without a fault from every state; each path must come to rest.
     fn check_liveness(&mut self) {
         let mut distance = vec![UNKNOWN; self.known.len()];
         let mut way = Vec::new();
@@ -155,7 +155,7 @@ impl Walk {
                     break distance[at];
                 }
                 way.push(at);
-                // On the way: to meet it again is a circle.
+                // The mark of a state on the current path: to reach it again is a circle.
                 distance[at] = RESTS;
                 match self.known[at].fair {
                     RESTS => break 0,
@@ -177,7 +177,7 @@ impl Walk {
         }
     }
 
-    /// Tells of a broken rule, with the way to it.
+    /// Records a broken rule, with the steps that lead to it.
     fn report(&mut self, what: &str, number: u32) {
         if self.found.violations.len() >= VIOLATIONS_MAX {
             return;
@@ -196,11 +196,12 @@ impl Walk {
     }
 }
 
-/// The situations that are met within `steps` steps of every kind, after `lead` steps without a
-/// fault: normal forms of states, without the troubles that are left, by their hashes.
+/// Returns the situations that are reached within `steps` steps of every kind, after `lead` steps
+/// without a fault. A situation is the normal form of a state without the troubles that are left;
+/// the map goes from its hash to its text.
 ///
-/// With [`Bounds::normalised`] and without it they have to be the same, or the normal form takes
-/// states for equal that are not.
+/// The result has to be the same with [`Bounds::normalised`] and without it; otherwise the normal
+/// form merges states that differ.
 ///
 /// # Errors
 /// A broken rule.

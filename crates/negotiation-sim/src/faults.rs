@@ -1,4 +1,4 @@
-//! Everything that can go wrong, as plain values. A plan of faults is a list; each counts its hits.
+//! Everything that can go wrong in a run, as plain values; each planned fault counts its hits.
 
 use core::time::Duration;
 
@@ -6,34 +6,34 @@ use negotiation_core::{FailureCode, MediaProblem, Phase, Sender};
 
 use crate::traits::RepeatedId;
 
-/// One thing that goes wrong.
+/// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A message is not carried as it should be.
+    /// A message is not delivered as sent.
     Message {
-        /// Which kind of message.
+        /// The kind of message.
         what: MessageKind,
-        /// The how many-th of its kind, from 1; 0 is every one.
+        /// Which message of its kind, counted from 1; 0 is every one.
         nth: u32,
-        /// What happens to it.
+        /// How it is delivered instead.
         how: Delivery,
     },
-    /// A command does not do what it should.
+    /// A command does not succeed.
     Command {
-        /// Which kind of command.
+        /// The kind of command.
         what: CommandKind,
-        /// The how many-th of its kind, from 1; 0 is every one.
+        /// Which command of its kind, counted from 1; 0 is every one.
         nth: u32,
-        /// What happens to it.
+        /// How it fails.
         how: CommandFault,
     },
-    /// Something happens once the session is somewhere.
+    /// Something happens at a point of the session.
     At {
-        /// Where.
+        /// The point of the session.
         trigger: Trigger,
-        /// How long after.
+        /// The time after it.
         after: Duration,
-        /// What.
+        /// What happens.
         action: Action,
     },
 }
@@ -43,11 +43,11 @@ pub enum Fault {
 pub enum MessageKind {
     /// The viewer's offer.
     ViewerOffer,
-    /// A candidate of the viewer's.
+    /// A candidate of the viewer.
     ViewerCandidate,
     /// The master's answer.
     MasterAnswer,
-    /// A candidate of the master's.
+    /// A candidate of the master.
     MasterCandidate,
     /// The viewer's answer.
     ViewerAnswer,
@@ -56,7 +56,7 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
-    /// Every kind, in order.
+    /// All kinds, in order.
     pub const ALL: [Self; 6] = [
         Self::ViewerOffer,
         Self::ViewerCandidate,
@@ -67,29 +67,29 @@ impl MessageKind {
     ];
 }
 
-/// What the service does with a message.
+/// How the service delivers a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// It is lost.
+    /// The message is lost.
     Drop,
-    /// It takes this much longer.
+    /// The message arrives this much later.
     Delay(Duration),
-    /// It comes twice, the second time this much later.
+    /// The message arrives twice, the second time this much later.
     Duplicate(Duration),
-    /// It is kept back until another message to the same side has passed, or for a second.
+    /// The message is held until another message to the same side has passed, or for a second.
     Hold,
-    /// It cannot be decoded.
+    /// The message arrives in a form that cannot be decoded.
     Corrupt,
-    /// The answer to an earlier attempt's offer comes just before it.
+    /// The answer to an earlier attempt's offer arrives just before the message.
     AfterOldAnswer,
-    /// It seems to come from somebody else.
+    /// The message names another sender.
     FromSender(Sender),
 }
 
 /// The kinds of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CommandKind {
-    /// Open a link: REST calls, socket, upgrade.
+    /// Open a signaling connection: REST calls, socket, upgrade.
     Connect,
     /// Fetch ICE servers.
     IceServers,
@@ -97,40 +97,40 @@ pub enum CommandKind {
     SendOffer,
     /// Send a candidate.
     SendCandidate,
-    /// Close a link.
+    /// Close a signaling connection.
     Disconnect,
-    /// Ask the service to offer.
+    /// Join the storage session, so that the service offers.
     Join,
     /// Send the answer.
     SendAnswer,
-    /// Make an answer.
+    /// Create an answer.
     CreateAnswer,
-    /// Make a peer connection.
+    /// Create a peer connection.
     Create,
-    /// Make an offer.
+    /// Create an offer.
     CreateOffer,
     /// Set the ICE servers.
     SetIceServers,
-    /// Set an offer or answer of ours.
+    /// Set a local description.
     SetLocal,
-    /// Set an offer or answer of the master's.
+    /// Set a remote description.
     SetRemote,
-    /// Take the offer back.
+    /// Roll back the local offer.
     Rollback,
     /// Add a candidate.
     AddCandidate,
-    /// Ask for a keyframe.
+    /// Request a keyframe.
     RequestKeyframe,
-    /// First step of closing a peer connection.
+    /// Stop the transceivers: the first step of closing a peer connection.
     StopTransceivers,
-    /// Second step.
+    /// Remove the tracks: the second step.
     RemoveTracks,
-    /// Last step.
+    /// Close the peer connection: the last step.
     Close,
 }
 
 impl CommandKind {
-    /// Every kind, in order.
+    /// All kinds, in order.
     pub const ALL: [Self; 19] = [
         Self::Connect,
         Self::IceServers,
@@ -154,143 +154,146 @@ impl CommandKind {
     ];
 }
 
-/// What becomes of a command.
+/// How a command fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandFault {
-    /// It fails.
+    /// It fails with this code.
     Fail(FailureCode),
-    /// It takes this much longer, and what is queued behind it as well.
+    /// It takes this much longer, and so do the commands that are queued behind it.
     Late(Duration),
     /// It hangs until a close cancels it.
     Hang,
 }
 
-/// When something happens.
+/// The point of a session at which something happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// When the application opens the session.
+    /// The application opens the session.
     Opened,
-    /// When a phase is entered for the how many-th time, from 1.
+    /// A phase is entered for this many-th time, counted from 1.
     Entered(Phase, u32),
 }
 
-/// What happens then.
+/// Something that happens to the session or around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The application opens the session (again).
     Open,
-    /// The application closes it.
+    /// The application closes the session.
     Close,
-    /// The application wants another exchange.
+    /// The application requests a renegotiation.
     Renegotiate,
-    /// The device slept for this long.
+    /// The device sleeps for this long.
     Suspend(Duration),
-    /// The clock jumps, and every timer is late.
+    /// The clock jumps forward by this much, so that every timer is late.
     ClockJump(Duration),
-    /// The link ends.
+    /// The signaling connection is lost.
     CutLink(FailureCode),
-    /// `GO_AWAY`.
+    /// The service sends `GO_AWAY`.
     GoAway,
-    /// `RECONNECT_ICE_SERVER`.
+    /// The service sends `RECONNECT_ICE_SERVER`.
     ReconnectIceServer,
-    /// A frame that is no message.
+    /// A frame arrives that is no message.
     Garbage,
-    /// `STATUS_RESPONSE` for the newest offer.
+    /// A `STATUS_RESPONSE` arrives for the newest offer.
     OfferStatus(FailureCode),
-    /// `STATUS_RESPONSE` for nothing of ours.
+    /// A `STATUS_RESPONSE` arrives for no message of this session.
     StrayStatus(FailureCode),
-    /// The newest answer comes again.
+    /// The newest answer arrives again.
     RepeatAnswer,
-    /// An answer to nobody's offer, from this sender.
+    /// An answer to no offer of this session arrives, from this sender.
     StrayAnswer(Sender),
-    /// The answer to the attempt before comes, on this attempt's link.
+    /// The answer to the previous attempt arrives on this attempt's connection.
     OldAnswer,
-    /// An offer, from this sender.
+    /// An offer arrives, from this sender.
     StrayOffer(Sender),
-    /// So many more candidates of the master's at once.
+    /// So many additional candidates of the master arrive at once.
     CandidateFlood(u32),
-    /// A candidate of another ICE generation.
+    /// A candidate of another ICE generation arrives.
     OldCandidate,
-    /// A candidate from somebody else.
+    /// A candidate from another sender arrives.
     ForeignCandidate,
-    /// An end-of-candidates in each of its forms.
+    /// An end-of-candidates arrives in each of its forms.
     EndOfCandidates,
-    /// So many more local candidates at once.
+    /// So many additional local candidates are gathered at once.
     LocalBurst(u32),
-    /// ICE hears nothing.
+    /// ICE is disconnected.
     IceDisconnected,
-    /// ICE is back.
+    /// ICE is connected again.
     IceBack,
-    /// ICE gives up.
+    /// ICE fails.
     IceFailed,
-    /// DTLS is refused.
+    /// DTLS fails.
     DtlsFailed,
-    /// The master closes its end.
+    /// The master closes its peer connection.
     MasterCloses,
     /// Media stops.
     Stall,
-    /// Media comes back.
+    /// Media flows again.
     MediaBack,
     /// The master connects to the channel.
     MasterArrives,
-    /// The application wants an ICE restart.
+    /// The application requests an ICE restart.
     Restart,
-    /// No packet gets through any more, and nobody says so.
+    /// All packets are lost from now on, and the platform does not report it.
     NetworkDown,
     /// Packets get through again, from the same addresses.
     NetworkUp,
-    /// Another network: every socket is dead, every address another; the platform says so.
+    /// The device moves to another network: all sockets are dead, all addresses are new, and the
+    /// platform reports it.
     NetworkChanged,
-    /// The platform has no network, and says so.
+    /// The platform reports that there is no network.
     Offline,
-    /// The platform has a network again, and says so.
+    /// The platform reports that there is a network again.
     Online,
-    /// Another viewer takes our client id this many times, each time a second after we have it.
+    /// Another viewer takes over the client id this many times, each time a second after the
+    /// session has it.
     Takeover(u32),
-    /// The service refuses a second link of an id while the first is open.
+    /// The service refuses a second connection of a client id while the first is open.
     RefuseSecondLink,
-    /// TURN credentials that were given out end.
+    /// The TURN credentials that were given out expire.
     TurnExpires,
-    /// The master boots: sessions are gone without a word, and it is back after this long.
+    /// The master reboots: its sessions are lost without a close, and it is back after this long.
     MasterReboots(Duration),
-    /// From now on the master does this with an id that it has a session of.
+    /// From now on the master treats repeated client ids like this.
     MasterBecomes(RepeatedId),
-    /// The master (or the service) offers.
+    /// The master, or the service in its place, sends an offer.
     MasterOffers {
-        /// In a new session, with another certificate.
+        /// The offer is for a new session, with another certificate.
         anew: bool,
     },
-    /// A sender report comes.
+    /// A sender report arrives.
     SenderReport,
-    /// Every timer is this late from now on.
+    /// Every timer fires this late from now on.
     TimersLate(Duration),
-    /// An offer, answer or candidate of the master's that cannot be decoded.
+    /// An offer, answer or candidate of the master arrives that cannot be decoded.
     Undecodable(MessageKind),
-    /// The peer stack says that ICE checks run, whenever it pleases.
+    /// The peer stack reports that ICE checks run, at any time.
     IceChecking,
-    /// It says that ICE has a pair.
+    /// The peer stack reports that ICE has a pair.
     IceConnected,
-    /// It says that the master's track is there.
+    /// The peer stack reports the master's track.
     TrackAdded,
-    /// It says that a whole keyframe came.
+    /// The peer stack reports a whole keyframe.
     Keyframe,
-    /// It says that no more local candidates will come.
+    /// The peer stack reports the end of gathering.
     GatheringDone,
-    /// It says why packets make no picture.
+    /// The peer stack reports why packets make no picture.
     MediaProblem(MediaProblem),
-    /// It says that names of so many servers do not resolve.
+    /// The peer stack reports that so many servers' names do not resolve.
     ServersUnresolved(u32),
-    /// Another network, and the local address of the pair in use is gone; the platform says so.
+    /// The device moves to another network and has lost the local address of the pair in use; the
+    /// platform reports both.
     LocalAddressGone,
-    /// Knowledge about the master is handed in: whether it answers restarts.
+    /// The application hands in what is known about the master: whether it answers restarts.
     MasterKnown(Option<bool>),
-    /// What was under way on a link that was closed still reaches the session.
+    /// Late events of a closed signaling connection reach the session.
     LinkEcho,
-    /// The same of a peer connection that was closed.
+    /// Late events of a closed peer connection reach the session.
     PeerEcho,
 }
 
-/// The faults of a plan with how often each was met.
+/// The faults of a plan, with how often each was hit.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultTracker {
     faults: Vec<(Fault, u32)>,
@@ -307,7 +310,7 @@ impl FaultTracker {
         }
     }
 
-    /// Counts a message and says what becomes of it.
+    /// Counts a message and returns how it is delivered if a fault hits it.
     pub(crate) fn message(&mut self, kind: MessageKind) -> Option<Delivery> {
         let seen = &mut self.messages[kind as usize];
         *seen += 1;
@@ -321,7 +324,7 @@ impl FaultTracker {
         })
     }
 
-    /// Counts a command and says what becomes of it.
+    /// Counts a command and returns how it fails if a fault hits it.
     pub(crate) fn command(&mut self, kind: CommandKind) -> Option<CommandFault> {
         let seen = &mut self.commands[kind as usize];
         *seen += 1;
@@ -335,7 +338,7 @@ impl FaultTracker {
         })
     }
 
-    /// What happens at this moment, and how long after.
+    /// The actions that are planned for this point of the session, with their delays.
     pub(crate) fn at(&mut self, now: Trigger) -> Vec<(Duration, Action)> {
         let mut actions = Vec::new();
         for (fault, hits) in &mut self.faults {
@@ -349,7 +352,7 @@ impl FaultTracker {
         actions
     }
 
-    /// How often each fault was met, in the plan's order.
+    /// How often each fault was hit, in the plan's order.
     pub(crate) fn hits(&self) -> Vec<u32> {
         self.faults.iter().map(|(_, hits)| *hits).collect()
     }

@@ -1,5 +1,5 @@
-//! A run on paper: a header, then every input and output with its time; and the proof that the
-//! same inputs give the same outputs.
+//! The journal of a run: a header, then every input and output with its time; and a replay that
+//! proves that the same inputs give the same outputs.
 //!
 //! It prints digests instead of descriptions and candidates, and no secret (contract, N26).
 
@@ -17,7 +17,7 @@ pub struct Journal {
     seed: u64,
     began: Timestamp,
     entries: Vec<(Timestamp, Entry)>,
-    /// Nobody will read it: nothing is written.
+    /// The journal is off.
     blank: bool,
 }
 
@@ -32,7 +32,7 @@ impl Journal {
         Self { config, seed, began, entries: Vec::new(), blank: false }
     }
 
-    /// From now on nothing is written.
+    /// Turns the journal off.
     pub(crate) fn leave_blank(&mut self) {
         self.blank = true;
     }
@@ -53,12 +53,12 @@ impl Journal {
         }
     }
 
-    /// How many lines it has after the header.
+    /// The number of lines after the header.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing happened.
+    /// Whether there are no lines after the header.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -94,14 +94,14 @@ impl fmt::Display for Journal {
     }
 }
 
-/// Where a replay went another way.
+/// The first difference between a journal and its replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     /// The line of the journal's text, from 1.
     pub line: usize,
-    /// What the journal says.
+    /// The line of the journal.
     pub recorded: String,
-    /// What the replay did.
+    /// The line of the replay.
     pub replayed: String,
 }
 
@@ -111,10 +111,10 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Feeds the recorded inputs to a fresh session and compares the two texts, byte for byte.
+/// Gives the recorded inputs to a new session and compares the two texts, byte for byte.
 ///
 /// # Errors
-/// Names the first line that differs.
+/// The first line that differs.
 pub fn replay(journal: &Journal) -> Result<(), Mismatch> {
     let mut session = Session::new(journal.config.clone(), journal.seed, journal.began);
     let mut again = Journal::new(journal.config.clone(), journal.seed, journal.began);

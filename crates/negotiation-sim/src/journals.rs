@@ -1,5 +1,5 @@
-//! One digest over the journals of many seeds. It must be the same on every machine: whoever
-//! replays a seed elsewhere sees the same run.
+//! One digest over the journals of many seeds. It must be the same on every machine, so that a seed
+//! can be replayed anywhere.
 
 use core::ops::Range;
 
@@ -7,21 +7,21 @@ use negotiation_core::Digest;
 
 use crate::seeded::{plan_of, run};
 
-/// How many seeds are compared between machines.
+/// The number of seeds that are compared between machines.
 pub const SEEDS: u64 = 10_000;
 
-/// What the journals of some seeds come to.
+/// The digest of the journals of some seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sum {
-    /// How many seeds.
+    /// The number of seeds.
     pub seeds: u64,
-    /// The length of their journals' text.
+    /// The length of the journals' text.
     pub bytes: u64,
-    /// The digest of all of it, in order.
+    /// The digest of the text, in order.
     pub digest: Digest,
 }
 
-/// Runs each seed and sums up the text of its journal, with its violations: there are none.
+/// Runs each seed and adds up the text of its journal and its violations.
 ///
 /// # Errors
 /// When a seed has no plan, which the strategies rule out.
@@ -32,7 +32,7 @@ pub fn sum(seeds: Range<u64>) -> Result<Sum, String> {
         let text = format!("{}{}", world.journal(), world.violations().join("\n"));
         sum.seeds += 1;
         sum.bytes += text.len() as u64;
-        // Each digest is taken of the one before and the text, so that order counts.
+        // Each digest includes the one before, so that the order counts.
         let mut chained = sum.digest.0.to_le_bytes().to_vec();
         chained.extend_from_slice(text.as_bytes());
         sum.digest = Digest::of(&chained);

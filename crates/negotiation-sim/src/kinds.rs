@@ -1,7 +1,7 @@
-//! What is counted: every kind of input, and every kind of fault.
+//! The kinds of inputs and faults that are counted.
 //!
-//! Each list is one table of kind, name and pattern. The compiler refuses a table without a new
-//! variant, so that none can be forgotten.
+//! Each list is one table of kind, name and pattern. The table does not compile without an entry
+//! for every variant.
 
 use core::fmt;
 
@@ -11,7 +11,7 @@ use negotiation_core::{
 
 use crate::faults::{Action, CommandFault, CommandKind, Delivery, Fault, MessageKind};
 
-/// An enumeration of kinds, its names, and the kind of each value.
+/// Defines an enumeration of kinds, with a name for each and the kind of each value.
 macro_rules! kinds {
     (
         $(#[$meta:meta])* $name:ident $(of $source:ty {
@@ -23,10 +23,10 @@ macro_rules! kinds {
         pub enum $name { $($(#[doc = $text] $kind,)+)? $($(#[doc = $other_text] $other,)+)? }
 
         impl $name {
-            /// Every kind, in order.
+            /// All kinds, in order.
             pub const ALL: &[Self] = &[$($(Self::$kind,)+)? $($(Self::$other,)+)?];
 
-            /// Its name, for people.
+            /// The name, for people.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $($(Self::$kind => $text,)+)?
@@ -35,7 +35,7 @@ macro_rules! kinds {
             }
 
             $(
-                /// The kind of this one.
+                /// The kind of a value.
                 pub fn of(value: &$source) -> Self {
                     match value { $($pattern => Self::$kind,)+ }
                 }
@@ -53,7 +53,7 @@ macro_rules! kinds {
 pub(crate) use kinds;
 
 kinds! {
-    /// The kinds of input, as fine as a reader wants to know them.
+    /// The kinds of input.
     InputKind of Input {
         Open "open" = Input::Open,
         Close "close" = Input::Close,
@@ -139,7 +139,7 @@ kinds! {
 }
 
 kinds! {
-    /// What the service does with a message.
+    /// How the service delivers a message.
     DeliveryKind of Delivery {
         Drop "drop" = Delivery::Drop,
         Delay "delay" = Delivery::Delay(_),
@@ -152,7 +152,7 @@ kinds! {
 }
 
 kinds! {
-    /// What becomes of a command.
+    /// How a command fails.
     CommandFaultKind of CommandFault {
         Fail "fail" = CommandFault::Fail(_),
         Late "late" = CommandFault::Late(_),
@@ -161,7 +161,7 @@ kinds! {
 }
 
 kinds! {
-    /// What happens at a moment of the plan's.
+    /// Something that happens to the session or around it.
     ActionKind of Action {
         Open "open" = Action::Open,
         Close "close" = Action::Close,
@@ -242,16 +242,16 @@ impl fmt::Display for CommandKind {
 /// The kinds of faults: what goes wrong, and with what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
-    /// A message is not carried as it should be.
+    /// A message is not delivered as sent.
     Message(MessageKind, DeliveryKind),
-    /// A command does not do what it should.
+    /// A command does not succeed.
     Command(CommandKind, CommandFaultKind),
-    /// Something happens.
+    /// Something happens at a point of the session.
     Action(ActionKind),
 }
 
 impl FaultKind {
-    /// The kind of this fault.
+    /// The kind of a fault.
     pub fn of(fault: &Fault) -> Self {
         match fault {
             Fault::Message { what, how, .. } => Self::Message(*what, DeliveryKind::of(how)),
@@ -260,7 +260,7 @@ impl FaultKind {
         }
     }
 
-    /// Every kind.
+    /// All kinds.
     pub fn all() -> impl Iterator<Item = Self> {
         let each = |message| DeliveryKind::ALL.iter().map(move |how| Self::Message(message, *how));
         let messages = MessageKind::ALL.into_iter().flat_map(each);

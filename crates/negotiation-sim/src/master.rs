@@ -1,6 +1,6 @@
-//! Models of masters: those that exist (docs/kvs-protocol.md 3), of which one replaces a repeated
-//! client id, one answers nothing on it, and others linger, are late or silent; and ones that offer,
-//! or answer nonsense.
+//! Models of masters: real ones (docs/kvs-protocol.md 3), which replace or ignore a repeated client
+//! id, keep old sessions, are late or silent; and invented ones, which offer by themselves or send
+//! invalid answers.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use negotiation_core::{
 use crate::tally::FaultName;
 use crate::traits::{Answers, Glare, MasterTraits, RepeatedId};
 
-/// What a master sends.
+/// A message of the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MasterMessage {
     Offer(Description),
@@ -21,14 +21,14 @@ pub(crate) enum MasterMessage {
     Candidate(Candidate),
 }
 
-/// What an offer brings about.
+/// The master's reaction to an offer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
-    /// What it says, each with how long it takes.
+    /// The messages that it sends, with their delays.
     pub(crate) messages: Vec<(Duration, MasterMessage)>,
-    /// It made a new connection, and closed the one before.
+    /// It created a new peer connection and closed the one before.
     pub(crate) starts_over: bool,
-    /// What was wrong with it.
+    /// The fault that this reaction is, for the counts.
     pub(crate) fault: Option<FaultName>,
 }
 
@@ -49,22 +49,22 @@ pub(crate) struct Master {
     certificates: u32,
 }
 
-/// A session that the master holds for a viewer.
+/// A session of the master for one viewer.
 #[derive(Clone, Debug)]
 struct MasterSession {
     /// When the master will notice that the viewer is gone.
     free_at: Option<Timestamp>,
     certificate: u32,
     generation: u32,
-    /// Who the viewer's peer connection is, and its ICE credentials.
+    /// The viewer's fingerprints and its ICE ufrag.
     viewer: Option<(Vec<String>, Option<String>)>,
-    /// An offer that it thinks about until then keeps it from offering (RFC 9429, 3.2).
+    /// Until then it works on an answer and does not offer (RFC 9429, 3.2).
     busy_until: Timestamp,
-    /// Its own offer without an answer.
+    /// Its own unanswered offer.
     open: Option<Description>,
     answer: Option<Description>,
     agreed: Option<(Sdp, Sdp)>,
-    /// It met an offer while its own was open, and does not know what to do.
+    /// It got an offer in glare and cannot handle that.
     broken: bool,
 }
 
@@ -81,12 +81,12 @@ impl Master {
         self.sessions.get(id).and_then(|session| session.agreed.as_ref())
     }
 
-    /// It boots: nothing of before is known.
+    /// Reboots: all sessions are lost.
     pub(crate) fn reboot(&mut self) {
         self.sessions.clear();
     }
 
-    /// An offer came.
+    /// Handles an offer.
     pub(crate) fn take_offer(
         &mut self,
         now: Timestamp,
@@ -150,7 +150,7 @@ impl Master {
         Reply { messages: self.messages(from, offer), starts_over, fault }
     }
 
-    /// A new session for this id, with a certificate of its own.
+    /// Opens a new session for this client id, with its own certificate.
     fn open_session(&mut self, id: &ClientId) {
         self.certificates += 1;
         let session = MasterSession {
@@ -167,7 +167,7 @@ impl Master {
         self.sessions.insert(id.clone(), session);
     }
 
-    /// It offers by itself, in the session that it has or in a new one.
+    /// Offers, in the existing session or in a new one.
     pub(crate) fn offer(
         &mut self,
         now: Timestamp,
@@ -194,7 +194,7 @@ impl Master {
         messages
     }
 
-    /// The service was asked to offer (a storage session).
+    /// Handles a join call, after which the service offers (a storage session).
     pub(crate) fn join(&mut self, now: Timestamp, id: &ClientId) -> Vec<(Duration, MasterMessage)> {
         self.joins += 1;
         if self.joins <= self.traits.ignored_offers || self.traits.answers == Answers::Never {
@@ -205,7 +205,7 @@ impl Master {
         messages.into_iter().map(|(at, message)| (at + after, message)).collect()
     }
 
-    /// The viewer answered. Whether that settles the open offer.
+    /// Handles an answer of the viewer; returns whether it answers the open offer.
     pub(crate) fn take_answer(&mut self, from: &ClientId, answer: &Description) -> bool {
         let Some(session) = self.sessions.get_mut(from) else { return false };
         let fits = session.open.as_ref().is_some_and(|offer| {
@@ -266,10 +266,10 @@ impl Master {
         candidates.collect()
     }
 
-    /// The viewer's connection is gone.
+    /// The viewer's peer connection is closed or its packets are lost.
     pub(crate) fn lose(&mut self, now: Timestamp, id: &ClientId, who: &str, was_closed: bool) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        // It may have another connection of the same id by now.
+        // The session may have another peer connection of the same client id by now.
         if session.viewer.as_ref().is_some_and(|(viewer, _)| viewer.iter().all(|name| name != who))
         {
             return;
@@ -308,7 +308,7 @@ fn ufrag(generation: u32) -> String {
     format!("m{generation}")
 }
 
-/// A master's candidate.
+/// A candidate of a master.
 pub(crate) fn candidate(generation: u32, number: u32) -> Candidate {
     Candidate {
         text: format!("candidate:{generation} {number} udp typ host").into(),

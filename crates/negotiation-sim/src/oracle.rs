@@ -1,4 +1,5 @@
-//! What must hold after every step, whatever goes wrong. It sees only what crosses the core's edge.
+//! Checks what must hold after every step, whatever goes wrong. It sees the session's inputs and
+//! outputs only.
 
 mod keyframes;
 mod live;
@@ -18,7 +19,7 @@ use keyframes::Keyframes;
 use live::Live;
 use stream::CandidateOrder;
 
-/// Counts and remembers, and says what is wrong.
+/// Follows a session's inputs and outputs, and records broken rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Oracle {
     config: Config,
@@ -35,25 +36,26 @@ pub(crate) struct Oracle {
     purposes: BTreeMap<Ticket, PendingCommand>,
     told: BTreeSet<Ignored>,
     links: VecDeque<Timestamp>,
-    /// Links of this attempt that were asked for, did not end by themselves and did not fail; and
-    /// those that were told to close.
+    /// Connections of this attempt that were requested and neither ended nor failed; and those that
+    /// were requested to close.
     opened: BTreeSet<LinkId>,
     closing_links: BTreeSet<LinkId>,
     offers: u32,
     answers_sent: u32,
-    /// An offer is being sent, until its deadline: then it counts as unsent.
+    /// The deadline of the offer that is being sent: after it the offer counts as unsent.
     sending: Option<Timestamp>,
-    /// An offer or answer of ours went out in this attempt.
+    /// An offer or answer of the viewer was sent in this attempt.
     spoke: bool,
     offer_out: bool,
-    /// The newest offer is a restart's: it may be out without being set.
+    /// The newest offer is a restart's, which may be sent without being set.
     deferred: bool,
     replacing: bool,
     renegotiated: bool,
     answers_set: u32,
-    /// What the master's descriptions of this attempt said, as far as rules are about it.
+    /// What the master's descriptions of this attempt contained, as far as rules depend on it.
     said: RemoteDescriptions,
-    /// The master's candidates, of each generation apart: the next one's wait for its description.
+    /// The master's candidates by generation: those of the next generation wait for its
+    /// description.
     remote: BTreeMap<Option<String>, CandidateOrder>,
     local: CandidateOrder,
     sent_at: VecDeque<Timestamp>,
@@ -66,22 +68,22 @@ enum Resource {
     Peer(PeerId),
 }
 
-/// Commands whose completion matters here.
+/// A command with a completion that rules depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PendingCommand {
     SendOffer,
-    /// On this link; by this moment it counts as not sent.
+    /// On this connection; it counts as unsent from this time on.
     SendCandidate(LinkId, Digest, Timestamp),
     Connect(LinkId),
     Close(Resource, Timestamp),
 }
 
-/// What the master's descriptions said.
+/// What the master's descriptions contained.
 #[derive(Clone, Debug, Default)]
 struct RemoteDescriptions {
-    /// One of them accepted none of the media, or sends none of it.
+    /// One of them accepted no media, or sends none.
     refused: bool,
-    /// The generations of the last two that were set: of the newer one's candidates some may come
+    /// The generations of the last two remote descriptions: candidates of the newer one may arrive
     /// while it is being set.
     generations: [Option<String>; 2],
 }
@@ -98,7 +100,7 @@ impl RemoteDescriptions {
         self.generations[0] = older;
     }
 
-    /// Whether a candidate may be of a generation that was set.
+    /// Whether a candidate may belong to a generation that was set.
     fn is_of_session(&self, candidate: &Candidate) -> bool {
         let known =
             self.generations.iter().flatten().any(|ufrag| Some(ufrag) == candidate.ufrag.as_ref());
@@ -146,7 +148,7 @@ impl Oracle {
     }
 
     pub(crate) fn report(&mut self, what: String) {
-        // One broken rule breaks others; the first few tell the story.
+        // One broken rule breaks others, so the first few are enough.
         if self.violations.len() < 20 {
             self.violations.push(what);
         }
@@ -158,12 +160,12 @@ impl Oracle {
         }
     }
 
-    /// An input is about to be handled.
+    /// Sees an input before the session handles it.
     pub(crate) fn on_input(&mut self, now: Timestamp, input: &Input) {
         self.live.on_input(now, input);
         self.keyframes.on_input(now, input);
         match input {
-            // The platform has its network back: nothing is waited for.
+            // The platform has its network back, so no pause applies.
             Input::Online(true) => self.reference.resumed(),
             Input::Close => self.reference.close_asked(),
             Input::Resumed => self.reference.resumed(),
@@ -182,7 +184,8 @@ impl Oracle {
                 self.opened.remove(link);
                 self.open.remove(&Resource::Link(*link));
             }
-            // One whose close failed may go on gathering: nobody wants its candidates.
+            // A peer connection that could not be closed may go on gathering; its candidates are
+            // not sent.
             Input::Peer(peer, PeerEvent::CandidateGathered(candidate))
                 if self.open.contains(&Resource::Peer(*peer)) =>
             {
@@ -227,7 +230,7 @@ impl Oracle {
         }
     }
 
-    /// An output came.
+    /// Sees an output.
     pub(crate) fn on_output(&mut self, now: Timestamp, output: &Output) {
         self.require(self.ended == 0, now, "N23: an output after the end");
         self.live.on_output(output);
@@ -252,13 +255,13 @@ impl Oracle {
         }
     }
 
-    /// Whether a link is the attempt's.
+    /// Whether a connection belongs to the attempt.
     fn speaks(&self, link: LinkId) -> bool {
         self.open.contains(&Resource::Link(link))
     }
 
     fn on_ticket(&mut self, now: Timestamp, ticket: Ticket) {
-        // They grow, so none is given twice.
+        // The numbers grow, so no ticket is used twice.
         self.require(ticket.seq > self.last_ticket, now, "a ticket that is not new");
         self.last_ticket = ticket.seq;
         self.require(ticket.attempt == self.attempt, now, "a command of another attempt");
@@ -334,7 +337,7 @@ impl Oracle {
             PeerCommand::Create { peer } => {
                 self.begin(now, Resource::Peer(*peer));
                 if self.phase != Phase::Connecting {
-                    // A remote session that replaces another: everything about it is new.
+                    // A remote session that replaces another starts with new candidates.
                     (self.local, self.sent_at) = (CandidateOrder::default(), VecDeque::new());
                     self.next_exchange();
                     self.closing = 0;
@@ -359,7 +362,7 @@ impl Oracle {
             }
             PeerCommand::CreateOffer { restart, .. } => {
                 self.deferred = *restart;
-                // An offer that was sent and not set is forgotten.
+                // An offer that was sent and not set is dropped.
                 self.offer_out = false;
                 self.offers = self.offers.min(self.answers_set);
             }
@@ -387,7 +390,7 @@ impl Oracle {
         }
     }
 
-    /// Sendings that outlived their deadline count as failed, whatever they say later.
+    /// Counts sendings that outlived their deadline as failed, whatever their completion is.
     fn give_up_overdue(&mut self, now: Timestamp) {
         let unsent = &mut self.local.unsent;
         self.purposes.retain(|_, watched| match watched {
@@ -416,17 +419,17 @@ impl Oracle {
         self.open.insert(part);
     }
 
-    /// Its last closing step hung until its deadline: the session may go on.
+    /// Whether its last closing step hung until its deadline, so that the session may go on.
     fn overdue(&self, part: Resource, now: Timestamp) -> bool {
         self.purposes.values().any(
             |watched| matches!(watched, PendingCommand::Close(p, at) if *p == part && *at <= now),
         )
     }
 
-    /// A link is left while the session goes on, or closed with the attempt.
+    /// A connection is closed, with the attempt or before it.
     fn leave(&mut self, now: Timestamp, ticket: Ticket, link: LinkId) {
         if self.phase == Phase::Closing {
-            // A peer connection that is being replaced is at some step of its own already.
+            // A peer connection that is being replaced has taken some of its steps already.
             let first = self.closing == 0 || self.replacing;
             self.require(first, now, "N22: the steps of closing out of order");
         }
@@ -441,7 +444,7 @@ impl Oracle {
         self.local.gone.clear();
     }
 
-    /// The steps come in the contract's order, each once (N22).
+    /// Requires the closing steps in the contract's order, each once (N22).
     fn close(&mut self, now: Timestamp, ticket: Ticket, step: u32, part: Resource) {
         let replacing = self.phase == Phase::Answering;
         if replacing && !self.replacing {
@@ -491,7 +494,7 @@ impl Oracle {
                 self.opened.clear();
                 self.closing_links.clear();
                 self.closing = 0;
-                // What comes between attempts is counted apart.
+                // Events between attempts are counted separately.
                 self.told.clear();
             }
             Event::Ignored(reason) => {
@@ -537,7 +540,7 @@ impl Oracle {
         }
     }
 
-    /// All outputs of a step are drained.
+    /// Sees the state after all outputs of a step are drained.
     pub(crate) fn after_step(
         &mut self,
         now: Timestamp,
@@ -564,11 +567,11 @@ impl Oracle {
         }
     }
 
-    /// Nothing happens any more: what should have come about?
+    /// Nothing is scheduled any more: checks what must have happened by now.
     pub(crate) fn at_rest(&mut self, now: Timestamp, link_open: bool) {
         let settled = matches!(self.phase, Phase::Idle | Phase::Live | Phase::Ended);
         self.require(settled, now, "N12: the session waits for ever");
-        // A later exchange may repeat candidates, so only a first one can be counted.
+        // A later exchange may repeat candidates, so only those of the first can be counted.
         if self.phase != Phase::Live || self.renegotiated {
             return;
         }

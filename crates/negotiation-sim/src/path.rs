@@ -1,4 +1,4 @@
-//! What a peer connection notices of the way between viewer and master, and when.
+//! The events that a path between viewer and master causes at a peer connection, and their times.
 
 use core::time::Duration;
 
@@ -6,16 +6,16 @@ use negotiation_core::{Connectivity, Facts, MediaKind, PeerEvent};
 
 use crate::traits::{Dtls, Ice, Media, PathTraits};
 
-/// What a peer connection will notice, and when.
+/// An event of a peer connection, with the delay until it is reported.
 pub(crate) type DelayedPeerEvent = (Duration, PeerEvent);
 
-/// How long a stack hears nothing before it says so.
+/// Time without packets until a stack reports ICE as disconnected.
 const DETECTION: Duration = Duration::from_secs(2);
 
-/// How long after that it gives up.
+/// Time after that until ICE fails.
 const GIVES_UP: Duration = Duration::from_secs(25);
 
-/// A pair is looked for: for the first time, or again with the keys that DTLS has already.
+/// The events of ICE on a path; `again` when DTLS has its keys already.
 pub(crate) fn notices(path: PathTraits, facts: &Facts, again: bool) -> Vec<DelayedPeerEvent> {
     let ms = Duration::from_millis;
     let state = PeerEvent::ConnectivityChanged;
@@ -52,7 +52,7 @@ pub(crate) fn notices(path: PathTraits, facts: &Facts, again: bool) -> Vec<Delay
     notices
 }
 
-/// The way is dead.
+/// The events when all packets are lost.
 pub(crate) fn lost(was_connected: bool) -> Vec<DelayedPeerEvent> {
     let state = PeerEvent::ConnectivityChanged;
     let mut notices = Vec::new();

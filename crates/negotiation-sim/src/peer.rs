@@ -1,5 +1,5 @@
-//! A model peer connection that enforces the JSEP state table (RFC 9429, section 3.2 and 4.1) and
-//! fails loudly when it is misused.
+//! A model peer connection that enforces the JSEP state table (RFC 9429, sections 3.2 and 4.1) and
+//! records every misuse as a violation.
 
 use core::time::Duration;
 
@@ -28,36 +28,36 @@ pub(crate) struct Peer {
     path: PathTraits,
     jsep: Jsep,
     made: u32,
-    /// The newest description made and not set.
+    /// The newest description that was created; it may be unset.
     newest: Option<Description>,
-    /// Our offer, or the master's, that is set and not settled.
+    /// The local or remote offer that is set and unanswered.
     pending: Option<Description>,
-    /// Our ICE generation: that of the newest offer made, and the one in use.
+    /// The local ICE generation of the newest description, and the one in use.
     generation: u32,
     used: u32,
     newest_generation: u32,
-    /// Offer and answer that both sides agreed on last.
+    /// The offer and answer of the last completed exchange.
     agreed: Option<(Sdp, Sdp)>,
     /// The completion of a set-remote reached the session.
     remote_known: bool,
     fits: bool,
     facts: Facts,
     remote_candidates: u32,
-    /// A description operation that was submitted, until when its deadline runs.
+    /// The deadline of the description operation that was submitted last.
     description_operation: Option<Timestamp>,
-    /// An operation outlived its deadline: what the session believes may differ from what is.
+    /// An operation outlived its deadline, so the session may be wrong about the state.
     disturbed: bool,
     gathered: Option<u32>,
     local_candidates: u32,
-    /// Which TURN credentials it was given last.
+    /// The TURN credentials that were set last.
     servers: Option<Digest>,
-    /// What an earlier one of ICE's lives would have noticed does not come any more.
+    /// Counts the changes of the path: events of an earlier path are dropped.
     pub(crate) epoch: u32,
     started: bool,
     pair: bool,
     connected: bool,
     closing: bool,
-    /// When what was submitted so far is done.
+    /// When all submitted commands are done.
     pub(crate) busy_until: Timestamp,
     violations: Vec<String>,
 }
@@ -123,7 +123,7 @@ impl Peer {
         self.violations.push(format!("peer {}: {what}", self.number));
     }
 
-    /// The session gave a command: may it?
+    /// Checks whether the session may submit this command.
     pub(crate) fn submit(&mut self, now: Timestamp, within: Duration, command: &PeerCommand) {
         let closes = command.is_close();
         if self.jsep == Jsep::Closed && !closes {
@@ -137,7 +137,8 @@ impl Peer {
                 Some(deadline) if now < deadline => {
                     self.violation("N2: two description operations at once");
                 }
-                // One that outlived its deadline counts as failed (N12), whatever becomes of it.
+                // An operation that outlived its deadline counts as failed (N12), whatever its
+                // result.
                 Some(_) => self.disturb(),
                 None => {}
             }
@@ -192,7 +193,7 @@ impl Peer {
                 else {
                     return self.illegal("an answer created without an offer");
                 };
-                // New credentials of the master's ask for new ones of ours (RFC 8839, 4.4.1.1).
+                // New credentials of the master require new local ones (RFC 8839, 4.4.1.1).
                 let restarts = self.used > 0 && offer.facts.ice_ufrag != self.facts.ice_ufrag;
                 let next = if restarts { self.newer() } else { self.used.max(1) };
                 self.make(next, "answer", format!(" to {}", offer.sdp.as_str()))
@@ -276,7 +277,7 @@ impl Peer {
                 if let Some(offer) = self.pending.take() {
                     self.agreed = Some((offer.sdp, description.sdp.clone()));
                     self.take_generation();
-                    // The master decides whether it fits, once it has it.
+                    // Whether the answer fits is known once the master has it.
                     self.fits &= self.started;
                     self.facts = offer.facts;
                 }
@@ -294,7 +295,7 @@ impl Peer {
         self.epoch += 1;
     }
 
-    /// What was agreed on may be a new ICE generation: it begins to look for a pair.
+    /// Begins to look for a pair if the exchange brought a new ICE generation.
     fn take_generation(&mut self) {
         if self.used != self.generation {
             self.used = self.generation;
@@ -340,19 +341,19 @@ impl Peer {
         Ok(Done::Ok)
     }
 
-    /// A certificate does not change within a connection.
+    /// Requires that the certificate does not change within a connection.
     fn check_session(&mut self, theirs: &Description) {
         if self.used > 0 && self.facts.fingerprints != theirs.facts.fingerprints {
             self.violation("N4, N8: another session's description applied to a connection");
         }
     }
 
-    /// The master has our answer, and it is to its open offer.
+    /// The master received the answer to its open offer.
     pub(crate) fn master_agrees(&mut self, answer: &Sdp) {
         self.fits |= self.agreed.as_ref().is_some_and(|(_, ours)| ours == answer);
     }
 
-    /// Gathering begins with each generation's first description that is set.
+    /// Gathers candidates once for each generation, when its first description is set.
     pub(crate) fn gather(&mut self) -> Vec<DelayedPeerEvent> {
         let ours = match self.jsep {
             Jsep::HaveLocalOffer => true,
@@ -383,7 +384,7 @@ impl Peer {
         }
     }
 
-    /// Connects, once both ends know enough: what will be noticed, and when.
+    /// Connects once both ends know enough. Returns the events to come.
     pub(crate) fn connect(&mut self, master_reaches_us: bool) -> Vec<DelayedPeerEvent> {
         let reachable = self.remote_candidates > 0 || master_reaches_us;
         if self.started || !self.fits || !reachable || self.jsep == Jsep::Closed {
@@ -393,7 +394,7 @@ impl Peer {
         self.come_up()
     }
 
-    /// The way is there again, with the addresses that were agreed on.
+    /// Packets get through again, between the known addresses. Returns the events to come.
     pub(crate) fn revive(&mut self) -> Vec<DelayedPeerEvent> {
         let able = self.started && self.fits && !self.pair && self.jsep != Jsep::Closed;
         if able { self.come_up() } else { Vec::new() }
@@ -401,7 +402,7 @@ impl Peer {
 
     fn come_up(&mut self) -> Vec<DelayedPeerEvent> {
         if self.pair {
-            // The old pair carries on, and nobody notices the change.
+            // The old pair stays in use, so nothing is reported.
             return Vec::new();
         }
         self.epoch += 1;
@@ -409,7 +410,7 @@ impl Peer {
         path::notices(self.path, &self.facts, again)
     }
 
-    /// It notices something: what does that mean for what it is?
+    /// Updates the state by an event that the stack reports.
     pub(crate) fn notice(&mut self, event: &PeerEvent) {
         match event {
             PeerEvent::ConnectivityChanged(Connectivity::IceConnected) => self.pair = true,
@@ -437,19 +438,19 @@ impl Peer {
         }
     }
 
-    /// The way between the two is dead: what will be noticed, and when.
+    /// All packets are lost. Returns the events to come.
     pub(crate) fn lose_path(&mut self) -> Vec<DelayedPeerEvent> {
         let had = self.pair || self.started;
         self.drop_pair();
         if had { path::lost(self.connected) } else { Vec::new() }
     }
 
-    /// Packets get through now.
+    /// Whether packets get through.
     pub(crate) fn has_pair(&self) -> bool {
         self.pair
     }
 
-    /// A restart dropped the pair that was there before: what will be noticed.
+    /// The events to come when a restart dropped the pair that was there `before`.
     pub(crate) fn take_dropped(&self, before: bool) -> Vec<DelayedPeerEvent> {
         if !before || self.pair || self.jsep == Jsep::Closed {
             return Vec::new();

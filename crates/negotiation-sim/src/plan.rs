@@ -1,4 +1,4 @@
-//! A whole run as plain data: the session's configuration, its surroundings, and what goes wrong.
+//! A whole run as plain data: the session's configuration, its surroundings, and the faults.
 
 use core::time::Duration;
 
@@ -7,41 +7,41 @@ use negotiation_core::{ClientIdPolicy, Config, Settings};
 use crate::faults::Fault;
 use crate::traits::{MasterTraits, PathTraits, PeerStack, ServiceTraits};
 
-/// Everything that decides a run.
+/// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The session's configuration.
     pub config: Config,
     /// The session's seed.
     pub seed: u64,
-    /// Whether ids come from the pool.
+    /// Whether client ids come from the pool.
     pub ids: ClientIdPolicy,
-    /// KVS.
+    /// The behaviour of KVS.
     pub service: ServiceTraits,
-    /// The camera.
+    /// The behaviour of the camera.
     pub master: MasterTraits,
-    /// The peer stack.
+    /// The behaviour of the peer stack.
     pub stack: PeerStack,
-    /// What the network does between viewer and master, for attempt 1, 2, ...; the last repeats.
+    /// The network path between viewer and master in attempt 1, 2, ...; the last one repeats.
     pub paths: Vec<PathTraits>,
     /// How late every timer fires.
     pub timer_late: Duration,
-    /// What goes wrong.
+    /// The faults of the run.
     pub faults: Vec<Fault>,
 }
 
 impl Default for Plan {
-    /// All is well, with the default configuration.
+    /// A run without faults, with the default configuration.
     fn default() -> Self {
         Self::new(Settings::one_retry())
     }
 }
 
 impl Plan {
-    /// All is well.
+    /// A run without faults.
     ///
     /// # Panics
-    /// When the settings cannot work: a plan is written by a test.
+    /// When the settings are invalid: a plan is written by a test.
     pub fn new(settings: Settings) -> Self {
         let config = settings.check().unwrap_or_else(|error| panic!("{error}"));
         Self {

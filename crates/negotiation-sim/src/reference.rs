@@ -1,5 +1,5 @@
-//! A simpler idea of the truth: how many retries there must be, counted from what the application
-//! is told. No states and no timers; counters and a few rules (contract, N13 to N16).
+//! A simple reference model of the retries that must happen, computed from the events for the
+//! application: counters and a few rules, without states or timers (contract, N13 to N16).
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -9,20 +9,20 @@ use negotiation_core::{
     Timer, Timestamp,
 };
 
-/// What the next event about the session's fate must be.
+/// What the next event about another attempt or the end must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
-    /// Nothing is decided.
+    /// Undecided.
     Nothing,
-    /// Another attempt, no sooner than this after the one that ended.
+    /// Another attempt, no sooner than this after the end of the last one.
     Retry { at_least: Duration },
-    /// Either: a jittered pause may fall in or out of the retry window.
+    /// Either of the two: a jittered pause may or may not fit in the retry window.
     Either,
-    /// The end.
+    /// The end of the session.
     End,
 }
 
-/// The counters.
+/// The counters of the model.
 #[derive(Clone, Debug)]
 pub(crate) struct Reference {
     config: Config,
@@ -38,10 +38,10 @@ pub(crate) struct Reference {
     was_live: bool,
     close_asked: bool,
     resumed: bool,
-    /// Deadlines stood still for a while.
+    /// Deadlines stood still for a while, so pauses are not checked.
     unsure: bool,
     ended_at: Timestamp,
-    /// When each deadline that was told is due; when one fired last, and when it was due.
+    /// When each reported deadline is due; when the last one fired, and when it was due.
     deadlines: BTreeMap<Timer, Timestamp>,
     fired: Option<(Timestamp, Timestamp)>,
     due: Expected,
@@ -75,12 +75,12 @@ impl Reference {
         self.close_asked = true;
     }
 
-    /// A device that slept waits for nothing before its next attempt (contract, N13).
+    /// A device that slept makes no pause before its next attempt (contract, N13).
     pub(crate) fn resumed(&mut self) {
         self.resumed = true;
     }
 
-    /// Compares an event with what must come. What does not fit is returned.
+    /// Compares an event with the expected one; returns a difference.
     pub(crate) fn observe(&mut self, now: Timestamp, event: &Event) -> Option<String> {
         match event {
             Event::AttemptStarted { attempt } => self.started(now, *attempt),
@@ -107,7 +107,7 @@ impl Reference {
                 self.fired = self.deadlines.remove(timer).map(|due| (now, due));
                 None
             }
-            // How long deadlines stood still is no business of a simple idea.
+            // The model does not follow how long deadlines stood still.
             Event::Offline => {
                 self.unsure = true;
                 None
@@ -155,7 +155,7 @@ impl Reference {
         if from == Phase::Live {
             self.refill_budget(now);
         }
-        // Of another connection nothing is known yet.
+        // A stall belongs to the connection before.
         self.stalled &= matches!(to, Phase::Live | Phase::Recovering);
         if to == Phase::Live && !self.stalled {
             self.live_since = Some(now);
@@ -163,10 +163,10 @@ impl Reference {
         self.phase = to;
     }
 
-    /// Live without recovery or stall for long enough: everything is forgiven.
+    /// Refills the budget after a long enough time that was live, without recovery or stall.
     ///
-    /// A deadline that fires late ends what was live when it was due, since deadlines fire in
-    /// order (N5). What it begins is counted from now, as everything is that begins.
+    /// A deadline that fires late ends what was live when it was due, since deadlines fire in order
+    /// (N5). What begins with it is counted from now.
     fn refill_budget(&mut self, now: Timestamp) {
         let fired = self.fired.filter(|(at, _)| *at == now);
         let over = fired.map_or(now, |(_, due)| due.min(now));
@@ -233,7 +233,7 @@ impl Reference {
                 if failure.kind() == FailureKind::Permanent {
                     return Expected::End;
                 }
-                // A throttle is the service's: a peer stack cannot ask for fewer requests.
+                // Only the service throttles: a peer stack's throttle has no pause.
                 let of_service = !matches!(report.end, AttemptEnd::Peer(_));
                 throttled = of_service && failure.kind() == FailureKind::Throttled;
             }
@@ -246,11 +246,11 @@ impl Reference {
             | AttemptEnd::StartedOver
             | AttemptEnd::NetworkChanged => {}
         }
-        // A device that moved has lost nothing of the camera's.
+        // A change of the viewer's network is no loss of the camera.
         if report.evidence.was_live && report.end == AttemptEnd::NetworkChanged {
             return Expected::Retry { at_least: nothing };
         }
-        // A loss is free, unless it comes within the refill time of the one before (N14).
+        // A loss is free, unless it comes within the refill time of the loss before (N14).
         if report.evidence.was_live {
             let before = self.lost_live.replace(report.ended);
             let refill = self.config.refill_after;

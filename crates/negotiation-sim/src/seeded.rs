@@ -1,4 +1,4 @@
-//! A number is a whole run: the plan that a seed makes, and the run that the plan makes.
+//! The plan of a seed, and the run of a plan.
 
 use core::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::plan::Plan;
 use crate::strategy;
 use crate::world::World;
 
-/// Virtual time for one session; more than any needs to come to rest.
+/// Virtual time limit of a session: more than any needs to come to rest.
 const LONG: Duration = Duration::from_secs(4 * 3600);
 
 thread_local! {
-    /// Made once, since making it costs more than a plan.
+    /// Created once, because creating it takes longer than generating a plan.
     static PLANS: BoxedStrategy<Plan> = strategy::any_plan().boxed();
 }
 
@@ -30,7 +30,7 @@ pub fn plan_of(seed: u64) -> Result<Plan, String> {
     tree.map(|tree| tree.current()).map_err(|why| format!("no plan: {why}"))
 }
 
-/// One session by this plan, from its opening until nothing happens any more.
+/// Runs one session by this plan, from its opening until no event is left.
 pub fn run(plan: Plan) -> World {
     to_rest(World::new(plan))
 }

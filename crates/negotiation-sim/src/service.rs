@@ -1,5 +1,5 @@
-//! A model of KVS signaling as a viewer's adapter meets it: links, client ids, and offers that are
-//! kept for a master that comes later.
+//! A model of KVS signaling as a viewer's adapter sees it: connections, client ids, and offers that
+//! are stored for an absent master.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -11,7 +11,7 @@ use negotiation_core::{
 
 use crate::traits::ServiceTraits;
 
-/// A link, across the sessions of one world.
+/// Identifies a connection across the sessions of one world.
 pub(crate) type LinkKey = (u32, LinkId);
 
 /// The service and the adapter in front of it.
@@ -25,9 +25,9 @@ pub(crate) struct Service {
     connects: VecDeque<Timestamp>,
     master_here: bool,
     opened_total: u32,
-    /// How often another viewer still takes our id.
+    /// How often another viewer will still take over the client id.
     pub(crate) takeovers: u32,
-    /// A second link of an id is refused.
+    /// Refuses a second connection of a client id.
     pub(crate) refuses_second: bool,
     turn_issue: u32,
 }
@@ -37,11 +37,12 @@ struct Link {
     id: ClientId,
     open: bool,
     offered: bool,
-    /// Its socket belongs to a network that is gone: nothing gets through, and nobody is told.
+    /// Its socket belongs to a network that is gone: nothing gets through, and no error is
+    /// reported.
     stranded: bool,
 }
 
-/// What waits for a master.
+/// The messages that are stored for an absent master.
 #[derive(Clone, Debug)]
 struct Kept {
     until: Timestamp,
@@ -49,7 +50,7 @@ struct Kept {
     candidates: Vec<Candidate>,
 }
 
-/// The most candidates that are kept for a master.
+/// The most candidates that are stored for an absent master.
 const KEPT_CANDIDATES_MAX: usize = 100;
 
 impl Service {
@@ -69,9 +70,10 @@ impl Service {
         }
     }
 
-    /// Begins to open a link under a leased id. When it will be open, or `None` with no id left.
+    /// Begins to open a connection under a leased id. Returns when it will be open, or `None` if no
+    /// id is free.
     ///
-    /// A link that follows another has that one's id.
+    /// A connection that follows another has the same id.
     pub(crate) fn connect(
         &mut self,
         now: Timestamp,
@@ -89,7 +91,7 @@ impl Service {
         Some(start + self.traits.connect_after)
     }
 
-    /// The adapter keeps the channel's quota of connects.
+    /// Delays a connect to keep the channel's quota.
     fn pace(&mut self, now: Timestamp) -> Timestamp {
         let quota = self.traits.connects_per_second;
         let start = match self.connects.front() {
@@ -105,7 +107,7 @@ impl Service {
         start
     }
 
-    /// The link is open, if nobody closed it meanwhile.
+    /// Opens the connection, unless it was closed meanwhile.
     pub(crate) fn open(&mut self, key: LinkKey) -> Option<ClientId> {
         let link = self.links.get_mut(&key)?;
         link.open = true;
@@ -113,7 +115,7 @@ impl Service {
         Some(link.id.clone())
     }
 
-    /// The link is gone; gives its id back.
+    /// Closes the connection and returns its id.
     pub(crate) fn close(&mut self, now: Timestamp, key: LinkKey) -> Option<ClientId> {
         let link = self.links.remove(&key)?;
         let mut others = self.links.values_mut().filter(|other| other.id == link.id);
@@ -125,7 +127,7 @@ impl Service {
         Some(link.id)
     }
 
-    /// The socket died: the adapter is done with it. False when it was not open.
+    /// The socket is lost. Returns `false` when it was not open.
     pub(crate) fn cut(&mut self, now: Timestamp, key: LinkKey) -> bool {
         let open = self.is_open(key);
         if open {
@@ -134,12 +136,12 @@ impl Service {
         open
     }
 
-    /// Links that are open, oldest first.
+    /// The open connections, oldest first.
     pub(crate) fn open_links(&self) -> Vec<LinkKey> {
         self.links.iter().filter(|(_, link)| link.open).map(|(key, _)| *key).collect()
     }
 
-    /// The network changed under every link.
+    /// Strands every connection: the network changed.
     pub(crate) fn strand(&mut self) {
         self.links.values_mut().for_each(|link| link.stranded = true);
     }
@@ -148,7 +150,7 @@ impl Service {
         self.links.get(&key).is_some_and(|link| link.stranded)
     }
 
-    /// Another open link of the same id, that the service closes now.
+    /// Another open connection of the same id, which the service closes now.
     pub(crate) fn older_of(&self, key: LinkKey) -> Option<LinkKey> {
         let id = &self.links.get(&key)?.id;
         let other =
@@ -156,17 +158,17 @@ impl Service {
         self.links.iter().find(other).map(|(key, _)| *key)
     }
 
-    /// The id of a link.
+    /// The id of a connection.
     pub(crate) fn id_of(&self, key: LinkKey) -> Option<ClientId> {
         self.links.get(&key).map(|link| link.id.clone())
     }
 
-    /// What was given out so far ends.
+    /// Expires the TURN credentials that were given out.
     pub(crate) fn expire_turn(&mut self) {
         self.turn_issue += 1;
     }
 
-    /// Whether these are credentials that have ended.
+    /// Whether these TURN credentials have expired.
     pub(crate) fn is_expired(&self, servers: Digest) -> bool {
         servers != Digest::of(self.turn_user().as_bytes())
     }
@@ -179,14 +181,14 @@ impl Service {
         self.master_here = false;
     }
 
-    /// The sender's id, if the link can carry a message.
+    /// The sender's id, if the connection can carry a message.
     pub(crate) fn sender(&mut self, key: LinkKey, is_offer: bool) -> Option<ClientId> {
         let link = self.links.get_mut(&key)?;
         link.offered |= is_offer;
         link.open.then(|| link.id.clone())
     }
 
-    /// The link that a message to this id goes to.
+    /// The connection that a message to this id goes to.
     pub(crate) fn link_of(&self, id: &ClientId) -> Option<LinkKey> {
         self.links.iter().rev().find(|(_, link)| link.open && link.id == *id).map(|(key, _)| *key)
     }
@@ -195,7 +197,7 @@ impl Service {
         self.links.get(&key).is_some_and(|link| link.open)
     }
 
-    /// Whether the link is open or opening.
+    /// Whether the connection is open or opening.
     pub(crate) fn knows(&self, key: LinkKey) -> bool {
         self.links.contains_key(&key)
     }
@@ -212,8 +214,8 @@ impl Service {
         self.master_here
     }
 
-    /// Keeps an offer for a master that is not there; it overwrites an earlier one of this id
-    /// (AWS developer guide, SendSdpOffer).
+    /// Stores an offer for an absent master; it overwrites an earlier one of the same id (AWS
+    /// developer guide, SendSdpOffer).
     pub(crate) fn keep_offer(&mut self, now: Timestamp, id: ClientId, offer: Description) {
         let until = now + self.traits.message_ttl;
         self.kept.insert(id, Kept { until, offer, candidates: Vec::new() });
@@ -227,7 +229,7 @@ impl Service {
         }
     }
 
-    /// The master connects: gives out what is still fresh.
+    /// The master connects: returns the stored messages that have not expired.
     pub(crate) fn master_arrives(
         &mut self,
         now: Timestamp,
@@ -240,7 +242,7 @@ impl Service {
             .collect()
     }
 
-    /// STUN, and TURN where the service has it.
+    /// The STUN server, and a TURN server where the service has one.
     pub(crate) fn ice_servers(&self) -> Vec<IceServer> {
         let stun = IceServer { uris: vec!["stun:sim:443".into()], username: None, password: None };
         let turn = IceServer {

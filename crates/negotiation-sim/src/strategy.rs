@@ -1,4 +1,4 @@
-//! Strategies that generate whole plans, and streams of nonsense.
+//! Strategies that generate whole plans, and sequences of arbitrary inputs.
 
 mod journey;
 mod portable;
@@ -48,7 +48,7 @@ const CODES: [FailureCode; 23] = [
     FailureCode::Port,
 ];
 
-/// Any failure but a cancellation, which only a close brings.
+/// Any failure except a cancellation, which only a close causes.
 pub fn failure_code() -> impl Strategy<Value = FailureCode> {
     select(CODES.as_slice())
 }
@@ -67,7 +67,7 @@ fn millis(range: core::ops::Range<u64>) -> impl Strategy<Value = Duration> {
     range.prop_map(Duration::from_millis)
 }
 
-/// Presets, and variations of them.
+/// The presets, and variations of them.
 pub fn settings() -> impl Strategy<Value = Settings> {
     let preset = prop_oneof![
         Just(Settings::one_retry()),
@@ -118,7 +118,7 @@ fn glare() -> impl Strategy<Value = Glare> {
     select(vec![Glare::Polite, Glare::Impolite, Glare::Breaks])
 }
 
-/// Candidates: a few as a rule, since each costs a run several steps and few of them matter.
+/// A number of candidates, mostly a few: each costs a run several steps.
 fn few_or_many(many: u32) -> impl Strategy<Value = u32> {
     prop_oneof![5 => 0..6u32, 1 => 0..many]
 }
@@ -168,7 +168,7 @@ fn path() -> impl Strategy<Value = PathTraits> {
     (ice, dtls, media).prop_map(|(ice, dtls, media)| PathTraits { ice, dtls, media })
 }
 
-/// What can become of any message.
+/// Any delivery of a message.
 fn carried() -> impl Strategy<Value = Delivery> {
     prop_oneof![
         Just(Delivery::Drop),
@@ -188,7 +188,7 @@ fn command_fault() -> impl Strategy<Value = CommandFault> {
     ]
 }
 
-/// Things that happen; none of them ends a session for good.
+/// Actions that do not end a session for good.
 fn harmless_act() -> impl Strategy<Value = Action> {
     let sender = || select(vec![Sender::Master, Sender::Other]);
     prop_oneof![
@@ -339,7 +339,7 @@ prop_compose! {
     }
 }
 
-/// A plan in which everything works, with such faults as change nothing.
+/// A plan that succeeds, with faults that must change nothing.
 pub fn harmless_plan() -> impl Strategy<Value = Plan> {
     let moments = (select(Phase::ALL.as_slice()), millis(0..2_000), harmless_act()).prop_map(
         |(phase, after, action)| Fault::At { trigger: Trigger::Entered(phase, 1), after, action },
@@ -460,27 +460,27 @@ fn done() -> impl Strategy<Value = Done> {
     ]
 }
 
-/// What a host may do that knows no rules.
+/// A step of a host that follows no rules.
 #[derive(Clone, Debug)]
 pub enum Nonsense {
-    /// This much later, or earlier.
+    /// Any input, this much later or earlier.
     Input {
-        /// Milliseconds since the last input; now and then a jump, now and then back.
+        /// Milliseconds since the last input; sometimes a jump, sometimes backwards.
         after_ms: i64,
-        /// Any input at all.
+        /// The input.
         input: Input,
     },
-    /// The command of this index among those not completed is completed, well: without it a
-    /// random stream would rarely get far.
+    /// The pending command of this index completes successfully: without this, random inputs seldom
+    /// get far.
     Oblige {
-        /// Taken modulo their number.
+        /// The index, modulo the number of pending commands.
         index: usize,
     },
     /// Time passes until the next deadline.
     Wait,
 }
 
-/// One step of a host that knows no rules.
+/// One step of a host that follows no rules.
 pub fn nonsense() -> impl Strategy<Value = Nonsense> {
     let input = prop_oneof![
         1 => Just(Input::Open),

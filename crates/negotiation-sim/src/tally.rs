@@ -1,5 +1,5 @@
-//! The kinds of faults under the names that the contract gives them at the end of its part 5, and
-//! how often each struck: a fault that was planned and met nothing is not counted.
+//! Counts the inputs of a run, and its faults under the names of the contract's part 5. A planned
+//! fault that hit nothing is not counted.
 
 use core::fmt;
 
@@ -9,7 +9,7 @@ use crate::faults::{CommandFault, CommandKind, Delivery};
 use crate::kinds::{InputKind, kinds};
 
 kinds! {
-    /// A kind of fault, as the contract names it.
+    /// A kind of fault, by its name in the contract.
     FaultName and {
         Drop "drop",
         Delay "delay",
@@ -57,7 +57,8 @@ kinds! {
     }
 }
 
-/// Those that are an input of the session's, in any phase but before the start and after the end.
+/// The faults that are an input of the session, in any phase except before the start and after the
+/// end.
 const INPUT_FAULTS: &[(InputKind, FaultName)] = &[
     (InputKind::Close, FaultName::Closing),
     (InputKind::NetworkChanged, FaultName::NetworkChanged),
@@ -74,7 +75,7 @@ const INPUT_FAULTS: &[(InputKind, FaultName)] = &[
 ];
 
 impl FaultName {
-    /// The kinds of input that are this fault, by the phases in which they hurt.
+    /// The kinds of input that are this fault, with the phases in which they count.
     pub(crate) fn input_kind(self) -> impl Iterator<Item = (Phase, InputKind)> {
         let input_kind = INPUT_FAULTS.iter().filter(move |(_, named)| *named == self);
         let phases =
@@ -83,7 +84,7 @@ impl FaultName {
     }
 }
 
-/// How often each struck in one run, but for those that are inputs.
+/// How often each fault happened in one run, except those that are inputs.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultCounts(pub(crate) [u32; FaultName::ALL.len()]);
 
@@ -96,7 +97,7 @@ impl FaultCounts {
         self.0[named as usize] += 1;
     }
 
-    /// A message was handled like this.
+    /// Counts a fault of a message.
     pub(crate) fn message(&mut self, how: Delivery) {
         match how {
             Delivery::Drop => self.hit(FaultName::Drop),
@@ -104,12 +105,12 @@ impl FaultCounts {
             Delivery::Duplicate(_) => self.hit(FaultName::Duplicate),
             Delivery::Hold => self.hit(FaultName::Hold),
             Delivery::Corrupt => self.hit(FaultName::Corrupt),
-            // Where there is an older one, it is counted when it passes.
+            // An older answer is counted when it is delivered, where there is one.
             Delivery::AfterOldAnswer | Delivery::FromSender(_) => {}
         }
     }
 
-    /// A command went like this.
+    /// Counts a fault of a command.
     pub(crate) fn command(&mut self, command: CommandKind, how: CommandFault) {
         let rest = matches!(command, CommandKind::IceServers | CommandKind::Join);
         match how {
@@ -137,7 +138,8 @@ impl FaultCounts {
     }
 }
 
-/// What became of a call to the service. An answer that cannot be read is the service's failure.
+/// The name of a failed REST call. A response that cannot be read counts as a failure of the
+/// service.
 fn call_failed(code: FailureCode) -> FaultName {
     match code {
         FailureCode::Throttled | FailureCode::ViewerLimit => FaultName::RestThrottled,
@@ -165,7 +167,7 @@ fn call_failed(code: FailureCode) -> FaultName {
     }
 }
 
-/// How often each input met each phase, in one run.
+/// How often each kind of input was handled in each phase, in one run.
 #[derive(Clone, Debug)]
 pub(crate) struct InputCounts(pub(crate) Box<[[u32; InputKind::ALL.len()]; Phase::ALL.len()]>);
 
@@ -174,7 +176,7 @@ impl InputCounts {
         Self(Box::new([[0; InputKind::ALL.len()]; Phase::ALL.len()]))
     }
 
-    /// An input of this kind comes in this phase.
+    /// Counts an input of this kind in this phase.
     pub(crate) fn hit(&mut self, phase: Phase, input_kind: InputKind) {
         self.0[phase as usize][input_kind as usize] += 1;
     }

@@ -1,23 +1,23 @@
-//! How service, master, peer stack and network behave in a run.
+//! The behaviour of service, master, peer stack and network in a run.
 
 use core::time::Duration;
 
 use negotiation_core::{CandidateRelease, PeerTraits};
 
-/// How the service behaves.
+/// The behaviour of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceTraits {
-    /// From the command to an open link.
+    /// Time from the command to an open connection.
     pub connect_after: Duration,
-    /// From the command to ICE servers.
+    /// Time from the command to the ICE servers.
     pub ice_servers_after: Duration,
-    /// One way between viewer and master.
+    /// Time that a message takes between viewer and master, one way.
     pub one_way_delay: Duration,
-    /// How long an offer is kept for a master that is not there (`MessageTtlSeconds`).
+    /// How long an offer is stored for an absent master (`MessageTtlSeconds`).
     pub message_ttl: Duration,
-    /// Whether TURN is among the ICE servers.
+    /// Whether there is a TURN server among the ICE servers.
     pub turn: bool,
-    /// Connects in any second (quota of the channel, kept by the adapter).
+    /// Connects per second: the channel's quota, which the adapter keeps.
     pub connects_per_second: usize,
 }
 
@@ -34,38 +34,38 @@ impl Default for ServiceTraits {
     }
 }
 
-/// How a master behaves.
+/// The behaviour of a master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterTraits {
-    /// When it connects, counted from the start of the world; `None` is never.
+    /// When the master connects, counted from the start of the run; `None` is never.
     pub arrives_after: Option<Duration>,
-    /// What it answers.
+    /// How the master answers offers.
     pub answers: Answers,
-    /// How many offers it lets pass first.
+    /// How many offers the master ignores before it answers one.
     pub ignored_offers: u32,
-    /// How long it thinks.
+    /// Time from an offer to its answer.
     pub answers_after: Duration,
-    /// Candidates that it trickles.
+    /// Number of candidates that the master trickles.
     pub candidates: u32,
-    /// Whether they come before the answer.
+    /// Whether its candidates come before its answer.
     pub candidates_first: bool,
-    /// Candidates inside the answer.
+    /// Number of candidates inside the answer.
     pub candidates_inside: u16,
-    /// It sends video.
+    /// Whether the master sends video.
     pub video: bool,
-    /// It sends audio.
+    /// Whether the master sends audio.
     pub audio: bool,
-    /// What it does with an offer that meets its own.
+    /// What the master does in glare.
     pub glare: Glare,
-    /// What it does with an id that it has a session of.
+    /// What the master does with an offer under a client id that it has a session for.
     pub repeated_id: RepeatedId,
-    /// How long it holds the session of a viewer that vanished.
+    /// How long the master keeps the session of a viewer that vanished.
     pub lingers: Duration,
-    /// Whether a viewer that closes a connection which was up is noticed at once.
+    /// Whether the master notices at once that a viewer closed a connected peer connection.
     pub notices_close: bool,
-    /// Most sessions at once.
+    /// The most sessions that the master has at once.
     pub sessions_max: usize,
-    /// It can reach the viewer's addresses (peer-reflexive connections come about).
+    /// Whether the master can reach the viewer's addresses, so that peer-reflexive pairs work.
     pub reaches_viewer: bool,
 }
 
@@ -91,61 +91,62 @@ impl Default for MasterTraits {
     }
 }
 
-/// What a master answers.
+/// How a master answers an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
-    /// As it should.
+    /// With a correct answer.
     Correctly,
-    /// Not at all.
+    /// Never.
     Never,
-    /// Something that cannot be decoded.
+    /// With something that cannot be decoded.
     Undecodable,
-    /// Something that the peer stack refuses.
+    /// With an answer that the peer stack refuses.
     Refused,
-    /// It accepts none of the media.
+    /// With an answer that accepts none of the media.
     RejectsMedia,
-    /// The right answer, then another one.
+    /// With the right answer, then with another one.
     ThenAnother,
-    /// An answer left over from an earlier process with this id, then the right one.
+    /// With an answer left over from an earlier process of the same client id, then with the right
+    /// one.
     AfterStale,
 }
 
-/// What a master does with a second offer of an id.
+/// What a master does with a second offer under one client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepeatedId {
-    /// It closes the old session and answers (JS sample).
+    /// Closes the old session and answers (JS sample).
     Replaces,
-    /// It answers nothing while the old session lasts (C sample).
+    /// Does not answer while the old session lasts (C sample).
     Ignores,
-    /// It settles it in the session that it has, with new credentials where it is a restart.
+    /// Renegotiates in the existing session, with new credentials for a restart.
     Renegotiates,
-    /// The same, but a restart gets the credentials that were there before.
+    /// Renegotiates, but answers a restart with the old credentials.
     OldCredentials,
-    /// It sends the answer again that it gave first.
+    /// Repeats its first answer.
     RepeatsAnswer,
 }
 
-/// What a master does with an offer that meets its own.
+/// What a master does in glare: with an offer that arrives while its own is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Glare {
-    /// It takes its own back and answers.
+    /// Rolls its own offer back and answers.
     Polite,
-    /// It ignores the other.
+    /// Ignores the viewer's offer.
     Impolite,
-    /// It falls silent: neither its own offer nor the other is ever settled.
+    /// Falls silent: neither offer is ever settled.
     Breaks,
 }
 
-/// The peer stack under the port.
+/// The behaviour of the peer stack under the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStack {
-    /// What it tells the core of itself.
+    /// What the stack reports about itself.
     pub traits: PeerTraits,
-    /// Local candidates that it gathers.
+    /// Number of local candidates that are gathered.
     pub candidates: u32,
-    /// Between two of them.
+    /// Time between two candidates.
     pub candidate_every: Duration,
-    /// One operation.
+    /// Time that one operation takes.
     pub operation_delay: Duration,
 }
 
@@ -163,49 +164,49 @@ impl Default for PeerStack {
     }
 }
 
-/// What becomes of a connection.
+/// What happens to a peer connection's path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathTraits {
-    /// Of ICE.
+    /// What happens to ICE.
     pub ice: Ice,
-    /// Of DTLS.
+    /// What happens to DTLS.
     pub dtls: Dtls,
-    /// Of media.
+    /// What happens to media.
     pub media: Media,
 }
 
-/// What becomes of ICE.
+/// What happens to ICE.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ice {
     /// A pair is found.
     #[default]
     Works,
-    /// It gives up after 15 s.
+    /// ICE fails after 15 s.
     Fails,
-    /// Nothing is heard.
+    /// No packet arrives.
     Silent,
 }
 
-/// What becomes of DTLS.
+/// What happens to DTLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dtls {
-    /// It comes up.
+    /// The handshake succeeds.
     #[default]
     Works,
-    /// It is refused.
+    /// The handshake fails.
     Fails,
-    /// Nothing is heard.
+    /// No packet arrives.
     Silent,
 }
 
-/// What becomes of media.
+/// What happens to media.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Media {
-    /// It flows.
+    /// Media flows.
     #[default]
     Flows,
-    /// Packets come, but never a whole keyframe.
+    /// Packets arrive, but never a whole keyframe.
     NoKeyframe,
-    /// Nothing comes.
+    /// No packet arrives.
     Nothing,
 }

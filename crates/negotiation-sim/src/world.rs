@@ -26,28 +26,28 @@ use crate::service::{LinkKey, Service};
 use crate::tally::{FaultCounts, FaultName, InputCounts};
 use crate::traits::Media;
 
-/// Virtual time does not begin at zero, so that a real clock read by mistake would show.
+/// Virtual time does not begin at zero, so that a value of the real clock would stand out.
 const BEGIN: Timestamp = Timestamp::from_millis(3_600_000);
 
-/// More steps than any run needs; beyond it something spins.
+/// More steps than any run needs; a run that takes more is in a loop.
 const STEPS_MAX: u32 = 200_000;
 
-/// An offer and the answer that settled it.
+/// An offer and its answer.
 pub type Agreed = (Sdp, Sdp);
 
-/// A session with everything around it.
+/// A session and its simulated surroundings.
 #[derive(Clone, Debug)]
 pub struct World {
     plan: Plan,
     session: Session,
-    /// When the session wants to come back.
+    /// The session's next deadline.
     deadline: Option<(Timestamp, Timer)>,
-    /// What the session put out last: kept for its room.
+    /// The session's last outputs; the vector is reused.
     outputs: Vec<Output>,
-    /// How many sessions this world has had; those before are closed.
+    /// The number of the current session; earlier ones are closed.
     number: u32,
     now: Timestamp,
-    /// Boxed, as what runs is: keys are moved about much more often than what they are for.
+    /// The values are boxed because the map moves its entries often.
     queue: BTreeMap<(Timestamp, u64), Box<ScheduledEvent>>,
     scheduled: u64,
     steps: u32,
@@ -55,7 +55,7 @@ pub struct World {
     network_up: bool,
     master: Master,
     peers: BTreeMap<PeerId, Peer>,
-    /// Under which id a peer connection is known to the master.
+    /// The client id that the master knows a peer connection by.
     known_as: BTreeMap<PeerId, ClientId>,
     stale_turn: u32,
     running: BTreeMap<Ticket, Box<Running>>,
@@ -77,38 +77,39 @@ pub struct World {
     violations_before: Vec<String>,
 }
 
-/// What waits in the queue.
+/// An event in the queue.
 #[derive(Clone, Debug)]
 enum ScheduledEvent {
-    /// Something for the session of this number.
+    /// An input for the session with this number.
     Input(u32, Input),
-    /// A command is done; what it brings is known only then.
+    /// A command is done; its result is determined only then.
     Done(u32, Ticket),
-    /// A letter reaches the master, if it is there.
+    /// An offer reaches the master, if it is connected.
     OfferArrives(ClientId, Description),
     CandidateArrives(ClientId, Candidate),
     AnswerArrives(ClientId, Description),
-    /// The service offers in the session of that id.
+    /// The service offers in the storage session of this client id.
     ServiceOffers(ClientId),
-    /// A peer connection of this session notices something, in this life of its ICE.
+    /// A peer connection of this session reports an event; dropped if its path changed since this
+    /// epoch.
     PeerEvent(u32, PeerId, Option<u32>, PeerEvent),
-    /// The pings of this link are not answered, if the network is still away.
+    /// The pings of this connection time out, if the network is still away.
     PingFails(LinkKey),
-    /// This link ends, if it is open then.
+    /// This signaling connection ends, if it is still open.
     LinkEnds(LinkKey, FailureCode),
-    /// The master's word reaches the service.
+    /// A message of the master reaches the service.
     MasterMessageArrives(ClientId, MasterMessage),
-    /// Mail that waits for other mail has waited long enough.
+    /// A held message has waited long enough.
     ReleaseHeld,
     Action(Action),
 }
 
-/// A command that a port carries out.
+/// A command that a port is carrying out.
 #[derive(Clone, Debug)]
 struct Running {
     owner: Owner,
     work: Work,
-    /// It opens a link.
+    /// It opens a signaling connection.
     connects: bool,
 }
 
@@ -129,7 +130,7 @@ enum Work {
 }
 
 impl World {
-    /// A world at rest; [`World::open`] starts the session.
+    /// Creates a world at rest; [`World::open`] starts the session.
     pub fn new(plan: Plan) -> Self {
         let session = Session::new(plan.config.clone(), plan.seed, BEGIN);
         let mut world = Self {
@@ -172,14 +173,14 @@ impl World {
         world
     }
 
-    /// The same without a journal, for the many runs that nobody reads about.
+    /// Turns the journal off, which makes a run faster.
     #[must_use]
     pub fn unrecorded(mut self) -> Self {
         self.journal.leave_blank();
         self
     }
 
-    /// The application opens the session, once it did what the plan says of an idle one.
+    /// Opens the session, after the actions that the plan has for an idle one.
     pub fn open(&mut self) {
         for (_, action) in self.faults.at(Trigger::Entered(Phase::Idle, 1)) {
             self.apply_action(action);
@@ -188,7 +189,7 @@ impl World {
         self.reach(Trigger::Opened);
     }
 
-    /// Another session of the same process on the same channel, once this one has ended or was
+    /// Starts another session of the same process on the same channel, after this one ended or was
     /// abandoned. Service, master and client ids stay as they are.
     pub fn reopen(&mut self) {
         self.violations_before.extend(self.oracle.violations().iter().cloned());
@@ -210,25 +211,25 @@ impl World {
         self.open();
     }
 
-    /// Something happens now.
+    /// Performs an action now.
     pub fn perform(&mut self, action: Action) {
         self.apply_action(action);
     }
 
-    /// The session gets any input at all, now.
+    /// Gives the session an arbitrary input now.
     pub fn inject(&mut self, input: Input) {
         self.feed(input);
     }
 
-    /// Something happens later.
+    /// Performs an action later.
     pub fn perform_after(&mut self, after: Duration, action: Action) {
         self.schedule(after, ScheduledEvent::Action(action));
     }
 
-    /// Takes the next thing that happens; false when nothing will.
+    /// Handles the next event; returns `false` when there is none.
     ///
-    /// Of an input and a deadline in the same instant the input comes first: the core must fire
-    /// the deadline by itself (contract, N5).
+    /// Of an input and a deadline in the same instant the input comes first: the core must fire the
+    /// deadline by itself (contract, N5).
     pub fn step(&mut self) -> bool {
         debug_assert_eq!(self.deadline, self.session.poll_timeout(), "only an input moves it");
         let late = self.plan.timer_late;
@@ -257,9 +258,9 @@ impl World {
         true
     }
 
-    /// Runs until nothing will happen any more, for at most this long. True when it is quiet.
+    /// Runs until no event is left, for at most `limit`; returns whether none is left.
     ///
-    /// A session that is then neither live nor over is a violation.
+    /// A session that is then neither live nor ended is a violation.
     pub fn run_until_quiet(&mut self, limit: Duration) -> bool {
         let until = self.now + limit;
         let mut quiet = false;
@@ -281,7 +282,7 @@ impl World {
         self.now = self.now.max(until);
     }
 
-    /// Runs until the session is in this phase, for at most `limit`. True when it is.
+    /// Runs until the session is in this phase, for at most `limit`; returns whether it is.
     pub fn run_until_phase(&mut self, phase: Phase, limit: Duration) -> bool {
         let until = self.now + limit;
         while self.phase() != phase && self.next_at().is_some_and(|at| at <= until) && self.step() {
@@ -300,7 +301,7 @@ impl World {
         self.session.phase()
     }
 
-    /// The session itself, to look at.
+    /// The session.
     pub fn session(&self) -> &Session {
         &self.session
     }
@@ -310,12 +311,12 @@ impl World {
         self.outcome.as_ref()
     }
 
-    /// What the application was told, with the times.
+    /// The events for the application, with their times.
     pub fn events(&self) -> &[(Timestamp, Event)] {
         &self.events
     }
 
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -325,54 +326,54 @@ impl World {
         self.now.saturating_since(BEGIN)
     }
 
-    /// Everything that went in and out.
+    /// The journal of the session's inputs and outputs.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Broken rules; empty when all is well.
+    /// The broken rules; empty when there are none.
     pub fn violations(&self) -> Vec<String> {
         let before = self.violations_before.iter();
         before.chain(self.oracle.violations()).cloned().collect()
     }
 
-    /// The plan that it follows.
+    /// The plan of the run.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// How often each fault of the plan was met, in its order.
+    /// How often each fault of the plan was hit, in the plan's order.
     pub fn fault_hits(&self) -> Vec<u32> {
         self.faults.hits()
     }
 
-    /// How often each kind of input came in each phase.
+    /// How often each kind of input was handled in each phase.
     pub(crate) fn input_counts(&self) -> &InputCounts {
         &self.input_counts
     }
 
-    /// How often each fault struck, but for those that are inputs.
+    /// How often each fault happened, except those that are inputs.
     pub(crate) fn fault_counts(&self) -> &FaultCounts {
         &self.fault_counts
     }
 
-    /// How many steps it took.
+    /// The number of steps so far.
     pub fn steps(&self) -> u32 {
         self.steps
     }
 
-    /// Links that are open or opening now, and how many were opened in all.
+    /// The number of connections that are open or opening now, and of all that were opened.
     pub fn links(&self) -> (usize, u32) {
         (self.service.links(), self.service.opened_total())
     }
 
-    /// How often gathering began with TURN credentials that had ended.
+    /// How often gathering began with expired TURN credentials.
     pub fn stale_turn(&self) -> u32 {
         self.stale_turn
     }
 
-    /// The offer and answer that the newest peer connection and the master agreed on last, as each
-    /// side sees it; `None` where a side is in the middle of an exchange, or has none.
+    /// The last offer and answer of the newest peer connection, as it and the master have them;
+    /// `None` for a side that is in an exchange or has had none.
     pub fn agreed(&self) -> (Option<Agreed>, Option<Agreed>) {
         let peer = self.peers.get(&self.peer).filter(|peer| peer.is_stable());
         let id = self.known_as.get(&self.peer);
@@ -380,7 +381,7 @@ impl World {
         (peer.and_then(|peer| peer.agreed().cloned()), master.cloned())
     }
 
-    /// Sessions that the master holds.
+    /// The number of sessions that the master has.
     pub fn master_sessions(&self) -> usize {
         self.master.sessions()
     }
@@ -400,7 +401,7 @@ impl World {
         }
     }
 
-    /// The session was opened and is not over.
+    /// Whether the session is open and has not ended.
     fn is_on(&self) -> bool {
         !matches!(self.phase(), Phase::Idle | Phase::Ended)
     }
@@ -411,7 +412,7 @@ impl World {
         }
     }
 
-    /// Gives the session one input and does all that it asks for.
+    /// Gives the session one input and carries out its outputs.
     fn feed(&mut self, input: Input) {
         let mut input_kind = InputKind::of(&input);
         if let Input::Completed(done) = &input
@@ -498,7 +499,7 @@ impl World {
         }
     }
 
-    /// Events of what is closed do not come any more; that is the ports' duty.
+    /// Drops events of a closed connection or peer connection: a port must not report them.
     fn deliver(&mut self, input: Input) {
         let alive = match &input {
             Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
@@ -531,7 +532,7 @@ impl World {
         self.feed(Input::Completed(Completion { ticket, outcome }));
     }
 
-    /// What one life of a peer connection's ICE notices.
+    /// Schedules events of a peer connection, for its current path.
     fn notice(&mut self, peer: PeerId, notices: Vec<DelayedPeerEvent>) {
         let Some(epoch) = self.peers.get(&peer).map(|peer| peer.epoch) else { return };
         for (after, event) in notices {

@@ -1,5 +1,5 @@
 //! The normal form is sound: a session and its normal form behave the same from then on, so two
-//! sessions with equal normal forms do too. Without this the exhaustive check would prove nothing.
+//! sessions with equal normal forms do too. The exhaustive check depends on this.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,17 @@ use proptest::test_runner::{Config as Runs, TestCaseError};
 
 use super::cases::scaled;
 
-/// A session, from some step on its normal form beside it, and the names of one in the other.
+/// A session, from some step on its normal form beside it, and the mapping of names between the
+/// two.
 struct Twins {
     one: Session,
     two: Option<Session>,
-    /// What the normal form may take for granted.
+    /// What the normal form may assume about later inputs.
     promise: Promise,
     gathered: u32,
     now: i64,
     latest: i64,
-    /// What has to be added to a moment of the one.
+    /// The difference between the times of the two sessions.
     shift: i64,
     owed: Vec<(Ticket, Done)>,
     tickets: BTreeMap<Ticket, Ticket>,
@@ -31,7 +32,7 @@ struct Twins {
     peers_seen: u32,
 }
 
-/// What is known of the inputs that follow the normal form.
+/// What is known about the inputs after the normal form is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Promise {
     Nothing,
@@ -39,10 +40,10 @@ enum Promise {
     NoOffers,
 }
 
-/// Candidates that are gathered at most under a promise.
+/// The most candidates that are gathered under a promise.
 const FEW: u32 = 2;
 
-/// Where the one begins; later than the horizon of no configuration.
+/// The start time, later than the horizon of every configuration.
 const BEGIN: i64 = 3_600_000;
 
 impl Twins {
@@ -66,7 +67,7 @@ impl Twins {
         })
     }
 
-    /// From now on there are two.
+    /// Takes the normal form: from now on there are two sessions.
     fn part(&mut self) {
         let normal = self.form(&self.one);
         let now = i64::try_from(normal.now().since_origin().as_millis()).unwrap_or(i64::MAX);
@@ -163,7 +164,7 @@ impl Twins {
         Ok(())
     }
 
-    /// Nobody can name what the session has not named yet.
+    /// Replaces names that the session has not used yet: no host could know them.
     fn possible(&self, input: Input) -> Input {
         let known = |ticket: Ticket| {
             let never = Ticket { attempt: u32::MAX, seq: u32::MAX };
@@ -183,7 +184,7 @@ impl Twins {
         }
     }
 
-    /// Both gave the same command, each under its own names.
+    /// Both sessions gave the same command, each with its own names.
     fn learn(&mut self, one: &Output, two: &Output) {
         match (one, two) {
             (Output::Signaling(a, one), Output::Signaling(b, two)) => {
@@ -198,7 +199,7 @@ impl Twins {
         }
     }
 
-    /// The input for the other; what has no name there is stale here.
+    /// The input with the names of the normal form; a name that it does not have is stale.
     fn renamed(&self, input: Input) -> Input {
         let ticket = |t: Ticket| {
             let stale = Ticket { attempt: u32::MAX, seq: u32::MAX };
@@ -226,7 +227,7 @@ impl Twins {
     }
 }
 
-/// The good result of a command.
+/// The successful result of a command.
 fn good(output: &Output) -> Option<(Ticket, Done)> {
     let description = |text| {
         let facts = Facts::default();
@@ -257,7 +258,7 @@ fn good(output: &Output) -> Option<(Ticket, Done)> {
     }
 }
 
-/// What an output does, without names and without what is only told.
+/// The text of an output without names and without what is only reported.
 fn shape(output: &Output, shift: i64) -> Option<String> {
     let moved = |at: Timestamp| {
         i64::try_from(at.since_origin().as_millis()).unwrap_or(i64::MAX).saturating_add(shift)
@@ -266,7 +267,7 @@ fn shape(output: &Output, shift: i64) -> Option<String> {
         Output::Signaling(_, command) => nameless(&format!("{command:?}")),
         Output::Peer(_, command) => nameless(&format!("{command:?}")),
         Output::Event(event) => match event {
-            // What is told alone.
+            // It is only reported.
             Event::Ignored(_) | Event::MasterLearned(_) => return None,
             Event::AttemptStarted { .. } => "attempt".into(),
             Event::OfferSent { .. } => "offer".into(),
@@ -280,7 +281,7 @@ fn shape(output: &Output, shift: i64) -> Option<String> {
     })
 }
 
-/// Without the numbers of links, peer connections and attempts.
+/// Removes the numbers of connections, peer connections and attempts.
 fn nameless(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

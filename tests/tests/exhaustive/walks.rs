@@ -1,15 +1,15 @@
-//! The walks with trouble in them, to the end.
+//! The walks with troubles, to the end.
 
 use negotiation_core::Mode;
 use negotiation_sim::explore::{Bounds, Trouble};
 
 use super::{exhaust, walk};
 
-/// The bounds that the project promises: each of these once, beside hangs, delays and a close.
+/// The troubles of the project's promise: each once, beside hangs, delays and a close.
 const NETWORK: [Trouble; 4] =
     [Trouble::Duplicate, Trouble::Reorder, Trouble::Drop, Trouble::MasterRestart];
 
-/// Of them so many in one session.
+/// The most of them in one session.
 const NETWORK_TROUBLES: u8 = 2;
 
 fn is_large() -> bool {
@@ -36,7 +36,7 @@ fn every_interleaving_of_a_storage_session_is_sound() {
     exhaust("storage session", &storage);
 }
 
-/// What the normal form is worth: the same walk without it does not end soon.
+/// Without the normal form the same walk does not end soon.
 #[test]
 fn the_normal_form_makes_it_end() {
     let quiet = Bounds::quiet();

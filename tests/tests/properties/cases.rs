@@ -1,6 +1,6 @@
-//! How many generated cases a test looks at.
+//! The number of generated cases of a test.
 
-/// `SIM_CASES` multiplies them (`10`), or divides them (`1/40`).
+/// `SIM_CASES` multiplies the number (`10`), or divides it (`1/40`).
 pub(crate) fn scaled(cases: u64) -> u64 {
     let Ok(text) = std::env::var("SIM_CASES") else { return cases };
     let (times, parts) = text.split_once('/').unwrap_or((&text, "1"));

@@ -1,11 +1,11 @@
-//! Plans that lead where generated ones seldom do.
+//! Plans for situations that generated plans seldom reach.
 
 use std::time::Duration;
 
 use negotiation_core::*;
 use negotiation_sim::*;
 
-/// One plan for each end reason, that leads there.
+/// For each end reason, one plan that ends with it.
 pub(crate) fn directed() -> Vec<(EndReason, Plan)> {
     let never = || Plan::new(Settings::never());
     let master = |change: fn(&mut MasterTraits)| {

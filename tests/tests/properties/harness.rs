@@ -1,6 +1,6 @@
-//! Runs a property over many seeds, shrinks what fails, and says how to run it again.
+//! Runs a property over many seeds, shrinks a failing case, and prints how to run it again.
 //!
-//! Every case has a seed of its own, so that one number replays it.
+//! Every case has its own seed, so one number replays it.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::cases::scaled;
 
-/// Properties of this binary; the last one to finish prints the end reasons.
+/// The properties of this binary; the last one to finish prints the end reasons.
 const PROPERTIES: usize = 12;
 
 static REACHED: Mutex<Tally> = Mutex::new(Tally { finished: 0, reasons: BTreeMap::new() });
@@ -31,12 +31,12 @@ pub(crate) fn reached(reason: EndReason) {
     }
 }
 
-/// Prints past the test harness, which swallows the output of tests that pass.
+/// Prints to stderr directly, because the test harness hides the output of tests that pass.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A property is shown: one line, and after the last the end reasons.
+/// Prints that a property holds, and the end reasons after the last one.
 pub(crate) fn finished(name: &str, cases: u64, note: &str) {
     let text = name.replace('_', " ");
     say(&format!("simulator: {text}: {cases} cases{note}"));
@@ -53,7 +53,7 @@ pub(crate) fn finished(name: &str, cases: u64, note: &str) {
 /// Runs `holds` on `cases` generated values.
 ///
 /// `SIM_SEED` runs one case alone; `SIM_CASES` multiplies the number of cases (`10`), or divides it
-/// (`1/40`). A fraction is for the judge of mutants, who asks for no smallest case either.
+/// (`1/40`). With a fraction, which is for mutants, a failing case is not shrunk.
 pub(crate) fn check<S: Strategy>(
     name: &str,
     cases: u64,

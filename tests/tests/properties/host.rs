@@ -1,11 +1,11 @@
-//! A host that knows no rules, and what a port that obliges would answer.
+//! A host that follows no rules, and the results that a working port would give.
 
 use negotiation_core::*;
 use negotiation_sim::strategy::Nonsense;
 
 use crate::harness::reached;
 
-/// The good result of a command.
+/// The successful result of a command.
 pub(crate) fn good(output: &Output) -> Option<(Ticket, Done)> {
     match output {
         Output::Signaling(ticket, command) => Some((
@@ -46,7 +46,7 @@ pub(crate) fn good(output: &Output) -> Option<(Ticket, Done)> {
     }
 }
 
-/// A session in the hands of a host that knows no rules.
+/// A session that a host without rules drives.
 pub(crate) struct Host {
     session: Session,
     now: i64,

@@ -44,7 +44,7 @@ fn s02_answer_at_deadline() {
 
 #[test]
 fn s03_answer_stale() {
-    // The first answer is lost; its copy comes on the second attempt's link.
+    // The first answer is lost; a copy of it arrives on the second attempt's connection.
     let plan = Plan::default()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
         .with(when(Phase::BackingOff, secs(7), Action::OldAnswer));
@@ -73,14 +73,14 @@ fn s05_answer_two_different_first_right() {
 
 #[test]
 fn s05_answer_two_different_first_stale() {
-    // The stale one costs the suspect deadline, not the whole of the establish deadline.
+    // A stale answer costs the suspect deadline, not the whole establish deadline.
     let mut plan = Plan::default();
     plan.master.answers = Answers::AfterStale;
     plan.master.reaches_viewer = false;
     let mut world = World::new(plan.clone());
     world.open();
     assert!(world.run_until_phase(Phase::Closing, secs(5)), "{}", world.journal());
-    // The next attempt's answer is the right one from the start.
+    // The next attempt gets the right answer first.
     let plan = Plan::default().with(when(
         Phase::AwaitingAnswer,
         ms(1),
@@ -95,7 +95,7 @@ fn s05_answer_two_different_first_stale() {
 fn s06_answer_unsolicited() {
     let plan =
         Plan::default().with(when(Phase::Offering, ms(1), Action::StrayAnswer(Sender::Master)));
-    // Before the offer is asked for nothing is open; while it is sent, an answer may overtake it.
+    // Before the offer is created no exchange is open; while it is sent, its answer may arrive.
     let mut plan = plan;
     plan.faults.push(command(CommandKind::SetLocal, 1, CommandFault::Late(ms(300))));
     let world = check(plan, Expected::Live(1));
@@ -154,7 +154,7 @@ fn s10_wrong_sender() {
 
 #[test]
 fn s16_offer_twice() {
-    // Opened twice: one exchange. Three wishes while it is open: one more exchange.
+    // Opened twice: one exchange. Three requests while it is open: one more exchange.
     let plan = Plan::default()
         .with(Fault::At { trigger: Trigger::Opened, after: ms(1), action: Action::Open })
         .with(when(Phase::AwaitingAnswer, ms(1), Action::Renegotiate))
@@ -163,7 +163,7 @@ fn s16_offer_twice() {
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::AlreadyOpen));
     assert_eq!(commands(&world, is_offer).len(), 2);
-    // This master ignores a repeated id, so the second comes to nothing, and media is untouched.
+    // This master ignores a repeated id, so the renegotiation fails, and media is untouched.
     assert_eq!(events(&world, |event| *event == Event::RenegotiationFailed), 1);
 }
 

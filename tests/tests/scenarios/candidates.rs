@@ -39,7 +39,7 @@ fn s12_candidate_flood() {
         Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Action::CandidateFlood(10_000)));
     let world = check(plan, Expected::Live(1));
     assert!(told(&world, Ignored::OverLimit));
-    // The oldest 128 are kept; the rest is counted.
+    // The oldest 128 are kept; the others are counted.
     let flood = added(&world).iter().filter(|c| c.text.starts_with("candidate:0 ")).count();
     assert_eq!(flood, 128);
 }

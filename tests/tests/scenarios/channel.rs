@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn s17_churn() {
-    // Opened and closed 50 times in 10 s, some long enough for an offer to go out; the master
-    // lingers 55 s on each id that vanished, and has ten sessions at most.
+    // Opened and closed 50 times in 10 s, sometimes after the offer was sent; the master keeps each
+    // vanished id for 55 s and has at most ten sessions.
     let mut plan = Plan::new(Settings::persistent());
     plan.master.lingers = secs(55);
     plan.master.notices_close = false;
@@ -31,7 +31,7 @@ fn s17_churn() {
 
 #[test]
 fn s17_a_single_id_would_meet_the_lingering_master() {
-    // Five times killed and reopened at once: with ids from the pool each is live at once.
+    // Killed and reopened at once, five times: with ids from the pool each is live at once.
     for (ids, quick) in [(ClientIdPolicy::Pooled, true), (ClientIdPolicy::Fixed, false)] {
         let mut plan = Plan { ids, ..Plan::default() };
         plan.master.lingers = secs(55);
@@ -117,7 +117,7 @@ fn s39_credentials_expire() {
 
 #[test]
 fn s42_control_plane_errors() {
-    // What the adapter could not cure by its own retries costs an attempt.
+    // A failure that the adapter's own retries did not cure costs an attempt.
     let fails =
         |code| Plan::default().with(command(CommandKind::Connect, 1, CommandFault::Fail(code)));
     for code in [FailureCode::Service, FailureCode::Throttled, FailureCode::Dns] {
@@ -128,7 +128,7 @@ fn s42_control_plane_errors() {
     check(Plan::default().with(no_turn.clone()), Expected::Live(1));
     let hangs = command(CommandKind::IceServers, 0, CommandFault::Hang);
     check(Plan::default().with(hangs), Expected::Live(1));
-    // With only a relay allowed it does not.
+    // With relays only it does not.
     let mut settings = Settings::one_retry();
     settings.relay_only = true;
     check(Plan::new(settings).with(no_turn), Expected::Ended(EndReason::NoRoute, 2));

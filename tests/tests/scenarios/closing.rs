@@ -17,7 +17,7 @@ fn s49_close_anywhere() {
     let phases =
         Phase::ALL.into_iter().filter(|phase| !matches!(phase, Phase::Idle | Phase::Ended));
     for phase in phases {
-        // At once, from inside the callback that tells of the phase, and twice.
+        // At once, from inside the callback that reports the phase, and twice.
         for after in [ms(0), ms(2)] {
             let mut plan = leads_to(phase).with(when(phase, after, Action::Close)).with(when(
                 phase,
@@ -30,7 +30,7 @@ fn s49_close_anywhere() {
             check(plan, Expected::Ended(EndReason::Closed, 1));
         }
     }
-    // Before it was opened.
+    // Before the session was opened.
     let mut world = World::new(Plan::default());
     world.perform(Action::Close);
     assert_eq!(world.phase(), Phase::Ended);
@@ -70,7 +70,7 @@ fn s49_a_step_that_hangs_stops_none_of_the_others() {
 
 #[test]
 fn s49_close_while_a_peer_connection_is_replaced() {
-    // The service begins a new session, and the old peer connection is at one of its steps.
+    // The service begins a new session, and the old peer connection is at one of its closing steps.
     for what in [CommandKind::StopTransceivers, CommandKind::RemoveTracks, CommandKind::Close] {
         for how in [CommandFault::Hang, CommandFault::Late(ms(300)), CommandFault::Late(ms(110))] {
             let plan = storage()
@@ -95,7 +95,7 @@ fn s49_close_while_a_peer_connection_is_replaced() {
     }
 }
 
-/// N15, N22: what the attempt began to close before it ended is waited for as well.
+/// N15, N22: closes that the attempt began before it ended are waited for as well.
 #[test]
 fn n15_a_link_that_is_being_left_is_closed_before_the_next_attempt() {
     let plan = Plan::default()
@@ -151,7 +151,7 @@ fn s50_close_races_answer() {
 
 #[test]
 fn s66_handle_dropped() {
-    // The driver turns a dropped handle into a close; nothing may be left.
+    // The driver turns a dropped handle into a close; nothing may be left open.
     let plan = Plan::default().with(when(Phase::Live, secs(1), Action::Close));
     let world = check(plan, Expected::Ended(EndReason::Closed, 1));
     assert_eq!(world.links().0, 0);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The newest peer connection and the master agree on one offer and one answer.
+/// Whether the newest peer connection and the master have the same last offer and answer.
 fn agreed(world: &World) -> bool {
     let (viewer, master) = world.agreed();
     viewer.is_some() && viewer == master
@@ -66,8 +66,8 @@ fn s20_a_master_that_cannot_handle_glare_costs_at_most_the_attempt() {
 
 #[test]
 fn s20_an_answer_is_sent_again_after_a_restart_that_was_given_up() {
-    // The restart's deadline passes while its offer is being sent, and media flows; the sending
-    // fails after that. The answer to the master's next offer hangs on a link that is replaced.
+    // The restart's deadline passes while its offer is being sent and media flows; then the sending
+    // fails. The answer to the master's next offer hangs on a connection that is replaced.
     let plan = proper()
         .with(when(Phase::Live, secs(1), Action::Restart))
         .with(command(CommandKind::IceServers, 2, CommandFault::Late(secs(4))))
@@ -120,12 +120,12 @@ fn s64_a_join_that_fails_after_its_offer_came_ends_nothing() {
     let offers = Action::MasterOffers { anew: false };
     let plan = storage().with(command(CommandKind::Join, 1, refused));
     check(plan.clone(), Expected::Ended(EndReason::ExpiredCredentials, 1));
-    // The service's offer can overtake what it says of the call that asked for it.
+    // The service's offer can overtake the result of the join call.
     let plan = plan.with(when(Phase::AwaitingOffer, ms(10), offers));
     check(plan, Expected::Live(1));
 }
 
-/// One viewer too many of a storage session: said at once, and retried as on a full channel.
+/// A storage session that is full refuses at once, and is retried like a full channel.
 #[test]
 fn s46_storage_session_full() {
     let full = CommandFault::Fail(FailureCode::ViewerLimit);
@@ -134,7 +134,7 @@ fn s46_storage_session_full() {
         Expected::Ended(EndReason::ViewerLimit, 2),
     );
     check(storage().with(command(CommandKind::Join, 1, full)), Expected::Live(2));
-    // A throttle is no end: the call is made again in the same attempt.
+    // A throttled join does not end the attempt: the call is repeated in it.
     let throttled = CommandFault::Fail(FailureCode::Throttled);
     check(storage().with(command(CommandKind::Join, 1, throttled)), Expected::Live(1));
 }

@@ -1,4 +1,4 @@
-//! Links that follow one another: scenarios 18, 30, 31 and 32.
+//! Signaling connections that follow one another: scenarios 18, 30, 31 and 32.
 
 use super::*;
 
@@ -99,7 +99,8 @@ fn s31_go_away_while_an_exchange_is_open() {
 
 #[test]
 fn s31_a_network_that_dies_before_the_offer_is_out() {
-    // The first link is left for one that cannot be opened, and the offer has none to go out on.
+    // The first connection is closed for one that cannot be opened, and the offer has none to go
+    // out on.
     let plan = Plan::default()
         .with(command(CommandKind::IceServers, 1, CommandFault::Hang))
         .with(when(Phase::Offering, ms(0), Action::GoAway))

@@ -1,4 +1,4 @@
-//! The live connection: scenarios 22 to 24, 47, 48, 51, 52, 56, 57 and 61.
+//! Media and the peer connection: scenarios 22 to 24, 47, 48, 51, 52, 56, 57 and 61.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn s47_media_never() {
         });
         assert!(asked.len() >= 18, "at once and every second: {}", asked.len());
     }
-    // And it is retried: the second attempt has media.
+    // The failure is retried: the second attempt has media.
     let mut plan = path(Ice::Works, Dtls::Works, Media::Nothing);
     plan.paths.push(PathTraits::default());
     check(plan, Expected::Live(2));
@@ -103,7 +103,7 @@ fn s51_clock_jump() {
 
 #[test]
 fn s51_the_end_of_time() {
-    // Deadlines that cannot be later than now would fire for ever.
+    // A deadline that cannot be later than now would fire without end.
     let plan = Plan::default().with(when(Phase::Live, secs(10), Action::Stall));
     let mut world = World::new(plan);
     world.open();
@@ -127,14 +127,14 @@ fn s51_of_two_late_deadlines_the_first_is_told() {
 
 #[test]
 fn s52_budget_refill() {
-    // Fail, recover, an hour of media, lost; the next attempt fails: the full budget again.
+    // Fail, recover, an hour of media, lost; the next attempt fails: the budget is full again.
     let plan = Plan::default()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
         .with(when(Phase::Live, secs(3600), Action::MasterCloses))
         .with(message(MessageKind::MasterAnswer, 3, Delivery::Drop));
     check(plan, Expected::Live(4));
 
-    // Without the hour nothing is refilled: the free attempt fails, and the budget is spent.
+    // Without the hour the budget is not refilled: the free attempt fails, and the budget is spent.
     let plan = Plan::default()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
         .with(when(Phase::Live, secs(5), Action::MasterCloses))
@@ -195,7 +195,7 @@ fn what_counts_as_live_follows_the_answer() {
     for (video, audio) in [(true, false), (false, true), (false, false)] {
         let mut plan = Plan::default();
         (plan.master.video, plan.master.audio) = (video, audio);
-        // Connected without media is not live: nothing that was asked for would come.
+        // A connection without media is not live: no requested media would arrive.
         let silent = Expected::Ended(EndReason::Codec, 1);
         let world = check(plan, if video || audio { Expected::Live(1) } else { silent });
         let frames = events(&world, |event| *event == Event::KeyframeReceived);

@@ -1,8 +1,8 @@
-//! The ladder of a live session: scenarios 21 to 28, 40, 45, 48, 52, 62 and 63.
+//! The recovery of a live session: scenarios 21 to 28, 40, 45, 48, 52, 62 and 63.
 
 use super::*;
 
-/// The same with a stack that keeps its pair through a restart, and one that does not.
+/// The plan with a peer stack that keeps its pair through a restart, and with one that does not.
 fn both(plan: &Plan) -> [Plan; 2] {
     [true, false].map(|keeps| {
         let mut plan = plan.clone();
@@ -61,7 +61,7 @@ fn s25_restart_ignored() {
             action: Action::IceFailed,
         };
         let mut world = check(plan.with(lost(1)).with(lost(2)), Expected::Live(3));
-        // One restart deadline, and what was learnt is remembered for the session.
+        // One restart deadline; the session remembers that this master ignores restarts.
         let fired = Event::DeadlineFired(Timer::Restart);
         assert_eq!(events(&world, |event| *event == fired), 1);
         assert_eq!(events(&world, |event| *event == Event::RestartRefused), 1);
@@ -103,7 +103,7 @@ fn s26_network_switch() {
         let back = world.events().iter().find(|(_, event)| *event == Event::Recovered);
         let (Some((from, _)), Some((to, _))) = (changed, back) else { panic!("not recovered") };
         assert!(to.saturating_since(*from) < secs(10), "within the restart's deadline");
-        // The link of the old network swallows what is sent on it: the restart takes another.
+        // The connection of the old network loses messages, so the restart goes out on another.
         assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
     }
     // A master that ignores the restart costs its deadline and one set-up.
@@ -128,7 +128,7 @@ fn s26_network_switch_during_set_up() {
 
 #[test]
 fn s27_offline() {
-    // Five minutes without a network: as long as the limit allows nothing is spent.
+    // Five minutes without a network, within the limit: no retry is spent.
     let mut settings = Settings::persistent();
     settings.retries = 1;
     let mut plan = Plan::new(settings);
@@ -289,7 +289,7 @@ fn s48_paused_camera() {
     assert!(asked.len() >= 140, "every second: {}", asked.len());
     assert!(commands(&world, is_restart).is_empty(), "a restart is no cure");
 
-    // A restart that is asked for meanwhile and ignored tears nothing down.
+    // A restart that is requested meanwhile and ignored ends nothing.
     check(plan.with(when(Phase::Live, secs(30), Action::Restart)), Expected::Live(1));
 }
 
@@ -307,7 +307,7 @@ fn s48_no_packet_of_any_kind() {
 
 #[test]
 fn s52_a_recovery_does_not_count_as_live() {
-    // Live for 29 s, recovering, live for 29 s: nothing is refilled.
+    // Live for 29 s, recovering, live for 29 s: the budget is not refilled.
     let plan = proper()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
         .with(when(Phase::Live, secs(25), Action::Restart))
@@ -333,7 +333,7 @@ fn s62_restart_answer_old() {
 
 #[test]
 fn s63_restart_while_recovering() {
-    // Media is back before the master, which is slow, has answered; or never answers.
+    // Media is back before the master answers, which is late or never.
     for deaf in [true, false] {
         for plan in both(&proper()) {
             let mut plan = plan

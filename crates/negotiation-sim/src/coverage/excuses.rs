@@ -1,25 +1,25 @@
-//! The cells that stay empty, and why. An excused cell that is hit fails the check as well, so that
-//! each excuse stays true.
+//! The cells that stay empty, with the reasons. An excused cell that is hit fails the check too, so
+//! each reason stays true.
 
 use negotiation_core::Phase;
 
 use crate::faults::MessageKind;
 use crate::kinds::{DeliveryKind, FaultKind, InputKind};
 
-/// Why some cells are never hit.
+/// The reason why some cells are never hit.
 struct Excuse {
     phases: &'static [Phase],
     input_kind: &'static [InputKind],
     why: &'static str,
 }
 
-/// Why some kinds of faults never strike.
+/// The reason why some kinds of faults never happen.
 struct FaultExcuse {
     faults: &'static [FaultKind],
     why: &'static str,
 }
 
-/// The whole table.
+/// The excused cells.
 const CELLS: &[Excuse] = &[
     Excuse {
         phases: &[Phase::Idle],
@@ -78,7 +78,7 @@ const CELLS: &[Excuse] = &[
     },
 ];
 
-/// What comes of a link.
+/// Events of a signaling connection.
 const FROM_LINK: &[InputKind] = &[
     InputKind::Foreign,
     InputKind::Offer,
@@ -95,7 +95,7 @@ const FROM_LINK: &[InputKind] = &[
     InputKind::LinkEnded,
 ];
 
-/// What comes of a peer connection.
+/// Events of a peer connection.
 const FROM_PEER: &[InputKind] = &[
     InputKind::CandidateGathered,
     InputKind::GatheringDone,
@@ -115,7 +115,7 @@ const FROM_PEER: &[InputKind] = &[
     InputKind::ServersUnresolved,
 ];
 
-/// The same for faults.
+/// The excused kinds of faults.
 const FAULTS: &[FaultExcuse] = &[FaultExcuse {
     faults: &[
         FaultKind::Message(MessageKind::ViewerOffer, DeliveryKind::AfterOldAnswer),
@@ -128,20 +128,20 @@ const FAULTS: &[FaultExcuse] = &[FaultExcuse {
     why: "Whom the master takes a message for is the master's affair: the session cannot see it.",
 }];
 
-/// Why this cell is never hit: the number of the excuse in [`all`].
+/// Why this cell is never hit: an index into [`all`].
 pub(super) fn of_cell(phase: Phase, input_kind: InputKind) -> Option<usize> {
     CELLS.iter().position(|excuse| {
         excuse.phases.contains(&phase) && excuse.input_kind.contains(&input_kind)
     })
 }
 
-/// Why faults of this kind never strike: the number of the excuse in [`all`].
+/// Why faults of this kind never happen: an index into [`all`].
 pub(super) fn of_fault(kind: FaultKind) -> Option<usize> {
     let place = FAULTS.iter().position(|excuse| excuse.faults.contains(&kind));
     place.map(|place| CELLS.len() + place)
 }
 
-/// Every excuse, in order.
+/// All reasons, in order.
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
     CELLS.iter().map(|excuse| excuse.why).chain(FAULTS.iter().map(|excuse| excuse.why))
 }

@@ -1,4 +1,4 @@
-//! The table as a page for people.
+//! The coverage as a Markdown page.
 
 use core::fmt::{self, Display};
 
@@ -9,7 +9,7 @@ use crate::faults::{CommandKind, MessageKind};
 use crate::kinds::{ActionKind, CommandFaultKind, DeliveryKind, FaultKind, InputKind};
 
 impl Display for Coverage {
-    /// Markdown: inputs by phase, faults, and then the excuses by number.
+    /// Writes the inputs by phase, the faults, and the numbered reasons.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (all, excused) = self.size();
         writeln!(f, "A number in parentheses is an excuse of the list at the end.")?;
@@ -38,7 +38,7 @@ impl Display for Coverage {
     }
 }
 
-/// One table: how often it happened, or the number of the reason why it cannot.
+/// Writes one table of counts, or of the numbers of reasons.
 fn table<R: Display, C: Display>(
     f: &mut fmt::Formatter<'_>,
     title: &str,

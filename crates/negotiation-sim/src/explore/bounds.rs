@@ -1,54 +1,54 @@
-//! What an exploration may do, and how often.
+//! The bounds of an exploration: what may go wrong, and how often.
 
 use core::fmt;
 use core::time::Duration;
 
 use negotiation_core::{Config, Mode, RetryDelay, Settings};
 
-/// Something that goes wrong, or that nobody waits for. Each happens so often at most.
+/// Something that goes wrong, or that happens unasked. Each kind happens a limited number of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(usize)]
 pub enum Trouble {
-    /// A message comes twice.
+    /// A message arrives twice.
     Duplicate,
     /// A message overtakes another.
     Reorder,
     /// A message is lost.
     Loss,
-    /// A second, different answer to one offer.
+    /// A second, different answer to one offer arrives.
     SecondAnswer,
-    /// A message that cannot be decoded in the place of one.
+    /// A message arrives that cannot be decoded.
     Undecodable,
-    /// The socket dies.
+    /// A signaling connection is lost.
     Drop,
-    /// The master starts anew and knows nothing.
+    /// The master restarts and has lost all its state.
     MasterRestart,
     /// A command fails.
     Failure,
-    /// The service refuses for good.
+    /// The service refuses permanently.
     Refusal,
-    /// The service cannot handle our description and says so.
+    /// The service reports a failed message with STATUS_RESPONSE.
     Status,
-    /// GO_AWAY.
+    /// The service sends GO_AWAY.
     GoAway,
-    /// RECONNECT_ICE_SERVER.
+    /// The service sends RECONNECT_ICE_SERVER.
     Refresh,
-    /// The master offers by itself.
+    /// The master sends an offer of its own.
     MasterOffers,
-    /// ICE, DTLS or media fail though nothing happened to the master.
+    /// ICE, DTLS or media fail although the master is unchanged.
     Path,
     /// The platform's network changes, or is away for a while.
     Network,
     /// The device sleeps.
     Sleep,
-    /// The application asks for a restart or a renegotiation.
+    /// The application requests an ICE restart or a renegotiation.
     Ask,
     /// Something takes until just before its deadline.
     Slow,
 }
 
 impl Trouble {
-    /// Every one, in order.
+    /// All kinds, in order.
     pub const ALL: [Self; 18] = [
         Self::Duplicate,
         Self::Reorder,
@@ -71,20 +71,20 @@ impl Trouble {
     ];
 }
 
-/// How far an exploration goes.
+/// The limits of an exploration.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Retries in the budget; attempts that follow a live one come on top.
+    /// Retries in the budget. Attempts that follow a live one are not counted.
     pub retries: u32,
-    /// How often each trouble happens at most.
+    /// How often each kind of trouble happens at most.
     pub each: [u8; Trouble::ALL.len()],
-    /// How many troubles there are in all.
+    /// How many troubles happen in all at most.
     pub troubles: u8,
-    /// Who offers.
+    /// Whether the viewer or the service offers.
     pub mode: Mode,
-    /// Whether equal situations count as one state. Without it nothing ends soon.
+    /// Whether states with equal normal forms count as one. Without this no exploration ends soon.
     pub normalised: bool,
-    /// Where to give up.
+    /// The number of states after which the exploration stops.
     pub states_max: usize,
 }
 
@@ -101,7 +101,7 @@ impl Bounds {
         }
     }
 
-    /// So many troubles in all, each of these kinds once.
+    /// Allows so many troubles in all, and each of these kinds once.
     #[must_use]
     pub fn with(mut self, troubles: u8, kinds: &[Trouble]) -> Self {
         self.troubles = troubles;
@@ -111,14 +111,14 @@ impl Bounds {
         self
     }
 
-    /// The configuration of the session: the default, with pauses that need no dice.
+    /// The configuration of the session: the default, with pauses that are not random.
     pub(super) fn config(&self) -> Config {
         let settings = Settings {
             retries: self.retries,
             link_reopen: RetryDelay::Fixed(Duration::from_millis(300)),
             go_away_spread: Duration::ZERO,
             mode: self.mode,
-            // Deadlines that are multiples of each other meet in fewer ways.
+            // Deadlines that are multiples of each other coincide, which leaves fewer states.
             first_media_timeout: Duration::from_secs(10),
             keyframe_interval: Duration::from_secs(10),
             join_interval: Duration::from_secs(15),

@@ -1,5 +1,5 @@
-//! What the session asks for and says, carried into its surroundings, with every rule that an
-//! output can break; and the rules that a state can break.
+//! Applies the session's outputs to its surroundings and checks every rule that an output can
+//! break; checks the rules that a state can break.
 
 use negotiation_core::{
     Connectivity, Description, Event, Input, LinkId, MediaKind, Message, Output, PeerCommand,
@@ -15,7 +15,7 @@ use super::state::{
 };
 
 impl State {
-    /// Gives the session one input and takes all that comes out.
+    /// Gives the session one input and applies all its outputs.
     pub(super) fn feed(&mut self, now: Timestamp, input: Input) -> Result<(), String> {
         self.now = self.now.max(now);
         self.session.handle_input(self.now, input);
@@ -61,11 +61,13 @@ impl State {
                 Operation::Join(link)
             }
             SignalingCommand::Send { message, .. } => {
-                // The socket may have died in the same instant, but never before it was open.
+                // The connection may have been lost in the same instant, but it must have been
+                // open.
                 require(known.is_some(), "N2: sent on a link that is not open")?;
                 match message {
                     Message::Offer(offer) => {
-                        // The same one may go once more, when its sending failed.
+                        // The same offer may be sent on another connection after its sending
+                        // failed.
                         let offer = viewer_offer(&offer);
                         let other = world.offer_out.is_some_and(|number| number != offer.number);
                         require(!other, "N1: a second unanswered offer")?;
@@ -147,7 +149,7 @@ impl State {
                 Operation::SetRemoteAnswer(id, master_answer(&description))
             }
             PeerCommand::SetRemote { kind: SdpKind::Offer, description, .. } => {
-                // Ours gave way, if there was one (N7).
+                // The viewer's own offer, if any, yielded to this one (N7).
                 world.offer_out = None;
                 Operation::SetRemoteOffer(id, master_answer(&description).session)
             }
@@ -156,7 +158,7 @@ impl State {
                 Operation::Rollback(id)
             }
             PeerCommand::AddCandidate { .. } => {
-                // The command before it in the queue must be done, not only asked for.
+                // The command before it in the queue must be done, not only submitted.
                 require(peer.has_remote, "N9: a candidate before set-remote completed")?;
                 Operation::AddCandidate(id)
             }
@@ -179,8 +181,8 @@ impl State {
         self.world.port(port).push_back(job);
     }
 
-    /// While an attempt is closed, signaling goes before the peer connection, and nothing else is
-    /// asked for (N22).
+    /// Requires that only closing commands follow while an attempt is closed, signaling before the
+    /// peer connection (N22).
     fn in_order(&mut self, part: Option<u8>) -> Result<(), String> {
         if self.world.closing == 0 {
             return Ok(());
@@ -221,7 +223,7 @@ impl State {
                 require(world.offer_out.is_some(), "N4: an answer taken with no offer open")?;
                 (world.offer_out, world.answer_due) = (None, true);
             }
-            // The exchange is closed, without an answer.
+            // The exchange ended without an answer.
             Event::DeadlineFired(Timer::Answer | Timer::Restart)
             | Event::RestartRefused
             | Event::RenegotiationFailed => world.offer_out = None,
@@ -263,7 +265,7 @@ impl State {
         Ok(())
     }
 
-    /// The rules that a state can break: what must change nothing changes nothing.
+    /// Checks the rules that a state can break: inputs that must change nothing change nothing.
     pub(super) fn check(&self, bounds: &Bounds) -> Result<(), String> {
         self.session.check_invariants()?;
         let free = bounds.each[Trouble::Sleep as usize] + bounds.each[Trouble::Network as usize];
@@ -332,14 +334,14 @@ fn require(has_working_path: bool, what: &str) -> Result<(), String> {
     if has_working_path { Ok(()) } else { Err(what.into()) }
 }
 
-/// What an offer of ours says of itself: `offer 2 restart`.
+/// Reads the numbers from the text of a viewer's offer: `offer 2 restart`.
 fn viewer_offer(description: &Description) -> Offer {
     let mut words = description.sdp.as_str().split(' ').skip(1);
     let number = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
     Offer { number, restart: words.next().is_some() }
 }
 
-/// What the master's description says of itself: `answer 1 1 2`.
+/// Reads the numbers from the text of a master's description: `answer 1 1 2`.
 fn master_answer(description: &Description) -> Answer {
     let words = description.sdp.as_str().split(' ').skip(1);
     let mut numbers = words.map(|word| word.parse().unwrap_or(0));

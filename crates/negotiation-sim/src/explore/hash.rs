@@ -1,9 +1,9 @@
-//! A fast 128-bit hash of a state. Two lanes of multiply and rotate; with a million states the
-//! chance that any two different ones look equal is below 1 in 10^26.
+//! A fast 128-bit hash of a state: two lanes of multiply and rotate. With ten million states the
+//! chance that any two different ones have the same hash is below 1 in 10^24.
 
 use std::hash::{Hash, Hasher};
 
-/// What a state is known by.
+/// Identifies a state.
 pub(super) type Key = u128;
 
 pub(super) fn key(state: &impl Hash) -> Key {
@@ -70,7 +70,7 @@ impl Hasher for Wide {
     }
 }
 
-/// The key is a hash already.
+/// A hasher for keys that are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PassThrough(u64);
 

@@ -1,4 +1,4 @@
-//! The steps that the surroundings can take, and what each does.
+//! The steps that the surroundings can take, and the effect of each.
 
 use negotiation_core::{
     Candidate, ClientId, Connectivity, Description, Facts, Failure, FailureCode, Input, LinkId,
@@ -12,32 +12,32 @@ use super::state::{Answer, MasterMessage, Operation, Port, State};
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Move {
-    /// The very first.
+    /// The first step.
     Open,
-    /// The oldest command of a port is done, well.
+    /// The oldest command of a port completes successfully.
     Complete(Port),
-    /// It reached the other side; its completion is still to come.
+    /// The oldest command of a port takes effect; its completion is still to come.
     Execute(Port),
-    /// The same, and the master answers it from a new peer connection.
+    /// The same, and the master answers from a new peer connection.
     StartOver(Port),
-    /// It fails.
+    /// The oldest command of a port fails.
     Fail(Port),
-    /// It fails in a way that no retry can cure.
+    /// The oldest command of a port fails permanently.
     Refuse(Port),
     /// The oldest message to the viewer arrives.
     Deliver,
-    /// And will arrive again.
+    /// The oldest message arrives, and will arrive again.
     DeliverTwice,
-    /// The second oldest arrives first.
+    /// The second oldest message arrives first.
     DeliverSecond,
-    /// The oldest arrives and cannot be decoded.
+    /// The oldest message arrives and cannot be decoded.
     DeliverBroken,
     Lose,
-    /// An answer that was meant for another process comes along.
+    /// An answer to another process is added to the messages.
     AnotherAnswer,
     /// The earliest deadline passes.
     Deadline,
-    /// Time passes until just before it.
+    /// Time passes until just before the earliest deadline.
     Wait,
     DropLink(u8),
     GoAway,
@@ -64,7 +64,7 @@ pub(super) enum Move {
 }
 
 impl Move {
-    /// What it costs.
+    /// The kind of trouble that the step uses up.
     fn trouble(self) -> Option<Trouble> {
         Some(match self {
             Self::Fail(_) => Trouble::Failure,
@@ -103,7 +103,7 @@ impl Move {
 }
 
 impl State {
-    /// Every step that is possible here.
+    /// Every step that is possible in this state.
     pub(super) fn moves(&self, bounds: &Bounds) -> Vec<Move> {
         let mut moves = Vec::with_capacity(24);
         if self.has_ended() {
@@ -212,7 +212,7 @@ impl State {
         }
     }
 
-    /// What happens next when nothing goes wrong; `None` where the session rests.
+    /// The next step when nothing goes wrong; `None` when the session rests.
     pub(super) fn fair_move(&self) -> Option<Move> {
         if self.has_ended() {
             return None;
@@ -244,7 +244,7 @@ impl State {
         }
         match self.session.poll_timeout() {
             Some(_) => Some(Move::Deadline),
-            // Nothing is pending: it had better be live, with a connection that works.
+            // Nothing is pending, so the session must be live over a path that works.
             None if self.session.phase() == Phase::Live && has_working_path => None,
             None => Some(Move::Deadline),
         }
@@ -340,7 +340,7 @@ impl State {
             }
             Move::MasterRestarts => {
                 self.world.master.fresh = true;
-                // In a storage session the new one offers by itself.
+                // The new instance of the service offers without another join.
                 if self.session.config().mode == Mode::Answerer {
                     self.world.master_offers();
                 }
@@ -421,7 +421,7 @@ impl State {
         Some(Input::Signaling(link.id, event))
     }
 
-    /// A message of the master's on the newest link that is up.
+    /// The input for a message of the master on the newest open connection.
     fn input_of(&self, mail: MasterMessage, broken: bool) -> Input {
         let link = self.world.links.iter().rev().find(|link| link.up).map(|link| link.id);
         let link = link.unwrap_or(LinkId(0));
@@ -451,7 +451,7 @@ impl State {
     }
 }
 
-/// Just before a deadline.
+/// The distance of "just before" from a deadline.
 const MOMENT: core::time::Duration = core::time::Duration::from_millis(1);
 
 pub(super) fn client_id() -> Result<ClientId, String> {

@@ -1,8 +1,8 @@
-//! The normal form of what surrounds a session: two surroundings with equal normal forms, around
-//! equal sessions, have the same future, so the exploration looks at one of them only.
+//! The normal form of a session's surroundings. Surroundings with equal normal forms, around equal
+//! sessions, have the same future, so the exploration continues from one of them only.
 //!
-//! Each rule below says why what it forgets decides nothing.
-//! `tests/tests/exhaustive/walks.rs` shows that walks with and without the rules find the same ends.
+//! Each rule below states why the part that it resets cannot matter. `tests/tests/exhaustive.rs`
+//! compares walks with and without these rules.
 
 use negotiation_core::{CandidateRelease, Mode, Phase};
 
@@ -10,8 +10,8 @@ use super::bounds::Trouble;
 use super::state::{Master, MasterMessage, Operation, Peer, Variant, World};
 
 impl World {
-    /// Forgets what decides nothing about the future; `phase` is the session's,
-    /// `is_last`: it makes no further attempt.
+    /// Resets everything that cannot affect the future. `phase` is the session's phase; `is_last`
+    /// means that no further attempt follows.
     pub(super) fn normalise(&mut self, phase: Phase, is_last: bool) {
         self.forget_spent_troubles();
         if matches!(phase, Phase::Closing | Phase::BackingOff | Phase::Ended) {
@@ -26,9 +26,9 @@ impl World {
         }
     }
 
-    /// Whether the master, or the service for it, may still offer in this attempt. In a storage
-    /// session each join brings an offer, also one that the session no longer waits for, and a
-    /// master that starts over offers by itself.
+    /// Whether the master, or the service in its place, may still offer in this attempt. In a
+    /// storage session each join brings an offer, even one that the session no longer waits for,
+    /// and a master that restarts offers without a join.
     pub(super) fn may_be_offered(&self, mode: Mode) -> bool {
         let comes = self.mail.iter().any(|mail| matches!(mail, MasterMessage::Offer { .. }));
         let joins = self.ports.iter().flatten().any(|job| matches!(job.what, Operation::Join(_)));
@@ -37,17 +37,16 @@ impl World {
         comes || joins || restarts || left(Trouble::MasterOffers)
     }
 
-    /// A trouble strikes while it is left both of its kind and in all: what is left of a kind
-    /// beyond what is left in all never strikes.
+    /// A trouble needs one left of its kind and one left in all: the surplus of a kind over the
+    /// total can never happen.
     fn forget_spent_troubles(&mut self) {
         for left in &mut self.left {
             *left = (*left).min(self.troubles);
         }
     }
 
-    /// From the first step of closing on, the session takes nothing from its connections (the check
-    /// of each state gives it such inputs), and `begin_attempt` starts over with all of this but
-    /// the answer that comes too late.
+    /// From the first step of closing on, the session ignores its connections (the check of each
+    /// state gives it such inputs), and `begin_attempt` resets all of this except the late answer.
     fn forget_attempt(&mut self) {
         self.keep_late_answer();
         self.master = Master::default();
@@ -55,7 +54,7 @@ impl World {
         self.peer = self.peer.map(|peer| Peer { closing: peer.closing, ..Peer::new(peer.id) });
     }
 
-    /// No attempt follows: what only another attempt would meet is forgotten.
+    /// No attempt follows, so whatever only another attempt would use can be reset.
     fn forget_next_attempt(&mut self) {
         self.mail.clear();
         self.tries = 0;

@@ -1,4 +1,4 @@
-//! What a command brings when the surroundings carry it out, or do not.
+//! The results of commands, when the surroundings carry them out and when they fail.
 
 use negotiation_core::{
     Completion, Done, Failure, FailureCode, IceServer, Input, PeerEvent, PeerId, PeerTraits,
@@ -23,7 +23,7 @@ impl State {
             }
             None => return Ok(()),
         }
-        // Gathering begins with the first description that is set, and is soon over.
+        // Gathering begins with the first local description and is soon over.
         let first = matches!(job.what, Operation::SetLocalOffer(_, offer) if offer.number == 1);
         match job.what.owner() {
             Owner::Peer(peer) if first || matches!(job.what, Operation::SetLocalAnswer(_)) => {
@@ -49,14 +49,14 @@ impl State {
         let Some(ticket) = job.ticket else { return Ok(()) };
         let outcome = Err(Failure::new(code, "refused"));
         self.feed(self.now, Input::Completed(Completion { ticket, outcome }))?;
-        // An answer that is here already says that it went out after all.
+        // An answer that has arrived already proves that the offer was sent.
         if matches!(job.what, Operation::SendOffer(..)) {
             self.world.count_unsent();
         }
         Ok(())
     }
 
-    /// A command has its effect.
+    /// Applies the effect of a command.
     pub(super) fn execute(&mut self, what: Operation) -> Result<Result<Done, Failure>, String> {
         let world = &mut self.world;
         let variant = world.variant;
@@ -149,7 +149,8 @@ impl State {
         Ok(Ok(done))
     }
 
-    /// A description operation: an illegal one is the session's fault, unless one before it hung.
+    /// Applies a description operation. An illegal one breaks a rule, unless an operation before it
+    /// hung.
     pub(super) fn jsep(
         &mut self,
         what: Operation,

@@ -1,4 +1,4 @@
-//! One state: a session, and as much of ports, service, network and master as surrounds it.
+//! One state of an exploration: a session and a model of its ports, service, network and master.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use negotiation_core::{
 
 use super::bounds::{Bounds, Trouble};
 
-/// Where every exploration begins.
+/// The time at which every exploration begins.
 const BEGIN: Timestamp = Timestamp::from_millis(3_600_000);
 
 /// A session and its surroundings.
@@ -19,40 +19,40 @@ pub(super) struct State {
     pub(super) world: World,
 }
 
-/// What surrounds a session.
+/// The surroundings of a session.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct World {
     pub(super) variant: Variant,
     pub(super) left: [u8; Trouble::ALL.len()],
     pub(super) troubles: u8,
     pub(super) ports: [VecDeque<PendingCommand>; 3],
-    /// Sockets that were asked for and not told to close.
+    /// Signaling connections that were requested and not closed.
     pub(super) links: Vec<Link>,
-    /// On its way to the viewer, in the order of sending.
+    /// Messages on their way to the viewer, in the order of sending.
     pub(super) mail: VecDeque<MasterMessage>,
     pub(super) peer: Option<Peer>,
     pub(super) master: Master,
-    /// Offers made in this attempt.
+    /// Offers created in this attempt.
     pub(super) offers: u8,
-    /// The number of the one that is unanswered.
+    /// The number of the unanswered offer.
     pub(super) offer_out: Option<u8>,
-    /// A valid answer to it came and is to be applied.
+    /// A valid answer to it arrived and has to be applied.
     pub(super) answer_due: bool,
-    /// The message that carried our last description, once the service has it.
+    /// The message that carried the last local description.
     pub(super) sent: Option<Ticket>,
     pub(super) close_asked: bool,
     pub(super) offline: bool,
-    /// How far closing an attempt is: 0 not begun, then what it is at.
+    /// The part of an attempt that is being closed: 0 for none, [`SIGNALING`] or [`PEER`].
     pub(super) closing: u8,
     pub(super) ended: bool,
     /// Attempts since the session was live.
     pub(super) tries: u8,
 }
 
-/// What does not change in an exploration: each combination is a beginning of its own.
+/// The properties that are fixed for an exploration: each combination is a start of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Variant {
-    /// An ICE restart of our stack leaves the old pair alone.
+    /// An ICE restart of this peer stack keeps the old candidate pair.
     pub(super) keeps_pair: bool,
     pub(super) release: CandidateRelease,
 }
@@ -61,7 +61,7 @@ pub(super) struct Variant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Port {
     Signaling,
-    /// Control-plane calls beside a link.
+    /// Control-plane calls, which run beside the connection.
     Beside,
     Peer,
 }
@@ -73,16 +73,16 @@ impl Port {
 /// A command that a port has not completed.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct PendingCommand {
-    /// `None` once the session does not wait for it any more.
+    /// `None` once the session no longer waits for it.
     pub(super) ticket: Option<Ticket>,
     pub(super) what: Operation,
     /// A close overtook it.
     pub(super) cancelled: bool,
-    /// It had its effect; only the completion is to come.
+    /// It has taken effect; only the completion is to come.
     pub(super) executed: bool,
 }
 
-/// What a command does.
+/// The operation of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
     Connect(LinkId),
@@ -108,14 +108,14 @@ pub(super) enum Operation {
     Close(PeerId),
 }
 
-/// An offer of ours: its number in the attempt, and whether it restarts ICE.
+/// An offer of the viewer: its number in the attempt, and whether it restarts ICE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Offer {
     pub(super) number: u8,
     pub(super) restart: bool,
 }
 
-/// An answer of a session of the master's (0: of an earlier attempt) to an offer of ours.
+/// An answer of one session of the master (0: of an earlier attempt) to an offer of the viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Answer {
     pub(super) session: u8,
@@ -123,7 +123,7 @@ pub(super) struct Answer {
     pub(super) to: u8,
 }
 
-/// A message to the viewer.
+/// A message of the master to the viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum MasterMessage {
     Answer(Answer),
@@ -131,26 +131,26 @@ pub(super) enum MasterMessage {
     Candidate { session: u8, generation: u8 },
 }
 
-/// A socket.
+/// A signaling connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) up: bool,
 }
 
-/// The master, as far as this viewer's attempt goes.
+/// The master's state for this viewer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Master {
-    /// Its session with us; 0 is none.
+    /// The number of its session for this viewer; 0 for none.
     pub(super) session: u8,
     pub(super) generation: u8,
-    /// It started anew: the session is gone, and it does not know of any.
+    /// The master restarted and has lost the session.
     pub(super) fresh: bool,
     pub(super) made: u8,
     pub(super) offers: u8,
 }
 
-/// JSEP's states, as far as they occur.
+/// The JSEP signaling states that occur.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Jsep {
     #[default]
@@ -164,22 +164,22 @@ pub(super) enum Jsep {
 pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) jsep: Jsep,
-    /// A command took longer than the session waited: what is set is anybody's guess.
+    /// A description operation outlived its deadline, so the session may be wrong about the state.
     pub(super) disturbed: bool,
     pub(super) has_remote: bool,
-    /// Whose offer is set, or was answered.
+    /// The master's session that offered last.
     pub(super) offered_by: u8,
-    /// The session of the master's that both sides agreed with.
+    /// The master's session that the last exchange was with.
     pub(super) linked: Option<u8>,
-    /// The network between them does not carry any more, until ICE is restarted.
+    /// The candidate pair does not work until ICE is restarted.
     pub(super) broken: bool,
-    /// The session was told of a connection.
+    /// A connection was reported to the session.
     pub(super) up: bool,
-    /// And will be told once more, after a restart.
+    /// A connection will be reported again, after a restart.
     pub(super) again: bool,
     pub(super) keyframe: bool,
     pub(super) stalled: bool,
-    /// The steps of closing that were asked for.
+    /// The number of closing steps that were requested.
     pub(super) closing: u8,
 }
 
@@ -203,11 +203,11 @@ impl Peer {
 }
 
 impl State {
-    /// Every kind of stack, each with a session that was just opened.
+    /// The starts: one for every kind of peer stack, each with a session that was just opened.
     pub(super) fn beginnings(bounds: &Bounds) -> Vec<Result<Self, String>> {
         let early = Variant { keeps_pair: true, release: CandidateRelease::AfterOffer };
         let late = Variant { keeps_pair: false, release: CandidateRelease::AfterAnswer };
-        // In a storage session nothing is restarted, so that one kind says it all.
+        // The viewer restarts nothing in a storage session, so one variant covers both.
         let variants = match bounds.mode {
             Mode::Offerer => vec![late, early],
             Mode::Answerer => vec![late],
@@ -254,7 +254,8 @@ impl State {
         Ok(situation)
     }
 
-    /// Takes the normal form in the place of the session, and its names for what is around it.
+    /// Replaces the session by its normal form, renames what refers to it, and resets what cannot
+    /// matter.
     pub(super) fn settle(&mut self, bounds: &Bounds) -> Result<(), String> {
         let mut normal = self.session.clone().into_normalised();
         let keep = !bounds.normalised;
@@ -272,7 +273,7 @@ impl State {
                 None => return Err("N23: a peer connection that nobody will close".into()),
             }
         }
-        // A message that was sent has a name for what the service says of it; it is not waited for.
+        // A sent message keeps a name for its STATUS_RESPONSE, but no completion is awaited.
         let awaited = |id: &Ticket| normal.ticket(*id).is_some_and(|new| new.seq > 0);
         let mut unsent = false;
         for port in &mut world.ports {
@@ -286,17 +287,17 @@ impl State {
                 job.ticket = job.ticket.filter(awaited).and_then(ticket);
                 job.what = job.what.renamed(link, peer);
             }
-            // What nobody waits for and what cannot have an effect any more.
+            // Commands that the session no longer waits for and that can have no effect any more.
             port.retain(|job| job.ticket.is_some() || !job.has_no_effect());
         }
-        // Whether it went out nobody knows: it counts as not sent, unless it is sent once more.
+        // Whether the offer went out is unknown: it counts as unsent unless it is being sent again.
         if unsent {
             world.count_unsent();
         }
         world.sent = world.sent.and_then(ticket);
         if !keep {
             self.world.normalise(self.session.phase(), normal.is_last_attempt());
-            // One candidate is gathered for each peer connection.
+            // Each peer connection gathers one candidate, far below the quota.
             normal.without_candidate_pacing();
             if !self.world.may_be_offered(bounds.mode) {
                 normal.without_further_offers();
@@ -308,25 +309,25 @@ impl State {
     }
 }
 
-/// The three steps of closing a peer connection were asked for.
+/// All three steps of closing a peer connection were requested.
 pub(super) const CLOSED: u8 = 3;
 
-/// What closing an attempt is at.
+/// The values of `World::closing`.
 pub(super) const SIGNALING: u8 = 1;
 pub(super) const PEER: u8 = 2;
 
-/// The name of what nobody knows any more.
+/// The name of a connection or peer connection that the session no longer knows.
 const UNNAMED_LINK: LinkId = LinkId(0);
 const UNNAMED_PEER: PeerId = PeerId(0);
 
 impl PendingCommand {
-    /// Without effect, if nobody waits for it.
+    /// Whether it can have no effect, provided that the session does not wait for it.
     fn has_no_effect(&self) -> bool {
         let gone = match self.what.owner() {
             Owner::Link(link) => link == UNNAMED_LINK,
             Owner::Peer(peer) => peer == UNNAMED_PEER,
         };
-        // A port gives up on those by itself, and nothing comes of them.
+        // A port gives up on these by itself, and their results are not used.
         let vain = matches!(
             self.what,
             Operation::Fetch(_)
@@ -339,7 +340,7 @@ impl PendingCommand {
     }
 }
 
-/// Which part a command is about.
+/// The connection or peer connection that a command is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Link(LinkId),
@@ -404,7 +405,7 @@ impl Operation {
         self
     }
 
-    /// Whether it changes what descriptions a peer connection has.
+    /// Whether it changes the descriptions of a peer connection.
     fn is_description_operation(self) -> bool {
         matches!(
             self,
@@ -416,7 +417,7 @@ impl Operation {
         )
     }
 
-    /// Closing, which overtakes everything else.
+    /// Whether it closes something, and so overtakes the other commands.
     pub(super) fn closes(self) -> bool {
         matches!(
             self,
@@ -433,7 +434,8 @@ impl World {
         &mut self.ports[port as usize]
     }
 
-    /// An offer's sending came to nothing: none is out, but one that is being sent once more.
+    /// Updates the unanswered offer after a sending failed: only an offer that is being sent again
+    /// counts.
     pub(super) fn count_unsent(&mut self) {
         self.offer_out = self.ports.iter().flatten().find_map(|job| {
             let Operation::SendOffer(_, offer) = job.what else { return None };
@@ -441,7 +443,7 @@ impl World {
         });
     }
 
-    /// What both sides agreed on still holds: a connection that is up stays up.
+    /// Whether the path that the last exchange set up still works, so that a connection stays up.
     pub(super) fn has_working_path(&self) -> bool {
         self.peer.is_some_and(|peer| {
             peer.linked == Some(self.master.session)
@@ -451,12 +453,12 @@ impl World {
         })
     }
 
-    /// A connection can come up.
+    /// Whether a connection can come up.
     pub(super) fn can_connect(&self) -> bool {
         self.has_working_path() && self.peer.is_some_and(|peer| peer.jsep == Jsep::Stable)
     }
 
-    /// A new attempt: what the master still sends for the one before comes too late.
+    /// Begins an attempt. Messages of the master for the attempt before arrive too late.
     pub(super) fn begin_attempt(&mut self) {
         self.keep_late_answer();
         self.master = Master::default();
@@ -464,7 +466,7 @@ impl World {
         self.tries = self.tries.saturating_add(1);
     }
 
-    /// Of what is on its way to an attempt that is over, one answer is left, as one of no session.
+    /// Keeps one answer of the messages to an attempt that is over, as an answer of no session.
     pub(super) fn keep_late_answer(&mut self) {
         let late = self.mail.iter().rev().find_map(|mail| match mail {
             MasterMessage::Answer(_) => {
@@ -475,8 +477,8 @@ impl World {
         self.mail = late.into_iter().collect();
     }
 
-    /// The master, or the service for it, gets our offer: it answers, a repeated one from a new
-    /// peer connection if it `starts_over`.
+    /// The master, or the service in its place, receives an offer and answers it; with
+    /// `starts_over` a repeated offer is answered from a new peer connection.
     pub(super) fn master_receives_offer(&mut self, offer: Offer, starts_over: bool) {
         let master = &mut self.master;
         let new = master.session == 0 || master.fresh || starts_over;
@@ -495,13 +497,13 @@ impl World {
         }));
     }
 
-    /// The master, or the service for it, offers.
+    /// The master, or the service in its place, sends an offer.
     pub(super) fn master_offers(&mut self) {
         let master = &mut self.master;
         if master.session == 0 || master.fresh {
             master.begin_session(0);
         }
-        // One that is on its way already is as good as another of the same session.
+        // A second offer of the same session would add nothing to the one on its way.
         let session = master.session;
         if self
             .mail
@@ -515,7 +517,7 @@ impl World {
             .push_back(MasterMessage::Offer { session: master.session, number: master.offers });
     }
 
-    /// Our answer reached the master.
+    /// The viewer's answer reaches the master.
     pub(super) fn master_receives_answer(&mut self) {
         let session = self.master.session;
         if let Some(peer) = &mut self.peer

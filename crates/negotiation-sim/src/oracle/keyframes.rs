@@ -1,5 +1,5 @@
-//! A keyframe is asked for at once and every interval, for as long as one is needed (N27, and the
-//! numbers of part 4).
+//! Checks that a keyframe is requested at once and at every interval, for as long as one is needed
+//! (N27, and the numbers of part 4).
 
 use core::time::Duration;
 
@@ -7,20 +7,20 @@ use negotiation_core::{
     Config, Event, Input, MediaKind, Output, PeerCommand, Phase, Ticket, Timestamp,
 };
 
-/// Watches the requests of one attempt.
+/// Follows the keyframe requests of one attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Keyframes {
     interval: Duration,
     operation_timeout: Duration,
-    /// A track of video is there, and no whole keyframe came yet.
+    /// A video track was added, and no whole keyframe has arrived yet.
     first: bool,
     received: bool,
     described: bool,
     stalled: bool,
     running: Option<(Ticket, Timestamp)>,
-    /// The next one is due.
+    /// When the next request is due.
     due: Timestamp,
-    /// Deadlines of a set-up stand still: nothing is due.
+    /// The deadlines of a set-up stand still, so nothing is due.
     offline: bool,
 }
 
@@ -48,7 +48,7 @@ impl Keyframes {
             && self.running.is_some_and(|(ticket, _)| ticket == completion.ticket)
         {
             self.running = None;
-            // One at a time: the request that was due meanwhile was left out.
+            // A request that was due while another was in flight was left out.
             self.due = self.due.max(now + self.interval);
         }
     }
@@ -71,15 +71,15 @@ impl Keyframes {
     fn on_event(&mut self, now: Timestamp, event: &Event) {
         let needed = self.is_needed();
         match event {
-            // Before there is a description of the master's a track means nothing.
+            // A track before the master's description does not count.
             Event::TrackAdded(MediaKind::Video) if self.described => self.first = !self.received,
             Event::PhaseChanged { to: Phase::Establishing, .. } => self.described = true,
             Event::KeyframeReceived => (self.first, self.received) = (false, true),
-            // Live without one: video was not negotiated.
+            // The session is live without a keyframe: video was not negotiated.
             Event::Live => self.first = false,
             Event::MediaStalled => self.stalled = true,
             Event::MediaResumed => self.stalled = false,
-            // The peer connection is closed, or replaced.
+            // The peer connection is closed or replaced.
             Event::PhaseChanged { to: Phase::Closing | Phase::Answering, .. } => self.rest(),
             Event::Offline => self.offline = true,
             Event::Online => (self.offline, self.due) = (false, now + self.interval),
@@ -123,7 +123,7 @@ impl Keyframes {
         (self.first, self.stalled, self.described, self.running) = (false, false, false, None);
     }
 
-    /// What is broken, once a step is over.
+    /// Returns a broken rule, after a step.
     pub(super) fn after_step(&mut self, now: Timestamp) -> Option<&'static str> {
         if self.running.is_some_and(|(_, until)| now >= until) {
             self.running = None;

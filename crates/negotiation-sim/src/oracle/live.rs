@@ -1,4 +1,5 @@
-//! What must hold of a live session's recovery, its links and what is told of the master.
+//! Checks the recovery of a live session, its signaling connections, and the events about the
+//! master's presence.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use negotiation_core::{
     SignalingEvent, Ticket, Timer, Timestamp,
 };
 
-/// Watches what crosses the edge, and keeps what is broken.
+/// Follows inputs and outputs, and keeps broken rules.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Live {
     offline_limit: Duration,
@@ -18,13 +19,13 @@ pub(super) struct Live {
     stalled: bool,
     paused: bool,
     phase: Option<Phase>,
-    /// Where the attempt was when it ended, and whether media got through.
+    /// The phase in which the attempt ended, and whether media got through.
     at_end: Option<(Phase, bool)>,
-    /// A restart offer that was made and not set.
+    /// A restart offer was created and not set.
     restart_made: bool,
     restart_sent: bool,
     answered: bool,
-    /// Certificates of whom we are connected with, and whether another one answered.
+    /// The certificates of the connected remote session, and whether another one answered.
     remote: Option<Vec<String>>,
     started_over: bool,
     client_id: Option<ClientId>,

@@ -1,21 +1,23 @@
-//! Candidates on their way through the session: in order, once, and none lost with its link.
+//! Checks the order of candidates: each comes out once, in order, and none is lost with its
+//! connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use negotiation_core::{Digest, LinkId};
 
-/// Candidates that went in, and those of them that came out again.
+/// The candidates that went in, and those that came out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CandidateOrder {
     pub(super) came: Vec<Digest>,
     pub(super) next: usize,
     pub(super) gone: BTreeSet<Digest>,
-    /// Not carried by these links: each may come out once more, and on another link has to.
+    /// Candidates that these connections failed to send: each may come out again, and must on
+    /// another connection.
     pub(super) unsent: BTreeMap<Digest, LinkId>,
 }
 
 impl CandidateOrder {
-    /// One came out: in order, and not twice.
+    /// A candidate came out: in order, and not twice.
     pub(super) fn take(&mut self, digest: Digest) -> Result<(), &'static str> {
         if self.unsent.remove(&digest).is_some() {
             return Ok(());

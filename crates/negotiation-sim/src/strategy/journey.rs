@@ -1,5 +1,5 @@
-//! Journeys: a way into one phase, and something that happens there. Plans of random faults alone
-//! seldom get as far as a restart or a second offer, and then seldom meet anything.
+//! Journeys: a way into one phase, and an action that happens there. Plans of random faults alone
+//! seldom reach a restart or a second offer, and then seldom hit anything.
 
 use core::time::Duration;
 
@@ -11,15 +11,15 @@ use super::portable::{select, vec};
 use super::{action, command_fault, command_that_fails, millis, plan};
 use crate::{Action, Answers, CommandFault, CommandKind, Fault, Ice, PathTraits, Plan, Trigger};
 
-/// Faults besides those of the journey, fewer than this.
+/// Upper bound of the number of additional faults.
 const FAULTS: usize = 3;
 
-/// A plan of any kind: what `cargo xtask sim` runs.
+/// A plan of any kind, as `cargo xtask sim` runs it.
 pub fn any_plan() -> impl Strategy<Value = Plan> {
     prop_oneof![1 => plan(0..6), 1 => journey_plan()]
 }
 
-/// A plan with a journey in it.
+/// A plan with a journey.
 pub fn journey_plan() -> impl Strategy<Value = Plan> {
     (journey(), plan(0..FAULTS)).prop_map(|(journey, plan)| journey.planned_on(plan))
 }
@@ -34,24 +34,24 @@ struct Journey {
     before: Before,
 }
 
-/// How the session gets there, where there is a choice.
+/// How the session reaches the phase, where there is a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// The application wants it, or nobody does anything.
+    /// Without a fault, or because the application requests it.
     Plain,
-    /// Something fails.
+    /// Because something fails.
     Rough,
-    /// The master offers while our offer is open.
+    /// Because the master offers while the viewer's offer is open.
     Glare,
 }
 
-/// What lies behind the attempt that gets there.
+/// What happens before the attempt that reaches the phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
     Nothing,
-    /// An attempt that failed: something closed.
+    /// An attempt fails, so something was closed.
     Attempt,
-    /// The same, and its peer connection could not be closed.
+    /// An attempt fails, and its peer connection cannot be closed.
     Unclosed,
 }
 
@@ -62,7 +62,7 @@ fn journey() -> impl Strategy<Value = Journey> {
         2 => Just(Before::Attempt),
         1 => Just(Before::Unclosed),
     ];
-    // What is under way on a link ends with it, or with the link that another takes the place of.
+    // Commands in flight on a connection end with it, or with the connection that replaces it.
     let link_ends = vec![Action::LocalBurst(5), Action::CutLink(FailureCode::Closed)];
     let hangs =
         select(vec![CommandKind::IceServers, CommandKind::Join, CommandKind::SendCandidate])
@@ -90,7 +90,7 @@ fn journey() -> impl Strategy<Value = Journey> {
 }
 
 impl Journey {
-    /// Clears the way through these surroundings, and adds what happens on it.
+    /// Removes obstacles on the way from a plan, and adds the journey's faults.
     fn planned_on(self, mut plan: Plan) -> Plan {
         let mut settings = (*plan.config).clone();
         if self.to == Phase::AwaitingOffer {
@@ -162,7 +162,7 @@ impl Journey {
         }
     }
 
-    /// The attempt before it was in this phase as well, and failed only then.
+    /// Whether the attempt that fails first reaches the phase before it fails.
     fn is_met_before_it_fails(&self) -> bool {
         let early = matches!(
             self.to,

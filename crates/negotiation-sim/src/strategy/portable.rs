@@ -1,6 +1,6 @@
-//! Choices that are the same on every machine. Proptest draws a `usize` from as many bits as a
-//! pointer has, and with it the sizes and places of its own collections: on another machine one
-//! seed would mean another plan.
+//! Choices that are the same on every machine. Proptest draws a `usize` with as many bits as a
+//! pointer has, also for the sizes and indices of its own collections, so one seed would give
+//! different plans on different machines.
 
 use core::fmt::Debug;
 use core::ops::Range;
@@ -8,14 +8,14 @@ use core::ops::Range;
 use proptest::option;
 use proptest::prelude::*;
 
-/// One of these, each as likely.
+/// One of these values, with equal chances.
 pub(super) fn select<T: Clone + Debug>(values: impl Into<Vec<T>>) -> impl Strategy<Value = T> {
     let values: Vec<T> = values.into();
     let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
     (0..count).prop_map(move |place| values[place as usize].clone())
 }
 
-/// So many of them: the first few always, each of the others as likely as not.
+/// So many values: the minimum always, and each further one with a chance of one half.
 pub(super) fn vec<S: Strategy + 'static>(
     element: S,
     sizes: Range<usize>,

@@ -1,4 +1,4 @@
-//! What the application, the service, the master and the network do by plan.
+//! The planned actions of the application, the service, the master and the network.
 
 use core::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::master::candidate;
 use crate::peer::Peer;
 use crate::tally::FaultName;
 
-/// A link that hears nothing is given up after this long (contract, part 4).
+/// A connection without a pong is given up after this long (contract, part 4).
 const PING_GIVES_UP: Duration = Duration::from_secs(25);
 
 impl World {
@@ -24,7 +24,7 @@ impl World {
             Action::Close => self.feed(Input::Close),
             Action::Renegotiate => self.feed(Input::Renegotiate),
             Action::Suspend(time) => {
-                // The master hears nothing from now on.
+                // The master receives nothing from now on.
                 let peers: Vec<_> = self.peers.keys().copied().collect();
                 peers.into_iter().for_each(|id| self.goes(id, false));
                 self.now = self.now + time;
@@ -192,11 +192,11 @@ impl World {
         }
     }
 
-    /// Every socket is dead, and there is another network.
+    /// Moves the device to another network: every socket is dead.
     fn move_to_another_network(&mut self) {
         self.network_goes();
         self.network_up = true;
-        // The sockets of links stay open until a ping finds out.
+        // Signaling connections look open until a ping times out.
         for link in self.service.open_links() {
             let ends = ScheduledEvent::LinkEnds(link, FailureCode::TimedOut);
             self.schedule(PING_GIVES_UP, ends);
@@ -204,7 +204,7 @@ impl World {
         self.service.strand();
     }
 
-    /// Nothing gets through: pairs die, and links once their pings are not answered.
+    /// Loses all packets: pairs fail, and connections end once their pings time out.
     fn network_goes(&mut self) {
         self.network_up = false;
         self.lose_paths();

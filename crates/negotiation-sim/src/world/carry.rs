@@ -1,4 +1,4 @@
-//! Carrying out commands, and carrying letters: the ports' and the service's part of the world.
+//! Carries out commands and delivers messages: the ports' and the service's part of the world.
 
 use core::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::peer::Peer;
 use crate::tally::FaultName;
 use crate::traits::PathTraits;
 
-/// How long a held letter waits for another one.
+/// How long a held message waits for another one.
 const HELD_MAX: Duration = Duration::from_secs(1);
 
 /// Longer than any run.
@@ -82,7 +82,7 @@ impl World {
         }
     }
 
-    /// What goes wrong with a command on a link; nothing is begun on one that is gone.
+    /// The fault of a command on a connection; a command on a closed connection hits none.
     fn link_fault(&mut self, link: LinkId, command: CommandKind) -> Option<CommandFault> {
         let there = self.service.knows((self.number, link));
         if there { self.command_fault(command) } else { None }
@@ -94,7 +94,8 @@ impl World {
         Some(fault)
     }
 
-    /// Until DTLS says goodbye the master only sees a viewer that is silent.
+    /// Reports to the master that a peer connection is closed. Without a DTLS close the master only
+    /// stops receiving packets.
     pub(super) fn goes(&mut self, id: PeerId, speaks: bool) {
         let connected = self.peers.get(&id).is_some_and(Peer::is_connected);
         let goodbye = speaks && connected && self.network_up;
@@ -121,7 +122,7 @@ impl World {
         }
         let fault = self.command_fault(kind);
         if command.is_close() {
-            // A close overtakes what is queued and abandons what runs.
+            // A close overtakes queued commands and abandons the running one.
             let closing = |work: &Work| matches!(work, Work::Peer(command) if command.is_close());
             self.cancel(|owner| owner == Owner::Peer(id), |work| !closing(work));
         }
@@ -176,13 +177,13 @@ impl World {
             }
         };
         self.running.insert(ticket, Box::new(Running { owner, work, connects: false }));
-        // What is queued behind something that hangs will not be done either.
+        // Commands that are queued behind a hanging one are not done either.
         if let Some(at) = at.filter(|at| *at < self.now + HANGS) {
             self.schedule_at(at, ScheduledEvent::Done(self.number, ticket));
         }
     }
 
-    /// Whatever was under way on a link.
+    /// Abandons every command on a connection.
     pub(super) fn abandon_link(&mut self, link: LinkId) {
         self.cancel(
             |owner| owner == Owner::Link(link),
@@ -190,7 +191,7 @@ impl World {
         );
     }
 
-    /// What a close overtakes completes as cancelled.
+    /// Completes commands that a close overtakes as cancelled.
     fn cancel(&mut self, of: impl Fn(Owner) -> bool, which: impl Fn(&Work) -> bool) {
         let overtaken: Vec<Ticket> = self
             .running
@@ -206,7 +207,7 @@ impl World {
         }
     }
 
-    /// A command is done: what it brings is found out now.
+    /// Completes a command: its result is determined now.
     pub(super) fn done(&mut self, ticket: Ticket) {
         let Some(running) = self.running.remove(&ticket) else { return };
         let Running { owner, work, connects } = *running;
@@ -239,7 +240,7 @@ impl World {
         if let (Owner::Link(link), Err(_), true) = (owner, &outcome, connects) {
             self.service.close(self.now, (self.number, link));
         }
-        // A failed set of a peer must still be seen by its model, so owners are kept apart here.
+        // The model of a peer connection must see a failed operation too.
         if let (Owner::Peer(id), Err(_)) = (owner, &outcome)
             && let Some(peer) = self.peers.get_mut(&id)
         {
@@ -308,7 +309,7 @@ impl World {
             }
         };
         let way = self.plan.service.one_way_delay;
-        // A socket that nobody knows to be dead swallows what is written to it.
+        // A dead socket accepts what is written to it until its pings time out.
         if !self.network_up || self.service.is_stranded(key) {
             return Ok(Done::Ok);
         }
@@ -353,7 +354,7 @@ impl World {
         }
     }
 
-    /// The master closed the connection that it had under this id.
+    /// The master closes its peer connection for this client id.
     pub(super) fn master_leaves_session(&mut self, id: &ClientId) {
         if self.known_as.get(&self.peer) == Some(id)
             && self.peers.get(&self.peer).is_some_and(Peer::has_pair)
@@ -376,7 +377,8 @@ impl World {
         }
     }
 
-    /// A link is open: another viewer may take it, and an older one of the same id is closed.
+    /// A connection is open: another viewer may take over the id, and an older connection of the id
+    /// is closed.
     fn link_opened(&mut self, key: crate::service::LinkKey) {
         if let Some(older) = self.service.older_of(key) {
             let way = self.plan.service.one_way_delay;
@@ -393,7 +395,7 @@ impl World {
         if !self.service.master_here() {
             return self.service.keep_candidate(&from, candidate);
         }
-        // The master now knows an address of the peer's that is on this link.
+        // The master now knows an address of the newest peer connection.
         if self.known_as.get(&self.peer) == Some(&from) {
             self.known_to_master.insert(self.peer);
             self.try_connect(self.peer);
@@ -410,7 +412,7 @@ impl World {
         }
     }
 
-    /// The master's word goes to the link of that id, if it has one.
+    /// Delivers a message of the master to the connection of this client id, if there is one.
     pub(super) fn master_message_arrives(&mut self, to: &ClientId, message: MasterMessage) {
         let (kind, sender) = match &message {
             MasterMessage::Offer(_) => (MessageKind::MasterOffer, Sender::Master),
@@ -472,7 +474,7 @@ impl World {
         }
     }
 
-    /// A letter passes, and what was held for it follows.
+    /// Delivers a message, and then the messages that were held for it.
     fn pass(&mut self, after: Duration, message: Input) {
         self.schedule(after, ScheduledEvent::Input(self.number, message));
         if after == Duration::ZERO {
@@ -489,7 +491,7 @@ impl World {
         }
     }
 
-    /// The newest answer to an earlier attempt's offer; one is made up where none ever came.
+    /// The newest answer to an earlier attempt's offer, or an invented one if there was none.
     pub(super) fn old_answer(&self) -> Option<Description> {
         let attempt = self.session.attempt();
         let old = self.answers.iter().rev().find(|(number, _)| *number < attempt);
@@ -514,7 +516,7 @@ fn event(message: &MasterMessage, sender: Sender) -> SignalingEvent {
     }
 }
 
-/// Whom a command is for, and its kind.
+/// The peer connection and the kind of a command.
 fn address(command: &PeerCommand) -> (PeerId, CommandKind) {
     match command {
         PeerCommand::Create { peer } => (*peer, CommandKind::Create),

@@ -1,7 +1,8 @@
-//! Echoes: what was under way when a link or a peer connection was closed, and comes late.
+//! Echoes: late events of a closed connection or peer connection.
 //!
-//! A port promises that nothing comes after a close is done; what is on its way until then is the
-//! core's to ignore. The oracle does not hear an echo, since it says nothing.
+//! A port promises that nothing comes after a close is done. Until then events may still be on
+//! their way, and the core has to ignore them. The oracle does not see an echo, since it has no
+//! effect.
 
 use negotiation_core::{
     Connectivity, Failure, FailureCode, Input, LinkId, MediaKind, PeerEvent, PeerId, Sender,
@@ -41,7 +42,7 @@ impl World {
         }
     }
 
-    /// The newest link that is neither open nor opening any more.
+    /// The newest connection that is neither open nor opening.
     fn closed_link(&self) -> Option<LinkId> {
         let opens = |link| {
             let key = (self.number, link);

@@ -1,4 +1,4 @@
-//! The world itself.
+//! Tests of the world.
 
 use super::*;
 use crate::{Answers, CommandFault, CommandKind, Fault, replay};
