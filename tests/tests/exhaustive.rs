@@ -56,7 +56,7 @@ fn exhaust(name: &str, bounds: &Bounds) -> Explored {
 }
 
 #[test]
-fn the_normal_form_tells_as_many_situations_apart_as_there_are() {
+fn quiet_exploration_has_the_expected_number_of_states() {
     assert_eq!(exhaust("no trouble", &Bounds::quiet()).states, QUIET_STATES);
 }
 
@@ -64,7 +64,7 @@ fn the_normal_form_tells_as_many_situations_apart_as_there_are() {
 /// normal form reaches the same situations, from the start and from states on the way to a live
 /// session.
 #[test]
-fn walks_with_and_without_the_normal_form_meet_the_same_situations() {
+fn normal_form_merges_only_states_with_the_same_future() {
     let quiet = Bounds::quiet();
     let any = quiet.clone().with(1, &Trouble::ALL);
     let storage = Bounds { mode: Mode::Answerer, ..any.clone() };

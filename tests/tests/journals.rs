@@ -89,7 +89,7 @@ fn identical(journal: &str) -> Replayed {
 }
 
 #[test]
-fn n26_the_journal_of_a_failed_session_replays() {
+fn n26_journal_of_failed_session_replays() {
     let mut plan = Plan::default();
     plan.master.answers = Answers::Never;
     let (journal, end, world) = recorded(plan);
@@ -130,7 +130,7 @@ fn n26_journals_of_generated_sessions_replay() {
 
 /// A journal of version 1 of the format can still be read and replayed.
 #[test]
-fn journal_of_version_1_is_still_read() {
+fn journal_of_version_1_can_be_read() {
     let old = include_str!("../../fuzz/corpus/journal/failed-session");
     assert!(old.starts_with("{\"journal\":1,"));
     let mut reader = Reader::new(old.as_bytes()).expect("a journal");
@@ -145,10 +145,10 @@ fn journal_of_version_1_is_still_read() {
 
 /// Reading and replaying a file of any bytes ends with a result or an error.
 #[test]
-fn a_damaged_journal_is_survived() {
+fn damaged_journal_ends_with_result_or_error() {
     let (journal, ..) = recorded(Plan::default());
     assert!(identical(&journal).inputs > 10);
-    let (mut refused, mut told) = (0, 0);
+    let (mut refused, mut replayed) = (0, 0);
     for step in 0..1500_usize {
         let mut bytes = journal.clone().into_bytes();
         let at = step.wrapping_mul(7919) % bytes.len();
@@ -159,9 +159,9 @@ fn a_damaged_journal_is_survived() {
             _ => bytes[at] = b'0' + (step % 10) as u8,
         }
         match Reader::new(bytes.as_slice()).and_then(|reader| replay(reader, |_| {})) {
-            Ok(_) => told += 1,
+            Ok(_) => replayed += 1,
             Err(_) => refused += 1,
         }
     }
-    assert!(refused > 100 && told > 100, "{refused} {told}");
+    assert!(refused > 100 && replayed > 100, "{refused} {replayed}");
 }

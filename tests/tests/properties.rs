@@ -78,27 +78,28 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn p01_no_input_sequence_breaks_it() {
+fn p01_random_inputs_break_no_invariant() {
     let steps = (strategy::settings(), any::<bool>(), vec(strategy::nonsense(), 1..150));
-    let cases = check("p01_no_input_sequence_breaks_it", 4000, steps, |(settings, open, steps)| {
-        let mut host = Host::new(settings);
-        if open {
-            host.feed(0, Input::Open)?;
-        }
-        steps.into_iter().try_for_each(|step| host.take(step))
-    });
-    finished("p01_no_input_sequence_breaks_it", cases, "");
+    let cases =
+        check("p01_random_inputs_break_no_invariant", 4000, steps, |(settings, open, steps)| {
+            let mut host = Host::new(settings);
+            if open {
+                host.feed(0, Input::Open)?;
+            }
+            steps.into_iter().try_for_each(|step| host.take(step))
+        });
+    finished("p01_random_inputs_break_no_invariant", cases, "");
 }
 
 #[test]
-fn p02_the_peer_connection_is_used_as_jsep_allows() {
-    let name = "p02_the_peer_connection_is_used_as_jsep_allows";
+fn p02_peer_connection_is_used_as_jsep_allows() {
+    let name = "p02_peer_connection_is_used_as_jsep_allows";
     let cases = check(name, 4000, strategy::plan(0..6), |plan| sound(&run(plan)));
     finished(name, cases, "");
 }
 
 fn of_answers() -> impl Strategy<Value = Fault> {
-    strategy::fault().prop_filter("about answers", |fault| match fault {
+    strategy::fault().prop_filter("a fault of answers", |fault| match fault {
         Fault::Message { what, .. } => {
             *what == MessageKind::MasterAnswer || *what == MessageKind::ViewerOffer
         }
@@ -113,12 +114,12 @@ fn of_answers() -> impl Strategy<Value = Fault> {
 }
 
 #[test]
-fn p03_one_answer_per_offer() {
+fn p03_at_most_one_answer_is_applied_per_offer() {
     let plans = (strategy::plan(0..1), vec(of_answers(), 1..5)).prop_map(|(mut plan, faults)| {
         plan.faults = faults;
         plan
     });
-    let cases = check("p03_one_answer_per_offer", 3000, plans, |plan| {
+    let cases = check("p03_at_most_one_answer_is_applied_per_offer", 3000, plans, |plan| {
         let world = run(plan);
         // Counted apart from the oracle: sent offers and applied answers of each attempt.
         let mut counts: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
@@ -140,12 +141,12 @@ fn p03_one_answer_per_offer() {
         }
         sound(&world)
     });
-    finished("p03_one_answer_per_offer", cases, "");
+    finished("p03_at_most_one_answer_is_applied_per_offer", cases, "");
 }
 
 #[test]
-fn p04_candidates_come_once_in_order_and_after_the_answer() {
-    let name = "p04_candidates_come_once_in_order_and_after_the_answer";
+fn p04_candidates_are_added_once_in_order_after_the_answer() {
+    let name = "p04_candidates_are_added_once_in_order_after_the_answer";
     let faults = vec((0..6usize, 0..60u32, 0..3000u64), 0..5);
     let plans = (faults, 0..100u32, any::<bool>(), 0..90u32, any::<bool>()).prop_map(
         |(faults, candidates, first, local, early)| {
@@ -174,7 +175,7 @@ fn p04_candidates_come_once_in_order_and_after_the_answer() {
         let world = run(plan);
         require(world.phase() == Phase::Live, || "not live".into())?;
         let mut seen = BTreeSet::new();
-        let came: Vec<_> = world
+        let received: Vec<_> = world
             .journal()
             .inputs()
             .filter_map(|(_, input)| {
@@ -195,7 +196,7 @@ fn p04_candidates_come_once_in_order_and_after_the_answer() {
                 Some(candidate.digest())
             })
             .collect();
-        require(came == added, || format!("came {came:?}\nadded {added:?}"))?;
+        require(received == added, || format!("received {received:?}\nadded {added:?}"))?;
         sound(&world)
     });
     finished(name, cases, "");
@@ -215,8 +216,8 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn p05_the_order_of_messages_does_not_matter() {
-    let name = "p05_the_order_of_messages_does_not_matter";
+fn p05_message_order_does_not_change_the_end() {
+    let name = "p05_message_order_does_not_change_the_end";
     let link = LinkId(1);
     let mut cases = 0;
     for (gap, early, video) in
@@ -248,7 +249,7 @@ fn p05_the_order_of_messages_does_not_matter() {
             },
         };
         let failure = || Failure::new(FailureCode::Throttled, "too many candidates");
-        let letters = [
+        let messages = [
             SignalingEvent::Answer { sender, body: Ok(answer) },
             SignalingEvent::Candidate { sender, body: Ok(candidate(1)) },
             SignalingEvent::Candidate { sender, body: Ok(candidate(2)) },
@@ -260,10 +261,10 @@ fn p05_the_order_of_messages_does_not_matter() {
             },
         ];
         let mut ends = BTreeSet::new();
-        for order in permutations(letters.len()) {
+        for order in permutations(messages.len()) {
             let mut world = before.clone();
             for index in order {
-                world.inject(Input::Signaling(link, letters[index].clone()));
+                world.inject(Input::Signaling(link, messages[index].clone()));
                 world.run_for(Duration::from_millis(gap));
             }
             assert!(world.run_until_quiet(LONG));
@@ -278,8 +279,8 @@ fn p05_the_order_of_messages_does_not_matter() {
 }
 
 #[test]
-fn p06_a_message_that_comes_twice_changes_nothing() {
-    let name = "p06_a_message_that_comes_twice_changes_nothing";
+fn p06_duplicate_message_changes_nothing() {
+    let name = "p06_duplicate_message_changes_nothing";
     let twice = vec((any::<bool>(), 0..40u32, 0..5000u64), 1..6);
     let cases = check(name, 3000, (strategy::harmless_plan(), twice), |(mut plan, twice)| {
         // A flood is bounded by number, so its duplicates may displace other candidates.
@@ -303,7 +304,9 @@ fn p06_a_message_that_comes_twice_changes_nothing() {
             let second = Event::Ignored(Ignored::SecondAnswer);
             world.events().iter().any(|(_, event)| *event == second)
         };
-        require(suspects(&doubled) == suspects(&once), || "a duplicate is suspected".into())?;
+        require(suspects(&doubled) == suspects(&once), || {
+            "a duplicate made the first answer suspect".into()
+        })?;
         require(sorted(commands(&doubled)) == sorted(commands(&once)), || {
             format!("{}\n{}", last_lines(&once), last_lines(&doubled))
         })?;
@@ -315,51 +318,52 @@ fn p06_a_message_that_comes_twice_changes_nothing() {
 #[test]
 fn p07_glare_ends_with_one_agreed_description() {
     let name = "p07_glare_ends_with_one_agreed_description";
-    let moments = prop_oneof![
+    let times = prop_oneof![
         2 => (Just(Phase::Offering), 0..250u64),
         1 => (Just(Phase::Establishing), 0..100u64),
         2 => (Just(Phase::Live), 900..1_400u64),
     ];
-    let plans = (any::<bool>(), any::<bool>(), moments, 0..120u64, 0..3u8, 1..60u64);
-    let cases = check(name, 3000, plans, |(polite, keeps, (phase, after), thinks, wish, way)| {
-        let mut settings = Settings::one_retry();
-        settings.polite = polite;
-        let mut plan = Plan::new(settings);
-        // Exactly one side is polite.
-        plan.master.glare = if polite { Glare::Impolite } else { Glare::Polite };
-        plan.master.repeated_id = RepeatedId::Renegotiates;
-        plan.master.answers_after = Duration::from_millis(thinks);
-        plan.service.one_way_delay = Duration::from_millis(way);
-        plan.stack.traits.restart_keeps_pair = keeps;
-        let offers = Action::MasterOffers { anew: false };
-        for (phase, after, action) in [
-            (phase, after, Some(offers)),
-            (
-                Phase::Live,
-                1_000,
-                [None, Some(Action::Renegotiate), Some(Action::Restart)][wish as usize],
-            ),
-        ] {
-            let Some(action) = action else { continue };
-            let after = Duration::from_millis(after);
-            plan.faults.push(Fault::At { trigger: Trigger::Entered(phase, 1), after, action });
-        }
-        let world = run(plan);
-        sound(&world)?;
-        let attempts = world.session().attempt();
-        require(world.phase() == Phase::Live && attempts == 1, || {
-            format!("{} in attempt {attempts}\n{}", world.phase(), last_lines(&world))
-        })?;
-        let (viewer, master) = world.agreed();
-        require(viewer.is_some() && viewer == master, || {
-            format!("{viewer:?} is not {master:?}\n{}", last_lines(&world))
-        })
-    });
+    let plans = (any::<bool>(), any::<bool>(), times, 0..120u64, 0..3u8, 1..60u64);
+    let cases =
+        check(name, 3000, plans, |(polite, keeps, (phase, after), answer_delay, request, way)| {
+            let mut settings = Settings::one_retry();
+            settings.polite = polite;
+            let mut plan = Plan::new(settings);
+            // Exactly one side is polite.
+            plan.master.glare = if polite { Glare::Impolite } else { Glare::Polite };
+            plan.master.repeated_id = RepeatedId::Renegotiates;
+            plan.master.answers_after = Duration::from_millis(answer_delay);
+            plan.service.one_way_delay = Duration::from_millis(way);
+            plan.stack.traits.restart_keeps_pair = keeps;
+            let offers = Action::MasterOffers { anew: false };
+            for (phase, after, action) in [
+                (phase, after, Some(offers)),
+                (
+                    Phase::Live,
+                    1_000,
+                    [None, Some(Action::Renegotiate), Some(Action::Restart)][request as usize],
+                ),
+            ] {
+                let Some(action) = action else { continue };
+                let after = Duration::from_millis(after);
+                plan.faults.push(Fault::At { trigger: Trigger::Entered(phase, 1), after, action });
+            }
+            let world = run(plan);
+            sound(&world)?;
+            let attempts = world.session().attempt();
+            require(world.phase() == Phase::Live && attempts == 1, || {
+                format!("{} in attempt {attempts}\n{}", world.phase(), last_lines(&world))
+            })?;
+            let (viewer, master) = world.agreed();
+            require(viewer.is_some() && viewer == master, || {
+                format!("{viewer:?} is not {master:?}\n{}", last_lines(&world))
+            })
+        });
     finished(name, cases, "");
 }
 
 /// The events and commands of a run, without ignored inputs.
-fn told(world: &World) -> Vec<(Timestamp, Output)> {
+fn visible_outputs(world: &World) -> Vec<(Timestamp, Output)> {
     let outputs = world.journal().outputs();
     outputs
         .filter(|(_, output)| !matches!(output, Output::Event(Event::Ignored(_))))
@@ -380,8 +384,8 @@ fn without_counts(output: &Output) -> Output {
 }
 
 #[test]
-fn p08_what_is_of_an_older_attempt_never_touches_the_newer() {
-    let name = "p08_what_is_of_an_older_attempt_never_touches_the_newer";
+fn p08_late_input_of_older_attempt_changes_nothing() {
+    let name = "p08_late_input_of_older_attempt_changes_nothing";
     let plans = (strategy::plan(0..3), 0..3000u64, any::<u64>());
     let cases = check(name, 2500, plans, |(mut plan, into_ms, pick)| {
         plan.faults.retain(|fault| {
@@ -427,7 +431,7 @@ fn p08_what_is_of_an_older_attempt_never_touches_the_newer() {
             Output::Signaling(..) | Output::Peer(..) | Output::Event(_) => None,
         };
         let link = world.journal().outputs().filter_map(|(_, output)| old_part(output)).last();
-        let Some(link) = link else { return Err("no link of the attempt before".into()) };
+        let Some(link) = link else { return Err("no connection of the previous attempt".into()) };
         let old_peer = |output: &Output| match output {
             Output::Peer(ticket, PeerCommand::Create { peer }) if ticket.attempt < attempt => {
                 Some(*peer)
@@ -435,7 +439,9 @@ fn p08_what_is_of_an_older_attempt_never_touches_the_newer() {
             Output::Signaling(..) | Output::Peer(..) | Output::Event(_) => None,
         };
         let peer = world.journal().outputs().filter_map(|(_, output)| old_peer(output)).last();
-        let Some(peer) = peer else { return Err("no peer of the attempt before".into()) };
+        let Some(peer) = peer else {
+            return Err("no peer connection of the previous attempt".into());
+        };
         let lost = Failure::new(FailureCode::Replaced, "late");
         visited.inject(Input::Signaling(link, SignalingEvent::Disconnected(lost)));
         let answer = Description { sdp: Sdp::new("old"), facts: Facts::default() };
@@ -447,7 +453,7 @@ fn p08_what_is_of_an_older_attempt_never_touches_the_newer() {
         }
         world.run_until_quiet(LONG);
         visited.run_until_quiet(LONG);
-        require(told(&world) == told(&visited), || {
+        require(visible_outputs(&world) == visible_outputs(&visited), || {
             format!("without:\n{}\nwith:\n{}", last_lines(&world), last_lines(&visited))
         })?;
         sound(&visited)
@@ -492,12 +498,12 @@ fn p09_close_wins_from_every_phase() {
         if let Ok(mut phases) = phases.lock() {
             phases.insert(world.phase());
         }
-        let asked = world.now();
+        let closed_at = world.now();
         world.inject(Input::Close);
         world.inject(Input::Close);
         world.run_until_phase(Phase::Ended, bound);
         require(world.phase() == Phase::Ended, || format!("not over\n{}", last_lines(&world)))?;
-        let took = world.now().saturating_since(asked);
+        let took = world.now().saturating_since(closed_at);
         require(took <= bound, || format!("took {took:?}"))?;
         let silent_from = world.journal().outputs().count();
         for step in later {
@@ -519,8 +525,8 @@ fn p09_close_wins_from_every_phase() {
 }
 
 #[test]
-fn p10_live_or_over_within_a_bounded_time() {
-    let name = "p10_live_or_over_within_a_bounded_time";
+fn p10_session_is_live_or_ended_in_bounded_time() {
+    let name = "p10_session_is_live_or_ended_in_bounded_time";
     let cases = check(name, 3000, strategy::plan(0..5), |plan| {
         let moves_time = |fault: &Fault| {
             let Fault::At { action, .. } = fault else { return false };
@@ -553,8 +559,8 @@ fn p10_live_or_over_within_a_bounded_time() {
 }
 
 #[test]
-fn p11_the_same_plan_gives_the_same_journal_and_it_replays() {
-    let name = "p11_the_same_plan_gives_the_same_journal_and_it_replays";
+fn p11_same_plan_gives_same_journal_which_replays() {
+    let name = "p11_same_plan_gives_same_journal_which_replays";
     let cases = check(name, 1500, strategy::plan(0..6), |plan| {
         let (first, second) = (run(plan.clone()), run(plan));
         let text = first.journal().to_string();

@@ -84,7 +84,7 @@ fn command(what: CommandKind, nth: u32, how: CommandFault) -> Fault {
 }
 
 /// Whether the application was informed that an input was ignored for this reason.
-fn told(world: &World, reason: Ignored) -> bool {
+fn was_ignored(world: &World, reason: Ignored) -> bool {
     events(world, |event| *event == Event::Ignored(reason)) > 0
 }
 
@@ -108,7 +108,7 @@ fn is_offer(output: &Output) -> bool {
 }
 
 /// A master that answers a restart in its existing session.
-fn proper() -> Plan {
+fn renegotiating_master() -> Plan {
     let mut plan = Plan::default();
     plan.master.repeated_id = RepeatedId::Renegotiates;
     plan

@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_stands_at_its_place() {
+    fn phase_number_is_its_index() {
         for (place, phase) in Phase::ALL.into_iter().enumerate() {
             assert_eq!(phase as usize, place, "{phase}");
         }
     }
 
     #[test]
-    fn a_run_is_counted_where_it_was() {
+    fn inputs_are_counted_in_their_phases() {
         let coverage = ran(Plan::default());
         assert_eq!(coverage.cell(Phase::Idle, InputKind::Open), 1);
         assert_eq!(coverage.cell(Phase::AwaitingAnswer, InputKind::Answer), 1);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_happened_is_named() {
+    fn empty_cell_is_reported() {
         let mut plan = Plan::default();
         plan.master.answers = Answers::Never;
         let coverage = ran(plan);

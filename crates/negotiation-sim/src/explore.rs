@@ -149,7 +149,7 @@ impl Walk {
             let rest = loop {
                 if distance[at] == RESTS {
                     let number = u32::try_from(at).unwrap_or(UNKNOWN);
-                    return self.report("liveness: the ways without faults go in a circle", number);
+                    return self.report("liveness: the steps without faults form a circle", number);
                 }
                 if distance[at] != UNKNOWN {
                     break distance[at];

@@ -164,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_replays() {
+    fn unchanged_journal_replays() {
         assert_eq!(replay(&recorded()), Ok(()));
     }
 
     #[test]
-    fn a_forged_journal_does_not() {
+    fn journal_with_a_missing_line_does_not_replay() {
         let mut journal = recorded();
         let last = journal.entries.len() - 1;
         journal.entries.remove(last);

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_seed_counts_and_so_does_their_order() {
+    fn digest_depends_on_seeds_and_their_order() {
         let of = |seeds| sum(seeds).expect("a plan");
         assert_eq!(of(0..3), of(0..3));
         assert_eq!(of(0..3).seeds, 3);

@@ -66,39 +66,39 @@ kinds! {
         MasterKnown "master-known" = Input::MasterKnown(_),
         Offline "online(false)" = Input::Online(false),
         Online "online(true)" = Input::Online(true),
-        Foreign "link: offer, answer or candidate from another sender" = Input::Signaling(
+        Foreign "connection: offer, answer or candidate from another sender" = Input::Signaling(
             _,
             SignalingEvent::Offer { sender: Sender::Other, .. }
             | SignalingEvent::Answer { sender: Sender::Other, .. }
             | SignalingEvent::Candidate { sender: Sender::Other, .. }
         ),
-        Offer "link: offer" =
+        Offer "connection: offer" =
             Input::Signaling(_, SignalingEvent::Offer { sender: Sender::Master, body: Ok(_) }),
-        OfferBroken "link: offer, undecodable" = Input::Signaling(
+        OfferBroken "connection: offer, undecodable" = Input::Signaling(
             _,
             SignalingEvent::Offer { sender: Sender::Master, body: Err(Undecodable) }
         ),
-        Answer "link: answer" =
+        Answer "connection: answer" =
             Input::Signaling(_, SignalingEvent::Answer { sender: Sender::Master, body: Ok(_) }),
-        AnswerBroken "link: answer, undecodable" = Input::Signaling(
+        AnswerBroken "connection: answer, undecodable" = Input::Signaling(
             _,
             SignalingEvent::Answer { sender: Sender::Master, body: Err(Undecodable) }
         ),
-        Candidate "link: candidate" =
+        Candidate "connection: candidate" =
             Input::Signaling(_, SignalingEvent::Candidate { sender: Sender::Master, body: Ok(_) }),
-        CandidateBroken "link: candidate, undecodable" = Input::Signaling(
+        CandidateBroken "connection: candidate, undecodable" = Input::Signaling(
             _,
             SignalingEvent::Candidate { sender: Sender::Master, body: Err(Undecodable) }
         ),
-        Status "link: status of a message of ours" =
+        Status "connection: STATUS_RESPONSE to a sent message" =
             Input::Signaling(_, SignalingEvent::Status { ticket: Some(_), .. }),
-        StatusStray "link: status of nothing of ours" =
+        StatusStray "connection: STATUS_RESPONSE to no message" =
             Input::Signaling(_, SignalingEvent::Status { ticket: None, .. }),
-        GoAway "link: GO_AWAY" = Input::Signaling(_, SignalingEvent::GoAway),
-        ReconnectIceServer "link: RECONNECT_ICE_SERVER" =
+        GoAway "connection: GO_AWAY" = Input::Signaling(_, SignalingEvent::GoAway),
+        ReconnectIceServer "connection: RECONNECT_ICE_SERVER" =
             Input::Signaling(_, SignalingEvent::ReconnectIceServer),
-        Garbage "link: garbage" = Input::Signaling(_, SignalingEvent::Garbage),
-        LinkEnded "link: ended" = Input::Signaling(_, SignalingEvent::Disconnected(_)),
+        Garbage "connection: garbage" = Input::Signaling(_, SignalingEvent::Garbage),
+        LinkEnded "connection: ended" = Input::Signaling(_, SignalingEvent::Disconnected(_)),
         CandidateGathered "peer: candidate gathered" =
             Input::Peer(_, PeerEvent::CandidateGathered(_)),
         GatheringDone "peer: gathering done" = Input::Peer(_, PeerEvent::GatheringDone),
@@ -132,9 +132,9 @@ kinds! {
         }),
         Failed "completed: failed" = Input::Completed(Completion { outcome: Err(_), .. }),
     } and {
-        Unawaited "completed: of a command that is awaited no more",
-        LateLink "an echo of a link that was closed",
-        LatePeer "an echo of a peer connection that was closed",
+        Unawaited "completed: of a command no longer awaited",
+        LateLink "an echo of a closed connection",
+        LatePeer "an echo of a closed peer connection",
     }
 }
 
@@ -146,7 +146,7 @@ kinds! {
         Duplicate "duplicate" = Delivery::Duplicate(_),
         Hold "hold" = Delivery::Hold,
         Corrupt "corrupt" = Delivery::Corrupt,
-        AfterOldAnswer "after an old one" = Delivery::AfterOldAnswer,
+        AfterOldAnswer "after an old answer" = Delivery::AfterOldAnswer,
         FromSender "from another sender" = Delivery::FromSender(_),
     }
 }
@@ -170,16 +170,16 @@ kinds! {
         Suspend "suspend" = Action::Suspend(_),
         ClockJump "clock jump" = Action::ClockJump(_),
         TimersLate "timers late" = Action::TimersLate(_),
-        CutLink "link cut" = Action::CutLink(_),
+        CutLink "connection lost" = Action::CutLink(_),
         GoAway "GO_AWAY" = Action::GoAway,
         ReconnectIceServer "RECONNECT_ICE_SERVER" = Action::ReconnectIceServer,
         Garbage "garbage" = Action::Garbage,
-        OfferStatus "STATUS_RESPONSE for the offer" = Action::OfferStatus(_),
-        StrayStatus "STATUS_RESPONSE for nothing" = Action::StrayStatus(_),
+        OfferStatus "STATUS_RESPONSE to the offer" = Action::OfferStatus(_),
+        StrayStatus "STATUS_RESPONSE to no message" = Action::StrayStatus(_),
         RepeatAnswer "answer again" = Action::RepeatAnswer,
-        StrayAnswer "answer to nobody" = Action::StrayAnswer(_),
+        StrayAnswer "answer to no offer" = Action::StrayAnswer(_),
         OldAnswer "answer to the attempt before" = Action::OldAnswer,
-        StrayOffer "offer of nobody" = Action::StrayOffer(_),
+        StrayOffer "unexpected offer" = Action::StrayOffer(_),
         CandidateFlood "candidate flood" = Action::CandidateFlood(_),
         OldCandidate "old candidate" = Action::OldCandidate,
         ForeignCandidate "foreign candidate" = Action::ForeignCandidate,
@@ -195,7 +195,7 @@ kinds! {
         MediaBack "media back" = Action::MediaBack,
         MasterArrives "master arrives" = Action::MasterArrives,
         MasterReboots "master reboots" = Action::MasterReboots(_),
-        MasterBecomes "master changes its ways" = Action::MasterBecomes(_),
+        MasterBecomes "master changes its behaviour" = Action::MasterBecomes(_),
         MasterOffers "master offers" = Action::MasterOffers { .. },
         NetworkDown "network down" = Action::NetworkDown,
         NetworkUp "network up" = Action::NetworkUp,
@@ -203,7 +203,7 @@ kinds! {
         Offline "offline" = Action::Offline,
         Online "online" = Action::Online,
         Takeover "takeover" = Action::Takeover(_),
-        RefuseSecondLink "second link refused" = Action::RefuseSecondLink,
+        RefuseSecondLink "second connection refused" = Action::RefuseSecondLink,
         TurnExpires "TURN expires" = Action::TurnExpires,
         Undecodable "undecodable offer, answer or candidate" = Action::Undecodable(_),
         IceChecking "ICE checks" = Action::IceChecking,
@@ -211,12 +211,12 @@ kinds! {
         TrackAdded "track added" = Action::TrackAdded,
         Keyframe "keyframe" = Action::Keyframe,
         GatheringDone "gathering done" = Action::GatheringDone,
-        MediaProblem "packets make no picture" = Action::MediaProblem(_),
+        MediaProblem "packets without a decodable picture" = Action::MediaProblem(_),
         ServersUnresolved "servers unresolved" = Action::ServersUnresolved(_),
         LocalAddressGone "local address gone" = Action::LocalAddressGone,
         MasterKnown "master known" = Action::MasterKnown(_),
-        LinkEcho "echo of a closed link" = Action::LinkEcho,
-        PeerEcho "echo of a closed peer connection" = Action::PeerEcho,
+        LinkEcho "late events of a closed connection" = Action::LinkEcho,
+        PeerEcho "late events of a closed peer connection" = Action::PeerEcho,
     }
 }
 
@@ -287,7 +287,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_kind_of_input_stands_at_its_place_under_a_name_of_its_own() {
+    fn input_kinds_have_distinct_names_and_indices() {
         let names: BTreeSet<_> =
             InputKind::ALL.iter().map(|input_kind| input_kind.as_str()).collect();
         assert_eq!(names.len(), InputKind::ALL.len());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_fault_has_a_name_of_its_own() {
+    fn fault_kinds_have_distinct_names() {
         let kinds: Vec<_> = FaultKind::all().collect();
         let names: BTreeSet<_> = kinds.iter().map(ToString::to_string).collect();
         assert_eq!(names.len(), kinds.len());

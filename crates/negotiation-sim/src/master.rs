@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_vanished_is_not_answered_until_the_master_notices() {
+    fn vanished_id_is_unanswered_until_master_notices() {
         let mut master = Master::new(MasterTraits::default());
         let id = ClientId::new("a").expect("valid");
         assert!(!master.take_offer(at(0), &id, &offer("u1")).messages.is_empty());
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_is_answered_as_each_kind_of_master_does() {
+    fn restart_answer_depends_on_repeated_id_behaviour() {
         let id = ClientId::new("a").expect("valid");
         for (repeated_id, same_certificate, same_ufrag) in [
             (RepeatedId::Replaces, false, false),

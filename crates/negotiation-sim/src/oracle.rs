@@ -34,7 +34,7 @@ pub(crate) struct Oracle {
     closing: u32,
     last_ticket: u32,
     purposes: BTreeMap<Ticket, PendingCommand>,
-    told: BTreeSet<Ignored>,
+    reported: BTreeSet<Ignored>,
     links: VecDeque<Timestamp>,
     /// Connections of this attempt that were requested and neither ended nor failed; and those that
     /// were requested to close.
@@ -53,7 +53,7 @@ pub(crate) struct Oracle {
     renegotiated: bool,
     answers_set: u32,
     /// What the master's descriptions of this attempt contained, as far as rules depend on it.
-    said: RemoteDescriptions,
+    remote_descriptions: RemoteDescriptions,
     /// The master's candidates by generation: those of the next generation wait for its
     /// description.
     remote: BTreeMap<Option<String>, CandidateOrder>,
@@ -89,7 +89,7 @@ struct RemoteDescriptions {
 }
 
 impl RemoteDescriptions {
-    fn hear(&mut self, description: &Description) {
+    fn add(&mut self, description: &Description) {
         let media = &description.facts.media;
         self.refused |= !media.iter().any(|section| section.accepted && section.sends);
     }
@@ -123,7 +123,7 @@ impl Oracle {
             closing: 0,
             last_ticket: 0,
             purposes: BTreeMap::new(),
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             links: VecDeque::new(),
             opened: BTreeSet::new(),
             closing_links: BTreeSet::new(),
@@ -136,7 +136,7 @@ impl Oracle {
             replacing: false,
             renegotiated: false,
             answers_set: 0,
-            said: RemoteDescriptions::default(),
+            remote_descriptions: RemoteDescriptions::default(),
             remote: BTreeMap::new(),
             local: CandidateOrder::default(),
             sent_at: VecDeque::new(),
@@ -170,7 +170,7 @@ impl Oracle {
             Input::Close => self.reference.close_asked(),
             Input::Resumed => self.reference.resumed(),
             Input::Signaling(link, SignalingEvent::Candidate { sender, body: Ok(candidate) })
-                if self.speaks(*link) && *sender == Sender::Master =>
+                if self.is_current(*link) && *sender == Sender::Master =>
             {
                 let generation = self.remote.entry(candidate.ufrag.clone()).or_default();
                 generation.came.push(candidate.digest());
@@ -179,7 +179,7 @@ impl Oracle {
                 _,
                 SignalingEvent::Answer { body: Ok(description), .. }
                 | SignalingEvent::Offer { body: Ok(description), .. },
-            ) => self.said.hear(description),
+            ) => self.remote_descriptions.add(description),
             Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
                 self.opened.remove(link);
                 self.open.remove(&Resource::Link(*link));
@@ -256,7 +256,7 @@ impl Oracle {
     }
 
     /// Whether a connection belongs to the attempt.
-    fn speaks(&self, link: LinkId) -> bool {
+    fn is_current(&self, link: LinkId) -> bool {
         self.open.contains(&Resource::Link(link))
     }
 
@@ -277,7 +277,7 @@ impl Oracle {
                         .links
                         .front()
                         .is_some_and(|at| now.saturating_since(*at) < Duration::from_millis(300));
-                    self.require(!busy, now, "N20: links opened in a busy loop");
+                    self.require(!busy, now, "N20: connections opened in a busy loop");
                 }
                 self.purposes.insert(ticket, PendingCommand::Connect(*link));
                 self.opened.insert(*link);
@@ -305,8 +305,8 @@ impl Oracle {
                 let until = now + self.config.operation_timeout;
                 let watched = PendingCommand::SendCandidate(*link, candidate.digest(), until);
                 self.purposes.insert(ticket, watched);
-                let said = self.offers + self.answers_sent > 0;
-                self.require(said, now, "N11: a candidate before the offer or answer");
+                let described = self.offers + self.answers_sent > 0;
+                self.require(described, now, "N11: a candidate before the offer or answer");
                 if let Err(what) = self.local.take(candidate.digest()) {
                     self.report(format!("{now}: N11: {what}"));
                 }
@@ -331,7 +331,7 @@ impl Oracle {
 
     fn on_peer(&mut self, now: Timestamp, ticket: Ticket, command: &PeerCommand) {
         if let PeerCommand::SetRemote { description, .. } = command {
-            self.said.set(description);
+            self.remote_descriptions.set(description);
         }
         match command {
             PeerCommand::Create { peer } => {
@@ -367,7 +367,7 @@ impl Oracle {
                 self.offers = self.offers.min(self.answers_set);
             }
             PeerCommand::AddCandidate { candidate, .. } => {
-                let of_session = self.said.is_of_session(candidate);
+                let of_session = self.remote_descriptions.is_of_session(candidate);
                 self.require(of_session, now, "N10: a candidate of another generation");
                 let generation = self.remote.entry(candidate.ufrag.clone()).or_default();
                 if let Err(what) = generation.take(candidate.digest()) {
@@ -482,24 +482,25 @@ impl Oracle {
                 self.spoke = false;
                 (self.closing, self.replacing) = (0, false);
                 self.sent_at.clear();
-                self.told.clear();
-                self.said = RemoteDescriptions::default();
+                self.reported.clear();
+                self.remote_descriptions = RemoteDescriptions::default();
             }
             Event::AttemptEnded(report) => {
-                let refused = report.end != AttemptEnd::NothingAccepted || self.said.refused;
+                let refused =
+                    report.end != AttemptEnd::NothingAccepted || self.remote_descriptions.refused;
                 self.require(refused, now, "N17: media given up that was not refused");
                 self.require(self.closing == 4, now, "N22: an attempt over before it was closed");
                 let forgotten = self.opened.difference(&self.closing_links).next().is_some();
-                self.require(!forgotten, now, "N23: a link that was never told to close");
+                self.require(!forgotten, now, "N23: a connection that was never closed");
                 self.opened.clear();
                 self.closing_links.clear();
                 self.closing = 0;
                 // Events between attempts are counted separately.
-                self.told.clear();
+                self.reported.clear();
             }
             Event::Ignored(reason) => {
-                let new = self.told.insert(*reason);
-                self.require(new, now, "N25: the same kind of ignored input told twice");
+                let new = self.reported.insert(*reason);
+                self.require(new, now, "N25: the same kind of ignored input reported twice");
             }
             Event::Ended(_) => {
                 self.ended += 1;
@@ -555,7 +556,7 @@ impl Oracle {
         if let Err(what) = session.check_invariants() {
             self.report(format!("{now}: {what}"));
         }
-        self.require(session.phase() == self.phase, now, "a phase changed without being told");
+        self.require(session.phase() == self.phase, now, "a phase change was not reported");
         self.require(
             deadline.is_none_or(|(at, _)| at > now),
             now,
@@ -563,7 +564,7 @@ impl Oracle {
         );
         if self.phase == Phase::Ended {
             self.require(deadline.is_none(), now, "N23: a deadline after the end");
-            self.require(self.ended == 1, now, "the end was not told exactly once");
+            self.require(self.ended == 1, now, "the end was not reported exactly once");
         }
     }
 
@@ -579,7 +580,11 @@ impl Oracle {
         if self.local.came.len() <= held && link_open {
             let open = |link: &LinkId| self.open.contains(&Resource::Link(*link));
             let carried = self.local.unsent.values().all(open);
-            self.require(carried, now, "N11: a candidate that its link did not carry was lost");
+            self.require(
+                carried,
+                now,
+                "N11: a candidate that its connection did not carry was lost",
+            );
             let all = self.local.gone.len() == self.local.unique();
             self.require(all, now, "N11: a local candidate was lost");
         }

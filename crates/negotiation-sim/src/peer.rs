@@ -150,7 +150,7 @@ impl Peer {
     }
 
     /// The result of a command reached the session.
-    pub(crate) fn told(&mut self, command: &PeerCommand, good: bool) {
+    pub(crate) fn on_result(&mut self, command: &PeerCommand, good: bool) {
         if is_description_operation(command) {
             self.description_operation = None;
         }

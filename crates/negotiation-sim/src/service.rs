@@ -198,7 +198,7 @@ impl Service {
     }
 
     /// Whether the connection is open or opening.
-    pub(crate) fn knows(&self, key: LinkKey) -> bool {
+    pub(crate) fn is_open_or_opening(&self, key: LinkKey) -> bool {
         self.links.contains_key(&key)
     }
 

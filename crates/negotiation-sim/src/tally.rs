@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_stands_at_its_place() {
+    fn fault_name_number_is_its_index() {
         for (place, named) in FaultName::ALL.iter().enumerate() {
             assert_eq!(*named as usize, place, "{named}");
         }

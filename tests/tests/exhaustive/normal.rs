@@ -23,7 +23,7 @@ struct Twins {
     latest: i64,
     /// The difference between the times of the two sessions.
     shift: i64,
-    owed: Vec<(Ticket, Done)>,
+    pending: Vec<(Ticket, Done)>,
     tickets: BTreeMap<Ticket, Ticket>,
     links: BTreeMap<LinkId, LinkId>,
     peers: BTreeMap<PeerId, PeerId>,
@@ -57,7 +57,7 @@ impl Twins {
             now: BEGIN,
             latest: BEGIN,
             shift: 0,
-            owed: Vec::new(),
+            pending: Vec::new(),
             tickets: BTreeMap::new(),
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -112,8 +112,8 @@ impl Twins {
         match step {
             Nonsense::Input { input, .. } if self.is_excluded(&input) => Ok(()),
             Nonsense::Input { after_ms, input } => self.feed(after_ms, input),
-            Nonsense::Oblige { index } if !self.owed.is_empty() => {
-                let (ticket, done) = self.owed.remove(index % self.owed.len());
+            Nonsense::Oblige { index } if !self.pending.is_empty() => {
+                let (ticket, done) = self.pending.remove(index % self.pending.len());
                 self.feed(1, Input::Completed(Completion { ticket, outcome: Ok(done) }))
             }
             Nonsense::Oblige { .. } => Ok(()),
@@ -135,7 +135,7 @@ impl Twins {
         for output in &outputs {
             if let Some((ticket, done)) = good(output) {
                 self.seen.push(ticket);
-                self.owed.push((ticket, done));
+                self.pending.push((ticket, done));
             }
             match output {
                 Output::Signaling(_, command) => {
@@ -297,12 +297,12 @@ fn nameless(text: &str) -> String {
 }
 
 #[test]
-fn a_session_and_its_normal_form_behave_the_same() {
+fn session_and_its_normal_form_behave_the_same() {
     compare_twins(Promise::Nothing);
 }
 
 #[test]
-fn normal_form_without_further_offers_behaves_as_the_session() {
+fn session_and_normal_form_without_offers_behave_the_same() {
     compare_twins(Promise::NoOffers);
 }
 

@@ -21,24 +21,24 @@ fn troubles(most: u8, kinds: &[Trouble]) -> Bounds {
 }
 
 #[test]
-fn every_interleaving_of_network_troubles_is_sound() {
+fn session_with_network_troubles_breaks_no_rule() {
     exhaust("network", &troubles(NETWORK_TROUBLES, &NETWORK));
 }
 
 #[test]
-fn every_interleaving_with_any_one_trouble_is_sound() {
+fn session_with_any_one_trouble_breaks_no_rule() {
     exhaust("anything", &troubles(1, &Trouble::ALL));
 }
 
 #[test]
-fn every_interleaving_of_a_storage_session_is_sound() {
+fn storage_session_with_any_one_trouble_breaks_no_rule() {
     let storage = Bounds { mode: Mode::Answerer, ..troubles(1, &Trouble::ALL) };
     exhaust("storage session", &storage);
 }
 
 /// Without the normal form the same walk does not end soon.
 #[test]
-fn the_normal_form_makes_it_end() {
+fn exploration_without_normal_form_does_not_end_soon() {
     let quiet = Bounds::quiet();
     let normalised = exhaust("with the normal form", &quiet);
     let raw = Bounds { normalised: false, states_max: 20 * normalised.states, ..quiet };

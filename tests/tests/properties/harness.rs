@@ -32,20 +32,20 @@ pub(crate) fn reached(reason: EndReason) {
 }
 
 /// Prints to stderr directly, because the test harness hides the output of tests that pass.
-pub(crate) fn say(line: &str) {
+pub(crate) fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints that a property holds, and the end reasons after the last one.
 pub(crate) fn finished(name: &str, cases: u64, note: &str) {
     let text = name.replace('_', " ");
-    say(&format!("simulator: {text}: {cases} cases{note}"));
+    print_line(&format!("simulator: {text}: {cases} cases{note}"));
     let Ok(mut tally) = REACHED.lock() else { return };
     tally.finished += 1;
     if tally.finished == PROPERTIES {
         for reason in EndReason::ALL {
             let count = tally.reasons.get(&reason).copied().unwrap_or_default();
-            say(&format!("simulator: ended {:<20} {count:>7} times", reason.code()));
+            print_line(&format!("simulator: ended {:<20} {count:>7} times", reason.code()));
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct Host {
     session: Session,
     now: i64,
     latest: i64,
-    owed: Vec<(Ticket, Done)>,
+    pending: Vec<(Ticket, Done)>,
     ended: u32,
     after_end: bool,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(settings: Settings) -> Self {
         let session = Session::new(settings.check().expect("valid"), 5, Timestamp::ZERO);
-        Self { session, now: 0, latest: 0, owed: Vec::new(), ended: 0, after_end: false }
+        Self { session, now: 0, latest: 0, pending: Vec::new(), ended: 0, after_end: false }
     }
 
     pub(crate) fn feed(&mut self, after_ms: i64, input: Input) -> Result<(), String> {
@@ -74,7 +74,7 @@ impl Host {
                 self.ended += 1;
                 reached(outcome.reason);
             }
-            self.owed.extend(good(&output));
+            self.pending.extend(good(&output));
         }
         self.session.check_invariants()?;
         let deadline = self.session.poll_timeout();
@@ -84,17 +84,17 @@ impl Host {
         crate::require(!self.after_end, || "an output after the end".into())?;
         crate::require(self.ended <= 1, || "ended twice".into())?;
         let over = self.session.phase() == Phase::Ended;
-        crate::require(over == (self.ended == 1), || "the end was not told".into())
+        crate::require(over == (self.ended == 1), || "the end was not reported".into())
     }
 
     pub(crate) fn take(&mut self, step: Nonsense) -> Result<(), String> {
         match step {
             Nonsense::Input { after_ms, input } => self.feed(after_ms, input),
             Nonsense::Oblige { index } => {
-                if self.owed.is_empty() {
+                if self.pending.is_empty() {
                     return Ok(());
                 }
-                let (ticket, done) = self.owed.remove(index % self.owed.len());
+                let (ticket, done) = self.pending.remove(index % self.pending.len());
                 self.feed(1, Input::Completed(Completion { ticket, outcome: Ok(done) }))
             }
             Nonsense::Wait => {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn s01_answer_never() {
+fn s01_answer_never_ends_after_retry() {
     let mut plan = Plan::default();
     plan.master.answers = Answers::Never;
     let world = check(plan, Expected::Ended(EndReason::NoAnswer, 2));
@@ -17,7 +17,7 @@ fn s01_answer_never() {
 }
 
 #[test]
-fn s01_answer_never_though_the_master_lives() {
+fn s01_answer_never_from_living_master_is_reported_as_such() {
     let mut plan = Plan::default().with(message(MessageKind::MasterAnswer, 0, Delivery::Drop));
     plan.master.candidates = 2;
     let world = check(plan, Expected::Ended(EndReason::NoAnswer, 2));
@@ -26,7 +26,7 @@ fn s01_answer_never_though_the_master_lives() {
 }
 
 #[test]
-fn s02_answer_at_deadline() {
+fn s02_answer_at_deadline_is_late_and_before_it_is_not() {
     // The offer is sent 5 ms after the command, and the answer takes 20 ms each way.
     for (early, attempt) in [(ms(1), 1), (ms(0), 2)] {
         let late = secs(30) - ms(20) - ms(20) - early;
@@ -43,36 +43,36 @@ fn s02_answer_at_deadline() {
 }
 
 #[test]
-fn s03_answer_stale() {
+fn s03_stale_answer_in_next_attempt_is_ignored() {
     // The first answer is lost; a copy of it arrives on the second attempt's connection.
     let plan = Plan::default()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
         .with(when(Phase::BackingOff, secs(7), Action::OldAnswer));
     let world = check(plan, Expected::Live(2));
-    assert!(told(&world, Ignored::SecondAnswer), "{}", world.journal());
+    assert!(was_ignored(&world, Ignored::SecondAnswer), "{}", world.journal());
     assert_eq!(commands(&world, is_set_remote).len(), 1);
 }
 
 #[test]
-fn s04_answer_duplicate() {
+fn s04_duplicate_answer_is_ignored() {
     let plan = Plan::default()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Duplicate(ms(3))))
         .with(when(Phase::Live, secs(100), Action::RepeatAnswer));
     let world = check(plan, Expected::Live(1));
-    assert!(told(&world, Ignored::Duplicate));
+    assert!(was_ignored(&world, Ignored::Duplicate));
     assert_eq!(commands(&world, is_set_remote).len(), 1);
 }
 
 #[test]
-fn s05_answer_two_different_first_right() {
+fn s05_second_answer_after_right_one_is_ignored() {
     let mut plan = Plan::default();
     plan.master.answers = Answers::ThenAnother;
     let world = check(plan, Expected::Live(1));
-    assert!(told(&world, Ignored::SecondAnswer));
+    assert!(was_ignored(&world, Ignored::SecondAnswer));
 }
 
 #[test]
-fn s05_answer_two_different_first_stale() {
+fn s05_stale_first_answer_costs_the_suspect_deadline() {
     // A stale answer costs the suspect deadline, not the whole establish deadline.
     let mut plan = Plan::default();
     plan.master.answers = Answers::AfterStale;
@@ -87,23 +87,23 @@ fn s05_answer_two_different_first_stale() {
         Action::StrayAnswer(Sender::Master),
     ));
     let world = check(plan, Expected::Live(2));
-    assert!(told(&world, Ignored::SecondAnswer));
+    assert!(was_ignored(&world, Ignored::SecondAnswer));
     assert!(world.events().iter().any(|(_, e)| *e == Event::DeadlineFired(Timer::Establish)));
 }
 
 #[test]
-fn s06_answer_unsolicited() {
+fn s06_answer_before_offer_is_ignored() {
     let plan =
         Plan::default().with(when(Phase::Offering, ms(1), Action::StrayAnswer(Sender::Master)));
     // Before the offer is created no exchange is open; while it is sent, its answer may arrive.
     let mut plan = plan;
     plan.faults.push(command(CommandKind::SetLocal, 1, CommandFault::Late(ms(300))));
     let world = check(plan, Expected::Live(1));
-    assert!(told(&world, Ignored::Unsolicited));
+    assert!(was_ignored(&world, Ignored::Unsolicited));
 }
 
 #[test]
-fn s06_answer_unsolicited_after_close() {
+fn s06_answer_after_close_is_ignored() {
     let plan = Plan::default().with(when(Phase::Live, secs(1), Action::Close)).with(when(
         Phase::Live,
         secs(1),
@@ -113,7 +113,7 @@ fn s06_answer_unsolicited_after_close() {
 }
 
 #[test]
-fn s07_answer_malformed() {
+fn s07_undecodable_answer_ends_attempt_at_once() {
     let mut plan = Plan::default().with(message(MessageKind::MasterAnswer, 1, Delivery::Corrupt));
     plan.master.candidates = 0;
     let world = check(plan, Expected::Live(2));
@@ -126,7 +126,7 @@ fn s07_answer_malformed() {
 }
 
 #[test]
-fn s08_answer_rejected() {
+fn s08_rejected_answer_ends_session_after_one_retry() {
     let mut plan = Plan::new(Settings::persistent());
     plan.master.answers = Answers::Refused;
     let world = check(plan, Expected::Ended(EndReason::IncompatibleSdp, 2));
@@ -135,25 +135,25 @@ fn s08_answer_rejected() {
 }
 
 #[test]
-fn s09_no_common_codec() {
+fn s09_answer_without_codec_ends_session() {
     let mut plan = Plan::new(Settings::persistent());
     plan.master.answers = Answers::RejectsMedia;
     check(plan, Expected::Ended(EndReason::Codec, 1));
 }
 
 #[test]
-fn s10_wrong_sender() {
+fn s10_messages_of_wrong_sender_are_ignored() {
     let plan = Plan::default()
         .with(when(Phase::AwaitingAnswer, ms(1), Action::StrayAnswer(Sender::Other)))
         .with(when(Phase::AwaitingAnswer, ms(2), Action::ForeignCandidate))
         .with(when(Phase::AwaitingAnswer, ms(3), Action::StrayOffer(Sender::Other)));
     let world = check(plan, Expected::Live(1));
-    assert!(told(&world, Ignored::Foreign));
+    assert!(was_ignored(&world, Ignored::Foreign));
     assert_eq!(commands(&world, is_set_remote).len(), 1);
 }
 
 #[test]
-fn s16_offer_twice() {
+fn s16_requests_during_exchange_become_one_exchange() {
     // Opened twice: one exchange. Three requests while it is open: one more exchange.
     let plan = Plan::default()
         .with(Fault::At { trigger: Trigger::Opened, after: ms(1), action: Action::Open })
@@ -161,7 +161,7 @@ fn s16_offer_twice() {
         .with(when(Phase::AwaitingAnswer, ms(2), Action::Renegotiate))
         .with(when(Phase::AwaitingAnswer, ms(3), Action::Renegotiate));
     let world = check(plan, Expected::Live(1));
-    assert!(told(&world, Ignored::AlreadyOpen));
+    assert!(was_ignored(&world, Ignored::AlreadyOpen));
     assert_eq!(commands(&world, is_offer).len(), 2);
     // This master ignores a repeated id, so the renegotiation fails, and media is untouched.
     assert_eq!(events(&world, |event| *event == Event::RenegotiationFailed), 1);
@@ -176,19 +176,19 @@ fn s16_renegotiation_is_answered() {
 }
 
 #[test]
-fn s16_a_renegotiation_whose_offer_may_be_set_is_the_last() {
+fn s16_timed_out_set_local_stops_renegotiation() {
     // Whether a set-local that outlived its deadline was carried out is unknown.
     let plan = Plan::default()
         .with(when(Phase::Live, secs(1), Action::Renegotiate))
         .with(command(CommandKind::SetLocal, 2, CommandFault::Late(secs(6))))
         .with(when(Phase::Live, secs(20), Action::Renegotiate));
     let world = check(plan, Expected::Live(1));
-    assert!(told(&world, Ignored::OutOfPhase));
+    assert!(was_ignored(&world, Ignored::OutOfPhase));
     assert_eq!(events(&world, |event| *event == Event::RenegotiationFailed), 1);
 }
 
 #[test]
-fn s29_signaling_drop_early() {
+fn s29_connection_lost_before_answer_is_retried() {
     let plan = Plan::default().with(when(
         Phase::AwaitingAnswer,
         ms(10),
@@ -198,7 +198,7 @@ fn s29_signaling_drop_early() {
 }
 
 #[test]
-fn s35_reordering() {
+fn s35_reordered_answer_and_candidates_end_live() {
     for nth in 1..=3 {
         let plan = Plan::default()
             .with(message(MessageKind::MasterAnswer, 1, Delivery::Delay(ms(200))))

@@ -15,7 +15,7 @@ fn added(world: &World) -> Vec<Candidate> {
 }
 
 #[test]
-fn s11_candidates_first() {
+fn s11_candidates_before_answer_are_added_in_order() {
     for count in [1, 2, 100] {
         let mut plan = Plan::default();
         plan.master.candidates = count;
@@ -34,28 +34,28 @@ fn s11_candidates_first() {
 }
 
 #[test]
-fn s12_candidate_flood() {
+fn s12_candidate_flood_is_bounded() {
     let plan =
         Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Action::CandidateFlood(10_000)));
     let world = check(plan, Expected::Live(1));
-    assert!(told(&world, Ignored::OverLimit));
+    assert!(was_ignored(&world, Ignored::OverLimit));
     // The oldest 128 are kept; the others are counted.
     let flood = added(&world).iter().filter(|c| c.text.starts_with("candidate:0 ")).count();
     assert_eq!(flood, 128);
 }
 
 #[test]
-fn s13_candidate_stale() {
+fn s13_candidate_of_old_generation_is_ignored() {
     for phase in [Phase::AwaitingAnswer, Phase::Live] {
         let plan = Plan::default().with(when(phase, ms(1), Action::OldCandidate));
         let world = check(plan, Expected::Live(1));
-        assert!(told(&world, Ignored::OldGeneration), "{phase}");
+        assert!(was_ignored(&world, Ignored::OldGeneration), "{phase}");
         assert!(added(&world).iter().all(|c| c.ufrag.as_deref() != Some("older")));
     }
 }
 
 #[test]
-fn s14_candidate_end() {
+fn s14_end_of_candidates_is_accepted_in_every_form() {
     for phase in [Phase::AwaitingAnswer, Phase::Establishing, Phase::Live] {
         let plan = Plan::default().with(when(phase, ms(1), Action::EndOfCandidates));
         check(plan, Expected::Live(1));
@@ -63,7 +63,7 @@ fn s14_candidate_end() {
 }
 
 #[test]
-fn s15_candidate_burst() {
+fn s15_local_candidate_burst_is_paced() {
     let plan = Plan::default().with(when(Phase::Establishing, ms(10), Action::LocalBurst(40)));
     let world = check(plan, Expected::Live(1));
     let sent = commands(&world, |output| {
@@ -79,7 +79,7 @@ fn s15_candidate_burst() {
 }
 
 #[test]
-fn s58_no_candidates() {
+fn s58_answer_without_candidates_needs_a_reachable_viewer() {
     let mut plan = Plan::default();
     plan.master.candidates = 0;
     plan.master.candidates_inside = 0;

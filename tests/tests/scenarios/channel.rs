@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn s17_churn() {
+fn s17_session_goes_live_after_churn() {
     // Opened and closed 50 times in 10 s, sometimes after the offer was sent; the master keeps each
     // vanished id for 55 s and has at most ten sessions.
     let mut plan = Plan::new(Settings::persistent());
@@ -30,7 +30,7 @@ fn s17_churn() {
 }
 
 #[test]
-fn s17_a_single_id_would_meet_the_lingering_master() {
+fn s17_pooled_ids_avoid_lingering_sessions() {
     // Killed and reopened at once, five times: with ids from the pool each is live at once.
     for (ids, quick) in [(ClientIdPolicy::Pooled, true), (ClientIdPolicy::Fixed, false)] {
         let mut plan = Plan { ids, ..Plan::default() };
@@ -52,19 +52,19 @@ fn s17_a_single_id_would_meet_the_lingering_master() {
 }
 
 #[test]
-fn s28_send_errors() {
+fn s28_send_errors_cause_no_busy_loop() {
     let plan = Plan::default().with(command(
         CommandKind::SendCandidate,
         0,
         CommandFault::Fail(FailureCode::Network),
     ));
     let world = check(plan, Expected::Live(1));
-    assert!(told(&world, Ignored::Unsent));
+    assert!(was_ignored(&world, Ignored::Unsent));
     assert!(world.journal().len() < 200, "no busy loop: {}", world.journal().len());
 }
 
 #[test]
-fn s30_signaling_drop_live() {
+fn s30_connection_lost_while_live_keeps_media() {
     for after in [secs(1), secs(600), secs(3600)] {
         let plan =
             Plan::default().with(when(Phase::Live, after, Action::CutLink(FailureCode::Closed)));
@@ -74,7 +74,7 @@ fn s30_signaling_drop_live() {
 }
 
 #[test]
-fn s31_go_away_and_s32_reconnect_ice_server_leave_media_alone() {
+fn s31_s32_service_messages_keep_media() {
     let plan = Plan::default()
         .with(when(Phase::Live, secs(1), Action::GoAway))
         .with(when(Phase::Live, secs(2), Action::ReconnectIceServer))
@@ -84,16 +84,16 @@ fn s31_go_away_and_s32_reconnect_ice_server_leave_media_alone() {
 }
 
 #[test]
-fn s34_garbage() {
+fn s34_garbage_is_ignored() {
     let phases = [Phase::Offering, Phase::AwaitingAnswer, Phase::Establishing, Phase::Live];
     let mut plan = Plan::default();
     plan.faults.extend(phases.map(|phase| when(phase, ms(1), Action::Garbage)));
     let world = check(plan, Expected::Live(1));
-    assert!(told(&world, Ignored::Unknown));
+    assert!(was_ignored(&world, Ignored::Unknown));
 }
 
 #[test]
-fn s36_status_error() {
+fn s36_error_status_ends_or_retries_attempt() {
     let status = |code| {
         let action = Action::OfferStatus(code);
         Plan::default().with(when(Phase::AwaitingAnswer, ms(5), action))
@@ -104,11 +104,11 @@ fn s36_status_error() {
     assert!(starts[1].saturating_since(starts[0]) >= secs(5), "a throttle backs off");
     let stray = when(Phase::AwaitingAnswer, ms(5), Action::StrayStatus(FailureCode::Service));
     let world = check(Plan::default().with(stray), Expected::Live(1));
-    assert!(told(&world, Ignored::Status));
+    assert!(was_ignored(&world, Ignored::Status));
 }
 
 #[test]
-fn s39_credentials_expire() {
+fn s39_expired_credentials_end_session() {
     let plan = Plan::default().with(message(MessageKind::MasterAnswer, 1, Delivery::Drop)).with(
         command(CommandKind::Connect, 2, CommandFault::Fail(FailureCode::ExpiredCredentials)),
     );
@@ -116,7 +116,7 @@ fn s39_credentials_expire() {
 }
 
 #[test]
-fn s42_control_plane_errors() {
+fn s42_control_plane_errors_are_retried() {
     // A failure that the adapter's own retries did not cure costs an attempt.
     let fails =
         |code| Plan::default().with(command(CommandKind::Connect, 1, CommandFault::Fail(code)));
@@ -135,7 +135,7 @@ fn s42_control_plane_errors() {
 }
 
 #[test]
-fn s43_permanent() {
+fn s43_permanent_failure_ends_session_at_once() {
     for (code, reason) in [
         (FailureCode::NoChannel, EndReason::NoChannel),
         (FailureCode::AccessDenied, EndReason::AccessDenied),
@@ -155,7 +155,7 @@ fn s43_permanent() {
 }
 
 #[test]
-fn s44_master_later() {
+fn s44_later_master_gets_stored_offer() {
     let mut plan = Plan::default();
     plan.master.arrives_after = Some(secs(20));
     let world = check(plan, Expected::Live(1));
@@ -163,7 +163,7 @@ fn s44_master_later() {
 }
 
 #[test]
-fn s44_master_later_than_the_message_lives() {
+fn s44_master_later_than_message_ttl_is_retried() {
     let mut plan = Plan::default();
     plan.service.message_ttl = secs(10);
     plan.master.arrives_after = Some(secs(20));
@@ -171,13 +171,13 @@ fn s44_master_later_than_the_message_lives() {
 }
 
 #[test]
-fn s45_master_restart() {
+fn s45_master_close_starts_new_attempt() {
     let plan = Plan::default().with(when(Phase::Live, secs(60), Action::MasterCloses));
     check(plan, Expected::Live(2));
 }
 
 #[test]
-fn s46_channel_full() {
+fn s46_full_channel_is_retried_with_backoff() {
     for (code, reason) in [
         (FailureCode::ViewerLimit, EndReason::ViewerLimit),
         (FailureCode::Throttled, EndReason::Throttled),

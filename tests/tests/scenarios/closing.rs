@@ -13,7 +13,7 @@ fn leads_to(phase: Phase) -> Plan {
 }
 
 #[test]
-fn s49_close_anywhere() {
+fn s49_close_in_any_phase_ends_session() {
     let phases =
         Phase::ALL.into_iter().filter(|phase| !matches!(phase, Phase::Idle | Phase::Ended));
     for phase in phases {
@@ -37,7 +37,7 @@ fn s49_close_anywhere() {
 }
 
 #[test]
-fn s49_a_step_that_hangs_stops_none_of_the_others() {
+fn s49_hanging_close_step_stops_no_other_step() {
     let steps = [
         CommandKind::Disconnect,
         CommandKind::StopTransceivers,
@@ -56,9 +56,9 @@ fn s49_a_step_that_hangs_stops_none_of_the_others() {
             let mut world = World::new(plan);
             world.open();
             world.run_until_phase(Phase::Closing, secs(5));
-            let asked = world.now();
+            let closed_at = world.now();
             assert!(world.run_until_phase(Phase::Ended, secs(2)), "{what:?} {how:?}");
-            assert!(world.now().saturating_since(asked) <= ms(600));
+            assert!(world.now().saturating_since(closed_at) <= ms(600));
             assert_eq!(world.violations(), Vec::<String>::new(), "{what:?} {how:?}");
             for step in steps {
                 let times = commands(&world, |output| closes(output) == Some(step)).len();
@@ -69,7 +69,7 @@ fn s49_a_step_that_hangs_stops_none_of_the_others() {
 }
 
 #[test]
-fn s49_close_while_a_peer_connection_is_replaced() {
+fn s49_close_during_replacement_closes_each_part_once() {
     // The service begins a new session, and the old peer connection is at one of its closing steps.
     for what in [CommandKind::StopTransceivers, CommandKind::RemoveTracks, CommandKind::Close] {
         for how in [CommandFault::Hang, CommandFault::Late(ms(300)), CommandFault::Late(ms(110))] {
@@ -97,7 +97,7 @@ fn s49_close_while_a_peer_connection_is_replaced() {
 
 /// N15, N22: closes that the attempt began before it ended are waited for as well.
 #[test]
-fn n15_a_link_that_is_being_left_is_closed_before_the_next_attempt() {
+fn n15_next_attempt_waits_for_pending_disconnect() {
     let plan = Plan::default()
         .with(when(Phase::Live, secs(1), Action::GoAway))
         .with(command(CommandKind::Disconnect, 1, CommandFault::Late(ms(300))))
@@ -125,7 +125,7 @@ fn closes(output: &Output) -> Option<CommandKind> {
 }
 
 #[test]
-fn s50_close_races_answer() {
+fn s50_close_wins_race_with_answer() {
     let mut plan = Plan::default();
     plan.master.answers = Answers::Never;
     for close_first in [true, false] {
@@ -145,12 +145,12 @@ fn s50_close_races_answer() {
         }
         inputs.into_iter().for_each(|input| world.inject(input));
         rest(&mut world, Expected::Ended(EndReason::Closed, 1));
-        assert_eq!(told(&world, Ignored::Stale), close_first);
+        assert_eq!(was_ignored(&world, Ignored::Stale), close_first);
     }
 }
 
 #[test]
-fn s66_handle_dropped() {
+fn s66_dropped_handle_closes_session() {
     // The driver turns a dropped handle into a close; nothing may be left open.
     let plan = Plan::default().with(when(Phase::Live, secs(1), Action::Close));
     let world = check(plan, Expected::Ended(EndReason::Closed, 1));

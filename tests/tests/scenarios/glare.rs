@@ -13,7 +13,7 @@ fn joins(world: &World) -> Vec<Timestamp> {
 }
 
 #[test]
-fn s20_glare() {
+fn s20_glare_with_one_polite_side_ends_agreed() {
     for (polite, glare) in [(true, Glare::Impolite), (false, Glare::Polite)] {
         for after in [0, 1, 4, 6, 20, 30, 60] {
             let mut settings = Settings::one_retry();
@@ -31,14 +31,12 @@ fn s20_glare() {
 }
 
 #[test]
-fn s20_glare_of_a_restart() {
+fn s20_glare_of_a_restart_ends_agreed() {
     for keeps in [true, false] {
         for after in [900, 985, 1_000, 1_020, 1_090, 1_100, 1_110, 1_120] {
-            let mut plan = proper().with(when(Phase::Live, secs(1), Action::Restart)).with(when(
-                Phase::Live,
-                ms(after),
-                Action::MasterOffers { anew: false },
-            ));
+            let mut plan = renegotiating_master()
+                .with(when(Phase::Live, secs(1), Action::Restart))
+                .with(when(Phase::Live, ms(after), Action::MasterOffers { anew: false }));
             plan.stack.traits.restart_keeps_pair = keeps;
             let world = check(plan, Expected::Live(1));
             assert!(agreed(&world), "keeps {keeps}, {after} ms: {}", world.journal());
@@ -47,7 +45,7 @@ fn s20_glare_of_a_restart() {
 }
 
 #[test]
-fn s20_a_master_that_cannot_handle_glare_costs_at_most_the_attempt() {
+fn s20_master_broken_by_glare_costs_one_attempt() {
     for polite in [true, false] {
         let mut settings = Settings::one_retry();
         settings.polite = polite;
@@ -65,10 +63,10 @@ fn s20_a_master_that_cannot_handle_glare_costs_at_most_the_attempt() {
 }
 
 #[test]
-fn s20_an_answer_is_sent_again_after_a_restart_that_was_given_up() {
+fn s20_answer_is_resent_after_abandoned_restart() {
     // The restart's deadline passes while its offer is being sent and media flows; then the sending
     // fails. The answer to the master's next offer hangs on a connection that is replaced.
-    let plan = proper()
+    let plan = renegotiating_master()
         .with(when(Phase::Live, secs(1), Action::Restart))
         .with(command(CommandKind::IceServers, 2, CommandFault::Late(secs(4))))
         .with(command(CommandKind::CreateOffer, 2, CommandFault::Late(secs(4))))
@@ -83,7 +81,7 @@ fn s20_an_answer_is_sent_again_after_a_restart_that_was_given_up() {
 }
 
 #[test]
-fn s20_a_rollback_that_fails_ends_the_attempt() {
+fn s20_failed_rollback_ends_attempt() {
     let plan = Plan::default()
         .with(command(CommandKind::Rollback, 1, CommandFault::Fail(FailureCode::Port)))
         .with(when(Phase::AwaitingAnswer, ms(1), Action::MasterOffers { anew: false }));
@@ -93,7 +91,7 @@ fn s20_a_rollback_that_fails_ends_the_attempt() {
 }
 
 #[test]
-fn s64_storage_session() {
+fn s64_storage_session_goes_live() {
     let world = check(storage(), Expected::Live(1));
     assert!(agreed(&world));
     assert_eq!(joins(&world).len(), 1);
@@ -101,7 +99,7 @@ fn s64_storage_session() {
 }
 
 #[test]
-fn s64_the_join_is_repeated_until_an_offer_comes() {
+fn s64_join_is_repeated_until_offer_arrives() {
     let mut plan = storage();
     plan.master.ignored_offers = 3;
     let world = check(plan, Expected::Live(1));
@@ -115,7 +113,7 @@ fn s64_the_join_is_repeated_until_an_offer_comes() {
 }
 
 #[test]
-fn s64_a_join_that_fails_after_its_offer_came_ends_nothing() {
+fn s64_join_failure_after_offer_is_ignored() {
     let refused = CommandFault::Fail(FailureCode::ExpiredCredentials);
     let offers = Action::MasterOffers { anew: false };
     let plan = storage().with(command(CommandKind::Join, 1, refused));
@@ -127,7 +125,7 @@ fn s64_a_join_that_fails_after_its_offer_came_ends_nothing() {
 
 /// A storage session that is full refuses at once, and is retried like a full channel.
 #[test]
-fn s46_storage_session_full() {
+fn s46_full_storage_session_is_retried() {
     let full = CommandFault::Fail(FailureCode::ViewerLimit);
     check(
         storage().with(command(CommandKind::Join, 0, full)),
@@ -140,7 +138,7 @@ fn s46_storage_session_full() {
 }
 
 #[test]
-fn s64_storage_new_session() {
+fn s64_new_remote_session_gets_new_peer_connection() {
     for phase in [Phase::Answering, Phase::Establishing, Phase::AwaitingMedia, Phase::Live] {
         let anew = Action::MasterOffers { anew: true };
         let plan = storage().with(when(phase, ms(3), anew));
@@ -151,7 +149,7 @@ fn s64_storage_new_session() {
 }
 
 #[test]
-fn s64_storage_renegotiation() {
+fn s64_renegotiation_keeps_peer_connection() {
     let plan = storage().with(when(Phase::Live, secs(5), Action::MasterOffers { anew: false }));
     let world = check(plan, Expected::Live(1));
     assert!(agreed(&world));
@@ -159,7 +157,7 @@ fn s64_storage_renegotiation() {
 }
 
 #[test]
-fn s64_answering_fails() {
+fn s64_failed_answering_is_retried() {
     for what in [
         CommandKind::SetRemote,
         CommandKind::CreateAnswer,

@@ -2,14 +2,14 @@
 
 use super::*;
 
-fn left(world: &World) -> Vec<Timestamp> {
+fn disconnects(world: &World) -> Vec<Timestamp> {
     commands(world, |output| {
         matches!(output, Output::Signaling(_, SignalingCommand::Disconnect { .. }))
     })
 }
 
 #[test]
-fn s18_takeover_before_live() {
+fn s18_takeover_before_live_ends_session() {
     let mut plan = Plan::new(Settings::persistent());
     plan.master.answers = Answers::Never;
     for attempt in 1..=3 {
@@ -23,7 +23,7 @@ fn s18_takeover_before_live() {
 }
 
 #[test]
-fn s18_takeover_while_live() {
+fn s18_takeover_while_live_stops_reopening() {
     let plan = Plan::default().with(when(Phase::Live, secs(2), Action::Takeover(9)));
     let world = check(plan, Expected::Live(1));
     assert_eq!(events(&world, |event| matches!(event, Event::LinkGivenUp(_))), 1);
@@ -31,7 +31,7 @@ fn s18_takeover_while_live() {
 }
 
 #[test]
-fn s30_a_link_lost_while_live_is_opened_again() {
+fn s30_connection_lost_while_live_is_reopened() {
     for code in [FailureCode::Closed, FailureCode::Network, FailureCode::TimedOut] {
         let plan = Plan::default().with(when(Phase::Live, secs(600), Action::CutLink(code)));
         let world = check(plan, Expected::Live(1));
@@ -42,7 +42,7 @@ fn s30_a_link_lost_while_live_is_opened_again() {
 }
 
 #[test]
-fn s30_reopening_backs_off_and_a_permanent_failure_stops_it() {
+fn s30_reopening_backs_off_and_stops_on_permanent_failure() {
     let mut plan =
         Plan::default().with(when(Phase::Live, secs(60), Action::CutLink(FailureCode::Dns)));
     for nth in 2..12 {
@@ -64,18 +64,18 @@ fn s30_reopening_backs_off_and_a_permanent_failure_stops_it() {
 }
 
 #[test]
-fn s31_go_away() {
+fn s31_go_away_opens_new_connection_first() {
     let plan = Plan::default().with(when(Phase::Live, secs(1), Action::GoAway));
     let world = check(plan, Expected::Live(1));
     assert_eq!(events(&world, |event| *event == Event::LinkReopened), 1);
     assert_eq!(events(&world, |event| matches!(event, Event::LinkLost(_))), 0);
-    let (opened, left) = (commands(&world, is_connect), left(&world));
+    let (opened, left) = (commands(&world, is_connect), disconnects(&world));
     assert_eq!((opened.len(), left.len()), (2, 1));
-    assert!(left[0] > opened[1], "the new link is ready before the old is left");
+    assert!(left[0] > opened[1], "the new connection is ready before the old one is closed");
 }
 
 #[test]
-fn s31_go_away_is_spread_when_live() {
+fn s31_go_away_is_spread_over_time_when_live() {
     let times = (0..40).map(|seed| {
         let mut plan = Plan::default().with(when(Phase::Live, secs(1), Action::GoAway));
         plan.seed = seed;
@@ -89,7 +89,7 @@ fn s31_go_away_is_spread_when_live() {
 }
 
 #[test]
-fn s31_go_away_while_an_exchange_is_open() {
+fn s31_go_away_during_exchange_is_followed_at_once() {
     let mut plan = Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Action::GoAway));
     plan.master.answers_after = secs(5);
     let world = check(plan, Expected::Live(1));
@@ -98,7 +98,7 @@ fn s31_go_away_while_an_exchange_is_open() {
 }
 
 #[test]
-fn s31_a_network_that_dies_before_the_offer_is_out() {
+fn s31_network_lost_before_offer_is_sent_ends_attempt() {
     // The first connection is closed for one that cannot be opened, and the offer has none to go
     // out on.
     let plan = Plan::default()
@@ -109,7 +109,7 @@ fn s31_a_network_that_dies_before_the_offer_is_out() {
 }
 
 #[test]
-fn s31_a_service_that_refuses_a_second_link() {
+fn s31_refused_second_connection_closes_first() {
     let plan = Plan::default()
         .with(when(Phase::Live, ms(500), Action::RefuseSecondLink))
         .with(when(Phase::Live, secs(1), Action::GoAway));
@@ -119,7 +119,7 @@ fn s31_a_service_that_refuses_a_second_link() {
 }
 
 #[test]
-fn s31_an_offer_on_its_way_survives_the_change_of_links() {
+fn s31_offer_being_sent_survives_go_away() {
     let plan = Plan::default()
         .with(command(CommandKind::SendOffer, 1, CommandFault::Late(secs(2))))
         .with(when(Phase::Offering, ms(1), Action::GoAway));
@@ -127,13 +127,11 @@ fn s31_an_offer_on_its_way_survives_the_change_of_links() {
 }
 
 #[test]
-fn s32_reconnect_ice_server() {
+fn s32_reconnect_ice_server_refreshes_servers() {
     for after in [ms(50), secs(30)] {
-        let plan = proper().with(when(Phase::Live, after, Action::TurnExpires)).with(when(
-            Phase::Live,
-            after,
-            Action::ReconnectIceServer,
-        ));
+        let plan = renegotiating_master()
+            .with(when(Phase::Live, after, Action::TurnExpires))
+            .with(when(Phase::Live, after, Action::ReconnectIceServer));
         let world = check(plan, Expected::Live(1));
         assert_eq!(events(&world, |event| *event == Event::IceServersRefreshed), 1);
         assert_eq!(commands(&world, is_offer).len(), 1, "media is left alone");

@@ -7,7 +7,7 @@ fn path(ice: Ice, dtls: Dtls, media: Media) -> Plan {
 }
 
 #[test]
-fn s22_ice_blip() {
+fn s22_short_ice_loss_sends_no_offer() {
     let plan = Plan::default()
         .with(when(Phase::Live, secs(10), Action::IceDisconnected))
         .with(when(Phase::Live, secs(12), Action::IceBack));
@@ -17,7 +17,7 @@ fn s22_ice_blip() {
 }
 
 #[test]
-fn s23_ice_disconnected_and_s24_ice_failed() {
+fn s23_s24_ice_loss_starts_new_attempt_when_restart_is_ignored() {
     for action in [Action::IceDisconnected, Action::IceFailed] {
         let plan = Plan::default().with(when(Phase::Live, secs(10), action));
         let world = check(plan, Expected::Live(2));
@@ -29,14 +29,14 @@ fn s23_ice_disconnected_and_s24_ice_failed() {
 }
 
 #[test]
-fn s47_media_never() {
+fn s47_missing_media_ends_after_retry() {
     for media in [Media::Nothing, Media::NoKeyframe] {
         let world =
             check(path(Ice::Works, Dtls::Works, media), Expected::Ended(EndReason::NoMedia, 2));
-        let asked = commands(&world, |output| {
+        let requests = commands(&world, |output| {
             matches!(output, Output::Peer(_, PeerCommand::RequestKeyframe { .. }))
         });
-        assert!(asked.len() >= 18, "at once and every second: {}", asked.len());
+        assert!(requests.len() >= 18, "at once and every second: {}", requests.len());
     }
     // The failure is retried: the second attempt has media.
     let mut plan = path(Ice::Works, Dtls::Works, Media::Nothing);
@@ -45,7 +45,7 @@ fn s47_media_never() {
 }
 
 #[test]
-fn s48_media_stall() {
+fn s48_stall_ends_attempt_after_give_up_time() {
     let short = Plan::default().with(when(Phase::Live, secs(10), Action::Stall)).with(when(
         Phase::Live,
         secs(20),
@@ -59,7 +59,7 @@ fn s48_media_stall() {
 }
 
 #[test]
-fn s48_a_burst_of_stalls_asks_for_one_keyframe_at_a_time() {
+fn s48_stall_burst_requests_one_keyframe_at_a_time() {
     let mut plan =
         Plan::default().with(command(CommandKind::RequestKeyframe, 0, CommandFault::Late(secs(1))));
     for _ in 0..500 {
@@ -67,14 +67,14 @@ fn s48_a_burst_of_stalls_asks_for_one_keyframe_at_a_time() {
         plan.faults.push(when(Phase::Live, secs(10), Action::MediaBack));
     }
     let world = check(plan, Expected::Live(1));
-    let asked = commands(&world, |output| {
+    let requests = commands(&world, |output| {
         matches!(output, Output::Peer(_, PeerCommand::RequestKeyframe { .. }))
     });
-    assert!(asked.len() < 10, "{}", asked.len());
+    assert!(requests.len() < 10, "{}", requests.len());
 }
 
 #[test]
-fn s51_clock_jump() {
+fn s51_clock_jump_causes_one_transition() {
     for phase in [
         Phase::Connecting,
         Phase::Offering,
@@ -102,7 +102,7 @@ fn s51_clock_jump() {
 }
 
 #[test]
-fn s51_the_end_of_time() {
+fn s51_latest_time_fires_deadlines_once() {
     // A deadline that cannot be later than now would fire without end.
     let plan = Plan::default().with(when(Phase::Live, secs(10), Action::Stall));
     let mut world = World::new(plan);
@@ -115,7 +115,7 @@ fn s51_the_end_of_time() {
 }
 
 #[test]
-fn s51_of_two_late_deadlines_the_first_is_told() {
+fn s51_first_of_two_late_deadlines_is_reported() {
     let plan = Plan::new(Settings::never())
         .with(command(CommandKind::Create, 1, CommandFault::Hang))
         .with(command(CommandKind::Connect, 1, CommandFault::Hang))
@@ -126,7 +126,7 @@ fn s51_of_two_late_deadlines_the_first_is_told() {
 }
 
 #[test]
-fn s52_budget_refill() {
+fn s52_budget_is_refilled_after_time_live() {
     // Fail, recover, an hour of media, lost; the next attempt fails: the budget is full again.
     let plan = Plan::default()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
@@ -143,7 +143,7 @@ fn s52_budget_refill() {
 }
 
 #[test]
-fn s56_suspend() {
+fn s56_suspend_starts_new_attempt_at_once() {
     let plan = Plan::default().with(when(Phase::Live, secs(10), Action::Suspend(secs(600))));
     let mut world = World::new(plan);
     world.open();
@@ -155,7 +155,7 @@ fn s56_suspend() {
 }
 
 #[test]
-fn s56_suspend_while_closing() {
+fn s56_suspend_while_closing_skips_the_pause() {
     let plan = Plan::default()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Corrupt))
         .with(when(Phase::Closing, ms(1), Action::Suspend(secs(600))));
@@ -165,7 +165,7 @@ fn s56_suspend_while_closing() {
 }
 
 #[test]
-fn s57_dtls_fails() {
+fn s57_failed_dtls_ends_after_retry() {
     for dtls in [Dtls::Fails, Dtls::Silent] {
         let plan = path(Ice::Works, dtls, Media::Flows);
         check(plan, Expected::Ended(EndReason::Dtls, 2));
@@ -176,7 +176,7 @@ fn s57_dtls_fails() {
 }
 
 #[test]
-fn s57_no_route() {
+fn s57_missing_route_ends_after_retry() {
     for ice in [Ice::Fails, Ice::Silent] {
         let plan = path(ice, Dtls::Works, Media::Flows);
         check(plan, Expected::Ended(EndReason::NoRoute, 2));
@@ -184,14 +184,14 @@ fn s57_no_route() {
 }
 
 #[test]
-fn s61_local_media() {
+fn s61_missing_local_media_ends_before_offer() {
     let denied = command(CommandKind::Create, 1, CommandFault::Fail(FailureCode::LocalMedia));
     let world = check(Plan::default().with(denied), Expected::Ended(EndReason::LocalMedia, 1));
     assert!(commands(&world, is_offer).is_empty(), "before any offer");
 }
 
 #[test]
-fn what_counts_as_live_follows_the_answer() {
+fn live_condition_depends_on_media_in_the_answer() {
     for (video, audio) in [(true, false), (false, true), (false, false)] {
         let mut plan = Plan::default();
         (plan.master.video, plan.master.audio) = (video, audio);

@@ -12,8 +12,8 @@ fn both(plan: &Plan) -> [Plan; 2] {
 }
 
 #[test]
-fn s21_restart_storm() {
-    for plan in both(&proper()) {
+fn s21_restart_requests_are_coalesced() {
+    for plan in both(&renegotiating_master()) {
         let plan = plan
             .with(when(Phase::Live, secs(1), Action::Restart))
             .with(when(Phase::Live, ms(1_001), Action::Restart))
@@ -26,7 +26,7 @@ fn s21_restart_storm() {
 #[test]
 fn s23_ice_disconnected_is_restarted() {
     for action in [Action::IceDisconnected, Action::IceFailed] {
-        for plan in both(&proper()) {
+        for plan in both(&renegotiating_master()) {
             let world = check(plan.with(when(Phase::Live, secs(10), action)), Expected::Live(1));
             assert_eq!(commands(&world, is_restart).len(), 1);
             assert_eq!(events(&world, |event| *event == Event::Recovered), 1);
@@ -36,8 +36,8 @@ fn s23_ice_disconnected_is_restarted() {
 }
 
 #[test]
-fn s24_a_restart_that_brings_nothing() {
-    for plan in both(&proper()) {
+fn s24_fruitless_restart_starts_new_attempt() {
+    for plan in both(&renegotiating_master()) {
         let plan = plan
             .with(when(Phase::Live, secs(10), Action::IceFailed))
             .with(when(Phase::Recovering, ms(1), Action::NetworkDown))
@@ -53,7 +53,7 @@ fn s24_a_restart_that_brings_nothing() {
 }
 
 #[test]
-fn s25_restart_ignored() {
+fn s25_ignored_restart_costs_one_deadline() {
     for plan in both(&Plan::default()) {
         let lost = |n| Fault::At {
             trigger: Trigger::Entered(Phase::Live, n),
@@ -67,24 +67,24 @@ fn s25_restart_ignored() {
         assert_eq!(events(&world, |event| *event == Event::RestartRefused), 1);
         assert_eq!(commands(&world, is_restart).len(), 1);
         world.perform(Action::Restart);
-        assert!(told(&world, Ignored::OutOfPhase));
+        assert!(was_ignored(&world, Ignored::OutOfPhase));
     }
 }
 
 #[test]
-fn s25_a_master_that_starts_over() {
+fn s25_master_that_starts_over_gets_new_attempt() {
     for plan in both(&Plan::default()) {
         let mut plan = plan.with(when(Phase::Live, secs(10), Action::IceFailed));
         plan.master.repeated_id = RepeatedId::Replaces;
         let world = check(plan, Expected::Live(2));
-        assert!(told(&world, Ignored::RefusedRestart));
+        assert!(was_ignored(&world, Ignored::RefusedRestart));
         let fired = Event::DeadlineFired(Timer::Restart);
         assert_eq!(events(&world, |event| *event == fired), 0, "it waits for no deadline");
     }
 }
 
 #[test]
-fn s25_ignored_while_the_old_pair_works() {
+fn s25_ignored_restart_keeps_working_pair() {
     for plan in both(&Plan::default()) {
         let world =
             check(plan.with(when(Phase::Live, secs(10), Action::Restart)), Expected::Live(1));
@@ -94,8 +94,8 @@ fn s25_ignored_while_the_old_pair_works() {
 }
 
 #[test]
-fn s26_network_switch() {
-    for plan in both(&proper()) {
+fn s26_network_switch_is_recovered_by_restart() {
+    for plan in both(&renegotiating_master()) {
         let plan = plan.with(when(Phase::Live, secs(10), Action::NetworkChanged));
         let world = check(plan, Expected::Live(1));
         let changed =
@@ -112,7 +112,7 @@ fn s26_network_switch() {
 }
 
 #[test]
-fn s26_network_switch_during_set_up() {
+fn s26_network_switch_during_set_up_starts_new_attempt() {
     let phases = [
         Phase::Connecting,
         Phase::Offering,
@@ -121,13 +121,13 @@ fn s26_network_switch_during_set_up() {
         Phase::AwaitingMedia,
     ];
     for phase in phases {
-        let plan = proper().with(when(phase, ms(1), Action::NetworkChanged));
+        let plan = renegotiating_master().with(when(phase, ms(1), Action::NetworkChanged));
         check(plan, Expected::Live(2));
     }
 }
 
 #[test]
-fn s27_offline() {
+fn s27_offline_within_limit_spends_no_retry() {
     // Five minutes without a network, within the limit: no retry is spent.
     let mut settings = Settings::persistent();
     settings.retries = 1;
@@ -142,11 +142,11 @@ fn s27_offline() {
     let online = world.events().iter().find(|(_, event)| *event == Event::Online);
     let back = world.events().iter().find(|(_, event)| *event == Event::Recovered);
     let (Some((from, _)), Some((to, _))) = (online, back) else { panic!("not recovered") };
-    assert!(to.saturating_since(*from) < secs(5), "at once when it is told");
+    assert!(to.saturating_since(*from) < secs(5), "at once when the network is back");
 }
 
 #[test]
-fn s27_offline_during_set_up() {
+fn s27_offline_during_set_up_starts_no_attempt() {
     let phases = [Phase::Connecting, Phase::Offering, Phase::AwaitingAnswer, Phase::BackingOff];
     for phase in phases {
         let mut plan = Plan::new(Settings::persistent());
@@ -170,14 +170,14 @@ fn s27_offline_during_set_up() {
 }
 
 #[test]
-fn s27_offline_for_longer_than_the_limit() {
+fn s27_offline_longer_than_limit_ends_session() {
     let plan = Plan::default().with(when(Phase::AwaitingAnswer, ms(0), Action::Offline));
     let world = check(plan, Expected::Ended(EndReason::Signaling, 2));
     assert!(world.elapsed() < secs(60 + 30 + 6 + 40), "{:?}", world.elapsed());
 }
 
 #[test]
-fn s27_a_network_that_comes_and_goes_holds_nothing_up_for_ever() {
+fn s27_flapping_network_does_not_delay_the_end_forever() {
     let mut plan = Plan::default();
     plan.master.answers = Answers::Never;
     let mut world = World::new(plan);
@@ -196,8 +196,8 @@ fn s27_a_network_that_comes_and_goes_holds_nothing_up_for_ever() {
 }
 
 #[test]
-fn s28_restart_offers_that_cannot_be_sent() {
-    for plan in both(&proper()) {
+fn s28_unsendable_restart_offers_cause_no_busy_loop() {
+    for plan in both(&renegotiating_master()) {
         let mut plan = plan.with(when(Phase::Live, secs(10), Action::IceFailed));
         for nth in 2..40 {
             plan.faults.push(command(
@@ -216,8 +216,8 @@ fn s28_restart_offers_that_cannot_be_sent() {
 }
 
 #[test]
-fn s30_a_restart_waits_for_its_link() {
-    for plan in both(&proper()) {
+fn s30_restart_waits_for_new_connection() {
+    for plan in both(&renegotiating_master()) {
         let plan = plan
             .with(when(Phase::Live, secs(10), Action::CutLink(FailureCode::Network)))
             .with(when(Phase::Live, secs(10), Action::IceFailed));
@@ -228,8 +228,8 @@ fn s30_a_restart_waits_for_its_link() {
 }
 
 #[test]
-fn s36_a_status_for_a_restart() {
-    for plan in both(&proper()) {
+fn s36_status_for_restart_keeps_media() {
+    for plan in both(&renegotiating_master()) {
         let plan = plan
             .with(when(Phase::Live, secs(10), Action::Restart))
             .with(message(MessageKind::ViewerOffer, 2, Delivery::Drop))
@@ -240,8 +240,8 @@ fn s36_a_status_for_a_restart() {
 }
 
 #[test]
-fn s40_turn_expire() {
-    for plan in both(&proper()) {
+fn s40_restart_uses_fresh_turn_credentials() {
+    for plan in both(&renegotiating_master()) {
         let plan = plan.with(when(Phase::Live, secs(400), Action::TurnExpires)).with(when(
             Phase::Live,
             secs(401),
@@ -254,20 +254,18 @@ fn s40_turn_expire() {
 }
 
 #[test]
-fn s40_turn_that_cannot_be_had_again_stops_no_restart() {
+fn s40_failed_turn_refresh_does_not_stop_restart() {
     for how in [CommandFault::Hang, CommandFault::Fail(FailureCode::Service)] {
-        let plan = proper().with(command(CommandKind::IceServers, 2, how)).with(when(
-            Phase::Live,
-            secs(401),
-            Action::IceFailed,
-        ));
+        let plan = renegotiating_master()
+            .with(command(CommandKind::IceServers, 2, how))
+            .with(when(Phase::Live, secs(401), Action::IceFailed));
         check(plan, Expected::Live(1));
     }
 }
 
 #[test]
-fn s45_master_reboots() {
-    for plan in both(&proper()) {
+fn s45_rebooted_master_gets_new_attempt() {
+    for plan in both(&renegotiating_master()) {
         let plan = plan.with(when(Phase::Live, secs(60), Action::MasterReboots(secs(8))));
         let world = check(plan, Expected::Live(2));
         assert!(events(&world, |event| matches!(event, Event::MasterSeen)) >= 2);
@@ -275,7 +273,7 @@ fn s45_master_reboots() {
 }
 
 #[test]
-fn s48_paused_camera() {
+fn s48_paused_camera_stays_live() {
     let mut plan = Plan::default().with(when(Phase::Live, secs(10), Action::Stall));
     for n in 0..30 {
         plan.faults.push(when(Phase::Live, secs(11 + n * 5), Action::SenderReport));
@@ -283,10 +281,10 @@ fn s48_paused_camera() {
     plan.faults.push(when(Phase::Live, secs(160), Action::MediaBack));
     let world = check(plan.clone(), Expected::Live(1));
     assert_eq!(events(&world, |event| *event == Event::MediaPaused), 1);
-    let asked = commands(&world, |output| {
+    let requests = commands(&world, |output| {
         matches!(output, Output::Peer(_, PeerCommand::RequestKeyframe { .. }))
     });
-    assert!(asked.len() >= 140, "every second: {}", asked.len());
+    assert!(requests.len() >= 140, "every second: {}", requests.len());
     assert!(commands(&world, is_restart).is_empty(), "a restart is no cure");
 
     // A restart that is requested meanwhile and ignored ends nothing.
@@ -294,7 +292,7 @@ fn s48_paused_camera() {
 }
 
 #[test]
-fn s48_no_packet_of_any_kind() {
+fn s48_silence_ends_attempt() {
     let plan = Plan::default().with(when(Phase::Live, secs(10), Action::Stall)).with(when(
         Phase::Live,
         secs(20),
@@ -306,9 +304,9 @@ fn s48_no_packet_of_any_kind() {
 }
 
 #[test]
-fn s52_a_recovery_does_not_count_as_live() {
+fn s52_time_in_recovery_does_not_refill_budget() {
     // Live for 29 s, recovering, live for 29 s: the budget is not refilled.
-    let plan = proper()
+    let plan = renegotiating_master()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
         .with(when(Phase::Live, secs(25), Action::Restart))
         .with(when(Phase::Live, secs(50), Action::MasterCloses))
@@ -317,7 +315,7 @@ fn s52_a_recovery_does_not_count_as_live() {
 }
 
 #[test]
-fn s62_restart_answer_old() {
+fn s62_restart_answer_with_old_credentials_is_refused() {
     for repeated_id in [RepeatedId::OldCredentials, RepeatedId::RepeatsAnswer] {
         for plan in both(&Plan::default()) {
             let mut plan = plan.with(when(Phase::Live, secs(10), Action::Restart));
@@ -326,20 +324,20 @@ fn s62_restart_answer_old() {
             assert_eq!(commands(&world, is_set_remote).len(), 1, "{repeated_id:?}");
             let old = repeated_id == RepeatedId::OldCredentials;
             let reason = if old { Ignored::RefusedRestart } else { Ignored::Duplicate };
-            assert!(told(&world, reason), "{repeated_id:?}");
+            assert!(was_ignored(&world, reason), "{repeated_id:?}");
         }
     }
 }
 
 #[test]
-fn s63_restart_while_recovering() {
+fn s63_late_media_is_kept_while_restart_is_open() {
     // Media is back before the master answers, which is late or never.
-    for deaf in [true, false] {
-        for plan in both(&proper()) {
+    for offer_lost in [true, false] {
+        for plan in both(&renegotiating_master()) {
             let mut plan = plan
                 .with(when(Phase::Live, secs(10), Action::IceDisconnected))
                 .with(when(Phase::Live, ms(15_000), Action::IceBack));
-            if deaf {
+            if offer_lost {
                 plan.faults.push(message(MessageKind::ViewerOffer, 2, Delivery::Drop));
             } else {
                 plan.faults.push(message(MessageKind::MasterAnswer, 2, Delivery::Delay(secs(4))));

@@ -24,12 +24,12 @@ const CELLS: &[Excuse] = &[
     Excuse {
         phases: &[Phase::Idle],
         input_kind: FROM_LINK,
-        why: "Before it is opened a session has asked for no link.",
+        why: "A session requests no connection before it is opened.",
     },
     Excuse {
         phases: &[Phase::Idle],
         input_kind: FROM_PEER,
-        why: "Before it is opened a session has asked for no peer connection.",
+        why: "A session requests no peer connection before it is opened.",
     },
     Excuse {
         phases: &[Phase::Idle],
@@ -39,22 +39,22 @@ const CELLS: &[Excuse] = &[
             InputKind::Failed,
             InputKind::Unawaited,
         ],
-        why: "Before it is opened a session has given no command.",
+        why: "A session gives no command before it is opened.",
     },
     Excuse {
         phases: &[Phase::Idle],
         input_kind: &[InputKind::LateLink, InputKind::LatePeer],
-        why: "Before it is opened a session has closed nothing.",
+        why: "A session closes nothing before it is opened.",
     },
     Excuse {
         phases: &[Phase::Connecting],
         input_kind: FROM_LINK,
-        why: "The link opens with the end of this phase; what comes of an earlier one is an echo.",
+        why: "The connection opens at the end of this phase; events of an earlier one are echoes.",
     },
     Excuse {
         phases: &[Phase::Closing, Phase::BackingOff, Phase::Ended],
         input_kind: FROM_LINK,
-        why: "Links are closed in the first step of closing; what comes of them later is an echo.",
+        why: "Connections are closed in the first step of closing; later events are echoes.",
     },
     Excuse {
         phases: &[Phase::BackingOff, Phase::Ended],
@@ -69,12 +69,12 @@ const CELLS: &[Excuse] = &[
     Excuse {
         phases: &[Phase::Closing],
         input_kind: &[InputKind::Cancelled],
-        why: "A close cancels what is under way, and that is awaited no more once it began.",
+        why: "A close cancels commands that the session no longer awaits once the close began.",
     },
     Excuse {
         phases: &[Phase::AwaitingOffer],
         input_kind: &[InputKind::Status],
-        why: "A viewer that joined has sent no message that a status could be of.",
+        why: "A viewer that joined has sent no message that a STATUS_RESPONSE could be for.",
     },
 ];
 
@@ -125,7 +125,7 @@ const FAULTS: &[FaultExcuse] = &[FaultExcuse {
         FaultKind::Message(MessageKind::ViewerAnswer, DeliveryKind::AfterOldAnswer),
         FaultKind::Message(MessageKind::ViewerAnswer, DeliveryKind::FromSender),
     ],
-    why: "Whom the master takes a message for is the master's affair: the session cannot see it.",
+    why: "The session cannot see which sender the master takes a message to be from.",
 }];
 
 /// Why this cell is never hit: an index into [`all`].
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_excused_twice() {
+    fn cell_has_at_most_one_excuse() {
         for phase in Phase::ALL {
             for input_kind in InputKind::ALL {
                 let covers = |excuse: &&Excuse| {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn every_excuse_is_a_sentence() {
+    fn excuses_are_sentences() {
         for why in all() {
             assert!(why.ends_with('.') && why.starts_with(char::is_uppercase), "{why}");
         }

@@ -46,8 +46,8 @@ impl State {
         let mut port = Port::Signaling;
         let what = match command {
             SignalingCommand::Connect { .. } => {
-                require(known.is_none(), "a link asked for twice")?;
-                require(world.links.len() < 2, "N15: a third link")?;
+                require(known.is_none(), "a connection requested twice")?;
+                require(world.links.len() < 2, "N15: a third connection")?;
                 world.links.push(Link { id: link, up: false });
                 Operation::Connect(link)
             }
@@ -57,13 +57,13 @@ impl State {
             }
             SignalingCommand::Join { .. } => {
                 port = Port::Beside;
-                require(known.is_some_and(|known| known.up), "N8: joined without a link")?;
+                require(known.is_some_and(|known| known.up), "N8: joined without a connection")?;
                 Operation::Join(link)
             }
             SignalingCommand::Send { message, .. } => {
                 // The connection may have been lost in the same instant, but it must have been
                 // open.
-                require(known.is_some(), "N2: sent on a link that is not open")?;
+                require(known.is_some(), "N2: sent on a connection that is not open")?;
                 match message {
                     Message::Offer(offer) => {
                         // The same offer may be sent on another connection after its sending
@@ -229,7 +229,7 @@ impl State {
             | Event::RenegotiationFailed => world.offer_out = None,
             Event::Ended(_) => {
                 world.ended = true;
-                require(world.links.is_empty(), "N23: ended with a link open")?;
+                require(world.links.is_empty(), "N23: ended with a connection open")?;
                 let open = world.peer.is_some_and(|peer| peer.closing != CLOSED);
                 require(!open, "N23: ended with a peer connection open")?;
             }
@@ -270,15 +270,12 @@ impl State {
         self.session.check_invariants()?;
         let free = bounds.each[Trouble::Sleep as usize] + bounds.each[Trouble::Network as usize];
         let tries = bounds.retries + 2 + u32::from(free);
-        require(
-            u32::from(self.world.tries) <= tries,
-            "N14: more attempts than the budget has_working_path",
-        )?;
+        require(u32::from(self.world.tries) <= tries, "N14: more attempts than the budget allows")?;
         let stale = Answer { session: 9, generation: 9, to: 9 };
         let nowhere = LinkId(u32::MAX);
         let mut probes = vec![
             ("N13: a timeout before its time", Input::Timeout),
-            ("N4: an answer on another link", answer(nowhere, Sender::Master, stale)),
+            ("N4: an answer on another connection", answer(nowhere, Sender::Master, stale)),
             (
                 "N13: a stale completion",
                 Input::Completed(negotiation_core::Completion {
@@ -319,14 +316,14 @@ impl State {
         for (what, input) in probes {
             session.handle_input(self.now, input);
             while let Some(output) = session.poll_output() {
-                let told = matches!(output, Output::Event(Event::Ignored(_)));
-                if !told || self.world.ended {
+                let reported = matches!(output, Output::Event(Event::Ignored(_)));
+                if !reported || self.world.ended {
                     return Err(format!("{what}: {output:?}"));
                 }
             }
         }
         let same = session.into_normalised().session() == self.session.normalised().session();
-        require(same, "N13: what is stale, foreign or garbage changed something")
+        require(same, "N13: a stale, foreign or undecodable input changed the state")
     }
 }
 
@@ -336,15 +333,15 @@ fn require(has_working_path: bool, what: &str) -> Result<(), String> {
 
 /// Reads the numbers from the text of a viewer's offer: `offer 2 restart`.
 fn viewer_offer(description: &Description) -> Offer {
-    let mut words = description.sdp.as_str().split(' ').skip(1);
-    let number = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-    Offer { number, restart: words.next().is_some() }
+    let mut fields = description.sdp.as_str().split(' ').skip(1);
+    let number = fields.next().and_then(|field| field.parse().ok()).unwrap_or(0);
+    Offer { number, restart: fields.next().is_some() }
 }
 
 /// Reads the numbers from the text of a master's description: `answer 1 1 2`.
 fn master_answer(description: &Description) -> Answer {
-    let words = description.sdp.as_str().split(' ').skip(1);
-    let mut numbers = words.map(|word| word.parse().unwrap_or(0));
+    let fields = description.sdp.as_str().split(' ').skip(1);
+    let mut numbers = fields.map(|field| field.parse().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
     Answer { session: next(), generation: next(), to: next() }
 }

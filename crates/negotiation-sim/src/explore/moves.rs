@@ -132,14 +132,14 @@ impl State {
                 }
             }
         }
-        if let Some(mail) = world.mail.front()
+        if let Some(message) = world.messages.front()
             && world.links.iter().any(|link| link.up)
         {
             moves.extend([Move::Deliver, Move::DeliverTwice, Move::Lose]);
-            if !matches!(mail, MasterMessage::Candidate { .. }) {
+            if !matches!(message, MasterMessage::Candidate { .. }) {
                 moves.push(Move::DeliverBroken);
             }
-            if world.mail.get(1).is_some_and(|second| second != mail) {
+            if world.messages.get(1).is_some_and(|second| second != message) {
                 moves.push(Move::DeliverSecond);
             }
         }
@@ -224,7 +224,7 @@ impl State {
         if let Some(port) = Port::ALL.into_iter().find(|p| !world.ports[*p as usize].is_empty()) {
             return Some(Move::Complete(port));
         }
-        if !world.mail.is_empty() && world.links.iter().any(|link| link.up) {
+        if !world.messages.is_empty() && world.links.iter().any(|link| link.up) {
             return Some(Move::Deliver);
         }
         let (can, has_working_path) = (world.can_connect(), world.has_working_path());
@@ -265,8 +265,8 @@ impl State {
     fn apply(&mut self, step: Move) -> Result<(), String> {
         let now = self.now;
         let peer = self.world.peer.map(|peer| peer.id);
-        let tell = |event| peer.map(|peer| Input::Peer(peer, event));
-        let edge = |connectivity| tell(PeerEvent::ConnectivityChanged(connectivity));
+        let peer_input = |event| peer.map(|peer| Input::Peer(peer, event));
+        let edge = |connectivity| peer_input(PeerEvent::ConnectivityChanged(connectivity));
         let at = self.session.poll_timeout().map(|(at, _)| at);
         let input = match step {
             Move::Open => None,
@@ -292,27 +292,31 @@ impl State {
             }
             Move::Fail(port) => return self.fail(port, FailureCode::Service),
             Move::Refuse(port) => return self.fail(port, FailureCode::AccessDenied),
-            Move::Deliver => self.world.mail.pop_front().map(|mail| self.input_of(mail, false)),
-            Move::DeliverTwice => {
-                self.world.mail.front().copied().map(|mail| self.input_of(mail, false))
+            Move::Deliver => {
+                self.world.messages.pop_front().map(|message| self.input_of(message, false))
             }
-            Move::DeliverSecond => self.world.mail.remove(1).map(|mail| self.input_of(mail, false)),
+            Move::DeliverTwice => {
+                self.world.messages.front().copied().map(|message| self.input_of(message, false))
+            }
+            Move::DeliverSecond => {
+                self.world.messages.remove(1).map(|message| self.input_of(message, false))
+            }
             Move::DeliverBroken => {
-                self.world.mail.pop_front().map(|mail| self.input_of(mail, true))
+                self.world.messages.pop_front().map(|message| self.input_of(message, true))
             }
             Move::Lose => {
-                self.world.mail.pop_front();
+                self.world.messages.pop_front();
                 None
             }
             Move::AnotherAnswer => {
                 let other = Answer { session: 0, generation: 0, to: 1 };
-                self.world.mail.push_front(MasterMessage::Answer(other));
+                self.world.messages.push_front(MasterMessage::Answer(other));
                 None
             }
             Move::Deadline => {
                 return match at {
                     Some(at) => self.feed(at, Input::Timeout),
-                    None => Err("liveness: nothing is pending, and it is not live".into()),
+                    None => Err("liveness: nothing is pending, but the session is not live".into()),
                 };
             }
             Move::Wait => {
@@ -327,7 +331,7 @@ impl State {
                 self.feed(now, Input::Signaling(link, SignalingEvent::Disconnected(gone)))?;
                 let flows = matches!(before, Phase::Live | Phase::Recovering);
                 if flows && self.session.phase() != before {
-                    return Err("N20: a lost link touched what is live".into());
+                    return Err("N20: a lost connection changed a live session".into());
                 }
                 return Ok(());
             }
@@ -373,16 +377,16 @@ impl State {
             }
             Move::Keyframe => {
                 self.change(|peer| peer.keyframe = true);
-                tell(PeerEvent::KeyframeReceived)
+                peer_input(PeerEvent::KeyframeReceived)
             }
             Move::Stall => {
                 self.change(|peer| peer.stalled = true);
-                tell(PeerEvent::MediaStalled)
+                peer_input(PeerEvent::MediaStalled)
             }
-            Move::Report => tell(PeerEvent::SenderReport),
+            Move::Report => peer_input(PeerEvent::SenderReport),
             Move::Flow => {
                 self.change(|peer| peer.stalled = false);
-                tell(PeerEvent::MediaFlowing(MediaKind::Video))
+                peer_input(PeerEvent::MediaFlowing(MediaKind::Video))
             }
             Move::NetworkChanges => {
                 self.change(|peer| peer.broken = true);
@@ -422,11 +426,11 @@ impl State {
     }
 
     /// The input for a message of the master on the newest open connection.
-    fn input_of(&self, mail: MasterMessage, broken: bool) -> Input {
+    fn input_of(&self, message: MasterMessage, broken: bool) -> Input {
         let link = self.world.links.iter().rev().find(|link| link.up).map(|link| link.id);
         let link = link.unwrap_or(LinkId(0));
         let sender = Sender::Master;
-        let event = match mail {
+        let event = match message {
             MasterMessage::Answer(_) if broken => {
                 SignalingEvent::Answer { sender, body: Err(Undecodable) }
             }

@@ -30,7 +30,8 @@ impl World {
     /// storage session each join brings an offer, even one that the session no longer waits for,
     /// and a master that restarts offers without a join.
     pub(super) fn may_be_offered(&self, mode: Mode) -> bool {
-        let comes = self.mail.iter().any(|mail| matches!(mail, MasterMessage::Offer { .. }));
+        let comes =
+            self.messages.iter().any(|message| matches!(message, MasterMessage::Offer { .. }));
         let joins = self.ports.iter().flatten().any(|job| matches!(job.what, Operation::Join(_)));
         let left = |kind: Trouble| self.left[kind as usize] > 0;
         let restarts = mode == Mode::Answerer && left(Trouble::MasterRestart);
@@ -56,7 +57,7 @@ impl World {
 
     /// No attempt follows, so whatever only another attempt would use can be reset.
     fn forget_next_attempt(&mut self) {
-        self.mail.clear();
+        self.messages.clear();
         self.tries = 0;
         self.variant = Variant { keeps_pair: false, release: CandidateRelease::AfterOffer };
     }

@@ -29,7 +29,7 @@ pub(super) struct World {
     /// Signaling connections that were requested and not closed.
     pub(super) links: Vec<Link>,
     /// Messages on their way to the viewer, in the order of sending.
-    pub(super) mail: VecDeque<MasterMessage>,
+    pub(super) messages: VecDeque<MasterMessage>,
     pub(super) peer: Option<Peer>,
     pub(super) master: Master,
     /// Offers created in this attempt.
@@ -223,7 +223,7 @@ impl State {
             troubles: bounds.troubles,
             ports: [const { VecDeque::new() }; 3],
             links: Vec::new(),
-            mail: VecDeque::new(),
+            messages: VecDeque::new(),
             peer: None,
             master: Master::default(),
             offers: 0,
@@ -264,13 +264,13 @@ impl State {
         let ticket = |id: Ticket| normal.ticket(id).map(|new| if keep { id } else { new });
         let world = &mut self.world;
         for known in &mut world.links {
-            known.id = link(known.id).ok_or("N23: a link that nobody will close")?;
+            known.id = link(known.id).ok_or("N23: a connection that will not be closed")?;
         }
         if let Some(known) = &mut world.peer {
             match peer(known.id) {
                 Some(id) => known.id = id,
                 None if known.closing == CLOSED => world.peer = None,
-                None => return Err("N23: a peer connection that nobody will close".into()),
+                None => return Err("N23: a peer connection that will not be closed".into()),
             }
         }
         // A sent message keeps a name for its STATUS_RESPONSE, but no completion is awaited.
@@ -468,13 +468,13 @@ impl World {
 
     /// Keeps one answer of the messages to an attempt that is over, as an answer of no session.
     pub(super) fn keep_late_answer(&mut self) {
-        let late = self.mail.iter().rev().find_map(|mail| match mail {
+        let late = self.messages.iter().rev().find_map(|message| match message {
             MasterMessage::Answer(_) => {
                 Some(MasterMessage::Answer(Answer { session: 0, generation: 0, to: 0 }))
             }
             MasterMessage::Offer { .. } | MasterMessage::Candidate { .. } => None,
         });
-        self.mail = late.into_iter().collect();
+        self.messages = late.into_iter().collect();
     }
 
     /// The master, or the service in its place, receives an offer and answers it; with
@@ -485,12 +485,12 @@ impl World {
         if new {
             master.begin_session(offer.number);
             let (session, generation) = (master.session, master.generation);
-            self.mail.push_back(MasterMessage::Candidate { session, generation });
+            self.messages.push_back(MasterMessage::Candidate { session, generation });
         } else if offer.restart {
             master.generation = offer.number;
         }
         let (session, generation) = (master.session, master.generation);
-        self.mail.push_back(MasterMessage::Answer(Answer {
+        self.messages.push_back(MasterMessage::Answer(Answer {
             session,
             generation,
             to: offer.number,
@@ -505,15 +505,13 @@ impl World {
         }
         // A second offer of the same session would add nothing to the one on its way.
         let session = master.session;
-        if self
-            .mail
-            .iter()
-            .any(|mail| matches!(mail, MasterMessage::Offer { session: s, .. } if *s == session))
-        {
+        if self.messages.iter().any(
+            |message| matches!(message, MasterMessage::Offer { session: s, .. } if *s == session),
+        ) {
             return;
         }
         master.offers = master.offers.saturating_add(1);
-        self.mail
+        self.messages
             .push_back(MasterMessage::Offer { session: master.session, number: master.offers });
     }
 

@@ -130,6 +130,6 @@ impl Keyframes {
             self.due = self.due.max(now + self.interval);
         }
         let late = self.is_needed() && self.running.is_none() && !self.offline && now >= self.due;
-        late.then_some("N27: a keyframe is needed and was not asked for in time")
+        late.then_some("N27: a keyframe is needed and was not requested in time")
     }
 }

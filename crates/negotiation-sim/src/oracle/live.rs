@@ -124,7 +124,7 @@ impl Live {
         match command {
             SignalingCommand::Connect { link, client_id, .. } => {
                 let same = self.client_id.is_none() || *client_id == self.client_id;
-                self.require(same, "N20: a link under another id");
+                self.require(same, "N20: a connection under another id");
                 self.connects.insert((ticket, *link));
                 self.refused = false;
             }
@@ -132,20 +132,20 @@ impl Live {
                 let open = self.open.contains(link);
                 self.require(
                     open || !self.left.contains(link),
-                    "a message on a link that was left",
+                    "a message on a connection that was left",
                 );
                 self.restart_sent |=
                     self.restart_made && matches!(message, negotiation_core::Message::Offer(_));
             }
             SignalingCommand::Disconnect { link } => {
                 let new = self.left.insert(*link);
-                self.require(new, "N23: a link closed twice");
+                self.require(new, "N23: a connection closed twice");
                 let going = self.phase == Some(Phase::Closing);
                 let others = self.open.iter().any(|other| other != link);
                 let dead = !self.open.remove(link);
                 self.require(
                     going || others || self.refused || dead,
-                    "N21: the old link left before a new one was ready",
+                    "N21: the old connection left before a new one was ready",
                 );
             }
             SignalingCommand::Join { .. } => {
@@ -260,7 +260,7 @@ impl Live {
         if media || phase == Phase::Recovering {
             self.require(
                 !matches!(end, AttemptEnd::LinkLost(_) | AttemptEnd::Connect(_)),
-                "N20: media given up for a link",
+                "N20: media given up for a connection",
             );
         }
         if phase == Phase::Recovering && flows {

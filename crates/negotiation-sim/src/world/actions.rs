@@ -26,7 +26,7 @@ impl World {
             Action::Suspend(time) => {
                 // The master receives nothing from now on.
                 let peers: Vec<_> = self.peers.keys().copied().collect();
-                peers.into_iter().for_each(|id| self.goes(id, false));
+                peers.into_iter().for_each(|id| self.peer_gone(id, false));
                 self.now = self.now + time;
                 self.feed(Input::Resumed);
             }
@@ -119,7 +119,7 @@ impl World {
             }
             Action::StrayAnswer(sender) => {
                 let answer = Description {
-                    sdp: Sdp::new("answer 0 to nobody"),
+                    sdp: Sdp::new("answer 0 to no offer"),
                     facts: Facts {
                         media: vec![MediaFact {
                             kind: MediaKind::Video,

@@ -84,7 +84,7 @@ impl World {
 
     /// The fault of a command on a connection; a command on a closed connection hits none.
     fn link_fault(&mut self, link: LinkId, command: CommandKind) -> Option<CommandFault> {
-        let there = self.service.knows((self.number, link));
+        let there = self.service.is_open_or_opening((self.number, link));
         if there { self.command_fault(command) } else { None }
     }
 
@@ -96,12 +96,12 @@ impl World {
 
     /// Reports to the master that a peer connection is closed. Without a DTLS close the master only
     /// stops receiving packets.
-    pub(super) fn goes(&mut self, id: PeerId, speaks: bool) {
+    pub(super) fn peer_gone(&mut self, id: PeerId, closes: bool) {
         let connected = self.peers.get(&id).is_some_and(Peer::is_connected);
-        let goodbye = speaks && connected && self.network_up;
+        let closed = closes && connected && self.network_up;
         if let Some(known_as) = self.known_as.get(&id) {
             let who = format!("viewer {}", id.0);
-            self.master.lose(self.now, known_as, &who, goodbye);
+            self.master.lose(self.now, known_as, &who, closed);
         }
     }
 
@@ -262,7 +262,7 @@ impl World {
         let stale = !gathered.is_empty()
             && peer.servers().is_some_and(|servers| self.service.is_expired(servers));
         self.stale_turn += u32::from(stale);
-        peer.told(&command, outcome.is_ok());
+        peer.on_result(&command, outcome.is_ok());
         if let (PeerCommand::CreateOffer { .. }, Ok(Done::Description(offer))) =
             (&command, &outcome)
         {
@@ -273,26 +273,26 @@ impl World {
         }
         self.notice(id, dropped);
         if matches!(command, PeerCommand::Close { .. }) {
-            self.goes(id, true);
+            self.peer_gone(id, true);
         }
         self.complete(ticket, outcome);
         self.try_connect(id);
     }
 
     pub(super) fn try_connect(&mut self, id: PeerId) {
-        let heard = self.known_to_master.contains(&id) && self.plan.master.reaches_viewer;
+        let is_known = self.known_to_master.contains(&id) && self.plan.master.reaches_viewer;
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if !self.network_up {
             return;
         }
-        let notices = peer.connect(heard);
+        let notices = peer.connect(is_known);
         self.notice(id, notices);
     }
 
     fn send(&mut self, key: crate::service::LinkKey, message: Message) -> Result<Done, Failure> {
         let is_offer = matches!(message, Message::Offer(_) | Message::Answer(_));
         let Some(id) = self.service.sender(key, is_offer) else {
-            return Err(Failure::new(FailureCode::NotOpen, "the link is not open"));
+            return Err(Failure::new(FailureCode::NotOpen, "the connection is not open"));
         };
         if is_offer {
             self.known_as.insert(self.peer, id.clone());

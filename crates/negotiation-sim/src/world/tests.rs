@@ -4,7 +4,7 @@ use super::*;
 use crate::{Answers, CommandFault, CommandKind, Fault, replay};
 
 #[test]
-fn the_world_is_deterministic() {
+fn same_plan_gives_same_run() {
     let run = || {
         let mut world = World::new(Plan::default());
         world.open();
@@ -15,7 +15,7 @@ fn the_world_is_deterministic() {
 }
 
 #[test]
-fn a_session_goes_live_and_its_journal_replays() {
+fn session_goes_live_and_its_journal_replays() {
     let mut world = World::new(Plan::default());
     world.open();
     assert!(world.run_until_phase(Phase::Live, Duration::from_secs(5)));
@@ -27,7 +27,7 @@ fn a_session_goes_live_and_its_journal_replays() {
 }
 
 #[test]
-fn a_fault_that_is_met_is_counted() {
+fn hit_fault_is_counted() {
     let fault = Fault::Command { what: CommandKind::SetRemote, nth: 1, how: CommandFault::Hang };
     let mut world = World::new(Plan::default().with(fault));
     world.open();
@@ -38,7 +38,7 @@ fn a_fault_that_is_met_is_counted() {
 }
 
 #[test]
-fn a_silent_master_ends_it_after_both_attempts() {
+fn silent_master_ends_session_after_two_attempts() {
     let mut plan = Plan::default();
     plan.master.answers = Answers::Never;
     let mut world = World::new(plan);
