@@ -16,7 +16,7 @@ use directed::directed;
 use harness::{check, finished, reached};
 use host::{Host, good};
 use negotiation_core::*;
-use negotiation_sim::strategy::{self, Nonsense};
+use negotiation_sim::strategy::{self, HostStep};
 use negotiation_sim::*;
 use proptest::collection::vec;
 use proptest::option;
@@ -79,7 +79,7 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
 
 #[test]
 fn p01_random_inputs_break_no_invariant() {
-    let steps = (strategy::settings(), any::<bool>(), vec(strategy::nonsense(), 1..150));
+    let steps = (strategy::settings(), any::<bool>(), vec(strategy::host_step(), 1..150));
     let cases =
         check("p01_random_inputs_break_no_invariant", 4000, steps, |(settings, open, steps)| {
             let mut host = Host::new(settings);
@@ -465,7 +465,7 @@ fn p08_late_input_of_older_attempt_changes_nothing() {
 fn p09_close_wins_from_every_phase() {
     let name = "p09_close_wins_from_every_phase";
     let phases = std::sync::Mutex::new(BTreeSet::new());
-    let late = strategy::nonsense();
+    let late = strategy::host_step();
     let after = prop_oneof![2 => 0..800u64, 1 => 0..90_000u64];
     // At any time, and as soon as a phase is entered: some phases last a few milliseconds.
     let when = (after, option::of(select(Phase::ALL.as_slice())));
@@ -507,7 +507,7 @@ fn p09_close_wins_from_every_phase() {
         require(took <= bound, || format!("took {took:?}"))?;
         let silent_from = world.journal().outputs().count();
         for step in later {
-            if let Nonsense::Input { input, .. } = step {
+            if let HostStep::Input { input, .. } = step {
                 world.inject(input);
             }
         }

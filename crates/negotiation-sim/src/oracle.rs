@@ -33,7 +33,7 @@ pub(crate) struct Oracle {
     open: BTreeSet<Resource>,
     closing: u32,
     last_ticket: u32,
-    purposes: BTreeMap<Ticket, PendingCommand>,
+    pending: BTreeMap<Ticket, PendingCommand>,
     reported: BTreeSet<Ignored>,
     links: VecDeque<Timestamp>,
     /// Connections of this attempt that were requested and neither ended nor failed; and those that
@@ -45,10 +45,10 @@ pub(crate) struct Oracle {
     /// The deadline of the offer that is being sent: after it the offer counts as unsent.
     sending: Option<Timestamp>,
     /// An offer or answer of the viewer was sent in this attempt.
-    spoke: bool,
+    has_sent_description: bool,
     offer_out: bool,
     /// The newest offer is a restart's, which may be sent without being set.
-    deferred: bool,
+    restart_unset: bool,
     replacing: bool,
     renegotiated: bool,
     answers_set: u32,
@@ -122,7 +122,7 @@ impl Oracle {
             open: BTreeSet::new(),
             closing: 0,
             last_ticket: 0,
-            purposes: BTreeMap::new(),
+            pending: BTreeMap::new(),
             reported: BTreeSet::new(),
             links: VecDeque::new(),
             opened: BTreeSet::new(),
@@ -130,9 +130,9 @@ impl Oracle {
             offers: 0,
             answers_sent: 0,
             sending: None,
-            spoke: false,
+            has_sent_description: false,
             offer_out: false,
-            deferred: false,
+            restart_unset: false,
             replacing: false,
             renegotiated: false,
             answers_set: 0,
@@ -173,7 +173,7 @@ impl Oracle {
                 if self.is_current(*link) && *sender == Sender::Master =>
             {
                 let generation = self.remote.entry(candidate.ufrag.clone()).or_default();
-                generation.came.push(candidate.digest());
+                generation.received.push(candidate.digest());
             }
             Input::Signaling(
                 _,
@@ -189,34 +189,32 @@ impl Oracle {
             Input::Peer(peer, PeerEvent::CandidateGathered(candidate))
                 if self.open.contains(&Resource::Peer(*peer)) =>
             {
-                self.local.came.push(candidate.digest());
+                self.local.received.push(candidate.digest());
             }
-            Input::Completed(Completion { ticket, outcome }) => {
-                match self.purposes.remove(ticket) {
-                    Some(PendingCommand::SendOffer) => {
-                        self.sending = None;
-                        self.offer_out |= outcome.is_ok();
-                    }
-                    Some(PendingCommand::Close(part, _)) => {
-                        self.open.remove(&part);
-                    }
-                    Some(PendingCommand::Connect(link))
-                        if outcome.is_err() && self.phase != Phase::Connecting =>
-                    {
-                        self.opened.remove(&link);
-                        self.open.remove(&Resource::Link(link));
-                    }
-                    Some(PendingCommand::SendCandidate(link, digest, until)) => {
-                        let failed = outcome
-                            .as_ref()
-                            .is_err_and(|failure| failure.kind() != FailureKind::Permanent);
-                        if failed || until <= now {
-                            self.local.unsent.insert(digest, link);
-                        }
-                    }
-                    Some(PendingCommand::Connect(_)) | None => {}
+            Input::Completed(Completion { ticket, outcome }) => match self.pending.remove(ticket) {
+                Some(PendingCommand::SendOffer) => {
+                    self.sending = None;
+                    self.offer_out |= outcome.is_ok();
                 }
-            }
+                Some(PendingCommand::Close(resource, _)) => {
+                    self.open.remove(&resource);
+                }
+                Some(PendingCommand::Connect(link))
+                    if outcome.is_err() && self.phase != Phase::Connecting =>
+                {
+                    self.opened.remove(&link);
+                    self.open.remove(&Resource::Link(link));
+                }
+                Some(PendingCommand::SendCandidate(link, digest, until)) => {
+                    let failed = outcome
+                        .as_ref()
+                        .is_err_and(|failure| failure.kind() != FailureKind::Permanent);
+                    if failed || until <= now {
+                        self.local.unsent.insert(digest, link);
+                    }
+                }
+                Some(PendingCommand::Connect(_)) | None => {}
+            },
             Input::Open
             | Input::Timeout
             | Input::NetworkChanged
@@ -279,7 +277,7 @@ impl Oracle {
                         .is_some_and(|at| now.saturating_since(*at) < Duration::from_millis(300));
                     self.require(!busy, now, "N20: connections opened in a busy loop");
                 }
-                self.purposes.insert(ticket, PendingCommand::Connect(*link));
+                self.pending.insert(ticket, PendingCommand::Connect(*link));
                 self.opened.insert(*link);
                 if self.phase == Phase::Connecting {
                     self.begin(now, Resource::Link(*link));
@@ -293,21 +291,21 @@ impl Oracle {
                 self.require(!self.offer_out && !sends, now, "N1: a second unanswered offer");
                 self.offers += 1;
                 self.sending = Some(now + self.config.operation_timeout);
-                self.spoke = true;
-                self.purposes.insert(ticket, PendingCommand::SendOffer);
+                self.has_sent_description = true;
+                self.pending.insert(ticket, PendingCommand::SendOffer);
             }
             SignalingCommand::Send { message: Message::Answer(_), .. } => {
                 self.answers_sent += 1;
-                self.spoke = true;
+                self.has_sent_description = true;
             }
             SignalingCommand::Send { link, message: Message::Candidate(candidate) } => {
                 self.give_up_overdue(now);
                 let until = now + self.config.operation_timeout;
-                let watched = PendingCommand::SendCandidate(*link, candidate.digest(), until);
-                self.purposes.insert(ticket, watched);
+                let command = PendingCommand::SendCandidate(*link, candidate.digest(), until);
+                self.pending.insert(ticket, command);
                 let described = self.offers + self.answers_sent > 0;
                 self.require(described, now, "N11: a candidate before the offer or answer");
-                if let Err(what) = self.local.take(candidate.digest()) {
+                if let Err(what) = self.local.deliver(candidate.digest()) {
                     self.report(format!("{now}: N11: {what}"));
                 }
                 self.sent_at.push_back(now);
@@ -324,7 +322,7 @@ impl Oracle {
             }
             SignalingCommand::Disconnect { link } => {
                 self.closing_links.insert(*link);
-                self.leave(now, ticket, *link);
+                self.disconnect(now, ticket, *link);
             }
         }
     }
@@ -344,7 +342,7 @@ impl Oracle {
                 }
             }
             PeerCommand::SetRemote { kind: SdpKind::Offer, .. } => {
-                self.require(!self.offer_out || self.deferred, now, "N7: two offers at once");
+                self.require(!self.offer_out || self.restart_unset, now, "N7: two offers at once");
                 self.offer_out = false;
                 self.next_exchange();
             }
@@ -357,11 +355,11 @@ impl Oracle {
                     "N4: an answer applied with no offer open",
                 );
             }
-            PeerCommand::SetLocal { kind: SdpKind::Offer, .. } if self.spoke => {
+            PeerCommand::SetLocal { kind: SdpKind::Offer, .. } if self.has_sent_description => {
                 self.next_exchange();
             }
             PeerCommand::CreateOffer { restart, .. } => {
-                self.deferred = *restart;
+                self.restart_unset = *restart;
                 // An offer that was sent and not set is dropped.
                 self.offer_out = false;
                 self.offers = self.offers.min(self.answers_set);
@@ -370,7 +368,7 @@ impl Oracle {
                 let of_session = self.remote_descriptions.is_of_session(candidate);
                 self.require(of_session, now, "N10: a candidate of another generation");
                 let generation = self.remote.entry(candidate.ufrag.clone()).or_default();
-                if let Err(what) = generation.take(candidate.digest()) {
+                if let Err(what) = generation.deliver(candidate.digest()) {
                     self.report(format!("{now}: N9: {what}"));
                 }
             }
@@ -393,7 +391,7 @@ impl Oracle {
     /// Counts sendings that outlived their deadline as failed, whatever their completion is.
     fn give_up_overdue(&mut self, now: Timestamp) {
         let unsent = &mut self.local.unsent;
-        self.purposes.retain(|_, watched| match watched {
+        self.pending.retain(|_, command| match command {
             PendingCommand::SendCandidate(link, digest, until) if *until <= now => {
                 unsent.insert(*digest, *link);
                 false
@@ -405,47 +403,48 @@ impl Oracle {
         });
     }
 
-    fn begin(&mut self, now: Timestamp, part: Resource) {
+    fn begin(&mut self, now: Timestamp, resource: Resource) {
         self.replacing = false;
         let same_kind = |other: &Resource| {
             matches!(
-                (part, other),
+                (resource, other),
                 (Resource::Link(_), Resource::Link(_)) | (Resource::Peer(_), Resource::Peer(_))
             )
         };
-        let overlap = self.open.iter().any(|other| same_kind(other) && !self.overdue(*other, now));
+        let overlap =
+            self.open.iter().any(|other| same_kind(other) && !self.is_overdue(*other, now));
         self.require(!overlap, now, "N15: attempts overlap");
         self.open.retain(|other| !same_kind(other));
-        self.open.insert(part);
+        self.open.insert(resource);
     }
 
     /// Whether its last closing step hung until its deadline, so that the session may go on.
-    fn overdue(&self, part: Resource, now: Timestamp) -> bool {
-        self.purposes.values().any(
-            |watched| matches!(watched, PendingCommand::Close(p, at) if *p == part && *at <= now),
+    fn is_overdue(&self, resource: Resource, now: Timestamp) -> bool {
+        self.pending.values().any(
+            |command| matches!(command, PendingCommand::Close(p, at) if *p == resource && *at <= now),
         )
     }
 
     /// A connection is closed, with the attempt or before it.
-    fn leave(&mut self, now: Timestamp, ticket: Ticket, link: LinkId) {
+    fn disconnect(&mut self, now: Timestamp, ticket: Ticket, link: LinkId) {
         if self.phase == Phase::Closing {
             // A peer connection that is being replaced has taken some of its steps already.
             let first = self.closing == 0 || self.replacing;
             self.require(first, now, "N22: the steps of closing out of order");
         }
         let deadline = now + self.config.close_timeout / 4;
-        self.purposes.insert(ticket, PendingCommand::Close(Resource::Link(link), deadline));
+        self.pending.insert(ticket, PendingCommand::Close(Resource::Link(link), deadline));
     }
 
     fn next_exchange(&mut self) {
         self.renegotiated = true;
         // A later exchange may repeat candidates.
-        self.remote.values_mut().for_each(|generation| generation.gone.clear());
-        self.local.gone.clear();
+        self.remote.values_mut().for_each(|generation| generation.delivered.clear());
+        self.local.delivered.clear();
     }
 
     /// Requires the closing steps in the contract's order, each once (N22).
-    fn close(&mut self, now: Timestamp, ticket: Ticket, step: u32, part: Resource) {
+    fn close(&mut self, now: Timestamp, ticket: Ticket, step: u32, resource: Resource) {
         let replacing = self.phase == Phase::Answering;
         if replacing && !self.replacing {
             (self.replacing, self.closing) = (true, 1);
@@ -459,7 +458,7 @@ impl Oracle {
         self.closing = step + 1;
         let deadline = now + self.config.close_timeout / 4;
         if step == 3 {
-            self.purposes.insert(ticket, PendingCommand::Close(part, deadline));
+            self.pending.insert(ticket, PendingCommand::Close(resource, deadline));
         }
     }
 
@@ -478,8 +477,8 @@ impl Oracle {
                 (self.offers, self.answers_set, self.offer_out) = (0, 0, false);
                 (self.remote, self.local) = (BTreeMap::new(), CandidateOrder::default());
                 self.renegotiated = false;
-                (self.answers_sent, self.sending, self.deferred) = (0, None, false);
-                self.spoke = false;
+                (self.answers_sent, self.sending, self.restart_unset) = (0, None, false);
+                self.has_sent_description = false;
                 (self.closing, self.replacing) = (0, false);
                 self.sent_at.clear();
                 self.reported.clear();
@@ -489,7 +488,7 @@ impl Oracle {
                 let refused =
                     report.end != AttemptEnd::NothingAccepted || self.remote_descriptions.refused;
                 self.require(refused, now, "N17: media given up that was not refused");
-                self.require(self.closing == 4, now, "N22: an attempt over before it was closed");
+                self.require(self.closing == 4, now, "N22: an attempt ended before it was closed");
                 let forgotten = self.opened.difference(&self.closing_links).next().is_some();
                 self.require(!forgotten, now, "N23: a connection that was never closed");
                 self.opened.clear();
@@ -504,7 +503,7 @@ impl Oracle {
             }
             Event::Ended(_) => {
                 self.ended += 1;
-                let open = self.open.iter().any(|part| !self.overdue(*part, now));
+                let open = self.open.iter().any(|resource| !self.is_overdue(*resource, now));
                 self.require(!open, now, "N23: ended with something open");
             }
             Event::Recovering(_)
@@ -577,7 +576,7 @@ impl Oracle {
             return;
         }
         let held = self.config.candidates_max;
-        if self.local.came.len() <= held && link_open {
+        if self.local.received.len() <= held && link_open {
             let open = |link: &LinkId| self.open.contains(&Resource::Link(*link));
             let carried = self.local.unsent.values().all(open);
             self.require(
@@ -585,7 +584,7 @@ impl Oracle {
                 now,
                 "N11: a candidate that its connection did not carry was lost",
             );
-            let all = self.local.gone.len() == self.local.unique();
+            let all = self.local.delivered.len() == self.local.unique();
             self.require(all, now, "N11: a local candidate was lost");
         }
     }

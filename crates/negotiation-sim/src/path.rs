@@ -16,50 +16,50 @@ const DETECTION: Duration = Duration::from_secs(2);
 const GIVES_UP: Duration = Duration::from_secs(25);
 
 /// The events of ICE on a path; `again` when DTLS has its keys already.
-pub(crate) fn notices(path: PathTraits, facts: &Facts, again: bool) -> Vec<DelayedPeerEvent> {
+pub(crate) fn ice_events(path: PathTraits, facts: &Facts, again: bool) -> Vec<DelayedPeerEvent> {
     let ms = Duration::from_millis;
     let state = PeerEvent::ConnectivityChanged;
-    let mut notices = vec![(ms(1), state(Connectivity::Checking))];
+    let mut events = vec![(ms(1), state(Connectivity::Checking))];
     match path.ice {
-        Ice::Works => notices.push((ms(60), state(Connectivity::IceConnected))),
+        Ice::Works => events.push((ms(60), state(Connectivity::IceConnected))),
         Ice::Fails => {
-            notices.push((ms(15_000), state(Connectivity::IceFailed)));
-            return notices;
+            events.push((ms(15_000), state(Connectivity::IceFailed)));
+            return events;
         }
-        Ice::Silent => return notices,
+        Ice::Silent => return events,
     }
     match path.dtls {
-        Dtls::Works => notices.push((ms(110), state(Connectivity::Connected))),
+        Dtls::Works => events.push((ms(110), state(Connectivity::Connected))),
         Dtls::Fails => {
-            notices.push((ms(90), state(Connectivity::DtlsFailed)));
-            return notices;
+            events.push((ms(90), state(Connectivity::DtlsFailed)));
+            return events;
         }
-        Dtls::Silent => return notices,
+        Dtls::Silent => return events,
     }
     for kind in [MediaKind::Audio, MediaKind::Video] {
         if facts.sends(kind) {
             if !again {
-                notices.push((ms(112), PeerEvent::TrackAdded(kind)));
+                events.push((ms(112), PeerEvent::TrackAdded(kind)));
             }
             if path.media != Media::Nothing {
-                notices.push((ms(130), PeerEvent::MediaFlowing(kind)));
+                events.push((ms(130), PeerEvent::MediaFlowing(kind)));
             }
         }
     }
     if path.media == Media::Flows && facts.sends(MediaKind::Video) {
-        notices.push((ms(180), PeerEvent::KeyframeReceived));
+        events.push((ms(180), PeerEvent::KeyframeReceived));
     }
-    notices
+    events
 }
 
 /// The events when all packets are lost.
-pub(crate) fn lost(was_connected: bool) -> Vec<DelayedPeerEvent> {
+pub(crate) fn loss_events(was_connected: bool) -> Vec<DelayedPeerEvent> {
     let state = PeerEvent::ConnectivityChanged;
-    let mut notices = Vec::new();
+    let mut events = Vec::new();
     if was_connected {
-        notices.push((DETECTION, state(Connectivity::Disconnected)));
-        notices.push((DETECTION, PeerEvent::MediaStalled));
+        events.push((DETECTION, state(Connectivity::Disconnected)));
+        events.push((DETECTION, PeerEvent::MediaStalled));
     }
-    notices.push((DETECTION + GIVES_UP, state(Connectivity::IceFailed)));
-    notices
+    events.push((DETECTION + GIVES_UP, state(Connectivity::IceFailed)));
+    events
 }

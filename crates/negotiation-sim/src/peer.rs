@@ -366,11 +366,11 @@ impl Peer {
         self.gathered = Some(self.generation);
         let count = self.stack.candidates;
         let every = self.stack.candidate_every;
-        let mut notices: Vec<DelayedPeerEvent> = (0..count)
+        let mut events: Vec<DelayedPeerEvent> = (0..count)
             .map(|n| (every * n, PeerEvent::CandidateGathered(self.local_candidate())))
             .collect();
-        notices.push((every * count, PeerEvent::GatheringDone));
-        notices
+        events.push((every * count, PeerEvent::GatheringDone));
+        events
     }
 
     pub(crate) fn local_candidate(&mut self) -> Candidate {
@@ -407,11 +407,11 @@ impl Peer {
         }
         self.epoch += 1;
         let again = self.connected;
-        path::notices(self.path, &self.facts, again)
+        path::ice_events(self.path, &self.facts, again)
     }
 
     /// Updates the state by an event that the stack reports.
-    pub(crate) fn notice(&mut self, event: &PeerEvent) {
+    pub(crate) fn apply_event(&mut self, event: &PeerEvent) {
         match event {
             PeerEvent::ConnectivityChanged(Connectivity::IceConnected) => self.pair = true,
             PeerEvent::ConnectivityChanged(Connectivity::Connected) => {
@@ -442,7 +442,7 @@ impl Peer {
     pub(crate) fn lose_path(&mut self) -> Vec<DelayedPeerEvent> {
         let had = self.pair || self.started;
         self.drop_pair();
-        if had { path::lost(self.connected) } else { Vec::new() }
+        if had { path::loss_events(self.connected) } else { Vec::new() }
     }
 
     /// Whether packets get through.
@@ -451,7 +451,7 @@ impl Peer {
     }
 
     /// The events to come when a restart dropped the pair that was there `before`.
-    pub(crate) fn take_dropped(&self, before: bool) -> Vec<DelayedPeerEvent> {
+    pub(crate) fn events_of_dropped_pair(&self, before: bool) -> Vec<DelayedPeerEvent> {
         if !before || self.pair || self.jsep == Jsep::Closed {
             return Vec::new();
         }

@@ -21,7 +21,7 @@ pub(crate) struct Service {
     pool: ClientIdPool,
     ids: ClientIdPolicy,
     links: BTreeMap<LinkKey, Link>,
-    kept: BTreeMap<ClientId, Kept>,
+    stored: BTreeMap<ClientId, StoredMessages>,
     connects: VecDeque<Timestamp>,
     master_here: bool,
     opened_total: u32,
@@ -44,14 +44,14 @@ struct Link {
 
 /// The messages that are stored for an absent master.
 #[derive(Clone, Debug)]
-struct Kept {
+struct StoredMessages {
     until: Timestamp,
     offer: Description,
     candidates: Vec<Candidate>,
 }
 
 /// The most candidates that are stored for an absent master.
-const KEPT_CANDIDATES_MAX: usize = 100;
+const STORED_CANDIDATES_MAX: usize = 100;
 
 impl Service {
     pub(crate) fn new(traits: ServiceTraits, ids: ClientIdPolicy) -> Self {
@@ -60,7 +60,7 @@ impl Service {
             pool: ClientIdPool::default(),
             ids,
             links: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            stored: BTreeMap::new(),
             connects: VecDeque::new(),
             master_here: false,
             opened_total: 0,
@@ -87,12 +87,12 @@ impl Service {
             (None, ClientIdPolicy::Fixed) => base,
         };
         self.links.insert(key, Link { id, open: false, offered: false, stranded: false });
-        let start = self.pace(now);
+        let start = self.delay_for_quota(now);
         Some(start + self.traits.connect_after)
     }
 
     /// Delays a connect to keep the channel's quota.
-    fn pace(&mut self, now: Timestamp) -> Timestamp {
+    fn delay_for_quota(&mut self, now: Timestamp) -> Timestamp {
         let quota = self.traits.connects_per_second;
         let start = match self.connects.front() {
             Some(oldest) if self.connects.len() >= quota => {
@@ -128,7 +128,7 @@ impl Service {
     }
 
     /// The socket is lost. Returns `false` when it was not open.
-    pub(crate) fn cut(&mut self, now: Timestamp, key: LinkKey) -> bool {
+    pub(crate) fn lose(&mut self, now: Timestamp, key: LinkKey) -> bool {
         let open = self.is_open(key);
         if open {
             self.close(now, key);
@@ -216,16 +216,16 @@ impl Service {
 
     /// Stores an offer for an absent master; it overwrites an earlier one of the same id (AWS
     /// developer guide, SendSdpOffer).
-    pub(crate) fn keep_offer(&mut self, now: Timestamp, id: ClientId, offer: Description) {
+    pub(crate) fn store_offer(&mut self, now: Timestamp, id: ClientId, offer: Description) {
         let until = now + self.traits.message_ttl;
-        self.kept.insert(id, Kept { until, offer, candidates: Vec::new() });
+        self.stored.insert(id, StoredMessages { until, offer, candidates: Vec::new() });
     }
 
-    pub(crate) fn keep_candidate(&mut self, id: &ClientId, candidate: Candidate) {
-        if let Some(kept) = self.kept.get_mut(id)
-            && kept.candidates.len() < KEPT_CANDIDATES_MAX
+    pub(crate) fn store_candidate(&mut self, id: &ClientId, candidate: Candidate) {
+        if let Some(stored) = self.stored.get_mut(id)
+            && stored.candidates.len() < STORED_CANDIDATES_MAX
         {
-            kept.candidates.push(candidate);
+            stored.candidates.push(candidate);
         }
     }
 
@@ -235,10 +235,10 @@ impl Service {
         now: Timestamp,
     ) -> Vec<(ClientId, Description, Vec<Candidate>)> {
         self.master_here = true;
-        core::mem::take(&mut self.kept)
+        core::mem::take(&mut self.stored)
             .into_iter()
-            .filter(|(_, kept)| kept.until > now)
-            .map(|(id, kept)| (id, kept.offer, kept.candidates))
+            .filter(|(_, stored)| stored.until > now)
+            .map(|(id, stored)| (id, stored.offer, stored.candidates))
             .collect()
     }
 

@@ -169,7 +169,7 @@ fn path() -> impl Strategy<Value = PathTraits> {
 }
 
 /// Any delivery of a message.
-fn carried() -> impl Strategy<Value = Delivery> {
+fn delivery() -> impl Strategy<Value = Delivery> {
     prop_oneof![
         Just(Delivery::Drop),
         millis(0..40_000).prop_map(Delivery::Delay),
@@ -189,7 +189,7 @@ fn command_fault() -> impl Strategy<Value = CommandFault> {
 }
 
 /// Actions that do not end a session for good.
-fn harmless_act() -> impl Strategy<Value = Action> {
+fn harmless_action() -> impl Strategy<Value = Action> {
     let sender = || select(vec![Sender::Master, Sender::Other]);
     prop_oneof![
         Just(Action::Open),
@@ -212,7 +212,7 @@ fn harmless_act() -> impl Strategy<Value = Action> {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        8 => harmless_act(),
+        8 => harmless_action(),
         1 => Just(Action::Close),
         1 => millis(0..700_000).prop_map(Action::Suspend),
         1 => millis(0..4_000_000).prop_map(Action::ClockJump),
@@ -273,22 +273,22 @@ fn command_that_fails() -> impl Strategy<Value = Fault> {
 
 /// One fault.
 pub fn fault() -> impl Strategy<Value = Fault> {
-    let ours = select(vec![
+    let from_viewer = select(vec![
         MessageKind::ViewerOffer,
         MessageKind::ViewerCandidate,
         MessageKind::ViewerAnswer,
     ]);
-    let theirs = select(vec![
+    let from_master = select(vec![
         MessageKind::MasterAnswer,
         MessageKind::MasterCandidate,
         MessageKind::MasterOffer,
     ]);
     let message = prop_oneof![
-        (ours, carried()),
+        (from_viewer, delivery()),
         (
-            theirs,
+            from_master,
             prop_oneof![
-                5 => carried(),
+                5 => delivery(),
                 1 => Just(Delivery::AfterOldAnswer),
                 1 => Just(Delivery::FromSender(Sender::Other)),
             ]
@@ -341,10 +341,10 @@ prop_compose! {
 
 /// A plan that succeeds, with faults that must change nothing.
 pub fn harmless_plan() -> impl Strategy<Value = Plan> {
-    let moments = (select(Phase::ALL.as_slice()), millis(0..2_000), harmless_act()).prop_map(
+    let actions = (select(Phase::ALL.as_slice()), millis(0..2_000), harmless_action()).prop_map(
         |(phase, after, action)| Fault::At { trigger: Trigger::Entered(phase, 1), after, action },
     );
-    (vec(moments, 0..6), any::<bool>(), 1..20u32).prop_map(|(faults, first, candidates)| {
+    (vec(actions, 0..6), any::<bool>(), 1..20u32).prop_map(|(faults, first, candidates)| {
         let mut plan = Plan { faults, ..Plan::default() };
         plan.master.candidates_first = first;
         plan.master.candidates = candidates;
@@ -462,7 +462,7 @@ fn done() -> impl Strategy<Value = Done> {
 
 /// A step of a host that follows no rules.
 #[derive(Clone, Debug)]
-pub enum Nonsense {
+pub enum HostStep {
     /// Any input, this much later or earlier.
     Input {
         /// Milliseconds since the last input; sometimes a jump, sometimes backwards.
@@ -472,7 +472,7 @@ pub enum Nonsense {
     },
     /// The pending command of this index completes successfully: without this, random inputs seldom
     /// get far.
-    Oblige {
+    CompletePending {
         /// The index, modulo the number of pending commands.
         index: usize,
     },
@@ -481,7 +481,7 @@ pub enum Nonsense {
 }
 
 /// One step of a host that follows no rules.
-pub fn nonsense() -> impl Strategy<Value = Nonsense> {
+pub fn host_step() -> impl Strategy<Value = HostStep> {
     let input = prop_oneof![
         1 => Just(Input::Open),
         1 => Just(Input::Close),
@@ -508,8 +508,8 @@ pub fn nonsense() -> impl Strategy<Value = Nonsense> {
         1 => Just(3_600_000i64),
     ];
     prop_oneof![
-        4 => (after, input).prop_map(|(after_ms, input)| Nonsense::Input { after_ms, input }),
-        6 => (0..8usize).prop_map(|index| Nonsense::Oblige { index }),
-        1 => Just(Nonsense::Wait),
+        4 => (after, input).prop_map(|(after_ms, input)| HostStep::Input { after_ms, input }),
+        6 => (0..8usize).prop_map(|index| HostStep::CompletePending { index }),
+        1 => Just(HostStep::Wait),
     ]
 }

@@ -186,7 +186,7 @@ impl World {
             self.apply_action(action);
         }
         self.feed(Input::Open);
-        self.reach(Trigger::Opened);
+        self.run_trigger(Trigger::Opened);
     }
 
     /// Starts another session of the same process on the same channel, after this one ended or was
@@ -402,11 +402,11 @@ impl World {
     }
 
     /// Whether the session is open and has not ended.
-    fn is_on(&self) -> bool {
+    fn is_running(&self) -> bool {
         !matches!(self.phase(), Phase::Idle | Phase::Ended)
     }
 
-    fn reach(&mut self, trigger: Trigger) {
+    fn run_trigger(&mut self, trigger: Trigger) {
         for (after, action) in self.faults.at(trigger) {
             self.schedule(after, ScheduledEvent::Action(action));
         }
@@ -421,10 +421,10 @@ impl World {
             input_kind = InputKind::Unawaited;
         }
         self.oracle.on_input(self.now, &input);
-        self.give(input_kind, input);
+        self.feed_as(input_kind, input);
     }
 
-    fn give(&mut self, input_kind: InputKind, input: Input) {
+    fn feed_as(&mut self, input_kind: InputKind, input: Input) {
         self.input_counts.hit(self.session.phase(), input_kind);
         self.journal.input(self.now, &input);
         self.session.handle_input(self.now, input);
@@ -440,18 +440,18 @@ impl World {
             match output {
                 Output::Signaling(ticket, command) => self.do_signaling(ticket, command),
                 Output::Peer(ticket, command) => self.do_peer(ticket, command),
-                Output::Event(event) => self.show(event),
+                Output::Event(event) => self.on_event(event),
             }
         }
         self.outputs = outputs;
     }
 
-    fn show(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         if let Event::PhaseChanged { to, .. } = &event {
             let times = self.entered.entry(*to).or_insert(0);
             *times += 1;
             let trigger = Trigger::Entered(*to, *times);
-            self.reach(trigger);
+            self.run_trigger(trigger);
         }
         if let Event::Ended(outcome) = &event {
             self.outcome = Some((**outcome).clone());
@@ -479,7 +479,7 @@ impl World {
             }
             ScheduledEvent::PeerEvent(number, peer, epoch, event) => {
                 if number == self.number {
-                    self.noticed(peer, epoch, event);
+                    self.on_peer_event(peer, epoch, event);
                 }
             }
             ScheduledEvent::PingFails(link) => {
@@ -503,7 +503,7 @@ impl World {
     fn deliver(&mut self, input: Input) {
         let alive = match &input {
             Input::Signaling(link, SignalingEvent::Disconnected(_)) => {
-                let cut = self.service.cut(self.now, (self.number, *link));
+                let cut = self.service.lose(self.now, (self.number, *link));
                 if cut {
                     self.abandon_link(*link);
                 }
@@ -533,19 +533,19 @@ impl World {
     }
 
     /// Schedules events of a peer connection, for its current path.
-    fn notice(&mut self, peer: PeerId, notices: Vec<DelayedPeerEvent>) {
+    fn schedule_peer_events(&mut self, peer: PeerId, events: Vec<DelayedPeerEvent>) {
         let Some(epoch) = self.peers.get(&peer).map(|peer| peer.epoch) else { return };
-        for (after, event) in notices {
+        for (after, event) in events {
             self.schedule(after, ScheduledEvent::PeerEvent(self.number, peer, Some(epoch), event));
         }
     }
 
-    fn noticed(&mut self, id: PeerId, epoch: Option<u32>, event: PeerEvent) {
+    fn on_peer_event(&mut self, id: PeerId, epoch: Option<u32>, event: PeerEvent) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.is_closed() || epoch.is_some_and(|epoch| epoch != peer.epoch) {
             return;
         }
-        peer.notice(&event);
+        peer.apply_event(&event);
         if event == PeerEvent::ConnectivityChanged(Connectivity::Connected) {
             self.count_if(self.path().media != Media::Flows, FaultName::NoMedia);
         }

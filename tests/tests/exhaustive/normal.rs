@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use negotiation_core::*;
-use negotiation_sim::strategy::{self, Nonsense};
+use negotiation_sim::strategy::{self, HostStep};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestCaseError};
@@ -108,16 +108,16 @@ impl Twins {
         }
     }
 
-    fn take(&mut self, step: Nonsense) -> Result<(), TestCaseError> {
+    fn take(&mut self, step: HostStep) -> Result<(), TestCaseError> {
         match step {
-            Nonsense::Input { input, .. } if self.is_excluded(&input) => Ok(()),
-            Nonsense::Input { after_ms, input } => self.feed(after_ms, input),
-            Nonsense::Oblige { index } if !self.pending.is_empty() => {
+            HostStep::Input { input, .. } if self.is_excluded(&input) => Ok(()),
+            HostStep::Input { after_ms, input } => self.feed(after_ms, input),
+            HostStep::CompletePending { index } if !self.pending.is_empty() => {
                 let (ticket, done) = self.pending.remove(index % self.pending.len());
                 self.feed(1, Input::Completed(Completion { ticket, outcome: Ok(done) }))
             }
-            Nonsense::Oblige { .. } => Ok(()),
-            Nonsense::Wait => {
+            HostStep::CompletePending { .. } => Ok(()),
+            HostStep::Wait => {
                 let Some((at, _)) = self.one.poll_timeout() else { return Ok(()) };
                 let at = i64::try_from(at.since_origin().as_millis()).unwrap_or(i64::MAX);
                 self.feed((at + 1 - self.now).max(0), Input::Timeout)
@@ -308,7 +308,7 @@ fn session_and_normal_form_without_offers_behave_the_same() {
 
 fn compare_twins(promise: Promise) {
     let steps =
-        (strategy::settings(), any::<bool>(), 0..60usize, vec(strategy::nonsense(), 1..120));
+        (strategy::settings(), any::<bool>(), 0..60usize, vec(strategy::host_step(), 1..120));
     let runs = Runs {
         cases: u32::try_from(scaled(3000)).unwrap_or(u32::MAX),
         failure_persistence: None,

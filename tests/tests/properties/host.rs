@@ -1,7 +1,7 @@
 //! A host that follows no rules, and the results that a working port would give.
 
 use negotiation_core::*;
-use negotiation_sim::strategy::Nonsense;
+use negotiation_sim::strategy::HostStep;
 
 use crate::harness::reached;
 
@@ -87,17 +87,17 @@ impl Host {
         crate::require(over == (self.ended == 1), || "the end was not reported".into())
     }
 
-    pub(crate) fn take(&mut self, step: Nonsense) -> Result<(), String> {
+    pub(crate) fn take(&mut self, step: HostStep) -> Result<(), String> {
         match step {
-            Nonsense::Input { after_ms, input } => self.feed(after_ms, input),
-            Nonsense::Oblige { index } => {
+            HostStep::Input { after_ms, input } => self.feed(after_ms, input),
+            HostStep::CompletePending { index } => {
                 if self.pending.is_empty() {
                     return Ok(());
                 }
                 let (ticket, done) = self.pending.remove(index % self.pending.len());
                 self.feed(1, Input::Completed(Completion { ticket, outcome: Ok(done) }))
             }
-            Nonsense::Wait => {
+            HostStep::Wait => {
                 let Some((at, _)) = self.session.poll_timeout() else { return Ok(()) };
                 let at = i64::try_from(at.since_origin().as_millis()).unwrap_or(i64::MAX);
                 self.feed((at + 1 - self.now).max(0), Input::Timeout)

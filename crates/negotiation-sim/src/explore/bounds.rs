@@ -42,7 +42,7 @@ pub enum Trouble {
     /// The device sleeps.
     Sleep,
     /// The application requests an ICE restart or a renegotiation.
-    Ask,
+    Request,
     /// Something takes until just before its deadline.
     Slow,
 }
@@ -66,7 +66,7 @@ impl Trouble {
         Self::Path,
         Self::Network,
         Self::Sleep,
-        Self::Ask,
+        Self::Request,
         Self::Slow,
     ];
 }

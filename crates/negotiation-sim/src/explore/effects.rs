@@ -52,11 +52,11 @@ impl State {
                 Operation::Connect(link)
             }
             SignalingCommand::FetchIceServers { .. } => {
-                port = Port::Beside;
+                port = Port::ControlPlane;
                 Operation::Fetch(link)
             }
             SignalingCommand::Join { .. } => {
-                port = Port::Beside;
+                port = Port::ControlPlane;
                 require(known.is_some_and(|known| known.up), "N8: joined without a connection")?;
                 Operation::Join(link)
             }
@@ -90,8 +90,8 @@ impl State {
             }
             SignalingCommand::Disconnect { .. } => {
                 world.links.retain(|known| known.id != link);
-                for job in world.ports.iter_mut().flatten() {
-                    job.cancelled |= job.what.owner() == Owner::Link(link);
+                for command in world.ports.iter_mut().flatten() {
+                    command.cancelled |= command.what.owner() == Owner::Link(link);
                 }
                 Operation::Disconnect(link)
             }
@@ -168,8 +168,8 @@ impl State {
             PeerCommand::Close { .. } => Operation::Close(id),
         };
         if step.is_some() {
-            for job in world.port(Port::Peer) {
-                job.cancelled |= !job.what.closes();
+            for command in world.port(Port::Peer) {
+                command.cancelled |= !command.what.closes();
             }
         }
         self.enqueue(Port::Peer, ticket, what);
@@ -177,8 +177,9 @@ impl State {
     }
 
     fn enqueue(&mut self, port: Port, ticket: Ticket, what: Operation) {
-        let job = PendingCommand { ticket: Some(ticket), what, cancelled: false, executed: false };
-        self.world.port(port).push_back(job);
+        let command =
+            PendingCommand { ticket: Some(ticket), what, cancelled: false, executed: false };
+        self.world.port(port).push_back(command);
     }
 
     /// Requires that only closing commands follow while an attempt is closed, signaling before the
@@ -200,8 +201,8 @@ impl State {
                 require(from.may_become(*to), "an illegal edge")?;
                 if *to == Phase::Closing {
                     world.closing = SIGNALING;
-                    for job in world.ports.iter_mut().flatten() {
-                        job.cancelled |= !job.what.closes();
+                    for command in world.ports.iter_mut().flatten() {
+                        command.cancelled |= !command.what.closes();
                     }
                 }
             }
@@ -215,7 +216,7 @@ impl State {
                 world.closing = 0;
             }
             Event::Live => {
-                world.tries = 0;
+                world.attempts_since_live = 0;
                 let has_working_path = world.peer.is_some_and(|peer| peer.up && peer.keyframe);
                 require(has_working_path, "live without a connection and a keyframe")?;
             }
@@ -269,8 +270,11 @@ impl State {
     pub(super) fn check(&self, bounds: &Bounds) -> Result<(), String> {
         self.session.check_invariants()?;
         let free = bounds.each[Trouble::Sleep as usize] + bounds.each[Trouble::Network as usize];
-        let tries = bounds.retries + 2 + u32::from(free);
-        require(u32::from(self.world.tries) <= tries, "N14: more attempts than the budget allows")?;
+        let attempts_since_live = bounds.retries + 2 + u32::from(free);
+        require(
+            u32::from(self.world.attempts_since_live) <= attempts_since_live,
+            "N14: more attempts than the budget allows",
+        )?;
         let stale = Answer { session: 9, generation: 9, to: 9 };
         let nowhere = LinkId(u32::MAX);
         let mut probes = vec![

@@ -84,7 +84,7 @@ impl Move {
             Self::IceFails | Self::DtlsFails | Self::PeerCloses | Self::Stall => Trouble::Path,
             Self::NetworkChanges | Self::Offline => Trouble::Network,
             Self::Sleep => Trouble::Sleep,
-            Self::Restart | Self::Renegotiate => Trouble::Ask,
+            Self::Restart | Self::Renegotiate => Trouble::Request,
             Self::Open
             | Self::Complete(_)
             | Self::Execute(_)
@@ -111,23 +111,23 @@ impl State {
         }
         let world = &self.world;
         for port in Port::ALL {
-            let Some(job) = world.ports[port as usize].front() else { continue };
+            let Some(command) = world.ports[port as usize].front() else { continue };
             moves.push(Move::Complete(port));
-            if job.cancelled {
+            if command.cancelled {
                 continue;
             }
-            if !job.executed
-                && matches!(job.what, Operation::SendOffer(..) | Operation::SendAnswer(_))
+            if !command.executed
+                && matches!(command.what, Operation::SendOffer(..) | Operation::SendAnswer(_))
             {
                 moves.push(Move::Execute(port));
                 let repeated = world.master.session > 0 && !world.master.fresh;
-                if repeated && matches!(job.what, Operation::SendOffer(..)) {
+                if repeated && matches!(command.what, Operation::SendOffer(..)) {
                     moves.push(Move::StartOver(port));
                 }
             }
-            if job.ticket.is_some() {
+            if command.ticket.is_some() {
                 moves.push(Move::Fail(port));
-                if matches!(job.what, Operation::Connect(_) | Operation::Join(_)) {
+                if matches!(command.what, Operation::Connect(_) | Operation::Join(_)) {
                     moves.push(Move::Refuse(port));
                 }
             }
@@ -185,7 +185,7 @@ impl State {
     fn peer_moves(&self, moves: &mut Vec<Move>) {
         let (can, has_working_path) = (self.world.can_connect(), self.world.has_working_path());
         let Some(peer) = self.world.peer.filter(|peer| peer.closing == 0) else { return };
-        if can && (!peer.up || peer.again) {
+        if can && (!peer.up || peer.reconnects) {
             moves.push(Move::Connect);
         }
         if has_working_path && peer.up && !peer.keyframe {
@@ -201,7 +201,7 @@ impl State {
         if peer.up && (!has_working_path || blip) {
             moves.push(Move::Disconnect);
         }
-        if peer.linked.is_some() {
+        if peer.agreed_session.is_some() {
             moves.extend([Move::IceFails, Move::PeerCloses]);
             if !peer.up {
                 moves.push(Move::DtlsFails);
@@ -229,7 +229,7 @@ impl State {
         }
         let (can, has_working_path) = (world.can_connect(), world.has_working_path());
         if let Some(peer) = world.peer.filter(|peer| peer.closing == 0) {
-            if can && (!peer.up || peer.again) {
+            if can && (!peer.up || peer.reconnects) {
                 return Some(Move::Connect);
             }
             if has_working_path && peer.up && !peer.keyframe {
@@ -272,9 +272,9 @@ impl State {
             Move::Open => None,
             Move::Complete(port) => return self.complete(port),
             Move::Execute(port) => {
-                let what = self.world.port(port).front_mut().map(|job| {
-                    job.executed = true;
-                    job.what
+                let what = self.world.port(port).front_mut().map(|command| {
+                    command.executed = true;
+                    command.what
                 });
                 if let Some(what) = what {
                     let _ = self.execute(what)?;
@@ -282,9 +282,9 @@ impl State {
                 None
             }
             Move::StartOver(port) => {
-                if let Some(job) = self.world.port(port).front_mut() {
-                    job.executed = true;
-                    if let Operation::SendOffer(_, offer) = job.what {
+                if let Some(command) = self.world.port(port).front_mut() {
+                    command.executed = true;
+                    if let Operation::SendOffer(_, offer) = command.what {
                         self.world.master_receives_offer(offer, true);
                     }
                 }
@@ -355,7 +355,7 @@ impl State {
                 None
             }
             Move::Connect => {
-                self.change(|peer| (peer.up, peer.again) = (true, false));
+                self.change(|peer| (peer.up, peer.reconnects) = (true, false));
                 edge(Connectivity::Connected)
             }
             Move::Disconnect => {
@@ -372,7 +372,7 @@ impl State {
             }
             Move::DtlsFails => edge(Connectivity::DtlsFailed),
             Move::PeerCloses => {
-                self.change(|peer| (peer.up, peer.linked) = (false, None));
+                self.change(|peer| (peer.up, peer.agreed_session) = (false, None));
                 edge(Connectivity::ClosedByPeer)
             }
             Move::Keyframe => {

@@ -32,7 +32,8 @@ impl World {
     pub(super) fn may_be_offered(&self, mode: Mode) -> bool {
         let comes =
             self.messages.iter().any(|message| matches!(message, MasterMessage::Offer { .. }));
-        let joins = self.ports.iter().flatten().any(|job| matches!(job.what, Operation::Join(_)));
+        let joins =
+            self.ports.iter().flatten().any(|command| matches!(command.what, Operation::Join(_)));
         let left = |kind: Trouble| self.left[kind as usize] > 0;
         let restarts = mode == Mode::Answerer && left(Trouble::MasterRestart);
         comes || joins || restarts || left(Trouble::MasterOffers)
@@ -58,7 +59,7 @@ impl World {
     /// No attempt follows, so whatever only another attempt would use can be reset.
     fn forget_next_attempt(&mut self) {
         self.messages.clear();
-        self.tries = 0;
+        self.attempts_since_live = 0;
         self.variant = Variant { keeps_pair: false, release: CandidateRelease::AfterOffer };
     }
 }

@@ -9,24 +9,24 @@ use super::state::{Jsep, Operation, Owner, Port, State};
 
 impl State {
     pub(super) fn complete(&mut self, port: Port) -> Result<(), String> {
-        let Some(job) = self.world.port(port).pop_front() else { return Ok(()) };
-        let outcome = if job.cancelled {
+        let Some(command) = self.world.port(port).pop_front() else { return Ok(()) };
+        let outcome = if command.cancelled {
             Err(Failure::cancelled())
-        } else if job.executed {
+        } else if command.executed {
             Ok(Done::Ok)
         } else {
-            self.execute(job.what)?
+            self.execute(command.what)?
         };
-        match job.ticket {
+        match command.ticket {
             Some(ticket) => {
                 self.feed(self.now, Input::Completed(Completion { ticket, outcome }))?;
             }
             None => return Ok(()),
         }
         // Gathering begins with the first local description and is soon over.
-        let first = matches!(job.what, Operation::SetLocalOffer(_, offer) if offer.number == 1);
-        match job.what.owner() {
-            Owner::Peer(peer) if first || matches!(job.what, Operation::SetLocalAnswer(_)) => {
+        let first = matches!(command.what, Operation::SetLocalOffer(_, offer) if offer.number == 1);
+        match command.what.owner() {
+            Owner::Peer(peer) if first || matches!(command.what, Operation::SetLocalAnswer(_)) => {
                 self.gather(peer)
             }
             Owner::Peer(_) | Owner::Link(_) => Ok(()),
@@ -39,18 +39,18 @@ impl State {
     }
 
     pub(super) fn fail(&mut self, port: Port, code: FailureCode) -> Result<(), String> {
-        let Some(job) = self.world.port(port).pop_front() else { return Ok(()) };
-        if let Operation::Connect(link) = job.what {
+        let Some(command) = self.world.port(port).pop_front() else { return Ok(()) };
+        if let Operation::Connect(link) = command.what {
             self.world.links.retain(|known| known.id != link);
         }
         let refused =
-            matches!(job.what, Operation::SetRemoteAnswer(..) | Operation::SetRemoteOffer(..));
+            matches!(command.what, Operation::SetRemoteAnswer(..) | Operation::SetRemoteOffer(..));
         let code = if refused { FailureCode::BadDescription } else { code };
-        let Some(ticket) = job.ticket else { return Ok(()) };
+        let Some(ticket) = command.ticket else { return Ok(()) };
         let outcome = Err(Failure::new(code, "refused"));
         self.feed(self.now, Input::Completed(Completion { ticket, outcome }))?;
         // An answer that has arrived already proves that the offer was sent.
-        if matches!(job.what, Operation::SendOffer(..)) {
+        if matches!(command.what, Operation::SendOffer(..)) {
             self.world.count_unsent();
         }
         Ok(())
@@ -100,7 +100,7 @@ impl State {
                         return false;
                     }
                     peer.jsep = Jsep::HaveLocalOffer;
-                    peer.again |= offer.restart && !variant.keeps_pair;
+                    peer.reconnects |= offer.restart && !variant.keeps_pair;
                     true
                 });
             }
@@ -117,7 +117,7 @@ impl State {
                     peer.jsep = Jsep::Stable;
                     peer.has_remote = true;
                     let right = answer.session == master.session && answer.session > 0;
-                    peer.linked = right.then_some(answer.session);
+                    peer.agreed_session = right.then_some(answer.session);
                     peer.broken = false;
                     legal
                 });
@@ -127,7 +127,7 @@ impl State {
                     let legal = peer.jsep == Jsep::Stable;
                     peer.jsep = Jsep::HaveRemoteOffer;
                     peer.has_remote = true;
-                    peer.offered_by = session;
+                    peer.remote_offerer = session;
                     legal
                 });
             }
@@ -165,7 +165,7 @@ impl State {
             return Ok(Ok(Done::Ok));
         }
         *peer = before;
-        if peer.disturbed {
+        if peer.state_unknown {
             return Ok(Err(Failure::new(FailureCode::BadDescription, "in this state")));
         }
         Err(format!("N2: {what:?} in {:?}", peer.jsep))

@@ -46,7 +46,7 @@ pub(super) struct World {
     pub(super) closing: u8,
     pub(super) ended: bool,
     /// Attempts since the session was live.
-    pub(super) tries: u8,
+    pub(super) attempts_since_live: u8,
 }
 
 /// The properties that are fixed for an exploration: each combination is a start of its own.
@@ -62,12 +62,12 @@ pub(super) struct Variant {
 pub(super) enum Port {
     Signaling,
     /// Control-plane calls, which run beside the connection.
-    Beside,
+    ControlPlane,
     Peer,
 }
 
 impl Port {
-    pub(super) const ALL: [Self; 3] = [Self::Signaling, Self::Beside, Self::Peer];
+    pub(super) const ALL: [Self; 3] = [Self::Signaling, Self::ControlPlane, Self::Peer];
 }
 
 /// A command that a port has not completed.
@@ -165,18 +165,18 @@ pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) jsep: Jsep,
     /// A description operation outlived its deadline, so the session may be wrong about the state.
-    pub(super) disturbed: bool,
+    pub(super) state_unknown: bool,
     pub(super) has_remote: bool,
     /// The master's session that offered last.
-    pub(super) offered_by: u8,
+    pub(super) remote_offerer: u8,
     /// The master's session that the last exchange was with.
-    pub(super) linked: Option<u8>,
+    pub(super) agreed_session: Option<u8>,
     /// The candidate pair does not work until ICE is restarted.
     pub(super) broken: bool,
     /// A connection was reported to the session.
     pub(super) up: bool,
     /// A connection will be reported again, after a restart.
-    pub(super) again: bool,
+    pub(super) reconnects: bool,
     pub(super) keyframe: bool,
     pub(super) stalled: bool,
     /// The number of closing steps that were requested.
@@ -188,13 +188,13 @@ impl Peer {
         Self {
             id,
             jsep: Jsep::Stable,
-            disturbed: false,
+            state_unknown: false,
             has_remote: false,
-            offered_by: 0,
-            linked: None,
+            remote_offerer: 0,
+            agreed_session: None,
             broken: false,
             up: false,
-            again: false,
+            reconnects: false,
             keyframe: false,
             stalled: false,
             closing: 0,
@@ -234,7 +234,7 @@ impl State {
             offline: false,
             closing: 0,
             ended: false,
-            tries: 0,
+            attempts_since_live: 0,
         };
         let mut state = Self { session, now: BEGIN, world };
         state.feed(BEGIN, Input::Open)?;
@@ -277,18 +277,19 @@ impl State {
         let awaited = |id: &Ticket| normal.ticket(*id).is_some_and(|new| new.seq > 0);
         let mut unsent = false;
         for port in &mut world.ports {
-            for job in port.iter_mut() {
-                let given_up = job.ticket.is_some() && !job.ticket.as_ref().is_some_and(awaited);
-                if given_up && !job.cancelled {
-                    let disturbs = job.what.is_description_operation();
-                    world.peer.iter_mut().for_each(|peer| peer.disturbed |= disturbs);
-                    unsent |= matches!(job.what, Operation::SendOffer(..));
+            for command in port.iter_mut() {
+                let given_up =
+                    command.ticket.is_some() && !command.ticket.as_ref().is_some_and(awaited);
+                if given_up && !command.cancelled {
+                    let is_unknown = command.what.is_description_operation();
+                    world.peer.iter_mut().for_each(|peer| peer.state_unknown |= is_unknown);
+                    unsent |= matches!(command.what, Operation::SendOffer(..));
                 }
-                job.ticket = job.ticket.filter(awaited).and_then(ticket);
-                job.what = job.what.renamed(link, peer);
+                command.ticket = command.ticket.filter(awaited).and_then(ticket);
+                command.what = command.what.renamed(link, peer);
             }
             // Commands that the session no longer waits for and that can have no effect any more.
-            port.retain(|job| job.ticket.is_some() || !job.has_no_effect());
+            port.retain(|command| command.ticket.is_some() || !command.has_no_effect());
         }
         // Whether the offer went out is unknown: it counts as unsent unless it is being sent again.
         if unsent {
@@ -437,16 +438,16 @@ impl World {
     /// Updates the unanswered offer after a sending failed: only an offer that is being sent again
     /// counts.
     pub(super) fn count_unsent(&mut self) {
-        self.offer_out = self.ports.iter().flatten().find_map(|job| {
-            let Operation::SendOffer(_, offer) = job.what else { return None };
-            job.ticket.map(|_| offer.number)
+        self.offer_out = self.ports.iter().flatten().find_map(|command| {
+            let Operation::SendOffer(_, offer) = command.what else { return None };
+            command.ticket.map(|_| offer.number)
         });
     }
 
     /// Whether the path that the last exchange set up still works, so that a connection stays up.
     pub(super) fn has_working_path(&self) -> bool {
         self.peer.is_some_and(|peer| {
-            peer.linked == Some(self.master.session)
+            peer.agreed_session == Some(self.master.session)
                 && !self.master.fresh
                 && !peer.broken
                 && peer.closing == 0
@@ -463,7 +464,7 @@ impl World {
         self.keep_late_answer();
         self.master = Master::default();
         (self.offers, self.offer_out, self.answer_due, self.sent) = (0, None, false, None);
-        self.tries = self.tries.saturating_add(1);
+        self.attempts_since_live = self.attempts_since_live.saturating_add(1);
     }
 
     /// Keeps one answer of the messages to an attempt that is over, as an answer of no session.
@@ -519,9 +520,9 @@ impl World {
     pub(super) fn master_receives_answer(&mut self) {
         let session = self.master.session;
         if let Some(peer) = &mut self.peer
-            && peer.offered_by == session
+            && peer.remote_offerer == session
         {
-            peer.linked = Some(session);
+            peer.agreed_session = Some(session);
         }
     }
 }

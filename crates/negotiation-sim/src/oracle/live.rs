@@ -31,7 +31,7 @@ pub(super) struct Live {
     client_id: Option<ClientId>,
     connects: BTreeSet<(Ticket, LinkId)>,
     open: BTreeSet<LinkId>,
-    left: BTreeSet<LinkId>,
+    closed: BTreeSet<LinkId>,
     refused: bool,
     master_here: bool,
     offline_since: Option<Timestamp>,
@@ -131,21 +131,21 @@ impl Live {
             SignalingCommand::Send { link, message } => {
                 let open = self.open.contains(link);
                 self.require(
-                    open || !self.left.contains(link),
-                    "a message on a connection that was left",
+                    open || !self.closed.contains(link),
+                    "a message on a connection that was closed",
                 );
                 self.restart_sent |=
                     self.restart_made && matches!(message, negotiation_core::Message::Offer(_));
             }
             SignalingCommand::Disconnect { link } => {
-                let new = self.left.insert(*link);
+                let new = self.closed.insert(*link);
                 self.require(new, "N23: a connection closed twice");
                 let going = self.phase == Some(Phase::Closing);
                 let others = self.open.iter().any(|other| other != link);
                 let dead = !self.open.remove(link);
                 self.require(
                     going || others || self.refused || dead,
-                    "N21: the old connection left before a new one was ready",
+                    "N21: the old connection closed before a new one was ready",
                 );
             }
             SignalingCommand::Join { .. } => {

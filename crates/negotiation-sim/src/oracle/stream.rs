@@ -8,9 +8,9 @@ use negotiation_core::{Digest, LinkId};
 /// The candidates that went in, and those that came out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CandidateOrder {
-    pub(super) came: Vec<Digest>,
+    pub(super) received: Vec<Digest>,
     pub(super) next: usize,
-    pub(super) gone: BTreeSet<Digest>,
+    pub(super) delivered: BTreeSet<Digest>,
     /// Candidates that these connections failed to send: each may come out again, and must on
     /// another connection.
     pub(super) unsent: BTreeMap<Digest, LinkId>,
@@ -18,19 +18,19 @@ pub(super) struct CandidateOrder {
 
 impl CandidateOrder {
     /// A candidate came out: in order, and not twice.
-    pub(super) fn take(&mut self, digest: Digest) -> Result<(), &'static str> {
+    pub(super) fn deliver(&mut self, digest: Digest) -> Result<(), &'static str> {
         if self.unsent.remove(&digest).is_some() {
             return Ok(());
         }
-        if !self.gone.insert(digest) {
+        if !self.delivered.insert(digest) {
             return Err("a candidate twice");
         }
-        let found = self.came[self.next..].iter().position(|d| *d == digest);
+        let found = self.received[self.next..].iter().position(|d| *d == digest);
         self.next += found.ok_or("a candidate out of order, or of another attempt")? + 1;
         Ok(())
     }
 
     pub(super) fn unique(&self) -> usize {
-        self.came.iter().collect::<BTreeSet<_>>().len()
+        self.received.iter().collect::<BTreeSet<_>>().len()
     }
 }

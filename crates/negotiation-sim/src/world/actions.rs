@@ -31,16 +31,16 @@ impl World {
                 self.feed(Input::Resumed);
             }
             Action::ClockJump(time) => {
-                self.count_if(self.is_on(), FaultName::ClockJump);
+                self.count_if(self.is_running(), FaultName::ClockJump);
                 self.now = self.now + time;
                 self.feed(Input::Timeout);
             }
             Action::Restart => self.feed(Input::Restart),
             Action::NetworkDown => {
-                self.count_if(self.is_on() && self.network_up, FaultName::NetworkDown);
-                self.network_goes();
+                self.count_if(self.is_running() && self.network_up, FaultName::NetworkDown);
+                self.lose_network();
             }
-            Action::NetworkUp => self.network_comes(),
+            Action::NetworkUp => self.restore_network(),
             Action::NetworkChanged => {
                 self.move_to_another_network();
                 self.feed(Input::NetworkChanged);
@@ -54,11 +54,11 @@ impl World {
                 self.feed(Input::MasterKnown(known));
             }
             Action::Offline => {
-                self.network_goes();
+                self.lose_network();
                 self.feed(Input::Online(false));
             }
             Action::Online => {
-                self.network_comes();
+                self.restore_network();
                 self.feed(Input::Online(true));
             }
             Action::Takeover(times) => {
@@ -70,11 +70,14 @@ impl World {
             }
             Action::RefuseSecondLink => self.service.refuses_second = true,
             Action::TurnExpires => {
-                self.count_if(self.is_on() && self.plan.service.turn, FaultName::TurnExpired);
+                self.count_if(self.is_running() && self.plan.service.turn, FaultName::TurnExpired);
                 self.service.expire_turn();
             }
             Action::MasterReboots(away) => {
-                self.count_if(self.is_on() && self.service.master_here(), FaultName::MasterReboots);
+                self.count_if(
+                    self.is_running() && self.service.master_here(),
+                    FaultName::MasterReboots,
+                );
                 self.master.reboot();
                 self.service.master_leaves();
                 self.lose_paths();
@@ -194,7 +197,7 @@ impl World {
 
     /// Moves the device to another network: every socket is dead.
     fn move_to_another_network(&mut self) {
-        self.network_goes();
+        self.lose_network();
         self.network_up = true;
         // Signaling connections look open until a ping times out.
         for link in self.service.open_links() {
@@ -205,7 +208,7 @@ impl World {
     }
 
     /// Loses all packets: pairs fail, and connections end once their pings time out.
-    fn network_goes(&mut self) {
+    fn lose_network(&mut self) {
         self.network_up = false;
         self.lose_paths();
         for link in self.service.open_links() {
@@ -213,12 +216,12 @@ impl World {
         }
     }
 
-    fn network_comes(&mut self) {
+    fn restore_network(&mut self) {
         self.network_up = true;
         let peers: Vec<_> = self.peers.keys().copied().collect();
         for id in peers {
-            let notices = self.peers.get_mut(&id).map(Peer::revive).unwrap_or_default();
-            self.notice(id, notices);
+            let events = self.peers.get_mut(&id).map(Peer::revive).unwrap_or_default();
+            self.schedule_peer_events(id, events);
             self.try_connect(id);
         }
     }
@@ -226,8 +229,8 @@ impl World {
     fn lose_paths(&mut self) {
         let peers: Vec<_> = self.peers.keys().copied().collect();
         for id in peers {
-            let notices = self.peers.get_mut(&id).map(Peer::lose_path).unwrap_or_default();
-            self.notice(id, notices);
+            let events = self.peers.get_mut(&id).map(Peer::lose_path).unwrap_or_default();
+            self.schedule_peer_events(id, events);
         }
     }
 
@@ -259,7 +262,7 @@ impl World {
     }
 
     fn on_peer(&mut self, event: PeerEvent) {
-        self.noticed(self.peer, None, event);
+        self.on_peer_event(self.peer, None, event);
     }
 }
 

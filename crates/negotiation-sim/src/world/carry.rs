@@ -257,7 +257,7 @@ impl World {
         for what in peer.take_violations() {
             self.oracle.report(format!("{}: {what}", self.now));
         }
-        let dropped = peer.take_dropped(had_pair);
+        let dropped = peer.events_of_dropped_pair(had_pair);
         let gathered = peer.gather();
         let stale = !gathered.is_empty()
             && peer.servers().is_some_and(|servers| self.service.is_expired(servers));
@@ -271,7 +271,7 @@ impl World {
         for (after, event) in gathered {
             self.schedule(after, ScheduledEvent::PeerEvent(self.number, id, None, event));
         }
-        self.notice(id, dropped);
+        self.schedule_peer_events(id, dropped);
         if matches!(command, PeerCommand::Close { .. }) {
             self.peer_gone(id, true);
         }
@@ -285,8 +285,8 @@ impl World {
         if !self.network_up {
             return;
         }
-        let notices = peer.connect(is_known);
-        self.notice(id, notices);
+        let events = peer.connect(is_known);
+        self.schedule_peer_events(id, events);
     }
 
     fn send(&mut self, key: crate::service::LinkKey, message: Message) -> Result<Done, Failure> {
@@ -335,7 +335,7 @@ impl World {
     pub(super) fn offer_arrives(&mut self, from: ClientId, offer: Description) {
         if !self.service.master_here() {
             self.fault_counts.hit(FaultName::MasterAbsent);
-            return self.service.keep_offer(self.now, from, offer);
+            return self.service.store_offer(self.now, from, offer);
         }
         let reply = self.master.take_offer(self.now, &from, &offer);
         if let Some(fault) = reply.fault {
@@ -360,7 +360,7 @@ impl World {
             && self.peers.get(&self.peer).is_some_and(Peer::has_pair)
         {
             let closed = PeerEvent::ConnectivityChanged(Connectivity::ClosedByPeer);
-            self.notice(self.peer, vec![(self.plan.service.one_way_delay, closed)]);
+            self.schedule_peer_events(self.peer, vec![(self.plan.service.one_way_delay, closed)]);
         }
     }
 
@@ -393,7 +393,7 @@ impl World {
 
     pub(super) fn candidate_arrives(&mut self, from: ClientId, candidate: Candidate) {
         if !self.service.master_here() {
-            return self.service.keep_candidate(&from, candidate);
+            return self.service.store_candidate(&from, candidate);
         }
         // The master now knows an address of the newest peer connection.
         if self.known_as.get(&self.peer) == Some(&from) {

@@ -24,7 +24,7 @@ impl World {
         let ended = Failure::new(FailureCode::Closed, "the socket ended");
         let ended = SignalingEvent::Disconnected(ended);
         for event in answer.into_iter().chain([candidate, SignalingEvent::GoAway, ended]) {
-            self.give(InputKind::LateLink, Input::Signaling(link, event));
+            self.feed_as(InputKind::LateLink, Input::Signaling(link, event));
         }
     }
 
@@ -38,7 +38,7 @@ impl World {
             PeerEvent::ConnectivityChanged(Connectivity::IceFailed),
         ];
         for event in burst.map(PeerEvent::CandidateGathered).into_iter().chain(events) {
-            self.give(InputKind::LatePeer, Input::Peer(peer, event));
+            self.feed_as(InputKind::LatePeer, Input::Peer(peer, event));
         }
     }
 
