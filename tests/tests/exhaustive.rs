@@ -13,7 +13,7 @@ mod normal;
 #[path = "exhaustive/walks.rs"]
 mod walks;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Instant;
 
@@ -79,7 +79,7 @@ fn compare_walks(bounds: &Bounds, lead: u32, steps: u32) {
     let raw = Bounds { normalised: false, ..bounds.clone() };
     let normal = situations(bounds, lead, steps).expect("no rule is broken");
     let raw = situations(&raw, lead, steps).expect("no rule is broken");
-    let only = |one: &HashMap<u128, String>, two: &HashMap<u128, String>| -> Vec<String> {
+    let only = |one: &BTreeMap<u128, String>, two: &BTreeMap<u128, String>| -> Vec<String> {
         one.iter().filter(|(key, _)| !two.contains_key(key)).map(|(_, s)| s.clone()).collect()
     };
     let (missed, added) = (only(&raw, &normal), only(&normal, &raw));
@@ -94,5 +94,5 @@ fn compare_walks(bounds: &Bounds, lead: u32, steps: u32) {
         added.len(),
         added.first(),
     );
-    println!("{bounds}: {} situations after {lead} + {steps} steps", raw.len());
+    eprintln!("{bounds}: {} situations after {lead} + {steps} steps", raw.len());
 }

@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod mutants;
 mod outside;
+mod setup;
 mod sim;
 mod statemap;
 mod step;
@@ -28,7 +29,10 @@ usage: cargo xtask <command>
   wasm     build the portable crates for wasm32-unknown-unknown, and run them there
   outside  build and run the crates of tests/outside, which use ours as a stranger would
   bench    start | fleet: how fast a session starts, and what many cost (docs/performance.md)
-  ci       all of it, with rustfmt, clippy, rustdoc and every test";
+  check    the quick gate: rustfmt, tidy, statemap, clippy, unit tests and scenarios; it needs
+           nothing but Rust and a C compiler
+  ci       [--setup] [--only STEP | --from STEP]: all of it, with rustdoc and every test; --setup
+           installs what it needs first (apt on Debian and Ubuntu; elsewhere it says what)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +47,8 @@ fn main() -> ExitCode {
         ["wasm"] => wasm::run(),
         ["outside"] => outside::run(),
         ["bench", asked @ ..] => bench::run(asked),
-        ["ci"] => ci::run(),
+        ["check"] => ci::check(),
+        ["ci", asked @ ..] => ci::run(asked),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -16,14 +16,53 @@ pub(crate) fn root() -> PathBuf {
 
 /// The cargo that runs us, in the workspace's root.
 pub(crate) fn cargo() -> Command {
-    tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    if is_ci() {
+        // What a second build in the same directory would be for, and a debugger, take twice the
+        // disk.
+        cargo.env("CARGO_PROFILE_DEV_INCREMENTAL", "false");
+        cargo.env("CARGO_PROFILE_DEV_DEBUG", "none").env("CARGO_TERM_COLOR", "never");
+    }
+    cargo
 }
 
-/// Any other tool, in the workspace's root.
+/// Any other tool, in the workspace's root, with what [`crate::setup`] installed on its path.
 pub(crate) fn tool(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
+    // Only a folder's name with a colon in it cannot be joined.
+    if let Ok(path) = std::env::join_paths(path()) {
+        command.env("PATH", path);
+    }
     command
+}
+
+/// The folders in which programs are looked for.
+pub(crate) fn path() -> Vec<PathBuf> {
+    let installed = [tools().join("bin"), venv().join("bin"), node().join("node_modules/node/bin")];
+    let installed = installed.into_iter().filter(|folder| folder.is_dir());
+    let user = std::env::var_os("PATH").unwrap_or_default();
+    installed.chain(std::env::split_paths(&user)).collect()
+}
+
+/// Where cargo's tools are installed.
+pub(crate) fn tools() -> PathBuf {
+    root().join("target/tools")
+}
+
+/// The Python packages that tests run.
+pub(crate) fn venv() -> PathBuf {
+    root().join("target/interop-venv")
+}
+
+/// Where a newer Node.js than the system's is installed.
+pub(crate) fn node() -> PathBuf {
+    root().join("target/node")
+}
+
+/// Whether this is a run of continuous integration, which leaves nothing out.
+fn is_ci() -> bool {
+    std::env::var_os("CI").is_some()
 }
 
 /// Runs a command, showing what it prints.
@@ -43,7 +82,7 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus, String> {
 
 /// Leaves something out for want of a tool, and keeps it for the end; CI leaves nothing out.
 pub(crate) fn leave_out(why: String) -> Result<(), String> {
-    if std::env::var_os("CI").is_some() {
+    if is_ci() {
         return Err(why);
     }
     eprintln!("left out: {why}");

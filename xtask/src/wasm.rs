@@ -36,7 +36,7 @@ const FIX: &str = "A portable crate must build without a host: no std in negotia
 
 /// What builds for WebAssembly on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Toolchain {
+pub(crate) enum Toolchain {
     /// The toolchain in use has the targets.
     Installed,
     /// Debian's, which brings the standard library as source and builds it.
@@ -66,7 +66,7 @@ pub(crate) fn run() -> Result<(), String> {
     journals::compare(toolchain, &target_dir)
 }
 
-fn find() -> Result<Toolchain, String> {
+pub(crate) fn find() -> Result<Toolchain, String> {
     if std::env::var_os("XTASK_WASM_TOOLCHAIN").is_some_and(|wanted| wanted == "debian") {
         return if has_debian() { Ok(Toolchain::Debian) } else { Err(HOW_TO_GET_IT.into()) };
     }

@@ -13,7 +13,7 @@ mod normal;
 mod ports;
 mod state;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
 pub use bounds::{Bounds, Trouble};
@@ -205,8 +205,12 @@ impl Walk {
 ///
 /// # Errors
 /// A broken rule.
-pub fn situations(bounds: &Bounds, lead: u32, steps: u32) -> Result<HashMap<u128, String>, String> {
-    let (mut situations, mut met) = (HashMap::new(), HashSet::new());
+pub fn situations(
+    bounds: &Bounds,
+    lead: u32,
+    steps: u32,
+) -> Result<BTreeMap<u128, String>, String> {
+    let (mut situations, mut met) = (BTreeMap::new(), HashSet::new());
     let mut layer = Vec::new();
     for beginning in State::beginnings(bounds) {
         let mut state = beginning?;

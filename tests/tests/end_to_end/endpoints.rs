@@ -46,11 +46,9 @@ fn second_process_starts_without_requesting_endpoints() {
     fs::write(only_file(&state), "{").expect("written");
     let fourth = started(&stage, &state, &log, 4);
     assert_eq!(fourth.endpoints, endpoints + 1);
-    let deadline = Instant::now() + PATIENCE;
-    while fs::read_to_string(only_file(&state)).expect("readable") == "{" {
-        assert!(Instant::now() < deadline, "the damaged file was not replaced");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the damaged file is replaced", || {
+        (fs::read_to_string(only_file(&state)).ok()? != "{").then_some(())
+    });
 }
 
 /// Starts a viewer, which is live in its first attempt, and closes it. What was requested until
@@ -59,16 +57,10 @@ fn started(stage: &Stage, state: &Path, log: &Path, viewers: usize) -> Calls {
     let mut watch: Process = stage.watch(["--state-dir", state.to_str().expect("UTF-8")]);
     let live = watch.event("live", PATIENCE);
     assert_eq!(live["attempt"], 1, "{}", watch.transcript());
-    let deadline = Instant::now() + PATIENCE;
     // The log is written in order, a moment later.
-    let calls = loop {
-        let calls = calls(log);
-        if calls.viewers >= viewers {
-            break calls;
-        }
-        assert!(Instant::now() < deadline, "{calls:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let calls = until("the viewer's connection is in the log", || {
+        Some(calls(log)).filter(|calls| calls.viewers >= viewers)
+    });
     watch.interrupt();
     assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
     calls
@@ -92,17 +84,27 @@ fn calls(log: &Path) -> Calls {
 
 /// The one file of endpoints of a state directory, once it is there.
 fn only_file(state: &Path) -> PathBuf {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    until("there is one file of endpoints", || {
         let entries = fs::read_dir(state).into_iter().flatten().flatten();
         let files: Vec<PathBuf> = entries
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "endpoints"))
             .collect();
         match files.as_slice() {
-            [file] => return file.clone(),
-            _ => assert!(Instant::now() < deadline, "{files:?}"),
+            [file] => Some(file.clone()),
+            _ => None,
         }
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a test waits")]
+fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -275,7 +275,7 @@ impl Attempt {
         exchange.awaited_since = since.map(|since| clock.past(since, config.restart_timeout));
         let is_sending = exchange.sent.is_some_and(|sent| renamed(tickets, sent).is_some());
         let is_answer = matches!(exchange.outgoing, Some((_, Message::Answer(_))));
-        if !is_sending && !awaits && !(is_answer && !self.evidence.connected) {
+        if !is_sending && !awaits && (!is_answer || self.evidence.connected) {
             (exchange.sent, exchange.outgoing) = (None, None);
         }
         exchange.sent = exchange.sent.map(|sent| renamed(tickets, sent).unwrap_or(SENT));
@@ -374,20 +374,19 @@ mod tests {
 
     #[test]
     fn set_up_deadline_is_left_out_only_where_the_stages_end_before_it() {
-        let ms = Duration::from_millis(1);
         for (later, held_offer, is_left_out) in
-            [(ms * 0, None, true), (ms, None, false), (ms * 0, Some(offer(1)), false)]
+            [(0, None, true), (1, None, false), (0, Some(offer(1)), false)]
         {
             let mut session = Stage::answered(one_retry()).session;
             let establish = session.timers.at(Timer::Establish).expect("armed");
             let stages_end = establish + session.config.first_media_timeout;
             session.timers.arm(Timer::SetUp, stages_end);
-            session.timers.arm(Timer::Establish, establish + later);
+            session.timers.arm(Timer::Establish, establish + Duration::from_millis(later));
             session.attempt.as_mut().expect("open").exchange.held_offer = held_offer;
             let mut normal = session.into_normalised();
             normal.without_further_offers();
             let left_out = normal.into_session().timers.at(Timer::SetUp).is_none();
-            assert_eq!(left_out, is_left_out, "{later:?}");
+            assert_eq!(left_out, is_left_out, "{later} ms later");
         }
     }
 }
