@@ -144,10 +144,10 @@ fn given(path: &std::path::Path) -> Result<PathBuf, String> {
 fn built(name: &str) -> Result<PathBuf, String> {
     let path = step::root().join("target/release").join(name);
     let what = match name.strip_prefix("examples/") {
-        Some(example) => format!("--example {example}"),
-        None => format!("--bin {name}"),
+        Some(example) => format!("-p kvs-viewer --example {example}"),
+        None => format!("-p kvs-viewer-cli --bin {name}"),
     };
-    let build = format!("cargo build --release --locked -p kvs-viewer {what}");
+    let build = format!("cargo build --release --locked {what}");
     if path.exists() {
         Ok(path)
     } else {

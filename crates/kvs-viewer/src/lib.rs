@@ -5,7 +5,6 @@
 //! runtime takes `negotiation-core` and brings a loop.
 #![forbid(unsafe_code)]
 
-pub mod cli;
 mod masters;
 mod viewer;
 

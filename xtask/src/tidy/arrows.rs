@@ -31,10 +31,22 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "clock-tokio",
             "encoded-frames",
-            "kvs-camera",
-            "kvs-emulator",
             "negotiation-core",
             "network-ifwatch",
+            "peer-webrtc",
+            "recording",
+            "signaling-aws",
+            "viewer-session",
+        ],
+    ),
+    (
+        "kvs-viewer-cli",
+        &[
+            "encoded-frames",
+            "kvs-camera",
+            "kvs-emulator",
+            "kvs-viewer",
+            "negotiation-core",
             "peer-webrtc",
             "recording",
             "signaling-aws",
@@ -52,6 +64,7 @@ const ALL: &[&str] = &[
     "kvs-camera",
     "kvs-emulator",
     "kvs-viewer",
+    "kvs-viewer-cli",
     "negotiation-core",
     "negotiation-sim",
     "network-ifwatch",
@@ -191,7 +204,7 @@ mod tests {
             ("negotiation-sim", "negotiation-core"),
             ("viewer-session", "tokio"),
             ("signaling-aws", "aws-config"),
-            ("kvs-viewer", "kvs-emulator"),
+            ("kvs-viewer-cli", "kvs-emulator"),
         ] {
             assert_eq!(check_import(from, dependency(to)), Vec::<String>::new(), "{from} -> {to}");
         }

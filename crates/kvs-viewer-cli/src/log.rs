@@ -17,8 +17,9 @@ use viewer_session::redact::redact;
 use super::output;
 
 /// Crates of this workspace: their logs are written with secrets in mind.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "kvs_viewer",
+    "kvs_viewer_cli",
     "kvs_camera",
     "kvs_emulator",
     "viewer_session",
@@ -149,7 +150,7 @@ mod tests {
     fn dependencies_are_capped_whatever_is_asked() {
         let targets = targets(Level::Trace);
         for (target, level, wanted) in [
-            ("kvs_viewer::cli", tracing::Level::TRACE, true),
+            ("kvs_viewer_cli::watch", tracing::Level::TRACE, true),
             ("signaling_aws::socket", tracing::Level::TRACE, true),
             ("network_ifwatch", tracing::Level::TRACE, true),
             ("aws_sigv4", tracing::Level::DEBUG, false),

@@ -35,7 +35,7 @@ use super::streams::{Counts, Dropped, Rates, Streams};
 use super::summary::{Context, Summary};
 use super::view::{View, byte_size};
 use super::{Started, complain, words};
-use crate::viewer::{Viewer, ViewerConfig};
+use kvs_viewer::{Viewer, ViewerConfig};
 use measured::Measured;
 
 /// How often the `stats` event comes.

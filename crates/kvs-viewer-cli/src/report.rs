@@ -315,7 +315,7 @@ fn evidence_fields(evidence: &Evidence) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::testing::stalled;
+    use crate::output::testing::stalled;
 
     #[test]
     fn events_that_do_not_fit_are_counted_and_their_number_is_told() {

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    kvs_viewer::cli::main()
+    kvs_viewer_cli::main()
 }

@@ -1,4 +1,8 @@
-//! The command line: arguments in, one exit code out.
+//! The command line of `kvs-viewer`: arguments in, one exit code out.
+//!
+//! The library is the crate `kvs-viewer`; this one adds the test camera, the emulator and what
+//! people and scripts see.
+#![forbid(unsafe_code)]
 
 mod args;
 mod demo;

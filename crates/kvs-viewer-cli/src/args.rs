@@ -12,7 +12,7 @@ use super::log::Level;
 use super::media::codecs_for;
 use super::spans::{duration, duration_or_zero};
 use super::status::Verbosity;
-use crate::viewer::ViewerConfig;
+use kvs_viewer::ViewerConfig;
 
 /// Which channel is watched, and over which service.
 #[derive(Clone, Debug, Default, clap::Args)]

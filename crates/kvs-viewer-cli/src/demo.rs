@@ -20,7 +20,7 @@ use super::status::Status;
 use super::summary::Context;
 use super::watch::watch;
 use super::{Started, complain};
-use crate::viewer::ViewerConfig;
+use kvs_viewer::ViewerConfig;
 
 const CHANNEL: &str = "demo";
 
