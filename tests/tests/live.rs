@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use kvs_camera::{Camera, CameraConfig};
-use kvs_viewer::{Viewer, ViewerConfig};
+use kvs_viewer::{Session, SessionConfig};
 use negotiation_core::{EndReason, Event, Settings};
 use peer_webrtc::PeerConfig;
 use signaling_aws::SignalingConfig;
@@ -31,8 +31,8 @@ async fn a_viewer_is_live_through_aws() {
     let session = Settings::one_retry().check().expect("the default");
     let patience = session.longest_verdict();
     let (signaling, peer) = (signaling(), PeerConfig::new(false));
-    let config = ViewerConfig { session, signaling, peer, watch_network: true };
-    let (mut viewer, mut media) = Viewer::start(config).expect("a viewer");
+    let config = SessionConfig { session, signaling, peer, watch_network: true };
+    let (mut viewer, mut media) = Session::start(config).expect("a viewer");
     let drain = tokio::spawn(async move { while media.next().await.is_some() {} });
     let watching = async {
         while let Some(told) = viewer.handle.next_event().await {

@@ -4,7 +4,7 @@
 mod analysis;
 mod fleet;
 mod process;
-mod service;
+pub(crate) mod service;
 mod start;
 mod table;
 

@@ -5,6 +5,8 @@ mod sets;
 mod syntax;
 mod units;
 
+use bytes::Bytes;
+
 pub(crate) use access_unit::Assembly;
 
 /// The NAL units of length-prefixed H.264 (four bytes of length each); stops where a length does not fit.
@@ -17,6 +19,18 @@ pub fn length_prefixed_nals(data: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = &after[length..];
         Some(nal)
     })
+}
+
+/// A frame of length-prefixed H.264 with a start code of four bytes before each NAL unit instead
+/// (ITU-T H.264, Annex B). It is as long as before.
+#[must_use]
+pub fn annex_b(data: &[u8]) -> Bytes {
+    let mut stream = Vec::with_capacity(data.len());
+    for nal in length_prefixed_nals(data) {
+        stream.extend_from_slice(&[0, 0, 0, 1]);
+        stream.extend_from_slice(nal);
+    }
+    stream.into()
 }
 
 /// The type of a NAL unit (ITU-T H.264, table 7-1); 0 for an empty one.
@@ -49,6 +63,13 @@ pub const NAL_FILLER: u8 = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn start_codes_take_the_place_of_lengths() {
+        let frame = [0, 0, 0, 2, 0x67, 1, 0, 0, 0, 3, 0x65, 2, 3];
+        assert_eq!(&annex_b(&frame)[..], [0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x65, 2, 3]);
+        assert_eq!(annex_b(&[0, 0, 0, 9, 1]).len(), 0, "a length that does not fit");
+    }
 
     #[test]
     fn nal_walk_stops_at_a_length_that_does_not_fit() {

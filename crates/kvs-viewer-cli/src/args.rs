@@ -9,10 +9,10 @@ use signaling_aws::{Field, Limits, SignalingConfig, SignalingConfigBuilder, Stun
 
 use super::journal::JournalArgs;
 use super::log::Level;
-use super::media::codecs_for;
 use super::spans::{duration, duration_or_zero};
 use super::status::Verbosity;
-use kvs_viewer::ViewerConfig;
+use kvs_viewer::SessionConfig;
+use kvs_viewer::record::codecs_for;
 
 /// Which channel is watched, and over which service.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -317,7 +317,7 @@ impl From<Remote> for RemoteAddresses {
 
 impl WatchArgs {
     /// What a viewer is made from; no network is touched.
-    pub(crate) fn viewer(&self) -> Result<ViewerConfig, String> {
+    pub(crate) fn viewer(&self) -> Result<SessionConfig, String> {
         let mode = if self.media.storage_session { Mode::Answerer } else { Mode::Offerer };
         let session = self.patience.config(mode, self.media.relay_only)?;
         let signaling = self.service.signaling(&session, &self.media.stun)?;
@@ -345,7 +345,7 @@ impl WatchArgs {
         };
         // A session that never leaves this machine needs no network.
         let watch_network = !self.media.no_network_watch && !is_loopback;
-        Ok(ViewerConfig { session, signaling, peer, watch_network })
+        Ok(SessionConfig { session, signaling, peer, watch_network })
     }
 }
 

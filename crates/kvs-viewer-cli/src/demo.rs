@@ -14,13 +14,14 @@ use signaling_aws::SignalingConfig;
 use super::args::OutputArgs;
 use super::exit::Exit;
 use super::log;
-use super::media::{codecs_for, holds_h264};
+use super::media::holds_h264;
 use super::spans::span;
 use super::status::Status;
 use super::summary::Context;
 use super::watch::watch;
 use super::{Started, complain};
-use kvs_viewer::ViewerConfig;
+use kvs_viewer::SessionConfig;
+use kvs_viewer::record::codecs_for;
 
 const CHANNEL: &str = "demo";
 
@@ -148,7 +149,7 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
         is_loopback: true,
         profile: None,
     };
-    let config = ViewerConfig { session, signaling: viewer, peer, watch_network: false };
+    let config = SessionConfig { session, signaling: viewer, peer, watch_network: false };
     let exit = watch(config, context, &args.output, started).await;
     camera.shutdown().await;
     exit

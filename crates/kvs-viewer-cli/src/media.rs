@@ -1,18 +1,15 @@
 //! Received media on its way to the counters and the file.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use kvs_viewer::record::{NotRecorded, Recording};
 use negotiation_core::MediaKind;
 use peer_webrtc::{Codec, EncodedFrame, MediaEvent, MediaReceiver, PeerMonitor};
-use recording::{
-    Container, RecordError, RecorderConfig, RecorderHandle, SenderReport, Summary, TrackId,
-    VideoCodec,
-};
+use recording::{Container, RecordError, SenderReport, Summary, VideoCodec};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -39,15 +36,6 @@ pub(crate) enum RecordingNews {
     },
 }
 
-/// A recording, for the pump to feed.
-pub(crate) struct Recording {
-    handle: RecorderHandle,
-    /// A picture is wanted, so the recording goes on without sound that the file cannot hold.
-    video: bool,
-    /// The camera turned out to send no picture.
-    sound_alone: Arc<AtomicBool>,
-}
-
 /// Runs beside the session and ends when the peer port is gone.
 pub(crate) struct MediaPump {
     receiver: MediaReceiver,
@@ -55,12 +43,6 @@ pub(crate) struct MediaPump {
     monitor: PeerMonitor,
     news: mpsc::UnboundedSender<RecordingNews>,
     streams: Arc<Mutex<Streams>>,
-    /// When a keyframe was last asked for because the recorder lost a picture.
-    asked: Option<Instant>,
-    /// The file's tracks; a later stream of the same codec goes on in them.
-    tracks: BTreeMap<MediaKind, (TrackId, recording::Codec)>,
-    /// What was said not to be recorded.
-    not_recorded: BTreeSet<Codec>,
 }
 
 /// A disk may take so long for the rest of a file.
@@ -68,9 +50,6 @@ const ENDING_MAX: Duration = Duration::from_secs(30);
 
 /// After so long people are told what is waited for.
 pub(crate) const ENDING_USUAL: Duration = Duration::from_secs(2);
-
-/// A picture that the recorder lost asks for a keyframe at most this often.
-const ASK_EVERY: Duration = Duration::from_secs(1);
 
 impl MediaPump {
     pub(crate) fn new(
@@ -81,16 +60,7 @@ impl MediaPump {
         streams: Arc<Mutex<Streams>>,
     ) -> Self {
         lock(&streams).watch(monitor.clone());
-        Self {
-            receiver,
-            recording,
-            monitor,
-            news,
-            streams,
-            asked: None,
-            tracks: BTreeMap::new(),
-            not_recorded: BTreeSet::new(),
-        }
+        Self { receiver, recording, monitor, news, streams }
     }
 
     /// Takes media until there is no more, then ends the file.
@@ -98,8 +68,8 @@ impl MediaPump {
         while let Some(event) = self.receiver.next().await {
             match event {
                 MediaEvent::Track { kind, codec, .. } => self.on_track(kind, codec),
-                MediaEvent::Frame { kind, codec, frame, at, .. } => {
-                    self.on_frame(kind, codec, frame, at);
+                MediaEvent::Frame { kind, frame, at, .. } => {
+                    self.on_frame(kind, frame, at);
                 }
                 // They are not asked for.
                 MediaEvent::Rtp { .. } => {}
@@ -108,71 +78,42 @@ impl MediaPump {
                 }
                 MediaEvent::Ended { totals, .. } => lock(&self.streams).end_all(&totals),
             }
-            let overflow =
-                self.recording.as_ref().map_or(0, |recording| recording.handle.overflow());
+            let overflow = self.recording.as_ref().map_or(0, Recording::lost);
             lock(&self.streams).set_dropped(self.receiver.lost() + overflow);
         }
-        let Recording { handle: recorder, sound_alone, .. } = self.recording.take()?;
-        if sound_alone.load(Ordering::Relaxed) {
-            recorder.accept_sound_alone();
-        }
+        let recording = self.recording.take()?;
         // Ending waits for the disk.
-        let ended = tokio::task::spawn_blocking(move || recorder.finish()).await;
+        let ended = tokio::task::spawn_blocking(move || recording.finish()).await;
         Some(ended.unwrap_or(Err(RecordError::Ended)))
     }
 
     fn on_track(&mut self, kind: MediaKind, codec: Codec) {
         lock(&self.streams).begin(kind, codec);
-        let Some(recording) = &self.recording else { return };
-        let encoded = codec.encoded();
-        let added = match encoded {
-            recording::Codec::Video(codec) => recording.handle.add_video(codec),
-            recording::Codec::Audio(codec) => recording.handle.add_audio(codec),
-        };
-        let news = match added {
-            Ok(track) => {
-                self.tracks.insert(kind, (track, encoded));
-                return;
-            }
-            Err(why @ (RecordError::CodecNotSupported { .. } | RecordError::CodecChanged(_)))
-                if kind == MediaKind::Audio && recording.video =>
-            {
-                if !self.not_recorded.insert(codec) {
-                    return;
-                }
+        let Some(recording) = &mut self.recording else { return };
+        let news = match recording.track(kind, codec) {
+            Ok(()) => return,
+            Err(NotRecorded::Stream { kind, codec, why }) => {
                 RecordingNews::NotRecorded { kind, codec, why }
             }
-            Err(error) => RecordingNews::Failed(error),
+            Err(NotRecorded::Failed(error)) => RecordingNews::Failed(error),
+            Err(_) => return,
         };
         // The receiver is gone only when the command is ending anyway.
         let _ = self.news.send(news);
     }
 
-    fn on_frame(&mut self, kind: MediaKind, codec: Codec, frame: EncodedFrame, at: Instant) {
+    fn on_frame(&mut self, kind: MediaKind, frame: EncodedFrame, at: Instant) {
         lock(&self.streams).take(&frame);
-        let Some((recorder, track)) = self.recorded(kind, codec) else { return };
-        recorder.push_frame(track, frame);
-        // The disk was too slow: the recording goes on at the next keyframe.
-        let due = self.asked.is_none_or(|asked| at.duration_since(asked) >= ASK_EVERY);
-        if recorder.needs_keyframe() && due {
-            self.asked = Some(at);
+        let Some(recording) = &mut self.recording else { return };
+        if recording.frame(kind, frame, at) {
             self.monitor.request_keyframe();
         }
     }
 
-    /// The recorder ignores a report of another source than the track's.
     fn on_report(&self, report: SenderReport) {
-        let Some(recording) = &self.recording else { return };
-        for (track, _) in self.tracks.values() {
-            recording.handle.push_sender_report(*track, report);
+        if let Some(recording) = &self.recording {
+            recording.report(report);
         }
-    }
-
-    /// Where a stream is recorded, if it is.
-    fn recorded(&self, kind: MediaKind, codec: Codec) -> Option<(&RecorderHandle, TrackId)> {
-        let (track, recorded) = self.tracks.get(&kind)?;
-        let same = codec.encoded() == *recorded;
-        self.recording.as_ref().filter(|_| same).map(|recording| (&recording.handle, *track))
     }
 }
 
@@ -206,17 +147,6 @@ pub(crate) fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
     streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The codecs to offer: all of them, those first that the file can hold. A camera that has several takes an early one; what the
-/// file cannot hold is reported when it comes.
-pub(crate) fn codecs_for(record: Option<&Path>) -> Vec<Codec> {
-    let mut codecs =
-        vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus, Codec::Pcmu, Codec::Pcma];
-    if let Some(Ok(container)) = record.map(Container::from_path) {
-        codecs.sort_by_key(|codec| container.check(codec.encoded()).is_err());
-    }
-    codecs
-}
-
 /// Whether a file of that name can hold H.264.
 pub(crate) fn holds_h264(record: Option<&Path>) -> bool {
     let h264 = recording::Codec::Video(VideoCodec::H264);
@@ -231,18 +161,10 @@ pub(crate) fn start_recorder(
     sound_alone: Arc<AtomicBool>,
     news: mpsc::UnboundedSender<RecordingNews>,
 ) -> Result<Recording, RecordError> {
-    let config = RecorderConfig {
-        video,
-        title: Some(title.to_owned()),
-        // Arrivals count from the start of the peer port, which is now.
-        origin: SystemTime::now().duration_since(UNIX_EPOCH).ok(),
-        ..RecorderConfig::default()
-    };
     let hook = Box::new(move |error: &RecordError| {
         let _ = news.send(RecordingNews::Failed(error.clone()));
     });
-    let handle = RecorderHandle::spawn(path, config, hook)?;
-    Ok(Recording { handle, video, sound_alone })
+    Recording::start(path, title, video, sound_alone, hook)
 }
 
 #[cfg(test)]
@@ -291,18 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn offer_has_every_codec_and_prefers_what_the_file_holds() {
-        let all = codecs_for(None);
+    fn webm_holds_no_h264() {
         for name in ["a.MP4", "a.webm", "a.mkv"] {
-            let mut offered = codecs_for(Some(Path::new(name)));
-            let first = offered.first().copied();
-            assert_eq!(first, Some(if name == "a.webm" { Codec::Vp8 } else { Codec::H264 }));
             assert!(holds_h264(Some(Path::new(name))) == (name != "a.webm"));
-            offered.sort();
-            let mut all = all.clone();
-            all.sort();
-            assert_eq!(offered, all, "{name}: nothing is left out");
         }
-        assert!(all.contains(&Codec::Pcmu) && all.contains(&Codec::Pcma));
     }
 }

@@ -35,7 +35,7 @@ use super::streams::{Counts, Dropped, Rates, Streams};
 use super::summary::{Context, Summary};
 use super::view::{View, byte_size};
 use super::{Started, complain, words};
-use kvs_viewer::{Viewer, ViewerConfig};
+use kvs_viewer::{Session, SessionConfig};
 use measured::Measured;
 
 /// How often the `stats` event comes.
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: WatchArgs, started: Started) -> Exit {
 
 /// Runs a session to its end. The same for `watch` and `demo`.
 pub(crate) async fn watch(
-    config: ViewerConfig,
+    config: SessionConfig,
     context: Context,
     output: &OutputArgs,
     started: Started,
@@ -119,7 +119,7 @@ pub(crate) async fn watch(
     };
     show.tell_start();
     let observer = Counter::new(ledger, observer);
-    let (mut viewer, media) = match Viewer::start_observed(config, Some(Box::new(observer))) {
+    let (mut viewer, media) = match Session::start_observed(config, Some(Box::new(observer))) {
         Ok(started) => started,
         Err(error) => return complain(Exit::Usage, &error.to_string()),
     };

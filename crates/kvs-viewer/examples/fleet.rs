@@ -12,7 +12,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::time::Duration;
 
-use kvs_viewer::{Viewer, ViewerConfig};
+use kvs_viewer::{Session, SessionConfig};
 use negotiation_core::{Event, Settings};
 use peer_webrtc::PeerConfig;
 use signaling_aws::SignalingConfig;
@@ -93,13 +93,13 @@ async fn session(
     live: mpsc::Sender<()>,
     mut stopped: watch::Receiver<()>,
 ) -> Result<(), Failed> {
-    let config = ViewerConfig {
+    let config = SessionConfig {
         session: Settings::persistent().check()?,
         peer: PeerConfig::new(signaling.is_loopback()),
         signaling,
         watch_network: false,
     };
-    let (mut viewer, mut media) = Viewer::start(config)?;
+    let (mut viewer, mut media) = Session::start(config)?;
     let mut live = Some(live);
     let mut stopping = false;
     loop {

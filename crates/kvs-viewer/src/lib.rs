@@ -1,11 +1,65 @@
-//! The KVS WebRTC viewer that always ends: live, or with a reason.
+//! Watch cameras of Amazon Kinesis Video Streams with WebRTC (KVS): a session that always ends,
+//! live or with a reason.
 //!
-//! [`Viewer`] is a session with the default adapters wired: AWS signaling, the webrtc crate, tokio.
-//! Whoever wants other adapters takes `viewer-session` and brings ports; whoever wants another
-//! runtime takes `negotiation-core` and brings a loop.
+//! ```no_run
+//! use kvs_viewer::prelude::*;
+//!
+//! # async fn watch() -> Result<(), InvalidOption> {
+//! let mut viewer = Viewer::watch("front-door").region("us-west-2").start().await?;
+//! while let Some(update) = viewer.next().await {
+//!     match update {
+//!         Update::Frame(frame) => println!("{frame}"),
+//!         Update::Event(event) => eprintln!("{event:?}"),
+//!         _ => {}
+//!     }
+//! }
+//! println!("{}", viewer.closed().await.sentence());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Viewer`] opens the signaling connection, sends the SDP offer, waits for the camera's answer
+//! with a deadline, tries again within its budget and recovers what was live; [`Viewer::watch`]
+//! has an option for each part of that. Credentials and region come from AWS's default chain.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `recording` | `ViewerBuilder::record_to`: a file (`.mp4`, `.webm`, `.mkv`) that plays at any moment |
+//! | `network-watch` | the platform's network changes start recovery at once, instead of after ICE noticed |
+//!
+//! [`Session`] is the layer below: the same adapters without options' names, queues of frames or
+//! recording. An application that has signaling or a peer stack of its own takes
+//! [`viewer_session`], and one that has its own runtime takes [`viewer_session::core`].
 #![forbid(unsafe_code)]
 
+mod builder;
+mod error;
+mod frame;
 mod masters;
+mod queue;
+#[cfg(feature = "recording")]
+pub mod record;
+mod session;
 mod viewer;
 
-pub use viewer::{Viewer, ViewerConfig};
+pub use builder::{RetryPreset, ViewerBuilder};
+pub use encoded_frames::{AudioCodec, Codec, ParameterSets, VideoCodec, h264};
+pub use error::InvalidOption;
+pub use frame::{EncodedFrame, H264Format};
+pub use negotiation_core::{EndReason, Event, MediaKind, Outcome, Phase, Settings, Timestamp};
+pub use peer_webrtc::{
+    IcePolicy, MediaEvent, MediaReceiver, PeerConfig, PeerMonitor, PeerStats, RemoteAddresses, rtp,
+};
+pub use session::{Session, SessionConfig};
+pub use signaling_aws::{Proxy, SignalingConfig, SignalingConfigBuilder};
+#[cfg(feature = "recording")]
+pub use viewer::RecordingUpdate;
+pub use viewer::{Events, Frames, Update, Viewer};
+pub use viewer_session::{self, Control};
+
+/// What nearly every application uses.
+pub mod prelude {
+    pub use crate::{
+        EncodedFrame, EndReason, Event, InvalidOption, MediaKind, Outcome, Update, Viewer,
+    };
+}

@@ -1,132 +1,420 @@
-//! The library's face: a session with the default adapters wired.
+//! A session as an application sees it: one stream of events and frames, and one end.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use clock_tokio::TokioClock;
-use negotiation_core::{Config, Outcome, Settings, Timestamp};
-use network_ifwatch::IfWatchNetwork;
-use peer_webrtc::{
-    Detour, InvalidPeerConfig, Media, MediaReceiver, PeerConfig, PeerMonitor, WebRtcPeer,
-};
-use signaling_aws::{AwsSignaling, SignalingConfig};
+use futures_core::Stream;
+use negotiation_core::{Event, MediaKind, Outcome};
+use peer_webrtc::{MediaEvent, MediaReceiver, PeerMonitor, rtp};
 use tokio::task::JoinHandle;
-use viewer_session::{Clock as _, Handle, Observer};
+use viewer_session::{Control, Handle, Told};
 
-use crate::masters::ChannelMemory;
+use crate::builder::ViewerBuilder;
+use crate::error::InvalidOption;
+use crate::frame::{EncodedFrame, Timeline};
+use crate::queue::{self, Item, Receiver, Sender};
+use crate::session::{self, Session};
 
-/// What a viewer is made from.
+/// What happens in a session.
 #[derive(Clone, Debug)]
-pub struct ViewerConfig {
-    /// Deadlines, retries, limits.
-    pub session: Config,
-    /// Channel, region, credentials, endpoint.
-    pub signaling: SignalingConfig,
-    /// Media, codecs, ICE policy. Without a detour of its own, TURN over TCP and TLS goes through
-    /// signaling's proxy.
-    pub peer: PeerConfig,
-    /// Whether the session hears of the platform's network by itself. Where it does not (a phone, a
-    /// test), the application tells it: [`Handle::network_changed`], [`Handle::online`].
-    pub watch_network: bool,
+#[non_exhaustive]
+pub enum Update {
+    /// The session changed; the last event is [`Event::Ended`].
+    Event(Event),
+    /// A frame of video or a packet of audio, in decoding order.
+    Frame(EncodedFrame),
+    /// An RTP packet as it arrived, if [`ViewerBuilder::rtp_packets`] asks for them.
+    Packet {
+        /// Whether it carries video or audio.
+        kind: MediaKind,
+        /// The packet; its header names the stream.
+        packet: rtp::Packet,
+    },
+    /// So many events were lost, since the application did not take them in time.
+    EventsLost(u64),
+    /// So many frames and packets were lost, since the application did not take them in time. Video
+    /// goes on at a keyframe.
+    FramesLost(u64),
+    /// What became of the recording.
+    #[cfg(feature = "recording")]
+    Recording(RecordingUpdate),
 }
 
-/// The session's configuration, with what the peer connection asks to receive: without any of it,
-/// connected is live.
-fn asking_for(session: &Config, peer: &PeerConfig) -> Config {
-    let mut settings = Settings::clone(session);
-    settings.receive_video &= !matches!(peer.video, Media::Off);
-    settings.receive_audio &= !matches!(peer.audio, Media::Off);
-    // It was valid, and these fields are no reason for it not to be.
-    settings.check().unwrap_or_else(|_| session.clone())
+/// What becomes known of a recording.
+#[cfg(feature = "recording")]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RecordingUpdate {
+    /// Media arrives that the file cannot hold; the recording goes on without it.
+    NotRecorded {
+        /// Whether it is video or audio.
+        kind: MediaKind,
+        /// Why the file does not hold it.
+        why: crate::record::RecordError,
+    },
+    /// The recording cannot go on; what was recorded plays.
+    Failed(crate::record::RecordError),
+    /// The file is complete.
+    Finished(Box<crate::record::Summary>),
 }
 
-/// A running session: AWS signaling, the webrtc peer, tokio's clock, the platform's network.
+/// A running session with a camera.
 ///
-/// Dropping it closes the session; to wait for the end of closing, call [`Handle::close`] on
-/// [`Viewer::handle`] and await [`Viewer::ended`].
+/// Dropping it closes the session; [`Viewer::closed`] waits for the end.
 pub struct Viewer {
-    /// What the session tells, and what it can be asked.
-    pub handle: Handle,
-    /// Numbers of the running peer connection.
-    pub monitor: PeerMonitor,
-    clock: TokioClock,
-    driver: JoinHandle<Outcome>,
+    control: Control,
+    monitor: PeerMonitor,
+    events: Events,
+    frames: Frames,
+    driver: Driver,
 }
 
 impl Viewer {
-    /// Opens a session. Its media comes from the returned receiver.
-    ///
-    /// # Errors
-    /// Names the field of the peer's configuration that cannot work; nothing was opened.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn start(config: ViewerConfig) -> Result<(Self, MediaReceiver), InvalidPeerConfig> {
-        Self::start_observed(config, None)
+    /// Begins the options of a session with the camera of a channel, by its name or ARN.
+    pub fn watch(channel: impl Into<String>) -> ViewerBuilder {
+        ViewerBuilder::new(channel.into())
     }
 
-    /// As [`Viewer::start`], with an observer that sees the whole session: a journal's recorder.
-    ///
-    /// # Errors
-    /// As [`Viewer::start`].
-    ///
-    /// # Panics
-    /// As [`Viewer::start`].
-    pub fn start_observed(
-        config: ViewerConfig,
-        observer: Option<Box<dyn Observer>>,
-    ) -> Result<(Self, MediaReceiver), InvalidPeerConfig> {
-        let clock = TokioClock::start();
-        let mut peer_config = config.peer;
-        let session = asking_for(&config.session, &peer_config);
-        // A network that lets nobody out but a proxy lets no TURN out either.
-        peer_config.detour.get_or_insert_with(|| Detour::by(config.signaling.detour()));
-        let mut peer = WebRtcPeer::new(peer_config)?;
-        // It was made a line ago, so nobody took its media yet.
-        let media = peer.media().expect("not taken");
-        let monitor = peer.monitor();
-        let memory = ChannelMemory::of(config.signaling.identity());
-        let signaling = AwsSignaling::new(config.signaling);
-        // Jitter wants a seed that differs between processes, not a secret.
-        let seed = RandomState::new().hash_one(std::process::id());
-        let (driver, handle) =
-            viewer_session::session(session, seed, signaling, peer, clock.clone());
-        let driver = driver.with_memory(Box::new(memory));
-        let driver = match observer {
-            Some(observer) => driver.with_observer(observer),
-            None => driver,
+    pub(crate) async fn open(builder: ViewerBuilder) -> Result<Self, InvalidOption> {
+        let config = builder.session_config()?;
+        config.signaling.check_environment().await?;
+        let (sender, receiver) = queue::queue(builder.frames.queue_bytes);
+        let timeline = Timeline::new(builder.frames.h264_format);
+        #[cfg(feature = "recording")]
+        let (config, recording, news) = recording::prepare(&builder, config)?;
+        let (session, media) = Session::start(config)?;
+        let Session { handle, monitor, driver, .. } = session;
+        let pump = Pump {
+            media,
+            monitor: monitor.clone(),
+            sender,
+            timeline,
+            #[cfg(feature = "recording")]
+            recording,
         };
-        let driver = match config.watch_network.then(IfWatchNetwork::start) {
-            Some(Ok(network)) => {
-                let watched = monitor.clone();
-                let pair = move || {
-                    let watched = watched.clone();
-                    async move { watched.local_address().await }
-                };
-                driver.with_network(Box::new(network.with_pair_address(pair)))
-            }
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the platform's network is not watched");
-                driver
-            }
-            None => driver,
-        };
-        let driver = tokio::spawn(driver.run());
-        Ok((Self { handle, monitor, clock, driver }, media))
+        let pump = tokio::spawn(pump.run());
+        let control = handle.control();
+        Ok(Self {
+            control,
+            monitor,
+            events: Events {
+                handle,
+                #[cfg(feature = "recording")]
+                news,
+            },
+            frames: Frames { receiver },
+            driver: Driver { driver, pump },
+        })
     }
 
-    /// The time on the session's clock.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
+    /// Requests to the session, from any task: close, restart, network changes.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
-    /// Waits until the session ended and everything it opened is closed.
+    /// Numbers of the running peer connection, and requests for keyframes.
+    pub fn monitor(&self) -> &PeerMonitor {
+        &self.monitor
+    }
+
+    /// Closes the session; [`Viewer::closed`] waits for the end.
+    pub fn close(&self) {
+        self.control.close();
+    }
+
+    /// The next update; `None` after the end. Cancel-safe.
     ///
-    /// # Errors
-    /// The driver's task was cancelled with its runtime.
-    pub async fn ended(self) -> Result<Outcome, tokio::task::JoinError> {
-        let Self { handle, driver, .. } = self;
-        let outcome = driver.await;
-        drop(handle);
+    /// Events come before frames that wait, so that an application that is slow with frames hears
+    /// of the session in time.
+    pub async fn next(&mut self) -> Option<Update> {
+        poll_fn(|cx| self.poll_update(cx)).await
+    }
+
+    /// The next frame of video or packet of audio; other updates are passed over. `None` after the
+    /// end. Cancel-safe.
+    pub async fn next_frame(&mut self) -> Option<EncodedFrame> {
+        loop {
+            if let Update::Frame(frame) = self.next().await? {
+                return Some(frame);
+            }
+        }
+    }
+
+    fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Option<Update>> {
+        let events = self.events.poll(cx);
+        if let Poll::Ready(Some(update)) = events {
+            return Poll::Ready(Some(update));
+        }
+        let frames = self.frames.poll(cx);
+        // Over once both are; the one that is not wakes the task.
+        if frames.is_ready() && (events.is_ready() || !matches!(frames, Poll::Ready(None))) {
+            return frames;
+        }
+        Poll::Pending
+    }
+
+    /// Events, frames and requests apart, for tasks of their own. The session closes when the events
+    /// are dropped.
+    pub fn split(self) -> (Control, Events, Frames) {
+        (self.control, self.events, self.frames)
+    }
+
+    /// Waits until the session has ended and everything it opened is closed, a recording included.
+    /// It ends by itself, or is closed by [`Control::close`]; frames that arrive meanwhile are
+    /// dropped.
+    pub async fn closed(self) -> Outcome {
+        let Self { events, mut frames, driver, .. } = self;
+        frames.receiver.abandon();
+        let outcome = driver.ended().await;
+        drop(events);
         outcome
+    }
+}
+
+impl fmt::Debug for Viewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Viewer").finish_non_exhaustive()
+    }
+}
+
+impl Stream for Viewer {
+    type Item = Update;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
+        self.get_mut().poll_update(cx)
+    }
+}
+
+/// The tasks of a session.
+#[derive(Debug)]
+struct Driver {
+    driver: JoinHandle<Outcome>,
+    pump: JoinHandle<()>,
+}
+
+impl Driver {
+    async fn ended(self) -> Outcome {
+        let outcome = session::joined(self.driver).await;
+        session::joined(self.pump).await;
+        outcome
+    }
+}
+
+/// A session's events. Dropping them closes the session.
+#[derive(Debug)]
+pub struct Events {
+    handle: Handle,
+    #[cfg(feature = "recording")]
+    news: tokio::sync::mpsc::UnboundedReceiver<RecordingUpdate>,
+}
+
+impl Events {
+    /// The next event, and what becomes of a recording; `None` after the end. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Update> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Update>> {
+        let event = self.handle.poll_event(cx).map(|told| {
+            told.map(|told| match told {
+                Told::Event { event, .. } => Update::Event(event),
+                Told::Lost(count) => Update::EventsLost(count),
+            })
+        });
+        // A recording is finished after the end of the session.
+        #[cfg(feature = "recording")]
+        if !matches!(event, Poll::Ready(Some(_))) {
+            return match self.news.poll_recv(cx) {
+                Poll::Ready(Some(news)) => Poll::Ready(Some(Update::Recording(news))),
+                Poll::Ready(None) => event,
+                Poll::Pending => Poll::Pending,
+            };
+        }
+        event
+    }
+}
+
+impl Stream for Events {
+    type Item = Update;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
+        self.get_mut().poll(cx)
+    }
+}
+
+/// A session's frames, in decoding order.
+#[derive(Debug)]
+pub struct Frames {
+    receiver: Receiver,
+}
+
+impl Frames {
+    /// The next frame, packet or loss; `None` once the session's media is over. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Update> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Update>> {
+        match self.receiver.take_lost() {
+            0 => self.receiver.poll_next(cx).map(|item| {
+                item.map(|item| match item {
+                    Item::Frame(frame) => Update::Frame(frame),
+                    Item::Packet { kind, packet } => Update::Packet { kind, packet },
+                })
+            }),
+            lost => Poll::Ready(Some(Update::FramesLost(lost))),
+        }
+    }
+}
+
+impl Stream for Frames {
+    type Item = Update;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Update>> {
+        self.get_mut().poll(cx)
+    }
+}
+
+/// Takes received media as it comes, so that neither the application nor a disk holds it up.
+struct Pump {
+    media: MediaReceiver,
+    monitor: PeerMonitor,
+    sender: Sender,
+    timeline: Timeline,
+    #[cfg(feature = "recording")]
+    recording: recording::Pumped,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        while let Some(event) = self.media.next().await {
+            #[cfg(feature = "recording")]
+            if self.recording.take(&event) {
+                self.monitor.request_keyframe();
+            }
+            match event {
+                MediaEvent::Frame { kind, frame, at, .. } => {
+                    let frame = self.timeline.place(kind, frame, at);
+                    if self.sender.frame(frame) {
+                        self.monitor.request_keyframe();
+                    }
+                }
+                MediaEvent::Rtp { kind, packet, .. } => self.sender.packet(kind, packet),
+                MediaEvent::Track { .. }
+                | MediaEvent::SenderReport { .. }
+                | MediaEvent::Ended { .. } => {}
+            }
+        }
+        #[cfg(feature = "recording")]
+        self.recording.finish().await;
+    }
+}
+
+#[cfg(feature = "recording")]
+mod recording {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use negotiation_core::MediaKind;
+    use peer_webrtc::{Media, MediaEvent};
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+    use super::RecordingUpdate;
+    use crate::builder::ViewerBuilder;
+    use crate::error::InvalidOption;
+    use crate::record::{NotRecorded, RecordError, Recording, SenderReport, codecs_for};
+    use crate::session::SessionConfig;
+
+    /// A session's recording, where there is one.
+    pub(super) struct Pumped {
+        recording: Option<Recording>,
+        sound_alone: Arc<AtomicBool>,
+        video_seen: bool,
+        news: UnboundedSender<RecordingUpdate>,
+    }
+
+    type Prepared = (SessionConfig, Pumped, UnboundedReceiver<RecordingUpdate>);
+
+    /// Creates the file, and offers first what it can hold.
+    pub(super) fn prepare(
+        builder: &ViewerBuilder,
+        mut config: SessionConfig,
+    ) -> Result<Prepared, InvalidOption> {
+        // Few: what is reported of a recording is once for each codec, and its end.
+        let (news, receiver) = unbounded_channel();
+        let sound_alone = Arc::<AtomicBool>::default();
+        let recording = match &builder.record_to {
+            None => None,
+            Some(path) => {
+                if !builder.has_codecs() {
+                    config.peer.codecs = codecs_for(Some(path));
+                }
+                let video = !matches!(config.peer.video, Media::Off);
+                let (failed, alone) = (news.clone(), Arc::clone(&sound_alone));
+                Some(start(path, builder.channel(), video, alone, failed)?)
+            }
+        };
+        Ok((config, Pumped { recording, sound_alone, video_seen: false, news }, receiver))
+    }
+
+    fn start(
+        path: &Path,
+        title: &str,
+        video: bool,
+        sound_alone: Arc<AtomicBool>,
+        news: UnboundedSender<RecordingUpdate>,
+    ) -> Result<Recording, InvalidOption> {
+        let failed = Box::new(move |error: &RecordError| {
+            let _ = news.send(RecordingUpdate::Failed(error.clone()));
+        });
+        Recording::start(path, title, video, sound_alone, failed)
+            .map_err(|error| InvalidOption::new("record_to", error.to_string()))
+    }
+
+    impl Pumped {
+        /// Whether a keyframe should be requested.
+        pub(super) fn take(&mut self, event: &MediaEvent) -> bool {
+            let Some(recording) = &mut self.recording else { return false };
+            let problem = match event {
+                MediaEvent::Track { kind, codec, .. } => {
+                    self.video_seen |= *kind == MediaKind::Video;
+                    recording.track(*kind, *codec).err()
+                }
+                MediaEvent::Frame { kind, frame, at, .. } => {
+                    return recording.frame(*kind, frame.clone(), *at);
+                }
+                MediaEvent::SenderReport { ssrc, ntp, rtp, .. } => {
+                    recording.report(SenderReport { ssrc: *ssrc, ntp: *ntp, rtp_timestamp: *rtp });
+                    None
+                }
+                MediaEvent::Rtp { .. } | MediaEvent::Ended { .. } => None,
+            };
+            match problem {
+                Some(NotRecorded::Stream { kind, why, .. }) => {
+                    let _ = self.news.send(RecordingUpdate::NotRecorded { kind, why });
+                }
+                Some(NotRecorded::Failed(error)) => {
+                    let _ = self.news.send(RecordingUpdate::Failed(error));
+                }
+                None => {}
+            }
+            false
+        }
+
+        /// Ends the file, and waits for the disk.
+        pub(super) async fn finish(mut self) {
+            let Some(recording) = self.recording.take() else { return };
+            // The audio of a camera that has no video is kept.
+            self.sound_alone.store(!self.video_seen, Ordering::Relaxed);
+            let ended = tokio::task::spawn_blocking(move || recording.finish()).await;
+            let update = match ended.unwrap_or(Err(RecordError::Ended)) {
+                Ok(summary) => RecordingUpdate::Finished(Box::new(summary)),
+                Err(error) => RecordingUpdate::Failed(error),
+            };
+            let _ = self.news.send(update);
+        }
     }
 }

@@ -20,7 +20,7 @@ use negotiation_core::{
 };
 use negotiation_sim::Journal;
 use viewer_session::{
-    Clock, Handle, PeerInput, PeerPort, SignalingInput, SignalingPort, Told, session,
+    Clock, Control, Handle, PeerInput, PeerPort, SignalingInput, SignalingPort, Told, session,
 };
 
 /// Where the driver went another way than the world.
@@ -75,7 +75,7 @@ pub fn drive(journal: &Journal, config: Config, seed: u64) -> Result<usize, Diff
         if tape.lock().inputs.is_empty() {
             break;
         }
-        let wished = tape.wish(&handle);
+        let wished = tape.wish(&handle.control());
         if !wished && tape.lock().inputs.len() == before {
             let playback = tape.lock();
             let world = format!("the input {:?}", playback.inputs.front());
@@ -170,17 +170,17 @@ impl Tape {
     }
 
     /// Does what the application does next, if it is its turn.
-    fn wish(&self, handle: &Handle) -> bool {
-        let wish = |input: &Input, _: &BTreeSet<Ticket>| -> Option<fn(&Handle)> {
+    fn wish(&self, control: &Control) -> bool {
+        let wish = |input: &Input, _: &BTreeSet<Ticket>| -> Option<fn(&Control)> {
             match input {
-                Input::Close => Some(Handle::close),
-                Input::Resumed => Some(Handle::resumed),
-                Input::NetworkChanged => Some(Handle::network_changed),
-                Input::LocalAddressGone => Some(Handle::local_address_gone),
-                Input::Online(true) => Some(|handle| handle.online(true)),
-                Input::Online(false) => Some(|handle| handle.online(false)),
-                Input::Restart => Some(Handle::restart),
-                Input::Renegotiate => Some(Handle::renegotiate),
+                Input::Close => Some(Control::close),
+                Input::Resumed => Some(Control::resumed),
+                Input::NetworkChanged => Some(Control::network_changed),
+                Input::LocalAddressGone => Some(Control::local_address_gone),
+                Input::Online(true) => Some(|control| control.online(true)),
+                Input::Online(false) => Some(|control| control.online(false)),
+                Input::Restart => Some(Control::restart),
+                Input::Renegotiate => Some(Control::renegotiate),
                 Input::Open
                 | Input::MasterKnown(_)
                 | Input::Timeout
@@ -191,7 +191,7 @@ impl Tape {
         };
         let wish = self.take(wish);
         if let Some(wish) = wish {
-            wish(handle);
+            wish(control);
         }
         wish.is_some()
     }

@@ -364,10 +364,10 @@ mod tests {
         let config = Settings::one_retry().check().expect("valid");
         let (driver, mut handle) = session(config, 1, signaling, peer, LeapingClock::default());
         // Of two words about the network the later one counts.
-        handle.online(true);
-        handle.online(false);
-        handle.network_changed();
-        handle.restart();
+        handle.control().online(true);
+        handle.control().online(false);
+        handle.control().network_changed();
+        handle.control().restart();
         let outcome = driver.run().await;
         assert!(outcome.attempts_total >= 1);
         let mut events = Vec::new();

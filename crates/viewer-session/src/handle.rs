@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use negotiation_core::{Event, Input, Outcome, Timestamp};
 use tokio::sync::{Notify, mpsc, watch};
@@ -10,16 +11,25 @@ use tokio::sync::{Notify, mpsc, watch};
 /// Events that wait for a slow application; past this they are counted, not kept.
 pub const EVENTS_MAX: usize = 1024;
 
-/// The application's end of a session. Dropping it closes the session.
+/// The application's end of a session: its events. Dropping it closes the session.
+///
+/// Requests to the session go by its [`Control`], which any number of tasks may hold.
 #[derive(Debug)]
 pub struct Handle {
-    close: watch::Sender<bool>,
-    requests: Arc<Requests>,
-    /// The latest counts.
-    online: watch::Sender<Option<bool>>,
+    control: Control,
     told: mpsc::Receiver<Told>,
     outcome: watch::Receiver<Option<(Timestamp, Outcome)>>,
     end_told: bool,
+}
+
+/// Requests to a session, from any task. Clones control the same session; dropping them changes
+/// nothing. Requests after the session's end change nothing.
+#[derive(Clone, Debug)]
+pub struct Control {
+    close: Arc<watch::Sender<bool>>,
+    requests: Arc<Requests>,
+    /// The latest counts.
+    online: Arc<watch::Sender<Option<bool>>>,
 }
 
 /// What the application is told.
@@ -36,7 +46,7 @@ pub enum Told {
     Lost(u64),
 }
 
-impl Handle {
+impl Control {
     /// Closes the session, from any phase; never refused, and twice is the same as once.
     pub fn close(&self) {
         self.close.send_replace(true);
@@ -73,26 +83,52 @@ impl Handle {
     pub fn restart(&self) {
         self.requests.ask(Input::Restart);
     }
+}
+
+impl Handle {
+    /// Requests to the session.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// As [`Control::close`].
+    pub fn close(&self) {
+        self.control.close();
+    }
 
     /// The next event; `None` after [`Event::Ended`]. Cancel-safe.
     ///
     /// The end is told even when earlier events were lost.
     pub async fn next_event(&mut self) -> Option<Told> {
+        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// As [`Handle::next_event`], for a hand-written future or stream.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Told>> {
         if self.end_told {
-            return None;
+            return Poll::Ready(None);
         }
-        if let Some(told) = self.told.recv().await {
-            return Some(told);
+        if let Some(told) = ready!(self.told.poll_recv(cx)) {
+            return Poll::Ready(Some(told));
         }
         self.end_told = true;
-        let (at, outcome) = self.outcome.borrow().clone()?;
-        Some(Told::Event { at, event: Event::Ended(Box::new(outcome)) })
+        let ended = self.outcome.borrow().clone();
+        Poll::Ready(ended.map(|(at, outcome)| {
+            let event = Event::Ended(Box::new(outcome));
+            Told::Event { at, event }
+        }))
     }
 
     /// Waits for the end. `None` when the driver was dropped before it.
     pub async fn outcome(&mut self) -> Option<Outcome> {
         let ended = self.outcome.wait_for(Option::is_some).await.ok()?;
         ended.as_ref().map(|(_, outcome)| outcome.clone())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.control.close();
     }
 }
 
@@ -201,7 +237,12 @@ pub(crate) fn handle() -> (Wishes, Teller, Handle) {
     (
         Wishes { close: close_seen, requests: Arc::clone(&requests), online, closed: false },
         Teller { told: tell, outcome: end, lost: 0 },
-        Handle { close, requests, online: set_online, told, outcome, end_told: false },
+        Handle {
+            control: Control { close: Arc::new(close), requests, online: Arc::new(set_online) },
+            told,
+            outcome,
+            end_told: false,
+        },
     )
 }
 
@@ -213,13 +254,13 @@ mod tests {
     async fn however_much_is_asked_no_kind_of_request_is_lost() {
         let (mut wishes, _teller, handle) = handle();
         for _ in 0..100 {
-            handle.renegotiate();
+            handle.control().renegotiate();
         }
-        handle.resumed();
-        handle.network_changed();
-        handle.restart();
-        handle.online(false);
-        handle.resumed();
+        handle.control().resumed();
+        handle.control().network_changed();
+        handle.control().restart();
+        handle.control().online(false);
+        handle.control().resumed();
         let mut asked = Vec::new();
         for _ in 0..5 {
             asked.push(wishes.next().await);
@@ -228,7 +269,7 @@ mod tests {
         assert_eq!(asked[0], Input::Online(false));
         assert_eq!(asked[1..], rest, "each once, in the order of their first");
         // What was taken can be asked for again, also while somebody waits.
-        let (next, ()) = tokio::join!(wishes.next(), async { handle.resumed() });
+        let (next, ()) = tokio::join!(wishes.next(), async { handle.control().resumed() });
         assert_eq!(next, Input::Resumed);
         drop(handle);
         assert_eq!(wishes.next().await, Input::Close);

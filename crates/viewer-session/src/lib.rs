@@ -14,7 +14,7 @@ pub mod redact;
 pub mod sdp;
 
 pub use driver::{Driver, Observer, session};
-pub use handle::{EVENTS_MAX, Handle, Told};
+pub use handle::{Control, EVENTS_MAX, Handle, Told};
 pub use negotiation_core as core;
 pub use ports::{
     Clock, MasterMemory, MaybeSend, NetworkInput, NetworkPort, PeerInput, PeerPort, SignalingInput,

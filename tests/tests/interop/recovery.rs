@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kvs_viewer::{Viewer, ViewerConfig};
+use kvs_viewer::{Session, SessionConfig};
 use kvs_viewer_tests::stage::{CHANNEL, REGION, Stage};
 use kvs_viewer_tests::{Keys, Process};
 use negotiation_core::{EndReason, Event, MediaKind, Outcome, Settings};
@@ -53,7 +53,7 @@ fn an_ignored_restart_costs_nothing() {
     runtime().block_on(async {
         let mut watching = Watching::start(&stage);
         watching.until("live", |event| *event == Event::Live).await;
-        watching.viewer.handle.restart();
+        watching.viewer.handle.control().restart();
         watching.until("the deadline", |event| *event == Event::RestartRefused).await;
         watching.more_pictures(100).await;
         let outcome = watching.close().await;
@@ -86,7 +86,7 @@ fn a_restart_costs_a_full_attempt(stage: &Stage, who: &str) {
     runtime().block_on(async {
         let mut watching = Watching::start(stage);
         watching.until("live", |event| *event == Event::Live).await;
-        watching.viewer.handle.restart();
+        watching.viewer.handle.control().restart();
         watching.until("live again", |event| *event == Event::Live).await;
         watching.more_pictures(100).await;
         let outcome = watching.close().await;
@@ -107,7 +107,7 @@ fn runtime() -> Runtime {
 
 /// A session of the product, with its defaults.
 struct Watching {
-    viewer: Viewer,
+    viewer: Session,
     pictures: Arc<AtomicU64>,
 }
 
@@ -122,13 +122,13 @@ impl Watching {
             Some(file) => signaling.ca_file(file),
             None => signaling,
         };
-        let config = ViewerConfig {
+        let config = SessionConfig {
             session: Settings::one_retry().check().expect("it can work"),
             signaling: signaling.build().expect("valid"),
             peer: PeerConfig::new(true),
             watch_network: false,
         };
-        let (viewer, media) = Viewer::start(config).expect("it can work");
+        let (viewer, media) = Session::start(config).expect("it can work");
         let pictures = Arc::<AtomicU64>::default();
         tokio::spawn(count(media, pictures.clone()));
         Self { viewer, pictures }

@@ -8,7 +8,7 @@ use kvs_emulator::{
     DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Quotas, Role,
     ServiceMessage,
 };
-use kvs_viewer::{Viewer, ViewerConfig};
+use kvs_viewer::{Session, SessionConfig};
 use negotiation_core::{EndReason, Outcome, Settings};
 use peer_webrtc::stack::{IcePolicy, Mdns, Stack, StackConfig, StackEvents};
 use peer_webrtc::{Authorities, Codec, LocalTrack, PeerConfig};
@@ -45,7 +45,7 @@ impl Scene {
     }
 
     /// A viewer with little patience.
-    pub(crate) fn watch(&self, peer: PeerConfig) -> Viewer {
+    pub(crate) fn watch(&self, peer: PeerConfig) -> Session {
         watch(reach(&self.emulator), peer)
     }
 
@@ -81,7 +81,7 @@ impl Scene {
     }
 }
 
-fn watch(signaling: SignalingConfig, peer: PeerConfig) -> Viewer {
+fn watch(signaling: SignalingConfig, peer: PeerConfig) -> Session {
     let settings = Settings {
         answer_timeouts: vec![Duration::from_secs(8)],
         establish_timeout: Duration::from_secs(2),
@@ -89,8 +89,8 @@ fn watch(signaling: SignalingConfig, peer: PeerConfig) -> Viewer {
         ..Settings::never()
     };
     let session = settings.check().expect("it can work");
-    let config = ViewerConfig { session, signaling, peer, watch_network: false };
-    Viewer::start(config).expect("it can work").0
+    let config = SessionConfig { session, signaling, peer, watch_network: false };
+    Session::start(config).expect("it can work").0
 }
 
 fn message(kind: &str, body: &serde_json::Value) -> String {

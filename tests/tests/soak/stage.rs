@@ -75,7 +75,7 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    /// What [`kvs_viewer::Viewer`] does, with a network in between where there is one. What changes
+    /// What [`kvs_viewer::Session`] does, with a network in between where there is one. What changes
     /// in this machine's own is told by the soak.
     pub(crate) fn start(
         emulator: &Emulator,

@@ -246,7 +246,7 @@ async fn strike(
         Trouble::PacketsLost => lose(network, |network| network.lose_one_of(LOST_ONE_OF)),
         Trouble::GoAway => assert_eq!(send(ServiceMessage::GoAway), 1),
         Trouble::IceServers => assert_eq!(send(ServiceMessage::ReconnectIceServer), 1),
-        Trouble::NetworkChanged => handle.network_changed(),
+        Trouble::NetworkChanged => handle.control().network_changed(),
         Trouble::CameraRestarts => {
             if let Some(camera) = camera.take() {
                 camera.shutdown().await;
@@ -272,8 +272,8 @@ async fn strike(
             assert_eq!(cut(), 1);
         }
         Trouble::Garbage => assert_eq!(send(ServiceMessage::Raw("{\"a\":[[[".into())), 1),
-        Trouble::Restart => handle.restart(),
-        Trouble::Slept => handle.resumed(),
+        Trouble::Restart => handle.control().restart(),
+        Trouble::Slept => handle.control().resumed(),
     }
 }
 

@@ -353,7 +353,7 @@ fn w16_offer_twice() {
         let mut viewer = stage.watch();
         viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
         for _ in 0..3 {
-            viewer.handle.renegotiate();
+            viewer.handle.control().renegotiate();
         }
         let second = |event: &Event| *event == Event::OfferSent { exchange: 2 };
         let asked = viewer.until("the second exchange", second).await;

@@ -49,7 +49,7 @@ async fn brought(stage: &Stage, network: &Network, phase: Phase) -> Watching {
     if phase == Phase::Recovering {
         viewer.live().await;
         stage.fault(Match::every(MessageType::SdpAnswer), Action::Drop);
-        viewer.handle.restart();
+        viewer.handle.control().restart();
     }
     let entered = |event: &Event| matches!(event, Event::PhaseChanged { to, .. } if *to == phase);
     viewer.until(phase.as_str(), entered).await;

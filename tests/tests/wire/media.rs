@@ -238,7 +238,7 @@ fn w61_local_media_that_goes_away() {
         microphone.is_there.store(false, Ordering::Relaxed);
         let pulled = viewer.now();
         viewer.more_pictures(15).await;
-        viewer.handle.resumed();
+        viewer.handle.control().resumed();
         viewer.until("attempt 2", |e| *e == Event::AttemptStarted { attempt: 2 }).await;
         let log = viewer.log.clone();
         let outcome = viewer.ended().await;
@@ -263,7 +263,7 @@ fn w56_suspend() {
         viewer.live().await;
         viewer.more_pictures(5).await;
         let woken = viewer.now();
-        viewer.handle.resumed();
+        viewer.handle.control().resumed();
         let begun = viewer.until("attempt 2", |e| *e == Event::AttemptStarted { attempt: 2 }).await;
         let live = viewer.live().await;
         viewer.more_pictures(15).await;

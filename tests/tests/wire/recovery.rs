@@ -121,7 +121,7 @@ fn w26_network_switch_by_restart() {
         network.viewer_moves();
         stage.cut_viewers(None);
         let switched = viewer.now();
-        viewer.handle.network_changed();
+        viewer.handle.control().network_changed();
         let recovered = viewer.until("recovery", |event| *event == Event::Recovered).await;
         viewer.more_pictures(15).await;
         assert_eq!(viewer.count(is_attempt_2), 0);
@@ -143,7 +143,7 @@ fn w26_network_switch_by_attempt() {
         network.viewer_moves();
         stage.cut_viewers(None);
         let switched = viewer.now();
-        viewer.handle.network_changed();
+        viewer.handle.control().network_changed();
         let live = viewer.live().await;
         viewer.more_pictures(15).await;
         let took = live.saturating_since(switched);
@@ -168,7 +168,7 @@ fn w27_offline() {
         let down = stage.fault(down, Action::Reset);
         network.block(&Kind::ALL);
         stage.cut_viewers(None);
-        viewer.handle.online(false);
+        viewer.handle.control().online(false);
         let off = viewer.until("offline", |event| *event == Event::Offline).await;
         // Longer than every deadline of setting up, recovery and retry together.
         tokio::time::sleep(secs(20)).await;
@@ -176,7 +176,7 @@ fn w27_offline() {
         assert!(stage.emulator.faults().remove(down));
         network.unblock();
         network.viewer_moves();
-        viewer.handle.online(true);
+        viewer.handle.control().online(true);
         let back = viewer.until("online", |event| *event == Event::Online).await;
         viewer.next_picture(back).await;
         let pictures = viewer.film.pictures().clone();

@@ -31,7 +31,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Starts it: what [`kvs_viewer::Viewer`] does, with a network that can fail in between.
+    /// Starts it: what [`kvs_viewer::Session`] does, with a network that can fail in between.
     pub(crate) fn watch(self) -> Watching {
         let config = self.settings.check().expect("it can work");
         let clock = TokioClock::start();

@@ -35,7 +35,7 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
         name: "fleet".to_owned(),
         service: &service,
         camera: &camera,
-        channels: most.div_ceil(PER_CHANNEL),
+        channels: (0..most.div_ceil(PER_CHANNEL)).map(|n| format!("bench-{n}")).collect(),
         tls: false,
         rtt_ms: 0,
     };

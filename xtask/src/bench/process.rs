@@ -10,23 +10,23 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// A process that is killed when it is dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
     events: Receiver<(Instant, Value)>,
-    pub(super) started: Instant,
+    pub(crate) started: Instant,
 }
 
 /// The clock of every measurement here.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's time")]
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 impl Process {
     /// Starts a command whose standard output is one JSON object a line.
-    pub(super) fn start(name: &str, command: &mut Command, hint: &str) -> Result<Self, String> {
+    pub(crate) fn start(name: &str, command: &mut Command, hint: &str) -> Result<Self, String> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let started = now();
         let mut child = command.spawn().map_err(|error| {
@@ -48,23 +48,23 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, stdin, events, started })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// How the process ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// Writes a line to the process.
-    pub(super) fn tell(&mut self, line: &Value) -> Result<(), String> {
+    pub(crate) fn tell(&mut self, line: &Value) -> Result<(), String> {
         let stdin = self.stdin.as_mut().ok_or("standard input is closed")?;
         writeln!(stdin, "{line}").map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// The next event of this name, with the time of its arrival.
-    pub(super) fn event(&self, name: &str, within: Duration) -> Result<(Instant, Value), String> {
+    pub(crate) fn event(&self, name: &str, within: Duration) -> Result<(Instant, Value), String> {
         let until = now() + within;
         loop {
             let left = until.saturating_duration_since(now());
@@ -85,14 +85,14 @@ impl Process {
     }
 
     /// Asks the process to end by SIGTERM, and waits.
-    pub(super) fn end(self, within: Duration) {
+    pub(crate) fn end(self, within: Duration) {
         // It fails when the process has ended already.
         let _ = Command::new("kill").arg(self.pid().to_string()).stderr(Stdio::null()).status();
         self.finish(within);
     }
 
     /// Ends the standard input of a process, which ends with it, and waits.
-    pub(super) fn finish(mut self, within: Duration) {
+    pub(crate) fn finish(mut self, within: Duration) {
         drop(self.stdin.take());
         let until = now() + within;
         while now() < until {
@@ -114,7 +114,7 @@ impl Drop for Process {
 
 /// CPU time of a process so far, and of those that it started: the sum over their threads. That of
 /// threads that have ended is not in it.
-pub(super) fn cpu_time(pid: u32) -> Duration {
+pub(crate) fn cpu_time(pid: u32) -> Duration {
     tree(pid).into_iter().map(own_cpu_time).sum()
 }
 
@@ -154,7 +154,7 @@ fn parent(pid: u32) -> Option<u32> {
 }
 
 /// Resident memory in kB, threads, and open descriptors of a process.
-pub(super) fn size(pid: u32) -> Option<(u64, u64, usize)> {
+pub(crate) fn size(pid: u32) -> Option<(u64, u64, usize)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -165,7 +165,7 @@ pub(super) fn size(pid: u32) -> Option<(u64, u64, usize)> {
 }
 
 /// The machine's load over the last minute, for the reader of a table.
-pub(super) fn load() -> String {
+pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
 }

@@ -13,23 +13,23 @@ use super::process::{Process, now};
 use crate::step;
 
 /// The access key of every viewer.
-pub(super) const VIEWER_KEY: &str = "AKIABENCHVIEWER00000";
+pub(crate) const VIEWER_KEY: &str = "AKIABENCHVIEWER00000";
 /// The secret of both keys: they are good for emulators on loopback that live for a benchmark.
 const SECRET: &str = "benchmark-on-loopback";
 /// How long emulator and camera may take to start.
 const STARTING: Duration = Duration::from_secs(30);
 
 /// A directory that is removed at the end.
-pub(super) struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let path = std::env::temp_dir().join(format!("kvs-viewer-bench-{}", std::process::id()));
         fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -42,30 +42,31 @@ impl Drop for Scratch {
 }
 
 /// A running emulator with its cameras.
-pub(super) struct Service {
-    pub(super) endpoint: String,
-    pub(super) region: String,
+pub(crate) struct Service {
+    pub(crate) endpoint: String,
+    pub(crate) region: String,
     /// The channels' names and ARNs.
-    pub(super) channels: Vec<(String, String)>,
-    pub(super) ca_file: Option<PathBuf>,
+    pub(crate) channels: Vec<(String, String)>,
+    pub(crate) ca_file: Option<PathBuf>,
     log: PathBuf,
     cameras: Vec<Process>,
     emulator: Process,
 }
 
 /// What a service is to be.
-pub(super) struct Plan<'a> {
-    pub(super) name: String,
-    pub(super) service: &'a Path,
-    pub(super) camera: &'a Path,
-    pub(super) channels: usize,
-    pub(super) tls: bool,
-    pub(super) rtt_ms: u64,
+pub(crate) struct Plan<'a> {
+    pub(crate) name: String,
+    pub(crate) service: &'a Path,
+    pub(crate) camera: &'a Path,
+    /// The channels' names; each gets a camera.
+    pub(crate) channels: Vec<String>,
+    pub(crate) tls: bool,
+    pub(crate) rtt_ms: u64,
 }
 
 impl Service {
     /// Starts an emulator, and a camera on each of its channels.
-    pub(super) fn start(plan: &Plan<'_>, scratch: &Scratch) -> Result<Self, String> {
+    pub(crate) fn start(plan: &Plan<'_>, scratch: &Scratch) -> Result<Self, String> {
         let dir = scratch.path(&plan.name);
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         let (ready, log) = (dir.join("emulator.json"), dir.join("connections.jsonl"));
@@ -74,8 +75,8 @@ impl Service {
         for key in [VIEWER_KEY, CAMERA_KEY] {
             command.args(["--access-key", key, "--secret-key", SECRET]);
         }
-        for number in 0..plan.channels {
-            command.args(["--channel", &format!("bench-{number}")]);
+        for channel in &plan.channels {
+            command.args(["--channel", channel]);
         }
         if plan.tls {
             command.arg("--tls-dir").arg(dir.join("tls"));
@@ -120,12 +121,12 @@ impl Service {
     }
 
     /// How much of the connection log there is.
-    pub(super) fn mark(&self) -> u64 {
+    pub(crate) fn mark(&self) -> u64 {
         fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
     }
 
     /// What was written into it since then.
-    pub(super) fn since(&self, mark: u64) -> Result<Vec<Value>, String> {
+    pub(crate) fn since(&self, mark: u64) -> Result<Vec<Value>, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", self.log.display());
         let mut file = File::open(&self.log).map_err(failed)?;
         file.seek(SeekFrom::Start(mark)).map_err(failed)?;
@@ -133,7 +134,7 @@ impl Service {
         Ok(lines.filter_map(|line| serde_json::from_str(&line).ok()).collect())
     }
 
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         for camera in self.cameras {
             camera.end(Duration::from_secs(5));
         }
@@ -142,7 +143,7 @@ impl Service {
 }
 
 /// Credentials and nothing else of AWS's in the environment.
-pub(super) fn credentials(command: &mut Command, key: &str) {
+pub(crate) fn credentials(command: &mut Command, key: &str) {
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("AWS_")) {
             command.env_remove(name);

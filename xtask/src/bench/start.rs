@@ -66,7 +66,8 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
     for rtt_ms in &options.rtts {
         let name = format!("rtt-{rtt_ms}");
         let (service, camera, rtt_ms) = (&service, &camera, *rtt_ms);
-        let plan = Plan { name, service, camera, channels: 1, tls: true, rtt_ms };
+        let channels = vec!["bench-0".to_owned()];
+        let plan = Plan { name, service, camera, channels, tls: true, rtt_ms };
         services.push((rtt_ms, Service::start(&plan, &scratch)?));
     }
     for contender in &mut contenders {

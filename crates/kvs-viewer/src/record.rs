@@ -1,0 +1,173 @@
+//! A session's media into a file: the tracks that come, and what the file cannot hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use encoded_frames::Frame;
+use negotiation_core::MediaKind;
+use peer_webrtc::Codec;
+use recording::{FailureHook, RecorderConfig, RecorderHandle, TrackId};
+
+pub use recording::{Container, RecordError, SenderReport, Summary};
+
+/// A frame that the disk was too slow for requests a keyframe at most this often.
+const REQUEST_EVERY: Duration = Duration::from_secs(1);
+
+/// A recording on a thread of its own, behind a bounded queue: a slow disk holds up no media.
+pub struct Recording {
+    handle: RecorderHandle,
+    /// A picture is wanted, so the recording goes on without audio that the file cannot hold.
+    video: bool,
+    /// The camera turned out to send no picture.
+    sound_alone: Arc<AtomicBool>,
+    /// The file's tracks; a later stream of the same codec goes on in them.
+    tracks: BTreeMap<MediaKind, (TrackId, recording::Codec)>,
+    /// Codecs that were reported as not recorded.
+    not_recorded: BTreeSet<Codec>,
+    /// When a keyframe was last requested because the disk was too slow.
+    requested: Option<Instant>,
+}
+
+/// A stream that a recording cannot hold.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NotRecorded {
+    /// The recording goes on without it. Reported once for each codec.
+    Stream {
+        /// What it carries.
+        kind: MediaKind,
+        /// How it is encoded.
+        codec: Codec,
+        /// Why the file does not hold it.
+        why: RecordError,
+    },
+    /// The recording cannot go on.
+    Failed(RecordError),
+}
+
+impl Recording {
+    /// Creates the file. `video` is whether a picture is wanted: without one no file is left behind,
+    /// unless `sound_alone` is set before the end, because the camera turned out to send none.
+    /// `failed` is called, once, where writing fails on the way.
+    ///
+    /// # Errors
+    /// The file exists, cannot be created, or its name ends in no container that is known.
+    pub fn start(
+        path: &Path,
+        title: &str,
+        video: bool,
+        sound_alone: Arc<AtomicBool>,
+        failed: FailureHook,
+    ) -> Result<Self, RecordError> {
+        let config = RecorderConfig {
+            video,
+            title: Some(title.to_owned()),
+            // Arrivals count from the start of the peer port, which is now.
+            origin: SystemTime::now().duration_since(UNIX_EPOCH).ok(),
+            ..RecorderConfig::default()
+        };
+        let handle = RecorderHandle::spawn(path, config, failed)?;
+        let (tracks, not_recorded) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Self { handle, video, sound_alone, tracks, not_recorded, requested: None })
+    }
+
+    /// A stream began.
+    ///
+    /// # Errors
+    /// The file cannot hold it.
+    pub fn track(&mut self, kind: MediaKind, codec: Codec) -> Result<(), NotRecorded> {
+        let encoded = codec.encoded();
+        let added = match encoded {
+            recording::Codec::Video(codec) => self.handle.add_video(codec),
+            recording::Codec::Audio(codec) => self.handle.add_audio(codec),
+        };
+        match added {
+            Ok(track) => {
+                self.tracks.insert(kind, (track, encoded));
+                Ok(())
+            }
+            Err(why @ (RecordError::CodecNotSupported { .. } | RecordError::CodecChanged(_)))
+                if kind == MediaKind::Audio && self.video =>
+            {
+                match self.not_recorded.insert(codec) {
+                    true => Err(NotRecorded::Stream { kind, codec, why }),
+                    false => Ok(()),
+                }
+            }
+            Err(error) => Err(NotRecorded::Failed(error)),
+        }
+    }
+
+    /// A frame of a stream arrived. Whether a keyframe should be requested: the disk was too slow,
+    /// and the recording goes on with one only.
+    pub fn frame(&mut self, kind: MediaKind, frame: Frame, at: Instant) -> bool {
+        let codec = frame.codec;
+        let Some((track, _)) = self.tracks.get(&kind).filter(|(_, of)| *of == codec) else {
+            return false;
+        };
+        self.handle.push_frame(*track, frame);
+        let is_due = self.requested.is_none_or(|last| at.duration_since(last) >= REQUEST_EVERY);
+        let requests = self.handle.needs_keyframe() && is_due;
+        if requests {
+            self.requested = Some(at);
+        }
+        requests
+    }
+
+    /// A sender report of any source arrived; those of sources that are not recorded are ignored.
+    pub fn report(&self, report: SenderReport) {
+        for (track, _) in self.tracks.values() {
+            self.handle.push_sender_report(*track, report);
+        }
+    }
+
+    /// Frames that the disk was too slow for.
+    pub fn lost(&self) -> u64 {
+        self.handle.overflow()
+    }
+
+    /// Ends the file. Blocks until the disk took the rest.
+    ///
+    /// # Errors
+    /// The disk failed, or nothing that was wanted arrived; then there is no file.
+    pub fn finish(self) -> Result<Summary, RecordError> {
+        if self.sound_alone.load(Ordering::Relaxed) {
+            self.handle.accept_sound_alone();
+        }
+        self.handle.finish()
+    }
+}
+
+/// The codecs to offer for a file of this name: all of them, those first that the file can hold. A
+/// camera that has several takes an early one.
+pub fn codecs_for(path: Option<&Path>) -> Vec<Codec> {
+    let mut codecs =
+        vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus, Codec::Pcmu, Codec::Pcma];
+    if let Some(Ok(container)) = path.map(Container::from_path) {
+        codecs.sort_by_key(|codec| container.check(codec.encoded()).is_err());
+    }
+    codecs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offer_has_every_codec_and_prefers_what_the_file_holds() {
+        let all = codecs_for(None);
+        for name in ["a.MP4", "a.webm", "a.mkv"] {
+            let mut offered = codecs_for(Some(Path::new(name)));
+            let first = offered.first().copied();
+            assert_eq!(first, Some(if name == "a.webm" { Codec::Vp8 } else { Codec::H264 }));
+            offered.sort();
+            let mut all = all.clone();
+            all.sort();
+            assert_eq!(offered, all, "{name}: nothing is left out");
+        }
+        assert!(all.contains(&Codec::Pcmu) && all.contains(&Codec::Pcma));
+    }
+}
