@@ -51,7 +51,8 @@ const FRAMES: usize = 30;
 /// Counts the crates of the ten lines, and runs them against an emulator with a camera.
 fn ten_lines(manifest: &Path, build: &mut Command) -> Result<(), String> {
     let source = fs::read_to_string(manifest.with_file_name("src/main.rs"));
-    let lines = source.map_err(|error| error.to_string())?.lines().count();
+    let source = source.map_err(|error| error.to_string())?;
+    let lines = source.lines().filter(|line| !line.starts_with("//!")).count();
     let mut tree = step::cargo();
     tree.args(["tree", "--edges", "normal,build", "--prefix", "none", "--manifest-path"]);
     let tree = step::output(tree.arg(manifest)).ok_or("`cargo tree` failed for ten-lines")?;

@@ -1,3 +1,4 @@
+//! Prints the first 30 frames of a camera.
 use kvs_viewer::prelude::*;
 #[tokio::main]
 async fn main() -> Result<(), InvalidOption> {
