@@ -129,6 +129,7 @@ fn n26_journals_of_generated_sessions_replay() {
 }
 
 /// A journal of version 1 of the format can still be read and replayed.
+// Shows: N26.
 #[test]
 fn journal_of_version_1_can_be_read() {
     let old = include_str!("../../fuzz/corpus/journal/failed-session");

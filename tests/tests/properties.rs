@@ -77,6 +77,7 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
+// Shows: N12.
 #[test]
 fn p01_random_inputs_break_no_invariant() {
     let steps = (strategy::settings(), any::<bool>(), vec(strategy::host_step(), 1..150));
@@ -91,6 +92,7 @@ fn p01_random_inputs_break_no_invariant() {
     finished("p01_random_inputs_break_no_invariant", cases, "");
 }
 
+// Shows: N1, N2.
 #[test]
 fn p02_peer_connection_is_used_as_jsep_allows() {
     let name = "p02_peer_connection_is_used_as_jsep_allows";
@@ -113,6 +115,7 @@ fn of_answers() -> impl Strategy<Value = Fault> {
     })
 }
 
+// Shows: N4, N25.
 #[test]
 fn p03_at_most_one_answer_is_applied_per_offer() {
     let plans = (strategy::plan(0..1), vec(of_answers(), 1..5)).prop_map(|(mut plan, faults)| {
@@ -144,6 +147,7 @@ fn p03_at_most_one_answer_is_applied_per_offer() {
     finished("p03_at_most_one_answer_is_applied_per_offer", cases, "");
 }
 
+// Shows: N9.
 #[test]
 fn p04_candidates_are_added_once_in_order_after_the_answer() {
     let name = "p04_candidates_are_added_once_in_order_after_the_answer";
@@ -215,6 +219,7 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
     shorter.iter().flat_map(|p| (0..count).map(move |at| insert(p, at))).collect()
 }
 
+// Shows: 35.
 #[test]
 fn p05_message_order_does_not_change_the_end() {
     let name = "p05_message_order_does_not_change_the_end";
@@ -383,6 +388,7 @@ fn without_counts(output: &Output) -> Output {
     output
 }
 
+// Shows: N10, N15.
 #[test]
 fn p08_late_input_of_older_attempt_changes_nothing() {
     let name = "p08_late_input_of_older_attempt_changes_nothing";
@@ -461,6 +467,7 @@ fn p08_late_input_of_older_attempt_changes_nothing() {
     finished(name, cases, "");
 }
 
+// Shows: N22, N23, 49.
 #[test]
 fn p09_close_wins_from_every_phase() {
     let name = "p09_close_wins_from_every_phase";
@@ -524,6 +531,7 @@ fn p09_close_wins_from_every_phase() {
     finished(name, cases, &format!(", {phases} phases"));
 }
 
+// Shows: N12.
 #[test]
 fn p10_session_is_live_or_ended_in_bounded_time() {
     let name = "p10_session_is_live_or_ended_in_bounded_time";
@@ -558,6 +566,7 @@ fn p10_session_is_live_or_ended_in_bounded_time() {
     finished(name, cases, "");
 }
 
+// Shows: N26.
 #[test]
 fn p11_same_plan_gives_same_journal_which_replays() {
     let name = "p11_same_plan_gives_same_journal_which_replays";
@@ -572,6 +581,7 @@ fn p11_same_plan_gives_same_journal_which_replays() {
     finished(name, cases, "");
 }
 
+// Shows: N17.
 #[test]
 fn p12_every_end_reason_is_reached() {
     let directed = directed();

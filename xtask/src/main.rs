@@ -3,6 +3,7 @@
 
 mod bench;
 mod ci;
+mod contract;
 mod mutants;
 mod outside;
 mod setup;
@@ -21,6 +22,7 @@ usage: cargo xtask <command>
            citations
   statemap [--check]
            write docs/state-machine.md from the core's table, or say whether it is up to date
+  contract write docs/contract-tests.md: which test shows which rule of docs/contract.md
   sim      --runs N [--seed S] [--jobs N] [--coverage FILE] [--require-hits N]: so many sessions
            in the simulator, from seed S on; the table of what they tried must be full, and is
            written to FILE; every end and every fault must have been met so often
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["statemap"] => statemap::write(),
         ["statemap", "--check"] => statemap::check(),
+        ["contract"] => contract::write(),
         ["sim", asked @ ..] => sim::run(asked),
         ["mutants"] => mutants::run(None),
         ["mutants", base] => mutants::run(Some(base)),

@@ -4,7 +4,6 @@
 
 mod arrows;
 mod citations;
-mod contract;
 mod links;
 mod manifests;
 mod sources;
@@ -50,7 +49,7 @@ fn findings() -> Result<Vec<String>, String> {
     findings.extend(manifests::check(&packages)?);
     findings.extend(sources::check(&packages)?);
     findings.extend(links::check()?);
-    findings.extend(contract::check()?);
+    findings.extend(crate::contract::check()?);
     findings.extend(citations::check()?);
     findings.sort();
     Ok(findings)
@@ -94,7 +93,7 @@ fn package(json: &serde_json::Value) -> Package {
 }
 
 /// Every file of the repository below `folder` whose name ends with `suffix`, in order.
-fn files(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn files(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, String> {
     const NOT_OURS: [&str; 4] = ["target", "node_modules", ".git", "__pycache__"];
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     let mut found = Vec::new();
@@ -113,12 +112,12 @@ fn files(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-fn read(path: &Path) -> Result<String, String> {
+pub(crate) fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// A path as people write it: from the root.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.strip_prefix(step::root()).unwrap_or(path).display().to_string()
 }
 

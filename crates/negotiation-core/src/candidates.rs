@@ -348,6 +348,7 @@ mod tests {
         assert_eq!(remote.take(candidate(4, None), 128, 256), Ok(Some(candidate(4, None))));
     }
 
+    // Shows: N9.
     #[test]
     fn overflow_keeps_the_oldest() {
         let mut remote = RemoteCandidates::default();
@@ -540,6 +541,7 @@ mod tests {
         assert_eq!(local.pop(now, 20), Some(candidate(2, None)));
     }
 
+    // Shows: N11.
     #[test]
     fn twenty_go_in_a_second_and_none_is_lost() {
         let mut local = LocalCandidates::default();

@@ -415,6 +415,7 @@ mod tests {
     }
 
     /// N14, N17: a camera that is lost again within the refill time.
+    // Shows: N14.
     #[test]
     fn camera_that_goes_away_again_and_again_is_named() {
         let live = || Evidence { was_live: true, ..Evidence::default() };
@@ -428,6 +429,7 @@ mod tests {
     }
 
     /// N17: an attempt without an answer has many causes, and each has its own words.
+    // Shows: N17.
     #[test]
     fn causes_of_a_missing_answer_are_told_apart() {
         let cause = |evidence: Evidence| outcome(EndReason::NoAnswer, evidence).likely_cause();
@@ -471,6 +473,7 @@ mod tests {
         assert!(!fixed.next_step().contains("--fixed-client-id"), "the id is another");
     }
 
+    // Shows: N17.
     #[test]
     fn every_media_problem_has_a_cause_and_advice_of_its_own() {
         let with = |evidence| outcome(EndReason::NoMedia, evidence);
@@ -490,6 +493,7 @@ mod tests {
         assert!(told[6].likely_cause().ends_with("H264, VP8"), "{}", told[6].likely_cause());
     }
 
+    // Shows: N17.
     #[test]
     fn causes_of_a_missing_route_are_told_apart() {
         let cause = |evidence| outcome(EndReason::NoRoute, evidence).likely_cause();

@@ -109,6 +109,7 @@ mod tests {
         ClientId::new(text).expect("valid")
     }
 
+    // Shows: N3.
     #[test]
     fn an_id_with_an_offer_rests_and_one_without_does_not() {
         let (mut pool, base) = (ClientIdPool::default(), id("cam"));
@@ -156,6 +157,7 @@ mod tests {
         assert_eq!(pool.leases.len(), 1, "the first has rested for a minute");
     }
 
+    // Shows: 65.
     #[test]
     fn ten_sessions_at_once_share_ten_ids() {
         let (mut pool, base) = (ClientIdPool::default(), id("cam"));

@@ -186,6 +186,7 @@ impl fmt::Display for Phase {
 mod tests {
     use super::*;
 
+    // Shows: N12.
     #[test]
     fn every_phase_that_waits_names_its_deadline() {
         for phase in Phase::ALL {

@@ -130,6 +130,7 @@ mod tests {
         Timestamp::from_millis(secs * 1000)
     }
 
+    // Shows: N14.
     #[test]
     fn one_retry_after_six_seconds_then_no_more() {
         let config = Settings::one_retry().check().expect("valid");
@@ -140,6 +141,7 @@ mod tests {
         assert!(budget.spend(&config, at(100), false, &mut rng).is_some());
     }
 
+    // Shows: N14.
     #[test]
     fn persistent_stops_at_its_window_or_its_count() {
         let config = Settings::persistent().check().expect("valid");
@@ -191,6 +193,7 @@ mod tests {
     }
 
     /// N14: a loss spends a retry only within the refill time of the loss before it.
+    // Shows: N15.
     #[test]
     fn n14_loss_spends_a_retry_within_the_refill_time_of_the_one_before() {
         let config = Settings::one_retry().check().expect("valid");

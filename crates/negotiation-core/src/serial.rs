@@ -413,6 +413,7 @@ mod tests {
         Input::Completed(Completion { ticket, outcome: Ok(Done::IceServers(servers)) })
     }
 
+    // Shows: N26.
     #[test]
     fn nothing_secret_and_no_address_is_written() {
         let failure = Failure::new(

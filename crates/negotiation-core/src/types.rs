@@ -327,6 +327,7 @@ mod tests {
     use super::*;
     use alloc::format;
 
+    // Shows: 19.
     #[test]
     fn client_ids_follow_the_service() {
         assert!(ClientId::new("viewer-1.a_B").is_ok());

@@ -88,6 +88,7 @@ mod tests {
     }
 
     /// Contract, N18: with the address of the pair in use nothing comes back by itself.
+    // Shows: N19.
     #[test]
     fn address_of_the_pair_in_use_decides_whether_it_is_gone() {
         // Another way out, and the pair's network is still there.

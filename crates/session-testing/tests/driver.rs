@@ -33,6 +33,7 @@ fn a_master_that_never_answers() {
     assert!(same(&plan) > 40);
 }
 
+// Shows: 49.
 #[test]
 fn a_close_in_every_phase() {
     for phase in [Phase::Connecting, Phase::AwaitingAnswer, Phase::Establishing, Phase::Live] {

@@ -134,6 +134,7 @@ fn alternate(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
 mod tests {
     use super::*;
 
+    // Shows: 53, 60.
     #[test]
     fn address_families_alternate() {
         let parse = |texts: &[&str]| -> Vec<SocketAddr> {

@@ -333,6 +333,7 @@ mod tests {
         assert_eq!(close_code(&other), None);
     }
 
+    // Shows: 46.
     #[test]
     fn the_table_of_service_errors() {
         for (status, name, text, code) in [
@@ -379,6 +380,7 @@ mod tests {
 
     /// The list of docs/kvs-protocol.md 1.3 (N16, scenario 43): each by the API's own name, which
     /// is told.
+    // Shows: N16, 43.
     #[test]
     fn every_error_of_the_api_has_its_code() {
         use negotiation_core::FailureKind::{Permanent, Throttled, Transient};

@@ -271,6 +271,7 @@ mod tests {
     }
 
     /// Scenario 40: credentials are not used for as long as they live.
+    // Shows: 40.
     #[tokio::test(start_paused = true)]
     async fn turn_credentials_are_good_until_half_a_minute_before_their_end() {
         let (mut channels, door) = (Channels::new(), key("door", "AK"));

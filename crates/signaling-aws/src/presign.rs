@@ -308,6 +308,7 @@ mod tests {
         }
     }
 
+    // Shows: 38.
     #[test]
     fn hard_characters_are_encoded_once() {
         let credentials = credentials("AK", "secret", Some("a+b/c=d%2Be"));

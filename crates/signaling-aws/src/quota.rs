@@ -400,6 +400,7 @@ mod tests {
         ClientId::new(text).expect("valid")
     }
 
+    // Shows: N16, 65.
     #[tokio::test(start_paused = true)]
     async fn three_connects_a_second_and_channel() {
         let start = Instant::now();
@@ -495,6 +496,7 @@ mod tests {
         timeout(Duration::from_secs(20), leased).await.expect("the first id is free");
     }
 
+    // Shows: N3.
     #[tokio::test]
     async fn a_fixed_id_stays() {
         let take = async || {
@@ -506,6 +508,7 @@ mod tests {
     }
 
     /// A thousand channels of one account start together.
+    // Shows: N16.
     #[tokio::test(start_paused = true)]
     async fn calls_go_at_the_accounts_pace_by_region_and_api() {
         const CALL: &str = "GetSignalingChannelEndpoint";

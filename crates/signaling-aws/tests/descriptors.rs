@@ -53,6 +53,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     timeout(Duration::from_secs(4), seen).await.expect(what);
 }
 
+// Shows: N23.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_socket_outlives_its_link() {
     for tls in [None, Some(TlsConfig::default())] {

@@ -168,6 +168,7 @@ async fn ice_servers_come_beside_the_opening_socket_stun_first() {
     assert_eq!(outcome(&mut port, ticket(3)).await, Ok(Done::Ok));
 }
 
+// Shows: 42.
 #[tokio::test]
 async fn a_failing_turn_service_leaves_stun() {
     let emulator = emulator().await;
@@ -190,6 +191,7 @@ async fn a_failing_turn_service_leaves_stun() {
     }
 }
 
+// Shows: 42.
 #[tokio::test]
 async fn refusals_have_their_own_codes() {
     let emulator = emulator().await;
@@ -225,6 +227,7 @@ async fn refusals_have_their_own_codes() {
     assert_eq!(failure.code, FailureCode::Network, "{failure}");
 }
 
+// Shows: 37.
 #[tokio::test]
 async fn a_clock_far_off_is_learnt_for_calls_and_socket() {
     for offset in [-1_200, 1_200] {
@@ -243,6 +246,7 @@ async fn a_clock_far_off_is_learnt_for_calls_and_socket() {
     }
 }
 
+// Shows: 38.
 #[tokio::test]
 async fn a_session_token_with_hard_characters_works_for_both_ends() {
     let token = "a+b/c=d%2Be==";
@@ -278,6 +282,7 @@ async fn tls_is_verified_with_the_extra_authority() {
     disconnect(&mut port).await;
 }
 
+// Shows: 36.
 #[tokio::test]
 async fn a_status_names_the_command_it_is_about() {
     let emulator = emulator().await;
@@ -294,6 +299,7 @@ async fn a_status_names_the_command_it_is_about() {
     assert_eq!((about, failure.code), (Some(ticket(7)), FailureCode::Throttled));
 }
 
+// Shows: 29.
 #[tokio::test]
 async fn a_link_cut_by_the_service_is_told_and_refuses_messages() {
     let emulator = emulator().await;

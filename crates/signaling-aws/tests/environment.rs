@@ -289,6 +289,7 @@ fn response(answer: &Answer) -> String {
 }
 
 /// A service that fails for a moment does not mean that there are no credentials (contract, N16).
+// Shows: N16.
 #[tokio::test]
 async fn a_token_service_that_fails_for_now_is_asked_again_and_is_no_lack_of_credentials() {
     let emulator = emulator().await;

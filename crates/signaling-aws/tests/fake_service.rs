@@ -259,7 +259,6 @@ async fn event(port: &mut AwsSignaling) -> SignalingEvent {
 const FORBIDDEN: Upgrade =
     Upgrade::Refuse { status: 403, error: "AccessDeniedException", text: "no", clock: 0 };
 
-/// `X-Amz-Date` of an upgrade, in seconds since 1970.
 fn signed_at(head: &str) -> i64 {
     let at = head.find("X-Amz-Date=").expect("signed") + "X-Amz-Date=".len();
     let d = &head[at..at + 16];
@@ -275,6 +274,7 @@ fn signed_at(head: &str) -> i64 {
     aws_smithy_types::DateTime::from_str(&text, Format::DateTime).expect("a date").secs()
 }
 
+// Shows: N16, 37.
 #[tokio::test]
 async fn a_refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
     let late = || Upgrade::Refuse {
@@ -287,7 +287,6 @@ async fn a_refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
     let service = Service::start("skew", script, "DISABLED").await;
     let mut viewer = port(service.reach());
     assert!(connect(&mut viewer).await.is_ok());
-    // What was learnt holds for the next link as well.
     let second = SignalingCommand::Connect { link: LinkId(2), attempt: 2, client_id: None };
     viewer.submit(Ticket { attempt: 2, seq: 2 }, second);
     assert!(completed(&mut viewer).await.is_ok());
@@ -322,6 +321,7 @@ impl aws_credential_types::provider::ProvideCredentials for Temporary {
     }
 }
 
+// Shows: N16, 39.
 #[tokio::test]
 async fn temporary_credentials_are_asked_for_again_once() {
     let expired = || Upgrade::Refuse {
@@ -367,8 +367,8 @@ async fn statuses_of_the_upgrade_have_their_codes() {
     }
 }
 
-/// A refusal whose head and body come apart, in each of the framings of HTTP (contract, N16 and
-/// scenario 46).
+/// The head and the body of a refusal arrive apart, in each framing of HTTP.
+// Shows: N16, 46.
 #[tokio::test]
 async fn a_refused_upgrade_is_heard_to_the_end_of_its_body() {
     let bodies = [
@@ -411,7 +411,6 @@ async fn a_refusal_that_never_ends_is_one_all_the_same() {
     }
 }
 
-/// An answer to another question, or none of HTTP's, opens no link.
 #[tokio::test]
 async fn an_upgrade_is_verified() {
     let answer = |accept: &str| {
@@ -428,6 +427,7 @@ async fn an_upgrade_is_verified() {
     }
 }
 
+// Shows: 34.
 #[tokio::test]
 async fn garbage_is_told_and_leaves_the_link_open() {
     let frames = vec![
@@ -449,8 +449,8 @@ async fn garbage_is_told_and_leaves_the_link_open() {
     assert_eq!(event(&mut viewer).await, SignalingEvent::GoAway);
 }
 
-/// What a link brought before its end, and that it ended, is told although the next one is opened
-/// meanwhile (contract, N4 and N25).
+/// The last messages and the end of a connection are reported while the next one opens.
+// Shows: N4, N25.
 #[tokio::test]
 async fn a_link_that_ended_is_heard_to_its_end_beside_the_next_one() {
     let answer = r#"{"messageType":"SDP_ANSWER","messagePayload":"e30="}"#;
@@ -476,6 +476,7 @@ async fn a_link_that_ended_is_heard_to_its_end_beside_the_next_one() {
     assert!(matches!(event(&mut viewer).await, SignalingEvent::Disconnected(_)));
 }
 
+// Shows: 33.
 #[tokio::test]
 async fn a_half_open_link_is_given_up_and_closes_within_its_bound() {
     let script = vec![Upgrade::Deaf, Upgrade::Deaf];
@@ -498,7 +499,6 @@ async fn a_half_open_link_is_given_up_and_closes_within_its_bound() {
     let ticket = Ticket { attempt: 1, seq: 2 };
     viewer.submit(ticket, SignalingCommand::Disconnect { link: LINK });
     assert_eq!(completed(&mut viewer).await, Ok(Done::Ok));
-    // Less than any other limit takes.
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
@@ -521,6 +521,7 @@ async fn the_services_goodbye_is_answered() {
     timeout(Duration::from_secs(5), answered).await.expect("an answer");
 }
 
+// Shows: 53.
 #[tokio::test]
 async fn a_socket_that_does_not_open_times_out() {
     let service = Service::start("hang", vec![Upgrade::Hang], "DISABLED").await;
@@ -529,6 +530,7 @@ async fn a_socket_that_does_not_open_times_out() {
     assert_eq!(failure.code, FailureCode::TimedOut);
 }
 
+// Shows: N17.
 #[tokio::test]
 async fn a_storage_channel_is_known_before_or_after_the_link_opens() {
     let service = Service::start("storage", vec![Upgrade::Hang], "ENABLED").await;

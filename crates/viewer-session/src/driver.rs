@@ -308,6 +308,7 @@ mod tests {
         })
     }
 
+    // Shows: N2.
     #[tokio::test]
     async fn commands_are_submitted_in_order_and_results_fed_back() {
         let (signaling, peer, links, peers) = mocks(refuse_all);
@@ -349,6 +350,7 @@ mod tests {
         assert!(clock.now().since_origin() <= longest);
     }
 
+    // Shows: 66.
     #[tokio::test]
     async fn dropping_the_handle_closes() {
         let (signaling, peer, ..) = mocks(|_| None);
@@ -358,6 +360,7 @@ mod tests {
         assert_eq!(driver.run().await.reason, EndReason::Closed);
     }
 
+    // Shows: 56.
     #[tokio::test]
     async fn what_the_platform_says_reaches_the_session() {
         let (signaling, peer, ..) = mocks(|_| None);
@@ -447,6 +450,7 @@ mod tests {
         assert_eq!(events, [Event::Offline, Event::Online]);
     }
 
+    // Shows: N25.
     #[tokio::test]
     async fn the_end_is_told_last_even_when_nobody_reads() {
         let (signaling, peer, ..) = mocks(refuse_all);

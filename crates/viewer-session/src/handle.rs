@@ -250,6 +250,7 @@ pub(crate) fn handle() -> (Wishes, Teller, Handle) {
 mod tests {
     use super::*;
 
+    // Shows: N25.
     #[tokio::test]
     async fn however_much_is_asked_no_kind_of_request_is_lost() {
         let (mut wishes, _teller, handle) = handle();

@@ -27,6 +27,7 @@ fn ends(mut watch: Process, code: i32, words: &[&str]) -> Ended {
     ended
 }
 
+// Shows: 1.
 #[test]
 fn a_camera_that_is_not_there() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -59,6 +60,7 @@ fn a_service_that_accepts_and_says_nothing() {
     ends(stage.watch(args), 8, &["service"]);
 }
 
+// Shows: 43.
 #[test]
 fn a_wrong_secret() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -87,6 +89,7 @@ fn no_credentials_at_all() {
     ends(watch, 5, &["credential"]);
 }
 
+// Shows: 43.
 #[test]
 fn an_unknown_channel() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -103,6 +106,7 @@ fn a_certificate_of_a_stranger() {
     ends(watch, 8, &["certificate"]);
 }
 
+// Shows: 19.
 #[test]
 fn arguments_that_cannot_work_are_refused_before_any_call() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -185,6 +189,7 @@ fn a_viewer_that_is_killed_leaves_a_file_that_plays() {
     }
 }
 
+// Shows: 49.
 #[test]
 fn ctrl_c_before_it_is_live() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);

@@ -58,6 +58,7 @@ fn ends_untouched(mut watch: Process) {
     assert_eq!((&last["lost"], &last["dropped"]), (&json!(0), &json!(0)), "{last}");
 }
 
+// Shows: N20, 30.
 #[test]
 fn signaling_is_cut_and_media_goes_on() {
     let (stage, _camera, watch) = live(&[], &[]);
@@ -71,6 +72,7 @@ fn signaling_is_cut_and_media_goes_on() {
     ends_untouched(watch);
 }
 
+// Shows: 31.
 #[test]
 fn the_service_sends_the_viewer_away_and_no_frame_is_lost() {
     let (stage, _camera, watch) = live(&[], &[]);
@@ -88,6 +90,7 @@ fn the_service_sends_the_viewer_away_and_no_frame_is_lost() {
     ends_untouched(watch);
 }
 
+// Shows: 32.
 #[test]
 fn ice_servers_are_fetched_anew() {
     let (stage, _camera, watch) = live(&[], &[]);
@@ -97,6 +100,7 @@ fn ice_servers_are_fetched_anew() {
     ends_untouched(watch);
 }
 
+// Shows: 45.
 #[test]
 fn a_camera_that_is_killed_and_comes_back_is_watched_again() {
     let (stage, camera, mut watch) = live(&[], &["--retry", "persistent"]);

@@ -13,6 +13,7 @@ const LINGERING: [&str; 4] = ["--behaviour", "linger", "--linger-seconds", "55"]
 
 const VIEWER: [&str; 6] = ["--client-id", "hall", "--answer-timeout", "15", "--retry-delay", "1"];
 
+// Shows: N23, 17.
 #[test]
 fn five_times_closed() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -26,6 +27,7 @@ fn five_times_closed() {
     }
 }
 
+// Shows: 17.
 #[test]
 fn five_times_killed() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);

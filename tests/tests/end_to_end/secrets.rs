@@ -8,6 +8,7 @@ use crate::{PATIENCE, PROGRAM};
 
 const TRACE: [&str; 2] = ["--log", "trace"];
 
+// Shows: 55.
 #[test]
 fn viewer_camera_and_emulator_keep_secrets_at_trace_level() {
     let keys = Keys::unique();
@@ -37,6 +38,7 @@ fn viewer_camera_and_emulator_keep_secrets_at_trace_level() {
     }
 }
 
+// Shows: 55.
 #[test]
 fn the_demo_keeps_secrets_at_trace_level() {
     let keys = Keys::unique();
@@ -53,6 +55,7 @@ fn the_demo_keeps_secrets_at_trace_level() {
     holds_no_secret(&demo.transcript(), &keys, None);
 }
 
+// Shows: 55.
 #[test]
 fn a_refused_secret_is_not_repeated() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &TRACE);

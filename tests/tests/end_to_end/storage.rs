@@ -65,6 +65,7 @@ fn the_cameras_media_comes_by_way_of_the_service() {
 }
 
 /// One offer a call: without one the call is made again (contract, N8).
+// Shows: N8.
 #[test]
 fn a_lost_offer_costs_another_join_and_no_attempt() {
     let lost = r#"{"match":{"on":"message","type":"SDP_OFFER","from":"master","times":1},
@@ -97,6 +98,7 @@ fn s64_a_new_session_of_the_service_is_answered_in_the_same_attempt() {
 }
 
 /// Three viewers; a slot is kept for the same id.
+// Shows: 46.
 #[test]
 fn a_fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
     let stage = stage(&[]);

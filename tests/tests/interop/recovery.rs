@@ -19,6 +19,7 @@ use crate::{PATIENCE, PROGRAM, in_a_network_of_its_own};
 
 /// The page closes the connection that the offer was for, and makes another: a restart is refused
 /// by another certificate, or by the close, whichever comes first.
+// Shows: N18.
 #[test]
 fn a_restart_costs_the_javascript_master_a_full_attempt() {
     let stage = Stage::start_tls(PROGRAM, Keys::session());
@@ -26,6 +27,7 @@ fn a_restart_costs_the_javascript_master_a_full_attempt() {
     a_restart_costs_a_full_attempt(&stage, "the JavaScript master");
 }
 
+// Shows: N19, 25, 45.
 #[test]
 fn aiortc_restarts_and_reboots() {
     in_a_network_of_its_own("recovery::aiortc");

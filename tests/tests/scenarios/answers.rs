@@ -2,6 +2,7 @@
 
 use super::*;
 
+// Shows: N3.
 #[test]
 fn s01_answer_never_ends_after_retry() {
     let mut plan = Plan::default();
@@ -16,6 +17,7 @@ fn s01_answer_never_ends_after_retry() {
     assert_ne!(ids[0], ids[1], "the next attempt has another id");
 }
 
+// Shows: N17.
 #[test]
 fn s01_answer_never_from_living_master_is_reported_as_such() {
     let mut plan = Plan::default().with(message(MessageKind::MasterAnswer, 0, Delivery::Drop));
@@ -25,6 +27,7 @@ fn s01_answer_never_from_living_master_is_reported_as_such() {
     assert!(cause.contains("alive"), "{cause}");
 }
 
+// Shows: N5.
 #[test]
 fn s02_answer_at_deadline_is_late_and_before_it_is_not() {
     // The offer is sent 5 ms after the command, and the answer takes 20 ms each way.
@@ -42,6 +45,7 @@ fn s02_answer_at_deadline_is_late_and_before_it_is_not() {
     }
 }
 
+// Shows: N4.
 #[test]
 fn s03_stale_answer_in_next_attempt_is_ignored() {
     // The first answer is lost; a copy of it arrives on the second attempt's connection.
@@ -53,6 +57,7 @@ fn s03_stale_answer_in_next_attempt_is_ignored() {
     assert_eq!(commands(&world, is_set_remote).len(), 1);
 }
 
+// Shows: N4.
 #[test]
 fn s04_duplicate_answer_is_ignored() {
     let plan = Plan::default()
@@ -71,6 +76,7 @@ fn s05_second_answer_after_right_one_is_ignored() {
     assert!(was_ignored(&world, Ignored::SecondAnswer));
 }
 
+// Shows: N4.
 #[test]
 fn s05_stale_first_answer_costs_the_suspect_deadline() {
     // A stale answer costs the suspect deadline, not the whole establish deadline.
@@ -112,6 +118,7 @@ fn s06_answer_after_close_is_ignored() {
     check(plan, Expected::Ended(EndReason::Closed, 1));
 }
 
+// Shows: N6.
 #[test]
 fn s07_undecodable_answer_ends_attempt_at_once() {
     let mut plan = Plan::default().with(message(MessageKind::MasterAnswer, 1, Delivery::Corrupt));
@@ -125,6 +132,7 @@ fn s07_undecodable_answer_ends_attempt_at_once() {
     check(plan, Expected::Ended(EndReason::BadAnswer, 2));
 }
 
+// Shows: N6.
 #[test]
 fn s08_rejected_answer_ends_session_after_one_retry() {
     let mut plan = Plan::new(Settings::persistent());
@@ -141,6 +149,7 @@ fn s09_answer_without_codec_ends_session() {
     check(plan, Expected::Ended(EndReason::Codec, 1));
 }
 
+// Shows: N10.
 #[test]
 fn s10_messages_of_wrong_sender_are_ignored() {
     let plan = Plan::default()
@@ -152,6 +161,7 @@ fn s10_messages_of_wrong_sender_are_ignored() {
     assert_eq!(commands(&world, is_set_remote).len(), 1);
 }
 
+// Shows: N1.
 #[test]
 fn s16_requests_during_exchange_become_one_exchange() {
     // Opened twice: one exchange. Three requests while it is open: one more exchange.

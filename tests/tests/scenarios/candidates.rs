@@ -14,6 +14,7 @@ fn added(world: &World) -> Vec<Candidate> {
         .collect()
 }
 
+// Shows: N9.
 #[test]
 fn s11_candidates_before_answer_are_added_in_order() {
     for count in [1, 2, 100] {
@@ -33,6 +34,7 @@ fn s11_candidates_before_answer_are_added_in_order() {
     }
 }
 
+// Shows: N25.
 #[test]
 fn s12_candidate_flood_is_bounded() {
     let plan =
@@ -44,6 +46,7 @@ fn s12_candidate_flood_is_bounded() {
     assert_eq!(flood, 128);
 }
 
+// Shows: N10.
 #[test]
 fn s13_candidate_of_old_generation_is_ignored() {
     for phase in [Phase::AwaitingAnswer, Phase::Live] {
@@ -62,6 +65,7 @@ fn s14_end_of_candidates_is_accepted_in_every_form() {
     }
 }
 
+// Shows: N11.
 #[test]
 fn s15_local_candidate_burst_is_paced() {
     let plan = Plan::default().with(when(Phase::Establishing, ms(10), Action::LocalBurst(40)));
@@ -78,6 +82,7 @@ fn s15_local_candidate_burst_is_paced() {
     }
 }
 
+// Shows: N17.
 #[test]
 fn s58_answer_without_candidates_needs_a_reachable_viewer() {
     let mut plan = Plan::default();

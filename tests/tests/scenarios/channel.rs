@@ -2,6 +2,7 @@
 
 use super::*;
 
+// Shows: N3.
 #[test]
 fn s17_session_goes_live_after_churn() {
     // Opened and closed 50 times in 10 s, sometimes after the offer was sent; the master keeps each
@@ -29,6 +30,7 @@ fn s17_session_goes_live_after_churn() {
     assert_eq!(world.violations(), Vec::<String>::new());
 }
 
+// Shows: N3.
 #[test]
 fn s17_pooled_ids_avoid_lingering_sessions() {
     // Killed and reopened at once, five times: with ids from the pool each is live at once.
@@ -83,6 +85,7 @@ fn s31_s32_service_messages_keep_media() {
     assert_eq!(events(&world, |event| *event == Event::GoAway), 1);
 }
 
+// Shows: N6.
 #[test]
 fn s34_garbage_is_ignored() {
     let phases = [Phase::Offering, Phase::AwaitingAnswer, Phase::Establishing, Phase::Live];
@@ -134,6 +137,7 @@ fn s42_control_plane_errors_are_retried() {
     check(Plan::new(settings).with(no_turn), Expected::Ended(EndReason::NoRoute, 2));
 }
 
+// Shows: N16.
 #[test]
 fn s43_permanent_failure_ends_session_at_once() {
     for (code, reason) in [
@@ -170,12 +174,14 @@ fn s44_master_later_than_message_ttl_is_retried() {
     check(plan, Expected::Live(2));
 }
 
+// Shows: N15.
 #[test]
 fn s45_master_close_starts_new_attempt() {
     let plan = Plan::default().with(when(Phase::Live, secs(60), Action::MasterCloses));
     check(plan, Expected::Live(2));
 }
 
+// Shows: N16.
 #[test]
 fn s46_full_channel_is_retried_with_backoff() {
     for (code, reason) in [

@@ -12,6 +12,7 @@ fn leads_to(phase: Phase) -> Plan {
     }
 }
 
+// Shows: N22.
 #[test]
 fn s49_close_in_any_phase_ends_session() {
     let phases =
@@ -36,6 +37,7 @@ fn s49_close_in_any_phase_ends_session() {
     assert_eq!(world.phase(), Phase::Ended);
 }
 
+// Shows: N22.
 #[test]
 fn s49_hanging_close_step_stops_no_other_step() {
     let steps = [
@@ -68,6 +70,7 @@ fn s49_hanging_close_step_stops_no_other_step() {
     }
 }
 
+// Shows: N22, N23.
 #[test]
 fn s49_close_during_replacement_closes_each_part_once() {
     // The service begins a new session, and the old peer connection is at one of its closing steps.
@@ -124,6 +127,7 @@ fn closes(output: &Output) -> Option<CommandKind> {
     }
 }
 
+// Shows: N22.
 #[test]
 fn s50_close_wins_race_with_answer() {
     let mut plan = Plan::default();

@@ -12,6 +12,7 @@ fn joins(world: &World) -> Vec<Timestamp> {
     commands(world, |output| matches!(output, Output::Signaling(_, SignalingCommand::Join { .. })))
 }
 
+// Shows: N7.
 #[test]
 fn s20_glare_with_one_polite_side_ends_agreed() {
     for (polite, glare) in [(true, Glare::Impolite), (false, Glare::Polite)] {
@@ -30,6 +31,7 @@ fn s20_glare_with_one_polite_side_ends_agreed() {
     }
 }
 
+// Shows: N7.
 #[test]
 fn s20_glare_of_a_restart_ends_agreed() {
     for keeps in [true, false] {
@@ -44,6 +46,7 @@ fn s20_glare_of_a_restart_ends_agreed() {
     }
 }
 
+// Shows: N7.
 #[test]
 fn s20_master_broken_by_glare_costs_one_attempt() {
     for polite in [true, false] {
@@ -80,6 +83,7 @@ fn s20_answer_is_resent_after_abandoned_restart() {
     assert!(agreed(&world), "{}", world.journal());
 }
 
+// Shows: N7.
 #[test]
 fn s20_failed_rollback_ends_attempt() {
     let plan = Plan::default()
@@ -90,6 +94,7 @@ fn s20_failed_rollback_ends_attempt() {
     check(plan, Expected::Live(2));
 }
 
+// Shows: N8.
 #[test]
 fn s64_storage_session_goes_live() {
     let world = check(storage(), Expected::Live(1));
@@ -98,6 +103,7 @@ fn s64_storage_session_goes_live() {
     assert!(commands(&world, is_offer).is_empty(), "this viewer answers");
 }
 
+// Shows: N8.
 #[test]
 fn s64_join_is_repeated_until_offer_arrives() {
     let mut plan = storage();
@@ -137,6 +143,7 @@ fn s46_full_storage_session_is_retried() {
     check(storage().with(command(CommandKind::Join, 1, throttled)), Expected::Live(1));
 }
 
+// Shows: N8.
 #[test]
 fn s64_new_remote_session_gets_new_peer_connection() {
     for phase in [Phase::Answering, Phase::Establishing, Phase::AwaitingMedia, Phase::Live] {
@@ -148,6 +155,7 @@ fn s64_new_remote_session_gets_new_peer_connection() {
     }
 }
 
+// Shows: N8.
 #[test]
 fn s64_renegotiation_keeps_peer_connection() {
     let plan = storage().with(when(Phase::Live, secs(5), Action::MasterOffers { anew: false }));

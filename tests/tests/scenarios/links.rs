@@ -30,6 +30,7 @@ fn s18_takeover_while_live_stops_reopening() {
     assert_eq!(commands(&world, is_connect).len(), 3, "no fight");
 }
 
+// Shows: N20.
 #[test]
 fn s30_connection_lost_while_live_is_reopened() {
     for code in [FailureCode::Closed, FailureCode::Network, FailureCode::TimedOut] {
@@ -41,6 +42,7 @@ fn s30_connection_lost_while_live_is_reopened() {
     }
 }
 
+// Shows: N16.
 #[test]
 fn s30_reopening_backs_off_and_stops_on_permanent_failure() {
     let mut plan =
@@ -63,6 +65,7 @@ fn s30_reopening_backs_off_and_stops_on_permanent_failure() {
     assert_eq!(commands(&world, is_connect).len(), 2);
 }
 
+// Shows: N21.
 #[test]
 fn s31_go_away_opens_new_connection_first() {
     let plan = Plan::default().with(when(Phase::Live, secs(1), Action::GoAway));
@@ -74,6 +77,7 @@ fn s31_go_away_opens_new_connection_first() {
     assert!(left[0] > opened[1], "the new connection is ready before the old one is closed");
 }
 
+// Shows: N21.
 #[test]
 fn s31_go_away_is_spread_over_time_when_live() {
     let times = (0..40).map(|seed| {
@@ -88,6 +92,7 @@ fn s31_go_away_is_spread_over_time_when_live() {
     assert!(spread > Some(secs(15)) && spread <= Some(secs(30)), "{spread:?}");
 }
 
+// Shows: N21.
 #[test]
 fn s31_go_away_during_exchange_is_followed_at_once() {
     let mut plan = Plan::default().with(when(Phase::AwaitingAnswer, ms(1), Action::GoAway));
@@ -97,6 +102,7 @@ fn s31_go_away_during_exchange_is_followed_at_once() {
     assert!(opened[1].saturating_since(opened[0]) < secs(1), "at once");
 }
 
+// Shows: N12.
 #[test]
 fn s31_network_lost_before_offer_is_sent_ends_attempt() {
     // The first connection is closed for one that cannot be opened, and the offer has none to go
@@ -108,6 +114,7 @@ fn s31_network_lost_before_offer_is_sent_ends_attempt() {
     check(plan, Expected::Ended(EndReason::Signaling, 2));
 }
 
+// Shows: N21.
 #[test]
 fn s31_refused_second_connection_closes_first() {
     let plan = Plan::default()
@@ -126,6 +133,7 @@ fn s31_offer_being_sent_survives_go_away() {
     check(plan, Expected::Live(1));
 }
 
+// Shows: N21.
 #[test]
 fn s32_reconnect_ice_server_refreshes_servers() {
     for after in [ms(50), secs(30)] {

@@ -6,6 +6,7 @@ fn path(ice: Ice, dtls: Dtls, media: Media) -> Plan {
     Plan { paths: vec![PathTraits { ice, dtls, media }], ..Plan::default() }
 }
 
+// Shows: N18.
 #[test]
 fn s22_short_ice_loss_sends_no_offer() {
     let plan = Plan::default()
@@ -16,6 +17,7 @@ fn s22_short_ice_loss_sends_no_offer() {
     assert_eq!(events(&world, |event| *event == Event::Reconnected), 1);
 }
 
+// Shows: 24.
 #[test]
 fn s23_s24_ice_loss_starts_new_attempt_when_restart_is_ignored() {
     for action in [Action::IceDisconnected, Action::IceFailed] {
@@ -44,6 +46,7 @@ fn s47_missing_media_ends_after_retry() {
     check(plan, Expected::Live(2));
 }
 
+// Shows: N27.
 #[test]
 fn s48_stall_ends_attempt_after_give_up_time() {
     let short = Plan::default().with(when(Phase::Live, secs(10), Action::Stall)).with(when(
@@ -58,6 +61,7 @@ fn s48_stall_ends_attempt_after_give_up_time() {
     check(long, Expected::Live(2));
 }
 
+// Shows: N27.
 #[test]
 fn s48_stall_burst_requests_one_keyframe_at_a_time() {
     let mut plan =
@@ -73,6 +77,7 @@ fn s48_stall_burst_requests_one_keyframe_at_a_time() {
     assert!(requests.len() < 10, "{}", requests.len());
 }
 
+// Shows: N13.
 #[test]
 fn s51_clock_jump_causes_one_transition() {
     for phase in [
@@ -101,6 +106,7 @@ fn s51_clock_jump_causes_one_transition() {
     check(late, Expected::Live(2));
 }
 
+// Shows: N13.
 #[test]
 fn s51_latest_time_fires_deadlines_once() {
     // A deadline that cannot be later than now would fire without end.
@@ -114,6 +120,7 @@ fn s51_latest_time_fires_deadlines_once() {
     assert_eq!(session.phase(), Phase::Closing);
 }
 
+// Shows: N5.
 #[test]
 fn s51_first_of_two_late_deadlines_is_reported() {
     let plan = Plan::new(Settings::never())
@@ -125,6 +132,7 @@ fn s51_first_of_two_late_deadlines_is_reported() {
     assert_eq!(events(&world, |event| *event == fired), 1);
 }
 
+// Shows: N14.
 #[test]
 fn s52_budget_is_refilled_after_time_live() {
     // Fail, recover, an hour of media, lost; the next attempt fails: the budget is full again.
@@ -142,6 +150,7 @@ fn s52_budget_is_refilled_after_time_live() {
     check(plan, Expected::Ended(EndReason::NoAnswer, 3));
 }
 
+// Shows: N13.
 #[test]
 fn s56_suspend_starts_new_attempt_at_once() {
     let plan = Plan::default().with(when(Phase::Live, secs(10), Action::Suspend(secs(600))));
@@ -183,6 +192,7 @@ fn s57_missing_route_ends_after_retry() {
     }
 }
 
+// Shows: N24.
 #[test]
 fn s61_missing_local_media_ends_before_offer() {
     let denied = command(CommandKind::Create, 1, CommandFault::Fail(FailureCode::LocalMedia));

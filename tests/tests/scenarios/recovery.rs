@@ -11,6 +11,7 @@ fn both(plan: &Plan) -> [Plan; 2] {
     })
 }
 
+// Shows: N1.
 #[test]
 fn s21_restart_requests_are_coalesced() {
     for plan in both(&renegotiating_master()) {
@@ -23,6 +24,7 @@ fn s21_restart_requests_are_coalesced() {
     }
 }
 
+// Shows: N18.
 #[test]
 fn s23_ice_disconnected_is_restarted() {
     for action in [Action::IceDisconnected, Action::IceFailed] {
@@ -35,6 +37,7 @@ fn s23_ice_disconnected_is_restarted() {
     }
 }
 
+// Shows: N18.
 #[test]
 fn s24_fruitless_restart_starts_new_attempt() {
     for plan in both(&renegotiating_master()) {
@@ -52,6 +55,7 @@ fn s24_fruitless_restart_starts_new_attempt() {
     }
 }
 
+// Shows: N19.
 #[test]
 fn s25_ignored_restart_costs_one_deadline() {
     for plan in both(&Plan::default()) {
@@ -71,6 +75,7 @@ fn s25_ignored_restart_costs_one_deadline() {
     }
 }
 
+// Shows: N18.
 #[test]
 fn s25_master_that_starts_over_gets_new_attempt() {
     for plan in both(&Plan::default()) {
@@ -83,6 +88,7 @@ fn s25_master_that_starts_over_gets_new_attempt() {
     }
 }
 
+// Shows: N18.
 #[test]
 fn s25_ignored_restart_keeps_working_pair() {
     for plan in both(&Plan::default()) {
@@ -215,6 +221,7 @@ fn s28_unsendable_restart_offers_cause_no_busy_loop() {
     }
 }
 
+// Shows: N20.
 #[test]
 fn s30_restart_waits_for_new_connection() {
     for plan in both(&renegotiating_master()) {
@@ -239,6 +246,7 @@ fn s36_status_for_restart_keeps_media() {
     }
 }
 
+// Shows: N21.
 #[test]
 fn s40_restart_uses_fresh_turn_credentials() {
     for plan in both(&renegotiating_master()) {
@@ -263,6 +271,7 @@ fn s40_failed_turn_refresh_does_not_stop_restart() {
     }
 }
 
+// Shows: N28.
 #[test]
 fn s45_rebooted_master_gets_new_attempt() {
     for plan in both(&renegotiating_master()) {
@@ -272,6 +281,7 @@ fn s45_rebooted_master_gets_new_attempt() {
     }
 }
 
+// Shows: N27.
 #[test]
 fn s48_paused_camera_stays_live() {
     let mut plan = Plan::default().with(when(Phase::Live, secs(10), Action::Stall));
@@ -291,6 +301,7 @@ fn s48_paused_camera_stays_live() {
     check(plan.with(when(Phase::Live, secs(30), Action::Restart)), Expected::Live(1));
 }
 
+// Shows: N27, N28.
 #[test]
 fn s48_silence_ends_attempt() {
     let plan = Plan::default().with(when(Phase::Live, secs(10), Action::Stall)).with(when(
@@ -303,6 +314,7 @@ fn s48_silence_ends_attempt() {
     assert_eq!(events(&world, |event| *event == gone), 1);
 }
 
+// Shows: N14.
 #[test]
 fn s52_time_in_recovery_does_not_refill_budget() {
     // Live for 29 s, recovering, live for 29 s: the budget is not refilled.
@@ -314,6 +326,7 @@ fn s52_time_in_recovery_does_not_refill_budget() {
     check(plan, Expected::Ended(EndReason::NoAnswer, 3));
 }
 
+// Shows: N4.
 #[test]
 fn s62_restart_answer_with_old_credentials_is_refused() {
     for repeated_id in [RepeatedId::OldCredentials, RepeatedId::RepeatsAnswer] {
@@ -329,6 +342,7 @@ fn s62_restart_answer_with_old_credentials_is_refused() {
     }
 }
 
+// Shows: N18.
 #[test]
 fn s63_late_media_is_kept_while_restart_is_open() {
     // Media is back before the master answers, which is late or never.

@@ -40,6 +40,7 @@ enum Kind {
 const KINDS: [Kind; 5] =
     [Kind::AnswerLost, Kind::SocketRefused, Kind::Cut, Kind::ClosedEarly, Kind::NeverAnswered];
 
+// Shows: N23.
 #[test]
 fn cycles_leave_nothing_behind() {
     let cycles: usize = setting("SOAK_CYCLES", 300);

@@ -84,6 +84,7 @@ const TROUBLES: [Trouble; 12] = [
     Trouble::Slept,
 ];
 
+// Shows: N23.
 #[test]
 fn streaming_survives_a_fault_every_ten_seconds() {
     let minutes: f64 = setting("SOAK_MINUTES", 1.0);

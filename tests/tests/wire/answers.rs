@@ -9,6 +9,7 @@ use crate::frame::{self, with_other_credentials};
 use crate::viewer::Entry;
 use crate::{ms, scenario, secs, shown};
 
+// Shows: N3.
 #[test]
 fn w01_answer_never() {
     scenario(1, "", async |stage| {
@@ -52,6 +53,7 @@ fn w02_answer_just_after_the_deadline() {
 }
 
 /// Whatever the machine's speed: the moment that the viewer's own log shows for the answer decides.
+// Shows: N5.
 #[test]
 fn w02_answer_around_the_deadline() {
     scenario(2, "around", async |stage| {
@@ -156,6 +158,7 @@ fn w05_answer_two_different_first_right() {
     });
 }
 
+// Shows: N4.
 #[test]
 fn w05_answer_two_different_first_stale() {
     scenario(5, "first stale", async |stage| {

@@ -70,6 +70,7 @@ fn w10_names_of_the_master() {
     });
 }
 
+// Shows: N9.
 #[test]
 fn w11_candidates_first() {
     scenario(11, "", async |stage| {
@@ -119,6 +120,7 @@ fn in_order(viewer: &Watching) -> usize {
     expected - 1
 }
 
+// Shows: N9.
 #[test]
 fn w12_candidate_flood() {
     scenario(12, "", async |stage| {
@@ -186,6 +188,7 @@ fn w14_candidate_end() {
     });
 }
 
+// Shows: N11.
 #[test]
 fn w15_candidate_burst() {
     scenario(15, "", async |stage| {

@@ -56,6 +56,7 @@ async fn brought(stage: &Stage, network: &Network, phase: Phase) -> Watching {
     viewer
 }
 
+// Shows: N22.
 #[test]
 fn w49_close_anywhere() {
     scenario(49, "", async |stage| {
@@ -135,6 +136,7 @@ fn w65_two_viewers() {
     });
 }
 
+// Shows: N3.
 #[test]
 fn w17_churn() {
     scenario(17, "", async |stage| {

@@ -69,11 +69,13 @@ fn glare(case: &'static str, polite: bool, manners: Manners) {
     });
 }
 
+// Shows: N7.
 #[test]
 fn w20_glare_the_viewer_gives_way() {
     glare("the viewer gives way", true, Manners::Insists);
 }
 
+// Shows: N7.
 #[test]
 fn w20_glare_the_master_gives_way() {
     glare("the master gives way", false, Manners::GivesWay);
@@ -97,11 +99,13 @@ fn glare_breaks(case: &'static str, polite: bool, cost: Deadline) {
     });
 }
 
+// Shows: N7.
 #[test]
 fn w20_glare_breaks_the_master_of_a_polite_viewer() {
     glare_breaks("the master breaks, polite", true, Deadline::Establish);
 }
 
+// Shows: N7.
 #[test]
 fn w20_glare_breaks_the_master_of_an_impolite_viewer() {
     glare_breaks("the master breaks, impolite", false, Deadline::Answer);
@@ -155,6 +159,7 @@ fn w67_codec_changes() {
 
 /// The new source begins just after a keyframe, so that nothing of it can be shown for two seconds,
 /// unless it is asked for another one: under its own SSRC, which no description names.
+// Shows: N27.
 #[test]
 fn w67_another_source() {
     scenario(67, "another source", async |stage| {

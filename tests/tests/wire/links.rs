@@ -35,6 +35,7 @@ fn w30_signaling_drop_live() {
 }
 
 /// Must show 3: the service is gone for a minute, and media does not notice.
+// Shows: N20.
 #[test]
 fn w30_signaling_down_for_sixty_seconds() {
     scenario(30, "down for 60 s", async |stage| {
@@ -135,6 +136,7 @@ fn w30_an_hour_old_without_a_word() {
     lived_out("an hour old, no GO_AWAY", silent, Why::Age, is_lost, 1);
 }
 
+// Shows: N21.
 #[test]
 fn w31_go_away() {
     scenario(31, "", async |stage| {

@@ -64,6 +64,7 @@ fn w47_no_keyframe() {
     });
 }
 
+// Shows: N27.
 #[test]
 fn w48_paused_camera() {
     scenario(48, "with sender reports", async |stage| {
@@ -87,6 +88,7 @@ fn w48_paused_camera() {
     });
 }
 
+// Shows: N27.
 #[test]
 fn w48_silent_camera() {
     scenario(48, "without a packet", async |stage| {
@@ -179,6 +181,7 @@ fn sound_offered(viewer: &Watching) -> bool {
     sends.expect("an offer was sent")
 }
 
+// Shows: N24.
 #[test]
 fn w61_local_media_or_the_end() {
     scenario(61, "or the end", async |stage| {
@@ -207,6 +210,7 @@ fn w61_local_media_or_the_end() {
     });
 }
 
+// Shows: N24.
 #[test]
 fn w61_local_media_or_receive_only() {
     scenario(61, "or receive only", async |stage| {

@@ -49,6 +49,7 @@ fn w22_ice_blip() {
     });
 }
 
+// Shows: N18.
 #[test]
 fn w23_ice_disconnected() {
     scenario(23, "", async |stage| {
@@ -85,6 +86,7 @@ fn w24_ice_failed() {
     });
 }
 
+// Shows: N19.
 #[test]
 fn w25_restart_ignored() {
     scenario(25, "", async |stage| {
@@ -225,6 +227,7 @@ fn w45_master_restart() {
     });
 }
 
+// Shows: N28.
 #[test]
 fn w45_master_says_goodbye() {
     scenario(45, "goodbye", async |stage| {

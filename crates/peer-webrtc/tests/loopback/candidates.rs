@@ -55,6 +55,7 @@ async fn a_candidate_that_comes_three_times_counts_once() {
 }
 
 /// Contract, N9: the session waits with them, so the port need not.
+// Shows: 11.
 #[tokio::test]
 async fn a_candidate_before_the_answer_is_refused_and_can_come_again() {
     let (mut viewer, master, answer, real) = answered().await;

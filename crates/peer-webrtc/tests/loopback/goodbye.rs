@@ -43,6 +43,7 @@ async fn goes(mut viewer: Viewer, master: Master) {
     viewer.close().await;
 }
 
+// Shows: N28.
 #[tokio::test]
 async fn the_masters_goodbye_is_heard() {
     let mut viewer = Viewer::new(peer_config());
@@ -54,6 +55,7 @@ async fn the_masters_goodbye_is_heard() {
 }
 
 /// Nor if this machine stands still at that moment.
+// Shows: N28.
 #[tokio::test]
 async fn a_master_that_closes_its_channel_alone_is_not_gone() {
     let mut viewer = Viewer::new(peer_config());

@@ -50,6 +50,7 @@ pub(crate) fn connected(event: &PeerEvent) -> bool {
     *event == PeerEvent::ConnectivityChanged(Connectivity::Connected)
 }
 
+// Shows: N11.
 #[tokio::test]
 async fn an_offer_says_what_real_masters_need() {
     let mut viewer = Viewer::new(peer_config());
@@ -184,6 +185,7 @@ async fn the_default_addresses_connect() {
     master.stack.close().await.expect("closes");
 }
 
+// Shows: 57.
 #[tokio::test]
 async fn another_fingerprint_fails_dtls() {
     let handshake_limit = Duration::from_millis(500);
@@ -223,6 +225,7 @@ async fn a_vp8_keyframe_is_found() {
     master.stack.close().await.expect("closes");
 }
 
+// Shows: 14.
 #[tokio::test]
 async fn candidates_of_every_form_are_survived() {
     let mut viewer = Viewer::new(peer_config());
@@ -292,6 +295,7 @@ async fn a_fingerprint_among_others_and_in_capitals_is_found() {
     master.stack.close().await.expect("closes");
 }
 
+// Shows: 8.
 #[tokio::test]
 async fn answers_that_do_not_fit_are_refused() {
     let mut viewer = Viewer::new(peer_config());
@@ -398,6 +402,7 @@ async fn a_rollback_makes_room_for_a_new_offer() {
     master.stack.close().await.expect("closes");
 }
 
+// Shows: N22, 49.
 #[tokio::test]
 async fn a_close_overtakes_and_cancels() {
     let mut viewer = Viewer::new(peer_config());
@@ -422,6 +427,7 @@ async fn a_close_overtakes_and_cancels() {
     viewer.run(PeerCommand::Close { peer: other }).await.expect("never was");
 }
 
+// Shows: N24.
 #[tokio::test]
 async fn sound_goes_both_ways_and_the_track_outlives_the_peer() {
     let voice = LocalTrack::new(Codec::Opus, "viewer", "microphone");
@@ -445,6 +451,7 @@ async fn sound_goes_both_ways_and_the_track_outlives_the_peer() {
     }
 }
 
+// Shows: 41.
 #[tokio::test]
 async fn relay_only_uses_no_other_address() {
     let mut viewer = Viewer::new(PeerConfig { policy: IcePolicy::Relay, ..peer_config() });
@@ -543,6 +550,7 @@ pub(crate) fn in_a_process_of_its_own(name: &str) {
     assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
 }
 
+// Shows: N23.
 #[test]
 fn nothing_is_left_behind() {
     in_a_process_of_its_own("port::cycles_in_a_process_of_their_own");

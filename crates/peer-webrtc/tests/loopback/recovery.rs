@@ -122,6 +122,7 @@ async fn live() -> (Viewer, Master, Playing, Description) {
     (viewer, master, playing, offer)
 }
 
+// Shows: 23.
 #[tokio::test]
 async fn a_restart_that_is_answered_keeps_media_going() {
     let (mut viewer, mut master, _playing, first) = live().await;
@@ -162,6 +163,7 @@ async fn a_restart_that_is_answered_keeps_media_going() {
     master.stack.close().await.expect("closes");
 }
 
+// Shows: N18, 25.
 #[tokio::test]
 async fn a_restart_that_is_refused_leaves_media_alone() {
     let (mut viewer, master, _playing, _) = live().await;
@@ -228,6 +230,7 @@ async fn a_masters_offer_is_answered() {
     master.stack.close().await.expect("closes");
 }
 
+// Shows: N7, 20.
 #[tokio::test]
 async fn a_first_offer_gives_way_to_the_masters() {
     let mut viewer = Viewer::new(peer_config());
@@ -258,6 +261,7 @@ async fn a_masters_offer_can_be_taken_back() {
     master.stack.close().await.expect("closes");
 }
 
+// Shows: N27, 48.
 #[tokio::test]
 async fn a_paused_camera_still_reports() {
     let config =

@@ -63,6 +63,7 @@ fn pwd(sdp: &str) -> String {
     found.expect("a password").to_owned()
 }
 
+// Shows: 55.
 #[tokio::test]
 #[ignore = "run by `secrets_are_logged_only_where_known` in a process of its own"]
 async fn secrets_at_trace_level() {

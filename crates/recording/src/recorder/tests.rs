@@ -86,6 +86,7 @@ fn packets(kind: ClipKind, seconds: u64) -> (Clip, Vec<(bool, Duration, Packet)>
     (clip, packets)
 }
 
+// Shows: 54.
 #[test]
 fn a_full_disk_is_named_and_what_was_recorded_plays() {
     for (kind, codec, container) in [
@@ -176,6 +177,7 @@ fn last_sound(file: &[u8], is_mp4: bool) -> Duration {
     Duration::from_millis(last)
 }
 
+// Shows: 54.
 #[test]
 fn on_a_full_disk_nothing_points_at_what_found_no_room() {
     for (kind, codec, container) in [

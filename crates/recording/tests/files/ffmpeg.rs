@@ -106,6 +106,7 @@ fn a_recording_that_was_never_ended_decodes_without_a_complaint() {
     }
 }
 
+// Shows: 67.
 #[test]
 fn a_change_of_resolution_decodes_without_a_complaint() {
     for (kind, encoder) in [(ClipKind::H264Opus, "libx264"), (ClipKind::Vp8Opus, "libvpx")] {
@@ -151,6 +152,7 @@ fn a_change_of_resolution_decodes_without_a_complaint() {
 /// Set for the child process of the test below: the file to record until it is killed.
 const KILLED: &str = "RECORD_UNTIL_KILLED";
 
+// Shows: 54.
 #[test]
 fn a_killed_process_loses_at_most_its_last_fragment() {
     if let Some(path) = std::env::var_os(KILLED) {

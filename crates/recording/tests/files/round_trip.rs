@@ -67,6 +67,7 @@ fn a_clip_comes_out_as_it_went_in_whatever_the_order() {
     }
 }
 
+// Shows: 67.
 #[test]
 fn losses_cost_the_pictures_until_the_next_keyframe_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
@@ -152,6 +153,7 @@ fn a_file_cut_anywhere_plays_up_to_its_last_whole_fragment() {
     }
 }
 
+// Shows: 67.
 #[test]
 fn another_source_goes_on_at_its_first_keyframe() {
     let directory = tempfile::tempdir().unwrap();

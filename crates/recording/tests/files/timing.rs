@@ -145,6 +145,7 @@ fn b_frames(directory: &Path, options: &[&str]) -> Vec<(Bytes, u64)> {
 const H264: Codec = Codec::Video(VideoCodec::H264);
 const OPUS: Codec = Codec::Audio(AudioCodec::Opus);
 
+// Shows: 67.
 #[test]
 fn b_frames_keep_their_presentation_times() {
     let directory = tempfile::tempdir().unwrap();
@@ -192,6 +193,7 @@ fn b_frames_keep_their_presentation_times() {
     }
 }
 
+// Shows: 67.
 #[test]
 fn clocks_that_lie_give_one_sample_a_picture_and_the_true_duration() {
     let directory = tempfile::tempdir().unwrap();

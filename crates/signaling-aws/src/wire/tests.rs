@@ -61,6 +61,7 @@ fn the_codec_samples_decode() {
     assert_eq!(decode(gateway), Incoming::Garbage);
 }
 
+// Shows: N6, 7.
 #[test]
 fn a_broken_envelope_is_garbage_and_a_broken_payload_undecodable() {
     for garbage in [
@@ -135,6 +136,7 @@ fn what_surrounds_a_payload_is_removed() {
     assert!(matches!(decode(&frame), Incoming::Candidate(None, Ok(_))), "{frame}");
 }
 
+// Shows: 10.
 #[test]
 fn the_master_has_many_names() {
     let sender = |json: &str| {
@@ -156,6 +158,7 @@ fn the_master_has_many_names() {
     assert!(sender(r#","senderClientId":7"#).is_some());
 }
 
+// Shows: 14.
 #[test]
 fn the_end_of_candidates_is_taken_in_every_form() {
     for payload in [
@@ -206,6 +209,7 @@ fn what_a_candidate_lacks_comes_from_the_description() {
     assert_eq!(sent(&local("candidate:1", Some("7"), None)), (Some("7".into()), Some(7)));
 }
 
+// Shows: N11.
 #[test]
 fn a_description_too_big_loses_its_candidates_and_then_fails() {
     let candidates = "a=candidate:1 1 udp 1 10.0.0.1 9 typ host\r\n".repeat(300);
@@ -230,6 +234,7 @@ fn a_status_that_reports_success_is_nothing() {
 }
 
 proptest! {
+    // Shows: 34.
     #[test]
     fn any_text_has_an_answer(text in ".{0,200}") {
         decode(&text);

@@ -139,6 +139,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
     Some(head)
 }
 
+// Shows: N16.
 #[tokio::test]
 async fn a_request_that_is_signed_again_goes_out_on_a_new_connection() {
     let service = Service::start(&[Does::Refuse]).await;

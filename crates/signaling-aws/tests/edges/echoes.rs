@@ -62,6 +62,7 @@ fn refusing(emulator: &Emulator, matches: Match, message: String) -> u64 {
     emulator.faults().add(Fault::new(matches, refuse)).expect("a fault")
 }
 
+// Shows: N26, 55.
 #[tokio::test]
 async fn calls_and_upgrades_that_are_refused_with_a_secret_in_the_text() {
     let emulator = guarded().await;
@@ -87,6 +88,7 @@ async fn calls_and_upgrades_that_are_refused_with_a_secret_in_the_text() {
     emulator.shutdown().await;
 }
 
+// Shows: N26.
 #[tokio::test]
 async fn statuses_with_turn_and_ice_passwords_in_them() {
     let emulator = guarded().await;

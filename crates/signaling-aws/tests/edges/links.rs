@@ -30,6 +30,7 @@ async fn a_second_link_has_the_id_of_the_first_and_nobody_else_gets_it() {
     emulator.shutdown().await;
 }
 
+// Shows: 64.
 #[tokio::test]
 async fn a_channel_that_is_not_in_storage_mode_cannot_be_joined() {
     let emulator = emulator(EmulatorConfig::default()).await;

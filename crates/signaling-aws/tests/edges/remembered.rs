@@ -51,6 +51,7 @@ async fn the_second_session_asks_for_nothing_that_the_first_was_told() {
 }
 
 /// Scenario 37: the extra round trip is the first call's, and nothing else pays.
+// Shows: N16, 37.
 #[tokio::test]
 async fn a_clock_ten_minutes_off_costs_one_request_in_the_process() {
     for clock_offset_secs in [-600, 600] {
@@ -87,6 +88,7 @@ async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
 
 /// N21: who asks again gets what the service says now, and so does everybody after the service
 /// said that the servers change.
+// Shows: N21.
 #[tokio::test]
 async fn ice_servers_are_asked_for_again_when_it_matters() {
     let emulator = with_turn().await;
@@ -111,6 +113,7 @@ async fn ice_servers_are_asked_for_again_when_it_matters() {
 }
 
 /// N21: a service that says it many times is asked once.
+// Shows: N21, 32.
 #[tokio::test]
 async fn a_burst_of_reconnect_ice_server_costs_one_question() {
     // As many as the emulator lets wait for a reader.
@@ -134,6 +137,7 @@ async fn a_burst_of_reconnect_ice_server_costs_one_question() {
 }
 
 /// N16: a throttled channel is left alone for a while, whoever asks.
+// Shows: N16.
 #[tokio::test]
 async fn throttled_ice_servers_are_not_asked_for_again_at_once() {
     let emulator = with_turn().await;
@@ -218,6 +222,7 @@ async fn credentials_that_end_soon_are_not_remembered() {
     emulator.shutdown().await;
 }
 
+// Shows: N21.
 #[tokio::test]
 async fn go_away_makes_the_next_link_ask_where_the_channel_is() {
     let emulator = emulator(EmulatorConfig::default()).await;
@@ -263,6 +268,7 @@ async fn a_refusal_of_what_was_remembered_is_told_when_asking_again_helps_nothin
 }
 
 /// Scenario 42: a service that fails for a moment costs a moment, and no attempt.
+// Shows: 42.
 #[tokio::test]
 async fn calls_that_fail_twice_are_asked_again() {
     for (status, error) in [(500, "InternalFailure"), (400, "ClientLimitExceededException")] {

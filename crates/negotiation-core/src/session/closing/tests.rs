@@ -158,6 +158,7 @@ fn n22_close_in_the_instant_of_a_deadline_wins() {
 }
 
 /// N16, 46: a device that wakes up, and a network that comes back, wait for what the service asked.
+// Shows: N16.
 #[test]
 fn s46_full_channel_is_not_asked_sooner_for_a_network_that_comes_back() {
     for inputs in [&[Input::Resumed][..], &[Input::Online(false), Input::Online(true)]] {

@@ -42,6 +42,7 @@ fn s21_a_remembered_restart_has_its_own_deadline() {
 }
 
 /// N1, N18: a restart that begins once another is done makes the session recover again.
+// Shows: N1.
 #[test]
 fn n18_a_restart_that_begins_later_makes_the_session_recover() {
     let mut stage = Stage::live_keeping(one_retry());
@@ -372,6 +373,7 @@ fn s27_a_deadline_that_is_armed_without_a_network_has_its_own_time() {
 }
 
 /// N14, 27: time without a network does not count for the window of the retries.
+// Shows: N14.
 #[test]
 fn s27_retry_window_stands_still_without_a_network() {
     let mut stage = Stage::opened(Settings::persistent());
@@ -388,6 +390,7 @@ fn s27_retry_window_stands_still_without_a_network() {
 }
 
 /// N9, 11: the master's new candidates may come before its answer to a restart that is not set yet.
+// Shows: N9.
 #[test]
 fn s11_candidates_ahead_of_the_answer_of_a_restart_wait_for_it() {
     for live in [Stage::live, Stage::live_keeping] {
@@ -447,6 +450,7 @@ fn n19_remembered_restart_is_not_judged_by_the_deadline_of_the_first() {
 }
 
 /// N18, 22: a restart that is done and connected leaves no deadline behind.
+// Shows: N18.
 #[test]
 fn s22_settled_restart_does_not_end_a_later_blip() {
     for live in [Stage::live, Stage::live_keeping] {

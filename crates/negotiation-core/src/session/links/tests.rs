@@ -344,6 +344,7 @@ fn sessions_that_differ_in_past_links_have_one_normal_form() {
 }
 
 /// N11, 29: candidates that a link did not carry go out on the next one, in order.
+// Shows: N11.
 #[test]
 fn s29_unsent_candidates_go_out_on_the_next_link() {
     let mut stage = Stage::answered(prompt());
@@ -362,6 +363,7 @@ fn s29_unsent_candidates_go_out_on_the_next_link() {
 }
 
 /// N20, 28: a link that is reset as soon as it is open is opened again with a growing pause.
+// Shows: N20.
 #[test]
 fn s28_link_that_is_reset_at_once_is_reopened_with_backoff() {
     let mut stage = Stage::live(one_retry());
@@ -426,7 +428,6 @@ fn n21_offer_waits_for_the_link_that_is_being_opened() {
     assert!(!stage.asked().contains(&"send offer"));
 }
 
-/// Counts the sendings of a description that hangs on the open connection while no other opens.
 fn sendings_on_stalled_connection(stage: &mut Stage, name: &str) -> usize {
     stage.mail(SignalingEvent::GoAway);
     for _ in 0..60 {
@@ -455,8 +456,7 @@ fn n21_description_is_sent_once_on_a_stalled_connection() {
     assert_eq!((stage.phase(), stage.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
 }
 
-/// N20, N21: a restart that the open connection failed to send waits for another connection,
-/// within the restart's own deadline.
+/// N20, N21: a restart that a connection failed to send waits for another within its deadline.
 #[test]
 fn n20_restart_unsent_on_a_stalled_connection_goes_out_on_the_next() {
     let mut stage = Stage::live_keeping(prompt());

@@ -298,6 +298,7 @@ fn answer_with_a_codec_never_offered_ends_the_session() {
 }
 
 /// N12: connected without media is not live.
+// Shows: N12.
 #[test]
 fn answer_that_sends_on_no_section_ends_the_session() {
     let silent = || {
