@@ -3,14 +3,14 @@
 //! A crash that a fuzzer found becomes a file there, and stays.
 
 #[expect(unreachable_pub, reason = "public for the fuzzers, which are another package")]
-#[path = "../../fuzz/src/lib.rs"]
+#[path = "../fuzz/src/lib.rs"]
 mod targets;
 
 use std::fs;
 use std::path::Path;
 
 fn replay(name: &str, target: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let mut files: Vec<_> = fs::read_dir(&folder)
         .expect("the corpus is committed")
         .map(|entry| entry.expect("an entry").path())

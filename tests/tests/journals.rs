@@ -132,7 +132,7 @@ fn n26_journals_of_generated_sessions_replay() {
 // Shows: N26.
 #[test]
 fn journal_of_version_1_can_be_read() {
-    let old = include_str!("../../fuzz/corpus/journal/failed-session");
+    let old = include_str!("../fuzz/corpus/journal/failed-session");
     assert!(old.starts_with("{\"journal\":1,"));
     let mut reader = Reader::new(old.as_bytes()).expect("a journal");
     let mut lines = 1;

@@ -23,7 +23,7 @@ const SLEPT: Duration = Duration::from_secs(10);
 ///
 /// It tells of a device that slept, where the system counts that (Linux, Android), and of a process
 /// that was stopped: phones freeze those in the background. Elsewhere the application tells of a
-/// sleep: [`viewer_session::Handle::resumed`].
+/// sleep: [`viewer_session::Control::resumed`].
 #[derive(Debug)]
 pub struct TokioClock {
     origin: Instant,

@@ -26,7 +26,8 @@ pub struct SessionConfig {
     /// signaling's proxy.
     pub peer: PeerConfig,
     /// Whether the session hears of the platform's network by itself. Where it does not (a phone, a
-    /// test), the application tells it: [`Handle::network_changed`], [`Handle::online`].
+    /// test), the application reports it: [`crate::Control::network_changed`],
+    /// [`crate::Control::online`].
     pub watch_network: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The ports of a session: signaling, peer connection, clock, and the platform's network.
 //!
 //! A session needs the first three; the network is told by a [`NetworkPort`], by the application
-//! ([`crate::Handle::network_changed`]), or by nobody.
+//! ([`crate::Control::network_changed`]), or by nobody.
 //!
 //! # Contract of a port
 //!
@@ -60,7 +60,7 @@ pub trait Clock: MaybeSend {
 
     /// Returns when the device has slept, or the process was stopped, for so long that what was
     /// connected is gone; told once for each sleep. A clock that cannot know stays pending, and the
-    /// application tells ([`crate::Handle::resumed`]). Cancel-safe.
+    /// application tells ([`crate::Control::resumed`]). Cancel-safe.
     async fn woke(&self) {
         std::future::pending().await
     }
