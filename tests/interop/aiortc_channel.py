@@ -92,5 +92,5 @@ def read(frame):
 
 
 def say(event, **fields):
-    """One line of JSON for whoever runs us."""
+    """One line of JSON on standard output."""
     print(json.dumps({"event": event, **fields}), flush=True)

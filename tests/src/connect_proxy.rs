@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 /// Who may pass where it is asked for, as a proxy's URL has it.
 pub const LOGIN: &str = "user:pass-canary";
 
-/// [`LOGIN`], as a proxy is told.
+/// [`LOGIN`], as a proxy receives it.
 pub const BASIC: &str = "Basic dXNlcjpwYXNzLWNhbmFyeQ==";
 
 /// The longest request's head.
@@ -121,7 +121,7 @@ async fn serve(
                 Ok(mut server) => {
                     let said = b"HTTP/1.1 200 Connection established\r\n\r\n";
                     if client.write_all(said).await.is_ok() {
-                        // Whoever closes first.
+                        // Whichever side closes first.
                         let _ = copy_bidirectional(&mut client, &mut server).await;
                     }
                     return;
@@ -137,6 +137,6 @@ async fn serve(
         }
         Manner::Hang => return std::future::pending().await,
     };
-    // A client that went away hears nothing.
+    // A client that went away receives nothing.
     let _ = client.write_all(answer.as_bytes()).await;
 }

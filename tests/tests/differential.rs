@@ -1,4 +1,4 @@
-//! What we make, held against what somebody else makes of the same: presigned URLs by botocore.
+//! The same inputs here and in another implementation: presigned URLs by botocore.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -11,7 +11,7 @@ use negotiation_sim::{Answers, Plan, World, strategy};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use viewer_session::Observer as _;
-use viewer_session::journal::{Reader, Recorder, Replayed, Verdict, replay};
+use viewer_session::journal::{Comparison, Reader, Recorder, Replayed, replay};
 
 const LONG: Duration = Duration::from_secs(4 * 3600);
 
@@ -83,8 +83,8 @@ fn texts(world: &World) -> Vec<String> {
 fn identical(journal: &str) -> Replayed {
     let reader = Reader::new(journal.as_bytes()).expect("a journal");
     match replay(reader, |_| {}).expect("readable") {
-        Verdict::Identical(replayed) => replayed,
-        Verdict::Differs(difference) => panic!("{difference}"),
+        Comparison::Identical(replayed) => replayed,
+        Comparison::Differs(difference) => panic!("{difference}"),
     }
 }
 

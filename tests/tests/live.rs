@@ -1,6 +1,6 @@
-//! The product against AWS itself: a camera and a viewer of ours on a channel of yours.
+//! The product against AWS itself: this camera and this viewer on a channel of yours.
 //!
-//! It runs only when it is told which channel to use, and says so when it is not:
+//! It runs only with the name of a channel, and reports it when there is none:
 //!
 //! ```sh
 //! KVS_LIVE_CHANNEL=name-or-arn AWS_REGION=us-west-2 AWS_PROFILE=me \
@@ -29,7 +29,7 @@ async fn a_viewer_is_live_through_aws() {
     let signaling = || SignalingConfig::builder(&channel).build().expect("a channel");
     let camera = Camera::start(CameraConfig::new(signaling())).await.expect("a camera");
     let session = Settings::one_retry().check().expect("the default");
-    let patience = session.longest_verdict();
+    let patience = session.worst_case_duration();
     let (signaling, peer) = (signaling(), PeerConfig::new(false));
     let config = SessionConfig { session, signaling, peer, watch_network: true };
     let (mut viewer, mut media) = Session::start(config).expect("a viewer");
@@ -45,7 +45,7 @@ async fn a_viewer_is_live_through_aws() {
             }
         }
     };
-    tokio::time::timeout(patience + Duration::from_secs(20), watching).await.expect("a verdict");
+    tokio::time::timeout(patience + Duration::from_secs(20), watching).await.expect("the end");
     let outcome = viewer.ended().await.expect("the session's task");
     drain.await.expect("the media's task");
     camera.shutdown().await;

@@ -550,7 +550,7 @@ fn p10_session_is_live_or_ended_in_bounded_time() {
         let mut plan = plan;
         plan.faults.retain(|fault| !moves_time(fault));
         plan.timer_late = Duration::ZERO;
-        let bound = plan.config.longest_verdict();
+        let bound = plan.config.worst_case_duration();
         let mut world = start(plan);
         let began = world.now();
         while !matches!(world.phase(), Phase::Live | Phase::Ended) && world.step() {}

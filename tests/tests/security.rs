@@ -1,4 +1,4 @@
-//! Whoever is at the other end means harm: services, masters and certificates that are hostile, on
+//! Hostile peers: services, masters and certificates that are hostile, on
 //! real sockets of loopback. `docs/security.md` says what each of them may and may not do.
 //!
 //! What is promised is a typed end, in bounded time and memory. The heap is measured, so each test

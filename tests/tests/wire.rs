@@ -2,8 +2,8 @@
 //! loopback, with deadlines that the configuration makes short.
 //!
 //! Each scenario prints a line when it is over: number, name, stimulus, required outcome, what
-//! happened, and the time from the stimulus to recovery or verdict. All lines come once more at the
-//! end, and in `target/wire.md`. Media is told by content: see `wire/film.rs`.
+//! happened, and the time from the stimulus to recovery or the end. All lines come once more at the
+//! end, and in `target/wire.md`. Media is identified by content: see `wire/film.rs`.
 
 #[path = "wire/answers.rs"]
 mod answers;

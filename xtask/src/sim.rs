@@ -13,7 +13,7 @@ use negotiation_core::{Digest, EndReason, Phase};
 use negotiation_sim::coverage::{Coverage, FaultName};
 use negotiation_sim::{World, plan_of, replay, run_unrecorded};
 
-/// Runs with broken rules that are told before it stops.
+/// Runs with broken rules that are reported before it stops.
 const VIOLATIONS_MAX: usize = 5;
 
 /// What was asked for.

@@ -72,7 +72,7 @@ fn phases(page: &mut String) {
         "## Phases\n\n\
          The deadline is the one that the session waits on in this phase (N12); every command in \
          flight has one of its own beside it.\n\
-         Live waits for nobody: its deadlines (grace, media-give-up, link-reopen, go-away, \
+         Live waits for no other party: its deadlines (grace, media-give-up, link-reopen, go-away, \
          budget-refill) are armed when something happens.\n\n\
          | phase | what it is | deadline | attempt | from | to |\n|---|---|---|---|---|---|\n",
     );

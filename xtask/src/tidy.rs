@@ -7,6 +7,7 @@ mod citations;
 mod links;
 mod manifests;
 mod sources;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ fn findings() -> Result<Vec<String>, String> {
     findings.extend(sources::check(&packages)?);
     findings.extend(links::check()?);
     findings.extend(crate::contract::check()?);
+    findings.extend(words::check()?);
     findings.extend(citations::check()?);
     findings.sort();
     Ok(findings)

@@ -19,10 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SLEPT: Duration = Duration::from_secs(10);
 
 /// Time since the clock was made, by tokio's timer (so a paused runtime pauses it too). Clones have
-/// the same time, and each tells of a sleep: sessions may share a clock.
+/// the same time, and each reports a sleep: sessions may share a clock.
 ///
-/// It tells of a device that slept, where the system counts that (Linux, Android), and of a process
-/// that was stopped: phones freeze those in the background. Elsewhere the application tells of a
+/// It reports a device that slept, where the system counts that (Linux, Android), and of a process
+/// that was stopped: phones freeze those in the background. Elsewhere the application reports a
 /// sleep: [`viewer_session::Control::resumed`].
 #[derive(Debug)]
 pub struct TokioClock {
@@ -56,7 +56,7 @@ impl TokioClock {
 }
 
 impl Clone for TokioClock {
-    /// With a look of its own: what one session was told, another was not.
+    /// With a look of its own: what was reported to one session was not reported to another.
     fn clone(&self) -> Self {
         Self { origin: self.origin, asleep: self.asleep, looked: Mutex::default() }
     }
@@ -118,7 +118,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn n13_a_process_that_stood_still_is_told_once() {
         let clock = TokioClock::start();
-        // What was before the first look was nobody's connection.
+        // No connection existed before the first check.
         advance(SLEPT * 2).await;
         assert!(timeout(MOMENT, clock.woke()).await.is_err());
         advance(SLEPT - Duration::from_millis(1)).await;
@@ -140,7 +140,7 @@ mod tests {
         assert!(timeout(MOMENT, clock.woke()).await.is_err(), "told already");
     }
 
-    /// Contract, N13. What one session is told, the next one is told as well.
+    /// Contract, N13. What is reported to one session is reported to the next one as well.
     #[tokio::test(start_paused = true)]
     async fn n13_sessions_that_share_a_clock_are_all_told() {
         let clock = TokioClock::start();

@@ -227,7 +227,7 @@ pub async fn run_until(
     if ended.is_ok() {
         tokio::select! {
             () = stop => {}
-            verdict = tell(events, args.json) => ended = verdict,
+            reported = tell(events, args.json) => ended = reported,
         }
     }
     camera.shutdown().await;
@@ -251,7 +251,7 @@ async fn tell(mut events: Receiver<CameraEvent>, json: bool) -> Result<(), Camer
             Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return Ok(()),
         };
-        // Nobody may be reading any more: the camera goes on without.
+        // The reader may be gone: the camera goes on without it.
         let _ = if json {
             match serde_json::to_string(&event) {
                 Ok(line) => writeln!(std::io::stdout(), "{line}"),

@@ -341,7 +341,7 @@ impl House {
     }
 
     fn tell(&self, event: CameraEvent) {
-        // It fails when nobody listens.
+        // It fails when there is no receiver.
         let _ = self.common.events.send(event);
     }
 }

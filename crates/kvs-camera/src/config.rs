@@ -43,7 +43,7 @@ pub struct CameraConfig {
     pub loopback: Option<bool>,
     /// Whom to trust when a TURN server is reached over TLS.
     pub authorities: Authorities,
-    /// Who is told of every frame that was sent.
+    /// Where every sent frame is reported.
     pub frame_log: FrameLog,
     /// Whether the channel is created where it does not exist.
     pub create_channel: bool,
@@ -74,7 +74,7 @@ pub enum Behaviour {
     Linger(Duration),
 }
 
-/// When candidates are told.
+/// When candidates are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trickle {
     /// Each as it is found, after the answer.
@@ -86,10 +86,10 @@ pub enum Trickle {
     Never,
 }
 
-/// Who is told of every frame that was sent.
+/// Where every sent frame is reported.
 #[derive(Clone, Debug, Default)]
 pub enum FrameLog {
-    /// Nobody.
+    /// Nowhere.
     #[default]
     Off,
     /// A file, one JSON object a line; it is replaced when there is one already.

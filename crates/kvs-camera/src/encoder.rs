@@ -1,6 +1,6 @@
 //! The one live encoder, played by a clip: every viewer is sent the same frames at the same time.
 //!
-//! It runs while somebody watches and stands still otherwise. A keyframe cannot be made from a
+//! It runs while a viewer watches and stands still otherwise. A keyframe cannot be made from a
 //! file, so where one is due out of turn the stream goes on at the clip's next one.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,7 +69,7 @@ impl Encoder {
         }
     }
 
-    /// Plays until nobody watches any more.
+    /// Plays until no viewer watches any more.
     async fn play(
         &self,
         playback: &mut Playback,
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!((frame.index, frame.keyframe), (30, true), "the next keyframe, at once");
         assert_eq!(next_frame(&mut first).await.index, 30, "for all viewers alike");
         drop((first, second));
-        // The stream stands still while nobody watches.
+        // The stream stands still while no viewer watches.
         tokio::time::sleep(Duration::from_secs(100)).await;
         let mut third = encoder.watch();
         let begun = Instant::now();

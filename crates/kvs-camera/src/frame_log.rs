@@ -41,7 +41,7 @@ impl FrameSink {
     pub(crate) fn record(&self, record: impl FnOnce() -> FrameRecord) {
         let Some(to) = &self.to else { return };
         if to.try_send(record()).is_err() {
-            tracing::debug!("a frame's record was lost: nobody takes it");
+            tracing::debug!("a frame's record was lost: its reader is gone");
         }
     }
 }

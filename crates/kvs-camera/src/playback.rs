@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(video[0].index, (last / 30 + 1) * 30);
         let sound = of(UnitKind::Audio, &after);
         assert!(sound[0].at > last_sound);
-        // What is heard belongs to what is seen: place in the clip less time is the same for both.
+        // Sound belongs to its picture: place in the clip less time is the same for both.
         let video_lead = (video[0].index as u64 * 48_000).saturating_sub(due.0);
         let sound_lead = (sound[0].index as u64 * 14_400).saturating_sub(sound[0].at.0);
         assert_eq!(video_lead, sound_lead);

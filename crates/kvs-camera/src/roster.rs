@@ -1,4 +1,4 @@
-//! Who is being served, and what an offer or a candidate of somebody means: pure.
+//! Who is being served, and what an offer or a candidate means: pure.
 //!
 //! The kinds of behaviour are those of real masters (docs/kvs-protocol.md 3.1 and 3.4), and one
 //! that renegotiates.

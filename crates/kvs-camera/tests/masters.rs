@@ -163,8 +163,8 @@ async fn of_two_cameras_on_a_channel_one_gives_up_and_the_other_serves() {
     let (second, mut second_events) = start(config(&emulator)).await;
     let displaced = |e: &CameraEvent| matches!(e, CameraEvent::Displaced { times: 3 });
     tokio::select! {
-        _ = event(&mut first_events, "a verdict", displaced) => {}
-        _ = event(&mut second_events, "a verdict", displaced) => {}
+        _ = event(&mut first_events, "the displacement", displaced) => {}
+        _ = event(&mut second_events, "the displacement", displaced) => {}
     }
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
     viewer.go_live().await;

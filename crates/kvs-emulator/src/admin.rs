@@ -43,7 +43,7 @@ struct Send {
     message_type: Option<String>,
     /// Any text frame.
     raw: Option<String>,
-    /// Anything else that nobody sent.
+    /// Anything else that no client sent.
     inject: Option<Injection>,
 }
 

@@ -200,7 +200,7 @@ pub async fn run_until(
     let mut stop = std::pin::pin!(stop);
     let emulator = tokio::select! {
         biased;
-        // Asked first, so that it listens for signals before anyone is told that we are there.
+        // First, so that signals are handled before readiness is reported.
         () = &mut stop => return Ok(()),
         emulator = Emulator::start(config) => emulator?,
     };

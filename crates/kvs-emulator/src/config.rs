@@ -49,7 +49,7 @@ pub struct EmulatorConfig {
     pub credentials: Vec<Credential>,
     /// Names of the channels that exist from the start.
     pub channels: Vec<String>,
-    /// Those of them with media storage: nobody but the service is anybody's peer there.
+    /// Those of them with media storage: the service is every client's only peer there.
     pub storage_channels: Vec<String>,
     /// What GetIceServerConfig hands out.
     pub turn: TurnConfig,
@@ -284,7 +284,7 @@ impl Default for TurnConfig {
     }
 }
 
-/// Nobody's who was not handed it; the one thing that does not follow the seed.
+/// A secret; the one thing that does not follow the seed.
 fn random_secret() -> String {
     let mut bytes = [0; 24];
     // It fails when the system has no randomness, and then credentials are worth nothing anyway.
@@ -393,7 +393,7 @@ impl Quotas {
 pub struct Lifetimes {
     /// A socket without traffic is closed after this.
     pub idle: Duration,
-    /// A socket is told to go away after this.
+    /// A socket is sent GO_AWAY after this.
     pub age: Duration,
     /// From GO_AWAY to the close.
     pub go_away_grace: Duration,
@@ -453,7 +453,7 @@ impl Lifetimes {
     }
 }
 
-/// What nobody outside AWS knows (kvs-protocol.md 7): each a setting, with the likeliest default.
+/// What is not known outside AWS (kvs-protocol.md 7): each a setting, with the likeliest default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Unknowns {

@@ -122,7 +122,7 @@ fn accept(
         return Ok(());
     }
     let viewer = match (&seat.who().client_id, frame.recipient.as_deref()) {
-        // "Ignored": a viewer speaks to the master and to nobody else (SendSdpOffer).
+        // "Ignored": a viewer sends to the master only (SendSdpOffer).
         (Some(id), _) => id.as_str(),
         (None, Some(recipient)) if wire::is_client_id(recipient) => recipient,
         (None, Some(_)) => return Err(invalid("RecipientClientId is not valid.")),
@@ -261,7 +261,7 @@ fn dispatch(
             }
             happens(shared, sender, &envelope, whose, &then);
         }
-        // Those of calls and upgrades, which the menu lets nobody put here.
+        // Those of calls and upgrades, which the menu does not allow here.
         Action::Refuse { .. }
         | Action::Page { .. }
         | Action::Throttle

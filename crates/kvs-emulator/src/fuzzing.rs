@@ -86,7 +86,7 @@ impl Bench {
         calls::CALLS.iter().map(run).collect()
     }
 
-    /// Whether somebody who may have no key gets in with this request.
+    /// Whether a request that may be unsigned is accepted.
     #[must_use]
     pub fn admits(&self, query: &str, headers: &BTreeMap<String, String>, body: &[u8]) -> bool {
         let wire = Wire { method: "POST", path: "/listSignalingChannels", query, headers, body };

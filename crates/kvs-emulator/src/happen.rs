@@ -37,7 +37,7 @@ pub(crate) fn frames(shared: &Shared, link: &Link, what: &Injection) -> Vec<Fram
     what.frames(earlier.as_deref())
 }
 
-/// Seats a connection of nobody in the place of this one. It takes every message and says
+/// Puts a connection without a client in the place of this one. It takes every message and says
 /// nothing, until a newer connection displaces it.
 fn take_over(shared: &Arc<Shared>, link: &Link) {
     let joining = Joining {

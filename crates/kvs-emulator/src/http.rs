@@ -118,9 +118,9 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
     let mut turn_age_secs = 0;
     if let Some((_, action)) = shared.faults.for_call(&facts) {
         match strike(shared, api, action).await? {
-            Verdict::GoOn => {}
-            Verdict::TurnAge(secs) => turn_age_secs = secs,
-            Verdict::Answer(reply) => {
+            Reaction::GoOn => {}
+            Reaction::TurnAge(secs) => turn_age_secs = secs,
+            Reaction::Answer(reply) => {
                 shared.count(name, true);
                 return Ok(reply);
             }
@@ -154,7 +154,7 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
 }
 
 /// What a fault makes of a call or an upgrade.
-pub(crate) enum Verdict {
+pub(crate) enum Reaction {
     /// It goes on.
     GoOn,
     /// It goes on with TURN credentials of this age.
@@ -168,8 +168,8 @@ pub(crate) async fn strike(
     shared: &Arc<Shared>,
     api: Api,
     action: Action,
-) -> Result<Verdict, Reset> {
-    let refused = |error: &ApiError| Ok(Verdict::Answer(error_reply(shared, api, error)));
+) -> Result<Reaction, Reset> {
+    let refused = |error: &ApiError| Ok(Reaction::Answer(error_reply(shared, api, error)));
     match action {
         Action::Refuse { status, error, message } => {
             refused(&ApiError::new(status, error, message))
@@ -178,15 +178,15 @@ pub(crate) async fn strike(
         Action::ViewerLimit => refused(&ApiError::viewer_limit()),
         Action::ExpiredToken => refused(&ApiError::expired_token()),
         Action::Page { status, body, content_type } => {
-            Ok(Verdict::Answer(page(shared, status, &content_type, Bytes::from(body))))
+            Ok(Reaction::Answer(page(shared, status, &content_type, Bytes::from(body))))
         }
         Action::Garbage => {
             let body = Bytes::from_static(b"<html>\x00 not what you asked for");
-            Ok(Verdict::Answer(page(shared, 200, "application/json", body)))
+            Ok(Reaction::Answer(page(shared, 200, "application/json", body)))
         }
         Action::Delay { ms } => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
-            Ok(Verdict::GoOn)
+            Ok(Reaction::GoOn)
         }
         Action::Hang { ms: Some(ms) } => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -194,7 +194,7 @@ pub(crate) async fn strike(
         }
         Action::Hang { ms: None } => std::future::pending().await,
         Action::Reset => Err(Reset),
-        Action::TurnAge { secs } => Ok(Verdict::TurnAge(secs)),
+        Action::TurnAge { secs } => Ok(Reaction::TurnAge(secs)),
         // Those of messages, and what is done once the socket is open.
         Action::Drop
         | Action::Duplicate { .. }
@@ -208,7 +208,7 @@ pub(crate) async fn strike(
         | Action::Status { .. }
         | Action::CloseSocket { .. }
         | Action::Socket { .. }
-        | Action::After { .. } => Ok(Verdict::GoOn),
+        | Action::After { .. } => Ok(Reaction::GoOn),
     }
 }
 

@@ -39,7 +39,7 @@
 //! # The rest
 //!
 //! The crate's `README.md` is the manual: what it does as AWS ([`Quotas`], [`Lifetimes`]), what is
-//! a setting because nobody knows ([`Unknowns`]), what is missing; recipes for other clients; every
+//! a setting because it is unknown ([`Unknowns`]), what is missing; recipes for other clients; every
 //! kind of fault, and the admin API.
 //!
 //! A [`Fault`] is plain data: a [`Match`] (a message, an upgrade or a call; type, side, client id,
@@ -47,7 +47,7 @@
 //! [`Action`]. The first that matches and has strikes left decides. Each counts what it saw and how
 //! often it struck. They come from [`Emulator::faults`], from flags ([`FaultArgs`]) and from the
 //! admin API. What can happen to an open socket is a [`Then`], by fault or by
-//! [`Emulator::strike`]; what nobody sent is an [`Injection`].
+//! [`Emulator::strike`]; what no client sent is an [`Injection`].
 //!
 //! # Features
 //!

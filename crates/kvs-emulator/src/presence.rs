@@ -71,13 +71,13 @@ impl Happening {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Why {
-    /// The client said goodbye.
+    /// The client closed.
     Closed,
     /// The connection was lost.
     Lost,
     /// A newer connection took its place.
     Displaced,
-    /// Nothing was heard of it for too long.
+    /// Nothing was received from it for too long.
     Idle,
     /// It was too old, or its time after GO_AWAY was over.
     Age,
@@ -162,10 +162,10 @@ mod tests {
         let now = Instant::now();
         const EVENTS: usize = 4;
         let events = Events::new(now, EVENTS);
-        let (heard, ()) = tokio::join!(events.next(0), async {
+        let (seen, ()) = tokio::join!(events.next(0), async {
             events.tell(&who(), Some(1), Happening::Joined, now);
         });
-        assert_eq!((heard[0].seq, heard[0].what), (1, Happening::Joined));
+        assert_eq!((seen[0].seq, seen[0].what), (1, Happening::Joined));
         for _ in 0..EVENTS {
             events.tell(&who(), Some(1), Happening::Left { why: Why::Lost }, now);
         }

@@ -26,12 +26,12 @@ const PENDING_MAX: usize = 256;
 /// Messages held back by faults at a time.
 const HELD_MAX: usize = 1024;
 
-/// What a socket's task is told.
+/// Commands to a socket's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outgoing {
     /// A text frame.
     Text(String),
-    /// Frames that nobody sent.
+    /// Frames that no client sent.
     Injected(Vec<Frame>),
     /// GO_AWAY, then the close after the grace period.
     GoAway,

@@ -250,7 +250,7 @@ pub enum ServiceMessage {
     ReconnectIceServer,
     /// A text frame as it is: garbage, an empty frame, anything.
     Raw(String),
-    /// Anything else that nobody sent.
+    /// Anything else that no client sent.
     Injected(Injection),
 }
 

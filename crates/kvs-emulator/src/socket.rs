@@ -92,7 +92,7 @@ where
     let unknowns = &shared.config.unknowns;
     let opened = Instant::now();
     let mut quota = SendQuota::new(&shared.config.quotas, opened);
-    let mut heard = opened;
+    let mut received_at = opened;
     let mut age_limit = Some(opened + lifetimes.age);
     let mut gone_at: Option<Instant> = None;
     let mut fault = scheduled.map(|(after, then)| (opened + after, then));
@@ -106,7 +106,7 @@ where
             }
             happen::to(shared, &seat.link, &then);
         }
-        let idle_limit = heard + lifetimes.idle;
+        let idle_limit = received_at + lifetimes.idle;
         let close = |code, why| Next::Send(Some(Outgoing::Close(code, why)));
         let next = tokio::select! {
             frame = socket.next() => Next::Frame(frame),
@@ -129,7 +129,7 @@ where
                 if unknowns.pings_reset_idle
                     || !matches!(frame, Message::Ping(_) | Message::Pong(_))
                 {
-                    heard = Instant::now();
+                    received_at = Instant::now();
                 }
                 match frame {
                     Message::Text(text) => {

@@ -69,7 +69,7 @@ fn stored_ca(dir: &Path) -> Result<(String, KeyPair), EmulatorError> {
             return Ok((pem, KeyPair::from_pem(&key).map_err(tls)?));
         }
         (false, false) => {}
-        // Half of a CA may be somebody's own: it is not overwritten.
+        // Half of a CA may be the user's own: it is not overwritten.
         (cert_there, _) => {
             let missing = if cert_there { &key_path } else { &cert_path };
             let dir = dir.display();
@@ -165,12 +165,12 @@ mod tests {
         for (found, missing) in [(CA_FILE, CA_KEY_FILE), (CA_KEY_FILE, CA_FILE)] {
             let dir = tempfile::tempdir().unwrap();
             let found = dir.path().join(found);
-            fs::write(&found, "somebody's").unwrap();
+            fs::write(&found, "the user's").unwrap();
             let config = TlsConfig { dir: Some(dir.path().into()), extra_names: Vec::new() };
             let error = prepare(&config).err().map(|error| error.to_string());
             let missing = dir.path().join(missing);
             assert!(error.is_some_and(|error| error.contains(missing.to_str().unwrap())));
-            assert_eq!(fs::read_to_string(&found).unwrap(), "somebody's");
+            assert_eq!(fs::read_to_string(&found).unwrap(), "the user's");
             assert!(!missing.exists());
         }
     }

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::channel::is_arn;
 use crate::error::{Api, ApiError};
 use crate::fault::{Action, Role};
-use crate::http::{self, Peer, Reply, Reset, Verdict};
+use crate::http::{self, Peer, Reaction, Reply, Reset};
 use crate::relay::{Joining, Seat};
 use crate::shared::Shared;
 use crate::sigv4::Wire;
@@ -52,7 +52,7 @@ pub(crate) async fn handle(
     if let Some((_, action)) = shared.faults.for_upgrade(role, client_id, &target.channel) {
         if let Action::After { ms, then } = action {
             scheduled = Some((Duration::from_millis(ms), then));
-        } else if let Verdict::Answer(reply) = http::strike(shared, Api::Connect, action).await? {
+        } else if let Reaction::Answer(reply) = http::strike(shared, Api::Connect, action).await? {
             shared.count(call, true);
             return Ok(reply);
         }

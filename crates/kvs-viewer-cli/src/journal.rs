@@ -1,7 +1,7 @@
 //! `--journal FILE`: a thread that writes what the session's recorder hands it.
 //!
 //! The session never waits for a disk: lines go through a bounded queue, and a queue or a disk that
-//! is full ends the journal, is told, and changes nothing else.
+//! is full ends the journal, is reported, and changes nothing else.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -58,7 +58,7 @@ impl JournalArgs {
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
-                // Nobody may be left to hear it.
+                // The receiver may be gone.
                 let _ = tell.send(write_all(file, &waiting));
             })
             .map_err(refused)?;
@@ -167,7 +167,7 @@ mod tests {
         let file = JournalFile { path, trouble, ended };
         let mut observer: Box<dyn Observer> = Box::new(recorder);
         began(&mut observer);
-        thread.join().expect("no panic").expect("heard");
+        thread.join().expect("no panic").expect("received");
         for second in 0..100 {
             observer.input(Timestamp::from_millis(1000 * second), &Input::Timeout);
         }

@@ -48,7 +48,7 @@ pub(crate) struct MediaPump {
 /// A disk may take so long for the rest of a file.
 const ENDING_MAX: Duration = Duration::from_secs(30);
 
-/// After so long people are told what is waited for.
+/// After so long the terminal shows what is waited for.
 pub(crate) const ENDING_USUAL: Duration = Duration::from_secs(2);
 
 impl MediaPump {

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Write};
 use std::path::PathBuf;
 
 use negotiation_core::{EndReason, Event, Input, Mode, Output, SignalingEvent, Timestamp};
-use viewer_session::journal::{Entry, Header, JournalError, Reader, Verdict, What, replay};
+use viewer_session::journal::{Comparison, Entry, Header, JournalError, Reader, What, replay};
 use viewer_session::redact;
 
 use super::complain;
@@ -44,14 +44,14 @@ pub(crate) fn run(args: &ReplayArgs) -> Exit {
     }
 }
 
-/// Prints the timeline and the verdict.
+/// Prints the timeline and the result.
 fn tell(
     journal: impl io::BufRead,
     quiet: bool,
     all: bool,
     to: &mut impl Write,
 ) -> Result<Exit, JournalError> {
-    // A reader of ours that went away is no reason to change the verdict.
+    // Standard output that is closed does not change the result.
     let mut say = |text: &str| drop(writeln!(to, "{text}"));
     let reader = Reader::new(journal)?;
     let header = reader.header();
@@ -62,7 +62,7 @@ fn tell(
         patience(header)
     ));
     let mut phase = "idle";
-    let verdict = replay(reader, |entry| {
+    let comparison = replay(reader, |entry| {
         if quiet {
             return;
         }
@@ -76,8 +76,8 @@ fn tell(
             phase = to.as_str();
         }
     })?;
-    Ok(match verdict {
-        Verdict::Identical(replayed) => {
+    Ok(match comparison {
+        Comparison::Identical(replayed) => {
             if !replayed.ended {
                 let how = if replayed.is_cut { ", in the middle of a line" } else { "" };
                 say(&format!("The journal stops before the session's end{how}."));
@@ -95,7 +95,7 @@ fn tell(
             ));
             Exit::Ok
         }
-        Verdict::Differs(difference) => {
+        Comparison::Differs(difference) => {
             say("Replay diverged at:");
             difference.to_string().lines().for_each(|line| say(&printable(line)));
             Exit::Internal
@@ -115,8 +115,8 @@ fn patience(header: &Header) -> String {
          within {}.",
         header.seed,
         config.retries,
-        span(config.no_answer_verdict()),
-        span(config.longest_verdict())
+        span(config.max_time_without_answer()),
+        span(config.worst_case_duration())
     )
 }
 

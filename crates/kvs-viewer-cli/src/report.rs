@@ -329,7 +329,7 @@ mod tests {
         }
         let first = reader.recv().expect("a line");
         assert_eq!(first, "{\"event\":\"stats\",\"t_ms\":7,\"attempt\":3,\"a\":1}");
-        // Everything that was kept is read, and then there is room. Some were told already if the
+        // Reading all that is queued makes room. Some losses were reported already if the
         // writer took its first line late.
         let (mut read, mut told_before) = (1, 0);
         while let Ok(line) = reader.recv_timeout(Duration::from_millis(500)) {

@@ -94,8 +94,8 @@ pub(crate) async fn watch(
     let status = Status::start(output.verbosity());
     status.detail(&format!(
         "A camera that never answers is given up after {}; connects or fails within {}.",
-        span(config.session.no_answer_verdict()),
-        span(config.session.longest_verdict()),
+        span(config.session.max_time_without_answer()),
+        span(config.session.worst_case_duration()),
     ));
     let ledger = (output.json || output.verbose).then(Ledger::default);
     let mut show = Show {
@@ -311,7 +311,7 @@ impl Show {
             Some(_) => "Live again.".to_owned(),
         };
         self.live.get_or_insert(at);
-        // The same failure is told anew when it comes back.
+        // The same failure is reported anew when it comes back.
         self.failures.clear();
         self.status.say(&text);
     }
@@ -354,7 +354,7 @@ impl Show {
         }
     }
 
-    /// Whether no more is open than before the attempt, or nobody counts.
+    /// Whether no more is open than before the attempt, or nothing is counted.
     fn is_settled(&self) -> bool {
         match (self.before, self.unsettled.as_ref().and_then(|unsettled| unsettled.after)) {
             (Some(before), Some(after)) => after.is_within(before),
@@ -512,7 +512,7 @@ impl Show {
         } else if exit == Exit::ClosedEarly {
             self.status.say(&summary.headline);
         } else if outcome.reason == EndReason::Closed {
-            // The recording's failure is what ended it, and is told.
+            // The recording's failure is what ended it, and is reported.
             self.status.detail(&summary.headline);
         } else {
             self.status.error(&summary.headline);

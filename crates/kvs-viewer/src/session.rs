@@ -25,7 +25,7 @@ pub struct SessionConfig {
     /// Media, codecs, ICE policy. Without a detour of its own, TURN over TCP and TLS goes through
     /// signaling's proxy.
     pub peer: PeerConfig,
-    /// Whether the session hears of the platform's network by itself. Where it does not (a phone, a
+    /// Whether the session watches the platform's network by itself. Where it does not (a phone, a
     /// test), the application reports it: [`crate::Control::network_changed`],
     /// [`crate::Control::online`].
     pub watch_network: bool,
@@ -80,10 +80,10 @@ impl Session {
         let clock = TokioClock::start();
         let mut peer_config = config.peer;
         let session = asking_for(&config.session, &peer_config);
-        // A network that lets nobody out but a proxy lets no TURN out either.
+        // A network that is left only through a proxy lets no TURN out either.
         peer_config.detour.get_or_insert_with(|| Detour::by(config.signaling.detour()));
         let mut peer = WebRtcPeer::new(peer_config)?;
-        // It was made a line ago, so nobody took its media yet.
+        // It was made a line ago, so its media was not taken yet.
         let media = peer.media().expect("not taken");
         let monitor = peer.monitor();
         let memory = ChannelMemory::of(config.signaling.identity());

@@ -126,7 +126,7 @@ impl Viewer {
 
     /// The next update; `None` after the end. Cancel-safe.
     ///
-    /// Events come before frames that wait, so that an application that is slow with frames hears
+    /// Events come before frames that wait, so that an application that is slow with frames learns
     /// of the session in time.
     pub async fn next(&mut self) -> Option<Update> {
         poll_fn(|cx| self.poll_update(cx)).await

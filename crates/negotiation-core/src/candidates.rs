@@ -192,7 +192,7 @@ impl LocalCandidates {
         self.seen.clear();
     }
 
-    /// The generation that an offer of ours would have begun is given up: its candidates, which
+    /// The generation that a local offer would have begun is given up: its candidates, which
     /// wait for their release, are dropped. Returns how many.
     pub(crate) fn drop_generation(&mut self) -> usize {
         if self.released {
@@ -278,7 +278,7 @@ impl LocalCandidates {
     }
 }
 
-/// Candidates of ours whose sending has not completed, each in a slot of its own.
+/// Local candidates whose sending has not completed, each in a slot of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct InTransit(Vec<Option<(LinkId, Option<Candidate>)>>);
 

@@ -317,8 +317,8 @@ impl Config {
     }
 
     /// When a master that never answers is given up, on a service that is quick.
-    pub fn no_answer_verdict(&self) -> Duration {
-        self.verdict(|retries| self.answer_timeout(retries))
+    pub fn max_time_without_answer(&self) -> Duration {
+        self.duration_of_attempts(|retries| self.answer_timeout(retries))
     }
 
     /// The longest time from open to live or ended, whatever the service and the master do, for a
@@ -327,8 +327,8 @@ impl Config {
     /// Every stage of every attempt takes all of its time; the close of each attempt as well. What
     /// the platform reports is apart: time without a network does not count, and a change of the
     /// network or a sleep of the device begins an attempt of its own.
-    pub fn longest_verdict(&self) -> Duration {
-        self.verdict(|retries| self.set_up_timeout(retries))
+    pub fn worst_case_duration(&self) -> Duration {
+        self.duration_of_attempts(|retries| self.set_up_timeout(retries))
     }
 
     /// The longest time from the start of an attempt until it is live or over: the sum of its
@@ -347,7 +347,7 @@ impl Config {
             + self.first_media_timeout
     }
 
-    fn verdict(&self, attempt_time: impl Fn(u32) -> Duration) -> Duration {
+    fn duration_of_attempts(&self, attempt_time: impl Fn(u32) -> Duration) -> Duration {
         let mut total = Duration::ZERO;
         let mut first_failure = None;
         for retries in 0..=self.retries {
@@ -414,8 +414,8 @@ mod tests {
     #[test]
     fn a_verdict_on_a_silent_master_comes_after_seventy_seconds() {
         let config = Settings::one_retry().check().expect("valid");
-        assert_eq!(config.no_answer_verdict(), secs(70));
-        assert!(config.longest_verdict() > config.no_answer_verdict());
+        assert_eq!(config.max_time_without_answer(), secs(70));
+        assert!(config.worst_case_duration() > config.max_time_without_answer());
     }
 
     #[test]
@@ -460,7 +460,7 @@ mod tests {
         assert_eq!(config.connect_timeout(), secs(10 + 2 * 5 + 15));
         // Link, servers, set-local to send, answer, establish, first media; closing; one pause.
         let attempt = 35 + 5 + 3 * 5 + 30 + 20 + 10;
-        assert_eq!(config.longest_verdict(), secs(2 * (attempt + 2) + 6));
+        assert_eq!(config.worst_case_duration(), secs(2 * (attempt + 2) + 6));
 
         let mut settings = Settings::never();
         settings.mode = Mode::Answerer;
@@ -468,12 +468,12 @@ mod tests {
         let config = settings.check().expect("valid");
         // Peer and offer take longer than the link, and four operations follow the offer.
         let attempt = 2 * 20 + 5 + 3 * 20 + (30 + 4 * 20) + 20 + 10;
-        assert_eq!(config.longest_verdict(), secs(attempt + 2));
+        assert_eq!(config.worst_case_duration(), secs(attempt + 2));
     }
 
     #[test]
     fn a_verdict_counts_no_retry_that_its_window_leaves_out() {
-        let verdict = |retries, window: Option<u64>| {
+        let duration = |retries, window: Option<u64>| {
             let mut settings = Settings::one_retry();
             settings.answer_timeouts = vec![secs(10)];
             settings.close_timeout = secs(1);
@@ -481,12 +481,12 @@ mod tests {
             settings.throttle_delay = secs(5);
             settings.retries = retries;
             settings.retry_window = window.map(secs);
-            settings.check().expect("valid").no_answer_verdict()
+            settings.check().expect("valid").max_time_without_answer()
         };
-        assert_eq!(verdict(2, None), secs(11 + 5 + 11 + 5 + 11));
-        assert_eq!(verdict(2, Some(4)), secs(11), "the pause would pass its end");
-        assert_eq!(verdict(2, Some(5)), secs(11 + 5 + 11), "to the second");
-        assert_eq!(verdict(2, Some(1000)), secs(11 + 5 + 11 + 5 + 11));
+        assert_eq!(duration(2, None), secs(11 + 5 + 11 + 5 + 11));
+        assert_eq!(duration(2, Some(4)), secs(11), "the pause would pass its end");
+        assert_eq!(duration(2, Some(5)), secs(11 + 5 + 11), "to the second");
+        assert_eq!(duration(2, Some(1000)), secs(11 + 5 + 11 + 5 + 11));
     }
 
     #[test]
@@ -565,7 +565,7 @@ mod tests {
         let mut longest = Settings::persistent();
         (longest.retry_window, longest.retries) = (Some(secs(24 * 3600)), 1000);
         longest.link_reopen = RetryDelay::FullJitter { base: Duration::from_millis(1), cap };
-        assert!(longest.check().expect("valid").longest_verdict() > secs(3600));
+        assert!(longest.check().expect("valid").worst_case_duration() > secs(3600));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The ways for things to go wrong, kept apart by audience.
 //!
-//! [`Failure`] comes in from ports, [`EndReason`] goes out once, [`Ignored`] tells of harmless input.
+//! [`Failure`] comes in from ports, [`EndReason`] goes out once, [`Ignored`] reports harmless input.
 //! A broken invariant is a bug and asserts; it has no type here.
 
 use alloc::string::String;

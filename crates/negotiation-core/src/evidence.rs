@@ -381,7 +381,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// How many attempts are told in full.
+    /// How many attempts are reported in full.
     pub const ATTEMPTS_MAX: usize = 16;
 
     /// What happened, in one sentence for people.

@@ -46,7 +46,7 @@ pub enum Input {
 pub enum Sender {
     /// The master: no sender, null, empty, or `AWS_DEFAULT_SINGLE_MASTER`.
     Master,
-    /// Somebody else.
+    /// Another sender.
     Other,
 }
 
@@ -80,7 +80,7 @@ pub enum SignalingEvent {
         /// What it says.
         body: Result<Candidate, Undecodable>,
     },
-    /// `STATUS_RESPONSE`: the service could not handle a message of ours.
+    /// `STATUS_RESPONSE`: the service could not handle a message of this viewer.
     Status {
         /// The command that sent the message, where the correlation id is ours.
         ticket: Option<Ticket>,
@@ -164,7 +164,7 @@ pub enum Connectivity {
     IceConnected,
     /// ICE and DTLS are up.
     Connected,
-    /// ICE hears nothing for a while.
+    /// ICE receives nothing for a while.
     Disconnected,
     /// ICE has given up.
     IceFailed,

@@ -46,7 +46,7 @@ impl ClientIdPool {
     /// Most ids of one base; KVS admits 10 viewers on a channel.
     pub const IDS_MAX: u32 = 10;
 
-    /// Leases an id: the lowest of `base`, `base-2`, `base-3`, ... that nobody uses and that has
+    /// Leases an id: the lowest of `base`, `base-2`, `base-3`, ... that is not in use and that has
     /// rested; when none has, the one that rested longest.
     ///
     /// Ids under lease are never given twice, so with every id of the base leased the answer is

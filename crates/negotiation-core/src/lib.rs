@@ -8,7 +8,7 @@
 //! 1. **Open.** An attempt begins: a link opens, ICE servers are fetched and a peer connection is
 //!    made, side by side. The offer is made meanwhile, set locally, and sent once the link is open.
 //! 2. **Answer.** The answer's deadline runs from the completed send. A duplicate, a second, a late
-//!    or a foreign answer changes nothing and is told as [`Event::Ignored`]. Candidates wait until
+//!    or a foreign answer changes nothing and is reported as [`Event::Ignored`]. Candidates wait until
 //!    the answer is *set*.
 //! 3. **Live.** ICE and DTLS come up, then media: with video, the first whole keyframe.
 //! 4. **Recovery.** A short loss is waited out, a longer one answered by an ICE restart in a way that

@@ -117,7 +117,7 @@ pub enum PeerCommand {
         /// The servers.
         servers: Vec<IceServer>,
     },
-    /// Set an offer or answer of ours.
+    /// Set a local offer or answer.
     SetLocal {
         /// The peer connection.
         peer: PeerId,
@@ -205,7 +205,7 @@ impl PeerCommand {
     }
 }
 
-/// What the application is told.
+/// What is reported to the application.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
@@ -246,7 +246,7 @@ pub enum Event {
     KeyframeReceived,
     /// The session is live.
     Live,
-    /// ICE hears nothing; nothing is done yet.
+    /// ICE receives nothing; nothing is done yet.
     Disconnected,
     /// ICE is back before anything was done.
     Reconnected,

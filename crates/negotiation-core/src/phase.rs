@@ -97,7 +97,7 @@ impl Phase {
         Self::EDGES.contains(&(self, to))
     }
 
-    /// The deadline that a session waits on here, whatever else is armed; `None` where nobody is
+    /// The deadline that a session waits on here, whatever else is armed; `None` where no one is
     /// waited for (contract, N12).
     ///
     /// While the session waits for its own ports, it is the deadline of the command.

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum RecoveryCause {
-    /// ICE hears nothing for longer than the grace.
+    /// ICE receives nothing for longer than the grace.
     Disconnected,
     /// ICE gave up.
     IceFailed,

@@ -2,7 +2,7 @@
 //!
 //! Texts that the core never reads are written as stand-ins: a description as digest and length, a
 //! candidate as number, protocol and type, a credential as nothing at all. A digest of a candidate
-//! would give its address away to whoever tries all addresses; the number is given by whoever writes
+//! would reveal its address to anyone who tries all addresses; the number comes from what writes
 //! the journal ([`CandidateMask`]). Addresses are masked
 //! wherever a text for people may hold one. Written once or many times, the form is the same.
 
@@ -185,7 +185,7 @@ pub struct CandidateMask {
 }
 
 impl CandidateMask {
-    /// Candidates that are told apart; one more is another each time that it comes.
+    /// Candidates with numbers of their own; one more is another each time that it comes.
     const NUMBERS_MAX: usize = 65_536;
 
     /// The candidate with a stand-in for its text. One that is masked, or only says that no more

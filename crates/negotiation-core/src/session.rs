@@ -131,7 +131,7 @@ impl Purpose {
     ///
     /// One that outlived its deadline counts as failed and is in flight no more, so the rollback
     /// that follows may be asked for while the stack is still at it. A port does one after the
-    /// other, and where the late one succeeded after all the rollback fails and is told.
+    /// other, and where the late one succeeded after all the rollback fails and is reported.
     fn is_description_operation(self) -> bool {
         match self {
             Self::CreateOffer
@@ -326,7 +326,7 @@ impl Session {
         }
     }
 
-    /// Keeps what was learned about the master, and tells of it.
+    /// Keeps what was learned about the master, and reports it.
     fn learn(&mut self, known: MasterKnowledge) {
         if self.master != known {
             self.master = known;
@@ -379,7 +379,7 @@ impl Session {
 
     fn on_completed(&mut self, Completion { ticket, outcome }: Completion) {
         let Some(purpose) = self.in_flight.complete(ticket) else {
-            // The echo of a close of ours is expected; anything else is told.
+            // Completions cancelled by the session's own close are expected; others are reported.
             if !matches!(&outcome, Err(failure) if failure.code == FailureCode::Cancelled) {
                 self.ignore(Ignored::StaleCompletion);
             }
@@ -480,13 +480,13 @@ impl Session {
         self.outputs.push_back(Output::Event(event));
     }
 
-    /// Arms a deadline that the session waits on, and tells of it.
+    /// Arms a deadline that the session waits on, and reports it.
     fn arm(&mut self, timer: Timer, at: Timestamp) {
         self.timers.arm(timer, at);
         self.tell(Event::DeadlineArmed { timer, at });
     }
 
-    /// Nothing is dropped silently: the first of a kind is told, the rest counted (N25).
+    /// Nothing is dropped silently: the first of a kind is reported, the rest counted (N25).
     fn ignore(&mut self, reason: Ignored) {
         if matches!(self.phase, Phase::Idle | Phase::Ended) {
             return;

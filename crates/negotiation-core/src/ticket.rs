@@ -39,7 +39,7 @@ impl core::str::FromStr for Ticket {
     }
 }
 
-/// The text is not a ticket of ours.
+/// The text is not a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidTicket;
 

@@ -15,7 +15,7 @@ pub(crate) struct Judge {
     is_offline: bool,
     /// The newest look.
     seen: Option<Seen>,
-    /// The place of the pair whose loss was told.
+    /// The place of the pair whose loss was reported.
     gone: Option<Place>,
 }
 
@@ -28,10 +28,10 @@ impl Judge {
     /// What is to be told, in order. `pair` is the local address of the connection in use, where
     /// one is known.
     ///
-    /// A change is told where connections would now be made from elsewhere: an interface more (a
+    /// A change is reported where connections would now be made from elsewhere: an interface more (a
     /// virtual one, say) is none, and neither is a new address within the same IPv6 subnet. When a
     /// network comes back as another one, the change goes first: what stands on the old one is
-    /// given up before anybody is told to go on.
+    /// given up before a session goes on.
     ///
     /// The address of the pair in use is gone when this machine has it no more; where it is not
     /// known, when nothing is left of the places that connections were made from.
@@ -97,7 +97,7 @@ mod tests {
         // The pair's network goes, and the way out stays.
         let looks: [(&[&str], &[&str]); 3] = [both, (&[LTE], &[LTE]), (&[LTE, "10.9.9.9"], &[LTE])];
         assert_eq!(run_with(WIFI, &looks), [vec![], vec![AddressGone], vec![]]);
-        // Both go: it is told once.
+        // Both go: it is reported once.
         assert_eq!(
             run_with(WIFI, &[(&[WIFI], &[WIFI]), (&[LTE], &[LTE])]),
             [vec![], vec![AddressGone]]

@@ -1,4 +1,4 @@
-//! The network port over what the platform tells of its interfaces, by the if-watch crate.
+//! The network port over what the platform reports of its interfaces, by the if-watch crate.
 //!
 //! Notices of the platform (netlink on Linux) say *when* to look; `seen` says what is looked at,
 //! and `judge` what of it a session must know. No address leaves this crate, not even in a log.
@@ -41,7 +41,7 @@ type PairAddress =
 /// Tells a session of the platform's network. Needs a tokio runtime with time and IO.
 pub struct IfWatchNetwork {
     /// `None` once the platform's notices broke off: then there is only looking now and then. The
-    /// watcher is not `Sync`, as a port must be; nobody ever waits for this lock.
+    /// watcher is not `Sync`, as a port must be; this lock is never contended.
     notices: Option<Mutex<IfWatcher>>,
     looks: tokio::time::Interval,
     /// When to look because of a notice.

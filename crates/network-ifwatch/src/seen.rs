@@ -73,7 +73,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Loopback leads to nobody, and link-local addresses come and go with every cable.
+/// Loopback reaches no other machine, and link-local addresses come and go with every cable.
 fn counts(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_link_local() || ip.is_unspecified()),

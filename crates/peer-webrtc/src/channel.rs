@@ -12,7 +12,7 @@ pub(crate) enum Aside {
     Stopped,
 }
 
-/// Tells of a channel's end.
+/// Reports a channel's end.
 pub(crate) async fn follow_channel(channel: Arc<dyn DataChannel>, aside: mpsc::Sender<Aside>) {
     while let Some(event) = channel.poll().await {
         let said = match event {

@@ -227,7 +227,7 @@ pub(crate) async fn set_remote(
     }
 }
 
-/// With a restart staged nothing of ours is set, and even asking would begin it.
+/// With a restart staged no local description is set, and even asking would begin it.
 pub(crate) async fn rollback(stack: Arc<Stack>, staged: bool) -> Ended {
     let rollback = match RTCSessionDescription::rollback(None) {
         Ok(rollback) => rollback,
@@ -310,7 +310,7 @@ fn failure(code: FailureCode, what: &str, error: &Error) -> Failure {
 }
 
 /// Whether a command leads to another local description than that of a staged restart. The stack
-/// has no way to forget the restart, and would leave a pair that works for one that nobody else
+/// has no way to forget the restart, and would leave a pair that works for one that the master does not
 /// knows of.
 pub(crate) fn begins_an_exchange(command: &PeerCommand) -> bool {
     matches!(

@@ -41,7 +41,7 @@ impl Tracker {
                 self.tell(Connectivity::Connected)
             }
             RTCPeerConnectionState::Failed if self.ice_up => self.tell(Connectivity::DtlsFailed),
-            // Nobody here closed it: the caller asks no more once it closes.
+            // It was not closed here: the caller stops once it closes it.
             RTCPeerConnectionState::Closed => self.tell(Connectivity::ClosedByPeer),
             // ICE tells the rest.
             RTCPeerConnectionState::Unspecified
@@ -58,12 +58,12 @@ impl Tracker {
         self.tell(Connectivity::Checking)
     }
 
-    /// The master's goodbye, of which the stack says nothing.
+    /// The master closed, which the stack does not report.
     pub(crate) fn closed_by_peer(&mut self) -> Option<Connectivity> {
         self.tell(Connectivity::ClosedByPeer)
     }
 
-    /// The handshake took too long: the stack tells of no failure of DTLS, not even of a
+    /// The handshake took too long: the stack reports no failure of DTLS, not even of a
     /// certificate that does not have the fingerprint of the answer.
     pub(crate) fn handshake_overdue(&mut self) -> Option<Connectivity> {
         if self.dtls_up { None } else { self.tell(Connectivity::DtlsFailed) }

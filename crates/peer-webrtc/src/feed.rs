@@ -3,7 +3,7 @@
 //! The stack checks every pair of addresses at each of its ticks, and with each check looks through
 //! all that were sent in the last 4 s (rtc-ice, `ping_all_candidates`): what it sends grows with
 //! the number of candidates, and the time it takes with their square. Thousands would make this
-//! machine flood addresses of somebody's choice (RFC 8445, 19.5.1), and drown the one pair that
+//! machine flood addresses of the master's choice (RFC 8445, 19.5.1), and drown the one pair that
 //! works. So a few go in at once, others one by one, no more than [`TRIED_MAX`] in all and
 //! [`PORTS_MAX`] of one IP address; those that still wait when there is a connection are left out.
 //! How often the pairs are checked is [`crate::pacing`]'s. What takes no part takes no place:
@@ -45,7 +45,7 @@ const TRIED_MAX: usize = 40;
 const PORTS_MAX: usize = 6;
 /// Time between two that go in one by one.
 const TURN: Duration = Duration::from_millis(300);
-/// A candidate line is well under 300 bytes; nobody needs more than this.
+/// A candidate line is well under 300 bytes; none needs more than this.
 const BYTES_MAX: usize = 1024;
 
 /// The candidates of one ICE generation.
@@ -60,7 +60,7 @@ pub(crate) struct Feed {
     /// All that were admitted, also those that wait, with their addresses.
     known: Vec<(String, Option<IpAddr>)>,
     waiting: VecDeque<Waiting>,
-    /// Somebody takes what waits.
+    /// A task takes what waits.
     has_taker: bool,
     refusal_told: bool,
 }
@@ -106,7 +106,7 @@ impl Feed {
         self.waiting.clear();
     }
 
-    /// An offer of ours was set: with other credentials a generation begins, and the stack has
+    /// A local offer was set: with other credentials a generation begins, and the stack has
     /// forgotten the candidates of the one before.
     fn offered(&mut self, offer: &str) {
         let ufrag = sdp::first_value(offer, "ice-ufrag");
@@ -257,7 +257,7 @@ impl Feeder {
         lock(&self.feed).policy = policy;
     }
 
-    /// An offer of ours was set.
+    /// A local offer was set.
     pub(crate) fn offered(&self, offer: &str) {
         lock(&self.feed).offered(offer);
     }
@@ -329,7 +329,7 @@ async fn take_turns(connection: Arc<dyn PeerConnection>, wake: Wake, feed: Arc<M
     loop {
         turns.tick().await;
         let Some(candidate) = lock(&feed).next() else { return };
-        // Who named it was told that it is taken; one that breaks the stack costs no other.
+        // It was accepted towards the session; one that breaks the stack costs no other.
         let given = AssertUnwindSafe(give(&connection, &wake, &candidate)).catch_unwind().await;
         if !matches!(given, Ok(Ok(()))) {
             lock(&feed).forget(&candidate);
@@ -427,7 +427,7 @@ mod tests {
             let own = format!("candidate:{n} 1 udp 9 127.0.0.1 {n} typ host");
             assert_eq!(admit(&mut feed, &own), Admission::Refused);
             let name = format!("candidate:{n} 1 udp 9 a3c4.local {n} typ host");
-            assert_eq!(admit(&mut feed, &name), Admission::Unused, "nobody looks it up");
+            assert_eq!(admit(&mut feed, &name), Admission::Unused, "it is not looked up");
             let again = if n == 0 { Admission::Now } else { Admission::Unused };
             assert_eq!(admit(&mut feed, &host(0)), again);
         }

@@ -61,5 +61,5 @@ pub use encoded_frames::Frame as EncodedFrame;
 pub use rtc::rtp;
 
 /// Targets of the stack's own logging (by the `log` crate) that print ICE passwords, descriptions
-/// or TURN credentials at some level. Whoever writes a log turns them off.
+/// or TURN credentials at some level. A log must leave them out.
 pub const LEAKY_LOG_TARGETS: [&str; 1] = ["rtc_ice::agent"];

@@ -134,7 +134,7 @@ impl std::fmt::Debug for LocalTrack {
 #[async_trait]
 pub trait LocalSource: std::fmt::Debug + Send + Sync {
     /// The track for the attempt that begins, asked for before its offer; while the device is there,
-    /// the same one each time. It has the time of one port operation: whoever has to ask a person
+    /// the same one each time. It has the time of one port operation: a source that has to ask a person
     /// does that before the session.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Queues an item unless the queue is full; then it is counted as lost. Whether it was taken,
-    /// or nobody reads any more.
+    /// or the reader is gone.
     pub(crate) fn offer(&self, item: T) -> bool {
         self.offer_sized(item, 0)
     }
@@ -99,7 +99,7 @@ impl<T> Mailbox<T> {
         self.changed.notify_one();
     }
 
-    /// As [`Mailbox::close`], and what is queued goes: nobody reads any more.
+    /// As [`Mailbox::close`], and what is queued goes: the reader is gone.
     pub(crate) fn abandon(&self) {
         let mut inner = self.lock();
         inner.closed = true;

@@ -21,7 +21,7 @@ use crate::stun::{
 const CHECKS_A_SECOND: u32 = 150;
 /// A pair that was not checked for so long takes no share.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
-/// Pairs that are told apart; any more share one turn.
+/// Pairs with a turn of their own; any more share one.
 const PAIRS_MAX: usize = 256;
 /// Addresses that proved to be there, and are not slowed down.
 const ANSWERING_MAX: usize = 8;

@@ -137,7 +137,7 @@ impl Peer {
             {
                 if matches!(command, PeerCommand::Close { .. }) {
                     let outcome = self.close().await;
-                    // Before the outcome is heard: whoever hears it may use the number again.
+                    // Before the outcome is reported: after it the number may be used again.
                     let late = self.shared.commands.finish();
                     self.complete(ticket, outcome);
                     for ticket in late {
@@ -167,7 +167,7 @@ impl Peer {
                 _ = tick.tick(), if self.is_waiting() => self.check_waits().await,
             }
         }
-        // The port is gone: nobody hears the outcome.
+        // The port is gone: the outcome goes nowhere.
         let _ = self.close().await;
     }
 
@@ -350,7 +350,7 @@ impl Peer {
                 self.tell_connectivity(changed);
             }
             StackEvent::Track(track) => self.on_track(track).await,
-            // A channel of the master's own: nobody reads it, so it goes.
+            // A channel of the master's own: it is not used, so it is dropped.
             StackEvent::DataChannel(_) => {}
             StackEvent::IceServersUnresolved(count) => {
                 self.tell(PeerEvent::IceServersUnresolved(count));
@@ -371,7 +371,7 @@ impl Peer {
         }
     }
 
-    /// The master's goodbye ends DTLS, and with it or a moment before it the data channel. Should
+    /// The master's close ends DTLS, and with it or a moment before it the data channel. Should
     /// the end of DTLS be lost on its way, media and reports end with the channel all the same.
     async fn listen_for_goodbye(&mut self, media_ended: Option<Instant>) {
         let Some(stack) = self.stack.as_ref().filter(|_| self.waits.is_channel_closed()) else {

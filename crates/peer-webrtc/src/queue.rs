@@ -28,7 +28,7 @@ enum Stage {
     Open,
     /// A close was submitted.
     Closing,
-    /// The port is gone: close, and tell nobody.
+    /// The port is gone: close, and report nothing.
     Abandoned,
     /// Everything is closed.
     Closed,

@@ -22,10 +22,10 @@ pub(crate) use assembly::MediaClock;
 /// longest.
 const STREAMS_MAX: usize = 32;
 /// Streams that may begin at once; then one each [`BEGIN_EVERY`]. A camera takes a new SSRC with
-/// each restart of its encoder, and nobody makes up so many for good.
+/// each restart of its encoder, and no encoder uses so many.
 const BEGIN_MAX: u32 = 32;
 const BEGIN_EVERY: Duration = Duration::from_secs(1);
-/// Sender reports are told this often at most.
+/// Sender reports are passed on this often at most.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// A keyframe is requested this often at most while no frame can be decoded without one.
 const REQUEST_EVERY: Duration = Duration::from_secs(1);
@@ -63,8 +63,8 @@ pub(crate) struct Received {
 
 struct Stream {
     codec: Codec,
-    heard: Instant,
-    /// The application was told that it began; before that, it gets nothing of it.
+    received_at: Instant,
+    /// Whether its beginning was reported; before that, the application gets nothing of it.
     told: bool,
 }
 
@@ -174,7 +174,7 @@ impl Received {
             news.flowing = Some(kind);
         }
         if let Some(stream) = self.streams.get_mut(&ssrc).filter(|stream| stream.codec == codec) {
-            stream.heard = at;
+            stream.received_at = at;
         } else if !self.begin(ssrc, codec, at, counters) {
             // Also a codec that changes to and fro is a new beginning each time.
             return news;
@@ -299,13 +299,13 @@ impl Received {
         let kind = codec.kind();
         if self.streams.len() >= STREAMS_MAX && !self.streams.contains_key(&ssrc) {
             let silent =
-                |(_, stream): &(&u32, &Stream)| (stream.codec.kind() != kind, stream.heard);
+                |(_, stream): &(&u32, &Stream)| (stream.codec.kind() != kind, stream.received_at);
             if let Some(gone) = self.streams.iter().min_by_key(silent).map(|(gone, _)| *gone) {
                 self.streams.remove(&gone);
                 counters.forget(gone);
             }
         }
-        self.streams.insert(ssrc, Stream { codec, heard: at, told: false });
+        self.streams.insert(ssrc, Stream { codec, received_at: at, told: false });
         true
     }
 

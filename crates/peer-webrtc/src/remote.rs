@@ -1,7 +1,7 @@
 //! Which of the other side's addresses are tried.
 //!
 //! A candidate is an address that the other side names and that this machine then knocks at,
-//! fifty times a second until a pair works. Whoever can speak on the channel could have it knock
+//! fifty times a second until a pair works. A master could have it knock
 //! at this machine's own services, at a router's, or at a stranger's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -65,7 +65,7 @@ pub use events::{StackEvent, StackEvents};
 const ICE_TICK: Duration = Duration::from_millis(20);
 /// Requests on one pair before it counts as failed: 10 s of them at [`ICE_TICK`].
 const ICE_REQUESTS_MAX: u16 = 500;
-/// The contract's part 4: the stack tells of a silent peer after 2 s.
+/// The contract's part 4: the stack reports a silent peer after 2 s.
 const ICE_DISCONNECTED: Duration = Duration::from_secs(2);
 /// Later than any deadline of a session: giving up is the session's decision.
 const ICE_FAILED: Duration = Duration::from_secs(30);
@@ -262,7 +262,7 @@ impl Stack {
         self.servers.use_servers(servers).await
     }
 
-    /// Sets a description of ours and starts gathering; with an answer, local tracks know their
+    /// Sets a local description and starts gathering; with an answer, local tracks know their
     /// payload types.
     ///
     /// # Errors
@@ -284,7 +284,7 @@ impl Stack {
     /// Sets the other side's offer.
     ///
     /// # Errors
-    /// The text is no offer, or one of ours is open.
+    /// The text is no offer, or a local one is open.
     pub async fn apply_offer(&self, sdp: &str) -> Result<()> {
         let normal = normalize(sdp).unwrap_or_default();
         self.described(&normal);
@@ -390,7 +390,7 @@ impl Stack {
         self.wake.wake();
     }
 
-    /// Whether the other side said goodbye (DTLS close_notify). No event says so: the connection's
+    /// Whether the other side closed (DTLS close_notify). No event reports it: the connection's
     /// state changes only when ICE times out.
     pub async fn is_closed_by_peer(&self) -> bool {
         let transport = match self.connection.sctp().await {
@@ -483,7 +483,7 @@ fn interceptors(engine: &mut MediaEngine, formats: Formats, tap: Tap) -> Result<
     let registry = Registry::new()
         .with(Slot::NackResponder, NackResponderBuilder::new().build())
         .with(Slot::NackGenerator, Retransmissions::new(formats))
-        // It passes RTP on to nobody: application-most, behind the others.
+        // It passes no RTP on: closest to the application, behind the others.
         .with(Slot::from(20_000), tap);
     let registry = configure_twcc_receiver_only(registry, engine)?;
     Ok(configure_rtcp_reports(registry))

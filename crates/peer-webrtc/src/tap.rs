@@ -1,4 +1,4 @@
-//! An interceptor that hands arriving packets to a queue of ours.
+//! An interceptor that hands arriving packets to a queue.
 //!
 //! The stack stops RTCP at the end of its chain and drops the first RTP packets of a track that it
 //! has not opened yet (seen over TURN). Tapped here, application-most in the chain, every packet
@@ -45,7 +45,7 @@ pub enum Control {
     },
     /// The other side cannot go on without a keyframe (PLI or FIR).
     KeyframeRequest {
-        /// The stream of ours.
+        /// The local stream.
         ssrc: u32,
         /// When it came.
         at: Instant,
@@ -65,12 +65,12 @@ pub struct TapLosses {
 }
 
 impl TapLosses {
-    /// RTP packets lost because nobody took them in time.
+    /// RTP packets lost because they were not taken in time.
     pub fn rtp(&self) -> u64 {
         self.rtp.load(Ordering::Relaxed)
     }
 
-    /// RTCP packets lost because nobody took them in time.
+    /// RTCP packets lost because they were not taken in time.
     pub fn control(&self) -> u64 {
         self.control.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
 //! TURN over TCP and TLS, which the stack does not speak: for networks that let no UDP out.
 //!
 //! A bridge on this machine takes the stack's TURN datagrams on loopback and carries the same
-//! messages over one stream for each allocation (RFC 8656, 3.1). The stack is told of a TURN
+//! messages over one stream for each allocation (RFC 8656, 3.1). The stack is given a TURN
 //! server on loopback; login and relaying are between it and the real server, so nothing secret
 //! passes through here in the clear that would not pass through a UDP socket.
 //!
@@ -265,7 +265,7 @@ mod tests {
         waits_for(false).await;
         streams.keep(&[]).await;
         assert_eq!(streams.bridges.lock().await.len(), 1);
-        // Nobody listens there.
+        // No process listens there.
         waits_for(true).await;
         streams.keep(&[]).await;
         assert!(streams.bridges.lock().await.is_empty());

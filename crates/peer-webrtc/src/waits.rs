@@ -18,7 +18,7 @@ const TOGETHER: Duration = Duration::from_millis(500);
 pub(crate) struct Waits {
     handshake_since: Option<Instant>,
     nudging_since: Option<Instant>,
-    /// The master may close its data channel and go on, so this alone is no goodbye.
+    /// The master may close its data channel and go on, so this alone is no close.
     channel_closed: Option<Instant>,
     /// The master reported since: it did go on.
     outlived: bool,

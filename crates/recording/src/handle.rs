@@ -66,7 +66,7 @@ enum Command {
 }
 
 impl RecorderHandle {
-    /// Checks that the file can be created, and starts the thread. `on_failure` hears of a full disk or the like while it goes on.
+    /// Checks that the file can be created, and starts the thread. `on_failure` is called where writing fails on the way, as with a full disk.
     pub fn spawn(
         path: impl AsRef<Path>,
         config: RecorderConfig,
@@ -258,7 +258,7 @@ mod tests {
     use crate::packetizer::{Packetizer, PacketizerConfig};
     use crate::target::Target;
 
-    /// A disk that hangs until it is told to, and then is full.
+    /// A disk that hangs until the test releases it, and then is full.
     #[derive(Debug)]
     struct HangingDisk(Mutex<Receiver<()>>);
 

@@ -184,7 +184,7 @@ mod tests {
         let path = directory.path().join("r.mp4");
         std::fs::write(&path, b"").unwrap();
         let mut target = FileTarget::new(&path).unwrap();
-        // Somebody else's content came in between.
+        // Another process wrote in between.
         std::fs::write(&path, b"kept").unwrap();
         assert_eq!(target.append(b"head").unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(&path).unwrap(), b"kept");

@@ -211,8 +211,8 @@ impl<P: Asked> Bench<P> {
     ) -> Found {
         while !self.events.iter().any(&wanted) {
             if !self.read(self.pace.patience).await? {
-                let heard = self.events.len();
-                return Err(Trouble::Broken(format!("{what} never came, of {heard} events")));
+                let received = self.events.len();
+                return Err(Trouble::Broken(format!("{what} never came, of {received} events")));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! For whoever writes an adapter: the contract of the ports as checks to run on it.
+//! For authors of adapters: the contract of the ports as checks to run on them.
 //!
 //! Give [`check_signaling`], [`check_peer`] or [`check_clock`] a stage: a fresh port for every
 //! check, and the other end of it. Each promise of [`viewer_session`]'s ports is one check, and the
@@ -18,5 +18,5 @@ pub mod simulated;
 pub use bench::Pace;
 pub use clock::check_clock;
 pub use peer::{PeerStage, check_peer};
-pub use report::{Check, Report, Verdict};
+pub use report::{Check, Finding, Report};
 pub use signaling::{SignalingStage, check_signaling};

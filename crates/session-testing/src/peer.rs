@@ -22,7 +22,7 @@ pub trait PeerStage: MaybeSend {
     /// The clock that waiting is done on.
     fn clock(&self) -> Arc<dyn Clock>;
 
-    /// A port without a peer connection, and a remote peer that nobody talked to.
+    /// A port without a peer connection, and a remote peer without any exchange.
     async fn port(&mut self) -> Self::Port;
 
     /// The remote peer answers this offer.
@@ -50,7 +50,7 @@ pub trait PeerStage: MaybeSend {
 }
 
 const PEER: PeerId = PeerId(1);
-const NOBODY: PeerId = PeerId(9);
+const UNKNOWN: PeerId = PeerId(9);
 
 /// More commands than any queue of an adapter should hold.
 const FLOOD: usize = 5_000;
@@ -249,12 +249,12 @@ async fn refused<S: PeerStage>(stage: &mut S) -> Found {
 async fn no_peer<S: PeerStage>(stage: &mut S) -> Found {
     let mut bench = bench(stage).await;
     for command in [
-        PeerCommand::CreateOffer { peer: NOBODY, restart: false },
-        PeerCommand::CreateAnswer { peer: NOBODY },
-        PeerCommand::Rollback { peer: NOBODY },
-        PeerCommand::RequestKeyframe { peer: NOBODY },
-        PeerCommand::SetIceServers { peer: NOBODY, servers: Vec::new() },
-        PeerCommand::AddCandidate { peer: NOBODY, candidate: candidate(1) },
+        PeerCommand::CreateOffer { peer: UNKNOWN, restart: false },
+        PeerCommand::CreateAnswer { peer: UNKNOWN },
+        PeerCommand::Rollback { peer: UNKNOWN },
+        PeerCommand::RequestKeyframe { peer: UNKNOWN },
+        PeerCommand::SetIceServers { peer: UNKNOWN, servers: Vec::new() },
+        PeerCommand::AddCandidate { peer: UNKNOWN, candidate: candidate(1) },
     ] {
         let what = format!("{command:?}");
         let outcome = bench.run(command).await?;
@@ -265,7 +265,7 @@ async fn no_peer<S: PeerStage>(stage: &mut S) -> Found {
 
 async fn closes_nothing<S: PeerStage>(stage: &mut S) -> Found {
     let mut bench = bench(stage).await;
-    for step in closing(NOBODY) {
+    for step in closing(UNKNOWN) {
         bench.well(step).await?;
     }
     bench.well(PeerCommand::Create { peer: PEER }).await?;

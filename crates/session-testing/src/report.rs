@@ -4,7 +4,7 @@ use core::fmt;
 
 /// What became of one promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Finding {
     /// It was kept.
     Kept,
     /// It was broken, and how.
@@ -19,7 +19,7 @@ pub struct Check {
     /// The promise, as a sentence with underscores.
     pub name: &'static str,
     /// What became of it.
-    pub verdict: Verdict,
+    pub finding: Finding,
 }
 
 /// All promises of one port.
@@ -31,27 +31,27 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn add(&mut self, name: &'static str, found: Result<(), Trouble>) {
-        let verdict = match found {
-            Ok(()) => Verdict::Kept,
-            Err(Trouble::Broken(how)) => Verdict::Broken(how),
-            Err(Trouble::Cannot(what)) => Verdict::NotShown(what),
+        let finding = match found {
+            Ok(()) => Finding::Kept,
+            Err(Trouble::Broken(how)) => Finding::Broken(how),
+            Err(Trouble::Cannot(what)) => Finding::NotShown(what),
         };
-        self.checks.push(Check { name, verdict });
+        self.checks.push(Check { name, finding });
     }
 
     /// How many promises were kept.
     pub fn kept(&self) -> usize {
-        self.checks.iter().filter(|check| check.verdict == Verdict::Kept).count()
+        self.checks.iter().filter(|check| check.finding == Finding::Kept).count()
     }
 
     /// The broken ones.
     pub fn broken(&self) -> Vec<&Check> {
-        self.checks.iter().filter(|check| matches!(check.verdict, Verdict::Broken(_))).collect()
+        self.checks.iter().filter(|check| matches!(check.finding, Finding::Broken(_))).collect()
     }
 
     /// The names of those that the stage could not show.
     pub fn not_shown(&self) -> Vec<&'static str> {
-        let unseen = |check: &&Check| matches!(check.verdict, Verdict::NotShown(_));
+        let unseen = |check: &&Check| matches!(check.finding, Finding::NotShown(_));
         self.checks.iter().filter(unseen).map(|check| check.name).collect()
     }
 
@@ -67,12 +67,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Check { name, verdict } in &self.checks {
+        for Check { name, finding } in &self.checks {
             let name = name.replace('_', " ");
-            match verdict {
-                Verdict::Kept => writeln!(f, "kept       {name}")?,
-                Verdict::Broken(how) => writeln!(f, "BROKEN     {name}: {how}")?,
-                Verdict::NotShown(what) => writeln!(f, "not shown  {name}: {what}")?,
+            match finding {
+                Finding::Kept => writeln!(f, "kept       {name}")?,
+                Finding::Broken(how) => writeln!(f, "BROKEN     {name}: {how}")?,
+                Finding::NotShown(what) => writeln!(f, "not shown  {name}: {what}")?,
             }
         }
         Ok(())

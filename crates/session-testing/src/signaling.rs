@@ -23,13 +23,13 @@ pub trait SignalingStage: MaybeSend {
     /// The clock that waiting is done on.
     fn clock(&self) -> Arc<dyn Clock>;
 
-    /// A port with nothing open, and a master on its channel that has heard nothing yet.
+    /// A port with nothing open, and a master on its channel that has received nothing yet.
     async fn port(&mut self) -> Self::Port;
 
-    /// The next message that the master hears. Only ever dropped when the check fails.
-    async fn heard(&mut self) -> Message;
+    /// The next message that the master receives. Only ever dropped when the check fails.
+    async fn received(&mut self) -> Message;
 
-    /// The master says this to the viewer it heard last.
+    /// The master says this to the viewer it received last.
     async fn say(&mut self, message: Message);
 
     /// From now on opening a link takes for ever, or no longer. False when that cannot be done.
@@ -102,7 +102,7 @@ async fn connect<P: SignalingPort>(bench: &mut Bench<Links<P>>) -> Found {
 
 async fn hear<S: SignalingStage>(stage: &mut S) -> Found<Message> {
     let (clock, patience) = (stage.clock(), stage.pace().patience);
-    within(clock.as_ref(), patience, "the master's hearing of a message", stage.heard()).await
+    within(clock.as_ref(), patience, "the master's hearing of a message", stage.received()).await
 }
 
 fn offer() -> Message {
@@ -143,7 +143,7 @@ async fn opens<S: SignalingStage>(stage: &mut S) -> Found {
     let servers = matches!(done, Done::IceServers(_));
     require(servers, || format!("asking for servers brought {done:?}"))?;
     bench.settle().await?;
-    require(bench.events.is_empty(), || format!("nobody spoke, and yet: {:?}", bench.events))
+    require(bench.events.is_empty(), || format!("nothing was sent, and yet: {:?}", bench.events))
 }
 
 async fn outgoing<S: SignalingStage>(stage: &mut S) -> Found {
@@ -160,12 +160,14 @@ async fn outgoing<S: SignalingStage>(stage: &mut S) -> Found {
     let first = hear(stage).await?;
     require(matches!(first, Message::Offer(_)), || format!("{first:?} came before the offer"))?;
     for expected in 0..BURST {
-        let heard = hear(stage).await?;
-        let number = match &heard {
+        let received = hear(stage).await?;
+        let number = match &received {
             Message::Candidate(candidate) => number_of(candidate),
             Message::Offer(_) | Message::Answer(_) => None,
         };
-        require(number == Some(expected), || format!("heard {heard:?} instead of {expected}"))?;
+        require(number == Some(expected), || {
+            format!("received {received:?} instead of {expected}")
+        })?;
     }
     bench.settle().await
 }
@@ -331,7 +333,7 @@ async fn told_once<S: SignalingStage>(stage: &mut S) -> Found {
     require(outcome.is_err(), || "a message went out on a link that has ended".into())?;
     bench.settle().await?;
     let times = bench.events.iter().filter(|event| ended(event)).count();
-    require(times == 1, || format!("the end was told {times} times"))?;
+    require(times == 1, || format!("the end was reported {times} times"))?;
     bench.well(SignalingCommand::Disconnect { link: LINK }).await?;
     Ok(())
 }

@@ -87,7 +87,7 @@ pub fn drive(journal: &Journal, config: Config, seed: u64) -> Result<usize, Diff
     compare(journal, &commands, &events)
 }
 
-/// Reads what the application was told so far.
+/// Reads the events so far.
 fn told(handle: &mut Handle, events: &mut Vec<(Timestamp, Event)>, context: &mut Context<'_>) {
     while let Poll::Ready(Some(told)) = pin!(handle.next_event()).poll(context) {
         if let Told::Event { at, event } = told {

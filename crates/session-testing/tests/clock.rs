@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use clock_tokio::TokioClock;
 use negotiation_core::Timestamp;
-use session_testing::{Verdict, check_clock};
+use session_testing::{Finding, check_clock};
 use viewer_session::Clock;
 
 #[tokio::test]
@@ -38,6 +38,6 @@ async fn a_hasty_clock_is_found() {
     let report = check_clock(&Hasty(TokioClock::start())).await;
     let names: Vec<_> = report.broken().iter().map(|check| check.name).collect();
     assert!(names.contains(&"a_deadline_is_never_kept_early"), "{report}");
-    let verdict = &report.checks[0].verdict;
-    assert_eq!(*verdict, Verdict::Kept);
+    let finding = &report.checks[0].finding;
+    assert_eq!(*finding, Finding::Kept);
 }

@@ -129,7 +129,7 @@ mod tests {
         let first = join(&attempt, "attempt-a", None).await;
         first.offered().await;
         drop(first);
-        // Nobody else gets it meanwhile, however long it takes.
+        // No other attempt gets it meanwhile, however long it takes.
         tokio::time::advance(Duration::from_secs(120)).await;
         assert_eq!(join(&AttemptId::default(), "attempt-a", None).await.id().as_str(), "cam-2");
         let again = join(&attempt, "attempt-a", Some(&id("cam"))).await;

@@ -17,7 +17,7 @@ const SERVICES_MAX: usize = 64;
 struct Services(Vec<(String, SigningClock)>);
 
 impl Services {
-    /// Whoever asks keeps what it got, so the clock to forget is the one nobody asked for longest.
+    /// A caller keeps its clock, so the one that was requested longest ago is forgotten.
     fn clock(&mut self, service: &str) -> SigningClock {
         let known = self.0.iter().position(|(name, _)| name == service);
         let entry = match known {
@@ -201,7 +201,7 @@ mod tests {
         for n in 0..2 * SERVICES_MAX {
             SigningClock::of(Some(&format!("https://a{n}.example")));
         }
-        // Whoever uses a clock keeps it.
+        // A clock in use is kept.
         assert!(clock.now() > SystemTime::now());
     }
 }

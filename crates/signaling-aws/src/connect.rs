@@ -33,7 +33,7 @@ pub(crate) struct Resolved {
     plane: Arc<ControlPlane>,
     endpoints: Endpoints,
     key: Key,
-    /// Nobody was asked: they were told before.
+    /// The endpoints came from the cache.
     remembered: bool,
 }
 
@@ -53,7 +53,7 @@ impl Site {
         Http::new(&self.config.trust, &self.config.route)
     }
 
-    /// Where the channel's data plane is: asked for, unless the process was told before.
+    /// Where the channel's data plane is: requested, unless the process knows it.
     pub(crate) async fn resolve(
         &self,
         plane: &Arc<ControlPlane>,
@@ -97,7 +97,7 @@ impl Site {
         }
     }
 
-    /// After a failure with what was told before: asks again. `None` when the answer is the same,
+    /// After a failure with remembered endpoints: requests them again. `None` when the answer is the same,
     /// or the failure has nothing to do with it.
     pub(crate) async fn renew(
         &self,
@@ -178,7 +178,7 @@ impl Site {
     }
 
     /// STUN first, then TURN. Without TURN, STUN alone. `fresh` asks the service, whatever the
-    /// process was told before.
+    /// process remembers.
     pub(crate) async fn ice_servers(
         &self,
         resolved: &Resolved,
@@ -293,7 +293,7 @@ impl Resolved {
         }
     }
 
-    /// Forgets what was told when a failure makes it doubtful; says whether it does.
+    /// Forgets what is remembered when a failure makes it doubtful; returns whether it does.
     fn doubt(&self, failure: &Failure) -> bool {
         use FailureCode as Code;
         let doubtful = matches!(

@@ -116,7 +116,7 @@ impl ControlPlane {
         self.config.endpoint_cache.as_deref()
     }
 
-    /// By what the process remembers the channel for whoever asks here.
+    /// The key under which the process remembers the channel for these credentials.
     pub(crate) async fn key(&self, role: Role) -> Key {
         let kind = match (self.uses_fips(), self.uses_dual_stack()) {
             (false, false) => "",

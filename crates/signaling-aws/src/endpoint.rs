@@ -43,7 +43,7 @@ impl Plain {
 
     /// What the control plane at an endpoint may name. A service elsewhere must not point this
     /// machine at its own doors, so plain endpoints are for a service that is itself here, or that
-    /// is spoken to in the clear because somebody asked for it.
+    /// is spoken to in the clear because the application allowed it.
     pub(crate) fn of_service(control_endpoint: Option<&str>, allowed: bool) -> Self {
         let url = control_endpoint.and_then(|endpoint| Url::parse(endpoint).ok());
         match url {

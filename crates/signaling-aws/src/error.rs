@@ -196,7 +196,7 @@ fn denied(name: Option<&str>, text: &str, token: Option<bool>) -> &'static str {
     by_name.unwrap_or(advice(FailureCode::AccessDenied))
 }
 
-/// What somebody else wrote: on one line, short, without secrets, and without characters that a
+/// A text from outside: on one line, short, without secrets, and without characters that a
 /// terminal obeys or that deceive who reads it.
 pub(crate) fn clean(text: &str) -> String {
     let out = redact::outside(text, TEXT_MAX);
@@ -379,7 +379,7 @@ mod tests {
     }
 
     /// The list of docs/kvs-protocol.md 1.3 (N16, scenario 43): each by the API's own name, which
-    /// is told.
+    /// is reported.
     // Shows: N16, 43.
     #[test]
     fn every_error_of_the_api_has_its_code() {

@@ -1,6 +1,6 @@
 //! Client ids that other processes of this machine use or let rest, told by small files.
 //!
-//! A viewer that was killed says goodbye to nobody: the master holds its session for a minute, and
+//! A viewer that was killed closes nothing: the master holds its session for a minute, and
 //! the next process, which knows nothing of it, would take the same id and get no answer. So an id
 //! in use has a file with a lock on it, which the system takes away with the process, and an id
 //! that rests has one that says since when. Wall time, because it is all that processes share.
@@ -50,7 +50,7 @@ impl IdFile {
         (&file).take(CONTENT_MAX).read_to_string(&mut content)?;
         let now = unix_ms();
         let rests = match content.split_once(' ') {
-            // Whoever wrote this is gone without a word. When is unknown: the rest begins now.
+            // The process that wrote this was killed. When is unknown: the rest begins now.
             Some(("leased", _)) => {
                 write(&file, &format!("returned {now}"))?;
                 Some(Duration::ZERO)
@@ -93,7 +93,7 @@ impl IdFile {
                     task();
                 });
             }
-            // The disk hangs: whoever comes next sees that nobody gave the id back.
+            // The disk hangs: the next process sees that the id was not given back.
             (Ok(_), Err(_)) => {}
             (Err(_), _) => task(),
         }

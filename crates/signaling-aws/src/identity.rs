@@ -160,7 +160,7 @@ impl Identity {
         let answered = LastStatus::default();
         let mut loader = loader(config)
             .http_client(answered.of(http))
-            // Credentials are AWS's, whoever plays the service.
+            // Credentials are AWS's, also for another service.
             .time_source(SigningClock::of(None))
             // For STS and its like, which also learn of a wrong clock by it; what a user's variables
             // say of it could be nonsense, and the loader would panic.
@@ -193,7 +193,7 @@ impl Identity {
         let mut sdk = sdk
             .into_builder()
             .time_source(clock.clone())
-            // Whoever calls retries; a retry below would only hide what happened.
+            // The caller retries; a retry below would only hide what happened.
             .retry_config(RetryConfig::disabled());
         // Learnt here for calls and sockets alike.
         sdk.set_disable_clock_skew_correction(Some(true));
@@ -245,7 +245,7 @@ fn endpoints(config: &SignalingConfig, sdk: &SdkConfig) -> (Option<String>, Opti
             .ok()?;
         sdk.service_config()?.load_config(key)
     };
-    // A service that nobody configures: what it is given is the global endpoint.
+    // A service that cannot be configured: what it is given is the global endpoint.
     let global = of_service("No Service");
     let control = of_service("Kinesis Video").or_else(|| sdk.endpoint_url().map(str::to_owned));
     let signaling =
@@ -284,7 +284,7 @@ fn warn_of_plain_http(endpoint: &str) {
     if warned.len() < WARNED_MAX && warned.insert(endpoint.to_owned()) {
         tracing::warn!(
             endpoint,
-            "plain HTTP beyond this machine: whoever is on the way can read and use the signed \
+            "plain HTTP beyond this machine: anyone on the network path can read and use the signed \
              requests, and so watch the channel"
         );
     }

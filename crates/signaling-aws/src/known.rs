@@ -1,8 +1,8 @@
-//! What this process was told of channels: their endpoints, for hours, and their ICE servers, for
+//! What this process knows of channels: their endpoints, for hours, and their ICE servers, for
 //! as long as the TURN credentials in them are fresh.
 //!
 //! A second session on a channel, and a link that is opened again, ask for nothing that the first
-//! was told. Whatever casts doubt on it (a refusal, an unknown channel, GO_AWAY,
+//! received. Whatever casts doubt on it (a refusal, an unknown channel, GO_AWAY,
 //! RECONNECT_ICE_SERVER) removes it. Nothing of it is printed: there are TURN passwords in it.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ const PEER_TO_PEER_FOR: Duration = ENDPOINTS_FOR;
 /// The same for a session's later attempts.
 const PEER_TO_PEER_FOR_RETRIES: Duration = Duration::from_secs(600);
 
-/// Most channels that are remembered where no configuration says more; the one that was told of
+/// Most channels that are remembered where no configuration says more; the one that was learned
 /// longest ago goes first. One takes less than 2 kB.
 const CHANNELS_MAX: usize = 4096;
 
@@ -60,7 +60,7 @@ pub(crate) struct TurnServers {
     pub(crate) ttl: Duration,
 }
 
-/// A channel as somebody asks for it. Nobody gets what another was told: the answers depend on who
+/// A channel for one caller. No caller gets what another received: the responses depend on who
 /// asks, from where, as what.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -85,7 +85,7 @@ pub(crate) fn known<T>(act: impl FnOnce(&mut Channels) -> T) -> T {
     act(&mut CHANNELS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What was told, by channel.
+/// What is known, by channel.
 pub(crate) struct Channels {
     by_key: BTreeMap<Key, Known>,
     most: usize,
@@ -107,7 +107,7 @@ impl Channels {
         }
     }
 
-    /// The endpoints, if they were told and are still good.
+    /// The endpoints, if they are known and still good.
     pub(crate) fn endpoints(&self, key: &Key) -> Option<Endpoints> {
         self.by_key.get(key)?.endpoints.as_ref()?.fresh().cloned()
     }
@@ -147,7 +147,7 @@ impl Channels {
         }
     }
 
-    /// Nothing that was told of the channel is to be used again.
+    /// Nothing that is known of the channel is to be used again.
     pub(crate) fn forget(&mut self, key: &Key) {
         if let Some(known) = self.by_key.get_mut(key) {
             *known = Known { recalled: true, ..Known::default() };
@@ -192,7 +192,7 @@ struct Known {
 }
 
 impl Known {
-    /// When something was told last.
+    /// When something was learned last.
     fn at(&self) -> Option<Instant> {
         let endpoints = self.endpoints.as_ref().map(|told| told.at);
         let turn = self.turn.as_ref().map(|told| told.at);

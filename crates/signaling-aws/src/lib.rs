@@ -6,7 +6,7 @@
 //!
 //! # Secrets
 //! Nothing of this crate prints a key, a token, a signature or a signed URL. Its dependencies do,
-//! at debug and trace level; [`LEAKING_TARGETS`] names them for whoever sets up a log.
+//! at debug and trace level; [`LEAKING_TARGETS`] names them, so that a log can leave them out.
 #![forbid(unsafe_code)]
 
 mod arn;

@@ -19,12 +19,12 @@ pub struct Limits {
     pub silence: Duration,
     /// Writing one message.
     pub write: Duration,
-    /// Saying goodbye on a link.
+    /// The close handshake of a signaling connection.
     pub close: Duration,
 }
 
 impl Default for Limits {
-    /// The contract's numbers (part 4); a goodbye fits into a quarter of the shortest close.
+    /// The contract's numbers (part 4); a close handshake fits into a quarter of the shortest close.
     fn default() -> Self {
         Self {
             call: Duration::from_secs(5),

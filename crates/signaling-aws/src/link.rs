@@ -19,7 +19,7 @@ use crate::socket::Socket;
 use crate::state_dir;
 use crate::wire::{self, Action, Incoming};
 
-/// The one completion that a command gets. Dropped without an outcome, it tells of a cancel.
+/// The one completion that a command gets. Dropped without an outcome, it reports a cancellation.
 #[derive(Debug)]
 pub(crate) struct Reply {
     ticket: Ticket,
@@ -173,7 +173,7 @@ async fn open(
                 }
                 Err(failure) => failure,
             };
-            // A channel that was made anew, or moved, since the process was told where it is.
+            // A channel that was made anew, or moved, since the process learned where it is.
             resolved = site.renew(&resolved, &failure, &http).await?.ok_or(failure)?;
         }
     };

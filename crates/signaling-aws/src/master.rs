@@ -38,7 +38,7 @@ pub enum MasterEvent {
         /// The offer.
         body: Result<Description, Undecodable>,
     },
-    /// A viewer's answer to an offer of ours.
+    /// A viewer's answer to this master's offer.
     Answer {
         /// The viewer.
         from: String,
@@ -52,7 +52,7 @@ pub enum MasterEvent {
         /// The candidate.
         body: Result<Candidate, Undecodable>,
     },
-    /// A message of ours could not be handled by the service.
+    /// A message of this master could not be handled by the service.
     Status {
         /// Its correlation id.
         correlation: Option<String>,
@@ -220,7 +220,7 @@ impl IceSource {
         Self { site: site.clone(), resolved: resolved.clone(), running: Arc::default() }
     }
 
-    /// The channel's STUN and TURN servers, with fresh credentials: those that the process was told
+    /// The channel's STUN and TURN servers, with fresh credentials: those that the process knows
     /// before while they are good, or else the service's answer.
     ///
     /// # Errors
@@ -299,7 +299,7 @@ impl MasterSender {
         self.send(&self.paces.offers, text).await
     }
 
-    /// Sends a candidate; done when it was handed to the service. The end of candidates is told
+    /// Sends a candidate; done when it was handed to the service. The end of candidates is sent
     /// by sending none.
     ///
     /// # Errors
@@ -351,7 +351,7 @@ async fn run(
             Some(Outgoing { text, done }) = outgoing.recv() => {
                 let result = socket.send(text).await;
                 let failed = result.as_ref().err().cloned();
-                // Nobody may be waiting any more.
+                // The caller may be gone.
                 let _ = done.send(result);
                 if failed.is_some() {
                     break failed;
@@ -438,28 +438,28 @@ mod tests {
         };
         let start = Instant::now();
         let service = async {
-            let mut heard = Vec::new();
-            while heard.len() < VIEWERS * (1 + EACH) {
+            let mut received = Vec::new();
+            while received.len() < VIEWERS * (1 + EACH) {
                 let Outgoing { text, done } = sent.recv().await.expect("more");
                 let message: serde_json::Value = serde_json::from_str(&text).expect("JSON");
                 let word = |name: &str| message[name].as_str().expect("text").to_owned();
-                heard.push((word("action"), word("recipientClientId"), start.elapsed()));
+                received.push((word("action"), word("recipientClientId"), start.elapsed()));
                 done.send(Ok(())).expect("waits");
             }
-            heard
+            received
         };
-        let ((), heard) = join(crowd, service).await;
+        let ((), received) = join(crowd, service).await;
         for (kind, most) in [("SDP_ANSWER", ANSWERS), ("ICE_CANDIDATE", CANDIDATES)] {
-            let of_kind: Vec<_> = heard.iter().filter(|(action, ..)| action == kind).collect();
+            let of_kind: Vec<_> = received.iter().filter(|(action, ..)| action == kind).collect();
             let within = |some: &[&(String, String, Duration)]| some[most].2 - some[0].2;
             assert!(
                 of_kind.windows(most + 1).all(|some| within(some) >= Duration::from_secs(1)),
                 "{of_kind:?}"
             );
         }
-        let answers = heard.iter().filter(|(action, ..)| action == "SDP_ANSWER");
-        assert!(answers.map(|(_, to, _)| to).is_sorted(), "{heard:?}");
-        assert!(heard.last().expect("some").2 < Duration::from_secs(4), "{heard:?}");
+        let answers = received.iter().filter(|(action, ..)| action == "SDP_ANSWER");
+        assert!(answers.map(|(_, to, _)| to).is_sorted(), "{received:?}");
+        assert!(received.last().expect("some").2 < Duration::from_secs(4), "{received:?}");
     }
 
     #[tokio::test(start_paused = true)]

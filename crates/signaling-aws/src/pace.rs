@@ -64,7 +64,7 @@ const COLLECTED_FOR: Duration = Duration::from_secs(1);
 /// And told no more often than this: each time costs a GetIceServerConfig.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// Many messages of one kind that are told as one.
+/// Many messages of one kind that are reported as one.
 #[derive(Debug, Default)]
 pub(crate) struct Coalesced {
     due: Option<Instant>,
@@ -109,8 +109,8 @@ mod tests {
         let gone = gone.into_inner();
         assert!(gone.iter().map(|(n, _)| *n).eq(0..23), "{gone:?}");
         assert!(gone.windows(6).all(|six| six[5].1 - six[0].1 >= WINDOW), "{gone:?}");
-        assert_eq!(gone[4].1, Duration::from_millis(160), "nobody waits without need");
-        assert_eq!(gone[22].1.as_secs(), 4, "and nobody longer than it takes");
+        assert_eq!(gone[4].1, Duration::from_millis(160), "no message waits without need");
+        assert_eq!(gone[22].1.as_secs(), 4, "and none longer than it takes");
     }
 
     #[tokio::test(start_paused = true)]
@@ -134,7 +134,7 @@ mod tests {
         messages.due().await;
         assert_eq!(start.elapsed(), COLLECTED_FOR);
         let nothing = tokio::time::timeout(Duration::from_secs(3600), messages.due());
-        assert!(nothing.await.is_err(), "it was told");
+        assert!(nothing.await.is_err(), "it was reported");
         let start = Instant::now();
         let mut told = 0;
         while start.elapsed() < Duration::from_secs(60) {

@@ -28,7 +28,7 @@ const OUTGOING_MAX: usize = 512;
 /// Events waiting for the session; beyond it sockets are not read.
 const EVENTS_MAX: usize = 256;
 
-/// What a closing link may take beyond the goodbye on its socket.
+/// What a closing link may take beyond the close handshake on its socket.
 const CLOSE_SLACK: Duration = Duration::from_millis(50);
 
 /// Signaling over AWS, or over anything that speaks like it.
@@ -38,7 +38,7 @@ pub struct AwsSignaling {
     runtime: Handle,
     /// The attempt under way, or the last one: its id is kept over the gaps between its links.
     attempt: Option<(u32, AttemptId)>,
-    /// Whoever asks again asks because something failed, and gets what the service says now.
+    /// A repeated request follows a failure, so it goes to the service.
     asked_for_ice: bool,
     links: BTreeMap<LinkId, Link>,
     closing: JoinSet<()>,
@@ -182,7 +182,7 @@ impl SignalingPort for AwsSignaling {
                     return SignalingInput::Completed(completion);
                 }
                 Some((link, event)) = self.happened.recv() => {
-                    // Of a link that is being closed nobody wants to hear.
+                    // Events of a connection that is being closed are dropped.
                     if let Some(known) = self.links.get_mut(&link) {
                         known.told |= matches!(event, SignalingEvent::Disconnected(_));
                         return SignalingInput::Event(link, event);
@@ -198,7 +198,7 @@ impl SignalingPort for AwsSignaling {
 struct Link {
     outgoing: mpsc::Sender<Outgoing>,
     resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
-    /// Set when it ended by itself after it was open; that is told as its last event.
+    /// Set when it ended by itself after it was open; that is reported as its last event.
     ended: Arc<OnceLock<Failure>>,
     /// Whether it has been.
     told: bool,
@@ -208,8 +208,8 @@ struct Link {
 }
 
 impl Link {
-    /// Whether its socket is gone, nobody waits for a call on its behalf, and nothing of it is left
-    /// to tell: what came before its end may still wait to be heard.
+    /// Whether its socket is closed, no call is under way for it, and all of its events were
+    /// delivered: some from before its end may still be queued.
     fn is_done(&mut self) -> bool {
         while self.calls.try_join_next().is_some() {}
         // The task first: it says how it ended before it finishes. Asked the other way round, one

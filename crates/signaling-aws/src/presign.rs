@@ -47,7 +47,7 @@ impl Connect<'_> {
         self.presign(Plain::Loopback)
     }
 
-    /// As [`sign`](Self::sign), for an endpoint that may be `ws://` at any host. Whoever reads on
+    /// As [`sign`](Self::sign), for an endpoint that may be `ws://` at any host. Anyone who reads on
     /// the way can use the URL as long as it lives.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Connect<'_> {
     }
 }
 
-/// A URL that opens a socket for whoever has it: never printed.
+/// A URL that opens a socket for anyone who has it: never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SignedUrl(String);
 

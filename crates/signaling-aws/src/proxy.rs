@@ -1,4 +1,4 @@
-//! The way out of a network that lets nobody out: through a proxy, by CONNECT, for HTTPS, the
+//! The way out of a network without direct connections: through a proxy, by CONNECT, for HTTPS, the
 //! signaling socket and TURN over streams alike. Plain HTTP and WS are on loopback and never go
 //! there.
 
@@ -22,7 +22,7 @@ use crate::dial::BoxError;
 use crate::error;
 use crate::tls::Trust;
 
-/// Whoever sets a proxy for the network does not mean an emulator on loopback.
+/// A proxy for the network is not meant for an emulator on loopback.
 const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
 /// Which proxy carries HTTPS and the signaling socket, and whatever [`SignalingConfig::detour`] is
@@ -149,7 +149,7 @@ pub(crate) struct Hop {
     target: http::Uri,
 }
 
-/// A connection, whoever is in between.
+/// A connection, direct or through a proxy.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Duplex for T {}

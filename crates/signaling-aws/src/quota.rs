@@ -446,7 +446,7 @@ mod tests {
             channels.by_key.len()
         };
         for n in 1..=2 * CHANNELS_KEPT {
-            // Whoever has to be remembered is, however many there are.
+            // Channels that are in use are remembered, however many there are.
             assert_eq!(serve(&format!("door{n}"), true), n);
         }
         serve("in use", false);

@@ -32,7 +32,7 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 pub(crate) struct Socket {
     stream: WebSocketStream<Box<dyn Duplex>>,
     limits: Limits,
-    heard: Instant,
+    received_at: Instant,
     ping_at: Instant,
 }
 
@@ -57,7 +57,7 @@ impl Socket {
             .max_write_buffer_size(UNSENT_BYTES_MAX);
         let stream = upgrade(connection, url, config).await?;
         let now = Instant::now();
-        Ok(Self { stream, limits, heard: now, ping_at: now + limits.ping })
+        Ok(Self { stream, limits, received_at: now, ping_at: now + limits.ping })
     }
 
     /// The next message; pings meanwhile. Cancel-safe.
@@ -66,12 +66,12 @@ impl Socket {
     /// The link is over, and why.
     pub(crate) async fn next(&mut self) -> Result<Incoming, Failure> {
         let now = Instant::now();
-        if now > self.heard + self.limits.silence && now > self.ping_at {
-            // Nobody listened for a while, so the silence was ours.
-            self.heard = now;
+        if now > self.received_at + self.limits.silence && now > self.ping_at {
+            // Nothing was read for a while, so the silence is not the service's.
+            self.received_at = now;
         }
         loop {
-            let silent_at = self.heard + self.limits.silence;
+            let silent_at = self.received_at + self.limits.silence;
             tokio::select! {
                 // What has come counts before the time that has passed.
                 biased;
@@ -81,7 +81,7 @@ impl Socket {
                         Some(Err(error)) => return Err(error::socket(&error)),
                         Some(Ok(message)) => message,
                     };
-                    self.heard = Instant::now();
+                    self.received_at = Instant::now();
                     match message {
                         Message::Text(text) => return Ok(wire::decode(&text)),
                         Message::Binary(_) => return Ok(Incoming::Garbage),
@@ -125,15 +125,15 @@ impl Socket {
         }
     }
 
-    /// Says goodbye, waits for the other end's within the limit, and frees the descriptor.
+    /// Closes, waits for the other end's close within the limit, and frees the descriptor.
     pub(crate) async fn close(mut self) {
-        let goodbye = async {
-            // Refused where the other end said goodbye first; then the answer to it, which is
+        let handshake = async {
+            // Refused where the other end closed first; then the reply to it, which is
             // queued, goes out with the next read.
             let _ = self.stream.close(None).await;
             while let Some(Ok(_)) = self.stream.next().await {}
         };
         // Out of patience or done: dropping the socket closes it either way.
-        let _ = timeout(self.limits.close, goodbye).await;
+        let _ = timeout(self.limits.close, handshake).await;
     }
 }

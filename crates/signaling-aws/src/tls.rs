@@ -110,7 +110,7 @@ pub fn warm_up() {
     };
     start("random", || {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        // Whoever needs one asks again, and hears of it.
+        // The next connection tries again and reports the failure.
         let _ = provider.secure_random.fill(&mut [0; 1]);
     });
     start("authorities", || {

@@ -1,5 +1,5 @@
 //! The upgrade of a connection to a WebSocket, over HTTP/1.1: asked for, verified, and when it is
-//! refused, heard to its end, for the reason may be in the body alone.
+//! refused, and its body is read, since the reason may be in the body alone.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! What we send is as the service documents it. What we take is as tolerant as the masters that
 //! exist need it: both base64 alphabets, missing padding, any case of a field's name, and frames
-//! that are none of ours (docs/kvs-protocol.md 2.2 and 2.3).
+//! that are not for this client (docs/kvs-protocol.md 2.2 and 2.3).
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -39,7 +39,7 @@ pub enum Incoming {
     Answer(Option<String>, Result<Description, Undecodable>),
     /// `ICE_CANDIDATE`, with the sender's id; `None` is the master.
     Candidate(Option<String>, Result<Candidate, Undecodable>),
-    /// `STATUS_RESPONSE`: a message of ours could not be handled.
+    /// `STATUS_RESPONSE`: a message of this client could not be handled.
     Status {
         /// The correlation id of that message.
         correlation: Option<String>,
@@ -238,7 +238,7 @@ fn sender(envelope: &Map<String, Value>) -> Option<String> {
         None | Some(Value::Null) => None,
         Some(Value::String(id)) if id.is_empty() || id == MASTER => None,
         Some(Value::String(id)) => Some(short(id)),
-        // No id of ours, and not the master either.
+        // Neither this client's id nor the master.
         Some(_) => Some("?".to_owned()),
     }
 }

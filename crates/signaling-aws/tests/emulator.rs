@@ -93,8 +93,8 @@ async fn master(config: SignalingConfigBuilder) -> MasterLink {
     MasterLink::connect(config.build().expect("valid")).await.expect("connected")
 }
 
-async fn heard(master: &mut MasterLink) -> MasterEvent {
-    timeout(Duration::from_secs(20), master.recv()).await.expect("the master hears something")
+async fn received(master: &mut MasterLink) -> MasterEvent {
+    timeout(Duration::from_secs(20), master.recv()).await.expect("the master receives something")
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn an_offer_is_answered_and_candidates_go_both_ways() {
 
     port.submit(ticket(2), offer());
     assert_eq!(outcome(&mut port, ticket(2)).await, Ok(Done::Ok));
-    let MasterEvent::Offer { from, body: Ok(description) } = heard(&mut master).await else {
+    let MasterEvent::Offer { from, body: Ok(description) } = received(&mut master).await else {
         panic!("an offer");
     };
     assert_eq!((from.as_str(), description.sdp.as_str()), ("viewer", SDP));
@@ -122,7 +122,7 @@ async fn an_offer_is_answered_and_candidates_go_both_ways() {
     let message = Message::Candidate(candidate.clone());
     port.submit(ticket(3), SignalingCommand::Send { link: LINK, message });
     assert_eq!(outcome(&mut port, ticket(3)).await, Ok(Done::Ok));
-    let MasterEvent::Candidate { body: Ok(got), .. } = heard(&mut master).await else {
+    let MasterEvent::Candidate { body: Ok(got), .. } = received(&mut master).await else {
         panic!("a candidate");
     };
     assert_eq!((got.mid.as_deref(), got.mline_index), (Some("v0"), Some(0)));

@@ -89,7 +89,7 @@ fn credentials() -> Vec<(&'static str, &'static str)> {
 async fn endpoints_come_from_variables_by_their_precedence() {
     let emulator = emulator().await;
     let home = tempfile::tempdir().expect("a directory");
-    // Nobody listens on port 9 of loopback.
+    // No process listens on port 9 of loopback.
     let nowhere = "http://127.0.0.1:9";
     let here = emulator.endpoint();
     let cases: [Case<'_>; 4] = [
@@ -156,7 +156,7 @@ async fn authorities_and_a_proxy_come_from_variables() {
     let here = ("AWS_ENDPOINT_URL", emulator.endpoint());
     let there = emulator.endpoint().replace("127.0.0.1", "0.0.0.0");
     let there = ("AWS_ENDPOINT_URL", there.as_str());
-    // Nobody listens on port 9 of loopback: whoever goes there fails.
+    // No process listens on port 9 of loopback: connections to it fail.
     let nowhere = "http://user:password-canary@127.0.0.1:9";
     let cases: [Case<'_>; 6] = [
         (&[here], "outcome=tls", false),
@@ -190,10 +190,10 @@ async fn what_is_missing_has_its_own_code() {
     // Known before a session starts, with what to do.
     assert!(said.contains("environment=region (region: no region is known"), "{said}");
     assert!(said.contains("AWS_REGION"), "{said}");
-    let expired = [("AWS_PROFILE", "nobody"), ("AWS_REGION", "us-west-2"), endpoint];
+    let expired = [("AWS_PROFILE", "missing"), ("AWS_REGION", "us-west-2"), endpoint];
     let said = run(home.path(), &expired).await;
     assert!(said.contains("outcome=no-credentials"), "{said}");
-    assert!(said.contains("there is no profile nobody"), "{said}");
+    assert!(said.contains("there is no profile missing"), "{said}");
 }
 
 #[tokio::test]

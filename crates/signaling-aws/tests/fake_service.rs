@@ -64,15 +64,15 @@ impl Service {
         let upgrades = Arc::<Mutex<Vec<String>>>::default();
         let (seen, script) = (upgrades.clone(), Arc::new(Mutex::new(VecDeque::from(script))));
         let (goodbyes, gone) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let heard = [goodbyes.clone(), gone.clone()];
+        let counts = [goodbyes.clone(), gone.clone()];
         let late = Arc::<SetOnce<()>>::default();
         let held = late.clone();
         let authority = url.trim_start_matches("http://").to_owned();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (seen, script, heard) = (seen.clone(), script.clone(), heard.clone());
+                let (seen, script, counts) = (seen.clone(), script.clone(), counts.clone());
                 let (authority, held) = (authority.clone(), held.clone());
-                tokio::spawn(serve(stream, authority, seen, script, storage, held, heard));
+                tokio::spawn(serve(stream, authority, seen, script, storage, held, counts));
             }
         });
         let arn = format!("arn:aws:kinesisvideo:us-west-2:123456789012:channel/{name}/1");
@@ -98,7 +98,7 @@ async fn serve(
     script: Arc<Mutex<VecDeque<Upgrade>>>,
     storage: &'static str,
     late: Arc<SetOnce<()>>,
-    heard: [Arc<AtomicUsize>; 2],
+    counts: [Arc<AtomicUsize>; 2],
 ) {
     while let Some((head, _body)) = read_request(&mut stream).await {
         if !head.to_ascii_lowercase().contains("upgrade: websocket") {
@@ -124,7 +124,7 @@ async fn serve(
         seen.lock().expect("whole").push(head.clone());
         let next = script.lock().expect("whole").pop_front();
         let next = next.expect("the script is long enough");
-        return play(stream, &head, next, &heard).await;
+        return play(stream, &head, next, &counts).await;
     }
 }
 
@@ -151,7 +151,7 @@ async fn play(
                 if n > 0 {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
-                // Whoever has heard enough may be gone.
+                // The client may have read enough and be gone.
                 if stream.write_all(piece.as_bytes()).await.is_err() {
                     return;
                 }
@@ -506,7 +506,7 @@ async fn a_half_open_link_is_given_up_and_closes_within_its_bound() {
 #[tokio::test]
 async fn the_services_goodbye_is_answered() {
     let script = vec![Upgrade::Accept(vec![Message::Close(None)])];
-    let service = Service::start("goodbye", script, "DISABLED").await;
+    let service = Service::start("close", script, "DISABLED").await;
     let mut viewer = port(service.reach());
     assert!(connect(&mut viewer).await.is_ok());
     let SignalingEvent::Disconnected(failure) = event(&mut viewer).await else {
@@ -556,7 +556,7 @@ async fn a_storage_channel_is_known_before_or_after_the_link_opens() {
 async fn a_master_hears_viewers_by_their_ids() {
     let candidate = r#"{"messageType":"ICE_CANDIDATE","senderClientId":"v1","messagePayload":"eyJjYW5kaWRhdGUiOiJ4In0="}"#;
     let frames = vec![
-        // An answer of nobody's is of no use; an offer without a sender is the storage service's.
+        // An answer without a sender is of no use; an offer without a sender is the storage service's.
         Message::text(r#"{"messageType":"SDP_ANSWER","messagePayload":"e30="}"#),
         Message::text(r#"{"messageType":"SDP_OFFER","messagePayload":"e30="}"#),
         Message::text(candidate),

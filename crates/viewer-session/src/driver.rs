@@ -149,7 +149,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
     }
 
     /// A close comes before anything else, and a sleep before what was missed in it; among the rest
-    /// nobody is starved.
+    /// none is starved.
     async fn next_input(&mut self) -> Input {
         let deadline = self.session.poll_timeout().map(|(at, _)| at);
         let (clock, signaling, peer) = (&self.clock, &mut self.signaling, &mut self.peer);
@@ -341,7 +341,7 @@ mod tests {
         let (signaling, peer, ..) = mocks(|_| None);
         let settings = Settings { retries: 1, ..Settings::one_retry() };
         let config = settings.check().expect("valid");
-        let longest = config.longest_verdict();
+        let longest = config.worst_case_duration();
         let clock = LeapingClock::default();
         let (driver, _handle) = session(config, 1, signaling, peer, clock.clone());
         let outcome = driver.run().await;
@@ -468,6 +468,6 @@ mod tests {
             }
         }
         assert!(matches!(last, Some(Event::Ended(_))), "{last:?}");
-        assert!(lost > 0, "a queue that nobody reads loses events, and says so");
+        assert!(lost > 0, "a queue that is not read loses events, and reports it");
     }
 }

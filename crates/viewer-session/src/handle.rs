@@ -1,4 +1,4 @@
-//! The application's end of a session: what it may ask, and what it is told.
+//! The application's end of a session: its requests and its events.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -32,7 +32,7 @@ pub struct Control {
     online: Arc<watch::Sender<Option<bool>>>,
 }
 
-/// What the application is told.
+/// What is reported to the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// Something happened.
@@ -42,7 +42,7 @@ pub enum Told {
         /// What.
         event: Event,
     },
-    /// So many events were lost here, because nobody read them in time.
+    /// So many events were lost here, because they were not read in time.
     Lost(u64),
 }
 
@@ -57,7 +57,7 @@ impl Control {
         self.requests.ask(Input::Renegotiate);
     }
 
-    /// The device slept: what was connected is gone, begin again. Not for a clock that tells of it
+    /// The device slept: what was connected is gone, begin again. Not for a clock that reports it
     /// ([`crate::Clock::woke`]): told twice, the attempt that began would be ended as well.
     pub fn resumed(&self) {
         self.requests.ask(Input::Resumed);
@@ -98,7 +98,7 @@ impl Handle {
 
     /// The next event; `None` after [`Event::Ended`]. Cancel-safe.
     ///
-    /// The end is told even when earlier events were lost.
+    /// The end is reported even when earlier events were lost.
     pub async fn next_event(&mut self) -> Option<Told> {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
@@ -183,7 +183,7 @@ impl Wishes {
         let online = async {
             match self.online.changed().await {
                 Ok(()) => *self.online.borrow_and_update(),
-                // The handle is gone, and with it this wish; the close tells of that.
+                // The handle is gone, and with it this request; the close covers that.
                 Err(_) => None,
             }
         };
@@ -200,7 +200,7 @@ impl Wishes {
     }
 }
 
-/// The driver's side of what the application is told.
+/// The driver's side of the application's events.
 pub(crate) struct Teller {
     told: mpsc::Sender<Told>,
     outcome: watch::Sender<Option<(Timestamp, Outcome)>>,
@@ -222,7 +222,7 @@ impl Teller {
 
     pub(crate) fn end(&self, at: Timestamp, outcome: &Outcome) {
         if self.lost > 0 && self.told.try_send(Told::Lost(self.lost)).is_err() {
-            tracing::warn!(lost = self.lost, "events lost: nobody listens any more");
+            tracing::warn!(lost = self.lost, "events lost: the application is gone");
         }
         self.outcome.send_replace(Some((at, outcome.clone())));
     }
@@ -269,7 +269,7 @@ mod tests {
         let rest = [Input::Renegotiate, Input::Resumed, Input::NetworkChanged, Input::Restart];
         assert_eq!(asked[0], Input::Online(false));
         assert_eq!(asked[1..], rest, "each once, in the order of their first");
-        // What was taken can be asked for again, also while somebody waits.
+        // What was taken can be asked for again, also while a task waits.
         let (next, ()) = tokio::join!(wishes.next(), async { handle.control().resumed() });
         assert_eq!(next, Input::Resumed);
         drop(handle);

@@ -25,7 +25,7 @@ use crate::ports::MaybeSend;
 use crate::redact::redact;
 
 pub use reader::{JournalError, Reader};
-pub use replay::{Difference, Replayed, Verdict, replay};
+pub use replay::{Comparison, Difference, Replayed, replay};
 
 /// The version of the format. A reader takes this and every earlier one: version 1 has neither
 /// repetitions nor entries left out, and digests of candidates instead of numbers.

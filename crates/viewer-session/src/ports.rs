@@ -1,7 +1,7 @@
 //! The ports of a session: signaling, peer connection, clock, and the platform's network.
 //!
-//! A session needs the first three; the network is told by a [`NetworkPort`], by the application
-//! ([`crate::Control::network_changed`]), or by nobody.
+//! A session needs the first three; the network is reported by a [`NetworkPort`], by the application
+//! ([`crate::Control::network_changed`]), or not at all.
 //!
 //! # Contract of a port
 //!
@@ -68,7 +68,7 @@ pub trait Clock: MaybeSend {
 
 /// Tells what the platform knows of its network.
 ///
-/// It is told nothing, so it has no `submit`; the rest of the contract holds for it as well.
+/// It accepts no commands, so it has no `submit`; the rest of the contract holds for it as well.
 #[cfg_attr(not(target_family = "wasm"), async_trait)]
 #[cfg_attr(target_family = "wasm", async_trait(?Send))]
 pub trait NetworkPort: MaybeSend {

@@ -1,4 +1,4 @@
-//! Blanks secrets in texts that came from outside, and characters that deceive whoever reads them.
+//! Blanks secrets in texts that came from outside, and characters that deceive a reader.
 //!
 //! A service, a gateway or a proxy may repeat in an error what it was sent: a session token, a
 //! signature, a TURN password (contract, N26). So whatever gets hold of a secret registers it here

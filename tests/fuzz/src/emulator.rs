@@ -44,7 +44,7 @@ fn relayed(frame: &str, of_viewer: bool, to_viewer: bool, text: &str) {
     assert!((1..=PAYLOAD_MAX).contains(&payload.len()), "{} characters", payload.len());
     let came: Value = serde_json::from_str(text).expect("what is relayed was JSON");
     let fields = came.as_object().expect("an object");
-    assert!(fields.values().any(|value| value == payload), "a payload that nobody sent");
+    assert!(fields.values().any(|value| value == payload), "a payload that was never sent");
 }
 
 fn signatures(bench: &Bench, text: &str) {

@@ -113,7 +113,7 @@ impl Host {
         let over = self.session.phase() == Phase::Ended;
         assert_eq!(over, self.model.ends == 1, "the end was not told");
         assert!(!over || deadline.is_none(), "a deadline after the end");
-        // While it is live it may wait for the peer connection alone, which tells of every loss.
+        // While it is live it may wait for the peer connection alone, which reports every loss.
         let rests = over || self.session.phase() == Phase::Live;
         assert!(rests || deadline.is_some(), "it waits for ever in {:?}", self.session.phase());
         // The same again, on a copy, gives the same.
@@ -355,7 +355,7 @@ impl Model {
         assert_eq!(self.ends, 0, "after the end came {output:?}");
         match output {
             Output::Event(Event::Ended(_)) => self.ends += 1,
-            // What is overdue counts as failed, and nobody waits for it.
+            // What is overdue counts as failed, and is not waited for.
             Output::Event(Event::DeadlineFired(_)) => self.describing.clear(),
             Output::Event(_) => {}
             Output::Signaling(ticket, command) => {

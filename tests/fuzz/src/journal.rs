@@ -1,28 +1,28 @@
-//! Journals, which come with bug reports from whoever sends them.
+//! Journals, which come with bug reports from anyone.
 
 use negotiation_core::Session;
 use serde_json::json;
-use viewer_session::journal::{Reader, Verdict, What, replay};
+use viewer_session::journal::{Comparison, Reader, What, replay};
 
 /// Most outputs of one input. A candidate that comes is one; a description frees what was held.
 const OUTPUTS_MAX: usize = 10_000;
 
-/// A journal: reading it ends, the core takes whatever it says, and the verdict is one of the text.
+/// A journal: reading it ends, the core takes whatever it says, and the comparison is one of the text.
 pub fn journal(bytes: &[u8]) {
     let mut again = Vec::new();
-    let verdict = run(bytes, &mut again);
-    assert_eq!(verdict, run(bytes, &mut Vec::new()), "the same journal has two verdicts");
-    match verdict {
-        Ok(Verdict::Identical(replayed)) => {
+    let comparison = run(bytes, &mut again);
+    assert_eq!(comparison, run(bytes, &mut Vec::new()), "the same journal has two verdicts");
+    match comparison {
+        Ok(Comparison::Identical(replayed)) => {
             let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
             assert_eq!(replayed.inputs + replayed.outputs, lines - 1, "lines were passed over");
             // What was read and is written again is read as the same.
             let written = run(&again, &mut Vec::new());
             let mut whole = replayed;
             whole.is_cut = false;
-            assert_eq!(written, Ok(Verdict::Identical(whole)));
+            assert_eq!(written, Ok(Comparison::Identical(whole)));
         }
-        Ok(Verdict::Differs(_)) => {}
+        Ok(Comparison::Differs(_)) => {}
         Err(refusal) => shown(&refusal),
     }
     obeyed(bytes);
@@ -42,7 +42,7 @@ fn obeyed(bytes: &[u8]) {
 }
 
 /// Runs it, and writes down what was read of it.
-fn run(bytes: &[u8], again: &mut Vec<u8>) -> Result<Verdict, String> {
+fn run(bytes: &[u8], again: &mut Vec<u8>) -> Result<Comparison, String> {
     let reader = Reader::new(bytes).map_err(|error| error.to_string())?;
     let mut line = |value: serde_json::Value| {
         again.extend_from_slice(value.to_string().as_bytes());

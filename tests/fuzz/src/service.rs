@@ -7,7 +7,7 @@ use aws_credential_types::Credentials;
 use signaling_aws::presign::{Connect, EXPIRES};
 use signaling_aws::wire::refusal;
 
-/// Longest text that is made of what the service says: a sentence of ours, and a piece of its own.
+/// Longest text that is made of what the service says: a sentence of this project, and a piece of its own.
 const TOLD_MAX: usize = 1200;
 
 /// A refusal becomes a short text without secrets; a URL is signed for a place that may have it.

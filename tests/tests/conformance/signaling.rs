@@ -21,7 +21,7 @@ pub(crate) struct Stage {
     emulator: Emulator,
     clock: TokioClock,
     master: Option<MasterLink>,
-    /// Whom the master heard last.
+    /// Whom the master received last.
     heard_from: String,
     hanging: Option<u64>,
     ports: u32,
@@ -67,7 +67,7 @@ impl SignalingStage for Stage {
         AwsSignaling::new(self.config(&format!("viewer-{}", self.ports)))
     }
 
-    async fn heard(&mut self) -> Message {
+    async fn received(&mut self) -> Message {
         let master = self.master.as_mut().expect("there is one");
         loop {
             let event = master.recv().await;

@@ -75,7 +75,7 @@ fn runs_the_demo(name: &str, video: &str, seconds: f64) {
     let mut command = Command::new(PROGRAM);
     stage::clear(&mut command);
     command.env("XDG_STATE_HOME", folder.path().join("state"));
-    // Somebody's wish for AWS's other endpoints is none for the demo's own service.
+    // Settings for AWS's other endpoints do not apply to the demo's own service.
     command.env("AWS_USE_FIPS_ENDPOINT", "true").env("AWS_USE_DUALSTACK_ENDPOINT", "true");
     command.args(["demo", "--json", "--duration", &seconds.to_string(), "--record"]).arg(&file);
     command.arg("--frame-log").arg(&list);

@@ -262,7 +262,7 @@ fn early_ctrl_c_says_what_was_waited_for() {
     assert!(ended.stderr.len() <= LINES_MAX && !text.contains("Nothing"), "{text}");
 }
 
-/// A camera that reboots is told of in plain words, once, and the session goes on.
+/// A camera that reboots is reported in plain words, once, and the session goes on.
 #[test]
 fn camera_that_reboots_is_told_in_plain_words() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);

@@ -91,7 +91,7 @@ fn watch(stage: &Stage, file: &std::path::Path, args: &[&str]) -> Command {
     command
 }
 
-/// Security M2: a pipe that nobody reads takes neither signals nor `--duration` away.
+/// Security M2: a pipe that is not read takes neither signals nor `--duration` away.
 #[test]
 fn output_that_is_not_read_stops_neither_signals_nor_duration() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);

@@ -60,7 +60,7 @@ fn the_cameras_media_comes_by_way_of_the_service() {
     let end = closed(watch);
     assert_eq!((&end["lost"], &end["dropped"]), (&json!(0), &json!(0)), "{end}");
     let left = told(&stage, "storage_left", Some("hall"), 1);
-    assert_eq!(left["why"], "closed", "DTLS said goodbye");
+    assert_eq!(left["why"], "closed", "DTLS was closed");
     assert!(named(&camera.events(), "offer_ignored").is_empty(), "{}", camera.transcript());
 }
 
@@ -142,7 +142,7 @@ fn a_viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() 
     next.event("live", PATIENCE);
 }
 
-/// A peer-to-peer viewer of such a channel gets silence from the service, and is told why.
+/// A peer-to-peer viewer of such a channel gets silence from the service, and learns why.
 #[test]
 fn an_offer_to_a_storage_channel_meets_silence_that_is_explained() {
     let stage = stage(&[]);

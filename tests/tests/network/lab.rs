@@ -1,6 +1,6 @@
 //! A small internet: a router, and namespaces that hang on it by links of their own.
 //!
-//! Link N is the networks 10.77.N.0/24 and fd77:0:0:N::/64; the router is host 1 on each, whoever
+//! Link N is the networks 10.77.N.0/24 and fd77:0:0:N::/64; the router is host 1 on each, what
 //! hangs on it host 2. Names are unique to the process, and what a killed run left is removed by
 //! the next.
 
@@ -125,7 +125,7 @@ impl Lab {
     }
 
     /// Cuts link `number` in two and leads both ends into the namespace [`BETWEEN`], as `near` and
-    /// `far`: only what somebody there carries goes through.
+    /// `far`: only what a process there carries goes through.
     pub(crate) fn interpose(&mut self, name: &str, number: u8) {
         self.ip(name, "link del up0");
         self.space(BETWEEN);

@@ -109,7 +109,7 @@ pub(crate) struct Poor {
 
 const POOR: Poor = Poor { lost: 2, repeated: 1, reordered: 2, delay: 40, jitter: 5 };
 
-/// Makes the path between the router and whoever is in `name` a poor one: by the kernel's netem
+/// Makes the path between the router and `name` a poor one: by the kernel's netem
 /// where there is one, and else by a process that must live as long.
 pub(crate) fn impair(scene: &mut Scene, name: &str, poor: &Poor) -> Option<Process> {
     let Poor { lost, repeated, reordered, delay, jitter } = poor;

@@ -1,4 +1,4 @@
-//! Networks that let nobody out but by a proxy: whole sessions through it, the signaling alone or
+//! Networks that are left only through a proxy: whole sessions through it, the signaling alone or
 //! TURN over TCP and TLS as well. The names of the world outside resolve at the proxy alone.
 
 use kvs_viewer_tests::Process;
@@ -19,7 +19,7 @@ const UDP: &str = "turn:turn.test:3478?transport=udp";
 const TCP: &str = "turn:turn.test:3478?transport=tcp";
 const TLS: &str = "turns:turn.test:5349?transport=tcp";
 
-/// The scene with coturn, and a proxy on link 40. Whoever is in this place knows no names.
+/// The scene with coturn, and a proxy on link 40. There is no name resolution in this place.
 fn scene(uris: &str, place: &str) -> (Scene, Process, ConnectProxy) {
     let (mut scene, coturn) = relayed::scene(uris, "300", &[]);
     scene.lab.space(PROXY);
@@ -36,7 +36,7 @@ fn watch(scene: &Scene, variable: (&str, &str), args: &[&str]) -> Process {
     start(scene, VIEWER, "watch", variable, args)
 }
 
-/// Somebody with a proxy in the environment, who logs all that there is to say.
+/// A program with a proxy in the environment, which logs everything.
 fn start(
     scene: &Scene,
     place: &str,

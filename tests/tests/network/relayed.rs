@@ -85,7 +85,7 @@ fn sides(watch: &Process) -> [String; 2] {
     let events = watch.events();
     let stats = named(&events, "stats");
     let path = stats.iter().rev().map(|stats| &stats["path"]).find(|path| path.is_object());
-    let path = path.expect("it was told");
+    let path = path.expect("it was reported");
     ["local", "remote"].map(|side| path[side].as_str().expect("a kind").to_owned())
 }
 

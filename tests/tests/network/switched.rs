@@ -117,11 +117,11 @@ fn s27_offline_for_a_while() {
     frames_go_on(&watch, 30);
     eprintln!("27: offline for {} ms, live again {} ms after", back - gone, up - back);
     assert_eq!(since(&watch, "attempt_started", 0).len(), 1, "{}", watch.transcript());
-    assert!(up - back < 10_000, "at once when it is told");
+    assert!(up - back < 10_000, "at once when it is reported");
     ends_well(watch);
 }
 
-/// Nobody watches the network: ICE finds out, and the bound is the grace longer.
+/// The network is not watched: ICE finds out, and the bound is the grace longer.
 #[test]
 fn s26_a_switch_that_nobody_tells_of() {
     let scene = Scene::set(Family::V4, &[]);
@@ -135,7 +135,7 @@ fn s26_a_switch_that_nobody_tells_of() {
     frames_go_on(&watch, 45);
     let lost = Seen::last(&watch).lost_since(&before);
     eprintln!(
-        "26, nobody tells: live {} ms after the loss was seen, {lost} frames lost",
+        "26, not reported: live {} ms after the loss was seen, {lost} frames lost",
         up - noticed
     );
     // Grace, the restart's deadline on a link that is deaf, one set-up.

@@ -1,4 +1,4 @@
-//! A service that cannot show who it is hears nothing: no call, no upgrade, no signed URL.
+//! A service without a valid certificate receives nothing: no call, no upgrade, no signed URL.
 
 use std::sync::Arc;
 

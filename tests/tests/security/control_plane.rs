@@ -98,7 +98,7 @@ fn an_error_with_deep_json_and_a_long_text_is_short() {
     }
 }
 
-/// Whoever follows it would sign for a stranger.
+/// Following it would sign for a stranger.
 #[test]
 fn a_redirection_leads_nowhere() {
     let (outcome, elsewhere) = costs(LITTLE, "a redirection", async || {
@@ -120,10 +120,10 @@ fn a_redirection_leads_nowhere() {
     assert_eq!(elsewhere.requests(), 0, "a redirection is followed");
 }
 
-/// A signed URL opens the channel to whoever reads it on the way.
+/// A signed URL opens the channel to anyone who reads it on the way.
 #[test]
 fn endpoints_without_tls_are_refused_unless_on_this_machine() {
-    // TEST-NET-1: nobody is there, and nobody is asked.
+    // TEST-NET-1: there is no host, and nothing is sent.
     let (there, near) = ("192.0.2.1", "wss://localhost");
     for (https, wss) in [
         (format!("http://{there}"), near.to_owned()),

@@ -17,7 +17,7 @@ const DOORS: usize = 120;
 const PORTS: usize = 4;
 
 /// A session under `policy`, and its master who names doors of this machine, in candidates and in
-/// the answer itself. Which of them heard a knock.
+/// the answer itself. Which of them received a check.
 async fn knocked(policy: RemoteAddresses, in_answer: bool) -> usize {
     let mut doors = Vec::new();
     for n in 0..DOORS {
@@ -45,14 +45,14 @@ async fn knocked(policy: RemoteAddresses, in_answer: bool) -> usize {
             scene.candidate(&candidate(door));
         }
     }
-    let outcome = timeout(Duration::from_secs(20), viewer.ended()).await.expect("a verdict");
+    let outcome = timeout(Duration::from_secs(20), viewer.ended()).await.expect("the end");
     assert!(!outcome.expect("no panic").was_live);
     // What is on its way arrives.
     sleep(Duration::from_millis(50)).await;
     let mut buffer = [0; 2048];
-    let heard = doors.iter().filter(|door| door.try_recv(&mut buffer).is_ok()).count();
+    let reached = doors.iter().filter(|door| door.try_recv(&mut buffer).is_ok()).count();
     scene.close().await;
-    heard
+    reached
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn services_of_this_machine_hear_nothing_unless_the_service_is_here_too() {
         (RemoteAddresses::Network, true),
         (RemoteAddresses::Public, false),
     ] {
-        let heard = costs(COST, "closed doors", async || knocked(policy, in_answer).await);
-        assert_eq!(heard, 0, "{policy:?}");
+        let reached = costs(COST, "closed doors", async || knocked(policy, in_answer).await);
+        assert_eq!(reached, 0, "{policy:?}");
     }
     // By default it depends on where the service is.
     assert_eq!(PeerConfig::new(false).remote_addresses, RemoteAddresses::Network);
@@ -75,8 +75,8 @@ fn services_of_this_machine_hear_nothing_unless_the_service_is_here_too() {
 fn of_many_addresses_no_more_than_forty_are_tried() {
     for in_answer in [false, true] {
         let any = RemoteAddresses::Any;
-        let heard = costs(COST, "many doors", async || knocked(any, in_answer).await);
+        let reached = costs(COST, "many doors", async || knocked(any, in_answer).await);
         // On a busy machine the session may end before all of the forty had their turn.
-        assert!((10..=40).contains(&heard), "{heard}; in the answer: {in_answer}");
+        assert!((10..=40).contains(&reached), "{reached}; in the answer: {in_answer}");
     }
 }

@@ -23,7 +23,7 @@ use crate::{Cost, costs};
 const CHANNEL: &str = "porch";
 
 /// Some seconds for an answer, two for a connection, and a busy machine.
-const VERDICT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A session with its stack, the emulator, and what an attacker holds ready.
 const SESSION: Cost = Cost { time: Duration::from_secs(90), bytes: 48 << 20 };
@@ -58,7 +58,7 @@ impl Scene {
                 }
             }
         };
-        timeout(VERDICT, wait).await.expect("an offer")
+        timeout(LIMIT, wait).await.expect("an offer")
     }
 
     /// A message to the viewer, of any size: the service is in it too.
@@ -135,7 +135,7 @@ async fn verdict_on(make: impl FnOnce(&str) -> String) -> (Outcome, Duration) {
     let (answer, stack, queues) = honest_answer(&offer).await;
     let began = Instant::now();
     scene.answer(&make(&answer));
-    let outcome = timeout(VERDICT, viewer.ended()).await.expect("a verdict").expect("no panic");
+    let outcome = timeout(LIMIT, viewer.ended()).await.expect("the end").expect("no panic");
     let took = began.elapsed();
     // Closed unheard: the honest part of it is done.
     stack.close().await.expect("closed");
@@ -153,7 +153,7 @@ fn ten_thousand_candidates_without_an_answer_end_as_no_answer() {
         });
         let service = service.await;
         let viewer = watch(service.reach().build().expect("it can work"), PeerConfig::new(true));
-        timeout(VERDICT, viewer.ended()).await.expect("a verdict").expect("no panic")
+        timeout(LIMIT, viewer.ended()).await.expect("the end").expect("no panic")
     });
     assert_eq!(outcome.reason, EndReason::NoAnswer, "{outcome:?}");
     let evidence = &outcome.attempts[0].evidence;
@@ -175,12 +175,12 @@ fn thousands_of_candidates_after_the_answer_end_as_no_route() {
         let viewer = scene.watch(PeerConfig::new(true));
         let (_, offer) = scene.offer().await;
         let (answer, stack, _queues) = honest_answer(&offer).await;
-        // Its credentials stay good, and nobody is behind the addresses.
+        // Its credentials stay good, and there is no host behind the addresses.
         stack.close().await.expect("closed");
         let before = cpu_time();
         scene.answer(&answer);
         flood(&scene).await;
-        let outcome = timeout(VERDICT, viewer.ended()).await.expect("a verdict").expect("no panic");
+        let outcome = timeout(LIMIT, viewer.ended()).await.expect("the end").expect("no panic");
         let spent = cpu_time().saturating_sub(before);
         scene.close().await;
         (outcome, spent)
@@ -199,7 +199,7 @@ async fn flood(scene: &Scene) {
     }
 }
 
-/// Of TEST-NET-3 and what is beside it: nobody is there.
+/// Of TEST-NET-3 and what is beside it: there is no host.
 fn candidate(n: u32) -> String {
     let [_, b, c, d] = n.to_be_bytes();
     format!("candidate:{n} 1 udp {n} 203.{b}.{c}.{d} 4242 typ host")
@@ -285,7 +285,7 @@ const BOMBS: [Bomb; 20] = [
 fn bombs_for_answers_end_in_a_verdict() {
     for (name, make) in BOMBS {
         let (outcome, took) = costs(SESSION, name, async || verdict_on(make).await);
-        // Some are harmless, and then nobody is at the other end. None is live.
+        // Some are harmless, and then there is no peer. None is live.
         assert!(!outcome.was_live, "{name}: {outcome:?}");
         assert_ne!(outcome.reason, EndReason::Closed, "{name}");
         eprintln!("security: {name}: {:?} after {took:?}", outcome.reason);
@@ -312,7 +312,7 @@ fn gigantic_candidates_cost_nothing_and_the_session_goes_on() {
         ] {
             scene.candidate(&text);
         }
-        let outcome = timeout(VERDICT, viewer.ended()).await.expect("a verdict").expect("no panic");
+        let outcome = timeout(LIMIT, viewer.ended()).await.expect("the end").expect("no panic");
         stack.close().await.expect("closed");
         scene.close().await;
         outcome

@@ -123,7 +123,7 @@ fn what_goes_in_and_out_of_a_session_shows_no_secret() {
     ] {
         kept("a command", &Output::Peer(ticket, command));
     }
-    // What a peer says of itself is no secret of ours, but a text that is none is not repeated.
+    // What a peer says of itself is no secret of this side, but a text that is none is not repeated.
     let candidate = Candidate { text: CANARY.into(), mid: None, mline_index: None, ufrag: None };
     kept("a candidate", &candidate);
     kept("a configuration of peers", &PeerConfig::new(true));

@@ -158,7 +158,7 @@ impl Seat {
                 return;
             }
             if !more {
-                // Neither an end nor a word: whoever waits for one has a limit of its own.
+                // Neither an end nor a message: what waits for one has a limit of its own.
                 return std::future::pending().await;
             }
         }

@@ -68,7 +68,7 @@ fn a_message_in_fragments_without_end_ends_the_link() {
     assert_eq!(code, FailureCode::Service);
 }
 
-/// Its bytes come, and no frame: nothing counts as heard.
+/// Its bytes come, and no frame: nothing counts as received.
 #[test]
 fn a_frame_that_drips_is_given_up_in_time() {
     let upgrade = Answer::Dripping { head: head(TEXT, 5000), every: Duration::from_millis(20) };
@@ -156,7 +156,7 @@ fn a_flood_of_candidates_waits_in_the_attackers_own_queue() {
     let upgrade = Answer::Repeated { head: Vec::new(), again, bytes: ENDLESS };
     let written = costs(LITTLE, "a flood of candidates", async || {
         let (mut viewer, service) = opened(upgrade).await;
-        // Nobody asks for events meanwhile.
+        // No event is taken meanwhile.
         settled(&service).await;
         for _ in 0..10_000 {
             let event = viewer.event().await;

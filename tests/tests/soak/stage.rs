@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use viewer_session::redact::{Origin, remember};
 use viewer_session::{Handle, Told};
 
-/// Longer than anything may take that nobody put a deadline on.
+/// Longer than anything may take that has no deadline.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) const fn secs(n: u64) -> Duration {
@@ -76,7 +76,7 @@ pub(crate) struct Watching {
 
 impl Watching {
     /// What [`kvs_viewer::Session`] does, with a network in between where there is one. What changes
-    /// in this machine's own is told by the soak.
+    /// in this machine's own is reported by the soak.
     pub(crate) fn start(
         emulator: &Emulator,
         channel: &str,

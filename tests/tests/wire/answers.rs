@@ -62,7 +62,7 @@ fn w02_answer_around_the_deadline() {
         for offset in [-30_i64, -15, -5, 0, 5, 15, 30] {
             let held = stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Hold);
             let mut plan = stage.plan();
-            // Ids that rest are taken by nobody else.
+            // Ids that rest are not taken by others.
             plan.signaling = plan.signaling.client_id(format!("door{offset}"));
             let limit = plan.settings.answer_timeouts[0];
             let mut viewer = plan.watch();
@@ -207,7 +207,7 @@ fn w06_answer_unsolicited() {
         viewer.live().await;
         viewer.more_pictures(15).await;
         viewer.handle.close();
-        // To whoever is still there: the link of a session that closes.
+        // To the connection of a session that closes.
         stage.tell_viewers(answer);
         let outcome = viewer.ended().await;
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 1));

@@ -26,7 +26,7 @@ fn is_sent(event: &Event) -> bool {
 
 #[test]
 fn w10_wrong_sender() {
-    scenario(10, "somebody", async |stage| {
+    scenario(10, "another", async |stage| {
         let earlier = stage.live().await;
         let sdp = earlier.answers()[0].sdp.as_str().to_owned();
         earlier.close().await;
@@ -76,7 +76,7 @@ fn w11_candidates_first() {
     scenario(11, "", async |stage| {
         let answer = stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Hold);
         stage.camera().await;
-        // The camera's own candidates come first too, and it reaches nobody before the answer.
+        // The camera's own candidates come first too, and it reaches no viewer before the answer.
         let network = Network::default();
         let mut plan = stage.plan_over(&network);
         plan.settings.answer_timeouts = vec![secs(30)];

@@ -108,7 +108,7 @@ fn w66_handle_dropped() {
         assert!(log.story().contains("AttemptEnded"), "{}", log.story());
         assert_eq!(stage.gone().await, 0);
         let took = dropped.elapsed();
-        shown("closed in order, the camera was told", took)
+        shown("closed in order, the camera saw it", took)
     });
 }
 

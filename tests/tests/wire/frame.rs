@@ -10,7 +10,7 @@ pub(crate) fn from_master(kind: &str, payload: &Value) -> String {
     message(kind, payload, None)
 }
 
-/// A message with this payload, from somebody.
+/// A message with this payload, from another sender.
 pub(crate) fn message(kind: &str, payload: &Value, sender: Option<&Value>) -> String {
     let mut frame =
         json!({ "messageType": kind, "messagePayload": STANDARD.encode(payload.to_string()) });
@@ -42,11 +42,11 @@ pub(crate) fn without(sdp: &str, start: &str) -> String {
     sdp.lines().filter(|line| !line.starts_with(start)).map(|line| format!("{line}\r\n")).collect()
 }
 
-/// The same description with ICE credentials of nobody's.
+/// The same description with unknown ICE credentials.
 pub(crate) fn with_other_credentials(sdp: &str) -> String {
     changed(sdp, |line| {
         line.strip_prefix("a=ice-ufrag:")
-            .map(|_| "a=ice-ufrag:nobody".to_owned())
+            .map(|_| "a=ice-ufrag:unknown".to_owned())
             .or_else(|| line.strip_prefix("a=ice-pwd:").map(|_| format!("a=ice-pwd:{:0>24}", 7)))
     })
 }

@@ -64,7 +64,7 @@ fn glare(case: &'static str, polite: bool, manners: Manners) {
         let offers = viewer.offers(false);
         let pictures = stage.untouched(viewer).await;
         master.gone().await;
-        let what = format!("live in attempt 1, {offers} offers of ours, {pictures} pictures");
+        let what = format!("live in attempt 1, {offers} own offers, {pictures} pictures");
         shown(what, took)
     });
 }
@@ -81,7 +81,7 @@ fn w20_glare_the_master_gives_way() {
     glare("the master gives way", false, Manners::GivesWay);
 }
 
-/// It costs the attempt, by the deadline of whoever waits then, and nothing else.
+/// It costs the attempt, by the deadline of the side that waits then, and nothing else.
 fn glare_breaks(case: &'static str, polite: bool, cost: Deadline) {
     scenario(20, case, async |stage| {
         let (master, viewer, took) = met(stage, Manners::Breaks, polite).await;

@@ -111,12 +111,12 @@ fn viewer_links(stage: &Stage, why: Why) -> usize {
 
 #[test]
 fn w30_idle_for_ten_minutes() {
-    // Whether AWS takes a ping for traffic nobody knows: here it does not.
+    // Whether AWS takes a ping for traffic is unknown: here it does not.
     let deaf = |service: &mut EmulatorConfig| service.unknowns.pings_reset_idle = false;
     lived_out("idle for 10 min", deaf, Why::Idle, is_lost, 3);
 }
 
-/// An hour is half a minute, and who is told to go away has five seconds.
+/// An hour is half a minute, and five seconds remain after GO_AWAY.
 fn hour(service: &mut EmulatorConfig) {
     service.time_scale = 120.0;
     service.lifetimes.go_away_grace = secs(600);
@@ -222,7 +222,7 @@ fn w34_garbage() {
 #[test]
 fn w18_takeover_before_live() {
     scenario(18, "not live", async |stage| {
-        // Nobody answers, and each link is closed by the service a second after it opened.
+        // No answer comes, and each link is closed by the service a second after it opened.
         let ours = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
         stage.fault(ours, Action::After { ms: 1_000, then: Then::Close });
         let mut plan = stage.plan();

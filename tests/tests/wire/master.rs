@@ -1,4 +1,4 @@
-//! A master that does what no camera of ours does: it offers, and what it sends changes under way.
+//! A master that does what the test camera does not: it offers, and what it sends changes under way.
 #![expect(clippy::wildcard_enum_match_arm, reason = "what it does not look at is let go")]
 
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::source::Stream;
 pub(crate) enum Manners {
     /// It answers.
     Answers,
-    /// It offers itself, and hears nothing of the other offer.
+    /// It offers itself, and does not see the other offer.
     Insists,
     /// It offers itself, and takes that back for the other offer.
     GivesWay,
     /// It offers itself, and breaks over the other offer: its connection is closed, and that viewer
-    /// hears no more of it. The next viewer is answered.
+    /// receives no more of it. The next viewer is answered.
     Breaks,
 }
 
@@ -216,7 +216,7 @@ async fn run(
             due = beat.tick() => {
                 if let Some(line) = line.as_mut().filter(|line| line.connected) {
                     while let Ok(control) = line.queues.control.try_recv() {
-                        // Who asks another source asks nobody.
+                        // A request to another source has no effect.
                         if matches!(control, Control::KeyframeRequest { ssrc, .. } if ssrc == line.video.ssrc) {
                             player.seek_keyframe();
                         }

@@ -128,7 +128,7 @@ fn w57_dtls_refused() {
     scenario(57, "refused", async |stage| {
         stage.camera().await;
         let mut plan = stage.plan();
-        // A certificate of somebody else's.
+        // Another certificate.
         plan.tamper = Some(|sdp| {
             frame::changed(sdp, |line| {
                 let (start, digest) = line.split_once("sha-256 ")?;

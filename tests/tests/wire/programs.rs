@@ -180,7 +180,7 @@ fn w55_secrets() {
 }
 
 /// A sleep as near as one process can come to it: nothing of the program runs for longer than a busy
-/// machine explains, its sockets are open, and nobody tells it.
+/// machine explains, its sockets are open, and nothing reports it.
 // Shows: N13.
 #[test]
 fn w56_stopped() {

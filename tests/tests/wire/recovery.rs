@@ -212,7 +212,7 @@ fn w45_master_restart() {
     scenario(45, "", async |stage| {
         let network = Network::default();
         let mut viewer = stage.live_over(&network).await;
-        // It loses its power: nothing of it says goodbye.
+        // It loses its power: nothing of it closes.
         network.block(&Kind::ALL);
         let gone = viewer.now();
         stage.camera_off().await;

@@ -1,4 +1,4 @@
-//! What is told of each scenario: a line when it is over, and all lines as a table at the end and in
+//! What is reported of each scenario: a line when it is over, and all lines as a table at the end and in
 //! `target/wire.md`.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub(crate) struct Shown {
     time: Duration,
 }
 
-/// What happened, and how long it took from the stimulus to recovery or verdict.
+/// What happened, and how long it took from the stimulus to recovery or the end.
 pub(crate) fn shown(what: impl Into<String>, time: Duration) -> Shown {
     Shown { what: what.into(), time }
 }

@@ -16,7 +16,7 @@ use webrtc::rtp_transceiver::RtpSender;
 use crate::frame;
 
 /// The stack sends what one of its track's codings names, and lets a track have several for simulcast
-/// alone. So this one has two layers from the beginning, of which one is sent, and nobody is told.
+/// alone. So this one has two layers from the beginning, of which one is sent, and neither is reported.
 const SOURCES: [u32; 2] = [0x1111_0001, 0x2222_0002];
 
 /// The H.264 that every KVS master sends.

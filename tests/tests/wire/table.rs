@@ -31,7 +31,7 @@ const TABLE: &[Number] = &[
     row(7, "answer-malformed", "bad base64, bad JSON, empty SDP", "fails at once, RETRY"),
     row(8, "answer-rejected", "SDP the stack refuses", "RETRY once, then ERR(incompatible-sdp)"),
     row(9, "no-common-codec", "every m-line rejected", "ERR(codec), no endless retry"),
-    row(10, "wrong-sender", "answer, candidate, offer of somebody else", "IGN"),
+    row(10, "wrong-sender", "answer, candidate, offer of another sender", "IGN"),
     row(11, "candidates-first", "1..100 candidates before the answer", "kept, in order, OK"),
     row(12, "candidate-flood", "10,000 candidates", "bounded, counted, OK"),
     row(14, "candidate-end", "empty, null, end-of-candidates", "accepted"),

@@ -18,7 +18,7 @@ use viewer_session::{Clock as _, Handle, Observer};
 
 use crate::film::Film;
 
-/// How long anything may take that nobody put a deadline on.
+/// How long anything may take that has no deadline.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A viewer to be started.
@@ -108,7 +108,7 @@ impl Watching {
         self.until("live", |event| *event == Event::Live).await
     }
 
-    /// Waits until this was told as ignored, wherever it was: it is told once for each attempt.
+    /// Waits until this was reported as ignored, wherever it was: it is reported once for each attempt.
     pub(crate) async fn ignored(&mut self, reason: Ignored) -> Timestamp {
         self.until("ignored", |event| *event == Event::Ignored(reason)).await
     }
@@ -170,7 +170,7 @@ impl Watching {
         pairs.map(|two| two[1].at.saturating_since(two[0].at)).max().unwrap_or_default()
     }
 
-    /// How often something was told so far.
+    /// How often something was reported so far.
     pub(crate) fn count(&self, like: impl Fn(&Event) -> bool) -> usize {
         self.log.count(|entry| match entry {
             Entry::Output(Output::Event(event)) => like(event),

@@ -216,7 +216,7 @@ fn times(results: &Results, by: By) -> String {
     markdown(&header, &rows)
 }
 
-/// Of the longest round-trip time, where what runs side by side is told apart best.
+/// Of the longest round-trip time, where what runs side by side can be distinguished best.
 fn counts(results: &Results) -> String {
     let header =
         ["viewer", "by", "round trips in sequence to the offer", "TLS handshakes", "requests"];

@@ -2,7 +2,7 @@
 
 use super::{Dependency, Package};
 
-/// A crate of ours, and the crates of ours that it may import.
+/// A crate of the workspace, and those that it may import.
 const ARROWS: &[(&str, &[&str])] = &[
     ("negotiation-core", &[]),
     ("negotiation-sim", &["negotiation-core"]),
@@ -103,7 +103,7 @@ pub(super) fn check(packages: &[Package]) -> Vec<String> {
             let is_ours = packages.iter().any(|other| other.name == dependency.name);
             if is_ours && !allowed.contains(&dependency.name.as_str()) {
                 findings.push(format!(
-                    "{} must not import {}: it may import {allowed:?} of ours; move the code to \
+                    "{} must not import {}: of the workspace it may import {allowed:?}; move the code to \
                      the crate that may, or pass what is needed in",
                     package.name, dependency.name
                 ));

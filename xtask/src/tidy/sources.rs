@@ -66,7 +66,7 @@ fn check_roots(package: &Package) -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
-/// A file that no `mod` leads to is compiled by nobody.
+/// A file that no `mod` leads to is never compiled.
 fn check_reachable(package: &Package) -> Result<Vec<String>, String> {
     let mut reached = BTreeSet::new();
     for target in &package.targets {

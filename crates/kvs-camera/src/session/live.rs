@@ -110,7 +110,7 @@ impl Live<'_> {
                 if !*joined {
                     *joined = true;
                     let (client_id, session) = (self.client.to_owned(), self.number.0);
-                    // It fails when nobody listens.
+                    // It fails when there is no receiver.
                     let _ =
                         self.common.events.send(CameraEvent::ViewerJoined { client_id, session });
                 }
@@ -152,7 +152,7 @@ impl Live<'_> {
                 }
             }
             StackEvent::Track(track) => {
-                // A viewer may talk to its camera. Nobody listens here, but an unread queue would
+                // A viewer may talk to its camera. It is not used here, but an unread queue would
                 // fill. It ends when the connection is closed.
                 tokio::spawn(async move { while track.poll().await.is_some() {} });
             }

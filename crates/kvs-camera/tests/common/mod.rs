@@ -152,7 +152,7 @@ impl Viewer {
         self.send(Message::Offer(description));
     }
 
-    /// Offers a text of somebody else's, whatever it is.
+    /// Sends any text as an offer.
     pub(crate) fn send_unchecked(&mut self, sdp: &str) {
         let facts = Facts::default();
         self.send(Message::Offer(Description { sdp: Sdp::new(sdp), facts }));

@@ -98,7 +98,7 @@ pub(super) fn update(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError
     })
 }
 
-/// The socket's role is told by `X-Amz-ClientId`, so both roles' endpoints lead to this one port:
+/// The socket's role follows from `X-Amz-ClientId`, so both roles' endpoints lead to this one port:
 /// a path of its own for each would break clients that put the query right behind the host.
 pub(super) fn endpoint(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError> {
     let settings = body.object("SingleMasterChannelEndpointConfiguration")?;

@@ -1,4 +1,4 @@
-//! What a fault does, as data. Where each kind may strike is told by [`super::menu`].
+//! What a fault does, as data. [`super::menu`] lists where each kind may strike.
 
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,7 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Sender::is_absent")]
         sender: Sender,
     },
-    /// Message: its recipient is sent something that nobody sent.
+    /// Message: its recipient is sent something that no client sent.
     Inject {
         /// What.
         what: Injection,
@@ -201,10 +201,10 @@ pub enum Then {
     GoAway,
     /// RECONNECT_ICE_SERVER.
     ReconnectIceServer,
-    /// A connection of nobody takes its place, as when its client id connects elsewhere. It stays
+    /// A connection without a client takes its place, as when its client id connects elsewhere. It stays
     /// until a newer one takes its own.
     Takeover,
-    /// Something that nobody sent arrives.
+    /// Something that no client sent arrives.
     Inject(Injection),
 }
 

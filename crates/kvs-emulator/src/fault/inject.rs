@@ -1,4 +1,4 @@
-//! Frames that nobody sent: unsolicited messages, wrong senders, floods and garbage.
+//! Frames that no client sent: unsolicited messages, wrong senders, floods and garbage.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ pub enum Garbage {
     Binary,
     /// JSON that ends in the middle.
     Truncated,
-    /// A message of a type nobody knows.
+    /// A message of an unknown type.
     UnknownType,
     /// What API Gateway says when it gives up.
     ApiGateway,

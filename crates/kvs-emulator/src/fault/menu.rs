@@ -32,7 +32,11 @@ pub(crate) static MENU: [Kind; 23] = [
     kind("corrupt", MESSAGE, "arrives damaged: `how` is base64, json, sdp or envelope"),
     kind("replay", MESSAGE, "an earlier attempt's of its type comes first, or `instead`"),
     kind("sender", MESSAGE, "arrives as from `sender`: absent, null or any text"),
-    kind("inject", MESSAGE, "`what` nobody sent arrives `place` before, after or instead"),
+    kind(
+        "inject",
+        MESSAGE,
+        "`what`, which no client sent, arrives `place` before, after or instead",
+    ),
     kind("status", MESSAGE, "is refused with a STATUS_RESPONSE of `error` and `status`"),
     kind("close_socket", MESSAGE, "is lost, and the socket of `whose` closes with `code` or cut"),
     kind("socket", MESSAGE, "`then` happens to the socket of `whose`; `lost` loses the message"),

@@ -33,7 +33,7 @@ impl Hub {
     }
 
     pub(super) fn forward(&self, media: Media) {
-        // It fails when nobody watches.
+        // It fails when there is no receiver.
         let _ = self.media.send(media);
     }
 

@@ -25,7 +25,7 @@ use crate::wire::MessageType;
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Candidates that wait for their answer.
 const EARLY_MAX: usize = 64;
-/// How often it is looked whether the client said goodbye.
+/// How often it is checked whether the client closed.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What a client said to the service.
@@ -91,7 +91,7 @@ impl Member {
         let mut master = self.hub.master();
         let alone_max = self.shared.lifetimes.storage_without_master;
         let alone_from_now = |there: bool| (!there).then(|| Instant::now() + alone_max);
-        // A watch tells of changes alone, so a master that is there already is asked for.
+        // A watch reports changes alone, so a master that is there already is looked up.
         let mut alone_until = alone_from_now(master.borrow_and_update().is_some());
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -211,7 +211,7 @@ impl Outlet {
     }
 }
 
-/// Nobody listens to a track itself, but an unread queue would fill. It ends with the connection.
+/// A track itself is not read, but an unread queue would fill. It ends with the connection.
 fn drain(track: Arc<dyn TrackRemote>) {
     tokio::spawn(async move { while track.poll().await.is_some() {} });
 }
@@ -245,7 +245,7 @@ fn bind(shared: &Shared) -> Vec<String> {
     let v6: &[&str] = &["[::1]:0", "[::]:0"];
     let all = match ip {
         IpAddr::V4(_) => v4.to_vec(),
-        // Whoever listens there also hears IPv4.
+        // A socket bound there receives IPv4 too.
         IpAddr::V6(ip) if ip.is_unspecified() => [v4, v6].concat(),
         IpAddr::V6(_) => v6.to_vec(),
     };

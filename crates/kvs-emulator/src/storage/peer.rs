@@ -153,7 +153,7 @@ impl Peer {
         self.connection.add_ice_candidate(init).await
     }
 
-    /// Whether the other side said goodbye (DTLS close_notify); no event says so.
+    /// Whether the other side closed (DTLS close_notify); no event reports it.
     pub(super) async fn is_closed(&self) -> bool {
         let is_closed = |state| matches!(state, Ok(RTCDtlsTransportState::Closed));
         for sender in self.connection.get_senders().await {

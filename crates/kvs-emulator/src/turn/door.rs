@@ -65,7 +65,7 @@ pub(super) struct Door {
 pub(super) enum Passed {
     /// It goes to the server.
     AsItIs,
-    /// It goes to the server, which is told of this user.
+    /// It goes to the server, which learns of this user.
     User { name: String, password: String },
     /// This goes to the server: the same request without credentials, which it refuses with 401.
     Instead(Vec<u8>),

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::support::{
-    Signer, Socket, answer, call, candidate_to, connect, ended, hear, hear_message, heard, offer,
-    open, plain, say, send, start, until, within,
+    Signer, Socket, answer, call, candidate_to, connect, ended, hear, hear_message, offer, open,
+    plain, received, say, send, start, until, within,
 };
 
 async fn pair(action: Action, times: u64) -> (Emulator, Socket, Socket, u64) {
@@ -28,14 +28,14 @@ async fn answers(master: &mut Socket, payloads: &[&str]) {
     for payload in payloads {
         say(master, answer("v", payload)).await;
     }
-    assert!(heard(master).await.is_empty());
+    assert!(received(master).await.is_empty());
 }
 
 #[tokio::test]
 async fn the_first_answers_are_lost() {
     let (emulator, mut master, mut viewer, id) = pair(Action::Drop, 2).await;
     answers(&mut master, &["1", "2", "3"]).await;
-    assert_eq!(heard(&mut viewer).await, ["3"]);
+    assert_eq!(received(&mut viewer).await, ["3"]);
     assert_eq!(emulator.faults().hits(id), 2);
 }
 
@@ -44,7 +44,7 @@ async fn answers_come_twice_late_or_out_of_order() {
     let twice = Action::Duplicate { copies: 1, every_ms: 0 };
     let (_emulator, mut master, mut viewer, _) = pair(twice, 1).await;
     answers(&mut master, &["1", "2"]).await;
-    assert_eq!(heard(&mut viewer).await, ["1", "1", "2"]);
+    assert_eq!(received(&mut viewer).await, ["1", "1", "2"]);
 
     let (_emulator, mut master, mut viewer, _) = pair(Action::Delay { ms: 300 }, 1).await;
     answers(&mut master, &["1", "2"]).await;
@@ -56,7 +56,7 @@ async fn answers_come_twice_late_or_out_of_order() {
     answers(&mut master, &["1"]).await;
     say(&mut master, candidate_to("v", "c")).await;
     answers(&mut master, &["2"]).await;
-    assert_eq!(heard(&mut viewer).await, ["c", "1", "2"]);
+    assert_eq!(received(&mut viewer).await, ["c", "1", "2"]);
 
     let alone = Action::Reorder { behind: 5, within_ms: 10 };
     let (_emulator, mut master, mut viewer, _) = pair(alone, 1).await;
@@ -68,14 +68,14 @@ async fn answers_come_twice_late_or_out_of_order() {
 async fn answers_are_held_damaged_replayed_or_refused() {
     let (emulator, mut master, mut viewer, id) = pair(Action::Hold, 1).await;
     answers(&mut master, &["1", "2"]).await;
-    assert_eq!(heard(&mut viewer).await, ["2"]);
+    assert_eq!(received(&mut viewer).await, ["2"]);
     assert_eq!(emulator.release(id), 1);
     assert_eq!(hear(&mut viewer).await["messagePayload"], "1");
 
     let damaged = Action::Corrupt { how: Corruption::Base64 };
     let (_emulator, mut master, mut viewer, _) = pair(damaged, 1).await;
     answers(&mut master, &["1"]).await;
-    assert!(heard(&mut viewer).await[0].contains('%'));
+    assert!(received(&mut viewer).await[0].contains('%'));
 
     let cut = Action::Corrupt { how: Corruption::Envelope };
     let (_emulator, mut master, mut viewer, _) = pair(cut, 1).await;
@@ -89,7 +89,7 @@ async fn answers_are_held_damaged_replayed_or_refused() {
     let replay = Action::Replay { instead: false };
     emulator.faults().add(Fault::new(Match::first(MessageType::SdpAnswer, 1), replay)).unwrap();
     answers(&mut master, &["new"]).await;
-    assert_eq!(heard(&mut viewer).await, ["old", "old", "new"]);
+    assert_eq!(received(&mut viewer).await, ["old", "old", "new"]);
 
     let emulator = start(|_| {}).await;
     let status = Action::Status { error: "InternalFailure".into(), status: 500 };

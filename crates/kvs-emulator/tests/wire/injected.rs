@@ -1,4 +1,4 @@
-//! What nobody sent, and what happens to sockets by order: from faults, the library and the admin
+//! What no client sent, and what happens to sockets by order: from faults, the library and the admin
 //! API alike.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    Signer, Socket, answer, call, connect, ended, hear, hear_message, heard, offer, open, plain,
+    Signer, Socket, answer, call, connect, ended, hear, hear_message, offer, open, plain, received,
     say, start, until,
 };
 
@@ -34,7 +34,7 @@ async fn unsolicited_answers_come_from_whoever_is_asked_for() {
     assert!(hear(&mut viewer).await.get("senderClientId").is_none());
     inject(&emulator, message(Sender::Null));
     assert_eq!(hear(&mut viewer).await.get("senderClientId"), Some(&Value::Null));
-    for id in ["", "AWS_DEFAULT_SINGLE_MASTER", "somebody"] {
+    for id in ["", "AWS_DEFAULT_SINGLE_MASTER", "another"] {
         inject(&emulator, message(Sender::Id(id.into())));
         assert_eq!(hear(&mut viewer).await["senderClientId"], id);
     }
@@ -45,12 +45,12 @@ async fn a_fault_changes_senders_or_puts_frames_beside_a_message() {
     let emulator = start(|_| {}).await;
     let (mut master, mut viewer) = (open(&emulator, None).await, open(&emulator, Some("v")).await);
     let first = |action| Fault::new(Match::first(MessageType::SdpAnswer, 1), action);
-    let sender = Sender::Id("somebody".into());
+    let sender = Sender::Id("another".into());
     let id = emulator.faults().add(first(Action::Sender { sender })).unwrap();
     say(&mut master, answer("v", "1")).await;
-    let heard_first = hear(&mut viewer).await;
-    assert_eq!(heard_first["senderClientId"], "somebody");
-    assert_eq!((&heard_first["messagePayload"], emulator.faults().hits(id)), (&json!("1"), 1));
+    let first_received = hear(&mut viewer).await;
+    assert_eq!(first_received["senderClientId"], "another");
+    assert_eq!((&first_received["messagePayload"], emulator.faults().hits(id)), (&json!("1"), 1));
     let places = [
         (Place::Before, ["cGF5bG9hZA==", "2"].as_slice()),
         (Place::After, ["2", "cGF5bG9hZA=="].as_slice()),
@@ -60,8 +60,8 @@ async fn a_fault_changes_senders_or_puts_frames_beside_a_message() {
         let what = message(Sender::Absent);
         emulator.faults().add(first(Action::Inject { what, place })).unwrap();
         say(&mut master, answer("v", "2")).await;
-        assert!(heard(&mut master).await.is_empty());
-        assert_eq!(heard(&mut viewer).await, expected);
+        assert!(received(&mut master).await.is_empty());
+        assert_eq!(received(&mut viewer).await, expected);
     }
 }
 
@@ -84,7 +84,7 @@ async fn every_garbage_arrives_as_it_is() {
             (how, other) => panic!("{how:?}: {other:?}"),
         }
     }
-    assert!(heard(&mut viewer).await.is_empty());
+    assert!(received(&mut viewer).await.is_empty());
 }
 
 /// Scenario 12's flood: more than a socket's queue takes.
@@ -133,8 +133,8 @@ async fn a_message_to_someone_away_waits_for_the_next_connection() {
         .unwrap();
     let (mut master, mut viewer) = (open(&emulator, None).await, open(&emulator, Some("v")).await);
     say(&mut viewer, offer("1")).await;
-    assert!(heard(&mut viewer).await.is_empty());
-    assert!(heard(&mut master).await.is_empty());
+    assert!(received(&mut viewer).await.is_empty());
+    assert!(received(&mut master).await.is_empty());
     assert_eq!(hear(&mut open(&emulator, None).await).await["messagePayload"], "1");
 }
 
@@ -241,7 +241,7 @@ async fn a_credential_ends_while_its_holder_is_at_work() {
     assert_eq!(plain(&emulator, "POST", "/admin/credentials/expire", &body).await.status, 200);
     let refused = call(&emulator, "/listSignalingChannels", json!({})).await;
     assert_eq!(refused.error().1, "ExpiredTokenException");
-    assert!(!emulator.expire_credential("nobody"));
+    assert!(!emulator.expire_credential("unknown"));
 }
 
 #[tokio::test]

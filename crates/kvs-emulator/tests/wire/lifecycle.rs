@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::support::{
-    SECRET, Signer, TOKEN, call_as, connect, connect_url, ended, heard, offer, open, say, start,
+    SECRET, Signer, TOKEN, call_as, connect, connect_url, ended, offer, open, received, say, start,
     within,
 };
 
@@ -105,7 +105,7 @@ async fn no_secret_reaches_the_log_at_any_level() {
     let signature = url.split("X-Amz-Signature=").nth(1).unwrap().to_owned();
     let mut socket = connect_url(&emulator, &url).await.unwrap();
     say(&mut socket, offer("payload-canary")).await;
-    assert!(heard(&mut socket).await.is_empty());
+    assert!(received(&mut socket).await.is_empty());
     within(emulator.shutdown()).await;
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(text.contains("client joined") && text.contains("call refused"), "{text}");

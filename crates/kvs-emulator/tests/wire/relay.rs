@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    Signer, answer, call, candidate, candidate_to, connect, connect_url, ended, hear, heard, offer,
-    open, say, start, until, within,
+    Signer, answer, call, candidate, candidate_to, connect, connect_url, ended, hear, offer, open,
+    received, say, start, until, within,
 };
 
 #[tokio::test]
@@ -47,16 +47,16 @@ async fn a_master_that_comes_later_gets_the_newest_offer() {
     say(&mut viewer, offer("first")).await;
     say(&mut viewer, offer("second")).await;
     say(&mut viewer, candidate("candidate")).await;
-    assert!(heard(&mut viewer).await.is_empty());
+    assert!(received(&mut viewer).await.is_empty());
     let mut master = open(&emulator, None).await;
-    assert_eq!(heard(&mut master).await, ["second", "candidate"]);
+    assert_eq!(received(&mut master).await, ["second", "candidate"]);
     // An answer for a viewer who is away waits as well.
     viewer.close(None).await.unwrap();
     until(|| emulator.clients().len() == 1).await;
     say(&mut master, answer("v", "late")).await;
-    assert!(heard(&mut master).await.is_empty());
+    assert!(received(&mut master).await.is_empty());
     let mut viewer = open(&emulator, Some("v")).await;
-    assert_eq!(heard(&mut viewer).await, ["late"]);
+    assert_eq!(received(&mut viewer).await, ["late"]);
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn ten_viewers_and_three_connects_a_second() {
     // The same id again displaces, and takes no place of its own.
     let mut again = open(&emulator, Some("v3")).await;
     assert_eq!(ended(&mut viewers[3]).await, Some(1001));
-    assert!(heard(&mut again).await.is_empty());
+    assert!(received(&mut again).await.is_empty());
 
     let emulator = start(|config| config.quotas.connects_per_second = 1).await;
     let arn = emulator.channel_arn("demo").unwrap();
@@ -129,7 +129,7 @@ async fn refused_messages_are_told_by_correlation_id_alone() {
         viewer.send(Message::text(odd)).await.unwrap();
     }
     viewer.send(Message::binary(vec![1, 2, 3])).await.unwrap();
-    assert!(heard(&mut viewer).await.is_empty(), "without an id there is silence");
+    assert!(received(&mut viewer).await.is_empty(), "without an id there is silence");
     let mut large = offer(&"x".repeat(10 * 1024 + 1));
     say(&mut viewer, large.clone()).await;
     let status = &hear(&mut viewer).await["statusResponse"];
@@ -147,7 +147,7 @@ async fn refused_messages_are_told_by_correlation_id_alone() {
     say(&mut viewer, third).await;
     let status = hear(&mut viewer).await;
     assert_eq!(status["statusResponse"]["errorType"], "ClientLimitExceededException");
-    assert_eq!(heard(&mut master).await.len(), 2);
+    assert_eq!(received(&mut master).await.len(), 2);
     say(
         &mut master,
         json!({ "action": "SDP_ANSWER", "messagePayload": "x", "correlationId": "a" }),
@@ -167,8 +167,8 @@ async fn a_storage_channel_swallows_offers() {
     let body = json!({ "ChannelARN": arn, "MediaStorageConfiguration": on });
     assert_eq!(call(&emulator, "/updateMediaStorageConfiguration", body).await.status, 200);
     say(&mut viewer, offer("b2ZmZXI=")).await;
-    assert!(heard(&mut viewer).await.is_empty());
-    assert!(heard(&mut master).await.is_empty());
+    assert!(received(&mut viewer).await.is_empty());
+    assert!(received(&mut master).await.is_empty());
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn the_second_master_takes_over() {
     let mut viewer = open(&emulator, Some("v")).await;
     say(&mut viewer, offer("x")).await;
     assert_eq!(hear(&mut second).await["messageType"], "SDP_OFFER");
-    assert!(heard(&mut first).await.is_empty(), "open, and deaf");
+    assert!(received(&mut first).await.is_empty(), "open, and deaf");
 }
 
 #[tokio::test]
@@ -287,7 +287,7 @@ async fn an_endless_frame_ends_its_socket_alone() {
     // The emulator may be gone before all of it is written.
     let _ = viewer.send(Message::text("x".repeat(4 * 1024 * 1024))).await;
     until(|| emulator.clients().len() == 1).await;
-    assert!(heard(&mut master).await.is_empty());
+    assert!(received(&mut master).await.is_empty());
 }
 
 #[tokio::test]
@@ -306,8 +306,8 @@ async fn a_master_may_offer_unless_told_otherwise() {
     let emulator = start(|config| config.unknowns.master_offers_relayed = false).await;
     let (mut master, mut viewer) = (open(&emulator, None).await, open(&emulator, Some("v")).await);
     say(&mut master, to_viewer).await;
-    assert!(heard(&mut master).await.is_empty());
-    assert!(heard(&mut viewer).await.is_empty());
+    assert!(received(&mut master).await.is_empty());
+    assert!(received(&mut viewer).await.is_empty());
 }
 
 #[tokio::test]
@@ -320,11 +320,11 @@ async fn only_offers_wait_when_so_configured() {
     let mut viewer = open(&emulator, Some("v")).await;
     say(&mut viewer, offer("o")).await;
     say(&mut viewer, candidate("c")).await;
-    assert!(heard(&mut viewer).await.is_empty());
+    assert!(received(&mut viewer).await.is_empty());
     let mut master = open(&emulator, None).await;
-    assert_eq!(heard(&mut master).await, ["o"]);
+    assert_eq!(received(&mut master).await, ["o"]);
     say(&mut master, answer("later", "a")).await;
-    assert!(heard(&mut master).await.is_empty());
+    assert!(received(&mut master).await.is_empty());
     let mut later = open(&emulator, Some("later")).await;
-    assert!(heard(&mut later).await.is_empty());
+    assert!(received(&mut later).await.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Storage sessions: who is in one, and how a stay ends. Nobody answers here; media is shown by the
+//! Storage sessions: who is in one, and how a stay ends. No client answers here; media is shown by the
 //! workspace's own tests.
 
 use std::time::Duration;

@@ -275,7 +275,7 @@ pub(crate) async fn hear(socket: &mut Socket) -> Value {
 
 /// The payloads that reached this socket so far. What a socket says is answered in order, so a
 /// refused message of its own marks the end.
-pub(crate) async fn heard(socket: &mut Socket) -> Vec<String> {
+pub(crate) async fn received(socket: &mut Socket) -> Vec<String> {
     say(socket, json!({ "action": "FENCE", "correlationId": "fence" })).await;
     let mut payloads = Vec::new();
     loop {

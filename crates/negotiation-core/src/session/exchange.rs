@@ -296,7 +296,7 @@ impl Session {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.exchange.step = Step::Stable;
         attempt.exchange.deferred = None;
-        // Of a restart that comes to nothing the ladder tells.
+        // Recovery reports a restart that fails.
         let abandoned = mem::take(&mut attempt.exchange.abandoned);
         let restart = attempt.exchange.restart.take().is_some() || abandoned;
         let gives_way = attempt.exchange.held_offer.is_some();
@@ -559,7 +559,7 @@ impl Session {
         self.attempt.as_ref().is_some_and(|a| a.exchange.held_answer.is_some())
     }
 
-    /// A later offer did not go out: a restart waits for the next link, the rest comes to nothing.
+    /// A later offer did not go out: a restart waits for the next link, the rest is dropped.
     pub(super) fn on_offer_unsent(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
         if let Some(need) = attempt.exchange.restart {

@@ -263,11 +263,11 @@ impl Session {
             }
             Step::RefreshingServers | Step::Created(_) => attempt.exchange.step = Step::Stable,
             Step::SettingServers(_) => attempt.exchange.step = Step::SettingServers(None),
-            // What is under way ends by itself, and then finds that nobody wants it.
+            // What is under way ends by itself and is then dropped.
             Step::CreatingOffer | Step::SettingLocal(_) | Step::Sending => {
                 attempt.exchange.abandoned = true;
             }
-            // It is answered: should it come to nothing, then nobody asked for more.
+            // It is answered: if it fails, no further restart was requested.
             Step::ApplyingLocal(_) | Step::SettingRemote | Step::RollingBack => {
                 attempt.exchange.abandoned = was_open;
             }

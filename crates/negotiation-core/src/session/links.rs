@@ -72,7 +72,7 @@ impl Links {
         [self.open, self.replaced].contains(&Some(link)) || self.leaving.contains(&link)
     }
 
-    /// Every link that nobody has asked to close yet.
+    /// Every link that is not being closed yet.
     pub(super) fn all(&self) -> impl Iterator<Item = LinkId> {
         [self.open, self.opening, self.replaced].into_iter().flatten()
     }
@@ -399,7 +399,7 @@ impl Session {
         self.in_flight.hurry(deadline, |purpose| *purpose == Purpose::FetchIceServers);
     }
 
-    /// The service could not handle a message of ours.
+    /// The service could not handle a message of this viewer.
     pub(super) fn on_status(&mut self, ticket: Option<Ticket>, failure: Failure) {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.evidence.service_error = Some(failure.clone());

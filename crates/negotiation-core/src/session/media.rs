@@ -232,7 +232,7 @@ impl Session {
         }
     }
 
-    /// An encoder that stalls: it is told, asked for a keyframe, and given up in the end.
+    /// An encoder that stalls: it is reported, a keyframe is requested, and in the end it is given up.
     fn on_media_stalled(&mut self) {
         let live = matches!(self.phase, Phase::Live | Phase::Recovering);
         if !live || self.timers.at(Timer::MediaGiveUp).is_some() {

@@ -227,13 +227,13 @@ impl Attempt {
         self.number = 1;
         self.started = clock.to;
         self.peer = peer.1;
-        // It decides what is told alone.
+        // It only decides what is reported.
         self.repeats_id = false;
         let told = core::mem::take(&mut self.evidence);
         let (mut old, fixed) =
             (BTreeSet::new(), matches!(config.link_reopen, RetryDelay::Fixed(_)));
         if ends {
-            // Only the steps of closing follow, and every link was told to close.
+            // Only the steps of closing follow, and every link is being closed.
             self.forget_all();
         } else {
             self.evidence = Evidence {

@@ -39,7 +39,7 @@ pub(super) struct Attempt {
     /// An earlier attempt's offer was sent under the same client id.
     pub(super) repeats_id: bool,
     pub(super) local: LocalCandidates,
-    /// Candidates of ours that are being sent.
+    /// Local candidates that are being sent.
     pub(super) transit: InTransit,
     pub(super) remote: RemoteCandidates,
     pub(super) connectivity: Connectivity,

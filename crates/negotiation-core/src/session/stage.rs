@@ -22,7 +22,7 @@ const STEPS_MAX: u32 = 500;
 pub(super) struct Stage {
     pub(super) session: Session,
     pub(super) now: Timestamp,
-    /// What the peer stack tells of itself.
+    /// What the peer stack states of itself.
     pub(super) traits: PeerTraits,
     /// What the service names.
     pub(super) servers: Vec<IceServer>,
@@ -241,7 +241,7 @@ impl Stage {
         self.mail(SignalingEvent::Offer { sender: Sender::Master, body: Ok(offer) });
     }
 
-    /// Whether an answer of ours that its link did not carry goes out on the next one.
+    /// Whether a local answer that its link did not carry goes out on the next one.
     pub(super) fn answers_on_the_next_link(&mut self) -> bool {
         self.offer(offer(1));
         self.settle(&["send answer"]);
@@ -282,7 +282,7 @@ impl Stage {
         found.unwrap_or_else(|| panic!("no {name} was asked"))
     }
 
-    /// How often it was told since last time.
+    /// How often it was reported since last time.
     pub(super) fn told(&self, event: &Event) -> usize {
         self.told.iter().filter(|(_, other)| other == event).count()
     }
@@ -295,7 +295,7 @@ impl Stage {
         self.told(&Event::DeadlineFired(timer))
     }
 
-    /// Everything that was told since last time.
+    /// Everything that was reported since last time.
     pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
         self.told.iter().map(|(_, event)| event)
     }

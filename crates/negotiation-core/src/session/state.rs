@@ -193,7 +193,7 @@ impl Exchange {
         self.deferred.is_some()
     }
 
-    /// Drops an offer of ours that is not set, for the master's.
+    /// Drops a local offer that is not set, for the master's.
     pub(super) fn drop_unset(&mut self) {
         self.step = Step::Stable;
         self.deferred = None;

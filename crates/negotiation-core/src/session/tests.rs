@@ -1,4 +1,4 @@
-//! The session itself, driven by hand: its invariants, and completions that nobody awaits.
+//! The session itself, driven by hand: its invariants, and completions that are not awaited.
 
 use alloc::format;
 use alloc::vec::Vec;

@@ -58,7 +58,7 @@ impl Session {
         }
     }
 
-    /// A candidate of ours was sent, or goes out on the next link (contract, N11).
+    /// A local candidate was sent, or goes out on the next link (contract, N11).
     pub(super) fn on_candidate_sent(&mut self, slot: usize, failure: Option<Failure>) {
         let waiting_max = self.config.candidates_max;
         let Some(attempt) = &mut self.attempt else { return };

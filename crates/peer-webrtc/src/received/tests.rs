@@ -74,7 +74,7 @@ async fn firsts_are_news_once_and_streams_are_bounded() {
     let told = [0, 999, 1000, 1500, 2100].map(|after| received.control(report(after)));
     assert_eq!(told, [true, false, true, false, true], "at most one a second");
     let again = received.take(arrival(1, 96, 4, start), &mut counters);
-    assert!(!received.control(report(9000)), "media flows: nobody asks");
+    assert!(!received.control(report(9000)), "media flows: no request");
     assert_eq!(again, VIDEO);
     assert!(matches!(media.next().await, Some(MediaEvent::Track { ssrc: 1, .. })));
     assert!(matches!(media.next().await, Some(MediaEvent::Frame { .. })));
@@ -131,7 +131,7 @@ async fn a_full_mailbox_costs_the_application_packets_and_nobody_else_anything()
     received.take(arrival(2, 96, 1, start), &mut counters);
     let report = Control::SenderReport { ssrc: 2, ntp: 0, rtp: 0, at: start };
     received.control(report);
-    assert_eq!(received.source(), Some(2), "whoever asks for a keyframe asks the new source");
+    assert_eq!(received.source(), Some(2), "a keyframe is requested of the new source");
     assert_eq!(counters.snapshot(start).len(), 2);
     assert_eq!(media.lost(), 2, "a packet each");
     assert!(matches!(media.next().await, Some(MediaEvent::Ended { .. })));

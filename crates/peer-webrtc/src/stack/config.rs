@@ -9,7 +9,7 @@ pub enum IcePolicy {
     /// Every kind.
     #[default]
     All,
-    /// Only those of a TURN server; no address of this machine is told or used.
+    /// Only those of a TURN server; no address of this machine is sent or used.
     Relay,
 }
 
@@ -40,8 +40,8 @@ pub struct StackConfig {
     pub detour: Option<Detour>,
     /// RTP packets that may wait to be taken; none for a peer that only sends.
     pub media_queue: usize,
-    /// Whether video may be resent on streams of its own (RTX, RFC 4588): whoever receives wants
-    /// that, for some masters resend in no other way; whoever sends and has no track made by
+    /// Whether video may be resent on streams of its own (RTX, RFC 4588): a receiver wants
+    /// that, since some masters resend in no other way; a sender that has no track made by
     /// [`crate::LocalTrack::with_rtx`] has no use for it.
     pub rtx: bool,
 }

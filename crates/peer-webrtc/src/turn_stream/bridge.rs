@@ -239,10 +239,10 @@ mod tests {
         accepted.expect("a stream").0
     }
 
-    async fn heard(stack: &UdpSocket) -> Vec<u8> {
+    async fn received(stack: &UdpSocket) -> Vec<u8> {
         let mut buffer = [0; 2000];
-        let heard = timeout(LIMIT, stack.recv(&mut buffer)).await.expect("in time");
-        buffer[..heard.expect("a datagram")].to_vec()
+        let received = timeout(LIMIT, stack.recv(&mut buffer)).await.expect("in time");
+        buffer[..received.expect("a datagram")].to_vec()
     }
 
     async fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
@@ -268,8 +268,8 @@ mod tests {
             stream.write_all(&[byte]).await.expect("written");
             tokio::task::yield_now().await;
         }
-        assert_eq!(heard(&stack).await, [0x40, 1, 0, 1, 5]);
-        assert_eq!(heard(&stack).await, ALLOCATE);
+        assert_eq!(received(&stack).await, [0x40, 1, 0, 1, 5]);
+        assert_eq!(received(&stack).await, ALLOCATE);
 
         bridge.close().await;
         assert_eq!(stream.read(&mut [0; 1]).await.expect("an orderly end"), 0);

@@ -154,7 +154,7 @@ impl Server {
         }
         let addresses = self.resolver.resolve(&self.host, self.port).await?;
         let stream = TcpStream::connect(&addresses[..]).await?;
-        // Media waits for nobody.
+        // Media is not delayed.
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
     }

@@ -38,7 +38,7 @@ pub(super) fn to_stream(datagram: &[u8]) -> Option<(&[u8], usize)> {
 /// The first message of a stream; `None` while its header is not all there.
 ///
 /// # Errors
-/// These bytes are not TURN, and nobody knows where the next message begins.
+/// These bytes are not TURN, and where the next message begins is unknown.
 pub(super) fn measure(bytes: &[u8]) -> Result<Option<Message>, NotTurn> {
     let Some(&[first, _, high, low]) = bytes.first_chunk::<4>() else { return Ok(None) };
     let length = usize::from(u16::from_be_bytes([high, low]));

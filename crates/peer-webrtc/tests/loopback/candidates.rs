@@ -9,7 +9,7 @@ use crate::common::Master;
 use crate::port::connected;
 use crate::viewer::{Viewer, peer_config};
 
-/// Where nobody is.
+/// An address without a host.
 fn dead(n: usize) -> String {
     format!("candidate:{n} 1 udp {n} 127.0.2.{n} 9 typ host")
 }

@@ -19,7 +19,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     }
 }
 
-/// What time is told by where it must not count that a machine stood still.
+/// A clock that does not count the time in which the machine stood still.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Ticks, of which none are made up for.

@@ -16,7 +16,7 @@ fn checks_within(elapsed: Duration) -> usize {
     usize::try_from(elapsed.as_millis() / 5).expect("a short time") + 2 * TRIED_MAX
 }
 
-/// Addresses of somebody's choice that are tried at all.
+/// Addresses of the master's choice that are tried at all.
 const TRIED_MAX: usize = 40;
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn a_flood_of_candidates_makes_no_flood_of_checks() {
     for n in 31..=250 {
         refused += usize::from(viewer.add(&flood(n)).await.is_err());
     }
-    assert!(refused > 0, "what is too much is told");
+    assert!(refused > 0, "what is too much is reported");
     tokio::time::sleep(Duration::from_millis(500)).await;
     let hits = hits.load(Ordering::Relaxed);
     let elapsed = began.elapsed();

@@ -1,4 +1,4 @@
-//! How a master goes: with a goodbye, or not at all (contract, N28).
+//! How a master leaves: with a close, or without (contract, N28).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn goodbye(event: &PeerEvent) -> bool {
     *event == PeerEvent::ConnectivityChanged(Connectivity::ClosedByPeer)
 }
 
-/// The master goes, and is heard before ICE misses it, which takes two seconds.
+/// The master leaves, which is noticed before ICE fails, which takes two seconds.
 async fn goes(mut viewer: Viewer, master: Master) {
     viewer.events.clear();
     master.stack.close().await.expect("closes");
@@ -70,10 +70,10 @@ async fn a_master_that_closes_its_channel_alone_is_not_gone() {
     // All that runs here runs on this thread. Longer than media may be silent.
     std::thread::sleep(Duration::from_millis(2500));
     packets(&mut viewer, 200).await;
-    // Whatever was told meanwhile comes before this.
+    // What was reported meanwhile comes before this.
     viewer.run(PeerCommand::RequestKeyframe { peer: PEER }).await.expect("it goes on");
     assert!(!viewer.events.iter().any(goodbye), "{:?}", viewer.events);
-    // Its goodbye is heard all the same.
+    // Its close is noticed nevertheless.
     goes(viewer, master).await;
 }
 

@@ -14,7 +14,7 @@ use crate::viewer::{PEER, Viewer, peer_config};
 enum Microphone {
     Here(Arc<LocalTrack>),
     Denied,
-    /// Nobody says whether it may be used.
+    /// Whether it may be used stays open.
     Asked(AtomicBool),
 }
 

@@ -152,14 +152,14 @@ async fn pictures_and_sound_arrive_and_are_counted() {
     while master.queues.control.try_recv().is_ok() {}
     viewer.run(PeerCommand::RequestKeyframe { peer: PEER }).await.expect("asks");
     for _ in 0..2 {
-        let heard = within("a request", master.queues.control.recv()).await.expect("open");
+        let received = within("a request", master.queues.control.recv()).await.expect("open");
         assert!(
-            matches!(heard, Control::KeyframeRequest { ssrc, .. } if ssrc == master.video.ssrc()),
-            "{heard:?}"
+            matches!(received, Control::KeyframeRequest { ssrc, .. } if ssrc == master.video.ssrc()),
+            "{received:?}"
         );
     }
 
-    // Silence is told once, and so is its end.
+    // Silence is reported once, and so is its end.
     drop(playing);
     viewer.events.clear();
     viewer.event(|e| *e == PeerEvent::MediaStalled).await;
@@ -440,8 +440,8 @@ async fn sound_goes_both_ways_and_the_track_outlives_the_peer() {
         assert_eq!(voice.payload_type(), Some(111));
         let speaking = Playing::start(&voice, sound);
         let media = master.queues.media.as_mut().expect("it receives");
-        let heard = within("the viewer's voice", media.recv()).await.expect("open");
-        assert_eq!(heard.packet.header.ssrc, voice.ssrc());
+        let received = within("the viewer's voice", media.recv()).await.expect("open");
+        assert_eq!(received.packet.header.ssrc, voice.ssrc());
         viewer.close().await;
         assert_eq!(voice.payload_type(), None, "detached");
         assert!(voice.send(sound(1)).await.is_err());
@@ -461,7 +461,7 @@ async fn relay_only_uses_no_other_address() {
     let failure = viewer.run(set.clone()).await.expect_err("no server");
     assert_eq!(failure.code, FailureCode::Port);
     assert!(failure.detail.contains("TURN"), "{failure}");
-    // A server that nobody answers at: nothing is gathered, and nothing else is told.
+    // A server that does not answer: nothing is gathered, and nothing else is reported.
     let servers = vec![IceServer {
         uris: vec!["turn:127.0.0.1:9?transport=udp".to_owned()],
         username: Some(Secret::new("user")),

@@ -172,7 +172,7 @@ async fn a_restart_that_is_refused_leaves_media_alone() {
     let flow = Flow::of(media);
     viewer.events.clear();
     for _ in 0..3 {
-        // Nothing of it is set: the master ignores it, or answers as somebody else.
+        // Nothing of it is set: the master ignores it, or answers with another fingerprint.
         offered(&mut viewer, true).await;
         flow.goes_on(40).await;
     }

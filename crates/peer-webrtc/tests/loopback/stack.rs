@@ -40,7 +40,7 @@ async fn a_master_answers_and_its_media_arrives() {
     let first = within("media", media.recv()).await.expect("media");
     assert_eq!(first.packet.header.payload_type, 102);
 
-    // The viewer asks for a keyframe; the master hears it.
+    // The viewer asks for a keyframe; the master receives it.
     let track = within("the track", async {
         loop {
             if let Some(StackEvent::Track(track)) = events.events.recv().await {
@@ -54,12 +54,12 @@ async fn a_master_answers_and_its_media_arrives() {
         media_ssrc: first.packet.header.ssrc,
     };
     track.write_rtcp(vec![Box::new(pli)]).await.expect("asks");
-    let heard = within("the request", master.queues.control.recv()).await.expect("control");
+    let received = within("the request", master.queues.control.recv()).await.expect("control");
     assert!(
-        matches!(heard, Control::KeyframeRequest { ssrc, .. } if ssrc == master.video.ssrc()),
-        "{heard:?}"
+        matches!(received, Control::KeyframeRequest { ssrc, .. } if ssrc == master.video.ssrc()),
+        "{received:?}"
     );
-    // And the viewer hears the master's clock.
+    // And the viewer receives the master's clock.
     let report = within("a sender report", events.control.recv()).await.expect("control");
     assert!(matches!(report, Control::SenderReport { .. }), "{report:?}");
 

@@ -520,13 +520,13 @@ fn run_both(
     for packet in 0..seconds * 50 {
         let at = ms(packet * 20);
         let ticks = u32::try_from(sound(packet * 960)).unwrap();
-        let heard = audio.place(0, ticks, at, 0) * 1000 / 48_000;
+        let sounds_at = audio.place(0, ticks, at, 0) * 1000 / 48_000;
         if packet % 5 == 0 {
             let ticks = u32::try_from(packet * 1800).unwrap();
             shown = video.place(0, ticks, at + ms(video_ms), 0) * 1000 / 90_000;
         }
         if packet % 50 == 0 && packet > 0 {
-            skews.push(shown - heard);
+            skews.push(shown - sounds_at);
             let (v, a) = reports(packet / 50, reported(packet / 50 * 48_000));
             video.report(v);
             audio.report(a);

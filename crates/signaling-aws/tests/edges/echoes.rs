@@ -1,5 +1,5 @@
 //! Services, gateways and proxies that repeat what they were sent: no form of a secret gets into
-//! what a session is told (contract, N26 and scenario 55).
+//! what is reported to a session (contract, N26 and scenario 55).
 
 use kvs_emulator::{
     Action, Credential, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Fault, Match, Point,

@@ -1,4 +1,4 @@
-//! HTTPS and the socket through a proxy of ours that speaks CONNECT, and through proxies that
+//! HTTPS and the socket through a test proxy that speaks CONNECT, and through proxies that
 //! refuse, babble or say nothing.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What one session was told is not asked for by the next: endpoints, ICE servers, the clock; and
+//! What one session learned is not requested by the next: endpoints, ICE servers, the clock; and
 //! what casts doubt on it (contract, N16, N21 and scenario 37).
 
 use std::pin::pin;
@@ -101,7 +101,7 @@ async fn ice_servers_are_asked_for_again_when_it_matters() {
     let mut other = Port::new(reach(&emulator, "second"));
     other.connect(1, None).await;
     other.ice_servers(1).await;
-    assert_eq!(asked(), 2, "another session is told what the process knows");
+    assert_eq!(asked(), 2, "another session uses what the process knows");
 
     emulator.send("door", None, Some("first"), ServiceMessage::ReconnectIceServer);
     assert_eq!(port.event().await, SignalingEvent::ReconnectIceServer);
@@ -130,13 +130,13 @@ async fn a_burst_of_reconnect_ice_server_costs_one_question() {
     // As a session does each time.
     port.ice_servers(1).await;
     emulator.send("door", None, Some("burst"), ServiceMessage::GoAway);
-    assert_eq!(port.event().await, SignalingEvent::GoAway, "nothing else was told");
+    assert_eq!(port.event().await, SignalingEvent::GoAway, "nothing else was reported");
     println!("{BURST} RECONNECT_ICE_SERVER cost {} GetIceServerConfig", asked() - 1);
     assert_eq!(asked(), 2);
     emulator.shutdown().await;
 }
 
-/// N16: a throttled channel is left alone for a while, whoever asks.
+/// N16: a throttled channel is left alone for a while, for every session.
 // Shows: N16.
 #[tokio::test]
 async fn throttled_ice_servers_are_not_asked_for_again_at_once() {

@@ -19,7 +19,7 @@ pub enum JournalError {
     Io(io::Error),
     /// There is nothing in it.
     Empty,
-    /// Its first line is no header of ours.
+    /// Its first line is no header of a journal.
     NoJournal(serde_json::Error),
     /// Another version of the format.
     Version(u32),
@@ -123,7 +123,7 @@ impl<R: BufRead> Reader<R> {
     /// The next line; `None` after the last.
     ///
     /// # Errors
-    /// The line is none of ours, or something is longer than it may be.
+    /// The line is not one of a journal, or something is longer than it may be.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, JournalError> {
         let line = self.lines.number + 1;
         let Some(text) = self.lines.next()? else { return Ok(None) };

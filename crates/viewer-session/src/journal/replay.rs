@@ -12,7 +12,7 @@ use super::{Entry, LeftOut, What};
 
 /// What a replay says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Comparison {
     /// Every output is the same.
     Identical(Replayed),
     /// The first output that is not.
@@ -70,7 +70,7 @@ impl fmt::Display for Difference {
 pub fn replay<R: BufRead>(
     mut reader: Reader<R>,
     mut show: impl FnMut(&Entry),
-) -> Result<Verdict, JournalError> {
+) -> Result<Comparison, JournalError> {
     let header = reader.header();
     let mut session = Session::new(header.config.clone(), header.seed, header.began);
     let mut now = header.began;
@@ -90,7 +90,7 @@ pub fn replay<R: BufRead>(
         }
         let differs = |at, recorded: Option<&Output>, replayed: Option<&Output>| {
             let (recorded, replayed) = (recorded.map(form), replayed.map(form));
-            Ok(Verdict::Differs(Difference { line: reader.line(), at, recorded, replayed }))
+            Ok(Comparison::Differs(Difference { line: reader.line(), at, recorded, replayed }))
         };
         match entry.what {
             What::LeftOut(_) => {}
@@ -111,7 +111,7 @@ pub fn replay<R: BufRead>(
             What::Output(recorded) => {
                 let replayed = came.pop_front();
                 let same = replayed.as_ref().is_some_and(|replayed| {
-                    // Only what was told of it is compared: the replay has no other text.
+                    // Only what was recorded of it is compared: the replay has no other text.
                     *replayed == recorded || form(replayed) == form(&recorded)
                 });
                 if !same || entry.at != now {
@@ -125,10 +125,10 @@ pub fn replay<R: BufRead>(
     let is_whole = done.ended && done.left_out.is_none();
     if let (true, Some(more)) = (is_whole, came.front()) {
         let (line, replayed) = (reader.line() + 1, Some(form(more)));
-        return Ok(Verdict::Differs(Difference { line, at: now, recorded: None, replayed }));
+        return Ok(Comparison::Differs(Difference { line, at: now, recorded: None, replayed }));
     }
     done.is_cut = reader.is_cut();
-    Ok(Verdict::Identical(done))
+    Ok(Comparison::Identical(done))
 }
 
 /// When the repetition `i` of so many comes, evenly spread from the first to the last.
@@ -275,22 +275,22 @@ mod tests {
         })
     }
 
-    fn run(journal: &str) -> Result<Verdict, JournalError> {
+    fn run(journal: &str) -> Result<Comparison, JournalError> {
         replay(Reader::new(journal.as_bytes())?, |_| {})
     }
 
     fn difference(journal: &str) -> Difference {
         match run(journal).expect("readable") {
-            Verdict::Differs(difference) => difference,
-            Verdict::Identical(replayed) => panic!("identical: {replayed:?}"),
+            Comparison::Differs(difference) => difference,
+            Comparison::Identical(replayed) => panic!("identical: {replayed:?}"),
         }
     }
 
     #[test]
     fn n26_a_failed_session_replays_to_the_same_outputs() {
         for addresses in [false, true] {
-            let verdict = run(&failing(addresses)).expect("readable");
-            let Verdict::Identical(replayed) = verdict else { panic!("{verdict:?}") };
+            let comparison = run(&failing(addresses)).expect("readable");
+            let Comparison::Identical(replayed) = comparison else { panic!("{comparison:?}") };
             assert!(replayed.inputs > 10 && replayed.outputs > 20, "{replayed:?}");
             assert!(replayed.ended && !replayed.is_cut);
         }
@@ -338,7 +338,7 @@ mod tests {
     fn a_journal_that_stops_early_is_identical_as_far_as_it_goes() {
         let journal = failing(false);
         let half = &journal[..journal.len() / 2];
-        let Verdict::Identical(replayed) = run(half).expect("readable") else {
+        let Comparison::Identical(replayed) = run(half).expect("readable") else {
             panic!("the half that is there is the same")
         };
         assert!(!replayed.ended && replayed.is_cut != half.ends_with('\n'));
@@ -416,13 +416,13 @@ mod tests {
         let (journal, trouble) = flooded(200_000, JOURNAL_BYTES_MAX);
         assert_eq!(trouble, None);
         assert!(journal.len() < 10_000, "{} bytes", journal.len());
-        let Verdict::Identical(replayed) = run(&journal).expect("readable") else {
+        let Comparison::Identical(replayed) = run(&journal).expect("readable") else {
             panic!("another end")
         };
         assert!(replayed.inputs >= 200_000 && replayed.ended, "{replayed:?}");
         // The number of ignored frames is part of the session's end.
         let fewer = journal.replacen("\"times\":", "\"times\":1", 1);
-        assert!(matches!(run(&fewer), Ok(Verdict::Differs(_)) | Err(_)));
+        assert!(matches!(run(&fewer), Ok(Comparison::Differs(_)) | Err(_)));
     }
 
     #[test]
@@ -432,16 +432,16 @@ mod tests {
         let kept_free = 4 * 1024 * 1024;
         let (mut journal, trouble) = flooded(3, kept_free + 600);
         assert!(trouble.is_some_and(|why| why.contains("left out")));
-        let Verdict::Identical(replayed) = run(&journal).expect("readable") else {
+        let Comparison::Identical(replayed) = run(&journal).expect("readable") else {
             panic!("nothing is compared after the gap: {journal}")
         };
         assert!(replayed.ended, "the end is there: {journal}");
         let left_out = replayed.left_out.expect("something is missing");
         assert!(left_out.inputs >= 4 && left_out.outputs > 0, "{left_out:?}");
         assert!(journal.len() < room, "{} bytes", journal.len());
-        // What was left out is told by hostile numbers too.
+        // Hostile numbers of what was left out.
         let most = format!("\"left_out\":{{\"inputs\":{0},\"outputs\":{0}}}", u64::MAX);
-        let at = journal.find("\"left_out\"").expect("it is told");
+        let at = journal.find("\"left_out\"").expect("it is there");
         let end = at + journal[at..].find('}').expect("an object") + 1;
         journal.replace_range(at..end, &most);
         assert!(run(&journal).is_ok());
@@ -450,7 +450,7 @@ mod tests {
     #[test]
     fn a_journal_of_the_first_version_is_read() {
         let first = failing(false).replacen("\"journal\":2", "\"journal\":1", 1);
-        assert!(matches!(run(&first), Ok(Verdict::Identical(_))));
+        assert!(matches!(run(&first), Ok(Comparison::Identical(_))));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Drives `negotiation-core` from a plain thread: no async, no port of ours, no runtime.
+//! Drives `negotiation-core` from a plain thread: no async, no port, no runtime.
 //!
 //! The world is a master on a thread of its own and a peer connection that always succeeds.
 //! One session goes live and is closed; another meets a master that never answers.

@@ -27,7 +27,7 @@ pub enum Habit {
     LosesAnswers(u32),
 }
 
-/// Starts a master; it ends when nobody can send it an offer any more.
+/// Starts a master; it ends when no sender of offers is left.
 pub fn start(habit: Habit) -> Sender<Offer> {
     let (offers, inbox) = channel();
     thread::spawn(move || serve(habit, &inbox));

@@ -20,7 +20,7 @@ pub async fn check() -> usize {
     let clock = TokioClock::start();
     let report = check_signaling(&mut Stage { clock, inbox: None, last: None, links: None }).await;
     report.assert_kept();
-    // A link in this process is there at once and nobody can cut it.
+    // A link in this process is there at once and cannot be cut.
     assert_eq!(report.not_shown().len(), 3, "{report}");
     report.kept()
 }
@@ -48,23 +48,23 @@ impl SignalingStage for Stage {
         port
     }
 
-    async fn heard(&mut self) -> Message {
+    async fn received(&mut self) -> Message {
         let inbox = self.inbox.as_mut().expect("a port was made");
-        let heard = inbox.recv().await.expect("the port is there");
-        let message = heard.message.clone();
-        self.last = Some(heard);
+        let received = inbox.recv().await.expect("the port is there");
+        let message = received.message.clone();
+        self.last = Some(received);
         message
     }
 
     async fn say(&mut self, message: Message) {
-        let last = self.last.as_ref().expect("the master heard somebody");
+        let last = self.last.as_ref().expect("the master received a message");
         let sender = Sender::Master;
         let event = match message {
             Message::Offer(body) => SignalingEvent::Offer { sender, body: Ok(body) },
             Message::Answer(body) => SignalingEvent::Answer { sender, body: Ok(body) },
             Message::Candidate(body) => SignalingEvent::Candidate { sender, body: Ok(body) },
         };
-        // A viewer that is gone hears nothing.
+        // A viewer that is gone receives nothing.
         let _ = last.reply.send(SignalingInput::Event(last.link, event)).await;
     }
 

@@ -28,7 +28,7 @@ pub struct InProcess {
     links: Links,
 }
 
-/// Counts the open links, for whoever wants to know that none is left.
+/// Counts the open links, to show that none is left.
 #[derive(Clone, Default)]
 pub struct Links(Arc<AtomicUsize>);
 

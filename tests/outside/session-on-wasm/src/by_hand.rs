@@ -9,7 +9,7 @@ use viewer_session::core::{
 /// A master that never answers, in virtual time: two attempts, then the end.
 pub fn run() {
     let config = Settings::one_retry().check().expect("a preset is valid");
-    let verdict = config.no_answer_verdict();
+    let limit = config.max_time_without_answer();
     let mut now = Timestamp::ZERO;
     let mut session = Session::new(config, 7, now);
     let mut inputs = vec![Input::Open];
@@ -24,7 +24,7 @@ pub fn run() {
                 Output::Event(Event::Ended(outcome)) => {
                     assert_eq!(outcome.reason, EndReason::NoAnswer);
                     assert_eq!(outcome.attempts_total, 2);
-                    assert!(outcome.lasted <= verdict);
+                    assert!(outcome.lasted <= limit);
                     return;
                 }
                 Output::Event(_) => continue,

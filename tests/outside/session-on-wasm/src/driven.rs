@@ -25,7 +25,7 @@ pub fn run() {
     drop(handle);
 }
 
-/// Time moves when somebody waits for it. It is no `Send`, and need not be here.
+/// Time moves when a task waits for it. It is no `Send`, and need not be here.
 #[derive(Clone, Default)]
 struct LeapingClock(Rc<Cell<Timestamp>>);
 

@@ -1,6 +1,6 @@
 //! Sessions on WebAssembly: the core by hand, and the driver over ports, each to its end.
 //!
-//! The module imports nothing: time is a number that moves when somebody waits for it.
+//! The module imports nothing: time is a number that moves when a task waits for it.
 #![forbid(unsafe_code)]
 
 #[cfg(not(target_family = "wasm"))]

@@ -59,7 +59,7 @@ fn n8_of_two_offers_that_wait_the_newer_counts() {
     assert_eq!(stage.asked(), [""; 0], "it was answered");
 }
 
-/// N17: what an offer names counts as heard.
+/// N17: candidates in an offer count as received.
 #[test]
 fn n17_the_evidence_counts_the_addresses_in_an_offer() {
     let mut stage = Stage::joined();
@@ -71,7 +71,7 @@ fn n17_the_evidence_counts_the_addresses_in_an_offer() {
     assert!(evidence.answered && evidence.offered);
 }
 
-/// Connected is told when it is, whether before or after the answer is out.
+/// Connected is reported when it is, whether before or after the answer is out.
 #[test]
 fn n8_a_connection_that_overtakes_the_sending_of_the_answer_counts() {
     for early in [true, false] {
@@ -133,7 +133,7 @@ fn s64_a_later_answer_that_fails_leaves_media_alone() {
     }
 }
 
-/// N8, N25: a step of closing the peer connection that is replaced is told when it fails.
+/// N8, N25: a step of closing the peer connection that is replaced is reported when it fails.
 #[test]
 fn n8_a_step_of_replacing_that_fails_is_told() {
     for (code, told) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
@@ -211,7 +211,7 @@ fn n7_own_offer_follows_a_first_offer_of_the_master_without_media() {
     assert_eq!(stage.phase(), Phase::Live);
 }
 
-/// N7: a renegotiation that gives way is run again, whoever made the first offer.
+/// N7: a renegotiation that gives way is run again, whichever side made the first offer.
 #[test]
 fn n7_a_renegotiation_that_gave_way_is_run_again() {
     let mut stage = Stage::offered(one_retry());
@@ -348,7 +348,7 @@ fn n8_join_is_repeated_after_a_link_switch() {
 #[test]
 fn n12_new_sessions_of_the_master_do_not_extend_the_set_up() {
     let settings = Settings { retries: 0, ..storage() };
-    let longest = settings.clone().check().expect("valid").longest_verdict();
+    let longest = settings.clone().check().expect("valid").worst_case_duration();
     let mut stage = Stage::opened(settings);
     let began = stage.now;
     stage.settle(&[]);

@@ -32,7 +32,7 @@ fn n22_what_was_being_closed_hangs_for_one_step_at_most() {
     assert_eq!((failed_steps(&stage), stage.fired(Timer::CloseStep)), (1, 1));
 }
 
-/// N22, N25: a step that fails is told; one that an earlier close overtook is not.
+/// N22, N25: a step that fails is reported; one that an earlier close overtook is not.
 #[test]
 fn n22_a_step_that_fails_is_told() {
     for (code, told) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
@@ -46,7 +46,7 @@ fn n22_a_step_that_fails_is_told() {
     }
 }
 
-/// N14: the application is told which attempt comes, and when.
+/// N14: the application learns which attempt comes, and when.
 #[test]
 fn n14_the_next_attempt_is_announced() {
     let mut stage = Stage::offered(one_retry());

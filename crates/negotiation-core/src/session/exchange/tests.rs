@@ -105,7 +105,7 @@ fn n1_a_renegotiation_before_the_first_exchange_is_part_of_it() {
     assert!(!stage.asked().contains(&"create offer"));
 }
 
-/// N1, N20: a renegotiation waits for its link; it comes to nothing once no link is opened more.
+/// N1, N20: a renegotiation waits for its link; it is dropped once no link is opened any more.
 #[test]
 fn n1_a_renegotiation_waits_for_its_link() {
     let mut stage = Stage::live(one_retry());
@@ -414,7 +414,7 @@ fn s28_a_renegotiation_is_not_held_up_by_an_unsent_restart() {
     assert_eq!(stage.asked(), ["fetch servers"], "with it");
 }
 
-/// 28: a renegotiation that could not be sent is told, and not repeated.
+/// 28: a renegotiation that could not be sent is reported, and not repeated.
 #[test]
 fn s28_an_unsent_renegotiation_comes_to_nothing() {
     let mut stage = Stage::live(one_retry());

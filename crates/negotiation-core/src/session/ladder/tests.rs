@@ -209,7 +209,7 @@ fn s27_deadlines_stand_still_without_a_network() {
     assert_eq!(stage.fired(Timer::Restart), 1);
 }
 
-/// N4: an answer from somebody else refuses nothing.
+/// N4: an answer from another sender refuses nothing.
 #[test]
 fn n10_a_foreign_answer_to_a_restart_is_ignored() {
     let mut stage = restarting();
@@ -235,7 +235,7 @@ fn s63_media_that_is_back_makes_an_unsent_restart_needless() {
             assert_eq!((stage.phase(), stage.told(&Event::Recovered)), (Phase::Live, 1), "{step}");
             stage.settle(&[]);
             assert!(!stage.asked().contains(&"send offer"), "{step}");
-            assert_eq!(stage.told(&Event::RenegotiationFailed), 0, "{step}: nobody asked for one");
+            assert_eq!(stage.told(&Event::RenegotiationFailed), 0, "{step}: none was requested");
             stage.pass(20_000);
             assert_eq!(stage.fired(Timer::Restart), 0, "{step}");
             // The next loss has a restart of its own.
@@ -275,7 +275,7 @@ fn s63_a_loss_that_is_over_begins_no_restart_after_the_open_one() {
     assert!(!stage.asked().contains(&"create restart"));
 }
 
-/// N18: a restart whose answer comes to nothing after its deadline is no renegotiation.
+/// N18: a restart whose answer fails after its deadline is no renegotiation.
 #[test]
 fn n18_an_abandoned_restart_is_not_told_as_a_renegotiation() {
     for held in ["set remote", "roll back"] {
@@ -303,7 +303,7 @@ fn n18_an_abandoned_restart_is_not_told_as_a_renegotiation() {
         stage.settle(&[]);
         assert_eq!(stage.told(&Event::RenegotiationFailed), 1, "{held}");
     }
-    // Nor is an answer of ours mistaken for what was abandoned and then settled all the same.
+    // Nor is a local answer mistaken for what was abandoned and then settled all the same.
     let mut stage = Stage::live_keeping(one_retry());
     stage.give(Input::Restart);
     stage.settle(&[]);
@@ -419,7 +419,7 @@ fn n18_unnamed_candidate_is_used_when_a_restart_is_given_up() {
     stage.asked();
     stage.pass(10_000);
     assert_eq!((stage.phase(), stage.asked()), (Phase::Live, alloc::vec!["add candidate"]));
-    assert!(stage.ignored(Ignored::OldGeneration), "the other one is told");
+    assert!(stage.ignored(Ignored::OldGeneration), "the other one is reported");
 }
 
 /// N18, N19: two changes of the network in a row: the second restart has its whole deadline, and
@@ -545,7 +545,7 @@ fn n11_candidates_of_a_restart_that_was_not_sent_are_not_sent() {
     assert!(stage.ignored(Ignored::OldGeneration));
 }
 
-/// N25: an answer that was kept for the end of a sending is told when it is dropped.
+/// N25: an answer that was kept for the end of a sending is reported when it is dropped.
 #[test]
 fn n25_held_answer_that_is_dropped_is_told() {
     let mut stage = Stage::live(one_retry());

@@ -41,7 +41,7 @@ fn n21_a_link_that_is_left_counts_until_it_is_closed() {
     stage.settle(&["disconnect"]);
     assert_eq!((stage.asked(), stage.link), (vec!["connect", "disconnect"], LinkId(2)));
     stage.mail_on(LinkId(1), SignalingEvent::Garbage);
-    assert!(stage.ignored(Ignored::Unknown), "what it still says is heard");
+    assert!(stage.ignored(Ignored::Unknown), "what it still delivers is taken");
     stage.done("disconnect");
     stage.mail_on(LinkId(1), SignalingEvent::Garbage);
     assert!(stage.ignored(Ignored::Stale));
@@ -514,7 +514,7 @@ fn n21_replaced_link_is_left_after_the_call_for_servers() {
     assert_eq!(stage.asked(), ["fetch servers"]);
 }
 
-/// N23: every link that was opened is told to close, however many follow one another.
+/// N23: every link that was opened is closed, however many follow one another.
 #[test]
 fn n23_link_that_is_replaced_twice_is_closed() {
     let mut stage = Stage::offered(prompt());
@@ -533,7 +533,7 @@ fn n23_link_that_is_replaced_twice_is_closed() {
     assert_eq!((closed, stage.phase()), (3, Phase::Ended));
 }
 
-/// N25: a reopening that fails, and a link that cannot be left, are told.
+/// N25: a reopening that fails, and a link that cannot be left, are reported.
 #[test]
 fn n25_failures_of_links_are_told() {
     let mut stage = Stage::live(prompt());

@@ -313,7 +313,7 @@ fn answer_that_sends_on_no_section_ends_the_session() {
     stage.answer(silent());
     let (end, evidence) = stage.report();
     assert_eq!((end, evidence.sends_nothing), (AttemptEnd::NothingAccepted, true));
-    // Sound that nobody asked for is no media either.
+    // Sound that was not requested is no media either.
     let mut stage = Stage::offered(Settings { receive_video: false, ..one_retry() });
     stage.answer(answer(1));
     assert_eq!(stage.report().0, AttemptEnd::NothingAccepted);

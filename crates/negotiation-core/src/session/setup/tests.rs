@@ -112,7 +112,7 @@ fn s40_a_refresh_without_a_relay_ends_nothing() {
     assert_eq!((stage.phase(), stage.told(&Event::IceServersRefreshed)), (Phase::Live, 1));
 }
 
-/// N25: what a peer stack refuses is told, and the echo of one that was replaced is not.
+/// N25: what a peer stack refuses is reported, and the echo of one that was replaced is not.
 #[test]
 fn n25_commands_that_media_does_not_need_are_told_when_they_fail() {
     for (code, told) in [(FailureCode::Port, true), (FailureCode::Cancelled, false)] {
