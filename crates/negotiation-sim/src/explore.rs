@@ -196,46 +196,59 @@ impl Walk {
     }
 }
 
-/// Returns the situations that are reached within `steps` steps of every kind, after `lead` steps
-/// without a fault. A situation is the normal form of a state without the troubles that are left;
-/// the map goes from its hash to its text.
+/// Checks that states with equal normal forms have the same future: every state within `steps` steps
+/// of every kind, after `lead` steps without a fault, leads to the same situations as its normal
+/// form. A situation is the normal form of a state without the troubles that are left. Returns the
+/// number of states.
 ///
-/// The result has to be the same with [`Bounds::normalised`] and without it; otherwise the normal
-/// form merges states that differ.
+/// A step that changes nothing but the troubles that are left is not compared, because the normal
+/// form leaves out troubles that can have no effect.
 ///
 /// # Errors
-/// A broken rule.
-pub fn situations(
-    bounds: &Bounds,
-    lead: u32,
-    steps: u32,
-) -> Result<BTreeMap<u128, String>, String> {
-    let (mut situations, mut met) = (BTreeMap::new(), HashSet::new());
-    let mut layer = Vec::new();
-    for beginning in State::beginnings(bounds) {
+/// A state with another future than its normal form, or a broken rule.
+pub fn check_normal_form(bounds: &Bounds, lead: u32, steps: u32) -> Result<usize, String> {
+    let raw = Bounds { normalised: false, ..bounds.clone() };
+    let normalised = Bounds { normalised: true, ..bounds.clone() };
+    let (mut reached, mut layer) = (HashSet::new(), Vec::new());
+    for beginning in State::beginnings(&raw) {
         let mut state = beginning?;
         for _ in 0..lead {
             let Some(step) = state.fair_move() else { break };
-            state = state.after(bounds, step)?;
+            state = state.after(&raw, step)?;
         }
         layer.push(state);
     }
-    for number in 0..=steps {
+    for _ in 0..steps {
         let mut next = Vec::new();
         for state in layer {
-            let situation = state.situation(bounds)?;
-            situations.entry(key(&situation)).or_insert_with(|| format!("{situation:?}"));
-            if number == steps {
-                continue;
-            }
-            for step in state.moves(bounds) {
-                let after = state.after(bounds, step)?;
-                if met.insert(key(&after)) {
-                    next.push(after);
+            let normal = state.normal_form(&normalised)?;
+            let (here, mut futures) =
+                (key(&state.situation(&raw)?), [BTreeMap::new(), BTreeMap::new()]);
+            for (bounds, from, future) in [(&raw, &state, 0), (&normalised, &normal, 1)] {
+                for step in from.moves(bounds) {
+                    let after = from.after(bounds, step)?;
+                    let situation = key(&after.situation(bounds)?);
+                    if situation != here {
+                        futures[future].insert(situation, step);
+                    }
+                    if future == 0 && reached.insert(key(&after)) {
+                        next.push(after);
+                    }
                 }
+            }
+            let [futures, normal_futures] = futures;
+            let missing = |one: &BTreeMap<Key, Move>, other: &BTreeMap<Key, Move>| {
+                let only = one.iter().find(|(situation, _)| !other.contains_key(*situation));
+                only.map(|(_, step)| *step)
+            };
+            if let Some(step) = missing(&futures, &normal_futures) {
+                return Err(format!("the normal form lacks {step:?} of {state:?}"));
+            }
+            if let Some(step) = missing(&normal_futures, &futures) {
+                return Err(format!("the normal form alone has {step:?} in {state:?}"));
             }
         }
         layer = next;
     }
-    Ok(situations)
+    Ok(reached.len())
 }

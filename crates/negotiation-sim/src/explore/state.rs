@@ -250,8 +250,14 @@ impl State {
     pub(super) fn situation(&self, bounds: &Bounds) -> Result<Self, String> {
         let mut situation = self.clone();
         (situation.world.troubles, situation.world.left) = (0, [0; Trouble::ALL.len()]);
-        situation.settle(&Bounds { normalised: true, ..bounds.clone() })?;
-        Ok(situation)
+        situation.normal_form(&Bounds { normalised: true, ..bounds.clone() })
+    }
+
+    /// The normal form of this state, within bounds that have normal forms.
+    pub(super) fn normal_form(&self, bounds: &Bounds) -> Result<Self, String> {
+        let mut normal = self.clone();
+        normal.settle(bounds)?;
+        Ok(normal)
     }
 
     /// Replaces the session by its normal form, renames what refers to it, and resets what cannot
