@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use negotiation_core::Digest;
@@ -25,6 +26,9 @@ const VERSION: u32 = 1;
 
 /// Longest file that is read, in bytes.
 const CONTENT_MAX: u64 = 8 * 1024;
+
+/// Files that this process wrote: two stores at a time do not share a temporary file.
+static STORED: AtomicU64 = AtomicU64::new(0);
 
 /// What a file holds. The access key id is part of its name's digest alone.
 #[derive(Serialize, Deserialize)]
@@ -79,7 +83,8 @@ pub(crate) fn store(dir: &Path, key: &Key, endpoints: &Endpoints) -> io::Result<
     let text = serde_json::to_string(&content)?;
     // Replaced as a whole: a reader never sees half of it.
     let path = path(dir, key);
-    let new = path.with_extension(format!("{}.{ENDPOINTS}", std::process::id()));
+    let number = STORED.fetch_add(1, Ordering::Relaxed);
+    let new = path.with_extension(format!("{}-{number}.{ENDPOINTS}", std::process::id()));
     write(&open(&new, Missing::Made)?, &text)?;
     fs::rename(&new, &path)
 }

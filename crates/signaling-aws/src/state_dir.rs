@@ -215,28 +215,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_is_tidied_once_in_a_process() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let old = |name: &str| {
-            let path = dir.path().join(name);
-            let file = File::create(&path).expect("made");
-            let days_ago = SystemTime::now() - 2 * FORGOTTEN;
-            file.set_modified(days_ago).expect("set");
-            path
-        };
-        let (first, other) = (old("a.client-id"), old("a.txt"));
-        tidy_later(dir.path());
-        while first.exists() {
-            tokio::task::yield_now().await;
-        }
-        assert!(other.exists());
-        let second = old("b.client-id");
-        tidy_later(dir.path());
-        on_disk(|| Ok(())).await.expect("done");
-        assert!(second.exists(), "no second look");
-    }
-
-    #[tokio::test]
     async fn directory_is_tidied_once_in_a_process() {
         let dir = tempfile::tempdir().expect("a directory");
         let (first, other) = (old(dir.path(), "a.client-id"), old(dir.path(), "a.txt"));
