@@ -428,6 +428,15 @@ mod tests {
         }
     }
 
+    // Shows: N17.
+    #[test]
+    fn closing_before_the_first_picture_is_distinguished() {
+        let mut closed = outcome(EndReason::Closed, Evidence::default());
+        assert!(closed.likely_cause().contains("before a picture"), "{}", closed.likely_cause());
+        closed.was_live = true;
+        assert!(!closed.likely_cause().contains("before a picture"), "{}", closed.likely_cause());
+    }
+
     /// N17: an attempt without an answer has many causes, and each has its own words.
     // Shows: N17.
     #[test]
