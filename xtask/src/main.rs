@@ -4,6 +4,7 @@
 mod bench;
 mod ci;
 mod contract;
+mod filemap;
 mod mutants;
 mod outside;
 mod setup;
@@ -23,6 +24,7 @@ usage: cargo xtask <command>
   statemap [--check]
            write docs/state-machine.md from the core's table, or say whether it is up to date
   contract write docs/contract-tests.md: which test shows which rule of docs/contract.md
+  filemap  write docs/file-map.md: every source file, by the first sentence of its documentation
   sim      --runs N [--seed S] [--jobs N] [--coverage FILE] [--require-hits N]: so many sessions
            in the simulator, from seed S on; the table of what they tried must be full, and is
            written to FILE; every end and every fault must have been met so often
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ["statemap"] => statemap::write(),
         ["statemap", "--check"] => statemap::check(),
         ["contract"] => contract::write(),
+        ["filemap"] => filemap::write(),
         ["sim", asked @ ..] => sim::run(asked),
         ["mutants"] => mutants::run(None),
         ["mutants", base] => mutants::run(Some(base)),

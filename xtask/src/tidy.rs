@@ -3,6 +3,7 @@
 //! Each check returns what it found; each finding names the place and says what to do.
 
 mod arrows;
+mod circles;
 mod citations;
 mod links;
 mod manifests;
@@ -52,6 +53,8 @@ fn findings() -> Result<Vec<String>, String> {
     findings.extend(links::check()?);
     findings.extend(crate::contract::check()?);
     findings.extend(words::check()?);
+    findings.extend(circles::check()?);
+    findings.extend(crate::filemap::check()?);
     findings.extend(citations::check()?);
     findings.sort();
     Ok(findings)

@@ -13,9 +13,10 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::camera::Camera;
-use crate::config::{Behaviour, CameraConfig, FrameLog, Source, Trickle};
+use crate::config::{Behaviour, CameraConfig, Source, Trickle};
 use crate::error::CameraError;
 use crate::event::CameraEvent;
+use crate::frame_log::FrameLog;
 
 /// Headings of the help, in its order.
 const SERVICE: &str = "Channel and service";

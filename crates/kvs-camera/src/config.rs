@@ -6,10 +6,9 @@ use std::time::Duration;
 use peer_webrtc::Authorities;
 use recording::{Clip, ClipKind, VideoCodec};
 use signaling_aws::SignalingConfig;
-use tokio::sync::mpsc;
 
 use crate::error::CameraError;
-use crate::frame_log::FrameRecord;
+use crate::frame_log::FrameLog;
 
 /// What one camera is.
 #[derive(Clone, Debug)]
@@ -84,18 +83,6 @@ pub enum Trickle {
     WhenOffered,
     /// In the answer, which waits for them.
     Never,
-}
-
-/// Where every sent frame is reported.
-#[derive(Clone, Debug, Default)]
-pub enum FrameLog {
-    /// Nowhere.
-    #[default]
-    Off,
-    /// A file, one JSON object a line; it is replaced when there is one already.
-    File(PathBuf),
-    /// A channel. Records are lost while it is full.
-    Channel(mpsc::Sender<FrameRecord>),
 }
 
 impl CameraConfig {

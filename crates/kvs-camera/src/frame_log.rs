@@ -2,14 +2,25 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::config::FrameLog;
 use crate::error::CameraError;
+
+/// Where every sent frame is reported.
+#[derive(Clone, Debug, Default)]
+pub enum FrameLog {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// A file, one JSON object a line; it is replaced when there is one already.
+    File(PathBuf),
+    /// A channel. Records are lost while it is full.
+    Channel(mpsc::Sender<FrameRecord>),
+}
 
 /// Records waiting for the disk.
 const WAITING_MAX: usize = 4096;

@@ -28,7 +28,8 @@ mod session;
 
 pub use args::{BehaviourKind, CameraArgs, ClipCodec, run, run_until};
 pub use camera::Camera;
-pub use config::{Behaviour, CameraConfig, FrameLog, Source, Trickle};
+pub use config::{Behaviour, CameraConfig, Source, Trickle};
 pub use error::CameraError;
 pub use event::{CameraEvent, IgnoredOffer, LeaveReason};
+pub use frame_log::FrameLog;
 pub use frame_log::FrameRecord;

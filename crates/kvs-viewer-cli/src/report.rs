@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{self, Lines};
 use super::resources::Resources;
+use super::spans::millis;
 use super::summary::Summary;
 
 /// Where events go, and from when their time counts.
@@ -220,10 +221,6 @@ pub(crate) fn recording_fields(summary: &Recording) -> Value {
         "video_frames": summary.video_frames,
         "audio_packets": summary.audio_packets,
     })
-}
-
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn kind_name(kind: MediaKind) -> &'static str {

@@ -45,6 +45,11 @@ pub(crate) fn clock(duration: Duration) -> String {
     }
 }
 
+/// In whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,7 @@ use negotiation_core::{
     AttemptEnd, AttemptReport, Config, Deadline, Event, Failure, MediaKind, Phase, RecoveryCause,
 };
 
-use super::report::millis;
-use super::spans::span;
+use super::spans::{millis, span};
 
 /// What the session does in a phase, after "00:05".
 pub(crate) fn activity(phase: Phase) -> &'static str {

@@ -12,7 +12,7 @@ use peer_webrtc::{Authorities, Codec, IcePolicy, Media, PeerConfig, RemoteAddres
 use signaling_aws::{Limits, Proxy, SignalingConfig, SignalingConfigBuilder, Stun};
 
 use crate::error::InvalidOption;
-use crate::frame::H264Format;
+use crate::frame::{FrameOptions, H264Format};
 use crate::session::SessionConfig;
 use crate::viewer::Viewer;
 
@@ -51,18 +51,10 @@ pub struct ViewerBuilder {
     bind: Option<Vec<String>>,
     #[cfg(feature = "network-watch")]
     watch_network: bool,
-    pub(crate) frames: FrameOptions,
+    frames: FrameOptions,
     #[cfg(feature = "recording")]
-    pub(crate) record_to: Option<PathBuf>,
+    record_to: Option<PathBuf>,
     channel: String,
-}
-
-/// What the application gets of media.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FrameOptions {
-    pub(crate) h264_format: H264Format,
-    pub(crate) rtp_packets: bool,
-    pub(crate) queue_bytes: usize,
 }
 
 /// Frames may wait for the application up to so many bytes.
@@ -305,7 +297,24 @@ impl ViewerBuilder {
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn start(self) -> Result<Viewer, InvalidOption> {
-        Viewer::open(self).await
+        let config = self.session_config()?;
+        config.signaling.check_environment().await?;
+        let frames = self.frames;
+        #[cfg(feature = "recording")]
+        let opened = match self.record_to {
+            None => Viewer::open(config, frames, None),
+            Some(path) => {
+                let mut config = config;
+                if self.codecs.is_none() {
+                    // A camera that has several codecs takes an early one.
+                    config.peer.codecs = crate::record::codecs_for(Some(&path));
+                }
+                Viewer::open(config, frames, Some((path, self.channel)))
+            }
+        };
+        #[cfg(not(feature = "recording"))]
+        let opened = Viewer::open(config, frames);
+        opened
     }
 
     /// The configuration for [`crate::Session::start`].
@@ -374,24 +383,19 @@ impl ViewerBuilder {
         Ok(SessionConfig { session, signaling, peer, watch_network })
     }
 
-    /// Whether the application chose the codecs to offer.
-    #[cfg(feature = "recording")]
-    pub(crate) fn has_codecs(&self) -> bool {
-        self.codecs.is_some()
-    }
-
-    /// The channel's name or ARN.
-    #[cfg(feature = "recording")]
-    pub(crate) fn channel(&self) -> &str {
-        &self.channel
-    }
-
     fn with_signaling(
         mut self,
         change: impl FnOnce(SignalingConfigBuilder) -> SignalingConfigBuilder,
     ) -> Self {
         self.signaling = change(self.signaling);
         self
+    }
+}
+
+impl Viewer {
+    /// Begins the options of a session with the camera of a channel, by its name or ARN.
+    pub fn watch(channel: impl Into<String>) -> ViewerBuilder {
+        ViewerBuilder::new(channel.into())
     }
 }
 

@@ -21,6 +21,14 @@ pub enum H264Format {
     LengthPrefixed,
 }
 
+/// What the application gets of media.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameOptions {
+    pub(crate) h264_format: H264Format,
+    pub(crate) rtp_packets: bool,
+    pub(crate) queue_bytes: usize,
+}
+
 /// A whole frame of video, or one packet of audio.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]

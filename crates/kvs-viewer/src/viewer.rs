@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::future::poll_fn;
+#[cfg(feature = "recording")]
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,11 +13,10 @@ use peer_webrtc::{MediaEvent, MediaReceiver, PeerMonitor, rtp};
 use tokio::task::JoinHandle;
 use viewer_session::{Control, Handle, Told};
 
-use crate::builder::ViewerBuilder;
 use crate::error::InvalidOption;
-use crate::frame::{EncodedFrame, Timeline};
+use crate::frame::{EncodedFrame, FrameOptions, Timeline};
 use crate::queue::{self, Item, Receiver, Sender};
-use crate::session::{self, Session};
+use crate::session::{self, Session, SessionConfig};
 
 /// What happens in a session.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub enum Update {
     Event(Event),
     /// A frame of video or a packet of audio, in decoding order.
     Frame(EncodedFrame),
-    /// An RTP packet as it arrived, if [`ViewerBuilder::rtp_packets`] asks for them.
+    /// An RTP packet as it arrived, if [`crate::ViewerBuilder::rtp_packets`] asks for them.
     Packet {
         /// Whether it carries video or audio.
         kind: MediaKind,
@@ -72,18 +73,15 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    /// Begins the options of a session with the camera of a channel, by its name or ARN.
-    pub fn watch(channel: impl Into<String>) -> ViewerBuilder {
-        ViewerBuilder::new(channel.into())
-    }
-
-    pub(crate) async fn open(builder: ViewerBuilder) -> Result<Self, InvalidOption> {
-        let config = builder.session_config()?;
-        config.signaling.check_environment().await?;
-        let (sender, receiver) = queue::queue(builder.frames.queue_bytes);
-        let timeline = Timeline::new(builder.frames.h264_format);
+    pub(crate) fn open(
+        config: SessionConfig,
+        frames: FrameOptions,
+        #[cfg(feature = "recording")] record: Option<(PathBuf, String)>,
+    ) -> Result<Self, InvalidOption> {
+        let (sender, receiver) = queue::queue(frames.queue_bytes);
+        let timeline = Timeline::new(frames.h264_format);
         #[cfg(feature = "recording")]
-        let (config, recording, news) = recording::prepare(&builder, config)?;
+        let (recording, news) = recording::start(record, &config.peer.video)?;
         let (session, media) = Session::start(config)?;
         let Session { handle, monitor, driver, .. } = session;
         let pump = Pump {
@@ -314,7 +312,7 @@ impl Pump {
 
 #[cfg(feature = "recording")]
 mod recording {
-    use std::path::Path;
+    use std::path::PathBuf;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -323,10 +321,8 @@ mod recording {
     use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
     use super::RecordingUpdate;
-    use crate::builder::ViewerBuilder;
     use crate::error::InvalidOption;
-    use crate::record::{NotRecorded, RecordError, Recording, SenderReport, codecs_for};
-    use crate::session::SessionConfig;
+    use crate::record::{NotRecorded, RecordError, Recording, SenderReport};
 
     /// A session's recording, where there is one.
     pub(super) struct Pumped {
@@ -336,42 +332,30 @@ mod recording {
         news: UnboundedSender<RecordingUpdate>,
     }
 
-    type Prepared = (SessionConfig, Pumped, UnboundedReceiver<RecordingUpdate>);
+    type Started = (Pumped, UnboundedReceiver<RecordingUpdate>);
 
-    /// Creates the file, and offers first what it can hold.
-    pub(super) fn prepare(
-        builder: &ViewerBuilder,
-        mut config: SessionConfig,
-    ) -> Result<Prepared, InvalidOption> {
+    /// Creates the file, where one is wanted: its path, and its title.
+    pub(super) fn start(
+        record: Option<(PathBuf, String)>,
+        video: &Media,
+    ) -> Result<Started, InvalidOption> {
         // Few: what is reported of a recording is once for each codec, and its end.
         let (news, receiver) = unbounded_channel();
         let sound_alone = Arc::<AtomicBool>::default();
-        let recording = match &builder.record_to {
+        let recording = match record {
             None => None,
-            Some(path) => {
-                if !builder.has_codecs() {
-                    config.peer.codecs = codecs_for(Some(path));
-                }
-                let video = !matches!(config.peer.video, Media::Off);
-                let (failed, alone) = (news.clone(), Arc::clone(&sound_alone));
-                Some(start(path, builder.channel(), video, alone, failed)?)
+            Some((path, title)) => {
+                let video = !matches!(video, Media::Off);
+                let failures = news.clone();
+                let failed = Box::new(move |error: &RecordError| {
+                    let _ = failures.send(RecordingUpdate::Failed(error.clone()));
+                });
+                let started =
+                    Recording::start(&path, &title, video, Arc::clone(&sound_alone), failed);
+                Some(started.map_err(|error| InvalidOption::new("record_to", error.to_string()))?)
             }
         };
-        Ok((config, Pumped { recording, sound_alone, video_seen: false, news }, receiver))
-    }
-
-    fn start(
-        path: &Path,
-        title: &str,
-        video: bool,
-        sound_alone: Arc<AtomicBool>,
-        news: UnboundedSender<RecordingUpdate>,
-    ) -> Result<Recording, InvalidOption> {
-        let failed = Box::new(move |error: &RecordError| {
-            let _ = news.send(RecordingUpdate::Failed(error.clone()));
-        });
-        Recording::start(path, title, video, sound_alone, failed)
-            .map_err(|error| InvalidOption::new("record_to", error.to_string()))
+        Ok((Pumped { recording, sound_alone, video_seen: false, news }, receiver))
     }
 
     impl Pumped {

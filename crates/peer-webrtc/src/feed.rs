@@ -33,7 +33,7 @@ use crate::remote::RemoteAddresses;
 use crate::resolver::Resolver;
 use crate::sdp;
 use crate::socket::Wake;
-use crate::stack::Mdns;
+use crate::stack::config::Mdns;
 
 /// Candidates that go in at once.
 const AT_ONCE: usize = 16;

@@ -14,10 +14,14 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use webrtc::error::{Error, Result};
-use webrtc::peer_connection::{PeerConnection, RTCIceServer, RTCSdpType, RTCSessionDescription};
+use webrtc::peer_connection::{
+    PeerConnection, RTCConfiguration, RTCConfigurationBuilder, RTCIceServer, RTCIceTransportPolicy,
+    RTCSdpType, RTCSessionDescription,
+};
 
 use crate::resolver::{Hosts, literal};
-use crate::stack::{IcePolicy, StackEvent, configuration};
+use crate::stack::config::IcePolicy;
+use crate::stack::events::StackEvent;
 
 /// How long an offer waits for names. With a resolver nearby they are there before, and what comes
 /// later is not lost.
@@ -268,6 +272,18 @@ fn name(uri: &str) -> Option<(String, u16)> {
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// No servers given means that those set before stay.
+fn configuration(policy: IcePolicy, servers: Vec<RTCIceServer>) -> RTCConfiguration {
+    let policy = match policy {
+        IcePolicy::All => RTCIceTransportPolicy::All,
+        IcePolicy::Relay => RTCIceTransportPolicy::Relay,
+    };
+    RTCConfigurationBuilder::new()
+        .with_ice_servers(servers)
+        .with_ice_transport_policy(policy)
+        .build()
 }
 
 #[cfg(test)]

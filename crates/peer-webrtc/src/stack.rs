@@ -7,8 +7,8 @@
 //! [`StackEvents::control`] asks for a keyframe; [`Stack::close`] ends it.
 
 mod addresses;
-mod config;
-mod events;
+pub(crate) mod config;
+pub(crate) mod events;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex as StdMutex};
@@ -29,8 +29,7 @@ use tokio::sync::{Mutex, mpsc};
 use viewer_session::sdp::normalize;
 use webrtc::error::Result;
 use webrtc::peer_connection::{
-    PeerConnectionBuilder, RTCConfiguration, RTCConfigurationBuilder, RTCIceServer,
-    RTCIceTransportPolicy, Registry, SettingEngineBuilder,
+    PeerConnectionBuilder, RTCConfigurationBuilder, RTCIceServer, Registry, SettingEngineBuilder,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
@@ -487,18 +486,6 @@ fn interceptors(engine: &mut MediaEngine, formats: Formats, tap: Tap) -> Result<
         .with(Slot::from(20_000), tap);
     let registry = configure_twcc_receiver_only(registry, engine)?;
     Ok(configure_rtcp_reports(registry))
-}
-
-/// No servers given means that those set before stay.
-pub(crate) fn configuration(policy: IcePolicy, servers: Vec<RTCIceServer>) -> RTCConfiguration {
-    let policy = match policy {
-        IcePolicy::All => RTCIceTransportPolicy::All,
-        IcePolicy::Relay => RTCIceTransportPolicy::Relay,
-    };
-    RTCConfigurationBuilder::new()
-        .with_ice_servers(servers)
-        .with_ice_transport_policy(policy)
-        .build()
 }
 
 fn is_turn_udp(uri: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::mux::Container;
+use crate::container::Container;
 use encoded_frames::Codec;
 
 /// Why a recording cannot begin or go on. Cloning keeps the cause: a failed recorder answers all later calls with it.

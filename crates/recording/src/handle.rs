@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rtc_rtp::packet::Packet;
 
+use crate::container::Container;
 use crate::error::RecordError;
-use crate::mux::Container;
 use crate::recorder::{Kind, Recorder, RecorderConfig, Summary, TrackId};
 use crate::timeline::SenderReport;
 use encoded_frames::{AudioCodec, Codec, Frame, VideoCodec};

@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod clip;
+mod container;
 mod error;
 mod handle;
 mod mux;
@@ -50,13 +51,13 @@ mod target;
 mod timeline;
 
 pub use clip::{AudioTrack, Clip, ClipError, ClipKind, ClipProblem, ClipSample, VideoTrack};
+pub use container::Container;
 pub use encoded_frames::{
     AssemblerConfig, AudioCodec, Codec, Frame, FrameAssembler, MediaStats, ParameterSets,
     VideoCodec, opus_packet_ticks, rtp,
 };
 pub use error::RecordError;
 pub use handle::{FailureHook, RecorderHandle};
-pub use mux::Container;
 pub use packetizer::{PacketizeError, Packetizer, PacketizerConfig};
 pub use recorder::{Recorder, RecorderConfig, Summary, TrackId};
 pub use timeline::SenderReport;

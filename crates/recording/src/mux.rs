@@ -16,19 +16,9 @@ use encoded_frames::{AudioCodec, Codec, ParameterSets, VideoCodec};
 use shiguredo_mp4::bitstream::h264::{H264SampleEntryConfig, LengthSize, build_avc1_box};
 use shiguredo_mp4::boxes::Avc1Box;
 
+use crate::container::Container;
 use crate::error::RecordError;
 use crate::picture_order::Colour;
-
-/// The containers that can be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Container {
-    /// Fragmented MP4, for H.264 and Opus or G.711.
-    Mp4,
-    /// WebM, for VP8 or VP9 and Opus.
-    WebM,
-    /// Matroska, for all of them.
-    Matroska,
-}
 
 impl Container {
     /// The container that a file's name asks for. Does no IO.
@@ -61,16 +51,6 @@ impl Container {
             Self::WebM => Box::new(matroska::MatroskaMuxer::new("webm")),
             Self::Matroska => Box::new(matroska::MatroskaMuxer::new("matroska")),
         }
-    }
-}
-
-impl fmt::Display for Container {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Mp4 => "MP4",
-            Self::WebM => "WebM",
-            Self::Matroska => "Matroska",
-        })
     }
 }
 

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rtc_rtp::packet::Packet;
 
+use crate::container::Container;
 use crate::error::RecordError;
-use crate::mux::{Container, FileInfo, Finished, Muxer, Sample};
+use crate::mux::{FileInfo, Finished, Muxer, Sample};
 use crate::target::{FileTarget, Target, check_place};
 use crate::timeline::{SenderReport, can_synchronise, synchronise};
 use encoded_frames::{AssemblerConfig, AudioCodec, Codec, Frame, MediaStats, VideoCodec};

@@ -14,7 +14,6 @@ use crate::arn::{ChannelArn, is_channel_name};
 use crate::config_error::{ConfigError, Field};
 use crate::endpoint::{self, Plain, is_loopback, parse_endpoint};
 use crate::ice::is_stun;
-use crate::identity;
 use crate::known;
 use crate::limits::Limits;
 use crate::proxy::{Duplex, Proxy, Route};
@@ -98,19 +97,6 @@ impl SignalingConfig {
     /// endpoint and its profile. It holds no secret.
     pub fn identity(&self) -> String {
         format!("{:?} {:?} {:?} {:?}", self.channel, self.region, self.endpoint_url, self.profile)
-    }
-
-    /// Checks what only the files and variables of AWS can complete: that a profile which was asked
-    /// for is there, that a region is known, and that endpoints of the environment can be used. A
-    /// session that starts without this finds the same, and ends with it.
-    ///
-    /// Reads files; where no region is configured anywhere, it asks the metadata service of the
-    /// machine.
-    ///
-    /// # Errors
-    /// Names the first field that cannot work, and what to write instead.
-    pub async fn check_environment(&self) -> Result<(), ConfigError> {
-        identity::check(self).await
     }
 
     /// The client id that the first attempt uses.

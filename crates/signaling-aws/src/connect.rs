@@ -8,8 +8,9 @@ use tokio::time::timeout;
 use viewer_session::redact::{self, Origin};
 
 use crate::config::{SignalingConfig, Stun};
-use crate::control_plane::{ControlPlane, Cures, Role, StorageMode};
+use crate::control_plane::{ControlPlane, Cures, StorageMode};
 use crate::endpoint::Plain;
+use crate::endpoint::Role;
 use crate::endpoint_file;
 use crate::error;
 use crate::http::{self, Http};

@@ -28,7 +28,7 @@ use viewer_session::redact::{self, Origin};
 use crate::arn::ChannelArn;
 use crate::clock::{SigningClock, Skew};
 use crate::config::{Channel, SignalingConfig};
-use crate::endpoint::{Plain, is_socket_endpoint, parse_endpoint};
+use crate::endpoint::{Plain, Role, is_socket_endpoint, parse_endpoint};
 use crate::error;
 use crate::http::{Http, was_cut};
 use crate::identity::Identity;
@@ -41,19 +41,10 @@ const ICE_SERVERS_MAX: usize = 16;
 /// How often one call is made, when the service fails or asks for fewer.
 const TRIES_MAX: u32 = 3;
 
-/// Which side of the channel we are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Role {
-    Master,
-    Viewer,
-}
-
-impl Role {
-    fn sdk(self) -> ChannelRole {
-        match self {
-            Self::Master => ChannelRole::Master,
-            Self::Viewer => ChannelRole::Viewer,
-        }
+fn channel_role(role: Role) -> ChannelRole {
+    match role {
+        Role::Master => ChannelRole::Master,
+        Role::Viewer => ChannelRole::Viewer,
     }
 }
 
@@ -202,7 +193,7 @@ impl ControlPlane {
     ) -> Result<BTreeMap<String, String>, Failure> {
         let configuration = SingleMasterChannelEndpointConfiguration::builder()
             .set_protocols(Some(protocols.to_vec()))
-            .role(role.sdk())
+            .role(channel_role(role))
             .build();
         let output = self
             .call("GetSignalingChannelEndpoint", Again::Yes, http, |credentials, http| {

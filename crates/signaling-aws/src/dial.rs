@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use crate::endpoint::is_loopback_name;
+use crate::error::BoxError;
 use crate::proxy::{Duplex, Route};
 use crate::tls::Trust;
 
@@ -24,9 +25,6 @@ const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
 
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
-
-/// What goes wrong below HTTP; [`crate::error::transport`] reads it.
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connects to the host of a URL, with TLS for `https` and `wss`, through the proxy of the route
 /// where it has one. The limit of the whole is the caller's.

@@ -4,6 +4,13 @@ use std::fmt;
 
 use url::Url;
 
+/// The side of the channel that this process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    Master,
+    Viewer,
+}
+
 /// Whether a URL's host is this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {

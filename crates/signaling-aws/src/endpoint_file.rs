@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::arn::ChannelArn;
-use crate::control_plane::Role;
+use crate::endpoint::Role;
 use crate::endpoint::{Plain, is_socket_endpoint, parse_endpoint};
 use crate::known::{ENDPOINTS_FOR, Endpoints, Key};
 use crate::state_dir::{ENDPOINTS, Missing, make_private, open, unix_ms, write};

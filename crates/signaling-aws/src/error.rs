@@ -9,6 +9,9 @@ use negotiation_core::{Failure, FailureCode};
 use tokio_tungstenite::tungstenite;
 use viewer_session::redact;
 
+/// What goes wrong below HTTP; [`transport`] reads it.
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
 /// Longest piece of the service's own text that goes into a message.
 const TEXT_MAX: usize = 240;
 

@@ -26,7 +26,8 @@ use tower_service::Service;
 use url::Url;
 
 use crate::bounded::bounded;
-use crate::dial::{self, BoxError};
+use crate::dial;
+use crate::error::BoxError;
 use crate::proxy::{Duplex, Route};
 use crate::tls::Trust;
 

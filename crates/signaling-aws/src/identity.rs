@@ -56,9 +56,24 @@ struct Place {
     signaling_override: Option<String>,
 }
 
+impl SignalingConfig {
+    /// Checks what only the files and variables of AWS can complete: that a profile which was asked
+    /// for is there, that a region is known, and that endpoints of the environment can be used. A
+    /// session that starts without this finds the same, and ends with it.
+    ///
+    /// Reads files; where no region is configured anywhere, it asks the metadata service of the
+    /// machine.
+    ///
+    /// # Errors
+    /// Names the first field that cannot work, and what to write instead.
+    pub async fn check_environment(&self) -> Result<(), ConfigError> {
+        check(self).await
+    }
+}
+
 /// Checks what of a configuration only files and variables of AWS can complete: its profile, its
 /// region and their endpoints.
-pub(crate) async fn check(config: &SignalingConfig) -> Result<(), ConfigError> {
+async fn check(config: &SignalingConfig) -> Result<(), ConfigError> {
     // Endpoints of variables are checked when they are used; nothing else can be missing then.
     if config.region.is_some() && config.profile.is_none() {
         return Ok(());

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::arn::ChannelArn;
-use crate::control_plane::Role;
+use crate::endpoint::Role;
 
 /// How long endpoints are good: AWS says nothing, and its C SDK takes ten hours
 /// (docs/kvs-protocol.md 3.1).

@@ -13,7 +13,7 @@ use viewer_session::redact;
 
 use crate::attempt_id::{AttemptId, LinkHold, Terms};
 use crate::connect::{Forget, Resolved, Site};
-use crate::control_plane::Role;
+use crate::endpoint::Role;
 use crate::pace::Coalesced;
 use crate::socket::Socket;
 use crate::state_dir;

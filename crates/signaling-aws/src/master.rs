@@ -14,7 +14,7 @@ use viewer_session::redact;
 
 use crate::config::SignalingConfig;
 use crate::connect::{Forget, Resolved, Site};
-use crate::control_plane::Role;
+use crate::endpoint::Role;
 use crate::pace::{Coalesced, Turnstile};
 use crate::socket::Socket;
 use crate::wire::{self, Action, Incoming};

@@ -19,7 +19,7 @@ use viewer_session::{SignalingInput, SignalingPort};
 use crate::attempt_id::AttemptId;
 use crate::config::SignalingConfig;
 use crate::connect::{Resolved, Site};
-use crate::control_plane::Role;
+use crate::endpoint::Role;
 use crate::link::{self, Ends, Outgoing, Reply, not_open};
 
 /// Messages waiting to be sent on a link; the core paces candidates and keeps them itself.

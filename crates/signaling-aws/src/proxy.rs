@@ -18,8 +18,7 @@ use tower_service::Service as _;
 use url::Url;
 use viewer_session::redact::{self, Origin};
 
-use crate::dial::BoxError;
-use crate::error;
+use crate::error::{self, BoxError};
 use crate::tls::Trust;
 
 /// A proxy for the network is not meant for an emulator on loopback.

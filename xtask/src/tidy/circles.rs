@@ -1,0 +1,177 @@
+//! No circle of imports among the files of a crate.
+//!
+//! An import of a file is a `use crate::..` or `use super::..` that leads into it. A module and those
+//! below it are one place, so imports between them do not count, and neither do those of tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{files, read, shown};
+use crate::step;
+
+/// Circles that are known, by a file of each. None may be added.
+const KNOWN: [&str; 4] = [
+    "crates/kvs-emulator/src/config.rs",
+    "crates/kvs-emulator/src/shared.rs",
+    "crates/negotiation-core/src/config.rs",
+    "crates/negotiation-core/src/session/links.rs",
+];
+
+pub(super) fn check() -> Result<Vec<String>, String> {
+    let mut crates: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for file in files(&step::root(), ".rs")? {
+        let name = shown(&file);
+        if let Some((of, module)) = module(&name) {
+            let of = of.to_owned();
+            crates.entry(of).or_default().insert(module, read(&file)?);
+        }
+    }
+    let (mut found, mut met) = (Vec::new(), BTreeSet::new());
+    for (of, modules) in &crates {
+        for circle in circles(&imports(modules)) {
+            let paths: Vec<String> = circle
+                .iter()
+                .map(|module| format!("{of}/src/{}.rs", module.replace("::", "/")))
+                .collect();
+            match KNOWN.iter().find(|known| paths.iter().any(|path| path == *known)) {
+                Some(known) => {
+                    met.insert(*known);
+                }
+                None => found.push(format!(
+                    "these import each other in a circle: {}; move what they share to a file below",
+                    paths.join(", ")
+                )),
+            }
+        }
+    }
+    for known in KNOWN.iter().filter(|known| !met.contains(**known)) {
+        found.push(format!("{known} is in no circle any more: take it off the list in circles.rs"));
+    }
+    Ok(found)
+}
+
+/// The crate of a source file, and its module path; the root's is empty.
+fn module(name: &str) -> Option<(&str, String)> {
+    let (of, path) = name.split_once("/src/")?;
+    let is_crate = of.starts_with("crates/") || of == "xtask";
+    let path = path.strip_suffix(".rs")?;
+    let is_test = path.ends_with("tests") || path.ends_with("stage");
+    let module =
+        if matches!(path, "lib" | "main") { String::new() } else { path.replace('/', "::") };
+    (is_crate && !is_test).then_some((of, module))
+}
+
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// Which module imports which, without those above and below it.
+fn imports(modules: &BTreeMap<String, String>) -> Graph {
+    let mut graph = Graph::new();
+    for (module, text) in modules {
+        let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let targets = uses(text).into_iter().filter_map(|path| target(module, &path, modules));
+        let apart = |other: &String| {
+            let is_below = |one: &str, other: &str| {
+                one.strip_prefix(other)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+            };
+            !module.is_empty() && !is_below(module, other) && !is_below(other, module)
+        };
+        graph.insert(module.clone(), targets.filter(apart).collect());
+    }
+    graph
+}
+
+/// The paths of a file's `use` items that stay in the crate, without braces.
+fn uses(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for item in text.split(';') {
+        let Some((_, path)) = item.rsplit_once("use ") else { continue };
+        let path: String = path.split_whitespace().collect();
+        if ["crate::", "super::", "self::"].iter().any(|start| path.starts_with(start)) {
+            expand(&path, &mut found);
+        }
+    }
+    found
+}
+
+/// `a::{b, c::{d}}` as `a::b` and `a::c::d`.
+fn expand(path: &str, found: &mut Vec<String>) {
+    let inner = path.rfind('{').and_then(|open| Some((open, open + path[open..].find('}')?)));
+    let Some((open, close)) = inner else {
+        found.push(path.to_owned());
+        return;
+    };
+    for part in path[open + 1..close].split(',').filter(|part| !part.is_empty()) {
+        expand(&format!("{}{part}{}", &path[..open], &path[close + 1..]), found);
+    }
+}
+
+/// The module that a path leads to: the longest part of it that is a file's.
+fn target(module: &str, path: &str, modules: &BTreeMap<String, String>) -> Option<String> {
+    let mut base: Vec<&str> = module.split("::").filter(|part| !part.is_empty()).collect();
+    let mut parts = path.split("::").peekable();
+    match parts.next()? {
+        "crate" => base.clear(),
+        "super" => {
+            base.pop();
+            while parts.next_if_eq(&"super").is_some() {
+                base.pop();
+            }
+        }
+        _ => {}
+    }
+    base.extend(parts);
+    (1..=base.len()).rev().map(|length| base[..length].join("::")).find(|m| modules.contains_key(m))
+}
+
+/// The modules that reach each other, each set once.
+fn circles(graph: &Graph) -> BTreeSet<BTreeSet<String>> {
+    let reached: BTreeMap<&String, BTreeSet<&String>> =
+        graph.keys().map(|module| (module, reach(graph, module))).collect();
+    let circle = |module: &String| -> BTreeSet<String> {
+        let mutual = reached[module].iter().filter(|other| reached[**other].contains(module));
+        mutual.map(|other| (*other).clone()).collect()
+    };
+    graph.keys().map(circle).filter(|circle| circle.len() > 1).collect()
+}
+
+/// Everything that a module imports, directly or not.
+fn reach<'a>(graph: &'a Graph, from: &String) -> BTreeSet<&'a String> {
+    let mut reached = BTreeSet::new();
+    let mut open: Vec<&String> = graph[from].iter().collect();
+    while let Some(module) = open.pop() {
+        if graph.contains_key(module) && reached.insert(module) {
+            open.extend(&graph[module]);
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(modules: &[(&str, &str)]) -> Vec<Vec<String>> {
+        let modules = modules.iter().map(|(m, text)| ((*m).to_owned(), (*text).to_owned()));
+        let circles = circles(&imports(&modules.collect()));
+        circles.into_iter().map(|circle| circle.into_iter().collect()).collect()
+    }
+
+    #[test]
+    fn files_that_import_each_other_are_found() {
+        let circle = [("a", "use crate::b::B;"), ("b", "use std::fmt;\nuse super::a::{A, c::D};")];
+        assert_eq!(found(&circle), [["a", "b"]]);
+        let three =
+            [("a", "use crate::{b::B};"), ("b", "use crate::c::C;"), ("c", "use crate::a::A;")];
+        assert_eq!(found(&three), [["a", "b", "c"]]);
+    }
+
+    #[test]
+    fn modules_below_and_tests_do_not_count() {
+        let below = [("a", "use crate::a::b::B;"), ("a::b", "use super::A;")];
+        assert_eq!(found(&below), Vec::<Vec<String>>::new());
+        let test =
+            [("a", "use crate::b::B;"), ("b", "#[cfg(test)]\nmod tests {\nuse crate::a::A;\n}")];
+        assert_eq!(found(&test), Vec::<Vec<String>>::new());
+        assert_eq!(found(&[("a", "use crate::b::B;"), ("b", "")]), Vec::<Vec<String>>::new());
+    }
+}
