@@ -5,6 +5,9 @@
 
 #[path = "scenarios/answers.rs"]
 mod answers;
+#[path = "scenarios/by_hand.rs"]
+#[expect(clippy::wildcard_enum_match_arm, reason = "events of other kinds do not matter here")]
+mod by_hand;
 #[path = "scenarios/candidates.rs"]
 mod candidates;
 #[path = "scenarios/channel.rs"]
