@@ -11,13 +11,50 @@ struct Driven {
     /// Those of the newest commands.
     connection: Option<LinkId>,
     peer: Option<PeerId>,
+    /// Connects are not completed, but kept here.
+    pending: Option<Vec<Ticket>>,
+    /// Messages fail to be sent.
+    sending_fails: bool,
+    /// The connections that messages were given to.
+    sent_on: Vec<LinkId>,
 }
 
 impl Driven {
     fn new(settings: Settings) -> Self {
         let session = Session::new(settings.check().expect("valid"), 1, Timestamp::ZERO);
-        let events = Vec::new();
-        Self { session, now: Timestamp::ZERO, events, connection: None, peer: None }
+        Self {
+            session,
+            now: Timestamp::ZERO,
+            events: Vec::new(),
+            connection: None,
+            peer: None,
+            pending: None,
+            sending_fails: false,
+            sent_on: Vec::new(),
+        }
+    }
+
+    /// A session that was live at once.
+    fn live(settings: Settings) -> Self {
+        let mut driven = Self::new(settings);
+        driven.take(Input::Open, None);
+        driven.goes_live();
+        driven
+    }
+
+    fn goes_live(&mut self) {
+        self.answer(description("answer", true));
+        self.notice(PeerEvent::ConnectivityChanged(Connectivity::Connected));
+        self.notice(PeerEvent::KeyframeReceived);
+        assert_eq!(self.session.phase(), Phase::Live);
+    }
+
+    /// Time passes until the session's next deadline.
+    fn wait(&mut self, connect: Option<FailureCode>) -> Timer {
+        let (at, timer) = self.session.poll_timeout().expect("something is waited for");
+        self.now = at;
+        self.take(Input::Timeout, connect);
+        timer
     }
 
     /// Takes an input, and completes what follows from it; a connect fails in this way, if it does.
@@ -30,6 +67,10 @@ impl Driven {
                     continue;
                 }
                 Output::Signaling(ticket, SignalingCommand::Connect { link, .. }) => {
+                    if let Some(pending) = &mut self.pending {
+                        pending.push(ticket);
+                        continue;
+                    }
                     self.connection = Some(link);
                     let id = || Done::Connected(ClientId::new("viewer").expect("valid"));
                     let failed = connect.map(|code| Failure::new(code, "as the test wants it"));
@@ -38,15 +79,21 @@ impl Driven {
                 Output::Signaling(ticket, SignalingCommand::FetchIceServers { .. }) => {
                     (ticket, Ok(Done::IceServers(Vec::new())))
                 }
+                Output::Signaling(ticket, SignalingCommand::Send { link, .. }) => {
+                    self.sent_on.push(link);
+                    let failed = Failure::new(FailureCode::NotOpen, "as the test wants it");
+                    (ticket, if self.sending_fails { Err(failed) } else { Ok(Done::Ok) })
+                }
                 Output::Peer(ticket, PeerCommand::Create { peer, .. }) => {
                     self.peer = Some(peer);
                     let candidates = CandidateRelease::AfterOffer;
                     let traits = PeerTraits { candidates, restart_keeps_pair: true };
                     (ticket, Ok(Done::Created(traits)))
                 }
-                Output::Peer(ticket, PeerCommand::CreateOffer { .. }) => {
-                    (ticket, Ok(Done::Description(description("offer", true))))
-                }
+                Output::Peer(
+                    ticket,
+                    PeerCommand::CreateOffer { .. } | PeerCommand::CreateAnswer { .. },
+                ) => (ticket, Ok(Done::Description(description("local", true)))),
                 Output::Signaling(ticket, _) | Output::Peer(ticket, _) => (ticket, Ok(Done::Ok)),
             };
             let completion = Completion { ticket, outcome };
@@ -122,5 +169,58 @@ fn retry_that_a_throttle_does_not_delay_is_not_armed_again() {
         driven.take(Input::Resumed, Some(FailureCode::Throttled));
         let armed = driven.armed(Timer::RetryDelay);
         assert_eq!((armed.len(), armed.last()), (times, Some(&Timestamp::from_millis(5_000))));
+    }
+}
+
+/// After GO_AWAY the old connection fails to send an answer and is lost, and the new one cannot be
+/// opened: the answer still waits, and goes out on the one after it.
+// Shows: N20, N21.
+#[test]
+fn unsent_answer_outlives_a_reopening_that_fails() {
+    let settings = Settings {
+        go_away_spread: Duration::ZERO,
+        link_reopen: RetryDelay::Fixed(secs(1)),
+        ..Settings::one_retry()
+    };
+    let mut driven = Driven::live(settings);
+    let old = driven.connection.expect("open");
+    driven.sent_on.clear();
+    (driven.sending_fails, driven.pending) = (true, Some(Vec::new()));
+    driven.take(Input::Signaling(old, SignalingEvent::GoAway), None);
+    let offer = Ok(description("offer", true));
+    let offer = SignalingEvent::Offer { sender: Sender::Master, body: offer };
+    driven.take(Input::Signaling(old, offer), None);
+    assert_eq!(driven.sent_on, [old]);
+    let lost = SignalingEvent::Disconnected(Failure::new(FailureCode::Network, "cut"));
+    driven.take(Input::Signaling(old, lost), None);
+    let pending = driven.pending.take().expect("connects are kept");
+    let [ticket] = pending[..] else { panic!("one connect: {pending:?}") };
+    driven.sending_fails = false;
+    let outcome = Err(Failure::new(FailureCode::Network, "unreachable"));
+    driven.take(Input::Completed(Completion { ticket, outcome }), None);
+    while driven.sent_on.len() == 1 {
+        driven.wait(None);
+        assert!(driven.now < Timestamp::from_millis(60_000), "it was never sent");
+    }
+    assert_eq!(driven.sent_on, [old, driven.connection.expect("open")]);
+    assert!(!driven.events.contains(&Event::RenegotiationFailed));
+}
+
+/// The normal form of a session remembers a loss while another one would spend a retry.
+// Shows: N14.
+#[test]
+fn normal_form_remembers_a_recent_loss() {
+    let mut driven = Driven::live(Settings::never());
+    driven.now = Timestamp::from_millis(1_000);
+    driven.notice(PeerEvent::ConnectivityChanged(Connectivity::DtlsFailed));
+    assert_eq!(driven.session.attempt(), 2, "the first loss costs nothing");
+    driven.goes_live();
+    driven.now = Timestamp::from_millis(2_000);
+    let normal = driven.session.clone().into_normalised().into_session();
+    // The normal form numbers peer connections anew.
+    for (session, peer) in [(driven.session.clone(), driven.peer), (normal, Some(PeerId(1)))] {
+        (driven.session, driven.peer) = (session, peer);
+        driven.notice(PeerEvent::ConnectivityChanged(Connectivity::DtlsFailed));
+        assert_eq!(driven.session.phase(), Phase::Ended, "the second is one too many");
     }
 }
