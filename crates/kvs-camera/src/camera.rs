@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use negotiation_core::{Candidate, Description, Failure, FailureKind, Undecodable};
-use signaling_aws::MasterLink;
+use signaling_aws::MasterConnection;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, sleep};
@@ -146,7 +146,7 @@ impl fmt::Debug for Camera {
 async fn connect(
     config: &CameraConfig,
     waiting: impl Fn(&Failure) + Send,
-) -> Result<MasterLink, Failure> {
+) -> Result<MasterConnection, Failure> {
     let mut waiting = Some(waiting);
     let begun = Instant::now();
     let mut backoff = Backoff::default();
@@ -169,11 +169,11 @@ async fn connect(
     }
 }
 
-async fn connect_once(config: &CameraConfig) -> Result<MasterLink, Failure> {
+async fn connect_once(config: &CameraConfig) -> Result<MasterConnection, Failure> {
     if config.create_channel {
-        MasterLink::create_channel(config.signaling.clone()).await?;
+        MasterConnection::create_channel(config.signaling.clone()).await?;
     }
-    MasterLink::connect(config.signaling.clone()).await
+    MasterConnection::connect(config.signaling.clone()).await
 }
 
 /// The sessions and who they are.

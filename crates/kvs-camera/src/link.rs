@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use negotiation_core::{Candidate, Description, Failure, FailureCode, IceServer, Undecodable};
 use signaling_aws::{
-    IceSource, MasterEvent, MasterLink, MasterSender, SignalingConfig, StorageSession, close_code,
+    IceSource, MasterConnection, MasterEvent, MasterSender, SignalingConfig, StorageSession,
+    close_code,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -134,7 +135,7 @@ impl Keeper {
     }
 
     /// Serves `link`, and whatever follows it, until cancelled.
-    pub(crate) async fn run(self, link: MasterLink, cancelled: CancellationToken) {
+    pub(crate) async fn run(self, link: MasterConnection, cancelled: CancellationToken) {
         let mut link = Some(link);
         let mut backoff = Backoff::default();
         let mut displaced = Displaced::default();
@@ -149,7 +150,7 @@ impl Keeper {
                     }
                     let connected = tokio::select! {
                         () = cancelled.cancelled() => break,
-                        connected = MasterLink::connect(self.config.clone()) => connected,
+                        connected = MasterConnection::connect(self.config.clone()) => connected,
                     };
                     match connected {
                         Ok(open) => open,
@@ -184,7 +185,11 @@ impl Keeper {
     }
 
     /// One link, to its end. `None` when it was closed by us.
-    async fn serve(&self, mut link: MasterLink, cancelled: &CancellationToken) -> Option<Failure> {
+    async fn serve(
+        &self,
+        mut link: MasterConnection,
+        cancelled: &CancellationToken,
+    ) -> Option<Failure> {
         let (ice, storage) = (link.ice_source(), link.storage());
         let current = Current { sender: link.sender(), ice, storage };
         self.current.send_replace(Some(current));
@@ -293,7 +298,7 @@ mod tests {
                 .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
                 .build()
                 .expect("valid");
-            let link = MasterLink::connect(config.clone()).await.expect("connected");
+            let link = MasterConnection::connect(config.clone()).await.expect("connected");
             let (to, events) = mpsc::channel(64);
             let (keeper, line) = Keeper::new(config, to);
             let stop = CancellationToken::new();

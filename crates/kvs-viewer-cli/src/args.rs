@@ -212,7 +212,7 @@ impl ServiceArgs {
         builder = builder.limits(Limits {
             call: session.call_timeout,
             credentials: session.credentials_timeout,
-            link_open: session.link_open_timeout,
+            connection_open: session.link_open_timeout,
             write: session.operation_timeout,
             ..Limits::default()
         });

@@ -348,7 +348,7 @@ impl ViewerBuilder {
         let limits = Limits {
             call: session.call_timeout,
             credentials: session.credentials_timeout,
-            link_open: session.link_open_timeout,
+            connection_open: session.link_open_timeout,
             write: session.operation_timeout,
             ..Limits::default()
         };

@@ -1,8 +1,8 @@
-//! The client id of one attempt, which its links share.
+//! The client id of one attempt, which its connections share.
 //!
-//! Links of one attempt follow one another and overlap for a moment (contract, N20 and N21), all
-//! under one id. So the attempt holds the id, also while it has no link, and the id rests from the
-//! moment its last link closed.
+//! Connections of one attempt follow one another and overlap for a moment (contract, N20 and N21), all
+//! under one id. So the attempt holds the id, also while it has no connection, and the id rests from the
+//! moment its last connection closed.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,19 +12,19 @@ use negotiation_core::{ClientId, ClientIdPolicy, Failure};
 use crate::quota::IdLease;
 use crate::state_dir::on_disk;
 
-/// Whose id an attempt's links use. Clones share it; the last one gives the id back.
+/// Whose id an attempt's connections use. Clones share it; the last one gives the id back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AttemptId(Arc<Mutex<Slot>>);
 
 #[derive(Debug, Default)]
 struct Slot {
     lease: Option<IdLease>,
-    links: usize,
+    connections: usize,
 }
 
 /// How an attempt comes to its id.
 #[derive(Clone, Copy)]
-pub(crate) struct Terms<'a> {
+pub(crate) struct LeaseRequest<'a> {
     pub(crate) key: &'a str,
     pub(crate) base: &'a ClientId,
     pub(crate) policy: ClientIdPolicy,
@@ -34,36 +34,36 @@ pub(crate) struct Terms<'a> {
 }
 
 impl AttemptId {
-    /// The attempt's id for one more link; leased by the first.
-    pub(crate) async fn join(&self, terms: &Terms<'_>) -> Result<LinkHold, Failure> {
-        if let Some(hold) = self.hold(terms, None) {
+    /// The attempt's id for one more connection; leased by the first.
+    pub(crate) async fn join(&self, request: &LeaseRequest<'_>) -> Result<IdHold, Failure> {
+        if let Some(hold) = self.hold(request, None) {
             return Ok(hold);
         }
-        let Terms { key, base, policy, dir, .. } = *terms;
-        let lease = IdLease::take(key, base, policy, dir).await?;
-        // Another link of the attempt may have been quicker: its lease stays, and this one ends.
-        Ok(self.hold(terms, Some(lease)).unwrap_or_else(|| unreachable!("there is a lease")))
+        let LeaseRequest { key, base, policy, dir, .. } = *request;
+        let lease = IdLease::acquire(key, base, policy, dir).await?;
+        // Another connection of the attempt may have been quicker: its lease stays, and this one ends.
+        Ok(self.hold(request, Some(lease)).unwrap_or_else(|| unreachable!("there is a lease")))
     }
 
-    /// One more link on the id that there is, or on this one.
-    fn hold(&self, terms: &Terms<'_>, lease: Option<IdLease>) -> Option<LinkHold> {
+    /// One more connection on the id that there is, or on this one.
+    fn hold(&self, request: &LeaseRequest<'_>, lease: Option<IdLease>) -> Option<IdHold> {
         let mut slot = self.slot();
-        let id = match (&slot.lease, terms.known) {
+        let id = match (&slot.lease, request.known) {
             (Some(lease), None) => lease.id().clone(),
             (Some(lease), Some(known)) if lease.id() == known => known.clone(),
             // An id from elsewhere is not the pool's to give.
             (_, Some(known)) => {
-                slot.lease = Some(IdLease::of(terms.key, known));
+                slot.lease = Some(IdLease::fixed(request.key, known));
                 known.clone()
             }
             (None, None) => slot.lease.insert(lease?).id().clone(),
         };
-        slot.links += 1;
+        slot.connections += 1;
         if let Some(lease) = &mut slot.lease {
             lease.in_use();
         }
         drop(slot);
-        Some(LinkHold { attempt: self.clone(), id })
+        Some(IdHold { attempt: self.clone(), id })
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
@@ -71,19 +71,19 @@ impl AttemptId {
     }
 }
 
-/// One link's share of its attempt's id.
+/// One connection's share of its attempt's id.
 #[derive(Debug)]
-pub(crate) struct LinkHold {
+pub(crate) struct IdHold {
     attempt: AttemptId,
     id: ClientId,
 }
 
-impl LinkHold {
+impl IdHold {
     pub(crate) fn id(&self) -> &ClientId {
         &self.id
     }
 
-    /// An offer or answer goes out: the master may hold a session of the id after the link is gone.
+    /// An offer or answer goes out: the master may hold a session of the id after the connection is gone.
     /// Other processes know of it before it goes, or the disk is too slow.
     pub(crate) async fn offered(&self) {
         let file = self.attempt.slot().lease.as_mut().and_then(IdLease::offered);
@@ -95,11 +95,11 @@ impl LinkHold {
     }
 }
 
-impl Drop for LinkHold {
+impl Drop for IdHold {
     fn drop(&mut self) {
         let mut slot = self.attempt.slot();
-        slot.links = slot.links.saturating_sub(1);
-        if slot.links == 0
+        slot.connections = slot.connections.saturating_sub(1);
+        if slot.connections == 0
             && let Some(lease) = &mut slot.lease
         {
             lease.idle();
@@ -116,11 +116,11 @@ mod tests {
         ClientId::new(text).expect("valid")
     }
 
-    async fn join(attempt: &AttemptId, key: &str, known: Option<&ClientId>) -> LinkHold {
+    async fn join(attempt: &AttemptId, key: &str, known: Option<&ClientId>) -> IdHold {
         let base = id("cam");
         let policy = ClientIdPolicy::Pooled;
-        let terms = Terms { key, base: &base, policy, dir: None, known };
-        attempt.join(&terms).await.expect("free")
+        let request = LeaseRequest { key, base: &base, policy, dir: None, known };
+        attempt.join(&request).await.expect("free")
     }
 
     #[tokio::test(start_paused = true)]

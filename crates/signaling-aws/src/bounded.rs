@@ -14,23 +14,23 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// This client, with bodies that fail where they become longer than any of the service's.
 pub(crate) fn bounded(client: SharedHttpClient) -> SharedHttpClient {
-    SharedHttpClient::new(Bounded(client))
+    SharedHttpClient::new(BoundedBodies(client))
 }
 
 #[derive(Debug)]
-struct Bounded<T>(T);
+struct BoundedBodies<T>(T);
 
-impl HttpClient for Bounded<SharedHttpClient> {
+impl HttpClient for BoundedBodies<SharedHttpClient> {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Bounded(self.0.http_connector(settings, components)))
+        SharedHttpConnector::new(BoundedBodies(self.0.http_connector(settings, components)))
     }
 }
 
-impl HttpConnector for Bounded<SharedHttpConnector> {
+impl HttpConnector for BoundedBodies<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let response = self.0.call(request);
         HttpConnectorFuture::new(async move {

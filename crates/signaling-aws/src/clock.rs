@@ -14,9 +14,9 @@ const SERVICES_MAX: usize = 64;
 
 /// The clocks this process knows, each with its service; those asked for last stand last.
 #[derive(Debug)]
-struct Services(Vec<(String, SigningClock)>);
+struct ServiceClocks(Vec<(String, SigningClock)>);
 
-impl Services {
+impl ServiceClocks {
     /// A caller keeps its clock, so the one that was requested longest ago is forgotten.
     fn clock(&mut self, service: &str) -> SigningClock {
         let known = self.0.iter().position(|(name, _)| name == service);
@@ -37,12 +37,12 @@ impl Services {
 
 /// A service's clock, as this process knows it. Clones share what is learnt.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SigningClock(Arc<Known>);
+pub(crate) struct SigningClock(Arc<ClockState>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct ClockState {
     skew_ms: AtomicI64,
-    proven: SetOnce<()>,
+    confirmed: SetOnce<()>,
 }
 
 /// How far the wall clock was taken to be off when something was signed.
@@ -55,7 +55,7 @@ impl SigningClock {
 
     /// The clock of the service behind a control plane's endpoint; without one, AWS's.
     pub(crate) fn of(control_endpoint: Option<&str>) -> Self {
-        static SERVICES: Mutex<Services> = Mutex::new(Services(Vec::new()));
+        static SERVICES: Mutex<ServiceClocks> = Mutex::new(ServiceClocks(Vec::new()));
         // Every change below is whole: a panic elsewhere leaves nothing half done.
         let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
         services.clock(control_endpoint.unwrap_or("aws"))
@@ -92,14 +92,14 @@ impl SigningClock {
     }
 
     /// The service took what was signed by this clock.
-    pub(crate) fn prove(&self) {
+    pub(crate) fn confirm(&self) {
         // It is enough to be right once; who comes second has nothing to add.
-        let _ = self.0.proven.set(());
+        let _ = self.0.confirmed.set(());
     }
 
     /// Waits until the service took something that was signed by this clock.
-    pub(crate) async fn proven(&self) {
-        self.0.proven.wait().await;
+    pub(crate) async fn confirmed(&self) {
+        self.0.confirmed.wait().await;
     }
 }
 
@@ -137,9 +137,10 @@ mod tests {
 
     #[test]
     fn the_clock_that_nobody_asked_for_longest_is_forgotten() {
-        let mut services = Services(Vec::new());
-        let is_known = |services: &mut Services, name: &str| services.clock(name).skew().0 != 0;
-        let learnt = |services: &mut Services, name: &str| {
+        let mut services = ServiceClocks(Vec::new());
+        let is_known =
+            |services: &mut ServiceClocks, name: &str| services.clock(name).skew().0 != 0;
+        let learnt = |services: &mut ServiceClocks, name: &str| {
             let clock = services.clock(name);
             clock.0.skew_ms.store(600_000, Ordering::Relaxed);
         };

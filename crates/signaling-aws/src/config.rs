@@ -12,11 +12,11 @@ use url::Url;
 
 use crate::arn::{ChannelArn, is_channel_name};
 use crate::config_error::{ConfigError, Field};
-use crate::endpoint::{self, Plain, is_loopback, parse_endpoint};
+use crate::endpoint::{self, PlainHttp, is_loopback, parse_endpoint};
 use crate::ice::is_stun;
-use crate::known;
 use crate::limits::Limits;
 use crate::proxy::{Duplex, Proxy, Route};
+use crate::service_cache;
 use crate::tls::Trust;
 
 /// A channel, by name or by ARN.
@@ -148,8 +148,8 @@ impl SignalingConfig {
     }
 
     /// At which hosts a configured endpoint may do without TLS.
-    pub(crate) fn plain(&self) -> Plain {
-        if self.allow_plain_http { Plain::Anywhere } else { Plain::Loopback }
+    pub(crate) fn plain(&self) -> PlainHttp {
+        if self.allow_plain_http { PlainHttp::Anywhere } else { PlainHttp::Loopback }
     }
 }
 
@@ -321,7 +321,7 @@ impl SignalingConfigBuilder {
                 .map_err(|error| ConfigError::new(Field::ClientId, error.to_string()))?,
             None => default_client_id(),
         };
-        let plain = if self.allow_plain_http { Plain::Anywhere } else { Plain::Loopback };
+        let plain = if self.allow_plain_http { PlainHttp::Anywhere } else { PlainHttp::Loopback };
         let endpoint_url = self.endpoint_url.as_deref().map(|text| parse_endpoint(text, plain));
         let endpoint_url = endpoint_url.transpose().map_err(ConfigError::endpoint)?;
         if endpoint_url.is_some() && (self.fips == Some(true) || self.dual_stack == Some(true)) {
@@ -346,7 +346,7 @@ impl SignalingConfigBuilder {
                     format!("must be between 1 and {REMEMBERED_MAX}"),
                 ));
             }
-            known::known(|known| known.keep_at_least(channels));
+            service_cache::known(|known| known.keep_at_least(channels));
         }
         Ok(SignalingConfig {
             channel,

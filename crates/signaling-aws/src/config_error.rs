@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::endpoint::Unfit;
+use crate::endpoint::EndpointProblem;
 
 /// What can be set, by the name of its method on [`crate::SignalingConfigBuilder`]: a program with names
 /// of its own for settings maps these to them.
@@ -73,8 +73,9 @@ impl ConfigError {
         Self { field, problem: problem.into(), alternative: None }
     }
 
-    pub(crate) fn endpoint(problem: Unfit) -> Self {
-        let alternative = matches!(problem, Unfit::Plain(_)).then_some(Field::AllowPlainHttp);
+    pub(crate) fn endpoint(problem: EndpointProblem) -> Self {
+        let alternative =
+            matches!(problem, EndpointProblem::PlainHttp(_)).then_some(Field::AllowPlainHttp);
         Self { alternative, ..Self::new(Field::EndpointUrl, problem.to_string()) }
     }
 

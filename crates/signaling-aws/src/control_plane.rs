@@ -28,12 +28,12 @@ use viewer_session::redact::{self, Origin};
 use crate::arn::ChannelArn;
 use crate::clock::{SigningClock, Skew};
 use crate::config::{Channel, SignalingConfig};
-use crate::endpoint::{Plain, Role, is_socket_endpoint, parse_endpoint};
+use crate::endpoint::{PlainHttp, Role, is_socket_endpoint, parse_endpoint};
 use crate::error;
 use crate::http::{Http, was_cut};
 use crate::identity::Identity;
-use crate::known::{Endpoints, Key, TurnServers};
 use crate::quota;
+use crate::service_cache::{Endpoints, Key, TurnServers};
 
 /// Most ICE servers taken from the service; it returns about two.
 const ICE_SERVERS_MAX: usize = 16;
@@ -58,7 +58,7 @@ pub(crate) enum StorageMode {
     Unknown,
 }
 
-/// What one link knows of the account it acts for.
+/// What one connection knows of the account it acts for.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
     config: SignalingConfig,
@@ -137,8 +137,8 @@ impl ControlPlane {
     }
 
     /// Where endpoints that the service names may do without TLS.
-    pub(crate) fn plain_of_service(&self) -> Plain {
-        Plain::of_service(self.control_endpoint(), self.config.allow_plain_http)
+    pub(crate) fn plain_of_service(&self) -> PlainHttp {
+        PlainHttp::of_service(self.control_endpoint(), self.config.allow_plain_http)
     }
 
     /// Waits for the call's turn within the quotas of account, region and channel.
@@ -196,7 +196,7 @@ impl ControlPlane {
             .role(channel_role(role))
             .build();
         let output = self
-            .call("GetSignalingChannelEndpoint", Again::Yes, http, |credentials, http| {
+            .call("GetSignalingChannelEndpoint", Idempotent::Yes, http, |credentials, http| {
                 self.video(credentials, http)
                     .get_signaling_channel_endpoint()
                     .channel_arn(arn.as_str())
@@ -241,7 +241,7 @@ impl ControlPlane {
         http: &Http,
     ) -> Result<(), Failure> {
         // The session repeats it on a timer of its own (contract, N8).
-        self.call("JoinStorageSessionAsViewer", Again::No, http, |credentials, http| {
+        self.call("JoinStorageSessionAsViewer", Idempotent::No, http, |credentials, http| {
             self.storage(credentials, endpoint, http)
                 .join_storage_session_as_viewer()
                 .channel_arn(arn.as_str())
@@ -259,7 +259,7 @@ impl ControlPlane {
         arn: &ChannelArn,
         http: &Http,
     ) -> Result<(), Failure> {
-        self.call("JoinStorageSession", Again::No, http, |credentials, http| {
+        self.call("JoinStorageSession", Idempotent::No, http, |credentials, http| {
             self.storage(credentials, endpoint, http)
                 .join_storage_session()
                 .channel_arn(arn.as_str())
@@ -271,7 +271,7 @@ impl ControlPlane {
 
     async fn describe(&self, name: &str, http: &Http) -> Result<ChannelArn, Failure> {
         let output = self
-            .call("DescribeSignalingChannel", Again::Yes, http, |credentials, http| {
+            .call("DescribeSignalingChannel", Idempotent::Yes, http, |credentials, http| {
                 self.video(credentials, http).describe_signaling_channel().channel_name(name).send()
             })
             .await?;
@@ -291,7 +291,7 @@ impl ControlPlane {
             return Err(Failure::new(FailureCode::InvalidArgument, problem));
         };
         let created = self
-            .call("CreateSignalingChannel", Again::Yes, http, |credentials, http| {
+            .call("CreateSignalingChannel", Idempotent::Yes, http, |credentials, http| {
                 self.video(credentials, http).create_signaling_channel().channel_name(name).send()
             })
             .await;
@@ -305,7 +305,7 @@ impl ControlPlane {
     /// Whether the channel is in storage mode. Best effort: a viewer may well not be allowed to ask.
     pub(crate) async fn storage_mode(&self, http: Http) -> StorageMode {
         // Asked beside the start, by a clock that may be wrong, it would be refused beside it.
-        self.clock().proven().await;
+        self.clock().confirmed().await;
         let credentials = self.current_credentials().await;
         if self.admit("DescribeMediaStorageConfiguration", &credentials).await.is_err() {
             return StorageMode::Unknown;
@@ -342,7 +342,7 @@ impl ControlPlane {
         http: &Http,
     ) -> Result<TurnServers, Failure> {
         let output = self
-            .call("GetIceServerConfig", Again::Yes, http, |credentials, http| {
+            .call("GetIceServerConfig", Idempotent::Yes, http, |credentials, http| {
                 self.signaling(credentials, &endpoints.https, http)
                     .get_ice_server_config()
                     .channel_arn(endpoints.arn.as_str())
@@ -372,7 +372,12 @@ impl ControlPlane {
     ///
     /// `date` is the header of the refusal, of what was signed by a clock with this skew. Each cure
     /// is tried once.
-    pub(crate) async fn cure(&self, tried: &mut Cures, date: Option<&str>, signed: Skew) -> bool {
+    pub(crate) async fn remedy(
+        &self,
+        tried: &mut Remedies,
+        date: Option<&str>,
+        signed: Skew,
+    ) -> bool {
         if !tried.clock && self.clock().learn(date, signed) {
             tried.clock = true;
             return true;
@@ -397,7 +402,7 @@ impl ControlPlane {
     async fn call<T, E, F, Fut>(
         &self,
         name: &'static str,
-        again: Again,
+        again: Idempotent,
         http: &Http,
         request: F,
     ) -> Result<T, Failure>
@@ -406,7 +411,7 @@ impl ControlPlane {
         Fut: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let mut tried = Cures::default();
+        let mut tried = Remedies::default();
         let mut failed = 0;
         let mut deadline = None;
         loop {
@@ -418,7 +423,7 @@ impl ControlPlane {
             let token = credentials.session_token().is_some_and(|token| !token.is_empty());
             let error = match timeout_at(deadline_at, request(credentials, http.client())).await {
                 Ok(Ok(output)) => {
-                    self.clock().prove();
+                    self.clock().confirm();
                     return Ok(output);
                 }
                 Ok(Err(error)) => error,
@@ -427,7 +432,7 @@ impl ControlPlane {
             let refused = error.raw_response().filter(|r| matches!(r.status().as_u16(), 401 | 403));
             if let Some(response) = refused {
                 let date = response.headers().get("date").map(str::to_owned);
-                if self.cure(&mut tried, date.as_deref(), signed).await {
+                if self.remedy(&mut tried, date.as_deref(), signed).await {
                     // Another question, with a limit and a connection of its own: services close
                     // the one that they refused a request on.
                     deadline = None;
@@ -435,7 +440,7 @@ impl ControlPlane {
                     continue;
                 }
             }
-            if matches!(again, Again::Yes) && !tried.connection && is_cut(&error) {
+            if matches!(again, Idempotent::Yes) && !tried.connection && is_cut(&error) {
                 // A connection from the pool that the service had closed meanwhile.
                 tried.connection = true;
                 http.renew();
@@ -443,8 +448,8 @@ impl ControlPlane {
             }
             let failure = call_failure(name, &error, token);
             let pause = match again {
-                Again::Yes => pause(&failure, failed),
-                Again::No => None,
+                Idempotent::Yes => pause(&failure, failed),
+                Idempotent::No => None,
             };
             match pause.map(|pause| Instant::now() + pause) {
                 Some(at) if at < deadline_at => sleep_until(at).await,
@@ -504,7 +509,7 @@ impl ControlPlane {
 
 /// Whether a call may be repeated that the service could not serve.
 #[derive(Clone, Copy, Debug)]
-enum Again {
+enum Idempotent {
     Yes,
     No,
 }
@@ -521,7 +526,7 @@ fn pause(failure: &Failure, failed: u32) -> Option<Duration> {
 
 /// What was already tried against a refusal.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cures {
+pub(crate) struct Remedies {
     clock: bool,
     credentials: bool,
     connection: bool,

@@ -30,7 +30,7 @@ pub(crate) fn is_loopback_name(name: &str) -> bool {
 
 /// At which hosts endpoints may do without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plain {
+pub(crate) enum PlainHttp {
     /// At none.
     Refused,
     /// On this machine.
@@ -39,7 +39,7 @@ pub(crate) enum Plain {
     Anywhere,
 }
 
-impl Plain {
+impl PlainHttp {
     fn admits(self, url: &Url) -> bool {
         match self {
             Self::Refused => false,
@@ -63,11 +63,11 @@ impl Plain {
 
 /// Why requests with credentials may not go to an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unfit {
+pub(crate) enum EndpointProblem {
     /// It has no scheme; with one it would be this.
     NoScheme(Option<String>),
     /// It is plain HTTP, where that is not taken; with TLS it would be this.
-    Plain(Option<String>),
+    PlainHttp(Option<String>),
     /// It is something else than HTTP.
     Scheme,
     /// It is no URL, for the parser's reason.
@@ -78,13 +78,13 @@ pub(crate) enum Unfit {
     Login,
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for EndpointProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const FORM: &str = "it looks like https://HOST[:PORT]";
         match self {
             Self::NoScheme(Some(with)) => write!(f, "has no scheme; write {with}"),
             Self::NoScheme(None) => write!(f, "has no scheme; {FORM}"),
-            Self::Plain(with) => {
+            Self::PlainHttp(with) => {
                 f.write_str("is plain HTTP beyond this machine, where others can read and use the signed requests")?;
                 match with {
                     Some(with) => write!(f, "; write {with}"),
@@ -102,33 +102,33 @@ impl fmt::Display for Unfit {
 }
 
 /// Reads an endpoint to which requests with credentials are to go.
-pub(crate) fn parse_endpoint(text: &str, plain: Plain) -> Result<Url, Unfit> {
+pub(crate) fn parse_endpoint(text: &str, plain: PlainHttp) -> Result<Url, EndpointProblem> {
     // Whatever holds a login is not repeated.
     let shown = |url: String| (!text.contains('@')).then_some(url);
     if !text.contains("://") {
         let with = |scheme: &str| Url::parse(&format!("{scheme}://{text}")).ok();
         let here = with("http").filter(is_loopback).map(|_| format!("http://{text}"));
         let there = || with("https").map(|_| format!("https://{text}"));
-        return Err(Unfit::NoScheme(here.or_else(there).and_then(shown)));
+        return Err(EndpointProblem::NoScheme(here.or_else(there).and_then(shown)));
     }
-    let url = Url::parse(text).map_err(|error| Unfit::NoUrl(error.to_string()))?;
+    let url = Url::parse(text).map_err(|error| EndpointProblem::NoUrl(error.to_string()))?;
     match url.scheme() {
         "https" => {}
         "http" if plain.admits(&url) => {}
-        "http" => return Err(Unfit::Plain(shown(text.replacen("http", "https", 1)))),
-        _ => return Err(Unfit::Scheme),
+        "http" => return Err(EndpointProblem::PlainHttp(shown(text.replacen("http", "https", 1)))),
+        _ => return Err(EndpointProblem::Scheme),
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(Unfit::Query);
+        return Err(EndpointProblem::Query);
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Unfit::Login);
+        return Err(EndpointProblem::Login);
     }
     Ok(url)
 }
 
 /// Whether a signaling socket may be opened there.
-pub(crate) fn is_socket_endpoint(url: &Url, plain: Plain) -> bool {
+pub(crate) fn is_socket_endpoint(url: &Url, plain: PlainHttp) -> bool {
     match url.scheme() {
         "wss" => true,
         "ws" => plain.admits(url),
@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_refused_endpoint_says_what_to_write() {
-        let said = |text: &str| parse_endpoint(text, Plain::Loopback).expect_err(text).to_string();
+        let said =
+            |text: &str| parse_endpoint(text, PlainHttp::Loopback).expect_err(text).to_string();
         for (text, corrected) in [
             ("localhost:4700", "write http://localhost:4700"),
             ("127.0.0.1:4700/x", "write http://127.0.0.1:4700/x"),
@@ -183,26 +184,26 @@ mod tests {
         {
             assert!(!said(text).contains("canary"), "{}", said(text));
         }
-        assert!(parse_endpoint("http://kvs-emulator:4700", Plain::Anywhere).is_ok());
+        assert!(parse_endpoint("http://kvs-emulator:4700", PlainHttp::Anywhere).is_ok());
     }
 
     #[test]
     fn plain_endpoints_are_for_services_that_are_plain_or_here() {
         for (control, allowed, expected) in [
-            (None, true, Plain::Refused),
-            (Some("https://kvs.example"), true, Plain::Refused),
-            (Some("https://localhost:1"), false, Plain::Loopback),
-            (Some("http://127.0.0.1:1"), false, Plain::Loopback),
-            (Some("http://kvs-emulator:4700"), true, Plain::Anywhere),
-            (Some("http://kvs-emulator:4700"), false, Plain::Refused),
+            (None, true, PlainHttp::Refused),
+            (Some("https://kvs.example"), true, PlainHttp::Refused),
+            (Some("https://localhost:1"), false, PlainHttp::Loopback),
+            (Some("http://127.0.0.1:1"), false, PlainHttp::Loopback),
+            (Some("http://kvs-emulator:4700"), true, PlainHttp::Anywhere),
+            (Some("http://kvs-emulator:4700"), false, PlainHttp::Refused),
         ] {
-            assert_eq!(Plain::of_service(control, allowed), expected, "{control:?}");
+            assert_eq!(PlainHttp::of_service(control, allowed), expected, "{control:?}");
         }
         let socket = |url: &str, plain| is_socket_endpoint(&Url::parse(url).expect("a URL"), plain);
-        assert!(socket("ws://kvs-emulator:4700", Plain::Anywhere));
-        assert!(!socket("ws://kvs-emulator:4700", Plain::Loopback));
-        assert!(socket("ws://localhost:1", Plain::Loopback));
-        assert!(!socket("ws://localhost:1", Plain::Refused));
+        assert!(socket("ws://kvs-emulator:4700", PlainHttp::Anywhere));
+        assert!(!socket("ws://kvs-emulator:4700", PlainHttp::Loopback));
+        assert!(socket("ws://localhost:1", PlainHttp::Loopback));
+        assert!(!socket("ws://localhost:1", PlainHttp::Refused));
     }
 
     #[test]

@@ -17,8 +17,8 @@ use url::Url;
 
 use crate::arn::ChannelArn;
 use crate::endpoint::Role;
-use crate::endpoint::{Plain, is_socket_endpoint, parse_endpoint};
-use crate::known::{ENDPOINTS_FOR, Endpoints, Key};
+use crate::endpoint::{PlainHttp, is_socket_endpoint, parse_endpoint};
+use crate::service_cache::{ENDPOINTS_FOR, Endpoints, Key};
 use crate::state_dir::{ENDPOINTS, Missing, make_private, open, unix_ms, write};
 
 /// The format that this version writes; it ignores every other.
@@ -51,7 +51,7 @@ struct Content {
 pub(crate) fn load(
     dir: &Path,
     key: &Key,
-    plain: Plain,
+    plain: PlainHttp,
 ) -> io::Result<Option<(Endpoints, SystemTime)>> {
     let file = match open(&path(dir, key), Missing::Refused) {
         Ok(file) => file,
@@ -99,7 +99,7 @@ pub(crate) fn remove(dir: &Path, key: &Key) -> io::Result<()> {
 
 impl Content {
     /// The endpoints, under the same checks as an answer of the service.
-    fn endpoints(self, key: &Key, plain: Plain) -> Option<(Endpoints, SystemTime)> {
+    fn endpoints(self, key: &Key, plain: PlainHttp) -> Option<(Endpoints, SystemTime)> {
         let is_of_key = (self.version, &*self.place, &*self.channel, &*self.role)
             == (VERSION, &*key.place, &*key.channel, role(key.role));
         let learned = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.learned_at_ms));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     fn loaded(dir: &Path, key: &Key) -> Option<Endpoints> {
-        load(dir, key, Plain::Refused).expect("readable").map(|(endpoints, _)| endpoints)
+        load(dir, key, PlainHttp::Refused).expect("readable").map(|(endpoints, _)| endpoints)
     }
 
     /// The stored file with one text replaced.
@@ -240,7 +240,7 @@ mod tests {
             let elsewhere = dir.path().join("elsewhere");
             fs::rename(&file, &elsewhere).expect("renamed");
             symlink(&elsewhere, &file).expect("linked");
-            assert!(load(dir.path(), &key(), Plain::Refused).is_err(), "a symbolic link");
+            assert!(load(dir.path(), &key(), PlainHttp::Refused).is_err(), "a symbolic link");
         }
     }
 }

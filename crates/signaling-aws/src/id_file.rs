@@ -29,21 +29,26 @@ pub(crate) struct IdFile {
 #[derive(Debug)]
 pub(crate) enum Claim {
     /// It is this process's now.
-    Ours(IdFile),
+    Acquired(IdFile),
     /// It rests for this long already.
-    Rests(Duration),
+    Resting(Duration),
     /// Another process uses it.
-    Elsewhere,
+    InUse,
 }
 
 impl IdFile {
-    /// Takes an id, unless it rests or another process uses it; `hurry` takes one that rests.
-    pub(crate) fn claim(dir: &Path, key: &str, id: &ClientId, hurry: bool) -> io::Result<Claim> {
+    /// Takes an id, unless it rests or another process uses it; `allow_resting` takes one that rests.
+    pub(crate) fn claim(
+        dir: &Path,
+        key: &str,
+        id: &ClientId,
+        allow_resting: bool,
+    ) -> io::Result<Claim> {
         make_private(dir)?;
         let file = open(&path(dir, key, id), Missing::Made)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Claim::Elsewhere),
+            Err(TryLockError::WouldBlock) => return Ok(Claim::InUse),
             Err(TryLockError::Error(error)) => return Err(error),
         }
         let mut content = String::new();
@@ -63,8 +68,10 @@ impl IdFile {
             Some(_) | None => None,
         };
         match rests {
-            Some(rested) if rested < ClientIdPool::REST && !hurry => Ok(Claim::Rests(rested)),
-            Some(_) | None => Ok(Claim::Ours(Self { file: Arc::new(file) })),
+            Some(rested) if rested < ClientIdPool::REST && !allow_resting => {
+                Ok(Claim::Resting(rested))
+            }
+            Some(_) | None => Ok(Claim::Acquired(Self { file: Arc::new(file) })),
         }
     }
 
@@ -121,8 +128,8 @@ mod tests {
 
     fn ours(claim: Claim) -> IdFile {
         match claim {
-            Claim::Ours(file) => file,
-            Claim::Rests(_) | Claim::Elsewhere => panic!("not free: {claim:?}"),
+            Claim::Acquired(file) => file,
+            Claim::Resting(_) | Claim::InUse => panic!("not free: {claim:?}"),
         }
     }
 
@@ -130,7 +137,7 @@ mod tests {
     fn an_id_in_use_is_not_taken_twice() {
         let dir = tempfile::tempdir().expect("a directory");
         let _held = ours(claim(dir.path()));
-        assert!(matches!(claim(dir.path()), Claim::Elsewhere));
+        assert!(matches!(claim(dir.path()), Claim::InUse));
     }
 
     #[test]
@@ -139,9 +146,9 @@ mod tests {
         let held = ours(claim(dir.path()));
         held.offered().expect("written");
         held.give_back(Duration::ZERO).expect("written");
-        assert!(matches!(claim(dir.path()), Claim::Rests(_)));
-        let hurried = IdFile::claim(dir.path(), "channel", &id(), true).expect("writable");
-        assert!(matches!(hurried, Claim::Ours(_)));
+        assert!(matches!(claim(dir.path()), Claim::Resting(_)));
+        let forced = IdFile::claim(dir.path(), "channel", &id(), true).expect("writable");
+        assert!(matches!(forced, Claim::Acquired(_)));
     }
 
     #[test]
@@ -151,15 +158,15 @@ mod tests {
         held.offered().expect("written");
         // What a kill does: the lock goes, nothing is written.
         drop(held);
-        assert!(matches!(claim(dir.path()), Claim::Rests(Duration::ZERO)));
-        assert!(matches!(claim(dir.path()), Claim::Rests(_)));
+        assert!(matches!(claim(dir.path()), Claim::Resting(Duration::ZERO)));
+        assert!(matches!(claim(dir.path()), Claim::Resting(_)));
     }
 
     #[test]
     fn an_id_on_which_nothing_was_offered_is_free_at_once() {
         let dir = tempfile::tempdir().expect("a directory");
         drop(ours(claim(dir.path())));
-        assert!(matches!(claim(dir.path()), Claim::Ours(_)));
+        assert!(matches!(claim(dir.path()), Claim::Acquired(_)));
     }
 
     #[cfg(unix)]

@@ -27,9 +27,9 @@ use crate::config_error::{ConfigError, Field};
 use crate::endpoint::{is_loopback, parse_endpoint};
 use crate::error;
 use crate::http;
-use crate::watched::LastStatus;
+use crate::status_probe::LastStatus;
 
-/// What the AWS configuration says, read once for a link.
+/// What the AWS configuration says, read once for a connection.
 #[derive(Debug)]
 pub(crate) struct Identity {
     /// For building clients; no credentials in it.
@@ -50,7 +50,7 @@ pub(crate) struct Identity {
 
 /// What the AWS configuration says but for credentials.
 #[derive(Debug)]
-struct Place {
+struct ServiceLocation {
     region: String,
     control_endpoint: Option<String>,
     signaling_override: Option<String>,
@@ -82,7 +82,7 @@ async fn check(config: &SignalingConfig) -> Result<(), ConfigError> {
     let http = http::unpooled(&config.trust, &config.route);
     let loader = loader(config).http_client(http).no_credentials();
     match timeout(config.limits.credentials, loader.load()).await {
-        Ok(sdk) => Place::of(config, &sdk).map(|_| ()),
+        Ok(sdk) => ServiceLocation::of(config, &sdk).map(|_| ()),
         // A metadata service that hangs: the session retries.
         Err(_) => Ok(()),
     }
@@ -134,7 +134,7 @@ fn loader(config: &SignalingConfig) -> ConfigLoader {
     loader
 }
 
-impl Place {
+impl ServiceLocation {
     fn of(config: &SignalingConfig, sdk: &SdkConfig) -> Result<Self, ConfigError> {
         let region = match sdk.region() {
             Some(region) if crate::config::is_region(region.as_ref()) => region.to_string(),
@@ -195,8 +195,8 @@ impl Identity {
         sdk: SdkConfig,
         answered: LastStatus,
     ) -> Result<Self, Failure> {
-        let Place { region, control_endpoint, signaling_override } =
-            Place::of(config, &sdk).map_err(|error| refused(&error))?;
+        let ServiceLocation { region, control_endpoint, signaling_override } =
+            ServiceLocation::of(config, &sdk).map_err(|error| refused(&error))?;
         for url in [&control_endpoint, &signaling_override].into_iter().flatten() {
             warn_of_plain_http(url);
         }
@@ -337,7 +337,7 @@ fn credentials_failure(error: &CredentialsError, status: Option<u16>) -> Failure
         )),
         CredentialsError::ProviderError(_) | CredentialsError::Unhandled(_) | _ => {
             let what = "the source of AWS credentials";
-            if let Some(code) = status.and_then(|status| passing(status, error)) {
+            if let Some(code) = status.and_then(|status| temporary_failure(status, error)) {
                 return Failure::new(code, format!("{what} fails for now: {}", deepest(error)));
             }
             let below = error::transport(what, error);
@@ -351,7 +351,7 @@ fn credentials_failure(error: &CredentialsError, status: Option<u16>) -> Failure
 }
 
 /// What an answer means that says nothing of the credentials: another time there may be some.
-fn passing(status: u16, error: &CredentialsError) -> Option<FailureCode> {
+fn temporary_failure(status: u16, error: &CredentialsError) -> Option<FailureCode> {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     // STS throttles by name, with a 400.
     let mut names = causes.filter_map(|cause| cause.downcast_ref::<ErrorMetadata>()?.code());

@@ -1,7 +1,7 @@
 //! KVS signaling over AWS: control plane, presigned WebSocket, wire codec.
 //!
 //! A viewer's end is [`AwsSignaling`], a [`viewer_session::SignalingPort`]; a master's is
-//! [`MasterLink`]. Both are made of a [`SignalingConfig`], which is checked before any network is
+//! [`MasterConnection`]. Both are made of a [`SignalingConfig`], which is checked before any network is
 //! touched.
 //!
 //! # Secrets
@@ -12,10 +12,11 @@
 mod arn;
 mod attempt_id;
 mod bounded;
+mod channel_client;
 mod clock;
 mod config;
 mod config_error;
-mod connect;
+mod connection;
 mod control_plane;
 mod dial;
 mod endpoint;
@@ -25,20 +26,19 @@ mod http;
 mod ice;
 mod id_file;
 mod identity;
-mod known;
 mod limits;
-mod link;
 mod master;
 mod pace;
 mod port;
 pub mod presign;
 mod proxy;
 mod quota;
+mod service_cache;
 mod socket;
 mod state_dir;
+mod status_probe;
 mod tls;
 mod upgrade;
-mod watched;
 pub mod wire;
 
 pub use arn::ChannelArn;
@@ -46,7 +46,7 @@ pub use config::{Channel, SignalingConfig, SignalingConfigBuilder, Stun};
 pub use config_error::{ConfigError, Field};
 pub use error::close_code;
 pub use limits::Limits;
-pub use master::{IceSource, MasterEvent, MasterLink, MasterSender, StorageSession};
+pub use master::{IceSource, MasterConnection, MasterEvent, MasterSender, StorageSession};
 pub use port::AwsSignaling;
 pub use proxy::{Duplex, Proxy};
 pub use tls::warm_up;

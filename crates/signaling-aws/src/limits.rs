@@ -12,10 +12,10 @@ pub struct Limits {
     /// Finding region and credentials: a metadata service may hang.
     pub credentials: Duration,
     /// TCP, TLS and the upgrade.
-    pub link_open: Duration,
+    pub connection_open: Duration,
     /// A ping goes out this often.
     pub ping: Duration,
-    /// A link that brings nothing for this long is given up.
+    /// A connection that brings nothing for this long is given up.
     pub silence: Duration,
     /// Writing one message.
     pub write: Duration,
@@ -29,7 +29,7 @@ impl Default for Limits {
         Self {
             call: Duration::from_secs(5),
             credentials: Duration::from_secs(10),
-            link_open: Duration::from_secs(15),
+            connection_open: Duration::from_secs(15),
             ping: Duration::from_secs(10),
             silence: Duration::from_secs(25),
             write: Duration::from_secs(5),
@@ -45,7 +45,7 @@ impl Limits {
         for (field, value) in [
             ("call", self.call),
             ("credentials", self.credentials),
-            ("link_open", self.link_open),
+            ("connection_open", self.connection_open),
             ("ping", self.ping),
             ("silence", self.silence),
             ("write", self.write),

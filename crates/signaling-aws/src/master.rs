@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use viewer_session::redact;
 
+use crate::channel_client::{ChannelClient, Invalidate, Resolved};
 use crate::config::SignalingConfig;
-use crate::connect::{Forget, Resolved, Site};
 use crate::endpoint::Role;
-use crate::pace::{Coalesced, Turnstile};
+use crate::pace::{Coalesced, PacedQueue};
 use crate::socket::Socket;
 use crate::wire::{self, Action, Incoming};
 
@@ -59,52 +59,52 @@ pub enum MasterEvent {
         /// Why.
         failure: Failure,
     },
-    /// The service ends this link within a minute.
+    /// The service ends this connection within a minute.
     GoAway,
     /// The ICE servers should be fetched again.
     ReconnectIceServer,
     /// A frame that is none of these.
     Garbage,
-    /// The link is over. Nothing follows.
+    /// The connection is over. Nothing follows.
     Disconnected(Failure),
 }
 
-/// An open link of a master. Dropping it closes it.
+/// An open connection of a master. Dropping it closes it.
 #[derive(Debug)]
-pub struct MasterLink {
+pub struct MasterConnection {
     events: mpsc::Receiver<MasterEvent>,
     sender: MasterSender,
-    site: Site,
+    client: ChannelClient,
     resolved: Resolved,
     ice: IceSource,
     close: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
-impl MasterLink {
+impl MasterConnection {
     /// Connects to the channel of a configuration as its master.
     ///
     /// # Errors
     /// What the service or the network refused.
     pub async fn connect(config: SignalingConfig) -> Result<Self, Failure> {
-        let site = Site::new(config);
-        let plane = site.plane().await?;
-        let http = site.http();
-        let mut resolved = site.resolve(&plane, Role::Master, &http).await?;
+        let client = ChannelClient::new(config);
+        let plane = client.plane().await?;
+        let http = client.http();
+        let mut resolved = client.resolve(&plane, Role::Master, &http).await?;
         let socket = loop {
-            let failure = match site.open(&resolved, None).await {
+            let failure = match client.open(&resolved, None).await {
                 Ok(socket) => break socket,
                 Err(failure) => failure,
             };
-            resolved = site.renew(&resolved, &failure, &http).await?.ok_or(failure)?;
+            resolved = client.renew(&resolved, &failure, &http).await?.ok_or(failure)?;
         };
         let (outgoing_in, outgoing) = mpsc::channel(QUEUE);
         let (events_in, events) = mpsc::channel(QUEUE);
         let (close, closed) = oneshot::channel();
         let task = tokio::spawn(run(socket, outgoing, events_in, closed));
         let sender = MasterSender::new(outgoing_in);
-        let ice = IceSource::new(&site, &resolved);
-        Ok(Self { events, sender, site, resolved, ice, close: Some(close), task })
+        let ice = IceSource::new(&client, &resolved);
+        Ok(Self { events, sender, client, resolved, ice, close: Some(close), task })
     }
 
     /// Creates the channel of a configuration by its name. One that exists is left as it is. The
@@ -113,9 +113,9 @@ impl MasterLink {
     /// # Errors
     /// What the service or the network refused.
     pub async fn create_channel(config: SignalingConfig) -> Result<(), Failure> {
-        let site = Site::new(config);
-        let plane = site.plane().await?;
-        site.create(&plane).await
+        let client = ChannelClient::new(config);
+        let plane = client.plane().await?;
+        client.create(&plane).await
     }
 
     /// The next thing that comes in. Cancel-safe. After the end it stays
@@ -123,8 +123,10 @@ impl MasterLink {
     pub async fn recv(&mut self) -> MasterEvent {
         let event = self.events.recv().await;
         match &event {
-            Some(MasterEvent::GoAway) => self.resolved.forget(Forget::Everything),
-            Some(MasterEvent::ReconnectIceServer) => self.resolved.forget(Forget::IceServers),
+            Some(MasterEvent::GoAway) => self.resolved.invalidate(Invalidate::Everything),
+            Some(MasterEvent::ReconnectIceServer) => {
+                self.resolved.invalidate(Invalidate::IceServers)
+            }
             Some(
                 MasterEvent::Offer { .. }
                 | MasterEvent::Answer { .. }
@@ -151,22 +153,22 @@ impl MasterLink {
         self.ice.fetch().await
     }
 
-    /// A fetcher of ICE servers, which may be cloned and outlive the link.
+    /// A fetcher of ICE servers, which may be cloned and outlive the connection.
     pub fn ice_source(&self) -> IceSource {
         self.ice.clone()
     }
 
-    /// For joining the channel's storage session; it may be cloned and outlive the link.
+    /// For joining the channel's storage session; it may be cloned and outlive the connection.
     pub fn storage(&self) -> StorageSession {
-        StorageSession { site: self.site.clone(), resolved: self.resolved.clone() }
+        StorageSession { client: self.client.clone(), resolved: self.resolved.clone() }
     }
 
-    /// Closes the link and frees its socket.
+    /// Closes the connection and frees its socket.
     pub async fn close(mut self) {
         if let Some(close) = self.close.take() {
             let _ = close.send(());
         }
-        let patience = self.site.config.limits.close * 2;
+        let patience = self.client.config.limits.close * 2;
         if timeout(patience, &mut self.task).await.is_err() {
             self.task.abort();
             // It ends as cancelled, and with it the socket.
@@ -175,7 +177,7 @@ impl MasterLink {
     }
 }
 
-impl Drop for MasterLink {
+impl Drop for MasterConnection {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -184,7 +186,7 @@ impl Drop for MasterLink {
 /// Joins a channel's storage session as its master.
 #[derive(Clone, Debug)]
 pub struct StorageSession {
-    site: Site,
+    client: ChannelClient,
     resolved: Resolved,
 }
 
@@ -194,7 +196,7 @@ impl StorageSession {
     /// # Errors
     /// What the service or the network refused.
     pub async fn join(&self) -> Result<(), Failure> {
-        self.site.join(&self.resolved, Role::Master).await
+        self.client.join(&self.resolved, Role::Master).await
     }
 }
 
@@ -202,7 +204,7 @@ impl StorageSession {
 /// waits for its answer, and for no other.
 #[derive(Clone)]
 pub struct IceSource {
-    site: Site,
+    client: ChannelClient,
     resolved: Resolved,
     running: Arc<Mutex<Option<WeakShared<Fetch>>>>,
 }
@@ -216,8 +218,8 @@ impl fmt::Debug for IceSource {
 }
 
 impl IceSource {
-    fn new(site: &Site, resolved: &Resolved) -> Self {
-        Self { site: site.clone(), resolved: resolved.clone(), running: Arc::default() }
+    fn new(client: &ChannelClient, resolved: &Resolved) -> Self {
+        Self { client: client.clone(), resolved: resolved.clone(), running: Arc::default() }
     }
 
     /// The channel's STUN and TURN servers, with fresh credentials: those that the process knows
@@ -233,8 +235,8 @@ impl IceSource {
             match joined.filter(|fetch| fetch.peek().is_none()) {
                 Some(fetch) => fetch,
                 None => {
-                    let (site, resolved) = (self.site.clone(), self.resolved.clone());
-                    let fetch = async move { site.ice_servers(&resolved, false).await };
+                    let (client, resolved) = (self.client.clone(), self.resolved.clone());
+                    let fetch = async move { client.ice_servers(&resolved, false).await };
                     let fetch = fetch.boxed().shared();
                     *running = fetch.downgrade();
                     fetch
@@ -245,7 +247,7 @@ impl IceSource {
     }
 }
 
-/// Sends on a master's link, no faster than the service takes it; what is of one kind goes in the
+/// Sends on a master's connection, no faster than the service takes it; what is of one kind goes in the
 /// order in which it was asked for.
 #[derive(Clone)]
 pub struct MasterSender {
@@ -256,9 +258,9 @@ pub struct MasterSender {
 
 /// By kind; clones share them.
 struct Paces {
-    offers: Turnstile,
-    answers: Turnstile,
-    candidates: Turnstile,
+    offers: PacedQueue,
+    answers: PacedQueue,
+    candidates: PacedQueue,
 }
 
 impl fmt::Debug for MasterSender {
@@ -270,9 +272,9 @@ impl fmt::Debug for MasterSender {
 impl MasterSender {
     fn new(outgoing: mpsc::Sender<Outgoing>) -> Self {
         let paces = Paces {
-            offers: Turnstile::new(OFFERS),
-            answers: Turnstile::new(ANSWERS),
-            candidates: Turnstile::new(CANDIDATES),
+            offers: PacedQueue::new(OFFERS),
+            answers: PacedQueue::new(ANSWERS),
+            candidates: PacedQueue::new(CANDIDATES),
         };
         Self { outgoing, sent: Arc::default(), paces: Arc::new(paces) }
     }
@@ -280,7 +282,7 @@ impl MasterSender {
     /// Sends an answer; done when it was handed to the service.
     ///
     /// # Errors
-    /// It is too big, or the link is over.
+    /// It is too big, or the connection is over.
     pub async fn send_answer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
         redact::remember_description(sdp);
         let correlation = self.correlation("answer");
@@ -291,7 +293,7 @@ impl MasterSender {
     /// Sends an offer; done when it was handed to the service.
     ///
     /// # Errors
-    /// It is too big, or the link is over.
+    /// It is too big, or the connection is over.
     pub async fn send_offer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
         redact::remember_description(sdp);
         let correlation = self.correlation("offer");
@@ -303,7 +305,7 @@ impl MasterSender {
     /// by sending none.
     ///
     /// # Errors
-    /// It is too big, or the link is over.
+    /// It is too big, or the connection is over.
     pub async fn send_candidate(&self, to: &str, candidate: &Candidate) -> Result<(), Failure> {
         if candidate.is_end() {
             return Ok(());
@@ -318,9 +320,9 @@ impl MasterSender {
         format!("{kind}-{}", self.sent.fetch_add(1, Ordering::Relaxed))
     }
 
-    async fn send(&self, pace: &Turnstile, text: String) -> Result<(), Failure> {
+    async fn send(&self, pace: &PacedQueue, text: String) -> Result<(), Failure> {
         tokio::select! {
-            // Who waits for a turn need not wait for one on a link that is over.
+            // Who waits for a turn need not wait for one on a connection that is over.
             biased;
             () = self.outgoing.closed() => return Err(not_open()),
             () = pace.pass() => {}
@@ -407,7 +409,7 @@ fn event(frame: Incoming) -> Option<MasterEvent> {
 }
 
 fn not_open() -> Failure {
-    Failure::new(FailureCode::NotOpen, "the link is closed")
+    Failure::new(FailureCode::NotOpen, "the signaling connection is closed")
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// When the last ones went.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(VecDeque<Instant>);
+pub(crate) struct RateWindow(VecDeque<Instant>);
 
-impl Pace {
+impl RateWindow {
     /// Lets one go now, if fewer than `most` went within a second.
     ///
     /// # Errors
@@ -36,12 +36,12 @@ impl Pace {
 
 /// Those who wait for their turn, in the order in which they came.
 #[derive(Debug)]
-pub(crate) struct Turnstile {
+pub(crate) struct PacedQueue {
     most: usize,
-    pace: Mutex<Pace>,
+    pace: Mutex<RateWindow>,
 }
 
-impl Turnstile {
+impl PacedQueue {
     /// One that lets so many through in any second.
     pub(crate) fn new(most: usize) -> Self {
         Self { most, pace: Mutex::default() }
@@ -97,7 +97,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn they_go_in_their_order_and_never_too_many_in_a_second() {
-        let (turnstile, start) = (Turnstile::new(5), Instant::now());
+        let (turnstile, start) = (PacedQueue::new(5), Instant::now());
         let gone = Mutex::new(Vec::new());
         join_all((0..23).map(async |n| {
             // Not all at once, and not in step with the second.
@@ -115,7 +115,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_no_longer_waits_is_in_nobodys_way() {
-        let turnstile = Turnstile::new(1);
+        let turnstile = PacedQueue::new(1);
         turnstile.pass().await;
         let impatient = tokio::time::timeout(Duration::from_millis(1), turnstile.pass());
         assert!(impatient.await.is_err());

@@ -1,4 +1,4 @@
-//! The viewer's [`SignalingPort`]: commands become links and calls, results come back through
+//! The viewer's [`SignalingPort`]: commands become connections and calls, results come back through
 //! `next`.
 
 use std::collections::BTreeMap;
@@ -17,30 +17,30 @@ use tokio::time::timeout;
 use viewer_session::{SignalingInput, SignalingPort};
 
 use crate::attempt_id::AttemptId;
+use crate::channel_client::{ChannelClient, Resolved};
 use crate::config::SignalingConfig;
-use crate::connect::{Resolved, Site};
+use crate::connection::{self, ConnectionContext, Outgoing, Reply, not_open};
 use crate::endpoint::Role;
-use crate::link::{self, Ends, Outgoing, Reply, not_open};
 
-/// Messages waiting to be sent on a link; the core paces candidates and keeps them itself.
+/// Messages waiting to be sent on a connection; the core paces candidates and keeps them itself.
 const OUTGOING_MAX: usize = 512;
 
 /// Events waiting for the session; beyond it sockets are not read.
 const EVENTS_MAX: usize = 256;
 
-/// What a closing link may take beyond the close handshake on its socket.
+/// What a closing connection may take beyond the close handshake on its socket.
 const CLOSE_SLACK: Duration = Duration::from_millis(50);
 
 /// Signaling over AWS, or over anything that speaks like it.
 #[derive(Debug)]
 pub struct AwsSignaling {
-    site: Site,
+    client: ChannelClient,
     runtime: Handle,
-    /// The attempt under way, or the last one: its id is kept over the gaps between its links.
+    /// The attempt under way, or the last one: its id is kept over the gaps between its connections.
     attempt: Option<(u32, AttemptId)>,
     /// A repeated request follows a failure, so it goes to the service.
-    asked_for_ice: bool,
-    links: BTreeMap<LinkId, Link>,
+    ice_servers_requested: bool,
+    connections: BTreeMap<LinkId, Connection>,
     closing: JoinSet<()>,
     completed: mpsc::UnboundedReceiver<Completion>,
     completions: mpsc::UnboundedSender<Completion>,
@@ -52,17 +52,17 @@ impl AwsSignaling {
     /// A port for one session. Nothing is opened yet.
     ///
     /// # Panics
-    /// Outside of a tokio runtime: links are tasks of the one it is made in.
+    /// Outside of a tokio runtime: connections are tasks of the one it is made in.
     pub fn new(config: SignalingConfig) -> Self {
         // One completion a command, so what waits here is bounded by what was asked.
         let (completions, completed) = mpsc::unbounded_channel();
         let (events, happened) = mpsc::channel(EVENTS_MAX);
         Self {
-            site: Site::new(config),
+            client: ChannelClient::new(config),
             runtime: Handle::current(),
             attempt: None,
-            asked_for_ice: false,
-            links: BTreeMap::new(),
+            ice_servers_requested: false,
+            connections: BTreeMap::new(),
             closing: JoinSet::new(),
             completed,
             completions,
@@ -72,22 +72,23 @@ impl AwsSignaling {
     }
 
     fn connect(&mut self, link: LinkId, attempt: u32, known_id: Option<ClientId>, connect: Reply) {
-        if self.links.contains_key(&link) {
-            let twice = Failure::new(FailureCode::Port, "the link was opened before");
+        if self.connections.contains_key(&link) {
+            let twice =
+                Failure::new(FailureCode::Port, "the signaling connection was opened before");
             return connect.complete(Err(twice));
         }
-        // Links that ended by themselves are not asked to close.
-        self.links.retain(|_, link| !link.is_done());
+        // Connections that ended by themselves are not asked to close.
+        self.connections.retain(|_, connection| !connection.is_done());
         let id = match &self.attempt {
             Some((number, id)) if *number == attempt => id.clone(),
-            // The attempt before is over; its id is given back with its last link.
+            // The attempt before is over; its id is given back with its last connection.
             Some(_) | None => self.attempt.insert((attempt, AttemptId::default())).1.clone(),
         };
         let (outgoing_in, outgoing) = mpsc::channel(OUTGOING_MAX);
         let (resolved_in, resolved) = watch::channel(None);
         let (close_in, close) = oneshot::channel();
         let ended = Arc::new(OnceLock::new());
-        let ends = Ends {
+        let ends = ConnectionContext {
             id,
             known_id,
             retries: attempt > 1,
@@ -98,40 +99,43 @@ impl AwsSignaling {
             close,
             ended: ended.clone(),
         };
-        let task = self.runtime.spawn(link::run(link, self.site.clone(), ends));
-        let link_end = Link {
+        let task = self.runtime.spawn(connection::run(link, self.client.clone(), ends));
+        let connection = Connection {
             outgoing: outgoing_in,
             resolved,
             ended,
-            told: false,
+            reported: false,
             close: Some(close_in),
             task: AbortOnDrop(task),
             calls: JoinSet::new(),
         };
-        self.links.insert(link, link_end);
+        self.connections.insert(link, connection);
     }
 
     fn call(&mut self, link: LinkId, reply: Reply, call: Call) {
-        let Some(link) = self.links.get_mut(&link) else {
+        let Some(connection) = self.connections.get_mut(&link) else {
             return reply.complete(Err(not_open()));
         };
-        while link.calls.try_join_next().is_some() {}
-        let made = make(call, self.site.clone(), link.resolved.clone(), reply);
-        link.calls.spawn_on(made, &self.runtime);
+        while connection.calls.try_join_next().is_some() {}
+        let made = make(call, self.client.clone(), connection.resolved.clone(), reply);
+        connection.calls.spawn_on(made, &self.runtime);
     }
 
     fn send(&self, link: LinkId, outgoing: Outgoing) {
-        let Some(link) = self.links.get(&link) else {
+        let Some(connection) = self.connections.get(&link) else {
             return outgoing.reply.complete(Err(not_open()));
         };
-        match link.outgoing.try_send(outgoing) {
+        match connection.outgoing.try_send(outgoing) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(outgoing)) => {
-                let full = Failure::new(FailureCode::Port, "too many messages wait on the link");
+                let full = Failure::new(
+                    FailureCode::Port,
+                    "too many messages wait on the signaling connection",
+                );
                 outgoing.reply.complete(Err(full));
             }
             Err(mpsc::error::TrySendError::Closed(outgoing)) => {
-                let why = link.ended.get().cloned().unwrap_or_else(not_open);
+                let why = connection.ended.get().cloned().unwrap_or_else(not_open);
                 outgoing.reply.complete(Err(why));
             }
         }
@@ -139,13 +143,13 @@ impl AwsSignaling {
 
     fn disconnect(&mut self, link: LinkId, reply: Reply) {
         while self.closing.try_join_next().is_some() {}
-        let Some(link) = self.links.remove(&link) else {
+        let Some(connection) = self.connections.remove(&link) else {
             return reply.complete(Ok(Done::Ok));
         };
-        let patience = self.site.config.limits.close + CLOSE_SLACK;
+        let patience = self.client.config.limits.close + CLOSE_SLACK;
         self.closing.spawn_on(
             async move {
-                link.close(patience).await;
+                connection.close(patience).await;
                 reply.complete(Ok(Done::Ok));
             },
             &self.runtime,
@@ -163,7 +167,7 @@ impl SignalingPort for AwsSignaling {
             }
             SignalingCommand::Join { link } => self.call(link, reply, Call::Join),
             SignalingCommand::FetchIceServers { link } => {
-                let fresh = std::mem::replace(&mut self.asked_for_ice, true);
+                let fresh = std::mem::replace(&mut self.ice_servers_requested, true);
                 self.call(link, reply, Call::IceServers { fresh });
             }
             SignalingCommand::Send { link, message } => {
@@ -176,15 +180,15 @@ impl SignalingPort for AwsSignaling {
     async fn next(&mut self) -> SignalingInput {
         loop {
             tokio::select! {
-                // What was asked first: a link is open before anything comes in on it.
+                // What was asked first: a connection is open before anything comes in on it.
                 biased;
                 Some(completion) = self.completed.recv() => {
                     return SignalingInput::Completed(completion);
                 }
                 Some((link, event)) = self.happened.recv() => {
                     // Events of a connection that is being closed are dropped.
-                    if let Some(known) = self.links.get_mut(&link) {
-                        known.told |= matches!(event, SignalingEvent::Disconnected(_));
+                    if let Some(known) = self.connections.get_mut(&link) {
+                        known.reported |= matches!(event, SignalingEvent::Disconnected(_));
                         return SignalingInput::Event(link, event);
                     }
                 }
@@ -193,33 +197,33 @@ impl SignalingPort for AwsSignaling {
     }
 }
 
-/// The port's end of a link.
+/// The port's end of a connection.
 #[derive(Debug)]
-struct Link {
+struct Connection {
     outgoing: mpsc::Sender<Outgoing>,
     resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
     /// Set when it ended by itself after it was open; that is reported as its last event.
     ended: Arc<OnceLock<Failure>>,
     /// Whether it has been.
-    told: bool,
+    reported: bool,
     close: Option<oneshot::Sender<()>>,
     task: AbortOnDrop,
     calls: JoinSet<()>,
 }
 
-impl Link {
+impl Connection {
     /// Whether its socket is closed, no call is under way for it, and all of its events were
     /// delivered: some from before its end may still be queued.
     fn is_done(&mut self) -> bool {
         while self.calls.try_join_next().is_some() {}
         // The task first: it says how it ended before it finishes. Asked the other way round, one
-        // that ends in between is taken for told; no test can stop it just there.
+        // that ends in between is taken for reported; no test can stop it just there.
         self.task.0.is_finished()
             && self.calls.is_empty()
-            && (self.told || self.ended.get().is_none())
+            && (self.reported || self.ended.get().is_none())
     }
 
-    /// Ends the link and all that belongs to it, with or without the other end's consent.
+    /// ConnectionContext the connection and all that belongs to it, with or without the other end's consent.
     async fn close(mut self, patience: Duration) {
         if let Some(close) = self.close.take() {
             // A task that has ended already needs no word.
@@ -247,7 +251,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// What is asked of the service beside a link's socket.
+/// What is asked of the service beside a connection's socket.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     IceServers { fresh: bool },
@@ -256,17 +260,17 @@ enum Call {
 
 async fn make(
     call: Call,
-    site: Site,
+    client: ChannelClient,
     mut resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
     reply: Reply,
 ) {
     let known = resolved.wait_for(Option::is_some).await.map(|known| known.clone());
     let outcome = match (call, known) {
         (Call::IceServers { fresh }, Ok(Some(Ok(resolved)))) => {
-            site.ice_servers(&resolved, fresh).await.map(Done::IceServers)
+            client.ice_servers(&resolved, fresh).await.map(Done::IceServers)
         }
         (Call::Join, Ok(Some(Ok(resolved)))) => {
-            site.join(&resolved, Role::Viewer).await.map(|()| Done::Ok)
+            client.join(&resolved, Role::Viewer).await.map(|()| Done::Ok)
         }
         (_, Ok(Some(Err(failure)))) => Err(failure),
         (_, Ok(None) | Err(_)) => Err(not_open()),

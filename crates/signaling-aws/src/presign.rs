@@ -13,7 +13,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use url::Url;
 
-use crate::endpoint::{Plain, is_socket_endpoint};
+use crate::endpoint::{PlainHttp, is_socket_endpoint};
 
 /// How long a URL may be used to connect. The service takes five minutes at most; its own SDKs
 /// use one second less.
@@ -44,7 +44,7 @@ impl Connect<'_> {
     /// # Errors
     /// The endpoint is not `wss://` (`ws://` on loopback), or has a query of its own.
     pub fn sign(&self) -> Result<SignedUrl, PresignError> {
-        self.presign(Plain::Loopback)
+        self.presign(PlainHttp::Loopback)
     }
 
     /// As [`sign`](Self::sign), for an endpoint that may be `ws://` at any host. Anyone who reads on
@@ -53,10 +53,10 @@ impl Connect<'_> {
     /// # Errors
     /// As [`sign`](Self::sign), but for the scheme.
     pub fn sign_insecure(&self) -> Result<SignedUrl, PresignError> {
-        self.presign(Plain::Anywhere)
+        self.presign(PlainHttp::Anywhere)
     }
 
-    fn presign(&self, plain: Plain) -> Result<SignedUrl, PresignError> {
+    fn presign(&self, plain: PlainHttp) -> Result<SignedUrl, PresignError> {
         let mut query = vec![("X-Amz-ChannelARN", self.channel_arn)];
         query.extend(self.client_id.map(|id| ("X-Amz-ClientId", id)));
         let endpoint = (self.endpoint, plain);
@@ -104,7 +104,7 @@ pub enum PresignError {
 }
 
 fn presign(
-    (endpoint, plain): (&str, Plain),
+    (endpoint, plain): (&str, PlainHttp),
     query: &[(&str, &str)],
     service: &str,
     region: &str,
@@ -212,7 +212,7 @@ mod tests {
     /// docs/kvs-protocol.md 5.1: the vectors of the JavaScript SDK.
     fn javascript(token: Option<&str>, path: &str, service: &str) -> SignedUrl {
         presign(
-            (&format!("wss://kvs.awsamazon.com{path}"), Plain::Refused),
+            (&format!("wss://kvs.awsamazon.com{path}"), PlainHttp::Refused),
             &[("X-Amz-TestParam", "test-param-value")],
             service,
             "us-west-2",
@@ -330,7 +330,7 @@ mod tests {
     fn endpoints_that_cannot_be_signed_are_refused() {
         let credentials = credentials("AK", "secret", None);
         let error = |endpoint| {
-            presign((endpoint, Plain::Loopback), &[], SERVICE, "r", &credentials, at(0))
+            presign((endpoint, PlainHttp::Loopback), &[], SERVICE, "r", &credentials, at(0))
                 .expect_err("refused")
         };
         assert_eq!(error("https://kvs.awsamazon.com"), PresignError::Scheme);
@@ -338,10 +338,10 @@ mod tests {
         assert_eq!(error("wss://kvs.awsamazon.com?a=b"), PresignError::Query);
         assert_eq!(error("nonsense"), PresignError::Url);
         for loopback in ["ws://127.0.0.1:8443", "ws://[::1]:8443", "ws://localhost:1/x"] {
-            let endpoint = (loopback, Plain::Loopback);
+            let endpoint = (loopback, PlainHttp::Loopback);
             assert!(presign(endpoint, &[], SERVICE, "r", &credentials, at(0)).is_ok());
         }
-        let endpoint = ("ws://kvs-emulator:4700", Plain::Anywhere);
+        let endpoint = ("ws://kvs-emulator:4700", PlainHttp::Anywhere);
         assert!(presign(endpoint, &[], SERVICE, "r", &credentials, at(0)).is_ok());
     }
 

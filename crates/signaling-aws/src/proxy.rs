@@ -1,5 +1,5 @@
 //! The way out of a network without direct connections: through a proxy, by CONNECT, for HTTPS, the
-//! signaling socket and TURN over streams alike. Plain HTTP and WS are on loopback and never go
+//! signaling socket and TURN over streams alike. PlainHttp HTTP and WS are on loopback and never go
 //! there.
 
 use std::env;
@@ -110,7 +110,7 @@ impl Route {
     }
 
     /// The proxy on the way to an `https://` or `wss://` endpoint, if there is one.
-    pub(crate) fn to(&self, endpoint: &Url) -> Option<Hop> {
+    pub(crate) fn to(&self, endpoint: &Url) -> Option<ProxyTunnel> {
         if !matches!(endpoint.scheme(), "https" | "wss") {
             return None;
         }
@@ -135,15 +135,15 @@ impl Route {
     }
 
     /// The proxy on the way to `HOST:PORT`, if there is one.
-    fn hop(&self, authority: &str) -> Option<Hop> {
+    fn hop(&self, authority: &str) -> Option<ProxyTunnel> {
         let target: http::Uri = format!("https://{authority}/").parse().ok()?;
         let intercept = self.0.as_ref()?.intercept(&target)?;
-        Some(Hop { intercept, target })
+        Some(ProxyTunnel { intercept, target })
     }
 }
 
 /// A proxy and the host behind it.
-pub(crate) struct Hop {
+pub(crate) struct ProxyTunnel {
     intercept: Intercept,
     target: http::Uri,
 }
@@ -153,7 +153,7 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Duplex for T {}
 
-impl Hop {
+impl ProxyTunnel {
     /// Asks the proxy for a connection to the host. What the proxy answers is read up to 8 KiB.
     pub(crate) async fn tunnel(self, tls: &Arc<ClientConfig>) -> Result<Box<dyn Duplex>, BoxError> {
         let mut tcp = HttpConnector::new();

@@ -16,7 +16,7 @@ use negotiation_core::{ClientId, ClientIdPolicy, ClientIdPool, Failure, FailureC
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::id_file::{Claim, IdFile};
-use crate::pace::Pace;
+use crate::pace::RateWindow;
 use crate::state_dir::on_disk;
 
 /// Quota: ConnectAsViewer and ConnectAsMaster 3 a second and channel.
@@ -29,56 +29,56 @@ const CHANNELS_KEPT: usize = 64;
 const IDLE_KEPT: usize = 1024;
 
 /// After a throttled GetIceServerConfig a channel's next one waits, for twice as long each time.
-const ICE_REST: Duration = Duration::from_secs(5);
+const ICE_BACKOFF: Duration = Duration::from_secs(5);
 
 /// But no longer.
-const ICE_REST_MAX: Duration = Duration::from_secs(60);
+const ICE_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// The channels that this process has to do with.
-struct Channels {
-    by_key: BTreeMap<String, Channel>,
+struct ChannelStates {
+    by_key: BTreeMap<String, ChannelState>,
     /// With so many it is asked which are worth remembering; with fewer, now and then.
     crowded_at: usize,
     pruned: Timestamp,
 }
 
 #[derive(Default)]
-struct Channel {
-    connects: Pace,
+struct ChannelState {
+    connects: RateWindow,
     ids: ClientIdPool,
     /// How many of the ids are in use.
     leased: usize,
     /// Since when the last one rests that was given back.
     given_back: Timestamp,
-    ice: IceRest,
+    ice: IceBackoff,
 }
 
 /// How a channel's calls for ICE servers were throttled.
 #[derive(Clone, Copy, Debug, Default)]
-struct IceRest {
+struct IceBackoff {
     /// In a row.
     throttled: u32,
     until: Option<Instant>,
 }
 
-fn with_channel<T>(key: &str, act: impl FnOnce(&mut Channel) -> T) -> T {
-    static CHANNELS: Mutex<Channels> = Mutex::new(Channels::new());
+fn with_channel<T>(key: &str, act: impl FnOnce(&mut ChannelState) -> T) -> T {
+    static CHANNELS: Mutex<ChannelStates> = Mutex::new(ChannelStates::new());
     // Every change below is whole: a panic elsewhere leaves nothing half done.
     CHANNELS.lock().unwrap_or_else(PoisonError::into_inner).with(key, act)
 }
 
-impl Channels {
+impl ChannelStates {
     const fn new() -> Self {
         Self { by_key: BTreeMap::new(), crowded_at: CHANNELS_KEPT, pruned: Timestamp::ZERO }
     }
 
-    fn with<T>(&mut self, key: &str, act: impl FnOnce(&mut Channel) -> T) -> T {
+    fn with<T>(&mut self, key: &str, act: impl FnOnce(&mut ChannelState) -> T) -> T {
         if self.by_key.len() >= CHANNELS_KEPT {
             let now = timestamp();
             // A fleet's channels are all in use: each is not looked at with every call.
             let is_due = now.saturating_since(self.pruned) >= ClientIdPool::REST;
             if is_due || self.by_key.len() >= self.crowded_at {
-                self.by_key.retain(|_, channel| !channel.is_as_new(now));
+                self.by_key.retain(|_, channel| !channel.is_idle(now));
                 self.crowded_at = CHANNELS_KEPT.max(2 * self.by_key.len());
                 self.pruned = now;
             }
@@ -87,7 +87,7 @@ impl Channels {
     }
 }
 
-impl Channel {
+impl ChannelState {
     fn lease(&mut self, base: &ClientId) -> Option<ClientId> {
         let id = self.ids.lease(base, timestamp())?;
         self.leased += 1;
@@ -101,7 +101,7 @@ impl Channel {
     }
 
     /// Whether one that was never used would do the same.
-    fn is_as_new(&mut self, now: Timestamp) -> bool {
+    fn is_idle(&mut self, now: Timestamp) -> bool {
         let rested = now.saturating_since(self.given_back) >= ClientIdPool::REST;
         let ids_are_free = self.leased == 0 && (rested || self.ids == ClientIdPool::default());
         let rests = self.ice.until.is_some_and(|until| Instant::now() < until);
@@ -223,10 +223,10 @@ pub(crate) fn ice_call_ended(key: &str, throttled: bool) {
     with_channel(key, |channel| {
         channel.ice = if throttled {
             let before = channel.ice.throttled;
-            let rest = (ICE_REST * 2u32.saturating_pow(before.min(8))).min(ICE_REST_MAX);
-            IceRest { throttled: before.saturating_add(1), until: Some(Instant::now() + rest) }
+            let rest = (ICE_BACKOFF * 2u32.saturating_pow(before.min(8))).min(ICE_BACKOFF_MAX);
+            IceBackoff { throttled: before.saturating_add(1), until: Some(Instant::now() + rest) }
         } else {
-            IceRest::default()
+            IceBackoff::default()
         };
     });
 }
@@ -238,22 +238,22 @@ pub(crate) struct IdLease {
     id: ClientId,
     policy: ClientIdPolicy,
     offered: bool,
-    /// Since when no link uses it.
+    /// Since when no connection uses it.
     idle_since: Option<Timestamp>,
     file: Option<IdFile>,
 }
 
 impl IdLease {
-    /// Takes an id for a link (contract, N3); with a directory, one that no other process of this
+    /// Takes an id for a connection (contract, N3); with a directory, one that no other process of this
     /// machine uses or lets rest.
-    pub(crate) async fn take(
+    pub(crate) async fn acquire(
         key: &str,
         base: &ClientId,
         policy: ClientIdPolicy,
         dir: Option<&Path>,
     ) -> Result<Self, Failure> {
         if policy == ClientIdPolicy::Fixed {
-            return Ok(Self::of(key, base));
+            return Ok(Self::fixed(key, base));
         }
         let leased = match dir {
             None => with_channel(key, |channel| channel.lease(base)).map(|id| (id, None)),
@@ -269,7 +269,7 @@ impl IdLease {
     }
 
     /// An id that is the caller's own.
-    pub(crate) fn of(key: &str, id: &ClientId) -> Self {
+    pub(crate) fn fixed(key: &str, id: &ClientId) -> Self {
         Self {
             key: key.to_owned(),
             id: id.clone(),
@@ -284,17 +284,17 @@ impl IdLease {
         &self.id
     }
 
-    /// A link uses it again.
+    /// A connection uses it again.
     pub(crate) fn in_use(&mut self) {
         self.idle_since = None;
     }
 
-    /// No link uses it: should it be given back, it has rested since now.
+    /// No connection uses it: should it be given back, it has rested since now.
     pub(crate) fn idle(&mut self) {
         self.idle_since.get_or_insert_with(timestamp);
     }
 
-    /// An offer goes out: the master may hold a session of this id after the link is gone. What is
+    /// An offer goes out: the master may hold a session of this id after the connection is gone. What is
     /// returned is to be told of it, and only of the first.
     pub(crate) fn offered(&mut self) -> Option<IdFile> {
         // A later exchange says nothing new.
@@ -322,12 +322,12 @@ impl Drop for IdLease {
 
 /// Ids that were leased from the pool and turned out to be another process's. Dropped, they go back
 /// to the pool: the files remember how it is with them, and this process's pool need not.
-struct Refused<'a> {
+struct RejectedIds<'a> {
     key: &'a str,
     ids: Vec<(ClientId, Option<Duration>)>,
 }
 
-impl Drop for Refused<'_> {
+impl Drop for RejectedIds<'_> {
     fn drop(&mut self) {
         with_channel(self.key, |channel| {
             for (id, _) in &self.ids {
@@ -343,17 +343,17 @@ async fn lease_shared(
     base: &ClientId,
     dir: &Path,
 ) -> Option<(ClientId, Option<IdFile>)> {
-    let mut refused = Refused { key, ids: Vec::new() };
+    let mut refused = RejectedIds { key, ids: Vec::new() };
     while let Some(id) = with_channel(key, |channel| channel.lease(base)) {
         // Also given back when the waiting task is dropped.
         refused.ids.push((id.clone(), None));
         let rested = match claim(dir, key, &id, false).await {
-            Ok(Claim::Ours(file)) => {
+            Ok(Claim::Acquired(file)) => {
                 refused.ids.pop();
                 return Some((id, Some(file)));
             }
-            Ok(Claim::Rests(rested)) => Some(rested),
-            Ok(Claim::Elsewhere) => None,
+            Ok(Claim::Resting(rested)) => Some(rested),
+            Ok(Claim::InUse) => None,
             Err(error) => {
                 tracing::warn!(%error, dir = %dir.display(), "client ids are not shared");
                 refused.ids.pop();
@@ -368,17 +368,17 @@ async fn lease_shared(
     refused.ids.sort_by_key(|(_, rested)| *rested);
     let (id, _) = refused.ids.last().filter(|(_, rested)| rested.is_some())?.clone();
     match claim(dir, key, &id, true).await {
-        Ok(Claim::Ours(file)) => {
+        Ok(Claim::Acquired(file)) => {
             refused.ids.pop();
             Some((id, Some(file)))
         }
-        Ok(Claim::Rests(_) | Claim::Elsewhere) | Err(_) => None,
+        Ok(Claim::Resting(_) | Claim::InUse) | Err(_) => None,
     }
 }
 
-async fn claim(dir: &Path, key: &str, id: &ClientId, hurry: bool) -> io::Result<Claim> {
+async fn claim(dir: &Path, key: &str, id: &ClientId, allow_resting: bool) -> io::Result<Claim> {
     let (dir, key, id) = (dir.to_owned(), key.to_owned(), id.clone());
-    on_disk(move || IdFile::claim(&dir, &key, &id, hurry)).await
+    on_disk(move || IdFile::claim(&dir, &key, &id, allow_resting)).await
 }
 
 fn timestamp() -> Timestamp {
@@ -416,25 +416,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_id_rests_when_an_offer_went_out_on_it() {
         let base = id("cam");
-        let take =
-            async || IdLease::take("ids", &base, ClientIdPolicy::Pooled, None).await.expect("free");
-        let first = take().await;
-        let second = take().await;
+        let acquire = async || {
+            IdLease::acquire("ids", &base, ClientIdPolicy::Pooled, None).await.expect("free")
+        };
+        let first = acquire().await;
+        let second = acquire().await;
         assert_eq!((first.id().as_str(), second.id().as_str()), ("cam", "cam-2"));
         drop(first);
-        let mut again = take().await;
+        let mut again = acquire().await;
         assert_eq!(again.id().as_str(), "cam");
         again.offered();
         drop(again);
-        assert_eq!(take().await.id().as_str(), "cam-3");
+        assert_eq!(acquire().await.id().as_str(), "cam-3");
         // By far: the origin of timestamps is another test's when that one was first.
         tokio::time::advance(ClientIdPool::REST * 2).await;
-        assert_eq!(take().await.id().as_str(), "cam");
+        assert_eq!(acquire().await.id().as_str(), "cam");
     }
 
     #[tokio::test(start_paused = true)]
     async fn channels_are_forgotten_once_their_ids_have_rested() {
-        let mut channels = Channels::new();
+        let mut channels = ChannelStates::new();
         let mut serve = |key: &str, given_back: bool| {
             channels.with(key, |channel| {
                 channel.connects.admit(CONNECTS).expect("the first");
@@ -446,7 +447,7 @@ mod tests {
             channels.by_key.len()
         };
         for n in 1..=2 * CHANNELS_KEPT {
-            // Channels that are in use are remembered, however many there are.
+            // ChannelStates that are in use are remembered, however many there are.
             assert_eq!(serve(&format!("door{n}"), true), n);
         }
         serve("in use", false);
@@ -458,7 +459,7 @@ mod tests {
     async fn the_ids_of_other_processes_are_left_alone() {
         let dir = tempfile::tempdir().expect("a directory");
         let elsewhere = |id: &ClientId| match IdFile::claim(dir.path(), "shared", id, false) {
-            Ok(Claim::Ours(file)) => file,
+            Ok(Claim::Acquired(file)) => file,
             other => panic!("not free: {other:?}"),
         };
         let _in_use = elsewhere(&id("cam"));
@@ -466,28 +467,29 @@ mod tests {
         killed.offered().expect("written");
         drop(killed);
         let base = id("cam");
-        let take = || IdLease::take("shared", &base, ClientIdPolicy::Pooled, Some(dir.path()));
+        let acquire =
+            || IdLease::acquire("shared", &base, ClientIdPolicy::Pooled, Some(dir.path()));
         let mut leases = Vec::new();
         for _ in 0..8 {
-            leases.push(take().await.expect("free"));
+            leases.push(acquire().await.expect("free"));
         }
         assert_eq!(leases[0].id().as_str(), "cam-3");
-        assert_eq!(take().await.expect("the one that rests").id().as_str(), "cam-2");
+        assert_eq!(acquire().await.expect("the one that rests").id().as_str(), "cam-2");
     }
 
     #[tokio::test]
     async fn who_no_longer_waits_for_a_disk_holds_no_id() {
         let dir = tempfile::tempdir().expect("a directory");
         let base = id("cam");
-        let take = || IdLease::take("gone", &base, ClientIdPolicy::Pooled, Some(dir.path()));
+        let acquire = || IdLease::acquire("gone", &base, ClientIdPolicy::Pooled, Some(dir.path()));
         for _ in 0..2 * ClientIdPool::IDS_MAX {
             // Mostly not there yet, and given up.
-            let _ = futures_util::poll!(Box::pin(take()).as_mut());
+            let _ = futures_util::poll!(Box::pin(acquire()).as_mut());
         }
         // Files that are still being opened are another's until they are closed.
         let leased = async {
             loop {
-                if take().await.is_ok_and(|lease| lease.id() == &base) {
+                if acquire().await.is_ok_and(|lease| lease.id() == &base) {
                     break;
                 }
                 tokio::task::yield_now().await;
@@ -499,11 +501,11 @@ mod tests {
     // Shows: N3.
     #[tokio::test]
     async fn a_fixed_id_stays() {
-        let take = async || {
+        let acquire = async || {
             let base = id("cam");
-            IdLease::take("fixed", &base, ClientIdPolicy::Fixed, None).await.expect("free")
+            IdLease::acquire("fixed", &base, ClientIdPolicy::Fixed, None).await.expect("free")
         };
-        let (first, second) = (take().await, take().await);
+        let (first, second) = (acquire().await, acquire().await);
         assert_eq!(first.id(), second.id());
     }
 

@@ -17,7 +17,7 @@ use crate::tls::Trust;
 use crate::upgrade::{Refusal, upgrade};
 use crate::wire::{self, FRAME_BYTES_MAX, Incoming};
 
-/// Above this a message ends the link; up to it, one that is too long is garbage.
+/// Above this a message ends the connection; up to it, one that is too long is garbage.
 const MESSAGE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
 /// Most that waits to be sent. Each ping is owed a pong, also to one who pings and never reads.
@@ -27,7 +27,7 @@ const UNSENT_BYTES_MAX: usize = 256 * 1024;
 /// one is put together in a buffer of its own.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
-/// An open link.
+/// An open connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: WebSocketStream<Box<dyn Duplex>>,
@@ -37,7 +37,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Opens a link. The limit of the whole is the caller's.
+    /// Opens a connection. The limit of the whole is the caller's.
     pub(crate) async fn open(
         url: &SignedUrl,
         trust: &Trust,
@@ -63,7 +63,7 @@ impl Socket {
     /// The next message; pings meanwhile. Cancel-safe.
     ///
     /// # Errors
-    /// The link is over, and why.
+    /// The connection is over, and why.
     pub(crate) async fn next(&mut self) -> Result<Incoming, Failure> {
         let now = Instant::now();
         if now > self.received_at + self.limits.silence && now > self.ping_at {
@@ -109,7 +109,7 @@ impl Socket {
         }
     }
 
-    /// Sends a text. After an error the link is over.
+    /// Sends a text. After an error the connection is over.
     pub(crate) async fn send(&mut self, text: String) -> Result<(), Failure> {
         self.write(Message::text(text)).await
     }

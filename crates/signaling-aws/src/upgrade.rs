@@ -29,7 +29,7 @@ const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 /// How long a refusal's body is waited for: its status is known already.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why a link did not open.
+/// Why a connection did not open.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// The service answered, and not with 101.
@@ -85,10 +85,10 @@ pub(crate) async fn upgrade(
         return Ok(WebSocketStream::from_partially_read(stream, read, role, Some(config)).await);
     }
     let mut body = Vec::new();
-    let hear = hear(&mut response, &mut body);
+    let read = read_body(&mut response, &mut body);
     tokio::select! {
         // Out of patience or done: what has come may say enough.
-        _ = timeout(REFUSAL_PATIENCE, hear) => {}
+        _ = timeout(REFUSAL_PATIENCE, read) => {}
         () = async { loop { let _ = (&mut connection).await; } } => {}
     }
     Err(refusal(response.status(), response.headers(), &body))
@@ -122,7 +122,7 @@ fn is_accepted(headers: &HeaderMap, key: &str) -> bool {
 }
 
 /// Reads a body to its end, or as much of it as is taken.
-async fn hear(response: &mut Response<Incoming>, body: &mut Vec<u8>) {
+async fn read_body(response: &mut Response<Incoming>, body: &mut Vec<u8>) {
     while let Some(Ok(frame)) = response.frame().await {
         let data = frame.data_ref().map_or(&[][..], |data| data.as_ref());
         let room = REFUSAL_BYTES_MAX - body.len();

@@ -12,7 +12,7 @@ use negotiation_core::{
     SignalingEvent, Ticket,
 };
 use signaling_aws::{
-    AwsSignaling, MasterEvent, MasterLink, SignalingConfig, SignalingConfigBuilder, Stun,
+    AwsSignaling, MasterConnection, MasterEvent, SignalingConfig, SignalingConfigBuilder, Stun,
 };
 use tokio::time::timeout;
 use viewer_session::facts::read_description;
@@ -89,11 +89,11 @@ fn offer() -> SignalingCommand {
     SignalingCommand::Send { link: LINK, message }
 }
 
-async fn master(config: SignalingConfigBuilder) -> MasterLink {
-    MasterLink::connect(config.build().expect("valid")).await.expect("connected")
+async fn master(config: SignalingConfigBuilder) -> MasterConnection {
+    MasterConnection::connect(config.build().expect("valid")).await.expect("connected")
 }
 
-async fn received(master: &mut MasterLink) -> MasterEvent {
+async fn received(master: &mut MasterConnection) -> MasterEvent {
     timeout(Duration::from_secs(20), master.recv()).await.expect("the master receives something")
 }
 

@@ -14,7 +14,7 @@ use negotiation_core::{
     Ticket,
 };
 use signaling_aws::{
-    AwsSignaling, Limits, MasterEvent, MasterLink, SignalingConfig, SignalingConfigBuilder,
+    AwsSignaling, Limits, MasterConnection, MasterEvent, SignalingConfig, SignalingConfigBuilder,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -525,7 +525,7 @@ async fn the_services_goodbye_is_answered() {
 #[tokio::test]
 async fn a_socket_that_does_not_open_times_out() {
     let service = Service::start("hang", vec![Upgrade::Hang], "DISABLED").await;
-    let limits = Limits { link_open: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { connection_open: Duration::from_millis(200), ..Limits::default() };
     let failure = connect(&mut port(service.reach().limits(limits))).await.expect_err("late");
     assert_eq!(failure.code, FailureCode::TimedOut);
 }
@@ -564,7 +564,7 @@ async fn a_master_hears_viewers_by_their_ids() {
     ];
     let service = Service::start("master", vec![Upgrade::Accept(frames)], "ENABLED").await;
     let config = service.reach().build().expect("valid");
-    let mut master = MasterLink::connect(config).await.expect("connected");
+    let mut master = MasterConnection::connect(config).await.expect("connected");
     let MasterEvent::Offer { from, body: Err(_) } = master.recv().await else {
         panic!("an offer");
     };
@@ -586,7 +586,7 @@ async fn a_master_may_send_while_more_waits_than_it_has_heard() {
     let frames = vec![Message::text(candidate); 600];
     let service = Service::start("flood", vec![Upgrade::Accept(frames)], "DISABLED").await;
     let config = service.reach().build().expect("valid");
-    let mut master = MasterLink::connect(config).await.expect("connected");
+    let mut master = MasterConnection::connect(config).await.expect("connected");
     let answers = master.sender();
     // As many as the service takes at once; between them, more than waits at a time.
     for _ in 0..5 {

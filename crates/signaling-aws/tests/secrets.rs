@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kvs_emulator::{Credential, Emulator, EmulatorConfig, TurnAuth, TurnConfig};
 use negotiation_core::{Done, LinkId, SignalingCommand, Ticket};
-use signaling_aws::{AwsSignaling, LEAKING_TARGETS, MasterLink, SignalingConfig};
+use signaling_aws::{AwsSignaling, LEAKING_TARGETS, MasterConnection, SignalingConfig};
 use tokio::time::timeout;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::{self, MakeWriter};
@@ -103,7 +103,7 @@ async fn no_secret_is_logged() {
             .build()
             .expect("valid")
     };
-    let master = MasterLink::connect(reach("tokencanary")).await.expect("connected");
+    let master = MasterConnection::connect(reach("tokencanary")).await.expect("connected");
     let mut port = AwsSignaling::new(reach("tokencanary"));
     let link = LinkId(1);
     let ticket = |seq| Ticket { attempt: 1, seq };
@@ -114,7 +114,7 @@ async fn no_secret_is_logged() {
     port.submit(ticket(3), SignalingCommand::Disconnect { link });
     completion(&mut port).await;
     master.close().await;
-    let refused = MasterLink::connect(reach("tokencanary-wrong")).await.expect_err("refused");
+    let refused = MasterConnection::connect(reach("tokencanary-wrong")).await.expect_err("refused");
 
     for secret in SECRETS {
         assert!(!printed.contains(secret), "{secret} is printed");

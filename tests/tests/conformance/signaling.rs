@@ -10,7 +10,7 @@ use kvs_emulator::{
     Match, Point, Role,
 };
 use session_testing::SignalingStage;
-use signaling_aws::{AwsSignaling, MasterEvent, MasterLink, SignalingConfig};
+use signaling_aws::{AwsSignaling, MasterConnection, MasterEvent, SignalingConfig};
 use viewer_session::Clock;
 use viewer_session::core::Message;
 
@@ -20,7 +20,7 @@ const CHANNEL: &str = "door";
 pub(crate) struct Stage {
     emulator: Emulator,
     clock: TokioClock,
-    master: Option<MasterLink>,
+    master: Option<MasterConnection>,
     /// Whom the master received last.
     heard_from: String,
     hanging: Option<u64>,
@@ -61,7 +61,7 @@ impl SignalingStage for Stage {
         }
         // A process may connect to a channel a few times a second, and no faster.
         tokio::time::sleep(Duration::from_millis(400)).await;
-        let master = MasterLink::connect(self.config("master")).await.expect("connected");
+        let master = MasterConnection::connect(self.config("master")).await.expect("connected");
         self.master = Some(master);
         self.ports += 1;
         AwsSignaling::new(self.config(&format!("viewer-{}", self.ports)))

@@ -13,7 +13,7 @@ use negotiation_core::{EndReason, Outcome, Settings};
 use peer_webrtc::stack::{IcePolicy, Mdns, Stack, StackConfig, StackEvents};
 use peer_webrtc::{Authorities, Codec, LocalTrack, PeerConfig};
 use serde_json::json;
-use signaling_aws::{MasterEvent, MasterLink, SignalingConfig};
+use signaling_aws::{MasterConnection, MasterEvent, SignalingConfig};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::service::{Answer, Script, Service};
@@ -31,7 +31,7 @@ const SESSION: Cost = Cost { time: Duration::from_secs(90), bytes: 48 << 20 };
 /// A service, a master on its channel, and a viewer to come.
 pub(crate) struct Scene {
     emulator: Emulator,
-    pub(crate) master: MasterLink,
+    pub(crate) master: MasterConnection,
 }
 
 impl Scene {
@@ -40,7 +40,7 @@ impl Scene {
         let config =
             EmulatorConfig { channels: vec![CHANNEL.into()], quotas, ..EmulatorConfig::default() };
         let emulator = Emulator::start(config).await.expect("started");
-        let master = MasterLink::connect(reach(&emulator)).await.expect("connected");
+        let master = MasterConnection::connect(reach(&emulator)).await.expect("connected");
         Self { emulator, master }
     }
 

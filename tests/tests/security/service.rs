@@ -248,7 +248,7 @@ impl Viewer {
     pub(crate) fn new(reach: SignalingConfigBuilder) -> Self {
         let limits = Limits {
             call: Duration::from_secs(2),
-            link_open: Duration::from_secs(3),
+            connection_open: Duration::from_secs(3),
             ping: Duration::from_millis(50),
             silence: Duration::from_millis(400),
             write: Duration::from_secs(1),

@@ -9,7 +9,7 @@ use kvs_viewer_tests::Process;
 use kvs_viewer_tests::tools::{finished, probe, probe_uneven};
 use negotiation_core::{AttemptEnd, Deadline, Event, Ignored, Output, PeerCommand};
 use recording::{Clip, ClipKind, ClipSample};
-use signaling_aws::MasterLink;
+use signaling_aws::MasterConnection;
 use tokio::sync::mpsc;
 
 use crate::film::{of_a_file, of_the_clip};
@@ -24,7 +24,7 @@ fn bundled() -> Vec<ClipSample> {
 }
 
 async fn master(stage: &Stage, manners: Manners, reel: Reel) -> Master {
-    let link = MasterLink::connect(stage.signaling().build().expect("valid")).await;
+    let link = MasterConnection::connect(stage.signaling().build().expect("valid")).await;
     Master::start(link.expect("connects"), manners, reel, stage.records())
 }
 
@@ -171,7 +171,7 @@ fn w67_another_source() {
         assert!(reel.samples[60].keyframe && group == 29, "the clip's groups are two seconds");
         reel.other_source_from = Some(61);
         let (records, mut sent) = mpsc::channel(1024);
-        let link = MasterLink::connect(stage.signaling().build().expect("valid")).await;
+        let link = MasterConnection::connect(stage.signaling().build().expect("valid")).await;
         let master = Master::start(link.expect("connects"), Manners::Answers, reel, records);
         let mut watch = stage.program("watch");
         watch.args(["--json", "--duration", "9", "--record"]).arg(&file);

@@ -9,7 +9,7 @@ use negotiation_core::Candidate;
 use peer_webrtc::stack::{RTCPeerConnectionState, Stack, StackConfig, StackEvent, StackEvents};
 use peer_webrtc::{Authorities, Codec, Control, IcePolicy, Mdns};
 use recording::{ClipSample, Packetizer, PacketizerConfig, VideoCodec};
-use signaling_aws::{MasterEvent, MasterLink};
+use signaling_aws::{MasterConnection, MasterEvent};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -62,7 +62,7 @@ impl Drop for Master {
 impl Master {
     /// Takes a link that is open.
     pub(crate) fn start(
-        link: MasterLink,
+        link: MasterConnection,
         manners: Manners,
         reel: Reel,
         records: mpsc::Sender<FrameRecord>,
@@ -132,7 +132,7 @@ impl Line {
 }
 
 async fn run(
-    mut link: MasterLink,
+    mut link: MasterConnection,
     manners: Manners,
     reel: Reel,
     records: mpsc::Sender<FrameRecord>,

@@ -89,7 +89,7 @@ async fn what_no_proxy_names_goes_direct() {
 async fn socket_through(manner: Manner) -> Failure {
     let (emulator, dir) = over_tls().await;
     // Of all manners only silence lasts so long.
-    let limits = Limits { link_open: Duration::from_secs(3), ..Limits::default() };
+    let limits = Limits { connection_open: Duration::from_secs(3), ..Limits::default() };
     let config = || reach(&emulator, "viewer").ca_file(dir.path().join("ca.pem")).limits(limits);
     let mut port = Port::new(config());
     port.connect(1, None).await;

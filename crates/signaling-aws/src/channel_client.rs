@@ -1,4 +1,4 @@
-//! The way from a configuration to an open link, the same for viewer and master.
+//! The way from a configuration to an open connection, the same for viewer and master.
 
 use std::io;
 use std::sync::{Arc, Once};
@@ -8,23 +8,23 @@ use tokio::time::timeout;
 use viewer_session::redact::{self, Origin};
 
 use crate::config::{SignalingConfig, Stun};
-use crate::control_plane::{ControlPlane, Cures, StorageMode};
-use crate::endpoint::Plain;
+use crate::control_plane::{ControlPlane, Remedies, StorageMode};
+use crate::endpoint::PlainHttp;
 use crate::endpoint::Role;
 use crate::endpoint_file;
 use crate::error;
 use crate::http::{self, Http};
 use crate::ice::{is_aws, regional_stun};
-use crate::known::{Endpoints, Key, TurnServers, known};
 use crate::presign::{Connect, SignedUrl};
 use crate::quota;
+use crate::service_cache::{Endpoints, Key, TurnServers, known};
 use crate::socket::Socket;
 use crate::state_dir::on_disk;
 use crate::upgrade::Refusal;
 
 /// A channel as this process reaches it. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Site {
+pub(crate) struct ChannelClient {
     pub(crate) config: Arc<SignalingConfig>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Resolved {
     remembered: bool,
 }
 
-impl Site {
+impl ChannelClient {
     pub(crate) fn new(config: SignalingConfig) -> Self {
         Self { config: Arc::new(config) }
     }
@@ -62,7 +62,7 @@ impl Site {
         http: &Http,
     ) -> Result<Resolved, Failure> {
         let key = plane.key(role).await;
-        if let Some(endpoints) = self.recall(plane, &key).await {
+        if let Some(endpoints) = self.load_cached(plane, &key).await {
             let plane = plane.clone();
             return Ok(Resolved { plane, endpoints, key, remembered: true });
         }
@@ -76,7 +76,7 @@ impl Site {
     }
 
     /// What this process, or one before it, learned of the channel.
-    async fn recall(&self, plane: &ControlPlane, key: &Key) -> Option<Endpoints> {
+    async fn load_cached(&self, plane: &ControlPlane, key: &Key) -> Option<Endpoints> {
         if let Some(endpoints) = known(|channels| channels.endpoints(key)) {
             return Some(endpoints);
         }
@@ -106,7 +106,7 @@ impl Site {
         failure: &Failure,
         http: &Http,
     ) -> Result<Option<Resolved>, Failure> {
-        if !resolved.doubt(failure) || !resolved.remembered {
+        if !resolved.invalidate_after(failure) || !resolved.remembered {
             return Ok(None);
         }
         let fresh = self.resolve(&resolved.plane, resolved.key.role, http).await?;
@@ -143,7 +143,7 @@ impl Site {
         resolved: &Resolved,
         client_id: Option<&ClientId>,
     ) -> Result<Socket, Failure> {
-        let limit = self.config.limits.link_open;
+        let limit = self.config.limits.connection_open;
         let open = self.open_unlimited(resolved, client_id);
         timeout(limit, open)
             .await
@@ -156,20 +156,21 @@ impl Site {
         client_id: Option<&ClientId>,
     ) -> Result<Socket, Failure> {
         let config = &self.config;
-        let mut tried = Cures::default();
+        let mut tried = Remedies::default();
         loop {
             quota::admit_connect(&resolved.pace()).await;
             let signed = resolved.plane.clock().skew();
             let url = resolved.sign(client_id).await?;
             match Socket::open(&url, &config.trust, &config.route, config.limits).await {
                 Ok(socket) => {
-                    resolved.plane.clock().prove();
+                    resolved.plane.clock().confirm();
                     return Ok(socket);
                 }
                 Err(Refusal::Transport(failure)) => return Err(failure),
                 Err(Refusal::Upgrade { status, date, failure }) => {
                     let refused = matches!(status, 401 | 403);
-                    if !(refused && resolved.plane.cure(&mut tried, date.as_deref(), signed).await)
+                    if !(refused
+                        && resolved.plane.remedy(&mut tried, date.as_deref(), signed).await)
                     {
                         return Err(failure);
                     }
@@ -235,7 +236,7 @@ impl Site {
                 Ok(turn.servers)
             }
             Err(failure) => {
-                resolved.doubt(&failure);
+                resolved.invalidate_after(&failure);
                 Err(failure)
             }
         }
@@ -257,7 +258,7 @@ impl Site {
             Role::Master => plane.join_storage_session_as_master(&endpoint, arn, &http).await,
         };
         joined.inspect_err(|failure| {
-            resolved.doubt(failure);
+            resolved.invalidate_after(failure);
         })
     }
 
@@ -268,7 +269,7 @@ impl Site {
             Stun::Auto if is_aws(plane.control_endpoint()) => {
                 let (fips, dual_stack) = (plane.uses_fips(), plane.uses_dual_stack());
                 let Some(uri) = regional_stun(plane.region(), fips, dual_stack) else {
-                    say_that_fips_has_no_stun();
+                    warn_fips_without_stun();
                     return None;
                 };
                 vec![uri]
@@ -280,22 +281,22 @@ impl Site {
 }
 
 impl Resolved {
-    /// The service's word, on a link of this channel, that what it told is no longer so.
-    pub(crate) fn forget(&self, what: Forget) {
+    /// The service's word, on a connection of this channel, that what it told is no longer so.
+    pub(crate) fn invalidate(&self, what: Invalidate) {
         match what {
-            Forget::Everything => {
+            Invalidate::Everything => {
                 known(|channels| channels.forget(&self.key));
                 if let Some(dir) = self.plane.endpoint_cache() {
                     let (dir, key) = (dir.to_owned(), self.key.clone());
                     in_background(move || endpoint_file::remove(&dir, &key));
                 }
             }
-            Forget::IceServers => known(|channels| channels.forget_turn_servers(&self.key)),
+            Invalidate::IceServers => known(|channels| channels.forget_turn_servers(&self.key)),
         }
     }
 
     /// Forgets what is remembered when a failure makes it doubtful; returns whether it does.
-    fn doubt(&self, failure: &Failure) -> bool {
+    fn invalidate_after(&self, failure: &Failure) -> bool {
         use FailureCode as Code;
         let doubtful = matches!(
             failure.code,
@@ -309,7 +310,7 @@ impl Resolved {
                 | Code::TimedOut
         );
         if doubtful {
-            self.forget(Forget::Everything);
+            self.invalidate(Invalidate::Everything);
         }
         doubtful
     }
@@ -331,8 +332,8 @@ impl Resolved {
             time: self.plane.clock().now(),
         };
         let signed = match self.plane.plain_of_service() {
-            Plain::Anywhere => connect.sign_insecure(),
-            Plain::Loopback | Plain::Refused => connect.sign(),
+            PlainHttp::Anywhere => connect.sign_insecure(),
+            PlainHttp::Loopback | PlainHttp::Refused => connect.sign(),
         };
         let url = signed.map_err(|error| Failure::new(FailureCode::Service, error.to_string()))?;
         if let Some(signature) = url.signature() {
@@ -344,7 +345,7 @@ impl Resolved {
 
 /// What the process should not use again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Forget {
+pub(crate) enum Invalidate {
     Everything,
     IceServers,
 }
@@ -359,8 +360,8 @@ fn in_background(task: impl FnOnce() -> io::Result<()> + Send + 'static) {
     });
 }
 
-/// Once: it is so for every link.
-fn say_that_fips_has_no_stun() {
+/// Once: it is so for every connection.
+fn warn_fips_without_stun() {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         tracing::warn!(

@@ -1,7 +1,7 @@
 //! What this process knows of channels: their endpoints, for hours, and their ICE servers, for
 //! as long as the TURN credentials in them are fresh.
 //!
-//! A second session on a channel, and a link that is opened again, ask for nothing that the first
+//! A second session on a channel, and a connection that is opened again, ask for nothing that the first
 //! received. Whatever casts doubt on it (a refusal, an unknown channel, GO_AWAY,
 //! RECONNECT_ICE_SERVER) removes it. Nothing of it is printed: there are TURN passwords in it.
 
@@ -79,21 +79,21 @@ impl fmt::Debug for Key {
 }
 
 /// Acts on what the process knows.
-pub(crate) fn known<T>(act: impl FnOnce(&mut Channels) -> T) -> T {
-    static CHANNELS: Mutex<Channels> = Mutex::new(Channels::new());
+pub(crate) fn known<T>(act: impl FnOnce(&mut ServiceCache) -> T) -> T {
+    static CHANNELS: Mutex<ServiceCache> = Mutex::new(ServiceCache::new());
     // Every change is whole: a panic elsewhere leaves nothing half done.
     act(&mut CHANNELS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// What is known, by channel.
-pub(crate) struct Channels {
-    by_key: BTreeMap<Key, Known>,
+pub(crate) struct ServiceCache {
+    by_key: BTreeMap<Key, CachedChannel>,
     most: usize,
     /// Whether a configuration said how many; until then it is the default.
     is_configured: bool,
 }
 
-impl Channels {
+impl ServiceCache {
     const fn new() -> Self {
         Self { by_key: BTreeMap::new(), most: CHANNELS_MAX, is_configured: false }
     }
@@ -120,13 +120,13 @@ impl Channels {
 
     /// Remembers endpoints that an earlier process learned then.
     pub(crate) fn recall_endpoints(&mut self, key: &Key, endpoints: &Endpoints, then: SystemTime) {
-        let told = Told { wall: then, ..Told::new(endpoints.clone(), ENDPOINTS_FOR) };
+        let told = Cached { wall: then, ..Cached::new(endpoints.clone(), ENDPOINTS_FOR) };
         self.entry(key).endpoints = Some(told);
     }
 
     /// Remembers endpoints.
     pub(crate) fn learn_endpoints(&mut self, key: &Key, endpoints: &Endpoints) {
-        self.entry(key).endpoints = Some(Told::new(endpoints.clone(), ENDPOINTS_FOR));
+        self.entry(key).endpoints = Some(Cached::new(endpoints.clone(), ENDPOINTS_FOR));
     }
 
     /// The ICE servers, if their credentials are fresh.
@@ -137,7 +137,7 @@ impl Channels {
     /// Remembers ICE servers, if their credentials live long enough to be used twice.
     pub(crate) fn learn_turn_servers(&mut self, key: &Key, turn: &TurnServers) {
         let life = turn.ttl.checked_sub(ICE_GRACE).filter(|life| !life.is_zero());
-        self.entry(key).turn = life.map(|life| Told::new(turn.servers.clone(), life));
+        self.entry(key).turn = life.map(|life| Cached::new(turn.servers.clone(), life));
     }
 
     /// The ICE servers are not to be used again.
@@ -150,7 +150,7 @@ impl Channels {
     /// Nothing that is known of the channel is to be used again.
     pub(crate) fn forget(&mut self, key: &Key) {
         if let Some(known) = self.by_key.get_mut(key) {
-            *known = Known { recalled: true, ..Known::default() };
+            *known = CachedChannel { recalled: true, ..CachedChannel::default() };
         }
     }
 
@@ -164,10 +164,10 @@ impl Channels {
 
     /// Remembers that the channel is not in storage mode, or that these credentials may not read it.
     pub(crate) fn learn_peer_to_peer(&mut self, key: &Key) {
-        self.entry(key).peer_to_peer = Some(Told::new((), PEER_TO_PEER_FOR));
+        self.entry(key).peer_to_peer = Some(Cached::new((), PEER_TO_PEER_FOR));
     }
 
-    fn entry(&mut self, key: &Key) -> &mut Known {
+    fn entry(&mut self, key: &Key) -> &mut CachedChannel {
         if self.by_key.len() >= self.most && !self.by_key.contains_key(key) {
             self.forget_oldest();
         }
@@ -183,15 +183,15 @@ impl Channels {
 }
 
 #[derive(Default)]
-struct Known {
-    endpoints: Option<Told<Endpoints>>,
-    turn: Option<Told<Vec<IceServer>>>,
-    peer_to_peer: Option<Told<()>>,
+struct CachedChannel {
+    endpoints: Option<Cached<Endpoints>>,
+    turn: Option<Cached<Vec<IceServer>>>,
+    peer_to_peer: Option<Cached<()>>,
     /// The file of an earlier process was read, or must not be read any more.
     recalled: bool,
 }
 
-impl Known {
+impl CachedChannel {
     /// When something was learned last.
     fn at(&self) -> Option<Instant> {
         let endpoints = self.endpoints.as_ref().map(|told| told.at);
@@ -201,7 +201,7 @@ impl Known {
 }
 
 /// Something that is good for a while.
-struct Told<T> {
+struct Cached<T> {
     what: T,
     at: Instant,
     /// A machine that sleeps stops the other clock, and TURN passwords end all the same.
@@ -209,7 +209,7 @@ struct Told<T> {
     life: Duration,
 }
 
-impl<T> Told<T> {
+impl<T> Cached<T> {
     fn new(what: T, life: Duration) -> Self {
         Self { what, at: Instant::now(), wall: SystemTime::now(), life }
     }
@@ -261,7 +261,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn endpoints_are_good_for_ten_hours() {
-        let (mut channels, door) = (Channels::new(), key("door", "AK"));
+        let (mut channels, door) = (ServiceCache::new(), key("door", "AK"));
         assert_eq!(channels.endpoints(&door), None);
         channels.learn_endpoints(&door, &endpoints());
         tokio::time::advance(Duration::from_secs(36_000 - 1)).await;
@@ -274,7 +274,7 @@ mod tests {
     // Shows: 40.
     #[tokio::test(start_paused = true)]
     async fn turn_credentials_are_good_until_half_a_minute_before_their_end() {
-        let (mut channels, door) = (Channels::new(), key("door", "AK"));
+        let (mut channels, door) = (ServiceCache::new(), key("door", "AK"));
         channels.learn_turn_servers(&door, &turn(300));
         tokio::time::advance(Duration::from_secs(269)).await;
         assert_eq!(channels.turn_servers(&door), Some(turn(300).servers));
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn nobody_gets_what_another_was_told() {
-        let mut channels = Channels::new();
+        let mut channels = ServiceCache::new();
         channels.learn_endpoints(&key("door", "AK"), &endpoints());
         assert_eq!(channels.endpoints(&key("door", "AK2")), None);
         let master = Key { role: Role::Master, ..key("door", "AK") };
@@ -305,7 +305,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_channels_are_bounded_and_the_oldest_goes() {
-        let mut channels = Channels::new();
+        let mut channels = ServiceCache::new();
         assert_eq!(channels.most, CHANNELS_MAX);
         channels.keep_at_least(100);
         channels.keep_at_least(64);
@@ -320,7 +320,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn recalled_endpoints_expire_by_the_time_they_were_learned() {
-        let (mut channels, door) = (Channels::new(), key("door", "AK"));
+        let (mut channels, door) = (ServiceCache::new(), key("door", "AK"));
         assert!(channels.may_recall(&door));
         assert!(!channels.may_recall(&door), "the file is read once");
         let age = |secs| SystemTime::now() - Duration::from_secs(secs);
@@ -335,7 +335,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn that_a_channel_is_not_in_storage_mode_is_doubted_sooner_after_a_failure() {
-        let (mut channels, door) = (Channels::new(), key("door", "AK"));
+        let (mut channels, door) = (ServiceCache::new(), key("door", "AK"));
         assert!(!channels.is_peer_to_peer(&door, false));
         channels.learn_peer_to_peer(&door);
         tokio::time::advance(Duration::from_secs(599)).await;

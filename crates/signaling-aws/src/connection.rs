@@ -1,4 +1,4 @@
-//! One link of a viewer, as one task: opens, reads, writes, and ends with everything it opened.
+//! One connection of a viewer, as one task: opens, reads, writes, and ends with everything it opened.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,8 +11,8 @@ use negotiation_core::{
 use tokio::sync::{mpsc, oneshot, watch};
 use viewer_session::redact;
 
-use crate::attempt_id::{AttemptId, LinkHold, Terms};
-use crate::connect::{Forget, Resolved, Site};
+use crate::attempt_id::{AttemptId, IdHold, LeaseRequest};
+use crate::channel_client::{ChannelClient, Invalidate, Resolved};
 use crate::endpoint::Role;
 use crate::pace::Coalesced;
 use crate::socket::Socket;
@@ -56,11 +56,11 @@ pub(crate) struct Outgoing {
     pub(crate) message: Message,
 }
 
-/// What a link's task is given.
+/// What a connection's task is given.
 #[derive(Debug)]
-pub(crate) struct Ends {
+pub(crate) struct ConnectionContext {
     pub(crate) id: AttemptId,
-    /// The attempt's id, for a link after its first.
+    /// The attempt's id, for a connection after its first.
     pub(crate) known_id: Option<ClientId>,
     /// Whether an attempt of the session came before.
     pub(crate) retries: bool,
@@ -69,19 +69,28 @@ pub(crate) struct Ends {
     pub(crate) events: mpsc::Sender<(LinkId, SignalingEvent)>,
     pub(crate) resolved: watch::Sender<Option<Result<Resolved, Failure>>>,
     pub(crate) close: oneshot::Receiver<()>,
-    /// What ended the link, once it was open.
+    /// What ended the connection, once it was open.
     pub(crate) ended: Arc<OnceLock<Failure>>,
 }
 
-/// Runs a link from its first call to its end.
-pub(crate) async fn run(link: LinkId, site: Site, ends: Ends) {
-    let Ends { id, known_id, retries, connect, mut outgoing, events, resolved, mut close, ended } =
-        ends;
+/// Runs a connection from its first call to its end.
+pub(crate) async fn run(link: LinkId, client: ChannelClient, ends: ConnectionContext) {
+    let ConnectionContext {
+        id,
+        known_id,
+        retries,
+        connect,
+        mut outgoing,
+        events,
+        resolved,
+        mut close,
+        ended,
+    } = ends;
     let opened = tokio::select! {
         biased;
         // Dropping the reply completes the connect as cancelled.
         _ = &mut close => return,
-        opened = open(&site, &id, known_id.as_ref(), retries, &resolved) => opened,
+        opened = open(&client, &id, known_id.as_ref(), retries, &resolved) => opened,
     };
     let mut open = match opened {
         Ok(open) => open,
@@ -103,7 +112,7 @@ pub(crate) async fn run(link: LinkId, site: Site, ends: Ends) {
         failure = open.serve(link, &mut outgoing, &events) => Some(failure),
     };
     open.socket.close().await;
-    // The id rests from here, unless another link uses it.
+    // The id rests from here, unless another connection uses it.
     drop(open.hold);
     if let Some(failure) = end {
         // What waits to be sent, and what is asked from now on, fails because of it.
@@ -121,7 +130,7 @@ type StorageCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 struct Open {
     socket: Socket,
-    hold: LinkHold,
+    hold: IdHold,
     resolved: Resolved,
     storage: Option<StorageCheck>,
     ice_servers: Coalesced,
@@ -130,41 +139,41 @@ struct Open {
 }
 
 async fn open(
-    site: &Site,
+    client: &ChannelClient,
     attempt: &AttemptId,
     known_id: Option<&ClientId>,
     retries: bool,
     resolved_out: &watch::Sender<Option<Result<Resolved, Failure>>>,
 ) -> Result<Open, Failure> {
-    let plane = site.plane().await?;
-    let http = site.http();
+    let plane = client.plane().await?;
+    let http = client.http();
     // Asked once an attempt, and not where storage mode is what is wanted. The endpoints come first:
     // one connection after the other carries both questions.
-    let asks = !site.config.storage_session && known_id.is_none();
+    let asks = !client.config.storage_session && known_id.is_none();
     let mut storage: Option<StorageCheck> = asks.then(|| -> StorageCheck {
-        let (site, http, mut resolved) = (site.clone(), http.clone(), resolved_out.subscribe());
+        let (client, http, mut resolved) = (client.clone(), http.clone(), resolved_out.subscribe());
         Box::pin(async move {
             let known = resolved.wait_for(Option::is_some).await.map(|known| known.clone());
             match known {
-                Ok(Some(Ok(resolved))) => site.is_storage_channel(&resolved, retries, http).await,
+                Ok(Some(Ok(resolved))) => client.is_storage_channel(&resolved, retries, http).await,
                 Ok(Some(Err(_)) | None) | Err(_) => false,
             }
         })
     });
     let open = async {
-        let mut resolved = site.resolve(&plane, Role::Viewer, &http).await?;
-        let config = &site.config;
+        let mut resolved = client.resolve(&plane, Role::Viewer, &http).await?;
+        let config = &client.config;
         loop {
             resolved_out.send_replace(Some(Ok(resolved.clone())));
-            let terms = Terms {
+            let request = LeaseRequest {
                 key: &resolved.pace(),
                 base: &config.client_id,
                 policy: config.client_id_policy,
                 dir: config.shared_ids.as_deref(),
                 known: known_id,
             };
-            let hold = attempt.join(&terms).await?;
-            let failure = match site.open(&resolved, Some(hold.id())).await {
+            let hold = attempt.join(&request).await?;
+            let failure = match client.open(&resolved, Some(hold.id())).await {
                 Ok(socket) => {
                     if let Some(dir) = config.state_dir() {
                         state_dir::tidy_later(dir);
@@ -174,7 +183,7 @@ async fn open(
                 Err(failure) => failure,
             };
             // A channel that was made anew, or moved, since the process learned where it is.
-            resolved = site.renew(&resolved, &failure, &http).await?.ok_or(failure)?;
+            resolved = client.renew(&resolved, &failure, &http).await?.ok_or(failure)?;
         }
     };
     tokio::pin!(open);
@@ -216,7 +225,7 @@ fn storage_mode() -> Failure {
 }
 
 impl Open {
-    /// Reads and writes until the link is over.
+    /// Reads and writes until the connection is over.
     async fn serve(
         &mut self,
         link: LinkId,
@@ -245,9 +254,9 @@ impl Open {
                     // A session that takes its time stops the reading: nothing piles up here.
                     Ok(frame) => {
                         match frame {
-                            Incoming::GoAway => self.resolved.forget(Forget::Everything),
+                            Incoming::GoAway => self.resolved.invalidate(Invalidate::Everything),
                             Incoming::ReconnectIceServer => {
-                                self.resolved.forget(Forget::IceServers);
+                                self.resolved.invalidate(Invalidate::IceServers);
                                 self.ice_servers.note();
                                 continue;
                             }
@@ -270,7 +279,7 @@ impl Open {
         }
     }
 
-    /// Sends one message. An error here is the link's.
+    /// Sends one message. An error here is the connection's.
     async fn send(&mut self, reply: Reply, message: Message) -> Result<(), Failure> {
         let correlation = reply.ticket.to_string();
         let text = match &message {
@@ -321,7 +330,7 @@ fn refuse_rest(outgoing: &mut mpsc::Receiver<Outgoing>, why: &Failure) {
 }
 
 pub(crate) fn not_open() -> Failure {
-    Failure::new(FailureCode::NotOpen, "the link is not open")
+    Failure::new(FailureCode::NotOpen, "the signaling connection is not open")
 }
 
 fn event(frame: Incoming) -> SignalingEvent {

@@ -18,7 +18,7 @@ pub(crate) struct LastStatus(Arc<AtomicU16>);
 impl LastStatus {
     /// This client, watched.
     pub(crate) fn of(&self, client: SharedHttpClient) -> SharedHttpClient {
-        SharedHttpClient::new(Watched { below: client, last: self.clone() })
+        SharedHttpClient::new(StatusProbe { inner: client, last: self.clone() })
     }
 
     /// How the last request was answered since the last time this was asked; `None` if it was not.
@@ -32,26 +32,26 @@ impl LastStatus {
 }
 
 #[derive(Debug)]
-struct Watched<T> {
-    below: T,
+struct StatusProbe<T> {
+    inner: T,
     last: LastStatus,
 }
 
-impl HttpClient for Watched<SharedHttpClient> {
+impl HttpClient for StatusProbe<SharedHttpClient> {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        let below = self.below.http_connector(settings, components);
-        SharedHttpConnector::new(Watched { below, last: self.last.clone() })
+        let inner = self.inner.http_connector(settings, components);
+        SharedHttpConnector::new(StatusProbe { inner, last: self.last.clone() })
     }
 }
 
-impl HttpConnector for Watched<SharedHttpConnector> {
+impl HttpConnector for StatusProbe<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.last.set(0);
-        let (response, last) = (self.below.call(request), self.last.clone());
+        let (response, last) = (self.inner.call(request), self.last.clone());
         HttpConnectorFuture::new(async move {
             let response = response.await?;
             last.set(response.status().as_u16());

@@ -9,7 +9,7 @@ use kvs_emulator::{
     Action, Emulator, EmulatorConfig, Fault, Match, Point, ServiceMessage, TurnConfig,
 };
 use negotiation_core::{FailureCode, LinkId, SignalingCommand, SignalingEvent};
-use signaling_aws::MasterLink;
+use signaling_aws::MasterConnection;
 
 fn turn() -> TurnConfig {
     TurnConfig { servers: vec![vec!["turn:127.0.0.1:9".into()]], ..TurnConfig::default() }
@@ -182,7 +182,7 @@ async fn who_asks_a_masters_link_together_shares_one_question() {
     let turn = TurnConfig { ttl_secs: 30, ..turn() };
     let emulator = emulator(EmulatorConfig { turn, ..EmulatorConfig::default() }).await;
     let config = reach(&emulator, "unused").build().expect("valid");
-    let link = MasterLink::connect(config).await.expect("connected");
+    let link = MasterConnection::connect(config).await.expect("connected");
     let matches = Match { call: Some("GetIceServerConfig".into()), ..Match::on(Point::Call) };
     let late = Fault::new(matches, Action::Delay { ms: 300 });
     let late = emulator.faults().add(late).expect("a fault");
