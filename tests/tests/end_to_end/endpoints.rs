@@ -22,8 +22,10 @@ struct Calls {
 fn second_process_starts_without_requesting_endpoints() {
     let folder = tempfile::tempdir().expect("a folder");
     let (log, state) = (folder.path().join("connections.jsonl"), folder.path().join("state"));
-    let log_option = ["--connection-log", log.to_str().expect("UTF-8")];
-    let stage = Stage::start(PROGRAM, Keys::plain(), &log_option);
+    // Four viewers start within a second here; the service takes three of a channel.
+    let quotas = ["--quotas", r#"{"connects_per_second":100}"#];
+    let options = ["--connection-log", log.to_str().expect("UTF-8"), quotas[0], quotas[1]];
+    let stage = Stage::start(PROGRAM, Keys::plain(), &options);
     let _camera = stage.camera::<&str>([]);
 
     let first = started(&stage, &state, &log, 1);

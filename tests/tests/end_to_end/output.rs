@@ -150,8 +150,11 @@ fn hangup_closes_the_session_and_finishes_the_files() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let camera = stage.camera([""; 0]);
     let (file, journal) = (stage.path("hup.mkv"), stage.path("hup.journal"));
-    let mut command = watch(&stage, &file, &["--journal"]);
-    command.arg(&journal).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let journal_option = ["--journal", journal.to_str().expect("UTF-8")];
+    // The tests themselves may run with the signal ignored, under `nohup`.
+    let mut command =
+        through("env", &["--default-signal=HUP"], &watch(&stage, &file, &journal_option));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut viewer = Piped { child: command.spawn().expect("it starts"), pipe: None };
     let mut output = BufReader::new(viewer.child.stdout.take().expect("a pipe"));
     recording_grows(&file, 4000);
@@ -170,22 +173,27 @@ fn hangup_closes_the_session_and_finishes_the_files() {
     assert!(probe(&file).pictures > 0);
 }
 
-/// `nohup` starts a program with SIGHUP ignored, and then it stays so.
-#[test]
-fn hangup_that_nohup_ignores_is_ignored() {
-    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
-    let _camera = stage.camera([""; 0]);
-    let file = stage.path("nohup.mkv");
-    let inner = watch(&stage, &file, &[]);
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
-    command.arg(inner.get_program()).args(inner.get_args());
+/// Runs a command by way of another program, which takes it as its last arguments.
+fn through(program: &str, args: &[&str], inner: &Command) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).arg(inner.get_program()).args(inner.get_args());
     for (name, value) in inner.get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
+    command
+}
+
+/// `nohup` starts a program with SIGHUP ignored, and then it stays so.
+#[test]
+fn hangup_that_nohup_ignores_is_ignored() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let _camera = stage.camera([""; 0]);
+    let file = stage.path("nohup.mkv");
+    let ignoring = ["-c", "trap '' HUP; exec \"$0\" \"$@\""];
+    let mut command = through("sh", &ignoring, &watch(&stage, &file, &[]));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut viewer = Piped { child: command.spawn().expect("it starts"), pipe: None };
     recording_grows(&file, 4000);
