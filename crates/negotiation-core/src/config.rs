@@ -8,7 +8,7 @@ use core::fmt;
 use core::ops::Deref;
 use core::time::Duration;
 
-use crate::retry::Rng;
+use crate::rng::Rng;
 
 /// What can be configured. Start from a preset, change fields, then [`Settings::check`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

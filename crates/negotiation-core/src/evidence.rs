@@ -242,12 +242,12 @@ impl AttemptEnd {
     }
 
     /// The end of a session whose last attempt ended like this.
-    pub(crate) fn reason(&self, evidence: &Evidence) -> EndReason {
+    pub(crate) fn reason(&self, ice_connected: bool, connected: bool) -> EndReason {
         match self {
             Self::Closed => EndReason::Closed,
             Self::Deadline(Deadline::Answer) => EndReason::NoAnswer,
             Self::Deadline(Deadline::Offer) => EndReason::NoOffer,
-            Self::Deadline(Deadline::Establish) if evidence.ice_connected => EndReason::Dtls,
+            Self::Deadline(Deadline::Establish) if ice_connected => EndReason::Dtls,
             Self::Deadline(Deadline::Establish | Deadline::Grace | Deadline::Restart) => {
                 EndReason::NoRoute
             }
@@ -268,7 +268,7 @@ impl AttemptEnd {
             Self::Peer(_) => EndReason::PeerFailed,
             Self::IceFailed => EndReason::NoRoute,
             Self::DtlsFailed => EndReason::Dtls,
-            Self::MasterGone if evidence.connected => EndReason::NoMedia,
+            Self::MasterGone if connected => EndReason::NoMedia,
             Self::MasterGone
             | Self::RestartFailed
             | Self::StartedOver
@@ -485,14 +485,13 @@ mod tests {
 
     #[test]
     fn a_master_that_left_is_no_media_once_it_was_connected_and_no_route_before() {
-        let connected = Evidence { connected: true, ..Evidence::default() };
-        assert_eq!(AttemptEnd::MasterGone.reason(&connected), EndReason::NoMedia);
-        assert_eq!(AttemptEnd::MasterGone.reason(&Evidence::default()), EndReason::NoRoute);
+        assert_eq!(AttemptEnd::MasterGone.reason(true, true), EndReason::NoMedia);
+        assert_eq!(AttemptEnd::MasterGone.reason(true, false), EndReason::NoRoute);
     }
 
     #[test]
     fn what_the_peer_stack_names_is_named_in_the_end() {
-        let reason = |code| AttemptEnd::Peer(failure(code)).reason(&Evidence::default());
+        let reason = |code| AttemptEnd::Peer(failure(code)).reason(false, false);
         assert_eq!(reason(FailureCode::Codec), EndReason::Codec);
         assert_eq!(reason(FailureCode::LocalMedia), EndReason::LocalMedia);
         assert_eq!(reason(FailureCode::Port), EndReason::PeerFailed);

@@ -77,17 +77,24 @@
 
 extern crate alloc;
 
-mod candidates;
+mod attempt;
+mod checking;
+mod closing;
 mod config;
+mod context;
 mod diagnosis;
 mod error;
 mod evidence;
 mod input;
 mod lease;
+mod offline;
 mod output;
 mod phase;
+mod policy;
+mod purpose;
 mod recovery;
 mod retry;
+mod rng;
 #[cfg(feature = "serde")]
 mod serial;
 mod session;
@@ -95,6 +102,7 @@ mod ticket;
 mod time;
 mod types;
 
+pub use checking::Normalised;
 pub use config::{Config, ConfigError, Mode, RetryDelay, Settings};
 pub use error::{EndReason, Failure, FailureCode, FailureKind, Ignored};
 pub use evidence::{AttemptEnd, AttemptReport, Deadline, Evidence, Outcome};
@@ -108,7 +116,7 @@ pub use phase::Phase;
 pub use recovery::{MasterKnowledge, RecoveryCause};
 #[cfg(feature = "serde")]
 pub use serial::CandidateMask;
-pub use session::{Normalised, Session};
+pub use session::Session;
 pub use ticket::{InvalidTicket, Ticket};
 pub use time::{Timer, Timestamp};
 pub use types::{

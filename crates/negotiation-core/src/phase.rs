@@ -151,11 +151,6 @@ impl Phase {
         }
     }
 
-    /// Whether our first offer is out or about to be.
-    pub(crate) fn is_first_exchange(self) -> bool {
-        matches!(self, Self::Offering | Self::AwaitingAnswer)
-    }
-
     /// A stable name, for machines.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,39 +1,24 @@
-//! [`Session`]: the only mutable thing. It dispatches inputs, owns the outputs, and keeps time.
-//!
-//! The rooms behind it: [`setup`] opens an attempt, [`links`] keeps its signaling, [`exchange`]
-//! does our offers and [`answering`] the master's, [`media`] follows what the peer connection
-//! notices, [`trickle`] carries candidates, [`ladder`] recovers what was live, [`closing`] ends attempts and the session.
+//! [`Session`]: dispatches inputs, keeps time, and decides between another attempt and the end.
 
-mod answering;
-mod closing;
-mod exchange;
-mod ladder;
-mod links;
-mod media;
-mod normal;
-mod setup;
-#[cfg(test)]
-mod stage;
-mod state;
-mod trickle;
-
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use core::ops::ControlFlow;
 use core::time::Duration;
 
+use crate::attempt::Attempt;
+use crate::closing::Closing;
 use crate::config::Config;
-use crate::error::{Failure, FailureCode, Ignored};
-use crate::evidence::{AttemptEnd, AttemptReport, Deadline, Outcome};
-use crate::input::{Completion, Input, SignalingEvent};
-use crate::output::{Event, Output, PeerCommand, SignalingCommand};
+use crate::context::{Context, Flow, over};
+use crate::error::{EndReason, Failure, FailureCode, Ignored};
+use crate::evidence::{AttemptEnd, AttemptReport, Outcome};
+use crate::input::{Completion, Done, Input};
+use crate::output::{Event, Output};
 use crate::phase::Phase;
-use crate::recovery::{MasterKnowledge, RecoveryCause};
-use crate::retry::{Budget, Rng};
-use crate::ticket::{InFlight, Ticket};
-use crate::time::{Timer, TimerTable, Timestamp};
-use crate::types::{ClientId, LinkId};
-use closing::{CloseStep, Closing};
-pub use normal::Normalised;
-use setup::Attempt;
+use crate::policy::Then;
+use crate::purpose::Purpose;
+use crate::recovery::MasterKnowledge;
+use crate::ticket::Ticket;
+use crate::time::{Timer, Timestamp};
 
 /// One viewer's wish to watch one channel.
 ///
@@ -42,159 +27,31 @@ use setup::Attempt;
 /// shows the loop.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session {
-    config: Config,
-    now: Timestamp,
-    phase: Phase,
-    rng: Rng,
-    timers: TimerTable,
-    in_flight: InFlight<Purpose>,
-    outputs: VecDeque<Output>,
-    links: u32,
-    peers: u32,
-    attempts: u32,
-    attempt: Option<Attempt>,
-    closing: Option<Closing>,
-    budget: Budget,
-    ignored: BTreeMap<Ignored, u32>,
-    reports: VecDeque<AttemptReport>,
-    answers_refused: u32,
-    /// What is known of the master, from this session and from earlier ones.
-    master: MasterKnowledge,
-    /// The client id of the last attempt whose offer was sent.
-    offered_as: Option<ClientId>,
-    /// The service asked for fewer requests: nothing is opened before this (contract, N16).
-    throttled_until: Timestamp,
-    /// Links that the service closed soon after they opened, in a row.
-    quick_ends: u32,
-    /// The platform has no network since.
-    offline_since: Option<Timestamp>,
-    /// Deadlines stand still, until then at most, and did so in this attempt for so long before.
-    frozen: bool,
-    offline_until: Timestamp,
-    frozen_for: Duration,
-    was_live: bool,
-    opened: Timestamp,
+    pub(crate) cx: Context,
+    pub(crate) state: State,
+    pub(crate) reports: VecDeque<AttemptReport>,
+    pub(crate) was_live: bool,
+    pub(crate) opened: Timestamp,
 }
 
-/// What a command in flight is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Purpose {
-    Connect(LinkId),
-    Leave(LinkId),
-    FetchIceServers,
-    Join,
-    SendOffer,
-    SendAnswer,
-    /// The slot of the candidate.
-    SendCandidate(usize),
-    CreatePeer,
-    CreateOffer,
-    CreateAnswer,
-    SetIceServers,
-    RefreshIceServers,
-    SetLocal,
-    SetRemote,
-    Rollback,
-    AddCandidate,
-    RequestKeyframe,
-    /// A step of closing an attempt.
-    Close,
-    /// A step of closing the peer connection of a remote session that was replaced.
-    Replace(CloseStep),
-}
-
-impl Purpose {
-    /// The name of its deadline.
-    fn timer(self) -> Timer {
-        match self {
-            Self::Connect(_) => Timer::Connect,
-            Self::FetchIceServers => Timer::IceServers,
-            Self::Close | Self::Replace(_) | Self::Leave(_) => Timer::CloseStep,
-            Self::Join
-            | Self::SendOffer
-            | Self::SendAnswer
-            | Self::SendCandidate(_)
-            | Self::CreatePeer
-            | Self::CreateOffer
-            | Self::CreateAnswer
-            | Self::SetIceServers
-            | Self::RefreshIceServers
-            | Self::SetLocal
-            | Self::SetRemote
-            | Self::Rollback
-            | Self::AddCandidate
-            | Self::RequestKeyframe => Timer::Operation,
-        }
-    }
-
-    /// Create, set-local, send, set-remote, rollback: one at a time (contract, N2).
-    ///
-    /// One that outlived its deadline counts as failed and is in flight no more, so the rollback
-    /// that follows may be asked for while the stack is still at it. A port does one after the
-    /// other, and where the late one succeeded after all the rollback fails and is reported.
-    fn is_description_operation(self) -> bool {
-        match self {
-            Self::CreateOffer
-            | Self::CreateAnswer
-            | Self::SetLocal
-            | Self::SendOffer
-            | Self::SendAnswer
-            | Self::SetRemote
-            | Self::Rollback => true,
-            Self::Connect(_)
-            | Self::Leave(_)
-            | Self::FetchIceServers
-            | Self::Join
-            | Self::SendCandidate(_)
-            | Self::CreatePeer
-            | Self::SetIceServers
-            | Self::RefreshIceServers
-            | Self::AddCandidate
-            | Self::RequestKeyframe
-            | Self::Close
-            | Self::Replace(_) => false,
-        }
-    }
-
-    /// Whether something is being closed while the attempt goes on.
-    fn is_closing(self) -> bool {
-        matches!(self, Self::Leave(_) | Self::Replace(_))
-    }
-
-    /// The step of closing a peer connection that is replaced.
-    fn replaces(self) -> Option<CloseStep> {
-        if let Self::Replace(step) = self { Some(step) } else { None }
-    }
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum State {
+    #[default]
+    Idle,
+    Attempt(Box<Attempt>),
+    Closing(Closing),
+    /// The next attempt begins after a pause.
+    BackingOff,
+    Ended,
 }
 
 impl Session {
     /// A session that waits for [`Input::Open`]. The seed is for jitter alone.
     pub fn new(config: Config, seed: u64, now: Timestamp) -> Self {
         Self {
-            config,
-            now,
-            phase: Phase::Idle,
-            rng: Rng::new(seed),
-            timers: TimerTable::default(),
-            in_flight: InFlight::default(),
-            outputs: VecDeque::new(),
-            links: 0,
-            peers: 0,
-            attempts: 0,
-            attempt: None,
-            closing: None,
-            budget: Budget::default(),
-            ignored: BTreeMap::new(),
+            cx: Context::new(config, seed, now),
+            state: State::Idle,
             reports: VecDeque::new(),
-            answers_refused: 0,
-            master: MasterKnowledge::default(),
-            offered_as: None,
-            throttled_until: Timestamp::ZERO,
-            quick_ends: 0,
-            offline_since: None,
-            frozen: false,
-            offline_until: now,
-            frozen_for: Duration::ZERO,
             was_live: false,
             opened: now,
         }
@@ -206,15 +63,7 @@ impl Session {
     /// It never fails and never panics, whatever comes in whatever phase. A `now` before an
     /// earlier one counts as that earlier one.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
-        let now = self.now.max(now.min(Timestamp::LATEST));
-        let passed = now.saturating_since(self.now);
-        if self.frozen {
-            self.budget.hold(passed);
-        }
-        if self.is_frozen() {
-            self.hold_deadlines(passed);
-        }
-        self.now = now;
+        self.advance_clock(now);
         if input == Input::Close {
             self.on_close();
         }
@@ -223,175 +72,200 @@ impl Session {
             Input::Open => self.on_open(),
             Input::Close | Input::Timeout => {}
             Input::Resumed => self.on_resumed(),
-            Input::NetworkChanged => self.on_network_changed(false),
-            Input::LocalAddressGone => self.on_network_changed(true),
+            Input::NetworkChanged => self.in_attempt(|a, cx| a.on_network_changed(cx, false)),
+            Input::LocalAddressGone => self.in_attempt(|a, cx| a.on_network_changed(cx, true)),
             Input::MasterKnown(known) => self.on_master_known(known),
             Input::Online(online) => self.on_online(online),
-            Input::Restart => self.on_restart(),
-            Input::Renegotiate => self.on_renegotiate(),
-            Input::Signaling(link, event) => self.on_signaling(link, event),
-            Input::Peer(peer, event) => self.on_peer(peer, event),
+            Input::Restart => self.in_attempt(Attempt::on_restart),
+            Input::Renegotiate => self.in_attempt(|a, cx| {
+                a.on_renegotiate(cx);
+                Flow::Continue(())
+            }),
+            Input::Signaling(link, event) => match &self.state {
+                State::Attempt(_) => self.in_attempt(|a, cx| a.on_signaling(cx, link, event)),
+                State::Idle | State::Closing(_) | State::BackingOff | State::Ended => {
+                    self.ignore(Ignored::Stale);
+                }
+            },
+            Input::Peer(peer, event) => match &self.state {
+                State::Attempt(_) => self.in_attempt(|a, cx| a.on_peer(cx, peer, event)),
+                State::Idle | State::Closing(_) | State::BackingOff | State::Ended => {
+                    self.ignore(Ignored::Stale);
+                }
+            },
             Input::Completed(completion) => self.on_completed(completion),
         }
-        self.advance();
+        if let State::Attempt(_) = self.state {
+            self.in_attempt(Attempt::advance);
+        }
     }
 
-    /// The next thing to do or tell, in order. Nothing is lost by draining late.
+    /// The next command or event, in order. Nothing is lost by draining late.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.cx.poll_output()
     }
 
     /// When to come back with [`Input::Timeout`], and what for. `None`: nothing is pending.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Timestamp, Timer)> {
+        let cx = &self.cx;
         if self.is_frozen() {
-            return self.timers.at(Timer::Offline).map(|at| (at, Timer::Offline));
+            return cx.offline.frozen_until().map(|at| (at, Timer::Offline));
         }
-        let operation = self.in_flight.earliest().map(|(at, purpose)| (at, purpose.timer()));
-        self.timers.earliest().into_iter().chain(operation).min()
+        let operation = cx.in_flight.earliest().map(|(at, purpose)| (at, purpose.timer()));
+        cx.timers.earliest().into_iter().chain(operation).min()
     }
 
-    /// Where the session is; for people, logs and tests.
+    /// The phase that the session is in.
     pub fn phase(&self) -> Phase {
-        self.phase
+        match &self.state {
+            State::Idle => Phase::Idle,
+            State::Attempt(attempt) => attempt.stage.phase(),
+            State::Closing(_) => Phase::Closing,
+            State::BackingOff => Phase::BackingOff,
+            State::Ended => Phase::Ended,
+        }
     }
 
     /// The number of the attempt under way, or of the last one; 0 before the first.
     pub fn attempt(&self) -> u32 {
-        self.attempts
+        self.cx.attempt
     }
 
     /// The configuration it was made with.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.cx.config
     }
 
     /// Whether the completion of this command still counts; for tests and simulators.
     pub fn awaits(&self, ticket: Ticket) -> bool {
-        self.in_flight.awaits(ticket)
+        self.cx.in_flight.awaits(ticket)
     }
 
-    /// Whether the state makes sense; for tests and simulators.
-    ///
-    /// # Errors
-    /// Says what does not.
-    pub fn check_invariants(&self) -> Result<(), &'static str> {
-        let require = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
-        let waits_for_nobody = matches!(self.phase, Phase::Idle | Phase::Live | Phase::Ended);
-        require(
-            self.phase.has_attempt() == (self.attempt.is_some() && self.closing.is_none()),
-            "an attempt exists exactly in the phases that have one",
-        )?;
-        require(
-            (self.phase == Phase::Closing) == self.closing.is_some(),
-            "closing has its steps, and nothing else has",
-        )?;
-        require(
-            self.in_flight.purposes().filter(|p| p.is_description_operation()).count() <= 1,
-            "N2: at most one description operation is in flight",
-        )?;
-        require(
-            waits_for_nobody || self.has_deadline_of_stage(),
-            "N12: every phase that waits has a deadline",
-        )?;
-        require(
-            !matches!(self.phase, Phase::Idle | Phase::Ended)
-                || (self.timers.is_empty() && self.in_flight.len() == 0),
-            "N23: nothing is pending before the start and after the end",
-        )?;
-        if let Some(attempt) = &self.attempt {
-            require(
-                attempt.remote.held() <= self.config.candidates_max
-                    && attempt.local.waiting() <= self.config.candidates_max,
-                "N9: candidates are bounded",
-            )?;
+    /// Whether deadlines stand still: never while something is being closed.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.cx.offline.frozen && !matches!(self.state, State::Closing(_))
+    }
+
+    fn advance_clock(&mut self, now: Timestamp) {
+        let now = self.cx.now.max(now.min(Timestamp::LATEST));
+        let passed = now.saturating_since(self.cx.now);
+        if self.cx.offline.frozen {
+            self.cx.policy.budget.hold(passed);
         }
-        Ok(())
+        if self.is_frozen() {
+            self.cx.hold_deadlines(passed);
+            if let State::Attempt(attempt) = &mut self.state {
+                attempt.exchange.hold(passed);
+            }
+        }
+        self.cx.now = now;
     }
 
-    /// Whether the stage that the session is at has a deadline, beside that of the whole set-up.
-    fn has_deadline_of_stage(&self) -> bool {
-        self.in_flight.len() > 0
-            || self.timers.earliest_but(Timer::SetUp).is_some()
-            || self.is_frozen()
+    /// Lets the attempt act; the one place in which an attempt ends.
+    fn in_attempt(&mut self, act: impl FnOnce(&mut Attempt, &mut Context) -> Flow) {
+        match &mut self.state {
+            State::Attempt(attempt) => {
+                if let ControlFlow::Break(end) = act(attempt, &mut self.cx) {
+                    self.end_attempt(end);
+                }
+            }
+            State::Idle | State::Closing(_) | State::BackingOff | State::Ended => {
+                self.ignore(Ignored::OutOfPhase);
+            }
+        }
+    }
+
+    /// Before the start and after the end nothing counts, nor is it reported.
+    fn ignore(&mut self, reason: Ignored) {
+        match self.state {
+            State::Idle | State::Ended => {}
+            State::Attempt(_) | State::Closing(_) | State::BackingOff => self.cx.ignore(reason),
+        }
     }
 
     /// Knowledge of earlier sessions comes before the session is opened.
     fn on_master_known(&mut self, known: MasterKnowledge) {
-        if self.phase == Phase::Idle {
-            self.master = known;
+        if self.state == State::Idle {
+            self.cx.policy.master = known;
         } else {
             self.ignore(Ignored::OutOfPhase);
         }
     }
 
-    /// Keeps what was learned about the master, and reports it.
-    fn learn(&mut self, known: MasterKnowledge) {
-        if self.master != known {
-            self.master = known;
-            self.tell(Event::MasterLearned(known));
-        }
-    }
-
     fn on_open(&mut self) {
-        if self.phase != Phase::Idle {
-            return self.ignore(Ignored::AlreadyOpen);
+        if self.state == State::Idle {
+            self.opened = self.cx.now;
+            self.start_attempt(Phase::Idle);
+        } else {
+            self.ignore(Ignored::AlreadyOpen);
         }
-        self.opened = self.now;
-        self.start_attempt();
     }
 
     fn on_close(&mut self) {
-        match self.phase {
-            Phase::Idle | Phase::BackingOff => self.end(crate::EndReason::Closed),
-            Phase::Connecting
-            | Phase::Offering
-            | Phase::AwaitingAnswer
-            | Phase::AwaitingOffer
-            | Phase::Answering
-            | Phase::Establishing
-            | Phase::AwaitingMedia
-            | Phase::Live
-            | Phase::Recovering => self.end_attempt(AttemptEnd::Closed),
-            Phase::Closing => self.close_while_closing(),
-            Phase::Ended => {}
+        match &mut self.state {
+            State::Idle => self.end(Phase::Idle, EndReason::Closed),
+            State::BackingOff => self.end(Phase::BackingOff, EndReason::Closed),
+            State::Attempt(_) => self.in_attempt(|_, _| over(AttemptEnd::Closed)),
+            State::Closing(closing) => closing.on_close(),
+            State::Ended => {}
         }
     }
 
     /// A device that slept: whatever was connected is gone (contract, N13).
     fn on_resumed(&mut self) {
-        match self.phase {
-            Phase::Connecting
-            | Phase::Offering
-            | Phase::AwaitingAnswer
-            | Phase::AwaitingOffer
-            | Phase::Answering
-            | Phase::Establishing
-            | Phase::AwaitingMedia
-            | Phase::Live
-            | Phase::Recovering => self.end_attempt(AttemptEnd::Resumed),
-            Phase::BackingOff if !self.frozen => self.retry_now(),
-            Phase::Closing => self.resume_while_closing(),
-            Phase::Idle | Phase::BackingOff | Phase::Ended => self.ignore(Ignored::OutOfPhase),
+        match &mut self.state {
+            State::Attempt(_) => self.in_attempt(|_, _| over(AttemptEnd::Resumed)),
+            State::Closing(closing) => closing.on_resumed(&self.cx),
+            State::BackingOff if !self.cx.offline.frozen => self.retry_now(),
+            State::Idle | State::BackingOff | State::Ended => self.ignore(Ignored::OutOfPhase),
+        }
+    }
+
+    fn on_online(&mut self, online: bool) {
+        let is_open = !matches!(self.state, State::Idle | State::Ended);
+        match (online, self.cx.offline.since) {
+            (false, None) if is_open => {
+                self.cx.evidence.was_offline = true;
+                self.cx.freeze();
+            }
+            (true, Some(_)) => {
+                self.cx.thaw();
+                self.cx.offline.since = None;
+                self.cx.tell(Event::Online);
+                match &self.state {
+                    State::Attempt(_) => self.in_attempt(Attempt::on_online),
+                    State::BackingOff => self.retry_now(),
+                    State::Idle | State::Closing(_) | State::Ended => {}
+                }
+            }
+            (false, _) | (true, None) => self.ignore(Ignored::OutOfPhase),
         }
     }
 
     fn on_completed(&mut self, Completion { ticket, outcome }: Completion) {
-        let Some(purpose) = self.in_flight.complete(ticket) else {
+        match self.cx.in_flight.complete(ticket) {
+            Some(purpose) => self.finish(purpose, outcome),
             // Completions cancelled by the session's own close are expected; others are reported.
-            if !matches!(&outcome, Err(failure) if failure.code == FailureCode::Cancelled) {
-                self.ignore(Ignored::StaleCompletion);
-            }
-            return;
-        };
-        self.finish(purpose, outcome);
+            None if is_cancelled(&outcome) => {}
+            None => self.ignore(Ignored::StaleCompletion),
+        }
+    }
+
+    fn finish(&mut self, purpose: Purpose, outcome: Result<Done, Failure>) {
+        if let State::Closing(closing) = &mut self.state {
+            closing.on_step_completed(&mut self.cx, outcome.err());
+            self.advance_closing();
+        } else {
+            self.in_attempt(|attempt, cx| attempt.on_completed(cx, purpose, outcome));
+        }
     }
 
     /// Each firing disarms its deadline or moves it past `now`, so this ends.
     fn fire_due_deadlines(&mut self) {
         while let Some((at, timer)) = self.poll_timeout() {
-            if at > self.now {
+            if at > self.cx.now {
                 return;
             }
             self.fire(timer);
@@ -399,133 +273,22 @@ impl Session {
     }
 
     fn fire(&mut self, timer: Timer) {
-        self.timers.disarm(timer);
+        self.cx.disarm(timer);
         match timer {
             Timer::Connect | Timer::IceServers | Timer::Operation | Timer::CloseStep => {
-                if let Some(purpose) = self.in_flight.take_overdue(self.now) {
-                    self.tell(Event::DeadlineFired(timer));
+                if let Some(purpose) = self.cx.in_flight.pop_expired(self.cx.now) {
+                    self.cx.tell(Event::DeadlineFired(timer));
                     let late = Failure::new(FailureCode::TimedOut, "not done within its deadline");
                     self.finish(purpose, Err(late));
                 }
             }
-            Timer::Offer => self.on_deadline(timer, Deadline::Offer),
-            Timer::Join => self.join(),
-            Timer::Answer => self.on_answer_deadline(),
-            Timer::Establish => self.on_deadline(timer, Deadline::Establish),
-            Timer::FirstMedia => self.on_deadline(timer, Deadline::FirstMedia),
-            Timer::Grace => self.on_grace_deadline(),
-            Timer::Restart => self.on_restart_deadline(),
-            Timer::LinkReopen | Timer::GoAway => self.reopen(),
-            Timer::Offline => self.thaw(),
-            Timer::MediaGiveUp => {
-                self.lose_master(RecoveryCause::Silent);
-                self.on_deadline(timer, Deadline::MediaGiveUp);
-            }
-            Timer::KeyframeRequest => self.request_keyframe(),
-            // `advance` sends what is due.
-            Timer::CandidatePacing => self.send_candidates(),
-            Timer::RetryDelay => self.start_attempt(),
-            Timer::SetUp => self.on_set_up_deadline(),
+            Timer::Offline => self.cx.thaw(),
+            Timer::RetryDelay => self.start_attempt(Phase::BackingOff),
             Timer::BudgetRefill => {
-                self.frozen_for = Duration::ZERO;
-                self.budget.refill();
+                self.cx.offline.forget_waits();
+                self.cx.policy.budget.refill();
             }
-        }
-    }
-
-    fn on_deadline(&mut self, timer: Timer, deadline: Deadline) {
-        self.tell(Event::DeadlineFired(timer));
-        self.end_attempt(AttemptEnd::Deadline(deadline));
-    }
-
-    /// The stages were entered again and again, each within its own deadline.
-    fn on_set_up_deadline(&mut self) {
-        let deadline = match self.phase {
-            Phase::AwaitingOffer => Deadline::Offer,
-            Phase::Connecting | Phase::Offering | Phase::AwaitingAnswer => Deadline::Answer,
-            Phase::AwaitingMedia => Deadline::FirstMedia,
-            Phase::Idle
-            | Phase::Answering
-            | Phase::Establishing
-            | Phase::Live
-            | Phase::Recovering
-            | Phase::Closing
-            | Phase::BackingOff
-            | Phase::Ended => Deadline::Establish,
-        };
-        self.on_deadline(Timer::SetUp, deadline);
-    }
-
-    fn on_grace_deadline(&mut self) {
-        self.tell(Event::DeadlineFired(Timer::Grace));
-        if self.phase == Phase::Live {
-            self.recover(RecoveryCause::Disconnected);
-        } else {
-            self.end_attempt(AttemptEnd::Deadline(Deadline::Grace));
-        }
-    }
-
-    fn set_phase(&mut self, to: Phase) {
-        let from = self.phase;
-        if from == to {
-            return;
-        }
-        debug_assert!(from.may_become(to), "no edge from {from} to {to}");
-        tracing::info!(attempt = self.attempts, %from, %to, at = %self.now, "phase");
-        self.phase = to;
-        self.tell(Event::PhaseChanged { from, to });
-    }
-
-    fn tell(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
-    }
-
-    /// Arms a deadline that the session waits on, and reports it.
-    fn arm(&mut self, timer: Timer, at: Timestamp) {
-        self.timers.arm(timer, at);
-        self.tell(Event::DeadlineArmed { timer, at });
-    }
-
-    /// Nothing is dropped silently: the first of a kind is reported, the rest counted (N25).
-    fn ignore(&mut self, reason: Ignored) {
-        if matches!(self.phase, Phase::Idle | Phase::Ended) {
-            return;
-        }
-        tracing::debug!(attempt = self.attempts, %reason, at = %self.now, "ignored");
-        let count = self.ignored.entry(reason).or_insert(0);
-        *count = count.saturating_add(1);
-        if *count == 1 {
-            self.tell(Event::Ignored(reason));
-        }
-    }
-
-    fn ignore_times(&mut self, reason: Ignored, times: usize) {
-        for _ in 0..times {
-            self.ignore(reason);
-        }
-    }
-
-    fn ask_signaling(&mut self, purpose: Purpose, command: SignalingCommand) -> Ticket {
-        let ticket = self.issue(purpose);
-        self.outputs.push_back(Output::Signaling(ticket, command));
-        ticket
-    }
-
-    fn ask_peer(&mut self, purpose: Purpose, command: PeerCommand) {
-        let ticket = self.issue(purpose);
-        self.outputs.push_back(Output::Peer(ticket, command));
-    }
-
-    fn issue(&mut self, purpose: Purpose) -> Ticket {
-        let config = &self.config;
-        let within = match purpose.timer() {
-            Timer::Connect => config.connect_timeout(),
-            // The servers need the endpoints that the opening link asks for; once it is open,
-            // `on_connected` shortens this to the call alone.
-            Timer::IceServers => config.connect_timeout(),
-            Timer::CloseStep => config.close_timeout / CloseStep::COUNT,
-            Timer::Operation
-            | Timer::Offer
+            Timer::Offer
             | Timer::Join
             | Timer::Answer
             | Timer::Establish
@@ -536,42 +299,112 @@ impl Session {
             | Timer::Restart
             | Timer::LinkReopen
             | Timer::GoAway
-            | Timer::Offline
             | Timer::MediaGiveUp
-            | Timer::RetryDelay
-            | Timer::SetUp
-            | Timer::BudgetRefill => config.operation_timeout,
+            | Timer::SetUp => self.in_attempt(|attempt, cx| attempt.on_timer(cx, timer)),
+        }
+    }
+
+    fn start_attempt(&mut self, from: Phase) {
+        self.state = State::Attempt(Box::new(Attempt::start(&mut self.cx, from)));
+    }
+
+    /// Decides what follows the attempt, and begins to close what it opened.
+    fn end_attempt(&mut self, end: AttemptEnd) {
+        let state = core::mem::take(&mut self.state);
+        let State::Attempt(attempt) = state else {
+            self.state = state;
+            return;
         };
-        self.in_flight.issue(self.attempts, self.now + within, purpose)
+        let cx = &mut self.cx;
+        tracing::info!(attempt = cx.attempt, cause = %end, at = %cx.now, "attempt over");
+        let reached = attempt.reached;
+        self.was_live |= reached.live;
+        let reason = end.reason(reached.ice_connected, reached.connected);
+        let then = cx.policy.what_follows(&cx.config, cx.now, &end, reached.live, reason);
+        self.state = State::Closing(Closing::begin(cx, *attempt, end, then));
+        self.advance_closing();
     }
 
-    fn on_signaling(&mut self, link: LinkId, event: SignalingEvent) {
-        if self.closing.is_some() || self.attempt.as_ref().is_none_or(|a| !a.links.speaks(link)) {
-            return self.ignore(Ignored::Stale);
+    fn advance_closing(&mut self) {
+        let State::Closing(mut closing) = core::mem::take(&mut self.state) else { return };
+        if closing.advance(&mut self.cx) {
+            self.on_closed(closing);
+        } else {
+            self.state = State::Closing(closing);
         }
-        match event {
-            SignalingEvent::Offer { sender, body } => self.on_offer(sender, body),
-            SignalingEvent::Answer { sender, body } => self.on_answer(sender, body),
-            SignalingEvent::Candidate { sender, body } => self.on_candidate(sender, body),
-            SignalingEvent::Status { ticket, failure } => self.on_status(ticket, failure),
-            SignalingEvent::GoAway => self.on_go_away(link),
-            SignalingEvent::ReconnectIceServer => self.on_reconnect_ice_server(),
-            SignalingEvent::Garbage => self.ignore(Ignored::Unknown),
-            SignalingEvent::Disconnected(failure) => self.on_link_lost(link, failure),
-        }
     }
 
-    fn is_in_flight(&self, purpose: Purpose) -> bool {
-        self.in_flight.purposes().any(|other| *other == purpose)
-    }
-
-    fn remember(&mut self, report: AttemptReport) {
+    /// Everything that the attempt opened is closed.
+    fn on_closed(&mut self, closing: Closing) {
+        let report = AttemptReport {
+            attempt: closing.attempt,
+            client_id: closing.client_id,
+            started: closing.started,
+            ended: closing.ended,
+            end: closing.end,
+            evidence: self.cx.take_evidence(),
+        };
+        self.cx.tell(Event::AttemptEnded(Box::new(report.clone())));
         if self.reports.len() == Outcome::ATTEMPTS_MAX {
             self.reports.pop_front();
         }
         self.reports.push_back(report);
+        match closing.then {
+            Then::End(reason) => self.end(Phase::Closing, reason),
+            Then::Retry(Duration::ZERO) if !self.cx.offline.frozen => {
+                self.start_attempt(Phase::Closing);
+            }
+            Then::Retry(pause) => self.back_off(pause),
+        }
+    }
+
+    fn back_off(&mut self, pause: Duration) {
+        let (attempt, at) = (self.cx.attempt + 1, self.cx.now + pause);
+        self.state = State::BackingOff;
+        self.cx.phase_changed(Phase::Closing, Phase::BackingOff);
+        self.cx.tell(Event::RetryScheduled { attempt, at });
+        self.cx.arm_at(Timer::RetryDelay, at);
+    }
+
+    /// Something changed for the better while the session waits before its next attempt: that
+    /// begins now, or as soon as the service's wish for fewer requests allows (contract, N16).
+    fn retry_now(&mut self) {
+        let allowed = self.cx.policy.throttled_until;
+        if self.cx.now >= allowed {
+            self.start_attempt(Phase::BackingOff);
+        } else {
+            self.cx.shorten_to(Timer::RetryDelay, allowed);
+        }
+    }
+
+    /// The end of the session; nothing follows.
+    fn end(&mut self, from: Phase, reason: EndReason) {
+        self.state = State::Ended;
+        let cx = &mut self.cx;
+        cx.timers.disarm_all();
+        cx.in_flight.forget_all();
+        cx.offline.end();
+        cx.phase_changed(from, Phase::Ended);
+        // What was ignored after the last attempt.
+        if let Some(last) = self.reports.back_mut() {
+            last.evidence.count_ignored(core::mem::take(&mut cx.ignored));
+        }
+        let outcome = Outcome {
+            reason,
+            was_live: self.was_live,
+            attempts_total: cx.attempt,
+            attempts: self.reports.iter().cloned().collect(),
+            lasted: cx.now.saturating_since(self.opened),
+        };
+        cx.tell(Event::Ended(Box::new(outcome)));
     }
 }
 
+fn is_cancelled(outcome: &Result<Done, Failure>) -> bool {
+    matches!(outcome, Err(failure) if failure.code == FailureCode::Cancelled)
+}
+
+#[cfg(test)]
+pub(crate) mod harness;
 #[cfg(test)]
 mod tests;

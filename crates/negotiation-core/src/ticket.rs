@@ -86,7 +86,7 @@ impl<P: Clone> InFlight<P> {
     }
 
     /// Brings the deadlines of the commands that `matches` forward to `deadline`.
-    pub(crate) fn hurry(&mut self, deadline: Timestamp, matches: impl Fn(&P) -> bool) {
+    pub(crate) fn shorten(&mut self, deadline: Timestamp, matches: impl Fn(&P) -> bool) {
         for (at, purpose) in self.open.values_mut() {
             if matches(purpose) {
                 *at = deadline.min(*at);
@@ -102,7 +102,7 @@ impl<P: Clone> InFlight<P> {
     }
 
     /// Takes the command whose deadline passed first.
-    pub(crate) fn take_overdue(&mut self, now: Timestamp) -> Option<P> {
+    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<P> {
         let (ticket, (deadline, _)) = self.open.iter().min_by_key(|(_, (at, _))| *at)?;
         let ticket = (*deadline <= now).then_some(*ticket)?;
         self.complete(ticket)
@@ -141,7 +141,7 @@ impl<P: Clone> InFlight<P> {
     }
 
     /// Forgets all but the commands that `kept` gives another purpose, with a new deadline.
-    pub(crate) fn keep(&mut self, deadline: Timestamp, kept: impl Fn(&P) -> Option<P>) {
+    pub(crate) fn retain_as(&mut self, deadline: Timestamp, kept: impl Fn(&P) -> Option<P>) {
         self.open.retain(|_, (at, purpose)| match kept(purpose) {
             Some(another) => {
                 (*at, *purpose) = (deadline, another);
@@ -193,9 +193,9 @@ mod tests {
         let mut table = InFlight::default();
         table.issue(1, Timestamp::from_millis(40), "connect");
         table.issue(1, Timestamp::from_millis(5), "create");
-        assert_eq!(table.take_overdue(Timestamp::from_millis(4)), None);
-        assert_eq!(table.take_overdue(Timestamp::from_millis(99)), Some("create"));
-        assert_eq!(table.take_overdue(Timestamp::from_millis(99)), Some("connect"));
+        assert_eq!(table.pop_expired(Timestamp::from_millis(4)), None);
+        assert_eq!(table.pop_expired(Timestamp::from_millis(99)), Some("create"));
+        assert_eq!(table.pop_expired(Timestamp::from_millis(99)), Some("connect"));
     }
 
     #[test]
@@ -204,9 +204,9 @@ mod tests {
         let at = Timestamp::from_millis(5);
         table.issue(1, at, "offer");
         let kept = table.issue(1, at, "stop");
-        table.keep(at + Duration::from_millis(1), |p| (*p == "stop").then_some("close"));
+        table.retain_as(at + Duration::from_millis(1), |p| (*p == "stop").then_some("close"));
         assert_eq!(table.purposes().collect::<Vec<_>>(), [&"close"]);
-        assert_eq!(table.take_overdue(at), None);
+        assert_eq!(table.pop_expired(at), None);
         assert_eq!(table.complete(kept), Some("close"));
     }
 

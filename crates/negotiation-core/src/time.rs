@@ -141,6 +141,20 @@ impl TimerTable {
         self.0.insert(timer, at);
     }
 
+    /// Arms a deadline, unless it is armed for this moment or an earlier one. Returns whether it did.
+    pub(crate) fn arm_if_earlier(&mut self, timer: Timer, at: Timestamp) -> bool {
+        let earlier = self.0.get(&timer).is_none_or(|armed| at < *armed);
+        if earlier {
+            self.arm(timer, at);
+        }
+        earlier
+    }
+
+    /// Moves an armed deadline forward to this moment. Returns whether it did.
+    pub(crate) fn shorten(&mut self, timer: Timer, at: Timestamp) -> bool {
+        self.0.contains_key(&timer) && self.arm_if_earlier(timer, at)
+    }
+
     pub(crate) fn disarm(&mut self, timer: Timer) {
         self.0.remove(&timer);
     }

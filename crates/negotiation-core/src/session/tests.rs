@@ -27,7 +27,7 @@ fn drain(session: &mut Session) -> (Vec<Ticket>, Vec<Ignored>) {
 }
 
 fn complete(session: &mut Session, ticket: Ticket, outcome: Result<Done, Failure>) {
-    session.handle_input(session.now, Input::Completed(Completion { ticket, outcome }));
+    session.handle_input(session.cx.now, Input::Completed(Completion { ticket, outcome }));
 }
 
 /// Everything fails until the pause before the next attempt.
@@ -51,9 +51,9 @@ fn what_makes_no_sense_is_found() {
         session.check_invariants().expect_err("broken")
     };
     let over = |session: &mut Session| {
-        session.in_flight.forget_all();
-        session.timers.disarm_all();
-        (session.attempt, session.phase) = (None, Phase::Ended);
+        session.cx.in_flight.forget_all();
+        session.cx.timers.disarm_all();
+        session.state = State::Ended;
         assert_eq!(session.check_invariants(), Ok(()));
     };
     let held = |n: usize| Candidate {
@@ -63,36 +63,34 @@ fn what_makes_no_sense_is_found() {
         ufrag: None,
     };
     let at = Timestamp::from_millis(5000);
-    assert!(broken(&|s| s.attempt = None).contains("attempt"));
-    assert!(broken(&|s| (s.attempt, s.phase) = (None, Phase::Closing)).contains("closing"));
     let two = broken(&|s| {
-        s.in_flight.issue(1, at, Purpose::SetLocal);
-        s.in_flight.issue(1, at, Purpose::SendOffer);
+        s.cx.in_flight.issue(1, at, Purpose::SetLocal);
+        s.cx.in_flight.issue(1, at, Purpose::SendOffer);
     });
     assert!(two.starts_with("N2:"), "{two}");
     let waits = broken(&|s| {
-        s.in_flight.forget_all();
-        s.timers.disarm_all();
+        s.cx.in_flight.forget_all();
+        s.cx.timers.disarm_all();
     });
     assert!(waits.starts_with("N12:"), "{waits}");
     let timer = broken(&|s| {
         over(s);
-        s.timers.arm(Timer::RetryDelay, at);
+        s.cx.timers.arm(Timer::RetryDelay, at);
     });
     assert!(timer.starts_with("N23:"), "{timer}");
     let command = broken(&|s| {
         over(s);
-        s.in_flight.issue(1, at, Purpose::Join);
+        s.cx.in_flight.issue(1, at, Purpose::Join);
     });
     assert!(command.starts_with("N23:"), "{command}");
     let remote = broken(&|s| {
-        let attempt = s.attempt.as_mut().expect("open");
-        (0..129).for_each(|n| assert!(attempt.remote.take(held(n), 999, 999).is_ok()));
+        let State::Attempt(attempt) = &mut s.state else { panic!("no attempt") };
+        (0..129).for_each(|n| assert!(attempt.candidates.remote.take(held(n), 999, 999).is_ok()));
     });
     assert!(remote.starts_with("N9:"), "{remote}");
     let local = broken(&|s| {
-        let attempt = s.attempt.as_mut().expect("open");
-        (0..129).for_each(|n| assert!(attempt.local.take(held(n), 999).is_ok()));
+        let State::Attempt(attempt) = &mut s.state else { panic!("no attempt") };
+        (0..129).for_each(|n| assert!(attempt.candidates.local.take(held(n), 999).is_ok()));
     });
     assert!(local.starts_with("N9:"), "{local}");
 }
@@ -102,7 +100,9 @@ fn a_command_is_awaited_until_its_completion() {
     let mut session = opened();
     let ticket = drain(&mut session).0[0];
     assert!(session.awaits(ticket));
-    assert!(session.is_in_flight(Purpose::CreatePeer) && !session.is_in_flight(Purpose::Join));
+    assert!(
+        session.cx.is_in_flight(Purpose::CreatePeer) && !session.cx.is_in_flight(Purpose::Join)
+    );
     complete(&mut session, ticket, Err(Failure::new(FailureCode::Network, "")));
     assert!(!session.awaits(ticket));
 }
@@ -121,12 +121,12 @@ fn a_completion_that_nobody_awaits_is_told_unless_a_close_overtook_it() {
 #[test]
 fn a_device_that_wakes_up_tries_at_once_unless_it_is_offline() {
     let mut session = backing_off();
-    session.handle_input(session.now, Input::Resumed);
+    session.handle_input(session.cx.now, Input::Resumed);
     assert_eq!(session.phase(), Phase::Connecting);
     let mut session = backing_off();
-    session.handle_input(session.now, Input::Online(false));
+    session.handle_input(session.cx.now, Input::Online(false));
     drain(&mut session);
-    session.handle_input(session.now, Input::Resumed);
+    session.handle_input(session.cx.now, Input::Resumed);
     assert_eq!(session.phase(), Phase::BackingOff);
     assert_eq!(drain(&mut session).1, [Ignored::OutOfPhase]);
 }

@@ -1,0 +1,592 @@
+//! Links that follow one another, link by link.
+
+use alloc::vec;
+use core::time::Duration;
+
+use crate::session::harness::*;
+use crate::{
+    Connectivity, Event, Failure, FailureCode, Ignored, Input, LinkId, Output, PeerEvent, Phase,
+    RetryDelay, Settings, SignalingCommand, SignalingEvent, Ticket, Timer,
+};
+
+/// Reopened at once, and GO_AWAY followed at once: no random number matters.
+fn prompt() -> Settings {
+    Settings {
+        go_away_spread: Duration::ZERO,
+        link_reopen: RetryDelay::Fixed(Duration::from_millis(10)),
+        ..one_retry()
+    }
+}
+
+fn given_up(harness: &Harness) -> usize {
+    harness.events().filter(|event| matches!(event, Event::LinkGivenUp(_))).count()
+}
+
+/// The link of the newest command of this name.
+fn link_of(harness: &Harness, name: &str) -> LinkId {
+    let Output::Signaling(_, command) = harness.newest(name) else { panic!("{name}") };
+    command.link()
+}
+
+fn status(harness: &mut Harness, ticket: Ticket) {
+    let failure = Failure::new(FailureCode::Service, "by plan");
+    harness.mail(SignalingEvent::Status { ticket: Some(ticket), failure });
+}
+
+/// N21: a link counts while it is left, and not any more after.
+#[test]
+fn n21_a_link_that_is_left_counts_until_it_is_closed() {
+    let mut harness = Harness::live(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.settle(&["disconnect"]);
+    assert_eq!((harness.asked(), harness.link), (vec!["connect", "disconnect"], LinkId(2)));
+    harness.mail_on(LinkId(1), SignalingEvent::Garbage);
+    assert!(harness.ignored(Ignored::Unknown), "what it still delivers is taken");
+    harness.done("disconnect");
+    harness.mail_on(LinkId(1), SignalingEvent::Garbage);
+    assert!(harness.ignored(Ignored::Stale));
+}
+
+/// N21: of two links that are being left, the end of the first says nothing of the second.
+#[test]
+fn n21_the_newer_of_two_links_that_are_left_still_counts() {
+    let mut harness = Harness::live(prompt());
+    for _ in 0..2 {
+        harness.mail(SignalingEvent::GoAway);
+        harness.settle(&["disconnect"]);
+    }
+    assert_eq!((link_of(&harness, "disconnect"), harness.link), (LinkId(2), LinkId(3)));
+    harness.forget();
+    harness.done("disconnect");
+    harness.mail_on(LinkId(2), SignalingEvent::Garbage);
+    assert!(harness.ignored(Ignored::Unknown));
+    harness.mail_on(LinkId(1), SignalingEvent::Garbage);
+    assert!(harness.ignored(Ignored::Stale));
+}
+
+/// N21, N23: a link whose opening timed out may open yet, so it is closed; one that failed is not.
+#[test]
+fn n23_an_opening_that_timed_out_is_closed() {
+    for (code, closed) in [(FailureCode::TimedOut, true), (FailureCode::Network, false)] {
+        let mut harness = Harness::live(prompt());
+        harness.link_ends(1, FailureCode::Network);
+        harness.pass(10);
+        harness.fails("connect", code);
+        let close = if closed { vec!["connect", "disconnect"] } else { vec!["connect"] };
+        assert_eq!(harness.asked(), close);
+        harness.pass(10);
+        assert_eq!(harness.asked(), ["connect"], "and it is tried again");
+        assert_eq!(given_up(&harness), 0);
+    }
+}
+
+/// N21: where a second link is refused, the first is left before it is asked again.
+#[test]
+fn n21_a_refused_second_link_costs_the_first() {
+    let mut harness = Harness::live(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.fails("connect", FailureCode::Service);
+    assert_eq!(link_of(&harness, "disconnect"), LinkId(1));
+    assert_eq!(harness.asked(), ["connect", "disconnect"]);
+    harness.pass(10);
+    harness.settle(&[]);
+    assert_eq!((harness.link, harness.told(&Event::LinkReopened)), (LinkId(3), 1));
+}
+
+/// N21: the same before the offer is out: one refusal does not cost the attempt.
+#[test]
+fn n21_a_refused_second_link_does_not_cost_an_offer_that_is_being_made() {
+    let mut harness = Harness::opened(prompt());
+    harness.settle(&["set local"]);
+    harness.mail(SignalingEvent::GoAway);
+    harness.fails("connect", FailureCode::Service);
+    assert_eq!(harness.phase(), Phase::Offering);
+    harness.pass(10);
+    harness.settle(&[]);
+    assert_eq!((harness.phase(), harness.link), (Phase::AwaitingAnswer, LinkId(3)));
+}
+
+/// N16: a permanent failure stops the opening; the old link serves as long as it lasts.
+#[test]
+fn n16_a_link_refused_for_good_leaves_the_old_one_open() {
+    let mut harness = Harness::live(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.fails("connect", FailureCode::AccessDenied);
+    assert_eq!((harness.asked(), given_up(&harness)), (vec!["connect"], 1));
+    harness.give(Input::Renegotiate);
+    assert_eq!(harness.asked(), ["create offer"], "the old one is open");
+    harness.settle(&[]);
+    harness.forget();
+    harness.mail(SignalingEvent::GoAway);
+    assert_eq!(
+        (harness.asked(), harness.told(&Event::GoAway)),
+        (vec![], 1),
+        "no other one is opened"
+    );
+    harness.give(Input::NetworkChanged);
+    harness.pass(1_000);
+    assert!(!harness.asked().contains(&"connect"));
+}
+
+/// N20: one link is opened at a time, however many reasons there are for it.
+#[test]
+fn n20_one_link_is_opened_at_a_time() {
+    let mut harness = Harness::live(prompt());
+    harness.link_ends(1, FailureCode::Network);
+    harness.pass(10);
+    assert_eq!(harness.asked(), ["connect"]);
+    harness.give(Input::NetworkChanged);
+    harness.pass(1_000);
+    assert!(!harness.asked().contains(&"connect"));
+    harness.settle(&[]);
+    assert_eq!(harness.link, LinkId(2));
+}
+
+/// 26: after a change of network the deaf link is left as soon as another one is ready.
+#[test]
+fn s26_the_deaf_link_is_left_for_the_new_one() {
+    let mut harness = Harness::live(prompt());
+    harness.give(Input::NetworkChanged);
+    assert_eq!(harness.asked(), ["connect"], "a restart waits for it");
+    harness.settle(&["disconnect"]);
+    assert_eq!(
+        (link_of(&harness, "disconnect"), link_of(&harness, "send offer")),
+        (LinkId(1), LinkId(2))
+    );
+    let restart = ["fetch servers", "set servers", "create restart", "send offer"];
+    assert_eq!(harness.asked(), [&["disconnect"], &restart[..]].concat());
+    harness.answer(answer(2));
+    harness.settle(&[]);
+    harness.ice(Connectivity::Connected);
+    assert_eq!(harness.phase(), Phase::Live);
+}
+
+/// N20: nothing is left before what is on its way out on it is out.
+#[test]
+fn n20_a_replaced_link_is_left_once_everything_on_it_is_out() {
+    let mut harness = Harness::live(prompt());
+    harness.notices(PeerEvent::CandidateGathered(candidate(1)));
+    harness.mail(SignalingEvent::GoAway);
+    harness.settle(&["send candidate"]);
+    assert_eq!(harness.asked(), ["send candidate", "connect"]);
+    harness.done("send candidate");
+    assert_eq!(harness.asked(), ["disconnect"]);
+}
+
+/// Opened, and ended by the service after so long, three times.
+fn ended_thrice(after: u64, code: FailureCode) -> Harness {
+    let mut harness = Harness::live(prompt());
+    harness.pass(20_000);
+    harness.link_ends(1, FailureCode::Network);
+    for _ in 0..3 {
+        harness.pass(10);
+        harness.settle(&[]);
+        harness.pass(after);
+        harness.link_ends(harness.link.0, code);
+    }
+    harness
+}
+
+/// 18: a takeover is three quick closes by the service, nothing less.
+#[test]
+fn s18_three_quick_closes_by_the_service_are_a_takeover() {
+    assert_eq!(given_up(&ended_thrice(4_999, FailureCode::Closed)), 1);
+    assert_eq!(given_up(&ended_thrice(5_000, FailureCode::Closed)), 0, "not quick");
+    assert_eq!(given_up(&ended_thrice(1_000, FailureCode::Network)), 0, "not by the service");
+    assert_eq!(given_up(&ended_thrice(5_000, FailureCode::Replaced)), 1, "it says so");
+}
+
+/// 18, N21: the end of a link that another one follows is no takeover, however quick.
+#[test]
+fn s18_the_close_of_a_link_that_is_followed_is_no_takeover() {
+    let mut harness = Harness::live(prompt());
+    for link in 1..=4 {
+        harness.mail(SignalingEvent::GoAway);
+        harness.link_ends(link, FailureCode::Closed);
+        harness.settle(&[]);
+    }
+    assert_eq!((given_up(&harness), harness.link), (0, LinkId(5)));
+    let lost = harness.events().filter(|event| matches!(event, Event::LinkLost(_))).count();
+    assert_eq!(lost, 0);
+}
+
+/// N21: the same while the answer is awaited: the master answers the id, not the link.
+#[test]
+fn n21_a_followed_link_may_end_before_the_answer() {
+    let mut harness = Harness::offered(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.link_ends(1, FailureCode::Closed);
+    assert_eq!(harness.phase(), Phase::AwaitingAnswer);
+    harness.settle(&[]);
+    harness.answer(answer(1));
+    assert_eq!(harness.phase(), Phase::Establishing);
+
+    let mut harness = Harness::offered(prompt());
+    harness.link_ends(1, FailureCode::Closed);
+    assert_eq!(harness.phase(), Phase::Closing, "with none that follows it ends the attempt");
+}
+
+/// N21: one GO_AWAY is followed once, and only that of the open link counts.
+#[test]
+fn n21_a_go_away_is_followed_once() {
+    // While it waits for its moment.
+    let mut harness = Harness::live(one_retry());
+    harness.mail(SignalingEvent::GoAway);
+    let due = harness.session.poll_timeout();
+    assert_eq!(due.map(|(_, timer)| timer), Some(Timer::GoAway));
+    harness.mail(SignalingEvent::GoAway);
+    assert!(harness.ignored(Ignored::Duplicate));
+    assert_eq!((harness.session.poll_timeout(), harness.told(&Event::GoAway)), (due, 1));
+    // While the next link is being opened.
+    let mut harness = Harness::live(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.mail(SignalingEvent::GoAway);
+    assert!(harness.ignored(Ignored::Duplicate));
+    assert_eq!((harness.asked(), harness.told(&Event::GoAway)), (vec!["connect"], 1));
+    // From the link that is left.
+    let mut harness = Harness::live(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.settle(&["disconnect"]);
+    harness.mail_on(LinkId(1), SignalingEvent::GoAway);
+    assert!(harness.ignored(Ignored::Duplicate));
+    assert_eq!(harness.asked(), ["connect", "disconnect"]);
+}
+
+/// N21: at once while an exchange is open, spread when nothing is.
+#[test]
+fn n21_a_go_away_within_an_exchange_is_followed_at_once() {
+    let mut harness = Harness::live(one_retry());
+    harness.give(Input::Renegotiate);
+    harness.settle(&[]);
+    harness.asked();
+    harness.mail(SignalingEvent::GoAway);
+    assert_eq!(harness.asked(), ["connect"]);
+    let mut harness = Harness::live(one_retry());
+    harness.mail(SignalingEvent::GoAway);
+    assert_eq!(harness.asked(), [""; 0]);
+}
+
+/// 32: servers that are asked for again have the deadline of the call, and are asked for once.
+#[test]
+fn s32_servers_are_asked_for_once_and_for_five_seconds() {
+    let mut harness = Harness::live(one_retry());
+    harness.mail(SignalingEvent::ReconnectIceServer);
+    harness.mail(SignalingEvent::ReconnectIceServer);
+    assert!(harness.ignored(Ignored::Duplicate));
+    assert_eq!(harness.asked(), ["fetch servers"]);
+    harness.pass(4_999);
+    assert_eq!(harness.fired(Timer::IceServers), 0);
+    harness.pass(1);
+    assert_eq!(harness.fired(Timer::IceServers), 1);
+}
+
+/// 32: their call hurries nothing else.
+#[test]
+fn s32_servers_that_are_asked_for_hurry_nothing_else() {
+    let settings = Settings { ice_servers_timeout: Duration::from_secs(1), ..one_retry() };
+    let mut harness = Harness::live(settings);
+    harness.give(Input::Renegotiate);
+    harness.mail(SignalingEvent::ReconnectIceServer);
+    harness.pass(1_000);
+    assert_eq!((harness.fired(Timer::IceServers), harness.fired(Timer::Operation)), (1, 0));
+}
+
+/// 36: a status for a later offer costs that exchange while it is open, and nothing after.
+#[test]
+fn s36_a_status_for_a_later_offer() {
+    let mut harness = Harness::live(one_retry());
+    harness.give(Input::Renegotiate);
+    harness.settle(&["send offer"]);
+    let Output::Signaling(ticket, SignalingCommand::Send { .. }) = *harness.newest("send offer")
+    else {
+        panic!("an offer");
+    };
+    harness.settle(&[]);
+    harness.forget();
+    status(&mut harness, ticket);
+    assert_eq!((harness.phase(), harness.asked()), (Phase::Live, vec!["roll back"]));
+    harness.settle(&[]);
+    assert_eq!(harness.told(&Event::RenegotiationFailed), 1);
+    assert!(!harness.ignored(Ignored::Status));
+    // Once more: it is over.
+    harness.forget();
+    status(&mut harness, ticket);
+    assert_eq!((harness.phase(), harness.asked()), (Phase::Live, vec![]));
+    assert!(harness.ignored(Ignored::Status));
+}
+
+/// The normal form names links by their order alone.
+#[test]
+fn sessions_that_differ_in_past_links_have_one_normal_form() {
+    let mut fresh = Harness::live(prompt());
+    let mut worn = Harness::live(prompt());
+    for (harness, links) in [(&mut fresh, 1), (&mut worn, 3)] {
+        for _ in 0..links {
+            harness.mail(SignalingEvent::GoAway);
+            harness.settle(&[]);
+        }
+        harness.pass(60_000);
+        harness.mail(SignalingEvent::GoAway);
+        harness.settle(&["disconnect"]);
+    }
+    let (a, b) = (fresh.session.normalised(), worn.session.normalised());
+    assert_eq!(a.session(), b.session());
+    // The one that is left, and the one that is open.
+    assert_eq!((a.link(LinkId(2)), a.link(LinkId(3))), (Some(LinkId(1)), Some(LinkId(2))));
+    assert_eq!((b.link(LinkId(4)), b.link(LinkId(5))), (Some(LinkId(1)), Some(LinkId(2))));
+    assert_eq!((a.link(LinkId(1)), b.link(LinkId(3))), (None, None));
+    // How long ago it opened matters as long as its end might be a quick one.
+    let mut young = Harness::live(prompt());
+    young.pass(60_000);
+    young.mail(SignalingEvent::GoAway);
+    young.settle(&[]);
+    young.mail(SignalingEvent::GoAway);
+    young.settle(&["disconnect"]);
+    young.pass(100);
+    young.give(Input::Timeout);
+    assert_ne!(young.session.normalised().session(), a.session());
+}
+
+/// N11, 29: candidates that a link did not carry go out on the next one, in order.
+// Shows: N11.
+#[test]
+fn s29_unsent_candidates_go_out_on_the_next_link() {
+    let mut harness = Harness::answered(prompt());
+    for n in 1..=5 {
+        harness.notices(PeerEvent::CandidateGathered(candidate(n)));
+    }
+    for _ in 1..=5 {
+        harness.fails("send candidate", FailureCode::NotOpen);
+    }
+    harness.give(Input::Timeout);
+    harness.forget();
+    harness.link_ends(1, FailureCode::Network);
+    harness.pass(10);
+    harness.settle(&[]);
+    assert_eq!(harness.asked(), [&["connect"][..], &["send candidate"; 5]].concat());
+}
+
+/// N20, 28: a link that is reset as soon as it is open is opened again with a growing pause.
+// Shows: N20.
+#[test]
+fn s28_link_that_is_reset_at_once_is_reopened_with_backoff() {
+    let mut harness = Harness::live(one_retry());
+    let until = harness.now + Duration::from_secs(60);
+    harness.link_ends(1, FailureCode::Network);
+    let mut opened = 0;
+    while harness.now < until {
+        harness.pass(10);
+        if harness.asked().contains(&"connect") {
+            opened += 1;
+            harness.settle(&[]);
+            let link = harness.link.0;
+            harness.link_ends(link, FailureCode::Network);
+        }
+    }
+    assert!(opened < 40, "{opened}");
+    assert_eq!(given_up(&harness), 0, "it is no takeover");
+}
+
+/// N21: a new link that cannot be reached leaves the old one in use.
+#[test]
+fn n21_unreachable_second_link_leaves_the_first_in_use() {
+    let mut harness = Harness::offered(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.fails("connect", FailureCode::Dns);
+    assert!(!harness.asked().contains(&"disconnect"));
+    harness.mail_on(
+        LinkId(1),
+        SignalingEvent::Answer { sender: crate::Sender::Master, body: Ok(answer(1)) },
+    );
+    assert_eq!(harness.phase(), Phase::Establishing);
+}
+
+/// N21, 29: an offer that its link did not carry waits for the link that is being opened.
+#[test]
+fn n21_offer_waits_for_the_link_that_is_being_opened() {
+    let offering = || {
+        let mut harness = Harness::opened(prompt());
+        harness.settle(&["send offer"]);
+        harness.mail(SignalingEvent::GoAway);
+        harness
+    };
+    for lost_first in [true, false] {
+        let mut harness = offering();
+        if lost_first {
+            harness.link_ends(1, FailureCode::Network);
+        }
+        harness.fails("send offer", FailureCode::NotOpen);
+        assert_eq!(harness.phase(), Phase::Offering);
+        if !lost_first {
+            harness.link_ends(1, FailureCode::Network);
+        }
+        harness.settle(&[]);
+        assert_eq!((harness.phase(), harness.link), (Phase::AwaitingAnswer, LinkId(2)));
+    }
+    // With no other connection to come, it is not sent on the same one again.
+    let mut harness = offering();
+    harness.asked();
+    harness.fails("send offer", FailureCode::NotOpen);
+    harness.fails("connect", FailureCode::Network);
+    assert_eq!(harness.phase(), Phase::Closing);
+    assert!(!harness.asked().contains(&"send offer"));
+}
+
+fn sendings_on_stalled_connection(harness: &mut Harness, name: &str) -> usize {
+    harness.mail(SignalingEvent::GoAway);
+    for _ in 0..60 {
+        harness.pass(1_000);
+        while harness.is_pending("connect") {
+            harness.fails("connect", FailureCode::Network);
+        }
+        harness.settle(&["connect", name]);
+    }
+    harness.asked().iter().filter(|asked| **asked == name).count()
+}
+
+/// N2, N12, N21: a connection that stalls gets a description once, however often reopening fails.
+#[test]
+fn n21_description_is_sent_once_on_a_stalled_connection() {
+    let mut harness = Harness::live_keeping(prompt());
+    harness.offer(offer(1));
+    harness.settle(&["send answer"]);
+    assert_eq!(sendings_on_stalled_connection(&mut harness, "send answer"), 1);
+    assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+
+    let mut harness = Harness::live(prompt());
+    harness.give(Input::Renegotiate);
+    harness.settle(&["send offer"]);
+    assert_eq!(sendings_on_stalled_connection(&mut harness, "send offer"), 1);
+    assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+}
+
+/// N20, N21: a restart that a connection failed to send waits for another within its deadline.
+#[test]
+fn n20_restart_unsent_on_a_stalled_connection_goes_out_on_the_next() {
+    let mut harness = Harness::live_keeping(prompt());
+    harness.give(Input::Restart);
+    harness.settle(&["send offer"]);
+    harness.mail(SignalingEvent::GoAway);
+    harness.fails("send offer", FailureCode::NotOpen);
+    harness.fails("connect", FailureCode::Network);
+    harness.settle(&[]);
+    assert_eq!(harness.asked().iter().filter(|asked| **asked == "send offer").count(), 1);
+    harness.pass(10);
+    harness.settle(&[]);
+    assert!(harness.asked().contains(&"send offer"), "on the connection that opened at last");
+    harness.answer(answer(2));
+    harness.settle(&[]);
+    harness.ice(Connectivity::Connected);
+    assert_eq!((harness.phase(), harness.told(&Event::Recovered)), (Phase::Live, 1));
+}
+
+/// N5, N21: an offer that is answered was sent, whatever becomes of its link.
+#[test]
+fn n21_answered_offer_survives_the_loss_of_its_link() {
+    for following in [false, true] {
+        let mut harness = Harness::opened(prompt());
+        harness.settle(&["send offer"]);
+        if following {
+            harness.mail(SignalingEvent::GoAway);
+        }
+        harness.answer(answer(1));
+        harness.link_ends(1, FailureCode::Network);
+        if following {
+            harness.fails("connect", FailureCode::Network);
+        }
+        assert_eq!(harness.phase(), Phase::Offering, "{following}");
+        harness.fails("send offer", FailureCode::NotOpen);
+        assert_eq!(harness.phase(), Phase::Establishing, "{following}");
+    }
+}
+
+/// N21, 42: leaving a link does not cancel the call for ICE servers that is under way on it.
+#[test]
+fn n21_replaced_link_is_left_after_the_call_for_servers() {
+    let mut harness = Harness::opened(prompt());
+    harness.settle(&["fetch servers"]);
+    harness.mail(SignalingEvent::GoAway);
+    harness.settle(&["fetch servers"]);
+    assert!(!harness.asked().contains(&"disconnect"));
+    harness.settle(&[]);
+    assert!(harness.asked().contains(&"disconnect"));
+    // One that is cancelled all the same is asked again on the open link.
+    let mut harness = Harness::opened(prompt());
+    harness.settle(&["fetch servers"]);
+    harness.asked();
+    harness.fails("fetch servers", FailureCode::Cancelled);
+    assert_eq!(harness.asked(), ["fetch servers"]);
+}
+
+/// N23: every link that was opened is closed, however many follow one another.
+#[test]
+fn n23_link_that_is_replaced_twice_is_closed() {
+    let mut harness = Harness::offered(prompt());
+    for n in 1..=3 {
+        harness.notices(PeerEvent::CandidateGathered(candidate(n)));
+    }
+    harness.answer(answer(1));
+    harness.settle(&["send candidate"]);
+    harness.mail_on(LinkId(1), SignalingEvent::GoAway);
+    harness.settle(&["send candidate", "disconnect"]);
+    harness.mail_on(LinkId(2), SignalingEvent::GoAway);
+    harness.settle(&["send candidate", "disconnect"]);
+    harness.give(Input::Close);
+    harness.settle(&[]);
+    let closed = harness.asked().iter().filter(|name| **name == "disconnect").count();
+    assert_eq!((closed, harness.phase()), (3, Phase::Ended));
+}
+
+/// N25: a reopening that fails, and a link that cannot be left, are reported.
+#[test]
+fn n25_failures_of_links_are_told() {
+    let mut harness = Harness::live(prompt());
+    harness.link_ends(1, FailureCode::Network);
+    for n in 1..=2 {
+        harness.pass(10);
+        harness.fails("connect", FailureCode::Dns);
+        let told = |event: &&Event| matches!(event, Event::LinkNotReopened(_));
+        assert_eq!(harness.events().filter(told).count(), n);
+    }
+    let mut harness = Harness::live(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.settle(&["disconnect"]);
+    harness.fails("disconnect", FailureCode::TimedOut);
+    let told = |event: &&Event| matches!(event, Event::CloseStepFailed(_));
+    assert_eq!(harness.events().filter(told).count(), 1);
+}
+
+/// N21, 32: a wish for fresh ICE servers that comes while no link is open is not lost.
+#[test]
+fn s32_refresh_waits_for_the_next_link() {
+    let mut harness = Harness::live(prompt());
+    harness.give(Input::NetworkChanged);
+    harness.mail_on(LinkId(1), SignalingEvent::ReconnectIceServer);
+    assert!(!harness.asked().contains(&"fetch servers"));
+    harness.done("connect");
+    assert!(harness.asked().contains(&"fetch servers"));
+}
+
+/// N17: the evidence says that no link was open when the answer was awaited.
+#[test]
+fn n17_evidence_names_the_link_that_was_down() {
+    let mut harness = Harness::offered(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.link_ends(1, FailureCode::Closed);
+    harness.fails("connect", FailureCode::Network);
+    for _ in 0..20 {
+        harness.pass(10);
+        if harness.phase() == Phase::AwaitingAnswer && harness.asked().contains(&"connect") {
+            harness.fails("connect", FailureCode::Network);
+        }
+    }
+    harness.pass(35_000);
+    let (_, evidence) = harness.report();
+    assert_eq!(evidence.link_down.map(|failure| failure.code), Some(FailureCode::Network));
+    // One that is open again is not down.
+    let mut harness = Harness::offered(prompt());
+    harness.mail(SignalingEvent::GoAway);
+    harness.settle(&[]);
+    harness.give(Input::Close);
+    assert_eq!(harness.report().1.link_down, None);
+}
