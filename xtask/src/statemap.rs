@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use negotiation_core::Phase;
+use negotiation_core::{ExchangeState, Phase};
 
 use crate::step;
 
@@ -47,8 +47,8 @@ fn first_difference(left: &str, right: &str) -> Option<usize> {
 fn page() -> String {
     let mut page = String::from(
         "# The state machine\n\n\
-         `cargo xtask statemap` writes this page from `crates/negotiation-core/src/phase.rs`, and \
-         `cargo xtask ci` checks it.\n\
+         `cargo xtask statemap` writes this page from `phase.rs` and `attempt/exchange/map.rs` of \
+         `crates/negotiation-core/src`, and `cargo xtask ci` checks it.\n\
          The core asserts that it takes no other edge.\n\n\
          ## Diagram\n\n\
          ```mermaid\nstateDiagram-v2\n    [*] --> idle\n",
@@ -64,6 +64,7 @@ fn page() -> String {
     page.push_str("    ended --> [*]\n```\n\n");
     phases(&mut page);
     edges(&mut page);
+    exchange(&mut page);
     page
 }
 
@@ -116,6 +117,27 @@ fn edges(page: &mut String) {
     }
 }
 
+/// The machine inside of an attempt's phases.
+fn exchange(page: &mut String) {
+    page.push_str(
+        "\n## The offer/answer exchange\n\n\
+         Inside of the phases of an attempt: one exchange after the other, each begun from stable.\n\
+         The signaling state is the peer connection's (JSEP, RFC 8829, section 3.2); while a \
+         description is being set, the one before it.\n\
+         Where the stack would drop the working candidate pair, the offer of an ICE restart is sent \
+         before it is set: the signaling state is stable then until `applying-offer` (contract, \
+         N18).\n\n\
+         | state | what it is | signaling state | to |\n|---|---|---|---|\n",
+    );
+    for state in ExchangeState::ALL {
+        let edges = ExchangeState::EDGES.iter().filter(|(from, _)| *from == state);
+        let to: Vec<&str> = edges.map(|(_, to)| to.as_str()).collect();
+        let to = if to.is_empty() { "-".to_owned() } else { to.join(", ") };
+        let (meaning, signaling) = (state.meaning(), state.signaling_state());
+        put(page, format_args!("| `{state}` | {meaning} | {signaling} | {to} |\n"));
+    }
+}
+
 fn put(page: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a string does not fail.
     let _ = page.write_fmt(text);
@@ -136,6 +158,9 @@ mod tests {
         assert_eq!(page.matches('●').count(), Phase::EDGES.len());
         for phase in Phase::ALL {
             assert!(page.contains(&format!("| `{phase}` |")), "{phase}");
+        }
+        for state in ExchangeState::ALL {
+            assert!(page.contains(&format!("| `{state}` | {}", state.meaning())), "{state}");
         }
     }
 

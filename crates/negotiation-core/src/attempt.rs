@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use self::candidates::Candidates;
 use self::connections::{Connections, Opened};
-use self::exchange::Exchange;
+use self::exchange::{Exchange, ExchangeState};
 use self::media::Media;
 use self::recovery::Recovery;
 use self::servers::{IceServers, Refresh};
@@ -215,7 +215,7 @@ impl Attempt {
             }
             SignalingEvent::GoAway => {
                 let media = matches!(self.stage, Stage::Live | Stage::AwaitingMedia);
-                let may_wait = media && self.exchange.is_stable();
+                let may_wait = media && self.exchange.is_idle();
                 self.connections.on_go_away(cx, link, may_wait);
             }
             SignalingEvent::ReconnectIceServer => self.connections.on_reconnect_ice_server(cx),
@@ -230,7 +230,7 @@ impl Attempt {
     }
 
     pub(crate) fn on_peer(&mut self, cx: &mut Context, peer: PeerId, event: PeerEvent) -> Flow {
-        if self.peer.id != peer || self.exchange.is_replacing() {
+        if self.peer.id != peer || self.exchange.at() == ExchangeState::Replacing {
             cx.ignore(Ignored::Stale);
             return ON;
         }
@@ -336,7 +336,7 @@ impl Attempt {
                 self.candidates.on_sent(cx, slot, outcome.err());
             }
             // It was settled meanwhile: by its answer, or by the loss of its connection.
-            (Purpose::SendOffer, _) if !self.exchange.is_sending_offer() => {}
+            (Purpose::SendOffer, _) if self.exchange.at() != ExchangeState::SendingOffer => {}
             (Purpose::Connect(link), Ok(Done::Connected(id))) => {
                 let opened = self.connections.on_connected(cx, link, id);
                 self.on_connected(cx, opened);
@@ -464,7 +464,7 @@ impl Attempt {
         if core::mem::take(&mut self.servers.refresh) == Refresh::Requested {
             // The offer that waits for them sets them first.
             self.servers.set = false;
-        } else if !self.exchange.is_replacing() {
+        } else if self.exchange.at() != ExchangeState::Replacing {
             let command = PeerCommand::SetIceServers { peer: self.peer.id, servers };
             cx.ask_peer(Purpose::RefreshIceServers, command);
         }

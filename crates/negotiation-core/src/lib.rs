@@ -102,6 +102,7 @@ mod ticket;
 mod time;
 mod types;
 
+pub use attempt::exchange::ExchangeState;
 pub use checking::Normalised;
 pub use config::{Config, ConfigError, Mode, RetryDelay, Settings};
 pub use error::{EndReason, Failure, FailureCode, FailureKind, Ignored};

@@ -1,9 +1,9 @@
 //! The master's offers: storage sessions, in which the service offers, and glare, in which both
 //! sides do (contract, N7 and N8).
 
+use super::exchange::ExchangeState;
 use super::exchange::answering::Yielded;
 use super::exchange::identity::Identity;
-use super::exchange::state::State;
 use super::media::wants_media;
 use super::negotiation::end_refused;
 use super::servers::Refresh;
@@ -68,7 +68,7 @@ impl Attempt {
         self.see_master(cx);
         let polite = cx.config.polite || cx.config.mode == Mode::Answerer;
         let Ok(offer) = body else { return cx.ignore(Ignored::Undecodable) };
-        if self.exchange.state == State::Unknown {
+        if self.exchange.at() == ExchangeState::Unknown {
             return cx.ignore(Ignored::OutOfPhase);
         }
         if self.exchange.knows_offer(&offer) {

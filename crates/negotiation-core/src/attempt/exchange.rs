@@ -7,13 +7,13 @@
 pub(crate) mod answering;
 mod commands;
 pub(crate) mod identity;
+mod map;
 pub(crate) mod offering;
 pub(crate) mod state;
 
-use core::mem;
-
 use self::identity::History;
-use self::state::{Needed, OurOffer, OurStep, RestartReason, Sent, State, TheirOffer};
+pub use self::map::ExchangeState;
+use self::state::{Needed, OurOffer, OurStep, RestartReason, Sent, State};
 use crate::context::Context;
 use crate::error::Ignored;
 use crate::output::PeerCommand;
@@ -35,7 +35,28 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn is_stable(&self) -> bool {
+    /// Where the exchange is.
+    pub(crate) fn at(&self) -> ExchangeState {
+        self.state.name()
+    }
+
+    /// Moves on along an edge of the map.
+    fn move_to(&mut self, state: State) {
+        let (from, to) = (self.at(), state.name());
+        debug_assert!(from.may_become(to), "no edge of an exchange from {from} to {to}");
+        self.state = state;
+    }
+
+    /// Moves our open offer on.
+    fn step_to(&mut self, step: OurStep) {
+        if let State::Ours(ours) = &self.state {
+            let OurOffer { restart, abandoned, .. } = *ours;
+            self.move_to(State::Ours(OurOffer { restart, abandoned, step }));
+        }
+    }
+
+    /// No exchange is open, and none is about to be.
+    pub(crate) fn is_idle(&self) -> bool {
         matches!(self.state, State::Stable | State::Unknown)
     }
 
@@ -52,46 +73,19 @@ impl Exchange {
         self.ours().map(|ours| &ours.step)
     }
 
-    pub(crate) fn is_sending_offer(&self) -> bool {
-        matches!(self.step(), Some(OurStep::Sending { .. }))
-    }
-
-    pub(crate) fn is_awaiting_answer(&self) -> bool {
-        matches!(self.step(), Some(OurStep::AwaitingAnswer { .. }))
-    }
-
     pub(crate) fn has_early_answer(&self) -> bool {
         matches!(self.step(), Some(OurStep::Sending { early_answer: Some(_), .. }))
     }
 
-    /// The offer waits for the ICE servers.
-    pub(crate) fn has_created_offer(&self) -> bool {
-        matches!(self.step(), Some(OurStep::Created(_)))
-    }
-
     /// The master's offer is being set or answered.
     pub(crate) fn is_answering(&self) -> bool {
-        match &self.state {
-            State::Theirs(TheirOffer::Unsent { .. }) => false,
-            State::Theirs(_) => true,
-            State::Stable
-            | State::Ours(_)
-            | State::SettingServers
-            | State::RollingBack { .. }
-            | State::Replacing
-            | State::Unknown => false,
-        }
-    }
-
-    pub(crate) fn is_answer_unsent(&self) -> bool {
-        matches!(self.state, State::Theirs(TheirOffer::Unsent { .. }))
+        matches!(self.state, State::Theirs(_)) && self.at() != ExchangeState::AnswerUnsent
     }
 
     /// Why the open ICE restart is run; it was begun and is not settled.
-    pub(crate) fn open_restart(&self) -> Option<RestartReason> {
+    fn open_restart(&self) -> Option<RestartReason> {
         match &self.state {
-            State::Ours(ours) => ours.restart,
-            State::RollingBack { restart, .. } => *restart,
+            State::Ours(OurOffer { restart, .. }) | State::RollingBack { restart, .. } => *restart,
             State::Stable
             | State::Theirs(_)
             | State::SettingServers
@@ -156,15 +150,10 @@ impl Exchange {
     fn forget_restart(&mut self) {
         self.needed.restart = None;
         self.needed.has_own_deadline = false;
-        match &mut self.state {
-            State::Ours(OurOffer { restart, .. }) | State::RollingBack { restart, .. } => {
-                *restart = None;
-            }
-            State::Stable
-            | State::Theirs(_)
-            | State::SettingServers
-            | State::Replacing
-            | State::Unknown => {}
+        if let State::Ours(OurOffer { restart, .. }) | State::RollingBack { restart, .. } =
+            &mut self.state
+        {
+            *restart = None;
         }
     }
 
@@ -183,48 +172,33 @@ impl Exchange {
     pub(crate) fn abandon_restart(&mut self) -> bool {
         let was_open = self.is_restarting();
         self.forget_restart();
-        match mem::take(&mut self.state) {
-            State::Ours(mut ours) => match ours.step {
+        match &mut self.state {
+            State::Ours(ours) => match &ours.step {
                 OurStep::AwaitingAnswer { .. } | OurStep::Unsent { .. } => {
                     ours.abandoned = true;
-                    self.state = State::Ours(ours);
-                    true
-                }
-                OurStep::RefreshingServers | OurStep::Created(_) => false,
-                OurStep::SettingServers(_) => {
-                    self.state = State::SettingServers;
-                    false
+                    return true;
                 }
                 OurStep::Creating | OurStep::SettingLocal(_) | OurStep::Sending { .. } => {
                     ours.abandoned = true;
-                    self.state = State::Ours(ours);
-                    false
                 }
                 // It is answered: if it fails, no further restart was requested.
-                OurStep::ApplyingLocal(_) | OurStep::SettingRemote(_) => {
-                    ours.abandoned = was_open;
-                    self.state = State::Ours(ours);
-                    false
-                }
+                OurStep::ApplyingLocal(_) | OurStep::SettingRemote(_) => ours.abandoned = was_open,
+                OurStep::RefreshingServers | OurStep::Created(_) => self.move_to(State::Stable),
+                OurStep::SettingServers(_) => self.move_to(State::SettingServers),
             },
-            State::RollingBack { restart, .. } => {
-                self.state = State::RollingBack { restart, abandoned: was_open };
-                false
-            }
-            other @ (State::Stable
+            State::RollingBack { abandoned, .. } => *abandoned = was_open,
+            State::Stable
             | State::Theirs(_)
             | State::SettingServers
             | State::Replacing
-            | State::Unknown) => {
-                self.state = other;
-                false
-            }
+            | State::Unknown => {}
         }
+        false
     }
 
     pub(crate) fn roll_back(&mut self, cx: &mut Context, peer: PeerId) {
-        let (restart, abandoned) = self.take_open();
-        self.state = State::RollingBack { restart, abandoned };
+        let (restart, abandoned) = self.reason();
+        self.move_to(State::RollingBack { restart, abandoned });
         cx.disarm(Timer::Answer);
         cx.ask_peer(Purpose::Rollback, PeerCommand::Rollback { peer });
     }
@@ -232,49 +206,46 @@ impl Exchange {
     /// The stack is stable again. Returns whether the exchange was a restart or cancelled by this
     /// side, so that its failure is no news.
     pub(crate) fn on_rolled_back(&mut self) -> bool {
-        let (restart, abandoned) = self.take_open();
+        let (restart, abandoned) = self.reason();
+        self.move_to(State::Stable);
         restart.is_some() || abandoned
     }
 
     /// Whether the description could be taken back is unknown.
     pub(crate) fn on_state_unknown(&mut self, cx: &mut Context) {
-        self.state = State::Unknown;
+        self.move_to(State::Unknown);
         self.needed.negotiation = false;
         if self.pending_remote_offer.take().is_some() {
             cx.ignore(Ignored::Superseded);
         }
     }
 
-    /// Ends the open exchange; a state that is unknown stays so.
-    fn take_open(&mut self) -> (Option<RestartReason>, bool) {
-        match mem::take(&mut self.state) {
-            State::Ours(ours) => (ours.restart, ours.abandoned),
-            State::RollingBack { restart, abandoned } => (restart, abandoned),
-            State::Unknown => {
-                self.state = State::Unknown;
-                (None, false)
-            }
-            State::Stable | State::Theirs(_) | State::SettingServers | State::Replacing => {
-                (None, false)
-            }
+    /// What the open exchange is for, and whether it was cancelled.
+    fn reason(&self) -> (Option<RestartReason>, bool) {
+        match &self.state {
+            State::Ours(OurOffer { restart, abandoned, .. })
+            | State::RollingBack { restart, abandoned } => (*restart, *abandoned),
+            State::Stable
+            | State::Theirs(_)
+            | State::SettingServers
+            | State::Replacing
+            | State::Unknown => (None, false),
         }
     }
 
     // Another peer connection.
 
-    pub(crate) fn is_replacing(&self) -> bool {
-        self.state == State::Replacing
-    }
-
     pub(crate) fn replace_step(&mut self, cx: &mut Context, peer: PeerId, step: CloseStep) {
-        self.state = State::Replacing;
+        if self.state != State::Replacing {
+            self.move_to(State::Replacing);
+        }
         cx.ask_peer(Purpose::Replace(step), step.command(peer));
     }
 
     pub(crate) fn begin_connection(&mut self) {
         self.history.begin_connection();
         self.forget_restart();
-        self.state = State::Stable;
+        self.move_to(State::Stable);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Connected, live, lost, and recovered: wait, restart ICE, begin again (contract, N18).
 
-use super::exchange::state::{RestartReason, State};
+use super::exchange::ExchangeState;
+use super::exchange::state::RestartReason;
 use super::{Attempt, Stage};
 use crate::config::Mode;
 use crate::context::{Context, Flow, ON, over};
@@ -223,7 +224,7 @@ impl Attempt {
 
     /// Whether a restart can be run, and the master is not known to ignore it.
     fn may_restart(&self, cx: &Context) -> bool {
-        let able = self.exchange.state != State::Unknown && !self.connections.is_mute();
+        let able = self.exchange.at() != ExchangeState::Unknown && !self.connections.is_mute();
         able && cx.config.mode == Mode::Offerer && !cx.policy.master.ignores_restarts()
     }
 

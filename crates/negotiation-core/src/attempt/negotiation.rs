@@ -1,9 +1,9 @@
 //! An attempt's own offers and their answers: what they mean for its stage, candidates and
 //! deadlines. The master's offers are in [`super::answering`].
 
+use super::exchange::ExchangeState;
 use super::exchange::identity::Identity;
 use super::exchange::offering::{AnswerFit, Begun, LocalSet};
-use super::exchange::state::State;
 use super::media::wants_media;
 use super::{Attempt, Stage};
 use crate::config::Mode;
@@ -22,13 +22,13 @@ impl Attempt {
     /// The next command of the exchange, if its prerequisites are met.
     pub(super) fn advance_exchange(&mut self, cx: &mut Context) -> Flow {
         let open = self.connections.open;
-        if self.exchange.is_answer_unsent() {
+        if self.exchange.at() == ExchangeState::AnswerUnsent {
             self.exchange.send(cx, open);
         } else if self.exchange.pending_remote_offer.is_some() {
             return self.advance_pending_offer(cx);
-        } else if self.exchange.state == State::Stable {
+        } else if self.exchange.at() == ExchangeState::Stable {
             self.begin_offer(cx);
-        } else if self.exchange.has_created_offer() {
+        } else if self.exchange.at() == ExchangeState::OfferCreated {
             self.advance_created_offer(cx);
         } else {
             self.exchange.send(cx, open);
@@ -117,7 +117,7 @@ impl Attempt {
             self.on_awaited_answer(cx, answer)?;
         }
         // A restart has one deadline for all of it.
-        if self.exchange.is_awaiting_answer() && !self.exchange.is_restarting() {
+        if self.exchange.at() == ExchangeState::AwaitingAnswer && !self.exchange.is_restarting() {
             cx.arm(Timer::Answer, cx.config.answer_timeout(cx.policy.budget.spent()));
         }
         ON
@@ -207,7 +207,7 @@ impl Attempt {
         if failed_on.is_none() || failed_on != self.connections.open {
             return ON;
         }
-        if self.exchange.is_answer_unsent() {
+        if self.exchange.at() == ExchangeState::AnswerUnsent {
             return self.on_answering_failed(cx, Purpose::SendAnswer, failure);
         }
         if !self.exchange.is_later() {
@@ -225,8 +225,9 @@ impl Attempt {
         failure: Failure,
     ) -> Flow {
         cx.evidence.service_error = Some(failure.clone());
-        let awaiting = self.exchange.is_awaiting_answer();
-        let sending = self.exchange.is_sending_offer() && !self.exchange.has_early_answer();
+        let awaiting = self.exchange.at() == ExchangeState::AwaitingAnswer;
+        let sending =
+            self.exchange.at() == ExchangeState::SendingOffer && !self.exchange.has_early_answer();
         let sent = self.exchange.sent.as_ref().filter(|sent| Some(sent.ticket) == ticket);
         // Once it is answered, what the service reports about an offer is history.
         let counts = sent.is_some_and(|sent| {
@@ -283,9 +284,9 @@ impl Attempt {
     }
 
     fn on_undecodable_answer(&mut self, cx: &mut Context) -> Flow {
-        let awaiting = self.exchange.is_awaiting_answer();
+        let awaiting = self.exchange.at() == ExchangeState::AwaitingAnswer;
         let first = matches!(self.stage, Stage::Offering | Stage::AwaitingAnswer);
-        if first && (awaiting || self.exchange.is_sending_offer()) {
+        if first && (awaiting || self.exchange.at() == ExchangeState::SendingOffer) {
             return over(AttemptEnd::UndecodableAnswer);
         }
         if awaiting && self.exchange.is_restarting() {

@@ -11,8 +11,8 @@ use core::time::Duration;
 
 use crate::attempt::Attempt;
 use crate::attempt::connections::Connections;
-use crate::attempt::exchange::Exchange;
-use crate::attempt::exchange::state::{OurOffer, OurStep, State as ExchangeState, TheirOffer};
+use crate::attempt::exchange::state::{self, OurOffer, OurStep, TheirOffer};
+use crate::attempt::exchange::{Exchange, ExchangeState};
 use crate::closing::Closing;
 use crate::config::{Config, RetryDelay};
 use crate::context::Context;
@@ -303,39 +303,22 @@ impl Exchange {
     ) {
         self.number = self.number.min(EXCHANGES);
         self.needed.unsent_on = self.needed.unsent_on.and_then(|link| renamed(names, link));
-        let awaits = self.is_awaiting_answer();
-        match &mut self.state {
-            ExchangeState::Ours(OurOffer { restart, step, .. }) => match step {
-                OurStep::AwaitingAnswer { sent_at, awaited_since, .. } => {
-                    // It is only reported.
-                    *sent_at = clock.to;
-                    // Only the end of an ICE restart that is not answered depends on it.
-                    *awaited_since = match restart {
-                        Some(_) => clock.past(*awaited_since, config.restart_timeout),
-                        None => clock.to,
-                    };
-                }
-                OurStep::Unsent { failed_on, .. } => {
-                    *failed_on = failed_on.and_then(|link| renamed(names, link));
-                }
-                OurStep::RefreshingServers
-                | OurStep::Creating
-                | OurStep::Created(_)
-                | OurStep::SettingServers(_)
-                | OurStep::SettingLocal(_)
-                | OurStep::Sending { .. }
-                | OurStep::ApplyingLocal(_)
-                | OurStep::SettingRemote(_) => {}
-            },
-            ExchangeState::Theirs(TheirOffer::Unsent { failed_on, .. }) => {
-                *failed_on = failed_on.and_then(|link| renamed(names, link));
-            }
-            ExchangeState::Stable
-            | ExchangeState::Theirs(_)
-            | ExchangeState::SettingServers
-            | ExchangeState::RollingBack { .. }
-            | ExchangeState::Replacing
-            | ExchangeState::Unknown => {}
+        let awaits = self.at() == ExchangeState::AwaitingAnswer;
+        if let state::State::Ours(OurOffer { restart, step, .. }) = &mut self.state
+            && let OurStep::AwaitingAnswer { sent_at, awaited_since, .. } = step
+        {
+            // It is only reported.
+            *sent_at = clock.to;
+            // Only the end of an ICE restart that is not answered depends on it.
+            *awaited_since = match restart {
+                Some(_) => clock.past(*awaited_since, config.restart_timeout),
+                None => clock.to,
+            };
+        }
+        if let state::State::Ours(OurOffer { step: OurStep::Unsent { failed_on, .. }, .. })
+        | state::State::Theirs(TheirOffer::Unsent { failed_on, .. }) = &mut self.state
+        {
+            *failed_on = failed_on.and_then(|link| renamed(names, link));
         }
         let Some(sent) = &mut self.sent else { return };
         let name = renamed(tickets, sent.ticket);

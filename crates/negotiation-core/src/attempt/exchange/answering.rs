@@ -81,12 +81,10 @@ impl Exchange {
         } else {
             self.needed.negotiation = true;
         }
-        if next == Yielded::RollBack {
-            if let State::Ours(ours) = &mut self.state {
-                ours.restart = None;
-            }
-        } else {
-            self.state = State::Stable;
+        if next != Yielded::RollBack {
+            self.move_to(State::Stable);
+        } else if let State::Ours(ours) = &mut self.state {
+            ours.restart = None;
         }
         next
     }
@@ -100,7 +98,7 @@ impl Exchange {
     pub(crate) fn take_pending_offer(&mut self) -> Option<Description> {
         let offer = self.pending_remote_offer.take()?;
         self.history.answered = Some(offer.sdp.digest());
-        self.state = State::Theirs(TheirOffer::Setting(Identity::of(&offer.facts)));
+        self.move_to(State::Theirs(TheirOffer::Setting(Identity::of(&offer.facts))));
         Some(offer)
     }
 
@@ -114,19 +112,19 @@ impl Exchange {
         peer: PeerId,
         answer: Description,
     ) {
-        self.state = State::Theirs(TheirOffer::SettingAnswer(answer.clone()));
+        self.move_to(State::Theirs(TheirOffer::SettingAnswer(answer.clone())));
         set_local(cx, peer, SdpKind::Answer, answer);
     }
 
     /// Our answer was sent. Returns whether our first offer yielded to the master's.
     pub(crate) fn on_answer_sent(&mut self) -> bool {
-        self.state = State::Stable;
+        self.move_to(State::Stable);
         self.number += 1;
         mem::take(&mut self.needed.yielded)
     }
 
     /// The master's offer was refused, or our answer could not be sent: the stack is stable.
     pub(crate) fn drop_remote_offer(&mut self) {
-        self.state = State::Stable;
+        self.move_to(State::Stable);
     }
 }

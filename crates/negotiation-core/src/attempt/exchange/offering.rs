@@ -2,10 +2,10 @@
 
 use core::mem;
 
-use super::Exchange;
 use super::commands::{set_local, set_remote};
 use super::identity::Identity;
 use super::state::{Draft, OurOffer, OurStep, Sent, State, TheirOffer};
+use super::{Exchange, ExchangeState};
 use crate::context::Context;
 use crate::error::Ignored;
 use crate::output::{Message, PeerCommand, SignalingCommand};
@@ -77,21 +77,19 @@ impl Exchange {
         self.number += 1;
         self.needed.negotiation = false;
         if restart.is_none() {
-            self.state = State::Ours(OurOffer::new(None, OurStep::Creating));
+            self.move_to(State::Ours(OurOffer::new(None, OurStep::Creating)));
             cx.ask_peer(Purpose::CreateOffer, PeerCommand::CreateOffer { peer, restart: false });
             return Begun::Offer;
         }
         self.needed.restart = None;
-        self.state = State::Ours(OurOffer::new(restart, OurStep::RefreshingServers));
+        self.move_to(State::Ours(OurOffer::new(restart, OurStep::RefreshingServers)));
         Begun::Restart { has_own_deadline: mem::take(&mut self.needed.has_own_deadline) }
     }
 
     /// The ICE servers of a restart are here, or cannot be had.
     pub(crate) fn on_servers_refreshed(&mut self, cx: &mut Context, peer: PeerId) {
-        if let State::Ours(OurOffer { step: step @ OurStep::RefreshingServers, .. }) =
-            &mut self.state
-        {
-            *step = OurStep::Creating;
+        if self.at() == ExchangeState::RefreshingServers {
+            self.step_to(OurStep::Creating);
             cx.ask_peer(Purpose::CreateOffer, PeerCommand::CreateOffer { peer, restart: true });
         }
     }
@@ -100,144 +98,89 @@ impl Exchange {
         if self.number == 1 {
             cx.evidence.video_offered = offer.facts.video_codecs.clone();
         }
-        let State::Ours(ours) = &mut self.state else { return };
-        if ours.abandoned {
-            self.state = State::Stable;
+        if self.is_abandoned() {
+            self.move_to(State::Stable);
         } else {
-            ours.step = OurStep::Created(offer);
+            self.step_to(OurStep::Created(offer));
         }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.ours().is_some_and(|ours| ours.abandoned)
+    }
+
+    fn created_offer(&self) -> Option<Description> {
+        if let Some(OurStep::Created(offer)) = self.step() { Some(offer.clone()) } else { None }
     }
 
     /// The ICE servers are being given to the peer connection, before the created offer or before
     /// the master's.
     pub(crate) fn setting_servers(&mut self) {
-        match mem::take(&mut self.state) {
-            State::Ours(OurOffer { step: OurStep::Created(offer), restart, abandoned }) => {
-                let step = OurStep::SettingServers(offer);
-                self.state = State::Ours(OurOffer { step, restart, abandoned });
-            }
-            State::Stable
-            | State::Ours(_)
-            | State::Theirs(_)
-            | State::SettingServers
-            | State::RollingBack { .. }
-            | State::Replacing
-            | State::Unknown => self.state = State::SettingServers,
+        match self.created_offer() {
+            Some(offer) => self.step_to(OurStep::SettingServers(offer)),
+            None => self.move_to(State::SettingServers),
         }
     }
 
+    /// The ICE servers are set; or others are, which were refreshed at the service's request.
     pub(crate) fn on_servers_set(&mut self) {
-        match mem::take(&mut self.state) {
-            State::Ours(OurOffer { step: OurStep::SettingServers(offer), restart, abandoned }) => {
-                let step = OurStep::Created(offer);
-                self.state = State::Ours(OurOffer { step, restart, abandoned });
-            }
-            State::SettingServers => {}
-            // Servers that were refreshed at the service's request.
-            other @ (State::Stable
-            | State::Ours(_)
-            | State::Theirs(_)
-            | State::RollingBack { .. }
-            | State::Replacing
-            | State::Unknown) => self.state = other,
+        if self.state == State::SettingServers {
+            self.move_to(State::Stable);
+        } else if let Some(OurStep::SettingServers(offer)) = self.step() {
+            self.step_to(OurStep::Created(offer.clone()));
         }
     }
 
     /// Sets the created offer locally.
     pub(crate) fn set_local_offer(&mut self, cx: &mut Context, peer: PeerId) {
-        let State::Ours(ours) = &mut self.state else { return };
-        let OurStep::Created(offer) = &ours.step else { return };
-        let offer = offer.clone();
-        ours.step = OurStep::SettingLocal(offer.clone());
-        set_local(cx, peer, SdpKind::Offer, offer);
+        if let Some(offer) = self.created_offer() {
+            self.step_to(OurStep::SettingLocal(offer.clone()));
+            set_local(cx, peer, SdpKind::Offer, offer);
+        }
     }
 
     /// Does not apply the restart offer before it is answered: this stack would drop the working
     /// candidate pair.
     pub(crate) fn leave_unapplied(&mut self) {
-        let State::Ours(ours) = &mut self.state else { return };
-        let OurStep::Created(offer) = &ours.step else { return };
-        let draft = Draft { offer: offer.clone(), is_unapplied: true };
-        ours.step = OurStep::Unsent { draft, failed_on: None };
-    }
-
-    /// A local description is set. Returns the answer that is to be set next, and whether the
-    /// offer has to be rolled back.
-    pub(crate) fn on_local_set(&mut self) -> LocalSet {
-        match mem::take(&mut self.state) {
-            State::Ours(ours) => self.on_local_offer_set(ours),
-            State::Theirs(TheirOffer::SettingAnswer(answer)) => {
-                self.state = State::Theirs(TheirOffer::Unsent { answer, failed_on: None });
-                LocalSet::Done
-            }
-            other @ (State::Stable
-            | State::Theirs(_)
-            | State::SettingServers
-            | State::RollingBack { .. }
-            | State::Replacing
-            | State::Unknown) => {
-                self.state = other;
-                LocalSet::Done
-            }
+        if let Some(offer) = self.created_offer() {
+            let draft = Draft { offer, is_unapplied: true };
+            self.step_to(OurStep::Unsent { draft, failed_on: None });
         }
     }
 
-    fn on_local_offer_set(&mut self, mut ours: OurOffer) -> LocalSet {
-        let mut next = LocalSet::Done;
-        ours.step = match ours.step {
-            OurStep::SettingLocal(offer) => {
-                if ours.abandoned {
-                    next = LocalSet::RollBack;
-                }
-                let draft = Draft { offer, is_unapplied: false };
-                OurStep::Unsent { draft, failed_on: None }
+    /// A local description is set. Returns what follows.
+    pub(crate) fn on_local_set(&mut self) -> LocalSet {
+        if let State::Theirs(TheirOffer::SettingAnswer(answer)) = &self.state {
+            let unsent = TheirOffer::Unsent { answer: answer.clone(), failed_on: None };
+            self.move_to(State::Theirs(unsent));
+        } else if let Some(OurStep::ApplyingLocal(answer)) = self.step() {
+            return LocalSet::Answer(answer.clone());
+        } else if let Some(OurStep::SettingLocal(offer)) = self.step() {
+            let draft = Draft { offer: offer.clone(), is_unapplied: false };
+            self.step_to(OurStep::Unsent { draft, failed_on: None });
+            if self.is_abandoned() {
+                return LocalSet::RollBack;
             }
-            OurStep::ApplyingLocal(answer) => {
-                next = LocalSet::Answer(answer.clone());
-                OurStep::ApplyingLocal(answer)
-            }
-            other @ (OurStep::RefreshingServers
-            | OurStep::Creating
-            | OurStep::Created(_)
-            | OurStep::SettingServers(_)
-            | OurStep::Unsent { .. }
-            | OurStep::Sending { .. }
-            | OurStep::AwaitingAnswer { .. }
-            | OurStep::SettingRemote(_)) => other,
-        };
-        self.state = State::Ours(ours);
-        next
+        }
+        LocalSet::Done
     }
 
     /// Sends the description that waits for a connection, if one is open that has not failed to.
     pub(crate) fn send(&mut self, cx: &mut Context, open: Option<LinkId>) {
-        let Some(on) = open else { return };
-        match &mut self.state {
-            State::Ours(ours) => {
-                if let OurStep::Unsent { draft, failed_on } = &ours.step
-                    && *failed_on != open
-                {
-                    let draft = draft.clone();
-                    let message = Message::Offer(draft.offer.clone());
-                    ours.step = OurStep::Sending { draft, early_answer: None };
-                    self.send_on(cx, on, Purpose::SendOffer, SdpKind::Offer, message);
-                }
-            }
-            State::Theirs(theirs) => {
-                if let TheirOffer::Unsent { answer, failed_on } = theirs
-                    && *failed_on != open
-                {
-                    let answer = answer.clone();
-                    *theirs = TheirOffer::Sending(answer.clone());
-                    let message = Message::Answer(answer);
-                    self.send_on(cx, on, Purpose::SendAnswer, SdpKind::Answer, message);
-                }
-            }
-            State::Stable
-            | State::SettingServers
-            | State::RollingBack { .. }
-            | State::Replacing
-            | State::Unknown => {}
+        let Some(link) = open else { return };
+        if let Some(OurStep::Unsent { draft, failed_on }) = self.step()
+            && *failed_on != open
+        {
+            let draft = draft.clone();
+            let message = Message::Offer(draft.offer.clone());
+            self.step_to(OurStep::Sending { draft, early_answer: None });
+            self.send_on(cx, link, Purpose::SendOffer, SdpKind::Offer, message);
+        } else if let State::Theirs(TheirOffer::Unsent { answer, failed_on }) = &self.state
+            && *failed_on != open
+        {
+            let answer = answer.clone();
+            self.move_to(State::Theirs(TheirOffer::Sending(answer.clone())));
+            self.send_on(cx, link, Purpose::SendAnswer, SdpKind::Answer, Message::Answer(answer));
         }
     }
 
@@ -269,50 +212,43 @@ impl Exchange {
             return false;
         }
         let failed_on = Some(link);
-        match &mut self.state {
-            State::Ours(OurOffer { abandoned: false, step, .. }) => {
-                let OurStep::Sending { draft, .. } = step else { return false };
-                *step = OurStep::Unsent { draft: draft.clone(), failed_on };
-                true
+        if let Some(OurStep::Sending { draft, .. }) = self.step() {
+            let draft = draft.clone();
+            let wanted = !self.is_abandoned();
+            if wanted {
+                self.step_to(OurStep::Unsent { draft, failed_on });
             }
-            State::Theirs(theirs) => {
-                let TheirOffer::Sending(answer) = theirs else { return false };
-                *theirs = TheirOffer::Unsent { answer: answer.clone(), failed_on };
-                true
-            }
-            State::Ours(_)
-            | State::Stable
-            | State::SettingServers
-            | State::RollingBack { .. }
-            | State::Replacing
-            | State::Unknown => false,
+            wanted
+        } else if let State::Theirs(TheirOffer::Sending(answer)) = &self.state {
+            let unsent = TheirOffer::Unsent { answer: answer.clone(), failed_on };
+            self.move_to(State::Theirs(unsent));
+            true
+        } else {
+            false
         }
     }
 
     /// The connection that failed to send the description which waits.
     pub(crate) fn failed_on(&self) -> Option<LinkId> {
-        match &self.state {
-            State::Ours(OurOffer { step: OurStep::Unsent { failed_on, .. }, .. })
-            | State::Theirs(TheirOffer::Unsent { failed_on, .. }) => *failed_on,
-            State::Stable
-            | State::Ours(_)
-            | State::Theirs(_)
-            | State::SettingServers
-            | State::RollingBack { .. }
-            | State::Replacing
-            | State::Unknown => None,
+        if let State::Ours(OurOffer { step: OurStep::Unsent { failed_on, .. }, .. })
+        | State::Theirs(TheirOffer::Unsent { failed_on, .. }) = &self.state
+        {
+            *failed_on
+        } else {
+            None
         }
     }
 
     /// The offer was sent. Returns the answer that came before this was known, and whether the
     /// exchange was cancelled meanwhile.
     pub(crate) fn on_offer_sent(&mut self, now: Timestamp) -> (Option<Description>, bool) {
-        let State::Ours(ours) = &mut self.state else { return (None, false) };
-        let OurStep::Sending { draft, early_answer } = &mut ours.step else { return (None, false) };
-        let early = early_answer.take();
+        let Some(OurStep::Sending { draft, early_answer }) = self.step() else {
+            return (None, false);
+        };
+        let early = early_answer.clone();
         let unapplied = draft.is_unapplied.then(|| draft.offer.clone());
-        ours.step = OurStep::AwaitingAnswer { unapplied, sent_at: now, awaited_since: now };
-        (early, ours.abandoned)
+        self.step_to(OurStep::AwaitingAnswer { unapplied, sent_at: now, awaited_since: now });
+        (early, self.is_abandoned())
     }
 
     /// A later offer was not sent, or the service refused it: a restart waits for the next
@@ -332,20 +268,15 @@ impl Exchange {
 
     /// Forgets an offer that was never set. Returns `false` for one that has to be rolled back.
     pub(crate) fn drop_unapplied(&mut self) -> bool {
-        let State::Ours(ours) = &self.state else { return false };
-        let unapplied = match &ours.step {
-            OurStep::Unsent { draft, .. } | OurStep::Sending { draft, .. } => draft.is_unapplied,
-            OurStep::AwaitingAnswer { unapplied, .. } => unapplied.is_some(),
-            OurStep::RefreshingServers
-            | OurStep::Creating
-            | OurStep::Created(_)
-            | OurStep::SettingServers(_)
-            | OurStep::SettingLocal(_)
-            | OurStep::ApplyingLocal(_)
-            | OurStep::SettingRemote(_) => false,
+        let unapplied = match self.step() {
+            Some(OurStep::Unsent { draft, .. } | OurStep::Sending { draft, .. }) => {
+                draft.is_unapplied
+            }
+            Some(OurStep::AwaitingAnswer { unapplied, .. }) => unapplied.is_some(),
+            Some(_) | None => false,
         };
         if unapplied {
-            self.state = State::Stable;
+            self.move_to(State::Stable);
         }
         unapplied
     }
@@ -356,28 +287,20 @@ impl Exchange {
         if self.history.has_applied(digest) {
             return AnswerFit::Duplicate;
         }
-        if let State::Ours(ours) = &mut self.state {
-            match &mut ours.step {
-                OurStep::AwaitingAnswer { .. } => return AnswerFit::Awaited,
-                OurStep::Sending { early_answer, .. } => {
-                    return match early_answer {
-                        Some(early) if early.sdp.digest() == digest => AnswerFit::Duplicate,
-                        Some(_) => AnswerFit::SecondEarly,
-                        None => {
-                            *early_answer = Some(answer.clone());
-                            AnswerFit::Early
-                        }
-                    };
+        if self.at() == ExchangeState::AwaitingAnswer {
+            return AnswerFit::Awaited;
+        }
+        if let State::Ours(OurOffer { step: OurStep::Sending { early_answer, .. }, .. }) =
+            &mut self.state
+        {
+            return match early_answer {
+                Some(early) if early.sdp.digest() == digest => AnswerFit::Duplicate,
+                Some(_) => AnswerFit::SecondEarly,
+                None => {
+                    *early_answer = Some(answer.clone());
+                    AnswerFit::Early
                 }
-                OurStep::RefreshingServers
-                | OurStep::Creating
-                | OurStep::Created(_)
-                | OurStep::SettingServers(_)
-                | OurStep::SettingLocal(_)
-                | OurStep::Unsent { .. }
-                | OurStep::ApplyingLocal(_)
-                | OurStep::SettingRemote(_) => {}
-            }
+            };
         }
         if self.history.has_answers() { AnswerFit::Second } else { AnswerFit::Unsolicited }
     }
@@ -394,11 +317,9 @@ impl Exchange {
     /// Sets the accepted answer; before it the offer, if that is not set yet. Returns whether the
     /// offer is.
     pub(crate) fn apply(&mut self, cx: &mut Context, peer: PeerId, answer: Description) -> bool {
-        let State::Ours(ours) = &mut self.state else { return false };
-        if let OurStep::AwaitingAnswer { unapplied, .. } = &mut ours.step
-            && let Some(offer) = unapplied.take()
-        {
-            ours.step = OurStep::ApplyingLocal(answer);
+        if let Some(OurStep::AwaitingAnswer { unapplied: Some(offer), .. }) = self.step() {
+            let offer = offer.clone();
+            self.step_to(OurStep::ApplyingLocal(answer));
             set_local(cx, peer, SdpKind::Offer, offer);
             return true;
         }
@@ -407,33 +328,21 @@ impl Exchange {
     }
 
     pub(crate) fn set_answer(&mut self, cx: &mut Context, peer: PeerId, answer: Description) {
-        let State::Ours(ours) = &mut self.state else { return };
-        ours.step = OurStep::SettingRemote(Identity::of(&answer.facts));
+        self.step_to(OurStep::SettingRemote(Identity::of(&answer.facts)));
         set_remote(cx, peer, SdpKind::Answer, answer);
     }
 
     /// The master's description is set. Returns whether it was an answer, which ends the exchange.
     pub(crate) fn on_remote_set(&mut self) -> bool {
-        match mem::take(&mut self.state) {
-            State::Ours(OurOffer { step: OurStep::SettingRemote(identity), .. }) => {
-                self.history.remote = Some(identity);
-                true
-            }
-            State::Theirs(TheirOffer::Setting(identity)) => {
-                self.history.remote = Some(identity);
-                self.state = State::Theirs(TheirOffer::CreatingAnswer);
-                false
-            }
-            other @ (State::Stable
-            | State::Ours(_)
-            | State::Theirs(_)
-            | State::SettingServers
-            | State::RollingBack { .. }
-            | State::Replacing
-            | State::Unknown) => {
-                self.state = other;
-                true
-            }
+        if let State::Theirs(TheirOffer::Setting(identity)) = &self.state {
+            self.history.remote = Some(identity.clone());
+            self.move_to(State::Theirs(TheirOffer::CreatingAnswer));
+            return false;
         }
+        if let Some(OurStep::SettingRemote(identity)) = self.step() {
+            self.history.remote = Some(identity.clone());
+            self.move_to(State::Stable);
+        }
+        true
     }
 }

@@ -1,6 +1,7 @@
 //! [`State`]: the states of an exchange, each with what it needs.
 
 use super::identity::Identity;
+use super::map::ExchangeState;
 use crate::ticket::Ticket;
 use crate::time::Timestamp;
 use crate::types::{Description, LinkId, SdpKind};
@@ -119,19 +120,19 @@ impl OurOffer {
 
     /// The restart is for a loss alone, and its offer can still be kept from the master.
     pub(crate) fn is_avoidable_restart(&self) -> bool {
-        let unsent = match &self.step {
+        let sent = match &self.step {
+            OurStep::Sending { .. }
+            | OurStep::AwaitingAnswer { .. }
+            | OurStep::ApplyingLocal(_)
+            | OurStep::SettingRemote(_) => true,
             OurStep::RefreshingServers
             | OurStep::Creating
             | OurStep::Created(_)
             | OurStep::SettingServers(_)
             | OurStep::SettingLocal(_)
-            | OurStep::Unsent { .. } => true,
-            OurStep::Sending { .. }
-            | OurStep::AwaitingAnswer { .. }
-            | OurStep::ApplyingLocal(_)
-            | OurStep::SettingRemote(_) => false,
+            | OurStep::Unsent { .. } => false,
         };
-        unsent && self.restart == Some(RestartReason::ConnectivityLost)
+        !sent && self.restart == Some(RestartReason::ConnectivityLost)
     }
 }
 
@@ -148,4 +149,33 @@ pub(crate) enum TheirOffer {
         failed_on: Option<LinkId>,
     },
     Sending(Description),
+}
+
+impl State {
+    pub(crate) fn name(&self) -> ExchangeState {
+        match self {
+            Self::Stable => ExchangeState::Stable,
+            Self::Ours(ours) => match &ours.step {
+                OurStep::RefreshingServers => ExchangeState::RefreshingServers,
+                OurStep::Creating => ExchangeState::CreatingOffer,
+                OurStep::Created(_) => ExchangeState::OfferCreated,
+                OurStep::SettingServers(_) => ExchangeState::SettingOfferServers,
+                OurStep::SettingLocal(_) => ExchangeState::SettingLocalOffer,
+                OurStep::Unsent { .. } => ExchangeState::OfferUnsent,
+                OurStep::Sending { .. } => ExchangeState::SendingOffer,
+                OurStep::AwaitingAnswer { .. } => ExchangeState::AwaitingAnswer,
+                OurStep::ApplyingLocal(_) => ExchangeState::ApplyingOffer,
+                OurStep::SettingRemote(_) => ExchangeState::SettingRemoteAnswer,
+            },
+            Self::Theirs(TheirOffer::Setting(_)) => ExchangeState::SettingRemoteOffer,
+            Self::Theirs(TheirOffer::CreatingAnswer) => ExchangeState::CreatingAnswer,
+            Self::Theirs(TheirOffer::SettingAnswer(_)) => ExchangeState::SettingLocalAnswer,
+            Self::Theirs(TheirOffer::Unsent { .. }) => ExchangeState::AnswerUnsent,
+            Self::Theirs(TheirOffer::Sending(_)) => ExchangeState::SendingAnswer,
+            Self::SettingServers => ExchangeState::SettingServers,
+            Self::RollingBack { .. } => ExchangeState::RollingBack,
+            Self::Replacing => ExchangeState::Replacing,
+            Self::Unknown => ExchangeState::Unknown,
+        }
+    }
 }
