@@ -22,7 +22,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const BARE_TARGET: &str = "wasm32v1-none";
 
 const PURE: [&str; 2] = ["-p", "negotiation-core"];
-const PORTABLE: [&str; 4] = ["-p", "negotiation-sim", "-p", "viewer-session"];
+const PORTABLE: [&str; 6] = ["-p", "negotiation-sim", "-p", "viewer-session", "-p", "kvs-wire"];
 
 const HOW_TO_GET_IT: &str = "\
 no toolchain here can build for wasm32-unknown-unknown. Either
@@ -32,7 +32,7 @@ or, on Debian without rustup's servers,
 then run this again.";
 
 const FIX: &str = "A portable crate must build without a host: no std in negotiation-core, no \
-    clock, thread or socket in negotiation-sim and viewer-session. See docs/architecture.md.";
+    clock, thread or socket in negotiation-sim, viewer-session and kvs-wire. See docs/architecture.md.";
 
 /// What builds for WebAssembly on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

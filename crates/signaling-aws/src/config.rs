@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use futures_util::future::BoxFuture;
+use kvs_wire::{ChannelArn, is_channel_name};
 use negotiation_core::{ClientId, ClientIdPolicy};
 use url::Url;
 
-use crate::arn::{ChannelArn, is_channel_name};
 use crate::config_error::{ConfigError, Field};
 use crate::endpoint::{self, PlainHttp, is_loopback, parse_endpoint};
 use crate::ice::is_stun;

@@ -4,20 +4,22 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use kvs_wire::{Incoming, SdpType, encode_candidate, encode_description};
 use negotiation_core::{
-    ClientId, Completion, Description, Done, Failure, FailureCode, LinkId, Message, Sender,
-    SignalingEvent, Ticket,
+    ClientId, Completion, Description, Done, Failure, FailureCode, LinkId, Message, Sdp, Sender,
+    SignalingEvent, Ticket, Undecodable,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use viewer_session::facts::read_description;
 use viewer_session::redact;
 
 use crate::attempt_id::{AttemptId, IdHold, LeaseRequest};
 use crate::channel_client::{ChannelClient, Invalidate, Resolved};
 use crate::endpoint::Role;
+use crate::error;
 use crate::pace::Coalesced;
 use crate::socket::Socket;
 use crate::state_dir;
-use crate::wire::{self, Action, Incoming};
 
 /// The one completion that a command gets. Dropped without an outcome, it reports a cancellation.
 #[derive(Debug)]
@@ -260,12 +262,9 @@ impl Open {
                                 self.ice_servers.note();
                                 continue;
                             }
-                            Incoming::Offer(_, Ok(ref body)) | Incoming::Answer(_, Ok(ref body)) => {
-                                redact::remember_description(body.sdp.as_str());
-                            }
-                            Incoming::Offer(..)
-                            | Incoming::Answer(..)
-                            | Incoming::Candidate(..)
+                            Incoming::Offer { .. }
+                            | Incoming::Answer { .. }
+                            | Incoming::Candidate { .. }
                             | Incoming::Status { .. }
                             | Incoming::Garbage => {}
                         }
@@ -283,15 +282,15 @@ impl Open {
     async fn send(&mut self, reply: Reply, message: Message) -> Result<(), Failure> {
         let correlation = reply.ticket.to_string();
         let text = match &message {
-            Message::Offer(offer) => self.description(Action::Offer, offer, &correlation),
-            Message::Answer(answer) => self.description(Action::Answer, answer, &correlation),
+            Message::Offer(offer) => self.description(SdpType::Offer, offer, &correlation),
+            Message::Answer(answer) => self.description(SdpType::Answer, answer, &correlation),
             // Other masters than ours choke on it, and none needs it (contract, N11).
             Message::Candidate(candidate) if candidate.is_end() => {
                 reply.complete(Ok(Done::Ok));
                 return Ok(());
             }
             Message::Candidate(candidate) => {
-                wire::encode_candidate(None, candidate, &self.mids, Some(&correlation))
+                encode_candidate(None, candidate, &self.mids, Some(&correlation))
             }
         };
         let text = match text {
@@ -311,14 +310,14 @@ impl Open {
 
     fn description(
         &mut self,
-        action: Action,
+        sdp_type: SdpType,
         description: &Description,
         correlation: &str,
     ) -> Result<String, Failure> {
         let Description { sdp, facts } = description;
         redact::remember_description(sdp.as_str());
         self.mids = facts.media.iter().map(|media| media.mid.clone()).collect();
-        wire::encode_description(action, None, sdp.as_str(), Some(correlation))
+        encode_description(sdp_type, None, sdp.as_str(), Some(correlation))
     }
 }
 
@@ -334,20 +333,51 @@ pub(crate) fn not_open() -> Failure {
 }
 
 fn event(frame: Incoming) -> SignalingEvent {
-    let sender = |id: Option<String>| match id {
+    let role = |sender: Option<String>| match sender {
         None => Sender::Master,
         Some(_) => Sender::Other,
     };
     match frame {
-        Incoming::Offer(from, body) => SignalingEvent::Offer { sender: sender(from), body },
-        Incoming::Answer(from, body) => SignalingEvent::Answer { sender: sender(from), body },
-        Incoming::Candidate(from, body) => SignalingEvent::Candidate { sender: sender(from), body },
-        Incoming::Status { correlation, failure } => SignalingEvent::Status {
-            ticket: correlation.and_then(|text| text.parse().ok()),
-            failure,
+        Incoming::Offer { sender, sdp } => {
+            SignalingEvent::Offer { sender: role(sender), body: received_description(sdp) }
+        }
+        Incoming::Answer { sender, sdp } => {
+            SignalingEvent::Answer { sender: role(sender), body: received_description(sdp) }
+        }
+        Incoming::Candidate { sender, candidate } => {
+            SignalingEvent::Candidate { sender: role(sender), body: candidate }
+        }
+        Incoming::Status { correlation_id, error } => SignalingEvent::Status {
+            ticket: correlation_id.and_then(|text| text.parse().ok()),
+            failure: error::service(&error),
         },
         Incoming::GoAway => SignalingEvent::GoAway,
         Incoming::ReconnectIceServer => SignalingEvent::ReconnectIceServer,
         Incoming::Garbage => SignalingEvent::Garbage,
+    }
+}
+
+/// Parses a received description and registers its ICE passwords for redaction.
+pub(crate) fn received_description(
+    sdp: Result<Sdp, Undecodable>,
+) -> Result<Description, Undecodable> {
+    let description = read_description(sdp?.as_str())?;
+    redact::remember_description(description.sdp.as_str());
+    Ok(description)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn description_that_is_no_sdp_is_undecodable() {
+        for text in ["hello", "offer= true\nvideo= true"] {
+            assert_eq!(received_description(Ok(Sdp::new(text))), Err(Undecodable), "{text}");
+        }
+        assert_eq!(received_description(Err(Undecodable)), Err(Undecodable));
+        let sdp = "v=0\no=- 1 2 IN IP4 0.0.0.0\ns=-\nt=0 0\n";
+        let description = received_description(Ok(Sdp::new(sdp))).expect("an SDP");
+        assert_eq!(description.sdp.as_str(), sdp.replace('\n', "\r\n"), "normalized");
     }
 }

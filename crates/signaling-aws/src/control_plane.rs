@@ -19,13 +19,13 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use kvs_wire::{ChannelArn, ServiceError};
 use negotiation_core::{ClientId, Failure, FailureCode, FailureKind, IceServer, Secret};
 use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use url::Url;
 use viewer_session::redact::{self, Origin};
 
-use crate::arn::ChannelArn;
 use crate::clock::{SigningClock, Skew};
 use crate::config::{Channel, SignalingConfig};
 use crate::endpoint::{PlainHttp, Role, is_socket_endpoint, parse_endpoint};
@@ -548,15 +548,12 @@ where
     match error {
         SdkError::ServiceError(context) => {
             let metadata = context.err();
-            error::signed(
-                context.raw().status().as_u16(),
-                metadata.code(),
-                metadata.message().unwrap_or_default(),
-                token,
-            )
+            let (status, text) = (context.raw().status().as_u16(), metadata.message());
+            let error = ServiceError::new(status, metadata.code(), text.unwrap_or_default());
+            error::signed(&error, token)
         }
         SdkError::ResponseError(context) => {
-            error::service(context.raw().status().as_u16(), None, "")
+            error::service(&ServiceError::new(context.raw().status().as_u16(), None, ""))
         }
         SdkError::TimeoutError(_) => error::timed_out(&format!("the answer to {name}")),
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use kvs_wire::ChannelArn;
 use negotiation_core::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::arn::ChannelArn;
 use crate::endpoint::Role;
 use crate::endpoint::{PlainHttp, is_socket_endpoint, parse_endpoint};
 use crate::service_cache::{ENDPOINTS_FOR, Endpoints, Key};

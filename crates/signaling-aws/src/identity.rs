@@ -16,6 +16,7 @@ use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::service_config::ServiceConfigKey;
+use kvs_wire::ServiceError;
 use negotiation_core::{Failure, FailureCode};
 use tokio::time::timeout;
 use url::Url;
@@ -356,7 +357,7 @@ fn temporary_failure(status: u16, error: &CredentialsError) -> Option<FailureCod
     // STS throttles by name, with a 400.
     let mut names = causes.filter_map(|cause| cause.downcast_ref::<ErrorMetadata>()?.code());
     let is_throttled = names.any(|name| {
-        name.starts_with("Throttl") || error::service(status, Some(name), "").code == THROTTLED
+        name.starts_with("Throttl") || ServiceError::new(status, Some(name), "").code() == THROTTLED
     });
     match status {
         _ if is_throttled => Some(THROTTLED),

@@ -1,4 +1,4 @@
-//! KVS signaling over AWS: control plane, presigned WebSocket, wire codec.
+//! KVS signaling over AWS: the control plane and the presigned WebSocket.
 //!
 //! A viewer's end is [`AwsSignaling`], a [`viewer_session::SignalingPort`]; a master's is
 //! [`MasterConnection`]. Both are made of a [`SignalingConfig`], which is checked before any network is
@@ -9,7 +9,6 @@
 //! at debug and trace level; [`LEAKING_TARGETS`] names them, so that a log can leave them out.
 #![forbid(unsafe_code)]
 
-mod arn;
 mod attempt_id;
 mod bounded;
 mod channel_client;
@@ -39,12 +38,11 @@ mod state_dir;
 mod status_probe;
 mod tls;
 mod upgrade;
-pub mod wire;
 
-pub use arn::ChannelArn;
 pub use config::{Channel, SignalingConfig, SignalingConfigBuilder, Stun};
 pub use config_error::{ConfigError, Field};
 pub use error::close_code;
+pub use kvs_wire::ChannelArn;
 pub use limits::Limits;
 pub use master::{IceSource, MasterConnection, MasterEvent, MasterSender, StorageSession};
 pub use port::AwsSignaling;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, WeakShared};
+use kvs_wire::{Incoming, SdpType, encode_candidate, encode_description};
 use negotiation_core::{Candidate, Description, Failure, FailureCode, IceServer, Undecodable};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -14,10 +15,11 @@ use viewer_session::redact;
 
 use crate::channel_client::{ChannelClient, Invalidate, Resolved};
 use crate::config::SignalingConfig;
+use crate::connection::received_description;
 use crate::endpoint::Role;
+use crate::error;
 use crate::pace::{Coalesced, PacedQueue};
 use crate::socket::Socket;
-use crate::wire::{self, Action, Incoming};
 
 /// Messages waiting in either direction; beyond it the sender waits, and the socket is not read.
 const QUEUE: usize = 256;
@@ -286,7 +288,7 @@ impl MasterSender {
     pub async fn send_answer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
         redact::remember_description(sdp);
         let correlation = self.correlation("answer");
-        let text = wire::encode_description(Action::Answer, viewer(to), sdp, Some(&correlation))?;
+        let text = encode_description(SdpType::Answer, viewer(to), sdp, Some(&correlation))?;
         self.send(&self.paces.answers, text).await
     }
 
@@ -297,7 +299,7 @@ impl MasterSender {
     pub async fn send_offer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
         redact::remember_description(sdp);
         let correlation = self.correlation("offer");
-        let text = wire::encode_description(Action::Offer, Some(to), sdp, Some(&correlation))?;
+        let text = encode_description(SdpType::Offer, Some(to), sdp, Some(&correlation))?;
         self.send(&self.paces.offers, text).await
     }
 
@@ -311,7 +313,7 @@ impl MasterSender {
             return Ok(());
         }
         let correlation = self.correlation("candidate");
-        let text = wire::encode_candidate(viewer(to), candidate, &[], Some(&correlation))?;
+        let text = encode_candidate(viewer(to), candidate, &[], Some(&correlation))?;
         self.send(&self.paces.candidates, text).await
     }
 
@@ -389,19 +391,23 @@ fn viewer(to: &str) -> Option<&str> {
     Some(to).filter(|id| !id.is_empty())
 }
 
-/// An answer without a viewer's id is of no use to a master; what else has none is the storage
-/// service's.
+/// The event of a frame; `None` for an answer without a client id, which belongs to no viewer. Other
+/// messages without one are from the storage service.
 fn event(frame: Incoming) -> Option<MasterEvent> {
-    if let Incoming::Offer(_, Ok(body)) | Incoming::Answer(_, Ok(body)) = &frame {
-        redact::remember_description(body.sdp.as_str());
-    }
     Some(match frame {
-        Incoming::Offer(from, body) => MasterEvent::Offer { from: from.unwrap_or_default(), body },
-        Incoming::Answer(from, body) => MasterEvent::Answer { from: from?, body },
-        Incoming::Candidate(from, body) => {
-            MasterEvent::Candidate { from: from.unwrap_or_default(), body }
+        Incoming::Offer { sender, sdp } => {
+            MasterEvent::Offer { from: sender.unwrap_or_default(), body: received_description(sdp) }
         }
-        Incoming::Status { correlation, failure } => MasterEvent::Status { correlation, failure },
+        Incoming::Answer { sender, sdp } => {
+            let body = received_description(sdp);
+            MasterEvent::Answer { from: sender?, body }
+        }
+        Incoming::Candidate { sender, candidate } => {
+            MasterEvent::Candidate { from: sender.unwrap_or_default(), body: candidate }
+        }
+        Incoming::Status { correlation_id, error } => {
+            MasterEvent::Status { correlation: correlation_id, failure: error::service(&error) }
+        }
         Incoming::GoAway => MasterEvent::GoAway,
         Incoming::ReconnectIceServer => MasterEvent::ReconnectIceServer,
         Incoming::Garbage => MasterEvent::Garbage,

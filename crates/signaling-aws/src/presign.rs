@@ -4,22 +4,17 @@
 //! signed header (KVS developer guide, ConnectAsViewer and ConnectAsMaster).
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
     SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
 };
 use aws_sigv4::sign::v4;
+use kvs_wire::presign::{EXPIRES, SERVICE, encode_query, parameters};
 use url::Url;
 
 use crate::endpoint::{PlainHttp, is_socket_endpoint};
-
-/// How long a URL may be used to connect. The service takes five minutes at most; its own SDKs
-/// use one second less.
-pub const EXPIRES: Duration = Duration::from_secs(299);
-
-const SERVICE: &str = "kinesisvideo";
 
 /// What a socket's URL is made of.
 #[derive(Debug)]
@@ -57,8 +52,7 @@ impl Connect<'_> {
     }
 
     fn presign(&self, plain: PlainHttp) -> Result<SignedUrl, PresignError> {
-        let mut query = vec![("X-Amz-ChannelARN", self.channel_arn)];
-        query.extend(self.client_id.map(|id| ("X-Amz-ClientId", id)));
+        let query = parameters(self.channel_arn, self.client_id);
         let endpoint = (self.endpoint, plain);
         presign(endpoint, &query, SERVICE, self.region, self.credentials, self.time)
     }
@@ -143,7 +137,7 @@ fn presign(
     let mut all: Vec<(&str, &str)> = query.to_vec();
     all.extend(added.iter().map(|(name, value)| (*name, value.as_ref())));
     all.sort_unstable();
-    Ok(SignedUrl(format!("{base}?{}", encode_query(all.into_iter()))))
+    Ok(SignedUrl(format!("{base}?{}", encode_query(all))))
 }
 
 /// An empty session token is no token: environments often set the variable to nothing.
@@ -160,35 +154,10 @@ fn without_empty_token(credentials: &Credentials) -> Credentials {
     credentials.clone()
 }
 
-fn encode_query<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut out = String::new();
-    for (name, value) in pairs {
-        if !out.is_empty() {
-            out.push('&');
-        }
-        percent_encode(name, &mut out);
-        out.push('=');
-        percent_encode(value, &mut out);
-    }
-    out
-}
-
-/// RFC 3986: everything but the unreserved characters is encoded, in upper-case hex.
-fn percent_encode(text: &str, out: &mut String) {
-    use fmt::Write as _;
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const ARN: &str =
         "arn:aws:kinesisvideo:us-west-2:123456789012:channel/demo-channel/1234567890123";

@@ -10,11 +10,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use kvs_wire::ChannelArn;
 use negotiation_core::IceServer;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::arn::ChannelArn;
 use crate::endpoint::Role;
 
 /// How long endpoints are good: AWS says nothing, and its C SDK takes ten hours

@@ -1,6 +1,7 @@
 //! One WebSocket: dialling, the upgrade, pings, bounded reads and writes, closing.
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use kvs_wire::{FRAME_BYTES_MAX, Incoming, decode};
 use negotiation_core::{Failure, FailureCode};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -15,7 +16,6 @@ use crate::presign::SignedUrl;
 use crate::proxy::{Duplex, Route};
 use crate::tls::Trust;
 use crate::upgrade::{Refusal, upgrade};
-use crate::wire::{self, FRAME_BYTES_MAX, Incoming};
 
 /// Above this a message ends the connection; up to it, one that is too long is garbage.
 const MESSAGE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
@@ -83,7 +83,7 @@ impl Socket {
                     };
                     self.received_at = Instant::now();
                     match message {
-                        Message::Text(text) => return Ok(wire::decode(&text)),
+                        Message::Text(text) => return Ok(decode(&text)),
                         Message::Binary(_) => return Ok(Incoming::Garbage),
                         Message::Close(frame) => {
                             return Err(error::closed(frame.map(|f| f.code.into())));

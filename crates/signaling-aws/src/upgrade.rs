@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use kvs_wire::ServiceError;
 use negotiation_core::{Failure, FailureCode};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -21,7 +22,6 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use crate::error;
 use crate::presign::SignedUrl;
 use crate::proxy::Duplex;
-use crate::wire;
 
 /// Most of a refusal's body that is read; the service's own are a hundred bytes.
 const REFUSAL_BYTES_MAX: usize = 16 * 1024;
@@ -140,7 +140,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
     Refusal::Upgrade {
         status: status.as_u16(),
         date: header(DATE).map(str::to_owned),
-        failure: wire::refusal(status.as_u16(), name, body),
+        failure: error::service(&ServiceError::from_response(status.as_u16(), name, body)),
     }
 }
 

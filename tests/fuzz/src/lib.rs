@@ -9,13 +9,14 @@ mod service;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kvs_wire::{
+    ChannelArn, Incoming, PAYLOAD_CHARS_MAX, SdpType, SignedWith, TEXT_CHARS_MAX, decode,
+    encode_candidate, encode_description,
+};
 use negotiation_core::{Candidate, ClientId, Description, Undecodable};
 use serde_json::json;
-use signaling_aws::ChannelArn;
-use signaling_aws::wire::{
-    Action, Incoming, PAYLOAD_MAX, decode, encode_candidate, encode_description,
-};
 use viewer_session::facts::{SDP_BYTES_MAX, read_description};
+use viewer_session::redact;
 use viewer_session::sdp::normalize;
 
 pub use emulator::emulator;
@@ -41,33 +42,41 @@ pub fn envelope(bytes: &[u8]) {
 
 fn check(incoming: &Incoming) {
     match incoming {
-        Incoming::Offer(_, Ok(description)) | Incoming::Answer(_, Ok(description)) => {
+        Incoming::Offer { sdp: Ok(sdp), .. } | Incoming::Answer { sdp: Ok(sdp), .. } => {
+            let Ok(description) = read_description(sdp.as_str()) else { return };
             assert!(description.sdp.as_str().len() <= SDP_BYTES_MAX, "a description too long");
-            for action in [Action::Offer, Action::Answer] {
-                let sent = encode_description(action, None, description.sdp.as_str(), None);
+            for sdp_type in [SdpType::Offer, SdpType::Answer] {
+                let sent = encode_description(sdp_type, None, description.sdp.as_str(), None);
                 let Ok(frame) = sent else { continue };
-                assert!(frame.len() <= PAYLOAD_MAX + 200, "a frame too big: {}", frame.len());
+                assert!(frame.len() <= PAYLOAD_CHARS_MAX + 200, "a frame too big: {}", frame.len());
             }
         }
-        Incoming::Candidate(_, Ok(candidate)) => returns(candidate),
-        Incoming::Status { failure, .. } => {
+        Incoming::Candidate { candidate: Ok(candidate), .. } => returns(candidate),
+        Incoming::Status { error, .. } => {
+            let failure = error.failure(SignedWith::Unknown, redacted);
             assert!(!failure.detail.chars().any(char::is_control), "{:?}", failure.detail);
         }
-        Incoming::Offer(_, Err(Undecodable))
-        | Incoming::Answer(_, Err(Undecodable))
-        | Incoming::Candidate(_, Err(Undecodable))
+        Incoming::Offer { sdp: Err(Undecodable), .. }
+        | Incoming::Answer { sdp: Err(Undecodable), .. }
+        | Incoming::Candidate { candidate: Err(Undecodable), .. }
         | Incoming::GoAway
         | Incoming::ReconnectIceServer
         | Incoming::Garbage => {}
     }
 }
 
-/// What was read and is sent again is read as the same.
+/// Redacts a text of the service as the adapter does.
+fn redacted(text: &str) -> String {
+    redact::outside(text, TEXT_CHARS_MAX)
+}
+
+/// A candidate that is encoded again decodes as the same.
 fn returns(candidate: &Candidate) {
     let Ok(sent) = encode_candidate(None, candidate, &[], None) else { return };
     let sent: serde_json::Value = serde_json::from_str(&sent).expect("we write JSON");
     let frame = json!({"messageType": "ICE_CANDIDATE", "messagePayload": sent["messagePayload"]});
-    let Incoming::Candidate(None, Ok(again)) = decode(&frame.to_string()) else {
+    let Incoming::Candidate { sender: None, candidate: Ok(again) } = decode(&frame.to_string())
+    else {
         panic!("a candidate that we send cannot be read: {}", candidate.text);
     };
     // As an attribute of SDP a candidate has a prefix, on the wire it has none.
@@ -122,7 +131,7 @@ pub fn candidate(bytes: &[u8]) {
         json!({"candidate": line}),
     ] {
         let incoming = decode(&frame(payload.to_string()));
-        assert!(matches!(incoming, Incoming::Candidate(None, _)), "{incoming:?}");
+        assert!(matches!(incoming, Incoming::Candidate { sender: None, .. }), "{incoming:?}");
         check(&incoming);
     }
 }

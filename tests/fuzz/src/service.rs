@@ -4,8 +4,11 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use signaling_aws::presign::{Connect, EXPIRES};
-use signaling_aws::wire::refusal;
+use kvs_wire::presign::EXPIRES;
+use kvs_wire::{ServiceError, SignedWith};
+use signaling_aws::presign::Connect;
+
+use super::redacted;
 
 /// Longest text that is made of what the service says: a sentence of this project, and a piece of its own.
 const TOLD_MAX: usize = 1200;
@@ -18,7 +21,8 @@ pub fn service(bytes: &[u8]) {
     let (name, body) = rest.split_at(line);
     let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty());
     for name in [None, name] {
-        let failure = refusal(status, name, body);
+        let error = ServiceError::from_response(status, name, body);
+        let failure = error.failure(SignedWith::Unknown, redacted);
         let told = [Some(failure.detail.as_ref()), failure.api_name.as_deref()];
         for text in told.into_iter().flatten() {
             assert!(!text.chars().any(char::is_control), "{text:?}");

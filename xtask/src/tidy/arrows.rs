@@ -7,7 +7,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("negotiation-core", &[]),
     ("negotiation-sim", &["negotiation-core"]),
     ("viewer-session", &["negotiation-core"]),
-    ("signaling-aws", &["negotiation-core", "viewer-session"]),
+    ("kvs-wire", &["negotiation-core"]),
+    ("signaling-aws", &["kvs-wire", "negotiation-core", "viewer-session"]),
     ("encoded-frames", &[]),
     ("peer-webrtc", &["encoded-frames", "negotiation-core", "viewer-session"]),
     ("clock-tokio", &["negotiation-core", "viewer-session"]),
@@ -65,6 +66,7 @@ const ALL: &[&str] = &[
     "kvs-emulator",
     "kvs-viewer",
     "kvs-viewer-cli",
+    "kvs-wire",
     "negotiation-core",
     "negotiation-sim",
     "network-ifwatch",
@@ -131,6 +133,9 @@ fn wall(package: &str, dependency: &Dependency) -> Option<&'static str> {
         "negotiation-sim" if begins(&ASYNC) => {
             Some("the simulator is a plain loop over virtual time; nothing in it waits")
         }
+        "kvs-wire" if begins(&ASYNC) || begins(&ADAPTERS_ONLY) => {
+            Some("the codec is pure, also for a browser; IO and signing belong in an adapter")
+        }
         "viewer-session" if begins(&ADAPTERS_ONLY) => {
             Some("the driver knows ports alone; this belongs in an adapter")
         }
@@ -181,6 +186,9 @@ mod tests {
             ("viewer-session", "signaling-aws"),
             ("viewer-session", "aws-config"),
             ("viewer-session", "webrtc"),
+            ("kvs-wire", "aws-sigv4"),
+            ("kvs-wire", "tokio"),
+            ("kvs-wire", "rustls"),
             ("kvs-emulator", "signaling-aws"),
             ("recording", "negotiation-core"),
             ("a-new-crate", "bytes"),

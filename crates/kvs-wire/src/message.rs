@@ -1,75 +1,92 @@
-//! The wire format of a signaling socket: pure, total, bounded.
+//! The messages of a signaling connection.
 //!
-//! What we send is as the service documents it. What we take is as tolerant as the masters that
-//! exist need it: both base64 alphabets, missing padding, any case of a field's name, and frames
-//! that are not for this client (docs/kvs-protocol.md 2.2 and 2.3).
+//! Encoding follows the documentation of the service. Decoding accepts what existing masters send:
+//! both base64 alphabets, missing padding, any case of a field's name, and messages that are for
+//! another client (docs/kvs-protocol.md 2.2 and 2.3).
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
-use negotiation_core::{Candidate, Description, Failure, FailureCode, Undecodable};
+use negotiation_core::{Candidate, Failure, FailureCode, Sdp, Undecodable};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use viewer_session::facts::read_description;
 
-use crate::error;
+use crate::service_error::ServiceError;
 
-/// Longest frame taken, in bytes. The service's payloads are at most 10 kB.
+/// Longest frame that is decoded, in bytes. Payloads of the service have at most 10 kB.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest payload sent, in characters of base64 (quota: "payload 10k").
-pub const PAYLOAD_MAX: usize = 10_000;
+/// Longest payload that is encoded, in characters of base64 (KVS quota: "payload 10k").
+pub const PAYLOAD_CHARS_MAX: usize = 10_000;
 
-/// Longest candidate taken. The C SDK takes 255 characters.
+/// Longest candidate that is decoded, in bytes. The C SDK accepts 255 characters.
 const CANDIDATE_MAX: usize = 2_048;
 
-/// Longest of the short texts taken: ids, mids, names.
+/// Longest id, mid or name that is decoded, in characters; the rest is cut off.
 const NAME_MAX: usize = 256;
 
-/// The id by which the service's backend knows the master.
+/// The id that the service's backend uses for the master.
 const MASTER: &str = "AWS_DEFAULT_SINGLE_MASTER";
 
-/// A frame that came in.
+/// A received frame. A `sender` of `None` is the master, or the storage service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// `SDP_OFFER`, with the sender's id; `None` is the master.
-    Offer(Option<String>, Result<Description, Undecodable>),
-    /// `SDP_ANSWER`, with the sender's id; `None` is the master.
-    Answer(Option<String>, Result<Description, Undecodable>),
-    /// `ICE_CANDIDATE`, with the sender's id; `None` is the master.
-    Candidate(Option<String>, Result<Candidate, Undecodable>),
-    /// `STATUS_RESPONSE`: a message of this client could not be handled.
+    /// `SDP_OFFER`.
+    Offer {
+        /// The client id of the sender.
+        sender: Option<String>,
+        /// The text of the offer, not parsed.
+        sdp: Result<Sdp, Undecodable>,
+    },
+    /// `SDP_ANSWER`.
+    Answer {
+        /// The client id of the sender.
+        sender: Option<String>,
+        /// The text of the answer, not parsed.
+        sdp: Result<Sdp, Undecodable>,
+    },
+    /// `ICE_CANDIDATE`.
+    Candidate {
+        /// The client id of the sender.
+        sender: Option<String>,
+        /// The candidate, or the end of candidates in any of its forms.
+        candidate: Result<Candidate, Undecodable>,
+    },
+    /// `STATUS_RESPONSE`: the service could not handle a message of this client.
     Status {
         /// The correlation id of that message.
-        correlation: Option<String>,
-        /// What the service says of it.
-        failure: Failure,
+        correlation_id: Option<String>,
+        /// Why.
+        error: ServiceError,
     },
-    /// `GO_AWAY`.
+    /// `GO_AWAY`: the service closes this connection within a minute.
     GoAway,
-    /// `RECONNECT_ICE_SERVER`.
+    /// `RECONNECT_ICE_SERVER`: the ICE servers should be fetched again.
     ReconnectIceServer,
-    /// None of these.
+    /// No message of the protocol.
     Garbage,
 }
 
-/// Reads a text frame. Whatever the text is, there is an answer.
+/// Decodes a text frame. Accepts any text.
 pub fn decode(frame: &str) -> Incoming {
     if frame.len() > FRAME_BYTES_MAX {
         return Incoming::Garbage;
     }
-    // serde_json refuses more than 128 levels, so depth is bounded too.
+    // serde_json refuses more than 128 levels, so the depth is bounded too.
     let Ok(Value::Object(envelope)) = serde_json::from_str(frame) else {
         return Incoming::Garbage;
     };
     let Some(kind) = text(&envelope, "messageType") else {
         return Incoming::Garbage;
     };
+    let sender = || sender(&envelope);
     match kind.to_ascii_uppercase().as_str() {
-        "SDP_OFFER" => Incoming::Offer(sender(&envelope), description(&envelope, "offer")),
-        "SDP_ANSWER" => Incoming::Answer(sender(&envelope), description(&envelope, "answer")),
-        "ICE_CANDIDATE" => Incoming::Candidate(sender(&envelope), candidate(&envelope)),
+        "SDP_OFFER" => Incoming::Offer { sender: sender(), sdp: sdp(&envelope, "offer") },
+        "SDP_ANSWER" => Incoming::Answer { sender: sender(), sdp: sdp(&envelope, "answer") },
+        "ICE_CANDIDATE" => {
+            Incoming::Candidate { sender: sender(), candidate: candidate(&envelope) }
+        }
         "STATUS_RESPONSE" => status(&envelope),
         "GO_AWAY" => Incoming::GoAway,
         "RECONNECT_ICE_SERVER" => Incoming::ReconnectIceServer,
@@ -77,47 +94,49 @@ pub fn decode(frame: &str) -> Incoming {
     }
 }
 
-/// What a message is, as the service names it.
+/// The type of a session description (W3C `RTCSdpType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// `SDP_OFFER`
+pub enum SdpType {
+    /// `SDP_OFFER`.
     Offer,
-    /// `SDP_ANSWER`
+    /// `SDP_ANSWER`.
     Answer,
 }
 
-/// Writes an offer or an answer. A viewer's recipient is always the master: `None`.
+/// Encodes an offer or an answer. A viewer's recipient is always the master: `None`.
+///
+/// A description that is too long for the service is sent without its candidates, which trickle.
 ///
 /// # Errors
-/// Too big for the service even without its candidates, which trickle.
+/// [`FailureCode::TooBig`]: the payload exceeds [`PAYLOAD_CHARS_MAX`] even without candidates.
 pub fn encode_description(
-    action: Action,
+    sdp_type: SdpType,
     recipient: Option<&str>,
     sdp: &str,
-    correlation: Option<&str>,
+    correlation_id: Option<&str>,
 ) -> Result<String, Failure> {
-    let (action, kind) = match action {
-        Action::Offer => ("SDP_OFFER", "offer"),
-        Action::Answer => ("SDP_ANSWER", "answer"),
+    let (action, kind) = match sdp_type {
+        SdpType::Offer => ("SDP_OFFER", "offer"),
+        SdpType::Answer => ("SDP_ANSWER", "answer"),
     };
     let payload = |sdp: &str| payload(&DescriptionBody { sdp, kind });
     let mut body = payload(sdp);
-    if body.len() > PAYLOAD_MAX {
+    if body.len() > PAYLOAD_CHARS_MAX {
         body = payload(&without_candidates(sdp));
     }
-    envelope(action, recipient, body, correlation)
+    envelope(action, recipient, body, correlation_id)
 }
 
-/// Writes a candidate. Masters that exist want both `sdpMid` and `sdpMLineIndex`, so whichever is
-/// missing comes from `mids`, the mids of the description it belongs to.
+/// Encodes a candidate. Existing masters need both `sdpMid` and `sdpMLineIndex`, so a missing one is
+/// taken from `mids`, the mids of the description that the candidate belongs to.
 ///
 /// # Errors
-/// Too big for the service.
+/// [`FailureCode::TooBig`]: the payload exceeds [`PAYLOAD_CHARS_MAX`].
 pub fn encode_candidate(
     recipient: Option<&str>,
     candidate: &Candidate,
     mids: &[Option<String>],
-    correlation: Option<&str>,
+    correlation_id: Option<&str>,
 ) -> Result<String, Failure> {
     let text = candidate.text.trim();
     let (mid, index) = section(candidate, mids);
@@ -127,18 +146,10 @@ pub fn encode_candidate(
         index,
         ufrag: candidate.ufrag.as_deref(),
     });
-    envelope("ICE_CANDIDATE", recipient, body, correlation)
+    envelope("ICE_CANDIDATE", recipient, body, correlation_id)
 }
 
-/// What the service says when it refuses a socket: the HTTP status, the error's name where a header
-/// has it, and the body, which is JSON unless something on the way wrote it.
-pub fn refusal(status: u16, name: Option<&str>, body: &[u8]) -> Failure {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let said = |names: [&str; 2]| names.iter().find_map(|name| body.get(*name)?.as_str());
-    let name = name.or_else(|| said(["__type", "code"]));
-    error::service(status, name, said(["message", "Message"]).unwrap_or_default())
-}
-
+/// The mid and the media section index of a candidate.
 fn section(candidate: &Candidate, mids: &[Option<String>]) -> (String, u16) {
     let by_mid = |mid: &str| {
         let at = mids.iter().position(|m| m.as_deref() == Some(mid));
@@ -155,7 +166,7 @@ fn section(candidate: &Candidate, mids: &[Option<String>]) -> (String, u16) {
     }
 }
 
-// In the order of the JavaScript SDK, so that its own samples can be compared byte for byte.
+// Fields in the order of the JavaScript SDK, so that its samples compare byte for byte.
 #[derive(Serialize)]
 struct DescriptionBody<'a> {
     sdp: &'a str,
@@ -186,7 +197,7 @@ struct Envelope<'a> {
 }
 
 fn payload(body: &impl Serialize) -> String {
-    // Strings and numbers always serialise; an empty payload would only be refused by the service.
+    // Strings and numbers always serialize; the service would refuse an empty payload.
     STANDARD.encode(serde_json::to_vec(body).unwrap_or_default())
 }
 
@@ -194,25 +205,21 @@ fn envelope(
     action: &str,
     recipient: Option<&str>,
     message_payload: String,
-    correlation: Option<&str>,
+    correlation_id: Option<&str>,
 ) -> Result<String, Failure> {
-    if message_payload.len() > PAYLOAD_MAX {
+    if message_payload.len() > PAYLOAD_CHARS_MAX {
         return Err(Failure::new(
             FailureCode::TooBig,
             format!(
-                "{action} has a payload of {} characters, and the service takes {PAYLOAD_MAX}",
+                "{action} has a payload of {} characters; the service accepts {PAYLOAD_CHARS_MAX}",
                 message_payload.len()
             ),
         ));
     }
-    let envelope = Envelope {
-        action,
-        message_payload,
-        recipient_client_id: recipient,
-        correlation_id: correlation,
-    };
+    let envelope =
+        Envelope { action, message_payload, recipient_client_id: recipient, correlation_id };
     serde_json::to_string(&envelope)
-        .map_err(|_| Failure::new(FailureCode::Port, "a message could not be written as JSON"))
+        .map_err(|_| Failure::new(FailureCode::Port, "a message could not be encoded as JSON"))
 }
 
 fn without_candidates(sdp: &str) -> String {
@@ -238,7 +245,7 @@ fn sender(envelope: &Map<String, Value>) -> Option<String> {
         None | Some(Value::Null) => None,
         Some(Value::String(id)) if id.is_empty() || id == MASTER => None,
         Some(Value::String(id)) => Some(short(id)),
-        // Neither this client's id nor the master.
+        // Not the master, and no client has this id.
         Some(_) => Some("?".to_owned()),
     }
 }
@@ -250,13 +257,13 @@ fn short(text: &str) -> String {
 fn payload_json(envelope: &Map<String, Value>) -> Result<Value, Undecodable> {
     let encoded = text(envelope, "messagePayload").ok_or(Undecodable)?;
     let bytes = decode_base64(encoded).ok_or(Undecodable)?;
-    // A name in another character set, as within `s=`, costs no answer.
+    // Some masters put a name in another character set into `s=`; the answer is usable.
     let json = String::from_utf8_lossy(&bytes);
     serde_json::from_str(bare(&json)).map_err(|_| Undecodable)
 }
 
-/// JSON without what surrounds it: masters written in C send the NUL that ends their strings, and
-/// others a byte order mark.
+/// Removes what surrounds the JSON: masters written in C send the NUL that ends their strings, and
+/// others send a byte order mark.
 fn bare(json: &str) -> &str {
     json.trim_matches(|c: char| c == '\0' || c == '\u{feff}' || c.is_whitespace())
 }
@@ -280,21 +287,22 @@ fn decode_base64(encoded: &str) -> Option<Vec<u8>> {
     TOLERANT.decode(standard.trim_end_matches('=')).ok()
 }
 
-fn description(envelope: &Map<String, Value>, expected: &str) -> Result<Description, Undecodable> {
+fn sdp(envelope: &Map<String, Value>, expected: &str) -> Result<Sdp, Undecodable> {
     let Value::Object(body) = payload_json(envelope)? else {
         return Err(Undecodable);
     };
-    // Some masters leave the type out; one that contradicts the envelope is no description.
+    // Some masters omit the type; one that contradicts the envelope is an error.
     if text(&body, "type").is_some_and(|kind| !bare(kind).eq_ignore_ascii_case(expected)) {
         return Err(Undecodable);
     }
-    read_description(text(&body, "sdp").ok_or(Undecodable)?)
+    let sdp = text(&body, "sdp").filter(|sdp| !sdp.is_empty()).ok_or(Undecodable)?;
+    Ok(Sdp::new(sdp))
 }
 
 fn candidate(envelope: &Map<String, Value>) -> Result<Candidate, Undecodable> {
     let body = match payload_json(envelope)? {
         Value::Object(body) => body,
-        // The end of candidates has many forms; `null` and `""` are two of them.
+        // `null` and `""` are two of the forms of end-of-candidates.
         Value::Null => return Ok(end_of_candidates()),
         Value::String(text) if text.is_empty() => return Ok(end_of_candidates()),
         Value::String(_) | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
@@ -327,14 +335,14 @@ fn end_of_candidates() -> Candidate {
     Candidate { text: "".into(), mid: None, mline_index: None, ufrag: None }
 }
 
-/// Browsers write the generation into the candidate itself: `... ufrag abcd ...`.
+/// The generation that browsers write into the candidate itself: `... ufrag abcd ...`.
 fn ufrag_attribute(candidate: &str) -> Option<&str> {
     let mut words = candidate.split_ascii_whitespace();
     words.find(|word| *word == "ufrag")?;
     words.next()
 }
 
-/// Numbers come as numbers and as strings.
+/// Reads a number that may be encoded as a string.
 fn number<T: TryFrom<u64>>(value: &Value) -> Option<T> {
     let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
     T::try_from(number).ok()
@@ -347,13 +355,10 @@ fn status(envelope: &Map<String, Value>) -> Incoming {
     if field(body, "success").and_then(Value::as_bool) == Some(true) {
         return Incoming::Garbage;
     }
-    let code = field(body, "statusCode").and_then(number::<u16>).unwrap_or(500);
-    let failure = error::service(
-        code,
-        text(body, "errorType"),
-        text(body, "description").unwrap_or_default(),
-    );
-    Incoming::Status { correlation: text(body, "correlationId").map(short), failure }
+    let status = field(body, "statusCode").and_then(number::<u16>).unwrap_or(500);
+    let description = text(body, "description").unwrap_or_default();
+    let error = ServiceError::new(status, text(body, "errorType"), description);
+    Incoming::Status { correlation_id: text(body, "correlationId").map(short), error }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Names of signaling channels.
+//! Names and ARNs of signaling channels.
 //!
-//! The service's own models disagree on the partition (one says `arn:aws:` literally), so any is
-//! taken (docs/kvs-protocol.md 1.2).
+//! The models of the API disagree on the partition (one contains `arn:aws:` literally), so any
+//! partition is accepted (docs/kvs-protocol.md 1.2).
 
 use std::fmt;
 
@@ -36,12 +36,12 @@ impl ChannelArn {
         valid.then(|| Self { text: text.to_owned(), region: region.to_owned() })
     }
 
-    /// The ARN as text.
+    /// The whole ARN.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The region in it.
+    /// The region of the channel.
     pub fn region(&self) -> &str {
         &self.region
     }
@@ -53,8 +53,8 @@ impl fmt::Display for ChannelArn {
     }
 }
 
-/// Whether a text can name a channel: 1 to 256 of `[a-zA-Z0-9_.-]`.
-pub(crate) fn is_channel_name(text: &str) -> bool {
+/// Whether a text is a valid channel name: 1 to 256 characters of `[a-zA-Z0-9_.-]`.
+pub fn is_channel_name(text: &str) -> bool {
     (1..=256).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arns_of_every_partition_are_taken() {
+    fn arn_of_any_partition_is_accepted() {
         for partition in ["aws", "aws-cn", "aws-us-gov", "aws-iso-b"] {
             let text = format!("arn:{partition}:kinesisvideo:cn-north-1:1:channel/a_B.c-1/15");
             let arn = ChannelArn::parse(&text).expect("valid");
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn other_arns_are_refused() {
+    fn arn_of_another_resource_is_refused() {
         for bad in [
             "",
             "arn:aws:kinesisvideo:us-west-2:1:stream/x/1",
