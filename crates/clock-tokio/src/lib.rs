@@ -1,6 +1,21 @@
 //! The clock port over tokio's timer: the one place that reads a monotonic clock for a session.
 //!
 //! Keep anything else out of here: this crate is the wall that keeps `tokio::time` out of the driver.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use clock_tokio::TokioClock;
+//! use viewer_session::Clock as _;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let clock = TokioClock::start();
+//! let began = clock.now();
+//! clock.sleep_until(began + Duration::from_secs(30)).await;
+//! assert_eq!(clock.now().saturating_since(began), Duration::from_secs(30));
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 use std::sync::{Mutex, PoisonError};

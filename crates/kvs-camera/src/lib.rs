@@ -9,6 +9,19 @@
 //! that the counter only goes on. A file has keyframes at fixed places: where a viewer joins or
 //! asks for one (PLI, FIR), the stream goes on at the clip's next keyframe, for everyone, sound and
 //! picture together.
+//!
+//! ```no_run
+//! use kvs_camera::{Camera, CameraConfig};
+//! use signaling_aws::SignalingConfig;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let signaling = SignalingConfig::builder("front-door").region("us-west-2").build()?;
+//! let camera = Camera::start(CameraConfig::new(signaling)).await?;
+//! tokio::signal::ctrl_c().await?;
+//! camera.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod args;

@@ -2,6 +2,19 @@
 //!
 //! The library is the crate `kvs-viewer`; this one adds the test camera, the emulator and what
 //! people and scripts see.
+//!
+//! ```sh
+//! cargo install kvs-viewer-cli
+//! kvs-viewer watch front-door --region us-west-2 --record door.mp4
+//! ```
+//!
+//! The program is no more than this:
+//!
+//! ```no_run
+//! fn main() -> std::process::ExitCode {
+//!     kvs_viewer_cli::main()
+//! }
+//! ```
 #![forbid(unsafe_code)]
 
 mod args;

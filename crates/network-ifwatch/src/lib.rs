@@ -2,6 +2,21 @@
 //!
 //! Notices of the platform (netlink on Linux) say *when* to look; `seen` says what is looked at,
 //! and `judge` what of it a session must know. No address leaves this crate, not even in a log.
+//!
+//! ```no_run
+//! use network_ifwatch::IfWatchNetwork;
+//! use viewer_session::{Clock, Driver, PeerPort, SignalingPort};
+//!
+//! /// Lets a session recover as soon as the platform reports another network.
+//! fn watching<S, P, C>(driver: Driver<S, P, C>) -> std::io::Result<Driver<S, P, C>>
+//! where
+//!     S: SignalingPort,
+//!     P: PeerPort,
+//!     C: Clock,
+//! {
+//!     Ok(driver.with_network(Box::new(IfWatchNetwork::start()?)))
+//! }
+//! ```
 #![forbid(unsafe_code)]
 
 mod judge;

@@ -8,6 +8,29 @@
 //! own): it works off the commands of one queue, one at a time, and turns what the stack says into
 //! the session's events. Packets and RTCP reach it through an interceptor, not through the stack's
 //! tracks, so that the first packets are not lost and sender reports are seen.
+//!
+//! ```no_run
+//! use peer_webrtc::{MediaEvent, PeerConfig, WebRtcPeer};
+//! use viewer_session::core::Settings;
+//! use viewer_session::{Clock, SignalingPort, session};
+//!
+//! async fn watch(
+//!     signaling: impl SignalingPort + 'static,
+//!     clock: impl Clock + 'static,
+//! ) -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut peer = WebRtcPeer::new(PeerConfig::new(false))?;
+//!     let mut media = peer.media().ok_or("the media was taken")?;
+//!     let (driver, _handle) = session(Settings::one_retry().check()?, 7, signaling, peer, clock);
+//!     let driver = tokio::spawn(driver.run());
+//!     while let Some(event) = media.next().await {
+//!         if let MediaEvent::Frame { kind, frame, .. } = event {
+//!             println!("{kind:?}: {} bytes", frame.data.len());
+//!         }
+//!     }
+//!     println!("{}", driver.await?.sentence());
+//!     Ok(())
+//! }
+//! ```
 #![forbid(unsafe_code)]
 
 mod bucket;

@@ -6,6 +6,17 @@
 //! `negotiation-sim`, without any adapter.
 //!
 //! Nothing here needs a particular runtime: waiting is done on the clock of the stage.
+//!
+//! ```
+//! use clock_tokio::TokioClock;
+//! use session_testing::check_clock;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let report = check_clock(&TokioClock::start()).await;
+//! report.assert_kept();
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod bench;

@@ -7,6 +7,23 @@
 //! # Secrets
 //! Nothing of this crate prints a key, a token, a signature or a signed URL. Its dependencies do,
 //! at debug and trace level; [`LEAKING_TARGETS`] names them, so that a log can leave them out.
+//!
+//! # Example
+//! ```
+//! use signaling_aws::{AwsSignaling, SignalingConfig};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = SignalingConfig::builder("front-door").region("us-west-2").build()?;
+//! // The signaling port of `viewer_session::session`; the session opens the connection.
+//! let signaling = AwsSignaling::new(config);
+//! # drop(signaling);
+//!
+//! // What cannot work is refused before any network is touched, by the name of the field.
+//! let refused = SignalingConfig::builder("front-door").endpoint_url("kvs").build();
+//! assert_eq!(refused.map_err(|error| error.field.as_str()).err(), Some("endpoint_url"));
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod attempt_id;

@@ -164,6 +164,11 @@ mod tests {
         let package = |name: &str, dependencies| Package {
             name: name.to_owned(),
             folder: PathBuf::new(),
+            is_published: false,
+            has_repository: false,
+            keywords: 0,
+            categories: 0,
+            has_readme: false,
             dependencies,
             targets: Vec::new(),
         };

@@ -1,6 +1,9 @@
-//! Every crate takes the workspace's lints, and says what it is.
+//! Every crate takes the workspace's lints, and a published one has what its page and its package need.
+
+use std::fs;
 
 use super::{Package, read, shown};
+use crate::step;
 
 pub(super) fn check(packages: &[Package]) -> Result<Vec<String>, String> {
     let mut findings = Vec::new();
@@ -19,8 +22,57 @@ pub(super) fn check(packages: &[Package]) -> Result<Vec<String>, String> {
                 shown(&manifest)
             ));
         }
+        if package.is_published {
+            findings.extend(incomplete(package, &text)?);
+        }
     }
     Ok(findings)
+}
+
+const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
+
+/// What a published crate lacks.
+fn incomplete(package: &Package, manifest: &str) -> Result<Vec<String>, String> {
+    let shown = shown(&package.folder.join("Cargo.toml"));
+    let mut findings = Vec::new();
+    let mut require = |has: bool, what: &str| {
+        if !has {
+            findings.push(format!("{shown}: {what}, or `publish = false`"));
+        }
+    };
+    require((1..=5).contains(&package.keywords), "add one to five `keywords`");
+    require((1..=5).contains(&package.categories), "add `categories` of crates.io");
+    require(manifest.contains("[package.metadata.docs.rs]"), "add [package.metadata.docs.rs]");
+    require(
+        package.has_readme && package.folder.join("README.md").is_file(),
+        "add `readme = \"README.md\"` and that file",
+    );
+    for licence in LICENCES {
+        let original = fs::read(step::root().join(licence)).map_err(|error| error.to_string())?;
+        let copy = fs::read(package.folder.join(licence));
+        require(
+            copy.is_ok_and(|copy| copy == original),
+            &format!("copy {licence} beside it: a package has to contain its licences"),
+        );
+    }
+    let library = package.targets.iter().find(|target| target.is_library);
+    let front = library.map(|target| read(&target.root)).transpose()?.unwrap_or_default();
+    require(
+        has_example(&front),
+        "begin the library's documentation with a code example that is compiled",
+    );
+    Ok(findings)
+}
+
+/// Whether a crate's own documentation has a block of Rust code.
+fn has_example(source: &str) -> bool {
+    let fences = source.lines().filter_map(|line| line.strip_prefix("//! ```"));
+    // Every second fence closes a block.
+    fences.step_by(2).any(|language| {
+        language
+            .split(',')
+            .all(|word| ["", "no_run", "rust", "should_panic"].contains(&word.trim()))
+    })
 }
 
 fn takes_workspace_lints(manifest: &str) -> bool {
@@ -34,6 +86,13 @@ fn takes_workspace_lints(manifest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn front_page_without_compiled_code_is_found() {
+        assert!(has_example("//! ```no_run\n//! f();\n//! ```\n"));
+        assert!(!has_example("//! ```text\n//! f();\n//! ```\n"));
+        assert!(!has_example("//! Words.\n"));
+    }
 
     #[test]
     fn a_crate_that_forgot_the_lints_is_found() {
