@@ -15,11 +15,13 @@
 //!
 //! let mut assembler = FrameAssembler::new(Codec::Video(VideoCodec::Vp8));
 //! // A keyframe of 320x240 in one packet: the payload descriptor, then the frame (RFC 7741, 4.2).
-//! let payload = [0x10, 0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00, 0x00];
+//! let payload = [0x10, 0x30, 0x00, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x00, 0x00];
 //! let header = rtp::Header { version: 2, marker: true, payload_type: 96, ..Default::default() };
 //! let packet = rtp::Packet { header, payload: payload.to_vec().into() };
 //! assembler.push(Duration::ZERO, packet);
-//! let frame = assembler.pop().expect("the marker ends the frame");
+//! // In a running stream the next frame's packet shows that this one is whole.
+//! assembler.flush();
+//! let frame = assembler.pop().expect("a frame");
 //! assert!(frame.keyframe);
 //! assert_eq!(frame.size, Some((320, 240)));
 //! ```

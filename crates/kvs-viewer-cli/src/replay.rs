@@ -11,7 +11,7 @@ use viewer_session::redact;
 use super::complain;
 use super::exit::Exit;
 use super::spans::span;
-use super::{trace, words};
+use super::trace;
 
 /// The table for `--help`.
 pub(crate) const HELP: &str = "\
@@ -188,7 +188,7 @@ fn told(event: &Event, began: Timestamp) -> String {
         | Event::DeadlineFired(_)
         | Event::AttemptEnded(_)
         | Event::Ignored(_)
-        | Event::CloseStepFailed(_) => words::event(event),
+        | Event::CloseStepFailed(_) => event.to_string(),
     }
 }
 

@@ -5,14 +5,12 @@ use negotiation_core::{
     SignalingCommand, SignalingEvent,
 };
 
-use super::words::{self, failure_words, kind_words};
-
 /// A command, with the number of its completion.
 pub(crate) fn command(output: &Output) -> String {
     match output {
         Output::Signaling(ticket, command) => format!("{ticket} {}.", signaling_command(command)),
         Output::Peer(ticket, command) => format!("{ticket} {}.", peer_command(command)),
-        Output::Event(event) => words::event(event),
+        Output::Event(event) => event.to_string(),
     }
 }
 
@@ -104,13 +102,13 @@ fn signaling_event(event: &SignalingEvent) -> String {
             "a candidate came that cannot be decoded".into()
         }
         SignalingEvent::Status { failure, .. } => {
-            format!("the service refuses a message: {}", failure_words(failure))
+            format!("the service refuses a message: {}", failure.without_code())
         }
         SignalingEvent::GoAway => "GO_AWAY".into(),
         SignalingEvent::ReconnectIceServer => "RECONNECT_ICE_SERVER".into(),
         SignalingEvent::Garbage => "a message came that is none".into(),
         SignalingEvent::Disconnected(failure) => {
-            format!("disconnected: {}", failure_words(failure))
+            format!("disconnected: {}", failure.without_code())
         }
     }
 }
@@ -120,8 +118,8 @@ fn peer_event(event: &PeerEvent) -> String {
         PeerEvent::CandidateGathered(_) => "a local candidate was gathered".into(),
         PeerEvent::GatheringDone => "gathering is done".into(),
         PeerEvent::ConnectivityChanged(to) => connectivity(*to).into(),
-        PeerEvent::TrackAdded(kind) => format!("the camera's {} track is there", kind_words(*kind)),
-        PeerEvent::MediaFlowing(kind) => format!("{} flows", kind_words(*kind)),
+        PeerEvent::TrackAdded(kind) => format!("the camera's {} track is there", kind),
+        PeerEvent::MediaFlowing(kind) => format!("{} flows", kind),
         PeerEvent::KeyframeReceived => "the first keyframe came".into(),
         PeerEvent::MediaStalled => "media stopped".into(),
         PeerEvent::SenderReport => "a sender report came without media".into(),
@@ -154,6 +152,6 @@ fn completed(completion: &Completion) -> String {
         Ok(Done::IceServers(servers)) => format!("{ticket} {} ICE servers.", servers.len()),
         Ok(Done::Created(_)) => format!("{ticket} The peer connection is created."),
         Ok(Done::Description(_)) => format!("{ticket} The description is created."),
-        Err(failure) => format!("{ticket} Failed: {}.", failure_words(failure)),
+        Err(failure) => format!("{ticket} Failed: {}.", failure.without_code()),
     }
 }

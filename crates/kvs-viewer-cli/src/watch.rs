@@ -289,7 +289,7 @@ impl Show {
             self.on_attempt_ended(at, report);
         } else if let Event::AttemptStarted { .. } = event {
             self.tell_failed("Trying again.");
-            self.status.detail(&words::event(event));
+            self.status.detail(&event.to_string());
         } else if let Event::RetryScheduled { at: due, .. } = event {
             let pause = span(due.saturating_since(at));
             // Without a network every deadline stands still, for a limited time.
@@ -301,7 +301,7 @@ impl Show {
         } else if let Some(text) = words::news(event) {
             self.status.say(&text);
         } else if !matches!(event, Event::PhaseChanged { .. } | Event::DeadlineArmed { .. }) {
-            self.status.detail(&words::event(event));
+            self.status.detail(&event.to_string());
         }
     }
 
@@ -331,7 +331,7 @@ impl Show {
     }
 
     fn on_attempt_ended(&mut self, at: Timestamp, report: &AttemptReport) {
-        self.status.detail(&words::event(&Event::AttemptEnded(Box::new(report.clone()))));
+        self.status.detail(&Event::AttemptEnded(Box::new(report.clone())).to_string());
         self.ended = Some(report.clone());
         let after = self.ledger.as_ref().and_then(|ledger| ledger.take(report.attempt));
         self.before = self.before.or_else(|| self.ledger.as_ref().and_then(Ledger::at_begin));

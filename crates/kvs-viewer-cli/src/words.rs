@@ -2,11 +2,9 @@
 //!
 //! The library's own texts speak of ICE, DTLS and masters; these do not. Stable codes are in JSON.
 
-use negotiation_core::{
-    AttemptEnd, AttemptReport, Config, Deadline, Event, Failure, MediaKind, Phase, RecoveryCause,
-};
+use negotiation_core::{AttemptEnd, AttemptReport, Config, Deadline, Event, Phase};
 
-use super::spans::{millis, span};
+use super::spans::span;
 
 /// What the session does in a phase, after "00:05".
 pub(crate) fn activity(phase: Phase) -> &'static str {
@@ -31,9 +29,7 @@ pub(crate) fn activity(phase: Phase) -> &'static str {
 /// printed with `--verbose` alone.
 pub(crate) fn news(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Offline => "This computer has no network connection.".into(),
-        Event::Online => "The network connection is back.".into(),
-        Event::MediaPaused => "The camera paused: it is connected, but sends no video.".into(),
+        Event::Offline | Event::Online | Event::MediaPaused => event.to_string(),
         Event::PhaseChanged { .. }
         | Event::AttemptStarted { .. }
         | Event::LinkOpened { .. }
@@ -70,70 +66,6 @@ pub(crate) fn news(event: &Event) -> Option<String> {
     })
 }
 
-/// Any event in a sentence, for `--verbose` and `replay`.
-pub(crate) fn event(event: &Event) -> String {
-    if let Some(text) = news(event) {
-        return text;
-    }
-    match event {
-        Event::PhaseChanged { from, to } => format!("Phase: {from} -> {to}."),
-        Event::AttemptStarted { attempt } => format!("Attempt {attempt} begins."),
-        Event::LinkOpened { client_id } => {
-            format!("The signaling connection is open, as client {client_id}.")
-        }
-        Event::OfferSent { exchange: 1 } => "The offer is sent.".into(),
-        Event::OfferSent { exchange } => format!("Offer {exchange} of this attempt is sent."),
-        Event::AnswerReceived { after } => {
-            format!("The answer came after {} ms.", millis(*after))
-        }
-        Event::MasterSeen => "The camera sent its first message.".into(),
-        Event::Connected => "Connected; waiting for the first keyframe.".into(),
-        Event::TrackAdded(kind) => format!("The camera sends {}.", kind_words(*kind)),
-        Event::KeyframeReceived => "The first keyframe came.".into(),
-        Event::Live => "Live.".into(),
-        Event::Disconnected => "Nothing comes from the camera; waiting for a moment.".into(),
-        Event::Reconnected => "The connection is back.".into(),
-        Event::RestartRefused => {
-            "The camera does not restore a connection (ICE restart): a loss begins a new attempt at once.".into()
-        }
-        Event::MasterLearned(_) => "Something about the camera was learned for later.".into(),
-        Event::LinkNotReopened(failure) => format!(
-            "The signaling connection could not be opened again: {}.",
-            failure_words(failure)
-        ),
-        Event::LinkLost(failure) => {
-            format!("The signaling connection is lost, video goes on: {}.", failure_words(failure))
-        }
-        Event::LinkReopened => "The signaling connection is open again.".into(),
-        Event::LinkGivenUp(failure) => format!(
-            "The signaling connection stays closed, video goes on: {}.",
-            failure_words(failure)
-        ),
-        Event::IceServersRefreshed => "Fresh STUN and TURN servers are there.".into(),
-        Event::GoAway => "The service will close this signaling connection within a minute.".into(),
-        Event::RenegotiationFailed => "A renegotiation failed; video goes on.".into(),
-        Event::DeadlineArmed { timer, .. } => format!("The {timer} deadline is set."),
-        Event::DeadlineFired(timer) => format!("The {timer} deadline passed."),
-        Event::AttemptEnded(report) => {
-            format!("Attempt {} is over and closed: {}.", report.attempt, report.end)
-        }
-        Event::RetryScheduled { attempt, .. } => format!("Attempt {attempt} is scheduled."),
-        Event::Ignored(reason) => format!("Ignored: {reason}."),
-        Event::CloseStepFailed(failure) => {
-            format!("A step of closing failed: {}.", failure_words(failure))
-        }
-        Event::Ended(outcome) => format!("Ended. {}", outcome.sentence()),
-        Event::Recovering(cause) => {
-            format!("{}; restoring the connection.", capital(cause_words(*cause)))
-        }
-        Event::Recovered => "The connection is restored.".into(),
-        Event::MasterGone(cause) => format!("The camera is gone: {}.", cause_words(*cause)),
-        Event::MediaStalled => "The video stopped; waiting for the camera to go on.".into(),
-        Event::MediaResumed => "The video goes on.".into(),
-        Event::Offline | Event::Online | Event::MediaPaused => String::new(),
-    }
-}
-
 /// Why an attempt ended, after a colon.
 pub(crate) fn end(report: &AttemptReport, config: &Config) -> String {
     let evidence = &report.evidence;
@@ -166,25 +98,25 @@ pub(crate) fn end(report: &AttemptReport, config: &Config) -> String {
                 format!("the camera sent nothing for {}", span(config.media_give_up))
             }
         },
-        AttemptEnd::Connect(failure) => failure_words(failure),
+        AttemptEnd::Connect(failure) => failure.without_code(),
         AttemptEnd::LinkLost(failure) => {
-            format!("the connection to the service was lost: {}", failure_words(failure))
+            format!("the connection to the service was lost: {}", failure.without_code())
         }
         AttemptEnd::NoRelay(failure) => {
-            format!("the service gave no relay (TURN) server: {}", failure_words(failure))
+            format!("the service gave no relay (TURN) server: {}", failure.without_code())
         }
         AttemptEnd::Offer(failure) => {
-            format!("the service did not take the offer: {}", failure_words(failure))
+            format!("the service did not take the offer: {}", failure.without_code())
         }
         AttemptEnd::UndecodableAnswer => "the camera's answer cannot be read".into(),
         AttemptEnd::AnswerRefused(failure) => {
-            format!("the camera's answer cannot be used: {}", failure_words(failure))
+            format!("the camera's answer cannot be used: {}", failure.without_code())
         }
         AttemptEnd::NothingAccepted => {
             "the camera accepts none of the video and audio formats it was offered".into()
         }
         AttemptEnd::Peer(failure) => {
-            format!("the connection to the camera failed: {}", failure_words(failure))
+            format!("the connection to the camera failed: {}", failure.without_code())
         }
         AttemptEnd::IceFailed => "no network path to the camera works".into(),
         AttemptEnd::DtlsFailed => "the secure connection (DTLS) to the camera failed".into(),
@@ -209,47 +141,10 @@ fn waited_for_answer(report: &AttemptReport, config: &Config) -> Option<std::tim
     (rest.iter().all(|timeout| timeout == first) && lasted >= *first).then_some(*first)
 }
 
-/// A failure without its code: what the service or the system says.
-pub(crate) fn failure_words(failure: &Failure) -> String {
-    match (failure.detail.as_str(), &failure.api_name) {
-        ("", Some(name)) => name.clone(),
-        ("", None) => failure.code.as_str().replace('-', " "),
-        (detail, Some(name)) => format!("{detail} ({name})"),
-        (detail, None) => detail.to_owned(),
-    }
-}
-
-fn cause_words(cause: RecoveryCause) -> &'static str {
-    match cause {
-        RecoveryCause::Disconnected => "nothing comes from the camera any more",
-        RecoveryCause::IceFailed => "the network path to the camera broke",
-        RecoveryCause::NetworkChanged => "this computer's network changed",
-        RecoveryCause::Requested => "a restart was asked for",
-        RecoveryCause::ClosedByPeer => "it closed the connection",
-        RecoveryCause::Silent => "it sends nothing any more",
-    }
-}
-
-pub(crate) fn kind_words(kind: MediaKind) -> &'static str {
-    match kind {
-        MediaKind::Audio => "sound",
-        MediaKind::Video => "video",
-        MediaKind::Data => "data",
-    }
-}
-
-/// The text as the beginning of a sentence.
-pub(crate) fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().collect::<String>());
-    first.unwrap_or_default() + chars.as_str()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use negotiation_core::{Evidence, FailureCode, Ignored, Settings, Timer, Timestamp};
-    use std::time::Duration;
+    use negotiation_core::{Evidence, Failure, FailureCode, Settings, Timestamp};
 
     fn report(end: AttemptEnd) -> AttemptReport {
         AttemptReport {
@@ -278,29 +173,5 @@ mod tests {
         let persistent = Settings::persistent().check().expect("valid");
         let vague = end(&report(AttemptEnd::Deadline(Deadline::Answer)), &persistent);
         assert_eq!(vague, "the camera did not answer in time");
-    }
-
-    #[test]
-    fn every_event_is_a_sentence() {
-        let failure = || Failure::new(FailureCode::Network, "reset");
-        let events = [
-            Event::AttemptStarted { attempt: 1 },
-            Event::MasterSeen,
-            Event::TrackAdded(MediaKind::Audio),
-            Event::OfferSent { exchange: 2 },
-            Event::AnswerReceived { after: Duration::from_millis(5) },
-            Event::Recovering(RecoveryCause::Disconnected),
-            Event::MediaStalled,
-            Event::LinkLost(failure()),
-            Event::CloseStepFailed(failure()),
-            Event::DeadlineFired(Timer::Answer),
-            Event::AttemptEnded(Box::new(report(AttemptEnd::MasterGone))),
-            Event::Ignored(Ignored::SecondAnswer),
-        ];
-        for told in events {
-            let text = event(&told);
-            assert!(text.ends_with('.') && !text.contains("..") && !text.contains("{"), "{text}");
-            assert!(text.starts_with(char::is_uppercase), "{text}");
-        }
     }
 }

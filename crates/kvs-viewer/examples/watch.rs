@@ -22,13 +22,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     while let Some(update) = viewer.next().await {
         match update {
-            Update::Event(event) => eprintln!("{event:?}"),
+            Update::Event(event) => eprintln!("{event}"),
             Update::Frame(frame) if frame.is_keyframe => println!("{frame}"),
             Update::FramesLost(count) => eprintln!("{count} frames lost: too slow"),
             _ => {}
         }
     }
     let outcome = viewer.closed().await;
-    eprintln!("{}", outcome.sentence());
+    eprintln!("{outcome}");
     if outcome.reason == EndReason::Closed { Ok(()) } else { Err(outcome.next_step().into()) }
 }

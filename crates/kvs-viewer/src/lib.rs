@@ -9,11 +9,11 @@
 //! while let Some(update) = viewer.next().await {
 //!     match update {
 //!         Update::Frame(frame) => println!("{frame}"),
-//!         Update::Event(event) => eprintln!("{event:?}"),
+//!         Update::Event(event) => eprintln!("{event}"),
 //!         _ => {}
 //!     }
 //! }
-//! println!("{}", viewer.closed().await.sentence());
+//! println!("{}", viewer.closed().await);
 //! # Ok(())
 //! # }
 //! ```

@@ -61,6 +61,54 @@ pub enum RecordingUpdate {
     Finished(Box<crate::record::Summary>),
 }
 
+/// One line for a person, a sentence except for frames and packets.
+impl fmt::Display for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(event) => write!(f, "{event}"),
+            Self::Frame(frame) => write!(f, "{frame}"),
+            Self::Packet { kind, packet } => write!(
+                f,
+                "{kind} packet {}, {} bytes",
+                packet.header.sequence_number,
+                packet.payload.len()
+            ),
+            Self::EventsLost(1) => f.write_str("The application was too slow for one event."),
+            Self::EventsLost(count) => {
+                write!(f, "The application was too slow for {count} events.")
+            }
+            Self::FramesLost(1) => f.write_str("The application was too slow for one frame."),
+            Self::FramesLost(count) => {
+                write!(f, "The application was too slow for {count} frames.")
+            }
+            #[cfg(feature = "recording")]
+            Self::Recording(update) => write!(f, "{update}"),
+        }
+    }
+}
+
+/// One sentence.
+#[cfg(feature = "recording")]
+impl fmt::Display for RecordingUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRecorded { kind, why } => {
+                write!(f, "The camera's {kind} is not recorded: {why}.")
+            }
+            Self::Failed(why) => {
+                write!(f, "The recording failed: {why}. What was recorded until then plays.")
+            }
+            Self::Finished(summary) => write!(
+                f,
+                "The recording is complete: {:.1} s, {} video frames, {} audio packets.",
+                summary.duration.as_secs_f64(),
+                summary.video_frames,
+                summary.audio_packets
+            ),
+        }
+    }
+}
+
 /// A running session with a camera.
 ///
 /// Dropping it closes the session; [`Viewer::closed`] waits for the end.
@@ -400,5 +448,32 @@ mod recording {
             };
             let _ = self.news.send(update);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_are_sentences() {
+        let packet = Update::Packet { kind: MediaKind::Video, packet: rtp::Packet::default() };
+        assert_eq!(packet.to_string(), "video packet 0, 0 bytes");
+        assert_eq!(Update::Event(Event::Live).to_string(), "Live.");
+        assert_eq!(Update::FramesLost(3).to_string(), "The application was too slow for 3 frames.");
+        assert_eq!(
+            Update::EventsLost(1).to_string(),
+            "The application was too slow for one event."
+        );
+    }
+
+    #[cfg(feature = "recording")]
+    #[test]
+    fn recording_updates_are_sentences() {
+        let (kind, why) = (MediaKind::Audio, crate::record::RecordError::Ended);
+        let update = Update::Recording(RecordingUpdate::NotRecorded { kind, why: why.clone() });
+        assert_eq!(update.to_string(), format!("The camera's audio is not recorded: {why}."));
+        let failed = RecordingUpdate::Failed(why).to_string();
+        assert!(failed.ends_with("plays.") && !failed.contains(".."), "{failed}");
     }
 }

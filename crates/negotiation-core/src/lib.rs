@@ -95,6 +95,7 @@ mod purpose;
 mod recovery;
 mod retry;
 mod rng;
+mod sentences;
 #[cfg(feature = "serde")]
 mod serial;
 mod session;

@@ -12,9 +12,11 @@
 //! ```
 //! use signaling_aws::{AwsSignaling, SignalingConfig};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = SignalingConfig::builder("front-door").region("us-west-2").build()?;
-//! // The signaling port of `viewer_session::session`; the session opens the connection.
+//! // The signaling port of `viewer_session::session`, which opens the connection. It needs a tokio
+//! // runtime.
 //! let signaling = AwsSignaling::new(config);
 //! # drop(signaling);
 //!
