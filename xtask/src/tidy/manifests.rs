@@ -1,6 +1,7 @@
 //! Every crate takes the workspace's lints, and a published one has what its page and its package need.
 
 use std::fs;
+use std::path::Path;
 
 use super::{Package, read, shown};
 use crate::step;
@@ -58,15 +59,28 @@ fn incomplete(package: &Package, manifest: &str) -> Result<Vec<String>, String> 
     let library = package.targets.iter().find(|target| target.is_library);
     let front = library.map(|target| read(&target.root)).transpose()?.unwrap_or_default();
     require(
-        has_example(&front),
+        has_example(&front)
+            || (front.contains(README_INCLUDED) && readme_has_example(&package.folder)),
         "begin the library's documentation with a code example that is compiled",
     );
     Ok(findings)
 }
 
+/// The line that makes a crate's README its documentation, whose code is compiled then.
+const README_INCLUDED: &str = "#![doc = include_str!(\"../README.md\")]";
+
+fn readme_has_example(folder: &Path) -> bool {
+    let readme = fs::read_to_string(folder.join("README.md")).unwrap_or_default();
+    has_code(readme.lines().filter_map(|line| line.strip_prefix("```")))
+}
+
 /// Whether a crate's own documentation has a block of Rust code.
 fn has_example(source: &str) -> bool {
-    let fences = source.lines().filter_map(|line| line.strip_prefix("//! ```"));
+    has_code(source.lines().filter_map(|line| line.strip_prefix("//! ```")))
+}
+
+/// Whether a block of code between these fences is compiled as a test.
+fn has_code<'a>(fences: impl Iterator<Item = &'a str>) -> bool {
     // Every second fence closes a block.
     fences.step_by(2).any(|language| {
         language
