@@ -1,5 +1,5 @@
-//! `cargo xtask ci`: exactly what CI runs, quick checks first and the tests last; and `cargo xtask
-//! check`, the part of it that needs nothing but Rust and a C compiler.
+//! `cargo xtask ci`: exactly what CI runs, quick checks first, then the tests, mutants last; and
+//! `cargo xtask check`, the part of it that needs nothing but Rust and a C compiler.
 
 use std::time::Instant;
 
@@ -19,8 +19,8 @@ const STEPS: &[Step] = &[
     ("wasm", wasm::run),
     ("outside", outside::run),
     ("simulator", simulator),
-    ("mutants", || mutants::run(None)),
     ("tests", tests),
+    ("mutants", || mutants::run(None)),
 ];
 
 const QUICK: &[Step] = &[
