@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use crate::files::{files, read, shown};
 use crate::step;
-use crate::tidy::{files, read, shown};
 
 const CONTRACT: &str = "docs/contract.md";
 const PAGE: &str = "docs/contract-tests.md";

@@ -70,7 +70,7 @@ pub(crate) fn oldest_rust() -> Result<(), String> {
 }
 
 fn declared() -> Result<String, String> {
-    let manifest = crate::tidy::read(&step::root().join("Cargo.toml"))?;
+    let manifest = crate::files::read(&step::root().join("Cargo.toml"))?;
     let line = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \""));
     let version = line.and_then(|rest| rest.strip_suffix('"'));
     Ok(version.ok_or("Cargo.toml names no rust-version")?.to_owned())

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::files::{files, read, shown};
 use crate::step;
-use crate::tidy::{files, read, shown};
 
 const PAGE: &str = "docs/file-map.md";
 

@@ -6,6 +6,7 @@ mod ci;
 mod contract;
 mod dependencies;
 mod filemap;
+mod files;
 mod mutants;
 mod outside;
 mod release;

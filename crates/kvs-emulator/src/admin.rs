@@ -19,8 +19,9 @@ use crate::clock::OFFSET_SECS;
 use crate::config::{TTL_SECS, WIRE_RTT_MAX};
 use crate::error::{Api, ApiError};
 use crate::fault::{Fault, Injection, MENU, Role, Then};
-use crate::http::{self, Reply};
+use crate::reply::{self, Reply};
 use crate::shared::{ServiceMessage, Shared};
+use crate::socket_actions;
 use crate::sync::lock;
 
 /// Whom a request concerns: nothing of it set, everyone on the channel.
@@ -104,11 +105,11 @@ pub(crate) async fn handle(
         && headers.get("host").and_then(|host| host.to_str().ok()).is_some_and(is_local);
     if !allowed {
         let error = ApiError::new(403, "AccessDeniedException", "The admin API is for loopback.");
-        return http::error_reply(shared, FORM, &error);
+        return reply::error_reply(shared, FORM, &error);
     }
     let (parts, body) = request.into_parts();
     let (method, path) = (&parts.method, parts.uri.path());
-    let result = match http::read(body).await {
+    let result = match reply::read(body).await {
         Ok(_) if method == Method::GET && path == "/admin/connections" => {
             connections(shared, parts.uri.query().unwrap_or_default())
         }
@@ -119,8 +120,8 @@ pub(crate) async fn handle(
         Err(error) => Err(error),
     };
     match result {
-        Ok(value) => http::json_reply(shared, StatusCode::OK, &value),
-        Err(error) => http::error_reply(shared, FORM, &error),
+        Ok(value) => reply::json_reply(shared, StatusCode::OK, &value),
+        Err(error) => reply::error_reply(shared, FORM, &error),
     }
 }
 
@@ -201,14 +202,21 @@ fn route(
                 if body.is_empty() { Disconnect::default() } else { parse(body)? };
             let then = who.code.map_or(Then::Cut, Then::CloseWith);
             let (role, id) = (who.role, who.client_id.as_deref());
-            let count = shared.happen(&arn_of(shared, name)?, role, id, &then);
+            let count =
+                socket_actions::apply_to_channel(shared, &arn_of(shared, name)?, role, id, &then);
             Ok(json!({ "disconnected": count }))
         }
         ("POST", ["channels", name, "do"]) => {
             let order: Do = parse(body)?;
             order.then.check().map_err(ApiError::invalid_argument)?;
             let (role, id) = (order.role, order.client_id.as_deref());
-            let count = shared.happen(&arn_of(shared, name)?, role, id, &order.then);
+            let count = socket_actions::apply_to_channel(
+                shared,
+                &arn_of(shared, name)?,
+                role,
+                id,
+                &order.then,
+            );
             Ok(json!({ "done": count }))
         }
         ("POST", ["channels", name, "send"]) => {
@@ -227,7 +235,8 @@ fn route(
             let then = message.then();
             then.check().map_err(ApiError::invalid_argument)?;
             let (role, id) = (send.role, send.client_id.as_deref());
-            let sent = shared.happen(&arn_of(shared, name)?, role, id, &then);
+            let sent =
+                socket_actions::apply_to_channel(shared, &arn_of(shared, name)?, role, id, &then);
             Ok(json!({ "sent": sent }))
         }
         #[cfg(feature = "storage")]

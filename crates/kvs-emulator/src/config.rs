@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use crate::authority::is_authority;
 use crate::clock::OFFSET_SECS;
 use crate::error::EmulatorError;
 use crate::fault::Fault;
@@ -201,13 +202,6 @@ impl EmulatorConfig {
             self.credentials.clone()
         }
     }
-}
-
-/// Whether the text can stand between `http://` and `/`.
-pub(crate) fn is_authority(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 255
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b))
 }
 
 /// Whether the text is what a browser writes into `Origin`: scheme, host, and port if any.

@@ -170,19 +170,6 @@ impl Connections {
     }
 }
 
-/// The number of a connection, whose end is noted when it is dropped.
-#[derive(Debug)]
-pub(crate) struct OpenConnection {
-    pub(crate) shared: std::sync::Arc<crate::shared::Shared>,
-    pub(crate) tcp: u64,
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.shared.connections.note(self.tcp, OnConnection::Closed);
-    }
-}
-
 fn write(file: File, events: &Receiver<ConnectionEvent>) -> std::io::Result<()> {
     let mut file = BufWriter::new(file);
     while let Ok(event) = events.recv() {

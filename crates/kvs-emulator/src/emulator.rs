@@ -20,6 +20,7 @@ use crate::presence::Event;
 use crate::relay::ClientReport;
 use crate::server;
 use crate::shared::{CallCount, ServiceMessage, Shared};
+use crate::socket_actions;
 use crate::sync::lock;
 use crate::tls::{self, Tls};
 
@@ -169,7 +170,7 @@ impl Emulator {
         then: &Then,
     ) -> usize {
         let Some(arn) = self.channel_arn(channel) else { return 0 };
-        self.shared.happen(&arn, role, client_id, then)
+        socket_actions::apply_to_channel(&self.shared, &arn, role, client_id, then)
     }
 
     /// What happened on the channels after the event number `after` (0: from the start), as far

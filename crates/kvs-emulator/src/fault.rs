@@ -10,13 +10,13 @@ mod menu;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::is_authority;
+use crate::authority::is_authority;
 use crate::wire::MessageType;
-pub use action::{Action, Corruption, Place, Then, Whose};
+pub use action::{Action, Corruption, Place, Target, Then};
 pub(crate) use book::{CallFacts, MessageFacts};
 pub use book::{FaultReport, Faults};
 pub(crate) use inject::Frame;
-pub use inject::{Garbage, Injection, Sender};
+pub use inject::{Garbage, Injection};
 pub(crate) use menu::MENU;
 
 /// One fault. As JSON: `{"match":{"on":"message","type":"SDP_ANSWER","times":1},

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::calls::{self, MESSAGE_TTL_SECS};
 use crate::clock::UnixTime;
 use crate::config::{Credential, EmulatorConfig};
-use crate::courier::{self, SendQuota};
-use crate::relay::{Joining, Outgoing, Seat};
+use crate::relay::{Connection, Joining, Outgoing};
+use crate::routing::{self, SendQuota};
 use crate::shared::Shared;
 use crate::sigv4::{SERVICE, Verifier, Wire};
 use crate::sync::lock;
@@ -26,7 +26,7 @@ const SIGNED_AT: UnixTime = UnixTime(1_575_158_400);
 /// One channel of a fresh emulator, with its master and one viewer.
 pub struct Bench {
     shared: Arc<Shared>,
-    seats: [(Seat, SendQuota); 2],
+    connections: [(Connection, SendQuota); 2],
 }
 
 /// What a client was sent.
@@ -45,24 +45,24 @@ impl Bench {
         let shared = Arc::new(Shared::new(EmulatorConfig::default()));
         let channel = "fuzz";
         let arn = shared.create_channel(channel, MESSAGE_TTL_SECS).ok()?;
-        let seat = |client_id| {
+        let connection = |client_id| {
             let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
             let joining = Joining { arn: &arn, channel, client_id, peer };
             let (unknowns, now) = (&shared.config.unknowns, Instant::now());
-            let seat = lock(&shared.relay).join(&joining, None, unknowns, now)?;
-            Some((seat, SendQuota::new(&shared.config.quotas, now)))
+            let connection = lock(&shared.relay).join(&joining, None, unknowns, now)?;
+            Some((connection, SendQuota::new(&shared.config.quotas, now)))
         };
-        let seats = [seat(None)?, seat(Some(VIEWER))?];
-        Some(Self { shared, seats })
+        let connections = [connection(None)?, connection(Some(VIEWER))?];
+        Some(Self { shared, connections })
     }
 
     /// A text frame of the master's or the viewer's; what both were sent for it, in that order.
     pub fn frame(&mut self, of_viewer: bool, text: &str) -> [Vec<Sent>; 2] {
-        let (seat, quota) = &mut self.seats[usize::from(of_viewer)];
-        courier::handle_text(&self.shared, seat, quota, text);
-        self.seats.each_mut().map(|(seat, _)| {
+        let (connection, quota) = &mut self.connections[usize::from(of_viewer)];
+        routing::handle_text(&self.shared, connection, quota, text);
+        self.connections.each_mut().map(|(connection, _)| {
             let mut sent = Vec::new();
-            while let Ok(outgoing) = seat.outgoing.try_recv() {
+            while let Ok(outgoing) = connection.outgoing.try_recv() {
                 sent.push(match outgoing {
                     Outgoing::Text(text) => Sent::Text(text),
                     Outgoing::Injected(_)
@@ -91,7 +91,7 @@ impl Bench {
     pub fn admits(&self, query: &str, headers: &BTreeMap<String, String>, body: &[u8]) -> bool {
         let wire = Wire { method: "POST", path: "/listSignalingChannels", query, headers, body };
         let credentials = self.shared.credentials();
-        let verifier = crate::http::verifier(&self.shared, &credentials);
+        let verifier = self.shared.verifier(&credentials);
         verifier.verify_header(&wire).is_ok() || verifier.verify_query(&wire).is_ok()
     }
 }

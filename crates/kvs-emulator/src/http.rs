@@ -1,48 +1,25 @@
 //! From an HTTP request to a response: health, the admin API, the REST calls and the upgrade.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::config::{Credential, is_authority};
-use crate::connections::{self, OnConnection, OpenConnection};
+use crate::authority::is_authority;
+use crate::call_faults::{self, Reaction};
+use crate::connections::{self, OnConnection};
 use crate::error::{Api, ApiError};
-use crate::fault::{Action, CallFacts};
+use crate::fault::CallFacts;
+use crate::peer::Peer;
+use crate::reply::{Reply, Reset, decorate, error_reply, header_map, json_reply, read, set};
 use crate::shared::Shared;
-use crate::sigv4::{SERVICE, Verifier, Wire};
-use crate::sync::lock;
+use crate::sigv4::Wire;
 use crate::{admin, calls, upgrade};
-
-/// A request's body; AWS's largest is well below.
-const BODY_BYTES_MAX: usize = 256 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The connection is to end without a response.
-#[derive(Debug, thiserror::Error)]
-#[error("connection reset by fault")]
-pub(crate) struct Reset;
-
-/// The other end of a connection.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    pub(crate) addr: SocketAddr,
-    /// Its place among the connections at a time: a socket keeps it for as long as it lives.
-    pub(crate) slot: Arc<OwnedSemaphorePermit>,
-    /// Its number among the connections; the last copy of it notes the end.
-    pub(crate) connection: Arc<OpenConnection>,
-}
-
-pub(crate) type Reply = Response<Full<Bytes>>;
 
 /// Answers one request, and notes it among what the connection carried.
 pub(crate) async fn handle(
@@ -117,7 +94,7 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
     let facts = CallFacts { name, client_id: client_id.as_deref(), channel: channel.as_deref() };
     let mut turn_age_secs = 0;
     if let Some((_, action)) = shared.faults.for_call(&facts) {
-        match strike(shared, api, action).await? {
+        match call_faults::apply(shared, api, action).await? {
             Reaction::GoOn => {}
             Reaction::TurnAge(secs) => turn_age_secs = secs,
             Reaction::Answer(reply) => {
@@ -136,7 +113,7 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
             body: &body,
         };
         let credentials = shared.credentials();
-        verifier(shared, &credentials).verify_header(&wire)?;
+        shared.verifier(&credentials).verify_header(&wire)?;
         let call = call
             .ok_or_else(|| ApiError::new(404, "UnknownOperationException", "No such operation."))?;
         let authority = authority(shared, &headers)?;
@@ -153,72 +130,6 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
     })
 }
 
-/// What a fault makes of a call or an upgrade.
-pub(crate) enum Reaction {
-    /// It goes on.
-    GoOn,
-    /// It goes on with TURN credentials of this age.
-    TurnAge(u32),
-    /// It is answered.
-    Answer(Reply),
-}
-
-/// Every fault of a call or an upgrade, and what it does.
-pub(crate) async fn strike(
-    shared: &Arc<Shared>,
-    api: Api,
-    action: Action,
-) -> Result<Reaction, Reset> {
-    let refused = |error: &ApiError| Ok(Reaction::Answer(error_reply(shared, api, error)));
-    match action {
-        Action::Refuse { status, error, message } => {
-            refused(&ApiError::new(status, error, message))
-        }
-        Action::Throttle => refused(&ApiError::throttled()),
-        Action::ViewerLimit => refused(&ApiError::viewer_limit()),
-        Action::ExpiredToken => refused(&ApiError::expired_token()),
-        Action::Page { status, body, content_type } => {
-            Ok(Reaction::Answer(page(shared, status, &content_type, Bytes::from(body))))
-        }
-        Action::Garbage => {
-            let body = Bytes::from_static(b"<html>\x00 not what you asked for");
-            Ok(Reaction::Answer(page(shared, 200, "application/json", body)))
-        }
-        Action::Delay { ms } => {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
-            Ok(Reaction::GoOn)
-        }
-        Action::Hang { ms: Some(ms) } => {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
-            Err(Reset)
-        }
-        Action::Hang { ms: None } => std::future::pending().await,
-        Action::Reset => Err(Reset),
-        Action::TurnAge { secs } => Ok(Reaction::TurnAge(secs)),
-        // Those of messages, and what is done once the socket is open.
-        Action::Drop
-        | Action::Duplicate { .. }
-        | Action::Reorder { .. }
-        | Action::Hold
-        | Action::Away
-        | Action::Corrupt { .. }
-        | Action::Replay { .. }
-        | Action::Sender { .. }
-        | Action::Inject { .. }
-        | Action::Status { .. }
-        | Action::CloseSocket { .. }
-        | Action::Socket { .. }
-        | Action::After { .. } => Ok(Reaction::GoOn),
-    }
-}
-
-fn page(shared: &Shared, status: u16, content_type: &str, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::new(body));
-    *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-    set(&mut reply, "content-type", content_type);
-    decorate(shared, reply)
-}
-
 /// The channel and the client id that a call names, whatever else it may be.
 fn named(body: &[u8]) -> (Option<String>, Option<String>) {
     let Ok(Value::Object(object)) = serde_json::from_slice(body) else { return (None, None) };
@@ -229,68 +140,6 @@ fn named(body: &[u8]) -> (Option<String>, Option<String>) {
     let of_arn = text("ChannelARN").and_then(|arn| arn.split('/').nth(1));
     let channel = of_arn.or(text("ChannelName")).map(str::to_owned);
     (channel, text("ClientId").map(str::to_owned))
-}
-
-pub(crate) fn verifier<'a>(shared: &'a Shared, credentials: &'a [Credential]) -> Verifier<'a> {
-    Verifier {
-        credentials,
-        region: &shared.config.region,
-        service: SERVICE,
-        now: shared.clock.now(),
-        expires_max_secs: shared.config.unknowns.presigned_url_max_secs,
-    }
-}
-
-/// Names in lower case, repeated ones joined: what signatures are computed over.
-pub(crate) fn header_map(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::<String, String>::new();
-    for (name, value) in headers {
-        let value = String::from_utf8_lossy(value.as_bytes());
-        out.entry(name.as_str().to_owned())
-            .and_modify(|joined| {
-                joined.push(',');
-                joined.push_str(&value);
-            })
-            .or_insert_with(|| value.into_owned());
-    }
-    out
-}
-
-/// Reads a body within bounds of size and time.
-pub(crate) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
-    let reading = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(_)) => Err(ApiError::new(413, "RequestEntityTooLargeException", "Body too large.")),
-        Err(_) => Err(ApiError::new(408, "RequestTimeoutException", "Body took too long.")),
-    }
-}
-
-pub(crate) fn json_reply(shared: &Shared, status: StatusCode, value: &Value) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(value.to_string())));
-    *reply.status_mut() = status;
-    decorate(shared, reply)
-}
-
-pub(crate) fn error_reply(shared: &Shared, api: Api, error: &ApiError) -> Reply {
-    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let member = error.member(api);
-    let mut reply = json_reply(shared, status, &json!({ member: error.message }));
-    set(&mut reply, "x-amzn-errortype", &error.kind);
-    reply
-}
-
-/// The headers of every response: the service's clock, a request id, and leave for browsers.
-pub(crate) fn decorate(shared: &Shared, mut reply: Reply) -> Reply {
-    let request_id = lock(&shared.random).request_id();
-    set(&mut reply, "date", &shared.clock.now().http_date());
-    set(&mut reply, "x-amzn-requestid", &request_id);
-    if !reply.headers().contains_key("content-type") {
-        set(&mut reply, "content-type", "application/json");
-    }
-    set(&mut reply, "access-control-allow-origin", "*");
-    set(&mut reply, "access-control-expose-headers", "x-amzn-RequestId,x-amzn-ErrorType,Date");
-    reply
 }
 
 /// A browser asks before it sends an `Authorization` header elsewhere.
@@ -318,10 +167,4 @@ fn authority(shared: &Shared, headers: &BTreeMap<String, String>) -> Result<Stri
     host.filter(|host| is_authority(host))
         .cloned()
         .ok_or_else(|| ApiError::invalid_argument("The Host header is not valid."))
-}
-
-fn set(reply: &mut Reply, name: &'static str, value: &str) {
-    if let Ok(value) = value.parse() {
-        reply.headers_mut().insert(name, value);
-    }
 }

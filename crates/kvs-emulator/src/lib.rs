@@ -57,34 +57,43 @@
 
 mod admin;
 mod args;
+mod authority;
+mod call_faults;
 mod calls;
 mod channel;
 mod clock;
 mod config;
+mod connection_guard;
 mod connections;
-mod courier;
 mod emulator;
 mod error;
 mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
-mod happen;
 mod http;
 mod ice;
+mod peer;
 mod presence;
 mod quota;
 mod random;
 mod relay;
+mod reply;
+mod routing;
 mod server;
 mod shared;
 mod sigv4;
 mod socket;
+mod socket_actions;
 #[cfg(feature = "storage")]
 mod storage;
+#[cfg(feature = "storage")]
+mod storage_sessions;
 mod sync;
 mod tls;
 #[cfg(feature = "turn")]
 mod turn;
+#[cfg(feature = "turn")]
+mod turn_auth;
 mod upgrade;
 mod wire;
 mod wire_delay;
@@ -99,9 +108,9 @@ pub use emulator::Emulator;
 pub use error::EmulatorError;
 pub use fault::{
     Action, Corruption, Fault, FaultReport, Faults, Garbage, Injection, Match, Place, Point, Role,
-    Sender, Then, Whose,
+    Target, Then,
 };
 pub use presence::{Event, Happening, Why};
 pub use relay::ClientReport;
 pub use shared::{CallCount, ServiceMessage};
-pub use wire::MessageType;
+pub use wire::{MessageType, Sender};

@@ -1,7 +1,7 @@
 //! Who is connected to which channel, and what waits for whom. No IO: frames go into the bounded
 //! queues that the sockets' tasks empty.
 
-mod room;
+mod channel_peers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Unknowns;
-use crate::fault::{Frame, Role, Sender};
+use crate::fault::{Frame, Role};
 use crate::presence::{Who, Why};
-use crate::wire::{self, MessageType};
-use room::Room;
+use crate::wire::{self, MessageType, Sender};
+use channel_peers::ChannelPeers;
 
 /// Frames that wait for a slow socket before it is cut.
 const QUEUE_MAX: usize = 512;
@@ -98,13 +98,13 @@ impl Link {
 
 /// The socket's end: what its task needs.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Connection {
     pub(crate) link: Link,
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
     pub(crate) kill: CancellationToken,
 }
 
-impl Seat {
+impl Connection {
     pub(crate) fn who(&self) -> &Who {
         &self.link.who
     }
@@ -159,10 +159,10 @@ pub struct ClientReport {
     pub received: u64,
 }
 
-/// All channels' rooms, by ARN.
+/// The clients of all channels, by the channel's ARN.
 #[derive(Debug, Default)]
 pub(crate) struct Relay {
-    rooms: BTreeMap<String, Room>,
+    channels: BTreeMap<String, ChannelPeers>,
     held: Vec<(u64, Envelope)>,
     connections: u64,
 }
@@ -176,7 +176,7 @@ pub(crate) struct Joining<'a> {
 }
 
 impl Relay {
-    /// Seats a client, hands it what waited for it, and displaces an older one in its place.
+    /// Adds a client, delivers what waited for it, and displaces an older one in its place.
     /// `None` when it would be one viewer more than `viewers_max`.
     pub(crate) fn join(
         &mut self,
@@ -184,10 +184,10 @@ impl Relay {
         viewers_max: Option<usize>,
         unknowns: &Unknowns,
         now: Instant,
-    ) -> Option<Seat> {
-        let room = self.rooms.entry(joining.arn.to_owned()).or_default();
+    ) -> Option<Connection> {
+        let peers = self.channels.entry(joining.arn.to_owned()).or_default();
         if let (Some(id), Some(max)) = (joining.client_id, viewers_max)
-            && room.viewers_beside(id) >= max
+            && peers.viewers_beside(id) >= max
         {
             return None;
         }
@@ -209,38 +209,38 @@ impl Relay {
             peer: joining.peer,
             since: now,
         };
-        room.seat(link.clone(), unknowns.displaced_close_code, now);
-        Some(Seat { link, outgoing: receiver, kill })
+        peers.add(link.clone(), unknowns.displaced_close_code, now);
+        Some(Connection { link, outgoing: receiver, kill })
     }
 
-    /// Frees the seat, unless a newer connection has it.
+    /// Removes the connection, unless a newer connection has it.
     pub(crate) fn leave(&mut self, arn: &str, connection: u64, now: Instant) {
-        if let Some(room) = self.rooms.get_mut(arn) {
-            room.unseat(connection);
-            if room.is_idle(now) {
-                self.rooms.remove(arn);
+        if let Some(peers) = self.channels.get_mut(arn) {
+            peers.remove(connection);
+            if peers.is_idle(now) {
+                self.channels.remove(arn);
             }
         }
     }
 
     /// Delivers, or keeps for a recipient who is away.
     pub(crate) fn deliver(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
-        if let Some(room) = self.rooms.get_mut(&envelope.arn) {
-            room.deliver(envelope, unknowns, now);
+        if let Some(peers) = self.channels.get_mut(&envelope.arn) {
+            peers.deliver(envelope, unknowns, now);
         }
     }
 
     /// Keeps as for a recipient who is away, whether it is or not.
     pub(crate) fn keep(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
-        if let Some(room) = self.rooms.get_mut(&envelope.arn) {
-            room.keep(envelope, unknowns, now);
+        if let Some(peers) = self.channels.get_mut(&envelope.arn) {
+            peers.keep(envelope, unknowns, now);
         }
     }
 
     /// Lets the next `behind` messages to the same recipient overtake this one. The number given
     /// back is for [`Self::overtake_no_more`].
     pub(crate) fn overtake(&mut self, envelope: Envelope, behind: u32) -> Option<u64> {
-        self.rooms.get_mut(&envelope.arn)?.overtake(envelope, behind)
+        self.channels.get_mut(&envelope.arn)?.overtake(envelope, behind)
     }
 
     /// Delivers an overtaken message that still waits.
@@ -251,18 +251,18 @@ impl Relay {
         unknowns: &Unknowns,
         now: Instant,
     ) {
-        if let Some(room) = self.rooms.get_mut(arn) {
-            room.overtake_no_more(id, unknowns, now);
+        if let Some(peers) = self.channels.get_mut(arn) {
+            peers.overtake_no_more(id, unknowns, now);
         }
     }
 
     /// Keeps a message back for a fault; `false` when too many are.
     pub(crate) fn hold(&mut self, fault: u64, envelope: Envelope) -> bool {
-        let room = self.held.len() < HELD_MAX;
-        if room {
+        let has_room = self.held.len() < HELD_MAX;
+        if has_room {
             self.held.push((fault, envelope));
         }
-        room
+        has_room
     }
 
     /// Delivers what a fault kept back, and says how many those were.
@@ -280,17 +280,17 @@ impl Relay {
 
     /// Notes a message's payload, and hands out the earlier one that a replay brings.
     pub(crate) fn remember(&mut self, envelope: &Envelope) -> Option<String> {
-        self.rooms.get_mut(&envelope.arn)?.remember(envelope)
+        self.channels.get_mut(&envelope.arn)?.remember(envelope)
     }
 
     /// The payload of the last message of a type from one side.
     pub(crate) fn last(&self, arn: &str, kind: MessageType, from: Role) -> Option<String> {
-        self.rooms.get(arn)?.last(kind, from)
+        self.channels.get(arn)?.last(kind, from)
     }
 
     /// The recipient's link, if it is connected.
     pub(crate) fn recipient(&self, arn: &str, to: Role, viewer: &str) -> Option<&Link> {
-        self.rooms.get(arn)?.recipient(to, viewer)
+        self.channels.get(arn)?.recipient(to, viewer)
     }
 
     /// The links of a channel that fit: `None` fits all.
@@ -304,18 +304,24 @@ impl Relay {
             role.is_none_or(|role| role == link.who.role)
                 && client_id.is_none_or(|wanted| link.who.client_id.as_deref() == Some(wanted))
         };
-        self.rooms.get(arn).into_iter().flat_map(Room::links).filter(fits).cloned().collect()
+        self.channels
+            .get(arn)
+            .into_iter()
+            .flat_map(ChannelPeers::links)
+            .filter(fits)
+            .cloned()
+            .collect()
     }
 
     /// Everyone, by channel.
     pub(crate) fn clients(&self, now: Instant) -> Vec<ClientReport> {
-        self.rooms.values().flat_map(Room::links).map(|link| link.report(now)).collect()
+        self.channels.values().flat_map(ChannelPeers::links).map(|link| link.report(now)).collect()
     }
 
     /// Closes everything on a channel that is deleted.
     pub(crate) fn clear(&mut self, arn: &str) {
-        if let Some(room) = self.rooms.remove(arn) {
-            room.close_all();
+        if let Some(peers) = self.channels.remove(arn) {
+            peers.close_all();
         }
         self.held.retain(|(_, envelope)| envelope.arn != arn);
     }

@@ -12,8 +12,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use crate::connections::{OnConnection, OpenConnection};
-use crate::http::{self, Peer};
+use crate::connections::OnConnection;
+use crate::http;
+use crate::peer::OpenConnection;
+use crate::peer::Peer;
 use crate::shared::Shared;
 use crate::wire_delay;
 

@@ -16,14 +16,14 @@ use crate::clock::WallClock;
 use crate::config::{Credential, EmulatorConfig, Lifetimes, TurnConfig, WIRE_RTT_MAX};
 use crate::connections::Connections;
 use crate::error::ApiError;
-use crate::fault::{Faults, Injection, Role, Sender, Then};
-use crate::happen;
+use crate::fault::{Faults, Injection, Then};
 use crate::presence::Events;
 use crate::quota::Buckets;
 use crate::random::Random;
 use crate::relay::Relay;
+use crate::sigv4::{SERVICE, Verifier};
 use crate::sync::lock;
-use crate::wire::{self, MessageType};
+use crate::wire::{self, MessageType, Sender};
 
 /// Names of calls that are counted; an unknown path counts under one name.
 const CALLS_MAX: usize = 64;
@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     /// Where the emulator's own relay listens, if it has one.
     pub(crate) relay_addr: OnceLock<SocketAddr>,
     #[cfg(feature = "turn")]
-    pub(crate) turn_users: crate::turn::Users,
+    pub(crate) turn_users: crate::turn_auth::Users,
     pub(crate) clock: WallClock,
     pub(crate) faults: Faults,
     pub(crate) channels: Mutex<Channels>,
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     /// In milliseconds: of connections that are opened from now on.
     wire_rtt_ms: AtomicU64,
     #[cfg(feature = "storage")]
-    pub(crate) storage: crate::storage::Storage,
+    pub(crate) storage: crate::storage_sessions::StorageSessions,
     calls: Mutex<BTreeMap<String, CallCount>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -77,7 +77,7 @@ impl Shared {
             turn: Mutex::new(config.turn.clone()),
             relay_addr: OnceLock::new(),
             #[cfg(feature = "turn")]
-            turn_users: crate::turn::Users::default(),
+            turn_users: crate::turn_auth::Users::default(),
             clock: WallClock::new(config.clock_offset_secs),
             faults: Faults::new(config.faults.clone(), config.seed),
             channels: Mutex::default(),
@@ -88,7 +88,7 @@ impl Shared {
             connections: Connections::new(Instant::now(), config.events_max),
             wire_rtt_ms: AtomicU64::new(millis(config.wire_rtt)),
             #[cfg(feature = "storage")]
-            storage: crate::storage::Storage::default(),
+            storage: crate::storage_sessions::StorageSessions::default(),
             calls: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -188,6 +188,17 @@ impl Shared {
         true
     }
 
+    /// Verifies signatures at the present time, with these credentials.
+    pub(crate) fn verifier<'a>(&'a self, credentials: &'a [Credential]) -> Verifier<'a> {
+        Verifier {
+            credentials,
+            region: &self.config.region,
+            service: SERVICE,
+            now: self.clock.now(),
+            expires_max_secs: self.config.unknowns.presigned_url_max_secs,
+        }
+    }
+
     pub(crate) fn turn(&self) -> TurnConfig {
         lock(&self.turn).clone()
     }
@@ -203,21 +214,6 @@ impl Shared {
 
     pub(crate) fn set_turn_ttl_secs(&self, ttl_secs: u32) {
         lock(&self.turn).ttl_secs = ttl_secs;
-    }
-
-    /// Does something to the sockets of a channel that fit, and says how many.
-    pub(crate) fn happen(
-        self: &Arc<Self>,
-        arn: &str,
-        role: Option<Role>,
-        client_id: Option<&str>,
-        then: &Then,
-    ) -> usize {
-        let links = lock(&self.relay).links(arn, role, client_id);
-        for link in &links {
-            happen::to(self, link, then);
-        }
-        links.len()
     }
 
     pub(crate) fn reconnect_ice_server(&self) -> String {

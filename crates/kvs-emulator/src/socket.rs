@@ -12,15 +12,14 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
+use crate::connection_guard::ConnectionGuard;
 use crate::connections::{self, OnConnection};
-use crate::courier::{self, SendQuota};
 use crate::fault::{Frame, Then};
-use crate::happen;
-use crate::http::Peer;
-use crate::presence::{Happening, Why};
-use crate::relay::{Link, Outgoing, Seat};
+use crate::presence::Why;
+use crate::relay::{Connection, Outgoing};
+use crate::routing::{self, SendQuota};
 use crate::shared::Shared;
-use crate::sync::lock;
+use crate::socket_actions;
 
 /// API Gateway, which carries the real service, ends a socket at a larger message.
 const MESSAGE_BYTES_MAX: usize = 128 * 1024;
@@ -34,9 +33,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Something that happens to the socket by fault.
 pub(crate) type Scheduled = Option<(Duration, Then)>;
 
-/// Serves the socket until it ends, and frees its seat.
-pub(crate) async fn run<S>(mut leaving: Leaving, seat: Seat, io: S, scheduled: Scheduled)
-where
+/// Serves the socket until it ends, and frees its connection.
+pub(crate) async fn run<S>(
+    mut guard: ConnectionGuard,
+    connection: Connection,
+    io: S,
+    scheduled: Scheduled,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let config = WebSocketConfig::default()
@@ -44,44 +47,19 @@ where
         .max_frame_size(Some(MESSAGE_BYTES_MAX))
         .max_write_buffer_size(UNSENT_BYTES_MAX);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-    let (shared, kill) = (leaving.shared.clone(), seat.kill.clone());
-    let tcp = leaving.peer.as_ref().map(|peer| peer.connection.tcp);
-    leaving.why = tokio::select! {
+    let (shared, kill) = (guard.shared().clone(), connection.kill.clone());
+    let tcp = guard.tcp();
+    guard.why = tokio::select! {
         () = kill.cancelled() => Why::Service,
         () = shared.stop.cancelled() => Why::Stopped,
-        why = serve(&shared, tcp, seat, socket, scheduled) => why,
+        why = serve(&shared, tcp, connection, socket, scheduled) => why,
     };
-}
-
-/// Frees the seat however the socket's task ends, also when it never ran.
-pub(crate) struct Leaving {
-    shared: Arc<Shared>,
-    link: Link,
-    pub(crate) why: Why,
-    /// `None` for a connection that a fault makes up to occupy a place.
-    peer: Option<Peer>,
-}
-
-impl Leaving {
-    pub(crate) fn new(shared: &Arc<Shared>, link: Link, peer: Option<Peer>) -> Self {
-        shared.events.tell(&link.who, Some(link.id), Happening::Joined, Instant::now());
-        Self { shared: shared.clone(), link, why: Why::Lost, peer }
-    }
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        let (who, now) = (&self.link.who, Instant::now());
-        lock(&self.shared.relay).leave(&who.arn, self.link.id, now);
-        let left = Happening::Left { why: self.why };
-        self.shared.events.tell(who, Some(self.link.id), left, now);
-    }
 }
 
 async fn serve<S>(
     shared: &Arc<Shared>,
     tcp: Option<u64>,
-    mut seat: Seat,
+    mut connection: Connection,
     mut socket: WebSocketStream<S>,
     scheduled: Scheduled,
 ) -> Why
@@ -102,15 +80,15 @@ where
         // Ahead of what is queued: a timer fires only with its clock's next tick.
         if let Some((_, then)) = fault.take_if(|(when, _)| *when <= Instant::now()) {
             if matches!(then, Then::Stall) {
-                return stall(&mut seat).await;
+                return stall(&mut connection).await;
             }
-            happen::to(shared, &seat.link, &then);
+            socket_actions::apply(shared, &connection.link, &then);
         }
         let idle_limit = received_at + lifetimes.idle;
         let close = |code, why| Next::Send(Some(Outgoing::Close(code, why)));
         let next = tokio::select! {
             frame = socket.next() => Next::Frame(frame),
-            outgoing = seat.outgoing.recv(), if injected.is_empty() => Next::Send(outgoing),
+            outgoing = connection.outgoing.recv(), if injected.is_empty() => Next::Send(outgoing),
             () = at(Some(injected_at)), if !injected.is_empty() => Next::Injected,
             () = at(Some(idle_limit)) => close(unknowns.idle_close_code, Why::Idle),
             () = at(gone_at) => close(unknowns.age_close_code, Why::Age),
@@ -136,7 +114,7 @@ where
                         note(shared, tcp, text.as_str(), |message| OnConnection::Received {
                             message,
                         });
-                        courier::handle_text(shared, &seat, &mut quota, text.as_str());
+                        routing::handle_text(shared, &connection, &mut quota, text.as_str());
                     }
                     // Not used by any client (docs/kvs-protocol.md 2.3).
                     Message::Binary(_) => tracing::debug!("binary frame passed over"),
@@ -149,7 +127,7 @@ where
                 continue;
             }
             Next::Frame(Some(Err(error))) => {
-                tracing::debug!(connection = seat.link.id, %error, "socket failed");
+                tracing::debug!(connection = connection.link.id, %error, "socket failed");
                 return Why::Lost;
             }
             Next::Frame(None) | Next::Send(None) => return Why::Lost,
@@ -180,7 +158,7 @@ where
                 close_with(&mut socket, code).await;
                 return why;
             }
-            Outgoing::Stall => return stall(&mut seat).await,
+            Outgoing::Stall => return stall(&mut connection).await,
         };
         note(shared, tcp, &text, |message| OnConnection::Sent { message });
         if !send(&mut socket, Message::text(text)).await {
@@ -246,8 +224,8 @@ async fn at(when: Option<Instant>) {
 }
 
 /// Half-open: TCP stays up and nothing moves. A close or a cut from outside ends it.
-async fn stall(seat: &mut Seat) -> Why {
-    while let Some(outgoing) = seat.outgoing.recv().await {
+async fn stall(connection: &mut Connection) -> Why {
+    while let Some(outgoing) = connection.outgoing.recv().await {
         if let Outgoing::Close(_, why) = outgoing {
             return why;
         }

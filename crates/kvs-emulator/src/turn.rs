@@ -2,7 +2,6 @@
 //! no other relay is configured. The protocol is `turn-server-proto`'s; here are its sockets, its
 //! users and AWS's quotas.
 
-mod door;
 mod retransmitted;
 
 use std::collections::BTreeMap;
@@ -21,8 +20,7 @@ use turn_server_proto::server::TurnServer;
 use turn_server_proto::types::{AddressFamily, Instant as ProtoInstant, TransportType};
 
 use crate::shared::Shared;
-pub(crate) use door::Users;
-use door::{Door, Passed};
+use crate::turn_auth::{Admission, Authenticator};
 use retransmitted::Responses;
 
 const REALM: &str = "kvs-emulator";
@@ -79,7 +77,7 @@ impl Turn {
             socket: self.socket.clone(),
             addr: self.addr,
             server: quietly(|| TurnServer::new(TransportType::Udp, self.addr, REALM.to_owned())),
-            door: Door::default(),
+            authenticator: Authenticator::default(),
             relays: BTreeMap::new(),
             responses: Responses::default(),
             arrivals,
@@ -109,7 +107,7 @@ struct House {
     socket: Arc<UdpSocket>,
     addr: SocketAddr,
     server: TurnServer,
-    door: Door,
+    authenticator: Authenticator,
     relays: BTreeMap<SocketAddr, Relay>,
     responses: Responses,
     arrivals: mpsc::Sender<Arrived>,
@@ -131,13 +129,13 @@ impl House {
             return;
         }
         let wall = self.shared.clock.now();
-        let data = match self.door.pass(&self.shared.turn_users, from, data, wall) {
-            Passed::AsItIs => data.to_vec(),
-            Passed::User { name, password } => {
+        let data = match self.authenticator.admit(&self.shared.turn_users, from, data, wall) {
+            Admission::AsItIs => data.to_vec(),
+            Admission::User { name, password } => {
                 quietly(|| self.server.add_user(name, password));
                 data.to_vec()
             }
-            Passed::Instead(request) => request,
+            Admission::Instead(request) => request,
         };
         self.handle(Transmit::new(data, TransportType::Udp, from, self.addr)).await;
     }
@@ -243,7 +241,7 @@ impl House {
         if !same_family || transport != TransportType::Udp {
             return Err(SocketAllocateError::AddressFamilyNotSupported);
         }
-        let arn = self.door.arn_of(client).unwrap_or_default().to_owned();
+        let arn = self.authenticator.arn_of(client).unwrap_or_default().to_owned();
         let quotas = &self.shared.config.quotas;
         let of_channel = self.relays.values().filter(|relay| relay.arn == arn).count();
         if self.relays.len() >= RELAYS_MAX

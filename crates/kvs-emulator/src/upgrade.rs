@@ -14,14 +14,17 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::call_faults::{self, Reaction};
 use crate::channel::is_arn;
+use crate::connection_guard::ConnectionGuard;
 use crate::error::{Api, ApiError};
 use crate::fault::{Action, Role};
-use crate::http::{self, Peer, Reaction, Reply, Reset};
-use crate::relay::{Joining, Seat};
+use crate::peer::Peer;
+use crate::relay::{Connection, Joining};
+use crate::reply::{self, Reply, Reset};
 use crate::shared::Shared;
 use crate::sigv4::Wire;
-use crate::socket::{self, Leaving, Scheduled};
+use crate::socket::{self, Scheduled};
 use crate::sync::lock;
 use crate::wire;
 
@@ -52,25 +55,27 @@ pub(crate) async fn handle(
     if let Some((_, action)) = shared.faults.for_upgrade(role, client_id, &target.channel) {
         if let Action::After { ms, then } = action {
             scheduled = Some((Duration::from_millis(ms), then));
-        } else if let Reaction::Answer(reply) = http::strike(shared, Api::Connect, action).await? {
+        } else if let Reaction::Answer(reply) =
+            call_faults::apply(shared, Api::Connect, action).await?
+        {
             shared.count(call, true);
             return Ok(reply);
         }
     }
-    let seat = match admit(shared, &target, call, peer.addr) {
-        Ok(seat) => seat,
+    let connection = match admit(shared, &target, call, peer.addr) {
+        Ok(connection) => connection,
         Err(error) => return Ok(refuse(shared, call, &error)),
     };
     shared.count(call, false);
-    let leaving = Leaving::new(shared, seat.link.clone(), Some(peer));
+    let guard = ConnectionGuard::new(shared, connection.link.clone(), Some(peer));
     let upgraded = hyper::upgrade::on(&mut request);
     shared.spawn(async move {
         match upgraded.await {
-            Ok(io) => socket::run(leaving, seat, TokioIo::new(io), scheduled).await,
+            Ok(io) => socket::run(guard, connection, TokioIo::new(io), scheduled).await,
             Err(error) => tracing::debug!(%error, "the client left during the upgrade"),
         }
     });
-    let mut reply = http::decorate(shared, Response::new(Full::new(Bytes::new())));
+    let mut reply = reply::decorate(shared, Response::new(Full::new(Bytes::new())));
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = reply.headers_mut();
     headers.insert(CONNECTION, hyper::header::HeaderValue::from_static("Upgrade"));
@@ -90,7 +95,7 @@ struct Target {
 }
 
 fn examine(shared: &Shared, request: &Request<Incoming>) -> Result<(Target, String), ApiError> {
-    let headers = http::header_map(request.headers());
+    let headers = reply::header_map(request.headers());
     let wire = Wire {
         method: request.method().as_str(),
         path: request.uri().path(),
@@ -99,7 +104,7 @@ fn examine(shared: &Shared, request: &Request<Incoming>) -> Result<(Target, Stri
         body: b"",
     };
     let credentials = shared.credentials();
-    let mut params = http::verifier(shared, &credentials).verify_query(&wire)?;
+    let mut params = shared.verifier(&credentials).verify_query(&wire)?;
     let arn = params
         .remove("X-Amz-ChannelARN")
         .filter(|arn| is_arn(arn))
@@ -137,7 +142,7 @@ fn admit(
     target: &Target,
     call: &'static str,
     peer: SocketAddr,
-) -> Result<Seat, ApiError> {
+) -> Result<Connection, ApiError> {
     let quotas = &shared.config.quotas;
     if !shared.within_quota(call, &target.arn, quotas.connects_per_second) {
         return Err(ApiError::throttled());
@@ -157,5 +162,5 @@ fn admit(
 fn refuse(shared: &Shared, call: &str, error: &ApiError) -> Reply {
     shared.count(call, true);
     tracing::info!(call, error = %error.kind, reason = error.message, "upgrade refused");
-    http::error_reply(shared, Api::Connect, error)
+    reply::error_reply(shared, Api::Connect, error)
 }

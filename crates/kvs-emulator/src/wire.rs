@@ -1,9 +1,7 @@
 //! The frames of the signaling socket, as docs/kvs-protocol.md 2.2 and 2.3 have them. Pure.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
-
-use crate::fault::Sender;
 
 /// What a signaling message is, by AWS's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -119,6 +117,45 @@ fn text_field(object: &Map<String, Value>, name: &str) -> Option<String> {
         object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     })?;
     value.as_str().map(str::to_owned)
+}
+
+/// The `senderClientId` of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Sender {
+    /// No such field: what AWS does for the master.
+    #[default]
+    Absent,
+    /// The field is null.
+    Null,
+    /// Any text, the empty one included.
+    Id(String),
+}
+
+impl Sender {
+    /// As the relay frames messages: the master has no id.
+    pub(crate) fn of(client_id: Option<&str>) -> Self {
+        client_id.map_or(Self::Absent, |id| Self::Id(id.to_owned()))
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        *self == Self::Absent
+    }
+}
+
+impl Serialize for Sender {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Absent | Self::Null => serializer.serialize_none(),
+            Self::Id(id) => serializer.serialize_str(id),
+        }
+    }
+}
+
+/// A field that is there; one that is not is [`Sender::Absent`] by default.
+impl<'de> Deserialize<'de> for Sender {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map_or(Self::Null, Self::Id))
+    }
 }
 
 #[cfg(test)]

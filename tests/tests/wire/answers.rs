@@ -384,7 +384,7 @@ fn w19_client_id_invalid() {
 fn dropped_early(case: &'static str, code: Option<u16>) {
     scenario(29, case, async |stage| {
         let matches = Match { times: Some(1), ..Match::every(MessageType::SdpAnswer) };
-        let whose = kvs_emulator::Whose::Recipient;
+        let whose = kvs_emulator::Target::Recipient;
         let fault = stage.fault(matches, Action::CloseSocket { whose, code });
         stage.camera().await;
         let mut viewer = stage.watch();

@@ -1,15 +1,13 @@
 //! No circle of imports among the files of a crate.
 //!
-//! An import of a file is a `use crate::..` or `use super::..` that leads into it. A module and those
-//! below it are one place, so imports between them do not count, and neither do those of tests.
+//! An import of a file is a `use crate::..` or `use super::..` that leads into it, or a path that
+//! begins with `crate::` anywhere else. A module and those below it are one place, so imports between
+//! them do not count, and neither do those of tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{files, read, shown};
+use crate::files::{files, read, shown};
 use crate::step;
-
-/// Circles that are known, by a file of each. None may be added.
-const KNOWN: [&str; 2] = ["crates/kvs-emulator/src/config.rs", "crates/kvs-emulator/src/shared.rs"];
 
 pub(super) fn check() -> Result<Vec<String>, String> {
     let mut crates: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
@@ -20,26 +18,18 @@ pub(super) fn check() -> Result<Vec<String>, String> {
             crates.entry(of).or_default().insert(module, read(&file)?);
         }
     }
-    let (mut found, mut met) = (Vec::new(), BTreeSet::new());
+    let mut found = Vec::new();
     for (of, modules) in &crates {
         for circle in circles(&imports(modules)) {
             let paths: Vec<String> = circle
                 .iter()
                 .map(|module| format!("{of}/src/{}.rs", module.replace("::", "/")))
                 .collect();
-            match KNOWN.iter().find(|known| paths.iter().any(|path| path == *known)) {
-                Some(known) => {
-                    met.insert(*known);
-                }
-                None => found.push(format!(
-                    "these import each other in a circle: {}; move what they share to a file below",
-                    paths.join(", ")
-                )),
-            }
+            found.push(format!(
+                "these import each other in a circle: {}; move what they share to a file below",
+                paths.join(", ")
+            ));
         }
-    }
-    for known in KNOWN.iter().filter(|known| !met.contains(**known)) {
-        found.push(format!("{known} is in no circle any more: take it off the list in circles.rs"));
     }
     Ok(found)
 }
@@ -75,9 +65,10 @@ fn imports(modules: &BTreeMap<String, String>) -> Graph {
     graph
 }
 
-/// The paths of a file's `use` items that stay in the crate, without braces.
+/// The paths of a file that stay in the crate, those of `use` items without braces.
 fn uses(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut found: Vec<String> = code.flat_map(paths_of_crate).collect();
     for item in text.split(';') {
         let Some((_, path)) = item.rsplit_once("use ") else { continue };
         let path: String = path.split_whitespace().collect();
@@ -86,6 +77,19 @@ fn uses(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The paths of a line that begin with `crate::`.
+fn paths_of_crate(line: &str) -> Vec<String> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let starts = line.match_indices("crate::").filter(|(at, _)| {
+        !line[..*at].ends_with(|c: char| is_word(c) || matches!(c, '$' | ':' | '"'))
+    });
+    let path = |at: usize| line[at..].split(|c: char| !is_word(c) && c != ':').next();
+    starts
+        .filter_map(|(at, _)| path(at))
+        .map(|path| path.trim_end_matches(':').to_owned())
+        .collect()
 }
 
 /// `a::{b, c::{d}}` as `a::b` and `a::c::d`.
@@ -158,6 +162,14 @@ mod tests {
         let three =
             [("a", "use crate::{b::B};"), ("b", "use crate::c::C;"), ("c", "use crate::a::A;")];
         assert_eq!(found(&three), [["a", "b", "c"]]);
+    }
+
+    #[test]
+    fn path_without_a_use_counts_and_comment_does_not() {
+        let inline = [("a", "use crate::b::B;"), ("b", "fn f() -> Arc<crate::a::A> {}")];
+        assert_eq!(found(&inline), [["a", "b"]]);
+        let comment = [("a", "use crate::b::B;"), ("b", "//! See [`crate::a`].")];
+        assert_eq!(found(&comment), Vec::<Vec<String>>::new());
     }
 
     #[test]

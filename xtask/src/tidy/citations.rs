@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::sources::TEXTS;
-use super::{files, read, shown};
+use crate::files::{files, read, shown};
 use crate::step;
 
 /// The page. Split, as below, so that this file does not find itself.

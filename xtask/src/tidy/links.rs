@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{files, read, shown};
+use crate::files::{files, read, shown};
 use crate::step;
 
 pub(super) fn check() -> Result<Vec<String>, String> {

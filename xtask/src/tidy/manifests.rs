@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Package, read, shown};
+use super::Package;
+use crate::files::{read, shown};
 use crate::step;
 
 pub(super) fn check(packages: &[Package]) -> Result<Vec<String>, String> {

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Package, files, read, shown};
+use super::Package;
+use crate::files::{files, read, shown};
 use crate::step;
 
 /// The longest file, with its tests.

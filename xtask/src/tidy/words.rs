@@ -1,6 +1,6 @@
 //! Plain words: phrases of `plain-words.txt` do not occur in sources and docs.
 
-use super::{files, read, shown};
+use crate::files::{files, read, shown};
 use crate::step;
 
 const LIST: &str = include_str!("plain-words.txt");

@@ -1,7 +1,7 @@
 //! Faults by flags: short forms of the commonest, and any fault as JSON.
 
 use crate::error::EmulatorError;
-use crate::fault::{Action, Fault, Match, Point, Role, Then, Whose};
+use crate::fault::{Action, Fault, Match, Point, Role, Target, Then};
 use crate::wire::MessageType;
 
 /// Heading of the help.
@@ -64,7 +64,7 @@ impl FaultArgs {
         };
         first(self.drop_answers, SdpAnswer, Action::Drop);
         first(self.drop_offers, SdpOffer, Action::Drop);
-        let cut = Action::CloseSocket { whose: Whose::Recipient, code: None };
+        let cut = Action::CloseSocket { whose: Target::Recipient, code: None };
         first(self.cut_on_answer, SdpAnswer, cut);
         let twice = Action::Duplicate { copies: 1, every_ms: 0 };
         first(self.duplicate_answers, SdpAnswer, twice.clone());

@@ -193,7 +193,7 @@ pub(super) fn update_storage(caller: &Caller<'_>, body: &Body) -> Result<Value, 
 
 #[cfg(feature = "storage")]
 fn end_storage_session(caller: &Caller<'_>, arn: &str, why: Why) {
-    crate::storage::end(caller.shared, arn, why);
+    caller.shared.storage.end(arn, why);
 }
 
 #[cfg(not(feature = "storage"))]

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::inject::{Injection, Sender};
+use super::inject::Injection;
+use crate::wire::Sender;
 
 /// What happens. Which actions fit which place is checked by [`super::Fault::check`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,16 +72,16 @@ pub enum Action {
     },
     /// Message: a socket is closed, and the message lost.
     CloseSocket {
-        /// Whose.
-        whose: Whose,
+        /// The side whose socket it is.
+        whose: Target,
         /// The close code; absent: TCP ends without a close frame.
         #[serde(default)]
         code: Option<u16>,
     },
     /// Message: something happens to a socket, and the message goes on or is lost.
     Socket {
-        /// Whose.
-        whose: Whose,
+        /// The side whose socket it is.
+        whose: Target,
         /// What.
         then: Then,
         /// Whether the message is lost.
@@ -173,10 +174,10 @@ pub enum Corruption {
     Envelope,
 }
 
-/// Whose socket.
+/// The side of a message whose socket an action is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Whose {
+pub enum Target {
     /// The sender's.
     Sender,
     /// The recipient's.

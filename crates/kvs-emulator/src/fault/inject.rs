@@ -5,10 +5,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::wire::{self, MessageType};
+use crate::wire::{self, MessageType, Sender};
 
 /// Frames of one injection.
 const COUNT_MAX: u32 = 20_000;
@@ -153,45 +153,6 @@ impl Garbage {
             }
             Self::Deep => "[".repeat(100_000),
         })
-    }
-}
-
-/// The `senderClientId` of a message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Sender {
-    /// No such field: what AWS does for the master.
-    #[default]
-    Absent,
-    /// The field is null.
-    Null,
-    /// Any text, the empty one included.
-    Id(String),
-}
-
-impl Sender {
-    /// As the relay frames messages: the master has no id.
-    pub(crate) fn of(client_id: Option<&str>) -> Self {
-        client_id.map_or(Self::Absent, |id| Self::Id(id.to_owned()))
-    }
-
-    pub(super) fn is_absent(&self) -> bool {
-        *self == Self::Absent
-    }
-}
-
-impl Serialize for Sender {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Absent | Self::Null => serializer.serialize_none(),
-            Self::Id(id) => serializer.serialize_str(id),
-        }
-    }
-}
-
-/// A field that is there; one that is not is [`Sender::Absent`] by default.
-impl<'de> Deserialize<'de> for Sender {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::<String>::deserialize(deserializer)?.map_or(Self::Null, Self::Id))
     }
 }
 

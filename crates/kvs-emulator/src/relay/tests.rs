@@ -10,7 +10,7 @@ fn joining(client_id: Option<&str>) -> Joining<'_> {
     Joining { arn: ARN, channel: "c", client_id, peer: "127.0.0.1:1".parse().unwrap() }
 }
 
-fn join(relay: &mut Relay, client_id: Option<&str>) -> Seat {
+fn join(relay: &mut Relay, client_id: Option<&str>) -> Connection {
     relay.join(&joining(client_id), Some(2), &Unknowns::default(), Instant::now()).unwrap()
 }
 
@@ -31,9 +31,9 @@ fn envelope(kind: MessageType, from: Role, viewer: &str, frame: &str) -> Envelop
     }
 }
 
-fn texts(seat: &mut Seat) -> Vec<String> {
+fn texts(connection: &mut Connection) -> Vec<String> {
     let mut out = Vec::new();
-    while let Ok(outgoing) = seat.outgoing.try_recv() {
+    while let Ok(outgoing) = connection.outgoing.try_recv() {
         out.push(match outgoing {
             Outgoing::Text(text) => {
                 let message: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -11,13 +11,13 @@ use webrtc::media_stream::track_local::TrackLocal as _;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::RTCPeerConnectionState;
 
-use super::hub::{Hub, Media};
 use super::peer::{self, Event, Events, Peer, Tracks};
 use super::splice::Splice;
-use crate::courier;
 use crate::fault::Role;
 use crate::presence::{Happening, Who, Why};
+use crate::routing;
 use crate::shared::Shared;
+use crate::storage_sessions::{Hub, Inbound, Media};
 use crate::sync::lock;
 use crate::wire::MessageType;
 
@@ -27,12 +27,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 const EARLY_MAX: usize = 64;
 /// How often it is checked whether the client closed.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// What a client said to the service.
-pub(super) enum Inbound {
-    Answer(String),
-    Candidate(String),
-}
 
 /// A stay about to begin.
 pub(super) struct Member {
@@ -46,7 +40,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Runs until it is over by itself, or is `ended`; whatever was opened is closed then.
+    /// Runs until the stay is over by itself or is `ended`; whatever was opened is closed then.
     pub(super) async fn run(mut self, mut ended: mpsc::Receiver<Why>) -> Why {
         // Not to be cancelled: a half-built connection would be lost unclosed.
         let (peer, events) = match Peer::build(bind(&self.shared)).await {
@@ -83,7 +77,7 @@ impl Member {
             }
         };
         let offer = json!({ "type": "offer", "sdp": peer.offer().await? });
-        self.say(MessageType::SdpOffer, &offer);
+        self.send(MessageType::SdpOffer, &offer);
         let mut early = Some(Vec::new());
         let mut unanswered = Some(Instant::now() + ANSWER_MAX);
         let mut media = None;
@@ -97,7 +91,7 @@ impl Member {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(said) = self.inbox.recv() => match (said, &mut early) {
+                Some(message) = self.inbox.recv() => match (message, &mut early) {
                     (Inbound::Answer(sdp), early @ Some(_)) => {
                         peer.apply_answer(sdp).await?;
                         unanswered = None;
@@ -116,7 +110,7 @@ impl Member {
                     Event::Candidate(text) => {
                         let payload =
                             json!({ "candidate": text, "sdpMid": "0", "sdpMLineIndex": 0 });
-                        self.say(MessageType::IceCandidate, &payload);
+                        self.send(MessageType::IceCandidate, &payload);
                     }
                     Event::State(RTCPeerConnectionState::Connected) => {
                         self.tell(Happening::StorageConnected);
@@ -176,8 +170,8 @@ impl Member {
         }
     }
 
-    fn say(&self, kind: MessageType, payload: &Value) {
-        courier::say_from_service(&self.shared, &self.who, kind, payload);
+    fn send(&self, kind: MessageType, payload: &Value) {
+        routing::send_from_service(&self.shared, &self.who, kind, payload);
     }
 
     fn tell(&self, what: Happening) {

@@ -35,7 +35,7 @@ use webrtc::peer_connection::{
     Registry, SettingEngineBuilder,
 };
 
-use super::hub::Media;
+use crate::storage_sessions::Media;
 
 /// The payload types of the service's offers; an answerer keeps them.
 pub(super) const VIDEO: u8 = 102;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kvs_emulator::{
-    Action, Corruption, Emulator, Fault, Match, MessageType, Point, Role, Then, Whose,
+    Action, Corruption, Emulator, Fault, Match, MessageType, Point, Role, Target, Then,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -101,12 +101,12 @@ async fn answers_are_held_damaged_replayed_or_refused() {
 
 #[tokio::test]
 async fn sockets_are_closed_by_a_message_or_after_a_while() {
-    let close = Action::CloseSocket { whose: Whose::Recipient, code: Some(1011) };
+    let close = Action::CloseSocket { whose: Target::Recipient, code: Some(1011) };
     let (_emulator, mut master, mut viewer, _) = pair(close, 1).await;
     answers(&mut master, &["1"]).await;
     assert_eq!(ended(&mut viewer).await, Some(1011));
 
-    let cut = Action::CloseSocket { whose: Whose::Both, code: None };
+    let cut = Action::CloseSocket { whose: Target::Both, code: None };
     let (_emulator, mut master, mut viewer, _) = pair(cut, 1).await;
     say(&mut master, answer("v", "1")).await;
     assert_eq!((ended(&mut viewer).await, ended(&mut master).await), (None, None));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kvs_emulator::{
     Action, Emulator, Fault, Garbage, Injection, Match, MessageType, Place, Point, Role, Sender,
-    ServiceMessage, Then, Whose,
+    ServiceMessage, Target, Then,
 };
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -165,7 +165,7 @@ async fn a_message_can_make_the_service_say_goodbye() {
     })
     .await;
     let then = Then::GoAway;
-    let go_away = Action::Socket { whose: Whose::Sender, then, lost: false };
+    let go_away = Action::Socket { whose: Target::Sender, then, lost: false };
     emulator.faults().add(Fault::new(Match::first(MessageType::SdpOffer, 1), go_away)).unwrap();
     let (mut master, mut viewer) = (open(&emulator, None).await, open(&emulator, Some("v")).await);
     say(&mut viewer, offer("1")).await;

@@ -9,7 +9,7 @@ const BEHIND_MAX: usize = 1024;
 
 /// One session's media.
 #[derive(Debug)]
-pub(super) struct Hub {
+pub(crate) struct Hub {
     media: broadcast::Sender<Media>,
     keyframe: Notify,
     /// The number of the master that is connected.
@@ -18,13 +18,13 @@ pub(super) struct Hub {
 
 /// A packet of the master's.
 #[derive(Debug, Clone)]
-pub(super) enum Media {
+pub(crate) enum Media {
     Video(Packet),
     Audio(Packet),
 }
 
 impl Hub {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             media: broadcast::Sender::new(BEHIND_MAX),
             keyframe: Notify::new(),
@@ -32,33 +32,33 @@ impl Hub {
         }
     }
 
-    pub(super) fn forward(&self, media: Media) {
+    pub(crate) fn forward(&self, media: Media) {
         // It fails when there is no receiver.
         let _ = self.media.send(media);
     }
 
-    pub(super) fn watch(&self) -> broadcast::Receiver<Media> {
+    pub(crate) fn watch(&self) -> broadcast::Receiver<Media> {
         self.media.subscribe()
     }
 
-    pub(super) fn ask_for_keyframe(&self) {
+    pub(crate) fn ask_for_keyframe(&self) {
         self.keyframe.notify_one();
     }
 
-    pub(super) async fn keyframe_asked_for(&self) {
+    pub(crate) async fn keyframe_asked_for(&self) {
         self.keyframe.notified().await;
     }
 
-    pub(super) fn master_came(&self, number: u64) {
+    pub(crate) fn master_came(&self, number: u64) {
         self.master.send_replace(Some(number));
     }
 
     /// Unless another one is there by now.
-    pub(super) fn master_left(&self, number: u64) {
+    pub(crate) fn master_left(&self, number: u64) {
         self.master.send_if_modified(|master| master.take_if(|is| *is == number).is_some());
     }
 
-    pub(super) fn master(&self) -> watch::Receiver<Option<u64>> {
+    pub(crate) fn master(&self) -> watch::Receiver<Option<u64>> {
         self.master.subscribe()
     }
 }

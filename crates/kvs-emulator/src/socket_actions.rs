@@ -1,19 +1,34 @@
-//! What happens to open sockets by fault or by order: the one place where a [`Then`] is done.
+//! What a fault or the admin API does to an open socket: the one place that carries out a [`Then`].
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::connection_guard::ConnectionGuard;
 use crate::fault::{Frame, Injection, Role, Then};
 use crate::presence::Why;
 use crate::relay::{Joining, Link, Outgoing};
 use crate::shared::Shared;
-use crate::socket::Leaving;
 use crate::sync::lock;
 
-/// Does it to the socket at this link.
-pub(crate) fn to(shared: &Arc<Shared>, link: &Link, then: &Then) {
+/// Applies an action to the sockets of a channel that fit, and returns how many those were.
+pub(crate) fn apply_to_channel(
+    shared: &Arc<Shared>,
+    arn: &str,
+    role: Option<Role>,
+    client_id: Option<&str>,
+    then: &Then,
+) -> usize {
+    let links = lock(&shared.relay).links(arn, role, client_id);
+    for link in &links {
+        apply(shared, link, then);
+    }
+    links.len()
+}
+
+/// Applies an action to one socket.
+pub(crate) fn apply(shared: &Arc<Shared>, link: &Link, then: &Then) {
     match then {
         Then::Close => link.push(Outgoing::Close(1001, Why::Service)),
         Then::CloseWith(code) => link.push(Outgoing::Close(*code, Why::Service)),
@@ -38,7 +53,7 @@ pub(crate) fn frames(shared: &Shared, link: &Link, what: &Injection) -> Vec<Fram
 }
 
 /// Puts a connection without a client in the place of this one. It takes every message and says
-/// nothing, until a newer connection displaces it.
+/// nothing back, until a newer connection displaces it.
 fn take_over(shared: &Arc<Shared>, link: &Link) {
     let joining = Joining {
         arn: &link.who.arn,
@@ -48,9 +63,9 @@ fn take_over(shared: &Arc<Shared>, link: &Link) {
     };
     let seated = lock(&shared.relay).join(&joining, None, &shared.config.unknowns, Instant::now());
     let Some(mut ghost) = seated else { return };
-    let leaving = Leaving::new(shared, ghost.link.clone(), None);
+    let guard = ConnectionGuard::new(shared, ghost.link.clone(), None);
     shared.spawn(async move {
-        let mut leaving = leaving;
+        let mut guard = guard;
         let displaced = async {
             while let Some(outgoing) = ghost.outgoing.recv().await {
                 if let Outgoing::Close(_, why) = outgoing {
@@ -59,7 +74,7 @@ fn take_over(shared: &Arc<Shared>, link: &Link) {
             }
             Why::Displaced
         };
-        leaving.why = tokio::select! {
+        guard.why = tokio::select! {
             why = displaced => why,
             () = ghost.kill.cancelled() => Why::Service,
         };

@@ -23,7 +23,7 @@ const ALLOCATE: [u8; 2] = [0x00, 0x03];
 /// RFC 8489, 18.3.
 const USERNAME: u16 = 0x0006;
 
-/// What was handed out.
+/// The credentials that GetIceServerConfig returned.
 #[derive(Debug, Default)]
 pub(crate) struct Users {
     by_name: Mutex<BTreeMap<String, User>>,
@@ -54,15 +54,15 @@ impl Users {
     }
 }
 
-/// The relay's side of it.
+/// Which channel each client of the relay authenticated for.
 #[derive(Debug, Default)]
-pub(super) struct Door {
+pub(crate) struct Authenticator {
     arns: BTreeMap<SocketAddr, String>,
 }
 
 /// What becomes of a datagram.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Passed {
+pub(crate) enum Admission {
     /// It goes to the server.
     AsItIs,
     /// It goes to the server, which learns of this user.
@@ -71,17 +71,18 @@ pub(super) enum Passed {
     Instead(Vec<u8>),
 }
 
-impl Door {
-    pub(super) fn pass(
+impl Authenticator {
+    /// Decides what becomes of a datagram.
+    pub(crate) fn admit(
         &mut self,
         users: &Users,
         from: SocketAddr,
         data: &[u8],
         now: UnixTime,
-    ) -> Passed {
-        let Some(name) = username(data) else { return Passed::AsItIs };
+    ) -> Admission {
+        let Some(name) = username(data) else { return Admission::AsItIs };
         if data.get(..2) != Some(&ALLOCATE) {
-            return Passed::AsItIs;
+            return Admission::AsItIs;
         }
         let users = lock(&users.by_name);
         match users.get(name).filter(|user| now < user.ends) {
@@ -90,17 +91,17 @@ impl Door {
                     self.arns.clear();
                 }
                 self.arns.insert(from, user.arn.clone());
-                Passed::User { name: name.to_owned(), password: user.password.clone() }
+                Admission::User { name: name.to_owned(), password: user.password.clone() }
             }
             None => {
                 tracing::info!(client = %from, "TURN: a credential that ended, or was none");
-                Passed::Instead(bare(data))
+                Admission::Instead(bare(data))
             }
         }
     }
 
     /// The channel that a client's credential is for.
-    pub(super) fn arn_of(&self, client: SocketAddr) -> Option<&str> {
+    pub(crate) fn arn_of(&self, client: SocketAddr) -> Option<&str> {
         self.arns.get(&client).map(String::as_str)
     }
 }
@@ -157,26 +158,31 @@ mod tests {
     }
 
     #[test]
-    fn a_user_lives_as_long_as_it_was_told() {
-        let (users, mut door) = (Users::default(), Door::default());
+    fn credential_that_ended_opens_no_allocation() {
+        let (users, mut authenticator) = (Users::default(), Authenticator::default());
         users.hand_out("100:abc", "p4ss", "arn", UnixTime(100));
         let allocate = request(ALLOCATE, "100:abc");
-        let known = Passed::User { name: "100:abc".into(), password: "p4ss".into() };
-        assert_eq!(door.pass(&users, from(), &allocate, UnixTime(99)), known);
-        assert_eq!(door.arn_of(from()), Some("arn"));
-        let Passed::Instead(bare) = door.pass(&users, from(), &allocate, UnixTime(100)) else {
+        let known = Admission::User { name: "100:abc".into(), password: "p4ss".into() };
+        assert_eq!(authenticator.admit(&users, from(), &allocate, UnixTime(99)), known);
+        assert_eq!(authenticator.arn_of(from()), Some("arn"));
+        let Admission::Instead(bare) =
+            authenticator.admit(&users, from(), &allocate, UnixTime(100))
+        else {
             panic!("it ended");
         };
         assert_eq!((bare.len(), &bare[..4]), (HEADER, [0, 3, 0, 0].as_slice()));
         let refresh = request([0, 4], "100:abc");
-        assert_eq!(door.pass(&users, from(), &refresh, UnixTime(100)), Passed::AsItIs);
+        assert_eq!(authenticator.admit(&users, from(), &refresh, UnixTime(100)), Admission::AsItIs);
         let stranger = request(ALLOCATE, "200:abc");
-        assert!(matches!(door.pass(&users, from(), &stranger, UnixTime(0)), Passed::Instead(_)));
+        assert!(matches!(
+            authenticator.admit(&users, from(), &stranger, UnixTime(0)),
+            Admission::Instead(_)
+        ));
         assert!(!format!("{users:?}").contains("p4ss"));
     }
 
     #[test]
-    fn what_is_no_message_with_a_name_is_left_alone() {
+    fn datagram_without_a_user_name_passes() {
         let whole = request(ALLOCATE, "u");
         for cut in 0..whole.len() - 4 {
             assert_eq!(username(&whole[..cut]), None, "{cut}");

@@ -11,7 +11,7 @@ use crate::presence::Why;
 use crate::wire::MessageType;
 
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct ChannelPeers {
     master: Option<Link>,
     viewers: BTreeMap<String, Link>,
     /// Displaced sockets that were left open.
@@ -40,14 +40,14 @@ struct Overtaken {
     behind: u32,
 }
 
-impl Room {
+impl ChannelPeers {
     pub(super) fn viewers_beside(&self, client_id: &str) -> usize {
         self.viewers.keys().filter(|id| *id != client_id).count()
     }
 
     /// "The new connection takes precedence" (ConnectAsViewer, ConnectAsMaster); what becomes of
     /// the old one is a setting.
-    pub(super) fn seat(&mut self, link: Link, displaced_close_code: Option<u16>, now: Instant) {
+    pub(super) fn add(&mut self, link: Link, displaced_close_code: Option<u16>, now: Instant) {
         let client_id = link.who.client_id.as_deref();
         let old = match client_id {
             Some(id) => self.viewers.insert(id.to_owned(), link.clone()),
@@ -73,7 +73,7 @@ impl Room {
         }
     }
 
-    pub(super) fn unseat(&mut self, connection: u64) {
+    pub(super) fn remove(&mut self, connection: u64) {
         self.master.take_if(|link| link.id == connection);
         self.viewers.retain(|_, link| link.id != connection);
         self.displaced.retain(|link| link.id != connection);

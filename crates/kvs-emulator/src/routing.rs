@@ -9,14 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::time::Instant;
 
 use crate::config::Quotas;
-use crate::fault::{Action, Corruption, MessageFacts, Place, Role, Sender, Then, Whose};
-use crate::happen;
+use crate::fault::{Action, Corruption, MessageFacts, Place, Role, Target, Then};
 use crate::presence::Who;
 use crate::quota::Bucket;
-use crate::relay::{Envelope, Link, Outgoing, Seat};
+use crate::relay::{Connection, Envelope, Link, Outgoing};
 use crate::shared::Shared;
+use crate::socket_actions;
 use crate::sync::lock;
-use crate::wire::{self, ClientFrame, MessageType};
+use crate::wire::{self, ClientFrame, MessageType, Sender};
 
 /// The send quotas of one socket.
 #[derive(Debug)]
@@ -56,26 +56,31 @@ struct Refusal {
 
 /// Takes a text frame from a client. What is no message at all is passed over, as the service
 /// does; a refused one is answered when it has a correlation id, and else silently lost.
-pub(crate) fn handle_text(shared: &Arc<Shared>, seat: &Seat, quota: &mut SendQuota, text: &str) {
+pub(crate) fn handle_text(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    quota: &mut SendQuota,
+    text: &str,
+) {
     let Some(frame) = wire::parse(text) else {
-        tracing::debug!(connection = seat.link.id, bytes = text.len(), "not a message");
+        tracing::debug!(connection = connection.link.id, bytes = text.len(), "not a message");
         return;
     };
-    seat.link.count_sent();
-    if let Err(refusal) = accept(shared, seat, quota, &frame) {
+    connection.link.count_sent();
+    if let Err(refusal) = accept(shared, connection, quota, &frame) {
         tracing::info!(
-            connection = seat.link.id,
+            connection = connection.link.id,
             error = refusal.error,
             reason = refusal.text,
             "message refused"
         );
-        answer_status(seat, &frame, &refusal);
+        answer_status(connection, &frame, &refusal);
     }
 }
 
 fn accept(
     shared: &Arc<Shared>,
-    seat: &Seat,
+    connection: &Connection,
     quota: &mut SendQuota,
     frame: &ClientFrame,
 ) -> Result<(), Refusal> {
@@ -105,23 +110,23 @@ fn accept(
         });
     }
     let offers = kind == MessageType::SdpOffer;
-    if offers && seat.who().role == Role::Master && !unknowns.master_offers_relayed {
+    if offers && connection.who().role == Role::Master && !unknowns.master_offers_relayed {
         return Ok(());
     }
     let now = Instant::now();
-    let (ttl_secs, storage) = match lock(&shared.channels).by_arn(&seat.who().arn, now) {
+    let (ttl_secs, storage) = match lock(&shared.channels).by_arn(&connection.who().arn, now) {
         Ok(channel) => (channel.message_ttl_secs, channel.storage.enabled),
         Err(_) => return Ok(()),
     };
     if storage {
         // "Direct peer-to-peer connections no longer occur" (UpdateMediaStorageConfiguration): what
         // clients say is for the service, and it takes no offers.
-        tracing::info!(channel = seat.who().channel, kind = kind.name(), "storage channel");
+        tracing::info!(channel = connection.who().channel, kind = kind.name(), "storage channel");
         #[cfg(feature = "storage")]
-        crate::storage::hear(shared, seat.who(), kind, payload);
+        shared.storage.receive(connection.who(), kind, payload);
         return Ok(());
     }
-    let viewer = match (&seat.who().client_id, frame.recipient.as_deref()) {
+    let viewer = match (&connection.who().client_id, frame.recipient.as_deref()) {
         // "Ignored": a viewer sends to the master only (SendSdpOffer).
         (Some(id), _) => id.as_str(),
         (None, Some(recipient)) if wire::is_client_id(recipient) => recipient,
@@ -129,29 +134,29 @@ fn accept(
         (None, None) => return Err(invalid("RecipientClientId must not be empty.")),
     };
     let envelope = Envelope {
-        arn: seat.who().arn.clone(),
+        arn: connection.who().arn.clone(),
         kind,
-        from: seat.who().role,
+        from: connection.who().role,
         viewer: viewer.to_owned(),
         payload: payload.to_owned(),
-        sender: sender(seat),
+        sender: sender(connection),
         cut: false,
         expires: now + shared.scaled(Duration::from_secs(u64::from(ttl_secs))),
     };
     tracing::debug!(
-        channel = seat.who().channel,
+        channel = connection.who().channel,
         kind = kind.name(),
         viewer,
-        from = ?seat.who().role,
+        from = ?connection.who().role,
         bytes = payload.len(),
         "message"
     );
-    dispatch(shared, seat.who(), Some(&seat.link), envelope)
+    dispatch(shared, connection.who(), Some(&connection.link), envelope)
 }
 
-/// Sends a message of the storage service's own, on the road of all others, faults included.
+/// Sends a message of the storage service, through the same faults and queues as any other.
 #[cfg(feature = "storage")]
-pub(crate) fn say_from_service(
+pub(crate) fn send_from_service(
     shared: &Arc<Shared>,
     to: &Who,
     kind: MessageType,
@@ -243,7 +248,7 @@ fn dispatch(
             if place == Place::After {
                 deliver(shared, envelope.clone());
             }
-            happens(shared, sender, &envelope, Whose::Recipient, &Then::Inject(what));
+            happens(shared, sender, &envelope, Target::Recipient, &Then::Inject(what));
             if place == Place::Before {
                 deliver(shared, envelope);
             }
@@ -285,7 +290,7 @@ fn happens(
     shared: &Arc<Shared>,
     sender: Option<&Link>,
     envelope: &Envelope,
-    whose: Whose,
+    whose: Target,
     then: &Then,
 ) {
     let to = match envelope.from {
@@ -294,18 +299,18 @@ fn happens(
     };
     let recipient = lock(&shared.relay).recipient(&envelope.arn, to, &envelope.viewer).cloned();
     let (sender, recipient) = match whose {
-        Whose::Sender => (sender.cloned(), None),
-        Whose::Recipient => (None, recipient),
-        Whose::Both => (sender.cloned(), recipient),
+        Target::Sender => (sender.cloned(), None),
+        Target::Recipient => (None, recipient),
+        Target::Both => (sender.cloned(), recipient),
     };
     for link in [sender, recipient].into_iter().flatten() {
-        happen::to(shared, &link, then);
+        socket_actions::apply(shared, &link, then);
     }
 }
 
 /// As whom a client speaks: the master has no id.
-fn sender(seat: &Seat) -> Sender {
-    Sender::of(seat.who().client_id.as_deref())
+fn sender(connection: &Connection) -> Sender {
+    Sender::of(connection.who().client_id.as_deref())
 }
 
 fn corrupted(envelope: Envelope, how: Corruption) -> Envelope {
@@ -328,11 +333,11 @@ fn corrupted(envelope: Envelope, how: Corruption) -> Envelope {
 
 /// "If the service encounters an error and if correlationId is specified in the request, the
 /// error details are returned as a STATUS_RESPONSE" (SendSdpOffer).
-fn answer_status(seat: &Seat, frame: &ClientFrame, refusal: &Refusal) {
+fn answer_status(connection: &Connection, frame: &ClientFrame, refusal: &Refusal) {
     let Some(id) = frame.correlation_id.as_deref() else { return };
     let id: String = id.chars().take(256).collect();
     let text = wire::status(&id, &refusal.error, refusal.status, &refusal.text);
-    seat.link.push(Outgoing::Text(text));
+    connection.link.push(Outgoing::Text(text));
 }
 
 fn invalid(text: &str) -> Refusal {

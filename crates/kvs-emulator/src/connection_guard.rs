@@ -1,0 +1,45 @@
+//! A place on a channel that is freed however the task of its socket ends.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::peer::Peer;
+use crate::presence::{Happening, Why};
+use crate::relay::Link;
+use crate::shared::Shared;
+use crate::sync::lock;
+
+/// Frees the connection when dropped, also when the socket's task never ran.
+pub(crate) struct ConnectionGuard {
+    shared: Arc<Shared>,
+    link: Link,
+    pub(crate) why: Why,
+    /// `None` for a connection that a fault makes up to occupy a place.
+    peer: Option<Peer>,
+}
+
+impl ConnectionGuard {
+    pub(crate) fn new(shared: &Arc<Shared>, link: Link, peer: Option<Peer>) -> Self {
+        shared.events.tell(&link.who, Some(link.id), Happening::Joined, Instant::now());
+        Self { shared: shared.clone(), link, why: Why::Lost, peer }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The number of the TCP connection that carries the socket.
+    pub(crate) fn tcp(&self) -> Option<u64> {
+        self.peer.as_ref().map(|peer| peer.connection.tcp)
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let (who, now) = (&self.link.who, Instant::now());
+        lock(&self.shared.relay).leave(&who.arn, self.link.id, now);
+        let left = Happening::Left { why: self.why };
+        self.shared.events.tell(who, Some(self.link.id), left, now);
+    }
+}

@@ -1,0 +1,32 @@
+//! The other end of a TCP connection, as what serves it needs it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::connections::OnConnection;
+use crate::shared::Shared;
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
+    /// Its place among the connections at a time: a socket keeps it for as long as it lives.
+    pub(crate) slot: Arc<OwnedSemaphorePermit>,
+    /// Its number among the connections; dropping the last copy notes its end.
+    pub(crate) connection: Arc<OpenConnection>,
+}
+
+/// The number of a connection; dropping it notes the connection's end.
+#[derive(Debug)]
+pub(crate) struct OpenConnection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tcp: u64,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.shared.connections.note(self.tcp, OnConnection::Closed);
+    }
+}
