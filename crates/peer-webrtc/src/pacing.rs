@@ -8,12 +8,12 @@
 //! at its next tick. A peer that answers is not slowed down.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::stun::{
-    BINDING_REQUEST, BINDING_SUCCESS, COOKIE, DATA, SEND_INDICATION, USE_CANDIDATE, USERNAME,
-    XOR_PEER_ADDRESS, attribute,
+    BINDING_REQUEST, BINDING_SUCCESS, COOKIE, DATA, HEADER, SEND_INDICATION, USE_CANDIDATE,
+    USERNAME, XOR_PEER_ADDRESS, attribute,
 };
 
 /// Checks a second of all pairs together that no answer came to. RFC 8445 (14.2) allows twenty; a
@@ -23,7 +23,7 @@ const CHECKS_A_SECOND: u32 = 150;
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
 /// Pairs with a turn of their own; any more share one.
 const PAIRS_MAX: usize = 256;
-/// Addresses that proved to be there, and are not slowed down.
+/// Peers that proved to be there, and are not slowed down.
 const ANSWERING_MAX: usize = 8;
 
 type Address = (IpAddr, u16);
@@ -33,17 +33,19 @@ type Address = (IpAddr, u16);
 pub(crate) struct Pacer {
     /// When each pair was last checked, by the socket and where it goes.
     pairs: BTreeMap<(SocketAddr, Target), Instant>,
-    answering: Vec<Address>,
+    answering: Vec<Target>,
     swept: Option<Instant>,
     held: u64,
 }
 
-/// Where a check goes.
+/// Where a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
     Direct(Address),
-    /// By a TURN server, to an address that stands obfuscated in the message, or to a channel.
-    Relayed(Address, u64),
+    /// Through this TURN server, in a Send indication to this peer.
+    Relayed(Address, Address),
+    /// Through this TURN server, in ChannelData of this channel.
+    Channel(Address, u16),
 }
 
 impl Pacer {
@@ -55,12 +57,11 @@ impl Pacer {
         to: SocketAddr,
         datagram: &[u8],
     ) -> bool {
-        let to = address(to);
-        if is_proof(datagram) {
-            self.answered(to);
+        let (target, message) = unwrapped(address(to), datagram);
+        if is_proof(message) {
+            self.answered(target);
         }
-        let Some(target) = check(to, datagram) else { return true };
-        if matches!(target, Target::Direct(to) if self.answering.contains(&to)) {
+        if !is_check(message) || self.answering.contains(&target) {
             return true;
         }
         self.sweep(now);
@@ -86,17 +87,17 @@ impl Pacer {
         turn
     }
 
-    /// The agent knows that a peer is at this address.
-    fn answered(&mut self, from: Address) {
-        if self.answering.last() == Some(&from) {
+    /// The agent knows that a peer is there.
+    fn answered(&mut self, peer: Target) {
+        if self.answering.last() == Some(&peer) {
             return;
         }
-        self.answering.retain(|known| *known != from);
+        self.answering.retain(|known| *known != peer);
         if self.answering.len() >= ANSWERING_MAX {
             self.answering.remove(0);
         }
-        self.answering.push(from);
-        self.pairs.retain(|(_, target), _| *target != Target::Direct(from));
+        self.answering.push(peer);
+        self.pairs.retain(|(_, target), _| *target != peer);
     }
 
     fn sweep(&mut self, now: Instant) {
@@ -109,46 +110,55 @@ impl Pacer {
 }
 
 /// Whether the stack sends this only to a peer that it authenticated.
-fn is_proof(datagram: &[u8]) -> bool {
-    match kind(datagram) {
+fn is_proof(message: &[u8]) -> bool {
+    match kind(message) {
         Some(BINDING_SUCCESS) => true,
-        Some(BINDING_REQUEST) => attribute(datagram, USE_CANDIDATE).is_some(),
+        Some(BINDING_REQUEST) => attribute(message, USE_CANDIDATE).is_some(),
         // DTLS and SRTP (RFC 7983).
         Some(kind) => matches!(kind >> 8, 20..=63 | 128..=191),
         None => false,
     }
 }
 
-/// Where a datagram goes, if it is a connectivity check: a Binding request with a user name. One
-/// without asks a STUN server.
-fn check(to: Address, datagram: &[u8]) -> Option<Target> {
-    if is_check(datagram) {
-        return Some(Target::Direct(to));
-    }
-    match kind(datagram)? {
+/// Where a datagram goes in the end, and what arrives there: TURN's wrapping is taken off.
+fn unwrapped(to: Address, datagram: &[u8]) -> (Target, &[u8]) {
+    let relayed = || match kind(datagram)? {
         SEND_INDICATION => {
-            let peer = attribute(datagram, XOR_PEER_ADDRESS)?;
-            let inner = attribute(datagram, DATA)?;
-            let digest = peer
-                .iter()
-                .fold(0_u64, |all, byte| all.wrapping_mul(0x100_0000_01b3) ^ u64::from(*byte));
-            is_check(inner).then_some(Target::Relayed(to, digest))
+            let peer = xor_address(datagram, attribute(datagram, XOR_PEER_ADDRESS)?)?;
+            Some((Target::Relayed(to, peer), attribute(datagram, DATA)?))
         }
-        channel @ 0x4000..=0x4fff => {
-            is_check(datagram.get(4..)?).then_some(Target::Relayed(to, u64::from(channel)))
-        }
+        // RFC 8656, 12.4: the channel's number, a length, the data.
+        channel @ 0x4000..=0x4fff => Some((Target::Channel(to, channel), datagram.get(4..)?)),
         _ => None,
-    }
+    };
+    relayed().unwrap_or((Target::Direct(to), datagram))
+}
+
+/// The address in an attribute that is obfuscated with the cookie and the transaction id
+/// (RFC 8489, 14.2).
+fn xor_address(message: &[u8], value: &[u8]) -> Option<Address> {
+    let mask = message.get(4..HEADER)?;
+    let plain = |bytes: &[u8]| -> Vec<u8> { bytes.iter().zip(mask).map(|(a, b)| a ^ b).collect() };
+    let (head, ip) = value.split_at_checked(4)?;
+    let port = u16::from_be_bytes(plain(head.get(2..)?).try_into().ok()?);
+    let ip = match head.get(1)? {
+        1 => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(plain(ip)).ok()?)),
+        2 => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(plain(ip)).ok()?)),
+        _ => return None,
+    };
+    Some((ip, port))
 }
 
 fn kind(datagram: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes([*datagram.first()?, *datagram.get(1)?]))
 }
 
-fn is_check(datagram: &[u8]) -> bool {
-    kind(datagram) == Some(BINDING_REQUEST)
-        && datagram.get(4..8) == Some(&COOKIE[..])
-        && attribute(datagram, USERNAME).is_some()
+/// Whether a message is a connectivity check: a Binding request with a user name. One without asks
+/// a STUN server.
+fn is_check(message: &[u8]) -> bool {
+    kind(message) == Some(BINDING_REQUEST)
+        && message.get(4..8) == Some(&COOKIE[..])
+        && attribute(message, USERNAME).is_some()
 }
 
 fn address(address: SocketAddr) -> Address {
@@ -184,6 +194,20 @@ mod tests {
 
     fn request() -> Vec<u8> {
         stun(BINDING_REQUEST, &[(USERNAME, b"a:bc")])
+    }
+
+    /// A Send indication to a peer, IPv6 if its number is odd, with a transaction id of this byte.
+    fn send_indication(peer: u8, transaction: u8, inner: &[u8]) -> Vec<u8> {
+        let mut value = match peer % 2 {
+            0 => vec![0, 1, 1, peer, 10, 0, 0, peer],
+            _ => [&[0, 2, 1, peer][..], &[peer; 16]].concat(),
+        };
+        let mask: Vec<u8> = COOKIE.into_iter().chain([transaction; 12]).collect();
+        value[2..4].iter_mut().zip(&mask).for_each(|(byte, mask)| *byte ^= mask);
+        value[4..].iter_mut().zip(&mask).for_each(|(byte, mask)| *byte ^= mask);
+        let mut message = stun(SEND_INDICATION, &[(XOR_PEER_ADDRESS, &value), (DATA, inner)]);
+        message[8..HEADER].fill(transaction);
+        message
     }
 
     fn locals() -> [SocketAddr; 2] {
@@ -247,8 +271,43 @@ mod tests {
         let (_, each) = run(&mut pacer, 80, 250);
         assert_eq!((each[&14], each[&15]), (250, 250));
         assert!(each[&16] < 30, "{each:?}");
-        (0..1000).for_each(|n| pacer.answered(address(remote(n))));
+        (0..1000).for_each(|n| pacer.answered(Target::Direct(address(remote(n)))));
         assert_eq!(pacer.answering.len(), ANSWERING_MAX);
+    }
+
+    #[test]
+    fn peer_behind_a_relay_is_one_pair_whatever_the_transaction() {
+        let mut pacer = Pacer::default();
+        let [local, _] = locals();
+        for transaction in 0..100 {
+            for peer in [2, 3] {
+                let message = send_indication(peer, transaction, &request());
+                pacer.admits(start(), local, remote(0), &message);
+            }
+        }
+        assert_eq!(pacer.pairs.len(), 2);
+    }
+
+    #[test]
+    fn peer_that_answers_through_a_relay_is_not_slowed_down() {
+        let (now, [local, _], inner) = (start(), locals(), request());
+        let channel = |inner: &[u8]| [&[0x40, 1, 0, 40][..], inner].concat();
+        let (media, answer) = ([128; 40], stun(BINDING_SUCCESS, &[]));
+        let ways: [(Vec<u8>, Vec<u8>); 2] = [
+            (send_indication(3, 1, &answer), send_indication(3, 2, &inner)),
+            (channel(&media), channel(&inner)),
+        ];
+        for (proof, check) in ways {
+            let mut pacer = Pacer::default();
+            (0..20).for_each(|n| assert!(pacer.admits(now, local, remote(n), &inner)));
+            assert!(pacer.admits(now, local, remote(0), &check));
+            assert!(!pacer.admits(now, local, remote(0), &check), "not proven");
+            assert!(pacer.admits(now, local, remote(0), &proof));
+            assert!((0..100).all(|_| pacer.admits(now, local, remote(0), &check)));
+            let other = send_indication(4, 1, &inner);
+            assert!(pacer.admits(now, local, remote(0), &other));
+            assert!(!pacer.admits(now, local, remote(0), &other), "another peer");
+        }
     }
 
     #[test]
@@ -267,8 +326,7 @@ mod tests {
         let mut pacer = Pacer::default();
         let (now, [local, _]) = (start(), locals());
         let inner = request();
-        let relayed =
-            |peer: u8| stun(SEND_INDICATION, &[(XOR_PEER_ADDRESS, &[peer; 8]), (DATA, &inner)]);
+        let relayed = |peer: u8| send_indication(peer, 7, &inner);
         let channel = [&[0x40, 1, 0, 40][..], &inner].concat();
         // More pairs than have a turn at each tick.
         (0..20).for_each(|n| assert!(pacer.admits(now, local, remote(n), &inner)));

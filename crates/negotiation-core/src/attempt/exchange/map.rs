@@ -251,4 +251,27 @@ mod tests {
             assert_eq!(goes_on, state != ExchangeState::Unknown, "{state}");
         }
     }
+
+    #[test]
+    fn edge_is_legal_only_as_listed() {
+        assert!(ExchangeState::AwaitingAnswer.may_become(ExchangeState::SettingRemoteAnswer));
+        assert!(!ExchangeState::SettingRemoteAnswer.may_become(ExchangeState::AwaitingAnswer));
+        assert!(!ExchangeState::Stable.may_become(ExchangeState::AwaitingAnswer));
+    }
+
+    #[test]
+    fn signaling_state_is_that_of_jsep() {
+        let names = [
+            (ExchangeState::Stable, "stable"),
+            (ExchangeState::SettingLocalOffer, "stable"),
+            (ExchangeState::AwaitingAnswer, "have-local-offer"),
+            (ExchangeState::SettingRemoteOffer, "stable"),
+            (ExchangeState::CreatingAnswer, "have-remote-offer"),
+            (ExchangeState::AnswerUnsent, "stable"),
+            (ExchangeState::Replacing, "closed"),
+        ];
+        for (state, name) in names {
+            assert_eq!(state.signaling_state(), name, "{state}");
+        }
+    }
 }
