@@ -1,11 +1,11 @@
-//! Licences and sources of the dependencies, by cargo-deny and `deny.toml`; and the oldest Rust that
+//! Licences and sources of the dependencies, by cargo-deny and `.cargo/deny.toml`; and the oldest Rust that
 //! compiles.
 
 use std::process::Command;
 
 use crate::step;
 
-const READ_DENY: &str = "deny.toml lists what a dependency may be. Choose another dependency, or \
+const READ_DENY: &str = ".cargo/deny.toml lists what a dependency may be. Choose another dependency, or \
     change the list and say why in its comment.";
 
 const INSTALL: &str = "cargo xtask ci --setup, or cargo install --locked cargo-deny";
