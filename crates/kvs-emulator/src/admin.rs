@@ -24,7 +24,7 @@ use crate::shared::{ServiceMessage, Shared};
 use crate::socket_actions;
 use crate::sync::lock;
 
-/// Whom a request concerns: nothing of it set, everyone on the channel.
+/// The clients that a request applies to; with no field set, all of the channel.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Disconnect {
@@ -56,7 +56,7 @@ struct Do {
     then: Then,
 }
 
-/// Whom the storage service offers to anew; absent, the master.
+/// The client that the storage service sends a new offer; absent, the master.
 #[cfg(feature = "storage")]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -304,7 +304,7 @@ mod tests {
     use super::is_local;
 
     #[test]
-    fn names_of_others_are_not_local() {
+    fn foreign_host_name_is_not_local() {
         for host in
             ["localhost", "localhost:1", "127.0.0.1:4700", "[::1]:4700", "[::1]", "10.0.0.1"]
         {

@@ -10,13 +10,13 @@ use crate::fault::Action;
 use crate::reply::{Reply, Reset, error_reply, page};
 use crate::shared::Shared;
 
-/// What a fault makes of a call or an upgrade.
+/// How a call or an upgrade continues after a fault.
 pub(crate) enum Reaction {
-    /// It goes on.
+    /// It is handled as usual.
     GoOn,
-    /// It goes on with TURN credentials of this age.
+    /// It is handled with TURN credentials of this age, in seconds.
     TurnAge(u32),
-    /// It is answered.
+    /// It gets this response.
     Answer(Reply),
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn apply(
         Action::Hang { ms: None } => std::future::pending().await,
         Action::Reset => Err(Reset),
         Action::TurnAge { secs } => Ok(Reaction::TurnAge(secs)),
-        // Those of messages, and what is done once the socket is open.
+        // Faults of messages and of open sockets.
         Action::Drop
         | Action::Duplicate { .. }
         | Action::Reorder { .. }

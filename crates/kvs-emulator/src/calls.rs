@@ -26,22 +26,22 @@ pub(crate) struct Call {
 /// What handles a call.
 type Handler = fn(&Caller<'_>, &Body) -> Result<Value, ApiError>;
 
-/// Who calls what, and what is known about it beside the body.
+/// A call and its context beside the body.
 pub(crate) struct Caller<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) call: &'static Call,
-    /// `host:port` for endpoints that lead back here.
+    /// The `host:port` of endpoints that point to this emulator.
     pub(crate) authority: &'a str,
-    /// For how long the TURN credentials it hands out have been used already, by fault.
+    /// The age in seconds that a fault gives the returned TURN credentials.
     pub(crate) turn_age_secs: u32,
 }
 
-/// The call at this path.
+/// Finds the call of a path.
 pub(crate) fn find(path: &str) -> Option<&'static Call> {
     CALLS.iter().find(|call| call.path == path)
 }
 
-/// Runs a call whose signature was found good.
+/// Runs a call with a verified signature.
 pub(crate) fn run(caller: &Caller<'_>, body: &[u8]) -> Result<Value, ApiError> {
     let call = caller.call;
     if !caller.shared.within_quota(call.name, "", call.account_tps) {
@@ -50,7 +50,7 @@ pub(crate) fn run(caller: &Caller<'_>, body: &[u8]) -> Result<Value, ApiError> {
     (call.handler)(caller, &Body::parse(body)?)
 }
 
-/// One of the control plane.
+/// Defines a call of the control plane.
 const fn call(
     path: &'static str,
     name: &'static str,
@@ -61,7 +61,7 @@ const fn call(
     Call { api: Api::ControlPlane, path, name, account_tps, channel_tps, handler }
 }
 
-/// One on a channel's own endpoints.
+/// Defines a call on a channel's own endpoints.
 const fn data_call(
     api: Api,
     path: &'static str,
@@ -72,7 +72,7 @@ const fn data_call(
     Call { api, path, name, account_tps, channel_tps: None, handler }
 }
 
-/// Every call there is.
+/// Every call.
 pub(crate) static CALLS: [Call; 11] = [
     call("/createSignalingChannel", "CreateSignalingChannel", 50, None, channels::create),
     call("/describeSignalingChannel", "DescribeSignalingChannel", 300, Some(5), channels::describe),
@@ -134,7 +134,7 @@ impl Caller<'_> {
         }
     }
 
-    /// An ARN of another account is not ours to speak of.
+    /// An ARN of another account is refused as AWS refuses it.
     fn need_own(&self, arn: &str) -> Result<(), ApiError> {
         let account = arn.split(':').nth(4).unwrap_or_default();
         if account == self.shared.config.account {
@@ -146,7 +146,7 @@ impl Caller<'_> {
     }
 }
 
-/// A request's JSON object.
+/// The JSON object in a request's body.
 pub(crate) struct Body {
     object: Map<String, Value>,
 }

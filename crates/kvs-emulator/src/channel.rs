@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_channel_is_created_active_deleted_and_gone() {
+    async fn channel_goes_from_creating_to_active_to_deleted() {
         let now = Instant::now();
         let later = now + Duration::from_secs(2);
         let mut channels = Channels::default();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lists_are_paged_by_name() {
+    async fn channel_list_is_paged_by_name() {
         let now = Instant::now();
         let mut channels = Channels::default();
         for name in ["b", "a1", "a2", "a3"] {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn arns_are_those_of_the_service_model() {
+    fn channel_arn_matches_the_service_model() {
         assert!(is_arn("arn:aws-us-gov:kinesisvideo:us-gov-west-1:1:channel/a.b_c-D/12"));
         for bad in [
             "",

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_aws_writes_them() {
+    fn times_have_the_three_aws_formats() {
         // The pairs of docs/kvs-protocol.md 5.2.
         assert_eq!(UnixTime(1_689_984_000).amz(), "20230722T000000Z");
         assert_eq!(UnixTime(1_689_983_999).amz(), "20230721T235959Z");
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_two_centuries_survives_the_round_trip() {
+    fn every_date_of_two_centuries_round_trips() {
         for day in -36_525..36_525 {
             let at = UnixTime(day * 86_400 + 12_345);
             assert_eq!(UnixTime::parse_amz(&at.amz()), Some(at));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_times_are_refused() {
+    fn malformed_time_is_refused() {
         for text in ["", "20230724", "20231324T080702Z", "20230724T080702", "2023-724T080702Z"] {
             assert_eq!(UnixTime::parse_amz(text), None, "{text}");
         }

@@ -507,7 +507,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_cannot_work_are_named() {
+    fn invalid_setting_is_named() {
         let field = |config: EmulatorConfig| match config.check() {
             Err(EmulatorError::Setting { field, .. }) => field,
             other => panic!("{other:?}"),
@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_that_no_clock_can_count_are_refused() {
+    fn lifetime_beyond_the_clock_is_refused() {
         let long = |secs| {
             let lifetimes = Lifetimes { idle: Duration::from_secs(secs), ..Lifetimes::default() };
             EmulatorConfig { lifetimes, ..EmulatorConfig::default() }
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_has_as_many_channels_as_its_region_allows_or_as_is_set() {
+    fn channel_quota_follows_region_or_setting() {
         let quotas = Quotas::default();
         assert_eq!(quotas.channels("us-west-2"), Some(10_000));
         assert_eq!(quotas.channels("eu-west-1"), Some(5_000));
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_print() {
+    fn config_secrets_do_not_print() {
         let config = EmulatorConfig {
             credentials: vec![Credential::new("AK", "s3cr3t", Some("t0k3n".into()))],
             turn: TurnConfig { auth: TurnAuth::SharedSecret("p4ss".into()), ..Default::default() },

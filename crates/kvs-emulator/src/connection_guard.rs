@@ -1,4 +1,4 @@
-//! A place on a channel that is freed however the task of its socket ends.
+//! Removes a client from its channel when the task of its socket ends, for whatever reason.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) struct ConnectionGuard {
     shared: Arc<Shared>,
     link: Link,
     pub(crate) why: Why,
-    /// `None` for a connection that a fault makes up to occupy a place.
+    /// `None` for a connection without a client, which a fault made.
     peer: Option<Peer>,
 }
 

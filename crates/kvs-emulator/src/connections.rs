@@ -1,4 +1,4 @@
-//! What went over each TCP connection: a bounded, numbered list, and a file of it for scripts.
+//! The log of TCP connections: a bounded, numbered list, and a file of it for scripts.
 //!
 //! With it a benchmark or a test counts a client's TLS handshakes and the exchanges that followed
 //! one another.
@@ -19,9 +19,9 @@ use tokio::time::Instant;
 use crate::error::EmulatorError;
 use crate::sync::lock;
 
-/// Events that wait for the file.
+/// Most events that wait for the file.
 const WAITING_MAX: usize = 4096;
-/// Characters of a client's text that an event quotes.
+/// Most characters of a client's text in an event.
 const QUOTED_MAX: usize = 64;
 
 /// Something that happened on a TCP connection.
@@ -217,7 +217,7 @@ mod tests {
     const EVENTS: usize = 4096;
 
     #[tokio::test]
-    async fn events_are_numbered_bounded_and_in_the_file() {
+    async fn connection_events_are_numbered_bounded_and_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("connections.jsonl");
         let connections = Connections::new(Instant::now() - Duration::from_secs(1), EVENTS);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn access_keys_are_read_from_headers_and_urls() {
+    fn access_key_is_read_from_header_and_url() {
         let header = "AWS4-HMAC-SHA256 Credential=AKIA1/20260101/us-west-2/x/aws4_request, Signed";
         assert_eq!(access_key(Some(header), "").as_deref(), Some("AKIA1"));
         let query = "X-Amz-Algorithm=A&X-Amz-Credential=AKIA2%2F2026&X-Amz-Date=1";
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn only_descriptions_are_named() {
+    fn only_session_descriptions_are_logged() {
         assert_eq!(
             description(r#"{"messageType":"SDP_ANSWER","messagePayload":""}"#),
             Some("SDP_ANSWER")

@@ -96,13 +96,13 @@ impl Emulator {
         self.tls.as_ref().map(|tls| tls.ca_pem.as_str())
     }
 
-    /// Where that lies, when a directory was configured.
+    /// The path of that certificate, when a directory was configured.
     #[must_use]
     pub fn ca_pem_path(&self) -> Option<&Path> {
         self.tls.as_ref().and_then(|tls| tls.ca_path.as_deref())
     }
 
-    /// Where its own STUN and TURN server listens, when it has one.
+    /// The address of its own STUN and TURN server, if it has one.
     #[must_use]
     pub fn relay_addr(&self) -> Option<SocketAddr> {
         self.shared.relay_addr.get().copied()
@@ -132,12 +132,12 @@ impl Emulator {
         self.shared.faults.clone()
     }
 
-    /// Delivers what a `hold` fault kept back, and says how many those were.
+    /// Delivers the messages that a `hold` fault held, and returns their number.
     pub fn release(&self, fault: u64) -> usize {
         self.shared.release(fault)
     }
 
-    /// Who is connected, by channel, the master first.
+    /// The connected clients, by channel, the master first.
     #[must_use]
     pub fn clients(&self) -> Vec<ClientReport> {
         lock(&self.shared.relay).clients(Instant::now())
@@ -150,7 +150,7 @@ impl Emulator {
     }
 
     /// Ends the sockets of a channel that fit (`None` fits all): with a close frame, or without
-    /// one when there is no code. Says how many.
+    /// one when there is no code. Returns their number.
     pub fn disconnect(
         &self,
         channel: &str,
@@ -161,7 +161,8 @@ impl Emulator {
         self.strike(channel, role, client_id, &code.map_or(Then::Cut, Then::CloseWith))
     }
 
-    /// Does something to the sockets of a channel that fit (`None` fits all). Says to how many.
+    /// Applies an action to the sockets of a channel that fit (`None` fits all), and returns their
+    /// number.
     pub fn strike(
         &self,
         channel: &str,
@@ -173,14 +174,14 @@ impl Emulator {
         socket_actions::apply_to_channel(&self.shared, &arn, role, client_id, then)
     }
 
-    /// What happened on the channels after the event number `after` (0: from the start), as far
+    /// The events on the channels after the event number `after` (0: from the start), as far
     /// back as it is still known.
     #[must_use]
     pub fn events(&self, after: u64) -> Vec<Event> {
         self.shared.events.after(after)
     }
 
-    /// What went over the TCP connections after the event number `after` (0: from the start), as
+    /// The log of the TCP connections after the event number `after` (0: from the start), as
     /// far back as it is still known: a client's TLS handshakes and requests can be counted.
     #[must_use]
     pub fn connection_events(&self, after: u64) -> Vec<ConnectionEvent> {
@@ -192,12 +193,12 @@ impl Emulator {
         self.shared.set_wire_rtt(rtt);
     }
 
-    /// The same, as soon as there is something.
+    /// Waits until there is an event after `after`, then returns as [`Self::events`] does.
     pub async fn next_events(&self, after: u64) -> Vec<Event> {
         self.shared.events.next(after).await
     }
 
-    /// Sends a message of the service's own to those of a channel who fit. Says to how many.
+    /// Sends a message of the service to the clients of a channel that fit. Returns their number.
     pub fn send(
         &self,
         channel: &str,
@@ -209,14 +210,14 @@ impl Emulator {
     }
 
     /// Lets the storage service offer anew, from a new connection, to a client that is in the
-    /// channel's session (`None`: the master). Says whether it is.
+    /// channel's session (`None`: the master). Returns whether the client is in it.
     #[cfg(feature = "storage")]
     pub fn offer_again(&self, channel: &str, client_id: Option<&str>) -> bool {
         let Some(arn) = self.channel_arn(channel) else { return false };
         crate::storage::offer_again(&self.shared, &arn, client_id)
     }
 
-    /// Lets a credential end now. Says whether there is one of this id.
+    /// Expires a credential now. Returns whether there is one of this id.
     pub fn expire_credential(&self, access_key_id: &str) -> bool {
         self.shared.expire_credential(access_key_id, i64::MIN)
     }
@@ -245,7 +246,7 @@ impl Emulator {
     }
 }
 
-/// Binds beside the emulator's own address and serves.
+/// Binds the TURN server on the emulator's address and serves.
 #[cfg(feature = "turn")]
 async fn start_relay(shared: &Arc<Shared>) -> Result<(), EmulatorError> {
     let ip = shared.config.listen.ip();

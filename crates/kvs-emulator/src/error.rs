@@ -11,15 +11,15 @@ pub enum EmulatorError {
     Setting {
         /// The setting's name.
         field: &'static str,
-        /// What is wrong with it and what would do.
+        /// What is wrong with it, and a valid value.
         reason: String,
     },
     /// The address could not be bound.
     #[error("cannot listen on {addr}: {source}{}", listen_hint(addr, source))]
     Listen {
-        /// The address asked for.
+        /// The requested address.
         addr: std::net::SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The certificates could not be made or stored.
@@ -30,12 +30,12 @@ pub enum EmulatorError {
     File {
         /// The file.
         path: std::path::PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// What to do about an address that cannot be listened on.
+/// Advice for an address that cannot be bound.
 fn listen_hint(addr: &std::net::SocketAddr, source: &std::io::Error) -> String {
     let any = std::net::SocketAddr::new(addr.ip(), 0);
     let why = if source.kind() == std::io::ErrorKind::AddrInUse {
@@ -100,7 +100,7 @@ impl ApiError {
         Self::limit("The channel has reached its maximum number of viewers.")
     }
 
-    /// Signed well, and not allowed.
+    /// The signature is valid and the access is denied.
     pub(crate) fn denied(api: Api, message: impl Into<String>) -> Self {
         let (status, kind) = match api {
             Api::ControlPlane => (401, "AccessDeniedException"),
@@ -110,7 +110,7 @@ impl ApiError {
         Self::new(status, kind, message)
     }
 
-    /// A temporary credential that has ended.
+    /// A temporary credential that expired.
     pub(crate) fn expired_token() -> Self {
         let text = "The security token included in the request is expired";
         Self::new(403, "ExpiredTokenException", text)
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_message_member_follows_the_service_models() {
+    fn error_message_member_follows_the_service_models() {
         let invalid = ApiError::invalid_argument("x");
         assert_eq!(invalid.member(Api::ControlPlane), "Message");
         assert_eq!(invalid.member(Api::Storage), "message");

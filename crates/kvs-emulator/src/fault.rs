@@ -1,7 +1,7 @@
-//! A fault is plain data: what it matches, and what then happens. Each counts its hits.
+//! A fault as plain data: what it matches, and its effect. Each counts its hits.
 //!
-//! What a fault means on the wire is the business of the relay, the socket and the server; here
-//! it is only described, checked and chosen.
+//! Relay, socket and server carry faults out; here they
+//! are only described, checked and chosen.
 
 mod action;
 mod book;
@@ -24,14 +24,14 @@ pub(crate) use menu::MENU;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// When it strikes.
+    /// The events it applies to.
     #[serde(rename = "match")]
     pub matches: Match,
-    /// What happens then.
+    /// The effect.
     pub action: Action,
 }
 
-/// When a fault strikes. Every filter that is set must agree.
+/// The events a fault applies to. Every filter that is set must match.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Match {
@@ -55,16 +55,16 @@ pub struct Match {
     /// How many that match are let through first.
     #[serde(default)]
     pub skip: u64,
-    /// How often it strikes; absent: always.
+    /// How often it applies; absent: always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// Strikes with this probability, drawn from the emulator's seed; absent: surely.
+    /// The probability that it applies, drawn from the emulator's seed; absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
 }
 
 impl Match {
-    /// Everything at this place.
+    /// Matches everything at this place.
     #[must_use]
     pub fn on(point: Point) -> Self {
         Self {
@@ -80,19 +80,19 @@ impl Match {
         }
     }
 
-    /// The first `times` messages of a type.
+    /// Matches the first `times` messages of a type.
     #[must_use]
     pub fn first(kind: MessageType, times: u64) -> Self {
         Self { message_type: Some(kind), times: Some(times), ..Self::on(Point::Message) }
     }
 
-    /// Every message of a type.
+    /// Matches every message of a type.
     #[must_use]
     pub fn every(kind: MessageType) -> Self {
         Self { message_type: Some(kind), ..Self::on(Point::Message) }
     }
 
-    /// A filter that says nothing of its place would never agree.
+    /// Refuses a filter that does not exist at its place, since it could never match.
     fn check(&self) -> Result<(), String> {
         let foreign = match self.on {
             Point::Message => self.call.is_some(),
@@ -109,7 +109,7 @@ impl Match {
     }
 }
 
-/// Where faults strike.
+/// The events that faults apply to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Point {
@@ -117,7 +117,7 @@ pub enum Point {
     Message,
     /// A socket that is being opened.
     Upgrade,
-    /// A REST call, before its signature is looked at.
+    /// A REST call, before its signature is checked.
     Call,
 }
 
@@ -125,9 +125,9 @@ pub enum Point {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The one who answers.
+    /// The camera: it answers offers.
     Master,
-    /// One of those who offer.
+    /// A viewer: it sends offers.
     Viewer,
 }
 
@@ -138,7 +138,7 @@ impl Fault {
         Self { matches, action }
     }
 
-    /// Refuses what could never strike, with the reason.
+    /// Refuses a fault that could never apply, with the reason.
     pub fn check(&self) -> Result<(), String> {
         let on = self.matches.on;
         if !menu::of(&self.action).is_some_and(|kind| kind.on.contains(&on)) {

@@ -15,7 +15,7 @@ use crate::shared::Shared;
 use crate::sigv4::{SERVICE, Verifier, Wire};
 use crate::sync::lock;
 
-/// The viewer who sits on a [`Bench`].
+/// The client id of the viewer of a [`Bench`].
 pub const VIEWER: &str = "viewer";
 
 /// The request that a [`signed_query`] is part of, and when it is checked: the first test vector of
@@ -29,7 +29,7 @@ pub struct Bench {
     connections: [(Connection, SendQuota); 2],
 }
 
-/// What a client was sent.
+/// What a client received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
     /// A text frame.

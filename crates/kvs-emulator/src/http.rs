@@ -1,4 +1,4 @@
-//! From an HTTP request to a response: health, the admin API, the REST calls and the upgrade.
+//! Routes HTTP requests: health, the admin API, the REST calls and the upgrade.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use crate::sigv4::Wire;
 use crate::{admin, calls, upgrade};
 
-/// Answers one request, and notes it among what the connection carried.
+/// Answers one request, and adds it to the connection's log.
 pub(crate) async fn handle(
     shared: Arc<Shared>,
     peer: Peer,
@@ -39,7 +39,7 @@ pub(crate) async fn handle(
     reply
 }
 
-/// What a request is for: an API's name, or what else the emulator answers.
+/// Names a request for the log: by its API, or as one that only the emulator has.
 fn request_name(request: &Request<Incoming>) -> &'static str {
     let (path, method) = (request.uri().path(), request.method());
     if path == "/health" {
@@ -130,7 +130,7 @@ async fn call(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Reply,
     })
 }
 
-/// The channel and the client id that a call names, whatever else it may be.
+/// The channel and the client id in a call's body, if any.
 fn named(body: &[u8]) -> (Option<String>, Option<String>) {
     let Ok(Value::Object(object)) = serde_json::from_slice(body) else { return (None, None) };
     let text = |name: &str| {
@@ -142,7 +142,7 @@ fn named(body: &[u8]) -> (Option<String>, Option<String>) {
     (channel, text("ClientId").map(str::to_owned))
 }
 
-/// A browser asks before it sends an `Authorization` header elsewhere.
+/// Answers the CORS preflight that precedes a request with an `Authorization` header.
 fn preflight(shared: &Shared, headers: &HeaderMap) -> Reply {
     let mut reply = decorate(shared, Response::new(Full::new(Bytes::new())));
     set(&mut reply, "access-control-allow-methods", "POST, GET, OPTIONS");
@@ -152,7 +152,7 @@ fn preflight(shared: &Shared, headers: &HeaderMap) -> Reply {
         "authorization, content-type, x-amz-date, x-amz-security-token, x-amz-user-agent, \
          x-amz-content-sha256, amz-sdk-invocation-id, amz-sdk-request",
     );
-    // Without it a browser keeps pages of public sites away from this machine.
+    // Without it a browser blocks requests of public sites to this machine.
     let origin = headers.get("origin").and_then(|origin| origin.to_str().ok());
     if origin.is_some_and(|origin| shared.config.allowed_origins.iter().any(|o| o == origin)) {
         set(&mut reply, "access-control-allow-private-network", "true");

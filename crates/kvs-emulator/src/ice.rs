@@ -1,4 +1,4 @@
-//! TURN credentials, as GetIceServerConfig hands them out (docs/kvs-protocol.md 1.5).
+//! TURN credentials, as GetIceServerConfig returns them (docs/kvs-protocol.md 1.5).
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::clock::UnixTime;
 use crate::config::{TurnAuth, TurnConfig};
 
-/// A TURN user, as it is handed out.
+/// A TURN user and its password.
 pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) password: String,
@@ -37,7 +37,7 @@ fn credentials(turn: &TurnConfig, arn: &str, UnixTime(expiry): UnixTime) -> (Str
         TurnAuth::Fixed { username, password } => (username.clone(), password.clone()),
         TurnAuth::SharedSecret(secret) => {
             let username = format!("{expiry}:{}", STANDARD.encode(format!("v1:{arn}")));
-            // SHA-1 is what the TURN REST scheme, and so coturn, asks for.
+            // The TURN REST scheme, and so coturn, uses SHA-1.
             let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
             let password = STANDARD.encode(hmac::sign(&key, username.as_bytes()));
             (username, password)
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_username_is_the_one_seen_in_public_logs() {
+    fn turn_username_matches_public_logs() {
         let turn = TurnConfig {
             servers: vec![vec!["turn:a".into()], vec!["turn:b".into(), "turns:b".into()]],
             ..Default::default()
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_the_hmac_of_the_username() {
+    fn turn_password_is_the_hmac_of_the_username() {
         let auth = TurnAuth::SharedSecret("key".into());
         let turn = TurnConfig { auth, ..Default::default() };
         let (username, password) = credentials(&turn, "arn", UnixTime(300));

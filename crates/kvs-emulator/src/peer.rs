@@ -1,4 +1,4 @@
-//! The other end of a TCP connection, as what serves it needs it.
+//! The client's end of a TCP connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::connections::OnConnection;
 use crate::shared::Shared;
 
-/// The other end of a connection.
+/// The client of a TCP connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) addr: SocketAddr,
-    /// Its place among the connections at a time: a socket keeps it for as long as it lives.
+    /// Its permit among the connections at a time, held until the socket ends.
     pub(crate) slot: Arc<OwnedSemaphorePermit>,
     /// Its number among the connections; dropping the last copy notes its end.
     pub(crate) connection: Arc<OpenConnection>,

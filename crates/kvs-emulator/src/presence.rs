@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn events_are_numbered_bounded_and_waited_for() {
+    async fn presence_events_are_numbered_bounded_and_awaited() {
         let now = Instant::now();
         const EVENTS: usize = 4;
         let events = Events::new(now, EVENTS);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_flat_json() {
+    fn presence_event_is_flat_json() {
         let event = Event {
             seq: 1,
             at_ms: 2,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Buckets kept at a time; full ones are forgotten first, since a new one is full too.
+/// Most buckets at a time; full ones are removed first, since a new one is full too.
 const BUCKETS_MAX: usize = 4096;
 
 /// One quota's state.
@@ -21,7 +21,7 @@ impl Bucket {
         Self { per_second, tokens: f64::from(per_second), at: now }
     }
 
-    /// Takes a token, if there is one.
+    /// Takes a token, if one is left.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.refill(now);
         let granted = self.tokens >= 1.0;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_bucket_grants_a_burst_and_then_its_rate() {
+    async fn token_bucket_grants_a_burst_then_its_rate() {
         let start = Instant::now();
         let mut bucket = Bucket::new(5, start);
         assert_eq!((0..10).filter(|_| bucket.take(start)).count(), 5);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn buckets_are_bounded_and_apart() {
+    async fn token_buckets_are_bounded_and_independent() {
         let now = Instant::now();
         let mut buckets = Buckets::default();
         assert!(buckets.take("a", "x", 1, now) && !buckets.take("a", "x", 1, now));

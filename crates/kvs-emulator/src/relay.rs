@@ -1,4 +1,4 @@
-//! Who is connected to which channel, and what waits for whom. No IO: frames go into the bounded
+//! The connected clients of each channel, and messages that wait. No IO: frames go into the bounded
 //! queues that the sockets' tasks empty.
 
 mod channel_peers;
@@ -19,11 +19,11 @@ use crate::presence::{Who, Why};
 use crate::wire::{self, MessageType, Sender};
 use channel_peers::ChannelPeers;
 
-/// Frames that wait for a slow socket before it is cut.
+/// Most frames that wait for a slow socket before it is cut.
 const QUEUE_MAX: usize = 512;
-/// Messages that a channel keeps for clients who are away, all in all.
+/// Most messages that a channel keeps for absent clients, in total.
 const PENDING_MAX: usize = 256;
-/// Messages held back by faults at a time.
+/// Most messages that faults hold at a time.
 const HELD_MAX: usize = 1024;
 
 /// Commands to a socket's task.
@@ -37,7 +37,7 @@ pub(crate) enum Outgoing {
     GoAway,
     /// A close frame with this code, then the end.
     Close(u16, Why),
-    /// No byte more in either direction.
+    /// Stops reading and writing.
     Stall,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Link {
     since: Instant,
 }
 
-/// What went over a socket so far.
+/// The message counts of a socket.
 #[derive(Debug, Default)]
 struct Traffic {
     sent: AtomicU64,
@@ -96,7 +96,7 @@ impl Link {
     }
 }
 
-/// The socket's end: what its task needs.
+/// The socket task's end of a connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) link: Link,
@@ -110,19 +110,19 @@ impl Connection {
     }
 }
 
-/// A message on its way.
+/// A message between its sender and its recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Envelope {
     pub(crate) arn: String,
     pub(crate) kind: MessageType,
     pub(crate) from: Role,
-    /// The viewer at one of its ends.
+    /// The id of the viewer that sends or receives it.
     pub(crate) viewer: String,
     pub(crate) sender: Sender,
     pub(crate) payload: String,
-    /// Only the first half of its frame arrives.
+    /// Whether only the first half of its frame is delivered.
     pub(crate) cut: bool,
-    /// Until when it waits for a recipient who is away.
+    /// Until when it waits for an absent recipient.
     pub(crate) expires: Instant,
 }
 
@@ -149,13 +149,13 @@ pub struct ClientReport {
     pub client_id: Option<String>,
     /// The number of its connection, from 1.
     pub connection: u64,
-    /// Where it comes from.
+    /// The client's address.
     pub peer: SocketAddr,
-    /// For how long it has been connected.
+    /// Milliseconds since it connected.
     pub connected_ms: u64,
     /// Messages it sent.
     pub sent: u64,
-    /// Messages it was sent.
+    /// Messages it received.
     pub received: u64,
 }
 
@@ -167,7 +167,7 @@ pub(crate) struct Relay {
     connections: u64,
 }
 
-/// Who wants to come in.
+/// A client that connects.
 pub(crate) struct Joining<'a> {
     pub(crate) arn: &'a str,
     pub(crate) channel: &'a str,
@@ -223,14 +223,14 @@ impl Relay {
         }
     }
 
-    /// Delivers, or keeps for a recipient who is away.
+    /// Delivers a message, or keeps it for an absent recipient.
     pub(crate) fn deliver(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
         if let Some(peers) = self.channels.get_mut(&envelope.arn) {
             peers.deliver(envelope, unknowns, now);
         }
     }
 
-    /// Keeps as for a recipient who is away, whether it is or not.
+    /// Keeps a message as for an absent recipient, also if the recipient is connected.
     pub(crate) fn keep(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
         if let Some(peers) = self.channels.get_mut(&envelope.arn) {
             peers.keep(envelope, unknowns, now);
@@ -256,7 +256,7 @@ impl Relay {
         }
     }
 
-    /// Keeps a message back for a fault; `false` when too many are.
+    /// Holds a message for a fault; `false` when too many are held.
     pub(crate) fn hold(&mut self, fault: u64, envelope: Envelope) -> bool {
         let has_room = self.held.len() < HELD_MAX;
         if has_room {
@@ -265,7 +265,7 @@ impl Relay {
         has_room
     }
 
-    /// Delivers what a fault kept back, and says how many those were.
+    /// Delivers the messages that a fault held, and returns their number.
     pub(crate) fn release(&mut self, fault: u64, unknowns: &Unknowns, now: Instant) -> usize {
         let (released, kept) =
             std::mem::take(&mut self.held).into_iter().partition(|(id, _)| *id == fault);
@@ -278,7 +278,7 @@ impl Relay {
         count
     }
 
-    /// Notes a message's payload, and hands out the earlier one that a replay brings.
+    /// Stores a message's payload for replays, and returns the earlier one that a replay delivers.
     pub(crate) fn remember(&mut self, envelope: &Envelope) -> Option<String> {
         self.channels.get_mut(&envelope.arn)?.remember(envelope)
     }
@@ -313,7 +313,7 @@ impl Relay {
             .collect()
     }
 
-    /// Everyone, by channel.
+    /// Reports every connected client, by channel.
     pub(crate) fn clients(&self, now: Instant) -> Vec<ClientReport> {
         self.channels.values().flat_map(ChannelPeers::links).map(|link| link.report(now)).collect()
     }

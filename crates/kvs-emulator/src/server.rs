@@ -23,7 +23,7 @@ use crate::wire_delay;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the next request's head may take; clients keep connections for a while.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// After an accept that failed, mostly for want of descriptors.
+/// The pause after an accept that failed, mostly for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the emulator stops.

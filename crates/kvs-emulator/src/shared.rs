@@ -1,4 +1,4 @@
-//! What every connection of one emulator shares.
+//! The state that every connection of one emulator shares.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,20 +25,20 @@ use crate::sigv4::{SERVICE, Verifier};
 use crate::sync::lock;
 use crate::wire::{self, MessageType, Sender};
 
-/// Names of calls that are counted; an unknown path counts under one name.
+/// Most names of calls that are counted; unknown paths count under one name.
 const CALLS_MAX: usize = 64;
-/// Tasks at a time, beyond which faults delay nothing more.
+/// Most tasks at a time; beyond, delayed messages are dropped.
 const TASKS_MAX: usize = 20_000;
 
 /// The emulator's state. No two of its locks are ever held together.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: EmulatorConfig,
-    /// As configured, on the emulator's own time scale.
+    /// The configured lifetimes, divided by the time scale.
     pub(crate) lifetimes: Lifetimes,
     credentials: Mutex<Arc<[Credential]>>,
     turn: Mutex<TurnConfig>,
-    /// Where the emulator's own relay listens, if it has one.
+    /// The address of the emulator's own TURN server, if it has one.
     pub(crate) relay_addr: OnceLock<SocketAddr>,
     #[cfg(feature = "turn")]
     pub(crate) turn_users: crate::turn_auth::Users,
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) random: Mutex<Random>,
     pub(crate) events: Events,
     pub(crate) connections: Connections,
-    /// In milliseconds: of connections that are opened from now on.
+    /// The round-trip time of new connections, in milliseconds.
     wire_rtt_ms: AtomicU64,
     #[cfg(feature = "storage")]
     pub(crate) storage: crate::storage_sessions::StorageSessions,
@@ -59,13 +59,13 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
 }
 
-/// How often a call or connect was asked for, and how often refused.
+/// The number of requests of a call or connect, and of refusals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CallCount {
-    /// Asked for.
+    /// Requests.
     pub requests: u64,
-    /// Answered with an error.
+    /// Requests answered with an error.
     pub refused: u64,
 }
 
@@ -96,7 +96,7 @@ impl Shared {
         }
     }
 
-    /// Runs until done or until the emulator stops.
+    /// Spawns a task that ends when the emulator stops.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -107,7 +107,7 @@ impl Shared {
         });
     }
 
-    /// Does something later, if the emulator still runs then.
+    /// Runs `work` after a delay, unless the emulator stops before.
     pub(crate) fn spawn_after(
         self: &Arc<Self>,
         after: Duration,
@@ -166,7 +166,7 @@ impl Shared {
         format!("{:016X}", lock(&self.random).next())
     }
 
-    /// A time of the service's own on the emulator's clock.
+    /// A duration of the service divided by the time scale.
     pub(crate) fn scaled(&self, time: Duration) -> Duration {
         time.div_f64(self.config.time_scale)
     }
@@ -175,7 +175,7 @@ impl Shared {
         lock(&self.credentials).clone()
     }
 
-    /// Lets a credential end, in seconds since 1970; `false` when there is none of this id.
+    /// Expires a credential at a time in seconds since 1970; `false` when there is none of this id.
     pub(crate) fn expire_credential(&self, access_key_id: &str, at_secs: i64) -> bool {
         let mut credentials = lock(&self.credentials);
         let mut changed = credentials.to_vec();
@@ -226,7 +226,7 @@ impl Shared {
         wire::message(MessageType::GoAway, &Sender::Absent, payload)
     }
 
-    /// Delivers what a fault held back.
+    /// Delivers the messages that a fault held.
     pub(crate) fn release(&self, fault: u64) -> usize {
         lock(&self.relay).release(fault, &self.config.unknowns, Instant::now())
     }
@@ -236,7 +236,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A message the service itself sends.
+/// A message that the service itself sends.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ServiceMessage {
@@ -246,7 +246,7 @@ pub enum ServiceMessage {
     ReconnectIceServer,
     /// A text frame as it is: garbage, an empty frame, anything.
     Raw(String),
-    /// Anything else that no client sent.
+    /// Any other frames that no client sent.
     Injected(Injection),
 }
 

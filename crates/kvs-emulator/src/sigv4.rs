@@ -31,7 +31,7 @@ pub(crate) struct Wire<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// Whom and what to check against.
+/// The credentials and limits to check against.
 pub(crate) struct Verifier<'a> {
     pub(crate) credentials: &'a [Credential],
     pub(crate) region: &'a str,
@@ -41,7 +41,7 @@ pub(crate) struct Verifier<'a> {
     pub(crate) expires_max_secs: u32,
 }
 
-/// What a signature claims.
+/// The fields of a signature.
 struct Claim<'a> {
     credential: &'a str,
     signed_headers: &'a str,
@@ -106,7 +106,7 @@ impl Verifier<'_> {
         self.verify(wire, &claim, &canonical_query(wire.query, None), &payload_hash)
     }
 
-    /// Checks a presigned URL and hands out its parameters.
+    /// Checks a presigned URL and returns its parameters.
     pub(crate) fn verify_query(&self, wire: &Wire<'_>) -> Result<QueryParams, ApiError> {
         let mut params = QueryParams::new();
         for (name, value) in decode_query(wire.query) {
@@ -185,7 +185,7 @@ impl Verifier<'_> {
         let expected = hex(hmac::sign(&key, string_to_sign.as_bytes()).as_ref());
         constant_time::verify_slices_are_equal(expected.as_bytes(), claim.signature.as_bytes())
             .map_err(|_| mismatch())?;
-        // Told only to those who hold the key.
+        // Only a client that holds the key gets this far.
         if credential.expires_at_secs.is_some_and(|end| self.now.0 >= end) {
             return Err(ApiError::expired_token());
         }

@@ -23,14 +23,14 @@ use crate::socket_actions;
 
 /// API Gateway, which carries the real service, ends a socket at a larger message.
 const MESSAGE_BYTES_MAX: usize = 128 * 1024;
-/// Most that waits to be sent: a frame, and pongs for a client that pings and never reads.
+/// Most bytes that wait to be sent: a frame, and pongs for a client that pings and never reads.
 const UNSENT_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 /// A client that takes no frame for this long is cut.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client has to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Something that happens to the socket by fault.
+/// The action of a fault on the socket, and the delay before it.
 pub(crate) type Scheduled = Option<(Duration, Then)>;
 
 /// Serves the socket until it ends, and frees its connection.
@@ -167,7 +167,7 @@ where
     }
 }
 
-/// Notes an offer or an answer among what the connection carried.
+/// Adds an offer or an answer to the connection's log.
 fn note(
     shared: &Shared,
     tcp: Option<u64>,
@@ -188,7 +188,7 @@ enum Next {
     Fault,
 }
 
-/// `false` when the client does not take it.
+/// Sends a message; `false` when the client does not accept it in time.
 async fn send<S>(socket: &mut WebSocketStream<S>, message: Message) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -208,7 +208,7 @@ fn wire_form(injected: Frame) -> Message {
     }
 }
 
-/// Before this frame.
+/// The pause before a frame.
 fn pause(injected: &Frame) -> Duration {
     match injected {
         Frame::Part { after, .. } => *after,
@@ -223,7 +223,7 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// Half-open: TCP stays up and nothing moves. A close or a cut from outside ends it.
+/// Keeps TCP open without reading or writing, until a close or a cut from outside.
 async fn stall(connection: &mut Connection) -> Why {
     while let Some(outgoing) = connection.outgoing.recv().await {
         if let Outgoing::Close(_, why) = outgoing {

@@ -52,8 +52,8 @@ pub(crate) fn frames(shared: &Shared, link: &Link, what: &Injection) -> Vec<Fram
     what.frames(earlier.as_deref())
 }
 
-/// Puts a connection without a client in the place of this one. It takes every message and says
-/// nothing back, until a newer connection displaces it.
+/// Displaces a client by a connection without one, which accepts every message and sends
+/// nothing, until a newer connection displaces it.
 fn take_over(shared: &Arc<Shared>, link: &Link) {
     let joining = Joining {
         arn: &link.who.arn,

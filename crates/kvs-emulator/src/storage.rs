@@ -43,7 +43,7 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Offers anew to a client that is in the session, from a new connection. `false`: there is no such client.
+/// Sends a client in the session a new offer from a new connection; `false` if there is none.
 pub(crate) fn offer_again(shared: &Arc<Shared>, arn: &str, client_id: Option<&str>) -> bool {
     let who = shared.storage.member(arn, client_id);
     who.is_some_and(|who| join(shared, who).is_ok())

@@ -1,4 +1,4 @@
-//! Locking that outlives a panic: every critical section leaves the data whole.
+//! Mutex locking that ignores poisoning: every critical section leaves the data consistent.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -17,15 +17,15 @@ use crate::clock::WallClock;
 use crate::config::TlsConfig;
 use crate::error::EmulatorError;
 
-/// What serving over TLS takes.
+/// The TLS acceptor and its CA.
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) ca_pem: String,
-    /// Where the CA's certificate lies, when a directory was given.
+    /// The path of the CA's certificate, when a directory was given.
     pub(crate) ca_path: Option<PathBuf>,
 }
 
-/// Makes a CA, or takes the one found in the directory, and a leaf signed by it.
+/// Creates a CA, or loads the one in the directory, and issues the server's certificate.
 pub(crate) fn prepare(config: &TlsConfig) -> Result<Tls, EmulatorError> {
     let (ca_pem, ca_key, ca_path) = match &config.dir {
         None => {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stored_ca_is_found_again() {
+    fn stored_ca_is_reused() {
         let dir = tempfile::tempdir().unwrap();
         let config = TlsConfig { dir: Some(dir.path().join("tls")), extra_names: Vec::new() };
         let first = prepare(&config).unwrap();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_ca_is_left_as_it_is() {
+    fn half_of_a_ca_is_not_overwritten() {
         for (found, missing) in [(CA_FILE, CA_KEY_FILE), (CA_KEY_FILE, CA_FILE)] {
             let dir = tempfile::tempdir().unwrap();
             let found = dir.path().join(found);
@@ -177,7 +177,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_in_place_of_a_ca_are_not_followed() {
+    fn symbolic_link_in_place_of_a_ca_is_not_followed() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
         for name in [CA_FILE, CA_KEY_FILE] {
             let dir = tempfile::tempdir().unwrap();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_names_are_refused() {
+    fn invalid_certificate_name_is_refused() {
         let config = TlsConfig { dir: None, extra_names: vec!["a b".into()] };
         assert!(matches!(prepare(&config), Err(EmulatorError::Setting { .. })));
     }

@@ -24,14 +24,14 @@ use crate::turn_auth::{Admission, Authenticator};
 use retransmitted::Responses;
 
 const REALM: &str = "kvs-emulator";
-/// Larger than any datagram.
+/// Bytes of the receive buffer: larger than any datagram.
 const DATAGRAM_MAX: usize = 65_536;
-/// Datagrams of peers that wait to be relayed.
+/// Most datagrams of peers that wait to be relayed.
 const WAITING_MAX: usize = 1024;
-/// Allocations at a time, of all channels and whatever the quotas.
+/// Most allocations at a time, over all channels, independent of quotas.
 const RELAYS_MAX: usize = 1024;
 
-/// A relay about to run, bound.
+/// A TURN server that is bound and not yet running.
 pub(crate) struct Turn {
     socket: Arc<UdpSocket>,
     addr: SocketAddr,
@@ -51,7 +51,7 @@ impl Drop for Relay {
     }
 }
 
-/// What a peer sent to a relayed address.
+/// A datagram that a peer sent to a relayed address.
 struct Arrived {
     relay: SocketAddr,
     from: SocketAddr,
@@ -185,7 +185,7 @@ impl House {
         }
     }
 
-    /// Does what the protocol wants done, and says for how long it wants nothing.
+    /// Carries out what the protocol requests, and returns the time until its next timer.
     async fn drive(&mut self) -> Duration {
         let wait = loop {
             let now = self.now();
@@ -264,12 +264,12 @@ impl House {
     }
 }
 
-/// The protocol's crates write passwords and keys to the log, at trace level.
+/// Runs without a log: the protocol's crates log passwords and keys at trace level.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
     tracing::subscriber::with_default(NoSubscriber::default(), work)
 }
 
-/// A socket on the address that leads to this client.
+/// Binds a relay socket on the address that this client reached.
 async fn open(client: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     let any: IpAddr = match client {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -282,7 +282,7 @@ async fn open(client: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     Ok((socket, addr))
 }
 
-/// Hands on what peers send; what does not fit is lost, as on a network.
+/// Passes on what peers send; datagrams beyond the queue are dropped, as on a network.
 async fn read(
     socket: Arc<UdpSocket>,
     relay: SocketAddr,
@@ -301,7 +301,7 @@ async fn read(
     }
 }
 
-/// Bits a second, with a burst of one second.
+/// A bit rate with a burst of one second.
 struct Budget {
     left: f64,
     at: Option<Instant>,
@@ -328,7 +328,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_above_the_bit_rate_is_lost() {
+    async fn relayed_bytes_above_the_bit_rate_are_dropped() {
         let mut budget = Budget { left: 0.0, at: None };
         let granted = (0..2000).filter(|_| budget.take(1250, 5_000_000)).count();
         assert_eq!(granted, 500, "a burst of one second");

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_bounded() {
+    fn turn_users_are_bounded() {
         let users = Users::default();
         for n in 0..2 * i64::try_from(USERS_MAX).unwrap() {
             users.hand_out(&n.to_string(), "p", "arn", UnixTime(n));

@@ -86,11 +86,11 @@ pub(crate) async fn handle(
     Ok(reply)
 }
 
-/// Where the client wants to sit.
+/// The channel and client id of an upgrade.
 struct Target {
     arn: String,
     channel: String,
-    /// A viewer's: its presence tells the role.
+    /// The viewer's id; a master has none.
     client_id: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
-/// What a signaling message is, by AWS's name.
+/// The type of a signaling message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MessageType {
@@ -15,9 +15,9 @@ pub enum MessageType {
     IceCandidate,
     /// The service will close the socket soon.
     GoAway,
-    /// The ICE servers are to be fetched again.
+    /// The client has to fetch the ICE servers again.
     ReconnectIceServer,
-    /// A message could not be accepted.
+    /// The service refused a message.
     StatusResponse,
 }
 
@@ -35,7 +35,7 @@ impl MessageType {
         }
     }
 
-    /// The types clients may send.
+    /// Parses a type that clients may send.
     fn from_action(action: &str) -> Option<Self> {
         [Self::SdpOffer, Self::SdpAnswer, Self::IceCandidate]
             .into_iter()
@@ -43,7 +43,7 @@ impl MessageType {
     }
 }
 
-/// A frame a client sent.
+/// A frame that a client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClientFrame {
     /// `None`: an action the service does not know.
@@ -85,7 +85,7 @@ pub(crate) fn message(kind: MessageType, sender: &Sender, payload: Option<&str>)
     Value::Object(object).to_string()
 }
 
-/// The service's refusal of the message with this correlation id.
+/// A STATUS_RESPONSE to the message with this correlation id.
 pub(crate) fn status(correlation_id: &str, error: &str, code: u16, description: &str) -> String {
     json!({
         "messageType": MessageType::StatusResponse.name(),
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_read_in_either_case() {
+    fn frame_field_names_are_case_insensitive() {
         let lower = r#"{"action":"SDP_ANSWER","recipientClientId":"v","messagePayload":"eA==","correlationId":"1"}"#;
         let upper = r#"{"action":"SDP_ANSWER","RecipientClientId":"v","MessagePayload":"eA==","CorrelationId":"1"}"#;
         let frame = parse(lower).unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_three_actions_are_open_to_clients() {
+    fn clients_may_send_only_three_actions() {
         for action in ["GO_AWAY", "RECONNECT_ICE_SERVER", "STATUS_RESPONSE", "BUSY", "sdp_offer"] {
             assert_eq!(parse(&format!(r#"{{"action":"{action}"}}"#)).unwrap().kind, None);
         }
@@ -183,13 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn deep_json_is_refused_not_recursed_into() {
+    fn deeply_nested_json_is_refused() {
         let deep = "[".repeat(100_000);
         assert_eq!(parse(&format!(r#"{{"action":{deep}"#)), None);
     }
 
     #[test]
-    fn the_master_has_no_sender_id() {
+    fn message_from_master_has_no_sender_id() {
         assert_eq!(
             message(MessageType::SdpAnswer, &Sender::Absent, Some("eA==")),
             r#"{"messagePayload":"eA==","messageType":"SDP_ANSWER"}"#
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn client_ids_are_those_of_the_guide() {
+    fn client_id_matches_the_developer_guide() {
         for good in ["a", "A_b.c-9", &"x".repeat(256), "awsome"] {
             assert!(is_client_id(good), "{good}");
         }

@@ -16,7 +16,7 @@ use tokio::io::{
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Bytes that are read at once.
+/// Most bytes per read.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks on their way in one direction. A sender that is faster waits, as with a full TCP window.
 const CHUNKS_MAX: usize = 64;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn first_exchange_costs_two_round_trips_and_further_ones_one() {
+    async fn first_exchange_takes_two_round_trips_further_ones_one() {
         let (mut client, mut service, _task) = connected();
         let first = exchange(&mut client, &mut service).await;
         assert!(close_to(first, 2 * RTT), "connecting and an exchange: {first:?}");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_arrive_whole_in_order_and_no_earlier() {
+    async fn delayed_bytes_arrive_complete_in_order_and_on_time() {
         let (client, mut service, _task) = connected();
         let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
         let (mut read, mut write) = split(client);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_does_not_read_holds_a_bounded_number_of_bytes() {
+    async fn delayed_bytes_of_a_client_that_does_not_read_are_bounded() {
         let (client, mut service, task) = connected();
         let mut written = 0;
         let chunk = vec![7; CHUNK_BYTES];
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_a_connection_is_as_late_as_its_bytes() {
+    async fn delayed_connection_ends_after_its_bytes() {
         let (mut client, mut service, task) = connected();
         exchange(&mut client, &mut service).await;
         let begun = Instant::now();

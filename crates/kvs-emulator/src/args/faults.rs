@@ -1,4 +1,4 @@
-//! Faults by flags: short forms of the commonest, and any fault as JSON.
+//! Flags for faults: short forms of the common ones, and any fault as JSON.
 
 use crate::error::EmulatorError;
 use crate::fault::{Action, Fault, Match, Point, Role, Target, Then};

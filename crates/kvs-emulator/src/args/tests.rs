@@ -1,4 +1,4 @@
-//! From flags to settings.
+//! Tests of reading flags.
 
 use clap::Parser;
 
@@ -17,7 +17,7 @@ fn config(flags: &[&str]) -> Result<EmulatorConfig, EmulatorError> {
 }
 
 #[test]
-fn credentials_pair_up_and_never_print() {
+fn credential_flags_pair_up_and_never_print() {
     let flags = ["--access-key", "A", "--secret-key", "s3cr3t", "--session-token", "t0k3n"];
     let config = config(&flags).unwrap();
     assert_eq!(config.credentials, [Credential::new("A", "s3cr3t", Some("t0k3n".into()))]);
@@ -27,7 +27,7 @@ fn credentials_pair_up_and_never_print() {
 }
 
 #[test]
-fn a_credentials_file_is_read() {
+fn credentials_file_is_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "# mine\nA s\n\nB t tok+en/=\n").unwrap();
     let config = config(&["--credentials-file", file.path().to_str().unwrap()]).unwrap();
@@ -43,7 +43,7 @@ fn unpaired_credentials_are_refused() {
 }
 
 #[test]
-fn numbers_that_cannot_work_are_refused_by_name() {
+fn invalid_number_is_refused_with_its_flag() {
     for (flag, field) in [
         ("--max-age=18446744073709551615", "lifetimes.age"),
         ("--idle-timeout=10000000000000000000", "lifetimes.idle"),
@@ -58,7 +58,7 @@ fn numbers_that_cannot_work_are_refused_by_name() {
 }
 
 #[test]
-fn a_flag_that_would_do_nothing_alone_is_refused_or_means_the_other() {
+fn flag_without_effect_is_refused_or_implies_another() {
     let names = config(&["--tls-name", "door.local"]).unwrap().tls.map(|tls| tls.extra_names);
     assert_eq!(names, Some(vec!["door.local".to_owned()]));
     for flags in [
@@ -72,7 +72,7 @@ fn a_flag_that_would_do_nothing_alone_is_refused_or_means_the_other() {
 }
 
 #[test]
-fn secrets_of_the_environment_are_taken_by_the_flags_that_want_them() {
+fn environment_secret_applies_only_with_its_flag() {
     let auth = |flags: &[&str]| {
         let args = Cli::try_parse_from(["emulator"].iter().chain(flags)).unwrap().args;
         match args.turn(|name| Some(name.to_owned())).unwrap().auth {
@@ -88,14 +88,14 @@ fn secrets_of_the_environment_are_taken_by_the_flags_that_want_them() {
 }
 
 #[test]
-fn a_relay_is_the_default_where_one_is_built_in() {
+fn built_in_relay_is_the_default() {
     let relay = |flags| config(flags).unwrap().relay;
     assert_eq!(relay(&[]), cfg!(feature = "turn"));
     assert!(!relay(&["--no-relay"]) && !relay(&["--turn-uri", "turn:127.0.0.1:3478"]));
 }
 
 #[test]
-fn quotas_and_unknowns_by_json() {
+fn quotas_and_unknowns_are_read_from_json() {
     let flags =
         ["--quotas", r#"{"viewers_max":3}"#, "--unknowns", r#"{"displaced_close_code":null}"#];
     let config = config(&flags).unwrap();
@@ -106,7 +106,7 @@ fn quotas_and_unknowns_by_json() {
 }
 
 #[test]
-fn round_trip_times_are_read_as_people_write_them() {
+fn round_trip_time_is_read_with_or_without_unit() {
     let rtt = |text: &str| {
         let parsed = Cli::try_parse_from(["emulator", "--wire-rtt", text]);
         parsed.ok().map(|cli| cli.args.to_config().unwrap().wire_rtt)
@@ -144,7 +144,7 @@ fn ready_file_does_not_follow_a_link() {
 }
 
 #[test]
-fn faults_by_flags() {
+fn fault_flags_become_faults() {
     let flags = [
         "--drop-answers",
         "1",
@@ -171,7 +171,7 @@ fn faults_by_flags() {
 }
 
 #[tokio::test]
-async fn scripts_learn_where_it_is_and_a_stop_ends_it() {
+async fn ready_file_reports_the_endpoint_and_stop_ends_serving() {
     let dir = tempfile::tempdir().unwrap();
     let ready = dir.path().join("ready.json");
     let flags = ["--listen", "127.0.0.1:0", "--channel", "demo", "--ready-file"];
@@ -200,7 +200,7 @@ async fn scripts_learn_where_it_is_and_a_stop_ends_it() {
 
 /// A signal that comes right after the first word must find its handler.
 #[tokio::test]
-async fn signals_are_heard_before_anyone_is_told_where_it_is() {
+async fn signal_handlers_are_installed_before_readiness() {
     let dir = tempfile::tempdir().unwrap();
     let ready = dir.path().join("ready.json");
     let flags = ["emulator", "--listen", "127.0.0.1:0", "--ready-file", ready.to_str().unwrap()];
@@ -217,7 +217,7 @@ async fn signals_are_heard_before_anyone_is_told_where_it_is() {
 /// As when a terminal is closed. Without a handler the signal would end this process.
 #[cfg(unix)]
 #[tokio::test]
-async fn hangup_ends_it_in_order() {
+async fn hangup_shuts_down_in_order() {
     let mut ended = std::pin::pin!(terminated());
     tokio::select! {
         biased;

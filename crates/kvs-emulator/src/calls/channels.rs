@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::presence::Why;
 use crate::sync::lock;
 
-/// The service's own default (CreateSignalingChannel).
+/// The service's default, in seconds (CreateSignalingChannel).
 pub(crate) const MESSAGE_TTL_SECS: u32 = 60;
 
 pub(super) fn create(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError> {

@@ -46,7 +46,7 @@ pub(super) fn ice_servers(caller: &Caller<'_>, body: &Body) -> Result<Value, Api
     Ok(json!({ "IceServerList": ice::ice_servers(&turn, &user) }))
 }
 
-/// The emulator's own relay, at the address that the client knows us by.
+/// The emulator's own TURN server, at the address that the client called.
 fn own_relay(caller: &Caller<'_>) -> Option<String> {
     let addr = *caller.shared.relay_addr.get()?;
     let host = caller.authority;
@@ -55,7 +55,7 @@ fn own_relay(caller: &Caller<'_>) -> Option<String> {
         Some(_) | None => host,
     };
     let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    // A name is looked up by few TURN clients.
+    // Few TURN clients resolve host names.
     let host = match (is_address || addr.ip().is_unspecified(), addr.ip()) {
         (true, _) => host.to_owned(),
         (false, IpAddr::V4(ip)) => ip.to_string(),
@@ -64,8 +64,8 @@ fn own_relay(caller: &Caller<'_>) -> Option<String> {
     Some(format!("turn:{host}:{}?transport=udp", addr.port()))
 }
 
-/// A viewer says who it is; the master does not, and neither does the C SDK's viewer name a call
-/// of its own (docs/kvs-protocol.md 1.1).
+/// A viewer sends its client id and the master none; the C SDK's viewer uses the master's call too
+/// (docs/kvs-protocol.md 1.1).
 pub(super) fn join_storage(caller: &Caller<'_>, body: &Body) -> Result<Value, ApiError> {
     let arn = body.need_arn(caller, "channelArn")?;
     let client_id = body.text("clientId")?;
@@ -98,7 +98,7 @@ fn join(caller: &Caller<'_>, who: Who) -> Result<Value, ApiError> {
     Ok(json!({}))
 }
 
-/// Built without the storage service: nothing follows.
+/// Without the feature `storage` a join succeeds and nothing follows.
 #[cfg(not(feature = "storage"))]
 fn join(_caller: &Caller<'_>, _who: Who) -> Result<Value, ApiError> {
     Ok(json!({}))

@@ -5,30 +5,30 @@ use serde::{Deserialize, Serialize};
 use super::inject::Injection;
 use crate::wire::Sender;
 
-/// What happens. Which actions fit which place is checked by [`super::Fault::check`].
+/// The effect of a fault. [`super::Fault::check`] verifies that it fits the fault's place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
-    /// Message: is lost.
+    /// Message: is dropped.
     Drop,
-    /// Message, call, upgrade: goes on later.
+    /// Message, call, upgrade: is delayed.
     Delay {
-        /// By how much.
+        /// The delay, in milliseconds.
         ms: u64,
     },
-    /// Message: is delivered this many times more.
+    /// Message: is delivered several times.
     Duplicate {
-        /// Beside the message itself.
+        /// Copies beside the message itself.
         copies: u32,
-        /// Between two of them.
+        /// The time between two copies, in milliseconds.
         #[serde(default)]
         every_ms: u64,
     },
     /// Message: is overtaken by those that follow it to the same recipient.
     Reorder {
-        /// How many overtake it.
+        /// The number of messages that overtake it.
         behind: u32,
-        /// It goes on after this even when fewer came.
+        /// It is delivered after this many milliseconds even if fewer arrived.
         #[serde(default = "reorder_ms")]
         within_ms: u64,
     },
@@ -39,13 +39,13 @@ pub enum Action {
     Away,
     /// Message: arrives damaged.
     Corrupt {
-        /// How.
+        /// The kind of damage.
         how: Corruption,
     },
     /// Message: the last one of its type from an earlier connection of a viewer arrives first, or
     /// instead; without one, the last of this connection.
     Replay {
-        /// Whether the message itself is lost.
+        /// Whether the message itself is dropped.
         #[serde(default)]
         instead: bool,
     },
@@ -55,7 +55,7 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Sender::is_absent")]
         sender: Sender,
     },
-    /// Message: its recipient is sent something that no client sent.
+    /// Message: its recipient receives frames that no client sent.
     Inject {
         /// What.
         what: Injection,
@@ -70,7 +70,7 @@ pub enum Action {
         /// `statusCode`.
         status: u16,
     },
-    /// Message: a socket is closed, and the message lost.
+    /// Message: is dropped, and a socket is closed.
     CloseSocket {
         /// The side whose socket it is.
         whose: Target,
@@ -78,13 +78,13 @@ pub enum Action {
         #[serde(default)]
         code: Option<u16>,
     },
-    /// Message: something happens to a socket, and the message goes on or is lost.
+    /// Message: acts on a socket; the message is delivered or dropped.
     Socket {
         /// The side whose socket it is.
         whose: Target,
         /// What.
         then: Then,
-        /// Whether the message is lost.
+        /// Whether the message is dropped.
         #[serde(default)]
         lost: bool,
     },
@@ -94,7 +94,7 @@ pub enum Action {
         status: u16,
         /// The error's name.
         error: String,
-        /// Its text.
+        /// The error's message.
         #[serde(default)]
         message: String,
     },
@@ -105,34 +105,35 @@ pub enum Action {
         /// The body.
         #[serde(default)]
         body: String,
-        /// Its type.
+        /// The `Content-Type`.
         #[serde(default = "html")]
         content_type: String,
     },
-    /// Call, upgrade: is refused as above its rate.
+    /// Call, upgrade: is refused with a throttling error.
     Throttle,
-    /// Call, upgrade: is refused as one viewer too many.
+    /// Call, upgrade: is refused because the channel has its maximum of viewers.
     ViewerLimit,
-    /// Call, upgrade: is refused as signed with a temporary credential that has ended.
+    /// Call, upgrade: is refused because its temporary credential expired.
     ExpiredToken,
     /// Call, upgrade: is never answered, or reset after a while.
     Hang {
-        /// Until the connection is reset; absent: until the client leaves.
+        /// Milliseconds until the connection is reset; absent: it stays open until the client
+        /// closes it.
         #[serde(default)]
         ms: Option<u64>,
     },
-    /// Call, upgrade: the connection ends without an answer.
+    /// Call, upgrade: the connection is reset without an answer.
     Reset,
     /// Call: is answered with 200 and a body that is no JSON.
     Garbage,
-    /// Call (GetIceServerConfig): hands out credentials that have been used for so long already.
+    /// Call (GetIceServerConfig): returns TURN credentials of a given age.
     TurnAge {
-        /// Their age; more than their lifetime, and relays refuse them.
+        /// Their age in seconds; above their lifetime, TURN servers refuse them.
         secs: u32,
     },
-    /// Upgrade: something happens to the socket some time after it opened.
+    /// Upgrade: acts on the socket some time after it opened.
     After {
-        /// After it opened.
+        /// Milliseconds after it opened.
         ms: u64,
         /// What.
         then: Then,
@@ -147,26 +148,26 @@ fn html() -> String {
     "text/html".to_owned()
 }
 
-/// Where an injected frame stands.
+/// The position of an injected frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// Before the message.
     #[default]
     Before,
-    /// After it.
+    /// After the message.
     After,
-    /// The message is lost.
+    /// Instead of the message.
     Instead,
 }
 
-/// Ways to damage a message.
+/// A kind of damage to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Corruption {
-    /// The payload is no base64.
+    /// The payload is not valid base64.
     Base64,
-    /// The payload is base64 of what is no JSON.
+    /// The payload is base64 of invalid JSON.
     Json,
     /// The payload is a description with an empty `sdp`.
     Sdp,
@@ -178,34 +179,34 @@ pub enum Corruption {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// The sender's.
+    /// The socket of the message's sender.
     Sender,
-    /// The recipient's.
+    /// The socket of the message's recipient.
     Recipient,
-    /// Both.
+    /// Both sockets.
     Both,
 }
 
-/// What can happen to an open socket.
+/// An action on an open socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Then {
-    /// A close frame with code 1001.
+    /// Sends a close frame with code 1001.
     Close,
-    /// A close frame with this code.
+    /// Sends a close frame with this code.
     CloseWith(u16),
-    /// TCP ends without one.
+    /// Ends TCP without a close frame.
     Cut,
-    /// No byte is read or written any more, and TCP stays up.
+    /// Stops reading and writing, and keeps TCP open.
     Stall,
-    /// GO_AWAY, and the close after the grace period.
+    /// Sends GO_AWAY, and closes after the grace period.
     GoAway,
-    /// RECONNECT_ICE_SERVER.
+    /// Sends RECONNECT_ICE_SERVER.
     ReconnectIceServer,
-    /// A connection without a client takes its place, as when its client id connects elsewhere. It stays
-    /// until a newer one takes its own.
+    /// Displaces the client, as if its client id connected elsewhere. The connection that takes its
+    /// place has no client, and stays until a newer one displaces it.
     Takeover,
-    /// Something that no client sent arrives.
+    /// Delivers frames that no client sent.
     Inject(Injection),
 }
 

@@ -9,11 +9,11 @@ use crate::random::Random;
 use crate::sync::lock;
 use crate::wire::MessageType;
 
-/// Faults at a time.
+/// Most faults at a time.
 const FAULTS_MAX: usize = 256;
 
-/// The handle on an emulator's faults; clones are the same list. The first one that matches and
-/// has strikes left decides; the others do not see the event.
+/// A handle to an emulator's faults; clones share the list. The first fault that matches and has
+/// strikes left applies; later ones do not see the event.
 #[derive(Debug, Clone)]
 pub struct Faults {
     book: Arc<Mutex<Book>>,
@@ -34,7 +34,7 @@ struct Entry {
     hits: u64,
 }
 
-/// A fault and what it has done.
+/// A fault and its counters.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FaultReport {
     /// Its number, from 1.
@@ -43,21 +43,21 @@ pub struct FaultReport {
     pub fault: Fault,
     /// Events that matched it.
     pub seen: u64,
-    /// How often it struck.
+    /// How often it applied.
     pub hits: u64,
 }
 
-/// What is known of a message when faults are asked.
+/// The properties of a message that faults match.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageFacts<'a> {
     pub(crate) kind: MessageType,
     pub(crate) from: Role,
-    /// The viewer's it is from or to; empty where the storage service speaks with the master.
+    /// The id of the viewer that sends or receives it; empty between storage service and master.
     pub(crate) client_id: &'a str,
     pub(crate) channel: &'a str,
 }
 
-/// What is known of a REST call when faults are asked.
+/// The properties of a REST call that faults match.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallFacts<'a> {
     pub(crate) name: &'a str,
@@ -74,7 +74,7 @@ impl Faults {
         Self { book: Arc::new(Mutex::new(Book { entries, next_id, random: Random::new(seed) })) }
     }
 
-    /// Adds one behind the others and says its number; refuses one that could never strike.
+    /// Appends a fault and returns its number; refuses one that could never apply.
     pub fn add(&self, fault: Fault) -> Result<u64, String> {
         fault.check()?;
         let mut book = lock(&self.book);
@@ -87,7 +87,7 @@ impl Faults {
         Ok(id)
     }
 
-    /// Ends one; `false` when there is none of this number.
+    /// Removes a fault; `false` when there is none of this number.
     pub fn remove(&self, id: u64) -> bool {
         let mut book = lock(&self.book);
         let before = book.entries.len();
@@ -95,12 +95,12 @@ impl Faults {
         book.entries.len() != before
     }
 
-    /// Ends all.
+    /// Removes all faults.
     pub fn clear(&self) {
         lock(&self.book).entries.clear();
     }
 
-    /// All in force, the used-up ones included, with their counters.
+    /// All faults, the used-up ones included, with their counters.
     #[must_use]
     pub fn list(&self) -> Vec<FaultReport> {
         let book = lock(&self.book);
@@ -113,7 +113,7 @@ impl Faults {
         book.entries.iter().map(report).collect()
     }
 
-    /// How often one struck.
+    /// How often a fault applied.
     #[must_use]
     pub fn hits(&self, id: u64) -> u64 {
         lock(&self.book).entries.iter().find(|entry| entry.id == id).map_or(0, |entry| entry.hits)
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_skips_strikes_and_is_used_up() {
+    fn fault_skips_then_strikes_then_is_used_up() {
         let faults = Faults::new(Vec::new(), 0);
         let matches = Match { skip: 1, ..Match::first(MessageType::SdpAnswer, 2) };
         let id = faults.add(Fault::new(matches, Action::Drop)).unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_all_have_to_agree() {
+    fn fault_strikes_only_if_every_filter_matches() {
         let matches = Match { client_id: Some("w".into()), ..Match::every(MessageType::SdpAnswer) };
         let faults = Faults::new(vec![Fault::new(matches, Action::Drop)], 0);
         assert!(faults.for_message(&answer("v")).is_none());
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_follows_the_seed() {
+    fn fault_probability_follows_the_seed() {
         let run = |seed| {
             let matches = Match { probability: Some(0.5), ..Match::on(Point::Message) };
             let faults = Faults::new(vec![Fault::new(matches, Action::Drop)], seed);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_that_could_never_strike_are_refused() {
+    fn fault_that_could_never_strike_is_refused() {
         let faults = Faults::new(Vec::new(), 0);
         assert!(faults.add(Fault::new(Match::on(Point::Call), Action::Drop)).is_err());
         assert!(faults.add(Fault::new(Match::on(Point::Upgrade), Action::Garbage)).is_err());
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_plain_json() {
+    fn fault_round_trips_as_json() {
         let text = r#"{"match":{"on":"message","type":"SDP_ANSWER","times":1},"action":{"do":"delay","ms":5}}"#;
         let fault: Fault = serde_json::from_str(text).unwrap();
         let matches = Match::first(MessageType::SdpAnswer, 1);

@@ -10,21 +10,21 @@ use serde_json::{Value, json};
 
 use crate::wire::{self, MessageType, Sender};
 
-/// Frames of one injection.
+/// Most frames of one injection.
 const COUNT_MAX: u32 = 20_000;
-/// Bytes of one injection, all in all.
+/// Most bytes of one injection, in total.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What is in a fragment: a socket has room for a few of them.
+/// Payload bytes of a fragment; a socket's queue holds a few fragments.
 const FRAGMENT_BYTES: usize = 64 * 1024;
 
-/// What is injected into a client's socket. As JSON: `{"frame":"candidates","count":10000}`.
+/// Frames that are sent to a client. As JSON: `{"frame":"candidates","count":10000}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Injection {
     /// A message in the service's envelope.
     Message {
-        /// Its type.
+        /// The message's type.
         #[serde(rename = "type")]
         message_type: MessageType,
         /// Its `senderClientId`.
@@ -39,53 +39,53 @@ pub enum Injection {
     },
     /// The last message of this type that the other side sent on the channel, once more.
     Earlier {
-        /// Its type.
+        /// The message's type.
         #[serde(rename = "type")]
         message_type: MessageType,
-        /// The `senderClientId` it now comes with.
+        /// The `senderClientId` of the repetition.
         #[serde(default, skip_serializing_if = "Sender::is_absent")]
         sender: Sender,
     },
     /// A STATUS_RESPONSE.
     Status {
-        /// For the message with this id.
+        /// The correlation id of the message it answers.
         correlation_id: String,
         /// `errorType`.
         error: String,
         /// `statusCode`.
         status: u16,
     },
-    /// So many different host candidates.
+    /// Distinct host candidates.
     Candidates {
-        /// How many.
+        /// The number.
         count: u32,
         /// Their `senderClientId`.
         #[serde(default, skip_serializing_if = "Sender::is_absent")]
         sender: Sender,
     },
-    /// A piece of garbage.
+    /// A malformed frame.
     Garbage {
-        /// Which.
+        /// The kind of malformed frame.
         how: Garbage,
     },
     /// A text frame as it is.
     Text {
         /// The text.
         text: String,
-        /// How often.
+        /// The number of copies.
         #[serde(default = "once")]
         count: u32,
     },
-    /// A text message of this size and a little more, in fragments.
+    /// A text message of at least this size, in fragments.
     Huge {
-        /// Its size.
+        /// The size in bytes.
         bytes: u32,
     },
-    /// One text message of JSON in so many fragments, each this much later.
+    /// One text message of JSON in fragments with a pause before each.
     Slow {
-        /// How many.
+        /// The number.
         fragments: u32,
-        /// Between two of them.
+        /// The pause, in milliseconds.
         every_ms: u64,
     },
 }
@@ -94,7 +94,7 @@ fn once() -> u32 {
     1
 }
 
-/// What has been seen on real sockets, or could be (docs/kvs-protocol.md 2.3).
+/// Malformed frames, observed on real sockets or possible there (docs/kvs-protocol.md 2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Garbage {
@@ -102,24 +102,24 @@ pub enum Garbage {
     Empty,
     /// A binary frame.
     Binary,
-    /// JSON that ends in the middle.
+    /// Truncated JSON.
     Truncated,
     /// A message of an unknown type.
     UnknownType,
-    /// What API Gateway says when it gives up.
+    /// API Gateway's error message (`Internal server error`).
     ApiGateway,
-    /// An object that is no envelope.
+    /// A JSON object that is not an envelope.
     Envelope,
-    /// An envelope whose payload is no base64.
+    /// An envelope with a payload that is not base64.
     Base64,
     /// A description with an empty `sdp`.
     EmptySdp,
-    /// JSON a hundred thousand arrays deep.
+    /// JSON of 100,000 nested arrays.
     Deep,
 }
 
 impl Garbage {
-    /// All of them.
+    /// Every kind.
     pub const ALL: [Self; 9] = [
         Self::Empty,
         Self::Binary,
@@ -156,7 +156,7 @@ impl Garbage {
     }
 }
 
-/// One frame as it goes out.
+/// A WebSocket frame to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
     Text(String),
@@ -171,7 +171,7 @@ pub(crate) enum Frame {
 }
 
 impl Injection {
-    /// Refuses what is too much.
+    /// Refuses an injection beyond the limits.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (count, bytes) = match self {
             Self::Candidates { count, .. } => (*count, 0),
@@ -197,7 +197,7 @@ impl Injection {
         Ok(())
     }
 
-    /// The type whose last payload [`Self::frames`] wants.
+    /// The message type that [`Self::frames`] needs the last payload of.
     pub(crate) fn wants(&self) -> Option<MessageType> {
         match self {
             Self::Earlier { message_type, .. } => Some(*message_type),
@@ -211,7 +211,7 @@ impl Injection {
         }
     }
 
-    /// What goes over the wire.
+    /// The frames to send.
     pub(crate) fn frames(&self, earlier: Option<&str>) -> Vec<Frame> {
         match self {
             Self::Message { message_type, sender, payload, json } => {
@@ -287,7 +287,7 @@ mod tests {
 
     /// Scenario 10's senders, each as itself.
     #[test]
-    fn senders_are_absent_null_empty_or_anyone() {
+    fn injected_sender_may_be_absent_null_empty_or_any() {
         let message =
             |sender: &str| text(&format!(r#"{{"frame":"message","type":"SDP_ANSWER"{sender}}}"#));
         assert!(message("").get("senderClientId").is_none());
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_are_as_they_are_json_or_an_earlier_one() {
+    fn injected_payload_may_be_raw_json_or_an_earlier_one() {
         let raw = text(r#"{"frame":"message","type":"SDP_ANSWER","payload":"%"}"#);
         assert_eq!(raw["messagePayload"], "%");
         let json = text(r#"{"frame":"message","type":"SDP_ANSWER","json":{"sdp":""}}"#);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn floods_are_all_different_and_bounded() {
+    fn flood_of_candidates_is_distinct_and_bounded() {
         let flood = Injection::Candidates { count: 10_000, sender: Sender::Absent };
         flood.check().unwrap();
         let mut frames: Vec<String> = flood

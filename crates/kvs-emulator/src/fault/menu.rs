@@ -8,11 +8,11 @@ use super::{Action, Point};
 /// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Kind {
-    /// Its name: what `do` says.
+    /// Its name: the value of `do`.
     pub(crate) name: &'static str,
     /// The places it may strike at.
     pub(crate) on: &'static [Point],
-    /// What it does.
+    /// The effect, in words.
     pub(crate) what: &'static str,
 }
 
@@ -93,7 +93,7 @@ mod tests {
 
     /// A kind that the manual does not have, or has at another place, is not documented.
     #[test]
-    fn the_manual_has_every_kind_where_it_strikes() {
+    fn manual_lists_every_fault_kind_and_its_place() {
         let manual = include_str!("../../README.md");
         for kind in &MENU {
             let on = serde_json::to_value(kind.on).unwrap();

@@ -16,7 +16,7 @@ pub(super) struct ChannelPeers {
     viewers: BTreeMap<String, Link>,
     /// Displaced sockets that were left open.
     displaced: Vec<Link>,
-    /// In the order they were sent.
+    /// Messages for absent clients, in the order they were sent.
     pending: Vec<Envelope>,
     overtaken: Vec<Overtaken>,
     overtaken_ids: u64,
@@ -29,7 +29,7 @@ struct Remembered {
     /// The viewer's connection that the last one belongs to; 0 when it was away.
     connection: u64,
     last: String,
-    /// The last one of the connection before.
+    /// The last payload of the connection before.
     earlier: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl ChannelPeers {
         self.viewers.keys().filter(|id| *id != client_id).count()
     }
 
-    /// "The new connection takes precedence" (ConnectAsViewer, ConnectAsMaster); what becomes of
+    /// "The new connection takes precedence" (ConnectAsViewer, ConnectAsMaster); what happens to
     /// the old one is a setting.
     pub(super) fn add(&mut self, link: Link, displaced_close_code: Option<u16>, now: Instant) {
         let client_id = link.who.client_id.as_deref();

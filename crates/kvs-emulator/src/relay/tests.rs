@@ -49,7 +49,7 @@ fn texts(connection: &mut Connection) -> Vec<String> {
 use MessageType::{IceCandidate, SdpAnswer, SdpOffer};
 
 #[tokio::test(start_paused = true)]
-async fn an_offer_waits_for_the_master_and_a_newer_one_overwrites_it() {
+async fn undelivered_offer_is_overwritten_by_a_newer_one() {
     let mut relay = Relay::default();
     let _viewer = join(&mut relay, Some("v"));
     let _other = join(&mut relay, Some("w"));
@@ -65,7 +65,7 @@ async fn an_offer_waits_for_the_master_and_a_newer_one_overwrites_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_too_long_is_lost() {
+async fn undelivered_message_expires() {
     let mut relay = Relay::default();
     let _viewer = join(&mut relay, Some("v"));
     send(&mut relay, SdpOffer, Role::Viewer, "v", "offer");
@@ -76,7 +76,7 @@ async fn what_waits_too_long_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_newer_connection_takes_the_place() {
+async fn newer_connection_displaces_the_older() {
     let mut relay = Relay::default();
     let mut old = join(&mut relay, Some("v"));
     let mut new = join(&mut relay, Some("v"));
@@ -92,7 +92,7 @@ async fn the_newer_connection_takes_the_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_viewer_too_many_is_refused() {
+async fn viewer_beyond_the_limit_is_refused() {
     let mut relay = Relay::default();
     let seats = [join(&mut relay, Some("a")), join(&mut relay, Some("b"))];
     let again = |relay: &mut Relay, id| {
@@ -105,7 +105,7 @@ async fn one_viewer_too_many_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn overtaken_and_held_messages_come_later() {
+async fn overtaken_and_held_messages_are_delivered_later() {
     let mut relay = Relay::default();
     let mut viewer = join(&mut relay, Some("v"));
     let answer = envelope(SdpAnswer, Role::Master, "v", "answer");
@@ -124,7 +124,7 @@ async fn overtaken_and_held_messages_come_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_prefers_an_earlier_connection() {
+async fn replay_prefers_a_message_of_an_earlier_connection() {
     let mut relay = Relay::default();
     let _master = join(&mut relay, None);
     let replayed = |relay: &mut Relay, viewer: &str, frame: &str| {
@@ -141,7 +141,7 @@ async fn a_replay_prefers_an_earlier_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_to_someone_away_waits_for_a_new_connection() {
+async fn message_to_absent_client_waits_for_its_connection() {
     let mut relay = Relay::default();
     let mut viewer = join(&mut relay, Some("v"));
     let answer = envelope(SdpAnswer, Role::Master, "v", "answer");
@@ -151,7 +151,7 @@ async fn what_is_sent_to_someone_away_waits_for_a_new_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_does_not_read_is_cut() {
+async fn socket_with_a_full_queue_is_cut() {
     let mut relay = Relay::default();
     let viewer = join(&mut relay, Some("v"));
     for _ in 0..=QUEUE_MAX {

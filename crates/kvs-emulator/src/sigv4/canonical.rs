@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries_are_decoded_encoded_and_sorted() {
+    fn canonical_query_is_decoded_encoded_and_sorted() {
         assert_eq!(canonical_query("b=%2f&a=x~y&a=%2B", None), "a=%2B&a=x~y&b=%2F");
         assert_eq!(canonical_query("token=a+b%20c&empty", None), "empty=&token=a%20b%20c");
         assert_eq!(canonical_query("a=1&X-Amz-Signature=f", Some("X-Amz-Signature")), "a=1");
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_encoded_once_more() {
+    fn canonical_path_is_encoded_twice() {
         assert_eq!(canonical_path("/path/path"), "/path/path");
         assert_eq!(canonical_path("/a%20b/"), "/a%2520b/");
         assert_eq!(canonical_path(""), "/");
     }
 
     #[test]
-    fn headers_are_trimmed_and_must_all_be_there() {
+    fn canonical_headers_are_trimmed_and_must_be_present() {
         let headers: BTreeMap<_, _> =
             [("host".to_owned(), "h".to_owned()), ("x".to_owned(), "  a   b ".to_owned())].into();
         assert_eq!(canonical_headers(&headers, "host;x").as_deref(), Some("host:h\nx:a b\n"));

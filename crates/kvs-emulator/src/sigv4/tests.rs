@@ -116,7 +116,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 #[test]
-fn the_eight_published_urls_verify() {
+fn eight_published_presigned_urls_verify() {
     for (index, vector) in vectors().iter().enumerate() {
         let params = vector.verify().unwrap_or_else(|error| panic!("vector {index}: {error:?}"));
         if index >= 4 {
@@ -128,7 +128,7 @@ fn the_eight_published_urls_verify() {
 }
 
 #[test]
-fn signing_keys_are_derived_as_published() {
+fn signing_key_matches_the_published_vector() {
     let key = |secret, date, region, service| {
         let key = signing_key(secret, date, region, service);
         // A key cannot be read back: compare what it signs.
@@ -151,7 +151,7 @@ fn signing_keys_are_derived_as_published() {
 }
 
 #[test]
-fn each_change_to_a_signed_url_is_refused() {
+fn signed_url_with_any_change_is_refused() {
     let refused = |vector: Vector, kind: &str| {
         let error = vector.verify().expect_err("accepted");
         assert_eq!((error.status, error.kind.as_ref()), (403, kind), "{}", error.message);
@@ -190,7 +190,7 @@ fn each_change_to_a_signed_url_is_refused() {
 }
 
 #[test]
-fn a_url_is_good_for_its_time_alone() {
+fn presigned_url_is_valid_only_in_its_time() {
     let vector = vectors().remove(7);
     assert!(vector.verify_at(ANDROID_DATE + 299).is_ok());
     assert!(vector.verify_at(ANDROID_DATE - 300).is_ok());
@@ -205,7 +205,7 @@ fn a_url_is_good_for_its_time_alone() {
 }
 
 #[test]
-fn garbage_is_refused_and_never_panics() {
+fn malformed_signature_is_refused_without_panic() {
     let credential = [Credential::new("A", "s", None)];
     let verifier = Verifier {
         credentials: &credential,

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_viewer_whose_master_was_there_first_stays_until_the_session_ends() {
+    async fn storage_viewer_with_a_master_stays_until_session_end() {
         let hub = Hub::new();
         hub.master_came(1);
         let session = Duration::from_secs(600);
@@ -279,12 +279,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_viewer_without_a_master_is_sent_away() {
+    async fn storage_viewer_without_a_master_is_removed() {
         assert_eq!(stay(Hub::new(), Lifetimes::default()).await, Why::Idle);
     }
 
     #[test]
-    fn media_uses_the_addresses_that_the_emulator_is_reached_by() {
+    fn media_binds_the_addresses_the_emulator_serves() {
         let of = |listen: &str| {
             let listen = listen.parse().unwrap();
             bind(&Shared::new(EmulatorConfig { listen, ..EmulatorConfig::default() }))

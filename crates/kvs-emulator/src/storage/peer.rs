@@ -49,7 +49,7 @@ const ICE_REQUESTS_MAX: u16 = 500;
 /// Packets resent after a NACK come late.
 const SRTP_WINDOW: usize = 4096;
 
-/// What a connection noticed.
+/// An event of the peer connection.
 pub(super) enum Event {
     Candidate(String),
     State(RTCPeerConnectionState),
@@ -58,7 +58,7 @@ pub(super) enum Event {
     KeyframeWanted,
 }
 
-/// What comes out of a connection.
+/// The queues of a peer connection.
 pub(super) struct Events {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) media: mpsc::Receiver<Media>,
@@ -70,7 +70,7 @@ pub(super) struct Tracks {
     pub(super) audio: Arc<TrackLocalStaticRTP>,
 }
 
-/// A connection. It must be closed.
+/// The service's peer connection. It must be closed.
 pub(super) struct Peer {
     connection: Arc<dyn PeerConnection>,
 }
@@ -176,7 +176,7 @@ impl Peer {
     }
 }
 
-/// The other side's fresh keyframe, please.
+/// Requests a keyframe from the other side.
 pub(super) async fn ask_for_keyframe(track: &Arc<dyn TrackRemote>) {
     for media_ssrc in track.ssrcs().await {
         let pli = PictureLossIndication { sender_ssrc: 0, media_ssrc };

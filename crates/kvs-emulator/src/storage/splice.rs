@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_source_goes_on_where_the_old_one_ended() {
+    fn rtp_stream_continues_across_sources() {
         let mut splice = Splice::new(7, 102, 3000);
         let mut out = |ssrc, sequence, timestamp| {
             let header = splice.join(packet(ssrc, sequence, timestamp)).header;

@@ -1,5 +1,5 @@
-//! The middle of a storage session: the master's media on its way to the viewers, and their wish
-//! for a keyframe on its way back.
+//! The media path of a storage session: the master's packets to the viewers, and keyframe requests
+//! back to the master.
 
 use rtc::rtp::Packet;
 use tokio::sync::{Notify, broadcast, watch};
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_master_that_was_replaced_takes_nobody_away() {
+    fn replaced_master_leaving_changes_nothing() {
         let hub = Hub::new();
         hub.master_came(1);
         hub.master_came(2);

@@ -1,4 +1,4 @@
-//! Who may be in a storage session: pure.
+//! The viewer slots of a storage session, without IO.
 //!
 //! "A maximum of 3 viewers"; after a viewer leaves, its slot stays consumed for a minute, and
 //! within that minute only the same client id takes it again (JoinStorageSessionAsViewer,
@@ -62,7 +62,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
-    async fn three_viewers_and_no_fourth() {
+    async fn fourth_storage_viewer_is_refused() {
         let (now, mut slots) = (Instant::now(), Slots::default());
         for id in ["a", "b", "c", "a"] {
             assert!(slots.take(id, Some(3), now), "{id}");
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slot_is_kept_a_minute_for_the_same_id_alone() {
+    async fn storage_slot_is_kept_a_minute_for_the_same_id() {
         let (now, mut slots) = (Instant::now(), Slots::default());
         assert!(slots.take("a", Some(1), now));
         slots.leave("a", MINUTE, now);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// How long a response is kept: longer than a client goes on sending a request (RFC 8489, 6.2.1).
 const KEPT: Duration = Duration::from_secs(40);
-/// Clients whose last response is kept.
+/// Most clients with a kept response.
 const CLIENTS_MAX: usize = 1024;
 
 /// RFC 8656, 18.1: the request that opens an allocation, and its success response.
@@ -33,7 +33,7 @@ impl Responses {
         (is_same && is_kept).then_some(response)
     }
 
-    /// Keeps what is sent to a client, if it says that an allocation was made.
+    /// Keeps a response if it is an Allocate success response.
     pub(super) fn keep(&mut self, client: SocketAddr, response: &[u8], now: Instant) {
         if response.get(..2) != Some(&ALLOCATED) {
             return;
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_transaction_of_the_same_client_is_answered_again() {
+    fn retransmitted_transaction_of_same_client_is_answered_again() {
         let (mut responses, now) = (Responses::default(), Instant::now());
         let success = message(ALLOCATED, 7);
         responses.keep(client(1), &success, now);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_are_bounded() {
+    fn kept_responses_are_bounded() {
         let (mut responses, now) = (Responses::default(), Instant::now());
         for port in 1..=2000 {
             let at = now + Duration::from_millis(u64::from(port));

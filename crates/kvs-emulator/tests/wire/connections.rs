@@ -59,7 +59,7 @@ fn kinds(events: &[ConnectionEvent], tcp: u64) -> Vec<&OnConnection> {
 
 /// On a wire: a round trip for TCP, one for TLS 1.3, and one for the request.
 #[tokio::test]
-async fn connecting_tls_and_a_request_cost_three_round_trips() {
+async fn connect_tls_and_request_take_three_round_trips() {
     let emulator = start(|config| {
         config.tls = Some(TlsConfig::default());
         config.wire_rtt = RTT;
@@ -91,7 +91,7 @@ async fn connecting_tls_and_a_request_cost_three_round_trips() {
 }
 
 #[tokio::test]
-async fn requests_and_descriptions_are_in_the_log_of_their_connection() {
+async fn connection_log_has_requests_and_descriptions() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("connections.jsonl");
     let log = file.clone();
@@ -135,7 +135,7 @@ async fn requests_and_descriptions_are_in_the_log_of_their_connection() {
 }
 
 #[tokio::test]
-async fn the_admin_api_shows_connections_and_sets_the_round_trip_time() {
+async fn admin_api_lists_connections_and_sets_round_trip_time() {
     let emulator = start(|_| {}).await;
     assert_eq!(plain(&emulator, "POST", "/admin/wire", r#"{"rtt_ms":30}"#).await.status, 200);
     assert_eq!(plain(&emulator, "POST", "/admin/wire", r#"{"rtt_ms":10001}"#).await.status, 400);

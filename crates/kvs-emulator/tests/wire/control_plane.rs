@@ -10,7 +10,7 @@ use crate::support::{Signer, call, call_as, connect_url, plain, send, signed, st
 const INVALID: (u16, &str) = (400, "InvalidArgumentException");
 
 #[tokio::test]
-async fn a_channel_lives_its_life() {
+async fn channel_life_cycle_over_the_api() {
     let emulator = start(|_| {}).await;
     let created = call(&emulator, "/createSignalingChannel", json!({ "ChannelName": "a" })).await;
     assert_eq!(created.status, 200, "{created:?}");
@@ -42,7 +42,7 @@ async fn a_channel_lives_its_life() {
 }
 
 #[tokio::test]
-async fn endpoints_lead_back_to_the_one_port() {
+async fn endpoints_point_to_the_emulator_port() {
     let emulator = start(|_| {}).await;
     let arn = emulator.channel_arn("demo").unwrap();
     let ask = |protocols: Value| {
@@ -63,7 +63,7 @@ async fn endpoints_lead_back_to_the_one_port() {
 }
 
 #[tokio::test]
-async fn media_storage_is_kept_and_shown() {
+async fn media_storage_configuration_is_stored_and_described() {
     let emulator = start(|_| {}).await;
     let arn = emulator.channel_arn("demo").unwrap();
     let describe = "/describeMediaStorageConfiguration";
@@ -78,7 +78,7 @@ async fn media_storage_is_kept_and_shown() {
 }
 
 #[tokio::test]
-async fn ice_servers_are_handed_out_as_configured() {
+async fn ice_server_list_is_as_configured() {
     let emulator = start(|config| {
         config.turn = TurnConfig {
             servers: vec![vec!["turn:127.0.0.1:3478?transport=udp".into()]],
@@ -101,7 +101,7 @@ async fn ice_servers_are_handed_out_as_configured() {
 }
 
 #[tokio::test]
-async fn bad_arguments_are_named() {
+async fn invalid_argument_is_named() {
     let emulator = start(|_| {}).await;
     for (path, body) in [
         ("/createSignalingChannel", json!({})),
@@ -131,7 +131,7 @@ async fn bad_arguments_are_named() {
 /// docs/kvs-protocol.md 1.3: status and name of "not allowed", and the member of the text, differ
 /// by API.
 #[tokio::test]
-async fn errors_have_the_form_of_their_api() {
+async fn error_has_the_form_of_its_api() {
     let emulator = start(|_| {}).await;
     let foreign = emulator.channel_arn("demo").unwrap().replace("123456789012", "210987654321");
     let storage = json!({ "channelArn": foreign, "clientId": "v" });
@@ -166,7 +166,7 @@ async fn errors_have_the_form_of_their_api() {
 }
 
 #[tokio::test]
-async fn only_the_right_signature_is_taken() {
+async fn request_with_wrong_signature_is_refused() {
     let emulator = start(|_| {}).await;
     let right = Signer::default();
     let body = json!({ "ChannelName": "demo" });
@@ -216,7 +216,7 @@ async fn only_the_right_signature_is_taken() {
 }
 
 #[tokio::test]
-async fn quotas_throttle_and_can_be_off() {
+async fn quotas_throttle_and_can_be_disabled() {
     let ask = json!({ "ChannelName": "demo" });
     let path = "/describeSignalingChannel";
     let emulator = start(|_| {}).await;
@@ -240,7 +240,7 @@ async fn quotas_throttle_and_can_be_off() {
 
 /// The C SDK signs for as long as its credentials live, static ones for a week.
 #[tokio::test]
-async fn presigned_url_may_live_for_a_week_unless_set_otherwise() {
+async fn presigned_url_may_be_valid_for_a_week_unless_configured() {
     let week = 604_800;
     let refusal = |signer: Signer, max: u32| async move {
         let emulator = start(|config| config.unknowns.presigned_url_max_secs = max).await;
@@ -261,7 +261,7 @@ async fn presigned_url_may_live_for_a_week_unless_set_otherwise() {
 
 /// Signing in from any page would need no more than the public development key.
 #[tokio::test]
-async fn only_allowed_origins_may_come_from_a_public_network() {
+async fn private_network_access_needs_an_allowed_origin() {
     const LEAVE: &str = "access-control-allow-private-network";
     let allowed = "https://console.example.com";
     let emulator = start(|config| config.allowed_origins = vec![allowed.to_owned()]).await;
@@ -281,7 +281,7 @@ async fn only_allowed_origins_may_come_from_a_public_network() {
 }
 
 #[tokio::test]
-async fn health_and_browsers() {
+async fn health_and_cors_requests_are_answered() {
     let emulator = start(|_| {}).await;
     assert_eq!(plain(&emulator, "GET", "/health", "").await.status, 200);
     let preflight = plain(&emulator, "OPTIONS", "/describeSignalingChannel", "").await;
@@ -303,7 +303,7 @@ async fn health_and_browsers() {
 }
 
 #[tokio::test]
-async fn nothing_can_be_changed_once_it_is_signed() {
+async fn signed_request_with_any_change_is_refused() {
     let emulator = start(|_| {}).await;
     let path = "/describeSignalingChannel";
     let request = || signed(&Signer::default(), &emulator, path, json!({ "ChannelName": "demo" }));

@@ -32,7 +32,7 @@ async fn answers(master: &mut Socket, payloads: &[&str]) {
 }
 
 #[tokio::test]
-async fn the_first_answers_are_lost() {
+async fn first_answers_are_dropped() {
     let (emulator, mut master, mut viewer, id) = pair(Action::Drop, 2).await;
     answers(&mut master, &["1", "2", "3"]).await;
     assert_eq!(received(&mut viewer).await, ["3"]);
@@ -40,7 +40,7 @@ async fn the_first_answers_are_lost() {
 }
 
 #[tokio::test]
-async fn answers_come_twice_late_or_out_of_order() {
+async fn answers_are_duplicated_delayed_or_reordered() {
     let twice = Action::Duplicate { copies: 1, every_ms: 0 };
     let (_emulator, mut master, mut viewer, _) = pair(twice, 1).await;
     answers(&mut master, &["1", "2"]).await;
@@ -65,7 +65,7 @@ async fn answers_come_twice_late_or_out_of_order() {
 }
 
 #[tokio::test]
-async fn answers_are_held_damaged_replayed_or_refused() {
+async fn answers_are_held_corrupted_replayed_or_refused() {
     let (emulator, mut master, mut viewer, id) = pair(Action::Hold, 1).await;
     answers(&mut master, &["1", "2"]).await;
     assert_eq!(received(&mut viewer).await, ["2"]);
@@ -100,7 +100,7 @@ async fn answers_are_held_damaged_replayed_or_refused() {
 }
 
 #[tokio::test]
-async fn sockets_are_closed_by_a_message_or_after_a_while() {
+async fn socket_is_closed_by_a_message_or_a_timer() {
     let close = Action::CloseSocket { whose: Target::Recipient, code: Some(1011) };
     let (_emulator, mut master, mut viewer, _) = pair(close, 1).await;
     answers(&mut master, &["1"]).await;
@@ -123,7 +123,7 @@ async fn sockets_are_closed_by_a_message_or_after_a_while() {
 }
 
 #[tokio::test]
-async fn a_stalled_socket_stays_up_and_says_nothing() {
+async fn stalled_socket_stays_open_and_silent() {
     let emulator = start(|_| {}).await;
     let stall = Action::After { ms: 0, then: Then::Stall };
     let viewers = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
@@ -141,7 +141,7 @@ async fn a_stalled_socket_stays_up_and_says_nothing() {
 }
 
 #[tokio::test]
-async fn calls_are_refused_reset_garbled_or_hang() {
+async fn call_faults_refuse_reset_garble_or_hang() {
     let emulator = start(|_| {}).await;
     let body = json!({ "ChannelName": "demo" });
     let path = "/describeSignalingChannel";
@@ -172,7 +172,7 @@ async fn calls_are_refused_reset_garbled_or_hang() {
 }
 
 #[tokio::test]
-async fn upgrades_are_refused_or_never_answered() {
+async fn upgrade_faults_refuse_or_hang() {
     let emulator = start(|_| {}).await;
     let arn = emulator.channel_arn("demo").unwrap();
     let once = Match { times: Some(1), ..Match::on(Point::Upgrade) };
@@ -193,7 +193,7 @@ async fn upgrades_are_refused_or_never_answered() {
 }
 
 #[tokio::test]
-async fn the_admin_api_does_it_from_outside() {
+async fn admin_api_adds_and_removes_faults() {
     let emulator = start(|_| {}).await;
     let fault = json!({
         "match": { "on": "message", "type": "SDP_ANSWER", "times": 1 },

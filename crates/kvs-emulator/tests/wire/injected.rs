@@ -27,7 +27,7 @@ fn message(sender: Sender) -> Injection {
 
 /// Scenarios 6 and 10.
 #[tokio::test]
-async fn unsolicited_answers_come_from_whoever_is_asked_for() {
+async fn injected_answer_has_the_given_sender() {
     let emulator = start(|_| {}).await;
     let mut viewer = open(&emulator, Some("v")).await;
     inject(&emulator, message(Sender::Absent));
@@ -41,7 +41,7 @@ async fn unsolicited_answers_come_from_whoever_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_fault_changes_senders_or_puts_frames_beside_a_message() {
+async fn fault_changes_sender_or_adds_frames_to_a_message() {
     let emulator = start(|_| {}).await;
     let (mut master, mut viewer) = (open(&emulator, None).await, open(&emulator, Some("v")).await);
     let first = |action| Fault::new(Match::first(MessageType::SdpAnswer, 1), action);
@@ -67,7 +67,7 @@ async fn a_fault_changes_senders_or_puts_frames_beside_a_message() {
 
 /// Scenario 34's frames, and that the socket outlives them.
 #[tokio::test]
-async fn every_garbage_arrives_as_it_is() {
+async fn every_kind_of_garbage_arrives_unchanged() {
     let emulator = start(|_| {}).await;
     let mut viewer = open(&emulator, Some("v")).await;
     for how in Garbage::ALL {
@@ -89,7 +89,7 @@ async fn every_garbage_arrives_as_it_is() {
 
 /// Scenario 12's flood: more than a socket's queue takes.
 #[tokio::test]
-async fn ten_thousand_candidates_arrive_in_order_before_what_follows() {
+async fn ten_thousand_injected_candidates_arrive_in_order() {
     let emulator = start(|_| {}).await;
     let mut viewer = open(&emulator, Some("v")).await;
     inject(&emulator, Injection::Candidates { count: 10_000, sender: Sender::Absent });
@@ -101,7 +101,7 @@ async fn ten_thousand_candidates_arrive_in_order_before_what_follows() {
 }
 
 #[tokio::test]
-async fn huge_and_slow_frames_arrive_whole() {
+async fn huge_and_slow_frames_arrive_complete() {
     let emulator = start(|_| {}).await;
     let mut viewer = open(&emulator, Some("v")).await;
     inject(&emulator, Injection::Huge { bytes: 1 << 20 });
@@ -111,7 +111,7 @@ async fn huge_and_slow_frames_arrive_whole() {
 }
 
 #[tokio::test]
-async fn an_earlier_message_or_a_status_comes_unasked() {
+async fn earlier_message_or_status_is_injected() {
     let emulator = start(|_| {}).await;
     let (mut master, mut viewer) = (open(&emulator, None).await, open(&emulator, Some("v")).await);
     say(&mut master, answer("v", "1")).await;
@@ -125,7 +125,7 @@ async fn an_earlier_message_or_a_status_comes_unasked() {
 }
 
 #[tokio::test]
-async fn a_message_to_someone_away_waits_for_the_next_connection() {
+async fn away_fault_keeps_message_for_next_connection() {
     let emulator = start(|_| {}).await;
     emulator
         .faults()
@@ -140,7 +140,7 @@ async fn a_message_to_someone_away_waits_for_the_next_connection() {
 
 /// Scenario 18: every time the viewer comes back its place is taken again.
 #[tokio::test]
-async fn a_takeover_closes_the_socket_each_time() {
+async fn takeover_fault_closes_the_socket_each_time() {
     let emulator = start(|config| config.quotas.enabled = false).await;
     let viewers = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
     let action = Action::After { ms: 5, then: Then::Takeover };
@@ -158,7 +158,7 @@ async fn a_takeover_closes_the_socket_each_time() {
 }
 
 #[tokio::test]
-async fn a_message_can_make_the_service_say_goodbye() {
+async fn message_fault_can_send_go_away() {
     let emulator = start(|config| {
         config.lifetimes.go_away_grace = Duration::from_secs(60);
         config.time_scale = 1000.0;
@@ -175,7 +175,7 @@ async fn a_message_can_make_the_service_say_goodbye() {
 }
 
 #[tokio::test]
-async fn requests_are_refused_as_aws_would_for_a_given_client_alone() {
+async fn refusal_fault_has_aws_form_and_applies_to_one_client() {
     let emulator = start(|config| config.quotas.enabled = false).await;
     let arn = emulator.channel_arn("demo").unwrap();
     let of = |client: &str, on| Match {
@@ -212,7 +212,7 @@ async fn requests_are_refused_as_aws_would_for_a_given_client_alone() {
 }
 
 #[tokio::test]
-async fn turn_credentials_can_be_old_or_short_lived() {
+async fn turn_credential_can_be_aged_or_short_lived() {
     let emulator = start(|config| config.turn.servers = vec![vec!["turn:a".into()]]).await;
     let body = json!({ "ChannelARN": emulator.channel_arn("demo").unwrap() });
     let path = "/v1/get-ice-server-config";
@@ -234,7 +234,7 @@ async fn turn_credentials_can_be_old_or_short_lived() {
 }
 
 #[tokio::test]
-async fn a_credential_ends_while_its_holder_is_at_work() {
+async fn credential_can_expire_during_use() {
     let emulator = start(|_| {}).await;
     assert_eq!(call(&emulator, "/listSignalingChannels", json!({})).await.status, 200);
     let body = json!({ "access_key_id": crate::support::KEY }).to_string();
@@ -245,7 +245,7 @@ async fn a_credential_ends_while_its_holder_is_at_work() {
 }
 
 #[tokio::test]
-async fn the_admin_api_orders_and_injects() {
+async fn admin_api_sends_service_messages_and_injects() {
     let emulator = start(|_| {}).await;
     let mut viewer: Socket = open(&emulator, Some("v")).await;
     let send = r#"{"inject":{"frame":"garbage","how":"api_gateway"}}"#;

@@ -33,7 +33,7 @@ fn sockets_of(port: u16) -> usize {
 }
 
 #[tokio::test]
-async fn shutting_down_closes_every_socket() {
+async fn shutdown_closes_every_socket() {
     let emulator = start(|_| {}).await;
     let port = emulator.addr().port();
     let mut master = open(&emulator, None).await;
@@ -54,7 +54,7 @@ async fn shutting_down_closes_every_socket() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_told() {
+async fn port_in_use_is_reported() {
     let first = start(|_| {}).await;
     let config = EmulatorConfig { listen: first.addr(), ..Default::default() };
     let refused = Emulator::start(config).await;
@@ -81,7 +81,7 @@ impl std::io::Write for Log {
 }
 
 #[tokio::test]
-async fn no_secret_reaches_the_log_at_any_level() {
+async fn secrets_are_not_logged_at_any_level() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -116,7 +116,7 @@ async fn no_secret_reaches_the_log_at_any_level() {
 }
 
 #[tokio::test]
-async fn tls_is_trusted_by_its_ca_alone() {
+async fn tls_certificate_is_trusted_only_with_its_ca() {
     let tls = TlsConfig { dir: None, extra_names: vec!["kvs.test".into()] };
     let emulator = start(|config| config.tls = Some(tls)).await;
     assert!(emulator.endpoint().starts_with("https://127.0.0.1:"));

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{answer, ended, hear, open, plain, say, start, until, within};
 
 #[tokio::test]
-async fn clients_are_listed_with_what_they_said_and_were_told() {
+async fn client_list_has_message_counts() {
     let emulator = start(|_| {}).await;
     let (mut master, mut viewer) = (open(&emulator, None).await, open(&emulator, Some("v")).await);
     say(&mut master, answer("v", "1")).await;
@@ -21,7 +21,7 @@ async fn clients_are_listed_with_what_they_said_and_were_told() {
 }
 
 #[tokio::test]
-async fn joins_and_leaves_are_told_in_order_with_the_reason() {
+async fn join_and_leave_events_are_ordered_with_reasons() {
     let emulator = start(|_| {}).await;
     let mut seen = 0;
     let mut next = async || {
@@ -49,7 +49,7 @@ async fn joins_and_leaves_are_told_in_order_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_script_polls_or_waits_for_events() {
+async fn events_can_be_polled_or_awaited() {
     let emulator = start(|_| {}).await;
     let get = |query: &'static str| plain(&emulator, "GET", query, "");
     assert_eq!(get("/admin/events").await.body, json!({ "events": [] }));
@@ -65,7 +65,7 @@ async fn a_script_polls_or_waits_for_events() {
 
 /// Ten minutes and an hour, on a clock that runs a thousand times faster.
 #[tokio::test]
-async fn idle_and_old_sockets_end_on_the_scaled_clock() {
+async fn scaled_clock_closes_idle_and_old_sockets() {
     let emulator = start(|config| config.time_scale = 1000.0).await;
     let mut idle = open(&emulator, Some("v")).await;
     assert_eq!(ended(&mut idle).await, Some(1001));

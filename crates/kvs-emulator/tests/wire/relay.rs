@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn offer_answer_and_candidates_pass_between_the_two() {
+async fn offer_answer_and_candidates_are_relayed() {
     let emulator = start(|_| {}).await;
     let mut master = open(&emulator, None).await;
     let mut viewer = open(&emulator, Some("v-1")).await;
@@ -41,7 +41,7 @@ async fn offer_answer_and_candidates_pass_between_the_two() {
 }
 
 #[tokio::test]
-async fn a_master_that_comes_later_gets_the_newest_offer() {
+async fn late_master_gets_the_newest_offer() {
     let emulator = start(|_| {}).await;
     let mut viewer = open(&emulator, Some("v")).await;
     say(&mut viewer, offer("first")).await;
@@ -60,7 +60,7 @@ async fn a_master_that_comes_later_gets_the_newest_offer() {
 }
 
 #[tokio::test]
-async fn who_may_not_come_in_is_told_why() {
+async fn refused_upgrade_has_a_reason() {
     let emulator = start(|config| config.quotas.connects_per_second = 1000).await;
     let arn = emulator.channel_arn("demo").unwrap();
     let right = Signer::default();
@@ -94,7 +94,7 @@ async fn who_may_not_come_in_is_told_why() {
 }
 
 #[tokio::test]
-async fn ten_viewers_and_three_connects_a_second() {
+async fn viewer_and_connect_quotas_are_enforced() {
     let emulator = start(|config| config.quotas.connects_per_second = 1000).await;
     let arn = emulator.channel_arn("demo").unwrap();
     let mut viewers = Vec::new();
@@ -120,7 +120,7 @@ async fn ten_viewers_and_three_connects_a_second() {
 }
 
 #[tokio::test]
-async fn refused_messages_are_told_by_correlation_id_alone() {
+async fn refused_message_gets_status_only_with_correlation_id() {
     let emulator = start(|config| config.quotas.candidates_per_second = 2).await;
     let mut master = open(&emulator, None).await;
     let mut viewer = open(&emulator, Some("v")).await;
@@ -158,7 +158,7 @@ async fn refused_messages_are_told_by_correlation_id_alone() {
 }
 
 #[tokio::test]
-async fn a_storage_channel_swallows_offers() {
+async fn storage_channel_does_not_relay_offers() {
     let emulator = start(|_| {}).await;
     let arn = emulator.channel_arn("demo").unwrap();
     let mut master = open(&emulator, None).await;
@@ -172,7 +172,7 @@ async fn a_storage_channel_swallows_offers() {
 }
 
 #[tokio::test]
-async fn sockets_end_by_idleness_age_and_deletion() {
+async fn socket_is_closed_when_idle_old_or_channel_deleted() {
     let idle = |ms| {
         start(move |config| {
             config.lifetimes =
@@ -200,7 +200,7 @@ async fn sockets_end_by_idleness_age_and_deletion() {
 }
 
 #[tokio::test]
-async fn the_service_speaks_for_itself() {
+async fn service_messages_are_sent_on_request() {
     let emulator = start(|_| {}).await;
     let mut viewer = open(&emulator, Some("v")).await;
     let mut master = open(&emulator, None).await;
@@ -216,7 +216,7 @@ async fn the_service_speaks_for_itself() {
 }
 
 #[tokio::test]
-async fn pings_are_answered_and_keep_a_socket_alive() {
+async fn ping_is_answered_and_resets_the_idle_timer() {
     let quick = |config: &mut kvs_emulator::EmulatorConfig| {
         config.lifetimes.idle = Duration::from_secs(3);
     };
@@ -261,7 +261,7 @@ async fn pings_are_answered_and_keep_a_socket_alive() {
 }
 
 #[tokio::test]
-async fn the_second_master_takes_over() {
+async fn second_master_displaces_the_first() {
     let emulator = start(|_| {}).await;
     let mut first = open(&emulator, None).await;
     let mut second = open(&emulator, None).await;
@@ -280,7 +280,7 @@ async fn the_second_master_takes_over() {
 }
 
 #[tokio::test]
-async fn an_endless_frame_ends_its_socket_alone() {
+async fn endless_frame_closes_only_its_socket() {
     let emulator = start(|_| {}).await;
     let mut master = open(&emulator, None).await;
     let mut viewer = open(&emulator, Some("v")).await;
@@ -291,7 +291,7 @@ async fn an_endless_frame_ends_its_socket_alone() {
 }
 
 #[tokio::test]
-async fn a_master_may_offer_unless_told_otherwise() {
+async fn master_offer_is_relayed_unless_configured() {
     let to_viewer =
         json!({ "action": "SDP_OFFER", "recipientClientId": "v", "messagePayload": "m" });
     let back = json!({ "action": "SDP_ANSWER", "messagePayload": "a" });
@@ -311,7 +311,7 @@ async fn a_master_may_offer_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn only_offers_wait_when_so_configured() {
+async fn only_offers_are_kept_when_configured() {
     let emulator = start(|config| {
         config.unknowns.answers_kept = false;
         config.unknowns.candidates_kept = false;

@@ -53,7 +53,7 @@ async fn left(emulator: &Emulator, after: u64) -> (Why, Event) {
 }
 
 #[tokio::test]
-async fn a_session_that_is_over_is_followed_by_a_whole_one() {
+async fn storage_session_after_an_ended_one_has_full_length() {
     let session = Duration::from_millis(400);
     let emulator = storing(Lifetimes { storage_session: session, ..Lifetimes::default() }).await;
     let mut after = 0;
@@ -70,7 +70,7 @@ async fn a_session_that_is_over_is_followed_by_a_whole_one() {
 }
 
 #[tokio::test]
-async fn a_stay_says_who_ended_it() {
+async fn storage_leave_event_has_its_reason() {
     let emulator = storing(Lifetimes::default()).await;
     let arn = emulator.channel_arn("demo").unwrap();
     let store = async |what: Value| {
@@ -95,7 +95,7 @@ async fn a_stay_says_who_ended_it() {
 
 /// The JavaScript sample calls again unless it reads these words (docs/kvs-protocol.md 1.3).
 #[tokio::test]
-async fn a_full_session_says_so_as_clients_look_for_it() {
+async fn full_storage_session_error_has_the_text_clients_match() {
     let emulator = storing(Lifetimes::default()).await;
     for id in ["v1", "v2", "v3"] {
         join(&emulator, id).await;

@@ -55,7 +55,7 @@ fn attribute(message: &[u8], kind: u16) -> Option<&[u8]> {
 }
 
 #[tokio::test]
-async fn a_binding_request_is_answered_with_the_clients_address() {
+async fn binding_request_is_answered_with_the_client_address() {
     let emulator = relayed().await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let answer = ask(&socket, emulator.relay_addr().unwrap(), 0x0001, &[]).await;
@@ -66,7 +66,7 @@ async fn a_binding_request_is_answered_with_the_clients_address() {
 }
 
 #[tokio::test]
-async fn an_allocation_wants_a_credential() {
+async fn allocation_requires_a_credential() {
     let emulator = relayed().await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let udp = [0x00, 0x19, 0, 4, 17, 0, 0, 0];
@@ -107,7 +107,7 @@ async fn exchange(socket: &UdpSocket, to: SocketAddr, request: &[u8]) -> Vec<u8>
 /// RFC 8656, 7.2: what a client retransmits gets the stored response; the C SDK does so within a
 /// millisecond.
 #[tokio::test]
-async fn a_retransmitted_allocate_gets_the_same_response_and_another_one_437() {
+async fn retransmitted_allocate_gets_same_response_and_new_one_437() {
     let emulator = relayed().await;
     let relay = emulator.relay_addr().unwrap();
     let list = servers(&emulator).await;
@@ -132,7 +132,7 @@ async fn a_retransmitted_allocate_gets_the_same_response_and_another_one_437() {
 }
 
 #[tokio::test]
-async fn the_list_names_it_unless_another_relay_is_configured() {
+async fn ice_server_list_has_own_relay_unless_configured() {
     let emulator = relayed().await;
     let port = emulator.relay_addr().unwrap().port();
     let list = servers(&emulator).await;
@@ -150,7 +150,7 @@ async fn the_list_names_it_unless_another_relay_is_configured() {
 
 /// A name that was handed out, and no proof of knowing its password.
 #[tokio::test]
-async fn passwords_stay_out_of_the_log() {
+async fn turn_password_is_not_logged() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
