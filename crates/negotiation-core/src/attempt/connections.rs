@@ -336,3 +336,5 @@ fn replaced() -> Failure {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unsent_tests;

@@ -394,7 +394,7 @@ impl Attempt {
         match self.stage {
             Stage::Establishing if connected => self.on_connection_up(cx),
             Stage::Recovering if connected && kept => self.on_recovered(cx),
-            Stage::Live if connected && kept => self.settle_restart(cx),
+            Stage::Live => self.settle_restart(cx),
             Stage::AwaitingMedia if connected => self.on_media(cx),
             Stage::Connecting
             | Stage::Offering
@@ -403,7 +403,6 @@ impl Attempt {
             | Stage::Answering
             | Stage::Establishing
             | Stage::AwaitingMedia
-            | Stage::Live
             | Stage::Recovering => {}
         }
     }

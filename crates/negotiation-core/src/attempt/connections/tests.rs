@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Reopened at once, and GO_AWAY followed at once: no random number matters.
-fn prompt() -> Settings {
+pub(super) fn prompt() -> Settings {
     Settings {
         go_away_spread: Duration::ZERO,
         link_reopen: RetryDelay::Fixed(Duration::from_millis(10)),
@@ -126,6 +126,23 @@ fn n16_a_link_refused_for_good_leaves_the_old_one_open() {
     harness.give(Input::NetworkChanged);
     harness.pass(1_000);
     assert!(!harness.asked().contains(&"connect"));
+}
+
+/// N21: the loss of a connection cancels the pause that follows a GO_AWAY.
+#[test]
+fn n21_go_away_pause_ends_with_its_connection() {
+    let mut harness =
+        Harness::live(Settings { go_away_spread: Duration::from_secs(20), ..prompt() });
+    harness.mail(SignalingEvent::GoAway);
+    assert_eq!(harness.asked(), [""; 0], "the next connection waits");
+    harness.link_ends(1, FailureCode::Network);
+    harness.pass(10);
+    harness.settle(&[]);
+    harness.forget();
+    harness.pass(20_000);
+    assert_eq!((harness.asked(), harness.fired(Timer::GoAway)), (vec![], 0));
+    harness.mail(SignalingEvent::GoAway);
+    assert_eq!(harness.told(&Event::GoAway), 1, "the next one counts");
 }
 
 /// N20: one link is opened at a time, however many reasons there are for it.
@@ -347,25 +364,6 @@ fn sessions_that_differ_in_past_links_have_one_normal_form() {
     assert_ne!(young.session.normalised().session(), a.session());
 }
 
-/// N11, 29: candidates that a link did not carry go out on the next one, in order.
-// Shows: N11.
-#[test]
-fn s29_unsent_candidates_go_out_on_the_next_link() {
-    let mut harness = Harness::answered(prompt());
-    for n in 1..=5 {
-        harness.notices(PeerEvent::CandidateGathered(candidate(n)));
-    }
-    for _ in 1..=5 {
-        harness.fails("send candidate", FailureCode::NotOpen);
-    }
-    harness.give(Input::Timeout);
-    harness.forget();
-    harness.link_ends(1, FailureCode::Network);
-    harness.pass(10);
-    harness.settle(&[]);
-    assert_eq!(harness.asked(), [&["connect"][..], &["send candidate"; 5]].concat());
-}
-
 /// N20, 28: a link that is reset as soon as it is open is opened again with a growing pause.
 // Shows: N20.
 #[test]
@@ -399,105 +397,6 @@ fn n21_unreachable_second_link_leaves_the_first_in_use() {
         SignalingEvent::Answer { sender: crate::Sender::Master, body: Ok(answer(1)) },
     );
     assert_eq!(harness.phase(), Phase::Establishing);
-}
-
-/// N21, 29: an offer that its link did not carry waits for the link that is being opened.
-#[test]
-fn n21_offer_waits_for_the_link_that_is_being_opened() {
-    let offering = || {
-        let mut harness = Harness::opened(prompt());
-        harness.settle(&["send offer"]);
-        harness.mail(SignalingEvent::GoAway);
-        harness
-    };
-    for lost_first in [true, false] {
-        let mut harness = offering();
-        if lost_first {
-            harness.link_ends(1, FailureCode::Network);
-        }
-        harness.fails("send offer", FailureCode::NotOpen);
-        assert_eq!(harness.phase(), Phase::Offering);
-        if !lost_first {
-            harness.link_ends(1, FailureCode::Network);
-        }
-        harness.settle(&[]);
-        assert_eq!((harness.phase(), harness.link), (Phase::AwaitingAnswer, LinkId(2)));
-    }
-    // With no other connection to come, it is not sent on the same one again.
-    let mut harness = offering();
-    harness.asked();
-    harness.fails("send offer", FailureCode::NotOpen);
-    harness.fails("connect", FailureCode::Network);
-    assert_eq!(harness.phase(), Phase::Closing);
-    assert!(!harness.asked().contains(&"send offer"));
-}
-
-fn sendings_on_stalled_connection(harness: &mut Harness, name: &str) -> usize {
-    harness.mail(SignalingEvent::GoAway);
-    for _ in 0..60 {
-        harness.pass(1_000);
-        while harness.is_pending("connect") {
-            harness.fails("connect", FailureCode::Network);
-        }
-        harness.settle(&["connect", name]);
-    }
-    harness.asked().iter().filter(|asked| **asked == name).count()
-}
-
-/// N2, N12, N21: a connection that stalls gets a description once, however often reopening fails.
-#[test]
-fn n21_description_is_sent_once_on_a_stalled_connection() {
-    let mut harness = Harness::live_keeping(prompt());
-    harness.offer(offer(1));
-    harness.settle(&["send answer"]);
-    assert_eq!(sendings_on_stalled_connection(&mut harness, "send answer"), 1);
-    assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
-
-    let mut harness = Harness::live(prompt());
-    harness.give(Input::Renegotiate);
-    harness.settle(&["send offer"]);
-    assert_eq!(sendings_on_stalled_connection(&mut harness, "send offer"), 1);
-    assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
-}
-
-/// N20, N21: a restart that a connection failed to send waits for another within its deadline.
-#[test]
-fn n20_restart_unsent_on_a_stalled_connection_goes_out_on_the_next() {
-    let mut harness = Harness::live_keeping(prompt());
-    harness.give(Input::Restart);
-    harness.settle(&["send offer"]);
-    harness.mail(SignalingEvent::GoAway);
-    harness.fails("send offer", FailureCode::NotOpen);
-    harness.fails("connect", FailureCode::Network);
-    harness.settle(&[]);
-    assert_eq!(harness.asked().iter().filter(|asked| **asked == "send offer").count(), 1);
-    harness.pass(10);
-    harness.settle(&[]);
-    assert!(harness.asked().contains(&"send offer"), "on the connection that opened at last");
-    harness.answer(answer(2));
-    harness.settle(&[]);
-    harness.ice(Connectivity::Connected);
-    assert_eq!((harness.phase(), harness.told(&Event::Recovered)), (Phase::Live, 1));
-}
-
-/// N5, N21: an offer that is answered was sent, whatever becomes of its link.
-#[test]
-fn n21_answered_offer_survives_the_loss_of_its_link() {
-    for following in [false, true] {
-        let mut harness = Harness::opened(prompt());
-        harness.settle(&["send offer"]);
-        if following {
-            harness.mail(SignalingEvent::GoAway);
-        }
-        harness.answer(answer(1));
-        harness.link_ends(1, FailureCode::Network);
-        if following {
-            harness.fails("connect", FailureCode::Network);
-        }
-        assert_eq!(harness.phase(), Phase::Offering, "{following}");
-        harness.fails("send offer", FailureCode::NotOpen);
-        assert_eq!(harness.phase(), Phase::Establishing, "{following}");
-    }
 }
 
 /// N21, 42: leaving a link does not cancel the call for ICE servers that is under way on it.

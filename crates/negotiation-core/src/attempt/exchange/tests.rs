@@ -4,8 +4,8 @@ use alloc::vec;
 
 use crate::session::harness::*;
 use crate::{
-    AttemptEnd, Candidate, CandidateRelease, Connectivity, Description, Digest, Event, Evidence,
-    FailureCode, Ignored, Input, Message, Output, PeerEvent, Phase, Sender, Settings,
+    AttemptEnd, Candidate, CandidateRelease, Connectivity, Description, Digest, Done, Event,
+    Evidence, FailureCode, Ignored, Input, Message, Output, PeerEvent, Phase, Sender, Settings,
     SignalingCommand, SignalingEvent, Timer, Undecodable,
 };
 use core::time::Duration;
@@ -352,6 +352,27 @@ fn n18_a_restart_is_done_when_the_new_pair_works() {
     assert_eq!(harness.phase(), Phase::Recovering);
     harness.ice(Connectivity::Connected);
     assert_eq!(harness.phase(), Phase::Live);
+}
+
+/// The evidence has the video codecs of the attempt's first offer, not those of a later one.
+#[test]
+fn evidence_has_the_codecs_of_the_first_offer() {
+    let offer = |codec: &str| {
+        let mut offer = offer(1);
+        offer.facts.video_codecs = vec![codec.into()];
+        Ok(Done::Description(offer))
+    };
+    let mut harness = Harness::opened(one_retry());
+    harness.settle(&["create offer"]);
+    harness.ends("create offer", offer("H264"));
+    harness.settle(&[]);
+    harness.answer(answer(1));
+    harness.settle(&[]);
+    harness.goes_live();
+    harness.give(Input::Renegotiate);
+    harness.settle(&["create offer"]);
+    harness.ends("create offer", offer("VP8"));
+    assert_eq!(evidence(&mut harness).video_offered, ["H264"]);
 }
 
 /// N6: what flows is not given up for an answer that the stack refuses.
