@@ -46,8 +46,9 @@ const WASM_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld
 /// `tests/interop/package.json` asks for no older one.
 const NODE_MAJOR_MIN: u32 = 20;
 
-/// The newest long-term release of Node.js on npm, for distributions with an older one.
-const NODE_PACKAGE: &str = "node@22";
+/// A long-term release of Node.js and its npm, for distributions with older ones: npm 9.2 of Debian
+/// 12 cannot read the overrides of `tests/interop/package.json`.
+const NODE_PACKAGES: [&str; 2] = ["node@22", "npm@10"];
 
 const MUTANTS: [&str; 2] = ["cargo-mutants", "27.1.0"];
 
@@ -169,7 +170,7 @@ fn node_packages() -> Result<(), String> {
         let install = || {
             let mut npm = step::tool("npm");
             npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(step::node());
-            npm.arg(NODE_PACKAGE);
+            npm.args(NODE_PACKAGES);
             npm
         };
         twice(install, "npm's registry has to be reachable.")?;

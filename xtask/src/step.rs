@@ -39,7 +39,7 @@ pub(crate) fn tool(program: impl AsRef<OsStr>) -> Command {
 
 /// The folders in which programs are looked for.
 pub(crate) fn path() -> Vec<PathBuf> {
-    let installed = [tools().join("bin"), venv().join("bin"), node().join("node_modules/node/bin")];
+    let installed = [tools().join("bin"), venv().join("bin"), node().join("node_modules/.bin")];
     let installed = installed.into_iter().filter(|folder| folder.is_dir());
     let user = std::env::var_os("PATH").unwrap_or_default();
     installed.chain(std::env::split_paths(&user)).collect()
