@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use negotiation_core::{ClientIdPolicy, Mode, RetryDelay, Settings};
 use peer_webrtc::{Authorities, Codec, IcePolicy, Media, PeerConfig, RemoteAddresses};
-use signaling_aws::{Limits, Proxy, SignalingConfig, SignalingConfigBuilder, Stun};
+use signaling_aws::{KvsClient, Limits, Proxy, SignalingConfig, SignalingConfigBuilder, Stun};
 
 use crate::error::InvalidOption;
 use crate::frame::{FrameOptions, H264Format};
@@ -171,6 +171,13 @@ impl ViewerBuilder {
     pub fn state_dir(self, dir: impl Into<PathBuf>) -> Self {
         let dir = dir.into();
         self.with_signaling(|signaling| signaling.shared_ids(dir.clone()).endpoint_cache(dir))
+    }
+
+    /// What the session shares with others: cached endpoints, the use of the service's quotas,
+    /// client ids. Default: one for the process. A program that acts for several tenants gives each
+    /// a [`KvsClient`] of its own.
+    pub fn client(self, client: KvsClient) -> Self {
+        self.with_signaling(|signaling| signaling.client(client))
     }
 
     /// STUN servers instead of the region's, as `stun:HOST[:PORT]`; none at all for an empty list.

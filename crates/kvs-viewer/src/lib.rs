@@ -51,7 +51,7 @@ pub use peer_webrtc::{
     IcePolicy, MediaEvent, MediaReceiver, PeerConfig, PeerMonitor, PeerStats, RemoteAddresses, rtp,
 };
 pub use session::{Session, SessionConfig};
-pub use signaling_aws::{Proxy, SignalingConfig, SignalingConfigBuilder};
+pub use signaling_aws::{KvsClient, Proxy, SignalingConfig, SignalingConfigBuilder};
 #[cfg(feature = "recording")]
 pub use viewer::RecordingUpdate;
 pub use viewer::{Events, Frames, Update, Viewer};

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use negotiation_core::{ClientId, ClientIdPolicy, Failure};
 
-use crate::quota::IdLease;
-use crate::state_dir::on_disk;
+use crate::lease::{IdLease, Leases};
 
 /// Whose id an attempt's connections use. Clones share it; the last one gives the id back.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +24,7 @@ struct Slot {
 /// How an attempt comes to its id.
 #[derive(Clone, Copy)]
 pub(crate) struct LeaseRequest<'a> {
+    pub(crate) leases: &'a Leases,
     pub(crate) key: &'a str,
     pub(crate) base: &'a ClientId,
     pub(crate) policy: ClientIdPolicy,
@@ -39,8 +39,8 @@ impl AttemptId {
         if let Some(hold) = self.hold(request, None) {
             return Ok(hold);
         }
-        let LeaseRequest { key, base, policy, dir, .. } = *request;
-        let lease = IdLease::acquire(key, base, policy, dir).await?;
+        let LeaseRequest { leases, key, base, policy, dir, .. } = *request;
+        let lease = leases.acquire(key, base, policy, dir).await?;
         // Another connection of the attempt may have been quicker: its lease stays, and this one ends.
         Ok(self.hold(request, Some(lease)).unwrap_or_else(|| unreachable!("there is a lease")))
     }
@@ -53,7 +53,7 @@ impl AttemptId {
             (Some(lease), Some(known)) if lease.id() == known => known.clone(),
             // An id from elsewhere is not the pool's to give.
             (_, Some(known)) => {
-                slot.lease = Some(IdLease::fixed(request.key, known));
+                slot.lease = Some(request.leases.fixed(request.key, known));
                 known.clone()
             }
             (None, None) => slot.lease.insert(lease?).id().clone(),
@@ -86,9 +86,9 @@ impl IdHold {
     /// An offer or answer goes out: the master may hold a session of the id after the connection is gone.
     /// Other processes know of it before it goes, or the disk is too slow.
     pub(crate) async fn offered(&self) {
-        let file = self.attempt.slot().lease.as_mut().and_then(IdLease::offered);
-        if let Some(file) = file
-            && let Err(error) = on_disk(move || file.offered()).await
+        let recorded = self.attempt.slot().lease.as_mut().and_then(IdLease::offered);
+        if let Some((file, disk)) = recorded
+            && let Err(error) = disk.run(move || file.offered()).await
         {
             tracing::warn!(%error, "other processes will not know of this client id");
         }
@@ -110,37 +110,47 @@ impl Drop for IdHold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kvs_client::KvsClient;
     use std::time::Duration;
 
     fn id(text: &str) -> ClientId {
         ClientId::new(text).expect("valid")
     }
 
-    async fn join(attempt: &AttemptId, key: &str, known: Option<&ClientId>) -> IdHold {
+    async fn join(client: &KvsClient, attempt: &AttemptId, known: Option<&ClientId>) -> IdHold {
         let base = id("cam");
         let policy = ClientIdPolicy::Pooled;
-        let request = LeaseRequest { key, base: &base, policy, dir: None, known };
+        let request = LeaseRequest {
+            leases: client.leases(),
+            key: "door",
+            base: &base,
+            policy,
+            dir: None,
+            known,
+        };
         attempt.join(&request).await.expect("free")
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_keeps_its_id_between_two_links() {
+    async fn attempt_keeps_its_id_between_two_connections() {
+        let client = KvsClient::new();
         let attempt = AttemptId::default();
-        let first = join(&attempt, "attempt-a", None).await;
+        let first = join(&client, &attempt, None).await;
         first.offered().await;
         drop(first);
         // No other attempt gets it meanwhile, however long it takes.
         tokio::time::advance(Duration::from_secs(120)).await;
-        assert_eq!(join(&AttemptId::default(), "attempt-a", None).await.id().as_str(), "cam-2");
-        let again = join(&attempt, "attempt-a", Some(&id("cam"))).await;
+        assert_eq!(join(&client, &AttemptId::default(), None).await.id().as_str(), "cam-2");
+        let again = join(&client, &attempt, Some(&id("cam"))).await;
         assert_eq!(again.id().as_str(), "cam");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_id_rests_from_the_close_of_its_last_link() {
+    async fn id_rests_from_the_close_of_its_last_connection() {
+        let client = KvsClient::new();
         let attempt = AttemptId::default();
         let (first, second) =
-            (join(&attempt, "attempt-b", None).await, join(&attempt, "attempt-b", None).await);
+            (join(&client, &attempt, None).await, join(&client, &attempt, None).await);
         assert_eq!(first.id(), second.id());
         first.offered().await;
         drop(first);
@@ -149,9 +159,9 @@ mod tests {
         tokio::time::advance(Duration::from_secs(50)).await;
         drop(attempt);
         let resting = AttemptId::default();
-        assert_eq!(join(&resting, "attempt-b", None).await.id().as_str(), "cam-2");
+        assert_eq!(join(&client, &resting, None).await.id().as_str(), "cam-2");
         drop(resting);
         tokio::time::advance(Duration::from_secs(11)).await;
-        assert_eq!(join(&AttemptId::default(), "attempt-b", None).await.id().as_str(), "cam");
+        assert_eq!(join(&client, &AttemptId::default(), None).await.id().as_str(), "cam");
     }
 }

@@ -15,11 +15,11 @@ use crate::endpoint_file;
 use crate::error;
 use crate::http::{self, Http};
 use crate::ice::{is_aws, regional_stun};
+use crate::kvs_client::KvsClient;
 use crate::presign::{Connect, SignedUrl};
-use crate::quota;
-use crate::service_cache::{Endpoints, Key, TurnServers, known};
+use crate::service_cache::{Endpoints, Key, TurnServers};
 use crate::socket::Socket;
-use crate::state_dir::on_disk;
+use crate::state_dir::Disk;
 use crate::upgrade::Refusal;
 
 /// A channel as this process reaches it. Cheap to clone.
@@ -41,6 +41,10 @@ pub(crate) struct Resolved {
 impl ChannelClient {
     pub(crate) fn new(config: SignalingConfig) -> Self {
         Self { config: Arc::new(config) }
+    }
+
+    fn client(&self) -> &KvsClient {
+        &self.config.client
     }
 
     /// Finds region and credentials.
@@ -67,28 +71,30 @@ impl ChannelClient {
             return Ok(Resolved { plane, endpoints, key, remembered: true });
         }
         let endpoints = plane.resolve(role, http).await?;
-        known(|channels| channels.learn_endpoints(&key, &endpoints));
+        self.client().cache(|channels| channels.learn_endpoints(&key, &endpoints));
         if let Some(dir) = self.config.endpoint_cache.clone() {
             let (key, endpoints) = (key.clone(), endpoints.clone());
-            in_background(move || endpoint_file::store(&dir, &key, &endpoints));
+            in_background(self.client().disk(), move || {
+                endpoint_file::store(&dir, &key, &endpoints)
+            });
         }
         Ok(Resolved { plane: plane.clone(), endpoints, key, remembered: false })
     }
 
     /// What this process, or one before it, learned of the channel.
     async fn load_cached(&self, plane: &ControlPlane, key: &Key) -> Option<Endpoints> {
-        if let Some(endpoints) = known(|channels| channels.endpoints(key)) {
+        if let Some(endpoints) = self.client().cache(|channels| channels.endpoints(key)) {
             return Some(endpoints);
         }
         let dir = self.config.endpoint_cache.clone()?;
-        if !known(|channels| channels.may_recall(key)) {
+        if !self.client().cache(|channels| channels.may_recall(key)) {
             return None;
         }
         let (of, plain) = (key.clone(), plane.plain_of_service());
-        match on_disk(move || endpoint_file::load(&dir, &of, plain)).await {
+        match self.client().disk().run(move || endpoint_file::load(&dir, &of, plain)).await {
             Ok(found) => {
                 let (endpoints, learned) = found?;
-                known(|channels| channels.recall_endpoints(key, &endpoints, learned));
+                self.client().cache(|channels| channels.recall_endpoints(key, &endpoints, learned));
                 Some(endpoints)
             }
             Err(error) => {
@@ -127,12 +133,12 @@ impl ChannelClient {
         http: Http,
     ) -> bool {
         let key = &resolved.key;
-        if known(|channels| channels.is_peer_to_peer(key, retries)) {
+        if self.client().cache(|channels| channels.is_peer_to_peer(key, retries)) {
             return false;
         }
         let answer = resolved.plane.storage_mode(http).await;
         if answer == StorageMode::Off {
-            known(|channels| channels.learn_peer_to_peer(key));
+            self.client().cache(|channels| channels.learn_peer_to_peer(key));
         }
         answer == StorageMode::On
     }
@@ -158,7 +164,7 @@ impl ChannelClient {
         let config = &self.config;
         let mut tried = Remedies::default();
         loop {
-            quota::admit_connect(&resolved.pace()).await;
+            self.client().quotas().admit_connect(&resolved.pace()).await;
             let signed = resolved.plane.clock().skew();
             let url = resolved.sign(client_id).await?;
             match Socket::open(&url, &config.trust, &config.route, config.limits).await {
@@ -205,16 +211,16 @@ impl ChannelClient {
         fresh: bool,
     ) -> Result<Vec<IceServer>, Failure> {
         let key = &resolved.key;
-        let remembered = known(|channels| channels.turn_servers(key));
+        let remembered = self.client().cache(|channels| channels.turn_servers(key));
         if let Some(servers) = remembered.as_ref().filter(|_| !fresh) {
             return Ok(servers.clone());
         }
         let pace = resolved.pace();
-        let told = match quota::admit_ice_call(&pace) {
+        let told = match self.client().quotas().admit_ice_call(&pace) {
             Ok(()) => {
                 let told = resolved.plane.turn_servers(&resolved.endpoints, &self.http()).await;
                 let throttled = told.as_ref().is_err_and(|f| f.code == FailureCode::Throttled);
-                quota::ice_call_ended(&pace, throttled);
+                self.client().quotas().ice_call_ended(&pace, throttled);
                 told
             }
             Err(throttled) => Err(throttled),
@@ -222,17 +228,18 @@ impl ChannelClient {
         match (told, remembered) {
             // Credentials that are still good are better than none.
             (Err(failure), Some(servers)) if failure.code == FailureCode::Throttled => Ok(servers),
-            (told, _) => Self::told(resolved, told),
+            (told, _) => self.told(resolved, told),
         }
     }
 
     fn told(
+        &self,
         resolved: &Resolved,
         told: Result<TurnServers, Failure>,
     ) -> Result<Vec<IceServer>, Failure> {
         match told {
             Ok(turn) => {
-                known(|channels| channels.learn_turn_servers(&resolved.key, &turn));
+                self.client().cache(|channels| channels.learn_turn_servers(&resolved.key, &turn));
                 Ok(turn.servers)
             }
             Err(failure) => {
@@ -285,13 +292,17 @@ impl Resolved {
     pub(crate) fn invalidate(&self, what: Invalidate) {
         match what {
             Invalidate::Everything => {
-                known(|channels| channels.forget(&self.key));
+                self.plane.client().cache(|channels| channels.forget(&self.key));
                 if let Some(dir) = self.plane.endpoint_cache() {
                     let (dir, key) = (dir.to_owned(), self.key.clone());
-                    in_background(move || endpoint_file::remove(&dir, &key));
+                    in_background(self.plane.client().disk(), move || {
+                        endpoint_file::remove(&dir, &key)
+                    });
                 }
             }
-            Invalidate::IceServers => known(|channels| channels.forget_turn_servers(&self.key)),
+            Invalidate::IceServers => {
+                self.plane.client().cache(|channels| channels.forget_turn_servers(&self.key))
+            }
         }
     }
 
@@ -352,9 +363,10 @@ pub(crate) enum Invalidate {
 
 /// Changes a file of the endpoint cache while the session goes on. Where that fails, later
 /// processes request the endpoints themselves.
-fn in_background(task: impl FnOnce() -> io::Result<()> + Send + 'static) {
+fn in_background(disk: &Disk, task: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    let disk = disk.clone();
     tokio::spawn(async move {
-        if let Err(error) = on_disk(task).await {
+        if let Err(error) = disk.run(task).await {
             tracing::debug!(%error, "the endpoints are not kept for later processes");
         }
     });

@@ -1,10 +1,10 @@
-//! The clock that signs: the wall clock, put right by what the service's `Date` headers say.
+//! The clock that signs: the wall clock, corrected by the service's `Date` headers.
 //!
-//! What is learnt belongs to the machine and not to a session, so the process keeps it: by the
-//! control plane it was learnt from, because a test's service may have a clock of its own.
+//! The correction belongs to the machine and not to a session, so sessions share it: by the control
+//! plane it was learnt from, because a test's service may have a clock of its own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::SetOnce;
@@ -12,13 +12,13 @@ use tokio::sync::SetOnce;
 /// Most services whose clocks are remembered; one that is forgotten is learnt again.
 const SERVICES_MAX: usize = 64;
 
-/// The clocks this process knows, each with its service; those asked for last stand last.
-#[derive(Debug)]
-struct ServiceClocks(Vec<(String, SigningClock)>);
+/// The known clocks, each with its service; those requested last stand last.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceClocks(Vec<(String, SigningClock)>);
 
 impl ServiceClocks {
     /// A caller keeps its clock, so the one that was requested longest ago is forgotten.
-    fn clock(&mut self, service: &str) -> SigningClock {
+    pub(crate) fn clock(&mut self, service: &str) -> SigningClock {
         let known = self.0.iter().position(|(name, _)| name == service);
         let entry = match known {
             Some(at) => self.0.remove(at),
@@ -35,7 +35,7 @@ impl ServiceClocks {
     }
 }
 
-/// A service's clock, as this process knows it. Clones share what is learnt.
+/// The clock of a service. Clones share what is learnt.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SigningClock(Arc<ClockState>);
 
@@ -52,14 +52,6 @@ pub(crate) struct Skew(i64);
 impl SigningClock {
     /// Less than this and a refused signature has another cause (contract, N16).
     const SKEW_MIN: Duration = Duration::from_secs(4 * 60);
-
-    /// The clock of the service behind a control plane's endpoint; without one, AWS's.
-    pub(crate) fn of(control_endpoint: Option<&str>) -> Self {
-        static SERVICES: Mutex<ServiceClocks> = Mutex::new(ServiceClocks(Vec::new()));
-        // Every change below is whole: a panic elsewhere leaves nothing half done.
-        let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
-        services.clock(control_endpoint.unwrap_or("aws"))
-    }
 
     /// Now, by the service's clock as far as it is known.
     pub(crate) fn now(&self) -> SystemTime {
@@ -195,12 +187,13 @@ mod tests {
     #[test]
     fn what_is_learnt_is_the_services_and_bounded() {
         let date = http(SystemTime::now() + minutes(10));
-        let clock = SigningClock::of(Some("https://late.example"));
+        let mut clocks = ServiceClocks::default();
+        let clock = clocks.clock("https://late.example");
         assert!(clock.learn(Some(&date), clock.skew()));
-        assert!(SigningClock::of(Some("https://late.example")).now() > SystemTime::now());
-        assert!(SigningClock::of(Some("https://other.example")).now() <= SystemTime::now());
+        assert!(clocks.clock("https://late.example").now() > SystemTime::now());
+        assert!(clocks.clock("https://other.example").now() <= SystemTime::now());
         for n in 0..2 * SERVICES_MAX {
-            SigningClock::of(Some(&format!("https://a{n}.example")));
+            clocks.clock(&format!("https://a{n}.example"));
         }
         // A clock in use is kept.
         assert!(clock.now() > SystemTime::now());

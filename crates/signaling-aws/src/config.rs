@@ -14,9 +14,9 @@ use url::Url;
 use crate::config_error::{ConfigError, Field};
 use crate::endpoint::{self, PlainHttp, is_loopback, parse_endpoint};
 use crate::ice::is_stun;
+use crate::kvs_client::KvsClient;
 use crate::limits::Limits;
 use crate::proxy::{Duplex, Proxy, Route};
-use crate::service_cache;
 use crate::tls::Trust;
 
 /// A channel, by name or by ARN.
@@ -61,6 +61,7 @@ pub struct SignalingConfig {
     pub(crate) trust: Trust,
     pub(crate) route: Route,
     pub(crate) limits: Limits,
+    pub(crate) client: KvsClient,
 }
 
 impl SignalingConfig {
@@ -90,6 +91,7 @@ impl SignalingConfig {
             dual_stack: None,
             stun: Stun::default(),
             limits: Limits::default(),
+            client: None,
         }
     }
 
@@ -180,6 +182,7 @@ pub struct SignalingConfigBuilder {
     dual_stack: Option<bool>,
     stun: Stun,
     limits: Limits,
+    client: Option<KvsClient>,
 }
 
 impl SignalingConfigBuilder {
@@ -238,9 +241,9 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// How many channels this process remembers, with their endpoints and ICE servers; 4096 without
-    /// it. A channel that is forgotten is asked for again. Of several configurations in one process
-    /// the largest number counts.
+    /// How many channels the client caches endpoints and ICE servers of; 4096 by default. A channel
+    /// that is removed is requested again. Of several configurations with one client the largest
+    /// number counts.
     pub fn remembered_channels(mut self, channels: usize) -> Self {
         self.remembered_channels = Some(channels);
         self
@@ -308,6 +311,12 @@ impl SignalingConfigBuilder {
         self
     }
 
+    /// What the session shares with others; without it, with all of this process.
+    pub fn client(mut self, client: KvsClient) -> Self {
+        self.client = Some(client);
+        self
+    }
+
     /// Checks everything. No network is touched; the CA file is read, and the variables that name
     /// one or a proxy.
     ///
@@ -339,6 +348,7 @@ impl SignalingConfigBuilder {
             self.proxy.route().map_err(|problem| ConfigError::new(Field::Proxy, problem))?;
         check_stun(&self.stun)?;
         self.limits.check()?;
+        let client = self.client.unwrap_or_default();
         if let Some(channels) = self.remembered_channels {
             if !(1..=REMEMBERED_MAX).contains(&channels) {
                 return Err(ConfigError::new(
@@ -346,7 +356,7 @@ impl SignalingConfigBuilder {
                     format!("must be between 1 and {REMEMBERED_MAX}"),
                 ));
             }
-            service_cache::known(|known| known.keep_at_least(channels));
+            client.cache(|cache| cache.keep_at_least(channels));
         }
         Ok(SignalingConfig {
             channel,
@@ -370,11 +380,12 @@ impl SignalingConfigBuilder {
             trust,
             route,
             limits: self.limits,
+            client,
         })
     }
 }
 
-/// Most channels that a process may be asked to remember.
+/// Most channels that a client may be configured to cache.
 const REMEMBERED_MAX: usize = 1_000_000;
 
 fn channel(text: &str) -> Result<Channel, ConfigError> {

@@ -168,6 +168,7 @@ async fn open(
         loop {
             resolved_out.send_replace(Some(Ok(resolved.clone())));
             let request = LeaseRequest {
+                leases: config.client.leases(),
                 key: &resolved.pace(),
                 base: &config.client_id,
                 policy: config.client_id_policy,
@@ -178,13 +179,13 @@ async fn open(
             let failure = match client.open(&resolved, Some(hold.id())).await {
                 Ok(socket) => {
                     if let Some(dir) = config.state_dir() {
-                        state_dir::tidy_later(dir);
+                        state_dir::tidy_later(config.client.disk(), dir);
                     }
                     return Ok((socket, hold, resolved));
                 }
                 Err(failure) => failure,
             };
-            // A channel that was made anew, or moved, since the process learned where it is.
+            // A channel that was made anew, or moved, since its endpoints were cached.
             resolved = client.renew(&resolved, &failure, &http).await?.ok_or(failure)?;
         }
     };

@@ -32,7 +32,7 @@ use crate::endpoint::{PlainHttp, Role, is_socket_endpoint, parse_endpoint};
 use crate::error;
 use crate::http::{Http, was_cut};
 use crate::identity::Identity;
-use crate::quota;
+use crate::kvs_client::KvsClient;
 use crate::service_cache::{Endpoints, Key, TurnServers};
 
 /// Most ICE servers taken from the service; it returns about two.
@@ -75,6 +75,11 @@ impl ControlPlane {
         let identity = Identity::load(config, http).await?;
         let credentials = RwLock::new(identity.credentials().await?);
         Ok(Self { config: config.clone(), identity, credentials })
+    }
+
+    /// What the session shares with others.
+    pub(crate) fn client(&self) -> &KvsClient {
+        &self.config.client
     }
 
     pub(crate) fn region(&self) -> &str {
@@ -149,7 +154,8 @@ impl ControlPlane {
         let account = account.unwrap_or_else(|| credentials.access_key_id());
         let channel = format!("{place} {}", self.channel());
         let limit = self.config.limits.call;
-        quota::admit_call(name, &format!("{place} {account}"), &channel, limit).await
+        let account = format!("{place} {account}");
+        self.client().quotas().admit_call(name, &account, &channel, limit).await
     }
 
     /// The channel's ARN and the two endpoints of its data plane.

@@ -86,14 +86,14 @@ impl IdFile {
         write(&self.file, &format!("returned {}", unix_ms().saturating_sub(rested)))
     }
 
-    /// As [`give_back`](Self::give_back), and nothing is waited for where there is a runtime.
-    pub(crate) fn give_back_later(self, rested: Duration) {
+    /// As [`give_back`](Self::give_back), in the background where there is a runtime.
+    pub(crate) fn give_back_later(self, disk: &Disk, rested: Duration) {
         let task = move || {
             if let Err(error) = self.give_back(rested) {
                 tracing::warn!(%error, "other processes will not know of this client id");
             }
         };
-        match (Handle::try_current(), Disk::of_process().0.clone().try_acquire_owned()) {
+        match (Handle::try_current(), disk.0.clone().try_acquire_owned()) {
             (Ok(runtime), Ok(permit)) => {
                 runtime.spawn_blocking(move || {
                     let _permit = permit;

@@ -177,7 +177,7 @@ impl Identity {
         let mut loader = loader(config)
             .http_client(answered.of(http))
             // Credentials are AWS's, also for another service.
-            .time_source(SigningClock::of(None))
+            .time_source(config.client.clock(None))
             // For STS and its like, which also learn of a wrong clock by it; what a user's variables
             // say of it could be nonsense, and the loader would panic.
             .retry_config(RetryConfig::standard());
@@ -205,7 +205,7 @@ impl Identity {
             .credentials_provider()
             .ok_or_else(|| no_credentials("no credentials are configured"))?;
         let limit = config.limits.credentials;
-        let clock = SigningClock::of(control_endpoint.as_deref());
+        let clock = config.client.clock(control_endpoint.as_deref());
         let mut sdk = sdk
             .into_builder()
             .time_source(clock.clone())

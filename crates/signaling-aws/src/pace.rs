@@ -19,7 +19,7 @@ impl RateWindow {
     /// # Errors
     /// The time at which to ask again.
     pub(crate) fn admit(&mut self, most: usize) -> Result<(), Instant> {
-        if self.is_resting() || self.0.len() < most {
+        if self.is_idle() || self.0.len() < most {
             self.0.push_back(Instant::now());
             return Ok(());
         }
@@ -27,7 +27,7 @@ impl RateWindow {
     }
 
     /// Whether none went within a second: there is nothing to remember.
-    pub(crate) fn is_resting(&mut self) -> bool {
+    pub(crate) fn is_idle(&mut self) -> bool {
         let now = Instant::now();
         self.0.retain(|at| now.saturating_duration_since(*at) < WINDOW);
         self.0.is_empty()

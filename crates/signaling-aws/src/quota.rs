@@ -1,44 +1,164 @@
-//! What the whole process shares: on a channel the pace of connects and the pool of client ids, in an
-//! account the pace of calls.
+//! The service's quotas as the sessions of one client share them: connects, calls and client ids by
+//! channel, calls by account.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fmt;
 use std::num::NonZeroU32;
-use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
-use negotiation_core::{ClientId, ClientIdPolicy, ClientIdPool, Failure, FailureCode, Timestamp};
+use negotiation_core::{ClientId, ClientIdPool, Failure, FailureCode, Timestamp};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::id_file::{Claim, IdFile};
 use crate::pace::RateWindow;
-use crate::state_dir::on_disk;
 
-/// Quota: ConnectAsViewer and ConnectAsMaster 3 a second and channel.
+/// Quota: ConnectAsViewer and ConnectAsMaster, 3 a second for each channel.
 const CONNECTS: usize = 3;
 
-/// With fewer channels than these it is not asked whether each is still worth remembering.
+/// Up to this many channels, idle ones are not removed.
 const CHANNELS_KEPT: usize = 64;
 
-/// With fewer accounts or channels than these a limiter of calls keeps what is idle.
+/// Up to this many accounts or channels, a limiter of calls keeps idle ones.
 const IDLE_KEPT: usize = 1024;
 
-/// After a throttled GetIceServerConfig a channel's next one waits, for twice as long each time.
+/// The wait after the first throttled GetIceServerConfig of a channel; it doubles each time.
 const ICE_BACKOFF: Duration = Duration::from_secs(5);
 
-/// But no longer.
+/// The longest such wait.
 const ICE_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// The channels that this process has to do with.
+/// What the sessions of one client used of the service's quotas.
+pub(crate) struct Quotas {
+    /// Times in pools and limiters count from here: both outlive sessions and their clocks.
+    origin: Instant,
+    channels: Mutex<ChannelStates>,
+    calls: BTreeMap<&'static str, Limiters>,
+}
+
+impl fmt::Debug for Quotas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Quotas")
+    }
+}
+
+impl Quotas {
+    pub(crate) fn new() -> Self {
+        let origin = Instant::now();
+        let limiter = |rate: Option<u32>| {
+            let rate = rate.and_then(NonZeroU32::new)?;
+            Some(RateLimiter::hashmap_with_clock(Quota::per_second(rate), TokioClock { origin }))
+        };
+        let calls = CALL_QUOTAS.iter().map(|quota| {
+            let (account, channel) = (limiter(quota.account), limiter(quota.channel));
+            (quota.name, Limiters { account, channel })
+        });
+        Self { origin, channels: Mutex::new(ChannelStates::new()), calls: calls.collect() }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::new(Instant::now().saturating_duration_since(self.origin))
+    }
+
+    fn with_channel<T>(&self, key: &str, act: impl FnOnce(&mut ChannelState) -> T) -> T {
+        // No panic can leave a change half done, so a poisoned lock is usable.
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        act(channels.entry(key, self.now()))
+    }
+
+    /// Leases a client id of the channel's pool; `None` if all are in use.
+    pub(crate) fn lease_id(&self, key: &str, base: &ClientId) -> Option<ClientId> {
+        self.with_channel(key, |channel| channel.lease(base, self.now()))
+    }
+
+    /// Returns a client id to the channel's pool. One that sent an offer rests from `since`.
+    pub(crate) fn return_id(&self, key: &str, id: &ClientId, offered: bool, since: Timestamp) {
+        self.with_channel(key, |channel| channel.give_back(id, offered, since));
+    }
+
+    /// Waits until one more connect is within the quota.
+    pub(crate) async fn admit_connect(&self, key: &str) {
+        while let Err(at) = self.with_channel(key, |channel| channel.connects.admit(CONNECTS)) {
+            sleep_until(at).await;
+        }
+    }
+
+    /// Waits until one more call is within the quotas of the account in its region and of the
+    /// channel.
+    ///
+    /// # Errors
+    /// The wait would exceed `limit`.
+    pub(crate) async fn admit_call(
+        &self,
+        name: &'static str,
+        account: &str,
+        channel: &str,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let Some(limiters) = self.calls.get(name) else { return Ok(()) };
+        let turn = async {
+            self.pass(limiters.channel.as_ref(), channel).await;
+            self.pass(limiters.account.as_ref(), account).await;
+        };
+        timeout(limit, turn).await.map_err(|_| {
+            let detail =
+                format!("this process already calls {name} as often as the service admits");
+            Failure::new(FailureCode::Throttled, detail)
+        })
+    }
+
+    async fn pass(&self, limiter: Option<&Limiter>, key: &str) {
+        let Some(limiter) = limiter else { return };
+        if limiter.len() > IDLE_KEPT {
+            limiter.retain_recent();
+        }
+        let (key, clock) = (key.to_owned(), TokioClock { origin: self.origin });
+        while let Err(early) = limiter.check_key(&key) {
+            sleep(early.wait_time_from(clock.now())).await;
+        }
+    }
+
+    /// Admits a GetIceServerConfig of the channel.
+    ///
+    /// # Errors
+    /// The service throttled the last one a short time ago.
+    pub(crate) fn admit_ice_call(&self, key: &str) -> Result<(), Failure> {
+        let until = self.with_channel(key, |channel| channel.ice.until);
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        match left.filter(|left| !left.is_zero()) {
+            None => Ok(()),
+            Some(left) => {
+                let seconds = left.as_secs_f32().ceil();
+                let detail =
+                    format!("the service throttles GetIceServerConfig; next in {seconds} s");
+                Err(Failure::new(FailureCode::Throttled, detail))
+            }
+        }
+    }
+
+    /// Records whether the service throttled a GetIceServerConfig of the channel.
+    pub(crate) fn ice_call_ended(&self, key: &str, throttled: bool) {
+        self.with_channel(key, |channel| {
+            channel.ice = if throttled {
+                let before = channel.ice.throttled;
+                let wait = (ICE_BACKOFF * 2u32.saturating_pow(before.min(8))).min(ICE_BACKOFF_MAX);
+                let until = Some(Instant::now() + wait);
+                IceBackoff { throttled: before.saturating_add(1), until }
+            } else {
+                IceBackoff::default()
+            };
+        });
+    }
+}
+
+/// The channels that the client used lately.
 struct ChannelStates {
     by_key: BTreeMap<String, ChannelState>,
-    /// With so many it is asked which are worth remembering; with fewer, now and then.
-    crowded_at: usize,
+    /// At this many, idle channels are removed at once; below, now and then.
+    prune_at: usize,
     pruned: Timestamp,
 }
 
@@ -48,48 +168,41 @@ struct ChannelState {
     ids: ClientIdPool,
     /// How many of the ids are in use.
     leased: usize,
-    /// Since when the last one rests that was given back.
+    /// When the id that was returned last began to rest.
     given_back: Timestamp,
     ice: IceBackoff,
 }
 
-/// How a channel's calls for ICE servers were throttled.
+/// The throttling of a channel's GetIceServerConfig.
 #[derive(Clone, Copy, Debug, Default)]
 struct IceBackoff {
-    /// In a row.
+    /// Throttled calls in a row.
     throttled: u32,
     until: Option<Instant>,
 }
 
-fn with_channel<T>(key: &str, act: impl FnOnce(&mut ChannelState) -> T) -> T {
-    static CHANNELS: Mutex<ChannelStates> = Mutex::new(ChannelStates::new());
-    // Every change below is whole: a panic elsewhere leaves nothing half done.
-    CHANNELS.lock().unwrap_or_else(PoisonError::into_inner).with(key, act)
-}
-
 impl ChannelStates {
-    const fn new() -> Self {
-        Self { by_key: BTreeMap::new(), crowded_at: CHANNELS_KEPT, pruned: Timestamp::ZERO }
+    fn new() -> Self {
+        Self { by_key: BTreeMap::new(), prune_at: CHANNELS_KEPT, pruned: Timestamp::ZERO }
     }
 
-    fn with<T>(&mut self, key: &str, act: impl FnOnce(&mut ChannelState) -> T) -> T {
+    fn entry(&mut self, key: &str, now: Timestamp) -> &mut ChannelState {
         if self.by_key.len() >= CHANNELS_KEPT {
-            let now = timestamp();
-            // A fleet's channels are all in use: each is not looked at with every call.
+            // All channels of a fleet may be in use, so not every call searches for idle ones.
             let is_due = now.saturating_since(self.pruned) >= ClientIdPool::REST;
-            if is_due || self.by_key.len() >= self.crowded_at {
+            if is_due || self.by_key.len() >= self.prune_at {
                 self.by_key.retain(|_, channel| !channel.is_idle(now));
-                self.crowded_at = CHANNELS_KEPT.max(2 * self.by_key.len());
+                self.prune_at = CHANNELS_KEPT.max(2 * self.by_key.len());
                 self.pruned = now;
             }
         }
-        act(self.by_key.entry(key.to_owned()).or_default())
+        self.by_key.entry(key.to_owned()).or_default()
     }
 }
 
 impl ChannelState {
-    fn lease(&mut self, base: &ClientId) -> Option<ClientId> {
-        let id = self.ids.lease(base, timestamp())?;
+    fn lease(&mut self, base: &ClientId, now: Timestamp) -> Option<ClientId> {
+        let id = self.ids.lease(base, now)?;
         self.leased += 1;
         Some(id)
     }
@@ -100,24 +213,17 @@ impl ChannelState {
         self.given_back = self.given_back.max(since);
     }
 
-    /// Whether one that was never used would do the same.
+    /// Whether the state equals that of an unused channel.
     fn is_idle(&mut self, now: Timestamp) -> bool {
         let rested = now.saturating_since(self.given_back) >= ClientIdPool::REST;
         let ids_are_free = self.leased == 0 && (rested || self.ids == ClientIdPool::default());
-        let rests = self.ice.until.is_some_and(|until| Instant::now() < until);
-        ids_are_free && !rests && self.connects.is_resting()
+        let backs_off = self.ice.until.is_some_and(|until| Instant::now() < until);
+        ids_are_free && !backs_off && self.connects.is_idle()
     }
 }
 
-/// Waits until one more connect is within the quota.
-pub(crate) async fn admit_connect(key: &str) {
-    while let Err(at) = with_channel(key, |channel| channel.connects.admit(CONNECTS)) {
-        sleep_until(at).await;
-    }
-}
-
-/// What the service admits of one call a second, in an account's region and on one channel
-/// (docs/kvs-protocol.md 1.6). Where it publishes nothing, the process does not wait.
+/// The published rate of a call, a second: in an account's region, and on one channel
+/// (docs/kvs-protocol.md 1.6). Calls without a published rate are not limited.
 struct CallQuota {
     name: &'static str,
     account: Option<u32>,
@@ -132,7 +238,7 @@ const CALL_QUOTAS: [CallQuota; 5] = [
     CallQuota { name: "GetIceServerConfig", account: None, channel: Some(5) },
 ];
 
-type Limiter = RateLimiter<String, HashMapStateStore<String>, Virtual, NoOpMiddleware<Duration>>;
+type Limiter = RateLimiter<String, HashMapStateStore<String>, TokioClock, NoOpMiddleware<Duration>>;
 
 /// The limiters of one call.
 struct Limiters {
@@ -140,256 +246,18 @@ struct Limiters {
     channel: Option<Limiter>,
 }
 
-/// Tokio's time, which tests can stop.
+/// Tokio's time, which tests can pause.
 #[derive(Clone, Copy, Debug)]
-struct Virtual;
+struct TokioClock {
+    origin: Instant,
+}
 
-impl Clock for Virtual {
+impl Clock for TokioClock {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
-        since_origin()
+        Instant::now().saturating_duration_since(self.origin)
     }
-}
-
-/// Waits until one more call is within the quotas: of the account in its region, and of the channel.
-///
-/// # Errors
-/// That would take longer than the limit.
-pub(crate) async fn admit_call(
-    name: &'static str,
-    account: &str,
-    channel: &str,
-    limit: Duration,
-) -> Result<(), Failure> {
-    let Some(limiters) = limiters(name) else { return Ok(()) };
-    let turn = async {
-        pass(limiters.channel.as_ref(), channel).await;
-        pass(limiters.account.as_ref(), account).await;
-    };
-    timeout(limit, turn).await.map_err(|_| {
-        let detail = format!("this process already calls {name} as often as the service admits");
-        Failure::new(FailureCode::Throttled, detail)
-    })
-}
-
-async fn pass(limiter: Option<&Limiter>, key: &str) {
-    let Some(limiter) = limiter else { return };
-    if limiter.len() > IDLE_KEPT {
-        limiter.retain_recent();
-    }
-    let key = key.to_owned();
-    while let Err(early) = limiter.check_key(&key) {
-        sleep(early.wait_time_from(Virtual.now())).await;
-    }
-}
-
-fn limiters(name: &str) -> Option<&'static Limiters> {
-    static LIMITERS: OnceLock<BTreeMap<&'static str, Limiters>> = OnceLock::new();
-    let all = LIMITERS.get_or_init(|| {
-        let limiter = |rate: Option<u32>| {
-            let rate = rate.and_then(NonZeroU32::new)?;
-            Some(RateLimiter::hashmap_with_clock(Quota::per_second(rate), Virtual))
-        };
-        let made = CALL_QUOTAS.iter().map(|quota| {
-            let (account, channel) = (limiter(quota.account), limiter(quota.channel));
-            (quota.name, Limiters { account, channel })
-        });
-        made.collect()
-    });
-    all.get(name)
-}
-
-/// Whether a channel's ICE servers may be asked for.
-///
-/// # Errors
-/// The service asked for fewer requests, and not long ago.
-pub(crate) fn admit_ice_call(key: &str) -> Result<(), Failure> {
-    let until = with_channel(key, |channel| channel.ice.until);
-    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    match left.filter(|left| !left.is_zero()) {
-        None => Ok(()),
-        Some(left) => {
-            let seconds = left.as_secs_f32().ceil();
-            let detail =
-                format!("the service asks for fewer GetIceServerConfig; next in {seconds} s");
-            Err(Failure::new(FailureCode::Throttled, detail))
-        }
-    }
-}
-
-/// How a channel's call for ICE servers was answered: throttled, or not.
-pub(crate) fn ice_call_ended(key: &str, throttled: bool) {
-    with_channel(key, |channel| {
-        channel.ice = if throttled {
-            let before = channel.ice.throttled;
-            let rest = (ICE_BACKOFF * 2u32.saturating_pow(before.min(8))).min(ICE_BACKOFF_MAX);
-            IceBackoff { throttled: before.saturating_add(1), until: Some(Instant::now() + rest) }
-        } else {
-            IceBackoff::default()
-        };
-    });
-}
-
-/// A client id in use by one attempt. Dropping it gives the id back.
-#[derive(Debug)]
-pub(crate) struct IdLease {
-    key: String,
-    id: ClientId,
-    policy: ClientIdPolicy,
-    offered: bool,
-    /// Since when no connection uses it.
-    idle_since: Option<Timestamp>,
-    file: Option<IdFile>,
-}
-
-impl IdLease {
-    /// Takes an id for a connection (contract, N3); with a directory, one that no other process of this
-    /// machine uses or lets rest.
-    pub(crate) async fn acquire(
-        key: &str,
-        base: &ClientId,
-        policy: ClientIdPolicy,
-        dir: Option<&Path>,
-    ) -> Result<Self, Failure> {
-        if policy == ClientIdPolicy::Fixed {
-            return Ok(Self::fixed(key, base));
-        }
-        let leased = match dir {
-            None => with_channel(key, |channel| channel.lease(base)).map(|id| (id, None)),
-            Some(dir) => lease_shared(key, base, dir).await,
-        };
-        let (id, file) = leased.ok_or_else(|| {
-            Failure::new(
-                FailureCode::ViewerLimit,
-                "every client id of this machine is in use on this channel",
-            )
-        })?;
-        Ok(Self { key: key.to_owned(), id, policy, offered: false, idle_since: None, file })
-    }
-
-    /// An id that is the caller's own.
-    pub(crate) fn fixed(key: &str, id: &ClientId) -> Self {
-        Self {
-            key: key.to_owned(),
-            id: id.clone(),
-            policy: ClientIdPolicy::Fixed,
-            offered: false,
-            idle_since: None,
-            file: None,
-        }
-    }
-
-    pub(crate) fn id(&self) -> &ClientId {
-        &self.id
-    }
-
-    /// A connection uses it again.
-    pub(crate) fn in_use(&mut self) {
-        self.idle_since = None;
-    }
-
-    /// No connection uses it: should it be given back, it has rested since now.
-    pub(crate) fn idle(&mut self) {
-        self.idle_since.get_or_insert_with(timestamp);
-    }
-
-    /// An offer goes out: the master may hold a session of this id after the connection is gone. What is
-    /// returned is to be told of it, and only of the first.
-    pub(crate) fn offered(&mut self) -> Option<IdFile> {
-        // A later exchange says nothing new.
-        if std::mem::replace(&mut self.offered, true) {
-            return None;
-        }
-        self.file.clone()
-    }
-}
-
-impl Drop for IdLease {
-    fn drop(&mut self) {
-        let now = timestamp();
-        let since = self.idle_since.unwrap_or(now);
-        if self.policy == ClientIdPolicy::Pooled {
-            with_channel(&self.key, |channel| {
-                channel.give_back(&self.id, self.offered, since);
-            });
-        }
-        if let Some(file) = self.file.take().filter(|_| self.offered) {
-            file.give_back_later(now.saturating_since(since));
-        }
-    }
-}
-
-/// Ids that were leased from the pool and turned out to be another process's. Dropped, they go back
-/// to the pool: the files remember how it is with them, and this process's pool need not.
-struct RejectedIds<'a> {
-    key: &'a str,
-    ids: Vec<(ClientId, Option<Duration>)>,
-}
-
-impl Drop for RejectedIds<'_> {
-    fn drop(&mut self) {
-        with_channel(self.key, |channel| {
-            for (id, _) in &self.ids {
-                channel.give_back(id, false, timestamp());
-            }
-        });
-    }
-}
-
-/// The pool's choice, unless another process has it: then the pool's next.
-async fn lease_shared(
-    key: &str,
-    base: &ClientId,
-    dir: &Path,
-) -> Option<(ClientId, Option<IdFile>)> {
-    let mut refused = RejectedIds { key, ids: Vec::new() };
-    while let Some(id) = with_channel(key, |channel| channel.lease(base)) {
-        // Also given back when the waiting task is dropped.
-        refused.ids.push((id.clone(), None));
-        let rested = match claim(dir, key, &id, false).await {
-            Ok(Claim::Acquired(file)) => {
-                refused.ids.pop();
-                return Some((id, Some(file)));
-            }
-            Ok(Claim::Resting(rested)) => Some(rested),
-            Ok(Claim::InUse) => None,
-            Err(error) => {
-                tracing::warn!(%error, dir = %dir.display(), "client ids are not shared");
-                refused.ids.pop();
-                return Some((id, None));
-            }
-        };
-        if let Some((_, known)) = refused.ids.last_mut() {
-            *known = rested;
-        }
-    }
-    // None has rested: the one that rested longest, as within one process.
-    refused.ids.sort_by_key(|(_, rested)| *rested);
-    let (id, _) = refused.ids.last().filter(|(_, rested)| rested.is_some())?.clone();
-    match claim(dir, key, &id, true).await {
-        Ok(Claim::Acquired(file)) => {
-            refused.ids.pop();
-            Some((id, Some(file)))
-        }
-        Ok(Claim::Resting(_) | Claim::InUse) | Err(_) => None,
-    }
-}
-
-async fn claim(dir: &Path, key: &str, id: &ClientId, allow_resting: bool) -> io::Result<Claim> {
-    let (dir, key, id) = (dir.to_owned(), key.to_owned(), id.clone());
-    on_disk(move || IdFile::claim(&dir, &key, &id, allow_resting)).await
-}
-
-fn timestamp() -> Timestamp {
-    Timestamp::new(since_origin())
-}
-
-/// Time since the first use in this process: pools and limiters outlive sessions and their clocks.
-fn since_origin() -> Duration {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    let origin = *ORIGIN.get_or_init(Instant::now);
-    Instant::now().saturating_duration_since(origin)
 }
 
 #[cfg(test)]
@@ -402,48 +270,29 @@ mod tests {
 
     // Shows: N16, 65.
     #[tokio::test(start_paused = true)]
-    async fn three_connects_a_second_and_channel() {
+    async fn channel_gets_three_connects_a_second() {
+        let quotas = Quotas::new();
         let start = Instant::now();
         for _ in 0..7 {
-            admit_connect("pace-a").await;
+            quotas.admit_connect("pace-a").await;
         }
         assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
         let start = Instant::now();
-        admit_connect("pace-b").await;
+        quotas.admit_connect("pace-b").await;
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_id_rests_when_an_offer_went_out_on_it() {
-        let base = id("cam");
-        let acquire = async || {
-            IdLease::acquire("ids", &base, ClientIdPolicy::Pooled, None).await.expect("free")
-        };
-        let first = acquire().await;
-        let second = acquire().await;
-        assert_eq!((first.id().as_str(), second.id().as_str()), ("cam", "cam-2"));
-        drop(first);
-        let mut again = acquire().await;
-        assert_eq!(again.id().as_str(), "cam");
-        again.offered();
-        drop(again);
-        assert_eq!(acquire().await.id().as_str(), "cam-3");
-        // By far: the origin of timestamps is another test's when that one was first.
-        tokio::time::advance(ClientIdPool::REST * 2).await;
-        assert_eq!(acquire().await.id().as_str(), "cam");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn channels_are_forgotten_once_their_ids_have_rested() {
-        let mut channels = ChannelStates::new();
+    async fn channel_is_removed_once_its_ids_have_rested() {
+        let (quotas, mut channels) = (Quotas::new(), ChannelStates::new());
         let mut serve = |key: &str, given_back: bool| {
-            channels.with(key, |channel| {
-                channel.connects.admit(CONNECTS).expect("the first");
-                let id = channel.lease(&id("cam")).expect("free");
-                if given_back {
-                    channel.give_back(&id, true, timestamp());
-                }
-            });
+            let now = quotas.now();
+            let channel = channels.entry(key, now);
+            channel.connects.admit(CONNECTS).expect("the first");
+            let id = channel.lease(&id("cam"), now).expect("free");
+            if given_back {
+                channel.give_back(&id, true, now);
+            }
             channels.by_key.len()
         };
         for n in 1..=2 * CHANNELS_KEPT {
@@ -452,74 +301,22 @@ mod tests {
         }
         serve("in use", false);
         tokio::time::advance(ClientIdPool::REST * 2).await;
-        assert_eq!(serve("next", true), 2, "beside it the one in use");
+        assert_eq!(serve("next", true), 2, "the channel in use stays");
     }
 
-    #[tokio::test]
-    async fn the_ids_of_other_processes_are_left_alone() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let elsewhere = |id: &ClientId| match IdFile::claim(dir.path(), "shared", id, false) {
-            Ok(Claim::Acquired(file)) => file,
-            other => panic!("not free: {other:?}"),
-        };
-        let _in_use = elsewhere(&id("cam"));
-        let killed = elsewhere(&id("cam-2"));
-        killed.offered().expect("written");
-        drop(killed);
-        let base = id("cam");
-        let acquire =
-            || IdLease::acquire("shared", &base, ClientIdPolicy::Pooled, Some(dir.path()));
-        let mut leases = Vec::new();
-        for _ in 0..8 {
-            leases.push(acquire().await.expect("free"));
-        }
-        assert_eq!(leases[0].id().as_str(), "cam-3");
-        assert_eq!(acquire().await.expect("the one that rests").id().as_str(), "cam-2");
-    }
-
-    #[tokio::test]
-    async fn who_no_longer_waits_for_a_disk_holds_no_id() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let base = id("cam");
-        let acquire = || IdLease::acquire("gone", &base, ClientIdPolicy::Pooled, Some(dir.path()));
-        for _ in 0..2 * ClientIdPool::IDS_MAX {
-            // Mostly not there yet, and given up.
-            let _ = futures_util::poll!(Box::pin(acquire()).as_mut());
-        }
-        // Files that are still being opened are another's until they are closed.
-        let leased = async {
-            loop {
-                if acquire().await.is_ok_and(|lease| lease.id() == &base) {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(Duration::from_secs(20), leased).await.expect("the first id is free");
-    }
-
-    // Shows: N3.
-    #[tokio::test]
-    async fn a_fixed_id_stays() {
-        let acquire = async || {
-            let base = id("cam");
-            IdLease::acquire("fixed", &base, ClientIdPolicy::Fixed, None).await.expect("free")
-        };
-        let (first, second) = (acquire().await, acquire().await);
-        assert_eq!(first.id(), second.id());
-    }
-
-    /// A thousand channels of one account start together.
     // Shows: N16.
     #[tokio::test(start_paused = true)]
-    async fn calls_go_at_the_accounts_pace_by_region_and_api() {
+    async fn calls_are_limited_by_account_region_and_name() {
         const CALL: &str = "GetSignalingChannelEndpoint";
-        let start = Instant::now();
+        let (quotas, start) = (Quotas::new(), Instant::now());
         let patience = Duration::from_secs(10);
         let calls = (0..1000).map(|n| {
-            let channel = format!("fleet-{n}");
+            let (channel, quotas) = (format!("fleet-{n}"), &quotas);
             async move {
-                admit_call(CALL, "aws us-west-2 fleet", &channel, patience).await.expect("a turn");
+                quotas
+                    .admit_call(CALL, "aws us-west-2 fleet", &channel, patience)
+                    .await
+                    .expect("a turn");
                 start.elapsed()
             }
         });
@@ -533,19 +330,21 @@ mod tests {
         assert!(within(Duration::from_secs(1)) <= 300, "{}", within(Duration::from_secs(1)));
         let before = Instant::now();
         for account in ["aws eu-west-1 fleet", "aws us-west-2 other"] {
-            admit_call(CALL, account, "fleet-0", patience).await.expect("another account");
+            quotas.admit_call(CALL, account, "fleet-0", patience).await.expect("another account");
         }
-        admit_call("CreateSignalingChannel", "aws us-west-2 fleet", "x", patience)
+        quotas
+            .admit_call("CreateSignalingChannel", "aws us-west-2 fleet", "x", patience)
             .await
             .expect("another call");
         assert_eq!(before.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_that_takes_too_long_is_a_throttle() {
+    async fn call_that_waits_too_long_is_throttled() {
+        let quotas = Quotas::new();
         let ask = || {
             let limit = Duration::from_secs(1);
-            admit_call("DescribeMediaStorageConfiguration", "a busy account", "busy", limit)
+            quotas.admit_call("DescribeMediaStorageConfiguration", "a busy account", "busy", limit)
         };
         let asked = futures_util::future::join_all((0..20).map(|_| ask())).await;
         let admitted = asked.iter().filter(|turn| turn.is_ok()).count();
@@ -556,23 +355,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_throttled_channel_rests_for_longer_each_time() {
-        let key = "ice-rest";
-        assert!(admit_ice_call(key).is_ok());
+    async fn throttled_channel_waits_longer_each_time() {
+        let (quotas, key) = (Quotas::new(), "ice-rest");
+        assert!(quotas.admit_ice_call(key).is_ok());
         let mut rests = Vec::new();
         for _ in 0..6 {
-            ice_call_ended(key, true);
+            quotas.ice_call_ended(key, true);
             let start = Instant::now();
-            while admit_ice_call(key).is_err() {
+            while quotas.admit_ice_call(key).is_err() {
                 tokio::time::advance(Duration::from_secs(1)).await;
             }
             rests.push(start.elapsed().as_secs());
         }
         assert_eq!(rests, [5, 10, 20, 40, 60, 60]);
-        ice_call_ended(key, false);
-        assert!(admit_ice_call(key).is_ok());
-        ice_call_ended(key, true);
+        quotas.ice_call_ended(key, false);
+        assert!(quotas.admit_ice_call(key).is_ok());
+        quotas.ice_call_ended(key, true);
         tokio::time::advance(Duration::from_secs(6)).await;
-        assert!(admit_ice_call(key).is_ok());
+        assert!(quotas.admit_ice_call(key).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! What this process knows of channels: their endpoints, for hours, and their ICE servers, for
+//! What is known of channels: their endpoints, for hours, and their ICE servers, for
 //! as long as the TURN credentials in them are fresh.
 //!
 //! A second session on a channel, and a connection that is opened again, ask for nothing that the first
@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kvs_wire::ChannelArn;
@@ -78,13 +78,6 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Acts on what the process knows.
-pub(crate) fn known<T>(act: impl FnOnce(&mut ServiceCache) -> T) -> T {
-    static CHANNELS: Mutex<ServiceCache> = Mutex::new(ServiceCache::new());
-    // Every change is whole: a panic elsewhere leaves nothing half done.
-    act(&mut CHANNELS.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
 /// What is known, by channel.
 pub(crate) struct ServiceCache {
     by_key: BTreeMap<Key, CachedChannel>,
@@ -94,7 +87,7 @@ pub(crate) struct ServiceCache {
 }
 
 impl ServiceCache {
-    const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { by_key: BTreeMap::new(), most: CHANNELS_MAX, is_configured: false }
     }
 

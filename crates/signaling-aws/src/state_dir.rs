@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
@@ -34,28 +34,18 @@ const DISK_TASKS_MAX: usize = 4;
 /// Most directories that this process remembers to have tidied.
 const DIRS_MAX: usize = 64;
 
-/// Does something with files, away from the runtime's workers and within a limit. What comes too
-/// late is dropped when it comes.
-pub(crate) async fn on_disk<T: Send + 'static>(
-    task: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    Disk::of_process().run(task).await
-}
-
-/// The tasks that wait for a disk.
+/// Works on files away from the runtime's workers, within a limit of time and of threads. Clones
+/// share the threads.
+#[derive(Clone, Debug)]
 pub(crate) struct Disk(pub(crate) Arc<Semaphore>);
 
 impl Disk {
-    pub(crate) fn of_process() -> &'static Self {
-        static DISK: OnceLock<Disk> = OnceLock::new();
-        DISK.get_or_init(Self::new)
-    }
-
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(DISK_TASKS_MAX)))
     }
 
-    async fn run<T: Send + 'static>(
+    /// Runs a task and waits for it; a result that comes too late is dropped.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         task: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
@@ -71,20 +61,23 @@ impl Disk {
     }
 }
 
-/// Removes old files from a directory: once in this process, and in the background, since nothing
-/// waits for it. Best effort.
-pub(crate) fn tidy_later(dir: &Path) {
+/// Removes old files from a directory: once in this process, since a directory is the machine's, and
+/// in the background, since nothing waits for it. Best effort.
+pub(crate) fn tidy_later(disk: &Disk, dir: &Path) {
     static TIDIED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let is_new = {
         let mut tidied = TIDIED.lock().unwrap_or_else(PoisonError::into_inner);
         tidied.len() < DIRS_MAX && tidied.insert(dir.to_owned())
     };
     if is_new {
-        let dir = dir.to_owned();
-        tokio::spawn(on_disk(move || {
-            tidy(&dir);
-            Ok(())
-        }));
+        let (disk, dir) = (disk.clone(), dir.to_owned());
+        tokio::spawn(async move {
+            let tidied = disk.run(move || {
+                tidy(&dir);
+                Ok(())
+            });
+            tidied.await
+        });
     }
 }
 
@@ -190,9 +183,9 @@ pub(crate) fn unix_ms() -> u64 {
 mod tests {
     use super::*;
 
-    /// As a network's disk does that is not there any more.
+    /// As a network file system that is gone.
     #[tokio::test(start_paused = true)]
-    async fn a_disk_that_hangs_takes_a_second_and_few_threads() {
+    async fn hanging_disk_costs_a_second_and_few_threads() {
         let disk = Disk::new();
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
@@ -216,16 +209,17 @@ mod tests {
 
     #[tokio::test]
     async fn directory_is_tidied_once_in_a_process() {
+        let disk = Disk::new();
         let dir = tempfile::tempdir().expect("a directory");
         let (first, other) = (old(dir.path(), "a.client-id"), old(dir.path(), "a.txt"));
-        tidy_later(dir.path());
+        tidy_later(&disk, dir.path());
         while first.exists() {
             tokio::task::yield_now().await;
         }
         assert!(other.exists());
         let second = old(dir.path(), "b.client-id");
-        tidy_later(dir.path());
-        on_disk(|| Ok(())).await.expect("done");
+        tidy_later(&disk, dir.path());
+        disk.run(|| Ok(())).await.expect("done");
         assert!(second.exists(), "the directory was searched again");
     }
 
