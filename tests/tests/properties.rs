@@ -478,7 +478,7 @@ fn p09_close_wins_from_every_phase() {
     let when = (after, option::of(select(Phase::ALL.as_slice())));
     let plans = (strategy::any_plan(), when, vec(late, 0..20));
     let cases = check(name, 4000, plans, |(plan, (after_ms, phase), later)| {
-        let mut bound = plan.config.close_timeout + plan.timer_late * 5;
+        let mut bound = plan.config.settings().close_timeout + plan.timer_late * 5;
         for fault in &plan.faults {
             if let Fault::At {
                 action: Action::Suspend(time) | Action::ClockJump(time) | Action::TimersLate(time),
@@ -557,7 +557,7 @@ fn p10_session_is_live_or_ended_in_bounded_time() {
         let took = world.now().saturating_since(began);
         // Each attempt may stand still for as long as the network may be away.
         let offline = world.events().iter().any(|(_, event)| *event == Event::Offline);
-        let away = world.session().config().offline_limit * world.session().attempt();
+        let away = world.session().config().settings().offline_limit * world.session().attempt();
         let bound = bound + if offline { away * 2 } else { Duration::ZERO };
         require(took <= bound, || format!("{took:?} of {bound:?}\n{}", last_lines(&world)))?;
         world.run_until_quiet(LONG);

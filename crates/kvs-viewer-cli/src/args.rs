@@ -207,13 +207,13 @@ impl ServiceArgs {
     }
 
     fn signaling(&self, session: &Config, stun: &[String]) -> Result<SignalingConfig, String> {
-        let stores = session.mode == Mode::Answerer;
+        let stores = session.settings().mode == Mode::Answerer;
         let mut builder = SignalingConfig::builder(self.channel()?).storage_session(stores);
         builder = builder.limits(Limits {
-            call: session.call_timeout,
-            credentials: session.credentials_timeout,
-            connection_open: session.link_open_timeout,
-            write: session.operation_timeout,
+            call: session.settings().call_timeout,
+            credentials: session.settings().credentials_timeout,
+            connection_open: session.settings().link_open_timeout,
+            write: session.settings().operation_timeout,
             ..Limits::default()
         });
         let set =
@@ -361,8 +361,8 @@ mod tests {
             ..PatienceArgs::default()
         };
         let config = patience.config(Mode::Offerer, false).expect("valid");
-        assert_eq!(config.answer_timeouts, [Duration::from_secs(3)]);
-        assert_eq!(config.retries, 4);
+        assert_eq!(config.settings().answer_timeouts, [Duration::from_secs(3)]);
+        assert_eq!(config.settings().retries, 4);
         let refused = PatienceArgs { retries: Some(5000), ..PatienceArgs::default() };
         let problem = refused.config(Mode::Offerer, false).expect_err("too many");
         assert!(problem.starts_with("--retries: must be"), "{problem}");

@@ -106,7 +106,7 @@ fn tell(
 /// What the session was asked to do.
 fn patience(header: &Header) -> String {
     let config = &header.config;
-    let mode = match config.mode {
+    let mode = match config.settings().mode {
         Mode::Offerer => "the viewer offers",
         Mode::Answerer => "the service offers (storage session)",
     };
@@ -114,7 +114,7 @@ fn patience(header: &Header) -> String {
         "Seed {}, {mode}, {} retries; a silent camera is given up after {}; connects or fails \
          within {}.",
         header.seed,
-        config.retries,
+        config.settings().retries,
         span(config.max_time_without_answer()),
         span(config.worst_case_duration())
     )

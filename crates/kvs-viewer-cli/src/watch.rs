@@ -293,7 +293,7 @@ impl Show {
         } else if let Event::RetryScheduled { at: due, .. } = event {
             let pause = span(due.saturating_since(at));
             // Without a network every deadline stands still, for a limited time.
-            let limit = span(self.context.config.offline_limit);
+            let limit = span(self.context.config.settings().offline_limit);
             self.tell_failed(&match self.view.is_offline {
                 true => format!("Trying again when the network is back, or after {limit}."),
                 false => format!("Trying again in {pause}."),
@@ -319,9 +319,9 @@ impl Show {
     /// What is waited for at first, in a line, where there is no status line.
     fn tell_start(&self) {
         let config = &self.context.config;
-        let (whom, limit) = match config.mode {
+        let (whom, limit) = match config.settings().mode {
             Mode::Offerer => ("the camera to answer", config.answer_timeout(0)),
-            Mode::Answerer => ("the service to make an offer", config.offer_timeout),
+            Mode::Answerer => ("the service to make an offer", config.settings().offer_timeout),
         };
         self.status.progress(&format!(
             "Connecting to {}; waiting for {whom} for at most {}.",

@@ -73,7 +73,7 @@ pub(crate) fn end(report: &AttemptReport, config: &Config) -> String {
         AttemptEnd::Closed => "it was closed".into(),
         AttemptEnd::Deadline(deadline) => match deadline {
             Deadline::Offer => {
-                format!("the service made no offer within {}", span(config.offer_timeout))
+                format!("the service made no offer within {}", span(config.settings().offer_timeout))
             }
             Deadline::Answer => match waited_for_answer(report, config) {
                 Some(waited) => format!("the camera did not answer within {}", span(waited)),
@@ -84,18 +84,18 @@ pub(crate) fn end(report: &AttemptReport, config: &Config) -> String {
             }
             Deadline::Establish => format!(
                 "no network path to the camera worked within {}",
-                span(config.establish_timeout)
+                span(config.settings().establish_timeout)
             ),
             Deadline::FirstMedia => format!(
                 "connected, but no picture came within {}",
-                span(config.first_media_timeout)
+                span(config.settings().first_media_timeout)
             ),
             Deadline::Grace => "the network path to the camera broke".into(),
             Deadline::Restart => {
                 "the network path to the camera broke and could not be restored in time".into()
             }
             Deadline::MediaGiveUp => {
-                format!("the camera sent nothing for {}", span(config.media_give_up))
+                format!("the camera sent nothing for {}", span(config.settings().media_give_up))
             }
         },
         AttemptEnd::Connect(failure) => failure.without_code(),
@@ -136,7 +136,7 @@ pub(crate) fn end(report: &AttemptReport, config: &Config) -> String {
 /// How long the answer of an attempt was waited for. Attempts that follow a live session begin the
 /// list of timeouts anew, so it is known for certain only where all are the same.
 fn waited_for_answer(report: &AttemptReport, config: &Config) -> Option<std::time::Duration> {
-    let (first, rest) = config.answer_timeouts.split_first()?;
+    let (first, rest) = config.settings().answer_timeouts.split_first()?;
     let lasted = report.ended.saturating_since(report.started);
     (rest.iter().all(|timeout| timeout == first) && lasted >= *first).then_some(*first)
 }

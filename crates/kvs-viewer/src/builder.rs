@@ -352,14 +352,15 @@ impl ViewerBuilder {
             let reason = text.strip_prefix(error.field).unwrap_or(&text).trim_start();
             InvalidOption::new(option(error.field), reason)
         })?;
+        let checked = session.settings();
         let limits = Limits {
-            call: session.call_timeout,
-            credentials: session.credentials_timeout,
-            connection_open: session.link_open_timeout,
-            write: session.operation_timeout,
+            call: checked.call_timeout,
+            credentials: checked.credentials_timeout,
+            connection_open: checked.link_open_timeout,
+            write: checked.operation_timeout,
             ..Limits::default()
         };
-        let signaling = self.signaling.clone().storage_session(session.mode == Mode::Answerer);
+        let signaling = self.signaling.clone().storage_session(checked.mode == Mode::Answerer);
         let signaling = signaling.limits(limits).build()?;
         let authorities = match &self.ca_file {
             None => Authorities::system(),
@@ -374,7 +375,7 @@ impl ViewerBuilder {
             audio: self.audio.clone(),
             codecs: self.codecs.clone().unwrap_or(default.codecs),
             authorities,
-            policy: if session.relay_only { IcePolicy::Relay } else { IcePolicy::All },
+            policy: if checked.relay_only { IcePolicy::Relay } else { IcePolicy::All },
             remote_addresses: self.remote_addresses.unwrap_or(default.remote_addresses),
             // A name may be this machine's too, as one of /etc/hosts.
             service: signaling.service_host().filter(|_| self.remote_addresses.is_none()),
@@ -449,8 +450,11 @@ mod tests {
             .audio(Media::Off)
             .session_config()
             .expect("valid");
-        assert_eq!(config.session.answer_timeouts, [Duration::from_secs(3)]);
-        assert_eq!((config.session.retries, config.session.relay_only), (4, true));
+        assert_eq!(config.session.settings().answer_timeouts, [Duration::from_secs(3)]);
+        assert_eq!(
+            (config.session.settings().retries, config.session.settings().relay_only),
+            (4, true)
+        );
         assert_eq!(config.peer.policy, IcePolicy::Relay);
         assert!(matches!(config.peer.audio, Media::Off));
         assert!(!config.watch_network, "the service is on this machine");

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use clock_tokio::TokioClock;
-use negotiation_core::{Config, Outcome, Settings, Timestamp};
+use negotiation_core::{Config, Outcome, Timestamp};
 #[cfg(feature = "network-watch")]
 use network_ifwatch::IfWatchNetwork;
 use peer_webrtc::{
@@ -34,7 +34,7 @@ pub struct SessionConfig {
 /// The session's configuration, with what the peer connection asks to receive: without any of it,
 /// connected is live.
 fn asking_for(session: &Config, peer: &PeerConfig) -> Config {
-    let mut settings = Settings::clone(session);
+    let mut settings = session.settings().clone();
     settings.receive_video &= !matches!(peer.video, Media::Off);
     settings.receive_audio &= !matches!(peer.audio, Media::Off);
     // It was valid, and these fields are no reason for it not to be.

@@ -383,7 +383,7 @@ impl Attempt {
             }
             Purpose::Join => return self.on_join_failed(cx, failure),
             Purpose::FetchIceServers => return self.on_fetch_failed(cx, failure),
-            Purpose::SetIceServers if cx.config.relay_only => {
+            Purpose::SetIceServers if cx.config.settings().relay_only => {
                 return over(AttemptEnd::Peer(failure));
             }
             Purpose::SetIceServers => self.exchange.on_servers_set(),
@@ -433,7 +433,7 @@ impl Attempt {
     fn on_connected(&mut self, cx: &mut Context, opened: Opened) {
         match opened {
             Opened::Stale => {}
-            Opened::First => match cx.config.mode {
+            Opened::First => match cx.config.settings().mode {
                 Mode::Offerer => self.enter(cx, Stage::Offering),
                 Mode::Answerer => self.await_offer(cx),
             },
@@ -453,7 +453,7 @@ impl Attempt {
         let relays = servers.iter().any(|s| s.uris.iter().any(|uri| uri.starts_with("turn")));
         cx.evidence.turn_servers = relays;
         if self.servers.known.replace(servers.clone()).is_none() {
-            if cx.config.relay_only && !relays {
+            if cx.config.settings().relay_only && !relays {
                 let none = Failure::new(FailureCode::Service, "the service named no TURN server");
                 return over(AttemptEnd::NoRelay(none));
             }
@@ -481,7 +481,7 @@ impl Attempt {
         } else if cancelled && self.connections.open.is_some() {
             // Its connection was closed for another one.
             self.connections.fetch_ice_servers(cx);
-        } else if cx.config.relay_only {
+        } else if cx.config.settings().relay_only {
             return over(AttemptEnd::NoRelay(failure));
         } else {
             // TURN is a help, not a need: the session goes on without (contract, 42).

@@ -5,7 +5,6 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::Deref;
 use core::time::Duration;
 
 use crate::rng::Rng;
@@ -292,28 +291,25 @@ impl Settings {
     const RETRIES_MAX: usize = 1000;
 }
 
-/// A configuration that can work. Read it like the [`Settings`] it was checked from.
+/// A configuration that can work: [`Settings`] that passed [`Settings::check`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config(Settings);
 
-impl Deref for Config {
-    type Target = Settings;
-
-    fn deref(&self) -> &Settings {
+impl Config {
+    /// The checked values.
+    pub fn settings(&self) -> &Settings {
         &self.0
     }
-}
 
-impl Config {
     /// The answer deadline after this many retries since the budget was last full.
     pub fn answer_timeout(&self, retries: u32) -> Duration {
-        let index = (retries as usize).min(self.answer_timeouts.len() - 1);
-        self.answer_timeouts[index]
+        let index = (retries as usize).min(self.0.answer_timeouts.len() - 1);
+        self.0.answer_timeouts[index]
     }
 
     /// The deadline of opening a link: credentials, two control-plane calls, the socket.
     pub fn connect_timeout(&self) -> Duration {
-        self.credentials_timeout + self.call_timeout * 2 + self.link_open_timeout
+        self.0.credentials_timeout + self.0.call_timeout * 2 + self.0.link_open_timeout
     }
 
     /// When a master that never answers is given up, on a service that is quick.
@@ -335,27 +331,27 @@ impl Config {
     /// stages. No sequence of messages extends it.
     pub(crate) fn set_up_timeout(&self, retries: u32) -> Duration {
         // Peer and offer are made beside the opening link; then the servers, set-local, send.
-        self.connect_timeout().max(self.operation_timeout * 2)
-            + self.ice_servers_timeout
-            + self.operation_timeout * 3
-            + match self.mode {
+        self.connect_timeout().max(self.0.operation_timeout * 2)
+            + self.0.ice_servers_timeout
+            + self.0.operation_timeout * 3
+            + match self.0.mode {
                 Mode::Offerer => self.answer_timeout(retries),
                 // Set-remote, create, set-local and send of the answer follow the offer.
-                Mode::Answerer => self.offer_timeout + self.operation_timeout * 4,
+                Mode::Answerer => self.0.offer_timeout + self.0.operation_timeout * 4,
             }
-            + self.establish_timeout
-            + self.first_media_timeout
+            + self.0.establish_timeout
+            + self.0.first_media_timeout
     }
 
     fn duration_of_attempts(&self, attempt_time: impl Fn(u32) -> Duration) -> Duration {
         let mut total = Duration::ZERO;
         let mut first_failure = None;
-        for retries in 0..=self.retries {
-            total += attempt_time(retries) + self.close_timeout;
+        for retries in 0..=self.0.retries {
+            total += attempt_time(retries) + self.0.close_timeout;
             let since = *first_failure.get_or_insert(total);
-            let pause = self.retry_delay.longest().max(self.throttle_delay);
-            let pause = if retries == self.retries { Duration::ZERO } else { pause };
-            if self.retry_window.is_some_and(|window| total + pause > since + window) {
+            let pause = self.0.retry_delay.longest().max(self.0.throttle_delay);
+            let pause = if retries == self.0.retries { Duration::ZERO } else { pause };
+            if self.0.retry_window.is_some_and(|window| total + pause > since + window) {
                 break;
             }
             total += pause;

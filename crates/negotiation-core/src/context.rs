@@ -179,14 +179,14 @@ impl Context {
             | Timer::MediaGiveUp
             | Timer::RetryDelay
             | Timer::SetUp
-            | Timer::BudgetRefill => config.operation_timeout,
+            | Timer::BudgetRefill => config.settings().operation_timeout,
         };
         self.in_flight.issue(self.attempt, self.now + within, purpose)
     }
 
     /// The time that one step of closing may take.
     pub(crate) fn close_share(&self) -> Duration {
-        self.config.close_timeout / CloseStep::COUNT
+        self.config.settings().close_timeout / CloseStep::COUNT
     }
 
     pub(crate) fn is_in_flight(&self, purpose: Purpose) -> bool {
@@ -232,7 +232,7 @@ impl Context {
     /// The network is away: deadlines stand still for a while.
     pub(crate) fn freeze(&mut self) {
         self.tell(Event::Offline);
-        self.offline.freeze(self.now, self.config.offline_limit);
+        self.offline.freeze(self.now, self.config.settings().offline_limit);
         self.restore_offline_deadline();
     }
 

@@ -81,7 +81,7 @@ impl Policy {
             self.budget.move_set_up(config, now, &mut self.rng)
         } else {
             if end.is_throttle() {
-                self.throttled_until = now + config.throttle_delay;
+                self.throttled_until = now + config.settings().throttle_delay;
             }
             self.budget.spend(config, now, end.is_throttle(), &mut self.rng)
         };
@@ -90,6 +90,6 @@ impl Policy {
 
     /// The pause before a lost signaling connection is opened again.
     pub(crate) fn reopen_pause(&mut self, config: &Config, failures: u32) -> Duration {
-        config.link_reopen.pause(failures, &mut self.rng).max(Duration::from_millis(1))
+        config.settings().link_reopen.pause(failures, &mut self.rng).max(Duration::from_millis(1))
     }
 }

@@ -27,12 +27,12 @@ impl Budget {
         rng: &mut Rng,
     ) -> Option<Duration> {
         let since = *self.first_failure.get_or_insert(now);
-        if self.spent >= config.retries {
+        if self.spent >= config.settings().retries {
             return None;
         }
-        let pause = config.retry_delay.pause(self.spent, rng);
-        let pause = if throttled { pause.max(config.throttle_delay) } else { pause };
-        if config.retry_window.is_some_and(|window| now + pause > since + window) {
+        let pause = config.settings().retry_delay.pause(self.spent, rng);
+        let pause = if throttled { pause.max(config.settings().throttle_delay) } else { pause };
+        if config.settings().retry_window.is_some_and(|window| now + pause > since + window) {
             return None;
         }
         self.spent += 1;
@@ -49,7 +49,9 @@ impl Budget {
         rng: &mut Rng,
     ) -> Option<Duration> {
         let before = self.lost_live.replace(now);
-        if before.is_some_and(|before| now.saturating_since(before) < config.refill_after) {
+        if before
+            .is_some_and(|before| now.saturating_since(before) < config.settings().refill_after)
+        {
             return self.spend(config, now, false, rng);
         }
         Some(Duration::ZERO)

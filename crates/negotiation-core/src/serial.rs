@@ -371,8 +371,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 impl Serialize for Config {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let settings: &Settings = self;
-        settings.serialize(to)
+        self.settings().serialize(to)
     }
 }
 

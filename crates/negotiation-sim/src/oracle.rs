@@ -112,7 +112,7 @@ impl Oracle {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             reference: Reference::new(config.clone()),
-            live: Live::new(config.offline_limit),
+            live: Live::new(config.settings().offline_limit),
             keyframes: Keyframes::new(&config),
             config,
             violations: Vec::new(),
@@ -290,7 +290,7 @@ impl Oracle {
                 let sends = self.sending.is_some_and(|until| now < until);
                 self.require(!self.offer_out && !sends, now, "N1: a second unanswered offer");
                 self.offers += 1;
-                self.sending = Some(now + self.config.operation_timeout);
+                self.sending = Some(now + self.config.settings().operation_timeout);
                 self.has_sent_description = true;
                 self.pending.insert(ticket, PendingCommand::SendOffer);
             }
@@ -300,7 +300,7 @@ impl Oracle {
             }
             SignalingCommand::Send { link, message: Message::Candidate(candidate) } => {
                 self.give_up_overdue(now);
-                let until = now + self.config.operation_timeout;
+                let until = now + self.config.settings().operation_timeout;
                 let command = PendingCommand::SendCandidate(*link, candidate.digest(), until);
                 self.pending.insert(ticket, command);
                 let described = self.offers + self.answers_sent > 0;
@@ -432,7 +432,7 @@ impl Oracle {
             let first = self.closing == 0 || self.replacing;
             self.require(first, now, "N22: the steps of closing out of order");
         }
-        let deadline = now + self.config.close_timeout / 4;
+        let deadline = now + self.config.settings().close_timeout / 4;
         self.pending.insert(ticket, PendingCommand::Close(Resource::Link(link), deadline));
     }
 
@@ -456,7 +456,7 @@ impl Oracle {
         );
         self.require(self.closing.max(1) == step, now, "N22: the steps of closing out of order");
         self.closing = step + 1;
-        let deadline = now + self.config.close_timeout / 4;
+        let deadline = now + self.config.settings().close_timeout / 4;
         if step == 3 {
             self.pending.insert(ticket, PendingCommand::Close(resource, deadline));
         }
@@ -575,7 +575,7 @@ impl Oracle {
         if self.phase != Phase::Live || self.renegotiated {
             return;
         }
-        let held = self.config.candidates_max;
+        let held = self.config.settings().candidates_max;
         if self.local.received.len() <= held && link_open {
             let open = |link: &LinkId| self.open.contains(&Resource::Link(*link));
             let carried = self.local.unsent.values().all(open);

@@ -170,7 +170,7 @@ impl Reference {
     fn refill_budget(&mut self, now: Timestamp) {
         let fired = self.fired.filter(|(at, _)| *at == now);
         let over = fired.map_or(now, |(_, due)| due.min(now));
-        let long = |at: Timestamp| over.saturating_since(at) >= self.config.refill_after;
+        let long = |at: Timestamp| over.saturating_since(at) >= self.config.settings().refill_after;
         if self.live_since.take().is_some_and(long) {
             (self.spent, self.lost_live, self.first_failure) = (0, None, None);
             self.moved = false;
@@ -253,7 +253,7 @@ impl Reference {
         // A loss is free, unless it comes within the refill time of the loss before (N14).
         if report.evidence.was_live {
             let before = self.lost_live.replace(report.ended);
-            let refill = self.config.refill_after;
+            let refill = self.config.settings().refill_after;
             if before.is_none_or(|before| report.ended.saturating_since(before) >= refill) {
                 return Expected::Retry { at_least: nothing };
             }
@@ -263,16 +263,17 @@ impl Reference {
             return Expected::Retry { at_least: nothing };
         }
         let since = *self.first_failure.get_or_insert(report.ended);
-        if self.spent == self.config.retries {
+        if self.spent == self.config.settings().retries {
             return Expected::End;
         }
         self.spent += 1;
-        let shortest = match self.config.retry_delay {
+        let shortest = match self.config.settings().retry_delay {
             negotiation_core::RetryDelay::Fixed(delay) => delay,
             negotiation_core::RetryDelay::FullJitter { .. } => nothing,
         };
-        let at_least = if throttled { shortest.max(self.config.throttle_delay) } else { shortest };
-        match self.config.retry_window {
+        let at_least =
+            if throttled { shortest.max(self.config.settings().throttle_delay) } else { shortest };
+        match self.config.settings().retry_window {
             Some(window) if report.ended + Duration::from_secs(8) > since + window => {
                 Expected::Either
             }

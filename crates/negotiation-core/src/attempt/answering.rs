@@ -26,7 +26,7 @@ impl Attempt {
     /// Joined: the service offers within its deadline, or after another join.
     pub(super) fn await_offer(&mut self, cx: &mut Context) {
         self.enter(cx, Stage::AwaitingOffer);
-        cx.arm(Timer::Offer, cx.config.offer_timeout);
+        cx.arm(Timer::Offer, cx.config.settings().offer_timeout);
         self.join(cx);
     }
 
@@ -41,7 +41,7 @@ impl Attempt {
             cx.ask_signaling(Purpose::Join, SignalingCommand::Join { link });
         }
         self.join_scheduled = true;
-        cx.wake_after(Timer::Join, cx.config.join_interval);
+        cx.wake_after(Timer::Join, cx.config.settings().join_interval);
     }
 
     pub(super) fn on_join_failed(&self, cx: &mut Context, failure: Failure) -> Flow {
@@ -66,7 +66,7 @@ impl Attempt {
             return cx.ignore(Ignored::Foreign);
         }
         self.see_master(cx);
-        let polite = cx.config.polite || cx.config.mode == Mode::Answerer;
+        let polite = cx.config.settings().polite || cx.config.settings().mode == Mode::Answerer;
         let Ok(offer) = body else { return cx.ignore(Ignored::Undecodable) };
         if self.exchange.at() == ExchangeState::Unknown {
             return cx.ignore(Ignored::OutOfPhase);
@@ -146,7 +146,7 @@ impl Attempt {
         self.recovery.stop_waiting(cx);
         self.media.stop_waiting(cx);
         self.enter(cx, Stage::Answering);
-        cx.arm(Timer::Establish, cx.config.establish_timeout);
+        cx.arm(Timer::Establish, cx.config.settings().establish_timeout);
     }
 
     /// The master's offer needs TURN credentials that are fresh.
@@ -161,7 +161,7 @@ impl Attempt {
         cx.evidence.answered = true;
         // Our first offer yielded, or the master's came before it: it is needed only if the
         // master's brings no media.
-        let first = cx.config.mode == Mode::Offerer && self.stage == Stage::Answering;
+        let first = cx.config.settings().mode == Mode::Offerer && self.stage == Stage::Answering;
         if self.media.expects_nothing() && (yielded || (first && wants_media(&cx.config))) {
             self.exchange.needed.negotiation = true;
         }
@@ -169,7 +169,7 @@ impl Attempt {
         self.release_candidates(CandidateRelease::AfterAnswer);
         if self.stage == Stage::Answering {
             self.enter(cx, Stage::Establishing);
-            cx.arm(Timer::Establish, cx.config.establish_timeout);
+            cx.arm(Timer::Establish, cx.config.settings().establish_timeout);
             if self.peer.is_connected() {
                 self.on_connection_up(cx);
             }

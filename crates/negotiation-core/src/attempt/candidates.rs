@@ -24,7 +24,8 @@ pub(crate) struct Candidates {
 impl Candidates {
     /// Takes a candidate of the master's: it is added, or held for its description.
     pub(crate) fn on_remote(&mut self, cx: &mut Context, peer: PeerId, candidate: Candidate) {
-        let (held_max, taken_max) = (cx.config.candidates_max, cx.config.candidates_taken_max);
+        let (held_max, taken_max) =
+            (cx.config.settings().candidates_max, cx.config.settings().candidates_taken_max);
         let is_end = candidate.is_end();
         match self.remote.take(candidate, held_max, taken_max) {
             Ok(now) => {
@@ -42,14 +43,14 @@ impl Candidates {
         if candidate.is_end() {
             return;
         }
-        if let Err(reason) = self.local.take(candidate, cx.config.candidates_max) {
+        if let Err(reason) = self.local.take(candidate, cx.config.settings().candidates_max) {
             cx.ignore(reason);
         }
     }
 
     /// Sends the local candidates that are due, and arms the wake-up for the rest.
     pub(crate) fn send(&mut self, cx: &mut Context, open: Option<LinkId>) {
-        let (now, per_second) = (cx.now, cx.config.candidates_per_second);
+        let (now, per_second) = (cx.now, cx.config.settings().candidates_per_second);
         let Some(link) = open else { return cx.disarm(Timer::CandidatePacing) };
         self.local.resend_on(link);
         while let Some(candidate) = self.local.pop(now, per_second) {
@@ -70,7 +71,7 @@ impl Candidates {
         // Without one the peer connection that it belongs to was replaced.
         let (Some(failure), Some(candidate)) = (failure, candidate) else { return };
         let kept = failure.kind() != FailureKind::Permanent
-            && self.local.put_back(link, candidate, cx.config.candidates_max).is_ok();
+            && self.local.put_back(link, candidate, cx.config.settings().candidates_max).is_ok();
         // A close of the connection is expected, and the next one carries it.
         if !kept || failure.kind() != FailureKind::Cancelled {
             cx.ignore(Ignored::Unsent);

@@ -106,7 +106,7 @@ impl Connections {
         }
         self.client_id = Some(client_id.clone());
         cx.evidence.link_opened = true;
-        self.shorten_fetch(cx, cx.config.ice_servers_timeout);
+        self.shorten_fetch(cx, cx.config.settings().ice_servers_timeout);
         cx.tell(Event::LinkOpened { client_id });
         Opened::First
     }
@@ -209,8 +209,11 @@ impl Connections {
             return cx.ignore(Ignored::Duplicate);
         }
         cx.tell(Event::GoAway);
-        let spread =
-            if may_wait { cx.policy.rng.up_to(cx.config.go_away_spread) } else { Duration::ZERO };
+        let spread = if may_wait {
+            cx.policy.rng.up_to(cx.config.settings().go_away_spread)
+        } else {
+            Duration::ZERO
+        };
         if spread.is_zero() {
             self.reopen(cx);
         } else {
@@ -304,7 +307,7 @@ impl Connections {
         if !cx.is_in_flight(Purpose::FetchIceServers) {
             cx.ask_signaling(Purpose::FetchIceServers, SignalingCommand::FetchIceServers { link });
         }
-        self.shorten_fetch(cx, cx.config.ice_servers_timeout);
+        self.shorten_fetch(cx, cx.config.settings().ice_servers_timeout);
     }
 
     pub(crate) fn shorten_fetch(&self, cx: &mut Context, within: Duration) {

@@ -92,7 +92,7 @@ impl Attempt {
             return;
         }
         self.enter(cx, Stage::AwaitingMedia);
-        cx.arm(Timer::FirstMedia, cx.config.first_media_timeout);
+        cx.arm(Timer::FirstMedia, cx.config.settings().first_media_timeout);
         if self.media.video {
             self.media.request_keyframe(cx, self.peer.id);
         }
@@ -125,7 +125,7 @@ impl Attempt {
     /// The budget is full again after a time that is live, and without a stall (contract, N14).
     pub(super) fn refill_later(&self, cx: &mut Context) {
         if self.stage == Stage::Live && self.media.stalled.is_none() {
-            cx.wake_after(Timer::BudgetRefill, cx.config.refill_after);
+            cx.wake_after(Timer::BudgetRefill, cx.config.settings().refill_after);
         }
     }
 
@@ -179,7 +179,7 @@ impl Attempt {
 
     /// The application requests a new exchange. In a storage session the service offers.
     pub(crate) fn on_renegotiate(&mut self, cx: &mut Context) {
-        if cx.config.mode != Mode::Offerer || !self.exchange.request_negotiation() {
+        if cx.config.settings().mode != Mode::Offerer || !self.exchange.request_negotiation() {
             cx.ignore(Ignored::OutOfPhase);
         }
     }
@@ -225,7 +225,7 @@ impl Attempt {
     /// Whether a restart can be run, and the master is not known to ignore it.
     fn may_restart(&self, cx: &Context) -> bool {
         let able = self.exchange.at() != ExchangeState::Unknown && !self.connections.is_mute();
-        able && cx.config.mode == Mode::Offerer && !cx.policy.master.ignores_restarts()
+        able && cx.config.settings().mode == Mode::Offerer && !cx.policy.master.ignores_restarts()
     }
 
     fn enter_recovery(&mut self, cx: &mut Context, cause: RecoveryCause) {

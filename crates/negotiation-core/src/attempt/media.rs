@@ -31,15 +31,15 @@ pub(crate) enum Stall {
 
 /// Whether the application requested to receive something.
 pub(crate) fn wants_media(config: &Config) -> bool {
-    config.receive_video || config.receive_audio
+    config.settings().receive_video || config.settings().receive_audio
 }
 
 impl Media {
     /// Notes what the master will send of what the application requested: it decides what counts
     /// as live.
     pub(crate) fn expect(&mut self, config: &Config, facts: &Facts) {
-        self.video = config.receive_video && facts.sends(MediaKind::Video);
-        self.audio = config.receive_audio && facts.sends(MediaKind::Audio);
+        self.video = config.settings().receive_video && facts.sends(MediaKind::Video);
+        self.audio = config.settings().receive_audio && facts.sends(MediaKind::Audio);
     }
 
     /// The master will send nothing that the application requested.
@@ -97,7 +97,7 @@ impl Media {
         self.stalled = Some(Stall::Silent);
         cx.tell(Event::MediaStalled);
         cx.disarm(Timer::BudgetRefill);
-        cx.arm(Timer::MediaGiveUp, cx.config.media_give_up);
+        cx.arm(Timer::MediaGiveUp, cx.config.settings().media_give_up);
         self.request_keyframe(cx, peer);
     }
 
@@ -107,7 +107,7 @@ impl Media {
         if core::mem::replace(stall, Stall::Paused) == Stall::Silent {
             cx.tell(Event::MediaPaused);
         }
-        cx.wake_after(Timer::MediaGiveUp, cx.config.media_give_up);
+        cx.wake_after(Timer::MediaGiveUp, cx.config.settings().media_give_up);
     }
 
     /// Requests a keyframe now, and again after the interval for as long as one is needed.
@@ -119,7 +119,7 @@ impl Media {
         if !cx.is_in_flight(Purpose::RequestKeyframe) {
             cx.ask_peer(Purpose::RequestKeyframe, PeerCommand::RequestKeyframe { peer });
         }
-        cx.wake_after(Timer::KeyframeRequest, cx.config.keyframe_interval);
+        cx.wake_after(Timer::KeyframeRequest, cx.config.settings().keyframe_interval);
     }
 
     /// The session is not live any more: a remote session has to be set up again.

@@ -40,7 +40,7 @@ impl Attempt {
 
     /// From stable: the first offer, a restart, or a renegotiation that was requested.
     fn begin_offer(&mut self, cx: &mut Context) {
-        if cx.config.mode == Mode::Answerer || self.peer.traits.is_none() {
+        if cx.config.settings().mode == Mode::Answerer || self.peer.traits.is_none() {
             return;
         }
         let open = self.connections.open;
@@ -57,7 +57,8 @@ impl Attempt {
                 self.connections.fetch_ice_servers(cx);
                 // Half of the restart's time at most: old credentials may still do.
                 let half = self.recovery.restart_timeout(&cx.config) / 2;
-                self.connections.shorten_fetch(cx, cx.config.ice_servers_timeout.min(half));
+                self.connections
+                    .shorten_fetch(cx, cx.config.settings().ice_servers_timeout.min(half));
             }
         }
     }
@@ -306,7 +307,7 @@ impl Attempt {
         cx.ignore(Ignored::SecondAnswer);
         if self.stage == Stage::Establishing {
             self.suspect_answer(cx);
-            cx.shorten(Timer::Establish, cx.config.suspect_timeout);
+            cx.shorten(Timer::Establish, cx.config.settings().suspect_timeout);
         }
     }
 
@@ -367,9 +368,9 @@ impl Attempt {
         }
         if first {
             self.enter(cx, Stage::Establishing);
-            cx.arm(Timer::Establish, cx.config.establish_timeout);
+            cx.arm(Timer::Establish, cx.config.settings().establish_timeout);
             if self.exchange.history.answer_suspect {
-                cx.shorten(Timer::Establish, cx.config.suspect_timeout);
+                cx.shorten(Timer::Establish, cx.config.settings().suspect_timeout);
             }
         }
         if self.exchange.apply(cx, self.peer.id, answer) {

@@ -21,15 +21,19 @@ pub(crate) struct Recovery {
 impl Recovery {
     /// The whole deadline of a restart.
     pub(crate) fn restart_timeout(&self, config: &Config) -> Duration {
-        let whole = config.restart_timeout;
-        if self.address_gone { whole.min(config.restart_timeout_address_gone) } else { whole }
+        let whole = config.settings().restart_timeout;
+        if self.address_gone {
+            whole.min(config.settings().restart_timeout_address_gone)
+        } else {
+            whole
+        }
     }
 
     /// ICE receives nothing: it has the grace to come back by itself.
     pub(crate) fn begin_grace(&mut self, cx: &mut Context) {
         self.grace = true;
         cx.tell(Event::Disconnected);
-        cx.arm(Timer::Grace, cx.config.disconnect_grace);
+        cx.arm(Timer::Grace, cx.config.settings().disconnect_grace);
     }
 
     /// ICE is back.

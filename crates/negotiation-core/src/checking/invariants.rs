@@ -27,7 +27,7 @@ impl Session {
             "N23: nothing is pending before the start and after the end",
         )?;
         if let State::Attempt(attempt) = &self.state {
-            let (candidates, max) = (&attempt.candidates, cx.config.candidates_max);
+            let (candidates, max) = (&attempt.candidates, cx.config.settings().candidates_max);
             require(
                 candidates.remote.held() <= max && candidates.local.waiting() <= max,
                 "N9: candidates are bounded",

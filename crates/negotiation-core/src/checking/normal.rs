@@ -167,7 +167,8 @@ impl Session {
     /// later than its own deadline. No stage is entered twice without such an offer.
     fn ends_set_up_by_its_stages(&self) -> bool {
         let config = &self.cx.config;
-        let (establish, media) = (config.establish_timeout, config.first_media_timeout);
+        let (establish, media) =
+            (config.settings().establish_timeout, config.settings().first_media_timeout);
         let (stage, later_stages) = match self.phase() {
             Phase::AwaitingAnswer => (Timer::Answer, establish + media),
             Phase::Answering => (Timer::Establish, establish + media),
@@ -208,7 +209,7 @@ impl Context {
         let moved = |at| if frozen { clock.at(at) } else { clock.to };
         self.offline.since = self.offline.since.map(moved);
         self.offline.until = moved(self.offline.until);
-        self.offline.frozen_for = self.offline.frozen_for.min(self.config.offline_limit);
+        self.offline.frozen_for = self.offline.frozen_for.min(self.config.settings().offline_limit);
         // What is only reported.
         (self.ignored, self.evidence) = (BTreeMap::new(), Evidence::default());
         // What is counted up to a limit.
@@ -216,7 +217,7 @@ impl Context {
         let policy = &mut self.policy;
         policy.answers_refused = policy.answers_refused.min(2);
         policy.quick_ends = policy.quick_ends.min(QUICK_MAX);
-        let refill = self.config.refill_after;
+        let refill = self.config.settings().refill_after;
         policy.budget.forget_loss(|lost| {
             (clock.from.saturating_since(lost) < refill).then(|| clock.past(lost, refill))
         });
@@ -224,7 +225,7 @@ impl Context {
         let counts = waits_for_next_attempt && until > clock.from;
         policy.throttled_until = if counts { clock.at(until) } else { Timestamp::ZERO };
         (policy.offered_as, policy.master.answers_repeated_id) = (None, None);
-        let window = self.config.retry_window;
+        let window = self.config.settings().retry_window;
         policy.budget.forget_before(|first| {
             window.map(|window| clock.past(first, window + Duration::from_millis(1)))
         });
@@ -259,7 +260,7 @@ impl Attempt {
         self.repeats_id = false;
         let known = self.connections.known();
         let names: Vec<_> = known.into_iter().zip((1..).map(LinkId)).collect();
-        let fixed = matches!(config.link_reopen, RetryDelay::Fixed(_));
+        let fixed = matches!(config.settings().link_reopen, RetryDelay::Fixed(_));
         self.exchange.normalise(clock, config, tickets, &names, self.reached.connected);
         self.connections.normalise(clock, &names, fixed);
         self.candidates.local.rebase(clock.from, |at| clock.at(at));
@@ -311,7 +312,7 @@ impl Exchange {
             *sent_at = clock.to;
             // Only the end of an ICE restart that is not answered depends on it.
             *awaited_since = match restart {
-                Some(_) => clock.past(*awaited_since, config.restart_timeout),
+                Some(_) => clock.past(*awaited_since, config.settings().restart_timeout),
                 None => clock.to,
             };
         }
@@ -360,7 +361,12 @@ impl Clock {
 /// How far back anything matters: "now" of a normal form, so that the past can be told.
 fn horizon(config: &Config) -> Duration {
     let day = Duration::from_secs(86_400);
-    config.retry_window.unwrap_or_default().saturating_add(config.offline_limit).saturating_add(day)
+    config
+        .settings()
+        .retry_window
+        .unwrap_or_default()
+        .saturating_add(config.settings().offline_limit)
+        .saturating_add(day)
 }
 
 /// A link that was left long ago has no name; nothing tells two of those apart.
@@ -383,7 +389,7 @@ mod tests {
     #[test]
     fn a_first_failure_is_forgotten_when_its_window_is_over_and_not_before() {
         let config = Settings::persistent().check().expect("valid");
-        let window = config.retry_window.expect("it has one");
+        let window = config.settings().retry_window.expect("it has one");
         let failed = |ago: Duration| {
             let then = Timestamp::from_millis(1000);
             let mut session = Session::new(config.clone(), 1, then);
@@ -423,7 +429,7 @@ mod tests {
         {
             let mut session = Harness::answered(one_retry()).session;
             let establish = session.cx.timers.at(Timer::Establish).expect("armed");
-            let stages_end = establish + session.cx.config.first_media_timeout;
+            let stages_end = establish + session.cx.config.settings().first_media_timeout;
             session.cx.timers.arm(Timer::SetUp, stages_end);
             session.cx.timers.arm(Timer::Establish, establish + Duration::from_millis(later));
             attempt_of(&mut session).exchange.pending_remote_offer = held_offer;

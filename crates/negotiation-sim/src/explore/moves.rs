@@ -345,7 +345,7 @@ impl State {
             Move::MasterRestarts => {
                 self.world.master.fresh = true;
                 // The new instance of the service offers without another join.
-                if self.session.config().mode == Mode::Answerer {
+                if self.session.config().settings().mode == Mode::Answerer {
                     self.world.master_offers();
                 }
                 None

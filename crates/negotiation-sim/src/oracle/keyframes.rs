@@ -27,8 +27,8 @@ pub(super) struct Keyframes {
 impl Keyframes {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            interval: config.keyframe_interval,
-            operation_timeout: config.operation_timeout,
+            interval: config.settings().keyframe_interval,
+            operation_timeout: config.settings().operation_timeout,
             first: false,
             received: false,
             described: false,

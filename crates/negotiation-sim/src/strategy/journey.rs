@@ -92,7 +92,7 @@ fn journey() -> impl Strategy<Value = Journey> {
 impl Journey {
     /// Removes obstacles on the way from a plan, and adds the journey's faults.
     fn planned_on(self, mut plan: Plan) -> Plan {
-        let mut settings = (*plan.config).clone();
+        let mut settings = plan.config.settings().clone();
         if self.to == Phase::AwaitingOffer {
             settings.mode = Mode::Answerer;
         }

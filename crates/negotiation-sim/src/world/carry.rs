@@ -111,7 +111,7 @@ impl World {
 
     pub(super) fn do_peer(&mut self, ticket: Ticket, command: PeerCommand) {
         let (id, kind) = address(&command);
-        let within = self.plan.config.operation_timeout;
+        let within = self.plan.config.settings().operation_timeout;
         if kind == CommandKind::Create {
             if self.peers.contains_key(&id) {
                 self.oracle.report(format!("peer {}: made twice", id.0));
