@@ -16,6 +16,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// A snapshot of one peer connection.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PeerStats {
     /// Which.
     pub peer: PeerId,

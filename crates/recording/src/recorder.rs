@@ -62,6 +62,7 @@ impl Default for RecorderConfig {
 
 /// What a recording came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// The file.
     pub path: PathBuf,

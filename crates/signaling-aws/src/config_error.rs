@@ -59,6 +59,7 @@ impl fmt::Display for Field {
 
 /// A field that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// Which field.
     pub field: Field,
