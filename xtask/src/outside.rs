@@ -79,27 +79,27 @@ fn ten_lines(manifest: &Path, build: &mut Command) -> Result<(), String> {
     Err(format!("ten-lines printed {frames} frames and ended with {}", printed.status))
 }
 
-/// Runs the library's examples against an emulator with a camera.
+/// Runs the library's examples against an emulator with a camera, and those that need none.
 fn examples() -> Result<(), String> {
-    let cargo = |subcommand: &str| {
-        let mut cargo = step::cargo();
-        cargo.args([subcommand, "--quiet", "-p", "kvs-viewer", "--features", "recording"]);
-        cargo
-    };
-    step::run(cargo("build").arg("--examples"), "Mend the example, or the library.")?;
+    let mut build = step::cargo();
+    build.args(["build", "--quiet", "--examples", "--features", "kvs-viewer/recording"]);
+    build.args(["-p", "kvs-viewer", "-p", "negotiation-core", "-p", "session-testing"]);
+    step::run(&mut build, "Mend the example, or the library.")?;
     let (scratch, service) = local_service()?;
     let file = scratch.path("example.mp4").to_string_lossy().into_owned();
-    let runs: [(&str, &[&str]); 3] = [
+    let runs: [(&str, &[&str]); 7] = [
         ("watch", &[CHANNEL, "2"]),
         ("record", &[CHANNEL, &file, "2"]),
         ("frames_to_stdout", &[CHANNEL, "30"]),
+        ("custom_peer", &[CHANNEL]),
+        ("custom_signaling", &[]),
+        ("simulate_your_adapter", &[]),
+        ("core_in_a_thread_loop", &[]),
     ];
-    let mut ended = Ok(());
-    for (example, arguments) in runs {
-        let mut program = Command::new(step::root().join("target/debug/examples").join(example));
+    let ended = runs.iter().try_for_each(|(example, arguments)| {
         eprintln!("$ {example} {}", arguments.join(" "));
-        let output = watching(program.args(arguments), &service).output();
-        ended = match output {
+        let mut program = Command::new(step::root().join("target/debug/examples").join(example));
+        match watching(program.args(*arguments), &service).output() {
             Ok(output) if output.status.success() && !output.stdout.is_empty() => Ok(()),
             Ok(output) => Err(format!(
                 "the example {example} ended with {} after {} bytes:\n{}",
@@ -108,11 +108,8 @@ fn examples() -> Result<(), String> {
                 String::from_utf8_lossy(&output.stderr)
             )),
             Err(error) => Err(format!("the example {example} does not start: {error}")),
-        };
-        if ended.is_err() {
-            break;
         }
-    }
+    });
     service.end();
     ended
 }

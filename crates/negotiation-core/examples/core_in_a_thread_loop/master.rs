@@ -9,16 +9,16 @@ use negotiation_core::{
 };
 
 /// An offer as it reaches the master, with the way back to the viewer.
-pub struct Offer {
+pub(crate) struct Offer {
     /// The link it came on.
-    pub link: LinkId,
+    pub(crate) link: LinkId,
     /// Where the answer goes.
-    pub reply: Sender<Input>,
+    pub(crate) reply: Sender<Input>,
 }
 
 /// What a master does with offers.
 #[derive(Clone, Copy, Debug)]
-pub enum Habit {
+pub(crate) enum Habit {
     /// Answers each of them, its candidates first.
     Answers,
     /// Answers none.
@@ -28,7 +28,7 @@ pub enum Habit {
 }
 
 /// Starts a master; it ends when no sender of offers is left.
-pub fn start(habit: Habit) -> Sender<Offer> {
+pub(crate) fn start(habit: Habit) -> Sender<Offer> {
     let (offers, inbox) = channel();
     thread::spawn(move || serve(habit, &inbox));
     offers

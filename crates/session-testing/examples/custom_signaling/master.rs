@@ -6,18 +6,18 @@ use viewer_session::core::{LinkId, Message, Sender, SignalingEvent};
 use viewer_session::facts::read_description;
 
 /// What a viewer sent, with the way back to it.
-pub struct FromViewer {
+pub(crate) struct FromViewer {
     /// The link it came on.
-    pub link: LinkId,
+    pub(crate) link: LinkId,
     /// What was sent.
-    pub message: Message,
+    pub(crate) message: Message,
     /// Where answers go.
-    pub reply: mpsc::Sender<SignalingInput>,
+    pub(crate) reply: mpsc::Sender<SignalingInput>,
 }
 
 /// What a master does with offers.
 #[derive(Clone, Copy, Debug)]
-pub enum Habit {
+pub(crate) enum Habit {
     /// The answers to the first ones get lost.
     LosesAnswers(u32),
     /// Answers none.
@@ -29,7 +29,7 @@ const ANSWER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
     a=ice-ufrag:here\r\na=ice-pwd:not-a-secret-of-anybody\r\na=fingerprint:sha-256 00:11\r\n";
 
 /// Starts a master; it ends with the last sender.
-pub fn start(habit: Habit) -> mpsc::Sender<FromViewer> {
+pub(crate) fn start(habit: Habit) -> mpsc::Sender<FromViewer> {
     let (sender, mut inbox) = mpsc::channel::<FromViewer>(16);
     tokio::spawn(async move {
         let mut lost = match habit {

@@ -1,4 +1,19 @@
-//! The conformance suite on this port: the stage is a master that only listens and repeats.
+//! Checks a signaling port of one's own against the contract of ports, under virtual time.
+//!
+//! The port is that of the example `custom_signaling`. The stage is its other end: a master that
+//! reports what it received and sends what a check tells it to.
+//!
+//! ```sh
+//! cargo run -p session-testing --example simulate_your_adapter
+//! ```
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "what an example is for")]
+
+#[expect(dead_code, reason = "the stage is the master here")]
+#[path = "custom_signaling/master.rs"]
+mod master;
+#[path = "custom_signaling/signaling.rs"]
+mod signaling;
 
 use std::sync::Arc;
 
@@ -15,14 +30,14 @@ use crate::signaling::{InProcess, Links};
 /// Messages that wait for the master.
 const INBOX_MAX: usize = 64;
 
-/// Runs the suite; says how many promises are kept.
-pub async fn check() -> usize {
+#[tokio::main(flavor = "current_thread", start_paused = true)]
+async fn main() {
     let clock = TokioClock::start();
     let report = check_signaling(&mut Stage { clock, inbox: None, last: None, links: None }).await;
     report.assert_kept();
     // A link in this process is there at once and cannot be cut.
     assert_eq!(report.not_shown().len(), 3, "{report}");
-    report.kept()
+    println!("{report}");
 }
 
 struct Stage {

@@ -17,7 +17,7 @@ use crate::master::FromViewer;
 const INBOX_MAX: usize = 64;
 
 /// Reaches a master in this process.
-pub struct InProcess {
+pub(crate) struct InProcess {
     master: mpsc::Sender<FromViewer>,
     reply: mpsc::Sender<SignalingInput>,
     inbox: mpsc::Receiver<SignalingInput>,
@@ -30,25 +30,25 @@ pub struct InProcess {
 
 /// Counts the open links, to show that none is left.
 #[derive(Clone, Default)]
-pub struct Links(Arc<AtomicUsize>);
+pub(crate) struct Links(Arc<AtomicUsize>);
 
 impl Links {
     /// How many are open.
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl InProcess {
     /// A port to this master.
-    pub fn new(master: mpsc::Sender<FromViewer>) -> Self {
+    pub(crate) fn new(master: mpsc::Sender<FromViewer>) -> Self {
         let (reply, inbox) = mpsc::channel(INBOX_MAX);
         let (completed, links) = (VecDeque::new(), Links::default());
         Self { master, reply, inbox, completed, open: BTreeSet::new(), links }
     }
 
     /// The count of open links.
-    pub fn links(&self) -> Links {
+    pub(crate) fn links(&self) -> Links {
         self.links.clone()
     }
 

@@ -14,20 +14,20 @@ use crate::master::Offer;
 
 /// What the application of this world wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(crate) enum Wish {
     /// To be live once, and then to stop.
     CloseOnceLive,
 }
 
 /// What was opened and what is still open.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     /// Links that were opened.
-    pub links_opened: u32,
+    pub(crate) links_opened: u32,
     /// Peer connections that were made.
-    pub peers_opened: u32,
+    pub(crate) peers_opened: u32,
     /// Candidates that were handed to a peer connection.
-    pub candidates_added: u32,
+    pub(crate) candidates_added: u32,
     links: BTreeSet<LinkId>,
     peers: BTreeSet<PeerId>,
     remote_is_set: BTreeSet<PeerId>,
@@ -35,14 +35,14 @@ pub struct Ledger {
 
 impl Ledger {
     /// Panics if anything was left open.
-    pub fn check_everything_is_closed(&self) {
+    pub(crate) fn check_everything_is_closed(&self) {
         assert!(self.links.is_empty(), "links left open: {:?}", self.links);
         assert!(self.peers.is_empty(), "peer connections left open: {:?}", self.peers);
     }
 }
 
 /// A session and the world around it.
-pub struct Viewer {
+pub(crate) struct Viewer {
     session: Session,
     origin: Instant,
     offers: Sender<Offer>,
@@ -54,7 +54,7 @@ pub struct Viewer {
 impl Viewer {
     /// A session that can reach this master.
     #[expect(clippy::disallowed_methods, reason = "this host has no clock port: it is the clock")]
-    pub fn start(config: Config, offers: Sender<Offer>) -> Self {
+    pub(crate) fn start(config: Config, offers: Sender<Offer>) -> Self {
         let (own, inbox) = channel();
         let session = Session::new(config, 7, Timestamp::ZERO);
         let origin = Instant::now();
@@ -62,7 +62,7 @@ impl Viewer {
     }
 
     /// Runs the session to its end.
-    pub fn run(mut self, wish: Wish) -> (Outcome, Ledger) {
+    pub(crate) fn run(mut self, wish: Wish) -> (Outcome, Ledger) {
         let mut input = Input::Open;
         loop {
             self.session.handle_input(self.now(), input);

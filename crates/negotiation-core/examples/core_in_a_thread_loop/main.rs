@@ -1,8 +1,14 @@
 //! Drives `negotiation-core` from a plain thread: no async, no port, no runtime.
 //!
-//! The world is a master on a thread of its own and a peer connection that always succeeds.
-//! One session goes live and is closed; another meets a master that never answers.
+//! `viewer.rs` is the loop to start from. Around it stand a master on a thread of its own and a peer
+//! connection that always succeeds. One session goes live and is closed, one loses the first answer
+//! and retries, and one ends because the master never answers.
+//!
+//! ```sh
+//! cargo run -p negotiation-core --example core_in_a_thread_loop
+//! ```
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "what an example is for")]
 
 mod master;
 mod viewer;
@@ -10,14 +16,18 @@ mod viewer;
 use std::time::Duration;
 
 use master::Habit;
-use negotiation_core::{Config, EndReason, Settings};
+use negotiation_core::{Config, EndReason, Outcome, Settings};
 use viewer::{Viewer, Wish};
 
 fn main() {
     goes_live_and_closes_what_it_opened();
     survives_one_lost_answer();
-    ends_when_nobody_answers();
-    println!("core-thread-loop: live, lost answer and no answer are as promised");
+    ends_when_the_master_never_answers();
+}
+
+/// The outcome, in one line.
+fn print(what: &str, outcome: &Outcome) {
+    println!("{what}: {}", outcome.sentence());
 }
 
 fn goes_live_and_closes_what_it_opened() {
@@ -28,6 +38,7 @@ fn goes_live_and_closes_what_it_opened() {
     assert_eq!(outcome.attempts_total, 1);
     assert_eq!(ledger.candidates_added, 2, "each of the master's candidates once, none early");
     ledger.check_everything_is_closed();
+    print("closed once live", &outcome);
 }
 
 fn survives_one_lost_answer() {
@@ -38,9 +49,10 @@ fn survives_one_lost_answer() {
     assert_eq!(ledger.links_opened, 2, "the retry has a new link");
     assert_eq!(ledger.peers_opened, 2, "and a new peer connection");
     ledger.check_everything_is_closed();
+    print("one lost answer", &outcome);
 }
 
-fn ends_when_nobody_answers() {
+fn ends_when_the_master_never_answers() {
     let viewer = Viewer::start(config(), master::start(Habit::Silent));
     let (outcome, ledger) = viewer.run(Wish::CloseOnceLive);
     assert_eq!(outcome.reason, EndReason::NoAnswer);
@@ -51,6 +63,7 @@ fn ends_when_nobody_answers() {
         assert!(!attempt.evidence.master_seen);
     }
     ledger.check_everything_is_closed();
+    print("no answer", &outcome);
 }
 
 /// Deadlines that suit a master two threads away.

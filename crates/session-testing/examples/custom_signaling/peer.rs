@@ -16,7 +16,7 @@ const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-op
 
 /// Says yes to everything, in order.
 #[derive(Default)]
-pub struct AlwaysWorks {
+pub(crate) struct AlwaysWorks {
     waiting: VecDeque<PeerInput>,
 }
 
