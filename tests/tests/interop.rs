@@ -27,12 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const RECORDED_SECS: f64 = 8.0;
 
 #[test]
-fn a_recording_of_the_javascript_master_plays_as_mp4() {
+fn recording_of_the_javascript_master_plays_as_mp4() {
     records_the_javascript_master("browser.mp4", "h264");
 }
 
 #[test]
-fn a_recording_of_the_javascript_master_plays_as_webm() {
+fn recording_of_the_javascript_master_plays_as_webm() {
     records_the_javascript_master("browser.webm", "vp8");
 }
 
@@ -61,18 +61,18 @@ fn records_the_javascript_master(file: &str, video: &str) {
 }
 
 #[test]
-fn the_javascript_viewer_plays_the_camera_in_h264() {
+fn javascript_viewer_plays_the_camera_in_h264() {
     plays_the_camera("h264", "video/H264", &[]);
 }
 
 #[test]
-fn the_javascript_viewer_plays_the_camera_in_vp8() {
+fn javascript_viewer_plays_the_camera_in_vp8() {
     plays_the_camera("vp8", "video/VP8", &[]);
 }
 
 /// A page that was given no camera tells no addresses, but names that only multicast DNS resolves.
 #[test]
-fn the_javascript_viewer_plays_the_camera_with_its_addresses_hidden() {
+fn javascript_viewer_plays_the_camera_with_its_addresses_hidden() {
     in_a_network_of_its_own("hidden_addresses");
 }
 
@@ -102,7 +102,7 @@ fn plays_the_camera(codec: &str, mime: &str, browser_args: &[&str]) {
 
 /// Neither side is ours, so what fails here is the emulator's.
 #[test]
-fn the_javascript_master_and_viewer_meet_on_the_emulator() {
+fn javascript_master_and_viewer_meet_on_the_emulator() {
     let stage = Stage::start_tls(PROGRAM, Keys::plain());
     let _master = stage.browser("master", &[]);
     let played = finish(stage.browser("viewer", &["--no-counter", "--advance", "40"]));
@@ -185,7 +185,7 @@ fn in_a_network_of_its_own(test: &str) {
 }
 
 #[test]
-fn the_python_sdk_finds_the_control_plane_as_aws_has_it() {
+fn python_sdk_finds_the_control_plane_as_aws_has_it() {
     let stage = Stage::start(PROGRAM, Keys::session(), &["--turn-uri", "turn:127.0.0.1:3478"]);
     checks_out("boto3", stage.script(BOTO3).arg("--expect-turn"));
     let stage = Stage::start_tls(PROGRAM, Keys::plain());

@@ -18,10 +18,10 @@ use kvs_viewer::{Session, SessionConfig};
 use negotiation_core::{EndReason, Event, Settings};
 use peer_webrtc::PeerConfig;
 use signaling_aws::SignalingConfig;
-use viewer_session::Told;
+use viewer_session::SessionUpdate;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_is_live_through_aws() {
+async fn viewer_is_live_through_aws() {
     let Ok(channel) = std::env::var("KVS_LIVE_CHANNEL") else {
         eprintln!("live: skipped, since KVS_LIVE_CHANNEL names no channel of AWS to run against");
         return;
@@ -36,7 +36,7 @@ async fn a_viewer_is_live_through_aws() {
     let drain = tokio::spawn(async move { while media.next().await.is_some() {} });
     let watching = async {
         while let Some(told) = viewer.handle.next_event().await {
-            if let Told::Event { at, event } = told {
+            if let SessionUpdate::Event { at, event } = told {
                 eprintln!("live: {at} {event:?}");
                 if event == Event::Live {
                     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -223,7 +223,7 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
 #[test]
 fn p05_message_order_does_not_change_the_end() {
     let name = "p05_message_order_does_not_change_the_end";
-    let link = LinkId(1);
+    let link = ConnectionId(1);
     let mut cases = 0;
     for (gap, early, video) in
         [(0, false, true), (0, true, true), (7, false, true), (7, true, false), (40, true, true)]
@@ -243,14 +243,14 @@ fn p05_message_order_does_not_change_the_end() {
             ufrag: None,
         };
         let sender = Sender::Master;
-        let section = |kind| MediaFact { kind, mid: None, accepted: true, sends: true };
+        let section = |kind| MediaSection { kind, mid: None, accepted: true, sends: true };
         let kind = if video { MediaKind::Video } else { MediaKind::Audio };
         let answer = Description {
             sdp: Sdp::new("answer 1 to offer 1 of peer 1"),
-            facts: Facts {
+            facts: SdpSummary {
                 media: vec![section(kind)],
                 fingerprints: vec!["sha-256 01".into()],
-                ..Facts::default()
+                ..SdpSummary::default()
             },
         };
         let failure = || Failure::new(FailureCode::Throttled, "too many candidates");
@@ -450,7 +450,7 @@ fn p08_late_input_of_older_attempt_changes_nothing() {
         };
         let lost = Failure::new(FailureCode::Replaced, "late");
         visited.inject(Input::Signaling(link, SignalingEvent::Disconnected(lost)));
-        let answer = Description { sdp: Sdp::new("old"), facts: Facts::default() };
+        let answer = Description { sdp: Sdp::new("old"), facts: SdpSummary::default() };
         let answer = SignalingEvent::Answer { sender: Sender::Master, body: Ok(answer) };
         visited.inject(Input::Signaling(link, answer));
         for state in [Connectivity::Connected, Connectivity::IceFailed, Connectivity::ClosedByPeer]

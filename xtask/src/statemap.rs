@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_in_the_repository_is_the_one_that_the_table_makes() {
+    fn page_in_the_repository_is_the_one_that_the_table_makes() {
         check().expect("run `cargo xtask statemap`");
     }
 
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_differs_is_named_with_its_line() {
+    fn page_that_differs_is_named_with_its_line() {
         assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
         assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some(2));
         assert_eq!(first_difference("a\n", "a\nb\n"), Some(2));

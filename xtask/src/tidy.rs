@@ -110,7 +110,7 @@ fn package(json: &serde_json::Value) -> Package {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_workspace_is_tidy() {
+    fn workspace_is_tidy() {
         let findings = super::findings().expect("the workspace can be read");
         assert!(findings.is_empty(), "\n{}", findings.join("\n"));
     }

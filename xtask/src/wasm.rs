@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_without_an_import_section_imports_nothing() {
+    fn module_without_an_import_section_imports_nothing() {
         assert_eq!(imports(&[HEADER, &[1, 1, 0]].concat()), Some(0));
     }
 

@@ -120,7 +120,7 @@ mod tests {
     const MOMENT: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
-    async fn a_deadline_is_kept_and_a_past_one_returns_at_once() {
+    async fn deadline_is_kept_and_a_past_one_returns_at_once() {
         let clock = TokioClock::start();
         clock.sleep_until(Timestamp::from_millis(1500)).await;
         assert!(clock.now() >= Timestamp::from_millis(1500));
@@ -131,7 +131,7 @@ mod tests {
 
     /// Contract, N13. A process that is stopped finds that time went on without it.
     #[tokio::test(start_paused = true)]
-    async fn n13_a_process_that_stood_still_is_told_once() {
+    async fn n13_process_that_stood_still_is_told_once() {
         let clock = TokioClock::start();
         // No connection existed before the first check.
         advance(SLEPT * 2).await;
@@ -145,7 +145,7 @@ mod tests {
 
     /// Contract, N13. The timer stands still while a device sleeps; another clock does not.
     #[tokio::test(start_paused = true)]
-    async fn n13_a_device_that_slept_is_told_once() {
+    async fn n13_device_that_slept_is_told_once() {
         static ASLEEP: AtomicU64 = AtomicU64::new(3_600);
         let asleep = || Duration::from_secs(ASLEEP.load(Ordering::Relaxed));
         let clock = TokioClock { asleep, ..TokioClock::start() };
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_asleep_can_be_read() {
+    fn time_asleep_can_be_read() {
         let first = time_asleep();
         assert!(time_asleep().abs_diff(first) < MOMENT, "it does not run while we do");
     }

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_on_the_last_part_alone_is_proof() {
+    fn mark_on_the_last_part_alone_is_proof() {
         let mut trust = Trust::Unknown;
         let several = marks(&[false, true]);
         assert!(!trust.is_whole(several) && trust.is_likely_whole(several));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_goes_on_after_its_mark_refutes_marks_for_good() {
+    fn picture_that_goes_on_after_its_mark_refutes_marks_for_good() {
         let mut trust = Trust::Proven;
         trust.refute();
         let several = marks(&[false, true]);

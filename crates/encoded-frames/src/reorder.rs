@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_waited_for_and_then_given_up() {
+    fn hole_is_waited_for_and_then_given_up() {
         let mut buffer = ReorderBuffer::new(WAIT, 100);
         buffer.start();
         for sequence in [65534, 65535, 1] {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_gives_up_its_first_hole() {
+    fn full_buffer_gives_up_its_first_hole() {
         let mut buffer = ReorderBuffer::new(WAIT, 3);
         buffer.start();
         buffer.insert(0, ms(0), 0);

@@ -314,7 +314,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_vp8_payload_of_one_byte_is_taken() {
+    fn vp8_payload_of_one_byte_is_taken() {
         let part = |bytes: &'static [u8]| vp8_part(&Bytes::from_static(bytes));
         let first = part(&[0x90, 0x80, 0x81, 0x02, 7]).unwrap();
         assert_eq!((&first.data[..], first.begins), (&[7][..], true));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vp9_descriptor_cut_short_is_refused() {
+    fn vp9_descriptor_cut_short_is_refused() {
         let part = |bytes: &'static [u8]| vp9_part(&Bytes::from_static(bytes));
         assert_eq!(part(&[0xa0, 0x81, 2, 3]), Err(Malformed));
         assert_eq!(part(&[0x20, 3]), Err(Malformed));

@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_is_not_there_names_the_flag_that_creates_it() {
+    fn channel_that_is_not_there_names_the_flag_that_creates_it() {
         let failure = |code| CameraError::Connect(Failure::new(code, "x")).to_string();
         assert!(failure(FailureCode::NoChannel).ends_with("--create-channel creates it"));
         assert!(!failure(FailureCode::AccessDenied).contains("--create-channel"));
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ready_file_is_whole() {
+    fn ready_file_is_whole() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("ready.json");
         write_whole(&path, "{}").expect("written");

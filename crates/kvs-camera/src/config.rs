@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_sent_is_refused() {
+    fn file_that_cannot_be_sent_is_refused() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("clip.mp4");
         let source = || Source::File(path.clone());

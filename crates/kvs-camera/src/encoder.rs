@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_brings_a_keyframe_within_a_second() {
+    async fn request_brings_a_keyframe_within_a_second() {
         let (encoder, cancelled, task) = started();
         let mut units = encoder.watch();
         for _ in 0..8 {

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_cannot_be_written_is_refused() {
+    fn log_that_cannot_be_written_is_refused() {
         let log = FrameLog::File("/nowhere/frames.jsonl".into());
         assert!(matches!(open(&log), Err(CameraError::File { .. })));
     }

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joining_viewer_does_not_wait() {
+    fn joining_viewer_does_not_wait() {
         let mut keyframes = Keyframes::default();
         keyframes.sent(at(0));
         assert!(!keyframes.wanted(at(10)));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keyframe_on_its_way_answers_a_request() {
+    fn keyframe_on_its_way_answers_a_request() {
         let mut keyframes = Keyframes::default();
         keyframes.sent(at(1000));
         keyframes.requested(at(1100));

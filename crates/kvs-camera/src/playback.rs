@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_goes_forward_keeps_the_beat_and_the_sync() {
+    fn jump_goes_forward_keeps_the_beat_and_the_sync() {
         let mut playback = bundled();
         let before = units(&mut playback, 100);
         let last_sound = of(UnitKind::Audio, &before).last().map(|unit| unit.at).expect("sound");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_at_a_keyframe_stays() {
+    fn jump_at_a_keyframe_stays() {
         let mut playback = bundled();
         playback.skip_to_keyframe();
         let first = playback.take().expect("endless");

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_id_is_replaced_js_style() {
+    fn repeated_id_is_replaced_js_style() {
         let mut roster = Roster::new(Behaviour::Replace, 1);
         let (first, none, _) = served(roster.offer(at(0), "v", None));
         assert_eq!(none, None);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renegotiation_goes_to_its_session_and_a_new_connection_replaces_it() {
+    fn renegotiation_goes_to_its_session_and_a_new_connection_replaces_it() {
         let mut roster = Roster::new(Behaviour::Renegotiate, 2);
         let (first, ..) = served(roster.offer(at(0), "v", Some("a")));
         assert_eq!(roster.renegotiates("w", Some("b"), |_| true), None);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_id_is_ignored_c_style_until_its_session_ends() {
+    fn repeated_id_is_ignored_c_style_until_its_session_ends() {
         let mut roster = Roster::new(Behaviour::IgnoreRepeated, 10);
         let (first, ..) = served(roster.offer(at(0), "v", None));
         assert_eq!(roster.offer(at(1), "v", None), Decision::Ignore(IgnoredOffer::Repeated));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vanished_id_lingers_and_a_closed_one_does_not() {
+    fn vanished_id_lingers_and_a_closed_one_does_not() {
         let mut roster = Roster::new(Behaviour::Linger(at(55)), 10);
         let (first, ..) = served(roster.offer(at(0), "v", None));
         roster.ended(at(10), "v", first, LeaveReason::Vanished);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_house_is_silent_and_a_free_place_is_given_away() {
+    fn full_house_is_silent_and_a_free_place_is_given_away() {
         let mut roster = Roster::new(Behaviour::Replace, 2);
         let (a, ..) = served(roster.offer(at(0), "a", None));
         served(roster.offer(at(0), "b", None));

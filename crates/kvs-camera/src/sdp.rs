@@ -165,7 +165,7 @@ mod tests {
         a=ice-ufrag:abcd\r\nm=video 9 X 2\r\na=mid:1\r\n";
 
     #[test]
-    fn an_answer_can_hold_its_candidates() {
+    fn answer_can_hold_its_candidates() {
         let text = with_candidates(ANSWER, &["candidate:1 1 udp 1 127.0.0.1 9 typ host".into()]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(text.matches("a=candidate:1 ").count(), 2);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_section_has_port_0_and_no_place_in_the_bundle() {
+    fn rejected_section_has_port_0_and_no_place_in_the_bundle() {
         let answer = "v=0\r\na=group:BUNDLE 0 1\r\nm=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n\
             c=IN IP4 1.2.3.4\r\na=mid:0\r\na=ice-ufrag:abcd\r\na=candidate:1 1 udp 1 x 9\r\n\
             a=rtpmap:96 VP8/90000\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\n\

@@ -26,7 +26,7 @@ fn ignored(why: IgnoredOffer) -> impl Fn(&CameraEvent) -> bool {
 }
 
 #[tokio::test]
-async fn a_repeated_id_replaces_its_session() {
+async fn repeated_id_replaces_its_session() {
     let emulator = emulator().await;
     let (camera, mut events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
@@ -42,7 +42,7 @@ async fn a_repeated_id_replaces_its_session() {
 }
 
 #[tokio::test]
-async fn a_repeated_id_is_ignored_and_its_media_flows_on() {
+async fn repeated_id_is_ignored_and_its_media_flows_on() {
     let emulator = emulator().await;
     let behaviour = Behaviour::IgnoreRepeated;
     let (camera, mut events) = start(CameraConfig { behaviour, ..config(&emulator) }).await;
@@ -60,7 +60,7 @@ async fn a_repeated_id_is_ignored_and_its_media_flows_on() {
 }
 
 #[tokio::test]
-async fn an_id_that_vanished_lingers() {
+async fn id_that_vanished_lingers() {
     let emulator = Arc::new(emulator().await);
     let config = CameraConfig {
         behaviour: Behaviour::Linger(LINGER),
@@ -95,7 +95,7 @@ async fn an_id_that_vanished_lingers() {
 }
 
 #[tokio::test]
-async fn a_full_camera_is_silent() {
+async fn full_camera_is_silent() {
     let emulator = emulator().await;
     let (camera, mut events) = start(CameraConfig { sessions_max: 1, ..config(&emulator) }).await;
     let mut first = Viewer::open(&emulator, "first", Codec::H264).await;
@@ -112,7 +112,7 @@ async fn a_full_camera_is_silent() {
 }
 
 #[tokio::test]
-async fn an_answer_may_be_late_and_hold_its_candidates() {
+async fn answer_may_be_late_and_hold_its_candidates() {
     let emulator = emulator().await;
     let config = CameraConfig {
         answer_delay: Duration::from_millis(700),
@@ -132,7 +132,7 @@ async fn an_answer_may_be_late_and_hold_its_candidates() {
 }
 
 #[tokio::test]
-async fn a_lost_link_comes_back_and_media_does_not_notice() {
+async fn lost_link_comes_back_and_media_does_not_notice() {
     let emulator = emulator().await;
     let (camera, mut events) = start(config(&emulator)).await;
     let up = |e: &CameraEvent| matches!(e, CameraEvent::SignalingConnected);

@@ -51,7 +51,7 @@ fn chromium(options: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_browsers_offer_is_answered_with_the_safest_h264() {
+async fn browsers_offer_is_answered_with_the_safest_h264() {
     let emulator = emulator().await;
     let (camera, _events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
@@ -85,7 +85,7 @@ async fn without_trickle_in_the_offer_the_answer_holds_candidates_c_style() {
 
 /// First of the two sections, so that the BUNDLE group's tag moves to the other one.
 #[tokio::test]
-async fn a_section_without_the_clips_codec_is_rejected_and_reported() {
+async fn section_without_the_clips_codec_is_rejected_and_reported() {
     let emulator = emulator().await;
     let source = Source::Bundled(ClipKind::Vp8Opus);
     let (camera, mut events) = start(CameraConfig { source, ..config(&emulator) }).await;

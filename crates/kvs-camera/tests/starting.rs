@@ -12,7 +12,7 @@ use peer_webrtc::Codec;
 use signaling_aws::SignalingConfig;
 
 #[tokio::test]
-async fn a_bad_file_is_refused_before_the_network_is_touched() {
+async fn bad_file_is_refused_before_the_network_is_touched() {
     let emulator = emulator().await;
     let source = Source::File("/nowhere/clip.mp4".into());
     let refused = Camera::start(CameraConfig { source, ..config(&emulator) }).await;
@@ -43,7 +43,7 @@ async fn refusals_of_the_service_are_told() {
 }
 
 #[tokio::test]
-async fn a_service_that_fails_for_a_moment_is_asked_again() {
+async fn service_that_fails_for_a_moment_is_asked_again() {
     let failed =
         || Action::Refuse { status: 500, error: "InternalFailure".into(), message: String::new() };
     for (point, action) in
@@ -60,7 +60,7 @@ async fn a_service_that_fails_for_a_moment_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_not_up_yet_is_reported_once() {
+async fn service_that_is_not_up_yet_is_reported_once() {
     let emulator = emulator().await;
     let refused =
         Action::Refuse { status: 500, error: "InternalFailure".into(), message: String::new() };
@@ -78,7 +78,7 @@ async fn a_service_that_is_not_up_yet_is_reported_once() {
 }
 
 #[tokio::test]
-async fn a_channel_is_created_where_there_is_none() {
+async fn channel_is_created_where_there_is_none() {
     // AWS takes a moment to create one, and so does this.
     let mut settings = EmulatorConfig::default();
     settings.lifetimes.creating = std::time::Duration::from_millis(700);

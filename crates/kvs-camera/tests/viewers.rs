@@ -14,7 +14,7 @@ fn logged(config: CameraConfig) -> (CameraConfig, mpsc::Receiver<FrameRecord>) {
 }
 
 #[tokio::test]
-async fn a_viewer_gets_a_keyframe_first_and_every_frame_once() {
+async fn viewer_gets_a_keyframe_first_and_every_frame_once() {
     let emulator = emulator().await;
     let (config, mut records) = logged(config(&emulator));
     let (camera, mut events) = start(config).await;
@@ -179,7 +179,7 @@ async fn candidates_may_come_before_their_offer() {
 }
 
 #[tokio::test]
-async fn a_viewer_without_the_clips_codec_is_still_given_sound() {
+async fn viewer_without_the_clips_codec_is_still_given_sound() {
     let emulator = emulator().await;
     let (camera, mut events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::Vp8).await;
@@ -194,7 +194,7 @@ async fn a_viewer_without_the_clips_codec_is_still_given_sound() {
 }
 
 #[tokio::test]
-async fn a_viewer_may_talk() {
+async fn viewer_may_talk() {
     let emulator = emulator().await;
     let (camera, _events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::peer::Peer;
-use crate::presence::{Happening, Why};
+use crate::presence::{PresenceChange, Why};
 use crate::relay::Link;
 use crate::shared::Shared;
 use crate::sync::lock;
@@ -21,7 +21,7 @@ pub(crate) struct ConnectionGuard {
 
 impl ConnectionGuard {
     pub(crate) fn new(shared: &Arc<Shared>, link: Link, peer: Option<Peer>) -> Self {
-        shared.events.tell(&link.who, Some(link.id), Happening::Joined, Instant::now());
+        shared.events.record(&link.who, Some(link.id), PresenceChange::Joined, Instant::now());
         Self { shared: shared.clone(), link, why: Why::Lost, peer }
     }
 
@@ -39,7 +39,7 @@ impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let (who, now) = (&self.link.who, Instant::now());
         lock(&self.shared.relay).leave(&who.arn, self.link.id, now);
-        let left = Happening::Left { why: self.why };
-        self.shared.events.tell(who, Some(self.link.id), left, now);
+        let left = PresenceChange::Left { why: self.why };
+        self.shared.events.record(who, Some(self.link.id), left, now);
     }
 }

@@ -110,7 +110,7 @@ pub use fault::{
     Action, Corruption, Fault, FaultReport, Faults, Garbage, Injection, Match, Place, Point, Role,
     Target, Then,
 };
-pub use presence::{Event, Happening, Why};
+pub use presence::{Event, PresenceChange, Why};
 pub use relay::ClientReport;
 pub use shared::{CallCount, ServiceMessage};
 pub use wire::{MessageType, Sender};

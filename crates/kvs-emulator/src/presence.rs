@@ -28,14 +28,14 @@ pub struct Event {
     pub connection: Option<u64>,
     /// What happened.
     #[serde(flatten)]
-    pub what: Happening,
+    pub what: PresenceChange,
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Happening {
+pub enum PresenceChange {
     /// A socket opened.
     Joined,
     /// A socket ended.
@@ -54,7 +54,7 @@ pub enum Happening {
     },
 }
 
-impl Happening {
+impl PresenceChange {
     fn text(self) -> &'static str {
         match self {
             Self::Joined => "client joined",
@@ -114,7 +114,13 @@ impl Events {
         Self { started: now, events_max, kept: Mutex::default(), last: watch::Sender::new(0) }
     }
 
-    pub(crate) fn tell(&self, who: &Who, connection: Option<u64>, what: Happening, now: Instant) {
+    pub(crate) fn record(
+        &self,
+        who: &Who,
+        connection: Option<u64>,
+        what: PresenceChange,
+        now: Instant,
+    ) {
         tracing::info!(channel = who.channel, role = ?who.role, client_id = who.client_id,
             connection, ?what, "{}", what.text());
         let since = now.saturating_duration_since(self.started).as_millis();
@@ -163,11 +169,11 @@ mod tests {
         const EVENTS: usize = 4;
         let events = Events::new(now, EVENTS);
         let (seen, ()) = tokio::join!(events.next(0), async {
-            events.tell(&who(), Some(1), Happening::Joined, now);
+            events.record(&who(), Some(1), PresenceChange::Joined, now);
         });
-        assert_eq!((seen[0].seq, seen[0].what), (1, Happening::Joined));
+        assert_eq!((seen[0].seq, seen[0].what), (1, PresenceChange::Joined));
         for _ in 0..EVENTS {
-            events.tell(&who(), Some(1), Happening::Left { why: Why::Lost }, now);
+            events.record(&who(), Some(1), PresenceChange::Left { why: Why::Lost }, now);
         }
         let kept = events.after(0);
         assert_eq!((kept.len(), kept[0].seq), (EVENTS, 2), "the oldest went");
@@ -183,7 +189,7 @@ mod tests {
             role: Role::Viewer,
             client_id: Some("v".into()),
             connection: Some(3),
-            what: Happening::Left { why: Why::Idle },
+            what: PresenceChange::Left { why: Why::Idle },
         };
         let json = serde_json::to_value(event).unwrap();
         assert_eq!((&json["event"], &json["why"]), (&"left".into(), &"idle".into()));

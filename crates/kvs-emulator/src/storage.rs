@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::error::ApiError;
-use crate::presence::{Happening, Who};
+use crate::presence::{PresenceChange, Who};
 use crate::shared::Shared;
 use crate::storage_sessions::Joined;
 use member::Member;
@@ -28,7 +28,7 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
         // The words by which clients tell it from a throttle (docs/kvs-protocol.md 1.3).
         ApiError::limit("The maximum number of viewers connected to the session is reached.")
     })?;
-    shared.events.tell(&who, None, Happening::StorageJoined, now);
+    shared.events.record(&who, None, PresenceChange::StorageJoined, now);
     let shared = shared.clone();
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
@@ -38,7 +38,7 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
         let why = member.run(ended).await;
         let now = Instant::now();
         shared.storage.leave(&who, number, shared.lifetimes.storage_slot_kept, now);
-        shared.events.tell(&who, None, Happening::StorageLeft { why }, now);
+        shared.events.record(&who, None, PresenceChange::StorageLeft { why }, now);
     });
     Ok(())
 }

@@ -157,7 +157,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn a_full_disk_is_told_and_stops_nothing() {
+    async fn full_disk_is_told_and_stops_nothing() {
         let (lines, waiting) = sync_channel(4);
         let (tell, ended) = oneshot::channel();
         let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");

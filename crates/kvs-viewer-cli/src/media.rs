@@ -25,7 +25,7 @@ pub(crate) type Recorded = Result<Summary, RecordError>;
 pub(crate) enum RecordingNews {
     /// It cannot go on.
     Failed(RecordError),
-    /// Media comes that the file does not hold; the recording goes on without it. Told once for each codec.
+    /// Media comes that the file does not hold; the recording goes on without it. SessionUpdate once for each codec.
     NotRecorded {
         /// What comes.
         kind: MediaKind,
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_disk_that_hangs_is_given_up_in_time() {
+    async fn disk_that_hangs_is_given_up_in_time() {
         let before = tokio::time::Instant::now();
         let told = of_a_disk_that_hangs(std::future::pending()).await;
         assert_eq!(told, "a.mp4 cannot be written: the disk did not take the rest in 30 s");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_interrupt_gives_up_a_disk_that_hangs_and_no_other() {
+    async fn interrupt_gives_up_a_disk_that_hangs_and_no_other() {
         let before = tokio::time::Instant::now();
         let told = of_a_disk_that_hangs(sleep(Duration::from_secs(5))).await;
         assert_eq!(told, "a.mp4 cannot be written: interrupted before the disk took the rest");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_recording_that_broke_is_no_success() {
+    async fn recording_that_broke_is_no_success() {
         let broken = || tokio::spawn(async { panic!("the test breaks it") });
         let (status, wait) = (Status::start(Verbosity::Normal), std::future::pending::<()>);
         let ended = recorded(Some(Path::new("a.mp4")), broken(), wait(), &status).await;

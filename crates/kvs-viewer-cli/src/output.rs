@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_stalls_holds_up_nothing_and_lost_lines_are_counted() {
+    async fn reader_that_stalls_holds_up_nothing_and_lost_lines_are_counted() {
         let (lines, reader) = stalled();
         for i in 0..3 * LINES_MAX {
             lines.line(i.to_string());
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_closed_is_no_error_and_loses_nothing_that_counts() {
+    async fn reader_that_closed_is_no_error_and_loses_nothing_that_counts() {
         let (lines, reader) = stalled();
         lines.line("one".to_owned());
         assert_eq!(reader.recv().expect("a line"), "one");

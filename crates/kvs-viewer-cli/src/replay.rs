@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeline_shows_phases_deadlines_and_the_end() {
+    fn timeline_shows_phases_deadlines_and_the_end() {
         let (exit, said) = tell_of(&journal(), false);
         assert_eq!(exit, Exit::Ok, "{said}");
         for line in [

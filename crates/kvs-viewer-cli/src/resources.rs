@@ -129,7 +129,7 @@ impl Observer for Counter {
 mod tests {
     use super::*;
     use negotiation_core::{
-        AttemptEnd, AttemptReport, LinkId, Session, Settings, SignalingCommand,
+        AttemptEnd, AttemptReport, ConnectionId, Session, Settings, SignalingCommand,
     };
     use std::net::UdpSocket;
 
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_socket_is_counted() {
+    fn open_socket_is_counted() {
         let _alone = alone();
         let before = Resources::count().expect("linux");
         let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
@@ -186,7 +186,7 @@ mod tests {
         let command = std::iter::from_fn(|| session.poll_output()).find(|output| {
             matches!(
                 output,
-                Output::Signaling(_, SignalingCommand::Connect { link: LinkId(_), .. })
+                Output::Signaling(_, SignalingCommand::Connect { link: ConnectionId(_), .. })
             )
         });
         counter.output(Timestamp::ZERO, &command.expect("it connects"));

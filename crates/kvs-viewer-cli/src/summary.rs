@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_headline_says_what_how_often_and_how_long() {
+    fn headline_says_what_how_often_and_how_long() {
         let silent = AttemptEnd::Deadline(Deadline::Answer);
         let summary =
             Summary::of(&outcome(EndReason::NoAnswer, silent, 2), &context(), Phase::Ended, false);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_close_says_what_was_waited_for_and_gives_no_advice_to_do_nothing() {
+    fn early_close_says_what_was_waited_for_and_gives_no_advice_to_do_nothing() {
         let closed = outcome(EndReason::Closed, AttemptEnd::Closed, 1);
         let summary = Summary::of(&closed, &context(), Phase::AwaitingAnswer, false);
         assert_eq!(
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_wrong_region_is_named_with_its_option() {
+    fn missing_or_wrong_region_is_named_with_its_option() {
         let missing = Failure::new(FailureCode::InvalidArgument, "no region: give one");
         let wrong = Failure::new(
             FailureCode::AccessDenied,
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_is_shortened_to_its_name() {
+    fn arn_is_shortened_to_its_name() {
         let arn = "arn:aws:kinesisvideo:us-west-2:123456789012:channel/front-door/1700000000000";
         assert_eq!(short(arn), "front-door");
         assert_eq!(short("porch"), "porch");

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use signaling_aws::Field;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
-use viewer_session::Told;
+use viewer_session::SessionUpdate;
 
 use super::args::{OutputArgs, WatchArgs, flag};
 use super::exit::Exit;
@@ -155,8 +155,8 @@ pub(crate) async fn watch(
                 }
             },
             told = viewer.handle.next_event() => match told {
-                Some(Told::Event { at, event: Event::Ended(outcome) }) => break (at, *outcome),
-                Some(Told::Event { at, event }) => {
+                Some(SessionUpdate::Event { at, event: Event::Ended(outcome) }) => break (at, *outcome),
+                Some(SessionUpdate::Event { at, event }) => {
                     if matches!(event, Event::AttemptStarted { .. } | Event::KeyframeReceived) {
                         picture = event == Event::KeyframeReceived;
                     } else if event == Event::Live && !picture {
@@ -171,7 +171,7 @@ pub(crate) async fn watch(
                     show.event(at, &event);
                     show.draw(viewer.now());
                 }
-                Some(Told::Lost(count)) => show.reporter.events_lost(viewer.now(), count),
+                Some(SessionUpdate::Lagged(count)) => show.reporter.events_lost(viewer.now(), count),
                 None => return complain(Exit::Internal, "the session's task is gone"),
             },
             () = sleep_until(recount.unwrap_or_else(Instant::now)), if recount.is_some() => {

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_an_attempt_has_no_codes() {
+    fn end_of_an_attempt_has_no_codes() {
         let config = Settings::one_retry().check().expect("valid");
         let words = |what| end(&report(what), &config);
         assert_eq!(

@@ -16,7 +16,7 @@ use kvs_viewer::{Outcome, Viewer};
 use peer_webrtc::WebRtcPeer;
 use signaling_aws::AwsSignaling;
 use viewer_session::core::{EndReason, Event, PeerCommand, Ticket};
-use viewer_session::{PeerInput, PeerPort, Told, session};
+use viewer_session::{PeerInput, PeerPort, SessionUpdate, session};
 
 /// Prints what passes between the session and a peer port.
 struct Printing<P> {
@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut was_live = false;
     while let Some(update) = handle.next_event().await {
-        if let Told::Event { event: Event::Live, .. } = update {
+        if let SessionUpdate::Event { event: Event::Live, .. } = update {
             was_live = true;
             handle.close();
         }

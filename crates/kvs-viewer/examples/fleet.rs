@@ -19,7 +19,7 @@ use signaling_aws::SignalingConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use viewer_session::Told;
+use viewer_session::SessionUpdate;
 
 /// Viewers of a channel at a time: AWS's quota.
 const PER_CHANNEL: usize = 10;
@@ -110,16 +110,16 @@ async fn session(
                 viewer.handle.close();
             }
             told = viewer.handle.next_event() => match told {
-                Some(Told::Event { event: Event::Live, .. }) => {
+                Some(SessionUpdate::Event { event: Event::Live, .. }) => {
                     if let Some(live) = live.take() {
                         live.send(()).await?;
                     }
                 }
-                Some(Told::Event { event: Event::Ended(outcome), .. }) if !stopping => {
+                Some(SessionUpdate::Event { event: Event::Ended(outcome), .. }) if !stopping => {
                     return Err(outcome.sentence().into());
                 }
-                Some(Told::Event { event: Event::Ended(_), .. }) => break,
-                Some(Told::Event { .. } | Told::Lost(_)) => {}
+                Some(SessionUpdate::Event { event: Event::Ended(_), .. }) => break,
+                Some(SessionUpdate::Event { .. } | SessionUpdate::Lagged(_)) => {}
                 None => return Err("the session's task is gone".into()),
             },
             taken = media.next(), if !stopping => if taken.is_none() {

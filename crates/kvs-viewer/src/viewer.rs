@@ -11,7 +11,7 @@ use futures_core::Stream;
 use negotiation_core::{Event, MediaKind, Outcome};
 use peer_webrtc::{MediaEvent, MediaReceiver, PeerMonitor, rtp};
 use tokio::task::JoinHandle;
-use viewer_session::{Control, Handle, Told};
+use viewer_session::{Control, Handle, SessionUpdate};
 
 use crate::error::InvalidOption;
 use crate::frame::{EncodedFrame, FrameOptions, Timeline};
@@ -265,8 +265,8 @@ impl Events {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Update>> {
         let event = self.handle.poll_event(cx).map(|told| {
             told.map(|told| match told {
-                Told::Event { event, .. } => Update::Event(event),
-                Told::Lost(count) => Update::EventsLost(count),
+                SessionUpdate::Event { event, .. } => Update::Event(event),
+                SessionUpdate::Lagged(count) => Update::EventsLost(count),
             })
         });
         // A recording is finished after the end of the session.

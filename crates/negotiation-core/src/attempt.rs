@@ -33,7 +33,7 @@ use crate::phase::Phase;
 use crate::purpose::Purpose;
 use crate::recovery::RecoveryCause;
 use crate::time::{Timer, Timestamp};
-use crate::types::{IceServer, LinkId, MediaKind, PeerId};
+use crate::types::{ConnectionId, IceServer, MediaKind, PeerId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Attempt {
@@ -199,7 +199,7 @@ impl Attempt {
     pub(crate) fn on_signaling(
         &mut self,
         cx: &mut Context,
-        link: LinkId,
+        link: ConnectionId,
         event: SignalingEvent,
     ) -> Flow {
         if !self.connections.speaks(link) {

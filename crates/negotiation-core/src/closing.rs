@@ -11,7 +11,7 @@ use crate::phase::Phase;
 use crate::policy::Then;
 use crate::purpose::{CloseStep, Purpose};
 use crate::time::Timestamp;
-use crate::types::{ClientId, LinkId, PeerId};
+use crate::types::{ClientId, ConnectionId, PeerId};
 
 /// An attempt that is being closed: what its report needs, and how far the closing is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ impl Closing {
         let step = cx.in_flight.purposes().find_map(|purpose| purpose.replaces());
         let deadline = cx.now + cx.close_share();
         cx.in_flight.retain_as(deadline, |purpose| purpose.is_closing().then_some(Purpose::Close));
-        let connections: Vec<LinkId> = attempt.connections.all().collect();
+        let connections: Vec<ConnectionId> = attempt.connections.all().collect();
         let waiting = connections.len() + cx.in_flight.len();
         cx.phase_changed(attempt.stage.phase(), Phase::Closing);
         for link in connections {

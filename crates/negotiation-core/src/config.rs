@@ -401,21 +401,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_presets_are_valid() {
+    fn presets_are_valid() {
         for settings in [Settings::one_retry(), Settings::persistent(), Settings::never()] {
             assert!(settings.check().is_ok());
         }
     }
 
     #[test]
-    fn a_verdict_on_a_silent_master_comes_after_seventy_seconds() {
+    fn verdict_on_a_silent_master_comes_after_seventy_seconds() {
         let config = Settings::one_retry().check().expect("valid");
         assert_eq!(config.max_time_without_answer(), secs(70));
         assert!(config.worst_case_duration() > config.max_time_without_answer());
     }
 
     #[test]
-    fn the_presets_are_the_contracts_numbers() {
+    fn presets_are_the_contracts_numbers() {
         let one = Settings::one_retry();
         assert_eq!((one.retries, one.retry_window), (1, None));
         assert_eq!(one.retry_delay, RetryDelay::Fixed(secs(6)));
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_adds_up_what_every_stage_may_take() {
+    fn verdict_adds_up_what_every_stage_may_take() {
         let config = Settings::one_retry().check().expect("valid");
         assert_eq!(config.connect_timeout(), secs(10 + 2 * 5 + 15));
         // Link, servers, set-local to send, answer, establish, first media; closing; one pause.
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_counts_no_retry_that_its_window_leaves_out() {
+    fn verdict_counts_no_retry_that_its_window_leaves_out() {
         let duration = |retries, window: Option<u64>| {
             let mut settings = Settings::one_retry();
             settings.answer_timeouts = vec![secs(10)];
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jittered_pause_doubles_with_each_failure_up_to_its_cap() {
+    fn jittered_pause_doubles_with_each_failure_up_to_its_cap() {
         let delay = RetryDelay::FullJitter { base: secs(1), cap: secs(20) };
         let longest = |failures| {
             let mut rng = Rng::new(1);
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_that_can_work_is_taken_and_the_next_is_not() {
+    fn last_value_that_can_work_is_taken_and_the_next_is_not() {
         type Set = fn(&mut Settings, Duration);
         let durations: [(&str, Set, Duration); 6] = [
             ("close_timeout", |s, v| s.close_timeout = v, secs(3600)),
@@ -565,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_work_names_its_field() {
+    fn value_that_cannot_work_names_its_field() {
         let refused = |change: fn(&mut Settings)| {
             let mut settings = Settings::one_retry();
             change(&mut settings);

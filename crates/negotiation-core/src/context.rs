@@ -16,7 +16,7 @@ use crate::purpose::{CloseStep, Purpose};
 use crate::recovery::MasterKnowledge;
 use crate::ticket::{InFlight, Ticket};
 use crate::time::{Timer, TimerTable, Timestamp};
-use crate::types::{LinkId, PeerId};
+use crate::types::{ConnectionId, PeerId};
 
 /// The attempt goes on, or ends like this. The session alone acts on an end.
 pub(crate) type Flow<T = ()> = ControlFlow<AttemptEnd, T>;
@@ -193,9 +193,9 @@ impl Context {
         self.in_flight.purposes().any(|other| *other == purpose)
     }
 
-    pub(crate) fn next_connection(&mut self) -> LinkId {
+    pub(crate) fn next_connection(&mut self) -> ConnectionId {
         self.connections += 1;
-        LinkId(self.connections)
+        ConnectionId(self.connections)
     }
 
     pub(crate) fn next_peer(&mut self) -> PeerId {

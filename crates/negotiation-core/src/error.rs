@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_for_machines_are_these() {
+    fn names_for_machines_are_these() {
         let failures = [
             (FailureCode::NoChannel, "no-channel"),
             (FailureCode::ViewerLimit, "viewer-limit"),
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_detail_is_cut_at_a_character() {
+    fn long_detail_is_cut_at_a_character() {
         let failure = Failure::new(FailureCode::Port, "é".repeat(400));
         assert!(failure.detail.len() <= Failure::DETAIL_MAX);
     }

@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_for_machines_are_these() {
+    fn names_for_machines_are_these() {
         assert_eq!(Deadline::FirstMedia.as_str(), "first-media");
         assert_eq!(AttemptEnd::Deadline(Deadline::Grace).code(), "grace");
         assert_eq!(AttemptEnd::LinkLost(failure(FailureCode::Closed)).code(), "link-lost");
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn a_master_that_left_is_no_media_once_it_was_connected_and_no_route_before() {
+    fn master_that_left_is_no_media_once_it_was_connected_and_no_route_before() {
         assert_eq!(AttemptEnd::MasterGone.reason(true, true), EndReason::NoMedia);
         assert_eq!(AttemptEnd::MasterGone.reason(true, false), EndReason::NoRoute);
     }
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn the_evidence_tells_causes_apart() {
+    fn evidence_tells_causes_apart() {
         let cause = |reason, evidence| outcome(reason, evidence).likely_cause();
         let nowhere = Evidence { answered: true, ..Evidence::default() };
         let somewhere = Evidence { remote_candidates: 2, ..nowhere.clone() };

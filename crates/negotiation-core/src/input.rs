@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::error::Failure;
 use crate::recovery::MasterKnowledge;
 use crate::ticket::Ticket;
-use crate::types::{Candidate, ClientId, Description, IceServer, LinkId, MediaKind, PeerId};
+use crate::types::{Candidate, ClientId, ConnectionId, Description, IceServer, MediaKind, PeerId};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ pub enum Input {
     /// The application changed its media and wants a new exchange.
     Renegotiate,
     /// The service or the master said something on a link.
-    Signaling(LinkId, SignalingEvent),
+    Signaling(ConnectionId, SignalingEvent),
     /// The peer connection noticed something.
     Peer(PeerId, PeerEvent),
     /// A command is done.

@@ -111,7 +111,7 @@ mod tests {
 
     // Shows: N3.
     #[test]
-    fn an_id_with_an_offer_rests_and_one_without_does_not() {
+    fn id_with_an_offer_rests_and_one_without_does_not() {
         let (mut pool, base) = (ClientIdPool::default(), id("cam"));
         assert_eq!(pool.lease(&base, at(0)), Some(id("cam")));
         pool.give_back(&id("cam"), false, at(1));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_forgets_what_has_rested_and_what_never_offered() {
+    fn pool_forgets_what_has_rested_and_what_never_offered() {
         let (mut pool, base) = (ClientIdPool::default(), id("cam"));
         let [one, two, three] = [(); 3].map(|()| pool.lease(&base, at(0)).expect("free"));
         pool.give_back(&one, true, at(1));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_of_full_length_still_gets_numbers() {
+    fn base_of_full_length_still_gets_numbers() {
         let (mut pool, base) = (ClientIdPool::default(), id(&"x".repeat(256)));
         let first = pool.lease(&base, at(0)).expect("free");
         let second = pool.lease(&base, at(0)).expect("free");

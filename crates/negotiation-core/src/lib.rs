@@ -122,6 +122,6 @@ pub use session::Session;
 pub use ticket::{InvalidTicket, Ticket};
 pub use time::{Timer, Timestamp};
 pub use types::{
-    Candidate, ClientId, Description, Digest, Facts, IceServer, InvalidClientId, LinkId, MediaFact,
-    MediaKind, PeerId, Sdp, SdpKind, Secret,
+    Candidate, ClientId, ConnectionId, Description, Digest, IceServer, InvalidClientId, MediaKind,
+    MediaSection, PeerId, Sdp, SdpKind, SdpSummary, Secret,
 };

@@ -11,7 +11,7 @@ use crate::recovery::{MasterKnowledge, RecoveryCause};
 use crate::ticket::Ticket;
 use crate::time::{Timer, Timestamp};
 use crate::types::{
-    Candidate, ClientId, Description, IceServer, LinkId, MediaKind, PeerId, SdpKind,
+    Candidate, ClientId, ConnectionId, Description, IceServer, MediaKind, PeerId, SdpKind,
 };
 
 /// One thing to do or to tell.
@@ -33,7 +33,7 @@ pub enum SignalingCommand {
     /// Open a link. Completes with [`crate::Done::Connected`].
     Connect {
         /// The link's number.
-        link: LinkId,
+        link: ConnectionId,
         /// The attempt it is for.
         attempt: u32,
         /// The attempt's id, for a link after its first; without it the port leases one.
@@ -42,31 +42,31 @@ pub enum SignalingCommand {
     /// Ask the service to offer (a storage session). Not idempotent: one offer a call.
     Join {
         /// On behalf of this link.
-        link: LinkId,
+        link: ConnectionId,
     },
     /// Ask for STUN and TURN servers, beside a link that is opening.
     /// Completes with [`crate::Done::IceServers`].
     FetchIceServers {
         /// The link they belong to; closing it cancels this.
-        link: LinkId,
+        link: ConnectionId,
     },
     /// Send a message to the master.
     Send {
         /// On this link.
-        link: LinkId,
+        link: ConnectionId,
         /// This message.
         message: Message,
     },
     /// Close the link, and whatever of it is under way.
     Disconnect {
         /// The link.
-        link: LinkId,
+        link: ConnectionId,
     },
 }
 
 impl SignalingCommand {
     /// The link it is about.
-    pub fn link(&self) -> LinkId {
+    pub fn link(&self) -> ConnectionId {
         match self {
             Self::Connect { link, .. }
             | Self::Join { link }

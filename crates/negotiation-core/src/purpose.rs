@@ -2,14 +2,14 @@
 
 use crate::output::PeerCommand;
 use crate::time::Timer;
-use crate::types::{LinkId, PeerId};
+use crate::types::{ConnectionId, PeerId};
 
 /// What a command in flight is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
-    Connect(LinkId),
+    Connect(ConnectionId),
     /// Closes a signaling connection that another one has replaced.
-    Leave(LinkId),
+    Leave(ConnectionId),
     FetchIceServers,
     Join,
     SendOffer,

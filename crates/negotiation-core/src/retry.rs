@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_that_ends_with_the_window_is_still_in_it() {
+    fn retry_that_ends_with_the_window_is_still_in_it() {
         let mut settings = Settings::one_retry();
         (settings.retries, settings.retry_window) = (5, Some(Duration::from_secs(20)));
         let config = settings.check().expect("valid");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_throttle_waits_five_seconds_at_least() {
+    fn throttle_waits_five_seconds_at_least() {
         let config = Settings::persistent().check().expect("valid");
         let (mut budget, mut rng) = (Budget::default(), Rng::new(7));
         let pause = budget.spend(&config, at(1), true, &mut rng);

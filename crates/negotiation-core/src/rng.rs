@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_generator_is_splitmix64() {
+    fn generator_is_splitmix64() {
         // The first numbers of the reference generator, seeded with 1234567.
         let mut rng = Rng::new(1_234_567);
         let numbers = [(); 3].map(|()| rng.next());

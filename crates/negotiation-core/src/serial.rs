@@ -385,8 +385,8 @@ impl<'de> Deserialize<'de> for Config {
 mod tests {
     use super::*;
     use crate::{
-        Completion, Description, Done, Facts, Failure, FailureCode, IceServer, LinkId, PeerId,
-        Sender, Undecodable,
+        Completion, ConnectionId, Description, Done, Failure, FailureCode, IceServer, PeerId,
+        SdpSummary, Sender, Undecodable,
     };
 
     fn form(value: &impl Serialize) -> String {
@@ -394,8 +394,8 @@ mod tests {
     }
 
     fn answer(text: &str) -> Input {
-        let body = Ok(Description { sdp: Sdp::new(text), facts: Facts::default() });
-        Input::Signaling(LinkId(1), SignalingEvent::Answer { sender: Sender::Master, body })
+        let body = Ok(Description { sdp: Sdp::new(text), facts: SdpSummary::default() });
+        Input::Signaling(ConnectionId(1), SignalingEvent::Answer { sender: Sender::Master, body })
     }
 
     fn candidate(text: &str) -> Candidate {
@@ -441,9 +441,9 @@ mod tests {
             Input::Online(false),
             answer("v=0\r\n"),
             servers(),
-            Input::Signaling(LinkId(3), undecodable),
+            Input::Signaling(ConnectionId(3), undecodable),
             Input::Signaling(
-                LinkId(1),
+                ConnectionId(1),
                 SignalingEvent::Candidate { sender: Sender::Master, body: Ok(candidate("a=")) },
             ),
         ] {
@@ -495,7 +495,7 @@ mod tests {
         let secret = || candidate("candidate:1 1 udp 9 10.9.8.7 9 typ host");
         let inputs = [
             Input::Signaling(
-                LinkId(1),
+                ConnectionId(1),
                 SignalingEvent::Candidate { sender: Sender::Master, body: Ok(secret()) },
             ),
             Input::Peer(PeerId(1), PeerEvent::CandidateGathered(secret())),
@@ -507,7 +507,7 @@ mod tests {
         let ticket = Ticket { attempt: 1, seq: 1 };
         let message = Message::Candidate(secret());
         let outputs = [
-            Output::Signaling(ticket, SignalingCommand::Send { link: LinkId(1), message }),
+            Output::Signaling(ticket, SignalingCommand::Send { link: ConnectionId(1), message }),
             Output::Peer(
                 ticket,
                 PeerCommand::AddCandidate { peer: PeerId(1), candidate: secret() },
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_is_read_as_it_was_written_and_in_no_other_form() {
+    fn candidate_is_read_as_it_was_written_and_in_no_other_form() {
         let real = candidate("candidate:1 1 udp 9 10.9.8.7 9 typ host");
         let once = form(&real);
         let read: Candidate = serde_json::from_str(&once).expect("it can be read");

@@ -162,7 +162,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn a_ticket_survives_the_wire() {
+    fn ticket_survives_the_wire() {
         let ticket = Ticket { attempt: 3, seq: 41 };
         assert_eq!(ticket.to_string().parse(), Ok(ticket));
         for bad in ["", "3", "3-", "-4", "a-b", "3-4-5", "99999999999-1"] {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_completes_once() {
+    fn ticket_completes_once() {
         let mut table = InFlight::default();
         let ticket = table.issue(1, Timestamp::from_millis(5), "send");
         assert!(table.awaits(ticket));

@@ -202,7 +202,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn a_timestamp_reads_as_seconds() {
+    fn timestamp_reads_as_seconds() {
         assert_eq!(Timestamp::from_millis(12_034).to_string(), "12.034s");
     }
 
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_deadline_comes_first_and_ties_are_stable() {
+    fn earliest_deadline_comes_first_and_ties_are_stable() {
         let mut table = TimerTable::default();
         table.arm(Timer::RetryDelay, Timestamp::from_millis(5));
         table.arm(Timer::Answer, Timestamp::from_millis(5));

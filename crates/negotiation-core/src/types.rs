@@ -102,7 +102,7 @@ impl core::error::Error for InvalidClientId {}
 /// One signaling socket of this session. Numbered by the core, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct LinkId(pub u32);
+pub struct ConnectionId(pub u32);
 
 /// One peer connection of this session. Numbered by the core, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -221,13 +221,13 @@ pub struct Description {
     /// The text, opaque to the core.
     pub sdp: Sdp,
     /// What the text says, as far as the core needs it.
-    pub facts: Facts,
+    pub facts: SdpSummary,
 }
 
 /// What an adapter read out of a description. The core never parses SDP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Facts {
+pub struct SdpSummary {
     /// `a=ice-ufrag`, of the first section that has one.
     pub ice_ufrag: Option<String>,
     /// A digest of `a=ice-pwd`; the password itself is a secret.
@@ -235,7 +235,7 @@ pub struct Facts {
     /// `a=fingerprint` lines, in order, without duplicates.
     pub fingerprints: Vec<String>,
     /// The media sections, in order.
-    pub media: Vec<MediaFact>,
+    pub media: Vec<MediaSection>,
     /// How many `a=candidate` lines the text has.
     pub candidates: u16,
     /// The names of the video codecs (`a=rtpmap`), in order, without duplicates, as far as known.
@@ -243,7 +243,7 @@ pub struct Facts {
     pub video_codecs: Vec<String>,
 }
 
-impl Facts {
+impl SdpSummary {
     /// Whether the description's author will send media of this kind.
     pub fn sends(&self, kind: MediaKind) -> bool {
         self.media.iter().any(|m| m.kind == kind && m.accepted && m.sends)
@@ -252,7 +252,7 @@ impl Facts {
     /// Whether all pictures and sound are refused; where there are none, everything else. A
     /// description without any section accepts nothing.
     pub fn refuses_everything(&self) -> bool {
-        let is_media = |m: &&MediaFact| m.kind != MediaKind::Data;
+        let is_media = |m: &&MediaSection| m.kind != MediaKind::Data;
         let has_media = self.media.iter().any(|m| is_media(&m));
         self.media.iter().filter(|m| !has_media || is_media(m)).all(|m| !m.accepted)
     }
@@ -261,7 +261,7 @@ impl Facts {
 /// One media section of a description.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct MediaFact {
+pub struct MediaSection {
     /// What the section carries.
     pub kind: MediaKind,
     /// `a=mid`.
@@ -342,13 +342,13 @@ mod tests {
 
     /// Scenario 9: pictures and sound are judged where there are any, data where there is nothing else.
     #[test]
-    fn a_data_channel_is_no_media() {
+    fn data_channel_is_no_media() {
         use MediaKind::{Audio, Data, Video};
         let refuses = |sections: &[(MediaKind, bool)]| {
             let section =
-                |(kind, accepted)| MediaFact { kind, mid: None, accepted, sends: accepted };
+                |(kind, accepted)| MediaSection { kind, mid: None, accepted, sends: accepted };
             let media = sections.iter().copied().map(section).collect();
-            Facts { media, ..Facts::default() }.refuses_everything()
+            SdpSummary { media, ..SdpSummary::default() }.refuses_everything()
         };
         assert!(refuses(&[(Video, false), (Audio, false), (Data, true)]));
         assert!(refuses(&[(Video, false), (Audio, false)]));

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use negotiation_core::{
-    Candidate, ClientId, Description, Digest, Facts, MediaFact, MediaKind, Sdp, Timestamp,
+    Candidate, ClientId, Description, Digest, MediaKind, MediaSection, Sdp, SdpSummary, Timestamp,
     Undecodable,
 };
 
@@ -281,9 +281,9 @@ impl Master {
         session.free_at = Some(session.free_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    fn facts(&self, session: &MasterSession) -> Facts {
-        let section = |kind, sends| MediaFact { kind, mid: None, accepted: true, sends };
-        Facts {
+    fn facts(&self, session: &MasterSession) -> SdpSummary {
+        let section = |kind, sends| MediaSection { kind, mid: None, accepted: true, sends };
+        SdpSummary {
             ice_ufrag: Some(ufrag(session.generation)),
             ice_pwd: Some(Digest::of(ufrag(session.generation).as_bytes())),
             fingerprints: vec![format!("sha-256 {:02X}", session.certificate)],
@@ -323,10 +323,10 @@ mod tests {
     use super::*;
 
     fn offer(ufrag: &str) -> Description {
-        let facts = Facts {
+        let facts = SdpSummary {
             ice_ufrag: Some(ufrag.into()),
             fingerprints: vec!["viewer 1".into()],
-            ..Facts::default()
+            ..SdpSummary::default()
         };
         Description { sdp: Sdp::new("offer 1 of peer 1"), facts }
     }

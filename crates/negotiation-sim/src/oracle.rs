@@ -9,9 +9,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use negotiation_core::{
-    AttemptEnd, Candidate, Completion, Config, Description, Digest, Event, FailureKind, Ignored,
-    Input, LinkId, Message, Output, PeerCommand, PeerEvent, PeerId, Phase, SdpKind, Sender,
-    Session, SignalingCommand, SignalingEvent, Ticket, Timer, Timestamp,
+    AttemptEnd, Candidate, Completion, Config, ConnectionId, Description, Digest, Event,
+    FailureKind, Ignored, Input, Message, Output, PeerCommand, PeerEvent, PeerId, Phase, SdpKind,
+    Sender, Session, SignalingCommand, SignalingEvent, Ticket, Timer, Timestamp,
 };
 
 use crate::reference::Reference;
@@ -38,8 +38,8 @@ pub(crate) struct Oracle {
     links: VecDeque<Timestamp>,
     /// Connections of this attempt that were requested and neither ended nor failed; and those that
     /// were requested to close.
-    opened: BTreeSet<LinkId>,
-    closing_links: BTreeSet<LinkId>,
+    opened: BTreeSet<ConnectionId>,
+    closing_links: BTreeSet<ConnectionId>,
     offers: u32,
     answers_sent: u32,
     /// The deadline of the offer that is being sent: after it the offer counts as unsent.
@@ -64,7 +64,7 @@ pub(crate) struct Oracle {
 /// Something that an attempt opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Resource {
-    Link(LinkId),
+    Link(ConnectionId),
     Peer(PeerId),
 }
 
@@ -73,8 +73,8 @@ enum Resource {
 enum PendingCommand {
     SendOffer,
     /// On this connection; it counts as unsent from this time on.
-    SendCandidate(LinkId, Digest, Timestamp),
-    Connect(LinkId),
+    SendCandidate(ConnectionId, Digest, Timestamp),
+    Connect(ConnectionId),
     Close(Resource, Timestamp),
 }
 
@@ -254,7 +254,7 @@ impl Oracle {
     }
 
     /// Whether a connection belongs to the attempt.
-    fn is_current(&self, link: LinkId) -> bool {
+    fn is_current(&self, link: ConnectionId) -> bool {
         self.open.contains(&Resource::Link(link))
     }
 
@@ -426,7 +426,7 @@ impl Oracle {
     }
 
     /// A connection is closed, with the attempt or before it.
-    fn disconnect(&mut self, now: Timestamp, ticket: Ticket, link: LinkId) {
+    fn disconnect(&mut self, now: Timestamp, ticket: Ticket, link: ConnectionId) {
         if self.phase == Phase::Closing {
             // A peer connection that is being replaced has taken some of its steps already.
             let first = self.closing == 0 || self.replacing;
@@ -577,7 +577,7 @@ impl Oracle {
         }
         let held = self.config.settings().candidates_max;
         if self.local.received.len() <= held && link_open {
-            let open = |link: &LinkId| self.open.contains(&Resource::Link(*link));
+            let open = |link: &ConnectionId| self.open.contains(&Resource::Link(*link));
             let carried = self.local.unsent.values().all(open);
             self.require(
                 carried,

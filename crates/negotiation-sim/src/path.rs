@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use negotiation_core::{Connectivity, Facts, MediaKind, PeerEvent};
+use negotiation_core::{Connectivity, MediaKind, PeerEvent, SdpSummary};
 
 use crate::traits::{Dtls, Ice, Media, PathTraits};
 
@@ -16,7 +16,11 @@ const DETECTION: Duration = Duration::from_secs(2);
 const GIVES_UP: Duration = Duration::from_secs(25);
 
 /// The events of ICE on a path; `again` when DTLS has its keys already.
-pub(crate) fn ice_events(path: PathTraits, facts: &Facts, again: bool) -> Vec<DelayedPeerEvent> {
+pub(crate) fn ice_events(
+    path: PathTraits,
+    facts: &SdpSummary,
+    again: bool,
+) -> Vec<DelayedPeerEvent> {
     let ms = Duration::from_millis;
     let state = PeerEvent::ConnectivityChanged;
     let mut events = vec![(ms(1), state(Connectivity::Checking))];

@@ -4,8 +4,8 @@
 use core::time::Duration;
 
 use negotiation_core::{
-    Candidate, Connectivity, Description, Digest, Done, Facts, Failure, FailureCode, PeerCommand,
-    PeerEvent, Sdp, SdpKind, Timestamp,
+    Candidate, Connectivity, Description, Digest, Done, Failure, FailureCode, PeerCommand,
+    PeerEvent, Sdp, SdpKind, SdpSummary, Timestamp,
 };
 
 use crate::path::{self, DelayedPeerEvent};
@@ -41,7 +41,7 @@ pub(crate) struct Peer {
     /// The completion of a set-remote reached the session.
     remote_known: bool,
     fits: bool,
-    facts: Facts,
+    facts: SdpSummary,
     remote_candidates: u32,
     /// The deadline of the description operation that was submitted last.
     description_operation: Option<Timestamp>,
@@ -78,7 +78,7 @@ impl Peer {
             agreed: None,
             remote_known: false,
             fits: false,
-            facts: Facts::default(),
+            facts: SdpSummary::default(),
             remote_candidates: 0,
             description_operation: None,
             disturbed: false,
@@ -242,11 +242,11 @@ impl Peer {
         self.made += 1;
         self.generation = generation;
         let text = format!("{kind} {} of peer {}{tail}", self.made, self.number);
-        let facts = Facts {
+        let facts = SdpSummary {
             ice_ufrag: Some(format!("v{}.{generation}", self.number)),
             ice_pwd: Some(Digest::of(text.as_bytes())),
             fingerprints: vec![format!("viewer {}", self.number)],
-            ..Facts::default()
+            ..SdpSummary::default()
         };
         let made = Description { sdp: Sdp::new(&text), facts };
         self.newest = Some(made.clone());

@@ -5,14 +5,14 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use negotiation_core::{
-    Candidate, ClientId, ClientIdPolicy, ClientIdPool, Description, Digest, IceServer, LinkId,
-    Secret, Timestamp,
+    Candidate, ClientId, ClientIdPolicy, ClientIdPool, ConnectionId, Description, Digest,
+    IceServer, Secret, Timestamp,
 };
 
 use crate::traits::ServiceTraits;
 
 /// Identifies a connection across the sessions of one world.
-pub(crate) type LinkKey = (u32, LinkId);
+pub(crate) type LinkKey = (u32, ConnectionId);
 
 /// The service and the adapter in front of it.
 #[derive(Clone, Debug)]

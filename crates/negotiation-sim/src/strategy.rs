@@ -6,10 +6,10 @@ mod portable;
 use core::time::Duration;
 
 use negotiation_core::{
-    Candidate, CandidateRelease, ClientId, ClientIdPolicy, Completion, Connectivity, Description,
-    Done, Facts, Failure, FailureCode, IceServer, Input, LinkId, MasterKnowledge, MediaFact,
-    MediaKind, MediaProblem, Mode, PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender, Settings,
-    SignalingEvent, Ticket, Undecodable,
+    Candidate, CandidateRelease, ClientId, ClientIdPolicy, Completion, ConnectionId, Connectivity,
+    Description, Done, Failure, FailureCode, IceServer, Input, MasterKnowledge, MediaKind,
+    MediaProblem, MediaSection, Mode, PeerEvent, PeerId, PeerTraits, Phase, Sdp, SdpSummary,
+    Sender, Settings, SignalingEvent, Ticket, Undecodable,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -358,16 +358,16 @@ fn description() -> impl Strategy<Value = Description> {
         any::<bool>(),
         any::<bool>(),
     )
-        .prop_map(|(kind, accepted, sends)| MediaFact { kind, mid: None, accepted, sends });
+        .prop_map(|(kind, accepted, sends)| MediaSection { kind, mid: None, accepted, sends });
     (0..4u8, option::of(0..3u8), vec(section, 0..3), 0..3u16, 0..3u8).prop_map(
         |(text, ufrag, media, candidates, print)| Description {
             sdp: Sdp::new(&format!("sdp {text}")),
-            facts: Facts {
+            facts: SdpSummary {
                 ice_ufrag: ufrag.map(|u| format!("u{u}")),
                 fingerprints: vec![format!("f{print}")],
                 media,
                 candidates,
-                ..Facts::default()
+                ..SdpSummary::default()
             },
         },
     )
@@ -496,7 +496,7 @@ pub fn host_step() -> impl Strategy<Value = HostStep> {
         2 => any::<bool>().prop_map(Input::Online),
         1 => Just(Input::Restart),
         2 => Just(Input::Renegotiate),
-        8 => (0..4u32, signaling_event()).prop_map(|(l, e)| Input::Signaling(LinkId(l), e)),
+        8 => (0..4u32, signaling_event()).prop_map(|(l, e)| Input::Signaling(ConnectionId(l), e)),
         8 => (0..4u32, peer_event()).prop_map(|(p, e)| Input::Peer(PeerId(p), e)),
         8 => (ticket(), prop_oneof![done().prop_map(Ok), failure().prop_map(Err)])
             .prop_map(|(ticket, outcome)| Input::Completed(Completion { ticket, outcome })),

@@ -9,8 +9,8 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use negotiation_core::{
-    Candidate, ClientId, Completion, Connectivity, Description, Done, Event, Failure, FailureCode,
-    Input, LinkId, Outcome, Output, PeerCommand, PeerEvent, PeerId, Phase, Sdp, Session,
+    Candidate, ClientId, Completion, ConnectionId, Connectivity, Description, Done, Event, Failure,
+    FailureCode, Input, Outcome, Output, PeerCommand, PeerEvent, PeerId, Phase, Sdp, Session,
     SignalingEvent, Ticket, Timer, Timestamp,
 };
 
@@ -67,7 +67,7 @@ pub struct World {
     journal: Journal,
     outcome: Option<Outcome>,
     events: Vec<(Timestamp, Event)>,
-    link: LinkId,
+    link: ConnectionId,
     peer: PeerId,
     newest_offer: Option<Ticket>,
     offers_made: BTreeMap<u32, Description>,
@@ -115,7 +115,7 @@ struct Running {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    Link(LinkId),
+    Link(ConnectionId),
     Peer(PeerId),
 }
 
@@ -157,7 +157,7 @@ impl World {
             journal: Journal::new(plan.config.clone(), plan.seed, BEGIN),
             outcome: None,
             events: Vec::new(),
-            link: LinkId(0),
+            link: ConnectionId(0),
             peer: PeerId(0),
             newest_offer: None,
             offers_made: BTreeMap::new(),

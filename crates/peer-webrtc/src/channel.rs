@@ -6,17 +6,20 @@ use tokio::sync::mpsc;
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
 /// What a helper task noticed.
-pub(crate) enum Aside {
+pub(crate) enum HelperEvent {
     ChannelClosed,
     /// The stack ended a stream of events by itself.
     Stopped,
 }
 
 /// Reports a channel's end.
-pub(crate) async fn follow_channel(channel: Arc<dyn DataChannel>, aside: mpsc::Sender<Aside>) {
+pub(crate) async fn follow_channel(
+    channel: Arc<dyn DataChannel>,
+    helper: mpsc::Sender<HelperEvent>,
+) {
     while let Some(event) = channel.poll().await {
         let said = match event {
-            DataChannelEvent::OnClosing | DataChannelEvent::OnClose => Aside::ChannelClosed,
+            DataChannelEvent::OnClosing | DataChannelEvent::OnClose => HelperEvent::ChannelClosed,
             DataChannelEvent::OnOpen
             | DataChannelEvent::OnMessage(_)
             | DataChannelEvent::OnError
@@ -24,9 +27,9 @@ pub(crate) async fn follow_channel(channel: Arc<dyn DataChannel>, aside: mpsc::S
             | DataChannelEvent::OnBufferedAmountHigh
             | _ => continue,
         };
-        if aside.send(said).await.is_err() {
+        if helper.send(said).await.is_err() {
             return;
         }
     }
-    let _ = aside.send(Aside::Stopped).await;
+    let _ = helper.send(HelperEvent::Stopped).await;
 }

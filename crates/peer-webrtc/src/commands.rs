@@ -21,8 +21,8 @@ use webrtc::error::Error;
 use webrtc::peer_connection::RTCSessionDescription;
 
 use crate::config::{Media, PeerConfig};
-use crate::feed::Refusal;
 use crate::remote::RemoteAddresses;
+use crate::remote_candidates::Refusal;
 use crate::sdp::{self, SectionFormats, Unfit};
 use crate::stack::{IcePolicy, RefusedAnswer, Stack, StackEvents, is_turn};
 

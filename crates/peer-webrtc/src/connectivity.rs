@@ -95,7 +95,7 @@ mod tests {
     use RTCPeerConnectionState as Pc;
 
     #[test]
-    fn a_connection_comes_goes_and_comes_back() {
+    fn connection_comes_goes_and_comes_back() {
         let mut tracker = Tracker::default();
         assert_eq!(tracker.ice(Ice::Checking), Some(Connectivity::Checking));
         assert_eq!(tracker.connection(Pc::Connecting), None);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retransmission_that_is_cut_at_other_places_is_put_together() {
+    fn retransmission_that_is_cut_at_other_places_is_put_together() {
         for lost in 0..4 {
             let first = [(0, 30), (30, 60), (60, 90), (90, 100)];
             let again = [(0, 45), (45, 80), (80, 100)];
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_message_fills_what_is_missing_and_duplicates_are_dropped() {
+    fn whole_message_fills_what_is_missing_and_duplicates_are_dropped() {
         let mut fragments = Fragments::default();
         let mut got = given(&mut fragments, &record(1, 40, 70));
         assert!(given(&mut fragments, &record(1, 40, 70)).is_empty());

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_answers_is_not_slowed_down() {
+    fn peer_that_answers_is_not_slowed_down() {
         let mut pacer = Pacer::default();
         let [local, _] = locals();
         pacer.admits(start(), local, remote(7), &stun(BINDING_SUCCESS, &[]));

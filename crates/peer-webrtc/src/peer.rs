@@ -21,7 +21,7 @@ use viewer_session::PeerInput;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::RTCSessionDescription;
 
-use crate::channel::{Aside, follow_channel};
+use crate::channel::{HelperEvent, follow_channel};
 use crate::commands::{self, Created, Effect, Ended, Work};
 use crate::config::PeerConfig;
 use crate::connectivity::Tracker;
@@ -32,7 +32,7 @@ use crate::received::{MediaClock, News, Received};
 use crate::sdp;
 use crate::stack::{Stack, StackEvent, StackEvents};
 use crate::tap::{Control, RtpArrival};
-use crate::waits::{NUDGE, TICK, Waits};
+use crate::timers::{TICK, Timers, WAKE_INTERVAL};
 pub(crate) use shared::Shared;
 
 /// Descriptions remembered until they are set.
@@ -63,7 +63,7 @@ pub(crate) struct Peer {
     stack: Option<Arc<Stack>>,
     queues: Option<StackEvents>,
     helpers: JoinSet<()>,
-    aside: (mpsc::Sender<Aside>, mpsc::Receiver<Aside>),
+    helper: (mpsc::Sender<HelperEvent>, mpsc::Receiver<HelperEvent>),
     made: VecDeque<(Digest, Box<RTCSessionDescription>)>,
     mid: Option<String>,
     ufrag: Option<String>,
@@ -72,7 +72,7 @@ pub(crate) struct Peer {
     staged: bool,
     relay: bool,
     connectivity: Tracker,
-    waits: Waits,
+    timers: Timers,
     tracks: Vec<(Arc<dyn TrackRemote>, MediaKind)>,
     told_tracks: BTreeSet<MediaKind>,
     received: Received,
@@ -99,7 +99,7 @@ impl Peer {
             stack: None,
             queues: None,
             helpers: JoinSet::new(),
-            aside: mpsc::channel(ASIDE_MAX),
+            helper: mpsc::channel(ASIDE_MAX),
             made: VecDeque::new(),
             mid: None,
             ufrag: None,
@@ -107,7 +107,7 @@ impl Peer {
             staged: false,
             relay: false,
             connectivity: Tracker::default(),
-            waits: Waits::default(),
+            timers: Timers::default(),
             tracks: Vec::new(),
             told_tracks: BTreeSet::new(),
             received,
@@ -120,8 +120,8 @@ impl Peer {
     pub(crate) async fn run(mut self) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut nudge = interval(NUDGE);
-        nudge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut wake_stack = interval(WAKE_INTERVAL);
+        wake_stack.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut running: Option<Running> = None;
         loop {
             if self.shared.commands.is_closing()
@@ -156,14 +156,14 @@ impl Peer {
                         self.complete(ticket, outcome);
                     }
                 }
-                Some(aside) = self.aside.1.recv() => self.on_aside(&aside).await,
+                Some(helper) = self.helper.1.recv() => self.on_helper_event(&helper).await,
                 () = self.shared.keyframe.notified() => self.ask_for_keyframe().await,
-                said = next_said(&mut self.queues) => match said {
-                    Said::Event(event) => self.on_event(event).await,
-                    Said::Control(control) => self.on_control(control),
-                    Said::Media(arrival) => self.on_media_batch(arrival),
+                said = next_output(&mut self.queues) => match said {
+                    StackOutput::Event(event) => self.on_event(event).await,
+                    StackOutput::Control(control) => self.on_control(control),
+                    StackOutput::Media(arrival) => self.on_media_batch(arrival),
                 },
-                _ = nudge.tick(), if self.waits.is_nudging() => self.nudge(),
+                _ = wake_stack.tick(), if self.timers.is_waking() => self.wake_stack(),
                 _ = tick.tick(), if self.is_waiting() => self.check_waits().await,
             }
         }
@@ -299,8 +299,8 @@ impl Peer {
         self.stack = Some(stack);
         self.queues = Some(queues);
         if let Some(channel) = channel {
-            let aside = self.aside.0.clone();
-            self.helpers.spawn(follow_channel(channel, aside));
+            let helper = self.helper.0.clone();
+            self.helpers.spawn(follow_channel(channel, helper));
         }
     }
 
@@ -337,7 +337,7 @@ impl Peer {
             })),
             StackEvent::GatheringDone => {
                 if !self.remote_set {
-                    self.waits.stop_nudging();
+                    self.timers.stop_nudging();
                 }
                 self.tell(PeerEvent::GatheringDone);
             }
@@ -358,13 +358,13 @@ impl Peer {
         }
     }
 
-    async fn on_aside(&mut self, aside: &Aside) {
-        match aside {
-            Aside::ChannelClosed => {
-                self.waits.channel_closed(now());
+    async fn on_helper_event(&mut self, helper: &HelperEvent) {
+        match helper {
+            HelperEvent::ChannelClosed => {
+                self.timers.channel_closed(now());
                 self.listen_for_goodbye(None).await;
             }
-            Aside::Stopped => {
+            HelperEvent::Stopped => {
                 let changed = self.connectivity.stopped();
                 self.tell_connectivity(changed);
             }
@@ -374,11 +374,11 @@ impl Peer {
     /// The master's close ends DTLS, and with it or a moment before it the data channel. Should
     /// the end of DTLS be lost on its way, media and reports end with the channel all the same.
     async fn listen_for_goodbye(&mut self, media_ended: Option<Instant>) {
-        let Some(stack) = self.stack.as_ref().filter(|_| self.waits.is_channel_closed()) else {
+        let Some(stack) = self.stack.as_ref().filter(|_| self.timers.is_channel_closed()) else {
             return;
         };
         let ended = timeout(STACK_MAX, stack.is_closed_by_peer()).await.unwrap_or(false);
-        if ended || media_ended.is_some_and(|at| self.waits.ended_together(at)) {
+        if ended || media_ended.is_some_and(|at| self.timers.ended_together(at)) {
             let changed = self.connectivity.closed_by_peer();
             self.tell_connectivity(changed);
         }
@@ -386,7 +386,7 @@ impl Peer {
 
     fn tell_connectivity(&mut self, changed: Option<Connectivity>) {
         if let Some(connectivity) = changed {
-            self.waits.follow(connectivity, now());
+            self.timers.follow(connectivity, now());
             self.tell(PeerEvent::ConnectivityChanged(connectivity));
         }
     }
@@ -398,10 +398,10 @@ impl Peer {
             RtpCodecKind::Application | RtpCodecKind::Unspecified | _ => return,
         };
         // The packets come by the tap. Its queue brings the end of the stack's task.
-        let (drained, aside) = (Arc::clone(&track), self.aside.0.clone());
+        let (drained, helper) = (Arc::clone(&track), self.helper.0.clone());
         self.helpers.spawn(async move {
             while drained.poll().await.is_some() {}
-            let _ = aside.send(Aside::Stopped).await;
+            let _ = helper.send(HelperEvent::Stopped).await;
         });
         if self.tracks.len() < TRACKS_MAX {
             self.tracks.push((track, kind));
@@ -416,7 +416,7 @@ impl Peer {
 
     fn on_control(&mut self, control: Control) {
         if matches!(control, Control::SenderReport { .. }) {
-            self.waits.reported();
+            self.timers.reported();
         }
         if self.received.control(control) {
             self.tell(PeerEvent::SenderReport);
@@ -440,7 +440,7 @@ impl Peer {
 
     fn on_media(&mut self, arrival: RtpArrival) {
         let news = self.received.take(arrival, &mut self.shared.counters());
-        self.waits.stop_nudging();
+        self.timers.stop_nudging();
         self.on_news(news);
     }
 
@@ -460,11 +460,11 @@ impl Peer {
     }
 
     fn is_waiting(&self) -> bool {
-        self.waits.is_any() || self.received.is_flowing()
+        self.timers.is_any() || self.received.is_flowing()
     }
 
     async fn check_waits(&mut self) {
-        if self.waits.is_handshake_overdue(now(), self.config.handshake_limit) {
+        if self.timers.is_handshake_overdue(now(), self.config.handshake_limit) {
             let changed = self.connectivity.handshake_overdue();
             self.tell_connectivity(changed);
         }
@@ -507,13 +507,13 @@ impl Peer {
 
     fn start_nudging(&mut self) {
         if self.relay && !self.received.is_flowing() {
-            self.waits.start_nudging(now());
+            self.timers.start_nudging(now());
         }
     }
 
-    fn nudge(&mut self) {
-        if let Some(stack) = self.stack.as_ref().filter(|_| self.waits.is_nudge_due(now())) {
-            stack.nudge();
+    fn wake_stack(&mut self) {
+        if let Some(stack) = self.stack.as_ref().filter(|_| self.timers.is_wake_due(now())) {
+            stack.wake_stack();
         }
     }
 }
@@ -539,22 +539,22 @@ async fn ended(running: &mut Option<Running>) -> Ended {
 }
 
 /// The next thing out of the stack's queues.
-enum Said {
+enum StackOutput {
     Event(StackEvent),
     Control(Control),
     Media(RtpArrival),
 }
 
 /// Lifecycle first: there is little of it and it explains the rest.
-async fn next_said(queues: &mut Option<StackEvents>) -> Said {
+async fn next_output(queues: &mut Option<StackEvents>) -> StackOutput {
     let Some(StackEvents { events, control, media: Some(media), .. }) = queues else {
         return pending().await;
     };
     tokio::select! {
         biased;
-        Some(event) = events.recv() => Said::Event(event),
-        Some(control) = control.recv() => Said::Control(control),
-        Some(arrival) = media.recv() => Said::Media(arrival),
+        Some(event) = events.recv() => StackOutput::Event(event),
+        Some(control) = control.recv() => StackOutput::Control(control),
+        Some(arrival) = media.recv() => StackOutput::Media(arrival),
         else => pending().await,
     }
 }

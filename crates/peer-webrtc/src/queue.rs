@@ -37,7 +37,7 @@ enum Stage {
 /// What became of a submitted command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Submitted {
-    /// It waits.
+    /// It timers.
     Queued,
     /// It is a close; these commands were overtaken by it.
     Overtook(Vec<Ticket>),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_overtakes_what_waits() {
+    fn close_overtakes_what_waits() {
         let queue = CommandQueue::default();
         let peer = PeerId(1);
         assert_eq!(queue.submit(ticket(1), PeerCommand::Create { peer }), Submitted::Queued);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_has_a_limit() {
+    fn queue_has_a_limit() {
         let queue = CommandQueue::default();
         let peer = PeerId(1);
         for seq in 0..u32::try_from(COMMANDS_MAX).expect("small") {

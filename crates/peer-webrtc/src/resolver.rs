@@ -4,7 +4,7 @@
 //! after the other, so that a resolver which does not answer stops a connection for minutes and
 //! keeps it from closing. Here all names of a connection are looked up at once, each for at most
 //! [`LOOKUP_MAX`], and the stack is given what is known when it asks: [`Hosts::answer`] never
-//! waits. `docs/decisions/0027-answers.md` says how late answers are used.
+//! timers. `docs/decisions/0027-answers.md` says how late answers are used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_system_resolves_this_machine() {
+    async fn system_resolves_this_machine() {
         let found = Resolver::system().resolve("localhost", 9).await.expect("it is known");
         assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 9));
     }

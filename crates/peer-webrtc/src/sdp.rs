@@ -192,7 +192,7 @@ mod tests {
         a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\na=end-of-candidates\r\na=recvonly\r\n";
 
     #[test]
-    fn a_sent_offer_trickles() {
+    fn sent_offer_trickles() {
         let sent = to_send(OFFER);
         assert!(sent.contains("t=0 0\r\na=ice-options:trickle\r\na=group"), "{sent}");
         assert!(!sent.contains("candidate"), "{sent}");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complaint_keeps_secrets() {
+    fn complaint_keeps_secrets() {
         let told = complaint(&"bad line: a=ice-pwd:canary");
         assert!(!told.contains("canary"), "{told}");
     }

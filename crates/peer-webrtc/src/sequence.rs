@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_packet_before_the_first_is_below_it() {
+    fn late_packet_before_the_first_is_below_it() {
         let mut unwrapper = Unwrapper::default();
         assert_eq!(unwrapper.unwrap(1), 1);
         assert_eq!(unwrapper.unwrap(65_535), -1);

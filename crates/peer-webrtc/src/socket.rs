@@ -26,7 +26,7 @@ const EMPTY_READS_MAX: usize = 64;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Ends the sleep of the connection's task, which then handles its timers and sends what waits.
+/// Ends the sleep of the connection's task, which then handles its timers and sends what timers.
 ///
 /// The stack sends some of what it has to send only when a timer fires
 /// (docs/upstream/rtc-dtls-first-flight-waits-for-a-timer.md,

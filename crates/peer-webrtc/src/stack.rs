@@ -43,11 +43,11 @@ pub use webrtc::peer_connection::{
 };
 
 use crate::codec::{add_retransmission, choose_payload_type, media_engine, rtp_kind};
-use crate::feed::{Feed, Feeder, Refusal};
 use crate::ice_servers::IceServers;
 use crate::ingress::Ingress;
 use crate::local::LocalTrack;
 use crate::remote::RemoteAddresses;
+use crate::remote_candidates::{Refusal, RemoteCandidateLimiter, RemoteCandidateSender};
 use crate::resolver::{Hosts, Resolver};
 use crate::retransmission::{Formats, Retransmissions};
 use crate::sdp::{self, Fitted, SectionFormats, Unfit};
@@ -91,7 +91,7 @@ pub struct Stack {
     connection: Arc<dyn PeerConnection>,
     wake: Wake,
     senders: Mutex<Vec<Sending>>,
-    candidates: Feeder,
+    candidates: RemoteCandidateSender,
     streams: TurnStreams,
     formats: Formats,
     ingress: Arc<StdMutex<Ingress>>,
@@ -170,7 +170,7 @@ impl Stack {
                 .resolving(resolver.clone());
         let hosts = Arc::new(Hosts::new(resolver));
         let (lost, gate) = (AtomicU64::new(0), streams.gate());
-        let feed = Arc::new(StdMutex::new(Feed::new(config.mdns)));
+        let limiter = Arc::new(StdMutex::new(RemoteCandidateLimiter::new(config.mdns)));
         let connected = Arc::<AtomicBool>::default();
         let wake = Wake::default();
         let runtime = FilteredRuntime::new(Arc::clone(&ingress), Arc::clone(&hosts), wake.clone());
@@ -179,7 +179,7 @@ impl Stack {
             lost,
             policy: config.policy,
             gate,
-            feed: Arc::clone(&feed),
+            limiter: Arc::clone(&limiter),
             connected: Arc::clone(&connected),
             wake: wake.clone(),
             channels: AtomicUsize::new(0),
@@ -199,7 +199,7 @@ impl Stack {
             connection: Arc::clone(&connection),
             wake: wake.clone(),
             senders: Mutex::new(Vec::new()),
-            candidates: Feeder::new(Arc::clone(&connection), wake, feed),
+            candidates: RemoteCandidateSender::new(Arc::clone(&connection), wake, limiter),
             streams,
             formats,
             ingress,
@@ -385,7 +385,7 @@ impl Stack {
     /// A datagram that comes over a relay is handed on inside the task's loop after its writes, so
     /// what answers it waits for the next timer or packet. While DTLS is not done over a relay,
     /// call this every few milliseconds.
-    pub fn nudge(&self) {
+    pub fn wake_stack(&self) {
         self.wake.wake();
     }
 

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_closes_when_udp_works_until_gathering_begins_anew() {
+    fn gate_closes_when_udp_works_until_gathering_begins_anew() {
         let gate = Gate::default();
         gate.relay_found("turn:127.0.0.1:4000?transport=udp");
         assert!(!gate.is_closed());
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_has_one_bridge_and_there_are_only_so_many() {
+    async fn server_has_one_bridge_and_there_are_only_so_many() {
         let streams = TurnStreams::new(Authorities::system(), None, &["0.0.0.0:0".to_owned()]);
         let uri = |n: usize| format!("turns:turn{n}.example.org:443?transport=tcp");
         let first = streams.bridge(&uri(0)).await.expect("bridged");
@@ -247,7 +247,7 @@ mod tests {
 
     /// A restart within UDP's head start may come with other servers.
     #[tokio::test]
-    async fn a_bridge_that_lets_udp_go_first_is_not_idle_until_that_is_over() {
+    async fn bridge_that_lets_udp_go_first_is_not_idle_until_that_is_over() {
         let streams = TurnStreams::new(Authorities::system(), None, &["0.0.0.0:0".to_owned()]);
         streams.expect_udp(true);
         let bridge = streams.bridge("turn:127.0.0.1:9?transport=tcp").await.expect("bridged");

@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_names_the_file_as_a_shell_takes_it() {
+    fn command_names_the_file_as_a_shell_takes_it() {
         let both = [ClipProblem::BFrames, ClipProblem::AudioCodec("AAC".into())];
         assert_eq!(
             conversion(&both, Path::new("/films/door bell's.mov")),
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_at_the_least_relative_time_is_no_panic() {
+    fn block_at_the_least_relative_time_is_no_panic() {
         let mut data = include_bytes!("../clips/counter.webm").to_vec();
         let find = |id: &[u8], from: usize| {
             data[from..].windows(id.len()).position(|bytes| bytes == id).unwrap() + from

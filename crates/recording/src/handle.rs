@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_track_of_another_codec_is_refused() {
+    fn track_of_another_codec_is_refused() {
         let (_release, hang) = channel();
         let disk = Box::new(HangingDisk(Mutex::new(hang)));
         let path = Path::new("/nowhere/r.mkv");
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_hangs_holds_up_nobody_and_its_failure_is_told_once() {
+    fn disk_that_hangs_holds_up_nobody_and_its_failure_is_told_once() {
         let (release, hang) = channel();
         let disk = Box::new(HangingDisk(Mutex::new(hang)));
         let path = Path::new("/nowhere/r.webm");

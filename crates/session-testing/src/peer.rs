@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use negotiation_core::{
-    Candidate, Connectivity, Description, Done, Facts, PeerCommand, PeerEvent, PeerId, Sdp,
-    SdpKind, Ticket,
+    Candidate, Connectivity, Description, Done, PeerCommand, PeerEvent, PeerId, Sdp, SdpKind,
+    SdpSummary, Ticket,
 };
 use viewer_session::{Clock, MaybeSend, PeerPort};
 
@@ -238,7 +238,7 @@ async fn answers<S: PeerStage>(stage: &mut S) -> Found {
 async fn refused<S: PeerStage>(stage: &mut S) -> Found {
     let mut bench = created(stage).await?;
     described(&mut bench, SdpKind::Offer).await?;
-    let description = Description { sdp: Sdp::new("no description"), facts: Facts::default() };
+    let description = Description { sdp: Sdp::new("no description"), facts: SdpSummary::default() };
     let set = PeerCommand::SetRemote { peer: PEER, kind: SdpKind::Answer, description };
     let outcome = bench.run(set).await?;
     require(outcome.is_err(), || format!("nonsense was set: {outcome:?}"))?;

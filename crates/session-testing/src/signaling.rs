@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use negotiation_core::{
-    Candidate, Description, Done, LinkId, Message, SignalingCommand, SignalingEvent, Ticket,
+    Candidate, ConnectionId, Description, Done, Message, SignalingCommand, SignalingEvent, Ticket,
 };
 use viewer_session::facts::read_description;
 use viewer_session::{Clock, MaybeSend, SignalingPort};
@@ -52,8 +52,8 @@ pub trait SignalingStage: MaybeSend {
     }
 }
 
-const LINK: LinkId = LinkId(1);
-const OTHER: LinkId = LinkId(2);
+const LINK: ConnectionId = ConnectionId(1);
+const OTHER: ConnectionId = ConnectionId(2);
 
 /// Messages of a burst: fewer than any quota, more than any accident of order.
 const BURST: u16 = 12;
@@ -109,7 +109,7 @@ fn offer() -> Message {
     // A description that reads as none would be a defect of this file alone.
     let facts = read_description(SDP).unwrap_or_else(|_| Description {
         sdp: negotiation_core::Sdp::new(SDP),
-        facts: negotiation_core::Facts::default(),
+        facts: negotiation_core::SdpSummary::default(),
     });
     Message::Offer(facts)
 }
@@ -127,7 +127,7 @@ fn number_of(candidate: &Candidate) -> Option<u16> {
     candidate.text.strip_prefix("candidate:")?.split(' ').next()?.parse().ok()
 }
 
-fn send(link: LinkId, message: Message) -> SignalingCommand {
+fn send(link: ConnectionId, message: Message) -> SignalingCommand {
     SignalingCommand::Send { link, message }
 }
 

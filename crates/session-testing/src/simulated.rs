@@ -20,7 +20,8 @@ use negotiation_core::{
 };
 use negotiation_sim::Journal;
 use viewer_session::{
-    Clock, Control, Handle, PeerInput, PeerPort, SignalingInput, SignalingPort, Told, session,
+    Clock, Control, Handle, PeerInput, PeerPort, SessionUpdate, SignalingInput, SignalingPort,
+    session,
 };
 
 /// Where the driver went another way than the world.
@@ -90,7 +91,7 @@ pub fn drive(journal: &Journal, config: Config, seed: u64) -> Result<usize, Diff
 /// Reads the events so far.
 fn told(handle: &mut Handle, events: &mut Vec<(Timestamp, Event)>, context: &mut Context<'_>) {
     while let Poll::Ready(Some(told)) = pin!(handle.next_event()).poll(context) {
-        if let Told::Event { at, event } = told {
+        if let SessionUpdate::Event { at, event } = told {
             events.push((at, event));
         }
     }

@@ -7,7 +7,7 @@ use session_testing::{Finding, check_clock};
 use viewer_session::Clock;
 
 #[tokio::test]
-async fn a_real_clock_keeps_its_promises() {
+async fn real_clock_keeps_its_promises() {
     let report = check_clock(&TokioClock::start()).await;
     report.assert_kept();
     assert_eq!(report.kept(), 5);
@@ -34,7 +34,7 @@ impl Clock for Hasty {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hasty_clock_is_found() {
+async fn hasty_clock_is_found() {
     let report = check_clock(&Hasty(TokioClock::start())).await;
     let names: Vec<_> = report.broken().iter().map(|check| check.name).collect();
     assert!(names.contains(&"a_deadline_is_never_kept_early"), "{report}");

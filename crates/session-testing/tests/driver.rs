@@ -22,12 +22,12 @@ fn same(plan: &Plan) -> usize {
 }
 
 #[test]
-fn a_session_that_goes_live() {
+fn session_that_goes_live() {
     assert!(same(&Plan::default()) > 20);
 }
 
 #[test]
-fn a_master_that_never_answers() {
+fn master_that_never_answers() {
     let mut plan = Plan::default();
     plan.master.answers = Answers::Never;
     assert!(same(&plan) > 40);
@@ -35,7 +35,7 @@ fn a_master_that_never_answers() {
 
 // Shows: 49.
 #[test]
-fn a_close_in_every_phase() {
+fn close_in_every_phase() {
     for phase in [Phase::Connecting, Phase::AwaitingAnswer, Phase::Establishing, Phase::Live] {
         let trigger = Trigger::Entered(phase, 1);
         let closes = Fault::At { trigger, after: Duration::from_millis(1), action: Action::Close };

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_that_nobody_asked_for_longest_is_forgotten() {
+    fn clock_that_nobody_asked_for_longest_is_forgotten() {
         let mut services = ServiceClocks(Vec::new());
         let is_known =
             |services: &mut ServiceClocks, name: &str| services.clock(name).skew().0 != 0;
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_far_off_is_learnt_once() {
+    fn date_far_off_is_learnt_once() {
         let clock = SigningClock::default();
         let learn = |date: Option<&str>| clock.learn(date, clock.skew());
         assert!(!learn(Some(&http(SystemTime::now() + minutes(3)))));

@@ -533,14 +533,14 @@ mod tests {
     }
 
     #[test]
-    fn the_region_comes_from_the_arn() {
+    fn region_comes_from_the_arn() {
         let config = SignalingConfig::builder(ARN).build().expect("valid");
         assert_eq!(config.region.as_deref(), Some("us-west-2"));
         assert!(SignalingConfig::builder(ARN).region("us-west-2").build().is_ok());
     }
 
     #[test]
-    fn a_ca_file_has_to_hold_certificates() {
+    fn ca_file_has_to_hold_certificates() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("ca.pem");
         std::fs::write(&path, "hello").expect("written");
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_on_this_machine_is_known() {
+    fn endpoint_on_this_machine_is_known() {
         for (url, here) in [("http://emu.localhost:1", true), ("https://127.example.com", false)] {
             let config = SignalingConfig::builder("door").endpoint_url(url).build();
             assert_eq!(config.expect("valid").is_loopback(), here, "{url}");
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_client_id_is_one_per_process() {
+    fn default_client_id_is_one_per_process() {
         let id = || SignalingConfig::builder("door").build().expect("valid").client_id().clone();
         assert_eq!(id(), id());
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use kvs_wire::{Incoming, SdpType, encode_candidate, encode_description};
 use negotiation_core::{
-    ClientId, Completion, Description, Done, Failure, FailureCode, LinkId, Message, Sdp, Sender,
-    SignalingEvent, Ticket, Undecodable,
+    ClientId, Completion, ConnectionId, Description, Done, Failure, FailureCode, Message, Sdp,
+    Sender, SignalingEvent, Ticket, Undecodable,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use viewer_session::facts::read_description;
@@ -68,7 +68,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) retries: bool,
     pub(crate) connect: Reply,
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
-    pub(crate) events: mpsc::Sender<(LinkId, SignalingEvent)>,
+    pub(crate) events: mpsc::Sender<(ConnectionId, SignalingEvent)>,
     pub(crate) resolved: watch::Sender<Option<Result<Resolved, Failure>>>,
     pub(crate) close: oneshot::Receiver<()>,
     /// What ended the connection, once it was open.
@@ -76,7 +76,7 @@ pub(crate) struct ConnectionContext {
 }
 
 /// Runs a connection from its first call to its end.
-pub(crate) async fn run(link: LinkId, client: ChannelClient, ends: ConnectionContext) {
+pub(crate) async fn run(link: ConnectionId, client: ChannelClient, ends: ConnectionContext) {
     let ConnectionContext {
         id,
         known_id,
@@ -231,9 +231,9 @@ impl Open {
     /// Reads and writes until the connection is over.
     async fn serve(
         &mut self,
-        link: LinkId,
+        link: ConnectionId,
         outgoing: &mut mpsc::Receiver<Outgoing>,
-        events: &mpsc::Sender<(LinkId, SignalingEvent)>,
+        events: &mpsc::Sender<(ConnectionId, SignalingEvent)>,
     ) -> Failure {
         loop {
             tokio::select! {

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_this_machine_by_address_or_by_name() {
+    fn host_is_this_machine_by_address_or_by_name() {
         let here = |url: &str| is_loopback(&Url::parse(url).expect("a URL"));
         for url in
             ["http://127.0.0.1:1", "https://emu.localhost", "http://[::1]/", "http://LOCALHOST."]
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_endpoint_says_what_to_write() {
+    fn refused_endpoint_says_what_to_write() {
         let said =
             |text: &str| parse_endpoint(text, PlainHttp::Loopback).expect_err(text).to_string();
         for (text, corrected) in [

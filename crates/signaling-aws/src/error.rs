@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_does_not_resolve_is_named() {
+    fn host_that_does_not_resolve_is_named() {
         let error = io::Error::other("dns error: v.example does not resolve");
         let failure = transport("the signaling socket", &error);
         assert_eq!(failure.code, FailureCode::Dns);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_certificate_is_final_and_a_reset_is_not() {
+    fn refused_certificate_is_final_and_a_reset_is_not() {
         let refused = io::Error::new(
             io::ErrorKind::InvalidData,
             rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer),

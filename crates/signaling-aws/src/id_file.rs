@@ -134,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn an_id_in_use_is_not_taken_twice() {
+    fn id_in_use_is_not_taken_twice() {
         let dir = tempfile::tempdir().expect("a directory");
         let _held = ours(claim(dir.path()));
         assert!(matches!(claim(dir.path()), Claim::InUse));
     }
 
     #[test]
-    fn an_id_that_was_given_back_rests() {
+    fn id_that_was_given_back_rests() {
         let dir = tempfile::tempdir().expect("a directory");
         let held = ours(claim(dir.path()));
         held.offered().expect("written");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_killed_process_rests_from_its_discovery() {
+    fn id_of_a_killed_process_rests_from_its_discovery() {
         let dir = tempfile::tempdir().expect("a directory");
         let held = ours(claim(dir.path()));
         held.offered().expect("written");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_on_which_nothing_was_offered_is_free_at_once() {
+    fn id_on_which_nothing_was_offered_is_free_at_once() {
         let dir = tempfile::tempdir().expect("a directory");
         drop(ours(claim(dir.path())));
         assert!(matches!(claim(dir.path()), Claim::Acquired(_)));

@@ -427,7 +427,7 @@ mod tests {
 
     /// Ten viewers offer at once, and each is answered and told of some candidates.
     #[tokio::test(start_paused = true)]
-    async fn a_crowd_is_answered_at_the_services_pace_in_order_and_in_full() {
+    async fn crowd_is_answered_at_the_services_pace_in_order_and_in_full() {
         const VIEWERS: usize = 10;
         const EACH: usize = 4;
         let (outgoing, mut sent) = mpsc::channel(QUEUE);

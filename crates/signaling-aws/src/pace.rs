@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_is_told_once_and_a_flood_every_few_seconds() {
+    async fn burst_is_told_once_and_a_flood_every_few_seconds() {
         let mut messages = Coalesced::default();
         let start = Instant::now();
         for _ in 0..1000 {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use negotiation_core::{
-    ClientId, Completion, Done, Failure, FailureCode, LinkId, SignalingCommand, SignalingEvent,
-    Ticket,
+    ClientId, Completion, ConnectionId, Done, Failure, FailureCode, SignalingCommand,
+    SignalingEvent, Ticket,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,12 +40,12 @@ pub struct AwsSignaling {
     attempt: Option<(u32, AttemptId)>,
     /// A repeated request follows a failure, so it goes to the service.
     ice_servers_requested: bool,
-    connections: BTreeMap<LinkId, Connection>,
+    connections: BTreeMap<ConnectionId, Connection>,
     closing: JoinSet<()>,
     completed: mpsc::UnboundedReceiver<Completion>,
     completions: mpsc::UnboundedSender<Completion>,
-    happened: mpsc::Receiver<(LinkId, SignalingEvent)>,
-    events: mpsc::Sender<(LinkId, SignalingEvent)>,
+    happened: mpsc::Receiver<(ConnectionId, SignalingEvent)>,
+    events: mpsc::Sender<(ConnectionId, SignalingEvent)>,
 }
 
 impl AwsSignaling {
@@ -71,7 +71,13 @@ impl AwsSignaling {
         }
     }
 
-    fn connect(&mut self, link: LinkId, attempt: u32, known_id: Option<ClientId>, connect: Reply) {
+    fn connect(
+        &mut self,
+        link: ConnectionId,
+        attempt: u32,
+        known_id: Option<ClientId>,
+        connect: Reply,
+    ) {
         if self.connections.contains_key(&link) {
             let twice =
                 Failure::new(FailureCode::Port, "the signaling connection was opened before");
@@ -112,7 +118,7 @@ impl AwsSignaling {
         self.connections.insert(link, connection);
     }
 
-    fn call(&mut self, link: LinkId, reply: Reply, call: Call) {
+    fn call(&mut self, link: ConnectionId, reply: Reply, call: Call) {
         let Some(connection) = self.connections.get_mut(&link) else {
             return reply.complete(Err(not_open()));
         };
@@ -121,7 +127,7 @@ impl AwsSignaling {
         connection.calls.spawn_on(made, &self.runtime);
     }
 
-    fn send(&self, link: LinkId, outgoing: Outgoing) {
+    fn send(&self, link: ConnectionId, outgoing: Outgoing) {
         let Some(connection) = self.connections.get(&link) else {
             return outgoing.reply.complete(Err(not_open()));
         };
@@ -141,7 +147,7 @@ impl AwsSignaling {
         }
     }
 
-    fn disconnect(&mut self, link: LinkId, reply: Reply) {
+    fn disconnect(&mut self, link: ConnectionId, reply: Reply) {
         while self.closing.try_join_next().is_some() {}
         let Some(connection) = self.connections.remove(&link) else {
             return reply.complete(Ok(Done::Ok));

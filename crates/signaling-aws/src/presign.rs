@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_url_is_as_the_javascript_sdk_writes_it() {
+    fn whole_url_is_as_the_javascript_sdk_writes_it() {
         assert_eq!(
             javascript(Some("FakeSessionToken"), "", SERVICE).expose(),
             "wss://kvs.awsamazon.com/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=\
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_url_is_never_printed() {
+    fn signed_url_is_never_printed() {
         let url = javascript(Some("FakeSessionToken"), "/", SERVICE);
         assert_eq!(format!("{url:?}"), "SignedUrl(..)");
     }

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_channels_are_bounded_and_the_oldest_goes() {
+    async fn channels_are_bounded_and_the_oldest_goes() {
         let mut channels = ServiceCache::new();
         assert_eq!(channels.most, CHANNELS_MAX);
         channels.keep_at_least(100);

@@ -172,14 +172,14 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_ca_file_without_end_is_read_to_the_limit() {
+    fn ca_file_without_end_is_read_to_the_limit() {
         let refused = Trust::with_ca_file(Path::new("/dev/zero")).expect_err("no certificates");
         assert!(refused.contains("too big"), "{refused}");
     }
 
     #[cfg(all(unix, not(target_os = "macos")))]
     #[test]
-    fn the_bundle_has_the_certificates_of_the_directory() {
+    fn bundle_has_the_certificates_of_the_directory() {
         let all = rustls_native_certs::load_native_certs().certs;
         let bundle = read_system_roots();
         assert_eq!(all.is_empty(), bundle.is_empty());

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_read_from_header_and_body() {
+    fn refusal_is_read_from_header_and_body() {
         let mut headers = HeaderMap::new();
         headers.insert("date", "Sun, 22 Nov 2026 15:56:02 GMT".parse().expect("header"));
         let body = br#"{"__type":"x#ClientLimitExceededException","Message":"too many viewers"}"#;

@@ -9,7 +9,7 @@ use kvs_emulator::{
     Action, DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Fault,
     Match, Point, TlsConfig,
 };
-use negotiation_core::{Done, Failure, LinkId, SignalingCommand, Ticket};
+use negotiation_core::{ConnectionId, Done, Failure, SignalingCommand, Ticket};
 use signaling_aws::{AwsSignaling, SignalingConfig};
 use tokio::time::timeout;
 use viewer_session::{SignalingInput, SignalingPort as _};
@@ -78,7 +78,7 @@ async fn no_socket_outlives_its_link_over(tls: Option<TlsConfig>) {
     let mut port = AwsSignaling::new(config);
     let tcp = emulator.addr().port();
     for round in 0..12u32 {
-        let (link, first) = (LinkId(round), round * 10);
+        let (link, first) = (ConnectionId(round), round * 10);
         let ticket = |n| Ticket { attempt: round, seq: first + n };
         // Every third time a call hangs, and the close cuts it short.
         let fault = (round % 3 == 2).then(|| {

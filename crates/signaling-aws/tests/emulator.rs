@@ -8,8 +8,8 @@ use kvs_emulator::{
     EmulatorConfig, Fault, Match, MessageType, Point, TurnConfig,
 };
 use negotiation_core::{
-    Candidate, Completion, Done, Failure, FailureCode, LinkId, Message, Sender, SignalingCommand,
-    SignalingEvent, Ticket,
+    Candidate, Completion, ConnectionId, Done, Failure, FailureCode, Message, Sender,
+    SignalingCommand, SignalingEvent, Ticket,
 };
 use signaling_aws::{
     AwsSignaling, MasterConnection, MasterEvent, SignalingConfig, SignalingConfigBuilder, Stun,
@@ -22,7 +22,7 @@ const SDP: &str = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
     m=video 9 UDP/TLS/RTP/SAVPF 102\r\nc=IN IP4 0.0.0.0\r\na=mid:v0\r\na=ice-ufrag:uf\r\n\
     a=ice-pwd:pw\r\na=recvonly\r\n";
 
-const LINK: LinkId = LinkId(1);
+const LINK: ConnectionId = ConnectionId(1);
 
 async fn emulator() -> Emulator {
     start(EmulatorConfig::default()).await
@@ -98,7 +98,7 @@ async fn received(master: &mut MasterConnection) -> MasterEvent {
 }
 
 #[tokio::test]
-async fn an_offer_is_answered_and_candidates_go_both_ways() {
+async fn offer_is_answered_and_candidates_go_both_ways() {
     let emulator = emulator().await;
     let mut master = master(reach(&emulator)).await;
     let mut port = viewer(reach(&emulator));
@@ -170,7 +170,7 @@ async fn ice_servers_come_beside_the_opening_socket_stun_first() {
 
 // Shows: 42.
 #[tokio::test]
-async fn a_failing_turn_service_leaves_stun() {
+async fn failing_turn_service_leaves_stun() {
     let emulator = emulator().await;
     let matches = Match { call: Some("GetIceServerConfig".into()), ..Match::on(Point::Call) };
     let refuse = Do::Refuse { status: 500, error: "InternalFailure".into(), message: "".into() };
@@ -229,7 +229,7 @@ async fn refusals_have_their_own_codes() {
 
 // Shows: 37.
 #[tokio::test]
-async fn a_clock_far_off_is_learnt_for_calls_and_socket() {
+async fn clock_far_off_is_learnt_for_calls_and_socket() {
     for offset in [-1_200, 1_200] {
         let config = EmulatorConfig { clock_offset_secs: offset, ..Default::default() };
         let emulator = start(config).await;
@@ -240,7 +240,7 @@ async fn a_clock_far_off_is_learnt_for_calls_and_socket() {
         emulator.set_clock_offset_secs(-offset);
         port.submit(
             ticket(5),
-            SignalingCommand::Connect { link: LinkId(2), attempt: 2, client_id: None },
+            SignalingCommand::Connect { link: ConnectionId(2), attempt: 2, client_id: None },
         );
         assert!(outcome(&mut port, ticket(5)).await.is_ok(), "{offset}");
     }
@@ -248,7 +248,7 @@ async fn a_clock_far_off_is_learnt_for_calls_and_socket() {
 
 // Shows: 38.
 #[tokio::test]
-async fn a_session_token_with_hard_characters_works_for_both_ends() {
+async fn session_token_with_hard_characters_works_for_both_ends() {
     let token = "a+b/c=d%2Be==";
     let credential = Credential::new("AKIDTEMPORARY", "secret/+=", Some(token.to_owned()));
     let config = EmulatorConfig { credentials: vec![credential], ..Default::default() };
@@ -284,7 +284,7 @@ async fn tls_is_verified_with_the_extra_authority() {
 
 // Shows: 36.
 #[tokio::test]
-async fn a_status_names_the_command_it_is_about() {
+async fn status_names_the_command_it_is_about() {
     let emulator = emulator().await;
     let status = Do::Status { error: "ClientLimitExceededException".into(), status: 400 };
     let matches = Match::first(MessageType::SdpOffer, 1);
@@ -301,7 +301,7 @@ async fn a_status_names_the_command_it_is_about() {
 
 // Shows: 29.
 #[tokio::test]
-async fn a_link_cut_by_the_service_is_told_and_refuses_messages() {
+async fn link_cut_by_the_service_is_told_and_refuses_messages() {
     let emulator = emulator().await;
     let mut port = viewer(reach(&emulator));
     assert!(connect(&mut port).await.is_ok());
@@ -322,7 +322,7 @@ async fn a_link_cut_by_the_service_is_told_and_refuses_messages() {
 }
 
 #[tokio::test]
-async fn an_id_with_an_offer_rests_and_the_next_link_gets_another() {
+async fn id_with_an_offer_rests_and_the_next_link_gets_another() {
     let emulator = emulator().await;
     let mut port = viewer(reach(&emulator));
     assert!(connect(&mut port).await.is_ok());

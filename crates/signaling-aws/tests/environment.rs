@@ -12,7 +12,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
 use kvs_emulator::{Credential, Emulator, EmulatorConfig, TlsConfig};
-use negotiation_core::{Completion, Done, LinkId, SignalingCommand, Ticket};
+use negotiation_core::{Completion, ConnectionId, Done, SignalingCommand, Ticket};
 use signaling_aws::{AwsSignaling, SignalingConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,8 +38,11 @@ async fn child() {
     }
     let mut port = AwsSignaling::new(config);
     let ticket = Ticket { attempt: 1, seq: 1 };
-    port.submit(ticket, SignalingCommand::Connect { link: LinkId(1), attempt: 1, client_id: None });
-    port.submit(ticket, SignalingCommand::FetchIceServers { link: LinkId(1) });
+    port.submit(
+        ticket,
+        SignalingCommand::Connect { link: ConnectionId(1), attempt: 1, client_id: None },
+    );
+    port.submit(ticket, SignalingCommand::FetchIceServers { link: ConnectionId(1) });
     for _ in 0..2 {
         let SignalingInput::Completed(Completion { outcome, .. }) = port.next().await else {
             panic!("a completion");
@@ -117,7 +120,7 @@ async fn endpoints_come_from_variables_by_their_precedence() {
 }
 
 #[tokio::test]
-async fn a_profile_with_a_process_for_credentials_is_enough() {
+async fn profile_with_a_process_for_credentials_is_enough() {
     let emulator = emulator().await;
     let home = tempfile::tempdir().expect("a directory");
     let file = home.path().join("credentials.json");
@@ -197,7 +200,7 @@ async fn what_is_missing_has_its_own_code() {
 }
 
 #[tokio::test]
-async fn a_profile_that_was_asked_for_has_to_be_there() {
+async fn profile_that_was_asked_for_has_to_be_there() {
     let emulator = emulator().await;
     let home = tempfile::tempdir().expect("a directory");
     let endpoint = ("AWS_ENDPOINT_URL", emulator.endpoint());
@@ -291,7 +294,7 @@ fn response(answer: &Answer) -> String {
 /// A service that fails for a moment does not mean that there are no credentials (contract, N16).
 // Shows: N16.
 #[tokio::test]
-async fn a_token_service_that_fails_for_now_is_asked_again_and_is_no_lack_of_credentials() {
+async fn token_service_that_fails_for_now_is_asked_again_and_is_no_lack_of_credentials() {
     let emulator = emulator().await;
     let home = tempfile::tempdir().expect("a directory");
     let token = home.path().join("token");
@@ -326,7 +329,7 @@ async fn a_token_service_that_fails_for_now_is_asked_again_and_is_no_lack_of_cre
 
 /// Assuming a role is signed too, by a clock that may be wrong.
 #[tokio::test]
-async fn a_role_is_assumed_by_the_token_services_clock() {
+async fn role_is_assumed_by_the_token_services_clock() {
     let emulator = emulator().await;
     let home = tempfile::tempdir().expect("a directory");
     let aws = home.path().join(".aws");

@@ -10,8 +10,8 @@ use aws_credential_types::provider::{SharedCredentialsProvider, future};
 use aws_smithy_types::date_time::Format;
 use futures_util::{SinkExt as _, StreamExt as _};
 use negotiation_core::{
-    Candidate, Completion, Done, Failure, FailureCode, LinkId, SignalingCommand, SignalingEvent,
-    Ticket,
+    Candidate, Completion, ConnectionId, Done, Failure, FailureCode, SignalingCommand,
+    SignalingEvent, Ticket,
 };
 use signaling_aws::{
     AwsSignaling, Limits, MasterConnection, MasterEvent, SignalingConfig, SignalingConfigBuilder,
@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use viewer_session::{SignalingInput, SignalingPort as _};
 
-const LINK: LinkId = LinkId(1);
+const LINK: ConnectionId = ConnectionId(1);
 
 /// A channel in storage mode, whose service says so only when the test lets it.
 const LATE: &str = "LATE";
@@ -276,7 +276,7 @@ fn signed_at(head: &str) -> i64 {
 
 // Shows: N16, 37.
 #[tokio::test]
-async fn a_refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
+async fn refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
     let late = || Upgrade::Refuse {
         status: 403,
         error: "InvalidSignatureException",
@@ -287,7 +287,7 @@ async fn a_refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
     let service = Service::start("skew", script, "DISABLED").await;
     let mut viewer = port(service.reach());
     assert!(connect(&mut viewer).await.is_ok());
-    let second = SignalingCommand::Connect { link: LinkId(2), attempt: 2, client_id: None };
+    let second = SignalingCommand::Connect { link: ConnectionId(2), attempt: 2, client_id: None };
     viewer.submit(Ticket { attempt: 2, seq: 2 }, second);
     assert!(completed(&mut viewer).await.is_ok());
     let dates: Vec<i64> = service.upgrades().iter().map(|head| signed_at(head)).collect();
@@ -297,7 +297,7 @@ async fn a_refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
 }
 
 #[tokio::test]
-async fn a_refusal_by_a_clock_like_ours_is_final() {
+async fn refusal_by_a_clock_like_ours_is_final() {
     let service = Service::start("final", vec![FORBIDDEN], "DISABLED").await;
     let failure = connect(&mut port(service.reach())).await.expect_err("refused");
     assert_eq!(failure.code, FailureCode::AccessDenied);
@@ -370,7 +370,7 @@ async fn statuses_of_the_upgrade_have_their_codes() {
 /// The head and the body of a refusal arrive apart, in each framing of HTTP.
 // Shows: N16, 46.
 #[tokio::test]
-async fn a_refused_upgrade_is_heard_to_the_end_of_its_body() {
+async fn refused_upgrade_is_heard_to_the_end_of_its_body() {
     let bodies = [
         (r#"{"__type":"ClientLimitExceededException","message":"#, r#""too many viewers"}"#),
         (r#"{"__type":"InvalidArgumentException","#, r#""Message":"bad ARN"}"#),
@@ -397,7 +397,7 @@ async fn a_refused_upgrade_is_heard_to_the_end_of_its_body() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_never_ends_is_one_all_the_same() {
+async fn refusal_that_never_ends_is_one_all_the_same() {
     let head = "HTTP/1.1 403 Forbidden\r\nx-amzn-errortype: AccessDeniedException\r\n";
     let stuck = vec![format!("{head}content-length: 100\r\n\r\n"), "{".to_owned()];
     let endless = vec![format!("{head}\r\n"), "x".repeat(4_000_000)];
@@ -412,7 +412,7 @@ async fn a_refusal_that_never_ends_is_one_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_upgrade_is_verified() {
+async fn upgrade_is_verified() {
     let answer = |accept: &str| {
         format!(
             "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -452,7 +452,7 @@ async fn garbage_is_told_and_leaves_the_link_open() {
 /// The last messages and the end of a connection are reported while the next one opens.
 // Shows: N4, N25.
 #[tokio::test]
-async fn a_link_that_ended_is_heard_to_its_end_beside_the_next_one() {
+async fn link_that_ended_is_heard_to_its_end_beside_the_next_one() {
     let answer = r#"{"messageType":"SDP_ANSWER","messagePayload":"e30="}"#;
     let burst = vec![
         Message::text(r#"{"messageType":"GO_AWAY"}"#),
@@ -469,7 +469,7 @@ async fn a_link_that_ended_is_heard_to_its_end_beside_the_next_one() {
         }
     };
     timeout(Duration::from_secs(5), gone).await.expect("the first link is over");
-    let second = SignalingCommand::Connect { link: LinkId(2), attempt: 1, client_id: None };
+    let second = SignalingCommand::Connect { link: ConnectionId(2), attempt: 1, client_id: None };
     viewer.submit(Ticket { attempt: 1, seq: 2 }, second);
     assert_eq!(event(&mut viewer).await, SignalingEvent::GoAway);
     assert!(matches!(event(&mut viewer).await, SignalingEvent::Answer { body: Err(_), .. }));
@@ -478,7 +478,7 @@ async fn a_link_that_ended_is_heard_to_its_end_beside_the_next_one() {
 
 // Shows: 33.
 #[tokio::test]
-async fn a_half_open_link_is_given_up_and_closes_within_its_bound() {
+async fn half_open_link_is_given_up_and_closes_within_its_bound() {
     let script = vec![Upgrade::Deaf, Upgrade::Deaf];
     let service = Service::start("deaf", script, "DISABLED").await;
     let limits = Limits {
@@ -504,7 +504,7 @@ async fn a_half_open_link_is_given_up_and_closes_within_its_bound() {
 
 /// A peer that is dropped without an answer to its close takes the connection for broken (1006).
 #[tokio::test]
-async fn the_services_goodbye_is_answered() {
+async fn services_goodbye_is_answered() {
     let script = vec![Upgrade::Accept(vec![Message::Close(None)])];
     let service = Service::start("close", script, "DISABLED").await;
     let mut viewer = port(service.reach());
@@ -523,7 +523,7 @@ async fn the_services_goodbye_is_answered() {
 
 // Shows: 53.
 #[tokio::test]
-async fn a_socket_that_does_not_open_times_out() {
+async fn socket_that_does_not_open_times_out() {
     let service = Service::start("hang", vec![Upgrade::Hang], "DISABLED").await;
     let limits = Limits { connection_open: Duration::from_millis(200), ..Limits::default() };
     let failure = connect(&mut port(service.reach().limits(limits))).await.expect_err("late");
@@ -532,7 +532,7 @@ async fn a_socket_that_does_not_open_times_out() {
 
 // Shows: N17.
 #[tokio::test]
-async fn a_storage_channel_is_known_before_or_after_the_link_opens() {
+async fn storage_channel_is_known_before_or_after_the_link_opens() {
     let service = Service::start("storage", vec![Upgrade::Hang], "ENABLED").await;
     let failure = connect(&mut port(service.reach())).await.expect_err("storage");
     assert_eq!(failure.code, FailureCode::StorageMode);
@@ -553,7 +553,7 @@ async fn a_storage_channel_is_known_before_or_after_the_link_opens() {
 }
 
 #[tokio::test]
-async fn a_master_hears_viewers_by_their_ids() {
+async fn master_hears_viewers_by_their_ids() {
     let candidate = r#"{"messageType":"ICE_CANDIDATE","senderClientId":"v1","messagePayload":"eyJjYW5kaWRhdGUiOiJ4In0="}"#;
     let frames = vec![
         // An answer without a sender is of no use; an offer without a sender is the storage service's.
@@ -581,7 +581,7 @@ async fn a_master_hears_viewers_by_their_ids() {
 }
 
 #[tokio::test]
-async fn a_master_may_send_while_more_waits_than_it_has_heard() {
+async fn master_may_send_while_more_waits_than_it_has_heard() {
     let candidate = r#"{"messageType":"ICE_CANDIDATE","senderClientId":"v1","messagePayload":"eyJjYW5kaWRhdGUiOiJ4In0="}"#;
     let frames = vec![Message::text(candidate); 600];
     let service = Service::start("flood", vec![Upgrade::Accept(frames)], "DISABLED").await;

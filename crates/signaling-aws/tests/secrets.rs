@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kvs_emulator::{Credential, Emulator, EmulatorConfig, TurnAuth, TurnConfig};
-use negotiation_core::{Done, LinkId, SignalingCommand, Ticket};
+use negotiation_core::{ConnectionId, Done, SignalingCommand, Ticket};
 use signaling_aws::{AwsSignaling, LEAKING_TARGETS, MasterConnection, SignalingConfig};
 use tokio::time::timeout;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -105,7 +105,7 @@ async fn no_secret_is_logged() {
     };
     let master = MasterConnection::connect(reach("tokencanary")).await.expect("connected");
     let mut port = AwsSignaling::new(reach("tokencanary"));
-    let link = LinkId(1);
+    let link = ConnectionId(1);
     let ticket = |seq| Ticket { attempt: 1, seq };
     port.submit(ticket(1), SignalingCommand::Connect { link, attempt: 1, client_id: None });
     port.submit(ticket(2), SignalingCommand::FetchIceServers { link });

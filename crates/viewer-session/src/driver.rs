@@ -5,7 +5,7 @@ use std::future::pending;
 use negotiation_core::{Config, Event, Input, Outcome, Output, Session, Timestamp};
 use tracing::Instrument as _;
 
-use crate::handle::{Handle, Teller, Wishes, handle};
+use crate::handle::{Commands, EventSink, Handle, handle};
 use crate::ports::{
     Clock, MasterMemory, MaybeSend, NetworkInput, NetworkPort, PeerInput, PeerPort, SignalingInput,
     SignalingPort,
@@ -19,8 +19,8 @@ pub struct Driver<S, P, C> {
     clock: C,
     network: Option<Box<dyn NetworkPort>>,
     memory: Option<Box<dyn MasterMemory>>,
-    wishes: Wishes,
-    teller: Teller,
+    commands: Commands,
+    events: EventSink,
     seed: u64,
     began: Timestamp,
     observer: Option<Box<dyn Observer>>,
@@ -55,7 +55,7 @@ where
     P: PeerPort,
     C: Clock,
 {
-    let (wishes, teller, handle) = handle();
+    let (commands, events, handle) = handle();
     let began = clock.now();
     let session = Session::new(config, seed, began);
     let (network, memory, observer) = (None, None, None);
@@ -66,8 +66,8 @@ where
         clock,
         network,
         memory,
-        wishes,
-        teller,
+        commands,
+        events,
         seed,
         began,
         observer,
@@ -128,7 +128,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
                     Output::Signaling(ticket, command) => self.signaling.submit(ticket, command),
                     Output::Peer(ticket, command) => self.peer.submit(ticket, command),
                     Output::Event(Event::Ended(outcome)) => {
-                        self.teller.end(self.clock.now(), &outcome);
+                        self.events.end(self.clock.now(), &outcome);
                         return *outcome;
                     }
                     Output::Event(event) => {
@@ -137,7 +137,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
                         {
                             memory.remember(*known);
                         }
-                        self.teller.tell(self.clock.now(), event);
+                        self.events.tell(self.clock.now(), event);
                     }
                 }
             }
@@ -186,7 +186,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
         };
         tokio::select! {
             biased;
-            wish = self.wishes.next() => wish,
+            wish = self.commands.next() => wish,
             () = clock.woke() => Input::Resumed,
             input = ports => input,
         }
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use async_trait::async_trait;
     use negotiation_core::{
-        Completion, EndReason, Failure, FailureCode, LinkId, PeerCommand, PeerId, Settings,
+        Completion, ConnectionId, EndReason, Failure, FailureCode, PeerCommand, PeerId, Settings,
         SignalingCommand, Ticket, Timestamp,
     };
     use std::collections::VecDeque;
@@ -316,7 +316,7 @@ mod tests {
         let (driver, _handle) = session(config, 1, signaling, peer, LeapingClock::default());
         let outcome = driver.run().await;
         assert_eq!(outcome.reason, EndReason::Signaling);
-        let (link, id) = (LinkId(1), PeerId(1));
+        let (link, id) = (ConnectionId(1), PeerId(1));
         assert_eq!(
             links.lock().expect("fine").0,
             [
@@ -375,7 +375,7 @@ mod tests {
         assert!(outcome.attempts_total >= 1);
         let mut events = Vec::new();
         while let Some(told) = handle.next_event().await {
-            if let crate::Told::Event { event, .. } = told {
+            if let crate::SessionUpdate::Event { event, .. } = told {
                 events.push(event);
             }
         }
@@ -406,7 +406,7 @@ mod tests {
 
     /// Contract, N13.
     #[tokio::test]
-    async fn n13_a_clock_that_counts_sleep_begins_a_new_attempt() {
+    async fn n13_clock_that_counts_sleep_begins_a_new_attempt() {
         let (signaling, peer, ..) = mocks(|_| None);
         let config = Settings::one_retry().check().expect("valid");
         let clock = WokenClock(LeapingClock::default(), false.into());
@@ -442,7 +442,10 @@ mod tests {
         assert!(ends.contains(&&negotiation_core::AttemptEnd::NetworkChanged), "{ends:?}");
         let mut events = Vec::new();
         while let Some(told) = handle.next_event().await {
-            if let crate::Told::Event { event: event @ (Event::Offline | Event::Online), .. } = told
+            if let crate::SessionUpdate::Event {
+                event: event @ (Event::Offline | Event::Online),
+                ..
+            } = told
             {
                 events.push(event);
             }
@@ -452,7 +455,7 @@ mod tests {
 
     // Shows: N25.
     #[tokio::test]
-    async fn the_end_is_told_last_even_when_nobody_reads() {
+    async fn end_is_told_last_even_when_nobody_reads() {
         let (signaling, peer, ..) = mocks(refuse_all);
         let settings = Settings { retries: 900, retry_window: None, ..Settings::persistent() };
         let config = settings.check().expect("valid");
@@ -463,8 +466,8 @@ mod tests {
         let mut lost = 0;
         while let Some(told) = handle.next_event().await {
             match told {
-                crate::Told::Event { event, .. } => last = Some(event),
-                crate::Told::Lost(n) => lost += n,
+                crate::SessionUpdate::Event { event, .. } => last = Some(event),
+                crate::SessionUpdate::Lagged(n) => lost += n,
             }
         }
         assert!(matches!(last, Some(Event::Ended(_))), "{last:?}");

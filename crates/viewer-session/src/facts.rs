@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use negotiation_core::{Description, Digest, Facts, MediaFact, MediaKind, Sdp, Undecodable};
+use negotiation_core::{
+    Description, Digest, MediaKind, MediaSection, Sdp, SdpSummary, Undecodable,
+};
 
 pub use crate::sdp::SDP_BYTES_MAX;
 use crate::sdp::{self, Kind, SECTIONS_MAX, Section, value_of};
@@ -28,7 +30,7 @@ pub fn read_description(text: &str) -> Result<Description, Undecodable> {
     Ok(Description { sdp: Sdp::new(&text), facts })
 }
 
-fn facts(lines: &sdp::Description<'_>) -> Facts {
+fn facts(lines: &sdp::Description<'_>) -> SdpSummary {
     let mut fingerprints: Vec<String> = Vec::new();
     for line in lines.all_attributes().filter_map(|a| value_of(a, "fingerprint")) {
         if fingerprints.iter().all(|known| known != line) {
@@ -38,7 +40,7 @@ fn facts(lines: &sdp::Description<'_>) -> Facts {
     // Peers repeat them in every section.
     let candidates: BTreeSet<_> =
         lines.all_attributes().filter_map(|a| value_of(a, "candidate")).collect();
-    Facts {
+    SdpSummary {
         ice_ufrag: lines.transport("ice-ufrag").map(str::to_owned),
         ice_pwd: lines.transport("ice-pwd").map(|pwd| Digest::of(pwd.as_bytes())),
         fingerprints,
@@ -71,14 +73,14 @@ fn video_codecs(lines: &sdp::Description<'_>) -> Vec<String> {
     names
 }
 
-fn section(lines: &sdp::Description<'_>, section: &Section<'_>) -> Option<MediaFact> {
+fn section(lines: &sdp::Description<'_>, section: &Section<'_>) -> Option<MediaSection> {
     let kind = match section.kind() {
         Kind::Audio => MediaKind::Audio,
         Kind::Video => MediaKind::Video,
         Kind::Application => MediaKind::Data,
         Kind::Other => return None,
     };
-    Some(MediaFact {
+    Some(MediaSection {
         kind,
         mid: section.mid().map(str::to_owned),
         accepted: lines.is_accepted(section),
@@ -97,7 +99,7 @@ mod tests {
         m=audio 0 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\na=inactive\r\n";
 
     #[test]
-    fn an_answer_gives_its_facts() {
+    fn answer_gives_its_facts() {
         let description = read_description(ANSWER).expect("valid");
         let facts = description.facts;
         assert_eq!(facts.ice_ufrag.as_deref(), Some("uf"));
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sections_own_direction_counts_before_the_sessions() {
+    fn sections_own_direction_counts_before_the_sessions() {
         let facts = |text: &str| read_description(text).expect("valid").facts;
         let session = ANSWER.replace("t=0 0\r\n", "t=0 0\r\na=inactive\r\n");
         assert!(facts(&session).sends(MediaKind::Video));
@@ -146,7 +148,7 @@ mod tests {
 
     /// Contract 8 and 9: such an answer accepts nothing, which is not the same as unreadable.
     #[test]
-    fn a_description_without_a_section_is_read() {
+    fn description_without_a_section_is_read() {
         let head = ANSWER.split("m=video").next().expect("a head");
         for text in [head, "v=0\r\n"] {
             assert!(read_description(text).expect("read").facts.media.is_empty(), "{text}");

@@ -17,7 +17,7 @@ pub const EVENTS_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Handle {
     control: Control,
-    told: mpsc::Receiver<Told>,
+    told: mpsc::Receiver<SessionUpdate>,
     outcome: watch::Receiver<Option<(Timestamp, Outcome)>>,
     end_told: bool,
 }
@@ -27,14 +27,14 @@ pub struct Handle {
 #[derive(Clone, Debug)]
 pub struct Control {
     close: Arc<watch::Sender<bool>>,
-    requests: Arc<Requests>,
+    requests: Arc<PendingRequests>,
     /// The latest counts.
     online: Arc<watch::Sender<Option<bool>>>,
 }
 
 /// What is reported to the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum SessionUpdate {
     /// Something happened.
     Event {
         /// When, on the session's clock.
@@ -43,7 +43,7 @@ pub enum Told {
         event: Event,
     },
     /// So many events were lost here, because they were not read in time.
-    Lost(u64),
+    Lagged(u64),
 }
 
 impl Control {
@@ -99,12 +99,12 @@ impl Handle {
     /// The next event; `None` after [`Event::Ended`]. Cancel-safe.
     ///
     /// The end is reported even when earlier events were lost.
-    pub async fn next_event(&mut self) -> Option<Told> {
+    pub async fn next_event(&mut self) -> Option<SessionUpdate> {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
     /// As [`Handle::next_event`], for a hand-written future or stream.
-    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Told>> {
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<SessionUpdate>> {
         if self.end_told {
             return Poll::Ready(None);
         }
@@ -115,7 +115,7 @@ impl Handle {
         let ended = self.outcome.borrow().clone();
         Poll::Ready(ended.map(|(at, outcome)| {
             let event = Event::Ended(Box::new(outcome));
-            Told::Event { at, event }
+            SessionUpdate::Event { at, event }
         }))
     }
 
@@ -134,12 +134,12 @@ impl Drop for Handle {
 
 /// What was asked for and is not taken yet: each kind once, so that none is lost for want of room.
 #[derive(Debug, Default)]
-struct Requests {
+struct PendingRequests {
     waiting: Mutex<VecDeque<Input>>,
     changed: Notify,
 }
 
-impl Requests {
+impl PendingRequests {
     fn ask(&self, request: Input) {
         let mut waiting = self.lock();
         if !waiting.contains(&request) {
@@ -166,14 +166,14 @@ impl Requests {
 }
 
 /// The driver's side of what the application asks.
-pub(crate) struct Wishes {
+pub(crate) struct Commands {
     close: watch::Receiver<bool>,
-    requests: Arc<Requests>,
+    requests: Arc<PendingRequests>,
     online: watch::Receiver<Option<bool>>,
     closed: bool,
 }
 
-impl Wishes {
+impl Commands {
     /// The next wish; a close comes first, and once. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Input {
         if self.closed {
@@ -201,42 +201,43 @@ impl Wishes {
 }
 
 /// The driver's side of the application's events.
-pub(crate) struct Teller {
-    told: mpsc::Sender<Told>,
+pub(crate) struct EventSink {
+    told: mpsc::Sender<SessionUpdate>,
     outcome: watch::Sender<Option<(Timestamp, Outcome)>>,
     lost: u64,
 }
 
-impl Teller {
+impl EventSink {
     pub(crate) fn tell(&mut self, at: Timestamp, event: Event) {
         if self.lost > 0 && self.told.capacity() > 1 {
-            let told = self.told.try_send(Told::Lost(self.lost));
+            let told = self.told.try_send(SessionUpdate::Lagged(self.lost));
             self.lost = if told.is_ok() { 0 } else { self.lost };
         }
         // The last place is kept for saying how many were lost.
         let room = self.told.capacity() > 1;
-        if self.lost > 0 || !room || self.told.try_send(Told::Event { at, event }).is_err() {
+        if self.lost > 0 || !room || self.told.try_send(SessionUpdate::Event { at, event }).is_err()
+        {
             self.lost += 1;
         }
     }
 
     pub(crate) fn end(&self, at: Timestamp, outcome: &Outcome) {
-        if self.lost > 0 && self.told.try_send(Told::Lost(self.lost)).is_err() {
+        if self.lost > 0 && self.told.try_send(SessionUpdate::Lagged(self.lost)).is_err() {
             tracing::warn!(lost = self.lost, "events lost: the application is gone");
         }
         self.outcome.send_replace(Some((at, outcome.clone())));
     }
 }
 
-pub(crate) fn handle() -> (Wishes, Teller, Handle) {
+pub(crate) fn handle() -> (Commands, EventSink, Handle) {
     let (close, close_seen) = watch::channel(false);
-    let requests = Arc::<Requests>::default();
+    let requests = Arc::<PendingRequests>::default();
     let (set_online, online) = watch::channel(None);
     let (tell, told) = mpsc::channel(EVENTS_MAX + 1);
     let (end, outcome) = watch::channel(None);
     (
-        Wishes { close: close_seen, requests: Arc::clone(&requests), online, closed: false },
-        Teller { told: tell, outcome: end, lost: 0 },
+        Commands { close: close_seen, requests: Arc::clone(&requests), online, closed: false },
+        EventSink { told: tell, outcome: end, lost: 0 },
         Handle {
             control: Control { close: Arc::new(close), requests, online: Arc::new(set_online) },
             told,
@@ -253,7 +254,7 @@ mod tests {
     // Shows: N25.
     #[tokio::test]
     async fn however_much_is_asked_no_kind_of_request_is_lost() {
-        let (mut wishes, _teller, handle) = handle();
+        let (mut commands, _teller, handle) = handle();
         for _ in 0..100 {
             handle.control().renegotiate();
         }
@@ -264,15 +265,15 @@ mod tests {
         handle.control().resumed();
         let mut asked = Vec::new();
         for _ in 0..5 {
-            asked.push(wishes.next().await);
+            asked.push(commands.next().await);
         }
         let rest = [Input::Renegotiate, Input::Resumed, Input::NetworkChanged, Input::Restart];
         assert_eq!(asked[0], Input::Online(false));
         assert_eq!(asked[1..], rest, "each once, in the order of their first");
         // What was taken can be asked for again, also while a task waits.
-        let (next, ()) = tokio::join!(wishes.next(), async { handle.control().resumed() });
+        let (next, ()) = tokio::join!(commands.next(), async { handle.control().resumed() });
         assert_eq!(next, Input::Resumed);
         drop(handle);
-        assert_eq!(wishes.next().await, Input::Close);
+        assert_eq!(commands.next().await, Input::Close);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use viewer_session::core::{Event, Outcome, Settings};
-//! use viewer_session::{Clock, PeerPort, SignalingPort, Told, session};
+//! use viewer_session::{Clock, PeerPort, SignalingPort, SessionUpdate, session};
 //!
 //! /// Watches until live, then closes.
 //! async fn watch_once<S, P, C>(signaling: S, peer: P, clock: C, seed: u64) -> Outcome
@@ -18,7 +18,7 @@
 //!     let (driver, mut handle) = session(config, seed, signaling, peer, clock);
 //!     let events = async {
 //!         while let Some(told) = handle.next_event().await {
-//!             if matches!(told, Told::Event { event: Event::Live, .. }) {
+//!             if matches!(told, SessionUpdate::Event { event: Event::Live, .. }) {
 //!                 handle.close();
 //!             }
 //!         }
@@ -38,7 +38,7 @@ pub mod redact;
 pub mod sdp;
 
 pub use driver::{Driver, Observer, session};
-pub use handle::{Control, EVENTS_MAX, Handle, Told};
+pub use handle::{Control, EVENTS_MAX, Handle, SessionUpdate};
 pub use negotiation_core as core;
 pub use ports::{
     Clock, MasterMemory, MaybeSend, NetworkInput, NetworkPort, PeerInput, PeerPort, SignalingInput,

@@ -22,7 +22,7 @@
 
 use async_trait::async_trait;
 use negotiation_core::{
-    Completion, LinkId, MasterKnowledge, PeerCommand, PeerEvent, PeerId, SignalingCommand,
+    Completion, ConnectionId, MasterKnowledge, PeerCommand, PeerEvent, PeerId, SignalingCommand,
     SignalingEvent, Ticket, Timestamp,
 };
 
@@ -102,7 +102,7 @@ pub enum NetworkInput {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignalingInput {
     /// Something happened on a link.
-    Event(LinkId, SignalingEvent),
+    Event(ConnectionId, SignalingEvent),
     /// A command is done.
     Completed(Completion),
 }

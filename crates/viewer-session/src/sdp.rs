@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_within_a_line_stays() {
+    fn backslash_within_a_line_stays() {
         let text = format!("{PLAIN}a=x:C:\\new\\root\\r\r\n");
         let kept = normalize(&text).expect("an SDP");
         assert!(kept.contains("a=x:C:\\new\\root\r\n"), "{kept:?}");
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leading_section_is_the_accepted_video() {
+    fn leading_section_is_the_accepted_video() {
         let text = |ports: [u16; 3]| {
             let [audio, video, data] = ports;
             format!(

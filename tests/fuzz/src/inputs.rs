@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use negotiation_core::{
-    Candidate, CandidateRelease, ClientId, Completion, Connectivity, Description, Done, Event,
-    Facts, Failure, FailureCode, Input, LinkId, MasterKnowledge, MediaFact, MediaKind,
-    MediaProblem, Mode, Output, PeerCommand, PeerEvent, PeerId, PeerTraits, Phase, Sdp, Sender,
-    Session, Settings, SignalingCommand, SignalingEvent, Ticket, Timestamp, Undecodable,
+    Candidate, CandidateRelease, ClientId, Completion, ConnectionId, Connectivity, Description,
+    Done, Event, Failure, FailureCode, Input, MasterKnowledge, MediaKind, MediaProblem,
+    MediaSection, Mode, Output, PeerCommand, PeerEvent, PeerId, PeerTraits, Phase, Sdp, SdpSummary,
+    Sender, Session, Settings, SignalingCommand, SignalingEvent, Ticket, Timestamp, Undecodable,
 };
 
 /// Longest sequence: beyond it nothing new is met.
@@ -161,7 +161,7 @@ impl Host {
 
     /// About the link and peer of now.
     fn sensible(&self, tape: &mut Tape<'_>) -> Input {
-        let (link, peer) = (LinkId(self.model.link), PeerId(self.model.peer));
+        let (link, peer) = (ConnectionId(self.model.link), PeerId(self.model.peer));
         let sender = Sender::Master;
         match tape.byte() % 14 {
             0 => said(link, SignalingEvent::Answer { sender, body: Ok(description(tape)) }),
@@ -183,7 +183,7 @@ impl Host {
 
     /// Anything at all.
     fn nonsense(&self, tape: &mut Tape<'_>) -> Input {
-        let (link, peer) = (LinkId(tape.number()), PeerId(tape.number()));
+        let (link, peer) = (ConnectionId(tape.number()), PeerId(tape.number()));
         let sender = if tape.flag() { Sender::Master } else { Sender::Other };
         let ticket = Ticket { attempt: tape.number(), seq: u32::from(tape.byte()) };
         match tape.byte() % 22 {
@@ -223,7 +223,7 @@ impl Host {
     }
 }
 
-fn said(link: LinkId, event: SignalingEvent) -> Input {
+fn said(link: ConnectionId, event: SignalingEvent) -> Input {
     Input::Signaling(link, event)
 }
 
@@ -264,17 +264,17 @@ fn connectivity(byte: u8) -> Connectivity {
 /// One of a few descriptions: repeated, or with other credentials, fingerprint or media.
 fn description(tape: &mut Tape<'_>) -> Description {
     let (text, ufrag, print) = (tape.number(), tape.number(), tape.number());
-    let media = MediaFact {
+    let media = MediaSection {
         kind: MediaKind::Video,
         mid: Some("0".to_owned()),
         accepted: tape.byte() != 255,
         sends: true,
     };
-    let facts = Facts {
+    let facts = SdpSummary {
         ice_ufrag: Some(format!("u{ufrag}")),
         fingerprints: vec![format!("sha-256 {print}")],
         media: vec![media],
-        ..Facts::default()
+        ..SdpSummary::default()
     };
     Description { sdp: Sdp::new(&format!("description {text}")), facts }
 }
@@ -288,7 +288,7 @@ fn candidate(tape: &mut Tape<'_>) -> Candidate {
 /// The good result of a command.
 fn good(output: &Output) -> Option<(Ticket, Done)> {
     let traits = PeerTraits { candidates: CandidateRelease::AfterOffer, restart_keeps_pair: true };
-    let ours = || Description { sdp: Sdp::new("ours"), facts: Facts::default() };
+    let ours = || Description { sdp: Sdp::new("ours"), facts: SdpSummary::default() };
     match output {
         Output::Signaling(ticket, command) => Some((
             *ticket,

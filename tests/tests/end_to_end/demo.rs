@@ -12,18 +12,18 @@ use serde_json::Value;
 use crate::{PATIENCE, PROGRAM};
 
 #[test]
-fn the_demo_loses_an_answer_and_records_h264() {
+fn demo_loses_an_answer_and_records_h264() {
     runs_the_demo("demo.mp4", "h264", 20.0);
 }
 
 #[test]
-fn the_demo_loses_an_answer_and_records_vp8() {
+fn demo_loses_an_answer_and_records_vp8() {
     runs_the_demo("demo.webm", "vp8", 12.0);
 }
 
 /// Must replay as it ran: the demo's lost answer, its retry, and its live session.
 #[test]
-fn n26_the_journal_of_a_demo_replays_and_holds_no_secret() {
+fn n26_journal_of_a_demo_replays_and_holds_no_secret() {
     const CANARY: &str = "CANARY7jW0SecretAccessKey+/=";
     const TOKEN: &str = "CANARY7jW0SessionToken+/=";
     let folder = tempfile::tempdir().expect("a temporary folder");

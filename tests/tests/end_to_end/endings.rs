@@ -29,7 +29,7 @@ fn ends(mut watch: Process, code: i32, words: &[&str]) -> Ended {
 
 // Shows: 1.
 #[test]
-fn a_camera_that_is_not_there() {
+fn camera_that_is_not_there() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let watch = stage.watch(HASTE);
     let last = watch.event("ended", PATIENCE);
@@ -44,7 +44,7 @@ fn a_camera_that_is_not_there() {
 }
 
 #[test]
-fn a_service_that_is_not_there() {
+fn service_that_is_not_there() {
     let mut stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     stage.emulator.interrupt();
     assert_eq!(stage.emulator.ended(PATIENCE).code, Some(0), "the emulator closes well");
@@ -52,7 +52,7 @@ fn a_service_that_is_not_there() {
 }
 
 #[test]
-fn a_service_that_accepts_and_says_nothing() {
+fn service_that_accepts_and_says_nothing() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", silent.local_addr().expect("bound"));
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -71,7 +71,7 @@ fn a_wrong_secret() {
 }
 
 #[test]
-fn a_wrong_session_token() {
+fn wrong_session_token() {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
     let mut command = stage.command("watch");
     command.args(["--channel", "porch"]).env("AWS_SESSION_TOKEN", "a+b/c==");
@@ -97,7 +97,7 @@ fn an_unknown_channel() {
 }
 
 #[test]
-fn a_certificate_of_a_stranger() {
+fn certificate_of_a_stranger() {
     let stage = Stage::start_tls(PROGRAM, Keys::plain());
     let mut command = stage.command("watch");
     let other = Stage::start_tls(PROGRAM, Keys::plain());
@@ -134,7 +134,7 @@ fn named_events(ended: &Ended) -> Vec<&String> {
 }
 
 #[test]
-fn a_file_that_exists_is_left_alone() {
+fn file_that_exists_is_left_alone() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let file = stage.path("kept.mp4");
     fs::write(&file, b"kept").expect("written");
@@ -146,7 +146,7 @@ fn a_file_that_exists_is_left_alone() {
 
 /// A file may not grow further here, which is a full disk to who writes it.
 #[test]
-fn a_disk_that_is_full_keeps_what_was_recorded() {
+fn disk_that_is_full_keeps_what_was_recorded() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     for name in ["full.mp4", "full.mkv"] {
@@ -171,7 +171,7 @@ fn a_disk_that_is_full_keeps_what_was_recorded() {
 }
 
 #[test]
-fn a_viewer_that_is_killed_leaves_a_file_that_plays() {
+fn viewer_that_is_killed_leaves_a_file_that_plays() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     for name in ["killed.mp4", "killed.mkv"] {
@@ -202,7 +202,7 @@ fn ctrl_c_before_it_is_live() {
 }
 
 #[test]
-fn a_file_or_an_address_that_cannot_be_used() {
+fn file_or_an_address_that_cannot_be_used() {
     let start = |args: &[&str]| {
         let mut command = Command::new(PROGRAM);
         kvs_viewer_tests::stage::clear(&mut command);

@@ -74,7 +74,7 @@ fn signaling_is_cut_and_media_goes_on() {
 
 // Shows: 31.
 #[test]
-fn the_service_sends_the_viewer_away_and_no_frame_is_lost() {
+fn service_sends_the_viewer_away_and_no_frame_is_lost() {
     let (stage, _camera, watch) = live(&[], &[]);
     viewer(&stage, "send", json!({ "type": "GO_AWAY" }));
     let told = watch.event("go_away", PATIENCE);
@@ -102,7 +102,7 @@ fn ice_servers_are_fetched_anew() {
 
 // Shows: 45.
 #[test]
-fn a_camera_that_is_killed_and_comes_back_is_watched_again() {
+fn camera_that_is_killed_and_comes_back_is_watched_again() {
     let (stage, camera, mut watch) = live(&[], &["--retry", "persistent"]);
     camera.kill();
     let silent = watch.event("disconnected", PATIENCE);

@@ -40,7 +40,7 @@ fn viewer_camera_and_emulator_keep_secrets_at_trace_level() {
 
 // Shows: 55.
 #[test]
-fn the_demo_keeps_secrets_at_trace_level() {
+fn demo_keeps_secrets_at_trace_level() {
     let keys = Keys::unique();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(PROGRAM);
@@ -57,7 +57,7 @@ fn the_demo_keeps_secrets_at_trace_level() {
 
 // Shows: 55.
 #[test]
-fn a_refused_secret_is_not_repeated() {
+fn refused_secret_is_not_repeated() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &TRACE);
     let keys = Keys::unique();
     for subcommand in ["watch", "camera"] {
@@ -73,7 +73,7 @@ fn a_refused_secret_is_not_repeated() {
 
 #[test]
 #[should_panic(expected = "a secret is in")]
-fn the_search_finds_a_secret_as_a_url_writes_it() {
+fn search_finds_a_secret_as_a_url_writes_it() {
     let keys = Keys::unique();
     let token = percent_encoded(keys.token.as_deref().unwrap_or_default());
     holds_no_secret(&format!("connecting to wss://x/?token={token}&y"), &keys, None);
@@ -81,7 +81,7 @@ fn the_search_finds_a_secret_as_a_url_writes_it() {
 
 #[test]
 #[should_panic(expected = "a signature is in")]
-fn the_search_finds_a_signature() {
+fn search_finds_a_signature() {
     let text = format!("wss://x/?X-Amz-Signature={}", "0a".repeat(32));
     holds_no_secret(&text, &Keys::unique(), None);
 }

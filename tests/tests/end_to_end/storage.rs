@@ -49,7 +49,7 @@ fn last(watch: &Process, event: &str) -> Value {
 }
 
 #[test]
-fn the_cameras_media_comes_by_way_of_the_service() {
+fn cameras_media_comes_by_way_of_the_service() {
     let stage = stage(&[]);
     let camera = stage.camera([JOIN]);
     let watch = watch(&stage, "hall", &[]);
@@ -67,7 +67,7 @@ fn the_cameras_media_comes_by_way_of_the_service() {
 /// One offer a call: without one the call is made again (contract, N8).
 // Shows: N8.
 #[test]
-fn a_lost_offer_costs_another_join_and_no_attempt() {
+fn lost_offer_costs_another_join_and_no_attempt() {
     let lost = r#"{"match":{"on":"message","type":"SDP_OFFER","from":"master","times":1},
                    "action":{"do":"drop"}}"#;
     let stage = stage(&["--fault", lost]);
@@ -83,7 +83,7 @@ fn a_lost_offer_costs_another_join_and_no_attempt() {
 
 /// Scenario 64: a second offer with another fingerprint is answered on a new peer, in the attempt.
 #[test]
-fn s64_a_new_session_of_the_service_is_answered_in_the_same_attempt() {
+fn s64_new_session_of_the_service_is_answered_in_the_same_attempt() {
     let stage = stage(&[]);
     let _camera = stage.camera([JOIN]);
     let watch = watch(&stage, "hall", &[]);
@@ -100,7 +100,7 @@ fn s64_a_new_session_of_the_service_is_answered_in_the_same_attempt() {
 /// Three viewers; a slot is kept for the same id.
 // Shows: 46.
 #[test]
-fn a_fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
+fn fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
     let stage = stage(&[]);
     let _camera = stage.camera([JOIN]);
     let [one, _two, _three] = ["one", "two", "three"].map(|id| {
@@ -125,7 +125,7 @@ fn a_fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
 
 /// A minute and three, on a clock that runs 60 times faster.
 #[test]
-fn a_viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() {
+fn viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() {
     let stage = stage(&["--time-scale", "60", "--quotas", r#"{"storage_viewers_max":1}"#]);
     let alone = watch(&stage, "one", &["--retry", "never"]);
     told(&stage, "storage_connected", Some("one"), 1);
@@ -144,7 +144,7 @@ fn a_viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() 
 
 /// A peer-to-peer viewer of such a channel gets silence from the service, and learns why.
 #[test]
-fn an_offer_to_a_storage_channel_meets_silence_that_is_explained() {
+fn offer_to_a_storage_channel_meets_silence_that_is_explained() {
     let stage = stage(&[]);
     let _camera = stage.camera([JOIN]);
     let mut watch = stage.watch(["--retry", "never"]);

@@ -25,7 +25,7 @@ struct Twins {
     shift: i64,
     pending: Vec<(Ticket, Done)>,
     tickets: BTreeMap<Ticket, Ticket>,
-    links: BTreeMap<LinkId, LinkId>,
+    links: BTreeMap<ConnectionId, ConnectionId>,
     peers: BTreeMap<PeerId, PeerId>,
     seen: Vec<Ticket>,
     links_seen: u32,
@@ -75,8 +75,10 @@ impl Twins {
         let named = |t: &Ticket| normal.ticket(*t).map(|new| (*t, new));
         self.tickets = self.seen.iter().filter_map(named).collect();
         let numbers = 1..200;
-        self.links =
-            numbers.clone().filter_map(|n| Some((LinkId(n), normal.link(LinkId(n))?))).collect();
+        self.links = numbers
+            .clone()
+            .filter_map(|n| Some((ConnectionId(n), normal.link(ConnectionId(n))?)))
+            .collect();
         self.peers = numbers.filter_map(|n| Some((PeerId(n), normal.peer(PeerId(n))?))).collect();
         self.two = Some(normal.into_session());
     }
@@ -210,7 +212,7 @@ impl Twins {
                 Input::Completed(Completion { ticket: ticket(t), outcome })
             }
             Input::Signaling(link, event) => {
-                let link = self.links.get(&link).copied().unwrap_or(LinkId(u32::MAX));
+                let link = self.links.get(&link).copied().unwrap_or(ConnectionId(u32::MAX));
                 let event = match event {
                     SignalingEvent::Status { ticket: Some(t), failure } => {
                         SignalingEvent::Status { ticket: Some(ticket(t)), failure }
@@ -230,7 +232,7 @@ impl Twins {
 /// The successful result of a command.
 fn good(output: &Output) -> Option<(Ticket, Done)> {
     let description = |text| {
-        let facts = Facts::default();
+        let facts = SdpSummary::default();
         Done::Description(Description { sdp: Sdp::new(text), facts })
     };
     match output {
@@ -286,7 +288,7 @@ fn nameless(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) =
-        ["LinkId(", "PeerId(", "attempt: "].iter().filter_map(|n| rest.find(n)).min()
+        ["ConnectionId(", "PeerId(", "attempt: "].iter().filter_map(|n| rest.find(n)).min()
     {
         let (before, from) = rest.split_at(at);
         out.push_str(before);

@@ -13,7 +13,7 @@ use peer_webrtc::{MediaEvent, MediaReceiver, PeerConfig};
 use signaling_aws::SignalingConfig;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
-use viewer_session::Told;
+use viewer_session::SessionUpdate;
 
 use crate::{PATIENCE, PROGRAM, in_a_network_of_its_own};
 
@@ -21,7 +21,7 @@ use crate::{PATIENCE, PROGRAM, in_a_network_of_its_own};
 /// by another certificate, or by the close, whichever comes first.
 // Shows: N18.
 #[test]
-fn a_restart_costs_the_javascript_master_a_full_attempt() {
+fn restart_costs_the_javascript_master_a_full_attempt() {
     let stage = Stage::start_tls(PROGRAM, Keys::session());
     let _master = stage.browser("master", &[]);
     a_restart_costs_a_full_attempt(&stage, "the JavaScript master");
@@ -140,7 +140,7 @@ impl Watching {
         let mut seen = Vec::new();
         let waited = timeout(PATIENCE, async {
             while let Some(told) = self.viewer.handle.next_event().await {
-                if let Told::Event { event, .. } = told {
+                if let SessionUpdate::Event { event, .. } = told {
                     if fits(&event) {
                         return true;
                     }

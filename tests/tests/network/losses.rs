@@ -72,7 +72,7 @@ fn s24_ice_failed() {
 /// A path of 2 Mbit/s that loses, delays, repeats and reorders: live, and what was recorded plays
 /// (contract, 67).
 #[test]
-fn s67_a_path_that_loses_delays_repeats_and_reorders() {
+fn s67_path_that_loses_delays_repeats_and_reorders() {
     let mut scene = Scene::set(Family::V4, &[]);
     let _impairer = impair(&mut scene, CAMERA, &POOR);
     scene.lab.tc(CAMERA, "qdisc add dev up0 root tbf rate 2mbit burst 16kb latency 100ms");

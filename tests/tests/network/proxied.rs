@@ -124,7 +124,7 @@ fn turn_over_tls_through_the_proxy() {
 
 /// A camera there is reached as well: it has its relay through the proxy.
 #[test]
-fn a_camera_with_nothing_but_the_proxy() {
+fn camera_with_nothing_but_the_proxy() {
     let (scene, _coturn, proxy) = scene(TLS, CAMERA);
     scene.lab.drop_on_router("iifname r20 oifname != r40");
     let mut camera = start(&scene, CAMERA, "camera", BY_NAME, &[]);

@@ -127,7 +127,7 @@ fn s41_only_a_relay_reaches_the_camera() {
 /// The way to a relay is often quicker than the direct one: a camera with two networks, one of
 /// which leads to the relay and not to the viewer, and a slow one that leads to the viewer.
 #[test]
-fn s41_a_direct_path_is_preferred_to_a_relay_that_is_quicker() {
+fn s41_direct_path_is_preferred_to_a_relay_that_is_quicker() {
     const RUNS: usize = 5;
     let (mut scene, _coturn) = scene(UDP, "300", &[]);
     let slow = Poor { lost: 0, repeated: 0, reordered: 0, delay: 30, jitter: 0 };
@@ -259,7 +259,7 @@ fn turn_over_tls_where_udp_is_blocked() {
 
 /// A TURN server that an unknown authority vouches for is not talked to.
 #[test]
-fn a_turn_server_over_tls_is_verified() {
+fn turn_server_over_tls_is_verified() {
     let (scene, coturn) = scene(TLS, "300", &[]);
     // The viewer trusts the service alone.
     fs::copy(scene.path("ca/ca.pem"), scene.trusted()).expect("copied");

@@ -50,7 +50,7 @@ fn live_after(watch: &Process, noticed: u64) -> u64 {
 
 /// The ICE restart's road: the link is opened anew first, since the old one is deaf.
 #[test]
-fn s26_a_switch_is_restarted() {
+fn s26_switch_is_restarted() {
     let cost = switch("renegotiate");
     assert_eq!(cost.attempts, 1, "the same attempt");
     assert!(cost.after < Duration::from_secs(10), "within the restart's deadline: {cost:?}");
@@ -59,7 +59,7 @@ fn s26_a_switch_is_restarted() {
 
 /// The full attempt's road: the master answers a restart with another connection.
 #[test]
-fn s26_a_switch_that_is_no_restart_is_a_new_attempt() {
+fn s26_switch_that_is_no_restart_is_a_new_attempt() {
     let cost = switch("replace");
     assert_eq!(cost.attempts, 2);
     assert!(cost.after < Duration::from_secs(10), "no deadline is waited for: {cost:?}");
@@ -68,7 +68,7 @@ fn s26_a_switch_that_is_no_restart_is_a_new_attempt() {
 /// The master ignores the restart: with the address gone it has 2.5 s, and from the second switch
 /// on none is tried (contract, N19).
 #[test]
-fn s26_a_switch_whose_restart_is_ignored_keeps_its_bound() {
+fn s26_switch_whose_restart_is_ignored_keeps_its_bound() {
     let scene = Scene::set(Family::Both, &[]);
     let _camera = scene.camera(["--behaviour", "ignore-repeated"]);
     let watch = scene.live([""; 0]);
@@ -123,7 +123,7 @@ fn s27_offline_for_a_while() {
 
 /// The network is not watched: ICE finds out, and the bound is the grace longer.
 #[test]
-fn s26_a_switch_that_nobody_tells_of() {
+fn s26_switch_that_nobody_tells_of() {
     let scene = Scene::set(Family::V4, &[]);
     let _camera = scene.camera(["--behaviour", "replace"]);
     let watch = scene.live(["--no-network-watch"]);

@@ -28,7 +28,7 @@ pub(crate) fn good(output: &Output) -> Option<(Ticket, Done)> {
                 PeerCommand::CreateOffer { .. } | PeerCommand::CreateAnswer { .. } => {
                     Done::Description(Description {
                         sdp: Sdp::new("offer"),
-                        facts: Facts::default(),
+                        facts: SdpSummary::default(),
                     })
                 }
                 PeerCommand::SetIceServers { .. }

@@ -9,14 +9,14 @@ struct Driven {
     now: Timestamp,
     events: Vec<Event>,
     /// Those of the newest commands.
-    connection: Option<LinkId>,
+    connection: Option<ConnectionId>,
     peer: Option<PeerId>,
     /// Connects are not completed, but kept here.
     pending: Option<Vec<Ticket>>,
     /// Messages fail to be sent.
     sending_fails: bool,
     /// The connections that messages were given to.
-    sent_on: Vec<LinkId>,
+    sent_on: Vec<ConnectionId>,
 }
 
 impl Driven {
@@ -123,8 +123,8 @@ impl Driven {
 
 /// A description with sound, and with or without a picture.
 fn description(text: &str, video: bool) -> Description {
-    let section = |kind, accepted| MediaFact { kind, mid: None, accepted, sends: accepted };
-    let facts = Facts {
+    let section = |kind, accepted| MediaSection { kind, mid: None, accepted, sends: accepted };
+    let facts = SdpSummary {
         ice_ufrag: Some("u".into()),
         ice_pwd: Some(Digest(1)),
         fingerprints: vec!["f".into()],

@@ -136,14 +136,14 @@ fn s50_close_wins_race_with_answer() {
         let mut world = World::new(plan.clone());
         world.open();
         assert!(world.run_until_phase(Phase::AwaitingAnswer, secs(5)));
-        let video = MediaFact { kind: MediaKind::Video, mid: None, accepted: true, sends: true };
+        let video = MediaSection { kind: MediaKind::Video, mid: None, accepted: true, sends: true };
         let answer = Description {
             sdp: Sdp::new("answer 1 to offer 1 of peer 1"),
-            facts: Facts { media: vec![video], ..Facts::default() },
+            facts: SdpSummary { media: vec![video], ..SdpSummary::default() },
         };
         let body = Ok(answer);
         let answer = SignalingEvent::Answer { sender: Sender::Master, body };
-        let mut inputs = [Input::Close, Input::Signaling(LinkId(1), answer)];
+        let mut inputs = [Input::Close, Input::Signaling(ConnectionId(1), answer)];
         if !close_first {
             inputs.reverse();
         }

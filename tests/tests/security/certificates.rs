@@ -94,7 +94,7 @@ fn wrongs(trusted: &Authority) -> Vec<(&'static str, TlsAcceptor)> {
 }
 
 #[test]
-fn a_good_certificate_is_taken_for_calls_and_socket() {
+fn good_certificate_is_taken_for_calls_and_socket() {
     costs(LITTLE, "a good certificate", async || {
         let authority = Authority::new("security test");
         let service = Service::start_tls(Script::default(), authority.acceptor(&GOOD)).await;
@@ -116,7 +116,7 @@ fn calls_are_made_to_nobody_with_a_wrong_certificate() {
 }
 
 #[test]
-fn the_socket_is_opened_to_nobody_with_a_wrong_certificate() {
+fn socket_is_opened_to_nobody_with_a_wrong_certificate() {
     costs(LITTLE, "wrong certificates of sockets", async || {
         let authority = Authority::new("security test");
         for (wrong, acceptor) in wrongs(&authority) {
@@ -134,7 +134,7 @@ fn the_socket_is_opened_to_nobody_with_a_wrong_certificate() {
 
 /// The system's authorities do not know ours: without its file there is no way in.
 #[test]
-fn an_authority_is_trusted_only_when_it_was_given() {
+fn authority_is_trusted_only_when_it_was_given() {
     costs(LITTLE, "an authority that was not given", async || {
         let authority = Authority::new("security test");
         let service = Service::start_tls(Script::default(), authority.acceptor(&GOOD)).await;

@@ -21,7 +21,7 @@ async fn refused(call: Answer) -> Failure {
 }
 
 #[test]
-fn a_good_service_is_reached() {
+fn good_service_is_reached() {
     let (outcome, service) =
         costs(LITTLE, "a good service", async || connect(Script::default()).await);
     assert!(matches!(outcome, Ok(Done::Connected(_))), "{outcome:?}");
@@ -29,7 +29,7 @@ fn a_good_service_is_reached() {
 }
 
 #[test]
-fn a_body_without_end_is_given_up() {
+fn body_without_end_is_given_up() {
     let length = format!("content-length: {ENDLESS}");
     for framing in [length.as_str(), "transfer-encoding: chunked"] {
         let head =
@@ -42,7 +42,7 @@ fn a_body_without_end_is_given_up() {
 }
 
 #[test]
-fn a_head_without_end_is_given_up() {
+fn head_without_end_is_given_up() {
     let again = format!("x-more: {}\r\n", "y".repeat(200)).into_bytes();
     let call = Answer::Repeated { head: b"HTTP/1.1 200 OK\r\n".to_vec(), again, bytes: ENDLESS };
     let failure = costs(LITTLE, "a head without end", async || refused(call).await);
@@ -50,7 +50,7 @@ fn a_head_without_end_is_given_up() {
 }
 
 #[test]
-fn a_body_that_drips_is_given_up_in_time() {
+fn body_that_drips_is_given_up_in_time() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n";
     let call = Answer::Dripping { head: head.to_vec(), every: Duration::from_millis(100) };
     let failure = costs(LITTLE, "a body that drips", async || refused(call).await);
@@ -79,7 +79,7 @@ fn deep_json_and_gigantic_numbers_are_refused() {
 }
 
 #[test]
-fn an_error_with_deep_json_and_a_long_text_is_short() {
+fn error_with_deep_json_and_a_long_text_is_short() {
     let text = "\\u001b[31m".repeat(10_000);
     for body in [format!(r#"{{"message":"{text}"}}"#), format!(r#"{{"x":{}"#, "[".repeat(100_000))]
     {
@@ -100,7 +100,7 @@ fn an_error_with_deep_json_and_a_long_text_is_short() {
 
 /// Following it would sign for a stranger.
 #[test]
-fn a_redirection_leads_nowhere() {
+fn redirection_leads_nowhere() {
     let (outcome, elsewhere) = costs(LITTLE, "a redirection", async || {
         let elsewhere = Service::start(Script::default()).await;
         let found = format!(
@@ -141,7 +141,7 @@ fn endpoints_without_tls_are_refused_unless_on_this_machine() {
 
 /// A service elsewhere does not get to say which doors of this machine are knocked at in the clear.
 #[test]
-fn a_service_elsewhere_points_at_no_plain_door_of_this_machine() {
+fn service_elsewhere_points_at_no_plain_door_of_this_machine() {
     for door_of in ["socket", "calls"] {
         let (failure, door) = costs(LITTLE, "a plain door of this machine", async || {
             let door = Service::start(Script::default()).await;

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use kvs_emulator::{Credential, Emulator, EmulatorConfig, TurnAuth, TurnConfig};
 use negotiation_core::{
-    Candidate, Completion, Description, Done, IceServer, Input, LinkId, Message, Output,
+    Candidate, Completion, ConnectionId, Description, Done, IceServer, Input, Message, Output,
     PeerCommand, PeerId, Sdp, SdpKind, Secret, Sender, SignalingCommand, SignalingEvent, Ticket,
 };
 use peer_webrtc::PeerConfig;
@@ -104,7 +104,7 @@ fn what_goes_in_and_out_of_a_session_shows_no_secret() {
     };
     let description: Description = read_description(SDP).expect("SDP");
     let ticket = Ticket { attempt: 1, seq: 1 };
-    let (link, peer) = (LinkId(1), PeerId(1));
+    let (link, peer) = (ConnectionId(1), PeerId(1));
     kept("a secret", &Secret::new(CANARY));
     kept("a text", &Sdp::new(SDP));
     for outcome in [Done::IceServers(vec![server.clone()]), Done::Description(description.clone())]
@@ -154,7 +154,7 @@ fn what_the_emulator_is_made_of_shows_no_secret() {
 
 #[test]
 #[should_panic(expected = "is shown")]
-fn the_search_finds_what_is_shown() {
+fn search_finds_what_is_shown() {
     let _alone = alone();
     kept("a text", &CANARY);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use negotiation_core::{
-    Completion, Done, Failure, LinkId, SignalingCommand, SignalingEvent, Ticket,
+    Completion, ConnectionId, Done, Failure, SignalingCommand, SignalingEvent, Ticket,
 };
 use signaling_aws::{AwsSignaling, Limits, SignalingConfig, SignalingConfigBuilder};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -241,7 +241,7 @@ pub(crate) struct Viewer {
     port: AwsSignaling,
 }
 
-pub(crate) const LINK: LinkId = LinkId(1);
+pub(crate) const LINK: ConnectionId = ConnectionId(1);
 
 impl Viewer {
     /// With limits that a test can wait for.

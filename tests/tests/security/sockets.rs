@@ -44,7 +44,7 @@ async fn ends(upgrade: Answer) -> FailureCode {
 }
 
 #[test]
-fn a_frame_of_ten_megabytes_ends_the_link() {
+fn frame_of_ten_megabytes_ends_the_link() {
     let long = 10 << 20;
     let upgrade = Answer::Repeated { head: head(TEXT, long), again: vec![b'x'; 4096], bytes: long };
     let code = costs(LITTLE, "a frame of 10 MB", async || ends(upgrade).await);
@@ -52,7 +52,7 @@ fn a_frame_of_ten_megabytes_ends_the_link() {
 }
 
 #[test]
-fn a_frame_that_says_it_is_gigantic_ends_the_link() {
+fn frame_that_says_it_is_gigantic_ends_the_link() {
     for length in [usize::MAX, usize::MAX / 2, 1 << 40] {
         let upgrade = Answer::Bytes(head(TEXT, length));
         let code = costs(LITTLE, "a gigantic frame", async || ends(upgrade).await);
@@ -61,7 +61,7 @@ fn a_frame_that_says_it_is_gigantic_ends_the_link() {
 }
 
 #[test]
-fn a_message_in_fragments_without_end_ends_the_link() {
+fn message_in_fragments_without_end_ends_the_link() {
     let (head, again) = (frame(TEXT_BEGINS, &[b'x'; 1000]), frame(TEXT_GOES_ON, &[b'x'; 1000]));
     let upgrade = Answer::Repeated { head, again, bytes: ENDLESS };
     let code = costs(LITTLE, "fragments without end", async || ends(upgrade).await);
@@ -70,7 +70,7 @@ fn a_message_in_fragments_without_end_ends_the_link() {
 
 /// Its bytes come, and no frame: nothing counts as received.
 #[test]
-fn a_frame_that_drips_is_given_up_in_time() {
+fn frame_that_drips_is_given_up_in_time() {
     let upgrade = Answer::Dripping { head: head(TEXT, 5000), every: Duration::from_millis(20) };
     let cost = crate::Cost { time: Duration::from_secs(4), ..LITTLE };
     let code = costs(cost, "a frame that drips", async || ends(upgrade).await);
@@ -78,7 +78,7 @@ fn a_frame_that_drips_is_given_up_in_time() {
 }
 
 #[test]
-fn an_upgrade_that_drips_or_never_ends_is_given_up() {
+fn upgrade_that_drips_or_never_ends_is_given_up() {
     let head = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
     let again = format!("x-more: {}\r\n", "y".repeat(200)).into_bytes();
     let endless = Answer::Repeated { head: head.clone(), again, bytes: ENDLESS };
@@ -146,7 +146,7 @@ fn deep_json_and_gigantic_numbers_are_garbage() {
 
 /// A session that takes its time stops the reading; nothing piles up on this side.
 #[test]
-fn a_flood_of_candidates_waits_in_the_attackers_own_queue() {
+fn flood_of_candidates_waits_in_the_attackers_own_queue() {
     let candidate = r#"{"candidate":"candidate:1 1 udp 9 10.0.0.1 4242 typ host","sdpMid":"0"}"#;
     let text = format!(
         r#"{{"messageType":"ICE_CANDIDATE","messagePayload":"{}"}}"#,
@@ -169,7 +169,7 @@ fn a_flood_of_candidates_waits_in_the_attackers_own_queue() {
 
 /// Each ping is owed a pong, and the attacker takes none.
 #[test]
-fn a_flood_of_pings_is_not_answered_from_a_growing_queue() {
+fn flood_of_pings_is_not_answered_from_a_growing_queue() {
     let again = frame(PING, &[b'x'; 125]);
     let upgrade = Answer::Repeated { head: Vec::new(), again, bytes: ENDLESS / 4 };
     costs(LITTLE, "a flood of pings", async || {

@@ -16,7 +16,7 @@ use signaling_aws::{AwsSignaling, SignalingConfig, SignalingConfigBuilder};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use viewer_session::redact::{Origin, remember};
-use viewer_session::{Handle, Told};
+use viewer_session::{Handle, SessionUpdate};
 
 /// Longer than anything may take that has no deadline.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -114,8 +114,8 @@ impl Watching {
     pub(crate) async fn event(&mut self) -> Option<Event> {
         loop {
             match self.handle.next_event().await? {
-                Told::Event { event, .. } => return Some(event),
-                Told::Lost(_) => {}
+                SessionUpdate::Event { event, .. } => return Some(event),
+                SessionUpdate::Lagged(_) => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Links that follow one another: scenarios 18, 30 to 34.
 
 use kvs_emulator::{
-    Action, EmulatorConfig, Happening, Match, Point, Role, ServiceMessage, Then, Why,
+    Action, EmulatorConfig, Match, Point, PresenceChange, Role, ServiceMessage, Then, Why,
 };
 use negotiation_core::{EndReason, Event, Ignored};
 use serde_json::json;
@@ -105,7 +105,7 @@ fn lived_out(
 fn viewer_links(stage: &Stage, why: Why) -> usize {
     let events = stage.emulator.events(0);
     let of_viewer = |event: &&kvs_emulator::Event| event.client_id.as_deref() == Some("hall");
-    let ended = Happening::Left { why };
+    let ended = PresenceChange::Left { why };
     events.iter().filter(of_viewer).filter(|event| event.what == ended).count()
 }
 
@@ -123,12 +123,12 @@ fn hour(service: &mut EmulatorConfig) {
 }
 
 #[test]
-fn w30_an_hour_old() {
+fn w30_hour_old() {
     lived_out("an hour old", hour, Why::Displaced, |event| *event == Event::GoAway, 1);
 }
 
 #[test]
-fn w30_an_hour_old_without_a_word() {
+fn w30_hour_old_without_a_word() {
     let silent = |service: &mut EmulatorConfig| {
         hour(service);
         service.unknowns.age_sends_go_away = false;

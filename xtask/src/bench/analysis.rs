@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cameras_connections_are_left_out() {
+    fn cameras_connections_are_left_out() {
         let mut call = at(5, 9, "request");
         call["access_key"] = CAMERA_KEY.into();
         let events = [

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_counted_with_its_children() {
+    fn process_is_counted_with_its_children() {
         let mut shell = Command::new("sh");
         let process =
             Process::start("sh", shell.args(["-c", "sleep 30 & echo {\\\"event\\\":1}; wait"]), "");

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_link_is_found() {
+    fn broken_link_is_found() {
         let file = step::root().join("docs/architecture.md");
         assert!(broken(&file, "no-such-file.md").expect("readable").is_some());
         assert!(broken(&file, "architecture.md#no-such-heading").expect("readable").is_some());

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_that_forgot_the_lints_is_found() {
+    fn crate_that_forgot_the_lints_is_found() {
         assert!(takes_workspace_lints("[package]\n[lints]\nworkspace = true\n"));
         assert!(!takes_workspace_lints("[package]\nversion.workspace = true\n"));
         assert!(!takes_workspace_lints("[lints]\n[dependencies]\nworkspace = true\n"));

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_docs_or_too_long_is_found() {
+    fn file_without_docs_or_too_long_is_found() {
         assert_eq!(check_file("a.rs", "//! Docs.\nfn a() {}\n").len(), 0);
         assert_eq!(check_file("a.rs", "fn a() {}\n").len(), 1);
         assert_eq!(check_file("a.rs", &format!("//! Docs.\n{}", "\n".repeat(600))).len(), 1);

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_in_fragments_is_bounded() {
+    fn unit_in_fragments_is_bounded() {
         let mut depacketizer = Depacketizer::new(1000);
         let mut units = Vec::new();
         let begin = Bytes::from_static(&[0x7c, 0x85, 1]);

@@ -46,7 +46,7 @@ fn push_all(
 }
 
 #[test]
-fn the_first_keyframe_is_told_with_its_last_packet() {
+fn first_keyframe_is_told_with_its_last_packet() {
     for codec in [H264, VP8] {
         let packets: Vec<Packet> = pictures(codec, 1, 2).concat();
         let first = pictures(codec, 1, 1)[0].len();
@@ -65,7 +65,7 @@ fn the_first_keyframe_is_told_with_its_last_packet() {
 }
 
 #[test]
-fn a_keyframe_with_a_hole_is_none_until_the_hole_is_filled() {
+fn keyframe_with_a_hole_is_none_until_the_hole_is_filled() {
     for codec in [H264, VP8] {
         let mut packets = pictures(codec, 1, 1).concat();
         let missing = packets.remove(1);
@@ -81,7 +81,7 @@ fn a_keyframe_with_a_hole_is_none_until_the_hole_is_filled() {
 }
 
 #[test]
-fn a_hole_that_stays_drops_all_pictures_until_the_next_keyframe() {
+fn hole_that_stays_drops_all_pictures_until_the_next_keyframe() {
     for codec in [H264, VP8] {
         let mut pictures = pictures(codec, 1, 40);
         pictures[10].remove(0);
@@ -116,7 +116,7 @@ fn packets_of_a_source_that_was_left_do_not_bring_it_back() {
 }
 
 #[test]
-fn a_sender_that_begins_anew_is_followed() {
+fn sender_that_begins_anew_is_followed() {
     let mut assembler = FrameAssembler::new(VP8);
     assert_eq!(push_all(&mut assembler, pictures(VP8, 1, 3).concat()).len(), 3);
     // Twice: the first packet of a new sequence is only a hint.
@@ -175,7 +175,7 @@ fn padding_and_frames_without_end_do_no_harm() {
 }
 
 #[test]
-fn a_fragment_that_never_ends_is_given_up_at_the_largest_frame() {
+fn fragment_that_never_ends_is_given_up_at_the_largest_frame() {
     let config = AssemblerConfig { frame_bytes_max: 10_000, ..AssemblerConfig::default() };
     let mut assembler = FrameAssembler::with_config(H264, config);
     for sequence in 0..100 {

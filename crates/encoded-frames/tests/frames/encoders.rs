@@ -189,7 +189,7 @@ fn markers_split_no_picture_and_their_absence_joins_none() {
 }
 
 #[test]
-fn a_proven_mark_gives_a_picture_out_at_once() {
+fn proven_mark_gives_a_picture_out_at_once() {
     let pictures = four_slices(&sets());
     let last = |at: usize, count: usize| at + 1 == count;
     let mut assembler = FrameAssembler::new(H264);
@@ -322,7 +322,7 @@ fn parameter_sets_with_several_ids_and_new_ones_go_with_the_keyframe_that_uses_t
 }
 
 #[test]
-fn a_recovery_point_is_an_entry_and_the_picture_is_whole_after_its_count() {
+fn recovery_point_is_an_entry_and_the_picture_is_whole_after_its_count() {
     let last = |at: usize, count: usize| at + 1 == count;
     let picture = |number: u32| match number % 4 {
         1 => [sets(), vec![recovery_sei(3), slice(number, 0, 0, &[1])]].concat(),

@@ -17,7 +17,7 @@ use crate::playback::Unit;
 use crate::roster::SessionNumber;
 use crate::sdp;
 
-/// While connecting, the stack's task is woken this often: see [`Stack::nudge`].
+/// While connecting, the stack's task is woken this often: see [`Stack::wake_stack`].
 const NUDGE: Duration = Duration::from_millis(10);
 
 /// Once connected, this often it is asked whether the viewer closed.
@@ -83,7 +83,7 @@ impl Live<'_> {
                 unit = next(units) => self.on_unit(unit).await,
                 _ = tick.tick() => {
                     if let Phase::Connecting(_) = phase {
-                        self.stack.nudge();
+                        self.stack.wake_stack();
                     }
                     self.stack.is_closed_by_peer().await.then_some(LeaveReason::ClosedByViewer)
                 }

@@ -10,8 +10,8 @@ use kvs_emulator::{
     DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Quotas,
 };
 use negotiation_core::{
-    Candidate, ClientIdPolicy, Description, Done, Facts, LinkId, MediaKind, Message, Sdp,
-    SignalingCommand, SignalingEvent, Ticket,
+    Candidate, ClientIdPolicy, ConnectionId, Description, Done, MediaKind, Message, Sdp,
+    SdpSummary, SignalingCommand, SignalingEvent, Ticket,
 };
 use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
 use peer_webrtc::{Authorities, Codec, IcePolicy, Mdns, RtpArrival};
@@ -24,7 +24,7 @@ use viewer_session::facts::read_description;
 use viewer_session::{SignalingInput, SignalingPort as _};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
-const LINK: LinkId = LinkId(1);
+const LINK: ConnectionId = ConnectionId(1);
 
 pub(crate) async fn emulator() -> Emulator {
     let config = EmulatorConfig {
@@ -154,7 +154,7 @@ impl Viewer {
 
     /// Sends any text as an offer.
     pub(crate) fn send_unchecked(&mut self, sdp: &str) {
-        let facts = Facts::default();
+        let facts = SdpSummary::default();
         self.send(Message::Offer(Description { sdp: Sdp::new(sdp), facts }));
     }
 

@@ -14,7 +14,7 @@ use webrtc::peer_connection::RTCPeerConnectionState;
 use super::peer::{self, Event, Events, Peer, Tracks};
 use super::splice::Splice;
 use crate::fault::Role;
-use crate::presence::{Happening, Who, Why};
+use crate::presence::{PresenceChange, Who, Why};
 use crate::routing;
 use crate::shared::Shared;
 use crate::storage_sessions::{Hub, Inbound, Media};
@@ -113,7 +113,7 @@ impl Member {
                         self.send(MessageType::IceCandidate, &payload);
                     }
                     Event::State(RTCPeerConnectionState::Connected) => {
-                        self.tell(Happening::StorageConnected);
+                        self.tell(PresenceChange::StorageConnected);
                         match self.who.role {
                             Role::Master => self.hub.master_came(self.number),
                             Role::Viewer => media = Some(self.hub.watch()),
@@ -174,8 +174,8 @@ impl Member {
         routing::send_from_service(&self.shared, &self.who, kind, payload);
     }
 
-    fn tell(&self, what: Happening) {
-        self.shared.events.tell(&self.who, None, what, Instant::now());
+    fn tell(&self, what: PresenceChange) {
+        self.shared.events.record(&self.who, None, what, Instant::now());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kvs_emulator::{Happening, Role, Then, Why};
+use kvs_emulator::{PresenceChange, Role, Then, Why};
 use serde_json::json;
 
 use crate::support::{answer, ended, hear, open, plain, say, start, until, within};
@@ -29,21 +29,21 @@ async fn join_and_leave_events_are_ordered_with_reasons() {
         seen = events[0].seq;
         (events[0].role, events[0].connection, events[0].what)
     };
-    let left = |why| Happening::Left { why };
+    let left = |why| PresenceChange::Left { why };
     let mut first = open(&emulator, Some("v")).await;
-    assert_eq!(next().await, (Role::Viewer, Some(1), Happening::Joined));
+    assert_eq!(next().await, (Role::Viewer, Some(1), PresenceChange::Joined));
     let mut second = open(&emulator, Some("v")).await;
-    assert_eq!(next().await, (Role::Viewer, Some(2), Happening::Joined));
+    assert_eq!(next().await, (Role::Viewer, Some(2), PresenceChange::Joined));
     assert_eq!(ended(&mut first).await, Some(1001));
     assert_eq!(next().await, (Role::Viewer, Some(1), left(Why::Displaced)));
     second.close(None).await.unwrap();
     ended(&mut second).await;
     assert_eq!(next().await.2, left(Why::Closed));
     drop(open(&emulator, Some("w")).await);
-    assert_eq!(next().await.2, Happening::Joined);
+    assert_eq!(next().await.2, PresenceChange::Joined);
     assert_eq!(next().await.2, left(Why::Lost));
     let _third = open(&emulator, None).await;
-    assert_eq!(next().await, (Role::Master, Some(4), Happening::Joined));
+    assert_eq!(next().await, (Role::Master, Some(4), PresenceChange::Joined));
     emulator.strike("demo", None, None, &Then::Cut);
     assert_eq!(next().await.2, left(Why::Service));
 }
@@ -70,7 +70,7 @@ async fn scaled_clock_closes_idle_and_old_sockets() {
     let mut idle = open(&emulator, Some("v")).await;
     assert_eq!(ended(&mut idle).await, Some(1001));
     until(|| emulator.events(0).len() == 2).await;
-    assert_eq!(emulator.events(0)[1].what, Happening::Left { why: Why::Idle });
+    assert_eq!(emulator.events(0)[1].what, PresenceChange::Left { why: Why::Idle });
 
     let emulator = start(|config| {
         config.time_scale = 1000.0;
@@ -81,5 +81,5 @@ async fn scaled_clock_closes_idle_and_old_sockets() {
     assert_eq!(hear(&mut old).await, json!({ "messageType": "GO_AWAY" }));
     assert_eq!(ended(&mut old).await, Some(1001), "a minute later");
     until(|| emulator.events(0).len() == 2).await;
-    assert_eq!(emulator.events(0)[1].what, Happening::Left { why: Why::Age });
+    assert_eq!(emulator.events(0)[1].what, PresenceChange::Left { why: Why::Age });
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kvs_emulator::{Emulator, Event, Happening, Lifetimes, Why};
+use kvs_emulator::{Emulator, Event, Lifetimes, PresenceChange, Why};
 use serde_json::{Value, json};
 
 use crate::support::{call, start, within};
@@ -27,7 +27,7 @@ async fn join(emulator: &Emulator, id: &str) {
 async fn next<T>(
     emulator: &Emulator,
     mut after: u64,
-    like: impl Fn(Happening) -> Option<T>,
+    like: impl Fn(PresenceChange) -> Option<T>,
 ) -> (T, Event) {
     loop {
         for event in within(emulator.next_events(after)).await {
@@ -40,13 +40,13 @@ async fn next<T>(
 }
 
 async fn joined(emulator: &Emulator, after: u64) -> Event {
-    next(emulator, after, |what| (what == Happening::StorageJoined).then_some(())).await.1
+    next(emulator, after, |what| (what == PresenceChange::StorageJoined).then_some(())).await.1
 }
 
 /// How the next stay ended.
 async fn left(emulator: &Emulator, after: u64) -> (Why, Event) {
     next(emulator, after, |what| match what {
-        Happening::StorageLeft { why } => Some(why),
+        PresenceChange::StorageLeft { why } => Some(why),
         _ => None,
     })
     .await

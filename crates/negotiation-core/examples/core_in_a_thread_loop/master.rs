@@ -4,14 +4,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use negotiation_core::{
-    Candidate, Description, Facts, Input, LinkId, MediaFact, MediaKind, Sdp, Sender as From,
-    SignalingEvent,
+    Candidate, ConnectionId, Description, Input, MediaKind, MediaSection, Sdp, SdpSummary,
+    Sender as From, SignalingEvent,
 };
 
 /// An offer as it reaches the master, with the way back to the viewer.
 pub(crate) struct Offer {
     /// The link it came on.
-    pub(crate) link: LinkId,
+    pub(crate) link: ConnectionId,
     /// Where the answer goes.
     pub(crate) reply: Sender<Input>,
 }
@@ -55,8 +55,8 @@ fn serve(habit: Habit, inbox: &Receiver<Offer>) {
 
 fn answer() -> SignalingEvent {
     let video =
-        MediaFact { kind: MediaKind::Video, mid: Some("0".into()), accepted: true, sends: true };
-    let facts = Facts { media: vec![video], ..Facts::default() };
+        MediaSection { kind: MediaKind::Video, mid: Some("0".into()), accepted: true, sends: true };
+    let facts = SdpSummary { media: vec![video], ..SdpSummary::default() };
     // The core never reads the text; a real adapter reads the facts out of it.
     let body = Ok(Description { sdp: Sdp::new("an answer"), facts });
     SignalingEvent::Answer { sender: From::Master, body }

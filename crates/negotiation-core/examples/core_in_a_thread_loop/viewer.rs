@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
 use negotiation_core::{
-    CandidateRelease, ClientId, Completion, Config, Connectivity, Description, Done, Event, Facts,
-    Failure, FailureCode, Input, LinkId, MediaKind, Message, Outcome, Output, PeerCommand,
-    PeerEvent, PeerId, PeerTraits, Sdp, Session, SignalingCommand, Timestamp,
+    CandidateRelease, ClientId, Completion, Config, ConnectionId, Connectivity, Description, Done,
+    Event, Failure, FailureCode, Input, MediaKind, Message, Outcome, Output, PeerCommand,
+    PeerEvent, PeerId, PeerTraits, Sdp, SdpSummary, Session, SignalingCommand, Timestamp,
 };
 
 use crate::master::Offer;
@@ -28,7 +28,7 @@ pub(crate) struct Ledger {
     pub(crate) peers_opened: u32,
     /// Candidates that were handed to a peer connection.
     pub(crate) candidates_added: u32,
-    links: BTreeSet<LinkId>,
+    links: BTreeSet<ConnectionId>,
     peers: BTreeSet<PeerId>,
     remote_is_set: BTreeSet<PeerId>,
 }
@@ -147,7 +147,7 @@ impl Viewer {
             }
             PeerCommand::CreateOffer { .. } | PeerCommand::CreateAnswer { .. } => {
                 let sdp = Sdp::new("a description");
-                Done::Description(Description { sdp, facts: Facts::default() })
+                Done::Description(Description { sdp, facts: SdpSummary::default() })
             }
             PeerCommand::SetRemote { peer, .. } => {
                 self.ledger.remote_is_set.insert(*peer);

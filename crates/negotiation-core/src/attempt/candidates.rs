@@ -11,7 +11,7 @@ use crate::error::{Failure, FailureKind, Ignored};
 use crate::output::{Message, PeerCommand, SignalingCommand};
 use crate::purpose::Purpose;
 use crate::time::{Timer, Timestamp};
-use crate::types::{Candidate, Digest, LinkId, PeerId};
+use crate::types::{Candidate, ConnectionId, Digest, PeerId};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Candidates {
@@ -49,7 +49,7 @@ impl Candidates {
     }
 
     /// Sends the local candidates that are due, and arms the wake-up for the rest.
-    pub(crate) fn send(&mut self, cx: &mut Context, open: Option<LinkId>) {
+    pub(crate) fn send(&mut self, cx: &mut Context, open: Option<ConnectionId>) {
         let (now, per_second) = (cx.now, cx.config.settings().candidates_per_second);
         let Some(link) = open else { return cx.disarm(Timer::CandidatePacing) };
         self.local.resend_on(link);
@@ -257,7 +257,7 @@ pub(crate) struct LocalCandidates {
     /// Of those waiting, the first so many were released in an earlier exchange.
     free: usize,
     /// Not carried by this link: they wait for another one.
-    unsent: VecDeque<(LinkId, Candidate)>,
+    unsent: VecDeque<(ConnectionId, Candidate)>,
 }
 
 /// The quota's period, with some room for a network that bunches what was sent apart.
@@ -308,7 +308,7 @@ impl LocalCandidates {
     /// A link did not carry this one: it is kept for the next link.
     pub(crate) fn put_back(
         &mut self,
-        link: LinkId,
+        link: ConnectionId,
         candidate: Candidate,
         waiting_max: usize,
     ) -> Result<(), Ignored> {
@@ -321,7 +321,7 @@ impl LocalCandidates {
 
     /// This link is open: what another one did not carry goes out first, in order, unless its offer
     /// was taken back meanwhile.
-    pub(crate) fn resend_on(&mut self, open: LinkId) {
+    pub(crate) fn resend_on(&mut self, open: ConnectionId) {
         if self.unsent.iter().all(|(link, _)| *link == open) {
             return;
         }
@@ -338,7 +338,7 @@ impl LocalCandidates {
     }
 
     /// Names of links, as a normal form has them.
-    pub(crate) fn rename_links(&mut self, name: impl Fn(LinkId) -> LinkId) {
+    pub(crate) fn rename_links(&mut self, name: impl Fn(ConnectionId) -> ConnectionId) {
         self.unsent.iter_mut().for_each(|(link, _)| *link = name(*link));
     }
 
@@ -385,11 +385,11 @@ impl LocalCandidates {
 
 /// Local candidates whose sending has not completed, each in a slot of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct InTransit(Vec<Option<(LinkId, Option<Candidate>)>>);
+pub(crate) struct InTransit(Vec<Option<(ConnectionId, Option<Candidate>)>>);
 
 impl InTransit {
     /// A candidate is being sent; the slot is the first that is free.
-    pub(crate) fn begin(&mut self, link: LinkId, candidate: Candidate) -> usize {
+    pub(crate) fn begin(&mut self, link: ConnectionId, candidate: Candidate) -> usize {
         let sent = Some((link, Some(candidate)));
         match self.0.iter().position(Option::is_none) {
             Some(slot) => {
@@ -404,14 +404,14 @@ impl InTransit {
     }
 
     /// Its sending completed: on which link, and the candidate unless it is not wanted any more.
-    pub(crate) fn end(&mut self, slot: usize) -> Option<(LinkId, Option<Candidate>)> {
+    pub(crate) fn end(&mut self, slot: usize) -> Option<(ConnectionId, Option<Candidate>)> {
         let sent = self.0.get_mut(slot).and_then(Option::take);
         while self.0.pop_if(|last| last.is_none()).is_some() {}
         sent
     }
 
     /// Whether anything is being sent on this link.
-    pub(crate) fn uses(&self, link: LinkId) -> bool {
+    pub(crate) fn uses(&self, link: ConnectionId) -> bool {
         self.0.iter().flatten().any(|(other, _)| *other == link)
     }
 
@@ -421,7 +421,7 @@ impl InTransit {
     }
 
     /// Names of links, as a normal form has them.
-    pub(crate) fn rename_links(&mut self, name: impl Fn(LinkId) -> LinkId) {
+    pub(crate) fn rename_links(&mut self, name: impl Fn(ConnectionId) -> ConnectionId) {
         self.0.iter_mut().flatten().for_each(|(link, _)| *link = name(*link));
     }
 }

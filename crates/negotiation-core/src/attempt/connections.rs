@@ -12,20 +12,20 @@ use crate::output::{Event, SignalingCommand};
 use crate::policy::{QUICK, QUICK_MAX};
 use crate::purpose::Purpose;
 use crate::time::{Timer, Timestamp};
-use crate::types::{ClientId, LinkId};
+use crate::types::{ClientId, ConnectionId};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Connections {
     /// The attempt's id, once the first connection is open.
     pub(crate) client_id: Option<ClientId>,
     /// Messages are sent here.
-    pub(crate) open: Option<LinkId>,
+    pub(crate) open: Option<ConnectionId>,
     /// Being opened, beside or in place of the open one.
-    pub(crate) opening: Option<LinkId>,
+    pub(crate) opening: Option<ConnectionId>,
     /// Another one is open in its place; it is closed once what is being sent on it is sent.
-    pub(crate) replaced: Option<LinkId>,
+    pub(crate) replaced: Option<ConnectionId>,
     /// Being closed for a newer one: messages on them still count, and their end is expected.
-    pub(crate) leaving: BTreeSet<LinkId>,
+    pub(crate) leaving: BTreeSet<ConnectionId>,
     pub(crate) opened_at: Timestamp,
     /// Openings in a row that failed, or gave a connection that ended within seconds.
     pub(crate) failures: u32,
@@ -50,31 +50,31 @@ pub(crate) enum Opened {
 
 impl Connections {
     /// Opens the attempt's first connection.
-    pub(crate) fn open_first(cx: &mut Context) -> (Self, LinkId) {
+    pub(crate) fn open_first(cx: &mut Context) -> (Self, ConnectionId) {
         let link = cx.next_connection();
         let first = Self { opening: Some(link), ..Self::default() };
         (first, link)
     }
 
     /// Requests that the port opens this connection.
-    pub(crate) fn connect(&self, cx: &mut Context, link: LinkId) {
+    pub(crate) fn connect(&self, cx: &mut Context, link: ConnectionId) {
         let (attempt, client_id) = (cx.attempt, self.client_id.clone());
         let command = SignalingCommand::Connect { link, attempt, client_id };
         cx.ask_signaling(Purpose::Connect(link), command);
     }
 
     /// Whether messages on this connection are meant for the attempt.
-    pub(crate) fn speaks(&self, link: LinkId) -> bool {
+    pub(crate) fn speaks(&self, link: ConnectionId) -> bool {
         [self.open, self.replaced].contains(&Some(link)) || self.leaving.contains(&link)
     }
 
     /// Every connection that is not being closed yet.
-    pub(crate) fn all(&self) -> impl Iterator<Item = LinkId> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = ConnectionId> {
         [self.open, self.opening, self.replaced].into_iter().flatten()
     }
 
     /// Whether another connection is open or being opened.
-    pub(crate) fn has_other_than(&self, link: LinkId) -> bool {
+    pub(crate) fn has_other_than(&self, link: ConnectionId) -> bool {
         self.open.is_some_and(|open| open != link) || self.opening.is_some()
     }
 
@@ -86,7 +86,7 @@ impl Connections {
     pub(crate) fn on_connected(
         &mut self,
         cx: &mut Context,
-        link: LinkId,
+        link: ConnectionId,
         client_id: ClientId,
     ) -> Opened {
         if self.opening != Some(link) {
@@ -117,7 +117,7 @@ impl Connections {
     pub(crate) fn on_connect_failed(
         &mut self,
         cx: &mut Context,
-        link: LinkId,
+        link: ConnectionId,
         failure: Failure,
         offer_waits: bool,
     ) -> Flow<bool> {
@@ -162,7 +162,7 @@ impl Connections {
     pub(crate) fn on_lost(
         &mut self,
         cx: &mut Context,
-        link: LinkId,
+        link: ConnectionId,
         failure: Failure,
         unanswered: bool,
     ) -> Flow {
@@ -204,7 +204,7 @@ impl Connections {
     /// The service ends this connection within a minute: another is opened before it is closed; a
     /// little later where nothing is disturbed by that, so that a thousand viewers do not come back
     /// in the same second.
-    pub(crate) fn on_go_away(&mut self, cx: &mut Context, link: LinkId, may_wait: bool) {
+    pub(crate) fn on_go_away(&mut self, cx: &mut Context, link: ConnectionId, may_wait: bool) {
         if self.open != Some(link) || self.opening.is_some() || self.go_away {
             return cx.ignore(Ignored::Duplicate);
         }
@@ -277,7 +277,7 @@ impl Connections {
 
     /// The connection that was replaced and can be closed when nothing is being sent on it: the
     /// other one is ready, and no call for ICE servers is under way, which a close would cancel.
-    pub(crate) fn to_leave(&self, cx: &Context) -> Option<LinkId> {
+    pub(crate) fn to_leave(&self, cx: &Context) -> Option<ConnectionId> {
         let fetches = cx.is_in_flight(Purpose::FetchIceServers);
         self.replaced.filter(|_| self.open.is_some() && !fetches)
     }
@@ -287,14 +287,19 @@ impl Connections {
         self.leave(cx, replaced);
     }
 
-    fn leave(&mut self, cx: &mut Context, link: Option<LinkId>) {
+    fn leave(&mut self, cx: &mut Context, link: Option<ConnectionId>) {
         if let Some(link) = link {
             self.leaving.insert(link);
             cx.ask_signaling(Purpose::Leave(link), SignalingCommand::Disconnect { link });
         }
     }
 
-    pub(crate) fn on_left(&mut self, cx: &mut Context, link: LinkId, failure: Option<Failure>) {
+    pub(crate) fn on_left(
+        &mut self,
+        cx: &mut Context,
+        link: ConnectionId,
+        failure: Option<Failure>,
+    ) {
         self.leaving.remove(&link);
         if let Some(failure) = failure.filter(|failure| failure.code != FailureCode::Cancelled) {
             cx.tell(Event::CloseStepFailed(failure));

@@ -19,7 +19,7 @@ use crate::error::Ignored;
 use crate::output::PeerCommand;
 use crate::purpose::{CloseStep, Purpose};
 use crate::time::{Timer, Timestamp};
-use crate::types::{Description, LinkId, PeerId};
+use crate::types::{ConnectionId, Description, PeerId};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Exchange {
@@ -110,12 +110,12 @@ impl Exchange {
     }
 
     /// The needed restart can begin on this connection.
-    pub(crate) fn can_restart_on(&self, open: Option<LinkId>) -> bool {
+    pub(crate) fn can_restart_on(&self, open: Option<ConnectionId>) -> bool {
         open.is_some() && self.needed.unsent_on != open
     }
 
     /// Since when the master could answer the open restart, which this connection carried.
-    pub(crate) fn restart_awaited_since(&self, open: Option<LinkId>) -> Option<Timestamp> {
+    pub(crate) fn restart_awaited_since(&self, open: Option<ConnectionId>) -> Option<Timestamp> {
         let ours = self.ours().filter(|ours| ours.restart.is_some())?;
         let OurStep::AwaitingAnswer { awaited_since, .. } = &ours.step else { return None };
         let (carried, _) = self.sent.as_ref()?.carried?;
@@ -159,7 +159,7 @@ impl Exchange {
 
     /// Connectivity is back, and no restart is open: one that is needed runs only if it was
     /// requested and can begin (contract, N1).
-    pub(crate) fn forget_needless_restart(&mut self, open: Option<LinkId>) {
+    pub(crate) fn forget_needless_restart(&mut self, open: Option<ConnectionId>) {
         let requested = self.needed.restart == Some(RestartReason::Requested);
         if !requested || !self.can_restart_on(open) {
             self.forget_restart();

@@ -6,7 +6,7 @@ use crate::error::Ignored;
 use crate::output::{Event, PeerCommand};
 use crate::purpose::Purpose;
 use crate::time::Timer;
-use crate::types::{Facts, MediaKind, PeerId};
+use crate::types::{MediaKind, PeerId, SdpSummary};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Media {
@@ -37,7 +37,7 @@ pub(crate) fn wants_media(config: &Config) -> bool {
 impl Media {
     /// Notes what the master will send of what the application requested: it decides what counts
     /// as live.
-    pub(crate) fn expect(&mut self, config: &Config, facts: &Facts) {
+    pub(crate) fn expect(&mut self, config: &Config, facts: &SdpSummary) {
         self.video = config.settings().receive_video && facts.sends(MediaKind::Video);
         self.audio = config.settings().receive_audio && facts.sends(MediaKind::Audio);
     }

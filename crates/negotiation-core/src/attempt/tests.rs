@@ -22,14 +22,14 @@ fn s42_servers_that_hang_are_waited_for_five_seconds_after_the_link() {
     harness.pass(1_000);
     harness.settle(&["fetch servers"]);
     harness.pass(3_999);
-    assert_eq!(harness.asked(), ["create offer"]);
+    assert_eq!(harness.commands(), ["create offer"]);
     harness.pass(1);
-    assert_eq!((harness.asked(), harness.fired(Timer::IceServers)), (vec!["set local"], 1));
+    assert_eq!((harness.commands(), harness.fired(Timer::IceServers)), (vec!["set local"], 1));
 }
 
 /// The other commands keep their own deadlines.
 #[test]
-fn n12_an_open_link_hurries_nothing_but_the_servers() {
+fn n12_open_link_hurries_nothing_but_the_servers() {
     let settings =
         Settings { ice_servers_timeout: core::time::Duration::from_secs(1), ..one_retry() };
     let mut harness = Harness::opened(settings);
@@ -75,7 +75,7 @@ fn s42_without_a_relay_it_goes_on() {
     harness.fails("fetch servers", FailureCode::Service);
     harness.settle(&[]);
     assert_eq!(harness.phase(), Phase::AwaitingAnswer);
-    assert!(!harness.asked().contains(&"set servers"));
+    assert!(!harness.commands().contains(&"set servers"));
     harness.give(Input::Close);
     let evidence = harness.report().1;
     assert!(!evidence.turn_servers && evidence.ice_servers_error.is_some());
@@ -83,33 +83,33 @@ fn s42_without_a_relay_it_goes_on() {
 
     let mut harness = Harness::opened(one_retry());
     harness.settle(&["set servers"]);
-    harness.asked();
+    harness.commands();
     harness.fails("set servers", FailureCode::Port);
-    assert_eq!(harness.asked(), ["set local"]);
+    assert_eq!(harness.commands(), ["set local"]);
 }
 
 /// 40: servers that cannot be had again leave the old ones in place.
 #[test]
-fn s40_a_refresh_that_fails_changes_nothing() {
+fn s40_refresh_that_fails_changes_nothing() {
     for settings in [one_retry(), relay_only()] {
         let mut harness = Harness::live(settings);
-        harness.mail(SignalingEvent::ReconnectIceServer);
+        harness.receive(SignalingEvent::ReconnectIceServer);
         harness.fails("fetch servers", FailureCode::Service);
-        assert_eq!((harness.phase(), harness.asked()), (Phase::Live, vec!["fetch servers"]));
-        assert_eq!(harness.told(&Event::IceServersRefreshed), 0);
+        assert_eq!((harness.phase(), harness.commands()), (Phase::Live, vec!["fetch servers"]));
+        assert_eq!(harness.reported(&Event::IceServersRefreshed), 0);
         harness.give(Input::Restart);
         harness.fails("fetch servers", FailureCode::Service);
-        assert_eq!(harness.asked(), ["fetch servers", "create restart"]);
+        assert_eq!(harness.commands(), ["fetch servers", "create restart"]);
     }
 }
 
 /// 40: a refresh that brings no relay ends nothing either.
 #[test]
-fn s40_a_refresh_without_a_relay_ends_nothing() {
+fn s40_refresh_without_a_relay_ends_nothing() {
     let mut harness = Harness::live(relay_only());
-    harness.mail(SignalingEvent::ReconnectIceServer);
+    harness.receive(SignalingEvent::ReconnectIceServer);
     harness.ends("fetch servers", Ok(Done::IceServers(vec![])));
-    assert_eq!((harness.phase(), harness.told(&Event::IceServersRefreshed)), (Phase::Live, 1));
+    assert_eq!((harness.phase(), harness.reported(&Event::IceServersRefreshed)), (Phase::Live, 1));
 }
 
 /// N25: what a peer stack refuses is reported, and the echo of one that was replaced is not.
@@ -136,7 +136,7 @@ fn n25_commands_that_media_does_not_need_are_told_when_they_fail() {
 
 /// The result of another command is a breach of the port's, and counts as a failure.
 #[test]
-fn n12_the_result_of_another_command_is_a_failure() {
+fn n12_result_of_another_command_is_a_failure() {
     let mut harness = Harness::opened(one_retry());
     harness.ends("create", Ok(Done::Ok));
     assert!(matches!(harness.report().0, AttemptEnd::Peer(_)));
@@ -150,7 +150,7 @@ fn s36_status_for_an_answered_offer_is_ignored() {
     harness.answer(answer(1));
     harness.settle(&[]);
     let failure = Failure::new(FailureCode::Service, "by plan");
-    harness.mail(SignalingEvent::Status { ticket: Some(ticket), failure });
+    harness.receive(SignalingEvent::Status { ticket: Some(ticket), failure });
     assert_eq!(harness.phase(), Phase::Establishing);
     assert!(harness.ignored(Ignored::Status));
 }

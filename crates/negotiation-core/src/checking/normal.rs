@@ -24,7 +24,7 @@ use crate::rng::Rng;
 use crate::session::{Session, State};
 use crate::ticket::Ticket;
 use crate::time::{Timer, Timestamp};
-use crate::types::{LinkId, PeerId, SdpKind};
+use crate::types::{ConnectionId, PeerId, SdpKind};
 
 /// Old names with their new ones.
 type Names<T> = Vec<(T, T)>;
@@ -34,7 +34,7 @@ type Names<T> = Vec<(T, T)>;
 pub struct Normalised {
     session: Session,
     tickets: Names<Ticket>,
-    links: Names<LinkId>,
+    links: Names<ConnectionId>,
     peer: Option<(PeerId, PeerId)>,
     is_last: bool,
 }
@@ -86,7 +86,7 @@ impl Normalised {
     }
 
     /// The new name of a link; `None` when the session takes nothing from it any more.
-    pub fn link(&self, link: LinkId) -> Option<LinkId> {
+    pub fn link(&self, link: ConnectionId) -> Option<ConnectionId> {
         renamed(&self.links, link)
     }
 
@@ -254,12 +254,12 @@ impl Attempt {
         clock: Clock,
         config: &Config,
         tickets: &[(Ticket, Ticket)],
-    ) -> Names<LinkId> {
+    ) -> Names<ConnectionId> {
         (self.number, self.started, self.peer.id) = (1, clock.to, PeerId(1));
         // It only decides what is reported.
         self.repeats_id = false;
         let known = self.connections.known();
-        let names: Vec<_> = known.into_iter().zip((1..).map(LinkId)).collect();
+        let names: Vec<_> = known.into_iter().zip((1..).map(ConnectionId)).collect();
         let fixed = matches!(config.settings().link_reopen, RetryDelay::Fixed(_));
         self.exchange.normalise(clock, config, tickets, &names, self.reached.connected);
         self.connections.normalise(clock, &names, fixed);
@@ -272,12 +272,12 @@ impl Attempt {
 
 impl Connections {
     /// Every connection that anything may still come from, in the order of their numbers.
-    fn known(&self) -> BTreeSet<LinkId> {
+    fn known(&self) -> BTreeSet<ConnectionId> {
         self.all().chain(self.leaving.iter().copied()).collect()
     }
 
     /// Moments relative to now, connections by their new names, failures as far as they count.
-    fn normalise(&mut self, clock: Clock, names: &[(LinkId, LinkId)], fixed: bool) {
+    fn normalise(&mut self, clock: Clock, names: &[(ConnectionId, ConnectionId)], fixed: bool) {
         for link in [&mut self.open, &mut self.opening, &mut self.replaced] {
             *link = link.map(|link| name_of(names, link));
         }
@@ -299,7 +299,7 @@ impl Exchange {
         clock: Clock,
         config: &Config,
         tickets: &[(Ticket, Ticket)],
-        names: &[(LinkId, LinkId)],
+        names: &[(ConnectionId, ConnectionId)],
         connected: bool,
     ) {
         self.number = self.number.min(EXCHANGES);
@@ -370,8 +370,8 @@ fn horizon(config: &Config) -> Duration {
 }
 
 /// A link that was left long ago has no name; nothing tells two of those apart.
-fn name_of(names: &[(LinkId, LinkId)], link: LinkId) -> LinkId {
-    renamed(names, link).unwrap_or(LinkId(0))
+fn name_of(names: &[(ConnectionId, ConnectionId)], link: ConnectionId) -> ConnectionId {
+    renamed(names, link).unwrap_or(ConnectionId(0))
 }
 
 #[cfg(test)]
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_failure_is_forgotten_when_its_window_is_over_and_not_before() {
+    fn first_failure_is_forgotten_when_its_window_is_over_and_not_before() {
         let config = Settings::persistent().check().expect("valid");
         let window = config.settings().retry_window.expect("it has one");
         let failed = |ago: Duration| {

@@ -17,24 +17,24 @@ fn failed_steps(harness: &Harness) -> usize {
 #[test]
 fn n22_what_was_being_closed_hangs_for_one_step_at_most() {
     let mut harness = Harness::live(Settings { go_away_spread: Duration::ZERO, ..one_retry() });
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.settle(&["disconnect"]);
-    assert_eq!(harness.asked(), ["connect", "disconnect"]);
+    assert_eq!(harness.commands(), ["connect", "disconnect"]);
     harness.give(Input::Close);
     // The newer link closes; the one that was left hangs.
     harness.ticket("disconnect");
     harness.settle(&[]);
     harness.forget();
     harness.pass(499);
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
     harness.pass(1);
-    assert_eq!(harness.asked(), ["stop transceivers"]);
+    assert_eq!(harness.commands(), ["stop transceivers"]);
     assert_eq!((failed_steps(&harness), harness.fired(Timer::CloseStep)), (1, 1));
 }
 
 /// N22, N25: a step that fails is reported; one that an earlier close overtook is not.
 #[test]
-fn n22_a_step_that_fails_is_told() {
+fn n22_step_that_fails_is_told() {
     for (code, told) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
         let mut harness = Harness::live(one_retry());
         harness.give(Input::Close);
@@ -48,14 +48,14 @@ fn n22_a_step_that_fails_is_told() {
 
 /// N14: the application learns which attempt comes, and when.
 #[test]
-fn n14_the_next_attempt_is_announced() {
+fn n14_next_attempt_is_announced() {
     let mut harness = Harness::offered(one_retry());
     harness.link_ends(1, FailureCode::Network);
     harness.settle(&[]);
     let at = harness.now + Duration::from_secs(6);
-    assert_eq!(harness.told(&Event::RetryScheduled { attempt: 2, at }), 1);
+    assert_eq!(harness.reported(&Event::RetryScheduled { attempt: 2, at }), 1);
     harness.pass(6_000);
-    assert_eq!(harness.told(&Event::AttemptStarted { attempt: 2 }), 1);
+    assert_eq!(harness.reported(&Event::AttemptStarted { attempt: 2 }), 1);
 }
 
 /// With pauses of a fixed length, so that no random number tells two sessions apart.
@@ -119,7 +119,7 @@ fn what_closes_before_another_attempt_keeps_its_budget_in_the_normal_form() {
 
 /// N22: an attempt ends once: what happens while it closes changes nothing.
 #[test]
-fn n22_an_attempt_that_is_being_closed_does_not_end_again() {
+fn n22_attempt_that_is_being_closed_does_not_end_again() {
     let mut harness = Harness::live(one_retry());
     harness.ice(Connectivity::ClosedByPeer);
     harness.forget();
@@ -127,7 +127,7 @@ fn n22_an_attempt_that_is_being_closed_does_not_end_again() {
     harness.give(Input::NetworkChanged);
     harness.give(Input::Resumed);
     harness.link_ends(1, FailureCode::Network);
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
     assert_eq!(harness.report().0, AttemptEnd::MasterGone);
 }
 
@@ -145,10 +145,10 @@ fn n22_close_in_the_instant_of_a_deadline_wins() {
     harness.pass(30_000);
     harness.settle(&[]);
     assert_eq!(harness.phase(), Phase::BackingOff);
-    harness.asked();
+    harness.commands();
     harness.now = harness.now + Duration::from_secs(6);
     harness.give(Input::Close);
-    assert_eq!((harness.phase(), harness.asked()), (Phase::Ended, alloc::vec![]));
+    assert_eq!((harness.phase(), harness.commands()), (Phase::Ended, alloc::vec![]));
     // A step of closing that is overdue is given up all the same.
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Close);

@@ -10,10 +10,11 @@ use core::time::Duration;
 use super::Session;
 use crate::ticket::Ticket;
 use crate::{
-    AttemptEnd, Candidate, CandidateRelease, ClientId, Completion, Connectivity, Description,
-    Digest, Done, Event, Evidence, Facts, Failure, FailureCode, IceServer, Ignored, Input, LinkId,
-    MediaFact, MediaKind, Message, Mode, Output, PeerCommand, PeerEvent, PeerId, PeerTraits, Phase,
-    Sdp, Secret, Sender, Settings, SignalingCommand, SignalingEvent, Timer, Timestamp,
+    AttemptEnd, Candidate, CandidateRelease, ClientId, Completion, ConnectionId, Connectivity,
+    Description, Digest, Done, Event, Evidence, Failure, FailureCode, IceServer, Ignored, Input,
+    MediaKind, MediaSection, Message, Mode, Output, PeerCommand, PeerEvent, PeerId, PeerTraits,
+    Phase, Sdp, SdpSummary, Secret, Sender, Settings, SignalingCommand, SignalingEvent, Timer,
+    Timestamp,
 };
 
 /// More steps than any test needs.
@@ -27,7 +28,7 @@ pub(crate) struct Harness {
     /// What the service names.
     pub(crate) servers: Vec<IceServer>,
     /// Where the master's messages come in.
-    pub(crate) link: LinkId,
+    pub(crate) link: ConnectionId,
     pub(crate) peer: PeerId,
     pending: Vec<(Ticket, Output)>,
     asked: Vec<Output>,
@@ -47,7 +48,7 @@ impl Harness {
                 restart_keeps_pair: false,
             },
             servers: vec![turn()],
-            link: LinkId(1),
+            link: ConnectionId(1),
             peer: PeerId(1),
             pending: Vec::new(),
             asked: Vec::new(),
@@ -218,48 +219,48 @@ impl Harness {
             Output::Peer(_, PeerCommand::CreateOffer { .. } | PeerCommand::CreateAnswer { .. }) => {
                 self.made += 1;
                 let sdp = Sdp::new(&format!("made {}", self.made));
-                Done::Description(Description { sdp, facts: Facts::default() })
+                Done::Description(Description { sdp, facts: SdpSummary::default() })
             }
             Output::Signaling(..) | Output::Peer(..) | Output::Event(_) => Done::Ok,
         }
     }
 
     /// Something comes in on the newest link.
-    pub(crate) fn mail(&mut self, event: SignalingEvent) {
-        self.mail_on(self.link, event);
+    pub(crate) fn receive(&mut self, event: SignalingEvent) {
+        self.receive_on(self.link, event);
     }
 
-    pub(crate) fn mail_on(&mut self, link: LinkId, event: SignalingEvent) {
+    pub(crate) fn receive_on(&mut self, link: ConnectionId, event: SignalingEvent) {
         self.give(Input::Signaling(link, event));
     }
 
     pub(crate) fn answer(&mut self, answer: Description) {
-        self.mail(SignalingEvent::Answer { sender: Sender::Master, body: Ok(answer) });
+        self.receive(SignalingEvent::Answer { sender: Sender::Master, body: Ok(answer) });
     }
 
     pub(crate) fn offer(&mut self, offer: Description) {
-        self.mail(SignalingEvent::Offer { sender: Sender::Master, body: Ok(offer) });
+        self.receive(SignalingEvent::Offer { sender: Sender::Master, body: Ok(offer) });
     }
 
     /// Whether a local answer that its link did not carry goes out on the next one.
     pub(crate) fn answers_on_the_next_link(&mut self) -> bool {
         self.offer(offer(1));
         self.settle(&["send answer"]);
-        self.mail(SignalingEvent::GoAway);
+        self.receive(SignalingEvent::GoAway);
         self.settle(&["send answer"]);
-        self.asked();
+        self.commands();
         self.fails("send answer", FailureCode::NotOpen);
-        self.asked().contains(&"send answer")
+        self.commands().contains(&"send answer")
     }
 
     pub(crate) fn candidate(&mut self, candidate: Candidate) {
-        self.mail(SignalingEvent::Candidate { sender: Sender::Master, body: Ok(candidate) });
+        self.receive(SignalingEvent::Candidate { sender: Sender::Master, body: Ok(candidate) });
     }
 
     /// The link ends by itself.
     pub(crate) fn link_ends(&mut self, link: u32, code: FailureCode) {
         let failure = Failure::new(code, "by plan");
-        self.mail_on(LinkId(link), SignalingEvent::Disconnected(failure));
+        self.receive_on(ConnectionId(link), SignalingEvent::Disconnected(failure));
     }
 
     pub(crate) fn notices(&mut self, event: PeerEvent) {
@@ -271,7 +272,7 @@ impl Harness {
     }
 
     /// The names of the commands since last time, in order.
-    pub(crate) fn asked(&mut self) -> Vec<&'static str> {
+    pub(crate) fn commands(&mut self) -> Vec<&'static str> {
         core::mem::take(&mut self.asked).iter().map(name_of).collect()
     }
 
@@ -283,16 +284,16 @@ impl Harness {
     }
 
     /// How often it was reported since last time.
-    pub(crate) fn told(&self, event: &Event) -> usize {
+    pub(crate) fn reported(&self, event: &Event) -> usize {
         self.told.iter().filter(|(_, other)| other == event).count()
     }
 
     pub(crate) fn ignored(&self, reason: Ignored) -> bool {
-        self.told(&Event::Ignored(reason)) == 1
+        self.reported(&Event::Ignored(reason)) == 1
     }
 
     pub(crate) fn fired(&self, timer: Timer) -> usize {
-        self.told(&Event::DeadlineFired(timer))
+        self.reported(&Event::DeadlineFired(timer))
     }
 
     /// Everything that was reported since last time.
@@ -340,8 +341,8 @@ pub(crate) fn turn() -> IceServer {
 }
 
 fn said(sdp: &str, n: u64) -> Description {
-    let video = MediaFact { kind: MediaKind::Video, mid: None, accepted: true, sends: true };
-    let facts = Facts {
+    let video = MediaSection { kind: MediaKind::Video, mid: None, accepted: true, sends: true };
+    let facts = SdpSummary {
         ice_ufrag: Some(format!("u{n}")),
         ice_pwd: Some(Digest(n)),
         fingerprints: vec!["master".into()],

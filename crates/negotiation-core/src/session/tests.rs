@@ -96,7 +96,7 @@ fn what_makes_no_sense_is_found() {
 }
 
 #[test]
-fn a_command_is_awaited_until_its_completion() {
+fn command_is_awaited_until_its_completion() {
     let mut session = opened();
     let ticket = drain(&mut session).0[0];
     assert!(session.awaits(ticket));
@@ -108,7 +108,7 @@ fn a_command_is_awaited_until_its_completion() {
 }
 
 #[test]
-fn a_completion_that_nobody_awaits_is_told_unless_a_close_overtook_it() {
+fn completion_that_nobody_awaits_is_told_unless_a_close_overtook_it() {
     let mut session = opened();
     drain(&mut session);
     let never = Ticket { attempt: 9, seq: 9 };
@@ -119,7 +119,7 @@ fn a_completion_that_nobody_awaits_is_told_unless_a_close_overtook_it() {
 }
 
 #[test]
-fn a_device_that_wakes_up_tries_at_once_unless_it_is_offline() {
+fn device_that_wakes_up_tries_at_once_unless_it_is_offline() {
     let mut session = backing_off();
     session.handle_input(session.cx.now, Input::Resumed);
     assert_eq!(session.phase(), Phase::Connecting);

@@ -2,7 +2,7 @@
 //! break; checks the rules that a state can break.
 
 use negotiation_core::{
-    Connectivity, Description, Event, Input, LinkId, MediaKind, Message, Output, PeerCommand,
+    ConnectionId, Connectivity, Description, Event, Input, MediaKind, Message, Output, PeerCommand,
     PeerEvent, PeerId, Phase, SdpKind, Sender, SignalingCommand, SignalingEvent, Ticket, Timer,
     Timestamp,
 };
@@ -276,7 +276,7 @@ impl State {
             "N14: more attempts than the budget allows",
         )?;
         let stale = Answer { session: 9, generation: 9, to: 9 };
-        let nowhere = LinkId(u32::MAX);
+        let nowhere = ConnectionId(u32::MAX);
         let mut probes = vec![
             ("N13: a timeout before its time", Input::Timeout),
             ("N4: an answer on another connection", answer(nowhere, Sender::Master, stale)),

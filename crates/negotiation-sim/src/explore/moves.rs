@@ -1,9 +1,9 @@
 //! The steps that the surroundings can take, and the effect of each.
 
 use negotiation_core::{
-    Candidate, ClientId, Connectivity, Description, Facts, Failure, FailureCode, Input, LinkId,
-    MediaFact, MediaKind, Mode, PeerEvent, Phase, Sdp, Sender, SignalingEvent, Timestamp,
-    Undecodable,
+    Candidate, ClientId, ConnectionId, Connectivity, Description, Failure, FailureCode, Input,
+    MediaKind, MediaSection, Mode, PeerEvent, Phase, Sdp, SdpSummary, Sender, SignalingEvent,
+    Timestamp, Undecodable,
 };
 
 use super::bounds::{Bounds, Trouble};
@@ -428,7 +428,7 @@ impl State {
     /// The input for a message of the master on the newest open connection.
     fn input_of(&self, message: MasterMessage, broken: bool) -> Input {
         let link = self.world.links.iter().rev().find(|link| link.up).map(|link| link.id);
-        let link = link.unwrap_or(LinkId(0));
+        let link = link.unwrap_or(ConnectionId(0));
         let sender = Sender::Master;
         let event = match message {
             MasterMessage::Answer(_) if broken => {
@@ -467,14 +467,14 @@ fn ufrag(session: u8, generation: u8) -> String {
 }
 
 pub(super) fn description(text: &str, session: u8, generation: u8) -> Description {
-    let section = MediaFact { kind: MediaKind::Video, mid: None, accepted: true, sends: true };
+    let section = MediaSection { kind: MediaKind::Video, mid: None, accepted: true, sends: true };
     Description {
         sdp: Sdp::new(text),
-        facts: Facts {
+        facts: SdpSummary {
             ice_ufrag: Some(ufrag(session, generation)),
             fingerprints: vec![format!("f{session}")],
             media: vec![section],
-            ..Facts::default()
+            ..SdpSummary::default()
         },
     }
 }
@@ -483,7 +483,7 @@ pub(super) fn candidate(text: &str, ufrag: Option<String>) -> Candidate {
     Candidate { text: text.into(), mid: None, mline_index: Some(0), ufrag }
 }
 
-pub(super) fn answer(link: LinkId, sender: Sender, answer: Answer) -> Input {
+pub(super) fn answer(link: ConnectionId, sender: Sender, answer: Answer) -> Input {
     let Answer { session, generation, to } = answer;
     let text = format!("answer {session} {generation} {to}");
     let body = Ok(description(&text, session, generation));

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use negotiation_core::{
-    CandidateRelease, Input, LinkId, Mode, PeerId, Phase, Session, Ticket, Timestamp,
+    CandidateRelease, ConnectionId, Input, Mode, PeerId, Phase, Session, Ticket, Timestamp,
 };
 
 use super::bounds::{Bounds, Trouble};
@@ -85,13 +85,13 @@ pub(super) struct PendingCommand {
 /// The operation of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
-    Connect(LinkId),
-    Disconnect(LinkId),
-    Fetch(LinkId),
-    Join(LinkId),
-    SendOffer(LinkId, Offer),
-    SendAnswer(LinkId),
-    SendCandidate(LinkId),
+    Connect(ConnectionId),
+    Disconnect(ConnectionId),
+    Fetch(ConnectionId),
+    Join(ConnectionId),
+    SendOffer(ConnectionId, Offer),
+    SendAnswer(ConnectionId),
+    SendCandidate(ConnectionId),
     Create(PeerId),
     CreateOffer(PeerId, bool),
     CreateAnswer(PeerId),
@@ -134,7 +134,7 @@ pub(super) enum MasterMessage {
 /// A signaling connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Link {
-    pub(super) id: LinkId,
+    pub(super) id: ConnectionId,
     pub(super) up: bool,
 }
 
@@ -265,7 +265,7 @@ impl State {
     pub(super) fn settle(&mut self, bounds: &Bounds) -> Result<(), String> {
         let mut normal = self.session.clone().into_normalised();
         let keep = !bounds.normalised;
-        let link = |id: LinkId| normal.link(id).map(|new| if keep { id } else { new });
+        let link = |id: ConnectionId| normal.link(id).map(|new| if keep { id } else { new });
         let peer = |id: PeerId| normal.peer(id).map(|new| if keep { id } else { new });
         let ticket = |id: Ticket| normal.ticket(id).map(|new| if keep { id } else { new });
         let world = &mut self.world;
@@ -324,7 +324,7 @@ pub(super) const SIGNALING: u8 = 1;
 pub(super) const PEER: u8 = 2;
 
 /// The name of a connection or peer connection that the session no longer knows.
-const UNNAMED_LINK: LinkId = LinkId(0);
+const UNNAMED_LINK: ConnectionId = ConnectionId(0);
 const UNNAMED_PEER: PeerId = PeerId(0);
 
 impl PendingCommand {
@@ -350,7 +350,7 @@ impl PendingCommand {
 /// The connection or peer connection that a command is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    Link(LinkId),
+    Link(ConnectionId),
     Peer(PeerId),
 }
 
@@ -383,7 +383,7 @@ impl Operation {
 
     fn renamed(
         mut self,
-        link: impl Fn(LinkId) -> Option<LinkId>,
+        link: impl Fn(ConnectionId) -> Option<ConnectionId>,
         peer: impl Fn(PeerId) -> Option<PeerId>,
     ) -> Self {
         match &mut self {

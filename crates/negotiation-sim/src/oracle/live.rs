@@ -5,8 +5,8 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use negotiation_core::{
-    AttemptEnd, ClientId, Completion, Connectivity, Deadline, Description, Done, Event, Input,
-    LinkId, Output, PeerCommand, PeerEvent, Phase, SdpKind, Sender, SignalingCommand,
+    AttemptEnd, ClientId, Completion, ConnectionId, Connectivity, Deadline, Description, Done,
+    Event, Input, Output, PeerCommand, PeerEvent, Phase, SdpKind, Sender, SignalingCommand,
     SignalingEvent, Ticket, Timer, Timestamp,
 };
 
@@ -29,9 +29,9 @@ pub(super) struct Live {
     remote: Option<Vec<String>>,
     started_over: bool,
     client_id: Option<ClientId>,
-    connects: BTreeSet<(Ticket, LinkId)>,
-    open: BTreeSet<LinkId>,
-    closed: BTreeSet<LinkId>,
+    connects: BTreeSet<(Ticket, ConnectionId)>,
+    open: BTreeSet<ConnectionId>,
+    closed: BTreeSet<ConnectionId>,
     refused: bool,
     master_here: bool,
     offline_since: Option<Timestamp>,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use negotiation_core::{Digest, LinkId};
+use negotiation_core::{ConnectionId, Digest};
 
 /// The candidates that went in, and those that came out.
 #[derive(Clone, Debug, Default)]
@@ -13,7 +13,7 @@ pub(super) struct CandidateOrder {
     pub(super) delivered: BTreeSet<Digest>,
     /// Candidates that these connections failed to send: each may come out again, and must on
     /// another connection.
-    pub(super) unsent: BTreeMap<Digest, LinkId>,
+    pub(super) unsent: BTreeMap<Digest, ConnectionId>,
 }
 
 impl CandidateOrder {

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use negotiation_core::{
-    Candidate, Connectivity, Description, Facts, Failure, FailureCode, Input, MasterKnowledge,
-    MediaFact, MediaKind, PeerEvent, Sdp, Sender, SignalingEvent, Undecodable,
+    Candidate, Connectivity, Description, Failure, FailureCode, Input, MasterKnowledge, MediaKind,
+    MediaSection, PeerEvent, Sdp, SdpSummary, Sender, SignalingEvent, Undecodable,
 };
 
 use super::{ScheduledEvent, World};
@@ -123,15 +123,15 @@ impl World {
             Action::StrayAnswer(sender) => {
                 let answer = Description {
                     sdp: Sdp::new("answer 0 to no offer"),
-                    facts: Facts {
-                        media: vec![MediaFact {
+                    facts: SdpSummary {
+                        media: vec![MediaSection {
                             kind: MediaKind::Video,
                             mid: None,
                             accepted: true,
                             sends: true,
                         }],
                         candidates: 1,
-                        ..Facts::default()
+                        ..SdpSummary::default()
                     },
                 };
                 self.answer(sender, answer);
@@ -144,8 +144,10 @@ impl World {
                 }
             }
             Action::StrayOffer(sender) => {
-                let body =
-                    Ok(Description { sdp: Sdp::new("offer of a master"), facts: Facts::default() });
+                let body = Ok(Description {
+                    sdp: Sdp::new("offer of a master"),
+                    facts: SdpSummary::default(),
+                });
                 self.on_link(SignalingEvent::Offer { sender, body });
             }
             Action::CandidateFlood(count) => {

@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use negotiation_core::{
-    Candidate, ClientId, Connectivity, Description, Done, Failure, FailureCode, Input, LinkId,
-    Message, PeerCommand, PeerEvent, PeerId, Sender, SignalingCommand, SignalingEvent, Ticket,
-    Timestamp, Undecodable,
+    Candidate, ClientId, ConnectionId, Connectivity, Description, Done, Failure, FailureCode,
+    Input, Message, PeerCommand, PeerEvent, PeerId, Sender, SignalingCommand, SignalingEvent,
+    Ticket, Timestamp, Undecodable,
 };
 
 use super::{Owner, Running, ScheduledEvent, Work, World};
@@ -83,7 +83,7 @@ impl World {
     }
 
     /// The fault of a command on a connection; a command on a closed connection hits none.
-    fn link_fault(&mut self, link: LinkId, command: CommandKind) -> Option<CommandFault> {
+    fn link_fault(&mut self, link: ConnectionId, command: CommandKind) -> Option<CommandFault> {
         let there = self.service.is_open_or_opening((self.number, link));
         if there { self.command_fault(command) } else { None }
     }
@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Abandons every command on a connection.
-    pub(super) fn abandon_link(&mut self, link: LinkId) {
+    pub(super) fn abandon_link(&mut self, link: ConnectionId) {
         self.cancel(
             |owner| owner == Owner::Link(link),
             |work| !matches!(work, Work::Brings(Done::Ok)),

@@ -5,7 +5,7 @@
 //! effect.
 
 use negotiation_core::{
-    Connectivity, Failure, FailureCode, Input, LinkId, MediaKind, PeerEvent, PeerId, Sender,
+    ConnectionId, Connectivity, Failure, FailureCode, Input, MediaKind, PeerEvent, PeerId, Sender,
     SignalingEvent,
 };
 
@@ -43,12 +43,12 @@ impl World {
     }
 
     /// The newest connection that is neither open nor opening.
-    fn closed_link(&self) -> Option<LinkId> {
+    fn closed_link(&self) -> Option<ConnectionId> {
         let opens = |link| {
             let key = (self.number, link);
             self.running.values().any(|running| matches!(running.work, Work::Opens(k) if k == key))
         };
-        let mut links = (1..=self.link.0).rev().map(LinkId);
+        let mut links = (1..=self.link.0).rev().map(ConnectionId);
         links.find(|link| !self.service.is_open((self.number, *link)) && !opens(*link))
     }
 

@@ -119,7 +119,7 @@ async fn each_new_source_takes_the_place_of_the_one_that_was_silent_for_longest(
 /// An application that takes no media does not keep a session from going live, and what it takes
 /// in the end begins with the beginning.
 #[tokio::test]
-async fn a_full_mailbox_costs_the_application_packets_and_nobody_else_anything() {
+async fn full_mailbox_costs_the_application_packets_and_nobody_else_anything() {
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     let start = Instant::now();
     let media = Arc::new(Mailbox::new(1));
@@ -177,7 +177,7 @@ const SPS: &[u8] = &[0x67, 0x42, 0xc0, 0x0d, 0xda, 0x05, 0x07, 0xe4];
 const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
 
 #[test]
-fn the_reason_why_there_is_no_picture_is_reported() {
+fn reason_why_there_is_no_picture_is_reported() {
     let none = Vec::new();
     let other_type = [(50, P_SLICE.1); 30];
     assert_eq!(

@@ -91,7 +91,7 @@ impl Receiver {
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn a_repeated_packet_becomes_the_media_packet_that_was_lost() {
+fn repeated_packet_becomes_the_media_packet_that_was_lost() {
     let mut receiver = Receiver::new();
     for seq in [65_534, 65_535, 1] {
         assert_eq!(receiver.media(seq), 1);
@@ -109,7 +109,7 @@ fn a_repeated_packet_becomes_the_media_packet_that_was_lost() {
 }
 
 #[test]
-fn a_packet_that_never_comes_is_asked_for_a_few_times() {
+fn packet_that_never_comes_is_asked_for_a_few_times() {
     let mut receiver = Receiver::new();
     for seq in (0..2000).filter(|seq| seq % 100 != 50) {
         receiver.media(seq);
@@ -185,7 +185,7 @@ fn what_is_missing_is_bounded() {
 }
 
 #[test]
-fn the_stream_that_lacks_the_packet_is_the_one_repeated() {
+fn stream_that_lacks_the_packet_is_the_one_repeated() {
     let mut receiver = Receiver::new();
     let other = 300;
     for seq in [1, 2, 3, 4] {

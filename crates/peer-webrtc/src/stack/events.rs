@@ -10,7 +10,7 @@ use webrtc::peer_connection::{
 };
 
 use super::{DataChannel, IcePolicy, RTCIceConnectionState, RTCPeerConnectionState, TrackRemote};
-use crate::feed::{self, Feed};
+use crate::remote_candidates::{self, RemoteCandidateLimiter};
 use crate::socket::Wake;
 use crate::tap::{Control, RtpArrival, TapLosses};
 use crate::turn_stream::Gate;
@@ -58,7 +58,7 @@ pub(super) struct Queue {
     pub(super) lost: AtomicU64,
     pub(super) policy: IcePolicy,
     pub(super) gate: Arc<Gate>,
-    pub(super) feed: Arc<Mutex<Feed>>,
+    pub(super) limiter: Arc<Mutex<RemoteCandidateLimiter>>,
     pub(super) connected: Arc<AtomicBool>,
     pub(super) wake: Wake,
     /// Data channels that the other side opened.
@@ -108,7 +108,7 @@ impl PeerConnectionEventHandler for Queue {
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         if state == RTCPeerConnectionState::Connected {
-            feed::lock(&self.feed).connected();
+            remote_candidates::lock(&self.limiter).connected();
             self.connected.store(true, Ordering::Release);
         }
         self.push(StackEvent::Connection(state));
@@ -150,7 +150,7 @@ mod tests {
             lost: AtomicU64::new(0),
             policy: IcePolicy::All,
             gate: Arc::default(),
-            feed: Arc::new(Mutex::new(Feed::new(Mdns::Ignore))),
+            limiter: Arc::new(Mutex::new(RemoteCandidateLimiter::new(Mdns::Ignore))),
             connected: Arc::default(),
             wake: wake.clone(),
             channels: AtomicUsize::new(0),

@@ -167,7 +167,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     #[tokio::test]
-    async fn a_detour_is_taken_where_it_leads_somewhere() {
+    async fn detour_is_taken_where_it_leads_somewhere() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let port = listener.local_addr().expect("bound").port();
         let server = |host: &str, detour| {

@@ -42,7 +42,7 @@ async fn what_comes_after_many_addresses_in_an_answer_has_its_turn() {
 
 /// As aiortc does: each candidate once a section.
 #[tokio::test]
-async fn a_candidate_that_comes_three_times_counts_once() {
+async fn candidate_that_comes_three_times_counts_once() {
     let (mut viewer, master, answer, real) = answered().await;
     viewer.apply(&answer).await.expect("applies");
     for text in (1..=14).map(dead).flat_map(|text| [text.clone(), text.clone(), text]) {
@@ -57,7 +57,7 @@ async fn a_candidate_that_comes_three_times_counts_once() {
 /// Contract, N9: the session waits with them, so the port need not.
 // Shows: 11.
 #[tokio::test]
-async fn a_candidate_before_the_answer_is_refused_and_can_come_again() {
+async fn candidate_before_the_answer_is_refused_and_can_come_again() {
     let (mut viewer, master, answer, real) = answered().await;
     for text in &real {
         let refused = viewer.add(text).await.expect_err("too early");

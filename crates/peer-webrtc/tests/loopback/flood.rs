@@ -20,7 +20,7 @@ fn checks_within(elapsed: Duration) -> usize {
 const TRIED_MAX: usize = 40;
 
 #[tokio::test]
-async fn a_flood_of_candidates_makes_no_flood_of_checks() {
+async fn flood_of_candidates_makes_no_flood_of_checks() {
     // Every address of the loopback net is this socket's.
     let victim = UdpSocket::bind("0.0.0.0:0").await.expect("a socket");
     let port = victim.local_addr().expect("an address").port();

@@ -45,7 +45,7 @@ async fn goes(mut viewer: Viewer, master: Master) {
 
 // Shows: N28.
 #[tokio::test]
-async fn the_masters_goodbye_is_heard() {
+async fn masters_goodbye_is_heard() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::Vp8).await;
     viewer.exchanged(&mut master).await;
@@ -57,7 +57,7 @@ async fn the_masters_goodbye_is_heard() {
 /// Nor if this machine stands still at that moment.
 // Shows: N28.
 #[tokio::test]
-async fn a_master_that_closes_its_channel_alone_is_not_gone() {
+async fn master_that_closes_its_channel_alone_is_not_gone() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
     viewer.exchanged(&mut master).await;
@@ -79,7 +79,7 @@ async fn a_master_that_closes_its_channel_alone_is_not_gone() {
 
 /// Contract, N27: reports that go on tell of a pause.
 #[tokio::test]
-async fn n27_a_master_that_closes_its_channel_and_pauses_is_not_gone() {
+async fn n27_master_that_closes_its_channel_and_pauses_is_not_gone() {
     // Long enough for a report or two, which come every second.
     let stall_after = Duration::from_secs(4);
     let mut viewer = Viewer::new(PeerConfig { stall_after, ..peer_config() });

@@ -49,7 +49,7 @@ async fn sends(viewer: &mut Viewer) -> bool {
 }
 
 #[tokio::test]
-async fn n24_a_device_is_sent_and_one_that_is_not_there_is_not() {
+async fn n24_device_is_sent_and_one_that_is_not_there_is_not() {
     let track = LocalTrack::new(Codec::Opus, "viewer", "microphone");
     let here = Arc::new(Microphone::Here(track));
     assert!(sends(&mut viewer(&here, Otherwise::End)).await);
@@ -62,7 +62,7 @@ async fn n24_a_device_is_sent_and_one_that_is_not_there_is_not() {
 }
 
 #[tokio::test]
-async fn n24_a_device_that_is_not_there_fails_the_making_where_that_is_wanted() {
+async fn n24_device_that_is_not_there_fails_the_making_where_that_is_wanted() {
     let mut viewer = viewer(&Arc::new(Microphone::Denied), Otherwise::End);
     let failure = viewer.run(PeerCommand::Create { peer: PEER }).await.expect_err("refused");
     assert_eq!(failure.code, FailureCode::LocalMedia);
@@ -71,7 +71,7 @@ async fn n24_a_device_that_is_not_there_fails_the_making_where_that_is_wanted() 
 }
 
 #[tokio::test]
-async fn a_close_does_not_wait_for_a_device() {
+async fn close_does_not_wait_for_a_device() {
     let asked = Arc::new(Microphone::Asked(AtomicBool::new(false)));
     let mut viewer = viewer(&asked, Otherwise::End);
     let create = viewer.submit(PeerCommand::Create { peer: PEER });

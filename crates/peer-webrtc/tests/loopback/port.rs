@@ -52,7 +52,7 @@ pub(crate) fn connected(event: &PeerEvent) -> bool {
 
 // Shows: N11.
 #[tokio::test]
-async fn an_offer_says_what_real_masters_need() {
+async fn offer_says_what_real_masters_need() {
     let mut viewer = Viewer::new(peer_config());
     let offer = viewer.offered().await;
     let text = offer.sdp.as_str();
@@ -172,7 +172,7 @@ async fn pictures_and_sound_arrive_and_are_counted() {
 
 /// Loopback beside whatever interfaces this machine has; it may have none.
 #[tokio::test]
-async fn the_default_addresses_connect() {
+async fn default_addresses_connect() {
     let mut viewer = Viewer::new(PeerConfig::new(true));
     let mut master = Master::new(Codec::H264).await;
     viewer.exchanged(&mut master).await;
@@ -206,7 +206,7 @@ async fn another_fingerprint_fails_dtls() {
 }
 
 #[tokio::test]
-async fn a_vp8_keyframe_is_found() {
+async fn vp8_keyframe_is_found() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::Vp8).await;
     viewer.exchanged(&mut master).await;
@@ -278,7 +278,7 @@ async fn candidates_that_cannot_be_read_leave_their_description_whole() {
 }
 
 #[tokio::test]
-async fn a_fingerprint_among_others_and_in_capitals_is_found() {
+async fn fingerprint_among_others_and_in_capitals_is_found() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
     let offer = viewer.offered().await;
@@ -341,7 +341,7 @@ async fn answers_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_with_any_line_missing_or_broken_is_survived() {
+async fn answer_with_any_line_missing_or_broken_is_survived() {
     let mut viewer = Viewer::new(peer_config());
     let mut refused = 0;
     for index in 0.. {
@@ -380,7 +380,7 @@ async fn an_answer_with_any_line_missing_or_broken_is_survived() {
 }
 
 #[tokio::test]
-async fn a_rollback_makes_room_for_a_new_offer() {
+async fn rollback_makes_room_for_a_new_offer() {
     let mut viewer = Viewer::new(peer_config());
     let first = viewer.offered().await;
     viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect("rolls back");
@@ -404,7 +404,7 @@ async fn a_rollback_makes_room_for_a_new_offer() {
 
 // Shows: N22, 49.
 #[tokio::test]
-async fn a_close_overtakes_and_cancels() {
+async fn close_overtakes_and_cancels() {
     let mut viewer = Viewer::new(peer_config());
     let commands = [
         viewer.submit(PeerCommand::Create { peer: PEER }),

@@ -124,7 +124,7 @@ async fn live() -> (Viewer, Master, Playing, Description) {
 
 // Shows: 23.
 #[tokio::test]
-async fn a_restart_that_is_answered_keeps_media_going() {
+async fn restart_that_is_answered_keeps_media_going() {
     let (mut viewer, mut master, _playing, first) = live().await;
     packets(&mut viewer, 20).await;
     let media = std::mem::replace(&mut viewer.media, Viewer::new(peer_config()).media);
@@ -165,7 +165,7 @@ async fn a_restart_that_is_answered_keeps_media_going() {
 
 // Shows: N18, 25.
 #[tokio::test]
-async fn a_restart_that_is_refused_leaves_media_alone() {
+async fn restart_that_is_refused_leaves_media_alone() {
     let (mut viewer, master, _playing, _) = live().await;
     packets(&mut viewer, 20).await;
     let media = std::mem::replace(&mut viewer.media, Viewer::new(peer_config()).media);
@@ -220,7 +220,7 @@ async fn answer_the_master(viewer: &mut Viewer, master: &mut Master, offer: &str
 }
 
 #[tokio::test]
-async fn a_masters_offer_is_answered() {
+async fn masters_offer_is_answered() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
     viewer.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
@@ -232,7 +232,7 @@ async fn a_masters_offer_is_answered() {
 
 // Shows: N7, 20.
 #[tokio::test]
-async fn a_first_offer_gives_way_to_the_masters() {
+async fn first_offer_gives_way_to_the_masters() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
     viewer.offered().await;
@@ -244,7 +244,7 @@ async fn a_first_offer_gives_way_to_the_masters() {
 }
 
 #[tokio::test]
-async fn a_masters_offer_can_be_taken_back() {
+async fn masters_offer_can_be_taken_back() {
     let mut viewer = Viewer::new(peer_config());
     let master = Master::new(Codec::H264).await;
     viewer.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
@@ -263,7 +263,7 @@ async fn a_masters_offer_can_be_taken_back() {
 
 // Shows: N27, 48.
 #[tokio::test]
-async fn a_paused_camera_still_reports() {
+async fn paused_camera_still_reports() {
     let config =
         peer_webrtc::PeerConfig { stall_after: Duration::from_millis(300), ..peer_config() };
     let mut viewer = Viewer::new(config);

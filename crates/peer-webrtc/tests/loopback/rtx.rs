@@ -173,7 +173,7 @@ async fn packets_that_are_lost_come_back_by_rtx() {
 
 /// A master that does not say which of its streams repeats which.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_undeclared_retransmission_stream_repeats_all_the_same() {
+async fn undeclared_retransmission_stream_repeats_all_the_same() {
     let undeclared = |answer: String| {
         let group = answer.lines().find_map(|line| line.strip_prefix("a=ssrc-group:FID "));
         let rtx = group.and_then(|group| group.split_whitespace().nth(1)).expect("a pair");

@@ -113,7 +113,7 @@ async fn names_that_are_never_resolved_hold_nothing_up_and_are_reported() {
 }
 
 #[tokio::test]
-async fn a_closed_connection_looks_nothing_up() {
+async fn closed_connection_looks_nothing_up() {
     let (stack, _events, swallows, _server) = viewer(&config(&[Codec::H264], 0)).await;
     stack.use_servers(&servers(&SWALLOWED)).await.expect("used");
     offer(&stack).await;
@@ -131,7 +131,7 @@ async fn a_closed_connection_looks_nothing_up() {
 
 /// A relay that is asked for an allocation, while the offer is open and after it was answered.
 #[tokio::test]
-async fn a_name_that_is_resolved_late_is_used_all_the_same() {
+async fn name_that_is_resolved_late_is_used_all_the_same() {
     for answered in [false, true] {
         let (stack, _events, _swallows, server) = viewer(&config(&[Codec::H264], 0)).await;
         let uris = ["turn:late:443?transport=udp", "turn:never:443?transport=udp"];
@@ -165,7 +165,7 @@ async fn a_name_that_is_resolved_late_is_used_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_relayed_connection_waits_for_its_relay_and_says_when_there_is_none() {
+async fn relayed_connection_waits_for_its_relay_and_says_when_there_is_none() {
     let relayed = StackConfig { policy: IcePolicy::Relay, ..config(&[Codec::H264], 0) };
     let (stack, _events, _swallows, server) = viewer(&relayed).await;
     stack.use_servers(&servers(&["turn:late:443?transport=udp"])).await.expect("used");

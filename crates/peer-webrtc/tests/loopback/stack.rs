@@ -7,7 +7,7 @@ use peer_webrtc::{Codec, Control};
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_master_answers_and_its_media_arrives() {
+async fn master_answers_and_its_media_arrives() {
     let (viewer, mut events) =
         Stack::build(&config(&[Codec::H264, Codec::Vp8, Codec::Opus], 1024)).await.expect("builds");
     viewer.receive(MediaKind::Video).await.expect("receives");
@@ -70,7 +70,7 @@ async fn a_master_answers_and_its_media_arrives() {
 }
 
 #[tokio::test]
-async fn an_offer_with_any_line_missing_or_broken_is_survived() {
+async fn offer_with_any_line_missing_or_broken_is_survived() {
     let (viewer, _events) =
         Stack::build(&config(&[Codec::H264, Codec::Opus], 0)).await.expect("builds");
     viewer.receive(MediaKind::Video).await.expect("receives");

@@ -68,7 +68,7 @@ async fn checked_soon() -> usize {
 /// By chance three of ten are, as the next tick may be near; a machine that is busy has its chance
 /// again.
 #[tokio::test]
-async fn a_candidate_is_checked_before_the_next_tick() {
+async fn candidate_is_checked_before_the_next_tick() {
     let mut best = 0;
     for _ in 0..30 {
         best = best.max(checked_soon().await);

@@ -88,7 +88,7 @@ fn packets(kind: ClipKind, seconds: u64) -> (Clip, Vec<(bool, Duration, Packet)>
 
 // Shows: 54.
 #[test]
-fn a_full_disk_is_named_and_what_was_recorded_plays() {
+fn full_disk_is_named_and_what_was_recorded_plays() {
     for (kind, codec, container) in [
         (ClipKind::H264Opus, VideoCodec::H264, Container::Mp4),
         (ClipKind::Vp8Opus, VideoCodec::Vp8, Container::WebM),
@@ -212,7 +212,7 @@ fn on_a_full_disk_nothing_points_at_what_found_no_room() {
 }
 
 #[test]
-fn a_disk_full_from_the_first_byte_is_named_too() {
+fn disk_full_from_the_first_byte_is_named_too() {
     let (mut recorder, _) = small_disk(10, Container::Mp4);
     let video = recorder.add_video(VideoCodec::H264).unwrap();
     let (_, packets) = packets(ClipKind::H264Opus, 3);
@@ -226,7 +226,7 @@ fn a_disk_full_from_the_first_byte_is_named_too() {
 }
 
 #[test]
-fn a_track_that_pauses_for_a_minute_keeps_its_place() {
+fn track_that_pauses_for_a_minute_keeps_its_place() {
     for (kind, codec, container) in [
         (ClipKind::H264Opus, VideoCodec::H264, Container::Mp4),
         (ClipKind::Vp8Opus, VideoCodec::Vp8, Container::WebM),

@@ -58,7 +58,7 @@ fn file(directory: &tempfile::TempDir, kind: ClipKind) -> (PathBuf, &'static str
 }
 
 #[test]
-fn a_whole_recording_decodes_without_a_complaint() {
+fn whole_recording_decodes_without_a_complaint() {
     for kind in [ClipKind::H264Opus, ClipKind::Vp8Opus] {
         let directory = tempfile::tempdir().unwrap();
         let (path, expected) = file(&directory, kind);
@@ -72,7 +72,7 @@ fn a_whole_recording_decodes_without_a_complaint() {
 }
 
 #[test]
-fn a_recording_with_losses_decodes_without_a_complaint() {
+fn recording_with_losses_decodes_without_a_complaint() {
     for kind in [ClipKind::H264Opus, ClipKind::Vp8Opus] {
         let directory = tempfile::tempdir().unwrap();
         let (path, expected) = file(&directory, kind);
@@ -90,7 +90,7 @@ fn a_recording_with_losses_decodes_without_a_complaint() {
 }
 
 #[test]
-fn a_recording_that_was_never_ended_decodes_without_a_complaint() {
+fn recording_that_was_never_ended_decodes_without_a_complaint() {
     for kind in [ClipKind::H264Opus, ClipKind::Vp8Opus] {
         let directory = tempfile::tempdir().unwrap();
         let (path, expected) = file(&directory, kind);
@@ -108,7 +108,7 @@ fn a_recording_that_was_never_ended_decodes_without_a_complaint() {
 
 // Shows: 67.
 #[test]
-fn a_change_of_resolution_decodes_without_a_complaint() {
+fn change_of_resolution_decodes_without_a_complaint() {
     for (kind, encoder) in [(ClipKind::H264Opus, "libx264"), (ClipKind::Vp8Opus, "libvpx")] {
         let directory = tempfile::tempdir().unwrap();
         let (path, _) = file(&directory, kind);
@@ -154,7 +154,7 @@ const KILLED: &str = "RECORD_UNTIL_KILLED";
 
 // Shows: 54.
 #[test]
-fn a_killed_process_loses_at_most_its_last_fragment() {
+fn killed_process_loses_at_most_its_last_fragment() {
     if let Some(path) = std::env::var_os(KILLED) {
         let sent = Sender::wrapping(30).send(&Clip::bundled(ClipKind::H264Opus).unwrap());
         let (mut recorder, video, audio) = recorder(Path::new(&path), ClipKind::H264Opus);
@@ -166,7 +166,7 @@ fn a_killed_process_loses_at_most_its_last_fragment() {
     let directory = tempfile::tempdir().unwrap();
     let (path, expected) = file(&directory, ClipKind::H264Opus);
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "ffmpeg::a_killed_process_loses_at_most_its_last_fragment"])
+        .args(["--exact", "ffmpeg::killed_process_loses_at_most_its_last_fragment"])
         .env(KILLED, &path)
         .stdout(std::process::Stdio::null())
         .spawn()

@@ -39,7 +39,7 @@ fn assert_same(recorded: &[ClipSample], original: &[ClipSample], tolerance: u64)
 }
 
 #[test]
-fn a_clip_comes_out_as_it_went_in_whatever_the_order() {
+fn clip_comes_out_as_it_went_in_whatever_the_order() {
     let directory = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let original = Clip::bundled(kind).unwrap();
@@ -117,7 +117,7 @@ fn losses_cost_the_pictures_until_the_next_keyframe_and_nothing_else() {
 }
 
 #[test]
-fn a_file_cut_anywhere_plays_up_to_its_last_whole_fragment() {
+fn file_cut_anywhere_plays_up_to_its_last_whole_fragment() {
     let directory = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let path = path(&directory, kind);
@@ -274,7 +274,7 @@ fn places_names_and_codecs_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn a_recorder_on_its_thread_writes_the_same() {
+fn recorder_on_its_thread_writes_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let kind = ClipKind::Vp8Opus;
     let sent = Sender::wrapping(5).send(&Clip::bundled(kind).unwrap());

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clock_tokio::TokioClock;
 use viewer_session::core::{EndReason, Event, Outcome, Settings};
-use viewer_session::{Told, session};
+use viewer_session::{SessionUpdate, session};
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() {
@@ -46,7 +46,7 @@ async fn watch(habit: master::Habit) -> Outcome {
     let (driver, mut handle) = session(config, 7, signaling, peer::AlwaysWorks::default(), clock);
     let driver = tokio::spawn(driver.run());
     while let Some(told) = handle.next_event().await {
-        if matches!(told, Told::Event { event: Event::Live, .. }) {
+        if matches!(told, SessionUpdate::Event { event: Event::Live, .. }) {
             assert_eq!(links.open(), 1, "one live link");
             handle.close();
         }

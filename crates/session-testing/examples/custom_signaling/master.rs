@@ -2,13 +2,13 @@
 
 use tokio::sync::mpsc;
 use viewer_session::SignalingInput;
-use viewer_session::core::{LinkId, Message, Sender, SignalingEvent};
+use viewer_session::core::{ConnectionId, Message, Sender, SignalingEvent};
 use viewer_session::facts::read_description;
 
 /// What a viewer sent, with the way back to it.
 pub(crate) struct FromViewer {
     /// The link it came on.
-    pub(crate) link: LinkId,
+    pub(crate) link: ConnectionId,
     /// What was sent.
     pub(crate) message: Message,
     /// Where answers go.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use viewer_session::core::{
-    ClientId, Completion, Done, Failure, FailureCode, LinkId, SignalingCommand, Ticket,
+    ClientId, Completion, ConnectionId, Done, Failure, FailureCode, SignalingCommand, Ticket,
 };
 use viewer_session::{SignalingInput, SignalingPort};
 
@@ -24,7 +24,7 @@ pub(crate) struct InProcess {
     /// One completion for each command; the core has a bounded number of those in flight.
     completed: VecDeque<Completion>,
     /// One, or for a moment two: a new link is there before the old one is left.
-    open: BTreeSet<LinkId>,
+    open: BTreeSet<ConnectionId>,
     links: Links,
 }
 

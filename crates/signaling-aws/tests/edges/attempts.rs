@@ -8,10 +8,10 @@ use aws_sdk_kinesisvideo::types::{MediaStorageConfiguration, MediaStorageConfigu
 use kvs_emulator::{
     DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Unknowns,
 };
-use negotiation_core::{Done, FailureCode, LinkId, SignalingCommand};
+use negotiation_core::{ConnectionId, Done, FailureCode, SignalingCommand};
 
 #[tokio::test]
-async fn a_second_link_has_the_id_of_the_first_and_nobody_else_gets_it() {
+async fn second_link_has_the_id_of_the_first_and_nobody_else_gets_it() {
     let emulator = emulator(EmulatorConfig::default()).await;
     let mut port = Port::new(reach(&emulator, "hall"));
     let id = port.connect(1, None).await;
@@ -32,11 +32,12 @@ async fn a_second_link_has_the_id_of_the_first_and_nobody_else_gets_it() {
 
 // Shows: 64.
 #[tokio::test]
-async fn a_channel_that_is_not_in_storage_mode_cannot_be_joined() {
+async fn channel_that_is_not_in_storage_mode_cannot_be_joined() {
     let emulator = emulator(EmulatorConfig::default()).await;
     let mut port = Port::new(reach(&emulator, "store").storage_session(true));
     assert_eq!(port.connect(1, None).await.as_str(), "store");
-    let refused = port.run(SignalingCommand::Join { link: LinkId(1) }).await.expect_err("refused");
+    let refused =
+        port.run(SignalingCommand::Join { link: ConnectionId(1) }).await.expect_err("refused");
     assert_eq!(refused.code, FailureCode::InvalidArgument, "{refused}");
     assert_eq!(refused.api_name.as_deref(), Some("InvalidArgumentException"));
     emulator.shutdown().await;
@@ -71,14 +72,14 @@ async fn store(emulator: &Emulator) {
 }
 
 #[tokio::test]
-async fn a_storage_session_is_joined_as_often_as_asked() {
+async fn storage_session_is_joined_as_often_as_asked() {
     let unknowns = Unknowns { join_storage_accepted: true, ..Unknowns::default() };
     let emulator = emulator(EmulatorConfig { unknowns, ..EmulatorConfig::default() }).await;
     store(&emulator).await;
     let mut port = Port::new(reach(&emulator, "store").storage_session(true));
     assert_eq!(port.connect(1, None).await.as_str(), "store");
     for _ in 0..2 {
-        assert_eq!(port.run(SignalingCommand::Join { link: LinkId(1) }).await, Ok(Done::Ok));
+        assert_eq!(port.run(SignalingCommand::Join { link: ConnectionId(1) }).await, Ok(Done::Ok));
     }
     // Its id stays, also when another link of this process has it.
     let mut again = Port::new(reach(&emulator, "store").storage_session(true));

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use kvs_emulator::{
     Action, Emulator, EmulatorConfig, Fault, Match, Point, ServiceMessage, TurnConfig,
 };
-use negotiation_core::{FailureCode, LinkId, SignalingCommand, SignalingEvent};
+use negotiation_core::{ConnectionId, FailureCode, SignalingCommand, SignalingEvent};
 use signaling_aws::MasterConnection;
 
 fn turn() -> TurnConfig {
@@ -40,7 +40,7 @@ fn storage_questions(emulator: &Emulator) -> u64 {
 }
 
 #[tokio::test]
-async fn the_second_session_asks_for_nothing_that_the_first_was_told() {
+async fn second_session_asks_for_nothing_that_the_first_was_told() {
     let emulator = with_turn().await;
     let first = session(&emulator, "first").await;
     let second = session(&emulator, "second").await;
@@ -53,7 +53,7 @@ async fn the_second_session_asks_for_nothing_that_the_first_was_told() {
 /// Scenario 37: the extra round trip is the first call's, and nothing else pays.
 // Shows: N16, 37.
 #[tokio::test]
-async fn a_clock_ten_minutes_off_costs_one_request_in_the_process() {
+async fn clock_ten_minutes_off_costs_one_request_in_the_process() {
     for clock_offset_secs in [-600, 600] {
         let config = EmulatorConfig { turn: turn(), clock_offset_secs, ..Default::default() };
         let emulator = emulator(config).await;
@@ -115,7 +115,7 @@ async fn ice_servers_are_asked_for_again_when_it_matters() {
 /// N21: a service that says it many times is asked once.
 // Shows: N21, 32.
 #[tokio::test]
-async fn a_burst_of_reconnect_ice_server_costs_one_question() {
+async fn burst_of_reconnect_ice_server_costs_one_question() {
     // As many as the emulator lets wait for a reader.
     const BURST: u64 = 50;
     let emulator = with_turn().await;
@@ -150,7 +150,7 @@ async fn throttled_ice_servers_are_not_asked_for_again_at_once() {
     let id = emulator.faults().add(Fault::new(matches, throttle)).expect("a fault");
     let mut port = Port::new(reach(&emulator, "throttled"));
     port.connect(1, None).await;
-    let fetch = || SignalingCommand::FetchIceServers { link: LinkId(1) };
+    let fetch = || SignalingCommand::FetchIceServers { link: ConnectionId(1) };
     for _ in 0..20 {
         let failure = port.run(fetch()).await.expect_err("throttled");
         assert_eq!(failure.code, FailureCode::Throttled, "{failure}");
@@ -240,7 +240,7 @@ async fn go_away_makes_the_next_link_ask_where_the_channel_is() {
 
 /// A channel that was deleted and made again has another ARN, and is found within the attempt.
 #[tokio::test]
-async fn a_channel_made_anew_is_found_at_once() {
+async fn channel_made_anew_is_found_at_once() {
     let emulator = emulator(EmulatorConfig::default()).await;
     session(&emulator, "first").await;
     let before = emulator.channel_arn("door").expect("it is there");
@@ -252,7 +252,7 @@ async fn a_channel_made_anew_is_found_at_once() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_what_was_remembered_is_told_when_asking_again_helps_nothing() {
+async fn refusal_of_what_was_remembered_is_told_when_asking_again_helps_nothing() {
     let emulator = emulator(EmulatorConfig::default()).await;
     session(&emulator, "first").await;
     let refuse =

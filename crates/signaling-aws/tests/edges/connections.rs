@@ -141,7 +141,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
 
 // Shows: N16.
 #[tokio::test]
-async fn a_request_that_is_signed_again_goes_out_on_a_new_connection() {
+async fn request_that_is_signed_again_goes_out_on_a_new_connection() {
     let service = Service::start(&[Does::Refuse]).await;
     Port::new(service.reach("127.0.0.1")).connect(1, None).await;
     let requests = service.requests();
@@ -149,7 +149,7 @@ async fn a_request_that_is_signed_again_goes_out_on_a_new_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_before_the_answer_costs_one_more_request() {
+async fn connection_that_ends_before_the_answer_costs_one_more_request() {
     let service = Service::start(&[Does::Close]).await;
     Port::new(service.reach("localhost")).connect(1, None).await;
     let service = Service::start(&[Does::Close, Does::Close]).await;
@@ -170,7 +170,7 @@ async fn plain_http_beyond_loopback_works_for_calls_and_socket_when_asked_for() 
 
 /// The control plane's calls, the ICE servers and the socket each have one.
 #[tokio::test]
-async fn a_first_session_by_name_makes_three_tls_connections() {
+async fn first_session_by_name_makes_three_tls_connections() {
     let turn =
         TurnConfig { servers: vec![vec!["turn:127.0.0.1:9".into()]], ..TurnConfig::default() };
     let config = EmulatorConfig { tls: Some(Default::default()), turn, ..Default::default() };

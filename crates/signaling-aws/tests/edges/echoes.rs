@@ -5,7 +5,7 @@ use kvs_emulator::{
     Action, Credential, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Fault, Match, Point,
     ServiceMessage, TurnAuth, TurnConfig,
 };
-use negotiation_core::{Done, Failure, FailureCode, LinkId, Message, SignalingCommand};
+use negotiation_core::{ConnectionId, Done, Failure, FailureCode, Message, SignalingCommand};
 use negotiation_core::{SignalingEvent, Ticket};
 use signaling_aws::{Limits, SignalingConfigBuilder};
 use std::time::Duration;
@@ -100,7 +100,7 @@ async fn statuses_with_turn_and_ice_passwords_in_them() {
          c=IN IP4 0.0.0.0\r\na=mid:v0\r\na=ice-ufrag:uf\r\na=ice-pwd:{ICE}\r\na=recvonly\r\n"
     );
     let message = Message::Offer(read_description(&sdp).expect("valid"));
-    let sent = port.run(SignalingCommand::Send { link: LinkId(1), message }).await;
+    let sent = port.run(SignalingCommand::Send { link: ConnectionId(1), message }).await;
     assert_eq!(sent, Ok(Done::Ok));
     for secret in [SECRET, TOKEN, TURN, ICE, "usercanary"] {
         for text in echoes(secret) {
@@ -121,7 +121,7 @@ async fn statuses_with_turn_and_ice_passwords_in_them() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_a_wrong_key_and_a_wrong_region_are_told_apart() {
+async fn wrong_token_a_wrong_key_and_a_wrong_region_are_told_apart() {
     let emulator = guarded().await;
     let refused = async |config: SignalingConfigBuilder| {
         let failure = Port::new(config).open(1).await.expect_err("refused");

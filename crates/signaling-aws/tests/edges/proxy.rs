@@ -53,7 +53,7 @@ async fn calls_and_socket_go_through_the_proxy_and_its_password_stays_unsaid() {
 
 /// What else wants the way of calls and socket, as TURN over TCP does, has it.
 #[tokio::test]
-async fn a_detour_leads_through_the_proxy_and_only_where_the_proxy_is_for() {
+async fn detour_leads_through_the_proxy_and_only_where_the_proxy_is_for() {
     let (emulator, dir) = over_tls().await;
     let proxy = proxy(Manner::Ask);
     let (host, port) = (emulator.addr().ip().to_string(), emulator.addr().port());
@@ -103,7 +103,7 @@ async fn socket_through(manner: Manner) -> Failure {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_babbles_or_hangs_costs_its_bound() {
+async fn proxy_that_refuses_babbles_or_hangs_costs_its_bound() {
     let refused = socket_through(Manner::Say("HTTP/1.1 403 Forbidden\r\n\r\n")).await;
     assert_eq!(refused.code, FailureCode::Network, "{refused}");
     assert!(refused.detail.contains("the proxy refuses"), "{refused}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kvs_emulator::{DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig};
 use negotiation_core::{
-    ClientId, Completion, Done, Failure, IceServer, LinkId, Message, SignalingCommand,
+    ClientId, Completion, ConnectionId, Done, Failure, IceServer, Message, SignalingCommand,
     SignalingEvent, Ticket,
 };
 use signaling_aws::{AwsSignaling, SignalingConfig, SignalingConfigBuilder};
@@ -46,12 +46,12 @@ impl Port {
     }
 
     pub(crate) async fn open(&mut self, link: u32) -> Result<Done, Failure> {
-        let link = LinkId(link);
+        let link = ConnectionId(link);
         self.run(SignalingCommand::Connect { link, attempt: 1, client_id: None }).await
     }
 
     pub(crate) async fn connect(&mut self, link: u32, client_id: Option<ClientId>) -> ClientId {
-        let link = LinkId(link);
+        let link = ConnectionId(link);
         let command = SignalingCommand::Connect { link, attempt: 1, client_id };
         match self.run(command).await {
             Ok(Done::Connected(id)) => id,
@@ -60,7 +60,7 @@ impl Port {
     }
 
     pub(crate) async fn ice_servers(&mut self, link: u32) -> Vec<IceServer> {
-        match self.run(SignalingCommand::FetchIceServers { link: LinkId(link) }).await {
+        match self.run(SignalingCommand::FetchIceServers { link: ConnectionId(link) }).await {
             Ok(Done::IceServers(servers)) => servers,
             other => panic!("no servers: {other:?}"),
         }
@@ -76,13 +76,13 @@ impl Port {
     }
 
     pub(crate) async fn disconnect(&mut self, link: u32) {
-        let command = SignalingCommand::Disconnect { link: LinkId(link) };
+        let command = SignalingCommand::Disconnect { link: ConnectionId(link) };
         assert_eq!(self.run(command).await, Ok(Done::Ok));
     }
 
     pub(crate) async fn offer(&mut self, link: u32) {
         let message = Message::Offer(read_description(SDP).expect("valid"));
-        let command = SignalingCommand::Send { link: LinkId(link), message };
+        let command = SignalingCommand::Send { link: ConnectionId(link), message };
         assert_eq!(self.run(command).await, Ok(Done::Ok));
     }
 }

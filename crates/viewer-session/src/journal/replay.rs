@@ -151,8 +151,9 @@ mod tests {
     use crate::journal::{JOURNAL_BYTES_MAX, LINE_BYTES_MAX, Recorder};
     use crate::redact::{Origin, remember};
     use negotiation_core::{
-        Candidate, Completion, Description, Done, EndReason, Facts, Failure, FailureCode,
-        IceServer, Input, LinkId, PeerEvent, PeerId, Sdp, Secret, Sender, Settings, SignalingEvent,
+        Candidate, Completion, ConnectionId, Description, Done, EndReason, Failure, FailureCode,
+        IceServer, Input, PeerEvent, PeerId, Sdp, SdpSummary, Secret, Sender, Settings,
+        SignalingEvent,
     };
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
@@ -196,7 +197,7 @@ mod tests {
         let mut inputs = VecDeque::from([
             Input::Open,
             Input::Signaling(
-                LinkId(1),
+                ConnectionId(1),
                 SignalingEvent::Candidate {
                     sender: Sender::Master,
                     body: Ok(candidate("10.20.30.40")),
@@ -261,7 +262,10 @@ mod tests {
             }),
             Command::CreateOffer { .. } | Command::CreateAnswer { .. } => {
                 let text = format!("v=0\r\na=ice-pwd:{CANARY}\r\nc=IN IP4 10.20.30.44\r\n");
-                Done::Description(Description { sdp: Sdp::new(&text), facts: Facts::default() })
+                Done::Description(Description {
+                    sdp: Sdp::new(&text),
+                    facts: SdpSummary::default(),
+                })
             }
             Command::SetIceServers { .. }
             | Command::SetLocal { .. }
@@ -287,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn n26_a_failed_session_replays_to_the_same_outputs() {
+    fn n26_failed_session_replays_to_the_same_outputs() {
         for addresses in [false, true] {
             let comparison = run(&failing(addresses)).expect("readable");
             let Comparison::Identical(replayed) = comparison else { panic!("{comparison:?}") };
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn n26_a_journal_holds_no_secret_and_addresses_only_when_asked_for() {
+    fn n26_journal_holds_no_secret_and_addresses_only_when_asked_for() {
         let masked = failing(false);
         assert!(!masked.contains("10.20.30."), "{masked}");
         let with_addresses = failing(true);
@@ -312,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_missing_changed_or_new_is_found() {
+    fn output_that_is_missing_changed_or_new_is_found() {
         let journal = failing(false);
         let lines: Vec<&str> = journal.lines().collect();
         let outputs = |text: &&str| text.contains("\"out\":");
@@ -335,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_stops_early_is_identical_as_far_as_it_goes() {
+    fn journal_that_stops_early_is_identical_as_far_as_it_goes() {
         let journal = failing(false);
         let half = &journal[..journal.len() / 2];
         let Comparison::Identical(replayed) = run(half).expect("readable") else {
@@ -393,7 +397,7 @@ mod tests {
         let mut recorder = Recorder::new(kept.clone()).with_bytes_max(bytes_max);
         let trouble = recorder.trouble();
         recorder.began(&config, 9, now);
-        let garbage = || Input::Signaling(LinkId(1), SignalingEvent::Garbage);
+        let garbage = || Input::Signaling(ConnectionId(1), SignalingEvent::Garbage);
         let closes = [Input::Close, Input::Timeout, Input::Timeout, Input::Timeout, Input::Timeout];
         let inputs =
             std::iter::once(Input::Open).chain((0..frames).map(|_| garbage())).chain(closes);
@@ -426,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_journal_keeps_the_end() {
+    fn full_journal_keeps_the_end() {
         // Room for the header alone, beside what is kept free for the end.
         let room = 8 * 1024;
         let kept_free = 4 * 1024 * 1024;
@@ -448,13 +452,13 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_of_the_first_version_is_read() {
+    fn journal_of_the_first_version_is_read() {
         let first = failing(false).replacen("\"journal\":2", "\"journal\":1", 1);
         assert!(matches!(run(&first), Ok(Comparison::Identical(_))));
     }
 
     #[test]
-    fn a_full_disk_ends_the_journal_and_nothing_else() {
+    fn full_disk_ends_the_journal_and_nothing_else() {
         struct Full(usize);
         impl std::io::Write for Full {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

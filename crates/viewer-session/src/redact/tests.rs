@@ -16,7 +16,7 @@ fn percent(text: &str, upper: bool) -> String {
 }
 
 #[test]
-fn a_secret_is_blanked_in_every_form_it_is_echoed_in() {
+fn secret_is_blanked_in_every_form_it_is_echoed_in() {
     remember(Origin::Account, TOKEN);
     let escaped = TOKEN.replace('\\', "\\\\").replace('"', "\\\"");
     let slashes = escaped.replace('/', "\\/").replace('=', "\\u003d");
@@ -81,7 +81,7 @@ fn ice_passwords_of_a_description_are_secrets() {
 }
 
 #[test]
-fn a_flood_of_one_origin_pushes_out_nothing_of_another() {
+fn flood_of_one_origin_pushes_out_nothing_of_another() {
     let mut registry = Registry::default();
     registry.remember(Origin::Account, "account-canary");
     let most = Origin::Connection.capacity();
@@ -129,7 +129,7 @@ fn characters_that_deceive_are_not_shown() {
 }
 
 #[test]
-fn an_outside_text_is_short_and_ends_with_no_half_of_a_secret() {
+fn outside_text_is_short_and_ends_with_no_half_of_a_secret() {
     let secret = "outsidecanary-abcdefghijklmnopqrstuvwxyz";
     remember(Origin::Account, secret);
     for before in OUTSIDE_BYTES_MAX - 60..OUTSIDE_BYTES_MAX {

@@ -2,7 +2,7 @@
 
 use viewer_session::core::{CandidateRelease, ClientId};
 use viewer_session::core::{
-    Completion, Description, Done, EndReason, Event, Facts, Failure, FailureCode, Input, Output,
+    Completion, Description, Done, EndReason, Event, SdpSummary, Failure, FailureCode, Input, Output,
     PeerCommand, PeerTraits, Sdp, Session, Settings, SignalingCommand, Timestamp,
 };
 
@@ -61,7 +61,7 @@ pub fn peer(command: &PeerCommand) -> Result<Done, Failure> {
         PeerCommand::CreateOffer { .. } | PeerCommand::CreateAnswer { .. } => {
             Done::Description(Description {
                 sdp: Sdp::new("a description"),
-                facts: Facts::default(),
+                facts: SdpSummary::default(),
             })
         }
         PeerCommand::SetIceServers { .. }

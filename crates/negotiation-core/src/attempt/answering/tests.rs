@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::session::harness::*;
 use crate::{
-    AttemptEnd, Connectivity, Event, Failure, FailureCode, Ignored, Input, MediaFact, MediaKind,
+    AttemptEnd, Connectivity, Event, Failure, FailureCode, Ignored, Input, MediaKind, MediaSection,
     Output, PeerCommand, PeerEvent, Phase, Settings, SignalingEvent,
 };
 
@@ -21,16 +21,16 @@ fn n8_servers_are_set_before_the_first_offer_of_the_service() {
         let mut harness = Harness::opened(storage());
         harness.servers = servers.clone();
         harness.settle(&[]);
-        harness.asked();
+        harness.commands();
         harness.offer(offer(1));
         harness.settle(&[]);
         let before = if servers.is_empty() { vec![] } else { vec!["set servers"] };
-        assert_eq!(harness.asked(), [&before[..], &answers[..]].concat());
+        assert_eq!(harness.commands(), [&before[..], &answers[..]].concat());
         // A new ICE generation gets credentials that are fresh.
         harness.offer(offer(2));
         harness.settle(&[]);
         let before = if servers.is_empty() { vec!["fetch servers"] } else { FRESH.to_vec() };
-        assert_eq!(harness.asked(), [&before[..], &answers[..]].concat());
+        assert_eq!(harness.commands(), [&before[..], &answers[..]].concat());
     }
 }
 
@@ -54,14 +54,14 @@ fn n8_of_two_offers_that_wait_the_newer_counts() {
     };
     assert_eq!(*description, offer(2));
     harness.settle(&["create offer"]);
-    harness.asked();
+    harness.commands();
     harness.offer(offer(2));
-    assert_eq!(harness.asked(), [""; 0], "it was answered");
+    assert_eq!(harness.commands(), [""; 0], "it was answered");
 }
 
 /// N17: candidates in an offer count as received.
 #[test]
-fn n17_the_evidence_counts_the_addresses_in_an_offer() {
+fn n17_evidence_counts_the_addresses_in_an_offer() {
     let mut harness = Harness::joined();
     harness.offer(offer(1));
     harness.settle(&[]);
@@ -73,7 +73,7 @@ fn n17_the_evidence_counts_the_addresses_in_an_offer() {
 
 /// Connected is reported when it is, whether before or after the answer is out.
 #[test]
-fn n8_a_connection_that_overtakes_the_sending_of_the_answer_counts() {
+fn n8_connection_that_overtakes_the_sending_of_the_answer_counts() {
     for early in [true, false] {
         let mut harness = Harness::joined();
         harness.offer(offer(1));
@@ -85,7 +85,7 @@ fn n8_a_connection_that_overtakes_the_sending_of_the_answer_counts() {
         harness.done("send answer");
         let expected = if early { Phase::AwaitingMedia } else { Phase::Establishing };
         assert_eq!(
-            (harness.phase(), harness.told(&Event::Connected)),
+            (harness.phase(), harness.reported(&Event::Connected)),
             (expected, usize::from(early))
         );
     }
@@ -93,7 +93,7 @@ fn n8_a_connection_that_overtakes_the_sending_of_the_answer_counts() {
 
 /// 64: what fails before anything flows ends the attempt at once, with its cause.
 #[test]
-fn s64_a_first_answer_that_fails_ends_the_attempt_at_once() {
+fn s64_first_answer_that_fails_ends_the_attempt_at_once() {
     for step in ["set remote", "create answer", "set local", "send answer"] {
         let mut harness = Harness::joined();
         harness.offer(offer(1));
@@ -113,7 +113,7 @@ fn s64_a_first_answer_that_fails_ends_the_attempt_at_once() {
 
 /// 64: the same of a later offer costs nothing but that offer.
 #[test]
-fn s64_a_later_answer_that_fails_leaves_media_alone() {
+fn s64_later_answer_that_fails_leaves_media_alone() {
     for live in [Harness::storage_live, || Harness::live(one_retry())] {
         for step in ["set remote", "create answer", "set local", "send answer"] {
             let mut harness = live();
@@ -123,22 +123,22 @@ fn s64_a_later_answer_that_fails_leaves_media_alone() {
             harness.fails(step, FailureCode::Port);
             // After the first and the last of these the stack is stable by itself.
             let open = matches!(step, "create answer" | "set local");
-            assert_eq!(harness.asked(), if open { vec!["roll back"] } else { vec![] }, "{step}");
+            assert_eq!(harness.commands(), if open { vec!["roll back"] } else { vec![] }, "{step}");
             harness.settle(&[]);
             assert_eq!(harness.phase(), Phase::Live, "{step}");
-            assert_eq!(harness.told(&Event::RenegotiationFailed), 1, "{step}");
+            assert_eq!(harness.reported(&Event::RenegotiationFailed), 1, "{step}");
             harness.forget();
             harness.offer(offer(3));
             harness.settle(&[]);
             let answers = ["set remote", "create answer", "set local", "send answer"];
-            assert_eq!(harness.asked(), [&FRESH[..], &answers[..]].concat(), "{step}");
+            assert_eq!(harness.commands(), [&FRESH[..], &answers[..]].concat(), "{step}");
         }
     }
 }
 
 /// N8, N25: a step of closing the peer connection that is replaced is reported when it fails.
 #[test]
-fn n8_a_step_of_replacing_that_fails_is_told() {
+fn n8_step_of_replacing_that_fails_is_told() {
     for (code, told) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
         let mut harness = Harness::storage_live();
         harness.offer(anew(offer(2)));
@@ -146,7 +146,7 @@ fn n8_a_step_of_replacing_that_fails_is_told() {
         let failed = |event: &&Event| matches!(event, Event::CloseStepFailed(_));
         assert_eq!(harness.events().filter(failed).count(), told);
         harness.settle(&[]);
-        let asked = harness.asked();
+        let asked = harness.commands();
         let closes = ["fetch servers", "stop transceivers", "remove tracks", "close", "create"];
         assert_eq!(asked[..5], closes);
         harness.goes_live();
@@ -155,7 +155,7 @@ fn n8_a_step_of_replacing_that_fails_is_told() {
 
 /// 36: a status for an answer that was given to a session before says nothing of this one.
 #[test]
-fn s36_a_late_status_for_an_answer_of_the_session_before_is_ignored() {
+fn s36_late_status_for_an_answer_of_the_session_before_is_ignored() {
     let mut harness = Harness::joined();
     harness.offer(offer(1));
     harness.settle(&["send answer"]);
@@ -165,32 +165,32 @@ fn s36_a_late_status_for_an_answer_of_the_session_before_is_ignored() {
     harness.offer(anew(offer(2)));
     assert_eq!(harness.phase(), Phase::Answering);
     let failure = Failure::new(FailureCode::Service, "by plan");
-    harness.mail(SignalingEvent::Status { ticket: Some(ticket), failure });
+    harness.receive(SignalingEvent::Status { ticket: Some(ticket), failure });
     assert_eq!(harness.phase(), Phase::Answering);
     assert!(harness.ignored(Ignored::Status));
 }
 
 /// N7: our offer that gave way is run again where it is still needed.
 #[test]
-fn n7_a_first_offer_that_gave_way_is_needed_for_media_alone() {
+fn n7_first_offer_that_gave_way_is_needed_for_media_alone() {
     for (video, audio, again) in
         [(true, true, 0), (true, false, 0), (false, true, 0), (false, false, 1)]
     {
         let mut harness = Harness::offered(one_retry());
         let mut theirs = offer(1);
         let media = &theirs.facts.media[0];
-        let sound = MediaFact { kind: MediaKind::Audio, sends: audio, ..media.clone() };
+        let sound = MediaSection { kind: MediaKind::Audio, sends: audio, ..media.clone() };
         theirs.facts.media.push(sound);
         theirs.facts.media[0].sends = video;
         harness.forget();
         harness.offer(theirs);
         harness.settle(&[]);
         let answered = ["roll back", "set remote", "create answer", "set local", "send answer"];
-        let asked = harness.asked();
+        let asked = harness.commands();
         assert_eq!(asked[..5], answered);
         let offers = asked.iter().filter(|name| **name == "send offer").count();
         assert_eq!(offers, again, "video {video}, audio {audio}");
-        assert_eq!(harness.told(&Event::OfferSent { exchange: 3 }), again);
+        assert_eq!(harness.reported(&Event::OfferSent { exchange: 3 }), again);
     }
 }
 
@@ -204,7 +204,7 @@ fn n7_own_offer_follows_a_first_offer_of_the_master_without_media() {
     harness.offer(theirs);
     harness.settle(&[]);
     assert_eq!(harness.phase(), Phase::Establishing);
-    assert!(harness.asked().contains(&"create offer"));
+    assert!(harness.commands().contains(&"create offer"));
     // Connected without media is not live; with the answer to our own offer it can be.
     harness.ice(Connectivity::Connected);
     assert_eq!(harness.phase(), Phase::AwaitingMedia);
@@ -216,27 +216,27 @@ fn n7_own_offer_follows_a_first_offer_of_the_master_without_media() {
 
 /// N7: a renegotiation that gives way is run again, whichever side made the first offer.
 #[test]
-fn n7_a_renegotiation_that_gave_way_is_run_again() {
+fn n7_renegotiation_that_gave_way_is_run_again() {
     let mut harness = Harness::offered(one_retry());
     harness.offer(offer(1));
     harness.settle(&[]);
     harness.goes_live();
     harness.give(Input::Renegotiate);
     harness.settle(&[]);
-    assert_eq!(harness.told(&Event::OfferSent { exchange: 3 }), 1);
-    harness.asked();
+    assert_eq!(harness.reported(&Event::OfferSent { exchange: 3 }), 1);
+    harness.commands();
     harness.offer(offer(2));
     harness.settle(&[]);
     let answered = ["set remote", "create answer", "set local", "send answer"];
     let answered = [&["roll back"], &FRESH[..], &answered].concat();
     let ours = ["create offer", "set local", "send offer"];
-    assert_eq!(harness.asked(), [&answered[..], &ours[..]].concat());
-    assert_eq!(harness.told(&Event::OfferSent { exchange: 5 }), 1);
+    assert_eq!(harness.commands(), [&answered[..], &ours[..]].concat());
+    assert_eq!(harness.reported(&Event::OfferSent { exchange: 5 }), 1);
 }
 
 /// N7, N18: a restart that was not set is dropped for the master's offer, and begun again after.
 #[test]
-fn n7_a_restart_that_was_not_set_gives_way_without_a_rollback() {
+fn n7_restart_that_was_not_set_gives_way_without_a_rollback() {
     for held in ["set servers", "create restart", "send offer", ""] {
         let mut harness = Harness::live(one_retry());
         harness.give(Input::Restart);
@@ -244,7 +244,7 @@ fn n7_a_restart_that_was_not_set_gives_way_without_a_rollback() {
         harness.forget();
         harness.offer(offer(1));
         harness.settle(&[]);
-        let asked = harness.asked();
+        let asked = harness.commands();
         assert!(!asked.contains(&"roll back"), "{held}: {asked:?}");
         let answered = asked.iter().position(|name| *name == "send answer");
         let ours = asked.iter().rposition(|name| *name == "send offer");
@@ -258,11 +258,11 @@ fn n7_a_restart_that_was_not_set_gives_way_without_a_rollback() {
 
 /// N25: in a storage session the service offers; a wish to renegotiate is not swallowed.
 #[test]
-fn n25_a_renegotiation_that_nobody_can_begin_is_told() {
+fn n25_renegotiation_that_nobody_can_begin_is_told() {
     let mut harness = Harness::storage_live();
     harness.forget();
     harness.give(Input::Renegotiate);
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
     assert!(harness.ignored(Ignored::OutOfPhase));
     let mut harness = Harness::opened(one_retry());
     harness.forget();
@@ -272,7 +272,7 @@ fn n25_a_renegotiation_that_nobody_can_begin_is_told() {
 
 /// N12: a master that offers a new session each time before media flows is not waited for.
 #[test]
-fn n12_a_master_that_always_begins_anew_is_left() {
+fn n12_master_that_always_begins_anew_is_left() {
     let another = |n: u64| {
         let mut offer = offer(n);
         offer.facts.fingerprints = vec![alloc::format!("master {n}")];
@@ -297,7 +297,7 @@ fn n12_a_master_that_always_begins_anew_is_left() {
 
 /// N27: what was paused is not the session that takes its place.
 #[test]
-fn n27_a_new_session_is_not_paused() {
+fn n27_new_session_is_not_paused() {
     let mut harness = Harness::storage_live();
     harness.notices(PeerEvent::MediaStalled);
     harness.notices(PeerEvent::SenderReport);
@@ -306,7 +306,7 @@ fn n27_a_new_session_is_not_paused() {
     harness.goes_live();
     harness.notices(PeerEvent::MediaStalled);
     harness.notices(PeerEvent::SenderReport);
-    assert_eq!(harness.told(&Event::MediaPaused), 1);
+    assert_eq!(harness.reported(&Event::MediaPaused), 1);
 }
 
 /// N8, N21: a remote session that replaces another, and an ICE restart that the service begins,
@@ -319,7 +319,7 @@ fn n21_offer_of_a_new_generation_gets_fresh_servers() {
         harness.forget();
         harness.offer(theirs);
         harness.settle(&[]);
-        let asked = harness.asked();
+        let asked = harness.commands();
         let at = |name| asked.iter().position(|other| *other == name);
         assert!(at("fetch servers").is_some(), "{asked:?}");
         assert!(at("fetch servers") < at("set servers"), "{asked:?}");
@@ -330,7 +330,7 @@ fn n21_offer_of_a_new_generation_gets_fresh_servers() {
     harness.offer(offer(2));
     harness.fails("fetch servers", FailureCode::Network);
     harness.settle(&[]);
-    assert!(harness.asked().contains(&"send answer"));
+    assert!(harness.commands().contains(&"send answer"));
 }
 
 /// N8, 64: the join is repeated on the link that follows the one it was sent on.
@@ -338,13 +338,13 @@ fn n21_offer_of_a_new_generation_gets_fresh_servers() {
 fn n8_join_is_repeated_after_a_link_switch() {
     let mut harness = Harness::joined();
     harness.pass(5_000);
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.link_ends(1, FailureCode::Closed);
     harness.pass(2_000);
     harness.settle(&[]);
     harness.forget();
     harness.pass(22_000);
-    assert!(harness.asked().iter().filter(|name| **name == "join").count() >= 3);
+    assert!(harness.commands().iter().filter(|name| **name == "join").count() >= 3);
 }
 
 /// N12: a master that begins a new session before each deadline extends none of them for ever.
@@ -379,10 +379,10 @@ fn n2_no_offer_is_created_after_a_set_remote_that_timed_out() {
     harness.settle(&["set remote"]);
     harness.fails("set remote", FailureCode::TimedOut);
     harness.settle(&[]);
-    harness.asked();
+    harness.commands();
     harness.give(Input::Renegotiate);
     harness.settle(&[]);
-    assert_eq!((harness.asked(), harness.phase()), (vec![], Phase::Live));
+    assert_eq!((harness.commands(), harness.phase()), (vec![], Phase::Live));
 }
 
 /// N25: the older of two offers that wait is not dropped silently.
@@ -416,5 +416,5 @@ fn fingerprint_in_another_letter_case_is_the_same_session() {
     theirs.facts.fingerprints = vec!["MASTER".into()];
     harness.offer(theirs);
     harness.settle(&[]);
-    assert!(!harness.asked().contains(&"stop transceivers"));
+    assert!(!harness.commands().contains(&"stop transceivers"));
 }

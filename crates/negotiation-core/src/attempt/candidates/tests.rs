@@ -27,7 +27,7 @@ fn candidates_are_held_in_order_and_without_duplicates() {
 
 /// A candidate that was being sent on the first link when it was lost, and the second is open.
 fn resent(local: &mut LocalCandidates, between: impl FnOnce(&mut LocalCandidates)) {
-    let (first, second) = (LinkId(1), LinkId(2));
+    let (first, second) = (ConnectionId(1), ConnectionId(2));
     local.take(candidate(1, None), 128).expect("room");
     local.release();
     let sent = local.pop(Timestamp::ZERO, 20).expect("released");
@@ -104,7 +104,7 @@ fn in_a_later_exchange_what_is_of_another_generation_may_be_ahead_of_its_descrip
 }
 
 #[test]
-fn an_exchange_that_came_to_nothing_leaves_its_generation() {
+fn exchange_that_came_to_nothing_leaves_its_generation() {
     let mut remote = RemoteCandidates::default();
     assert_eq!(remote.take(candidate(1, None), 128, 256), Ok(None));
     assert_eq!(remote.reopen(), (VecDeque::new(), 0));
@@ -141,29 +141,29 @@ fn unsent_candidates_go_out_first_on_another_link() {
     local.take(candidate(9, None), 128).expect("room");
     local.release();
     for n in 1..=2 {
-        local.put_back(LinkId(1), candidate(n, None), 128).expect("room");
+        local.put_back(ConnectionId(1), candidate(n, None), 128).expect("room");
     }
-    local.resend_on(LinkId(1));
+    local.resend_on(ConnectionId(1));
     assert_eq!(local.pop(now, 20), Some(candidate(9, None)), "not on the same link");
-    local.resend_on(LinkId(2));
+    local.resend_on(ConnectionId(2));
     let again: Vec<_> = core::iter::from_fn(|| local.pop(now, 20)).collect();
     assert_eq!(again, [1, 2].map(|n| candidate(n, None)));
-    assert_eq!(local.put_back(LinkId(1), candidate(3, None), 0), Err(Ignored::OverLimit));
+    assert_eq!(local.put_back(ConnectionId(1), candidate(3, None), 0), Err(Ignored::OverLimit));
 }
 
 #[test]
 fn slots_of_candidates_in_transit_are_used_again() {
     let mut transit = InTransit::default();
-    assert_eq!(transit.begin(LinkId(1), candidate(1, None)), 0);
-    assert_eq!(transit.begin(LinkId(2), candidate(2, None)), 1);
-    assert_eq!(transit.end(0), Some((LinkId(1), Some(candidate(1, None)))));
-    assert!(!transit.uses(LinkId(1)) && transit.uses(LinkId(2)));
-    assert_eq!(transit.begin(LinkId(3), candidate(3, None)), 0);
+    assert_eq!(transit.begin(ConnectionId(1), candidate(1, None)), 0);
+    assert_eq!(transit.begin(ConnectionId(2), candidate(2, None)), 1);
+    assert_eq!(transit.end(0), Some((ConnectionId(1), Some(candidate(1, None)))));
+    assert!(!transit.uses(ConnectionId(1)) && transit.uses(ConnectionId(2)));
+    assert_eq!(transit.begin(ConnectionId(3), candidate(3, None)), 0);
     transit.forget_candidates();
-    assert_eq!(transit.end(0), Some((LinkId(3), None)));
+    assert_eq!(transit.end(0), Some((ConnectionId(3), None)));
     assert_eq!((transit.end(0), transit.end(7)), (None, None));
-    transit.rename_links(|link| LinkId(link.0 + 10));
-    assert!(!transit.uses(LinkId(2)) && transit.uses(LinkId(12)));
+    transit.rename_links(|link| ConnectionId(link.0 + 10));
+    assert!(!transit.uses(ConnectionId(2)) && transit.uses(ConnectionId(12)));
     transit.end(1);
     assert_eq!(transit, InTransit::default());
 }
@@ -200,7 +200,7 @@ fn of_a_session_that_was_replaced_only_what_is_old_is_dropped() {
 }
 
 #[test]
-fn the_quota_counts_from_the_moment_that_it_is_moved_to() {
+fn quota_counts_from_the_moment_that_it_is_moved_to() {
     let at = Timestamp::from_millis;
     let full = |now: u64| {
         let mut local = LocalCandidates::default();
@@ -234,7 +234,7 @@ fn what_was_taken_back_is_withheld() {
 }
 
 #[test]
-fn a_later_exchange_keeps_back_its_own_candidates_alone() {
+fn later_exchange_keeps_back_its_own_candidates_alone() {
     let (mut local, now) = (LocalCandidates::default(), Timestamp::ZERO);
     local.take(candidate(1, None), 128).expect("room");
     local.release();

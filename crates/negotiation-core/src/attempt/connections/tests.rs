@@ -5,8 +5,8 @@ use core::time::Duration;
 
 use crate::session::harness::*;
 use crate::{
-    Connectivity, Event, Failure, FailureCode, Ignored, Input, LinkId, Output, PeerEvent, Phase,
-    RetryDelay, Settings, SignalingCommand, SignalingEvent, Ticket, Timer,
+    ConnectionId, Connectivity, Event, Failure, FailureCode, Ignored, Input, Output, PeerEvent,
+    Phase, RetryDelay, Settings, SignalingCommand, SignalingEvent, Ticket, Timer,
 };
 
 /// Reopened at once, and GO_AWAY followed at once: no random number matters.
@@ -23,109 +23,112 @@ fn given_up(harness: &Harness) -> usize {
 }
 
 /// The link of the newest command of this name.
-fn link_of(harness: &Harness, name: &str) -> LinkId {
+fn link_of(harness: &Harness, name: &str) -> ConnectionId {
     let Output::Signaling(_, command) = harness.newest(name) else { panic!("{name}") };
     command.link()
 }
 
 fn status(harness: &mut Harness, ticket: Ticket) {
     let failure = Failure::new(FailureCode::Service, "by plan");
-    harness.mail(SignalingEvent::Status { ticket: Some(ticket), failure });
+    harness.receive(SignalingEvent::Status { ticket: Some(ticket), failure });
 }
 
 /// N21: a link counts while it is left, and not any more after.
 #[test]
-fn n21_a_link_that_is_left_counts_until_it_is_closed() {
+fn n21_link_that_is_left_counts_until_it_is_closed() {
     let mut harness = Harness::live(prompt());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.settle(&["disconnect"]);
-    assert_eq!((harness.asked(), harness.link), (vec!["connect", "disconnect"], LinkId(2)));
-    harness.mail_on(LinkId(1), SignalingEvent::Garbage);
+    assert_eq!(
+        (harness.commands(), harness.link),
+        (vec!["connect", "disconnect"], ConnectionId(2))
+    );
+    harness.receive_on(ConnectionId(1), SignalingEvent::Garbage);
     assert!(harness.ignored(Ignored::Unknown), "what it still delivers is taken");
     harness.done("disconnect");
-    harness.mail_on(LinkId(1), SignalingEvent::Garbage);
+    harness.receive_on(ConnectionId(1), SignalingEvent::Garbage);
     assert!(harness.ignored(Ignored::Stale));
 }
 
 /// N21: of two links that are being left, the end of the first says nothing of the second.
 #[test]
-fn n21_the_newer_of_two_links_that_are_left_still_counts() {
+fn n21_newer_of_two_links_that_are_left_still_counts() {
     let mut harness = Harness::live(prompt());
     for _ in 0..2 {
-        harness.mail(SignalingEvent::GoAway);
+        harness.receive(SignalingEvent::GoAway);
         harness.settle(&["disconnect"]);
     }
-    assert_eq!((link_of(&harness, "disconnect"), harness.link), (LinkId(2), LinkId(3)));
+    assert_eq!((link_of(&harness, "disconnect"), harness.link), (ConnectionId(2), ConnectionId(3)));
     harness.forget();
     harness.done("disconnect");
-    harness.mail_on(LinkId(2), SignalingEvent::Garbage);
+    harness.receive_on(ConnectionId(2), SignalingEvent::Garbage);
     assert!(harness.ignored(Ignored::Unknown));
-    harness.mail_on(LinkId(1), SignalingEvent::Garbage);
+    harness.receive_on(ConnectionId(1), SignalingEvent::Garbage);
     assert!(harness.ignored(Ignored::Stale));
 }
 
 /// N21, N23: a link whose opening timed out may open yet, so it is closed; one that failed is not.
 #[test]
-fn n23_an_opening_that_timed_out_is_closed() {
+fn n23_opening_that_timed_out_is_closed() {
     for (code, closed) in [(FailureCode::TimedOut, true), (FailureCode::Network, false)] {
         let mut harness = Harness::live(prompt());
         harness.link_ends(1, FailureCode::Network);
         harness.pass(10);
         harness.fails("connect", code);
         let close = if closed { vec!["connect", "disconnect"] } else { vec!["connect"] };
-        assert_eq!(harness.asked(), close);
+        assert_eq!(harness.commands(), close);
         harness.pass(10);
-        assert_eq!(harness.asked(), ["connect"], "and it is tried again");
+        assert_eq!(harness.commands(), ["connect"], "and it is tried again");
         assert_eq!(given_up(&harness), 0);
     }
 }
 
 /// N21: where a second link is refused, the first is left before it is asked again.
 #[test]
-fn n21_a_refused_second_link_costs_the_first() {
+fn n21_refused_second_link_costs_the_first() {
     let mut harness = Harness::live(prompt());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.fails("connect", FailureCode::Service);
-    assert_eq!(link_of(&harness, "disconnect"), LinkId(1));
-    assert_eq!(harness.asked(), ["connect", "disconnect"]);
+    assert_eq!(link_of(&harness, "disconnect"), ConnectionId(1));
+    assert_eq!(harness.commands(), ["connect", "disconnect"]);
     harness.pass(10);
     harness.settle(&[]);
-    assert_eq!((harness.link, harness.told(&Event::LinkReopened)), (LinkId(3), 1));
+    assert_eq!((harness.link, harness.reported(&Event::LinkReopened)), (ConnectionId(3), 1));
 }
 
 /// N21: the same before the offer is out: one refusal does not cost the attempt.
 #[test]
-fn n21_a_refused_second_link_does_not_cost_an_offer_that_is_being_made() {
+fn n21_refused_second_link_does_not_cost_an_offer_that_is_being_made() {
     let mut harness = Harness::opened(prompt());
     harness.settle(&["set local"]);
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.fails("connect", FailureCode::Service);
     assert_eq!(harness.phase(), Phase::Offering);
     harness.pass(10);
     harness.settle(&[]);
-    assert_eq!((harness.phase(), harness.link), (Phase::AwaitingAnswer, LinkId(3)));
+    assert_eq!((harness.phase(), harness.link), (Phase::AwaitingAnswer, ConnectionId(3)));
 }
 
 /// N16: a permanent failure stops the opening; the old link serves as long as it lasts.
 #[test]
-fn n16_a_link_refused_for_good_leaves_the_old_one_open() {
+fn n16_link_refused_for_good_leaves_the_old_one_open() {
     let mut harness = Harness::live(prompt());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.fails("connect", FailureCode::AccessDenied);
-    assert_eq!((harness.asked(), given_up(&harness)), (vec!["connect"], 1));
+    assert_eq!((harness.commands(), given_up(&harness)), (vec!["connect"], 1));
     harness.give(Input::Renegotiate);
-    assert_eq!(harness.asked(), ["create offer"], "the old one is open");
+    assert_eq!(harness.commands(), ["create offer"], "the old one is open");
     harness.settle(&[]);
     harness.forget();
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     assert_eq!(
-        (harness.asked(), harness.told(&Event::GoAway)),
+        (harness.commands(), harness.reported(&Event::GoAway)),
         (vec![], 1),
         "no other one is opened"
     );
     harness.give(Input::NetworkChanged);
     harness.pass(1_000);
-    assert!(!harness.asked().contains(&"connect"));
+    assert!(!harness.commands().contains(&"connect"));
 }
 
 /// N21: the loss of a connection cancels the pause that follows a GO_AWAY.
@@ -133,16 +136,16 @@ fn n16_a_link_refused_for_good_leaves_the_old_one_open() {
 fn n21_go_away_pause_ends_with_its_connection() {
     let mut harness =
         Harness::live(Settings { go_away_spread: Duration::from_secs(20), ..prompt() });
-    harness.mail(SignalingEvent::GoAway);
-    assert_eq!(harness.asked(), [""; 0], "the next connection waits");
+    harness.receive(SignalingEvent::GoAway);
+    assert_eq!(harness.commands(), [""; 0], "the next connection waits");
     harness.link_ends(1, FailureCode::Network);
     harness.pass(10);
     harness.settle(&[]);
     harness.forget();
     harness.pass(20_000);
-    assert_eq!((harness.asked(), harness.fired(Timer::GoAway)), (vec![], 0));
-    harness.mail(SignalingEvent::GoAway);
-    assert_eq!(harness.told(&Event::GoAway), 1, "the next one counts");
+    assert_eq!((harness.commands(), harness.fired(Timer::GoAway)), (vec![], 0));
+    harness.receive(SignalingEvent::GoAway);
+    assert_eq!(harness.reported(&Event::GoAway), 1, "the next one counts");
 }
 
 /// N20: one link is opened at a time, however many reasons there are for it.
@@ -151,27 +154,27 @@ fn n20_one_link_is_opened_at_a_time() {
     let mut harness = Harness::live(prompt());
     harness.link_ends(1, FailureCode::Network);
     harness.pass(10);
-    assert_eq!(harness.asked(), ["connect"]);
+    assert_eq!(harness.commands(), ["connect"]);
     harness.give(Input::NetworkChanged);
     harness.pass(1_000);
-    assert!(!harness.asked().contains(&"connect"));
+    assert!(!harness.commands().contains(&"connect"));
     harness.settle(&[]);
-    assert_eq!(harness.link, LinkId(2));
+    assert_eq!(harness.link, ConnectionId(2));
 }
 
 /// 26: after a change of network the deaf link is left as soon as another one is ready.
 #[test]
-fn s26_the_deaf_link_is_left_for_the_new_one() {
+fn s26_deaf_link_is_left_for_the_new_one() {
     let mut harness = Harness::live(prompt());
     harness.give(Input::NetworkChanged);
-    assert_eq!(harness.asked(), ["connect"], "a restart waits for it");
+    assert_eq!(harness.commands(), ["connect"], "a restart waits for it");
     harness.settle(&["disconnect"]);
     assert_eq!(
         (link_of(&harness, "disconnect"), link_of(&harness, "send offer")),
-        (LinkId(1), LinkId(2))
+        (ConnectionId(1), ConnectionId(2))
     );
     let restart = ["fetch servers", "set servers", "create restart", "send offer"];
-    assert_eq!(harness.asked(), [&["disconnect"], &restart[..]].concat());
+    assert_eq!(harness.commands(), [&["disconnect"], &restart[..]].concat());
     harness.answer(answer(2));
     harness.settle(&[]);
     harness.ice(Connectivity::Connected);
@@ -180,14 +183,14 @@ fn s26_the_deaf_link_is_left_for_the_new_one() {
 
 /// N20: nothing is left before what is on its way out on it is out.
 #[test]
-fn n20_a_replaced_link_is_left_once_everything_on_it_is_out() {
+fn n20_replaced_link_is_left_once_everything_on_it_is_out() {
     let mut harness = Harness::live(prompt());
     harness.notices(PeerEvent::CandidateGathered(candidate(1)));
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.settle(&["send candidate"]);
-    assert_eq!(harness.asked(), ["send candidate", "connect"]);
+    assert_eq!(harness.commands(), ["send candidate", "connect"]);
     harness.done("send candidate");
-    assert_eq!(harness.asked(), ["disconnect"]);
+    assert_eq!(harness.commands(), ["disconnect"]);
 }
 
 /// Opened, and ended by the service after so long, three times.
@@ -215,23 +218,23 @@ fn s18_three_quick_closes_by_the_service_are_a_takeover() {
 
 /// 18, N21: the end of a link that another one follows is no takeover, however quick.
 #[test]
-fn s18_the_close_of_a_link_that_is_followed_is_no_takeover() {
+fn s18_close_of_a_link_that_is_followed_is_no_takeover() {
     let mut harness = Harness::live(prompt());
     for link in 1..=4 {
-        harness.mail(SignalingEvent::GoAway);
+        harness.receive(SignalingEvent::GoAway);
         harness.link_ends(link, FailureCode::Closed);
         harness.settle(&[]);
     }
-    assert_eq!((given_up(&harness), harness.link), (0, LinkId(5)));
+    assert_eq!((given_up(&harness), harness.link), (0, ConnectionId(5)));
     let lost = harness.events().filter(|event| matches!(event, Event::LinkLost(_))).count();
     assert_eq!(lost, 0);
 }
 
 /// N21: the same while the answer is awaited: the master answers the id, not the link.
 #[test]
-fn n21_a_followed_link_may_end_before_the_answer() {
+fn n21_followed_link_may_end_before_the_answer() {
     let mut harness = Harness::offered(prompt());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.link_ends(1, FailureCode::Closed);
     assert_eq!(harness.phase(), Phase::AwaitingAnswer);
     harness.settle(&[]);
@@ -245,52 +248,52 @@ fn n21_a_followed_link_may_end_before_the_answer() {
 
 /// N21: one GO_AWAY is followed once, and only that of the open link counts.
 #[test]
-fn n21_a_go_away_is_followed_once() {
+fn n21_go_away_is_followed_once() {
     // While it waits for its moment.
     let mut harness = Harness::live(one_retry());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     let due = harness.session.poll_timeout();
     assert_eq!(due.map(|(_, timer)| timer), Some(Timer::GoAway));
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     assert!(harness.ignored(Ignored::Duplicate));
-    assert_eq!((harness.session.poll_timeout(), harness.told(&Event::GoAway)), (due, 1));
+    assert_eq!((harness.session.poll_timeout(), harness.reported(&Event::GoAway)), (due, 1));
     // While the next link is being opened.
     let mut harness = Harness::live(prompt());
-    harness.mail(SignalingEvent::GoAway);
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     assert!(harness.ignored(Ignored::Duplicate));
-    assert_eq!((harness.asked(), harness.told(&Event::GoAway)), (vec!["connect"], 1));
+    assert_eq!((harness.commands(), harness.reported(&Event::GoAway)), (vec!["connect"], 1));
     // From the link that is left.
     let mut harness = Harness::live(prompt());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.settle(&["disconnect"]);
-    harness.mail_on(LinkId(1), SignalingEvent::GoAway);
+    harness.receive_on(ConnectionId(1), SignalingEvent::GoAway);
     assert!(harness.ignored(Ignored::Duplicate));
-    assert_eq!(harness.asked(), ["connect", "disconnect"]);
+    assert_eq!(harness.commands(), ["connect", "disconnect"]);
 }
 
 /// N21: at once while an exchange is open, spread when nothing is.
 #[test]
-fn n21_a_go_away_within_an_exchange_is_followed_at_once() {
+fn n21_go_away_within_an_exchange_is_followed_at_once() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Renegotiate);
     harness.settle(&[]);
-    harness.asked();
-    harness.mail(SignalingEvent::GoAway);
-    assert_eq!(harness.asked(), ["connect"]);
+    harness.commands();
+    harness.receive(SignalingEvent::GoAway);
+    assert_eq!(harness.commands(), ["connect"]);
     let mut harness = Harness::live(one_retry());
-    harness.mail(SignalingEvent::GoAway);
-    assert_eq!(harness.asked(), [""; 0]);
+    harness.receive(SignalingEvent::GoAway);
+    assert_eq!(harness.commands(), [""; 0]);
 }
 
 /// 32: servers that are asked for again have the deadline of the call, and are asked for once.
 #[test]
 fn s32_servers_are_asked_for_once_and_for_five_seconds() {
     let mut harness = Harness::live(one_retry());
-    harness.mail(SignalingEvent::ReconnectIceServer);
-    harness.mail(SignalingEvent::ReconnectIceServer);
+    harness.receive(SignalingEvent::ReconnectIceServer);
+    harness.receive(SignalingEvent::ReconnectIceServer);
     assert!(harness.ignored(Ignored::Duplicate));
-    assert_eq!(harness.asked(), ["fetch servers"]);
+    assert_eq!(harness.commands(), ["fetch servers"]);
     harness.pass(4_999);
     assert_eq!(harness.fired(Timer::IceServers), 0);
     harness.pass(1);
@@ -303,14 +306,14 @@ fn s32_servers_that_are_asked_for_hurry_nothing_else() {
     let settings = Settings { ice_servers_timeout: Duration::from_secs(1), ..one_retry() };
     let mut harness = Harness::live(settings);
     harness.give(Input::Renegotiate);
-    harness.mail(SignalingEvent::ReconnectIceServer);
+    harness.receive(SignalingEvent::ReconnectIceServer);
     harness.pass(1_000);
     assert_eq!((harness.fired(Timer::IceServers), harness.fired(Timer::Operation)), (1, 0));
 }
 
 /// 36: a status for a later offer costs that exchange while it is open, and nothing after.
 #[test]
-fn s36_a_status_for_a_later_offer() {
+fn s36_status_for_a_later_offer() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Renegotiate);
     harness.settle(&["send offer"]);
@@ -321,14 +324,14 @@ fn s36_a_status_for_a_later_offer() {
     harness.settle(&[]);
     harness.forget();
     status(&mut harness, ticket);
-    assert_eq!((harness.phase(), harness.asked()), (Phase::Live, vec!["roll back"]));
+    assert_eq!((harness.phase(), harness.commands()), (Phase::Live, vec!["roll back"]));
     harness.settle(&[]);
-    assert_eq!(harness.told(&Event::RenegotiationFailed), 1);
+    assert_eq!(harness.reported(&Event::RenegotiationFailed), 1);
     assert!(!harness.ignored(Ignored::Status));
     // Once more: it is over.
     harness.forget();
     status(&mut harness, ticket);
-    assert_eq!((harness.phase(), harness.asked()), (Phase::Live, vec![]));
+    assert_eq!((harness.phase(), harness.commands()), (Phase::Live, vec![]));
     assert!(harness.ignored(Ignored::Status));
 }
 
@@ -339,25 +342,31 @@ fn sessions_that_differ_in_past_links_have_one_normal_form() {
     let mut worn = Harness::live(prompt());
     for (harness, links) in [(&mut fresh, 1), (&mut worn, 3)] {
         for _ in 0..links {
-            harness.mail(SignalingEvent::GoAway);
+            harness.receive(SignalingEvent::GoAway);
             harness.settle(&[]);
         }
         harness.pass(60_000);
-        harness.mail(SignalingEvent::GoAway);
+        harness.receive(SignalingEvent::GoAway);
         harness.settle(&["disconnect"]);
     }
     let (a, b) = (fresh.session.normalised(), worn.session.normalised());
     assert_eq!(a.session(), b.session());
     // The one that is left, and the one that is open.
-    assert_eq!((a.link(LinkId(2)), a.link(LinkId(3))), (Some(LinkId(1)), Some(LinkId(2))));
-    assert_eq!((b.link(LinkId(4)), b.link(LinkId(5))), (Some(LinkId(1)), Some(LinkId(2))));
-    assert_eq!((a.link(LinkId(1)), b.link(LinkId(3))), (None, None));
+    assert_eq!(
+        (a.link(ConnectionId(2)), a.link(ConnectionId(3))),
+        (Some(ConnectionId(1)), Some(ConnectionId(2)))
+    );
+    assert_eq!(
+        (b.link(ConnectionId(4)), b.link(ConnectionId(5))),
+        (Some(ConnectionId(1)), Some(ConnectionId(2)))
+    );
+    assert_eq!((a.link(ConnectionId(1)), b.link(ConnectionId(3))), (None, None));
     // How long ago it opened matters as long as its end might be a quick one.
     let mut young = Harness::live(prompt());
     young.pass(60_000);
-    young.mail(SignalingEvent::GoAway);
+    young.receive(SignalingEvent::GoAway);
     young.settle(&[]);
-    young.mail(SignalingEvent::GoAway);
+    young.receive(SignalingEvent::GoAway);
     young.settle(&["disconnect"]);
     young.pass(100);
     young.give(Input::Timeout);
@@ -374,7 +383,7 @@ fn s28_link_that_is_reset_at_once_is_reopened_with_backoff() {
     let mut opened = 0;
     while harness.now < until {
         harness.pass(10);
-        if harness.asked().contains(&"connect") {
+        if harness.commands().contains(&"connect") {
             opened += 1;
             harness.settle(&[]);
             let link = harness.link.0;
@@ -389,11 +398,11 @@ fn s28_link_that_is_reset_at_once_is_reopened_with_backoff() {
 #[test]
 fn n21_unreachable_second_link_leaves_the_first_in_use() {
     let mut harness = Harness::offered(prompt());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.fails("connect", FailureCode::Dns);
-    assert!(!harness.asked().contains(&"disconnect"));
-    harness.mail_on(
-        LinkId(1),
+    assert!(!harness.commands().contains(&"disconnect"));
+    harness.receive_on(
+        ConnectionId(1),
         SignalingEvent::Answer { sender: crate::Sender::Master, body: Ok(answer(1)) },
     );
     assert_eq!(harness.phase(), Phase::Establishing);
@@ -404,17 +413,17 @@ fn n21_unreachable_second_link_leaves_the_first_in_use() {
 fn n21_replaced_link_is_left_after_the_call_for_servers() {
     let mut harness = Harness::opened(prompt());
     harness.settle(&["fetch servers"]);
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.settle(&["fetch servers"]);
-    assert!(!harness.asked().contains(&"disconnect"));
+    assert!(!harness.commands().contains(&"disconnect"));
     harness.settle(&[]);
-    assert!(harness.asked().contains(&"disconnect"));
+    assert!(harness.commands().contains(&"disconnect"));
     // One that is cancelled all the same is asked again on the open link.
     let mut harness = Harness::opened(prompt());
     harness.settle(&["fetch servers"]);
-    harness.asked();
+    harness.commands();
     harness.fails("fetch servers", FailureCode::Cancelled);
-    assert_eq!(harness.asked(), ["fetch servers"]);
+    assert_eq!(harness.commands(), ["fetch servers"]);
 }
 
 /// N23: every link that was opened is closed, however many follow one another.
@@ -426,13 +435,13 @@ fn n23_link_that_is_replaced_twice_is_closed() {
     }
     harness.answer(answer(1));
     harness.settle(&["send candidate"]);
-    harness.mail_on(LinkId(1), SignalingEvent::GoAway);
+    harness.receive_on(ConnectionId(1), SignalingEvent::GoAway);
     harness.settle(&["send candidate", "disconnect"]);
-    harness.mail_on(LinkId(2), SignalingEvent::GoAway);
+    harness.receive_on(ConnectionId(2), SignalingEvent::GoAway);
     harness.settle(&["send candidate", "disconnect"]);
     harness.give(Input::Close);
     harness.settle(&[]);
-    let closed = harness.asked().iter().filter(|name| **name == "disconnect").count();
+    let closed = harness.commands().iter().filter(|name| **name == "disconnect").count();
     assert_eq!((closed, harness.phase()), (3, Phase::Ended));
 }
 
@@ -448,7 +457,7 @@ fn n25_failures_of_links_are_told() {
         assert_eq!(harness.events().filter(told).count(), n);
     }
     let mut harness = Harness::live(prompt());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.settle(&["disconnect"]);
     harness.fails("disconnect", FailureCode::TimedOut);
     let told = |event: &&Event| matches!(event, Event::CloseStepFailed(_));
@@ -460,22 +469,22 @@ fn n25_failures_of_links_are_told() {
 fn s32_refresh_waits_for_the_next_link() {
     let mut harness = Harness::live(prompt());
     harness.give(Input::NetworkChanged);
-    harness.mail_on(LinkId(1), SignalingEvent::ReconnectIceServer);
-    assert!(!harness.asked().contains(&"fetch servers"));
+    harness.receive_on(ConnectionId(1), SignalingEvent::ReconnectIceServer);
+    assert!(!harness.commands().contains(&"fetch servers"));
     harness.done("connect");
-    assert!(harness.asked().contains(&"fetch servers"));
+    assert!(harness.commands().contains(&"fetch servers"));
 }
 
 /// N17: the evidence says that no link was open when the answer was awaited.
 #[test]
 fn n17_evidence_names_the_link_that_was_down() {
     let mut harness = Harness::offered(prompt());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.link_ends(1, FailureCode::Closed);
     harness.fails("connect", FailureCode::Network);
     for _ in 0..20 {
         harness.pass(10);
-        if harness.phase() == Phase::AwaitingAnswer && harness.asked().contains(&"connect") {
+        if harness.phase() == Phase::AwaitingAnswer && harness.commands().contains(&"connect") {
             harness.fails("connect", FailureCode::Network);
         }
     }
@@ -484,7 +493,7 @@ fn n17_evidence_names_the_link_that_was_down() {
     assert_eq!(evidence.link_down.map(|failure| failure.code), Some(FailureCode::Network));
     // One that is open again is not down.
     let mut harness = Harness::offered(prompt());
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.settle(&[]);
     harness.give(Input::Close);
     assert_eq!(harness.report().1.link_down, None);

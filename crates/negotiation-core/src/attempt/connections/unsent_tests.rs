@@ -2,7 +2,9 @@
 
 use super::tests::prompt;
 use crate::session::harness::*;
-use crate::{Connectivity, Event, FailureCode, Input, LinkId, PeerEvent, Phase, SignalingEvent};
+use crate::{
+    ConnectionId, Connectivity, Event, FailureCode, Input, PeerEvent, Phase, SignalingEvent,
+};
 
 /// N11, 29: candidates that a link did not carry go out on the next one, in order.
 // Shows: N11.
@@ -20,7 +22,7 @@ fn s29_unsent_candidates_go_out_on_the_next_link() {
     harness.link_ends(1, FailureCode::Network);
     harness.pass(10);
     harness.settle(&[]);
-    assert_eq!(harness.asked(), [&["connect"][..], &["send candidate"; 5]].concat());
+    assert_eq!(harness.commands(), [&["connect"][..], &["send candidate"; 5]].concat());
 }
 
 /// N21, 29: an offer that its link did not carry waits for the link that is being opened.
@@ -29,7 +31,7 @@ fn n21_offer_waits_for_the_link_that_is_being_opened() {
     let offering = || {
         let mut harness = Harness::opened(prompt());
         harness.settle(&["send offer"]);
-        harness.mail(SignalingEvent::GoAway);
+        harness.receive(SignalingEvent::GoAway);
         harness
     };
     for lost_first in [true, false] {
@@ -43,19 +45,19 @@ fn n21_offer_waits_for_the_link_that_is_being_opened() {
             harness.link_ends(1, FailureCode::Network);
         }
         harness.settle(&[]);
-        assert_eq!((harness.phase(), harness.link), (Phase::AwaitingAnswer, LinkId(2)));
+        assert_eq!((harness.phase(), harness.link), (Phase::AwaitingAnswer, ConnectionId(2)));
     }
     // With no other connection to come, it is not sent on the same one again.
     let mut harness = offering();
-    harness.asked();
+    harness.commands();
     harness.fails("send offer", FailureCode::NotOpen);
     harness.fails("connect", FailureCode::Network);
     assert_eq!(harness.phase(), Phase::Closing);
-    assert!(!harness.asked().contains(&"send offer"));
+    assert!(!harness.commands().contains(&"send offer"));
 }
 
 fn sendings_on_stalled_connection(harness: &mut Harness, name: &str) -> usize {
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     for _ in 0..60 {
         harness.pass(1_000);
         while harness.is_pending("connect") {
@@ -63,7 +65,7 @@ fn sendings_on_stalled_connection(harness: &mut Harness, name: &str) -> usize {
         }
         harness.settle(&["connect", name]);
     }
-    harness.asked().iter().filter(|asked| **asked == name).count()
+    harness.commands().iter().filter(|asked| **asked == name).count()
 }
 
 /// N2, N12, N21: a connection that stalls gets a description once, however often reopening fails.
@@ -73,13 +75,13 @@ fn n21_description_is_sent_once_on_a_stalled_connection() {
     harness.offer(offer(1));
     harness.settle(&["send answer"]);
     assert_eq!(sendings_on_stalled_connection(&mut harness, "send answer"), 1);
-    assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+    assert_eq!((harness.phase(), harness.reported(&Event::RenegotiationFailed)), (Phase::Live, 1));
 
     let mut harness = Harness::live(prompt());
     harness.give(Input::Renegotiate);
     harness.settle(&["send offer"]);
     assert_eq!(sendings_on_stalled_connection(&mut harness, "send offer"), 1);
-    assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+    assert_eq!((harness.phase(), harness.reported(&Event::RenegotiationFailed)), (Phase::Live, 1));
 }
 
 /// N20, N21: a restart that a connection failed to send waits for another within its deadline.
@@ -88,18 +90,18 @@ fn n20_restart_unsent_on_a_stalled_connection_goes_out_on_the_next() {
     let mut harness = Harness::live_keeping(prompt());
     harness.give(Input::Restart);
     harness.settle(&["send offer"]);
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.fails("send offer", FailureCode::NotOpen);
     harness.fails("connect", FailureCode::Network);
     harness.settle(&[]);
-    assert_eq!(harness.asked().iter().filter(|asked| **asked == "send offer").count(), 1);
+    assert_eq!(harness.commands().iter().filter(|asked| **asked == "send offer").count(), 1);
     harness.pass(10);
     harness.settle(&[]);
-    assert!(harness.asked().contains(&"send offer"), "on the connection that opened at last");
+    assert!(harness.commands().contains(&"send offer"), "on the connection that opened at last");
     harness.answer(answer(2));
     harness.settle(&[]);
     harness.ice(Connectivity::Connected);
-    assert_eq!((harness.phase(), harness.told(&Event::Recovered)), (Phase::Live, 1));
+    assert_eq!((harness.phase(), harness.reported(&Event::Recovered)), (Phase::Live, 1));
 }
 
 /// N5, N21: an offer that is answered was sent, whatever becomes of its link.
@@ -109,7 +111,7 @@ fn n21_answered_offer_survives_the_loss_of_its_link() {
         let mut harness = Harness::opened(prompt());
         harness.settle(&["send offer"]);
         if following {
-            harness.mail(SignalingEvent::GoAway);
+            harness.receive(SignalingEvent::GoAway);
         }
         harness.answer(answer(1));
         harness.link_ends(1, FailureCode::Network);

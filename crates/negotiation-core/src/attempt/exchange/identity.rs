@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::types::{Description, Digest, Facts};
+use crate::types::{Description, Digest, SdpSummary};
 
 /// Digests of applied answers that are remembered, to tell a late duplicate from a new answer.
 const APPLIED_MAX: usize = 16;
@@ -19,7 +19,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn of(facts: &Facts) -> Self {
+    pub(crate) fn of(facts: &SdpSummary) -> Self {
         // RFC 8122, 5: neither the name of the hash nor its digits depend on the case.
         let mut fingerprints: Vec<_> =
             facts.fingerprints.iter().map(|line| line.to_ascii_lowercase()).collect();

@@ -11,7 +11,7 @@ use crate::error::Ignored;
 use crate::output::{Message, PeerCommand, SignalingCommand};
 use crate::purpose::Purpose;
 use crate::time::Timestamp;
-use crate::types::{Description, LinkId, PeerId, SdpKind};
+use crate::types::{ConnectionId, Description, PeerId, SdpKind};
 
 /// What an exchange that can begin is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Exchange {
         &mut self,
         cx: &mut Context,
         peer: PeerId,
-        open: Option<LinkId>,
+        open: Option<ConnectionId>,
         up: bool,
     ) -> Begun {
         let first = self.number == 0;
@@ -166,7 +166,7 @@ impl Exchange {
     }
 
     /// Sends the description that waits for a connection, if one is open that has not failed to.
-    pub(crate) fn send(&mut self, cx: &mut Context, open: Option<LinkId>) {
+    pub(crate) fn send(&mut self, cx: &mut Context, open: Option<ConnectionId>) {
         let Some(link) = open else { return };
         if let Some(OurStep::Unsent { draft, failed_on }) = self.step()
             && *failed_on != open
@@ -187,7 +187,7 @@ impl Exchange {
     fn send_on(
         &mut self,
         cx: &mut Context,
-        link: LinkId,
+        link: ConnectionId,
         purpose: Purpose,
         kind: SdpKind,
         message: Message,
@@ -197,7 +197,7 @@ impl Exchange {
     }
 
     /// Whether a description is being sent on this connection.
-    pub(crate) fn is_sending_on(&self, cx: &Context, link: LinkId) -> bool {
+    pub(crate) fn is_sending_on(&self, cx: &Context, link: ConnectionId) -> bool {
         let carried = self.sent.as_ref().and_then(|sent| sent.carried);
         carried.is_some_and(|(on, _)| on == link)
             && (cx.is_in_flight(Purpose::SendOffer) || cx.is_in_flight(Purpose::SendAnswer))
@@ -205,7 +205,7 @@ impl Exchange {
 
     /// Keeps a description that a connection failed to send for another one, which is open already
     /// or being opened. Returns `false` when there is no other.
-    pub(crate) fn send_again(&mut self, has_other_than: impl Fn(LinkId) -> bool) -> bool {
+    pub(crate) fn send_again(&mut self, has_other_than: impl Fn(ConnectionId) -> bool) -> bool {
         let carried = self.sent.as_mut().and_then(|sent| sent.carried.take());
         let Some((link, _)) = carried else { return false };
         if !has_other_than(link) {
@@ -229,7 +229,7 @@ impl Exchange {
     }
 
     /// The connection that failed to send the description which waits.
-    pub(crate) fn failed_on(&self) -> Option<LinkId> {
+    pub(crate) fn failed_on(&self) -> Option<ConnectionId> {
         if let State::Ours(OurOffer { step: OurStep::Unsent { failed_on, .. }, .. })
         | State::Theirs(TheirOffer::Unsent { failed_on, .. }) = &self.state
         {
@@ -253,7 +253,7 @@ impl Exchange {
 
     /// A later offer was not sent, or the service refused it: a restart waits for the next
     /// connection, since the same one would refuse it again and again (contract, 28).
-    pub(crate) fn on_offer_unsent(&mut self, cx: &mut Context, open: Option<LinkId>) {
+    pub(crate) fn on_offer_unsent(&mut self, cx: &mut Context, open: Option<ConnectionId>) {
         let State::Ours(ours) = &mut self.state else { return };
         if let Some(reason) = ours.restart {
             self.needed.restart_again(reason);

@@ -4,7 +4,7 @@ use super::identity::Identity;
 use super::map::ExchangeState;
 use crate::ticket::Ticket;
 use crate::time::Timestamp;
-use crate::types::{Description, LinkId, SdpKind};
+use crate::types::{ConnectionId, Description, SdpKind};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum State {
@@ -31,7 +31,7 @@ pub(crate) enum State {
 pub(crate) struct Sent {
     pub(crate) ticket: Ticket,
     /// On which connection, unless it failed to send it.
-    pub(crate) carried: Option<(LinkId, SdpKind)>,
+    pub(crate) carried: Option<(ConnectionId, SdpKind)>,
 }
 
 /// What is to be negotiated after the open exchange; any number of requests are one.
@@ -42,7 +42,7 @@ pub(crate) struct Needed {
     /// The restart was requested while another one was open: it has a deadline of its own.
     pub(crate) has_own_deadline: bool,
     /// A restart's offer was not sent on this connection: it waits for the next one.
-    pub(crate) unsent_on: Option<LinkId>,
+    pub(crate) unsent_on: Option<ConnectionId>,
     /// Our first offer yielded to the master's.
     pub(crate) yielded: bool,
 }
@@ -85,7 +85,7 @@ pub(crate) enum OurStep {
     /// The offer waits for a signaling connection, other than the one that failed to send it.
     Unsent {
         draft: Draft,
-        failed_on: Option<LinkId>,
+        failed_on: Option<ConnectionId>,
     },
     Sending {
         draft: Draft,
@@ -146,7 +146,7 @@ pub(crate) enum TheirOffer {
     /// The answer waits for a signaling connection, other than the one that failed to send it.
     Unsent {
         answer: Description,
-        failed_on: Option<LinkId>,
+        failed_on: Option<ConnectionId>,
     },
     Sending(Description),
 }

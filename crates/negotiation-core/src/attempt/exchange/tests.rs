@@ -21,7 +21,7 @@ fn renegotiating() -> Harness {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Renegotiate);
     harness.settle(&[]);
-    assert_eq!(harness.asked(), ["create offer", "set local", "send offer"]);
+    assert_eq!(harness.commands(), ["create offer", "set local", "send offer"]);
     harness
 }
 
@@ -29,7 +29,7 @@ fn renegotiating() -> Harness {
 fn restarting(mut harness: Harness) -> Harness {
     harness.give(Input::Restart);
     harness.settle(&[]);
-    harness.asked();
+    harness.commands();
     assert_eq!(harness.phase(), Phase::Recovering);
     harness
 }
@@ -47,7 +47,7 @@ fn n21_servers_are_set_before_the_first_offer() {
         let mut harness = Harness::opened(one_retry());
         harness.servers = servers;
         harness.settle(&[]);
-        let asked = harness.asked();
+        let asked = harness.commands();
         let at = |name| asked.iter().position(|other| *other == name);
         assert_eq!(asked.iter().filter(|name| **name == "set servers").count(), set);
         assert!(set == 0 || at("set servers") < at("set local"), "{asked:?}");
@@ -56,7 +56,7 @@ fn n21_servers_are_set_before_the_first_offer() {
 
 /// N9: what comes before the first offer is set is not forgotten by it.
 #[test]
-fn n9_a_candidate_that_repeats_over_set_local_is_a_duplicate() {
+fn n9_candidate_that_repeats_over_set_local_is_a_duplicate() {
     let mut harness = Harness::opened(one_retry());
     harness.settle(&["set local"]);
     harness.forget();
@@ -68,7 +68,7 @@ fn n9_a_candidate_that_repeats_over_set_local_is_a_duplicate() {
 
 /// The same before the offer is made.
 #[test]
-fn n9_a_candidate_that_repeats_over_create_offer_is_a_duplicate() {
+fn n9_candidate_that_repeats_over_create_offer_is_a_duplicate() {
     let mut harness = Harness::opened(one_retry());
     harness.settle(&["create offer"]);
     harness.candidate(candidate(1));
@@ -76,9 +76,9 @@ fn n9_a_candidate_that_repeats_over_create_offer_is_a_duplicate() {
     harness.candidate(candidate(1));
     assert!(harness.ignored(Ignored::Duplicate));
     harness.answer(answer(1));
-    harness.asked();
+    harness.commands();
     harness.settle(&[]);
-    assert_eq!(harness.asked(), ["add candidate"]);
+    assert_eq!(harness.commands(), ["add candidate"]);
 }
 
 /// N11: the candidates of a later exchange wait for its offer.
@@ -88,60 +88,60 @@ fn n11_candidates_of_a_renegotiation_follow_its_offer() {
     harness.give(Input::Renegotiate);
     harness.settle(&["send offer"]);
     harness.notices(LOCAL(7));
-    assert_eq!(harness.asked(), ["create offer", "set local", "send offer"]);
+    assert_eq!(harness.commands(), ["create offer", "set local", "send offer"]);
     harness.settle(&[]);
-    assert_eq!(harness.asked(), ["send candidate"]);
+    assert_eq!(harness.commands(), ["send candidate"]);
 }
 
 /// N1: a wish that comes before anything was offered adds nothing to what will be said.
 #[test]
-fn n1_a_renegotiation_before_the_first_exchange_is_part_of_it() {
+fn n1_renegotiation_before_the_first_exchange_is_part_of_it() {
     let mut harness = Harness::opened(one_retry());
     harness.settle(&["create"]);
     harness.offer(offer(1));
     harness.give(Input::Renegotiate);
     harness.settle(&[]);
     assert_eq!(harness.phase(), Phase::Establishing);
-    assert!(!harness.asked().contains(&"create offer"));
+    assert!(!harness.commands().contains(&"create offer"));
 }
 
 /// N1, N20: a renegotiation waits for its link; it is dropped once no link is opened any more.
 #[test]
-fn n1_a_renegotiation_waits_for_its_link() {
+fn n1_renegotiation_waits_for_its_link() {
     let mut harness = Harness::live(one_retry());
     harness.link_ends(1, FailureCode::Network);
     harness.give(Input::Renegotiate);
-    assert_eq!(harness.told(&Event::RenegotiationFailed), 0);
+    assert_eq!(harness.reported(&Event::RenegotiationFailed), 0);
     harness.pass(1_000);
     harness.settle(&[]);
-    assert_eq!(harness.asked(), ["connect", "create offer", "set local", "send offer"]);
+    assert_eq!(harness.commands(), ["connect", "create offer", "set local", "send offer"]);
 
     let mut harness = Harness::live(one_retry());
     harness.link_ends(1, FailureCode::AccessDenied);
     harness.give(Input::Restart);
-    assert_eq!(harness.told(&Event::RenegotiationFailed), 0);
+    assert_eq!(harness.reported(&Event::RenegotiationFailed), 0);
     harness.give(Input::Renegotiate);
-    assert_eq!(harness.told(&Event::RenegotiationFailed), 1);
+    assert_eq!(harness.reported(&Event::RenegotiationFailed), 1);
     harness.give(Input::Timeout);
-    assert_eq!(harness.told(&Event::RenegotiationFailed), 1);
+    assert_eq!(harness.reported(&Event::RenegotiationFailed), 1);
 }
 
 /// N18: fetching credentials takes at most half of a restart's time.
 #[test]
-fn n18_a_restart_goes_on_without_fresh_servers_at_half_time() {
+fn n18_restart_goes_on_without_fresh_servers_at_half_time() {
     let settings = Settings { restart_timeout: Duration::from_secs(4), ..one_retry() };
     let mut harness = Harness::live(settings);
     harness.give(Input::Restart);
-    assert_eq!(harness.asked(), ["fetch servers"]);
+    assert_eq!(harness.commands(), ["fetch servers"]);
     harness.pass(1_999);
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
     harness.pass(1);
-    assert_eq!(harness.asked(), ["create restart"]);
+    assert_eq!(harness.commands(), ["create restart"]);
 }
 
 /// N18: a restart that is not needed any more while its offer is being set is taken back.
 #[test]
-fn n18_a_restart_abandoned_while_it_is_set_is_not_sent() {
+fn n18_restart_abandoned_while_it_is_set_is_not_sent() {
     let mut harness = Harness::live_keeping(one_retry());
     harness.give(Input::Restart);
     harness.pass(4_000);
@@ -152,17 +152,17 @@ fn n18_a_restart_abandoned_while_it_is_set_is_not_sent() {
     harness.pass(2_000);
     assert_eq!((harness.phase(), harness.fired(Timer::Restart)), (Phase::Live, 1));
     harness.done("set local");
-    assert_eq!(harness.asked(), ["roll back"]);
+    assert_eq!(harness.commands(), ["roll back"]);
     harness.settle(&[]);
     // It is stable again, and a renegotiation is possible.
     harness.give(Input::Renegotiate);
     harness.settle(&[]);
-    assert_eq!(harness.asked(), ["create offer", "set local", "send offer"]);
+    assert_eq!(harness.commands(), ["create offer", "set local", "send offer"]);
 }
 
 /// N18: one that is being made is not sent either.
 #[test]
-fn n18_a_restart_abandoned_while_it_is_made_is_forgotten() {
+fn n18_restart_abandoned_while_it_is_made_is_forgotten() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Restart);
     harness.pass(4_000);
@@ -173,15 +173,15 @@ fn n18_a_restart_abandoned_while_it_is_made_is_forgotten() {
     assert_eq!(harness.phase(), Phase::Live);
     harness.forget();
     harness.settle(&[]);
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
     harness.give(Input::Renegotiate);
     harness.settle(&[]);
-    assert_eq!(harness.asked(), ["create offer", "set local", "send offer"]);
+    assert_eq!(harness.commands(), ["create offer", "set local", "send offer"]);
 }
 
 /// N18: one whose offer is on its way is taken back once it is known to be out.
 #[test]
-fn n18_a_restart_abandoned_while_it_is_sent_is_taken_back() {
+fn n18_restart_abandoned_while_it_is_sent_is_taken_back() {
     for fails in [false, true] {
         let mut harness = Harness::live(one_retry());
         harness.give(Input::Restart);
@@ -197,8 +197,8 @@ fn n18_a_restart_abandoned_while_it_is_sent_is_taken_back() {
         } else {
             harness.done("send offer");
         }
-        assert_eq!(harness.asked(), [""; 0], "it was never set");
-        assert_eq!(harness.told(&Event::OfferSent { exchange: 2 }), 0);
+        assert_eq!(harness.commands(), [""; 0], "it was never set");
+        assert_eq!(harness.reported(&Event::OfferSent { exchange: 2 }), 0);
         // What is answered next is not mistaken for what was abandoned.
         assert!(harness.answers_on_the_next_link());
     }
@@ -206,7 +206,7 @@ fn n18_a_restart_abandoned_while_it_is_sent_is_taken_back() {
 
 /// N17: the evidence says that the first offer went out, and how many addresses were named.
 #[test]
-fn n17_the_evidence_of_an_exchange() {
+fn n17_evidence_of_an_exchange() {
     let mut harness = Harness::offered(one_retry());
     assert!(evidence(&mut harness).offer_sent);
     let mut harness = Harness::answered(one_retry());
@@ -218,7 +218,7 @@ fn n17_the_evidence_of_an_exchange() {
 
 /// N11: what was gathered for an exchange that gives way goes out while media flows.
 #[test]
-fn n11_a_later_exchange_that_gives_way_keeps_no_candidate_back() {
+fn n11_later_exchange_that_gives_way_keeps_no_candidate_back() {
     let mut harness = Harness::opened(one_retry());
     harness.traits.candidates = CandidateRelease::AfterAnswer;
     harness.settle(&[]);
@@ -229,20 +229,20 @@ fn n11_a_later_exchange_that_gives_way_keeps_no_candidate_back() {
     harness.settle(&[]);
     harness.notices(LOCAL(7));
     harness.offer(offer(1));
-    harness.asked();
+    harness.commands();
     harness.done("roll back");
-    assert_eq!(harness.asked(), ["set remote", "send candidate"]);
-    assert_eq!(harness.told(&Event::RenegotiationFailed), 0, "it is run again");
+    assert_eq!(harness.commands(), ["set remote", "send candidate"]);
+    assert_eq!(harness.reported(&Event::RenegotiationFailed), 0, "it is run again");
 }
 
 /// N18: a restart that cannot be made fails by its deadline, and is no renegotiation.
 #[test]
-fn n18_a_restart_that_cannot_be_made_is_no_failed_renegotiation() {
+fn n18_restart_that_cannot_be_made_is_no_failed_renegotiation() {
     let mut harness = Harness::live(one_retry());
     harness.ice(Connectivity::IceFailed);
     harness.settle(&["create restart"]);
     harness.fails("create restart", FailureCode::Port);
-    assert_eq!(harness.told(&Event::RenegotiationFailed), 0);
+    assert_eq!(harness.reported(&Event::RenegotiationFailed), 0);
     assert_eq!(harness.phase(), Phase::Recovering);
     harness.pass(10_000);
     assert_eq!((harness.phase(), harness.fired(Timer::Restart)), (Phase::Closing, 1));
@@ -250,43 +250,43 @@ fn n18_a_restart_that_cannot_be_made_is_no_failed_renegotiation() {
 
 /// N6: before an offer is out, an answer that cannot be decoded answers nothing.
 #[test]
-fn n6_an_undecodable_answer_with_nothing_open_is_ignored() {
+fn n6_undecodable_answer_with_nothing_open_is_ignored() {
     let mut harness = Harness::opened(one_retry());
     harness.settle(&["set local"]);
     assert_eq!(harness.phase(), Phase::Offering);
-    harness.mail(undecodable());
+    harness.receive(undecodable());
     assert_eq!(harness.phase(), Phase::Offering);
     assert!(harness.ignored(Ignored::Undecodable));
     harness.settle(&["send offer"]);
-    harness.mail(undecodable());
+    harness.receive(undecodable());
     assert_eq!(harness.phase(), Phase::Closing, "it overtook the completion of the sending");
 }
 
 /// N6, N18: while media flows, one costs the exchange that it was for.
 #[test]
-fn n6_an_undecodable_answer_to_a_later_offer_costs_that_exchange() {
+fn n6_undecodable_answer_to_a_later_offer_costs_that_exchange() {
     let mut harness = renegotiating();
-    harness.mail(undecodable());
-    assert_eq!(harness.asked(), ["roll back"]);
+    harness.receive(undecodable());
+    assert_eq!(harness.commands(), ["roll back"]);
     assert!(!harness.ignored(Ignored::RefusedRestart));
     harness.settle(&[]);
-    assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+    assert_eq!((harness.phase(), harness.reported(&Event::RenegotiationFailed)), (Phase::Live, 1));
 
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Renegotiate);
     harness.settle(&["send offer"]);
-    harness.mail(undecodable());
+    harness.receive(undecodable());
     assert!(harness.ignored(Ignored::Undecodable));
 
     let mut harness = restarting(Harness::live(one_retry()));
-    harness.mail(undecodable());
+    harness.receive(undecodable());
     assert!(harness.ignored(Ignored::RefusedRestart));
     assert_eq!(harness.phase(), Phase::Live);
 }
 
 /// N4: a suspect answer brings the deadline forward, and never back.
 #[test]
-fn n4_a_second_answer_late_in_the_establishing_moves_no_deadline() {
+fn n4_second_answer_late_in_the_establishing_moves_no_deadline() {
     let mut harness = Harness::answered(one_retry());
     let establish = |harness: &Harness| {
         let armed = |e: &&Event| matches!(e, Event::DeadlineArmed { timer: Timer::Establish, .. });
@@ -303,7 +303,7 @@ fn n4_a_second_answer_late_in_the_establishing_moves_no_deadline() {
 
 /// N4: every answer that was applied is remembered.
 #[test]
-fn n4_an_answer_of_an_earlier_exchange_is_a_duplicate() {
+fn n4_answer_of_an_earlier_exchange_is_a_duplicate() {
     let mut harness = renegotiating();
     harness.answer(again(2));
     harness.settle(&[]);
@@ -312,12 +312,12 @@ fn n4_an_answer_of_an_earlier_exchange_is_a_duplicate() {
     harness.forget();
     harness.answer(answer(1));
     assert!(harness.ignored(Ignored::Duplicate));
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
 }
 
 /// A stack that is connected before it can be counts as connected once it can.
 #[test]
-fn an_early_connection_counts_when_the_answer_is_applied() {
+fn early_connection_counts_when_the_answer_is_applied() {
     let mut harness = Harness::offered(one_retry());
     harness.ice(Connectivity::Connected);
     assert_eq!(harness.phase(), Phase::AwaitingAnswer);
@@ -329,12 +329,12 @@ fn an_early_connection_counts_when_the_answer_is_applied() {
 
 /// N18: when a restart counts as done.
 #[test]
-fn n18_a_restart_is_done_when_the_new_pair_works() {
+fn n18_restart_is_done_when_the_new_pair_works() {
     // The old pair goes on: nothing was lost.
     let mut harness = restarting(Harness::live_keeping(one_retry()));
     harness.answer(answer(2));
     harness.settle(&[]);
-    assert_eq!((harness.phase(), harness.told(&Event::Recovered)), (Phase::Live, 1));
+    assert_eq!((harness.phase(), harness.reported(&Event::Recovered)), (Phase::Live, 1));
     // It was lost before.
     let mut harness = Harness::live_keeping(one_retry());
     harness.ice(Connectivity::IceFailed);
@@ -348,7 +348,7 @@ fn n18_a_restart_is_done_when_the_new_pair_works() {
     let mut harness = restarting(Harness::live(one_retry()));
     harness.answer(answer(2));
     harness.settle(&[]);
-    assert_eq!(harness.asked(), ["set local", "set remote"]);
+    assert_eq!(harness.commands(), ["set local", "set remote"]);
     assert_eq!(harness.phase(), Phase::Recovering);
     harness.ice(Connectivity::Connected);
     assert_eq!(harness.phase(), Phase::Live);
@@ -377,29 +377,29 @@ fn evidence_has_the_codecs_of_the_first_offer() {
 
 /// N6: what flows is not given up for an answer that the stack refuses.
 #[test]
-fn n6_a_refused_answer_to_a_later_offer_is_rolled_back() {
+fn n6_refused_answer_to_a_later_offer_is_rolled_back() {
     let mut harness = renegotiating();
     harness.answer(again(2));
     harness.fails("set remote", FailureCode::BadDescription);
-    assert_eq!(harness.asked(), ["set remote", "roll back"]);
+    assert_eq!(harness.commands(), ["set remote", "roll back"]);
     harness.settle(&[]);
-    assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+    assert_eq!((harness.phase(), harness.reported(&Event::RenegotiationFailed)), (Phase::Live, 1));
 }
 
 /// N5: an answer proves that its offer was sent, whatever the link says.
 #[test]
-fn n5_an_answer_that_overtakes_a_failed_sending_counts() {
+fn n5_answer_that_overtakes_a_failed_sending_counts() {
     let mut harness = Harness::opened(one_retry());
     harness.settle(&["send offer"]);
     harness.answer(answer(1));
     harness.forget();
     harness.fails("send offer", FailureCode::TimedOut);
-    assert_eq!((harness.phase(), harness.asked()), (Phase::Establishing, vec!["set remote"]));
+    assert_eq!((harness.phase(), harness.commands()), (Phase::Establishing, vec!["set remote"]));
 }
 
 /// 28: a restart that a link does not carry waits for another one.
 #[test]
-fn s28_an_unsent_restart_waits_for_the_next_link() {
+fn s28_unsent_restart_waits_for_the_next_link() {
     for keeps in [false, true] {
         let harness = if keeps { Harness::live_keeping } else { Harness::live };
         let mut harness = harness(one_retry());
@@ -408,13 +408,13 @@ fn s28_an_unsent_restart_waits_for_the_next_link() {
         harness.forget();
         harness.fails("send offer", FailureCode::Network);
         harness.settle(&[]);
-        assert_eq!(harness.asked(), if keeps { vec!["roll back"] } else { vec![] });
+        assert_eq!(harness.commands(), if keeps { vec!["roll back"] } else { vec![] });
         harness.give(Input::Timeout);
-        assert_eq!(harness.asked(), [""; 0], "not on the same link");
+        assert_eq!(harness.commands(), [""; 0], "not on the same link");
         harness.link_ends(1, FailureCode::Network);
         harness.pass(1_000);
         harness.settle(&["send offer"]);
-        assert!(harness.asked().contains(&"create restart"));
+        assert!(harness.commands().contains(&"create restart"));
         harness.settle(&[]);
         harness.answer(answer(2));
         harness.settle(&[]);
@@ -425,43 +425,46 @@ fn s28_an_unsent_restart_waits_for_the_next_link() {
 
 /// N1: a renegotiation that waits does not wait behind such a restart.
 #[test]
-fn s28_a_renegotiation_is_not_held_up_by_an_unsent_restart() {
+fn s28_renegotiation_is_not_held_up_by_an_unsent_restart() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Restart);
     harness.settle(&["send offer"]);
     harness.fails("send offer", FailureCode::Network);
     harness.forget();
     harness.give(Input::Renegotiate);
-    assert_eq!(harness.asked(), ["fetch servers"], "with it");
+    assert_eq!(harness.commands(), ["fetch servers"], "with it");
 }
 
 /// 28: a renegotiation that could not be sent is reported, and not repeated.
 #[test]
-fn s28_an_unsent_renegotiation_comes_to_nothing() {
+fn s28_unsent_renegotiation_comes_to_nothing() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Renegotiate);
     harness.settle(&["send offer"]);
     harness.forget();
     // An answer to it that came meanwhile would belong to nothing.
     harness.fails("send offer", FailureCode::Network);
-    assert_eq!(harness.asked(), ["roll back"]);
+    assert_eq!(harness.commands(), ["roll back"]);
     harness.settle(&[]);
-    assert_eq!(harness.asked(), [""; 0]);
-    assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+    assert_eq!(harness.commands(), [""; 0]);
+    assert_eq!((harness.phase(), harness.reported(&Event::RenegotiationFailed)), (Phase::Live, 1));
 }
 
 /// N16: what fails of a later offer costs the exchange, and not the session.
 #[test]
-fn n16_a_later_offer_that_cannot_be_made_or_set_costs_nothing_else() {
+fn n16_later_offer_that_cannot_be_made_or_set_costs_nothing_else() {
     for step in ["create offer", "set local"] {
         let mut harness = Harness::live(one_retry());
         harness.give(Input::Renegotiate);
         harness.settle(&[step]);
         harness.fails(step, FailureCode::Port);
-        assert_eq!((harness.phase(), harness.told(&Event::RenegotiationFailed)), (Phase::Live, 1));
+        assert_eq!(
+            (harness.phase(), harness.reported(&Event::RenegotiationFailed)),
+            (Phase::Live, 1)
+        );
         harness.forget();
         harness.give(Input::Renegotiate);
-        assert_eq!(harness.asked(), ["create offer"], "the next may work");
+        assert_eq!(harness.commands(), ["create offer"], "the next may work");
     }
 }
 
@@ -477,10 +480,10 @@ fn n2_nothing_is_described_after_a_set_local_that_may_be_set() {
     assert_eq!((harness.phase(), harness.fired(Timer::Operation)), (Phase::Live, 1));
     harness.offer(offer(1));
     assert!(harness.ignored(Ignored::OutOfPhase));
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
     harness.forget();
     harness.give(Input::Restart);
-    assert_eq!((harness.phase(), harness.asked()), (Phase::Live, vec![]));
+    assert_eq!((harness.phase(), harness.commands()), (Phase::Live, vec![]));
     // The next loss goes straight to a new attempt.
     harness.ice(Connectivity::IceFailed);
     assert_eq!(harness.phase(), Phase::Closing);
@@ -488,13 +491,13 @@ fn n2_nothing_is_described_after_a_set_local_that_may_be_set() {
 
 /// N4: what makes an answer to a restart a refused one: the very credentials, where they are known.
 #[test]
-fn n4_a_restart_is_refused_by_its_old_credentials_alone() {
+fn n4_restart_is_refused_by_its_old_credentials_alone() {
     let told = |change: fn(&mut Description)| {
         let mut harness = restarting(Harness::live(one_retry()));
         let mut again = Description { sdp: answer(2).sdp, ..answer(1) };
         change(&mut again);
         harness.answer(again);
-        (harness.ignored(Ignored::RefusedRestart), harness.asked().contains(&"set local"))
+        (harness.ignored(Ignored::RefusedRestart), harness.commands().contains(&"set local"))
     };
     assert_eq!(told(|_| ()), (true, false));
     assert_eq!(told(|a| a.facts.ice_ufrag = Some("new".into())), (false, true));
@@ -515,7 +518,7 @@ fn n4_unknown_credentials_refuse_no_restart() {
     harness.goes_live();
     let mut harness = restarting(harness);
     harness.answer(nameless(2));
-    assert_eq!(harness.asked(), ["set local"]);
+    assert_eq!(harness.commands(), ["set local"]);
 }
 
 /// N11: candidates may go once the offer is out, or once the answer is applied.
@@ -529,20 +532,20 @@ fn n11_candidates_go_when_the_stack_allows() {
         harness.forget();
         harness.settle(&[]);
         let early = release == CandidateRelease::AfterOffer;
-        assert_eq!(harness.asked(), if early { vec!["send candidate"] } else { vec![] });
+        assert_eq!(harness.commands(), if early { vec!["send candidate"] } else { vec![] });
         harness.answer(answer(1));
         harness.settle(&[]);
         let rest = if early { vec!["set remote"] } else { vec!["set remote", "send candidate"] };
-        assert_eq!(harness.asked(), rest);
+        assert_eq!(harness.commands(), rest);
     }
 }
 
 /// N5, N20: an offer that a replaced link did not carry goes out on the one that took its place.
 #[test]
-fn n20_an_offer_is_sent_again_on_the_link_that_took_the_place() {
+fn n20_offer_is_sent_again_on_the_link_that_took_the_place() {
     let mut harness = Harness::opened(one_retry());
     harness.settle(&["send offer"]);
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.settle(&["send offer"]);
     harness.forget();
     harness.fails("send offer", FailureCode::NotOpen);
@@ -558,7 +561,7 @@ fn n20_an_offer_is_sent_again_on_the_link_that_took_the_place() {
 
 /// N17: a stack that fails at an answer says nothing of the answer.
 #[test]
-fn n17_a_stack_that_hangs_is_not_the_answers_fault() {
+fn n17_stack_that_hangs_is_not_the_answers_fault() {
     use FailureCode::{BadDescription, Cancelled, Closed, Codec, NotOpen, Port, TimedOut};
     let end = |code| {
         let mut harness = Harness::offered(one_retry());
@@ -576,7 +579,7 @@ fn n17_a_stack_that_hangs_is_not_the_answers_fault() {
 
 /// N4: the credentials of any answer that was applied are old, not of the newest alone.
 #[test]
-fn n4_a_restart_is_refused_by_the_credentials_of_any_answer_before() {
+fn n4_restart_is_refused_by_the_credentials_of_any_answer_before() {
     let mut harness = Harness::live_keeping(one_retry());
     harness.give(Input::Restart);
     harness.settle(&[]);
@@ -586,6 +589,6 @@ fn n4_a_restart_is_refused_by_the_credentials_of_any_answer_before() {
     harness.settle(&[]);
     harness.forget();
     harness.answer(Description { sdp: answer(3).sdp, ..answer(1) });
-    assert_eq!(harness.told(&Event::RestartRefused), 1);
-    assert!(!harness.asked().contains(&"set remote"));
+    assert_eq!(harness.reported(&Event::RestartRefused), 1);
+    assert!(!harness.commands().contains(&"set remote"));
 }

@@ -8,7 +8,7 @@ fn restarting() -> Harness {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Restart);
     harness.settle(&[]);
-    harness.asked();
+    harness.commands();
     harness
 }
 
@@ -24,7 +24,7 @@ fn n19_restart_is_short_when_the_local_address_is_gone() {
     assert_eq!(harness.phase(), Phase::Recovering);
     harness.pass(1);
     let known = MasterKnowledge { answers_restarts: Some(false), ..MasterKnowledge::default() };
-    assert_eq!(harness.told(&Event::MasterLearned(known)), 1);
+    assert_eq!(harness.reported(&Event::MasterLearned(known)), 1);
     harness.settle(&[]);
     assert_eq!(harness.session.attempt(), 2, "the next attempt begins at once");
     // The next time nothing is waited for.
@@ -65,7 +65,7 @@ fn n19_knowledge_of_an_earlier_session_is_used() {
     harness.goes_live();
     harness.give(Input::LocalAddressGone);
     assert_eq!(harness.phase(), Phase::Closing);
-    assert_eq!(harness.told(&Event::MasterLearned(known)), 0, "nothing new");
+    assert_eq!(harness.reported(&Event::MasterLearned(known)), 0, "nothing new");
     // Later it is too late.
     let mut harness = Harness::live(one_retry());
     harness.give(Input::MasterKnown(known));
@@ -80,7 +80,7 @@ fn n19_answered_restart_and_repeated_id_are_learned() {
     let mut harness = restarting();
     harness.answer(answer(2));
     let known = MasterKnowledge { answers_restarts: Some(true), ..MasterKnowledge::default() };
-    assert_eq!(harness.told(&Event::MasterLearned(known)), 1);
+    assert_eq!(harness.reported(&Event::MasterLearned(known)), 1);
 
     // The harness's service gives each attempt the same id.
     for answers in [true, false] {
@@ -97,6 +97,6 @@ fn n19_answered_restart_and_repeated_id_are_learned() {
         }
         let answers_repeated_id = Some(answers);
         let known = MasterKnowledge { answers_repeated_id, ..MasterKnowledge::default() };
-        assert_eq!(harness.told(&Event::MasterLearned(known)), 1, "{answers}");
+        assert_eq!(harness.reported(&Event::MasterLearned(known)), 1, "{answers}");
     }
 }

@@ -11,13 +11,13 @@ fn restarting() -> Harness {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Restart);
     harness.settle(&[]);
-    harness.asked();
+    harness.commands();
     harness
 }
 
 /// 21: the one that is remembered is a recovery of its own, with a deadline of its own.
 #[test]
-fn s21_a_remembered_restart_has_its_own_deadline() {
+fn s21_remembered_restart_has_its_own_deadline() {
     let mut harness = restarting();
     harness.pass(6_000);
     harness.give(Input::Restart);
@@ -44,7 +44,7 @@ fn s21_a_remembered_restart_has_its_own_deadline() {
 /// N1, N18: a restart that begins once another is done makes the session recover again.
 // Shows: N1.
 #[test]
-fn n18_a_restart_that_begins_later_makes_the_session_recover() {
+fn n18_restart_that_begins_later_makes_the_session_recover() {
     let mut harness = Harness::live_keeping(one_retry());
     harness.give(Input::Restart);
     harness.settle(&[]);
@@ -52,11 +52,11 @@ fn n18_a_restart_that_begins_later_makes_the_session_recover() {
     harness.forget();
     harness.answer(answer(2));
     harness.settle(&["fetch servers"]);
-    assert_eq!(harness.asked(), ["set remote", "fetch servers"]);
-    assert_eq!(harness.told(&Event::Recovered), 1);
+    assert_eq!(harness.commands(), ["set remote", "fetch servers"]);
+    assert_eq!(harness.reported(&Event::Recovered), 1);
     assert_eq!(harness.phase(), Phase::Recovering);
     let at = harness.now + core::time::Duration::from_secs(10);
-    assert_eq!(harness.told(&Event::DeadlineArmed { timer: Timer::Restart, at }), 1);
+    assert_eq!(harness.reported(&Event::DeadlineArmed { timer: Timer::Restart, at }), 1);
 }
 
 /// 63: a restart that waits for its link is not needed once media is back; its deadline goes too.
@@ -67,34 +67,34 @@ fn s63_media_that_is_back_makes_a_waiting_restart_needless() {
     harness.ice(Connectivity::IceFailed);
     harness.forget();
     harness.ice(Connectivity::Connected);
-    assert_eq!((harness.phase(), harness.told(&Event::Recovered)), (Phase::Live, 1));
+    assert_eq!((harness.phase(), harness.reported(&Event::Recovered)), (Phase::Live, 1));
     harness.pass(20_000);
     harness.settle(&[]);
-    assert_eq!(harness.asked(), ["connect"]);
+    assert_eq!(harness.commands(), ["connect"]);
     assert_eq!(harness.fired(Timer::Restart), 0);
 }
 
 /// 63: one whose offer is out goes on to its deadline, beside the media.
 #[test]
-fn s63_an_open_restart_keeps_its_deadline() {
+fn s63_open_restart_keeps_its_deadline() {
     let mut harness = restarting();
     harness.ice(Connectivity::Connected);
     assert_eq!(harness.phase(), Phase::Live);
     harness.forget();
     harness.pass(10_000);
-    assert_eq!((harness.fired(Timer::Restart), harness.told(&Event::RestartRefused)), (1, 1));
+    assert_eq!((harness.fired(Timer::Restart), harness.reported(&Event::RestartRefused)), (1, 1));
     assert_eq!(harness.phase(), Phase::Live);
 }
 
 /// N19: only a master that got an offer and let it pass has shown that restarts are useless.
 #[test]
-fn n19_a_restart_that_never_went_out_teaches_nothing() {
+fn n19_restart_that_never_went_out_teaches_nothing() {
     // It waited for its link.
     let mut harness = Harness::live(one_retry());
     harness.link_ends(1, FailureCode::Network);
     harness.give(Input::Restart);
     harness.pass(10_000);
-    assert_eq!((harness.fired(Timer::Restart), harness.told(&Event::RestartRefused)), (1, 0));
+    assert_eq!((harness.fired(Timer::Restart), harness.reported(&Event::RestartRefused)), (1, 0));
     assert_eq!(harness.phase(), Phase::Live);
     // It was being made.
     let mut harness = Harness::live(one_retry());
@@ -104,7 +104,7 @@ fn n19_a_restart_that_never_went_out_teaches_nothing() {
     harness.pass(4_000);
     harness.settle(&["create restart"]);
     harness.pass(2_000);
-    assert_eq!((harness.fired(Timer::Restart), harness.told(&Event::RestartRefused)), (1, 0));
+    assert_eq!((harness.fired(Timer::Restart), harness.reported(&Event::RestartRefused)), (1, 0));
     harness.settle(&[]);
     harness.give(Input::Restart);
     assert!(!harness.ignored(Ignored::OutOfPhase), "it may be tried again");
@@ -114,21 +114,21 @@ fn n19_a_restart_that_never_went_out_teaches_nothing() {
     harness.settle(&[]);
     harness.give(Input::Restart);
     harness.pass(10_000);
-    assert_eq!((harness.fired(Timer::Restart), harness.told(&Event::RestartRefused)), (1, 0));
+    assert_eq!((harness.fired(Timer::Restart), harness.reported(&Event::RestartRefused)), (1, 0));
 }
 
 /// N4, N18: a master that started over has closed the old connection, whatever still seems to flow.
 #[test]
-fn n18_a_master_that_started_over_is_left_at_once() {
+fn n18_master_that_started_over_is_left_at_once() {
     let mut harness = restarting();
     harness.answer(anew(answer(2)));
-    assert_eq!(harness.told(&Event::MasterGone(RecoveryCause::ClosedByPeer)), 1);
+    assert_eq!(harness.reported(&Event::MasterGone(RecoveryCause::ClosedByPeer)), 1);
     assert_eq!(harness.report().0, AttemptEnd::StartedOver);
 }
 
 /// N4, N18: a refusal with the old credentials costs the attempt where nothing flows.
 #[test]
-fn n18_a_refused_restart_ends_what_does_not_flow() {
+fn n18_refused_restart_ends_what_does_not_flow() {
     let again = || crate::Description { sdp: answer(2).sdp, ..answer(1) };
     let mut harness = Harness::live(one_retry());
     harness.ice(Connectivity::IceFailed);
@@ -142,18 +142,18 @@ fn n18_a_refused_restart_ends_what_does_not_flow() {
     harness.pass(20_000);
     assert_eq!(harness.fired(Timer::Restart), 0, "it is over");
     harness.give(Input::Renegotiate);
-    assert_eq!(harness.asked(), ["create offer"], "and nothing of it is open");
+    assert_eq!(harness.commands(), ["create offer"], "and nothing of it is open");
 }
 
 /// N18: where a deadline finds that nothing flows, the attempt ends.
 #[test]
-fn n18_an_unanswered_restart_ends_what_does_not_flow() {
+fn n18_unanswered_restart_ends_what_does_not_flow() {
     let mut harness = Harness::live(one_retry());
     harness.ice(Connectivity::IceFailed);
     harness.settle(&[]);
     harness.pass(10_000);
-    assert_eq!(harness.told(&Event::MasterGone(RecoveryCause::Disconnected)), 1);
-    assert_eq!(harness.told(&Event::RestartRefused), 1);
+    assert_eq!(harness.reported(&Event::MasterGone(RecoveryCause::Disconnected)), 1);
+    assert_eq!(harness.reported(&Event::RestartRefused), 1);
     assert_eq!(harness.report().0, AttemptEnd::Deadline(Deadline::Restart));
 }
 
@@ -164,15 +164,15 @@ fn s27_back_online_recovers_what_does_not_flow() {
     harness.give(Input::Online(false));
     harness.pass(1_000);
     harness.give(Input::Online(true));
-    assert_eq!((harness.phase(), harness.asked()), (Phase::Live, alloc::vec![]));
+    assert_eq!((harness.phase(), harness.commands()), (Phase::Live, alloc::vec![]));
 
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Online(false));
     harness.ice(Connectivity::Disconnected);
     harness.pass(1_000);
     harness.give(Input::Online(true));
-    assert_eq!(harness.told(&Event::Recovering(RecoveryCause::NetworkChanged)), 1);
-    assert_eq!(harness.asked(), ["connect"]);
+    assert_eq!(harness.reported(&Event::Recovering(RecoveryCause::NetworkChanged)), 1);
+    assert_eq!(harness.commands(), ["connect"]);
 
     let mut harness = Harness::live(one_retry());
     harness.notices(PeerEvent::MediaStalled);
@@ -183,7 +183,7 @@ fn s27_back_online_recovers_what_does_not_flow() {
 
 /// N27: a camera that is paused has nothing that could flow.
 #[test]
-fn n27_a_paused_camera_is_left_alone_when_the_network_is_back() {
+fn n27_paused_camera_is_left_alone_when_the_network_is_back() {
     let mut harness = Harness::live(one_retry());
     harness.notices(PeerEvent::MediaStalled);
     harness.notices(PeerEvent::SenderReport);
@@ -211,10 +211,10 @@ fn s27_deadlines_stand_still_without_a_network() {
 
 /// N4: an answer from another sender refuses nothing.
 #[test]
-fn n10_a_foreign_answer_to_a_restart_is_ignored() {
+fn n10_foreign_answer_to_a_restart_is_ignored() {
     let mut harness = restarting();
     let body = Ok(anew(answer(2)));
-    harness.mail(SignalingEvent::Answer { sender: Sender::Other, body });
+    harness.receive(SignalingEvent::Answer { sender: Sender::Other, body });
     assert!(harness.ignored(Ignored::Foreign));
     assert_eq!(harness.phase(), Phase::Recovering);
 }
@@ -228,32 +228,36 @@ fn s63_media_that_is_back_makes_an_unsent_restart_needless() {
             let mut harness = live(one_retry());
             harness.ice(Connectivity::IceFailed);
             harness.settle(&[step]);
-            if !harness.asked().contains(&step) {
+            if !harness.commands().contains(&step) {
                 continue;
             }
             harness.ice(Connectivity::Connected);
             assert_eq!(
-                (harness.phase(), harness.told(&Event::Recovered)),
+                (harness.phase(), harness.reported(&Event::Recovered)),
                 (Phase::Live, 1),
                 "{step}"
             );
             harness.settle(&[]);
-            assert!(!harness.asked().contains(&"send offer"), "{step}");
-            assert_eq!(harness.told(&Event::RenegotiationFailed), 0, "{step}: none was requested");
+            assert!(!harness.commands().contains(&"send offer"), "{step}");
+            assert_eq!(
+                harness.reported(&Event::RenegotiationFailed),
+                0,
+                "{step}: none was requested"
+            );
             harness.pass(20_000);
             assert_eq!(harness.fired(Timer::Restart), 0, "{step}");
             // The next loss has a restart of its own.
             harness.forget();
             harness.ice(Connectivity::IceFailed);
             harness.settle(&[]);
-            assert!(harness.asked().contains(&"send offer"), "{step}");
+            assert!(harness.commands().contains(&"send offer"), "{step}");
         }
     }
 }
 
 /// N1: one that was asked for, or that another network needs, is sent all the same.
 #[test]
-fn n1_a_restart_that_was_asked_for_is_needed_whatever_flows() {
+fn n1_restart_that_was_asked_for_is_needed_whatever_flows() {
     for also in [Input::Restart, Input::NetworkChanged] {
         let mut harness = Harness::live(one_retry());
         harness.ice(Connectivity::IceFailed);
@@ -261,13 +265,13 @@ fn n1_a_restart_that_was_asked_for_is_needed_whatever_flows() {
         harness.give(also);
         harness.ice(Connectivity::Connected);
         harness.settle(&[]);
-        assert!(harness.asked().contains(&"send offer"));
+        assert!(harness.commands().contains(&"send offer"));
     }
 }
 
 /// 63: a second loss that is over needs no restart either, when the open one is answered.
 #[test]
-fn s63_a_loss_that_is_over_begins_no_restart_after_the_open_one() {
+fn s63_loss_that_is_over_begins_no_restart_after_the_open_one() {
     let mut harness = restarting();
     harness.ice(Connectivity::Connected);
     harness.ice(Connectivity::IceFailed);
@@ -276,12 +280,12 @@ fn s63_a_loss_that_is_over_begins_no_restart_after_the_open_one() {
     harness.answer(answer(2));
     harness.settle(&[]);
     assert_eq!(harness.phase(), Phase::Live);
-    assert!(!harness.asked().contains(&"create restart"));
+    assert!(!harness.commands().contains(&"create restart"));
 }
 
 /// N18: a restart whose answer fails after its deadline is no renegotiation.
 #[test]
-fn n18_an_abandoned_restart_is_not_told_as_a_renegotiation() {
+fn n18_abandoned_restart_is_not_told_as_a_renegotiation() {
     for held in ["set remote", "roll back"] {
         let mut harness = Harness::live_keeping(one_retry());
         harness.give(Input::Restart);
@@ -297,15 +301,15 @@ fn n18_an_abandoned_restart_is_not_told_as_a_renegotiation() {
             harness.fails("set remote", FailureCode::BadDescription);
         }
         harness.settle(&[]);
-        assert!(harness.asked().contains(&"roll back"), "{held}");
-        assert_eq!(harness.told(&Event::RenegotiationFailed), 0, "{held}");
+        assert!(harness.commands().contains(&"roll back"), "{held}");
+        assert_eq!(harness.reported(&Event::RenegotiationFailed), 0, "{held}");
         // One that is asked for afterwards is.
         harness.give(Input::Renegotiate);
         harness.settle(&[]);
         harness.answer(again(3));
         harness.fails("set remote", FailureCode::BadDescription);
         harness.settle(&[]);
-        assert_eq!(harness.told(&Event::RenegotiationFailed), 1, "{held}");
+        assert_eq!(harness.reported(&Event::RenegotiationFailed), 1, "{held}");
     }
     // Nor is a local answer mistaken for what was abandoned and then settled all the same.
     let mut harness = Harness::live_keeping(one_retry());
@@ -320,18 +324,18 @@ fn n18_an_abandoned_restart_is_not_told_as_a_renegotiation() {
 
 /// N18, 28: a link that refused a restart's offer is tried again at the next loss, not before.
 #[test]
-fn s28_a_link_that_refused_an_offer_may_take_the_next() {
+fn s28_link_that_refused_an_offer_may_take_the_next() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Restart);
     harness.settle(&["send offer"]);
     harness.fails("send offer", FailureCode::Service);
     harness.ice(Connectivity::Connected);
-    assert_eq!(harness.told(&Event::Recovered), 1);
+    assert_eq!(harness.reported(&Event::Recovered), 1);
     harness.forget();
-    harness.mail(SignalingEvent::GoAway);
+    harness.receive(SignalingEvent::GoAway);
     harness.pass(30_000);
     harness.settle(&[]);
-    assert!(!harness.asked().contains(&"send offer"), "it was for a loss that is over");
+    assert!(!harness.commands().contains(&"send offer"), "it was for a loss that is over");
     harness.ice(Connectivity::IceFailed);
     harness.settle(&["send offer"]);
     harness.fails("send offer", FailureCode::Service);
@@ -346,21 +350,21 @@ fn s28_a_link_that_refused_an_offer_may_take_the_next() {
     harness.forget();
     harness.ice(Connectivity::IceFailed);
     harness.settle(&[]);
-    assert!(harness.asked().contains(&"send offer"), "on the same link");
+    assert!(harness.commands().contains(&"send offer"), "on the same link");
 }
 
 /// N19: a master that did answer a restart has not ignored it, whatever the stack makes of it.
 #[test]
-fn n19_a_stack_that_hangs_on_a_restarts_answer_teaches_nothing() {
+fn n19_stack_that_hangs_on_a_restarts_answer_teaches_nothing() {
     let mut harness = restarting();
     harness.answer(answer(2));
     harness.pass(10_000);
-    assert_eq!(harness.told(&Event::RestartRefused), 0);
+    assert_eq!(harness.reported(&Event::RestartRefused), 0);
 }
 
 /// N13: what is armed while deadlines stand still has its whole time when they go on, and no more.
 #[test]
-fn s27_a_deadline_that_is_armed_without_a_network_has_its_own_time() {
+fn s27_deadline_that_is_armed_without_a_network_has_its_own_time() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Online(false));
     harness.pass(30_000);
@@ -402,13 +406,13 @@ fn s11_candidates_ahead_of_the_answer_of_a_restart_wait_for_it() {
             let mut harness = live(one_retry());
             harness.give(Input::Restart);
             harness.settle(&[]);
-            harness.asked();
+            harness.commands();
             harness.candidate(crate::Candidate { ufrag, ..candidate(5) });
             harness.settle(&[]);
-            assert_eq!(harness.asked(), [""; 0]);
+            assert_eq!(harness.commands(), [""; 0]);
             harness.answer(answer(2));
             harness.settle(&[]);
-            let added = harness.asked().iter().filter(|name| **name == "add candidate").count();
+            let added = harness.commands().iter().filter(|name| **name == "add candidate").count();
             assert_eq!((added, harness.ignored(Ignored::OldGeneration)), (1, false));
         }
     }
@@ -420,9 +424,9 @@ fn n18_unnamed_candidate_is_used_when_a_restart_is_given_up() {
     let mut harness = restarting();
     harness.candidate(candidate(5));
     harness.candidate(crate::Candidate { ufrag: Some("u2".into()), ..candidate(6) });
-    harness.asked();
+    harness.commands();
     harness.pass(10_000);
-    assert_eq!((harness.phase(), harness.asked()), (Phase::Live, alloc::vec!["add candidate"]));
+    assert_eq!((harness.phase(), harness.commands()), (Phase::Live, alloc::vec!["add candidate"]));
     assert!(harness.ignored(Ignored::OldGeneration), "the other one is reported");
 }
 
@@ -445,7 +449,7 @@ fn n19_remembered_restart_is_not_judged_by_the_deadline_of_the_first() {
     harness.ice(Connectivity::Connected);
     harness.settle(&[]);
     harness.pass(9_000);
-    assert_eq!((harness.fired(Timer::Restart), harness.told(&Event::RestartRefused)), (0, 0));
+    assert_eq!((harness.fired(Timer::Restart), harness.reported(&Event::RestartRefused)), (0, 0));
     harness.answer(answer(3));
     harness.settle(&[]);
     harness.ice(Connectivity::Connected);
@@ -487,11 +491,11 @@ fn n1_restart_in_the_set_up_is_remembered() {
     harness.answer(answer(1));
     harness.settle(&[]);
     assert_eq!(harness.phase(), Phase::Establishing);
-    assert!(!harness.asked().contains(&"create restart"));
+    assert!(!harness.commands().contains(&"create restart"));
     harness.ice(Connectivity::Connected);
     harness.notices(PeerEvent::KeyframeReceived);
     harness.settle(&[]);
-    assert!(harness.asked().contains(&"create restart"));
+    assert!(harness.commands().contains(&"create restart"));
 }
 
 /// N16, N18: with no link left for its offer, a restart is not waited for.
@@ -510,7 +514,10 @@ fn n4_stale_answer_to_a_renegotiation_in_the_set_up_shrinks_the_deadline() {
     harness.give(Input::Renegotiate);
     harness.settle(&[]);
     harness.answer(anew(again(2)));
-    assert_eq!((harness.phase(), harness.told(&Event::RestartRefused)), (Phase::Establishing, 0));
+    assert_eq!(
+        (harness.phase(), harness.reported(&Event::RestartRefused)),
+        (Phase::Establishing, 0)
+    );
     assert!(harness.ignored(Ignored::SecondAnswer));
     harness.pass(3_000);
     assert_eq!(harness.report().0, AttemptEnd::Deadline(Deadline::Establish));
@@ -524,12 +531,12 @@ fn n4_late_answer_of_a_restart_does_not_settle_a_renegotiation() {
     assert_eq!(harness.phase(), Phase::Live);
     harness.give(Input::Renegotiate);
     harness.settle(&[]);
-    harness.asked();
+    harness.commands();
     harness.answer(answer(2));
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
     assert!(harness.ignored(Ignored::Unsolicited));
     harness.answer(again(3));
-    assert_eq!(harness.asked(), ["set remote"]);
+    assert_eq!(harness.commands(), ["set remote"]);
 }
 
 /// N11: what was gathered for a restart that is taken back is of no use to the master.
@@ -545,7 +552,7 @@ fn n11_candidates_of_a_restart_that_was_not_sent_are_not_sent() {
     harness.pass(2_000);
     harness.forget();
     harness.settle(&[]);
-    assert!(!harness.asked().contains(&"send candidate"));
+    assert!(!harness.commands().contains(&"send candidate"));
     assert!(harness.ignored(Ignored::OldGeneration));
 }
 

@@ -11,19 +11,19 @@ use crate::{
 
 /// A picture is asked for when its track is there; sound needs none, nor does what flows.
 #[test]
-fn n27_a_keyframe_is_asked_for_where_one_is_needed() {
+fn n27_keyframe_is_asked_for_where_one_is_needed() {
     let mut harness = Harness::answered(one_retry());
-    harness.asked();
+    harness.commands();
     harness.notices(PeerEvent::TrackAdded(MediaKind::Audio));
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
     harness.notices(PeerEvent::TrackAdded(MediaKind::Video));
-    assert_eq!(harness.asked(), ["ask for a keyframe"]);
+    assert_eq!(harness.commands(), ["ask for a keyframe"]);
 
     let mut harness = Harness::live(one_retry());
     harness.notices(PeerEvent::TrackAdded(MediaKind::Video));
-    assert_eq!(harness.asked(), [""; 0]);
+    assert_eq!(harness.commands(), [""; 0]);
     harness.notices(PeerEvent::MediaStalled);
-    assert_eq!(harness.asked(), ["ask for a keyframe"]);
+    assert_eq!(harness.commands(), ["ask for a keyframe"]);
 }
 
 /// 24, 57: what breaks before anything is there is out of phase; then it ends the attempt.
@@ -60,7 +60,7 @@ fn s24_s57_what_breaks_ends_the_attempt_once_there_is_something() {
 fn s24_ice_that_fails_again_ends_a_restart_that_was_fruitless() {
     let mut harness = Harness::live(one_retry());
     harness.ice(Connectivity::IceFailed);
-    assert_eq!(harness.told(&Event::Recovering(RecoveryCause::IceFailed)), 1);
+    assert_eq!(harness.reported(&Event::Recovering(RecoveryCause::IceFailed)), 1);
     harness.settle(&[]);
     harness.ice(Connectivity::IceFailed);
     assert_eq!(harness.phase(), Phase::Recovering);
@@ -68,13 +68,13 @@ fn s24_ice_that_fails_again_ends_a_restart_that_was_fruitless() {
     harness.settle(&[]);
     harness.forget();
     harness.ice(Connectivity::IceFailed);
-    assert_eq!(harness.told(&Event::MasterGone(RecoveryCause::IceFailed)), 1);
+    assert_eq!(harness.reported(&Event::MasterGone(RecoveryCause::IceFailed)), 1);
     assert_eq!(harness.report().0, AttemptEnd::IceFailed);
 }
 
 /// 24: the same of a restart that waits for its link.
 #[test]
-fn s24_a_restart_that_waits_for_its_link_is_under_way() {
+fn s24_restart_that_waits_for_its_link_is_under_way() {
     let mut harness = Harness::live(one_retry());
     harness.link_ends(1, FailureCode::Network);
     harness.ice(Connectivity::IceFailed);
@@ -91,7 +91,7 @@ fn n18_checking_again_is_a_loss() {
     };
     let mut harness = Harness::live(one_retry());
     harness.ice(Connectivity::Checking);
-    assert_eq!(harness.told(&Event::Disconnected), 1);
+    assert_eq!(harness.reported(&Event::Disconnected), 1);
     assert!(grace(&harness));
     harness.pass(3_000);
     assert_eq!(harness.phase(), Phase::Recovering);
@@ -101,16 +101,16 @@ fn n18_checking_again_is_a_loss() {
     harness.pass(1_000);
     harness.ice(Connectivity::Checking);
     harness.ice(Connectivity::Checking);
-    assert_eq!(harness.told(&Event::Disconnected), 1);
+    assert_eq!(harness.reported(&Event::Disconnected), 1);
     assert!(!grace(&harness));
     // Nothing is lost that was not connected.
     let mut harness = Harness::answered(one_retry());
     harness.ice(Connectivity::Checking);
-    assert_eq!(harness.told(&Event::Disconnected), 0);
+    assert_eq!(harness.reported(&Event::Disconnected), 0);
     // What is lost before media came is missed once it is live.
     harness.ice(Connectivity::Connected);
     harness.ice(Connectivity::Checking);
-    assert_eq!(harness.told(&Event::Disconnected), 1);
+    assert_eq!(harness.reported(&Event::Disconnected), 1);
     harness.notices(PeerEvent::KeyframeReceived);
     assert_eq!(harness.phase(), Phase::Live);
     assert!(grace(&harness));
@@ -134,18 +134,18 @@ fn s63_checking_under_a_restart_is_its_own_affair() {
     assert_eq!(harness.phase(), Phase::Live, "media is back while it is open");
     harness.forget();
     harness.ice(Connectivity::Checking);
-    assert_eq!(harness.told(&Event::Disconnected), 0);
+    assert_eq!(harness.reported(&Event::Disconnected), 0);
 }
 
 /// N27: a stall is one, and only of what was live.
 #[test]
-fn n27_a_stall_is_told_once_and_while_live_alone() {
+fn n27_stall_is_told_once_and_while_live_alone() {
     let mut harness = Harness::answered(one_retry());
     harness.ice(Connectivity::Connected);
     harness.forget();
     harness.notices(PeerEvent::MediaStalled);
     assert_eq!(
-        (harness.ignored(Ignored::OutOfPhase), harness.told(&Event::MediaStalled)),
+        (harness.ignored(Ignored::OutOfPhase), harness.reported(&Event::MediaStalled)),
         (true, 0)
     );
 
@@ -155,7 +155,7 @@ fn n27_a_stall_is_told_once_and_while_live_alone() {
     harness.pass(10_000);
     harness.notices(PeerEvent::MediaStalled);
     assert_eq!(
-        (harness.ignored(Ignored::OutOfPhase), harness.told(&Event::MediaStalled)),
+        (harness.ignored(Ignored::OutOfPhase), harness.reported(&Event::MediaStalled)),
         (true, 1)
     );
     harness.settle(&["ask for a keyframe"]);
@@ -174,9 +174,9 @@ fn sound_alone_is_live_with_its_first_packet() {
     sound.facts.media[0].kind = MediaKind::Audio;
     harness.answer(sound);
     harness.settle(&[]);
-    harness.asked();
+    harness.commands();
     harness.ice(Connectivity::Connected);
-    assert_eq!((harness.phase(), harness.asked()), (Phase::AwaitingMedia, vec![]));
+    assert_eq!((harness.phase(), harness.commands()), (Phase::AwaitingMedia, vec![]));
     harness.notices(PeerEvent::MediaFlowing(MediaKind::Video));
     assert_eq!(harness.phase(), Phase::AwaitingMedia);
     harness.notices(PeerEvent::MediaFlowing(MediaKind::Audio));
@@ -185,7 +185,7 @@ fn sound_alone_is_live_with_its_first_packet() {
 
 /// N14: live without a stall, or the budget is not full again.
 #[test]
-fn n14_a_stall_is_no_time_to_be_forgiven_in() {
+fn n14_stall_is_no_time_to_be_forgiven_in() {
     let refilled = |harness: &Harness| harness.session.cx.policy.budget == Default::default();
     // Live, lost, live again: the free attempt is used up.
     let live_again = || {
@@ -223,7 +223,7 @@ fn n14_a_stall_is_no_time_to_be_forgiven_in() {
 
 /// N14, N17: a camera that freezes each time it was live spends the budget.
 #[test]
-fn n17_a_camera_that_freezes_again_and_again_is_given_up() {
+fn n17_camera_that_freezes_again_and_again_is_given_up() {
     let give_up = Duration::from_secs(20);
     let mut harness = Harness::live(Settings { media_give_up: give_up, ..one_retry() });
     for _ in 0..3 {
@@ -312,7 +312,7 @@ fn answer_that_sends_on_no_section_ends_the_session() {
         let mut video = silent.facts.media[0].clone();
         video.sends = false;
         silent.facts.media =
-            vec![video.clone(), crate::MediaFact { kind: MediaKind::Audio, ..video }];
+            vec![video.clone(), crate::MediaSection { kind: MediaKind::Audio, ..video }];
         silent
     };
     let mut harness = Harness::offered(one_retry());

@@ -48,14 +48,14 @@ fn made_up_ssrcs_are_bounded_and_declared_ones_pass() {
 }
 
 #[test]
-fn a_declaration_is_bounded() {
+fn declaration_is_bounded() {
     let mut limit = SsrcLimit::new();
     (0..10_000).for_each(|ssrc| limit.declare(ssrc));
     assert_eq!(limit.known.len(), DECLARED_MAX);
 }
 
 #[test]
-fn an_attack_that_lasts_is_slowed_and_has_an_end() {
+fn attack_that_lasts_is_slowed_and_has_an_end() {
     let now = start();
     let mut limit = SsrcLimit::new();
     limit.known.extend(1..=u32::try_from(KNOWN_FREE).expect("small"));
@@ -75,7 +75,7 @@ fn an_attack_that_lasts_is_slowed_and_has_an_end() {
 }
 
 #[test]
-fn an_undeclared_stream_that_begins_under_attack_passes() {
+fn undeclared_stream_that_begins_under_attack_passes() {
     for repeated in [1, 10] {
         let now = start();
         let mut limit = SsrcLimit::new();

@@ -75,7 +75,7 @@ fn sections_without_or_with_other_mids_are_those_of_the_offer() {
 }
 
 #[test]
-fn a_refused_or_missing_section_has_the_offers_formats() {
+fn refused_or_missing_section_has_the_offers_formats() {
     let refused = "audio 0 UDP/TLS/RTP/SAVPF 111 inactive";
     for audio in [
         "m=audio 0 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:a\r\n",
@@ -153,7 +153,7 @@ fn pictures_in_a_format_that_was_not_offered_end_as_codec_and_quote_the_line() {
 }
 
 #[test]
-fn the_transport_is_that_of_the_pictures_wherever_it_stands() {
+fn transport_is_that_of_the_pictures_wherever_it_stands() {
     let expected = |fitted: &Fitted| {
         let lines = Description::split(&fitted.text);
         let [ufrag, setup] = ["ice-ufrag", "setup"].map(|name| lines.transport(name));
@@ -217,7 +217,7 @@ fn of_several_fingerprints_the_sha_256_is_used_in_any_case() {
 }
 
 #[test]
-fn a_direction_is_what_the_offer_leaves_of_it() {
+fn direction_is_what_the_offer_leaves_of_it() {
     for (answer, expected) in [
         ("a=sendrecv\r\n", "sendonly"),
         ("a=SendOnly\r\n", "sendonly"),

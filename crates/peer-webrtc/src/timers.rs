@@ -6,16 +6,16 @@ use negotiation_core::Connectivity;
 
 /// How exactly the end of a wait is noticed.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-/// How often the stack is woken while a relay may be in use; see [`crate::stack::Stack::nudge`].
-pub(crate) const NUDGE: Duration = Duration::from_millis(5);
+/// How often the stack is woken while a relay may be in use; see [`crate::stack::Stack::wake_stack`].
+pub(crate) const WAKE_INTERVAL: Duration = Duration::from_millis(5);
 /// No longer than a connection is waited for.
-const NUDGE_MAX: Duration = Duration::from_secs(20);
+const WAKE_MAX: Duration = Duration::from_secs(20);
 /// Media that ends so soon before or after the data channel ended with it.
 const TOGETHER: Duration = Duration::from_millis(500);
 
-/// The moments from which it waits.
+/// The moments from which it timers.
 #[derive(Debug, Default)]
-pub(crate) struct Waits {
+pub(crate) struct Timers {
     handshake_since: Option<Instant>,
     nudging_since: Option<Instant>,
     /// The master may close its data channel and go on, so this alone is no close.
@@ -24,7 +24,7 @@ pub(crate) struct Waits {
     outlived: bool,
 }
 
-impl Waits {
+impl Timers {
     /// Whether anything is to be looked at with each [`TICK`].
     pub(crate) fn is_any(&self) -> bool {
         self.handshake_since.is_some() || self.channel_closed.is_some()
@@ -82,14 +82,14 @@ impl Waits {
         self.nudging_since = None;
     }
 
-    /// Whether the stack is woken with each [`NUDGE`].
-    pub(crate) fn is_nudging(&self) -> bool {
+    /// Whether the stack is woken with each [`WAKE_INTERVAL`].
+    pub(crate) fn is_waking(&self) -> bool {
         self.nudging_since.is_some()
     }
 
     /// Whether it is time to wake the stack, and not too late.
-    pub(crate) fn is_nudge_due(&mut self, now: Instant) -> bool {
-        self.nudging_since.take_if(|since| now.saturating_duration_since(*since) > NUDGE_MAX);
+    pub(crate) fn is_wake_due(&mut self, now: Instant) -> bool {
+        self.nudging_since.take_if(|since| now.saturating_duration_since(*since) > WAKE_MAX);
         self.nudging_since.is_some()
     }
 }
@@ -104,45 +104,45 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_is_overdue_once_and_a_gap_does_not_stop_its_time() {
+    fn handshake_is_overdue_once_and_a_gap_does_not_stop_its_time() {
         let (start, limit) = (start(), Duration::from_secs(10));
-        let mut waits = Waits::default();
-        waits.follow(Connectivity::IceConnected, start);
-        waits.follow(Connectivity::Disconnected, start + limit / 2);
-        assert!(!waits.is_handshake_overdue(start + limit / 2, limit));
-        assert!(waits.is_handshake_overdue(start + limit, limit));
-        assert!(!waits.is_handshake_overdue(start + limit, limit));
-        waits.follow(Connectivity::IceConnected, start);
-        waits.follow(Connectivity::Connected, start);
-        assert!(!waits.is_handshake_overdue(start + limit, limit));
+        let mut timers = Timers::default();
+        timers.follow(Connectivity::IceConnected, start);
+        timers.follow(Connectivity::Disconnected, start + limit / 2);
+        assert!(!timers.is_handshake_overdue(start + limit / 2, limit));
+        assert!(timers.is_handshake_overdue(start + limit, limit));
+        assert!(!timers.is_handshake_overdue(start + limit, limit));
+        timers.follow(Connectivity::IceConnected, start);
+        timers.follow(Connectivity::Connected, start);
+        assert!(!timers.is_handshake_overdue(start + limit, limit));
     }
 
     #[test]
     fn media_ends_with_the_channel_or_goes_on() {
         let start = start();
-        let mut waits = Waits::default();
-        waits.reported();
-        assert!(!waits.ended_together(start), "no channel was closed");
+        let mut timers = Timers::default();
+        timers.reported();
+        assert!(!timers.ended_together(start), "no channel was closed");
         let closed = start + Duration::from_secs(9);
-        waits.channel_closed(closed);
-        waits.channel_closed(closed + Duration::from_secs(9));
-        assert!(waits.ended_together(closed), "the first word counts");
+        timers.channel_closed(closed);
+        timers.channel_closed(closed + Duration::from_secs(9));
+        assert!(timers.ended_together(closed), "the first word counts");
         for (near, far) in
             [(closed + TOGETHER, closed + TOGETHER * 2), (closed - TOGETHER, closed - TOGETHER * 2)]
         {
-            assert!(waits.ended_together(near) && !waits.ended_together(far));
+            assert!(timers.ended_together(near) && !timers.ended_together(far));
         }
-        waits.reported();
-        assert!(!waits.ended_together(closed), "it is paused, and there");
+        timers.reported();
+        assert!(!timers.ended_together(closed), "it is paused, and there");
     }
 
     #[test]
     fn nudging_has_an_end() {
         let start = start();
-        let mut waits = Waits::default();
-        waits.start_nudging(start);
-        assert!(waits.is_nudge_due(start + NUDGE_MAX));
-        assert!(!waits.is_nudge_due(start + NUDGE_MAX + NUDGE));
-        assert!(!waits.is_nudging());
+        let mut timers = Timers::default();
+        timers.start_nudging(start);
+        assert!(timers.is_wake_due(start + WAKE_MAX));
+        assert!(!timers.is_wake_due(start + WAKE_MAX + WAKE_INTERVAL));
+        assert!(!timers.is_waking());
     }
 }

@@ -50,7 +50,7 @@ const BYTES_MAX: usize = 1024;
 
 /// The candidates of one ICE generation.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(crate) struct RemoteCandidateLimiter {
     policy: RemoteAddresses,
     /// This machine's own addresses, as of the last description.
     own: BTreeSet<IpAddr>,
@@ -60,8 +60,8 @@ pub(crate) struct Feed {
     /// All that were admitted, also those that wait, with their addresses.
     known: Vec<(String, Option<IpAddr>)>,
     waiting: VecDeque<Waiting>,
-    /// A task takes what waits.
-    has_taker: bool,
+    /// A task takes what timers.
+    is_draining: bool,
     refusal_told: bool,
 }
 
@@ -76,7 +76,7 @@ struct Waiting {
 enum Admission {
     /// It goes in.
     Now,
-    /// It waits for its turn; a taker may have to be found.
+    /// It waits for its turn; a drain may have to be found.
     Later { start: bool },
     /// The address is known, or it is a name that is not resolved.
     Unused,
@@ -86,7 +86,7 @@ enum Admission {
     TooMany,
 }
 
-impl Feed {
+impl RemoteCandidateLimiter {
     pub(crate) fn new(mdns: Mdns) -> Self {
         Self {
             policy: RemoteAddresses::Any,
@@ -96,7 +96,7 @@ impl Feed {
             remote: None,
             known: Vec::new(),
             waiting: VecDeque::new(),
-            has_taker: false,
+            is_draining: false,
             refusal_told: false,
         }
     }
@@ -157,13 +157,13 @@ impl Feed {
             false => self.waiting.partition_point(|waiting| !waiting.is_host),
         };
         self.waiting.insert(place, Waiting { text: text.to_owned(), is_host });
-        Admission::Later { start: !std::mem::replace(&mut self.has_taker, true) }
+        Admission::Later { start: !std::mem::replace(&mut self.is_draining, true) }
     }
 
-    /// The one whose turn it is; without one, the taker goes.
+    /// The one whose turn it is; without one, the drain goes.
     fn next(&mut self) -> Option<String> {
         let next = self.waiting.pop_front();
-        self.has_taker = next.is_some();
+        self.is_draining = next.is_some();
         next.map(|waiting| waiting.text)
     }
 
@@ -219,56 +219,56 @@ fn read(candidate: &str) -> Result<Option<(&str, Candidate)>> {
 }
 
 /// Gives a connection the candidates of the other side.
-pub(crate) struct Feeder {
+pub(crate) struct RemoteCandidateSender {
     connection: Arc<dyn PeerConnection>,
     wake: Wake,
-    feed: Arc<Mutex<Feed>>,
-    taker: AsyncMutex<JoinSet<()>>,
+    limiter: Arc<Mutex<RemoteCandidateLimiter>>,
+    drain: AsyncMutex<JoinSet<()>>,
     /// Whether it is known where the service is.
     located: AsyncMutex<watch::Receiver<bool>>,
 }
 
-impl Feeder {
+impl RemoteCandidateSender {
     pub(crate) fn new(
         connection: Arc<dyn PeerConnection>,
         wake: Wake,
-        feed: Arc<Mutex<Feed>>,
+        limiter: Arc<Mutex<RemoteCandidateLimiter>>,
     ) -> Self {
         let located = AsyncMutex::new(watch::channel(true).1);
-        Self { connection, wake, feed, taker: AsyncMutex::default(), located }
+        Self { connection, wake, limiter, drain: AsyncMutex::default(), located }
     }
 
     /// Looks up where the service is: if on this machine, every address is tried.
     pub(crate) async fn admit_as_service(&self, (host, port): (String, u16), resolver: Resolver) {
         let (done, located) = watch::channel(false);
         *self.located.lock().await = located;
-        let feed = Arc::clone(&self.feed);
-        self.taker.lock().await.spawn(async move {
+        let limiter = Arc::clone(&self.limiter);
+        self.drain.lock().await.spawn(async move {
             let found = resolver.resolve(&host, port).await.unwrap_or_default();
             if !found.is_empty() && found.iter().all(|address| address.ip().is_loopback()) {
                 tracing::info!("the service is on this machine: its addresses are tried");
-                lock(&feed).policy = RemoteAddresses::Any;
+                lock(&limiter).policy = RemoteAddresses::Any;
             }
             done.send_replace(true);
         });
     }
 
     pub(crate) fn restrict(&self, policy: RemoteAddresses) {
-        lock(&self.feed).policy = policy;
+        lock(&self.limiter).policy = policy;
     }
 
     /// A local offer was set.
     pub(crate) fn offered(&self, offer: &str) {
-        lock(&self.feed).offered(offer);
+        lock(&self.limiter).offered(offer);
     }
 
     /// A description of the other side's was set, and these candidates were in it; one that cannot
     /// be read costs no other.
     pub(crate) async fn described(&self, description: &str, candidates: &[String]) {
         {
-            let mut feed = lock(&self.feed);
-            feed.own = own_addresses();
-            feed.described(description);
+            let mut limiter = lock(&self.limiter);
+            limiter.own = own_addresses();
+            limiter.described(description);
         }
         let mut problems = 0;
         let mut first = None;
@@ -293,20 +293,21 @@ impl Feeder {
         let Some((candidate, read)) = read(candidate)? else { return Ok(()) };
         // Closing ends the lookup, and with it this wait.
         let _ = self.located.lock().await.wait_for(|located| *located).await;
-        let admission = lock(&self.feed).admit(candidate, &read);
+        let admission = lock(&self.limiter).admit(candidate, &read);
         match admission {
             Admission::Now => {
                 let given = give(&self.connection, &self.wake, candidate).await;
                 if given.is_err() {
-                    lock(&self.feed).forget(candidate);
+                    lock(&self.limiter).forget(candidate);
                 }
                 Ok(given?)
             }
             Admission::Later { start: true } => {
-                let mut taker = self.taker.lock().await;
-                while taker.try_join_next().is_some() {}
-                let (connection, feed) = (Arc::clone(&self.connection), Arc::clone(&self.feed));
-                taker.spawn(take_turns(connection, self.wake.clone(), feed));
+                let mut drain = self.drain.lock().await;
+                while drain.try_join_next().is_some() {}
+                let (connection, limiter) =
+                    (Arc::clone(&self.connection), Arc::clone(&self.limiter));
+                drain.spawn(take_turns(connection, self.wake.clone(), limiter));
                 Ok(())
             }
             Admission::Later { start: false } | Admission::Unused => Ok(()),
@@ -319,20 +320,24 @@ impl Feeder {
 
     /// Nothing waits any more.
     pub(crate) async fn close(&self) {
-        self.taker.lock().await.shutdown().await;
+        self.drain.lock().await.shutdown().await;
     }
 }
 
-async fn take_turns(connection: Arc<dyn PeerConnection>, wake: Wake, feed: Arc<Mutex<Feed>>) {
+async fn take_turns(
+    connection: Arc<dyn PeerConnection>,
+    wake: Wake,
+    limiter: Arc<Mutex<RemoteCandidateLimiter>>,
+) {
     let mut turns = interval_at(Instant::now() + TURN, TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        let Some(candidate) = lock(&feed).next() else { return };
+        let Some(candidate) = lock(&limiter).next() else { return };
         // It was accepted towards the session; one that breaks the stack costs no other.
         let given = AssertUnwindSafe(give(&connection, &wake, &candidate)).catch_unwind().await;
         if !matches!(given, Ok(Ok(()))) {
-            lock(&feed).forget(&candidate);
+            lock(&limiter).forget(&candidate);
             tracing::debug!("a candidate that waited is not taken");
         }
     }
@@ -355,8 +360,10 @@ async fn give(connection: &Arc<dyn PeerConnection>, wake: &Wake, candidate: &str
     Ok(())
 }
 
-pub(crate) fn lock(feed: &Mutex<Feed>) -> MutexGuard<'_, Feed> {
-    feed.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn lock(
+    limiter: &Mutex<RemoteCandidateLimiter>,
+) -> MutexGuard<'_, RemoteCandidateLimiter> {
+    limiter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -367,89 +374,92 @@ mod tests {
         format!("candidate:{n} 1 udp 9 10.0.{}.{} 4242 typ host", n / 250, n % 250)
     }
 
-    fn feed() -> Feed {
-        Feed::new(Mdns::Ignore)
+    fn limiter() -> RemoteCandidateLimiter {
+        RemoteCandidateLimiter::new(Mdns::Ignore)
     }
 
-    fn admit(feed: &mut Feed, candidate: &str) -> Admission {
+    fn admit(limiter: &mut RemoteCandidateLimiter, candidate: &str) -> Admission {
         let (text, read) = read(candidate).expect("readable").expect("one to be tried");
-        feed.admit(text, &read)
+        limiter.admit(text, &read)
     }
 
-    fn admitted(feed: &mut Feed, count: usize) -> usize {
+    fn admitted(limiter: &mut RemoteCandidateLimiter, count: usize) -> usize {
         let is_taken = |admission| matches!(admission, Admission::Now | Admission::Later { .. });
-        (0..count).filter(|n| is_taken(admit(feed, &host(*n)))).count()
+        (0..count).filter(|n| is_taken(admit(limiter, &host(*n)))).count()
     }
 
     #[test]
-    fn a_few_go_at_once_and_the_others_in_their_order() {
-        let mut feed = feed();
+    fn few_go_at_once_and_the_others_in_their_order() {
+        let mut limiter = limiter();
         for n in 0..TRIED_MAX - 2 {
             let later = Admission::Later { start: n == AT_ONCE };
             let expected = if n < AT_ONCE { Admission::Now } else { later };
-            assert_eq!(admit(&mut feed, &host(n)), expected, "{n}");
+            assert_eq!(admit(&mut limiter, &host(n)), expected, "{n}");
         }
         // What can be reached from elsewhere does not wait for all of the machine's bridges.
         let others = ["srflx", "relay"].map(|kind| host(0).replace("host", kind));
         for other in &others {
-            assert_eq!(admit(&mut feed, other), Admission::Later { start: false });
+            assert_eq!(admit(&mut limiter, other), Admission::Later { start: false });
         }
-        let later: Vec<String> = std::iter::from_fn(|| feed.next()).collect();
+        let later: Vec<String> = std::iter::from_fn(|| limiter.next()).collect();
         let hosts = (AT_ONCE..TRIED_MAX - 2).map(host);
         assert_eq!(later, others.into_iter().chain(hosts).collect::<Vec<_>>());
-        assert!(!feed.has_taker, "who took them is gone");
+        assert!(!limiter.is_draining, "who took them is gone");
     }
 
     #[test]
     fn candidates_of_one_generation_are_counted() {
-        let mut feed = feed();
-        feed.offered("a=ice-ufrag:ours\r\n");
-        feed.described("a=ice-ufrag:one\r\n");
-        assert_eq!(admitted(&mut feed, 10_000), TRIED_MAX);
-        assert_eq!(admit(&mut feed, &host(TRIED_MAX)), Admission::TooMany);
+        let mut limiter = limiter();
+        limiter.offered("a=ice-ufrag:ours\r\n");
+        limiter.described("a=ice-ufrag:one\r\n");
+        assert_eq!(admitted(&mut limiter, 10_000), TRIED_MAX);
+        assert_eq!(admit(&mut limiter, &host(TRIED_MAX)), Admission::TooMany);
         // The same descriptions again are no new generation.
-        feed.offered("a=ice-ufrag:ours\r\n");
-        feed.described("a=ice-ufrag:one\r\n");
-        assert_eq!(admitted(&mut feed, 10_000), 0);
-        feed.described("a=ice-ufrag:two\r\n");
-        assert_eq!(admitted(&mut feed, 10_000), TRIED_MAX);
-        feed.offered("a=ice-ufrag:ours, restarted\r\n");
-        assert_eq!(admitted(&mut feed, 10_000), TRIED_MAX);
-        feed.connected();
-        assert_eq!(feed.next(), None);
+        limiter.offered("a=ice-ufrag:ours\r\n");
+        limiter.described("a=ice-ufrag:one\r\n");
+        assert_eq!(admitted(&mut limiter, 10_000), 0);
+        limiter.described("a=ice-ufrag:two\r\n");
+        assert_eq!(admitted(&mut limiter, 10_000), TRIED_MAX);
+        limiter.offered("a=ice-ufrag:ours, restarted\r\n");
+        assert_eq!(admitted(&mut limiter, 10_000), TRIED_MAX);
+        limiter.connected();
+        assert_eq!(limiter.next(), None);
     }
 
     #[test]
     fn what_takes_no_part_takes_no_place() {
-        let mut feed = feed();
-        feed.policy = RemoteAddresses::Network;
+        let mut limiter = limiter();
+        limiter.policy = RemoteAddresses::Network;
         for n in 0..100 {
             let own = format!("candidate:{n} 1 udp 9 127.0.0.1 {n} typ host");
-            assert_eq!(admit(&mut feed, &own), Admission::Refused);
+            assert_eq!(admit(&mut limiter, &own), Admission::Refused);
             let name = format!("candidate:{n} 1 udp 9 a3c4.local {n} typ host");
-            assert_eq!(admit(&mut feed, &name), Admission::Unused, "it is not looked up");
+            assert_eq!(admit(&mut limiter, &name), Admission::Unused, "it is not looked up");
             let again = if n == 0 { Admission::Now } else { Admission::Unused };
-            assert_eq!(admit(&mut feed, &host(0)), again);
+            assert_eq!(admit(&mut limiter, &host(0)), again);
         }
         // One that the stack refused can come again, when the stack is ready for it.
-        feed.forget(&host(0));
-        assert_eq!(admit(&mut feed, &host(0)), Admission::Now);
-        assert_eq!(feed.known.len(), 1);
-        let mut feed = Feed::new(Mdns::Resolve);
-        assert_eq!(admit(&mut feed, "candidate:1 1 udp 9 a3c4.local 9 typ host"), Admission::Now);
+        limiter.forget(&host(0));
+        assert_eq!(admit(&mut limiter, &host(0)), Admission::Now);
+        assert_eq!(limiter.known.len(), 1);
+        let mut limiter = RemoteCandidateLimiter::new(Mdns::Resolve);
+        assert_eq!(
+            admit(&mut limiter, "candidate:1 1 udp 9 a3c4.local 9 typ host"),
+            Admission::Now
+        );
     }
 
     #[test]
     fn ports_of_one_address_are_few() {
-        let mut feed = feed();
+        let mut limiter = limiter();
         let port = |n: usize| format!("candidate:{n} 1 udp 9 10.0.0.1 {n} typ host");
         let mapped = |n: usize| format!("candidate:{n} 1 udp 9 ::ffff:10.0.0.1 {n} typ host");
         for n in 1..100 {
             let expected = if n <= PORTS_MAX { Admission::Now } else { Admission::TooMany };
-            assert_eq!(admit(&mut feed, &port(n)), expected, "{n}");
+            assert_eq!(admit(&mut limiter, &port(n)), expected, "{n}");
         }
-        assert_eq!(admit(&mut feed, &mapped(100)), Admission::TooMany);
-        assert_eq!(admit(&mut feed, &host(7)), Admission::Now, "another address");
+        assert_eq!(admit(&mut limiter, &mapped(100)), Admission::TooMany);
+        assert_eq!(admit(&mut limiter, &host(7)), Admission::Now, "another address");
     }
 
     #[test]
@@ -458,10 +468,10 @@ mod tests {
         for (policy, expected) in
             [(RemoteAddresses::Any, Admission::Now), (RemoteAddresses::Network, Admission::Refused)]
         {
-            let mut feed = Feed { policy, ..feed() };
-            feed.own = BTreeSet::from([IpAddr::from([10, 0, 0, 7])]);
-            assert_eq!(admit(&mut feed, own), expected, "{policy:?}");
-            assert_eq!(admit(&mut feed, &host(3)), Admission::Now);
+            let mut limiter = RemoteCandidateLimiter { policy, ..limiter() };
+            limiter.own = BTreeSet::from([IpAddr::from([10, 0, 0, 7])]);
+            assert_eq!(admit(&mut limiter, own), expected, "{policy:?}");
+            assert_eq!(admit(&mut limiter, &host(3)), Admission::Now);
         }
         assert!(own_addresses().iter().all(|address| !address.is_loopback()));
     }
@@ -495,8 +505,11 @@ mod tests {
             "1 1 udp 9 ::ffff:127.0.0.1 4242 10.0.0.1 srflx raddr 10.0.0.1 rport 9",
         ] {
             for mdns in [Mdns::Ignore, Mdns::Resolve] {
-                let mut feed = Feed { policy: RemoteAddresses::Network, ..Feed::new(mdns) };
-                assert_eq!(admit(&mut feed, line), Admission::Refused, "{line:?} {mdns:?}");
+                let mut limiter = RemoteCandidateLimiter {
+                    policy: RemoteAddresses::Network,
+                    ..RemoteCandidateLimiter::new(mdns)
+                };
+                assert_eq!(admit(&mut limiter, line), Admission::Refused, "{line:?} {mdns:?}");
             }
         }
         for tcp in [
