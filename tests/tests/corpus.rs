@@ -56,11 +56,11 @@ fn journals() {
 }
 
 #[test]
-fn what_the_service_says() {
+fn corpus_of_service_messages() {
     replay("service", targets::service);
 }
 
 #[test]
-fn what_the_emulator_hears() {
+fn corpus_of_emulator_input() {
     replay("emulator", targets::emulator);
 }

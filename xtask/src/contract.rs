@@ -278,7 +278,7 @@ mod tests {
         | 2 | other | stimulus | outcome | S |\n";
 
     #[test]
-    fn tests_say_what_they_show_by_name_and_comment() {
+    fn tests_are_mapped_by_name_and_comment() {
         let claims = claims_of(FILE);
         let names: Vec<&str> = claims.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["one", "n5_two", "w04_three", "four"]);

@@ -131,7 +131,7 @@ mod tests {
 
     /// Contract, N13. A process that is stopped finds that time went on without it.
     #[tokio::test(start_paused = true)]
-    async fn n13_process_that_stood_still_is_told_once() {
+    async fn n13_process_that_stood_still_is_reported_once() {
         let clock = TokioClock::start();
         // No connection existed before the first check.
         advance(SLEPT * 2).await;
@@ -145,7 +145,7 @@ mod tests {
 
     /// Contract, N13. The timer stands still while a device sleeps; another clock does not.
     #[tokio::test(start_paused = true)]
-    async fn n13_device_that_slept_is_told_once() {
+    async fn n13_device_that_slept_is_reported_once() {
         static ASLEEP: AtomicU64 = AtomicU64::new(3_600);
         let asleep = || Duration::from_secs(ASLEEP.load(Ordering::Relaxed));
         let clock = TokioClock { asleep, ..TokioClock::start() };
@@ -157,7 +157,7 @@ mod tests {
 
     /// Contract, N13. What is reported to one session is reported to the next one as well.
     #[tokio::test(start_paused = true)]
-    async fn n13_sessions_that_share_a_clock_are_all_told() {
+    async fn n13_sessions_that_share_a_clock_are_all_reported() {
         let clock = TokioClock::start();
         let sessions = [clock.clone(), clock.clone()];
         for session in &sessions {

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn everyone_begins_with_a_keyframe_and_frames_only_go_on() {
+    async fn every_viewer_starts_at_a_keyframe() {
         let (encoder, cancelled, task) = started();
         let mut first = encoder.watch();
         for _ in 0..10 {

@@ -331,7 +331,7 @@ mod tests {
 
     /// More answers than the service takes at once wait, and the link ends meanwhile.
     #[tokio::test]
-    async fn what_waits_on_a_link_that_ends_goes_over_the_next_one() {
+    async fn what_waits_on_a_connection_that_ends_goes_over_the_next_one() {
         let stage = Stage::new(TurnConfig::default()).await;
         let answers = (0..8).map(|_| {
             let line = stage.line.clone();

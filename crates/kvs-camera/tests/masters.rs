@@ -132,7 +132,7 @@ async fn answer_may_be_late_and_hold_its_candidates() {
 }
 
 #[tokio::test]
-async fn lost_link_comes_back_and_media_does_not_notice() {
+async fn lost_connection_comes_back_and_media_does_not_notice() {
     let emulator = emulator().await;
     let (camera, mut events) = start(config(&emulator)).await;
     let up = |e: &CameraEvent| matches!(e, CameraEvent::SignalingConnected);

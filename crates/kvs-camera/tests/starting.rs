@@ -23,7 +23,7 @@ async fn bad_file_is_refused_before_the_network_is_touched() {
 }
 
 #[tokio::test]
-async fn refusals_of_the_service_are_told() {
+async fn refusals_of_the_service_are_reported() {
     let emulator = emulator().await;
     let code = |result: Result<Camera, CameraError>| match result {
         Err(CameraError::Connect(failure)) => failure.code,
@@ -43,7 +43,7 @@ async fn refusals_of_the_service_are_told() {
 }
 
 #[tokio::test]
-async fn service_that_fails_for_a_moment_is_asked_again() {
+async fn service_that_fails_for_a_moment_is_retried() {
     let failed =
         || Action::Refuse { status: 500, error: "InternalFailure".into(), message: String::new() };
     for (point, action) in

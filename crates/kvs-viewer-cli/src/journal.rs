@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_recorded_is_in_the_file_and_nobody_elses_file_is_touched() {
+    async fn journal_file_has_the_session_and_no_other_file_changes() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("session.journal");
         let (file, mut observer) = args(&path).start().expect("started").expect("asked for");
@@ -157,7 +157,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn full_disk_is_told_and_stops_nothing() {
+    async fn full_disk_is_reported_and_stops_nothing() {
         let (lines, waiting) = sync_channel(4);
         let (tell, ended) = oneshot::channel();
         let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");

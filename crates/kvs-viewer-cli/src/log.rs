@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_are_capped_whatever_is_asked() {
+    fn log_level_of_dependencies_is_capped() {
         let targets = targets(Level::Trace);
         for (target, level, wanted) in [
             ("kvs_viewer_cli::watch", tracing::Level::TRACE, true),

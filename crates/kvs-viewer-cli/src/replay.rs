@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn another_output_is_shown_and_told_by_the_exit_code() {
+    fn replay_difference_is_printed_and_changes_the_exit_code() {
         let forged = journal().replacen("\"to\":\"Closing\"", "\"to\":\"Live\"", 1);
         let (exit, said) = tell_of(&forged, true);
         assert_eq!(exit.code(), 1);

@@ -315,7 +315,7 @@ mod tests {
     use crate::output::testing::stalled;
 
     #[test]
-    fn events_that_do_not_fit_are_counted_and_their_number_is_told() {
+    fn events_beyond_the_queue_are_counted_and_reported() {
         let (lines, reader) = stalled();
         let mut reporter =
             Reporter { to: Some(lines), offset: Duration::ZERO, attempt: 3, lost: 0 };

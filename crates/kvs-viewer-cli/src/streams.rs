@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_peer_connection_dropped_still_counts_when_it_is_over() {
+    fn dropped_packets_count_after_the_peer_closed() {
         let mut dropped = Dropped::default();
         let mut count = |open: &[(u32, u64)]| {
             dropped.count(open.iter().map(|(peer, count)| (PeerId(*peer), *count)).collect())

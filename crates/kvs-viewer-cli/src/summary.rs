@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn headline_says_what_how_often_and_how_long() {
+    fn headline_has_reason_attempts_and_duration() {
         let silent = AttemptEnd::Deadline(Deadline::Answer);
         let summary =
             Summary::of(&outcome(EndReason::NoAnswer, silent, 2), &context(), Phase::Ended, false);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn early_close_says_what_was_waited_for_and_gives_no_advice_to_do_nothing() {
+    fn early_close_names_what_was_awaited() {
         let closed = outcome(EndReason::Closed, AttemptEnd::Closed, 1);
         let summary = Summary::of(&closed, &context(), Phase::AwaitingAnswer, false);
         assert_eq!(

@@ -125,7 +125,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn before_it_is_live_the_line_says_what_is_waited_for_and_until_when() {
+    fn status_line_before_live_names_the_wait_and_its_end() {
         let mut view = View {
             attempt: 1,
             running: Duration::from_secs(5),

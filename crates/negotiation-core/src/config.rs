@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn verdict_on_a_silent_master_comes_after_seventy_seconds() {
+    fn silent_master_ends_the_session_after_seventy_seconds() {
         let config = Settings::one_retry().check().expect("valid");
         assert_eq!(config.max_time_without_answer(), secs(70));
         assert!(config.worst_case_duration() > config.max_time_without_answer());
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn verdict_adds_up_what_every_stage_may_take() {
+    fn worst_case_duration_is_the_sum_of_all_stages() {
         let config = Settings::one_retry().check().expect("valid");
         assert_eq!(config.connect_timeout(), secs(10 + 2 * 5 + 15));
         // Link, servers, set-local to send, answer, establish, first media; closing; one pause.
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn verdict_counts_no_retry_that_its_window_leaves_out() {
+    fn worst_case_duration_leaves_out_retries_beyond_the_window() {
         let duration = |retries, window: Option<u64>| {
             let mut settings = Settings::one_retry();
             settings.answer_timeouts = vec![secs(10)];
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn last_value_that_can_work_is_taken_and_the_next_is_not() {
+    fn limits_of_settings_are_inclusive() {
         type Set = fn(&mut Settings, Duration);
         let durations: [(&str, Set, Duration); 6] = [
             ("close_timeout", |s, v| s.close_timeout = v, secs(3600)),

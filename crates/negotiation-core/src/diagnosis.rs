@@ -440,7 +440,7 @@ mod tests {
     /// N17: an attempt without an answer has many causes, and each has its own words.
     // Shows: N17.
     #[test]
-    fn causes_of_a_missing_answer_are_told_apart() {
+    fn causes_of_a_missing_answer_are_distinguished() {
         let cause = |evidence: Evidence| outcome(EndReason::NoAnswer, evidence).likely_cause();
         let error = failure(FailureCode::InvalidArgument).named("InvalidArgumentException");
         let service = Evidence { service_error: Some(error), ..Evidence::default() };
@@ -504,7 +504,7 @@ mod tests {
 
     // Shows: N17.
     #[test]
-    fn causes_of_a_missing_route_are_told_apart() {
+    fn causes_of_a_missing_route_are_distinguished() {
         let cause = |evidence| outcome(EndReason::NoRoute, evidence).likely_cause();
         let barred = Evidence {
             answered: true,

@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_service_says_is_a_throttle() {
+    fn only_the_service_reports_a_throttle() {
         assert!(AttemptEnd::Connect(failure(FailureCode::Throttled)).is_throttle());
         assert!(AttemptEnd::Offer(failure(FailureCode::ViewerLimit)).is_throttle());
         assert!(AttemptEnd::NoRelay(failure(FailureCode::Throttled)).is_throttle());
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn master_that_left_is_no_media_once_it_was_connected_and_no_route_before() {
+    fn master_that_left_is_no_media_only_after_connecting() {
         assert_eq!(AttemptEnd::MasterGone.reason(true, true), EndReason::NoMedia);
         assert_eq!(AttemptEnd::MasterGone.reason(true, false), EndReason::NoRoute);
     }
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_tells_causes_apart() {
+    fn evidence_distinguishes_causes() {
         let cause = |reason, evidence| outcome(reason, evidence).likely_cause();
         let nowhere = Evidence { answered: true, ..Evidence::default() };
         let somewhere = Evidence { remote_candidates: 2, ..nowhere.clone() };
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_told_in_whole_sentences() {
+    fn outcome_is_printed_in_whole_sentences() {
         let mut ended = outcome(EndReason::NoChannel, Evidence::default());
         assert!(ended.sentence().starts_with("Not live after 1 attempt: "), "{}", ended.sentence());
         ended.attempts_total = 2;

@@ -471,7 +471,7 @@ mod tests {
     /// N26: an address cannot be found by trying: the same candidates under other addresses have
     /// the same journal.
     #[test]
-    fn n26_stand_in_of_a_candidate_says_nothing_of_its_address() {
+    fn n26_journal_form_of_a_candidate_hides_its_address() {
         let journal = |host: &str| {
             let mut mask = CandidateMask::default();
             let texts = [
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_journal_holds_is_refused() {
+    fn secret_is_refused_by_the_journal_form() {
         for bad in [
             "v=0",
             "#00 3 bytes",

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn way_out_counts_and_not_what_lies_beside_it() {
+    fn only_the_route_in_use_counts_as_a_change() {
         let looks: [(&[&str], &[&str]); 3] =
             [(&[WIFI], &[WIFI]), (&[WIFI, "172.17.0.1"], &[WIFI]), (&[WIFI, LTE], &[LTE])];
         assert_eq!(run(&looks), [vec![], vec![], vec![Changed]]);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn gap_is_told_once_and_so_is_its_end() {
+    fn network_gap_and_its_end_are_reported_once() {
         let nothing: (&[&str], &[&str]) = (&["fe80::1"], &[]);
         let told = run(&[(&[WIFI], &[]), nothing, nothing, (&[WIFI], &[]), nothing, (&[LTE], &[])]);
         let expected = [
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn session_that_begins_without_a_network_hears_of_it() {
+    fn session_without_a_network_at_start_is_offline() {
         let told = run(&[(&["::1"], &[]), (&[WIFI], &[WIFI])]);
         assert_eq!(told, [vec![Online(false)], vec![Online(true)]]);
     }

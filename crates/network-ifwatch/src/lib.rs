@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn network_that_stays_as_it_is_says_nothing() {
+    async fn unchanged_network_reports_nothing() {
         let mut network = IfWatchNetwork::start().expect("the platform gives notices");
         let offline = Seen::now().expect("listed").is_offline();
         if offline {

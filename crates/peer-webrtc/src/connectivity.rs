@@ -95,7 +95,7 @@ mod tests {
     use RTCPeerConnectionState as Pc;
 
     #[test]
-    fn connection_comes_goes_and_comes_back() {
+    fn connectivity_follows_ice_and_dtls_states() {
         let mut tracker = Tracker::default();
         assert_eq!(tracker.ice(Ice::Checking), Some(Connectivity::Checking));
         assert_eq!(tracker.connection(Pc::Connecting), None);

@@ -112,7 +112,7 @@ mod tests {
     use RemoteAddresses::{Any, Network, Public};
 
     #[test]
-    fn each_policy_admits_what_it_says() {
+    fn each_address_policy_admits_its_addresses() {
         let admitted = |text: &str| {
             let address: IpAddr = text.parse().expect("an address");
             [Any, Network, Public].map(|policy| policy.admits(address))

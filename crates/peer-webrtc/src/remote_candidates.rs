@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_no_part_takes_no_place() {
+    fn unused_candidates_do_not_count_toward_the_limit() {
         let mut limiter = limiter();
         limiter.policy = RemoteAddresses::Network;
         for n in 0..100 {

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_are_told_from_datagrams() {
+    fn tcp_turn_is_distinguished_from_udp() {
         for stream in [
             "turn:turn.example.org:443?transport=tcp",
             "turns:turn.example.org:443?transport=tcp",

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn disk_that_hangs_holds_up_nobody_and_its_failure_is_told_once() {
+    fn hanging_disk_blocks_nothing_and_is_reported_once() {
         let (release, hang) = channel();
         let disk = Box::new(HangingDisk(Mutex::new(hang)));
         let path = Path::new("/nowhere/r.webm");

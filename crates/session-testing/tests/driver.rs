@@ -45,7 +45,7 @@ fn close_in_every_phase() {
 }
 
 #[test]
-fn another_seed_is_told_from_the_world_s() {
+fn another_seed_is_detected() {
     let mut plan = Plan::default();
     plan.master.answers = Answers::Never;
     plan.config = Settings::persistent().check().expect("valid");

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clock_that_nobody_asked_for_longest_is_forgotten() {
+    fn least_recently_used_clock_is_removed() {
         let mut services = ServiceClocks(Vec::new());
         let is_known =
             |services: &mut ServiceClocks, name: &str| services.clock(name).skew().0 != 0;

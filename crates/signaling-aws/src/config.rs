@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_beyond_this_machine_has_to_be_asked_for() {
+    fn plain_http_beyond_this_machine_has_to_be_requested() {
         let emulator = || SignalingConfig::builder("door").endpoint_url("http://kvs-emulator:4700");
         let refused = emulator().build().expect_err("refused");
         assert_eq!(refused.alternative, Some(Field::AllowPlainHttp));

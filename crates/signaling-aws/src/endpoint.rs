@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_endpoint_says_what_to_write() {
+    fn refused_endpoint_names_a_valid_form() {
         let said =
             |text: &str| parse_endpoint(text, PlainHttp::Loopback).expect_err(text).to_string();
         for (text, corrected) in [

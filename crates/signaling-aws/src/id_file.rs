@@ -171,7 +171,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_of_ours_is_left_alone() {
+    fn foreign_file_is_not_opened() {
         use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
         let dir = tempfile::tempdir().expect("a directory");
         let state = dir.path().join("a/state");

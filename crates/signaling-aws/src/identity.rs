@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn sdk_without_region_or_credentials_says_what_to_set() {
+    fn missing_region_or_credentials_name_what_to_set() {
         let config = SignalingConfig::builder("door").build().expect("valid");
         let from_sdk = |sdk| Identity::from_sdk(&config, sdk, LastStatus::default());
         let failure = from_sdk(SdkConfig::builder().build()).expect_err("no");

@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_a_turn_on_a_link_that_is_over() {
+    async fn sends_on_a_closed_connection_do_not_wait() {
         let (outgoing, mut sent) = mpsc::channel(QUEUE);
         let sender = MasterSender::new(outgoing);
         let start = Instant::now();

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_no_longer_waits_is_in_nobodys_way() {
+    async fn cancelled_waiter_does_not_block_the_queue() {
         let turnstile = PacedQueue::new(1);
         turnstile.pass().await;
         let impatient = tokio::time::timeout(Duration::from_millis(1), turnstile.pass());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn burst_is_told_once_and_a_flood_every_few_seconds() {
+    async fn burst_is_reported_once_and_a_flood_every_few_seconds() {
         let mut messages = Coalesced::default();
         let start = Instant::now();
         for _ in 0..1000 {

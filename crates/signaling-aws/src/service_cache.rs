@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_what_another_was_told() {
+    fn cache_is_separate_for_each_credential() {
         let mut channels = ServiceCache::new();
         channels.learn_endpoints(&key("door", "AK"), &endpoints());
         assert_eq!(channels.endpoints(&key("door", "AK2")), None);

@@ -55,7 +55,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 
 // Shows: N23.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_socket_outlives_its_link() {
+async fn no_socket_outlives_its_connection() {
     for tls in [None, Some(TlsConfig::default())] {
         no_socket_outlives_its_link_over(tls).await;
     }

@@ -301,7 +301,7 @@ async fn status_names_the_command_it_is_about() {
 
 // Shows: 29.
 #[tokio::test]
-async fn link_cut_by_the_service_is_told_and_refuses_messages() {
+async fn connection_cut_by_the_service_is_reported_and_refuses_messages() {
     let emulator = emulator().await;
     let mut port = viewer(reach(&emulator));
     assert!(connect(&mut port).await.is_ok());
@@ -322,7 +322,7 @@ async fn link_cut_by_the_service_is_told_and_refuses_messages() {
 }
 
 #[tokio::test]
-async fn id_with_an_offer_rests_and_the_next_link_gets_another() {
+async fn id_with_an_offer_rests_and_the_next_connection_gets_another() {
     let emulator = emulator().await;
     let mut port = viewer(reach(&emulator));
     assert!(connect(&mut port).await.is_ok());
@@ -335,7 +335,7 @@ async fn id_with_an_offer_rests_and_the_next_link_gets_another() {
 }
 
 #[tokio::test]
-async fn commands_for_no_link_are_refused() {
+async fn commands_for_no_connection_are_refused() {
     let emulator = emulator().await;
     let mut port = viewer(reach(&emulator));
     port.submit(ticket(1), offer());

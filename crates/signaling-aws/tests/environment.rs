@@ -200,7 +200,7 @@ async fn what_is_missing_has_its_own_code() {
 }
 
 #[tokio::test]
-async fn profile_that_was_asked_for_has_to_be_there() {
+async fn profile_that_was_requested_has_to_be_there() {
     let emulator = emulator().await;
     let home = tempfile::tempdir().expect("a directory");
     let endpoint = ("AWS_ENDPOINT_URL", emulator.endpoint());
@@ -294,7 +294,7 @@ fn response(answer: &Answer) -> String {
 /// A service that fails for a moment does not mean that there are no credentials (contract, N16).
 // Shows: N16.
 #[tokio::test]
-async fn token_service_that_fails_for_now_is_asked_again_and_is_no_lack_of_credentials() {
+async fn token_service_failure_is_retried_and_is_not_missing_credentials() {
     let emulator = emulator().await;
     let home = tempfile::tempdir().expect("a directory");
     let token = home.path().join("token");

@@ -323,7 +323,7 @@ impl aws_credential_types::provider::ProvideCredentials for Temporary {
 
 // Shows: N16, 39.
 #[tokio::test]
-async fn temporary_credentials_are_asked_for_again_once() {
+async fn temporary_credentials_are_requested_again_once() {
     let expired = || Upgrade::Refuse {
         status: 403,
         error: "ExpiredTokenException",
@@ -370,7 +370,7 @@ async fn statuses_of_the_upgrade_have_their_codes() {
 /// The head and the body of a refusal arrive apart, in each framing of HTTP.
 // Shows: N16, 46.
 #[tokio::test]
-async fn refused_upgrade_is_heard_to_the_end_of_its_body() {
+async fn refused_upgrade_is_read_to_the_end_of_its_body() {
     let bodies = [
         (r#"{"__type":"ClientLimitExceededException","message":"#, r#""too many viewers"}"#),
         (r#"{"__type":"InvalidArgumentException","#, r#""Message":"bad ARN"}"#),
@@ -429,7 +429,7 @@ async fn upgrade_is_verified() {
 
 // Shows: 34.
 #[tokio::test]
-async fn garbage_is_told_and_leaves_the_link_open() {
+async fn garbage_is_reported_and_leaves_the_connection_open() {
     let frames = vec![
         Message::text(""),
         Message::binary(vec![1, 2, 3]),
@@ -452,7 +452,7 @@ async fn garbage_is_told_and_leaves_the_link_open() {
 /// The last messages and the end of a connection are reported while the next one opens.
 // Shows: N4, N25.
 #[tokio::test]
-async fn link_that_ended_is_heard_to_its_end_beside_the_next_one() {
+async fn ended_connection_is_drained_beside_the_next_one() {
     let answer = r#"{"messageType":"SDP_ANSWER","messagePayload":"e30="}"#;
     let burst = vec![
         Message::text(r#"{"messageType":"GO_AWAY"}"#),
@@ -478,7 +478,7 @@ async fn link_that_ended_is_heard_to_its_end_beside_the_next_one() {
 
 // Shows: 33.
 #[tokio::test]
-async fn half_open_link_is_given_up_and_closes_within_its_bound() {
+async fn half_open_connection_is_given_up_and_closes_within_its_bound() {
     let script = vec![Upgrade::Deaf, Upgrade::Deaf];
     let service = Service::start("deaf", script, "DISABLED").await;
     let limits = Limits {
@@ -504,7 +504,7 @@ async fn half_open_link_is_given_up_and_closes_within_its_bound() {
 
 /// A peer that is dropped without an answer to its close takes the connection for broken (1006).
 #[tokio::test]
-async fn services_goodbye_is_answered() {
+async fn close_frame_of_the_service_is_answered() {
     let script = vec![Upgrade::Accept(vec![Message::Close(None)])];
     let service = Service::start("close", script, "DISABLED").await;
     let mut viewer = port(service.reach());
@@ -532,7 +532,7 @@ async fn socket_that_does_not_open_times_out() {
 
 // Shows: N17.
 #[tokio::test]
-async fn storage_channel_is_known_before_or_after_the_link_opens() {
+async fn storage_channel_is_known_before_or_after_the_connection_opens() {
     let service = Service::start("storage", vec![Upgrade::Hang], "ENABLED").await;
     let failure = connect(&mut port(service.reach())).await.expect_err("storage");
     assert_eq!(failure.code, FailureCode::StorageMode);
@@ -553,7 +553,7 @@ async fn storage_channel_is_known_before_or_after_the_link_opens() {
 }
 
 #[tokio::test]
-async fn master_hears_viewers_by_their_ids() {
+async fn master_receives_messages_by_viewer_id() {
     let candidate = r#"{"messageType":"ICE_CANDIDATE","senderClientId":"v1","messagePayload":"eyJjYW5kaWRhdGUiOiJ4In0="}"#;
     let frames = vec![
         // An answer without a sender is of no use; an offer without a sender is the storage service's.
@@ -581,7 +581,7 @@ async fn master_hears_viewers_by_their_ids() {
 }
 
 #[tokio::test]
-async fn master_may_send_while_more_waits_than_it_has_heard() {
+async fn master_may_send_while_messages_wait() {
     let candidate = r#"{"messageType":"ICE_CANDIDATE","senderClientId":"v1","messagePayload":"eyJjYW5kaWRhdGUiOiJ4In0="}"#;
     let frames = vec![Message::text(candidate); 600];
     let service = Service::start("flood", vec![Upgrade::Accept(frames)], "DISABLED").await;

@@ -362,7 +362,7 @@ mod tests {
 
     // Shows: 56.
     #[tokio::test]
-    async fn what_the_platform_says_reaches_the_session() {
+    async fn platform_reports_reach_the_session() {
         let (signaling, peer, ..) = mocks(|_| None);
         let config = Settings::one_retry().check().expect("valid");
         let (driver, mut handle) = session(config, 1, signaling, peer, LeapingClock::default());
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_network_port_says_reaches_the_session() {
+    async fn network_port_reports_reach_the_session() {
         let (signaling, peer, ..) = mocks(|_| None);
         let config = Settings::one_retry().check().expect("valid");
         let (driver, mut handle) = session(config, 1, signaling, peer, LeapingClock::default());
@@ -455,7 +455,7 @@ mod tests {
 
     // Shows: N25.
     #[tokio::test]
-    async fn end_is_told_last_even_when_nobody_reads() {
+    async fn outcome_is_delivered_last_even_without_a_reader() {
         let (signaling, peer, ..) = mocks(refuse_all);
         let settings = Settings { retries: 900, retry_window: None, ..Settings::persistent() };
         let config = settings.check().expect("valid");

@@ -253,7 +253,7 @@ mod tests {
 
     // Shows: N25.
     #[tokio::test]
-    async fn however_much_is_asked_no_kind_of_request_is_lost() {
+    async fn repeated_requests_lose_no_kind_of_request() {
         let (mut commands, _teller, handle) = handle();
         for _ in 0..100 {
             handle.control().renegotiate();

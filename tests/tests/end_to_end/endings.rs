@@ -52,7 +52,7 @@ fn service_that_is_not_there() {
 }
 
 #[test]
-fn service_that_accepts_and_says_nothing() {
+fn service_that_accepts_and_never_responds() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", silent.local_addr().expect("bound"));
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -97,7 +97,7 @@ fn an_unknown_channel() {
 }
 
 #[test]
-fn certificate_of_a_stranger() {
+fn certificate_of_an_unknown_authority() {
     let stage = Stage::start_tls(PROGRAM, Keys::plain());
     let mut command = stage.command("watch");
     let other = Stage::start_tls(PROGRAM, Keys::plain());
@@ -134,7 +134,7 @@ fn named_events(ended: &Ended) -> Vec<&String> {
 }
 
 #[test]
-fn file_that_exists_is_left_alone() {
+fn file_that_exists_is_not_touched() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let file = stage.path("kept.mp4");
     fs::write(&file, b"kept").expect("written");

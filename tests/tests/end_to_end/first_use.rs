@@ -250,7 +250,7 @@ fn channel_is_an_argument_an_option_or_a_variable() {
 
 /// Ctrl-C before it is live says what was waited for, and no advice that is none.
 #[test]
-fn early_ctrl_c_says_what_was_waited_for() {
+fn early_ctrl_c_names_what_was_awaited() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let mut watch = stage.watch([""; 0]);
     watch.event_that("phase", PATIENCE, |phase| phase["to"] == "awaiting-answer");
@@ -264,7 +264,7 @@ fn early_ctrl_c_says_what_was_waited_for() {
 
 /// A camera that reboots is reported in plain words, once, and the session goes on.
 #[test]
-fn camera_that_reboots_is_told_in_plain_words() {
+fn camera_that_reboots_is_reported_in_plain_words() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let camera = stage.camera([""; 0]);
     let mut command = stage.command("watch");

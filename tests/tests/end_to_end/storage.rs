@@ -49,7 +49,7 @@ fn last(watch: &Process, event: &str) -> Value {
 }
 
 #[test]
-fn cameras_media_comes_by_way_of_the_service() {
+fn camera_media_arrives_through_the_storage_service() {
     let stage = stage(&[]);
     let camera = stage.camera([JOIN]);
     let watch = watch(&stage, "hall", &[]);

@@ -84,7 +84,7 @@ fn calls_and_socket_go_through_the_proxy_and_nothing_else_is_tried() {
 }
 
 #[test]
-fn what_no_proxy_names_goes_directly() {
+fn host_of_no_proxy_is_reached_directly() {
     let (scene, _coturn, proxy) = scene(UDP, VIEWER);
     let _camera = scene.camera([""; 0]);
     let no_proxy = ("NO_PROXY", "example.com,10.77.10.0/24");

@@ -123,7 +123,7 @@ fn s27_offline_for_a_while() {
 
 /// The network is not watched: ICE finds out, and the bound is the grace longer.
 #[test]
-fn s26_switch_that_nobody_tells_of() {
+fn s26_network_switch_without_a_report() {
     let scene = Scene::set(Family::V4, &[]);
     let _camera = scene.camera(["--behaviour", "replace"]);
     let watch = scene.live(["--no-network-watch"]);

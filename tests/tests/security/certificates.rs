@@ -103,7 +103,7 @@ fn good_certificate_is_taken_for_calls_and_socket() {
 }
 
 #[test]
-fn calls_are_made_to_nobody_with_a_wrong_certificate() {
+fn call_to_a_wrong_certificate_is_refused() {
     costs(LITTLE, "wrong certificates of calls", async || {
         let authority = Authority::new("security test");
         for (wrong, acceptor) in wrongs(&authority) {
@@ -116,7 +116,7 @@ fn calls_are_made_to_nobody_with_a_wrong_certificate() {
 }
 
 #[test]
-fn socket_is_opened_to_nobody_with_a_wrong_certificate() {
+fn socket_to_a_wrong_certificate_is_refused() {
     costs(LITTLE, "wrong certificates of sockets", async || {
         let authority = Authority::new("security test");
         for (wrong, acceptor) in wrongs(&authority) {

@@ -56,7 +56,7 @@ async fn knocked(policy: RemoteAddresses, in_answer: bool) -> usize {
 }
 
 #[test]
-fn services_of_this_machine_hear_nothing_unless_the_service_is_here_too() {
+fn local_services_get_no_checks_from_a_remote_service() {
     for (policy, in_answer) in [
         (RemoteAddresses::Network, false),
         (RemoteAddresses::Network, true),

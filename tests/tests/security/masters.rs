@@ -282,7 +282,7 @@ const BOMBS: [Bomb; 20] = [
 ];
 
 #[test]
-fn bombs_for_answers_end_in_a_verdict() {
+fn oversized_answers_end_with_a_reason() {
     for (name, make) in BOMBS {
         let (outcome, took) = costs(SESSION, name, async || verdict_on(make).await);
         // Some are harmless, and then there is no peer. None is live.

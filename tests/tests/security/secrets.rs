@@ -53,7 +53,7 @@ fn signaling() -> signaling_aws::SignalingConfigBuilder {
 }
 
 #[test]
-fn what_holds_credentials_shows_none() {
+fn types_with_credentials_print_none() {
     let _alone = alone();
     kept("the builder", &signaling());
     let config = signaling().build().expect("valid");
@@ -95,7 +95,7 @@ fn what_holds_credentials_shows_none() {
 }
 
 #[test]
-fn what_goes_in_and_out_of_a_session_shows_no_secret() {
+fn inputs_and_outputs_of_a_session_print_no_secret() {
     let _alone = alone();
     let server = IceServer {
         uris: vec!["turn:192.0.2.1:3478".into()],

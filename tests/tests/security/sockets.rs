@@ -44,7 +44,7 @@ async fn ends(upgrade: Answer) -> FailureCode {
 }
 
 #[test]
-fn frame_of_ten_megabytes_ends_the_link() {
+fn frame_of_ten_megabytes_ends_the_connection() {
     let long = 10 << 20;
     let upgrade = Answer::Repeated { head: head(TEXT, long), again: vec![b'x'; 4096], bytes: long };
     let code = costs(LITTLE, "a frame of 10 MB", async || ends(upgrade).await);
@@ -52,7 +52,7 @@ fn frame_of_ten_megabytes_ends_the_link() {
 }
 
 #[test]
-fn frame_that_says_it_is_gigantic_ends_the_link() {
+fn frame_of_gigantic_length_ends_the_connection() {
     for length in [usize::MAX, usize::MAX / 2, 1 << 40] {
         let upgrade = Answer::Bytes(head(TEXT, length));
         let code = costs(LITTLE, "a gigantic frame", async || ends(upgrade).await);
@@ -61,7 +61,7 @@ fn frame_that_says_it_is_gigantic_ends_the_link() {
 }
 
 #[test]
-fn message_in_fragments_without_end_ends_the_link() {
+fn message_in_fragments_without_end_ends_the_connection() {
     let (head, again) = (frame(TEXT_BEGINS, &[b'x'; 1000]), frame(TEXT_GOES_ON, &[b'x'; 1000]));
     let upgrade = Answer::Repeated { head, again, bytes: ENDLESS };
     let code = costs(LITTLE, "fragments without end", async || ends(upgrade).await);

@@ -128,7 +128,7 @@ fn w30_hour_old() {
 }
 
 #[test]
-fn w30_hour_old_without_a_word() {
+fn w30_hour_old_connection_without_go_away() {
     let silent = |service: &mut EmulatorConfig| {
         hour(service);
         service.unknowns.age_sends_go_away = false;

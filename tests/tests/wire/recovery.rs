@@ -229,7 +229,7 @@ fn w45_master_restart() {
 
 // Shows: N28.
 #[test]
-fn w45_master_says_goodbye() {
+fn w45_master_closes_with_close_notify() {
     scenario(45, "goodbye", async |stage| {
         let mut viewer = stage.live().await;
         let gone = viewer.now();

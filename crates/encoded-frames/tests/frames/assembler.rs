@@ -46,7 +46,7 @@ fn push_all(
 }
 
 #[test]
-fn first_keyframe_is_told_with_its_last_packet() {
+fn first_keyframe_is_reported_with_its_last_packet() {
     for codec in [H264, VP8] {
         let packets: Vec<Packet> = pictures(codec, 1, 2).concat();
         let first = pictures(codec, 1, 1)[0].len();

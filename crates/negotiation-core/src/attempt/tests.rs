@@ -14,7 +14,7 @@ fn relay_only() -> Settings {
 
 /// 42: the servers' deadline counts from the open link; then it goes on without TURN.
 #[test]
-fn s42_servers_that_hang_are_waited_for_five_seconds_after_the_link() {
+fn s42_servers_that_hang_are_waited_for_five_seconds_after_the_connection() {
     let mut harness = Harness::opened(one_retry());
     harness.pass(2_000);
     harness.settle(&["fetch servers", "create"]);
@@ -29,7 +29,7 @@ fn s42_servers_that_hang_are_waited_for_five_seconds_after_the_link() {
 
 /// The other commands keep their own deadlines.
 #[test]
-fn n12_open_link_hurries_nothing_but_the_servers() {
+fn n12_open_connection_hurries_nothing_but_the_servers() {
     let settings =
         Settings { ice_servers_timeout: core::time::Duration::from_secs(1), ..one_retry() };
     let mut harness = Harness::opened(settings);
@@ -114,7 +114,7 @@ fn s40_refresh_without_a_relay_ends_nothing() {
 
 /// N25: what a peer stack refuses is reported, and the echo of one that was replaced is not.
 #[test]
-fn n25_commands_that_media_does_not_need_are_told_when_they_fail() {
+fn n25_failed_commands_that_media_does_not_need_are_reported() {
     for (code, told) in [(FailureCode::Port, true), (FailureCode::Cancelled, false)] {
         let mut harness = Harness::answered(one_retry());
         harness.candidate(candidate(1));

@@ -34,7 +34,7 @@ fn n22_what_was_being_closed_hangs_for_one_step_at_most() {
 
 /// N22, N25: a step that fails is reported; one that an earlier close overtook is not.
 #[test]
-fn n22_step_that_fails_is_told() {
+fn n22_step_that_fails_is_reported() {
     for (code, told) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
         let mut harness = Harness::live(one_retry());
         harness.give(Input::Close);
@@ -91,7 +91,7 @@ fn normal(harness: &Harness) -> Session {
 
 /// The normal form of what closes for good tells neither why nor when, nor what was tried.
 #[test]
-fn what_closes_for_good_has_one_normal_form() {
+fn closing_session_has_one_normal_form() {
     let closed = |failures, age| {
         let mut harness = closing_after(failures, age);
         harness.give(Input::Close);
@@ -160,7 +160,7 @@ fn n22_close_in_the_instant_of_a_deadline_wins() {
 /// N16, 46: a device that wakes up, and a network that comes back, wait for what the service asked.
 // Shows: N16.
 #[test]
-fn s46_full_channel_is_not_asked_sooner_for_a_network_that_comes_back() {
+fn s46_full_channel_is_not_retried_sooner_when_back_online() {
     for inputs in [&[Input::Resumed][..], &[Input::Online(false), Input::Online(true)]] {
         let mut harness = Harness::opened(Settings::persistent());
         harness.settle(&["connect", "fetch servers"]);

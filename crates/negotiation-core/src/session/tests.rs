@@ -108,7 +108,7 @@ fn command_is_awaited_until_its_completion() {
 }
 
 #[test]
-fn completion_that_nobody_awaits_is_told_unless_a_close_overtook_it() {
+fn unexpected_completion_is_reported_unless_closing() {
     let mut session = opened();
     drain(&mut session);
     let never = Ticket { attempt: 9, seq: 9 };

@@ -119,7 +119,7 @@ async fn each_new_source_takes_the_place_of_the_one_that_was_silent_for_longest(
 /// An application that takes no media does not keep a session from going live, and what it takes
 /// in the end begins with the beginning.
 #[tokio::test]
-async fn full_mailbox_costs_the_application_packets_and_nobody_else_anything() {
+async fn full_mailbox_drops_packets_of_the_application_only() {
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     let start = Instant::now();
     let media = Arc::new(Mailbox::new(1));

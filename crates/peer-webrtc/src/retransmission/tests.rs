@@ -109,7 +109,7 @@ fn repeated_packet_becomes_the_media_packet_that_was_lost() {
 }
 
 #[test]
-fn packet_that_never_comes_is_asked_for_a_few_times() {
+fn packet_that_never_comes_is_requested_a_few_times() {
     let mut receiver = Receiver::new();
     for seq in (0..2000).filter(|seq| seq % 100 != 50) {
         receiver.media(seq);
@@ -141,7 +141,7 @@ fn requests_follow_the_round_trip() {
 }
 
 #[test]
-fn late_packets_are_not_asked_for() {
+fn late_packets_are_not_requested() {
     let mut receiver = Receiver::new();
     for pair in 0..1000_u16 {
         receiver.media(pair * 2 + 1);
@@ -207,7 +207,7 @@ fn stream_that_lacks_the_packet_is_the_one_repeated() {
 }
 
 #[test]
-fn padding_and_other_media_are_left_alone() {
+fn padding_and_other_media_are_not_touched() {
     let mut receiver = Receiver::new();
     receiver.media(1);
     for probe in [&[][..], &[1]] {

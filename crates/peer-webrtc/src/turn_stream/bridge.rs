@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn server_that_speaks_something_else_is_left_and_may_be_tried_again() {
+    async fn server_with_another_protocol_is_closed_and_may_be_retried() {
         let (listener, _bridge, stack) = bridged(Arc::default()).await;
         let mut stream = ask(&stack, &listener, LIMIT).await.expect("a stream");
         stream.write_all(b"SSH-2.0-hello").await.expect("written");

@@ -32,7 +32,7 @@ async fn connects(mut viewer: Viewer, master: Master) {
 }
 
 #[tokio::test]
-async fn what_comes_after_many_addresses_in_an_answer_has_its_turn() {
+async fn candidate_after_many_addresses_in_an_answer_is_checked() {
     let (mut viewer, master, answer, real) = answered().await;
     let named = (1..=20).map(dead).chain(real);
     let lines: String = named.map(|text| format!("a={text}\r\n")).collect();

@@ -45,7 +45,7 @@ async fn goes(mut viewer: Viewer, master: Master) {
 
 // Shows: N28.
 #[tokio::test]
-async fn masters_goodbye_is_heard() {
+async fn close_notify_of_the_master_is_reported() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::Vp8).await;
     viewer.exchanged(&mut master).await;

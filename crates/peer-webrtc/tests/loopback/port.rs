@@ -52,7 +52,7 @@ pub(crate) fn connected(event: &PeerEvent) -> bool {
 
 // Shows: N11.
 #[tokio::test]
-async fn offer_says_what_real_masters_need() {
+async fn offer_has_what_real_masters_need() {
     let mut viewer = Viewer::new(peer_config());
     let offer = viewer.offered().await;
     let text = offer.sdp.as_str();
@@ -489,7 +489,7 @@ fn descriptors() -> usize {
 
 /// Both counts are of the whole process, so nothing else may run beside it.
 #[test]
-#[ignore = "run by `nothing_is_left_behind` in a process of its own"]
+#[ignore = "run by `closed_peer_leaves_nothing_open` in a process of its own"]
 fn cycles_in_a_process_of_their_own() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runs");
     runtime.block_on(async {
@@ -552,7 +552,7 @@ pub(crate) fn in_a_process_of_its_own(name: &str) {
 
 // Shows: N23.
 #[test]
-fn nothing_is_left_behind() {
+fn closed_peer_leaves_nothing_open() {
     in_a_process_of_its_own("port::cycles_in_a_process_of_their_own");
 }
 

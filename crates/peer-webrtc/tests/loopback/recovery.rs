@@ -244,7 +244,7 @@ async fn first_offer_gives_way_to_the_masters() {
 }
 
 #[tokio::test]
-async fn masters_offer_can_be_taken_back() {
+async fn offer_of_the_master_can_be_rolled_back() {
     let mut viewer = Viewer::new(peer_config());
     let master = Master::new(Codec::H264).await;
     viewer.run(PeerCommand::Create { peer: PEER }).await.expect("creates");

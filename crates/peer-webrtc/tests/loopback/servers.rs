@@ -165,7 +165,7 @@ async fn name_that_is_resolved_late_is_used_all_the_same() {
 }
 
 #[tokio::test]
-async fn relayed_connection_waits_for_its_relay_and_says_when_there_is_none() {
+async fn relay_only_reports_when_there_is_no_relay() {
     let relayed = StackConfig { policy: IcePolicy::Relay, ..config(&[Codec::H264], 0) };
     let (stack, _events, _swallows, server) = viewer(&relayed).await;
     stack.use_servers(&servers(&["turn:late:443?transport=udp"])).await.expect("used");

@@ -303,7 +303,7 @@ fn blocks_of_matroska_stay_within_their_cluster_whatever_the_tracks_do() {
 }
 
 #[test]
-fn container_error_says_what_is_wrong_with_the_media() {
+fn container_error_names_the_fault_of_the_media() {
     let mut muxer = Container::Matroska.muxer();
     let codec = Codec::Audio(AudioCodec::Opus);
     let spec = TrackSpec { codec, size: None, parameter_sets: None, colour: None, lead: 0 };

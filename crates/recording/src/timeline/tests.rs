@@ -476,7 +476,7 @@ fn drifting_clocks_stay_within_forty_milliseconds_of_arrival() {
 }
 
 #[test]
-fn another_source_goes_on_where_its_arrival_says() {
+fn another_source_continues_at_its_arrival_time() {
     let mut clock = TrackClock::new(48_000);
     clock.place(0, 100, ms(0), 0);
     assert_eq!(clock.place(1, 4_000_000_000, ms(500), 0), 24_000);
@@ -572,7 +572,7 @@ fn report_that_repeats_a_reordered_timestamp_is_no_report_of_its_time() {
 }
 
 #[test]
-fn clocks_of_two_senders_are_left_alone() {
+fn clocks_of_two_senders_are_not_touched() {
     let (mut video, mut audio) = (TrackClock::new(VIDEO), TrackClock::new(48_000));
     video.place(0, 0, ms(0), 0);
     audio.place(0, 0, ms(0), 0);

@@ -39,7 +39,7 @@ fn assert_same(recorded: &[ClipSample], original: &[ClipSample], tolerance: u64)
 }
 
 #[test]
-fn clip_comes_out_as_it_went_in_whatever_the_order() {
+fn clip_round_trips_in_any_order() {
     let directory = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let original = Clip::bundled(kind).unwrap();

@@ -301,7 +301,7 @@ fn g711_is_recorded_beside_h264() {
 }
 
 #[test]
-fn file_says_what_it_is() {
+fn file_has_title_date_and_encoder() {
     let directory = tempfile::tempdir().unwrap();
     let colours = ["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"];
     let mut options = vec!["-c:v", "libx264", "-bf", "0", "-color_range", "pc", "-an"];

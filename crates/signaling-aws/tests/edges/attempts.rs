@@ -11,7 +11,7 @@ use kvs_emulator::{
 use negotiation_core::{ConnectionId, Done, FailureCode, SignalingCommand};
 
 #[tokio::test]
-async fn second_link_has_the_id_of_the_first_and_nobody_else_gets_it() {
+async fn second_connection_keeps_the_client_id_of_the_attempt() {
     let emulator = emulator(EmulatorConfig::default()).await;
     let mut port = Port::new(reach(&emulator, "hall"));
     let id = port.connect(1, None).await;

@@ -40,7 +40,7 @@ fn storage_questions(emulator: &Emulator) -> u64 {
 }
 
 #[tokio::test]
-async fn second_session_asks_for_nothing_that_the_first_was_told() {
+async fn second_session_uses_the_cache_of_the_first() {
     let emulator = with_turn().await;
     let first = session(&emulator, "first").await;
     let second = session(&emulator, "second").await;
@@ -90,7 +90,7 @@ async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
 /// said that the servers change.
 // Shows: N21.
 #[tokio::test]
-async fn ice_servers_are_asked_for_again_when_it_matters() {
+async fn ice_servers_are_requested_again_when_it_matters() {
     let emulator = with_turn().await;
     let asked = || calls(&emulator, "GetIceServerConfig");
     let mut port = Port::new(reach(&emulator, "first"));
@@ -139,7 +139,7 @@ async fn burst_of_reconnect_ice_server_costs_one_question() {
 /// N16: a throttled channel is left alone for a while, for every session.
 // Shows: N16.
 #[tokio::test]
-async fn throttled_ice_servers_are_not_asked_for_again_at_once() {
+async fn throttled_ice_servers_are_not_requested_again_at_once() {
     let emulator = with_turn().await;
     let matches = Match { call: Some("GetIceServerConfig".into()), ..Match::on(Point::Call) };
     let throttle = Action::Refuse {
@@ -163,7 +163,7 @@ async fn throttled_ice_servers_are_not_asked_for_again_at_once() {
 /// Whether a channel is in storage mode is asked once of the service, and again by an attempt after
 /// a failed one when that was long ago.
 #[tokio::test]
-async fn storage_mode_is_asked_once_for_a_channel() {
+async fn storage_mode_is_requested_once_for_a_channel() {
     let emulator = emulator(EmulatorConfig::default()).await;
     session(&emulator, "first").await;
     for id in ["second", "third"] {
@@ -178,7 +178,7 @@ async fn storage_mode_is_asked_once_for_a_channel() {
 
 /// A camera's viewers come together; none waits for another's question.
 #[tokio::test]
-async fn who_asks_a_masters_link_together_shares_one_question() {
+async fn concurrent_ice_requests_of_a_master_share_one_call() {
     let turn = TurnConfig { ttl_secs: 30, ..turn() };
     let emulator = emulator(EmulatorConfig { turn, ..EmulatorConfig::default() }).await;
     let config = reach(&emulator, "unused").build().expect("valid");
@@ -224,7 +224,7 @@ async fn credentials_that_end_soon_are_not_remembered() {
 
 // Shows: N21.
 #[tokio::test]
-async fn go_away_makes_the_next_link_ask_where_the_channel_is() {
+async fn go_away_makes_the_next_connection_resolve_endpoints() {
     let emulator = emulator(EmulatorConfig::default()).await;
     let asked = || calls(&emulator, "GetSignalingChannelEndpoint");
     let mut port = Port::new(reach(&emulator, "first"));
@@ -252,7 +252,7 @@ async fn channel_made_anew_is_found_at_once() {
 }
 
 #[tokio::test]
-async fn refusal_of_what_was_remembered_is_told_when_asking_again_helps_nothing() {
+async fn refusal_of_a_cached_endpoint_is_reported_after_one_renewal() {
     let emulator = emulator(EmulatorConfig::default()).await;
     session(&emulator, "first").await;
     let refuse =
@@ -270,7 +270,7 @@ async fn refusal_of_what_was_remembered_is_told_when_asking_again_helps_nothing(
 /// Scenario 42: a service that fails for a moment costs a moment, and no attempt.
 // Shows: 42.
 #[tokio::test]
-async fn calls_that_fail_twice_are_asked_again() {
+async fn calls_that_fail_twice_are_retried() {
     for (status, error) in [(500, "InternalFailure"), (400, "ClientLimitExceededException")] {
         let emulator = emulator(EmulatorConfig::default()).await;
         let matches = Match {

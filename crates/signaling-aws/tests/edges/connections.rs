@@ -159,7 +159,7 @@ async fn connection_that_ends_before_the_answer_costs_one_more_request() {
 
 /// 0.0.0.0 leads to this machine and is no loopback address.
 #[tokio::test]
-async fn plain_http_beyond_loopback_works_for_calls_and_socket_when_asked_for() {
+async fn plain_http_beyond_loopback_works_for_calls_and_socket_when_requested() {
     let service = Service::start(&[]).await;
     let refused = service.reach("0.0.0.0").build().expect_err("not asked for");
     assert!(refused.to_string().contains("allow_plain_http"), "{refused}");

@@ -121,7 +121,7 @@ async fn statuses_with_turn_and_ice_passwords_in_them() {
 }
 
 #[tokio::test]
-async fn wrong_token_a_wrong_key_and_a_wrong_region_are_told_apart() {
+async fn wrong_token_a_wrong_key_and_a_wrong_region_are_distinguished() {
     let emulator = guarded().await;
     let refused = async |config: SignalingConfigBuilder| {
         let failure = Port::new(config).open(1).await.expect_err("refused");

@@ -73,7 +73,7 @@ async fn detour_leads_through_the_proxy_and_only_where_the_proxy_is_for() {
 }
 
 #[tokio::test]
-async fn what_no_proxy_names_goes_direct() {
+async fn host_without_a_proxy_is_reached_directly() {
     let (emulator, dir) = over_tls().await;
     let proxy = proxy(Manner::Connect);
     let config = reach(&emulator, "direct").ca_file(dir.path().join("ca.pem"));

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn n26_journal_holds_no_secret_and_addresses_only_when_asked_for() {
+    fn n26_journal_holds_no_secret_and_addresses_only_when_requested() {
         let masked = failing(false);
         assert!(!masked.contains("10.20.30."), "{masked}");
         let with_addresses = failing(true);

@@ -138,7 +138,7 @@ fn s64_later_answer_that_fails_leaves_media_alone() {
 
 /// N8, N25: a step of closing the peer connection that is replaced is reported when it fails.
 #[test]
-fn n8_step_of_replacing_that_fails_is_told() {
+fn n8_step_of_replacing_that_fails_is_reported() {
     for (code, told) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
         let mut harness = Harness::storage_live();
         harness.offer(anew(offer(2)));
@@ -258,7 +258,7 @@ fn n7_restart_that_was_not_set_gives_way_without_a_rollback() {
 
 /// N25: in a storage session the service offers; a wish to renegotiate is not swallowed.
 #[test]
-fn n25_renegotiation_that_nobody_can_begin_is_told() {
+fn n25_renegotiation_that_cannot_begin_is_reported() {
     let mut harness = Harness::storage_live();
     harness.forget();
     harness.give(Input::Renegotiate);
@@ -272,7 +272,7 @@ fn n25_renegotiation_that_nobody_can_begin_is_told() {
 
 /// N12: a master that offers a new session each time before media flows is not waited for.
 #[test]
-fn n12_master_that_always_begins_anew_is_left() {
+fn n12_master_that_always_starts_over_is_given_up() {
     let another = |n: u64| {
         let mut offer = offer(n);
         offer.facts.fingerprints = vec![alloc::format!("master {n}")];
@@ -335,7 +335,7 @@ fn n21_offer_of_a_new_generation_gets_fresh_servers() {
 
 /// N8, 64: the join is repeated on the link that follows the one it was sent on.
 #[test]
-fn n8_join_is_repeated_after_a_link_switch() {
+fn n8_join_is_repeated_after_a_connection_switch() {
     let mut harness = Harness::joined();
     harness.pass(5_000);
     harness.receive(SignalingEvent::GoAway);
@@ -387,7 +387,7 @@ fn n2_no_offer_is_created_after_a_set_remote_that_timed_out() {
 
 /// N25: the older of two offers that wait is not dropped silently.
 #[test]
-fn n25_offer_that_a_newer_one_supersedes_is_told() {
+fn n25_offer_that_a_newer_one_supersedes_is_reported() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Renegotiate);
     harness.settle(&["send offer"]);

@@ -136,7 +136,7 @@ fn candidate_without_ufrag_waits_for_the_answer_of_a_restart() {
 }
 
 #[test]
-fn unsent_candidates_go_out_first_on_another_link() {
+fn unsent_candidates_go_out_first_on_another_connection() {
     let (mut local, now) = (LocalCandidates::default(), Timestamp::ZERO);
     local.take(candidate(9, None), 128).expect("room");
     local.release();
@@ -225,7 +225,7 @@ fn quota_counts_from_the_moment_that_it_is_moved_to() {
 }
 
 #[test]
-fn what_was_taken_back_is_withheld() {
+fn candidate_of_a_rolled_back_offer_is_withheld() {
     let (mut local, now) = (LocalCandidates::default(), Timestamp::ZERO);
     local.take(candidate(1, None), 128).expect("room");
     local.release();

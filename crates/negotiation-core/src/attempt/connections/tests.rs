@@ -35,7 +35,7 @@ fn status(harness: &mut Harness, ticket: Ticket) {
 
 /// N21: a link counts while it is left, and not any more after.
 #[test]
-fn n21_link_that_is_left_counts_until_it_is_closed() {
+fn n21_connection_that_is_left_counts_until_it_is_closed() {
     let mut harness = Harness::live(prompt());
     harness.receive(SignalingEvent::GoAway);
     harness.settle(&["disconnect"]);
@@ -52,7 +52,7 @@ fn n21_link_that_is_left_counts_until_it_is_closed() {
 
 /// N21: of two links that are being left, the end of the first says nothing of the second.
 #[test]
-fn n21_newer_of_two_links_that_are_left_still_counts() {
+fn n21_newer_of_two_connections_that_are_left_still_counts() {
     let mut harness = Harness::live(prompt());
     for _ in 0..2 {
         harness.receive(SignalingEvent::GoAway);
@@ -85,7 +85,7 @@ fn n23_opening_that_timed_out_is_closed() {
 
 /// N21: where a second link is refused, the first is left before it is asked again.
 #[test]
-fn n21_refused_second_link_costs_the_first() {
+fn n21_refused_second_connection_costs_the_first() {
     let mut harness = Harness::live(prompt());
     harness.receive(SignalingEvent::GoAway);
     harness.fails("connect", FailureCode::Service);
@@ -98,7 +98,7 @@ fn n21_refused_second_link_costs_the_first() {
 
 /// N21: the same before the offer is out: one refusal does not cost the attempt.
 #[test]
-fn n21_refused_second_link_does_not_cost_an_offer_that_is_being_made() {
+fn n21_refused_second_connection_does_not_cost_an_offer_that_is_being_made() {
     let mut harness = Harness::opened(prompt());
     harness.settle(&["set local"]);
     harness.receive(SignalingEvent::GoAway);
@@ -111,7 +111,7 @@ fn n21_refused_second_link_does_not_cost_an_offer_that_is_being_made() {
 
 /// N16: a permanent failure stops the opening; the old link serves as long as it lasts.
 #[test]
-fn n16_link_refused_for_good_leaves_the_old_one_open() {
+fn n16_connection_refused_for_good_leaves_the_old_one_open() {
     let mut harness = Harness::live(prompt());
     harness.receive(SignalingEvent::GoAway);
     harness.fails("connect", FailureCode::AccessDenied);
@@ -150,7 +150,7 @@ fn n21_go_away_pause_ends_with_its_connection() {
 
 /// N20: one link is opened at a time, however many reasons there are for it.
 #[test]
-fn n20_one_link_is_opened_at_a_time() {
+fn n20_one_connection_is_opened_at_a_time() {
     let mut harness = Harness::live(prompt());
     harness.link_ends(1, FailureCode::Network);
     harness.pass(10);
@@ -164,7 +164,7 @@ fn n20_one_link_is_opened_at_a_time() {
 
 /// 26: after a change of network the deaf link is left as soon as another one is ready.
 #[test]
-fn s26_deaf_link_is_left_for_the_new_one() {
+fn s26_dead_connection_is_closed_for_the_new_one() {
     let mut harness = Harness::live(prompt());
     harness.give(Input::NetworkChanged);
     assert_eq!(harness.commands(), ["connect"], "a restart waits for it");
@@ -183,7 +183,7 @@ fn s26_deaf_link_is_left_for_the_new_one() {
 
 /// N20: nothing is left before what is on its way out on it is out.
 #[test]
-fn n20_replaced_link_is_left_once_everything_on_it_is_out() {
+fn n20_replaced_connection_is_left_once_everything_on_it_is_out() {
     let mut harness = Harness::live(prompt());
     harness.notices(PeerEvent::CandidateGathered(candidate(1)));
     harness.receive(SignalingEvent::GoAway);
@@ -218,7 +218,7 @@ fn s18_three_quick_closes_by_the_service_are_a_takeover() {
 
 /// 18, N21: the end of a link that another one follows is no takeover, however quick.
 #[test]
-fn s18_close_of_a_link_that_is_followed_is_no_takeover() {
+fn s18_close_of_a_connection_that_is_followed_is_no_takeover() {
     let mut harness = Harness::live(prompt());
     for link in 1..=4 {
         harness.receive(SignalingEvent::GoAway);
@@ -232,7 +232,7 @@ fn s18_close_of_a_link_that_is_followed_is_no_takeover() {
 
 /// N21: the same while the answer is awaited: the master answers the id, not the link.
 #[test]
-fn n21_followed_link_may_end_before_the_answer() {
+fn n21_followed_connection_may_end_before_the_answer() {
     let mut harness = Harness::offered(prompt());
     harness.receive(SignalingEvent::GoAway);
     harness.link_ends(1, FailureCode::Closed);
@@ -288,7 +288,7 @@ fn n21_go_away_within_an_exchange_is_followed_at_once() {
 
 /// 32: servers that are asked for again have the deadline of the call, and are asked for once.
 #[test]
-fn s32_servers_are_asked_for_once_and_for_five_seconds() {
+fn s32_servers_are_requested_once_and_for_five_seconds() {
     let mut harness = Harness::live(one_retry());
     harness.receive(SignalingEvent::ReconnectIceServer);
     harness.receive(SignalingEvent::ReconnectIceServer);
@@ -302,7 +302,7 @@ fn s32_servers_are_asked_for_once_and_for_five_seconds() {
 
 /// 32: their call hurries nothing else.
 #[test]
-fn s32_servers_that_are_asked_for_hurry_nothing_else() {
+fn s32_servers_that_are_requested_hurry_nothing_else() {
     let settings = Settings { ice_servers_timeout: Duration::from_secs(1), ..one_retry() };
     let mut harness = Harness::live(settings);
     harness.give(Input::Renegotiate);
@@ -337,7 +337,7 @@ fn s36_status_for_a_later_offer() {
 
 /// The normal form names links by their order alone.
 #[test]
-fn sessions_that_differ_in_past_links_have_one_normal_form() {
+fn sessions_that_differ_in_past_connections_have_one_normal_form() {
     let mut fresh = Harness::live(prompt());
     let mut worn = Harness::live(prompt());
     for (harness, links) in [(&mut fresh, 1), (&mut worn, 3)] {
@@ -376,7 +376,7 @@ fn sessions_that_differ_in_past_links_have_one_normal_form() {
 /// N20, 28: a link that is reset as soon as it is open is opened again with a growing pause.
 // Shows: N20.
 #[test]
-fn s28_link_that_is_reset_at_once_is_reopened_with_backoff() {
+fn s28_connection_that_is_reset_at_once_is_reopened_with_backoff() {
     let mut harness = Harness::live(one_retry());
     let until = harness.now + Duration::from_secs(60);
     harness.link_ends(1, FailureCode::Network);
@@ -396,7 +396,7 @@ fn s28_link_that_is_reset_at_once_is_reopened_with_backoff() {
 
 /// N21: a new link that cannot be reached leaves the old one in use.
 #[test]
-fn n21_unreachable_second_link_leaves_the_first_in_use() {
+fn n21_unreachable_second_connection_leaves_the_first_in_use() {
     let mut harness = Harness::offered(prompt());
     harness.receive(SignalingEvent::GoAway);
     harness.fails("connect", FailureCode::Dns);
@@ -410,7 +410,7 @@ fn n21_unreachable_second_link_leaves_the_first_in_use() {
 
 /// N21, 42: leaving a link does not cancel the call for ICE servers that is under way on it.
 #[test]
-fn n21_replaced_link_is_left_after_the_call_for_servers() {
+fn n21_replaced_connection_is_left_after_the_call_for_servers() {
     let mut harness = Harness::opened(prompt());
     harness.settle(&["fetch servers"]);
     harness.receive(SignalingEvent::GoAway);
@@ -428,7 +428,7 @@ fn n21_replaced_link_is_left_after_the_call_for_servers() {
 
 /// N23: every link that was opened is closed, however many follow one another.
 #[test]
-fn n23_link_that_is_replaced_twice_is_closed() {
+fn n23_connection_that_is_replaced_twice_is_closed() {
     let mut harness = Harness::offered(prompt());
     for n in 1..=3 {
         harness.notices(PeerEvent::CandidateGathered(candidate(n)));
@@ -447,7 +447,7 @@ fn n23_link_that_is_replaced_twice_is_closed() {
 
 /// N25: a reopening that fails, and a link that cannot be left, are reported.
 #[test]
-fn n25_failures_of_links_are_told() {
+fn n25_failures_of_connections_are_reported() {
     let mut harness = Harness::live(prompt());
     harness.link_ends(1, FailureCode::Network);
     for n in 1..=2 {
@@ -466,7 +466,7 @@ fn n25_failures_of_links_are_told() {
 
 /// N21, 32: a wish for fresh ICE servers that comes while no link is open is not lost.
 #[test]
-fn s32_refresh_waits_for_the_next_link() {
+fn s32_refresh_waits_for_the_next_connection() {
     let mut harness = Harness::live(prompt());
     harness.give(Input::NetworkChanged);
     harness.receive_on(ConnectionId(1), SignalingEvent::ReconnectIceServer);
@@ -477,7 +477,7 @@ fn s32_refresh_waits_for_the_next_link() {
 
 /// N17: the evidence says that no link was open when the answer was awaited.
 #[test]
-fn n17_evidence_names_the_link_that_was_down() {
+fn n17_evidence_names_the_connection_that_was_down() {
     let mut harness = Harness::offered(prompt());
     harness.receive(SignalingEvent::GoAway);
     harness.link_ends(1, FailureCode::Closed);

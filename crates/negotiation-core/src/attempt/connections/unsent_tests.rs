@@ -9,7 +9,7 @@ use crate::{
 /// N11, 29: candidates that a link did not carry go out on the next one, in order.
 // Shows: N11.
 #[test]
-fn s29_unsent_candidates_go_out_on_the_next_link() {
+fn s29_unsent_candidates_go_out_on_the_next_connection() {
     let mut harness = Harness::answered(prompt());
     for n in 1..=5 {
         harness.notices(PeerEvent::CandidateGathered(candidate(n)));
@@ -27,7 +27,7 @@ fn s29_unsent_candidates_go_out_on_the_next_link() {
 
 /// N21, 29: an offer that its link did not carry waits for the link that is being opened.
 #[test]
-fn n21_offer_waits_for_the_link_that_is_being_opened() {
+fn n21_offer_waits_for_the_connection_that_is_being_opened() {
     let offering = || {
         let mut harness = Harness::opened(prompt());
         harness.settle(&["send offer"]);
@@ -106,7 +106,7 @@ fn n20_restart_unsent_on_a_stalled_connection_goes_out_on_the_next() {
 
 /// N5, N21: an offer that is answered was sent, whatever becomes of its link.
 #[test]
-fn n21_answered_offer_survives_the_loss_of_its_link() {
+fn n21_answered_offer_survives_the_loss_of_its_connection() {
     for following in [false, true] {
         let mut harness = Harness::opened(prompt());
         harness.settle(&["send offer"]);

@@ -107,7 +107,7 @@ fn n1_renegotiation_before_the_first_exchange_is_part_of_it() {
 
 /// N1, N20: a renegotiation waits for its link; it is dropped once no link is opened any more.
 #[test]
-fn n1_renegotiation_waits_for_its_link() {
+fn n1_renegotiation_waits_for_its_connection() {
     let mut harness = Harness::live(one_retry());
     harness.link_ends(1, FailureCode::Network);
     harness.give(Input::Renegotiate);
@@ -399,7 +399,7 @@ fn n5_answer_that_overtakes_a_failed_sending_counts() {
 
 /// 28: a restart that a link does not carry waits for another one.
 #[test]
-fn s28_unsent_restart_waits_for_the_next_link() {
+fn s28_unsent_restart_waits_for_the_next_connection() {
     for keeps in [false, true] {
         let harness = if keeps { Harness::live_keeping } else { Harness::live };
         let mut harness = harness(one_retry());
@@ -437,7 +437,7 @@ fn s28_renegotiation_is_not_held_up_by_an_unsent_restart() {
 
 /// 28: a renegotiation that could not be sent is reported, and not repeated.
 #[test]
-fn s28_unsent_renegotiation_comes_to_nothing() {
+fn s28_unsent_renegotiation_is_reported_and_not_repeated() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Renegotiate);
     harness.settle(&["send offer"]);
@@ -542,7 +542,7 @@ fn n11_candidates_go_when_the_stack_allows() {
 
 /// N5, N20: an offer that a replaced link did not carry goes out on the one that took its place.
 #[test]
-fn n20_offer_is_sent_again_on_the_link_that_took_the_place() {
+fn n20_offer_is_sent_again_on_the_connection_that_took_the_place() {
     let mut harness = Harness::opened(one_retry());
     harness.settle(&["send offer"]);
     harness.receive(SignalingEvent::GoAway);

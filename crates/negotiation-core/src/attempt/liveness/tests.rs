@@ -119,7 +119,7 @@ fn n19_restart_that_never_went_out_teaches_nothing() {
 
 /// N4, N18: a master that started over has closed the old connection, whatever still seems to flow.
 #[test]
-fn n18_master_that_started_over_is_left_at_once() {
+fn n18_master_that_started_over_is_given_up_at_once() {
     let mut harness = restarting();
     harness.answer(anew(answer(2)));
     assert_eq!(harness.reported(&Event::MasterGone(RecoveryCause::ClosedByPeer)), 1);
@@ -183,7 +183,7 @@ fn s27_back_online_recovers_what_does_not_flow() {
 
 /// N27: a camera that is paused has nothing that could flow.
 #[test]
-fn n27_paused_camera_is_left_alone_when_the_network_is_back() {
+fn n27_paused_camera_is_not_touched_when_the_network_is_back() {
     let mut harness = Harness::live(one_retry());
     harness.notices(PeerEvent::MediaStalled);
     harness.notices(PeerEvent::SenderReport);
@@ -257,7 +257,7 @@ fn s63_media_that_is_back_makes_an_unsent_restart_needless() {
 
 /// N1: one that was asked for, or that another network needs, is sent all the same.
 #[test]
-fn n1_restart_that_was_asked_for_is_needed_whatever_flows() {
+fn n1_requested_restart_runs_although_media_flows() {
     for also in [Input::Restart, Input::NetworkChanged] {
         let mut harness = Harness::live(one_retry());
         harness.ice(Connectivity::IceFailed);
@@ -285,7 +285,7 @@ fn s63_loss_that_is_over_begins_no_restart_after_the_open_one() {
 
 /// N18: a restart whose answer fails after its deadline is no renegotiation.
 #[test]
-fn n18_abandoned_restart_is_not_told_as_a_renegotiation() {
+fn n18_abandoned_restart_is_not_reported_as_a_renegotiation() {
     for held in ["set remote", "roll back"] {
         let mut harness = Harness::live_keeping(one_retry());
         harness.give(Input::Restart);
@@ -324,7 +324,7 @@ fn n18_abandoned_restart_is_not_told_as_a_renegotiation() {
 
 /// N18, 28: a link that refused a restart's offer is tried again at the next loss, not before.
 #[test]
-fn s28_link_that_refused_an_offer_may_take_the_next() {
+fn s28_connection_that_refused_an_offer_may_take_the_next() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Restart);
     harness.settle(&["send offer"]);
@@ -500,7 +500,7 @@ fn n1_restart_in_the_set_up_is_remembered() {
 
 /// N16, N18: with no link left for its offer, a restart is not waited for.
 #[test]
-fn n16_loss_without_a_link_for_a_restart_begins_again_at_once() {
+fn n16_loss_without_a_connection_for_a_restart_begins_again_at_once() {
     let mut harness = Harness::live(one_retry());
     harness.link_ends(1, FailureCode::AccessDenied);
     harness.ice(Connectivity::IceFailed);
@@ -558,7 +558,7 @@ fn n11_candidates_of_a_restart_that_was_not_sent_are_not_sent() {
 
 /// N25: an answer that was kept for the end of a sending is reported when it is dropped.
 #[test]
-fn n25_held_answer_that_is_dropped_is_told() {
+fn n25_held_answer_that_is_dropped_is_reported() {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Restart);
     harness.pass(4_000);

@@ -11,7 +11,7 @@ use crate::{
 
 /// A picture is asked for when its track is there; sound needs none, nor does what flows.
 #[test]
-fn n27_keyframe_is_asked_for_where_one_is_needed() {
+fn n27_keyframe_is_requested_where_one_is_needed() {
     let mut harness = Harness::answered(one_retry());
     harness.commands();
     harness.notices(PeerEvent::TrackAdded(MediaKind::Audio));
@@ -74,7 +74,7 @@ fn s24_ice_that_fails_again_ends_a_restart_that_was_fruitless() {
 
 /// 24: the same of a restart that waits for its link.
 #[test]
-fn s24_restart_that_waits_for_its_link_is_under_way() {
+fn s24_restart_that_waits_for_its_connection_is_under_way() {
     let mut harness = Harness::live(one_retry());
     harness.link_ends(1, FailureCode::Network);
     harness.ice(Connectivity::IceFailed);
@@ -139,7 +139,7 @@ fn s63_checking_under_a_restart_is_its_own_affair() {
 
 /// N27: a stall is one, and only of what was live.
 #[test]
-fn n27_stall_is_told_once_and_while_live_alone() {
+fn n27_stall_is_reported_once_and_while_live_alone() {
     let mut harness = Harness::answered(one_retry());
     harness.ice(Connectivity::Connected);
     harness.forget();
@@ -244,7 +244,7 @@ fn n17_camera_that_freezes_again_and_again_is_given_up() {
 }
 
 #[test]
-fn evidence_tells_pictures_and_sound_apart() {
+fn evidence_distinguishes_video_and_audio() {
     let mut harness = Harness::answered(one_retry());
     harness.ice(Connectivity::Connected);
     harness.notices(PeerEvent::MediaFlowing(MediaKind::Audio));

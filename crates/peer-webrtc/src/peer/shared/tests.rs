@@ -9,7 +9,7 @@ use crate::tap::Tap;
 
 /// Contract, N25.
 #[test]
-fn n25_lost_packets_of_both_kinds_are_told() {
+fn n25_lost_packets_of_both_kinds_are_reported() {
     let shared = Shared::default();
     assert_eq!(shared.dropped(), 0);
     let losses = Arc::<TapLosses>::default();
