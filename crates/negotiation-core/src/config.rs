@@ -48,7 +48,7 @@ pub struct Settings {
     /// itself, and many masters ignore restarts.
     #[cfg_attr(feature = "serde", serde(default = "restart_timeout_address_gone"))]
     pub restart_timeout_address_gone: Duration,
-    /// The pause before a lost link is opened again; it grows with every failure.
+    /// The pause before a lost connection is opened again; it grows with every failure.
     pub link_reopen: RetryDelay,
     /// A GO_AWAY is followed at a random moment within this time, when live.
     pub go_away_spread: Duration,
@@ -307,7 +307,7 @@ impl Config {
         self.0.answer_timeouts[index]
     }
 
-    /// The deadline of opening a link: credentials, two control-plane calls, the socket.
+    /// The deadline of opening a connection: credentials, two control-plane calls, the socket.
     pub fn connect_timeout(&self) -> Duration {
         self.0.credentials_timeout + self.0.call_timeout * 2 + self.0.link_open_timeout
     }
@@ -330,7 +330,7 @@ impl Config {
     /// The longest time from the start of an attempt until it is live or over: the sum of its
     /// stages. No sequence of messages extends it.
     pub(crate) fn set_up_timeout(&self, retries: u32) -> Duration {
-        // Peer and offer are made beside the opening link; then the servers, set-local, send.
+        // Peer and offer are made beside the opening connection; then the servers, set-local, send.
         self.connect_timeout().max(self.0.operation_timeout * 2)
             + self.0.ice_servers_timeout
             + self.0.operation_timeout * 3
@@ -454,7 +454,8 @@ mod tests {
     fn worst_case_duration_is_the_sum_of_all_stages() {
         let config = Settings::one_retry().check().expect("valid");
         assert_eq!(config.connect_timeout(), secs(10 + 2 * 5 + 15));
-        // Link, servers, set-local to send, answer, establish, first media; closing; one pause.
+        // Connection, servers, set-local to send, answer, establish, first media; closing; one
+        // pause.
         let attempt = 35 + 5 + 3 * 5 + 30 + 20 + 10;
         assert_eq!(config.worst_case_duration(), secs(2 * (attempt + 2) + 6));
 
@@ -462,7 +463,7 @@ mod tests {
         settings.mode = Mode::Answerer;
         settings.operation_timeout = secs(20);
         let config = settings.check().expect("valid");
-        // Peer and offer take longer than the link, and four operations follow the offer.
+        // Peer and offer take longer than the connection, and four operations follow the offer.
         let attempt = 2 * 20 + 5 + 3 * 20 + (30 + 4 * 20) + 20 + 10;
         assert_eq!(config.worst_case_duration(), secs(attempt + 2));
     }

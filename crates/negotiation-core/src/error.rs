@@ -1,12 +1,12 @@
 //! The ways for things to go wrong, kept apart by audience.
 //!
-//! [`Failure`] comes in from ports, [`EndReason`] goes out once, [`Ignored`] reports harmless input.
-//! A broken invariant is a bug and asserts; it has no type here.
+//! [`Failure`] comes in from ports, [`EndReason`] goes out once, [`Ignored`] reports harmless
+//! input. A broken invariant is a bug and asserts; it has no type here.
 
 use alloc::string::String;
 use core::fmt;
 
-/// What a port reports when a command failed or a link ended.
+/// What a port reports when a command failed or a signaling connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Failure {
@@ -109,9 +109,9 @@ pub enum FailureCode {
     Service,
     /// Nothing came in time.
     TimedOut,
-    /// The link was closed by the other end.
+    /// The signaling connection was closed by the other end.
     Closed,
-    /// The link or peer that a command names is not there.
+    /// The signaling or peer connection that a command names is not there.
     NotOpen,
     /// The message is too big for the service.
     TooBig,
@@ -218,7 +218,7 @@ pub enum EndReason {
     Dtls,
     /// Connected, but no media came.
     NoMedia,
-    /// The signaling service cannot be reached, or dropped the link.
+    /// The signaling service cannot be reached, or dropped the signaling connection.
     Signaling,
     /// The credentials do not allow it.
     AccessDenied,
@@ -318,7 +318,7 @@ impl fmt::Display for EndReason {
 pub enum Ignored {
     /// The session was opened already.
     AlreadyOpen,
-    /// It belongs to a link or peer that is not the attempt's.
+    /// It belongs to a signaling or peer connection that is not the attempt's.
     Stale,
     /// The completion of a command that is not in flight.
     StaleCompletion,

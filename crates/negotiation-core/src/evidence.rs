@@ -16,7 +16,7 @@ use crate::types::ClientId;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Evidence {
-    /// The link opened.
+    /// The connection opened.
     pub link_opened: bool,
     /// The service took the offer and reported no error.
     pub offer_sent: bool,
@@ -60,7 +60,7 @@ pub struct Evidence {
     pub service_error: Option<Failure>,
     /// Why the ICE servers could not be fetched, the last time that they could not.
     pub ice_servers_error: Option<Failure>,
-    /// Why no signaling link was open at the end, where none was.
+    /// Why no signaling connection was open at the end, where none was.
     pub link_down: Option<Failure>,
     /// Inputs that changed nothing, by reason.
     pub ignored: BTreeMap<Ignored, u32>,
@@ -89,9 +89,9 @@ pub enum AttemptEnd {
     Closed,
     /// A deadline passed.
     Deadline(Deadline),
-    /// The link could not be opened.
+    /// The connection could not be opened.
     Connect(Failure),
-    /// The link ended before the answer.
+    /// The connection ended before the answer.
     LinkLost(Failure),
     /// The ICE servers could not be had, and only a relay may be used.
     NoRelay(Failure),
@@ -352,7 +352,7 @@ impl fmt::Display for AttemptEnd {
 pub struct AttemptReport {
     /// Its number, from 1.
     pub attempt: u32,
-    /// The id that it used, once the link was open.
+    /// The id that it used, once the connection was open.
     pub client_id: Option<ClientId>,
     /// When it began.
     pub started: Timestamp,

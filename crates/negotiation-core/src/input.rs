@@ -32,7 +32,7 @@ pub enum Input {
     Restart,
     /// The application changed its media and wants a new exchange.
     Renegotiate,
-    /// The service or the master said something on a link.
+    /// The service or the master said something on a connection.
     Signaling(ConnectionId, SignalingEvent),
     /// The peer connection noticed something.
     Peer(PeerId, PeerEvent),
@@ -55,7 +55,7 @@ pub enum Sender {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Undecodable;
 
-/// What comes in on a signaling link.
+/// What comes in on a signaling connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SignalingEvent {
@@ -93,7 +93,7 @@ pub enum SignalingEvent {
     ReconnectIceServer,
     /// Something that is none of these: an empty or binary frame, broken JSON, an unknown type.
     Garbage,
-    /// The link ended.
+    /// The connection ended.
     Disconnected(Failure),
 }
 

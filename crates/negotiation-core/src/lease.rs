@@ -38,7 +38,7 @@ enum State {
 }
 
 impl ClientIdPool {
-    /// How long an id rests after its link closed, if an offer was sent on it.
+    /// How long an id rests after its connection closed, if an offer was sent on it.
     ///
     /// Masters hold the session of an id that vanished for 30 s to over 55 s (kvs-protocol.md 3.4).
     pub const REST: Duration = Duration::from_secs(60);
@@ -75,7 +75,7 @@ impl ClientIdPool {
         Some(id)
     }
 
-    /// Gives an id back when its link is closed; `offered` if an offer was sent on it.
+    /// Gives an id back when its connection is closed; `offered` if an offer was sent on it.
     pub fn give_back(&mut self, id: &ClientId, offered: bool, now: Timestamp) {
         self.leases.insert(id.clone(), State::Returned { at: now, offered });
         // What has rested is as good as new: the pool stays as small as what it must remember.

@@ -5,17 +5,19 @@
 //!
 //! # A session's life
 //!
-//! 1. **Open.** An attempt begins: a link opens, ICE servers are fetched and a peer connection is
-//!    made, side by side. The offer is made meanwhile, set locally, and sent once the link is open.
+//! 1. **Open.** An attempt begins: a signaling connection opens, ICE servers are fetched and a peer
+//!    connection is made, side by side. The offer is made meanwhile, set locally, and sent once the
+//!    signaling connection is open.
 //! 2. **Answer.** The answer's deadline runs from the completed send. A duplicate, a second, a late
-//!    or a foreign answer changes nothing and is reported as [`Event::Ignored`]. Candidates wait until
-//!    the answer is *set*.
+//!    or a foreign answer changes nothing and is reported as [`Event::Ignored`]. Candidates wait
+//!    until the answer is *set*.
 //! 3. **Live.** ICE and DTLS come up, then media: with video, the first whole keyframe.
-//! 4. **Recovery.** A short loss is waited out, a longer one answered by an ICE restart in a way that
-//!    cannot make things worse, and only then by a new attempt. Links are lost and opened again
-//!    beside the media.
+//! 4. **Recovery.** A short loss is waited out, a longer one answered by an ICE restart in a way
+//!    that cannot make things worse, and only then by a new attempt. Signaling connections are lost
+//!    and opened again beside the media.
 //! 5. **Failure.** Whatever ends an attempt, all that it opened is closed first, in order; then the
-//!    pause; then a new attempt with a new peer connection, a new link, another client id.
+//!    pause; then a new attempt with a new peer connection, a new signaling connection, another
+//!    client id.
 //! 6. **End.** Once, with an [`Outcome`]: a reason, what was tried, the evidence, the likely cause.
 //!
 //! # The loop

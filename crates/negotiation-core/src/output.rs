@@ -30,42 +30,42 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SignalingCommand {
-    /// Open a link. Completes with [`crate::Done::Connected`].
+    /// Open a signaling connection. Completes with [`crate::Done::Connected`].
     Connect {
-        /// The link's number.
+        /// The signaling connection's number.
         link: ConnectionId,
         /// The attempt it is for.
         attempt: u32,
-        /// The attempt's id, for a link after its first; without it the port leases one.
+        /// The attempt's id, for a connection after its first; without it the port leases one.
         client_id: Option<ClientId>,
     },
     /// Ask the service to offer (a storage session). Not idempotent: one offer a call.
     Join {
-        /// On behalf of this link.
+        /// On behalf of this connection.
         link: ConnectionId,
     },
-    /// Ask for STUN and TURN servers, beside a link that is opening.
+    /// Ask for STUN and TURN servers, beside a connection that is opening.
     /// Completes with [`crate::Done::IceServers`].
     FetchIceServers {
-        /// The link they belong to; closing it cancels this.
+        /// The connection they belong to; closing it cancels this.
         link: ConnectionId,
     },
     /// Send a message to the master.
     Send {
-        /// On this link.
+        /// On this connection.
         link: ConnectionId,
         /// This message.
         message: Message,
     },
-    /// Close the link, and whatever of it is under way.
+    /// Close the signaling connection and cancel what is under way on it.
     Disconnect {
-        /// The link.
+        /// The connection.
         link: ConnectionId,
     },
 }
 
 impl SignalingCommand {
-    /// The link it is about.
+    /// The connection it is about.
     pub fn link(&self) -> ConnectionId {
         match self {
             Self::Connect { link, .. }
@@ -221,7 +221,7 @@ pub enum Event {
         /// Its number, from 1.
         attempt: u32,
     },
-    /// The link is open.
+    /// The signaling connection is open.
     LinkOpened {
         /// Under this id.
         client_id: ClientId,
@@ -270,17 +270,18 @@ pub enum Event {
     MediaStalled,
     /// Media flows again.
     MediaResumed,
-    /// The link ended while media flows; media goes on.
+    /// The signaling connection ended while media flows; media goes on.
     LinkLost(Failure),
-    /// A lost link is open again, under the same id.
+    /// A lost signaling connection is open again, under the same id.
     LinkReopened,
-    /// A lost link could not be opened again; unless the failure is permanent, it is tried again.
+    /// A lost signaling connection could not be opened again; unless the failure is permanent, it is
+    /// tried again.
     LinkNotReopened(Failure),
-    /// A lost link is not opened again; media goes on while it lasts.
+    /// A lost signaling connection is not opened again; media goes on while it lasts.
     LinkGivenUp(Failure),
     /// Fresh ICE servers are there for the next exchange.
     IceServersRefreshed,
-    /// The service said that this link will end.
+    /// The service announced (GO_AWAY) that it will close this signaling connection.
     GoAway,
     /// A later exchange was not answered or failed; media goes on as before.
     RenegotiationFailed,

@@ -10,9 +10,9 @@ use crate::time::Timer;
 pub enum Phase {
     /// Not opened yet.
     Idle,
-    /// The link opens; the peer connection and its offer are made meanwhile.
+    /// The connection opens; the peer connection and its offer are made meanwhile.
     Connecting,
-    /// The link is open; the offer is not out yet.
+    /// The connection is open; the offer is not out yet.
     Offering,
     /// The offer is out.
     AwaitingAnswer,

@@ -63,7 +63,7 @@ impl fmt::Debug for Timestamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
-    /// The link is not open: credentials, control plane, socket.
+    /// The connection is not open: credentials, control plane, socket.
     Connect,
     /// The ICE servers are not here.
     IceServers,
@@ -87,7 +87,7 @@ pub enum Timer {
     Grace,
     /// The ICE restart is not answered, or brought nothing.
     Restart,
-    /// Time to open the lost link again.
+    /// Time to open the lost connection again.
     LinkReopen,
     /// Time to follow a GO_AWAY.
     GoAway,
@@ -141,7 +141,8 @@ impl TimerTable {
         self.0.insert(timer, at);
     }
 
-    /// Arms a deadline, unless it is armed for this moment or an earlier one. Returns whether it did.
+    /// Arms a deadline, unless it is armed for this moment or an earlier one. Returns whether it
+    /// did.
     pub(crate) fn arm_if_earlier(&mut self, timer: Timer, at: Timestamp) -> bool {
         let earlier = self.0.get(&timer).is_none_or(|armed| at < *armed);
         if earlier {

@@ -35,7 +35,7 @@ async fn main() {
     let clock = TokioClock::start();
     let report = check_signaling(&mut Stage { clock, inbox: None, last: None, links: None }).await;
     report.assert_kept();
-    // A link in this process is there at once and cannot be cut.
+    // A connection in this process is there at once and cannot be cut.
     assert_eq!(report.not_shown().len(), 3, "{report}");
     println!("{report}");
 }

@@ -43,7 +43,7 @@ pub(crate) trait Asked {
     async fn hear(&mut self) -> Said<Self::Event>;
 }
 
-/// What a port said: an event of a link or peer of this number, or a completion.
+/// What a port said: an event of a connection or peer of this number, or a completion.
 #[derive(Debug)]
 pub(crate) enum Said<E> {
     Event(u32, E),
@@ -218,7 +218,7 @@ impl<P: Asked> Bench<P> {
         Ok(())
     }
 
-    /// After a close completed: events of that link or peer that come all the same.
+    /// After a close completed: events of that connection or peer that come all the same.
     pub(crate) async fn silent_from_now(&mut self, of: u32) -> Found {
         let before = self.events.len();
         while self.read(self.pace.quiet).await? {}

@@ -32,10 +32,11 @@ pub trait SignalingStage: MaybeSend {
     /// The master says this to the viewer it received last.
     async fn say(&mut self, message: Message);
 
-    /// From now on opening a link takes for ever, or no longer. False when that cannot be done.
+    /// From now on opening a connection takes for ever, or no longer. False when that cannot be
+    /// done.
     async fn hang(&mut self, hangs: bool) -> bool;
 
-    /// The service cuts the links that are open. False when that cannot be done.
+    /// The service cuts the connections that are open. False when that cannot be done.
     async fn cut(&mut self) -> bool;
 
     /// Sockets, tasks or whatever else the ports of this stage hold open now.

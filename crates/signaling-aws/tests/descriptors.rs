@@ -1,4 +1,4 @@
-//! What a link opened is closed with it: the process's own descriptors are counted.
+//! What a connection opened is closed with it: the process's own descriptors are counted.
 //!
 //! One test in a binary of its own: others would open descriptors meanwhile.
 #![cfg(target_os = "linux")]

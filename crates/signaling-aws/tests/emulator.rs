@@ -235,7 +235,7 @@ async fn clock_far_off_is_learnt_for_calls_and_socket() {
         let emulator = start(config).await;
         let mut port = viewer(reach(&emulator));
         assert!(connect(&mut port).await.is_ok(), "{offset}");
-        // The socket of a link whose ARN is known and whose endpoint call was made in time.
+        // The socket of a connection whose ARN is known and whose endpoint call was made in time.
         disconnect(&mut port).await;
         emulator.set_clock_offset_secs(-offset);
         port.submit(

@@ -545,7 +545,7 @@ async fn storage_channel_is_known_before_or_after_the_connection_opens() {
         panic!("the end");
     };
     assert_eq!(failure.code, FailureCode::StorageMode);
-    // An offer that was on its way to that link fails for the same reason.
+    // An offer that was on its way to that connection fails for the same reason.
     let end = Candidate { text: "".into(), mid: None, mline_index: None, ufrag: None };
     let message = negotiation_core::Message::Candidate(end);
     viewer.submit(Ticket { attempt: 1, seq: 9 }, SignalingCommand::Send { link: LINK, message });
@@ -556,7 +556,7 @@ async fn storage_channel_is_known_before_or_after_the_connection_opens() {
 async fn master_receives_messages_by_viewer_id() {
     let candidate = r#"{"messageType":"ICE_CANDIDATE","senderClientId":"v1","messagePayload":"eyJjYW5kaWRhdGUiOiJ4In0="}"#;
     let frames = vec![
-        // An answer without a sender is of no use; an offer without a sender is the storage service's.
+        // An answer without a sender has no use; an offer without one is the storage service's.
         Message::text(r#"{"messageType":"SDP_ANSWER","messagePayload":"e30="}"#),
         Message::text(r#"{"messageType":"SDP_OFFER","messagePayload":"e30="}"#),
         Message::text(candidate),

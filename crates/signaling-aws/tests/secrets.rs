@@ -1,5 +1,5 @@
 //! At trace level, with the leaking targets of [`signaling_aws::LEAKING_TARGETS`] left out, no
-//! secret is in the log of a link's whole life: not ours, not a dependency's.
+//! secret is in the log of a connection's whole life: not ours, not a dependency's.
 //!
 //! One test in a binary of its own: the log is the process's.
 

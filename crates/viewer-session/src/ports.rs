@@ -1,7 +1,7 @@
 //! The ports of a session: signaling, peer connection, clock, and the platform's network.
 //!
-//! A session needs the first three; the network is reported by a [`NetworkPort`], by the application
-//! ([`crate::Control::network_changed`]), or not at all.
+//! A session needs the first three; the network is reported by a [`NetworkPort`], by the
+//! application ([`crate::Control::network_changed`]), or not at all.
 //!
 //! # Contract of a port
 //!
@@ -11,12 +11,13 @@
 //! - Commands are carried out in the order they came, except that
 //!   - [`SignalingCommand::FetchIceServers`] runs beside an opening link,
 //!   - a close ([`SignalingCommand::Disconnect`], [`PeerCommand::StopTransceivers`] and after)
-//!     overtakes what is queued for that link or peer: queued commands complete with
+//!     overtakes what is queued for that signaling or peer connection: queued commands complete with
 //!     [`negotiation_core::FailureCode::Cancelled`], the running one is abandoned and completes
 //!     so as well.
 //! - Closing what is not there, or not any more, completes well.
-//! - `next` is cancel-safe: dropping its future loses nothing. With nothing to say it stays pending.
-//! - After a link's or peer's close completed, no event of it comes.
+//! - `next` is cancel-safe: dropping its future loses nothing. With nothing to say it stays
+//!   pending.
+//! - After the close of a signaling or peer connection completed, no event of it comes.
 //! - Dropping the port closes what is open and frees everything.
 //! - Queues are bounded, and what an adapter reports holds no secret.
 
@@ -101,7 +102,7 @@ pub enum NetworkInput {
 /// What a signaling port says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignalingInput {
-    /// Something happened on a link.
+    /// Something happened on a signaling connection.
     Event(ConnectionId, SignalingEvent),
     /// A command is done.
     Completed(Completion),

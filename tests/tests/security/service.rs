@@ -272,7 +272,7 @@ impl Viewer {
         timeout(PATIENCE, self.port.next()).await.expect("the port has something to say")
     }
 
-    /// The next event of the link.
+    /// The next event of the connection.
     pub(crate) async fn event(&mut self) -> SignalingEvent {
         loop {
             if let SignalingInput::Event(LINK, event) = self.next().await {
@@ -281,7 +281,7 @@ impl Viewer {
         }
     }
 
-    /// Why the link ends, whatever comes before.
+    /// Why the connection ends, whatever comes before.
     pub(crate) async fn end(&mut self) -> Failure {
         loop {
             if let SignalingEvent::Disconnected(failure) = self.event().await {

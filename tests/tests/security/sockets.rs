@@ -37,7 +37,7 @@ async fn opened(upgrade: Answer) -> (Viewer, Service) {
     (viewer, service)
 }
 
-/// Why the link ends.
+/// Why the connection ends.
 async fn ends(upgrade: Answer) -> FailureCode {
     let (mut viewer, _service) = opened(upgrade).await;
     viewer.end().await.code

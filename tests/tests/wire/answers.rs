@@ -194,7 +194,7 @@ fn w06_answer_unsolicited() {
         let earlier = stage.live().await;
         let answer = frame::answer(earlier.answers()[0].sdp.as_str());
         earlier.close().await;
-        // The offer waits for the ICE servers, and the link is open meanwhile.
+        // The offer waits for the ICE servers, and the connection is open meanwhile.
         let call =
             Match { call: Some("GetIceServerConfig".into()), times: Some(1), ..Match::on(CALL) };
         stage.fault(call, Action::Delay { ms: 3_000 });

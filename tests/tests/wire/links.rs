@@ -1,4 +1,4 @@
-//! Links that follow one another: scenarios 18, 30 to 34.
+//! Connections that follow one another: scenarios 18, 30 to 34.
 
 use kvs_emulator::{
     Action, EmulatorConfig, Match, Point, PresenceChange, Role, ServiceMessage, Then, Why,
@@ -62,8 +62,8 @@ fn w30_signaling_down_for_sixty_seconds() {
     });
 }
 
-/// AWS's ten minutes, on a service whose clock makes seconds of minutes, and its hour on one that is
-/// twice as fast: [`hour`].
+/// AWS's ten minutes, on a service whose clock makes seconds of minutes, and its hour on one that
+/// is twice as fast: [`hour`].
 fn lived_out(
     case: &'static str,
     service: impl FnOnce(&mut EmulatorConfig),
@@ -90,7 +90,7 @@ fn lived_out(
             viewer.more_pictures(30).await;
         }
         assert_eq!(viewer_links(stage, why), rounds, "{:?}", stage.emulator.events(0));
-        // Where the new link came first, the old one's end was expected.
+        // Where the new connection came first, the old one's end was expected.
         let lost = if why == Why::Displaced { 0 } else { rounds };
         assert_eq!(viewer.count(is_lost), lost, "{}", viewer.log.story());
         assert_eq!(stage.viewers(), ["hall"], "the same id, once");
@@ -101,7 +101,7 @@ fn lived_out(
     });
 }
 
-/// How many links of the viewer's ended like this.
+/// How many connections of the viewer's ended like this.
 fn viewer_links(stage: &Stage, why: Why) -> usize {
     let events = stage.emulator.events(0);
     let of_viewer = |event: &&kvs_emulator::Event| event.client_id.as_deref() == Some("hall");
@@ -222,7 +222,7 @@ fn w34_garbage() {
 #[test]
 fn w18_takeover_before_live() {
     scenario(18, "not live", async |stage| {
-        // No answer comes, and each link is closed by the service a second after it opened.
+        // No answer comes, and each connection is closed by the service a second after it opened.
         let ours = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
         stage.fault(ours, Action::After { ms: 1_000, then: Then::Close });
         let mut plan = stage.plan();

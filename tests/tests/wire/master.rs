@@ -1,4 +1,5 @@
-//! A master that does what the test camera does not: it offers, and what it sends changes under way.
+//! A master that does what the test camera does not: it offers, and what it sends changes under
+//! way.
 #![expect(clippy::wildcard_enum_match_arm, reason = "what it does not look at is let go")]
 
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl Drop for Master {
 }
 
 impl Master {
-    /// Takes a link that is open.
+    /// Takes a connection that is open.
     pub(crate) fn start(
         link: MasterConnection,
         manners: Manners,

@@ -131,7 +131,7 @@ fn w55_secrets() {
     crate::scenario_on(55, "", service, async |stage| {
         let signed = stage.signaling().credentials(&keys.id, &keys.secret, keys.token.clone());
         stage.camera_with(|camera| camera.signaling = signed.build().expect("valid")).await;
-        // An answer that is broken, one that is lost, and then a link that is cut.
+        // An answer that is broken, one that is lost, and then a connection that is cut.
         let broken = Action::Corrupt { how: kvs_emulator::Corruption::Sdp };
         stage.fault_from_camera(MessageType::SdpAnswer, 1, broken);
         stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Drop);
@@ -179,8 +179,8 @@ fn w55_secrets() {
     });
 }
 
-/// A sleep as near as one process can come to it: nothing of the program runs for longer than a busy
-/// machine explains, its sockets are open, and nothing reports it.
+/// A sleep as near as one process can come to it: nothing of the program runs for longer than a
+/// busy machine explains, its sockets are open, and nothing reports it.
 // Shows: N13.
 #[test]
 fn w56_stopped() {

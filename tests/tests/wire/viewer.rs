@@ -108,7 +108,8 @@ impl Watching {
         self.until("live", |event| *event == Event::Live).await
     }
 
-    /// Waits until this was reported as ignored, wherever it was: it is reported once for each attempt.
+    /// Waits until this was reported as ignored, wherever it was: it is reported once for each
+    /// attempt.
     pub(crate) async fn ignored(&mut self, reason: Ignored) -> Timestamp {
         self.until("ignored", |event| *event == Event::Ignored(reason)).await
     }
@@ -187,7 +188,7 @@ impl Watching {
         })
     }
 
-    /// How many links were asked for.
+    /// How many connections were asked for.
     pub(crate) fn links(&self) -> usize {
         use SignalingCommand::Connect;
         self.log.count(|entry| matches!(entry, Entry::Output(Output::Signaling(_, Connect { .. }))))

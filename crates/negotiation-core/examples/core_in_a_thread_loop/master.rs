@@ -10,7 +10,7 @@ use negotiation_core::{
 
 /// An offer as it reaches the master, with the way back to the viewer.
 pub(crate) struct Offer {
-    /// The link it came on.
+    /// The connection it came on.
     pub(crate) link: ConnectionId,
     /// Where the answer goes.
     pub(crate) reply: Sender<Input>,

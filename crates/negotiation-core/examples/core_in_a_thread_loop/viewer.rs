@@ -22,7 +22,7 @@ pub(crate) enum Wish {
 /// What was opened and what is still open.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// Links that were opened.
+    /// Connections that were opened.
     pub(crate) links_opened: u32,
     /// Peer connections that were made.
     pub(crate) peers_opened: u32,

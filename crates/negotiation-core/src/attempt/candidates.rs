@@ -256,7 +256,7 @@ pub(crate) struct LocalCandidates {
     withheld: bool,
     /// Of those waiting, the first so many were released in an earlier exchange.
     free: usize,
-    /// Not carried by this link: they wait for another one.
+    /// Not carried by this connection: they wait for another one.
     unsent: VecDeque<(ConnectionId, Candidate)>,
 }
 
@@ -305,7 +305,7 @@ impl LocalCandidates {
         dropped
     }
 
-    /// A link did not carry this one: it is kept for the next link.
+    /// A connection did not carry this one: it is kept for the next connection.
     pub(crate) fn put_back(
         &mut self,
         link: ConnectionId,
@@ -319,8 +319,8 @@ impl LocalCandidates {
         Ok(())
     }
 
-    /// This link is open: what another one did not carry goes out first, in order, unless its offer
-    /// was taken back meanwhile.
+    /// This connection is open: what another one did not carry goes out first, in order, unless its
+    /// offer was taken back meanwhile.
     pub(crate) fn resend_on(&mut self, open: ConnectionId) {
         if self.unsent.iter().all(|(link, _)| *link == open) {
             return;
@@ -337,7 +337,7 @@ impl LocalCandidates {
         }
     }
 
-    /// Names of links, as a normal form has them.
+    /// Names of connections, as a normal form has them.
     pub(crate) fn rename_links(&mut self, name: impl Fn(ConnectionId) -> ConnectionId) {
         self.unsent.iter_mut().for_each(|(link, _)| *link = name(*link));
     }
@@ -403,14 +403,15 @@ impl InTransit {
         }
     }
 
-    /// Its sending completed: on which link, and the candidate unless it is not wanted any more.
+    /// Its sending completed: on which connection, and the candidate unless it is not wanted any
+    /// more.
     pub(crate) fn end(&mut self, slot: usize) -> Option<(ConnectionId, Option<Candidate>)> {
         let sent = self.0.get_mut(slot).and_then(Option::take);
         while self.0.pop_if(|last| last.is_none()).is_some() {}
         sent
     }
 
-    /// Whether anything is being sent on this link.
+    /// Whether anything is being sent on this connection.
     pub(crate) fn uses(&self, link: ConnectionId) -> bool {
         self.0.iter().flatten().any(|(other, _)| *other == link)
     }
@@ -420,7 +421,7 @@ impl InTransit {
         self.0.iter_mut().flatten().for_each(|(_, candidate)| *candidate = None);
     }
 
-    /// Names of links, as a normal form has them.
+    /// Names of connections, as a normal form has them.
     pub(crate) fn rename_links(&mut self, name: impl Fn(ConnectionId) -> ConnectionId) {
         self.0.iter_mut().flatten().for_each(|(link, _)| *link = name(*link));
     }

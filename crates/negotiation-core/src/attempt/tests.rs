@@ -12,7 +12,7 @@ fn relay_only() -> Settings {
     Settings { relay_only: true, ..one_retry() }
 }
 
-/// 42: the servers' deadline counts from the open link; then it goes on without TURN.
+/// 42: the servers' deadline counts from the open connection; then it goes on without TURN.
 #[test]
 fn s42_servers_that_hang_are_waited_for_five_seconds_after_the_connection() {
     let mut harness = Harness::opened(one_retry());

@@ -85,7 +85,7 @@ impl Normalised {
         renamed(&self.tickets, ticket)
     }
 
-    /// The new name of a link; `None` when the session takes nothing from it any more.
+    /// The new name of a connection; `None` when the session takes nothing from it any more.
     pub fn link(&self, link: ConnectionId) -> Option<ConnectionId> {
         renamed(&self.links, link)
     }
@@ -107,8 +107,8 @@ const EXCHANGES: u32 = 2;
 const SENT: Ticket = Ticket { attempt: 1, seq: 0 };
 
 impl Session {
-    /// The normal form of this session, for checkers: moments relative to now, commands, links,
-    /// peer connections and attempts renamed, and all that is only told left out.
+    /// The normal form of this session, for checkers: moments relative to now, commands,
+    /// connections, peer connections and attempts renamed, and all that is only told left out.
     ///
     /// What its outputs say of times, names, counts and evidence differs; what it does does not.
     /// Outputs that were not drained stay as they are.
@@ -369,7 +369,7 @@ fn horizon(config: &Config) -> Duration {
         .saturating_add(day)
 }
 
-/// A link that was left long ago has no name; nothing tells two of those apart.
+/// A connection that was left long ago has no name; nothing tells two of those apart.
 fn name_of(names: &[(ConnectionId, ConnectionId)], link: ConnectionId) -> ConnectionId {
     renamed(names, link).unwrap_or(ConnectionId(0))
 }

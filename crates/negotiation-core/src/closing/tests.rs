@@ -13,7 +13,8 @@ fn failed_steps(harness: &Harness) -> usize {
     harness.events().filter(|event| matches!(event, Event::CloseStepFailed(_))).count()
 }
 
-/// N22: a link that was being left when the attempt ended has its share of the time like any step.
+/// N22: a connection that was being left when the attempt ended has its share of the time like any
+/// step.
 #[test]
 fn n22_what_was_being_closed_hangs_for_one_step_at_most() {
     let mut harness = Harness::live(Settings { go_away_spread: Duration::ZERO, ..one_retry() });
@@ -21,7 +22,7 @@ fn n22_what_was_being_closed_hangs_for_one_step_at_most() {
     harness.settle(&["disconnect"]);
     assert_eq!(harness.commands(), ["connect", "disconnect"]);
     harness.give(Input::Close);
-    // The newer link closes; the one that was left hangs.
+    // The newer connection closes; the one that was left hangs.
     harness.ticket("disconnect");
     harness.settle(&[]);
     harness.forget();

@@ -225,7 +225,7 @@ impl Harness {
         }
     }
 
-    /// Something comes in on the newest link.
+    /// Something comes in on the newest connection.
     pub(crate) fn receive(&mut self, event: SignalingEvent) {
         self.receive_on(self.link, event);
     }
@@ -242,7 +242,7 @@ impl Harness {
         self.receive(SignalingEvent::Offer { sender: Sender::Master, body: Ok(offer) });
     }
 
-    /// Whether a local answer that its link did not carry goes out on the next one.
+    /// Whether a local answer that its connection did not carry goes out on the next one.
     pub(crate) fn answers_on_the_next_link(&mut self) -> bool {
         self.offer(offer(1));
         self.settle(&["send answer"]);
@@ -257,7 +257,7 @@ impl Harness {
         self.receive(SignalingEvent::Candidate { sender: Sender::Master, body: Ok(candidate) });
     }
 
-    /// The link ends by itself.
+    /// The connection ends by itself.
     pub(crate) fn link_ends(&mut self, link: u32, code: FailureCode) {
         let failure = Failure::new(code, "by plan");
         self.receive_on(ConnectionId(link), SignalingEvent::Disconnected(failure));

@@ -7,7 +7,7 @@ use viewer_session::facts::read_description;
 
 /// What a viewer sent, with the way back to it.
 pub(crate) struct FromViewer {
-    /// The link it came on.
+    /// The connection it came on.
     pub(crate) link: ConnectionId,
     /// What was sent.
     pub(crate) message: Message,

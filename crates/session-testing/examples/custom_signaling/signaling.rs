@@ -23,12 +23,12 @@ pub(crate) struct InProcess {
     inbox: mpsc::Receiver<SignalingInput>,
     /// One completion for each command; the core has a bounded number of those in flight.
     completed: VecDeque<Completion>,
-    /// One, or for a moment two: a new link is there before the old one is left.
+    /// One, or for a moment two: a new connection is there before the old one is left.
     open: BTreeSet<ConnectionId>,
     links: Links,
 }
 
-/// Counts the open links, to show that none is left.
+/// Counts the open connections, to show that none is left.
 #[derive(Clone, Default)]
 pub(crate) struct Links(Arc<AtomicUsize>);
 
@@ -47,7 +47,7 @@ impl InProcess {
         Self { master, reply, inbox, completed, open: BTreeSet::new(), links }
     }
 
-    /// The count of open links.
+    /// The count of open connections.
     pub(crate) fn links(&self) -> Links {
         self.links.clone()
     }
@@ -56,7 +56,7 @@ impl InProcess {
     fn carry_out(&mut self, command: SignalingCommand) -> Result<Done, Failure> {
         match command {
             SignalingCommand::Connect { link, attempt, client_id } => {
-                // A further link of an attempt has the id that the attempt has.
+                // A further connection of an attempt has the id that the attempt has.
                 let id = match client_id {
                     Some(id) => id,
                     None => ClientId::new(&format!("viewer-{attempt}")).map_err(|error| {
@@ -118,7 +118,7 @@ impl SignalingPort for InProcess {
         }
         loop {
             match self.inbox.recv().await {
-                // After a link's close completed, no event of it comes.
+                // After a connection's close completed, no event of it comes.
                 Some(SignalingInput::Event(link, event)) if self.open.contains(&link) => {
                     return SignalingInput::Event(link, event);
                 }

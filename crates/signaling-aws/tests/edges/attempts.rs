@@ -1,5 +1,5 @@
-//! Further links of one attempt, and joining a storage session, through the emulator (contract,
-//! N3, N8, N20 and N21).
+//! Further connections of one attempt, and joining a storage session, through the emulator
+//! (contract, N3, N8, N20 and N21).
 
 use crate::support::{Port, emulator, reach};
 use aws_credential_types::Credentials;
@@ -18,11 +18,11 @@ async fn second_connection_keeps_the_client_id_of_the_attempt() {
     port.offer(1).await;
     assert_eq!(port.connect(2, Some(id.clone())).await, id);
     port.disconnect(1).await;
-    // The link that is left works, and the id is taken.
+    // The connection that is left works, and the id is taken.
     port.offer(2).await;
     let mut other = Port::new(reach(&emulator, "hall"));
     assert_eq!(other.connect(1, None).await.as_str(), "hall-2");
-    // Also while the attempt has no link at all: it may be back in a moment.
+    // Also while the attempt has no connection at all: it may be back in a moment.
     port.disconnect(2).await;
     let mut third = Port::new(reach(&emulator, "hall"));
     assert_eq!(third.connect(1, None).await.as_str(), "hall-3");
@@ -81,7 +81,7 @@ async fn storage_session_is_joined_as_often_as_asked() {
     for _ in 0..2 {
         assert_eq!(port.run(SignalingCommand::Join { link: ConnectionId(1) }).await, Ok(Done::Ok));
     }
-    // Its id stays, also when another link of this process has it.
+    // Its id stays, also when another connection of this process has it.
     let mut again = Port::new(reach(&emulator, "store").storage_session(true));
     assert_eq!(again.connect(1, None).await.as_str(), "store");
     emulator.shutdown().await;

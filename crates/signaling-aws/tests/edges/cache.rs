@@ -19,8 +19,8 @@ async fn with_turn() -> Emulator {
     emulator(EmulatorConfig { turn: turn(), ..EmulatorConfig::default() }).await
 }
 
-/// Opens a link and fetches ICE servers, as a session does; says how many requests that took and
-/// how many of them were refused.
+/// Opens a connection and fetches ICE servers, as a session does; says how many requests that took
+/// and how many of them were refused.
 async fn session(emulator: &Emulator, id: &str) -> (u64, u64) {
     let before = asked(emulator);
     let mut port = Port::new(reach(emulator, id));

@@ -85,7 +85,7 @@ async fn host_without_a_proxy_is_reached_directly() {
     emulator.shutdown().await;
 }
 
-/// Opens a link whose endpoints are known, so that the socket alone goes through the proxy.
+/// Opens a connection whose endpoints are known, so that the socket alone goes through the proxy.
 async fn socket_through(manner: Manner) -> Failure {
     let (emulator, dir) = over_tls().await;
     // Of all manners only silence lasts so long.

@@ -325,7 +325,7 @@ fn n21_offer_of_a_new_generation_gets_fresh_servers() {
         assert!(at("fetch servers") < at("set servers"), "{asked:?}");
         assert!(at("set servers") < at("set remote"), "{asked:?}");
     }
-    // Without a link, or where the call fails, the old ones have to do.
+    // Without a connection, or where the call fails, the old ones have to do.
     let mut harness = Harness::storage_live();
     harness.offer(offer(2));
     harness.fails("fetch servers", FailureCode::Network);
@@ -333,7 +333,7 @@ fn n21_offer_of_a_new_generation_gets_fresh_servers() {
     assert!(harness.commands().contains(&"send answer"));
 }
 
-/// N8, 64: the join is repeated on the link that follows the one it was sent on.
+/// N8, 64: the join is repeated on the connection that follows the one it was sent on.
 #[test]
 fn n8_join_is_repeated_after_a_connection_switch() {
     let mut harness = Harness::joined();

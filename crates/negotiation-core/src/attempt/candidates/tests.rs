@@ -25,7 +25,8 @@ fn candidates_are_held_in_order_and_without_duplicates() {
     assert_eq!(remote.take(candidate(4, None), 128, 256), Ok(Some(candidate(4, None))));
 }
 
-/// A candidate that was being sent on the first link when it was lost, and the second is open.
+/// A candidate that was being sent on the first connection when it was lost, and the second is
+/// open.
 fn resent(local: &mut LocalCandidates, between: impl FnOnce(&mut LocalCandidates)) {
     let (first, second) = (ConnectionId(1), ConnectionId(2));
     local.take(candidate(1, None), 128).expect("room");

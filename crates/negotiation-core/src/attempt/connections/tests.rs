@@ -1,4 +1,4 @@
-//! Links that follow one another, link by link.
+//! Connections that follow one another, connection by connection.
 
 use alloc::vec;
 use core::time::Duration;
@@ -22,7 +22,7 @@ fn given_up(harness: &Harness) -> usize {
     harness.events().filter(|event| matches!(event, Event::LinkGivenUp(_))).count()
 }
 
-/// The link of the newest command of this name.
+/// The connection of the newest command of this name.
 fn link_of(harness: &Harness, name: &str) -> ConnectionId {
     let Output::Signaling(_, command) = harness.newest(name) else { panic!("{name}") };
     command.link()
@@ -33,7 +33,7 @@ fn status(harness: &mut Harness, ticket: Ticket) {
     harness.receive(SignalingEvent::Status { ticket: Some(ticket), failure });
 }
 
-/// N21: a link counts while it is left, and not any more after.
+/// N21: a connection counts while it is left, and not any more after.
 #[test]
 fn n21_connection_that_is_left_counts_until_it_is_closed() {
     let mut harness = Harness::live(prompt());
@@ -50,7 +50,7 @@ fn n21_connection_that_is_left_counts_until_it_is_closed() {
     assert!(harness.ignored(Ignored::Stale));
 }
 
-/// N21: of two links that are being left, the end of the first says nothing of the second.
+/// N21: of two connections that are being left, the end of the first says nothing of the second.
 #[test]
 fn n21_newer_of_two_connections_that_are_left_still_counts() {
     let mut harness = Harness::live(prompt());
@@ -67,7 +67,8 @@ fn n21_newer_of_two_connections_that_are_left_still_counts() {
     assert!(harness.ignored(Ignored::Stale));
 }
 
-/// N21, N23: a link whose opening timed out may open yet, so it is closed; one that failed is not.
+/// N21, N23: a connection whose opening timed out may open yet, so it is closed; one that failed is
+/// not.
 #[test]
 fn n23_opening_that_timed_out_is_closed() {
     for (code, closed) in [(FailureCode::TimedOut, true), (FailureCode::Network, false)] {
@@ -83,7 +84,7 @@ fn n23_opening_that_timed_out_is_closed() {
     }
 }
 
-/// N21: where a second link is refused, the first is left before it is asked again.
+/// N21: where a second connection is refused, the first is left before it is asked again.
 #[test]
 fn n21_refused_second_connection_costs_the_first() {
     let mut harness = Harness::live(prompt());
@@ -109,7 +110,7 @@ fn n21_refused_second_connection_does_not_cost_an_offer_that_is_being_made() {
     assert_eq!((harness.phase(), harness.link), (Phase::AwaitingAnswer, ConnectionId(3)));
 }
 
-/// N16: a permanent failure stops the opening; the old link serves as long as it lasts.
+/// N16: a permanent failure stops the opening; the old connection serves as long as it lasts.
 #[test]
 fn n16_connection_refused_for_good_leaves_the_old_one_open() {
     let mut harness = Harness::live(prompt());
@@ -148,7 +149,7 @@ fn n21_go_away_pause_ends_with_its_connection() {
     assert_eq!(harness.reported(&Event::GoAway), 1, "the next one counts");
 }
 
-/// N20: one link is opened at a time, however many reasons there are for it.
+/// N20: one connection is opened at a time, however many reasons there are for it.
 #[test]
 fn n20_one_connection_is_opened_at_a_time() {
     let mut harness = Harness::live(prompt());
@@ -162,7 +163,7 @@ fn n20_one_connection_is_opened_at_a_time() {
     assert_eq!(harness.link, ConnectionId(2));
 }
 
-/// 26: after a change of network the deaf link is left as soon as another one is ready.
+/// 26: after a change of network the deaf connection is left as soon as another one is ready.
 #[test]
 fn s26_dead_connection_is_closed_for_the_new_one() {
     let mut harness = Harness::live(prompt());
@@ -216,7 +217,7 @@ fn s18_three_quick_closes_by_the_service_are_a_takeover() {
     assert_eq!(given_up(&ended_thrice(5_000, FailureCode::Replaced)), 1, "it says so");
 }
 
-/// 18, N21: the end of a link that another one follows is no takeover, however quick.
+/// 18, N21: the end of a connection that another one follows is no takeover, however quick.
 #[test]
 fn s18_close_of_a_connection_that_is_followed_is_no_takeover() {
     let mut harness = Harness::live(prompt());
@@ -230,7 +231,7 @@ fn s18_close_of_a_connection_that_is_followed_is_no_takeover() {
     assert_eq!(lost, 0);
 }
 
-/// N21: the same while the answer is awaited: the master answers the id, not the link.
+/// N21: the same while the answer is awaited: the master answers the id, not the connection.
 #[test]
 fn n21_followed_connection_may_end_before_the_answer() {
     let mut harness = Harness::offered(prompt());
@@ -246,7 +247,7 @@ fn n21_followed_connection_may_end_before_the_answer() {
     assert_eq!(harness.phase(), Phase::Closing, "with none that follows it ends the attempt");
 }
 
-/// N21: one GO_AWAY is followed once, and only that of the open link counts.
+/// N21: one GO_AWAY is followed once, and only that of the open connection counts.
 #[test]
 fn n21_go_away_is_followed_once() {
     // While it waits for its moment.
@@ -257,13 +258,13 @@ fn n21_go_away_is_followed_once() {
     harness.receive(SignalingEvent::GoAway);
     assert!(harness.ignored(Ignored::Duplicate));
     assert_eq!((harness.session.poll_timeout(), harness.reported(&Event::GoAway)), (due, 1));
-    // While the next link is being opened.
+    // While the next connection is being opened.
     let mut harness = Harness::live(prompt());
     harness.receive(SignalingEvent::GoAway);
     harness.receive(SignalingEvent::GoAway);
     assert!(harness.ignored(Ignored::Duplicate));
     assert_eq!((harness.commands(), harness.reported(&Event::GoAway)), (vec!["connect"], 1));
-    // From the link that is left.
+    // From the connection that is left.
     let mut harness = Harness::live(prompt());
     harness.receive(SignalingEvent::GoAway);
     harness.settle(&["disconnect"]);
@@ -335,7 +336,7 @@ fn s36_status_for_a_later_offer() {
     assert!(harness.ignored(Ignored::Status));
 }
 
-/// The normal form names links by their order alone.
+/// The normal form names connections by their order alone.
 #[test]
 fn sessions_that_differ_in_past_connections_have_one_normal_form() {
     let mut fresh = Harness::live(prompt());
@@ -373,7 +374,7 @@ fn sessions_that_differ_in_past_connections_have_one_normal_form() {
     assert_ne!(young.session.normalised().session(), a.session());
 }
 
-/// N20, 28: a link that is reset as soon as it is open is opened again with a growing pause.
+/// N20, 28: a connection that is reset as soon as it is open is opened again with a growing pause.
 // Shows: N20.
 #[test]
 fn s28_connection_that_is_reset_at_once_is_reopened_with_backoff() {
@@ -394,7 +395,7 @@ fn s28_connection_that_is_reset_at_once_is_reopened_with_backoff() {
     assert_eq!(given_up(&harness), 0, "it is no takeover");
 }
 
-/// N21: a new link that cannot be reached leaves the old one in use.
+/// N21: a new connection that cannot be reached leaves the old one in use.
 #[test]
 fn n21_unreachable_second_connection_leaves_the_first_in_use() {
     let mut harness = Harness::offered(prompt());
@@ -408,7 +409,7 @@ fn n21_unreachable_second_connection_leaves_the_first_in_use() {
     assert_eq!(harness.phase(), Phase::Establishing);
 }
 
-/// N21, 42: leaving a link does not cancel the call for ICE servers that is under way on it.
+/// N21, 42: leaving a connection does not cancel the call for ICE servers that is under way on it.
 #[test]
 fn n21_replaced_connection_is_left_after_the_call_for_servers() {
     let mut harness = Harness::opened(prompt());
@@ -418,7 +419,7 @@ fn n21_replaced_connection_is_left_after_the_call_for_servers() {
     assert!(!harness.commands().contains(&"disconnect"));
     harness.settle(&[]);
     assert!(harness.commands().contains(&"disconnect"));
-    // One that is cancelled all the same is asked again on the open link.
+    // One that is cancelled all the same is asked again on the open connection.
     let mut harness = Harness::opened(prompt());
     harness.settle(&["fetch servers"]);
     harness.commands();
@@ -426,7 +427,7 @@ fn n21_replaced_connection_is_left_after_the_call_for_servers() {
     assert_eq!(harness.commands(), ["fetch servers"]);
 }
 
-/// N23: every link that was opened is closed, however many follow one another.
+/// N23: every connection that was opened is closed, however many follow one another.
 #[test]
 fn n23_connection_that_is_replaced_twice_is_closed() {
     let mut harness = Harness::offered(prompt());
@@ -445,7 +446,7 @@ fn n23_connection_that_is_replaced_twice_is_closed() {
     assert_eq!((closed, harness.phase()), (3, Phase::Ended));
 }
 
-/// N25: a reopening that fails, and a link that cannot be left, are reported.
+/// N25: a reopening that fails, and a connection that cannot be left, are reported.
 #[test]
 fn n25_failures_of_connections_are_reported() {
     let mut harness = Harness::live(prompt());
@@ -464,7 +465,7 @@ fn n25_failures_of_connections_are_reported() {
     assert_eq!(harness.events().filter(told).count(), 1);
 }
 
-/// N21, 32: a wish for fresh ICE servers that comes while no link is open is not lost.
+/// N21, 32: a wish for fresh ICE servers that comes while no connection is open is not lost.
 #[test]
 fn s32_refresh_waits_for_the_next_connection() {
     let mut harness = Harness::live(prompt());
@@ -475,7 +476,7 @@ fn s32_refresh_waits_for_the_next_connection() {
     assert!(harness.commands().contains(&"fetch servers"));
 }
 
-/// N17: the evidence says that no link was open when the answer was awaited.
+/// N17: the evidence says that no connection was open when the answer was awaited.
 #[test]
 fn n17_evidence_names_the_connection_that_was_down() {
     let mut harness = Harness::offered(prompt());

@@ -6,7 +6,7 @@ use crate::{
     ConnectionId, Connectivity, Event, FailureCode, Input, PeerEvent, Phase, SignalingEvent,
 };
 
-/// N11, 29: candidates that a link did not carry go out on the next one, in order.
+/// N11, 29: candidates that a connection did not carry go out on the next one, in order.
 // Shows: N11.
 #[test]
 fn s29_unsent_candidates_go_out_on_the_next_connection() {
@@ -25,7 +25,8 @@ fn s29_unsent_candidates_go_out_on_the_next_connection() {
     assert_eq!(harness.commands(), [&["connect"][..], &["send candidate"; 5]].concat());
 }
 
-/// N21, 29: an offer that its link did not carry waits for the link that is being opened.
+/// N21, 29: an offer that its connection did not carry waits for the connection that is being
+/// opened.
 #[test]
 fn n21_offer_waits_for_the_connection_that_is_being_opened() {
     let offering = || {
@@ -104,7 +105,7 @@ fn n20_restart_unsent_on_a_stalled_connection_goes_out_on_the_next() {
     assert_eq!((harness.phase(), harness.reported(&Event::Recovered)), (Phase::Live, 1));
 }
 
-/// N5, N21: an offer that is answered was sent, whatever becomes of its link.
+/// N5, N21: an offer that is answered was sent, whatever becomes of its connection.
 #[test]
 fn n21_answered_offer_survives_the_loss_of_its_connection() {
     for following in [false, true] {

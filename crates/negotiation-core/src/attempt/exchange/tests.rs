@@ -105,7 +105,8 @@ fn n1_renegotiation_before_the_first_exchange_is_part_of_it() {
     assert!(!harness.commands().contains(&"create offer"));
 }
 
-/// N1, N20: a renegotiation waits for its link; it is dropped once no link is opened any more.
+/// N1, N20: a renegotiation waits for its connection; it is dropped once no connection is opened
+/// any more.
 #[test]
 fn n1_renegotiation_waits_for_its_connection() {
     let mut harness = Harness::live(one_retry());
@@ -386,7 +387,7 @@ fn n6_refused_answer_to_a_later_offer_is_rolled_back() {
     assert_eq!((harness.phase(), harness.reported(&Event::RenegotiationFailed)), (Phase::Live, 1));
 }
 
-/// N5: an answer proves that its offer was sent, whatever the link says.
+/// N5: an answer proves that its offer was sent, whatever the connection says.
 #[test]
 fn n5_answer_that_overtakes_a_failed_sending_counts() {
     let mut harness = Harness::opened(one_retry());
@@ -397,7 +398,7 @@ fn n5_answer_that_overtakes_a_failed_sending_counts() {
     assert_eq!((harness.phase(), harness.commands()), (Phase::Establishing, vec!["set remote"]));
 }
 
-/// 28: a restart that a link does not carry waits for another one.
+/// 28: a restart that a connection does not carry waits for another one.
 #[test]
 fn s28_unsent_restart_waits_for_the_next_connection() {
     for keeps in [false, true] {
@@ -540,7 +541,8 @@ fn n11_candidates_go_when_the_stack_allows() {
     }
 }
 
-/// N5, N20: an offer that a replaced link did not carry goes out on the one that took its place.
+/// N5, N20: an offer that a replaced connection did not carry goes out on the one that took its
+/// place.
 #[test]
 fn n20_offer_is_sent_again_on_the_connection_that_took_the_place() {
     let mut harness = Harness::opened(one_retry());

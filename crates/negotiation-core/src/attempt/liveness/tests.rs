@@ -59,7 +59,8 @@ fn n18_restart_that_begins_later_makes_the_session_recover() {
     assert_eq!(harness.reported(&Event::DeadlineArmed { timer: Timer::Restart, at }), 1);
 }
 
-/// 63: a restart that waits for its link is not needed once media is back; its deadline goes too.
+/// 63: a restart that waits for its connection is not needed once media is back; its deadline goes
+/// too.
 #[test]
 fn s63_media_that_is_back_makes_a_waiting_restart_needless() {
     let mut harness = Harness::live(one_retry());
@@ -89,7 +90,7 @@ fn s63_open_restart_keeps_its_deadline() {
 /// N19: only a master that got an offer and let it pass has shown that restarts are useless.
 #[test]
 fn n19_restart_that_never_went_out_teaches_nothing() {
-    // It waited for its link.
+    // It waited for its connection.
     let mut harness = Harness::live(one_retry());
     harness.link_ends(1, FailureCode::Network);
     harness.give(Input::Restart);
@@ -322,7 +323,8 @@ fn n18_abandoned_restart_is_not_reported_as_a_renegotiation() {
     assert!(harness.answers_on_the_next_link());
 }
 
-/// N18, 28: a link that refused a restart's offer is tried again at the next loss, not before.
+/// N18, 28: a connection that refused a restart's offer is tried again at the next loss, not
+/// before.
 #[test]
 fn s28_connection_that_refused_an_offer_may_take_the_next() {
     let mut harness = Harness::live(one_retry());
@@ -498,7 +500,7 @@ fn n1_restart_in_the_set_up_is_remembered() {
     assert!(harness.commands().contains(&"create restart"));
 }
 
-/// N16, N18: with no link left for its offer, a restart is not waited for.
+/// N16, N18: with no connection left for its offer, a restart is not waited for.
 #[test]
 fn n16_loss_without_a_connection_for_a_restart_begins_again_at_once() {
     let mut harness = Harness::live(one_retry());

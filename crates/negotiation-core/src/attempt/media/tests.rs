@@ -72,7 +72,7 @@ fn s24_ice_that_fails_again_ends_a_restart_that_was_fruitless() {
     assert_eq!(harness.report().0, AttemptEnd::IceFailed);
 }
 
-/// 24: the same of a restart that waits for its link.
+/// 24: the same of a restart that waits for its connection.
 #[test]
 fn s24_restart_that_waits_for_its_connection_is_under_way() {
     let mut harness = Harness::live(one_retry());
