@@ -33,7 +33,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Every codec.
+    /// Every codec, in the default order of preference.
     pub const ALL: [Self; 8] = [
         Self::H264,
         Self::H264Baseline,
@@ -45,7 +45,7 @@ impl Codec {
         Self::Pcma,
     ];
 
-    /// What it carries.
+    /// Whether it is a video or an audio codec.
     pub fn kind(self) -> MediaKind {
         match self {
             Self::H264 | Self::H264Baseline | Self::H264High | Self::Vp8 | Self::Vp9 => {
@@ -55,13 +55,13 @@ impl Codec {
         }
     }
 
-    /// Its name in an `a=rtpmap` line.
+    /// The encoding name in an `a=rtpmap` line.
     pub fn name(self) -> &'static str {
         let mime = self.mime();
         mime.split_once('/').map_or(mime, |(_, name)| name)
     }
 
-    /// Ticks a second of its RTP timestamps.
+    /// The RTP clock rate, in Hz.
     pub fn clock_rate(self) -> u32 {
         match self {
             Self::H264 | Self::H264Baseline | Self::H264High | Self::Vp8 | Self::Vp9 => 90_000,
@@ -70,7 +70,7 @@ impl Codec {
         }
     }
 
-    /// The payload type it is offered with.
+    /// The payload type in offers.
     pub fn payload_type(self) -> u8 {
         match self {
             Self::H264 => 102,
@@ -85,7 +85,7 @@ impl Codec {
         }
     }
 
-    /// What its frames are.
+    /// The codec of its assembled frames.
     pub fn encoded(self) -> encoded_frames::Codec {
         use encoded_frames::{AudioCodec, VideoCodec};
         match self {
@@ -100,7 +100,7 @@ impl Codec {
         }
     }
 
-    /// The payload type that its retransmission stream (RFC 4588) is offered with; video has one.
+    /// The payload type of its retransmission stream (RFC 4588) in offers; video codecs have one.
     pub fn rtx_payload_type(self) -> Option<u8> {
         (self.kind() == MediaKind::Video).then(|| self.payload_type() + 1)
     }
@@ -149,7 +149,7 @@ impl Codec {
     }
 }
 
-/// A media engine that knows `codecs` in this order.
+/// Builds a media engine with `codecs` in this order.
 pub(crate) fn media_engine(codecs: &[Codec]) -> Result<MediaEngine> {
     let mut engine = MediaEngine::default();
     for codec in codecs {

@@ -1,4 +1,4 @@
-//! What a viewer's peer connections are made of.
+//! The configuration of a viewer's peer connections.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::resolver::Resolver;
 use crate::stack::{IcePolicy, Mdns, StackConfig, bind_addresses};
 use crate::turn_stream::{Authorities, Detour};
 
-/// What to do with one kind of media.
+/// How one kind of media is offered.
 #[derive(Clone, Debug, Default)]
 pub enum Media {
-    /// It is not offered.
+    /// Does not offer it.
     Off,
-    /// Receive it.
+    /// Receives it.
     #[default]
     RecvOnly,
-    /// Receive it, and send this track of the application's, which stays the application's.
+    /// Receives it, and sends this track, which remains the application's.
     SendRecv(Arc<LocalTrack>),
-    /// Receive it, and send what this source brings: a device that may not be there.
+    /// Receives it, and sends the track of this source: a device that may be absent.
     SendFrom(Arc<dyn LocalSource>, Otherwise),
 }
 
@@ -53,40 +53,40 @@ impl Media {
 /// The configuration of a [`crate::WebRtcPeer`].
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
-    /// Pictures.
+    /// Video.
     pub video: Media,
-    /// Sound.
+    /// Audio.
     pub audio: Media,
     /// Whether a data channel named `kvsDataChannel` is opened, as the KVS SDKs do. Its end is
     /// the earliest sign that the master went away, so it is on by default.
     pub data_channel: bool,
     /// Codecs of both kinds, in order of preference.
     pub codecs: Vec<Codec>,
-    /// Which candidates may be used.
+    /// Which ICE candidates are used: all, or relayed ones only.
     pub policy: IcePolicy,
-    /// Which addresses of the master's are tried.
+    /// Which of the master's addresses are checked.
     pub remote_addresses: RemoteAddresses,
     /// Where the service is, by name and port. If the name has addresses of this machine's loopback
     /// alone, [`RemoteAddresses::Network`] becomes [`RemoteAddresses::Any`]: then the camera may be
     /// on this machine too.
     pub service: Option<(String, u16)>,
-    /// How names of STUN and TURN servers are looked up.
+    /// How host names of STUN and TURN servers are resolved.
     pub resolver: Resolver,
-    /// Names as candidates.
+    /// How mDNS names in candidates are handled.
     pub mdns: Mdns,
     /// Addresses to bind, as `IP:PORT`; see [`bind_addresses`].
     pub bind: Vec<String>,
-    /// Whom to trust when a TURN server is reached over TLS.
+    /// The certificate authorities for TURN over TLS.
     pub authorities: Authorities,
-    /// The way to TURN servers over TCP and TLS where it is not direct.
+    /// The route to TURN servers over TCP and TLS, such as an HTTP proxy; without it, direct.
     pub detour: Option<Detour>,
-    /// Media counts as stalled when no packet came for this long.
+    /// Media counts as stalled after this long without a packet.
     pub stall_after: Duration,
-    /// How long DTLS may take once ICE is up.
+    /// The longest DTLS handshake after ICE connected.
     pub handshake_limit: Duration,
-    /// RTP packets that may wait for the peer connection's task, and frames for the application.
+    /// The most RTP packets that wait for the peer connection's task, and frames for the application.
     pub media_queue: usize,
-    /// Bytes of frames that may wait for the application.
+    /// The most bytes of frames that wait for the application.
     pub media_bytes_max: usize,
     /// Whether the application gets each packet ([`MediaEvent::Rtp`](crate::MediaEvent::Rtp)) beside
     /// the frames.
@@ -94,7 +94,7 @@ pub struct PeerConfig {
 }
 
 impl PeerConfig {
-    /// Receive pictures and sound; `loopback` when the service is on this machine.
+    /// Receives video and audio. `loopback`: the service is on this machine.
     pub fn new(loopback: bool) -> Self {
         Self {
             video: Media::RecvOnly,
@@ -174,12 +174,12 @@ impl PeerConfig {
     }
 }
 
-/// A configuration that cannot work.
+/// An invalid configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidPeerConfig {
-    /// `codecs` has none of this kind, or not the one of the track to send.
+    /// `codecs` has no codec of this kind, or not that of the track to send.
     NoCodec(MediaKind),
-    /// The track to send carries something else than this.
+    /// The track to send is of another kind.
     TrackKind(MediaKind),
     /// `video`, `audio` and `data_channel` are all off.
     Nothing,

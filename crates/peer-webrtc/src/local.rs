@@ -1,4 +1,4 @@
-//! The application's own media on its way to a peer.
+//! Tracks that the application sends.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -19,9 +19,9 @@ use crate::codec::{Codec, rtp_kind};
 /// No payload type was negotiated.
 const NONE: u16 = u16::MAX;
 
-/// A track that belongs to the application: peers attach and detach it, none ends it.
+/// A track of the application. Peer connections attach and detach it, and none ends it.
 ///
-/// One peer at a time: attached to a second one it leaves the first.
+/// It is attached to one peer connection at a time: a second one detaches it from the first.
 pub struct LocalTrack {
     track: Arc<TrackLocalStaticRTP>,
     codec: Codec,
@@ -30,8 +30,8 @@ pub struct LocalTrack {
 }
 
 impl LocalTrack {
-    /// A track of one codec, named `label` in the description. `stream` groups the tracks that are
-    /// to be played in sync.
+    /// Creates a track of one codec, named `label` in the description. `stream` groups the tracks that
+    /// are played in sync.
     pub fn new(codec: Codec, stream: &str, label: &str) -> Arc<Self> {
         Self::made(codec, stream, label, None)
     }
@@ -74,22 +74,22 @@ impl LocalTrack {
         })
     }
 
-    /// Its codec.
+    /// The codec.
     pub fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// What it carries.
+    /// Whether it is video or audio.
     pub fn kind(&self) -> MediaKind {
         self.codec.kind()
     }
 
-    /// The SSRC its packets are sent with.
+    /// The SSRC of its packets.
     pub fn ssrc(&self) -> u32 {
         self.ssrc
     }
 
-    /// The payload type the other side wants, once that is negotiated.
+    /// The negotiated payload type.
     pub fn payload_type(&self) -> Option<u8> {
         u8::try_from(self.payload_type.load(Ordering::Acquire)).ok()
     }
@@ -113,7 +113,7 @@ impl LocalTrack {
         self.payload_type.store(payload_type.map_or(NONE, u16::from), Ordering::Release);
     }
 
-    /// Lets go of the peer it is attached to. The track itself lives on.
+    /// Detaches the track from its peer connection. The track itself remains usable.
     pub(crate) async fn detach(&self) {
         self.agree_on(None);
         self.track.unbind().await;
@@ -130,7 +130,7 @@ impl std::fmt::Debug for LocalTrack {
     }
 }
 
-/// Where a track comes from that may not be there: a camera, a microphone.
+/// The source of a track that may be absent: a camera, a microphone.
 #[async_trait]
 pub trait LocalSource: std::fmt::Debug + Send + Sync {
     /// The track for the attempt that begins, asked for before its offer; while the device is there,
@@ -138,20 +138,20 @@ pub trait LocalSource: std::fmt::Debug + Send + Sync {
     /// does that before the session.
     ///
     /// # Errors
-    /// The device cannot be had.
+    /// The device is not available.
     async fn track(&self) -> Result<Arc<LocalTrack>, Unavailable>;
 }
 
-/// What becomes of an attempt whose [`LocalSource`] has no track.
+/// What an attempt does when its [`LocalSource`] has no track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Otherwise {
-    /// It receives, and sends nothing of that kind.
+    /// Receives, and sends nothing of that kind.
     RecvOnly,
-    /// The session ends ([`negotiation_core::EndReason::LocalMedia`]), before anything is offered.
+    /// Ends the session ([`negotiation_core::EndReason::LocalMedia`]) before anything is offered.
     End,
 }
 
-/// A device cannot be had, and why: no such device, no permission.
+/// Why a device is not available: no such device, no permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable(pub String);
 

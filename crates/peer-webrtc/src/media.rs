@@ -1,4 +1,4 @@
-//! Received media on its way to the application.
+//! Received media for the application.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,18 +10,18 @@ use crate::codec::Codec;
 use crate::mailbox::Mailbox;
 use crate::stats::MediaTotals;
 
-/// Something about received media.
+/// An event of received media.
 #[derive(Clone, Debug)]
 pub enum MediaEvent {
-    /// A stream began; its frames follow. A stream whose SSRC or codec changes begins anew.
+    /// A stream started; its frames follow. A change of SSRC or codec starts a new stream.
     Track {
         /// The peer connection.
         peer: PeerId,
-        /// The stream.
+        /// The SSRC of the stream.
         ssrc: u32,
-        /// What it carries.
+        /// Whether it is video or audio.
         kind: MediaKind,
-        /// How.
+        /// The negotiated codec.
         codec: Codec,
     },
     /// A whole frame, in the order of decoding. After a loss, the next picture is a keyframe, which was
@@ -29,14 +29,14 @@ pub enum MediaEvent {
     Frame {
         /// The peer connection.
         peer: PeerId,
-        /// What it carries.
+        /// Whether it is video or audio.
         kind: MediaKind,
-        /// How, as it was negotiated.
+        /// The negotiated codec.
         codec: Codec,
         /// The frame. Its arrival counts from the moment the port was made, and no two sources share
         /// an epoch, also over several peer connections.
         frame: Frame,
-        /// When its last packet was read from the socket.
+        /// When its last packet arrived.
         at: Instant,
     },
     /// A packet, if [`PeerConfig::rtp_events`](crate::PeerConfig::rtp_events) asks for them. Packets
@@ -44,31 +44,31 @@ pub enum MediaEvent {
     Rtp {
         /// The peer connection.
         peer: PeerId,
-        /// What it carries.
+        /// Whether it is video or audio.
         kind: MediaKind,
         /// The packet; its header names the stream.
         packet: rtc::rtp::Packet,
-        /// When it was read from the socket.
+        /// When the packet arrived.
         at: Instant,
     },
     /// The sender's clock, for playing two streams in sync (RFC 3550, 6.4.1).
     SenderReport {
         /// The peer connection.
         peer: PeerId,
-        /// The stream.
+        /// The SSRC of the stream.
         ssrc: u32,
         /// NTP time, 32.32 fixed point.
         ntp: u64,
-        /// The same moment in the stream's RTP clock.
+        /// The RTP timestamp of the same moment.
         rtp: u32,
-        /// When it came.
+        /// When the report arrived.
         at: Instant,
     },
-    /// The peer connection is closed; nothing of it follows.
+    /// The peer connection closed; no event of it follows.
     Ended {
         /// The peer connection.
         peer: PeerId,
-        /// What came in over all its streams.
+        /// The totals of all its streams.
         totals: MediaTotals,
     },
 }

@@ -143,14 +143,14 @@ impl Drop for WebRtcPeer {
     }
 }
 
-/// Looks at a port's peer connections from outside the session.
+/// Reads statistics of a port's peer connections beside the session.
 #[derive(Clone)]
 pub struct PeerMonitor {
     peers: Peers,
 }
 
 impl PeerMonitor {
-    /// A snapshot of every open peer connection.
+    /// Takes a snapshot of every open peer connection.
     pub async fn stats(&self) -> Vec<PeerStats> {
         let open: Vec<_> = lock(&self.peers)
             .iter()
@@ -183,14 +183,14 @@ impl PeerMonitor {
         local_address(&stack.connection().get_stats(now, StatsSelector::None).await)
     }
 
-    /// The sums over every open peer connection; cheaper than [`Self::stats`].
+    /// Sums the counters of every open peer connection; cheaper than [`Self::stats`].
     pub fn totals(&self) -> Vec<(PeerId, MediaTotals)> {
         let peers = lock(&self.peers);
         let open = peers.iter().filter(|(_, shared)| !shared.commands.is_closed());
         open.map(|(peer, shared)| (*peer, shared.counters().totals())).collect()
     }
 
-    /// Asks for a keyframe on every open peer connection: for a recorder that lost packets.
+    /// Requests a keyframe on every open peer connection, as a recorder that lost packets needs.
     pub fn request_keyframe(&self) {
         for shared in lock(&self.peers).values() {
             shared.keyframe.notify_one();

@@ -11,7 +11,7 @@ use crate::ports::{
     SignalingPort,
 };
 
-/// Runs one session over its ports. Made by [`session`].
+/// Runs one session over its ports; [`session`] creates it.
 pub struct Driver<S, P, C> {
     session: Session,
     signaling: S,
@@ -26,21 +26,21 @@ pub struct Driver<S, P, C> {
     observer: Option<Box<dyn Observer>>,
 }
 
-/// Sees everything that goes into a session and comes out of it, in order: a journal.
+/// Observes all inputs and outputs of a session in order, as a journal does.
 ///
-/// It is called from the loop, so it must not wait.
+/// It is called from the loop, so it must not block.
 pub trait Observer: MaybeSend {
-    /// The session as it was made.
+    /// The session was created.
     fn began(&mut self, config: &Config, seed: u64, at: Timestamp);
 
-    /// This goes in next.
+    /// The next input.
     fn input(&mut self, at: Timestamp, input: &Input);
 
-    /// This came out, because of the input before.
+    /// An output, caused by the input before.
     fn output(&mut self, at: Timestamp, output: &Output);
 }
 
-/// A session over these ports: spawn [`Driver::run`], and keep the [`Handle`].
+/// Creates a session over these ports: spawn [`Driver::run`], and keep the [`Handle`].
 ///
 /// The seed is for the jitter of retries; take it from the system's entropy.
 pub fn session<S, P, C>(
@@ -76,7 +76,7 @@ where
 }
 
 impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
-    /// Lets `observer` see everything from the beginning on.
+    /// Adds an observer of all inputs and outputs.
     #[must_use]
     pub fn with_observer(mut self, mut observer: Box<dyn Observer>) -> Self {
         observer.began(self.session.config(), self.seed, self.began);
@@ -84,7 +84,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
         self
     }
 
-    /// Lets the session hear of the platform's network, beside what the application tells.
+    /// Adds a network port beside the application's own reports.
     #[must_use]
     pub fn with_network(mut self, network: Box<dyn NetworkPort>) -> Self {
         self.network = Some(network);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use negotiation_core::{Event, Input, Outcome, Timestamp};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// Events that wait for a slow application; past this they are counted, not kept.
+/// Most events that wait for a slow application; further ones are counted and dropped.
 pub const EVENTS_MAX: usize = 1024;
 
 /// The application's end of a session: its events. Dropping it closes the session.
@@ -32,22 +32,22 @@ pub struct Control {
     online: Arc<watch::Sender<Option<bool>>>,
 }
 
-/// What is reported to the application.
+/// An event of a session, or the number of those that were dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionUpdate {
-    /// Something happened.
+    /// An event of the session.
     Event {
-        /// When, on the session's clock.
+        /// The time on the session's clock.
         at: Timestamp,
-        /// What.
+        /// The event.
         event: Event,
     },
-    /// So many events were lost here, because they were not read in time.
+    /// The number of events that were dropped here because they were not read in time.
     Lagged(u64),
 }
 
 impl Control {
-    /// Closes the session, from any phase; never refused, and twice is the same as once.
+    /// Closes the session, in any phase. Closing twice is the same as once.
     pub fn close(&self) {
         self.close.send_replace(true);
     }
@@ -74,19 +74,19 @@ impl Control {
         self.requests.ask(Input::LocalAddressGone);
     }
 
-    /// The platform has a network, or has none: without one, deadlines stand still for a while.
+    /// Reports whether the platform has a network: without one, deadlines stand still for a while.
     pub fn online(&self, online: bool) {
         self.online.send_replace(Some(online));
     }
 
-    /// Run an ICE restart.
+    /// Requests an ICE restart.
     pub fn restart(&self) {
         self.requests.ask(Input::Restart);
     }
 }
 
 impl Handle {
-    /// Requests to the session.
+    /// Returns the control half: requests to the session from any task.
     pub fn control(&self) -> Control {
         self.control.clone()
     }
@@ -96,7 +96,7 @@ impl Handle {
         self.control.close();
     }
 
-    /// The next event; `None` after [`Event::Ended`]. Cancel-safe.
+    /// Waits for the next event; `None` after [`Event::Ended`]. Cancel-safe.
     ///
     /// The end is reported even when earlier events were lost.
     pub async fn next_event(&mut self) -> Option<SessionUpdate> {
@@ -149,7 +149,7 @@ impl PendingRequests {
         self.changed.notify_one();
     }
 
-    /// For one waiter. Cancel-safe.
+    /// Waits for the next request; for one waiter. Cancel-safe.
     async fn next(&self) -> Input {
         loop {
             let request = self.lock().pop_front();
@@ -165,7 +165,7 @@ impl PendingRequests {
     }
 }
 
-/// The driver's side of what the application asks.
+/// The driver's end of the application's requests.
 pub(crate) struct Commands {
     close: watch::Receiver<bool>,
     requests: Arc<PendingRequests>,
@@ -174,7 +174,7 @@ pub(crate) struct Commands {
 }
 
 impl Commands {
-    /// The next wish; a close comes first, and once. Cancel-safe.
+    /// Waits for the next request; a close comes first, and once. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Input {
         if self.closed {
             return pending().await;
@@ -200,7 +200,7 @@ impl Commands {
     }
 }
 
-/// The driver's side of the application's events.
+/// The driver's end of the application's events.
 pub(crate) struct EventSink {
     told: mpsc::Sender<SessionUpdate>,
     outcome: watch::Sender<Option<(Timestamp, Outcome)>>,

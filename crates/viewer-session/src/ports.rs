@@ -34,7 +34,7 @@ pub trait SignalingPort: MaybeSend {
     /// Queues a command.
     fn submit(&mut self, ticket: Ticket, command: SignalingCommand);
 
-    /// The next thing the port has to say.
+    /// Waits for the next event or completion.
     async fn next(&mut self) -> SignalingInput;
 }
 
@@ -45,15 +45,15 @@ pub trait PeerPort: MaybeSend {
     /// Queues a command.
     fn submit(&mut self, ticket: Ticket, command: PeerCommand);
 
-    /// The next thing the port has to say.
+    /// Waits for the next event or completion.
     async fn next(&mut self) -> PeerInput;
 }
 
-/// Tells the time and waits.
+/// Reads the time and waits.
 #[cfg_attr(not(target_family = "wasm"), async_trait)]
 #[cfg_attr(target_family = "wasm", async_trait(?Send))]
 pub trait Clock: MaybeSend {
-    /// The time now. Never goes back; should go on while the device sleeps.
+    /// Returns the current time. It never goes back, and should advance while the device sleeps.
     fn now(&self) -> Timestamp;
 
     /// Returns once `deadline` has passed. Cancel-safe.
@@ -67,53 +67,53 @@ pub trait Clock: MaybeSend {
     }
 }
 
-/// Tells what the platform knows of its network.
+/// Reports the platform's network.
 ///
 /// It accepts no commands, so it has no `submit`; the rest of the contract holds for it as well.
 #[cfg_attr(not(target_family = "wasm"), async_trait)]
 #[cfg_attr(target_family = "wasm", async_trait(?Send))]
 pub trait NetworkPort: MaybeSend {
-    /// The next change. Many that come together are one.
+    /// Waits for the next change. Changes that come together are reported as one.
     async fn next(&mut self) -> NetworkInput;
 }
 
-/// Keeps what sessions learn about the master of one channel, for later sessions (contract, N19).
+/// Stores what sessions learn about the master of one channel, for later sessions (contract, N19).
 ///
 /// The memory is the process's: bounded, and for an hour at most.
 pub trait MasterMemory: MaybeSend {
-    /// What is known.
+    /// Returns what is known.
     fn recall(&self) -> MasterKnowledge;
 
     /// Replaces what is known.
     fn remember(&mut self, known: MasterKnowledge);
 }
 
-/// What a network port says.
+/// A report of a network port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkInput {
-    /// Another network is used: what stands on the old one may be dead.
+    /// Another network is used: connections over the old one may be dead.
     Changed,
-    /// The same, and the local address of the pair in use is gone.
+    /// Another network is used, and the local address of the selected candidate pair is gone.
     AddressGone,
-    /// There is a network again, or there is none.
+    /// Whether there is a network.
     Online(bool),
 }
 
-/// What a signaling port says.
+/// An event or completion of a signaling port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignalingInput {
-    /// Something happened on a signaling connection.
+    /// An event of a signaling connection.
     Event(ConnectionId, SignalingEvent),
-    /// A command is done.
+    /// A command completed.
     Completed(Completion),
 }
 
-/// What a peer port says.
+/// An event or completion of a peer port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerInput {
-    /// Something happened on a peer connection.
+    /// An event of a peer connection.
     Event(PeerId, PeerEvent),
-    /// A command is done.
+    /// A command completed.
     Completed(Completion),
 }
 
