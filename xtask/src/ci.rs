@@ -142,7 +142,8 @@ fn unit() -> Result<(), String> {
 
 fn scenarios() -> Result<(), String> {
     let mut tests = step::cargo();
-    tests.args(["test", "-p", "kvs-viewer-tests", "--test", "scenarios", "--test", "conformance"]);
+    tests.args(["test", "-p", "kvs-viewer-tests", "--test", "scenarios"]);
+    tests.args(["--test", "conformance", "--test", "journals"]);
     step::run(&mut tests, READ_FAILURES)
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<(), String> {
         eprintln!("tidy: nothing to complain about");
         return Ok(());
     }
-    Err(format!("{} findings\n{}", findings.len(), findings.join("\n")))
+    Err(format!("found: {}\n{}", findings.len(), findings.join("\n")))
 }
 
 fn findings() -> Result<Vec<String>, String> {

@@ -28,10 +28,10 @@ use crate::context::{Context, Flow, ON, over};
 use crate::error::{Failure, FailureCode, Ignored};
 use crate::evidence::{AttemptEnd, Deadline, Evidence};
 use crate::input::{Connectivity, Done, PeerEvent, PeerTraits, SignalingEvent};
+use crate::master::RecoveryCause;
 use crate::output::{Event, PeerCommand, SignalingCommand};
 use crate::phase::Phase;
 use crate::purpose::Purpose;
-use crate::recovery::RecoveryCause;
 use crate::time::{Timer, Timestamp};
 use crate::types::{ConnectionId, IceServer, MediaKind, PeerId};
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::error::Failure;
-use crate::recovery::MasterKnowledge;
+use crate::master::MasterKnowledge;
 use crate::ticket::Ticket;
 use crate::types::{Candidate, ClientId, ConnectionId, Description, IceServer, MediaKind, PeerId};
 
@@ -158,7 +158,7 @@ impl MediaProblem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Connectivity {
-    /// ICE checks run.
+    /// ICE checks run; also the state before the stack reported any.
     Checking,
     /// ICE has a pair; DTLS is not done.
     IceConnected,

@@ -89,12 +89,12 @@ mod error;
 mod evidence;
 mod input;
 mod lease;
+mod master;
 mod offline;
 mod output;
 mod phase;
 mod policy;
 mod purpose;
-mod recovery;
 mod retry;
 mod rng;
 mod sentences;
@@ -115,9 +115,9 @@ pub use input::{
     Sender, SignalingEvent, Undecodable,
 };
 pub use lease::{ClientIdPolicy, ClientIdPool};
+pub use master::{MasterKnowledge, RecoveryCause};
 pub use output::{Event, Message, Output, PeerCommand, SignalingCommand};
 pub use phase::Phase;
-pub use recovery::{MasterKnowledge, RecoveryCause};
 #[cfg(feature = "serde")]
 pub use serial::CandidateMask;
 pub use session::Session;

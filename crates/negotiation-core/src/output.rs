@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use crate::error::{Failure, Ignored};
 use crate::evidence::{AttemptReport, Outcome};
+use crate::master::{MasterKnowledge, RecoveryCause};
 use crate::phase::Phase;
-use crate::recovery::{MasterKnowledge, RecoveryCause};
 use crate::ticket::Ticket;
 use crate::time::{Timer, Timestamp};
 use crate::types::{

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::config::Config;
 use crate::error::EndReason;
 use crate::evidence::AttemptEnd;
-use crate::recovery::MasterKnowledge;
+use crate::master::MasterKnowledge;
 use crate::retry::Budget;
 use crate::rng::Rng;
 use crate::time::Timestamp;

@@ -6,8 +6,8 @@ use core::fmt;
 
 use crate::error::Failure;
 use crate::evidence::Outcome;
+use crate::master::RecoveryCause;
 use crate::output::Event;
-use crate::recovery::RecoveryCause;
 use crate::types::MediaKind;
 
 /// One sentence. It holds no secret and no address.

@@ -12,11 +12,11 @@ use crate::context::{Context, Flow, over};
 use crate::error::{EndReason, Failure, FailureCode, Ignored};
 use crate::evidence::{AttemptEnd, AttemptReport, Outcome};
 use crate::input::{Completion, Done, Input};
+use crate::master::MasterKnowledge;
 use crate::output::{Event, Output};
 use crate::phase::Phase;
 use crate::policy::Then;
 use crate::purpose::Purpose;
-use crate::recovery::MasterKnowledge;
 use crate::ticket::Ticket;
 use crate::time::{Timer, Timestamp};
 

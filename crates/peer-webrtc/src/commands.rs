@@ -310,8 +310,8 @@ fn failure(code: FailureCode, what: &str, error: &Error) -> Failure {
 }
 
 /// Whether a command leads to another local description than that of a staged restart. The stack
-/// has no way to forget the restart, and would leave a pair that works for one that the master does not
-/// knows of.
+/// has no way to cancel the restart, and would leave a working pair for one that the master does not
+/// know of.
 pub(crate) fn begins_an_exchange(command: &PeerCommand) -> bool {
     matches!(
         command,

@@ -193,7 +193,7 @@ async fn open(
     loop {
         tokio::select! {
             biased;
-            in_storage_mode = answer(&mut storage) => {
+            in_storage_mode = storage_mode_known(&mut storage) => {
                 if in_storage_mode {
                     return Err(storage_mode());
                 }
@@ -207,8 +207,8 @@ async fn open(
     }
 }
 
-/// Waits for an answer once; after it, for ever.
-async fn answer(check: &mut Option<StorageCheck>) -> bool {
+/// Waits until it is known whether the channel is in storage mode; after that, for ever.
+async fn storage_mode_known(check: &mut Option<StorageCheck>) -> bool {
     match check {
         Some(running) => {
             let answer = running.await;
@@ -237,7 +237,7 @@ impl Open {
     ) -> Failure {
         loop {
             tokio::select! {
-                in_storage_mode = answer(&mut self.storage) => {
+                in_storage_mode = storage_mode_known(&mut self.storage) => {
                     if in_storage_mode {
                         return storage_mode();
                     }

@@ -229,7 +229,7 @@ impl Connection {
             && (self.reported || self.ended.get().is_none())
     }
 
-    /// ConnectionContext the connection and all that belongs to it, with or without the other end's consent.
+    /// Ends the connection and all that belongs to it, with or without the other end's consent.
     async fn close(mut self, patience: Duration) {
         if let Some(close) = self.close.take() {
             // A task that has ended already needs no word.

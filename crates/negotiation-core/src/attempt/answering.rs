@@ -1,5 +1,5 @@
-//! The master's offers: storage sessions, in which the service offers, and glare, in which both
-//! sides do (contract, N7 and N8).
+//! Offers of the master: storage sessions, in which the service offers, and glare, in which both
+//! sides do (contract, N7 and N8). Answers to this side's offers arrive in `negotiation.rs`.
 
 use super::exchange::ExchangeState;
 use super::exchange::answering::Yielded;

@@ -8,8 +8,8 @@ use crate::context::{Context, Flow, ON, over};
 use crate::error::Ignored;
 use crate::evidence::{AttemptEnd, Deadline};
 use crate::input::Connectivity;
+use crate::master::{MasterKnowledge, RecoveryCause};
 use crate::output::Event;
-use crate::recovery::{MasterKnowledge, RecoveryCause};
 use crate::time::Timer;
 
 impl Attempt {

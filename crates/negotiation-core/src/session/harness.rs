@@ -353,7 +353,7 @@ fn said(sdp: &str, n: u64) -> Description {
     Description { sdp: Sdp::new(sdp), facts }
 }
 
-/// The master's answer in its `n`-th ICE generation.
+/// The master's answer in its `n`-th ICE generation. It names two candidates.
 pub(crate) fn answer(n: u64) -> Description {
     said(&format!("answer {n}"), n)
 }

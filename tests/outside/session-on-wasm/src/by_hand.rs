@@ -2,8 +2,8 @@
 
 use viewer_session::core::{CandidateRelease, ClientId};
 use viewer_session::core::{
-    Completion, Description, Done, EndReason, Event, SdpSummary, Failure, FailureCode, Input, Output,
-    PeerCommand, PeerTraits, Sdp, Session, Settings, SignalingCommand, Timestamp,
+    Completion, Description, Done, EndReason, Event, Failure, FailureCode, Input, Output,
+    PeerCommand, PeerTraits, Sdp, SdpSummary, Session, Settings, SignalingCommand, Timestamp,
 };
 
 /// A master that never answers, in virtual time: two attempts, then the end.

@@ -1,4 +1,5 @@
-//! The master's offers: set and answered, and ours that yield to them (contract, N7 and N8).
+//! Offers of the master: set and answered, and this side's that yield to them (contract, N7 and
+//! N8). Answers to this side's offers are in `offering.rs`.
 
 use core::mem;
 

@@ -1,4 +1,4 @@
-//! Our offers: created, set, sent, and answered.
+//! Offers of this side: created, set, sent, and answered by the master.
 
 use core::mem;
 

@@ -1,4 +1,4 @@
-//! What a session knows for the recovery of a live connection (contract, N18 and N19).
+//! What a session knows of its master, and why a live session recovers (contract, N18 and N19).
 
 /// Why a live session recovers, or why its master counts as gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
