@@ -1,4 +1,4 @@
-//! Whole frames out of the packets of one track, whatever the network did to them.
+//! Assembles the packets of one track into whole frames, whatever the network did to them.
 //!
 //! A frame that lacks a packet for good is dropped, and with it all that may refer to it: the next frame
 //! given out is a keyframe. Sound has no such ties; a lost packet is only counted.
@@ -17,9 +17,9 @@ use crate::vpx::{self, Vpx};
 /// The limits of a [`FrameAssembler`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssemblerConfig {
-    /// How long a missing packet is waited for. Long enough for a few rounds of NACK (100 ms each).
+    /// How long to wait for a missing packet: long enough for a few rounds of NACK (100 ms each).
     pub reorder_wait: Duration,
-    /// How many packets wait at most behind a missing one: about 2.5 MB, or half a second at 40 Mbps.
+    /// The most packets that wait behind a missing one: about 2.5 MB, or half a second at 40 Mbit/s.
     pub reorder_packets_max: usize,
     /// The largest frame; a longer one is dropped.
     pub frame_bytes_max: usize,
@@ -35,7 +35,7 @@ impl Default for AssemblerConfig {
     }
 }
 
-/// Puts the packets of one track in order and together; see the module.
+/// Reorders the packets of one track and assembles them into frames; see the module.
 ///
 /// ```
 /// use encoded_frames::{AudioCodec, Codec, FrameAssembler, rtp::Packet};
@@ -69,13 +69,13 @@ enum Format {
 const SOURCE_LINGER: Duration = Duration::from_secs(2);
 
 impl FrameAssembler {
-    /// An assembler with the default limits.
+    /// Creates an assembler with the default limits.
     #[must_use]
     pub fn new(codec: Codec) -> Self {
         Self::with_config(codec, AssemblerConfig::default())
     }
 
-    /// An assembler with limits of the caller's.
+    /// Creates an assembler with other limits.
     #[must_use]
     pub fn with_config(codec: Codec, config: AssemblerConfig) -> Self {
         let limit = config.frame_bytes_max;
@@ -142,12 +142,12 @@ impl FrameAssembler {
         }
     }
 
-    /// The next whole frame.
+    /// Returns the next whole frame.
     pub fn pop(&mut self) -> Option<Frame> {
         self.delivery.pop()
     }
 
-    /// Waits for nothing more: what is whole can be taken, missing packets are given up.
+    /// Gives up all missing packets, so that every whole frame can be taken.
     pub fn flush(&mut self) {
         while let Some(released) = self.reorder.drain() {
             self.take(released);
@@ -159,13 +159,13 @@ impl FrameAssembler {
         }
     }
 
-    /// The counts so far.
+    /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> &MediaStats {
         &self.delivery.stats
     }
 
-    /// Whether nothing can be shown before a keyframe comes: the moment to ask the sender for one.
+    /// Whether nothing can be decoded before the next keyframe: the time to request one.
     #[must_use]
     pub fn needs_keyframe(&self) -> bool {
         self.delivery.lacks_keyframe()

@@ -67,7 +67,7 @@ impl AudioCodec {
         }
     }
 
-    /// How long a packet sounds, in ticks of the codec's clock; `None` if it is no packet of the codec.
+    /// The duration of a packet in ticks of the codec's clock; `None` if it is not a packet of the codec.
     #[must_use]
     pub fn packet_ticks(self, packet: &[u8]) -> Option<u32> {
         match self {
@@ -109,9 +109,9 @@ impl fmt::Display for AudioCodec {
 /// Any codec of this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// Pictures.
+    /// A video codec.
     Video(VideoCodec),
-    /// Sound.
+    /// An audio codec.
     Audio(AudioCodec),
 }
 
@@ -135,7 +135,7 @@ impl fmt::Display for Codec {
     }
 }
 
-/// How long an Opus packet sounds, in ticks of 1/48000 s; `None` if it is no Opus packet.
+/// The duration of an Opus packet in ticks of 1/48000 s; `None` if it is not an Opus packet.
 ///
 /// The first byte tells the frames' length and how many there are (RFC 6716, section 3.1); a packet
 /// holds at most 120 ms.

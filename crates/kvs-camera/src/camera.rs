@@ -37,7 +37,7 @@ const JOIN_EVERY: Duration = Duration::from_secs(6);
 /// How long the first link may take; the C SDK's budget for connecting (docs/kvs-protocol.md 3.1).
 const CONNECTING_MAX: Duration = Duration::from_secs(15);
 
-/// A running camera. Dropping it ends it too, without waiting; [`Camera::shutdown`] waits.
+/// A running camera. Dropping it shuts it down without waiting; [`Camera::shutdown`] waits.
 pub struct Camera {
     events: broadcast::Sender<CameraEvent>,
     first: Option<broadcast::Receiver<CameraEvent>>,

@@ -10,12 +10,12 @@ use signaling_aws::SignalingConfig;
 use crate::error::CameraError;
 use crate::frame_log::FrameLog;
 
-/// What one camera is.
+/// The configuration of a camera.
 #[derive(Clone, Debug)]
 pub struct CameraConfig {
     /// The channel, and how it is reached. Its client id is not used: a master has none.
     pub signaling: SignalingConfig,
-    /// What is sent.
+    /// The media it sends.
     pub source: Source,
     /// Whether the source's sound is sent. Without it the sound may be of any codec.
     pub audio: bool,
@@ -26,29 +26,29 @@ pub struct CameraConfig {
     /// Send to the channel's storage session, where the service offers and no viewer does, instead
     /// of serving viewers. Experimental: it has not met AWS.
     pub storage_session: bool,
-    /// What is done about a client id that offers again.
+    /// What it does when a client id that has a session offers again.
     pub behaviour: Behaviour,
-    /// Whether candidates come after the answer or in it.
+    /// Whether it sends candidates after the answer or in it.
     pub trickle: Trickle,
-    /// How long an offer waits before it is looked at.
+    /// How long it waits before it reads an offer.
     pub answer_delay: Duration,
     /// A session that is not connected this long after its answer is dropped.
     pub connect_timeout: Duration,
     /// A viewer that is out of reach this long, after ICE noticed, counts as vanished.
     pub disconnect_timeout: Duration,
-    /// Sessions at a time; offers beyond it meet silence.
+    /// Most sessions at a time; further offers are not answered.
     pub sessions_max: usize,
     /// Whether loopback addresses are candidates. `None`: when the endpoint is on loopback.
     pub loopback: Option<bool>,
-    /// Whom to trust when a TURN server is reached over TLS.
+    /// The certificate authorities for TURN over TLS.
     pub authorities: Authorities,
-    /// Where every sent frame is reported.
+    /// Where it records every frame that it sends.
     pub frame_log: FrameLog,
-    /// Whether the channel is created where it does not exist.
+    /// Whether it creates a channel that does not exist.
     pub create_channel: bool,
 }
 
-/// What a camera sends.
+/// The media that a camera sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A clip that comes with the library: a minute with a frame counter and a clock.

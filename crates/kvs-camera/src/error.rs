@@ -9,15 +9,15 @@ use recording::{ClipError, ClipProblem};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CameraError {
-    /// A setting that cannot work.
+    /// A setting is invalid.
     #[error("{field}: {problem}")]
     Setting {
-        /// Which one.
+        /// The setting's name.
         field: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with it, and a valid value.
         problem: String,
     },
-    /// The signaling configuration cannot work.
+    /// The signaling configuration is invalid.
     #[error(transparent)]
     Signaling(#[from] signaling_aws::ConfigError),
     /// The clip cannot be sent.
@@ -28,7 +28,7 @@ pub enum CameraError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The channel could not be created or connected to.

@@ -1,18 +1,18 @@
-//! What a camera reports of itself.
+//! The events of a camera.
 
 use std::fmt;
 
 use negotiation_core::Failure;
 use serde::Serialize;
 
-/// What happened. As JSON: an object with `event` and the fields.
+/// An event of a camera. As JSON: an object with `event` and the fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CameraEvent {
     /// Connected to the channel, at first or again.
     SignalingConnected,
-    /// The link to the channel is lost; media goes on, and the camera connects again.
+    /// The signaling connection is lost; media continues, and the camera connects again.
     SignalingLost {
         /// Why.
         #[serde(serialize_with = "failure_text")]
@@ -31,7 +31,7 @@ pub enum CameraEvent {
         /// The session it begins.
         session: u64,
     },
-    /// A viewer's offer meets silence.
+    /// A viewer's offer is not answered.
     OfferIgnored {
         /// The viewer.
         client_id: String,
@@ -52,21 +52,21 @@ pub enum CameraEvent {
         /// The codecs that the viewer offers.
         offered: Vec<String>,
     },
-    /// An answer was handed to the service.
+    /// An answer was sent.
     Answer {
         /// The viewer.
         client_id: String,
         /// The session.
         session: u64,
     },
-    /// A viewer is connected and is sent media.
+    /// A viewer is connected and receives media.
     ViewerJoined {
         /// The viewer.
         client_id: String,
         /// The session.
         session: u64,
     },
-    /// A session is over and everything of it is free.
+    /// A session ended and everything that it opened is closed.
     ViewerLeft {
         /// The viewer.
         client_id: String,
@@ -74,12 +74,12 @@ pub enum CameraEvent {
         session: u64,
         /// Why.
         reason: LeaveReason,
-        /// Frames it was sent.
+        /// The number of frames that it was sent.
         frames: u64,
     },
 }
 
-/// Why an offer meets silence. No message exists that would refuse it.
+/// Why an offer is not answered. KVS has no message that refuses an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IgnoredOffer {
@@ -87,21 +87,21 @@ pub enum IgnoredOffer {
     Repeated,
     /// Its client id had a session whose viewer vanished a while ago.
     Lingering,
-    /// There are as many sessions as there may be.
+    /// The camera has its maximum of sessions.
     Full,
-    /// It is no description.
+    /// The offer is not a session description.
     Undecodable,
 }
 
-/// Why a session is over.
+/// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaveReason {
     /// The viewer closed its connection.
     ClosedByViewer,
-    /// The viewer cannot be reached any more.
+    /// The viewer can no longer be reached.
     Vanished,
-    /// It was never connected.
+    /// The viewer never connected.
     NeverConnected,
     /// The same client id offered again.
     Replaced,
