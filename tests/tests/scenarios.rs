@@ -20,6 +20,8 @@ mod glare;
 mod links;
 #[path = "scenarios/media.rs"]
 mod media;
+#[path = "scenarios/numbers.rs"]
+mod numbers;
 #[path = "scenarios/recovery.rs"]
 mod recovery;
 
