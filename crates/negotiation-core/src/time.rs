@@ -187,6 +187,11 @@ impl TimerTable {
         }
     }
 
+    /// Every timer that is armed.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = Timer> {
+        self.0.keys().copied()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

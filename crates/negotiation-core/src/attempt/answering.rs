@@ -139,7 +139,7 @@ impl Attempt {
 
     /// Everything up to a connection has one deadline from here on.
     fn enter_answering(&mut self, cx: &mut Context) {
-        for timer in [Timer::Offer, Timer::Join, Timer::Answer] {
+        for timer in [Timer::Offer, Timer::Join] {
             cx.disarm(timer);
         }
         self.join_scheduled = false;

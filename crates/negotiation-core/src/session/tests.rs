@@ -73,6 +73,8 @@ fn what_makes_no_sense_is_found() {
         s.cx.timers.disarm_all();
     });
     assert!(waits.starts_with("N12:"), "{waits}");
+    let left_behind = broken(&|s| s.cx.timers.arm(Timer::FirstMedia, at));
+    assert!(left_behind.starts_with("N12: a deadline is armed only"), "{left_behind}");
     let timer = broken(&|s| {
         over(s);
         s.cx.timers.arm(Timer::RetryDelay, at);
