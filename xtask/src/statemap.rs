@@ -11,6 +11,10 @@ use crate::step;
 /// Writes the page.
 pub(crate) fn write() -> Result<(), String> {
     let path = path();
+    if check().is_ok() {
+        eprintln!("statemap: {} is up to date", path.display());
+        return Ok(());
+    }
     fs::write(&path, page()).map_err(|error| format!("{}: {error}", path.display()))?;
     eprintln!("statemap: wrote {}", path.display());
     Ok(())
