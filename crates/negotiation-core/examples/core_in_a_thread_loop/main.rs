@@ -19,6 +19,12 @@ use master::Habit;
 use negotiation_core::{Config, EndReason, Outcome, Settings};
 use viewer::{Viewer, Wish};
 
+/// For an answer that does not come.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// For an answer that comes, also where threads wait for a busy processor.
+const PATIENT: Duration = Duration::from_secs(30);
+
 fn main() {
     goes_live_and_closes_what_it_opened();
     survives_one_lost_answer();
@@ -31,7 +37,7 @@ fn print(what: &str, outcome: &Outcome) {
 }
 
 fn goes_live_and_closes_what_it_opened() {
-    let viewer = Viewer::start(config(), master::start(Habit::Answers));
+    let viewer = Viewer::start(config(&[PATIENT]), master::start(Habit::Answers));
     let (outcome, ledger) = viewer.run(Wish::CloseOnceLive);
     assert_eq!(outcome.reason, EndReason::Closed);
     assert!(outcome.was_live);
@@ -42,7 +48,7 @@ fn goes_live_and_closes_what_it_opened() {
 }
 
 fn survives_one_lost_answer() {
-    let viewer = Viewer::start(config(), master::start(Habit::LosesAnswers(1)));
+    let viewer = Viewer::start(config(&[SHORT, PATIENT]), master::start(Habit::LosesAnswers(1)));
     let (outcome, ledger) = viewer.run(Wish::CloseOnceLive);
     assert!(outcome.was_live, "{}", outcome.sentence());
     assert_eq!(outcome.attempts_total, 2);
@@ -53,7 +59,7 @@ fn survives_one_lost_answer() {
 }
 
 fn ends_when_the_master_never_answers() {
-    let viewer = Viewer::start(config(), master::start(Habit::Silent));
+    let viewer = Viewer::start(config(&[SHORT]), master::start(Habit::Silent));
     let (outcome, ledger) = viewer.run(Wish::CloseOnceLive);
     assert_eq!(outcome.reason, EndReason::NoAnswer);
     assert_eq!(outcome.attempts_total, 2);
@@ -66,10 +72,10 @@ fn ends_when_the_master_never_answers() {
     print("no answer", &outcome);
 }
 
-/// Deadlines that suit a master two threads away.
-fn config() -> Config {
+/// Two attempts: these deadlines for the answer, by the retries before it; the last one repeats.
+fn config(answer_timeouts: &[Duration]) -> Config {
     let mut settings = Settings::one_retry();
-    settings.answer_timeouts = vec![Duration::from_millis(300)];
+    settings.answer_timeouts = answer_timeouts.to_vec();
     settings.retry_delay = negotiation_core::RetryDelay::Fixed(Duration::from_millis(50));
     settings.check().expect("these durations can work")
 }
