@@ -82,6 +82,7 @@ pub enum CameraEvent {
 /// Why an offer is not answered. KVS has no message that refuses an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum IgnoredOffer {
     /// Its client id has a session.
     Repeated,
@@ -96,6 +97,7 @@ pub enum IgnoredOffer {
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LeaveReason {
     /// The viewer closed its connection.
     ClosedByViewer,
