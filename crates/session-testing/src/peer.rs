@@ -284,10 +284,13 @@ async fn overtakes<S: PeerStage>(stage: &mut S) -> Found {
     let closed = bench.outcome(last).await?;
     require(closed == Ok(Done::Ok), || format!("closing ended with {closed:?}"))?;
     bench.settle().await?;
-    // The first may have been done before the close came; no other had its turn.
-    let overtaken = queued.iter().filter(|t| bench.known(**t).is_some_and(was_overtaken)).count();
-    require(overtaken >= queued.len() - 1, || {
-        format!("of {} queued commands {overtaken} were cancelled", queued.len())
+    // The port may have carried out a few while the others were being submitted, in their order.
+    let is_cancelled = |ticket: &Ticket| bench.known(*ticket).is_some_and(was_overtaken);
+    let done = queued.iter().take_while(|ticket| !is_cancelled(ticket)).count();
+    let all_others = queued.iter().skip(done).all(is_cancelled);
+    require(all_others && done < queued.len() / 2, || {
+        let cancelled = queued.iter().filter(|ticket| is_cancelled(ticket)).count();
+        format!("of {} queued commands {cancelled} were cancelled", queued.len())
     })?;
     require(bench.completed.last() == Some(&last), || {
         "the close completed before what it cancelled".into()
