@@ -161,7 +161,7 @@ mod tests_of_selection {
         assert_eq!(whole, Selection::default());
         let only = Selection::read(&["--setup", "--only", "tidy"]).expect("valid");
         assert_eq!(only, Selection { setup: true, only: Some(1), from: 0 });
-        let from = Selection::read(&["--from", "tests"]).expect("valid");
+        let from = Selection::read(&["--from", "mutants"]).expect("valid");
         assert_eq!(from, Selection { from: STEPS.len() - 1, ..Selection::default() });
         for wrong in
             [&["--only"][..], &["--from", "x"], &["tidy"], &["--only", "tidy", "--from", "clippy"]]
