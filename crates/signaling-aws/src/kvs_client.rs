@@ -110,6 +110,7 @@ mod tests {
     use negotiation_core::{ClientId, ClientIdPolicy};
     use tokio::time::Instant;
 
+    use crate::config::{SignalingConfig, SignalingConfigBuilder};
     use crate::endpoint::Role;
     use crate::service_cache::{Endpoints, Key};
 
@@ -176,6 +177,19 @@ mod tests {
         let of_other = lease(&other).await;
         let ids = [first.id(), second.id(), of_other.id()].map(ClientId::as_str);
         assert_eq!(ids, ["cam", "cam-2", "cam"]);
+    }
+
+    #[test]
+    fn configuration_has_the_client_it_was_built_with() {
+        let client = KvsClient::new();
+        client.cache(|cache| cache.learn_endpoints(&key(), &endpoints()));
+        let cached = |builder: SignalingConfigBuilder| {
+            let config = builder.build().expect("valid");
+            config.client.cache(|cache| cache.endpoints(&key()))
+        };
+        let builder = || SignalingConfig::builder("door").region("us-west-2");
+        assert_eq!(cached(builder().client(client)), Some(endpoints()));
+        assert_eq!(cached(builder().client(KvsClient::new())), None);
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Quotas {
         };
         timeout(limit, turn).await.map_err(|_| {
             let detail =
-                format!("this process already calls {name} as often as the service admits");
+                format!("sessions here already call {name} as often as the service admits");
             Failure::new(FailureCode::Throttled, detail)
         })
     }
