@@ -8,7 +8,7 @@
 //! kvs-viewer watch front-door --region us-west-2 --record door.mp4
 //! ```
 //!
-//! The program is no more than this:
+//! The whole program:
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {
@@ -116,10 +116,14 @@ impl Started {
 pub fn main() -> ExitCode {
     let started = Started::now();
     // Beside what follows: the first connection wants both.
-    signaling_aws::warm_up();
+    let warm_up = signaling_aws::warm_up();
     // One provider for every TLS stack in the process; a second call would fail, and mean nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Demo(_)) {
+        // The demo shows that no descriptor is left, so none of these may be counted as open before.
+        warm_up.wait();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -38,21 +38,17 @@ pub struct KvsClient(Arc<Shared>);
 struct Shared {
     cache: Mutex<ServiceCache>,
     clocks: Mutex<ServiceClocks>,
-    quotas: Arc<Quotas>,
+    /// With the quotas and the disk that they use.
     leases: Leases,
-    disk: Disk,
 }
 
 impl KvsClient {
     /// A client that shares nothing with any other.
     pub fn new() -> Self {
-        let (quotas, disk) = (Arc::new(Quotas::new()), Disk::new());
         Self(Arc::new(Shared {
             cache: Mutex::new(ServiceCache::new()),
             clocks: Mutex::default(),
-            leases: Leases::new(quotas.clone(), disk.clone()),
-            quotas,
-            disk,
+            leases: Leases::new(Arc::new(Quotas::new()), Disk::new()),
         }))
     }
 
@@ -75,7 +71,7 @@ impl KvsClient {
     }
 
     pub(crate) fn quotas(&self) -> &Quotas {
-        &self.0.quotas
+        self.0.leases.quotas()
     }
 
     pub(crate) fn leases(&self) -> &Leases {
@@ -83,7 +79,7 @@ impl KvsClient {
     }
 
     pub(crate) fn disk(&self) -> &Disk {
-        &self.0.disk
+        self.0.leases.disk()
     }
 }
 

@@ -24,6 +24,14 @@ impl Leases {
         Self { quotas, disk }
     }
 
+    pub(crate) fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
     /// Leases an id of the channel; with a directory, one that no other process of this machine
     /// uses or lets rest.
     pub(crate) async fn acquire(

@@ -69,7 +69,7 @@ pub use limits::Limits;
 pub use master::{IceSource, MasterConnection, MasterEvent, MasterSender, StorageSession};
 pub use port::AwsSignaling;
 pub use proxy::{Duplex, Proxy};
-pub use tls::warm_up;
+pub use tls::{WarmUp, warm_up};
 
 /// Log targets (by prefix) that write signatures, tokens, signed URLs or TURN passwords below the
 /// level `info`. A log that goes further down has to leave them out.

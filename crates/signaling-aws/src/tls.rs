@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
@@ -103,19 +104,33 @@ impl Trust {
 /// of their own, so that neither is waited for when the first connection needs it: together some
 /// 40 ms where AWS-LC gathers entropy from the CPU's jitter, as in a build without this
 /// workspace's settings. Meant for the first line of `main`; it returns at once.
-pub fn warm_up() {
-    let start = |name: &str, task: fn()| {
-        // Without a thread it happens later, where it is needed.
-        let _ = std::thread::Builder::new().name(name.to_owned()).spawn(task);
-    };
-    start("random", || {
+pub fn warm_up() -> WarmUp {
+    // Without a thread it happens later, where it is needed.
+    let start =
+        |name: &str, task: fn()| thread::Builder::new().name(name.to_owned()).spawn(task).ok();
+    let random = start("random", || {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         // The next connection tries again and reports the failure.
         let _ = provider.secure_random.fill(&mut [0; 1]);
     });
-    start("authorities", || {
+    let authorities = start("authorities", || {
         let _ = Trust::system().client_config();
     });
+    WarmUp([random, authorities])
+}
+
+/// The threads of [`warm_up`]. Dropping this does not stop them.
+#[derive(Debug)]
+pub struct WarmUp([Option<thread::JoinHandle<()>>; 2]);
+
+impl WarmUp {
+    /// Blocks until both are done, for a program that counts its descriptors next.
+    pub fn wait(self) {
+        for thread in self.0.into_iter().flatten() {
+            // A panic has been printed, and the first connection does what is missing.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Read once: a system may have hundreds of files of them.
