@@ -82,20 +82,10 @@ impl Exchange {
         matches!(self.state, State::Theirs(_)) && self.at() != ExchangeState::AnswerUnsent
     }
 
-    /// Why the open ICE restart is run; it was begun and is not settled.
-    fn open_restart(&self) -> Option<RestartReason> {
-        match &self.state {
-            State::Ours(OurOffer { restart, .. }) | State::RollingBack { restart, .. } => *restart,
-            State::Stable
-            | State::Theirs(_)
-            | State::SettingServers
-            | State::Replacing
-            | State::Unknown => None,
-        }
-    }
-
+    /// An ICE restart was begun and is not settled.
     pub(crate) fn is_restarting(&self) -> bool {
-        self.open_restart().is_some()
+        let (restart, _) = self.reason();
+        restart.is_some()
     }
 
     /// A restart is open or needed.

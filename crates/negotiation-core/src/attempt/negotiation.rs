@@ -391,10 +391,10 @@ impl Attempt {
         }
         self.release_candidates(CandidateRelease::AfterOffer);
         self.release_candidates(CandidateRelease::AfterAnswer);
-        let (connected, kept) = (self.peer.is_connected(), self.peer.keeps_pair());
+        let connected = self.peer.is_connected();
         match self.stage {
             Stage::Establishing if connected => self.on_connection_up(cx),
-            Stage::Recovering if connected && kept => self.on_recovered(cx),
+            Stage::Recovering if connected && self.peer.keeps_pair() => self.on_recovered(cx),
             Stage::Live => self.settle_restart(cx),
             Stage::AwaitingMedia if connected => self.on_media(cx),
             Stage::Connecting

@@ -99,6 +99,17 @@ impl Harness {
         harness
     }
 
+    /// Live over such a stack, and 8 s after a restart was requested its offer is being set.
+    pub(crate) fn setting_a_late_restart() -> Self {
+        let mut harness = Self::live_keeping(one_retry());
+        harness.give(Input::Restart);
+        harness.pass(4_000);
+        harness.settle(&["create restart"]);
+        harness.pass(4_000);
+        harness.settle(&["set local"]);
+        harness
+    }
+
     /// A storage session that waits for the service's offer.
     pub(crate) fn joined() -> Self {
         let mut harness = Self::opened(storage());

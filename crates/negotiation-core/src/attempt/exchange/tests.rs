@@ -143,12 +143,7 @@ fn n18_restart_goes_on_without_fresh_servers_at_half_time() {
 /// N18: a restart that is not needed any more while its offer is being set is taken back.
 #[test]
 fn n18_restart_abandoned_while_it_is_set_is_not_sent() {
-    let mut harness = Harness::live_keeping(one_retry());
-    harness.give(Input::Restart);
-    harness.pass(4_000);
-    harness.settle(&["create restart"]);
-    harness.pass(4_000);
-    harness.settle(&["set local"]);
+    let mut harness = Harness::setting_a_late_restart();
     harness.forget();
     harness.pass(2_000);
     assert_eq!((harness.phase(), harness.fired(Timer::Restart)), (Phase::Live, 1));

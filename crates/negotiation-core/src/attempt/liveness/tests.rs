@@ -544,12 +544,7 @@ fn n4_late_answer_of_a_restart_does_not_settle_a_renegotiation() {
 /// N11: what was gathered for a restart that is taken back is of no use to the master.
 #[test]
 fn n11_candidates_of_a_restart_that_was_not_sent_are_not_sent() {
-    let mut harness = Harness::live_keeping(one_retry());
-    harness.give(Input::Restart);
-    harness.pass(4_000);
-    harness.settle(&["create restart"]);
-    harness.pass(4_000);
-    harness.settle(&["set local"]);
+    let mut harness = Harness::setting_a_late_restart();
     harness.notices(PeerEvent::CandidateGathered(candidate(7)));
     harness.pass(2_000);
     harness.forget();
