@@ -96,7 +96,7 @@ async fn addresses(host: &Host<&str>, port: u16) -> io::Result<VecDeque<SocketAd
     Ok(match host {
         Host::Ipv4(ip) => VecDeque::from([at((*ip).into())]),
         Host::Ipv6(ip) => VecDeque::from([at((*ip).into())]),
-        // RFC 6761, 6.3: these names are this machine, whatever a resolver says. PlainHttp HTTP may go
+        // RFC 6761, 6.3: these names are this machine, whatever a resolver says. Plain HTTP may go
         // there, so no resolver decides where that is.
         Host::Domain(name) if is_loopback_name(name) => {
             VecDeque::from([at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())])

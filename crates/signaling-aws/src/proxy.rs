@@ -1,5 +1,5 @@
 //! The way out of a network without direct connections: through a proxy, by CONNECT, for HTTPS, the
-//! signaling socket and TURN over streams alike. PlainHttp HTTP and WS are on loopback and never go
+//! signaling socket and TURN over streams alike. Plain HTTP and WS are on loopback and never go
 //! there.
 
 use std::env;

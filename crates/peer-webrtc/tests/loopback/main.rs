@@ -4,9 +4,9 @@
 mod answers;
 mod candidates;
 mod channels;
+mod close;
 mod common;
 mod flood;
-mod goodbye;
 mod local;
 #[expect(
     unreachable_pub,

@@ -24,7 +24,7 @@ async fn channel(master: &mut Master) -> Arc<dyn DataChannel> {
     .await
 }
 
-fn goodbye(event: &PeerEvent) -> bool {
+fn is_close(event: &PeerEvent) -> bool {
     *event == PeerEvent::ConnectivityChanged(Connectivity::ClosedByPeer)
 }
 
@@ -33,9 +33,9 @@ async fn goes(mut viewer: Viewer, master: Master) {
     viewer.events.clear();
     master.stack.close().await.expect("closes");
     let (mut ticks, mut elapsed) = (ticks(), Duration::ZERO);
-    while !viewer.events.iter().any(goodbye) {
+    while !viewer.events.iter().any(is_close) {
         tokio::select! {
-            () = viewer.event(goodbye) => {}
+            () = viewer.event(is_close) => {}
             _ = ticks.tick() => elapsed += TICK,
         }
         assert!(elapsed < Duration::from_secs(1), "{:?}", viewer.events);
@@ -72,7 +72,7 @@ async fn master_that_closes_its_channel_alone_is_not_gone() {
     packets(&mut viewer, 200).await;
     // What was reported meanwhile comes before this.
     viewer.run(PeerCommand::RequestKeyframe { peer: PEER }).await.expect("it goes on");
-    assert!(!viewer.events.iter().any(goodbye), "{:?}", viewer.events);
+    assert!(!viewer.events.iter().any(is_close), "{:?}", viewer.events);
     // Its close is noticed nevertheless.
     goes(viewer, master).await;
 }
@@ -92,6 +92,6 @@ async fn n27_master_that_closes_its_channel_and_pauses_is_not_gone() {
     drop(playing);
     viewer.event(|event| *event == PeerEvent::MediaStalled).await;
     viewer.event(|event| *event == PeerEvent::SenderReport).await;
-    assert!(!viewer.events.iter().any(goodbye), "{:?}", viewer.events);
+    assert!(!viewer.events.iter().any(is_close), "{:?}", viewer.events);
     goes(viewer, master).await;
 }
