@@ -11,6 +11,10 @@ pub enum Container {
     WebM,
     /// Matroska, for all of them.
     Matroska,
+    /// MPEG transport stream, for H.264 and Opus.
+    MpegTs,
+    /// H.264 byte stream (Annex B): the video alone, without times.
+    H264,
 }
 
 impl fmt::Display for Container {
@@ -19,6 +23,8 @@ impl fmt::Display for Container {
             Self::Mp4 => "MP4",
             Self::WebM => "WebM",
             Self::Matroska => "Matroska",
+            Self::MpegTs => "MPEG-TS",
+            Self::H264 => "H.264 byte stream",
         })
     }
 }

@@ -20,8 +20,17 @@ pub enum RecordError {
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
     /// The file's name does not say which container to write.
-    #[error("{} does not name a container; end the name in .mp4 or .m4v (H.264), .webm (VP8, VP9) or .mkv (any)", .0.display())]
+    #[error("{} does not name a container; end the name in .mp4 or .m4v (H.264), .webm (VP8, VP9), .mkv (any), .ts (H.264) or .h264", .0.display())]
     UnknownExtension(PathBuf),
+    /// The container cannot be written as media arrives.
+    #[error("{0} cannot be written live: choose Matroska, WebM, MPEG-TS or H.264")]
+    NotLive(Container),
+    /// Standard output is a terminal, which shows no media.
+    #[error("standard output is a terminal: pipe it into a player, as in `... | mpv -`")]
+    Terminal,
+    /// The program that read the live stream closed its end, or has ended.
+    #[error("the reader of {} closed it", .0.display())]
+    ReaderClosed(PathBuf),
     /// The container cannot hold the codec.
     #[error("the camera sends {codec}: record to {fix}")]
     CodecNotSupported {
@@ -72,6 +81,8 @@ impl RecordError {
         let kind = source.kind();
         if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
             Self::DiskFull(path.to_owned())
+        } else if kind == ErrorKind::BrokenPipe {
+            Self::ReaderClosed(path.to_owned())
         } else if kind == ErrorKind::AlreadyExists {
             Self::AlreadyExists(path.to_owned())
         } else {

@@ -11,6 +11,7 @@ use rtc_rtp::packet::Packet;
 
 use crate::container::Container;
 use crate::error::RecordError;
+use crate::live::LiveOutput;
 use crate::recorder::{Kind, Recorder, RecorderConfig, Summary, TrackId};
 use crate::timeline::SenderReport;
 use encoded_frames::{AudioCodec, Codec, Frame, VideoCodec};
@@ -23,6 +24,9 @@ const QUEUE_BYTES_MAX: usize = 32 << 20;
 
 /// With nothing coming in for so long, what there is of the fragment is written.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// A named pipe without a reader is looked at so often.
+const OPEN_EVERY: Duration = Duration::from_millis(50);
 
 /// What the thread calls when the recording fails, once.
 pub type FailureHook = Box<dyn FnOnce(&RecordError) + Send>;
@@ -73,6 +77,17 @@ impl RecorderHandle {
         on_failure: FailureHook,
     ) -> Result<Self, RecordError> {
         Self::run(Recorder::create(path, config)?, on_failure)
+    }
+
+    /// Starts the thread of a live stream; see [`Recorder::live`]. `on_failure` is called where the stream ends on the way, as when
+    /// its reader is gone ([`RecordError::ReaderClosed`]).
+    pub fn spawn_live(
+        output: LiveOutput,
+        container: Container,
+        config: RecorderConfig,
+        on_failure: FailureHook,
+    ) -> Result<Self, RecordError> {
+        Self::run(Recorder::live(output, container, config)?, on_failure)
     }
 
     fn run(recorder: Recorder, on_failure: FailureHook) -> Result<Self, RecordError> {
@@ -199,8 +214,9 @@ fn record(
     on_failure: FailureHook,
 ) -> Result<Summary, RecordError> {
     let mut on_failure = Some(on_failure);
+    let mut gate = Gate::default();
     loop {
-        let command = queue.recv_timeout(IDLE);
+        let command = queue.recv_timeout(if gate.is_open { IDLE } else { OPEN_EVERY });
         for codec in std::mem::take(&mut lock(&shared.tracks).added) {
             let added = match codec {
                 Codec::Video(codec) => recorder.add_video(codec),
@@ -213,17 +229,23 @@ fn record(
         if shared.sound_alone.load(Ordering::Relaxed) {
             recorder.accept_sound_alone();
         }
-        let done = match command {
-            Ok(Command::Rtp(track, arrival, packet)) => recorder.push_rtp(track, arrival, packet),
-            Ok(Command::Frame(track, frame)) => {
-                let bytes = frame.data.len();
-                let done = recorder.push_frame(track, *frame);
-                shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                done
+        if let Ok(Command::Frame(_, frame)) = &command {
+            shared.queued_bytes.fetch_sub(frame.data.len(), Ordering::Relaxed);
+        }
+        let done = match (gate.pass(&mut recorder, &command, shared), command) {
+            (_, Ok(Command::Finish) | Err(RecvTimeoutError::Disconnected)) => {
+                return recorder.finish();
             }
-            Ok(Command::Report(track, report)) => recorder.push_sender_report(track, report),
-            Ok(Command::Finish) | Err(RecvTimeoutError::Disconnected) => return recorder.finish(),
-            Err(RecvTimeoutError::Timeout) => recorder.flush(),
+            (Ok(false), _) => continue,
+            (Err(error), _) => Err(error),
+            (Ok(true), Ok(Command::Rtp(track, arrival, packet))) => {
+                recorder.push_rtp(track, arrival, packet)
+            }
+            (Ok(true), Ok(Command::Frame(track, frame))) => recorder.push_frame(track, *frame),
+            (Ok(true), Ok(Command::Report(track, report))) => {
+                recorder.push_sender_report(track, report)
+            }
+            (Ok(true), Err(RecvTimeoutError::Timeout)) => recorder.flush(),
         };
         if let Err(error) = done
             && !matches!(error, RecordError::UnknownTrack)
@@ -233,6 +255,40 @@ fn record(
             *lock(&shared.failure) = Some(error.clone());
             hook(&error);
         }
+    }
+}
+
+/// Keeps frames from a target that is not open yet: a reader that comes late starts at a keyframe of then.
+#[derive(Debug, Default)]
+struct Gate {
+    is_open: bool,
+    /// Pictures were dropped, so the next one has to be a keyframe.
+    skips: bool,
+}
+
+impl Gate {
+    /// Whether the recorder can take the command.
+    fn pass(
+        &mut self,
+        recorder: &mut Recorder,
+        command: &Result<Command, RecvTimeoutError>,
+        shared: &Shared,
+    ) -> Result<bool, RecordError> {
+        if !self.is_open {
+            self.is_open = recorder.open()?;
+            self.skips |= !self.is_open;
+            if self.skips {
+                shared.skipping.store(true, Ordering::Relaxed);
+            }
+        }
+        if let Ok(Command::Frame(track, frame)) = command
+            && track.is_video()
+            && self.skips
+        {
+            self.skips = !(self.is_open && frame.keyframe);
+            return Ok(!self.skips);
+        }
+        Ok(self.is_open)
     }
 }
 

@@ -43,6 +43,7 @@ mod clip;
 mod container;
 mod error;
 mod handle;
+mod live;
 mod mux;
 mod packetizer;
 mod picture_order;
@@ -58,6 +59,7 @@ pub use encoded_frames::{
 };
 pub use error::RecordError;
 pub use handle::{FailureHook, RecorderHandle};
+pub use live::LiveOutput;
 pub use packetizer::{PacketizeError, Packetizer, PacketizerConfig};
 pub use recorder::{Recorder, RecorderConfig, Summary, TrackId};
 pub use timeline::SenderReport;

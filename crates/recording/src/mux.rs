@@ -4,8 +4,10 @@
 //! end; the tail and a few patches of the head only add durations and an index. The head keeps room for a track that is not known
 //! yet; it is described there when its first frame comes.
 
+mod annex_b;
 mod matroska;
 mod mp4;
+mod mpegts;
 
 use std::fmt;
 use std::path::Path;
@@ -24,11 +26,27 @@ impl Container {
     /// The container that a file's name asks for. Does no IO.
     pub fn from_path(path: &Path) -> Result<Self, RecordError> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-        [("mp4", Self::Mp4), ("m4v", Self::Mp4), ("webm", Self::WebM), ("mkv", Self::Matroska)]
+        let known = [
+            ("mp4", Self::Mp4),
+            ("m4v", Self::Mp4),
+            ("webm", Self::WebM),
+            ("mkv", Self::Matroska),
+            ("ts", Self::MpegTs),
+            ("h264", Self::H264),
+            ("264", Self::H264),
+        ];
+        known
             .into_iter()
             .find(|(known, _)| extension.eq_ignore_ascii_case(known))
             .map(|(_, container)| container)
             .ok_or_else(|| RecordError::UnknownExtension(path.to_owned()))
+    }
+
+    /// Whether it can be written as media arrives, each frame at once. A fragment of MP4 needs the
+    /// durations of its frames, which the frames after them give.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        self != Self::Mp4
     }
 
     /// Whether the container can hold the codec; the error names those that can.
@@ -36,10 +54,17 @@ impl Container {
         let fix = match (self, codec) {
             (Self::Mp4, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9)) => ".webm or .mkv",
             (Self::WebM, Codec::Video(VideoCodec::H264))
-            | (Self::WebM, Codec::Audio(AudioCodec::Pcmu | AudioCodec::Pcma)) => ".mp4 or .mkv",
+            | (Self::WebM, Codec::Audio(AudioCodec::Pcmu | AudioCodec::Pcma))
+            | (Self::MpegTs, Codec::Audio(AudioCodec::Pcmu | AudioCodec::Pcma)) => ".mp4 or .mkv",
+            (Self::MpegTs | Self::H264, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9)) => {
+                ".webm or .mkv"
+            }
+            (Self::H264, Codec::Audio(_)) => ".mp4, .ts or .mkv",
             (Self::Mp4, Codec::Video(VideoCodec::H264) | Codec::Audio(_))
             | (Self::WebM, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9))
             | (Self::WebM, Codec::Audio(AudioCodec::Opus))
+            | (Self::MpegTs, Codec::Video(VideoCodec::H264) | Codec::Audio(AudioCodec::Opus))
+            | (Self::H264, Codec::Video(VideoCodec::H264))
             | (Self::Matroska, _) => return Ok(()),
         };
         Err(RecordError::CodecNotSupported { codec, container: self, fix })
@@ -50,6 +75,8 @@ impl Container {
             Self::Mp4 => Box::new(mp4::Mp4Muxer::default()),
             Self::WebM => Box::new(matroska::MatroskaMuxer::new("webm")),
             Self::Matroska => Box::new(matroska::MatroskaMuxer::new("matroska")),
+            Self::MpegTs => Box::new(mpegts::MpegTsMuxer::default()),
+            Self::H264 => Box::new(annex_b::AnnexBMuxer),
         }
     }
 }

@@ -13,6 +13,7 @@ use rtc_rtp::packet::Packet;
 
 use crate::container::Container;
 use crate::error::RecordError;
+use crate::live::LiveOutput;
 use crate::mux::{FileInfo, Finished, Muxer, Sample};
 use crate::target::{FileTarget, Target, check_place};
 use crate::timeline::{SenderReport, can_synchronise, synchronise};
@@ -31,6 +32,9 @@ pub struct RecorderConfig {
     /// For how long sound is kept back for a keyframe; after that the file begins without video, and a keyframe that comes
     /// later is added.
     pub video_wait: Duration,
+    /// For how long a live stream waits for the first audio after its first keyframe; zero where none is wanted. The head of
+    /// Matroska and WebM cannot be changed later, so audio that begins after that is left out there.
+    pub audio_wait: Duration,
     /// How much a fragment holds: what is lost at most if the process is killed.
     pub fragment_duration: Duration,
     /// A fragment of more bytes is written before its time.
@@ -50,6 +54,7 @@ impl Default for RecorderConfig {
         Self {
             video: true,
             video_wait: Duration::from_secs(10),
+            audio_wait: Duration::from_millis(500),
             fragment_duration: Duration::from_secs(1),
             fragment_bytes_max: 16 << 20,
             assembler: AssemblerConfig::default(),
@@ -89,6 +94,8 @@ pub struct Recorder {
     path: PathBuf,
     container: Container,
     config: RecorderConfig,
+    /// Each frame is written at once.
+    live: bool,
     target: Box<dyn Target>,
     video: Option<Track>,
     audio: Option<Track>,
@@ -144,6 +151,23 @@ impl Recorder {
         Ok(Self::with_target(path, container, config, Box::new(target)))
     }
 
+    /// Begins a live stream: each frame is written when it is whole, and nothing that was written is changed, so that a player can
+    /// read it from a pipe. It starts at a keyframe, and H.264 has its parameter sets before each.
+    ///
+    /// # Errors
+    /// The container is MP4, which cannot be written live.
+    pub fn live(
+        output: LiveOutput,
+        container: Container,
+        config: RecorderConfig,
+    ) -> Result<Self, RecordError> {
+        if !container.is_live() {
+            return Err(RecordError::NotLive(container));
+        }
+        let recorder = Self::with_target(&output.name, container, config, output.target);
+        Ok(Self { live: true, ..recorder })
+    }
+
     /// Whether [`Self::create`] would work as things are, without creating anything.
     pub fn check(path: impl AsRef<Path>) -> Result<Container, RecordError> {
         let container = Container::from_path(path.as_ref())?;
@@ -161,6 +185,7 @@ impl Recorder {
             path: path.to_owned(),
             container,
             config,
+            live: false,
             target,
             video: None,
             audio: None,
@@ -246,8 +271,21 @@ impl Recorder {
     /// Writes what there is of the fragment: to be called when nothing has come for a while.
     pub fn flush(&mut self) -> Result<(), RecordError> {
         self.check_failure()?;
-        let done = self.write_waiting(Duration::MAX);
+        let done = match self.target.is_closed() {
+            true => Err(RecordError::ReaderClosed(self.path.clone())),
+            false => self.write_waiting(Duration::MAX),
+        };
         self.keep_failure(done)
+    }
+
+    /// Opens the target, unless that means to wait for the reader of a named pipe. Whether it is open.
+    pub(crate) fn open(&mut self) -> Result<bool, RecordError> {
+        self.check_failure()?;
+        let opened = self.target.open().map_err(|error| RecordError::io(&self.path, error));
+        if let Err(error) = &opened {
+            self.failure = Some(error.clone());
+        }
+        opened
     }
 
     /// What has come in on a track.
@@ -276,20 +314,11 @@ impl Recorder {
             return Err(rest.err().unwrap_or(RecordError::NoPicture));
         }
         let path = &self.path;
-        let io = |error| RecordError::io(path, error);
-        let end = self.target.length();
-        let index = writing.muxer.index(end)?;
-        let indexed = append(&mut *self.target, path, &index);
-        let finished = Finished {
-            length: self.target.length(),
-            index_at: (indexed.is_ok() && !index.is_empty()).then_some(end),
-            duration: writing.end,
+        let ended = match self.target.is_append_only() {
+            true => Ok(()),
+            false => end_file(&mut *writing.muxer, &mut *self.target, path, writing.end)?,
         };
-        for patch in writing.muxer.patches(&finished)? {
-            self.target.patch(patch.offset, &patch.bytes).map_err(io)?;
-        }
-        self.target.sync().map_err(io)?;
-        rest.and(indexed)?;
+        rest.and(ended)?;
         let written = |track: &Option<Track>| track.as_ref().map_or(0, |track| track.written);
         let stats =
             |track: &Option<Track>| track.as_ref().map(|track| track.assembler.stats().clone());
@@ -312,7 +341,7 @@ impl Recorder {
             let same = track.codec == codec;
             return same.then_some(TrackId(kind)).ok_or(RecordError::CodecChanged(codec));
         }
-        let track = Track::new(codec, self.config.assembler.clone());
+        let track = Track::new(codec, self.config.assembler.clone(), self.live);
         *self.slot(kind) = Some(track);
         Ok(TrackId(kind))
     }
@@ -370,8 +399,13 @@ impl Recorder {
         let pending = |track: &Option<Track>| {
             track.as_ref().and_then(|track| track.pending.front()).map(|timed| timed.frame.arrival)
         };
+        let awaits_audio = |since| {
+            let holds_audio = self.container.check(Codec::Audio(AudioCodec::Opus)).is_ok();
+            self.live && holds_audio && now.saturating_sub(since) < self.config.audio_wait
+        };
         match (pending(&self.video), pending(&self.audio)) {
-            (Some(_), _) => true,
+            (Some(since), None) => !awaits_audio(since),
+            (Some(_), Some(_)) => true,
             (None, Some(_)) if !self.config.video && self.video.is_none() => true,
             (None, Some(since)) => now.saturating_sub(since) >= self.config.video_wait,
             (None, None) => false,
@@ -398,7 +432,8 @@ impl Recorder {
             began: self.config.origin.zip(began).and_then(|(from, after)| from.checked_add(after)),
         };
         let mut muxer = self.container.muxer();
-        let head = muxer.head(&info, &specs, specs.len() < places.len())?;
+        let has_room = specs.len() < places.len() && !self.target.is_append_only();
+        let head = muxer.head(&info, &specs, has_room)?;
         append(&mut *self.target, &self.path, &head)?;
         let [video, audio] = places;
         self.stage = Stage::Writing(Writing {
@@ -429,10 +464,15 @@ impl Recorder {
         if writing.place(kind).is_none() {
             return Ok(());
         }
-        let base_nanos = writing.base_nanos;
+        let (base_nanos, live) = (writing.base_nanos, self.live);
         let track = self.track(kind)?;
         // Nothing is shown or sounds before the first picture.
         let Some(sample) = track.sample(base_nanos, timed) else { return Ok(()) };
+        if live {
+            let sample = track.without_waiting(sample);
+            self.store(kind, sample)?;
+            return self.write_fragment();
+        }
         let Some(held) = track.hold(sample) else { return Ok(()) };
         self.write_sample(kind, held)
     }
@@ -579,6 +619,29 @@ impl Writing {
             Kind::Audio => self.audio,
         }
     }
+}
+
+/// Adds the index and the durations. What is answered is whether there was room for the index; without it the file plays too.
+fn end_file(
+    muxer: &mut dyn Muxer,
+    target: &mut dyn Target,
+    path: &Path,
+    duration: Duration,
+) -> Result<Result<(), RecordError>, RecordError> {
+    let io = |error| RecordError::io(path, error);
+    let end = target.length();
+    let index = muxer.index(end)?;
+    let indexed = append(target, path, &index);
+    let finished = Finished {
+        length: target.length(),
+        index_at: (indexed.is_ok() && !index.is_empty()).then_some(end),
+        duration,
+    };
+    for patch in muxer.patches(&finished)? {
+        target.patch(patch.offset, &patch.bytes).map_err(io)?;
+    }
+    target.sync().map_err(io)?;
+    Ok(indexed)
 }
 
 fn append(target: &mut dyn Target, path: &Path, bytes: &[u8]) -> Result<(), RecordError> {

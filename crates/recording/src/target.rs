@@ -19,6 +19,18 @@ pub(crate) trait Target: Debug + Send {
     fn length(&self) -> u64;
     /// Removes what was written.
     fn discard(&mut self);
+    /// Whether nothing that was written can be changed any more.
+    fn is_append_only(&self) -> bool {
+        false
+    }
+    /// Opens the target, unless that means to wait for its reader. Whether it is open.
+    fn open(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+    /// Whether the reader closed its end, so that a write would fail.
+    fn is_closed(&self) -> bool {
+        false
+    }
 }
 
 /// A file of the operating system, created with its first byte and readable by its owner alone.

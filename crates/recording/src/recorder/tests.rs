@@ -193,10 +193,8 @@ fn on_a_full_disk_nothing_points_at_what_found_no_room() {
             }
             assert!(matches!(recorder.finish(), Err(RecordError::DiskFull(_))));
             let file = disk.lock().unwrap().clone();
-            let (is_mp4, start) = match container {
-                Container::Mp4 => (true, &b"moof"[..]),
-                Container::WebM | Container::Matroska => (false, &[0x1f, 0x43, 0xb6, 0x75][..]),
-            };
+            let is_mp4 = container == Container::Mp4;
+            let start = if is_mp4 { &b"moof"[..] } else { &[0x1f, 0x43, 0xb6, 0x75][..] };
             let (entries, duration) = if is_mp4 { mp4_index(&file) } else { webm_index(&file) };
             assert_eq!(entries.is_empty(), stays_full, "an index that has room is there");
             for at in entries {

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(super) struct Track {
     pub(super) codec: Codec,
+    /// For how long the first frames of a source are looked at.
+    look: Duration,
     pub(super) assembler: FrameAssembler,
     /// The source of the newest frame.
     source: Option<u32>,
@@ -59,10 +61,12 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn new(codec: Codec, config: AssemblerConfig) -> Self {
+    /// With `live` no frame waits for those that come after it, but by the order of showing.
+    pub(super) fn new(codec: Codec, config: AssemblerConfig, live: bool) -> Self {
         let clock = TrackClock::new(codec.clock_rate());
         Self {
             codec,
+            look: if live { Duration::ZERO } else { LOOK },
             assembler: FrameAssembler::with_config(codec, config),
             source: None,
             presentation: Presentation::new(clock.step_min()),
@@ -97,7 +101,7 @@ impl Track {
         } else {
             self.source_changed |= self.unplaced.is_empty() && self.known_epoch.is_some();
             self.unplaced.push_back((frame, order));
-            if self.clock.looks_sane(&self.in_order()) {
+            if self.look.is_zero() || self.clock.looks_sane(&self.in_order()) {
                 self.place_first();
             }
         }
@@ -154,7 +158,7 @@ impl Track {
 
     /// The next frame whose times are known.
     pub(super) fn next_frame(&mut self, now: Duration) -> Option<Timed<Frame>> {
-        if self.unplaced.front().is_some_and(|(f, _)| now.saturating_sub(f.arrival) >= LOOK) {
+        if self.unplaced.front().is_some_and(|(f, _)| now.saturating_sub(f.arrival) >= self.look) {
             self.place_first();
         }
         if now.saturating_sub(self.last_arrival) > REORDER_WAIT {
@@ -201,6 +205,11 @@ impl Track {
         before.duration = u32::try_from(decoded - before.decoded).unwrap_or(u32::MAX);
         self.last_duration = before.duration;
         Some(before)
+    }
+
+    /// A sample whose duration is a guess, so that it waits for no other.
+    pub(super) fn without_waiting(&self, sample: Sample) -> Sample {
+        Sample { duration: self.final_duration(&sample), ..sample }
     }
 
     /// The last frame, which no other follows.

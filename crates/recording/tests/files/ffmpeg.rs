@@ -40,7 +40,7 @@ fn codecs(path: &Path) -> String {
 }
 
 /// The burned-in counters of the file's frames, read by the script that shares nothing with this crate.
-fn counters(path: &Path) -> Vec<usize> {
+pub(crate) fn counters(path: &Path) -> Vec<usize> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/interop/read_counter.py");
     let output = run("python3", &[script.to_str().unwrap()], path);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

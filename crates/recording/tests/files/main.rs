@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod ffmpeg;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod round_trip;
