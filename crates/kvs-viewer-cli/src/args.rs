@@ -1,14 +1,16 @@
 //! The arguments of `watch` and `demo`, and what they are checked into.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use negotiation_core::{ClientIdPolicy, Config, Mode, RetryDelay, Settings};
 use peer_webrtc::{Authorities, IcePolicy, Media, PeerConfig, RemoteAddresses};
+use recording::{Container, LiveOutput};
 use signaling_aws::{Field, Limits, SignalingConfig, SignalingConfigBuilder, Stun};
 
 use super::journal::JournalArgs;
 use super::log::Level;
+use super::output::Events;
 use super::spans::{duration, duration_or_zero};
 use super::status::Verbosity;
 use kvs_viewer::SessionConfig;
@@ -98,13 +100,24 @@ pub struct OutputArgs {
     /// If the camera sends what the file cannot hold, the command ends and names the file that can
     #[arg(short, long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Write live media here for a player or another program to read, each frame at once: - (standard
+    /// output, with nothing else on it), a named pipe, or a new file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Format of --output [default: by the file's name; mkv for - and for other names]
+    #[arg(long, value_enum, requires = "output")]
+    pub format: Option<Format>,
     /// Stop this long after the video first starts, interruptions included: 20s, 2m, 1h30m, or
     /// seconds [default: at Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true)]
     pub duration: Option<Duration>,
-    /// Print events as JSON on standard output, one per line
+    /// Print events as JSON, one per line, on standard output; with `--output -` on standard error, in
+    /// the place of messages for people
     #[arg(long)]
     pub json: bool,
+    /// Print events as JSON, one per line, to this open file descriptor
+    #[arg(long, value_name = "N")]
+    pub json_fd: Option<u32>,
     /// Print errors only
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
@@ -119,8 +132,72 @@ pub struct OutputArgs {
     pub log: Level,
 }
 
+/// Formats of a live output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Matroska, with any codec
+    Mkv,
+    /// WebM, with VP8 or VP9, and Opus
+    Webm,
+    /// MPEG transport stream, with H.264 and Opus
+    Ts,
+    /// H.264 byte stream (Annex B), without audio
+    H264,
+}
+
+impl From<Format> for Container {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Mkv => Self::Matroska,
+            Format::Webm => Self::WebM,
+            Format::Ts => Self::MpegTs,
+            Format::H264 => Self::H264,
+        }
+    }
+}
+
 impl OutputArgs {
+    /// Where live media goes, and its format.
+    pub(crate) fn live(&self) -> Option<(&Path, Container)> {
+        let path = self.output.as_deref()?;
+        let format = self.format.map(Container::from);
+        let container = format.or_else(|| Container::from_path(path).ok());
+        Some((path, container.unwrap_or(Container::Matroska)))
+    }
+
+    /// The containers that media is written to.
+    pub(crate) fn containers(&self) -> Vec<Container> {
+        let recorded = self.record.as_deref().and_then(|path| Container::from_path(path).ok());
+        recorded.into_iter().chain(self.live().map(|(_, container)| container)).collect()
+    }
+
+    /// Whether audio is of use: no file is written, or one of them can hold it.
+    pub(crate) fn takes_audio(&self) -> bool {
+        let opus = recording::Codec::Audio(recording::AudioCodec::Opus);
+        let containers = self.containers();
+        containers.is_empty() || containers.iter().any(|container| container.check(opus).is_ok())
+    }
+
+    /// Where events are printed as JSON.
+    pub(crate) fn events(&self) -> Option<Events> {
+        match self.json_fd {
+            Some(number) => Some(Events::Descriptor(number)),
+            None if !self.json => None,
+            None if self.takes_standard_output() => Some(Events::StandardError),
+            None => Some(Events::StandardOutput),
+        }
+    }
+
+    /// Whether live media goes to standard output, so that nothing else may.
+    pub(crate) fn takes_standard_output(&self) -> bool {
+        self.output.as_deref().is_some_and(LiveOutput::is_standard_output)
+    }
+
     pub(crate) fn verbosity(&self) -> Verbosity {
+        if self.events() == Some(Events::StandardError) {
+            // The events say all that is said to people.
+            return Verbosity::Quiet;
+        }
         match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, true) => Verbosity::Verbose,
@@ -335,8 +412,8 @@ impl WatchArgs {
         let service = signaling.service_host().filter(|_| self.media.remote_addresses.is_none());
         let peer = PeerConfig {
             video: wanted(self.media.no_video),
-            audio: wanted(self.media.no_audio),
-            codecs: codecs_for(self.output.record.as_deref()),
+            audio: wanted(self.media.no_audio || !self.output.takes_audio()),
+            codecs: codecs_for(&self.output.containers()),
             authorities,
             policy: if self.media.relay_only { IcePolicy::Relay } else { IcePolicy::All },
             remote_addresses: remote,

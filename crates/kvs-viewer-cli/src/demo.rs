@@ -7,14 +7,13 @@ use std::time::Duration;
 use kvs_camera::{Camera, CameraConfig, FrameLog, Source};
 use kvs_emulator::{Action, Credential, Emulator, EmulatorConfig, Fault, Match, MessageType, Role};
 use negotiation_core::{Mode, RetryDelay, Settings};
-use peer_webrtc::PeerConfig;
+use peer_webrtc::{Codec, Media, PeerConfig};
 use recording::{ClipKind, Recorder};
 use signaling_aws::SignalingConfig;
 
 use super::args::OutputArgs;
 use super::exit::Exit;
 use super::log;
-use super::media::holds_h264;
 use super::spans::span;
 use super::status::Status;
 use super::summary::Context;
@@ -111,8 +110,9 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
         (Ok(camera), Ok(viewer)) => (camera, viewer),
         (Err(error), _) | (_, Err(error)) => return complain(Exit::Internal, &error.to_string()),
     };
-    let codecs = codecs_for(args.output.record.as_deref());
-    let is_h264 = holds_h264(args.output.record.as_deref());
+    let containers = args.output.containers();
+    let codecs = codecs_for(&containers);
+    let is_h264 = codecs.first() == Some(&Codec::H264);
     let clip = if is_h264 { ClipKind::H264Opus } else { ClipKind::Vp8Opus };
     let mut camera = CameraConfig { source: Source::Bundled(clip), ..CameraConfig::new(camera) };
     if let Some(path) = &args.frame_log {
@@ -142,7 +142,8 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
         Ok(camera) => camera,
         Err(error) => return complain(Exit::of_camera(&error), &format!("the camera: {error}")),
     };
-    let peer = PeerConfig { codecs, ..PeerConfig::new(true) };
+    let audio = if args.output.takes_audio() { Media::RecvOnly } else { Media::Off };
+    let peer = PeerConfig { codecs, audio, ..PeerConfig::new(true) };
     let context = Context {
         channel: CHANNEL.into(),
         config: session.clone(),

@@ -8,7 +8,7 @@ use recording::RecordError;
 /// How a command of the command line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Live, and closed by the person or by `--duration`.
+    /// Live, and closed by the person or by `--duration`; or the reader of the live output closed it.
     Ok = 0,
     /// Something that should not happen.
     Internal = 1,
@@ -46,7 +46,7 @@ macro_rules! exit_codes {
     () => {
         "\
 Exit codes:
-  0   live, and closed by you or by --duration
+  0   live, and closed by you, by --duration or by the reader of --output
   1   something that should not happen; please report it
   2   a wrong or missing argument, or a file, an address or an output that cannot be used
   3   no answer: the offer went out, the camera did not answer (or never offered)
@@ -71,6 +71,7 @@ pub(crate) const WATCH_HELP: &str = concat!(
 Examples:
   kvs-viewer watch front-door --region us-west-2
   kvs-viewer watch front-door --record door.mp4 --duration 2m
+  kvs-viewer watch front-door -o - | mpv --profile=low-latency -
 
 ",
     exit_codes!()
@@ -107,8 +108,14 @@ impl Exit {
 
     /// What a recording that could not begin means for the process.
     pub fn refused(error: &RecordError) -> Self {
-        let wrong_name = matches!(error, RecordError::UnknownExtension(_));
-        if wrong_name { Self::Usage } else { Self::RecordingRefused }
+        let is_wrong_argument = matches!(
+            error,
+            RecordError::UnknownExtension(_)
+                | RecordError::NotLive(_)
+                | RecordError::NotAFile(_)
+                | RecordError::Terminal
+        );
+        if is_wrong_argument { Self::Usage } else { Self::RecordingRefused }
     }
 
     /// What a failure of the service means where there is no session to say more.

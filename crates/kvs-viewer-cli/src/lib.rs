@@ -45,7 +45,7 @@ use clap::{Parser, Subcommand};
 use kvs_camera::{CameraArgs, CameraError};
 use kvs_emulator::EmulatorArgs;
 
-pub use args::{OutputArgs, PatienceArgs, Retry, ServiceArgs, WatchArgs};
+pub use args::{Format, OutputArgs, PatienceArgs, Retry, ServiceArgs, WatchArgs};
 pub use demo::DemoArgs;
 use exit::WATCH_HELP;
 pub use exit::{Exit, HELP};

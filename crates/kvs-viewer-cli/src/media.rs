@@ -9,44 +9,97 @@ use std::time::{Duration, Instant};
 use kvs_viewer::record::{NotRecorded, Recording};
 use negotiation_core::MediaKind;
 use peer_webrtc::{Codec, EncodedFrame, MediaEvent, MediaReceiver, PeerMonitor};
-use recording::{Container, RecordError, SenderReport, Summary, VideoCodec};
+use recording::{FailureHook, LiveOutput, RecordError, Recorder, SenderReport, Summary};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::args::OutputArgs;
 use super::status::Status;
 use super::streams::Streams;
 
-/// What became of a recording.
+/// What became of a file.
 pub(crate) type Recorded = Result<Summary, RecordError>;
 
-/// What becomes known of a recording while it runs.
+/// Where media is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// The file of `--record`.
+    Recording,
+    /// The live stream of `--output`.
+    Live,
+}
+
+/// What becomes known of a file while it is written.
 #[derive(Debug)]
-pub(crate) enum RecordingNews {
+pub(crate) enum FileNews {
     /// It cannot go on.
-    Failed(RecordError),
-    /// Media comes that the file does not hold; the recording goes on without it. SessionUpdate once for each codec.
-    NotRecorded {
-        /// What comes.
-        kind: MediaKind,
-        /// How it is encoded.
-        codec: Codec,
-        /// Why the file does not hold it.
-        why: RecordError,
-    },
+    Failed(Destination, RecordError),
+    /// It cannot hold some media, and goes on without it. Sent once for each codec.
+    NotWritten { to: Destination, kind: MediaKind, codec: Codec, why: RecordError },
+}
+
+/// What became of the files.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) recorded: Option<Recorded>,
+    pub(crate) live: Option<LiveEnd>,
+}
+
+/// How a live stream ended.
+pub(crate) type LiveEnd = Result<Recorded, Stalled>;
+
+/// The reader of a live stream did not take the rest in time.
+#[derive(Debug)]
+pub(crate) struct Stalled;
+
+/// Where media is written, as far as anything is wanted.
+#[derive(Default)]
+pub(crate) struct Files {
+    pub(crate) recording: Option<Recording>,
+    pub(crate) live: Option<Recording>,
+}
+
+impl Files {
+    fn each(&mut self) -> impl Iterator<Item = (Destination, &mut Recording)> {
+        let recording = self.recording.as_mut().map(|file| (Destination::Recording, file));
+        let live = self.live.as_mut().map(|file| (Destination::Live, file));
+        recording.into_iter().chain(live)
+    }
+
+    /// Ends both side by side, since either may wait for a disk or a reader.
+    async fn finish(self) -> Ended {
+        let finish = |file: Recording| tokio::task::spawn_blocking(move || file.finish());
+        let (recording, live) = (self.recording.map(finish), self.live.map(finish));
+        let live = match live {
+            None => None,
+            Some(live) => Some(match timeout(LIVE_ENDING_MAX, live).await {
+                Ok(ended) => Ok(ended.unwrap_or(Err(RecordError::Ended))),
+                Err(_) => Err(Stalled),
+            }),
+        };
+        let recorded = match recording {
+            None => None,
+            Some(recording) => Some(recording.await.unwrap_or(Err(RecordError::Ended))),
+        };
+        Ended { recorded, live }
+    }
 }
 
 /// Runs beside the session and ends when the peer port is gone.
 pub(crate) struct MediaPump {
     receiver: MediaReceiver,
-    recording: Option<Recording>,
+    files: Files,
     monitor: PeerMonitor,
-    news: mpsc::UnboundedSender<RecordingNews>,
+    news: mpsc::UnboundedSender<FileNews>,
     streams: Arc<Mutex<Streams>>,
 }
 
 /// A disk may take so long for the rest of a file.
 const ENDING_MAX: Duration = Duration::from_secs(30);
+
+/// A reader of a live stream may take so long for the rest of it.
+const LIVE_ENDING_MAX: Duration = Duration::from_millis(500);
 
 /// After so long the terminal shows what is waited for.
 pub(crate) const ENDING_USUAL: Duration = Duration::from_secs(2);
@@ -54,17 +107,17 @@ pub(crate) const ENDING_USUAL: Duration = Duration::from_secs(2);
 impl MediaPump {
     pub(crate) fn new(
         receiver: MediaReceiver,
-        recording: Option<Recording>,
+        files: Files,
         monitor: PeerMonitor,
-        news: mpsc::UnboundedSender<RecordingNews>,
+        news: mpsc::UnboundedSender<FileNews>,
         streams: Arc<Mutex<Streams>>,
     ) -> Self {
         lock(&streams).watch(monitor.clone());
-        Self { receiver, recording, monitor, news, streams }
+        Self { receiver, files, monitor, news, streams }
     }
 
-    /// Takes media until there is no more, then ends the file.
-    pub(crate) async fn run(mut self) -> Option<Recorded> {
+    /// Takes media until there is no more, then ends the files.
+    pub(crate) async fn run(mut self) -> Ended {
         while let Some(event) = self.receiver.next().await {
             match event {
                 MediaEvent::Track { kind, codec, .. } => self.on_track(kind, codec),
@@ -78,41 +131,42 @@ impl MediaPump {
                 }
                 MediaEvent::Ended { totals, .. } => lock(&self.streams).end_all(&totals),
             }
-            let overflow = self.recording.as_ref().map_or(0, Recording::lost);
+            let overflow: u64 = self.files.each().map(|(_, file)| file.lost()).sum();
             lock(&self.streams).set_dropped(self.receiver.lost() + overflow);
         }
-        let recording = self.recording.take()?;
-        // Ending waits for the disk.
-        let ended = tokio::task::spawn_blocking(move || recording.finish()).await;
-        Some(ended.unwrap_or(Err(RecordError::Ended)))
+        self.files.finish().await
     }
 
     fn on_track(&mut self, kind: MediaKind, codec: Codec) {
         lock(&self.streams).begin(kind, codec);
-        let Some(recording) = &mut self.recording else { return };
-        let news = match recording.track(kind, codec) {
-            Ok(()) => return,
-            Err(NotRecorded::Stream { kind, codec, why }) => {
-                RecordingNews::NotRecorded { kind, codec, why }
-            }
-            Err(NotRecorded::Failed(error)) => RecordingNews::Failed(error),
-            Err(_) => return,
-        };
-        // The receiver is gone only when the command is ending anyway.
-        let _ = self.news.send(news);
+        for (to, file) in self.files.each() {
+            let news = match file.track(kind, codec) {
+                Ok(()) => continue,
+                Err(NotRecorded::Stream { kind, codec, why }) => {
+                    FileNews::NotWritten { to, kind, codec, why }
+                }
+                Err(NotRecorded::Failed(error)) => FileNews::Failed(to, error),
+                Err(_) => continue,
+            };
+            // The receiver is gone only when the command is ending anyway.
+            let _ = self.news.send(news);
+        }
     }
 
     fn on_frame(&mut self, kind: MediaKind, frame: EncodedFrame, at: Instant) {
         lock(&self.streams).take(&frame);
-        let Some(recording) = &mut self.recording else { return };
-        if recording.frame(kind, frame, at) {
+        let mut requests_keyframe = false;
+        for (_, file) in self.files.each() {
+            requests_keyframe |= file.frame(kind, frame.clone(), at);
+        }
+        if requests_keyframe {
             self.monitor.request_keyframe();
         }
     }
 
-    fn on_report(&self, report: SenderReport) {
-        if let Some(recording) = &self.recording {
-            recording.report(report);
+    fn on_report(&mut self, report: SenderReport) {
+        for (_, file) in self.files.each() {
+            file.report(report);
         }
     }
 }
@@ -121,10 +175,10 @@ impl MediaPump {
 /// the person's will.
 pub(crate) async fn recorded(
     path: Option<&Path>,
-    pump: JoinHandle<Option<Recorded>>,
+    pump: JoinHandle<Ended>,
     interrupted: impl Future<Output = ()>,
     status: &Status,
-) -> Option<Recorded> {
+) -> Ended {
     let patience = async {
         sleep(ENDING_USUAL).await;
         status.error("Waiting for the disk to take the rest of the recording; Ctrl-C gives it up.");
@@ -133,13 +187,15 @@ pub(crate) async fn recorded(
     let why = tokio::select! {
         biased;
         ended = pump => {
-            return ended.unwrap_or_else(|_| path.map(|_| Err(RecordError::Ended)));
+            let recorded = path.map(|_| Err(RecordError::Ended));
+            return ended.unwrap_or(Ended { recorded, live: None });
         }
         () = interrupted => "interrupted before the disk took the rest".to_owned(),
         () = patience => format!("the disk did not take the rest in {} s", ENDING_MAX.as_secs()),
     };
     let source = Arc::new(io::Error::new(io::ErrorKind::TimedOut, why));
-    Some(Err(RecordError::Io { path: path?.to_owned(), source }))
+    let recorded = path.map(|path| Err(RecordError::Io { path: path.to_owned(), source }));
+    Ended { recorded, live: None }
 }
 
 /// The lock is held for a packet by the one side, for a sum each second by the other.
@@ -147,24 +203,34 @@ pub(crate) fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
     streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a file of that name can hold H.264.
-pub(crate) fn holds_h264(record: Option<&Path>) -> bool {
-    let h264 = recording::Codec::Video(VideoCodec::H264);
-    record.is_none_or(|path| Container::from_path(path).is_ok_and(|c| c.check(h264).is_ok()))
-}
-
-/// Starts a recording and its thread. The camera turns out to send no picture when `sound_alone` is set.
-pub(crate) fn start_recorder(
-    path: &Path,
+/// Opens the files that the arguments name. The camera turns out to send no picture when
+/// `sound_alone` is set.
+pub(crate) fn start_files(
+    output: &OutputArgs,
     title: &str,
-    video: bool,
+    (video, audio): (bool, bool),
     sound_alone: Arc<AtomicBool>,
-    news: mpsc::UnboundedSender<RecordingNews>,
-) -> Result<Recording, RecordError> {
-    let hook = Box::new(move |error: &RecordError| {
-        let _ = news.send(RecordingNews::Failed(error.clone()));
-    });
-    Recording::start(path, title, video, sound_alone, hook)
+    news: &mpsc::UnboundedSender<FileNews>,
+) -> Result<Files, RecordError> {
+    let hook = |to| -> FailureHook {
+        let news = news.clone();
+        Box::new(move |error| {
+            // The receiver is gone only when the command is ending anyway.
+            let _ = news.send(FileNews::Failed(to, error.clone()));
+        })
+    };
+    let mut files = Files::default();
+    if let Some(path) = &output.record {
+        Recorder::check(path)?;
+        let hook = hook(Destination::Recording);
+        files.recording = Some(Recording::start(path, title, video, sound_alone, hook)?);
+    }
+    if let Some((path, container)) = output.live() {
+        let to = LiveOutput::open(path)?;
+        let hook = hook(Destination::Live);
+        files.live = Some(Recording::live(to, container, title, (video, audio), hook)?);
+    }
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -178,7 +244,7 @@ mod tests {
         let path = Path::new("a.mp4");
         let ended =
             recorded(Some(path), pump, interrupted, &Status::start(Verbosity::Normal)).await;
-        ended.expect("there is a recording").expect_err("it is not whole").to_string()
+        ended.recorded.expect("there is a recording").expect_err("it is not whole").to_string()
     }
 
     #[tokio::test(start_paused = true)]
@@ -196,11 +262,12 @@ mod tests {
         assert_eq!(told, "a.mp4 cannot be written: interrupted before the disk took the rest");
         assert_eq!(before.elapsed(), Duration::from_secs(5));
 
-        let pump = tokio::spawn(async { Some(Err(RecordError::NothingRecorded)) });
+        let nothing = || Some(Err(RecordError::NothingRecorded));
+        let pump = tokio::spawn(async move { Ended { recorded: nothing(), live: None } });
         let ended =
             recorded(None, pump, sleep(Duration::from_secs(5)), &Status::start(Verbosity::Normal))
                 .await;
-        assert!(matches!(ended, Some(Err(RecordError::NothingRecorded))));
+        assert!(matches!(ended.recorded, Some(Err(RecordError::NothingRecorded))));
     }
 
     #[tokio::test]
@@ -208,14 +275,7 @@ mod tests {
         let broken = || tokio::spawn(async { panic!("the test breaks it") });
         let (status, wait) = (Status::start(Verbosity::Normal), std::future::pending::<()>);
         let ended = recorded(Some(Path::new("a.mp4")), broken(), wait(), &status).await;
-        assert!(matches!(ended, Some(Err(RecordError::Ended))));
-        assert!(recorded(None, broken(), wait(), &status).await.is_none());
-    }
-
-    #[test]
-    fn webm_holds_no_h264() {
-        for name in ["a.MP4", "a.webm", "a.mkv"] {
-            assert!(holds_h264(Some(Path::new(name))) == (name != "a.webm"));
-        }
+        assert!(matches!(ended.recorded, Some(Err(RecordError::Ended))));
+        assert!(recorded(None, broken(), wait(), &status).await.recorded.is_none());
     }
 }

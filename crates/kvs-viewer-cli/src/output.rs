@@ -4,6 +4,7 @@
 //! its deadlines, Ctrl-C and `--duration` go on. A line that finds the queue full is counted. A
 //! reader that closed its end is no error: what would have gone there is left out.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,6 +32,33 @@ pub(crate) fn stderr() -> &'static Lines {
     STDERR.get_or_init(|| Lines::start("stderr", Screen::new()))
 }
 
+/// Where events are printed as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Events {
+    StandardOutput,
+    StandardError,
+    /// An open file descriptor of this process, by its number.
+    Descriptor(u32),
+}
+
+static EVENTS: OnceLock<Lines> = OnceLock::new();
+
+/// The queue of events. There is one in a process.
+pub(crate) fn events(to: Events) -> io::Result<Lines> {
+    let started = match to {
+        Events::StandardOutput => return Ok(stdout().clone()),
+        Events::StandardError => Lines::start("events", Plain::new(io::stderr())),
+        Events::Descriptor(number) => Lines::start("events", Plain::new(descriptor(number)?)),
+    };
+    Ok(EVENTS.get_or_init(|| started).clone())
+}
+
+/// The open descriptor with this number, by the name that the system has for it.
+fn descriptor(number: u32) -> io::Result<File> {
+    // What a shell's `3>>` holds already is kept.
+    OpenOptions::new().append(true).open(format!("/dev/fd/{number}"))
+}
+
 /// Whether a line can be redrawn on standard error.
 pub(crate) fn is_terminal() -> bool {
     let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
@@ -40,6 +68,9 @@ pub(crate) fn is_terminal() -> bool {
 /// Waits until everything is written, for as long as a reader may take.
 pub(crate) async fn flush() {
     tokio::join!(stdout().flush(), stderr().flush());
+    if let Some(events) = EVENTS.get() {
+        events.flush().await;
+    }
 }
 
 /// One queue. No call waits but [`Lines::last`] and [`Lines::flush`], and those not for long.

@@ -10,7 +10,7 @@ use recording::Summary as Recording;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::output::{self, Lines};
+use super::output::Lines;
 use super::resources::Resources;
 use super::spans::millis;
 use super::summary::Summary;
@@ -38,8 +38,7 @@ struct Line<'a> {
 }
 
 impl Reporter {
-    pub(crate) fn new(json: bool, offset: Duration) -> Self {
-        let to = json.then(|| output::stdout().clone());
+    pub(crate) fn new(to: Option<Lines>, offset: Duration) -> Self {
         Self { to, offset, attempt: 0, lost: 0 }
     }
 
@@ -83,7 +82,7 @@ impl Reporter {
         at: Timestamp,
         outcome: &Outcome,
         summary: &Summary,
-        recording: Value,
+        (recording, live): (Value, Value),
         exit: u8,
     ) {
         let Some(to) = self.to.clone() else { return };
@@ -99,6 +98,7 @@ impl Reporter {
             "attempts": attempts,
             "lasted_ms": millis(outcome.lasted),
             "recording": recording,
+            "output": live,
             "events_lost": self.lost,
             "exit_code": exit,
         });

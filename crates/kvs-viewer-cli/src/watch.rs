@@ -15,7 +15,7 @@ use negotiation_core::{
     AttemptReport, EndReason, Event, MediaKind, Mode, Outcome, Phase, Timer, Timestamp,
 };
 use peer_webrtc::{Codec, Media, PeerStats};
-use recording::{RecordError, Recorder};
+use recording::RecordError;
 use serde_json::{Map, Value, json};
 use signaling_aws::Field;
 use tokio::sync::mpsc;
@@ -25,7 +25,8 @@ use viewer_session::SessionUpdate;
 use super::args::{OutputArgs, WatchArgs, flag};
 use super::exit::Exit;
 use super::log;
-use super::media::{self, MediaPump, Recorded, RecordingNews, lock, start_recorder};
+use super::media::{self, Destination, Ended, FileNews, LiveEnd, MediaPump, Stalled, lock};
+use super::output;
 use super::report::{Reporter, kind_name, recording_fields};
 use super::resources::{Counter, Ledger, Resources};
 use super::signals::Signals;
@@ -71,35 +72,36 @@ pub(crate) async fn run(args: WatchArgs, started: Started) -> Exit {
 pub(crate) async fn watch(
     config: SessionConfig,
     context: Context,
-    output: &OutputArgs,
+    args: &OutputArgs,
     started: Started,
 ) -> Exit {
     let mut signals = Signals::listen();
-    let is_wanted = |media: &Media| !matches!(media, Media::Off);
-    let video = is_wanted(&config.peer.video);
-    let (news, mut recording_news) = mpsc::unbounded_channel();
-    let sound_alone = Arc::<AtomicBool>::default();
-    let recording = match output.record.as_deref().map(|path| {
-        Recorder::check(path)?;
-        start_recorder(path, &context.channel, video, Arc::clone(&sound_alone), news.clone())
-    }) {
-        None => None,
-        Some(Ok(recording)) => Some(recording),
-        Some(Err(error)) => return complain(Exit::refused(&error), &error.to_string()),
+    let events = match args.events().map(output::events).transpose() {
+        Ok(events) => events,
+        Err(error) => return complain(Exit::Usage, &format!("--json-fd: {error}")),
     };
-    let (journal, observer) = match output.journal.start() {
+    let is_wanted = |media: &Media| !matches!(media, Media::Off);
+    let wanted = (is_wanted(&config.peer.video), is_wanted(&config.peer.audio));
+    let (news, mut file_news) = mpsc::unbounded_channel();
+    let sound_alone = Arc::<AtomicBool>::default();
+    let alone = Arc::clone(&sound_alone);
+    let files = match media::start_files(args, &context.channel, wanted, alone, &news) {
+        Ok(files) => files,
+        Err(error) => return complain(Exit::refused(&error), &error.to_string()),
+    };
+    let (journal, observer) = match args.journal.start() {
         Ok(journal) => journal.unzip(),
         Err(problem) => return complain(Exit::Usage, &problem),
     };
-    let status = Status::start(output.verbosity());
+    let status = Status::start(args.verbosity());
     status.detail(&format!(
         "A camera that never answers is given up after {}; connects or fails within {}.",
         span(config.session.max_time_without_answer()),
         span(config.session.worst_case_duration()),
     ));
-    let ledger = (output.json || output.verbose).then(Ledger::default);
+    let ledger = (args.events().is_some() || args.verbose).then(Ledger::default);
     let mut show = Show {
-        reporter: Reporter::new(output.json, started.elapsed()),
+        reporter: Reporter::new(events, started.elapsed()),
         status,
         context,
         phase: Phase::Idle,
@@ -114,7 +116,7 @@ pub(crate) async fn watch(
         peers: Vec::new(),
         last: (Timestamp::ZERO, Counts::default()),
         dropped: Dropped::default(),
-        view: View { duration: output.duration, ..View::default() },
+        view: View { duration: args.duration, ..View::default() },
         live: None,
     };
     show.tell_start();
@@ -124,12 +126,13 @@ pub(crate) async fn watch(
         Err(error) => return complain(Exit::Usage, &error.to_string()),
     };
     let (monitor, streams) = (viewer.monitor.clone(), Arc::clone(&show.streams));
-    let measured = Measured::start(&monitor, output.record.clone());
-    let pump = tokio::spawn(MediaPump::new(media, recording, monitor, news, streams).run());
+    let measured = Measured::start(&monitor, args.record.clone());
+    let pump = tokio::spawn(MediaPump::new(media, files, monitor, news, streams).run());
     let mut ticks = interval(STATS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut watched = pin!(sleep(Duration::MAX));
     let (mut stopped, mut stopped_in, mut broken) = (false, None, None);
+    let mut reader_closed = false;
     let mut picture = false;
     let (at, outcome) = loop {
         let recount = show.unsettled.as_ref().map(|unsettled| unsettled.next);
@@ -141,17 +144,22 @@ pub(crate) async fn watch(
                 show.status.detail("Closing.");
                 viewer.handle.close();
             }
-            () = &mut watched, if show.live.is_some() && output.duration.is_some() && !stopped => {
+            () = &mut watched, if show.live.is_some() && args.duration.is_some() && !stopped => {
                 stopped = true;
                 viewer.handle.close();
             }
-            Some(news) = recording_news.recv() => match news {
-                RecordingNews::Failed(error) => {
-                    broken.get_or_insert(error);
+            Some(news) = file_news.recv() => match news {
+                FileNews::Failed(Destination::Live, RecordError::ReaderClosed(_)) => {
+                    (stopped, reader_closed) = (true, true);
+                    stopped_in.get_or_insert(show.phase);
                     viewer.handle.close();
                 }
-                RecordingNews::NotRecorded { kind, codec, why } => {
-                    show.not_recorded(viewer.now(), kind, codec, &why);
+                FileNews::Failed(to, error) => {
+                    broken.get_or_insert((to, error));
+                    viewer.handle.close();
+                }
+                FileNews::NotWritten { to, kind, codec, why } => {
+                    show.not_written(viewer.now(), to, kind, codec, &why);
                 }
             },
             told = viewer.handle.next_event() => match told {
@@ -164,7 +172,7 @@ pub(crate) async fn watch(
                         sound_alone.store(true, Ordering::Relaxed);
                     }
                     if event == Event::Live && show.live.is_none()
-                        && let Some(duration) = output.duration
+                        && let Some(duration) = args.duration
                     {
                         watched.set(sleep(duration));
                     }
@@ -188,7 +196,7 @@ pub(crate) async fn watch(
         show.settle();
         return complain(Exit::Internal, "the session's task was cancelled");
     }
-    let path = output.record.as_deref();
+    let path = args.record.as_deref();
     let again = async {
         // The signal that ended the session may come twice; a second wish is one that knows of the
         // wait.
@@ -196,7 +204,7 @@ pub(crate) async fn watch(
         signals.forget().await;
         signals.next().await;
     };
-    let recorded = media::recorded(path, pump, again, &show.status).await;
+    let files = media::recorded(path, pump, again, &show.status).await;
     // The last attempt has as long as any other for what it leaves to be gone, and what the session
     // had open is gone by now as well.
     show.before = show.before_session;
@@ -210,7 +218,9 @@ pub(crate) async fn watch(
     {
         show.status.error(&problem);
     }
-    show.end(at, &outcome, stopped_in, recorded, broken).await
+    let exit = show.end(at, &outcome, stopped_in, files, broken).await;
+    // A reader that has seen enough ends the command as a person does who was live.
+    if reader_closed && exit == Exit::ClosedEarly { Exit::Ok } else { exit }
 }
 
 /// What is shown while a session runs.
@@ -452,11 +462,19 @@ impl Show {
         self.last = (now, counts);
     }
 
-    /// Media comes that the file does not hold.
-    fn not_recorded(&mut self, now: Timestamp, kind: MediaKind, codec: Codec, why: &RecordError) {
-        let kind = kind_name(kind);
-        self.status.say(&format!("The recording has no {kind}: {why}."));
-        let fields = json!({ "kind": kind, "codec": codec.name(), "reason": why.to_string() });
+    /// Media arrives that a file cannot hold.
+    fn not_written(
+        &mut self,
+        now: Timestamp,
+        to: Destination,
+        kind: MediaKind,
+        codec: Codec,
+        why: &RecordError,
+    ) {
+        let (kind, file) = (kind_name(kind), name(to));
+        self.status.say(&format!("The {file} has no {kind}: {why}."));
+        let reason = why.to_string();
+        let fields = json!({ "kind": kind, "codec": codec.name(), "reason": reason, "file": file });
         self.reporter.line(now, "media_not_recorded", fields);
     }
 
@@ -466,11 +484,12 @@ impl Show {
         at: Timestamp,
         outcome: &Outcome,
         stopped_in: Option<Phase>,
-        recorded: Option<Recorded>,
-        broken: Option<RecordError>,
+        files: Ended,
+        broken: Option<(Destination, RecordError)>,
     ) -> Exit {
         let mut exit = Exit::of(outcome);
-        let (recording, failure) = match recorded {
+        let live = self.live_fields(files.live);
+        let (recording, failure) = match files.recorded {
             None => (Value::Null, broken),
             Some(Ok(summary)) => {
                 self.status.say(&format!(
@@ -487,16 +506,15 @@ impl Show {
                 self.status.say(&format!("Nothing was recorded: {error}."));
                 (Value::Null, broken)
             }
-            Some(Err(error)) => (Value::Null, broken.or(Some(error))),
+            Some(Err(error)) => (Value::Null, broken.or(Some((Destination::Recording, error)))),
         };
-        let recording = match failure {
-            None => recording,
-            Some(error) => {
-                exit = Exit::RecordingFailed;
-                self.status.error(&format!("The recording failed: {error}."));
-                json!({ "error": error.to_string(), "file": recording })
-            }
-        };
+        let (mut recording, mut live) = (recording, live);
+        if let Some((to, error)) = failure {
+            exit = Exit::RecordingFailed;
+            self.status.error(&format!("The {} failed: {error}.", name(to)));
+            let of = if to == Destination::Live { &mut live } else { &mut recording };
+            *of = json!({ "error": error.to_string(), "file": of.take() });
+        }
         let counts = lock(&self.streams).counts();
         let phase = stopped_in.unwrap_or(self.phase);
         let summary = Summary::of(outcome, &self.context, phase, self.view.is_offline);
@@ -523,8 +541,42 @@ impl Show {
             "{} frames, {} keyframes, {} packets, {} lost.",
             counts.frames, counts.keyframes, counts.packets, counts.lost
         ));
-        self.reporter.ended(at, outcome, &summary, recording, exit.code()).await;
+        self.reporter.ended(at, outcome, &summary, (recording, live), exit.code()).await;
         exit
+    }
+
+    /// Says what became of the live stream, and returns it for the last event.
+    fn live_fields(&self, ended: Option<LiveEnd>) -> Value {
+        match ended {
+            None => Value::Null,
+            Some(Err(Stalled)) => {
+                self.status.say("The reader of the output did not take the rest of it.");
+                json!({ "reader": "stalled" })
+            }
+            Some(Ok(Err(RecordError::ReaderClosed(_)))) => {
+                self.status.say("The reader of the output closed it.");
+                json!({ "reader": "closed" })
+            }
+            Some(Ok(Ok(summary))) => {
+                self.status.say(&format!(
+                    "Wrote {}, {}, {}: {}",
+                    span(summary.duration),
+                    counted(summary.video_frames, "frame"),
+                    byte_size(summary.bytes),
+                    summary.path.display()
+                ));
+                recording_fields(&summary)
+            }
+            // What made it fail was reported when it did, and without media there is nothing to say.
+            Some(Ok(Err(error))) => json!({ "error": error.to_string() }),
+        }
+    }
+}
+
+fn name(file: Destination) -> &'static str {
+    match file {
+        Destination::Recording => "recording",
+        Destination::Live => "output",
     }
 }
 

@@ -314,7 +314,8 @@ impl ViewerBuilder {
                 let mut config = config;
                 if self.codecs.is_none() {
                     // A camera that has several codecs takes an early one.
-                    config.peer.codecs = crate::record::codecs_for(Some(&path));
+                    let container = crate::record::Container::from_path(&path).ok();
+                    config.peer.codecs = crate::record::codecs_for(container.as_slice());
                 }
                 Viewer::open(config, frames, Some((path, self.channel)))
             }

@@ -11,7 +11,7 @@ use negotiation_core::MediaKind;
 use peer_webrtc::Codec;
 use recording::{FailureHook, RecorderConfig, RecorderHandle, TrackId};
 
-pub use recording::{Container, RecordError, SenderReport, Summary};
+pub use recording::{Container, LiveOutput, RecordError, SenderReport, Summary};
 
 /// A frame that the disk was too slow for requests a keyframe at most this often.
 const REQUEST_EVERY: Duration = Duration::from_secs(1);
@@ -62,16 +62,35 @@ impl Recording {
         sound_alone: Arc<AtomicBool>,
         failed: FailureHook,
     ) -> Result<Self, RecordError> {
-        let config = RecorderConfig {
-            video,
-            title: Some(title.to_owned()),
-            // Arrivals count from the start of the peer port, which is now.
-            origin: SystemTime::now().duration_since(UNIX_EPOCH).ok(),
-            ..RecorderConfig::default()
-        };
-        let handle = RecorderHandle::spawn(path, config, failed)?;
+        let handle = RecorderHandle::spawn(path, configuration(title, video), failed)?;
+        Ok(Self::over(handle, video, sound_alone))
+    }
+
+    /// Starts a live stream: each frame is written when it is whole. `video` and `audio` are what is
+    /// wanted; `failed` is called, once, where the stream ends on the way, as when its reader is gone
+    /// ([`RecordError::ReaderClosed`]).
+    ///
+    /// # Errors
+    /// The container cannot be written live.
+    pub fn live(
+        output: LiveOutput,
+        container: Container,
+        title: &str,
+        (video, audio): (bool, bool),
+        failed: FailureHook,
+    ) -> Result<Self, RecordError> {
+        let mut config = configuration(title, video);
+        if !audio {
+            config.audio_wait = Duration::ZERO;
+        }
+        let handle = RecorderHandle::spawn_live(output, container, config, failed)?;
+        // Nothing is left behind, so audio alone is as good as nothing.
+        Ok(Self::over(handle, video, Arc::new(AtomicBool::new(true))))
+    }
+
+    fn over(handle: RecorderHandle, video: bool, sound_alone: Arc<AtomicBool>) -> Self {
         let (tracks, not_recorded) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { handle, video, sound_alone, tracks, not_recorded, requested: None })
+        Self { handle, video, sound_alone, tracks, not_recorded, requested: None }
     }
 
     /// A stream began.
@@ -141,14 +160,24 @@ impl Recording {
     }
 }
 
-/// The codecs to offer for a file of this name: all of them, those first that the file can hold. A
-/// camera that has several takes an early one.
-pub fn codecs_for(path: Option<&Path>) -> Vec<Codec> {
+fn configuration(title: &str, video: bool) -> RecorderConfig {
+    RecorderConfig {
+        video,
+        title: Some(title.to_owned()),
+        // Arrivals count from the start of the peer port, which is now.
+        origin: SystemTime::now().duration_since(UNIX_EPOCH).ok(),
+        ..RecorderConfig::default()
+    }
+}
+
+/// The codecs to offer for files of these containers: all of them, those first that most of the files
+/// can hold. A camera that has several takes an early one.
+pub fn codecs_for(containers: &[Container]) -> Vec<Codec> {
     let mut codecs =
         vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus, Codec::Pcmu, Codec::Pcma];
-    if let Some(Ok(container)) = path.map(Container::from_path) {
-        codecs.sort_by_key(|codec| container.check(codec.encoded()).is_err());
-    }
+    codecs.sort_by_key(|codec| {
+        containers.iter().filter(|container| container.check(codec.encoded()).is_err()).count()
+    });
     codecs
 }
 
@@ -158,16 +187,19 @@ mod tests {
 
     #[test]
     fn offer_has_every_codec_and_prefers_what_the_file_holds() {
-        let all = codecs_for(None);
-        for name in ["a.MP4", "a.webm", "a.mkv"] {
-            let mut offered = codecs_for(Some(Path::new(name)));
+        let all = codecs_for(&[]);
+        for container in [Container::Mp4, Container::WebM, Container::Matroska, Container::MpegTs] {
+            let mut offered = codecs_for(&[container]);
             let first = offered.first().copied();
-            assert_eq!(first, Some(if name == "a.webm" { Codec::Vp8 } else { Codec::H264 }));
+            let expected = if container == Container::WebM { Codec::Vp8 } else { Codec::H264 };
+            assert_eq!(first, Some(expected));
             offered.sort();
             let mut all = all.clone();
             all.sort();
-            assert_eq!(offered, all, "{name}: nothing is left out");
+            assert_eq!(offered, all, "{container}: nothing is left out");
         }
+        let both = codecs_for(&[Container::WebM, Container::MpegTs]);
+        assert_eq!(both.first(), Some(&Codec::H264), "the first of equals is preferred");
         assert!(all.contains(&Codec::Pcmu) && all.contains(&Codec::Pcma));
     }
 }

@@ -25,6 +25,9 @@ pub enum RecordError {
     /// The container cannot be written as media arrives.
     #[error("{0} cannot be written live: choose Matroska, WebM, MPEG-TS or H.264")]
     NotLive(Container),
+    /// A recording needs a file, and this is a pipe, a device or standard output.
+    #[error("{path} is not a file: write live media there, with --output {path}", path = .0.display())]
+    NotAFile(PathBuf),
     /// Standard output is a terminal, which shows no media.
     #[error("standard output is a terminal: pipe it into a player, as in `... | mpv -`")]
     Terminal,

@@ -251,7 +251,11 @@ fn record(
             && !matches!(error, RecordError::UnknownTrack)
             && let Some(hook) = on_failure.take()
         {
-            tracing::warn!(%error, "the recording failed");
+            if matches!(error, RecordError::ReaderClosed(_)) {
+                tracing::debug!(%error, "the live stream ends");
+            } else {
+                tracing::warn!(%error, "the recording failed");
+            }
             *lock(&shared.failure) = Some(error.clone());
             hook(&error);
         }

@@ -24,17 +24,27 @@ impl LiveOutput {
     /// Standard output is a terminal, or the file exists or cannot be created.
     pub fn open(path: impl AsRef<Path>) -> std::result::Result<Self, RecordError> {
         let path = path.as_ref();
-        if [Path::new("-"), Path::new("/dev/stdout"), Path::new("/dev/fd/1")].contains(&path) {
+        if Self::is_standard_output(path) {
             return Self::standard_output();
         }
-        let is_there = path.metadata();
-        let target: Box<dyn Target> = match is_there {
-            Ok(there) if is_pipe_or_device(&there) => {
-                Box::new(Stream { sink: Sink::Unopened(path.to_owned()), length: 0 })
-            }
-            Ok(_) | Err(_) => Box::new(FileTarget::new(path)?),
+        let target: Box<dyn Target> = if Self::is_stream(path) {
+            Box::new(Stream { sink: Sink::Unopened(path.to_owned()), length: 0 })
+        } else {
+            Box::new(FileTarget::new(path)?)
         };
         Ok(Self { name: path.to_owned(), target })
+    }
+
+    /// Whether the name stands for standard output.
+    #[must_use]
+    pub fn is_standard_output(path: &Path) -> bool {
+        [Path::new("-"), Path::new("/dev/stdout"), Path::new("/dev/fd/1")].contains(&path)
+    }
+
+    /// Whether what the name stands for is no file, so that nothing written can be changed.
+    pub(crate) fn is_stream(path: &Path) -> bool {
+        let is_there = || path.metadata().is_ok_and(|there| is_pipe_or_device(&there));
+        Self::is_standard_output(path) || is_there()
     }
 
     /// The process's standard output. Nothing else may write to it.

@@ -146,7 +146,7 @@ impl Recorder {
     /// refused, as is a name that no container is known for.
     pub fn create(path: impl AsRef<Path>, config: RecorderConfig) -> Result<Self, RecordError> {
         let path = path.as_ref();
-        let container = Container::from_path(path)?;
+        let container = Self::check(path)?;
         let target = FileTarget::new(path)?;
         Ok(Self::with_target(path, container, config, Box::new(target)))
     }
@@ -170,8 +170,12 @@ impl Recorder {
 
     /// Whether [`Self::create`] would work as things are, without creating anything.
     pub fn check(path: impl AsRef<Path>) -> Result<Container, RecordError> {
-        let container = Container::from_path(path.as_ref())?;
-        check_place(path.as_ref())?;
+        let path = path.as_ref();
+        if LiveOutput::is_stream(path) {
+            return Err(RecordError::NotAFile(path.to_owned()));
+        }
+        let container = Container::from_path(path)?;
+        check_place(path)?;
         Ok(container)
     }
 

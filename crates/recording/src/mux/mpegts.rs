@@ -144,8 +144,10 @@ impl MpegTsMuxer {
 
     fn write(&mut self, to: &mut TsPacketWriter<Vec<u8>>, unit: &Unit<'_>) -> mpeg2ts::Result<()> {
         let is_reference = unit.track == self.reference_track();
-        let is_due =
-            self.tables.written.is_none_or(|last| unit.decoded.abs_diff(last) >= TABLES_EVERY as u64);
+        let is_due = self
+            .tables
+            .written
+            .is_none_or(|last| unit.decoded.abs_diff(last) >= TABLES_EVERY as u64);
         if is_due || (is_reference && unit.sample.keyframe && self.has_video()) {
             self.write_tables(to)?;
             self.tables.written = Some(unit.decoded);
@@ -214,7 +216,7 @@ impl MpegTsMuxer {
 
     /// A packet with the reference clock alone. Its counter does not count (13818-1, 2.4.3.3).
     fn write_reference(
-        &mut self,
+        &self,
         to: &mut TsPacketWriter<Vec<u8>>,
         reference: ClockReference,
     ) -> mpeg2ts::Result<()> {
@@ -251,9 +253,9 @@ impl Track {
         field: Option<AdaptationField>,
         data: &[u8],
     ) -> mpeg2ts::Result<()> {
-        let field_bytes = field.as_ref().map_or(0, |field| {
-            if field.pcr.is_some() { REFERENCE_BYTES } else { FLAGS_BYTES }
-        });
+        let field_bytes = field
+            .as_ref()
+            .map_or(0, |field| if field.pcr.is_some() { REFERENCE_BYTES } else { FLAGS_BYTES });
         let timestamps = if header.dts.is_some() { 10 } else { 5 };
         let first = (PAYLOAD_MAX - field_bytes - PES_HEADER_MAX).min(data.len());
         let (first, rest) = data.split_at(first);

@@ -263,8 +263,7 @@ fn named_pipe_starts_at_a_keyframe_once_it_has_a_reader() {
     )
     .unwrap();
     let track = handle.add_video(recording::VideoCodec::H264).unwrap();
-    let keyframes: Vec<usize> =
-        (0..frames.len()).filter(|index| frames[*index].keyframe).collect();
+    let keyframes: Vec<usize> = (0..frames.len()).filter(|index| frames[*index].keyframe).collect();
     // All of the first group of pictures and some of the second come before there is a reader.
     let joins = keyframes[1] + 3;
     for frame in &frames[..joins] {
@@ -295,9 +294,8 @@ fn named_pipe_starts_at_a_keyframe_once_it_has_a_reader() {
 /// The clip's pictures as an assembler gives them out.
 #[cfg(unix)]
 fn clip_frames(clip: &Clip) -> Vec<encoded_frames::Frame> {
-    let mut assembler = recording::FrameAssembler::new(recording::Codec::Video(
-        recording::VideoCodec::H264,
-    ));
+    let mut assembler =
+        recording::FrameAssembler::new(recording::Codec::Video(recording::VideoCodec::H264));
     let mut frames = Vec::new();
     for sent in Sender::wrapping(20).send(clip).into_iter().filter(|sent| sent.video) {
         assembler.push(sent.at, sent.packet);
