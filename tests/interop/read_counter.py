@@ -4,7 +4,9 @@
     read_counter.py FILE                    prints the counters of the file's frames, one a line
     read_counter.py FILE --compare LIST     compares them with the frames that the camera sent
 
-LIST has one JSON object a line: {"frame": counter, "t_ms": number, "keyframe": bool}.
+LIST has one JSON object a line: {"frame": counter, "t_ms": number, "keyframe": bool}; with --client ID
+those of other viewers ("client_id") do not count. FILE may also be what pipe_reader.py printed, and
+then the delay from the camera ("unix_ms" in both) to the reader is printed too.
 Counted are the frames sent from the keyframe that the file begins with up to the file's last
 frame; the exit code is 1 if fewer than --minimum percent of them are in the file, or if any is
 there twice, out of order or was never sent. The squares are described in crates/recording/clips/README.md.
@@ -60,10 +62,14 @@ def counter(picture):
     return value if word >> 14 == 0b10 and check == expected else None
 
 
-def sent_frames(path):
+def objects(path):
     with open(path, encoding="utf-8") as lines:
-        sent = [json.loads(line) for line in lines if line.strip()]
-    return [(int(line["frame"]), bool(line["keyframe"])) for line in sent]
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def sent_frames(path, client):
+    sent = [line for line in objects(path) if client is None or line["client_id"] == client]
+    return [(int(line["frame"]), bool(line["keyframe"]), line.get("unix_ms")) for line in sent]
 
 
 def align(recorded, sent):
@@ -71,7 +77,7 @@ def align(recorded, sent):
 
     Tries each sent keyframe that shows the file's first counter as the beginning and keeps the best.
     """
-    starts = [i for i, (value, keyframe) in enumerate(sent) if keyframe and value == recorded[0]]
+    starts = [i for i, (value, keyframe, _) in enumerate(sent) if keyframe and value == recorded[0]]
     best = None
     for start in starts:
         places, at, foreign = [], start, []
@@ -90,7 +96,13 @@ def align(recorded, sent):
     return best
 
 
-def compare(recorded, sent, minimum):
+def delay(places, sent, times):
+    """From the camera to the reader, of the frames that were found, in milliseconds."""
+    delays = sorted(at - sent[place][2] for place, at in zip(places, times))
+    return {"median": round(delays[len(delays) // 2], 1), "max": round(delays[-1], 1)}
+
+
+def compare(recorded, sent, minimum, times):
     readable = [value for value in recorded if value is not None]
     unreadable = len(recorded) - len(readable)
     if not readable:
@@ -103,22 +115,29 @@ def compare(recorded, sent, minimum):
     start, places, foreign = best
     expected = places[-1] - start + 1
     percent = 100 * len(places) / expected
+    is_whole = not foreign and not unreadable
     print(json.dumps({
         "file_frames": len(recorded), "unreadable": unreadable, "first": readable[0], "last": readable[-1],
         "sent_in_span": expected, "found_in_order": len(places), "percent": round(percent, 3),
         "twice_or_out_of_order": foreign[:20],
+        "delay_ms": delay(places, sent, times) if times and is_whole else None,
     }))
-    return 0 if percent >= minimum and not foreign and not unreadable else 1
+    return 0 if percent >= minimum and is_whole else 1
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
     parser.add_argument("--compare", metavar="LIST")
+    parser.add_argument("--client", metavar="ID")
     parser.add_argument("--minimum", type=float, default=99.0, metavar="PERCENT")
     arguments = parser.parse_args()
-    recorded = []
-    for picture in frames(arguments.file):
+    recorded, times = [], []
+    if arguments.file.endswith(".jsonl"):
+        for line in objects(arguments.file):
+            recorded.append(line["counter"])
+            times.append(line["unix_ms"])
+    for picture in [] if times else frames(arguments.file):
         recorded.append(counter(picture))
         if len(recorded) > FRAMES_MAX:
             sys.exit("read_counter.py: too many frames")
@@ -126,7 +145,8 @@ def main():
         for value in recorded:
             print("?" if value is None else value)
         return 0
-    return compare(recorded, sent_frames(arguments.compare), arguments.minimum)
+    sent = sent_frames(arguments.compare, arguments.client)
+    return compare(recorded, sent, arguments.minimum, times)
 
 
 if __name__ == "__main__":

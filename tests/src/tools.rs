@@ -86,8 +86,23 @@ fn probe_with(file: &Path, output: &[&str]) -> Probe {
 /// When fewer than 99 % are there in order, or any is there twice.
 #[must_use]
 pub fn compare_counters(file: &Path, list: &Path) -> Value {
+    compare(file, list, &[])
+}
+
+/// The same with what the camera sent to this client id alone.
+///
+/// # Panics
+///
+/// When fewer than 99 % are there in order, or any is there twice.
+#[must_use]
+pub fn compare_counters_of(file: &Path, list: &Path, client_id: &str) -> Value {
+    compare(file, list, &["--client", client_id])
+}
+
+fn compare(file: &Path, list: &Path, options: &[&str]) -> Value {
     let mut script = Command::new("python3");
     script.arg(interop().join("read_counter.py")).arg(file).arg("--compare").arg(list);
+    script.args(options);
     let seen = finished("read_counter.py", &mut script, PYTHON, Duration::from_secs(120));
     assert_eq!(seen.code, Some(0), "{:?} {:?}", seen.stdout, seen.stderr);
     serde_json::from_str(&seen.stdout.concat()).expect("it prints JSON")

@@ -3,6 +3,8 @@
 
 #[path = "interop/cameras.rs"]
 mod cameras;
+#[path = "interop/players.rs"]
+mod players;
 #[path = "interop/recovery.rs"]
 mod recovery;
 

@@ -25,6 +25,9 @@ const NEEDS: &[Need] = &[
     need("git", "git", "the changes that cargo-mutants judges"),
     need("ffmpeg", "ffmpeg", "decodes what was recorded"),
     need("ffprobe", "ffmpeg", "reads what was recorded"),
+    need("mpv", "mpv", "plays a live stream"),
+    need("cvlc", "vlc-bin", "plays a live stream"),
+    need("gst-launch-1.0", "gstreamer1.0-tools", "plays a live stream"),
     need("python3", "python3", "aiortc and boto3"),
     need("chromium", "chromium", "AWS's JavaScript SDK, as master and as viewer"),
     need("node", "nodejs", "drives the browser"),
@@ -35,6 +38,14 @@ const NEEDS: &[Need] = &[
     need("ethtool", "ethtool", "whole checksums, where frames are carried by hand"),
     need("turnserver", "coturn", "relays"),
     need("unshare", "util-linux", "processes in networks of their own"),
+];
+
+/// What the players among the programs need to read a live stream, where one of them is missing.
+const PLAYER_PACKAGES: [&str; 4] = [
+    "gstreamer1.0-libav",
+    "gstreamer1.0-plugins-bad",
+    "gstreamer1.0-plugins-good",
+    "vlc-plugin-base",
 ];
 
 /// Python's `venv` is a package of its own on Debian.
@@ -74,6 +85,9 @@ fn system_packages() -> Result<(), String> {
         || missing.iter().any(|need| need.program == "python3")
     {
         packages.push(VENV_PACKAGE);
+    }
+    if missing.iter().any(|need| need.why == "plays a live stream") {
+        packages.extend(PLAYER_PACKAGES);
     }
     if wasm::find().is_err() {
         packages.extend(WASM_PACKAGES);

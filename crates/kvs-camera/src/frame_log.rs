@@ -38,6 +38,8 @@ pub struct FrameRecord {
     pub keyframe: bool,
     /// When, since the camera began.
     pub t_ms: u64,
+    /// When, in milliseconds since the Unix epoch, to measure how long it takes to a reader.
+    pub unix_ms: u64,
     /// Its RTP timestamp.
     pub rtp_ts: u32,
 }
@@ -107,6 +109,7 @@ mod tests {
             sink.record(|| FrameRecord {
                 client_id: "v".to_owned(),
                 session: 1,
+                unix_ms: 0,
                 frame,
                 keyframe: frame == 0,
                 t_ms: frame * 66,

@@ -303,6 +303,7 @@ impl Player {
             frame,
             keyframe,
             t_ms,
+            unix_ms: 0,
             rtp_ts: timestamp,
         })
     }

@@ -1,6 +1,6 @@
 //! A session whose answer is made: connecting, sending media, noticing that the viewer is gone.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use negotiation_core::{Candidate, Description};
 use peer_webrtc::Control;
@@ -230,12 +230,14 @@ impl Live<'_> {
 
     fn record(&self, unit: &Unit, rtp_ts: u32) -> FrameRecord {
         let t_ms = self.common.began.elapsed().as_millis();
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         FrameRecord {
             client_id: self.client.to_owned(),
             session: self.number.0,
             frame: u64::try_from(unit.index).unwrap_or(u64::MAX),
             keyframe: unit.keyframe,
             t_ms: u64::try_from(t_ms).unwrap_or(u64::MAX),
+            unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
             rtp_ts,
         }
     }

@@ -99,10 +99,12 @@ fn live_stream_decodes_without_a_complaint() {
     }
 }
 
-/// The packets of a transport stream, and the elementary data of each PES packet with its time.
-fn demultiplex(bytes: &[u8]) -> (Vec<TsPacket>, Vec<(u16, u64, Vec<u8>)>) {
+/// The stream, the time and the elementary data of a PES packet.
+type Unit = (u16, u64, Vec<u8>);
+
+fn demultiplex(bytes: &[u8]) -> (Vec<TsPacket>, Vec<Unit>) {
     let mut reader = TsPacketReader::new(bytes);
-    let (mut packets, mut units) = (Vec::new(), Vec::<(u16, u64, Vec<u8>)>::new());
+    let (mut packets, mut units) = (Vec::new(), Vec::<Unit>::new());
     while let Some(packet) = reader.read_ts_packet().unwrap() {
         let pid = packet.header.pid.as_u16();
         match &packet.payload {
