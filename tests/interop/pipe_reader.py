@@ -17,7 +17,8 @@ from read_counter import HEIGHT, WIDTH, counter
 def pyav():
     import av
 
-    with av.open(sys.stdin.buffer) as stream:
+    # Without a buffer of Python's, a read returns what is there, and no picture waits for the next.
+    with open(0, "rb", buffering=0) as pipe, av.open(pipe, options={"analyzeduration": "0"}) as stream:
         for frame in stream.decode(video=0):
             at = time.time()
             picture = frame.reformat(WIDTH, HEIGHT, "gray").to_ndarray().tobytes()

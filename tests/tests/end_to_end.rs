@@ -11,6 +11,8 @@ mod endpoints;
 mod first_use;
 #[path = "end_to_end/output.rs"]
 mod output;
+#[path = "end_to_end/pipe.rs"]
+mod pipe;
 #[path = "end_to_end/recovery.rs"]
 mod recovery;
 #[path = "end_to_end/relay.rs"]

@@ -259,9 +259,9 @@ impl Track {
         let timestamps = if header.dts.is_some() { 10 } else { 5 };
         let first = (PAYLOAD_MAX - field_bytes - PES_HEADER_MAX).min(data.len());
         let (first, rest) = data.split_at(first);
-        // What follows the length field; zero for video of any length (13818-1, 2.4.3.7).
+        // What follows the length field. Zero, for pictures too long to say (13818-1, 2.4.3.7), makes a
+        // reader wait for the next one.
         let length = u16::try_from(3 + timestamps + data.len()).unwrap_or(0);
-        let length = if header.stream_id.is_video() { 0 } else { length };
         let pes = Pes { header, pes_packet_len: length, data: Bytes::new(first)? };
         write_packet(to, self.pid, &mut self.counter, field, Some(TsPayload::PesStart(pes)))?;
         for part in rest.chunks(PAYLOAD_MAX) {
