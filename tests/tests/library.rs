@@ -8,6 +8,7 @@ use kvs_emulator::{
     DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Role,
 };
 use kvs_viewer::prelude::*;
+use kvs_viewer::record::{Container, RecordError};
 use kvs_viewer::{Codec, H264Format, RecordingUpdate, RetryPreset, VideoCodec, ViewerBuilder};
 use signaling_aws::SignalingConfig;
 use tokio::time::timeout;
@@ -138,6 +139,43 @@ async fn recording_is_finished_before_the_session_is_over() {
     assert_eq!(in_time("the outcome", viewer.closed()).await.reason, EndReason::Closed);
     let again = stage.watch().record_to(&file).await.expect_err("the file exists");
     assert_eq!(again.option, "record_to", "{again}");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_media_is_written_as_it_arrives_and_its_reader_may_leave() {
+    let stage = Stage::with_camera().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("live");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("a named pipe");
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || {
+            let mut begin = vec![0; 188 * 20];
+            let mut pipe = std::fs::File::open(pipe).expect("it opens with the stream");
+            std::io::Read::read_exact(&mut pipe, &mut begin).expect("media");
+            begin
+        }
+    });
+    let mut viewer = stage.watch().write_live(&pipe, Container::MpegTs).await.expect("valid");
+    let mut left = None;
+    in_time("the reader leaves", async {
+        while left.is_none() {
+            match viewer.next().await.expect("the session goes on") {
+                Update::Live(RecordingUpdate::Failed(error)) => left = Some(error),
+                Update::Live(other) => panic!("{other:?}"),
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert!(matches!(left, Some(RecordError::ReaderClosed(_))), "{left:?}");
+    let begin = reader.join().expect("it read");
+    assert!(begin.chunks(188).all(|packet| packet[0] == 0x47), "transport packets");
+    viewer.close();
+    assert_eq!(in_time("the outcome", viewer.closed()).await.reason, EndReason::Closed);
+    let refused = stage.watch().write_live("a.mp4", Container::Mp4).await.expect_err("MP4");
+    assert_eq!(refused.option, "write_live", "{refused}");
     stage.end().await;
 }
 

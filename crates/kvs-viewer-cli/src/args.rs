@@ -96,7 +96,7 @@ pub enum Retry {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Record to this file: .mp4 or .m4v (H.264), .webm (VP8, VP9) or .mkv (any); never overwrites.
+    /// Record to this file: .mp4, .m4v, .ts (H.264), .webm (VP8, VP9) or .mkv (any); never overwrites.
     /// If the camera sends what the file cannot hold, the command ends and names the file that can
     #[arg(short, long, value_name = "FILE")]
     pub record: Option<PathBuf>,

@@ -13,7 +13,11 @@ use signaling_aws::{KvsClient, Limits, Proxy, SignalingConfig, SignalingConfigBu
 
 use crate::error::InvalidOption;
 use crate::frame::{FrameOptions, H264Format};
+#[cfg(feature = "recording")]
+use crate::record::Container;
 use crate::session::SessionConfig;
+#[cfg(feature = "recording")]
+use crate::viewer::Files;
 use crate::viewer::Viewer;
 
 /// How patient a session is: presets of deadlines and retries, to be changed by further options.
@@ -54,6 +58,8 @@ pub struct ViewerBuilder {
     frames: FrameOptions,
     #[cfg(feature = "recording")]
     record_to: Option<PathBuf>,
+    #[cfg(feature = "recording")]
+    live: Option<(PathBuf, Container)>,
     channel: String,
 }
 
@@ -86,6 +92,8 @@ impl ViewerBuilder {
             },
             #[cfg(feature = "recording")]
             record_to: None,
+            #[cfg(feature = "recording")]
+            live: None,
             channel,
         }
     }
@@ -296,6 +304,17 @@ impl ViewerBuilder {
         self
     }
 
+    /// Writes live media for a program that reads it as it arrives: each frame when it is whole, from a
+    /// keyframe on. The path is that of [`LiveOutput::open`](crate::record::LiveOutput::open): `-` for
+    /// standard output, a named pipe, or a new file; the container is any but [`Container::Mp4`]. A reader
+    /// that closed its end is reported as [`crate::Update::Live`], and the session goes on. For any
+    /// other writer see [`crate::record::Recording::live`].
+    #[cfg(feature = "recording")]
+    pub fn write_live(mut self, path: impl Into<PathBuf>, container: Container) -> Self {
+        self.live = Some((path.into(), container));
+        self
+    }
+
     /// Opens the session; `.await` on the builder does the same.
     ///
     /// # Errors
@@ -308,17 +327,14 @@ impl ViewerBuilder {
         config.signaling.check_environment().await?;
         let frames = self.frames;
         #[cfg(feature = "recording")]
-        let opened = match self.record_to {
-            None => Viewer::open(config, frames, None),
-            Some(path) => {
-                let mut config = config;
-                if self.codecs.is_none() {
-                    // A camera that has several codecs takes an early one.
-                    let container = crate::record::Container::from_path(&path).ok();
-                    config.peer.codecs = crate::record::codecs_for(container.as_slice());
-                }
-                Viewer::open(config, frames, Some((path, self.channel)))
+        let opened = {
+            let files = Files { record: self.record_to, live: self.live, title: self.channel };
+            let (mut config, containers) = (config, files.containers());
+            if self.codecs.is_none() && !containers.is_empty() {
+                // A camera that has several codecs takes an early one.
+                config.peer.codecs = crate::record::codecs_for(&containers);
             }
+            Viewer::open(config, frames, files)
         };
         #[cfg(not(feature = "recording"))]
         let opened = Viewer::open(config, frames);

@@ -16,6 +16,8 @@ use viewer_session::{Control, Handle, SessionUpdate};
 use crate::error::InvalidOption;
 use crate::frame::{EncodedFrame, FrameOptions, Timeline};
 use crate::queue::{self, Item, Receiver, Sender};
+#[cfg(feature = "recording")]
+use crate::record::Container;
 use crate::session::{self, Session, SessionConfig};
 
 /// What happens in a session.
@@ -41,9 +43,12 @@ pub enum Update {
     /// What became of the recording.
     #[cfg(feature = "recording")]
     Recording(RecordingUpdate),
+    /// What became of the live output ([`crate::ViewerBuilder::write_live`]).
+    #[cfg(feature = "recording")]
+    Live(RecordingUpdate),
 }
 
-/// What becomes known of a recording.
+/// What becomes known of a recording or of a live output.
 #[cfg(feature = "recording")]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -82,7 +87,31 @@ impl fmt::Display for Update {
                 write!(f, "The application was too slow for {count} frames.")
             }
             #[cfg(feature = "recording")]
-            Self::Recording(update) => write!(f, "{update}"),
+            Self::Recording(update) => update.describe("recording", f),
+            #[cfg(feature = "recording")]
+            Self::Live(update) => update.describe("live output", f),
+        }
+    }
+}
+
+#[cfg(feature = "recording")]
+impl RecordingUpdate {
+    /// Writes one sentence about `file`.
+    fn describe(&self, file: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRecorded { kind, why } => {
+                write!(f, "The camera's {kind} is not in the {file}: {why}.")
+            }
+            Self::Failed(why) => {
+                write!(f, "The {file} failed: {why}. What was written until then plays.")
+            }
+            Self::Finished(summary) => write!(
+                f,
+                "The {file} is complete: {:.1} s, {} video frames, {} audio packets.",
+                summary.duration.as_secs_f64(),
+                summary.video_frames,
+                summary.audio_packets
+            ),
         }
     }
 }
@@ -91,21 +120,7 @@ impl fmt::Display for Update {
 #[cfg(feature = "recording")]
 impl fmt::Display for RecordingUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotRecorded { kind, why } => {
-                write!(f, "The camera's {kind} is not recorded: {why}.")
-            }
-            Self::Failed(why) => {
-                write!(f, "The recording failed: {why}. What was recorded until then plays.")
-            }
-            Self::Finished(summary) => write!(
-                f,
-                "The recording is complete: {:.1} s, {} video frames, {} audio packets.",
-                summary.duration.as_secs_f64(),
-                summary.video_frames,
-                summary.audio_packets
-            ),
-        }
+        self.describe("recording", f)
     }
 }
 
@@ -124,12 +139,12 @@ impl Viewer {
     pub(crate) fn open(
         config: SessionConfig,
         frames: FrameOptions,
-        #[cfg(feature = "recording")] record: Option<(PathBuf, String)>,
+        #[cfg(feature = "recording")] files: Files,
     ) -> Result<Self, InvalidOption> {
         let (sender, receiver) = queue::queue(frames.queue_bytes);
         let timeline = Timeline::new(frames.h264_format);
         #[cfg(feature = "recording")]
-        let (recording, news) = recording::start(record, &config.peer.video)?;
+        let (recording, news) = recording::start(files, &config.peer)?;
         let (session, media) = Session::start(config)?;
         let Session { handle, monitor, driver, .. } = session;
         let pump = Pump {
@@ -253,7 +268,7 @@ impl Driver {
 pub struct Events {
     handle: Handle,
     #[cfg(feature = "recording")]
-    news: tokio::sync::mpsc::UnboundedReceiver<RecordingUpdate>,
+    news: tokio::sync::mpsc::UnboundedReceiver<Update>,
 }
 
 impl Events {
@@ -273,7 +288,7 @@ impl Events {
         #[cfg(feature = "recording")]
         if !matches!(event, Poll::Ready(Some(_))) {
             return match self.news.poll_recv(cx) {
-                Poll::Ready(Some(news)) => Poll::Ready(Some(Update::Recording(news))),
+                Poll::Ready(Some(news)) => Poll::Ready(Some(news)),
                 Poll::Ready(None) => event,
                 Poll::Pending => Poll::Pending,
             };
@@ -358,95 +373,131 @@ impl Pump {
     }
 }
 
+/// The files that an application wants.
+#[cfg(feature = "recording")]
+pub(crate) struct Files {
+    pub(crate) record: Option<PathBuf>,
+    pub(crate) live: Option<(PathBuf, Container)>,
+    pub(crate) title: String,
+}
+
+#[cfg(feature = "recording")]
+impl Files {
+    /// The containers that media is written to.
+    pub(crate) fn containers(&self) -> Vec<Container> {
+        let record = self.record.as_deref().and_then(|path| Container::from_path(path).ok());
+        record.into_iter().chain(self.live.as_ref().map(|(_, container)| *container)).collect()
+    }
+}
+
 #[cfg(feature = "recording")]
 mod recording {
-    use std::path::PathBuf;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use negotiation_core::MediaKind;
-    use peer_webrtc::{Media, MediaEvent};
+    use peer_webrtc::{Media, MediaEvent, PeerConfig};
+    use recording::FailureHook;
     use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-    use super::RecordingUpdate;
+    use super::{Files, RecordingUpdate, Update};
     use crate::error::InvalidOption;
-    use crate::record::{NotRecorded, RecordError, Recording, SenderReport};
+    use crate::record::{LiveOutput, NotRecorded, RecordError, Recording, SenderReport};
 
-    /// A session's recording, where there is one.
+    /// Makes an update of a file's: [`Update::Recording`] or [`Update::Live`].
+    type Name = fn(RecordingUpdate) -> Update;
+
+    /// The files of a session.
     pub(super) struct Pumped {
-        recording: Option<Recording>,
+        files: Vec<(Name, Recording)>,
         sound_alone: Arc<AtomicBool>,
         video_seen: bool,
-        news: UnboundedSender<RecordingUpdate>,
+        news: UnboundedSender<Update>,
     }
 
-    type Started = (Pumped, UnboundedReceiver<RecordingUpdate>);
+    type Started = (Pumped, UnboundedReceiver<Update>);
 
-    /// Creates the file, where one is wanted: its path, and its title.
-    pub(super) fn start(
-        record: Option<(PathBuf, String)>,
-        video: &Media,
-    ) -> Result<Started, InvalidOption> {
-        // Few: what is reported of a recording is once for each codec, and its end.
+    /// Opens the files that are wanted.
+    pub(super) fn start(wanted: Files, peer: &PeerConfig) -> Result<Started, InvalidOption> {
+        // Few: what is reported of a file is once for each codec, and its end.
         let (news, receiver) = unbounded_channel();
         let sound_alone = Arc::<AtomicBool>::default();
-        let recording = match record {
-            None => None,
-            Some((path, title)) => {
-                let video = !matches!(video, Media::Off);
-                let failures = news.clone();
-                let failed = Box::new(move |error: &RecordError| {
-                    let _ = failures.send(RecordingUpdate::Failed(error.clone()));
-                });
-                let started =
-                    Recording::start(&path, &title, video, Arc::clone(&sound_alone), failed);
-                Some(started.map_err(|error| InvalidOption::new("record_to", error.to_string()))?)
-            }
+        let (title, is_wanted) = (wanted.title, |media: &Media| !matches!(media, Media::Off));
+        let (video, audio) = (is_wanted(&peer.video), is_wanted(&peer.audio));
+        let hook = |name: Name| -> FailureHook {
+            let news = news.clone();
+            Box::new(move |error| {
+                let _ = news.send(name(RecordingUpdate::Failed(error.clone())));
+            })
         };
-        Ok((Pumped { recording, sound_alone, video_seen: false, news }, receiver))
+        let mut files: Vec<(Name, Recording)> = Vec::new();
+        if let Some(path) = wanted.record {
+            let alone = Arc::clone(&sound_alone);
+            let started = Recording::start(&path, &title, video, alone, hook(Update::Recording));
+            let started =
+                started.map_err(|error| InvalidOption::new("record_to", error.to_string()))?;
+            files.push((Update::Recording, started));
+        }
+        if let Some((path, container)) = wanted.live {
+            let started = LiveOutput::open(path).and_then(|output| {
+                Recording::live(output, container, &title, (video, audio), hook(Update::Live))
+            });
+            let started =
+                started.map_err(|error| InvalidOption::new("write_live", error.to_string()))?;
+            files.push((Update::Live, started));
+        }
+        Ok((Pumped { files, sound_alone, video_seen: false, news }, receiver))
     }
 
     impl Pumped {
         /// Whether a keyframe should be requested.
         pub(super) fn take(&mut self, event: &MediaEvent) -> bool {
-            let Some(recording) = &mut self.recording else { return false };
-            let problem = match event {
-                MediaEvent::Track { kind, codec, .. } => {
-                    self.video_seen |= *kind == MediaKind::Video;
-                    recording.track(*kind, *codec).err()
-                }
-                MediaEvent::Frame { kind, frame, at, .. } => {
-                    return recording.frame(*kind, frame.clone(), *at);
-                }
-                MediaEvent::SenderReport { ssrc, ntp, rtp, .. } => {
-                    recording.report(SenderReport { ssrc: *ssrc, ntp: *ntp, rtp_timestamp: *rtp });
-                    None
-                }
-                MediaEvent::Rtp { .. } | MediaEvent::Ended { .. } => None,
-            };
-            match problem {
-                Some(NotRecorded::Stream { kind, why, .. }) => {
-                    let _ = self.news.send(RecordingUpdate::NotRecorded { kind, why });
-                }
-                Some(NotRecorded::Failed(error)) => {
-                    let _ = self.news.send(RecordingUpdate::Failed(error));
-                }
-                None => {}
+            let mut requests_keyframe = false;
+            if let MediaEvent::Track { kind, .. } = event {
+                self.video_seen |= *kind == MediaKind::Video;
             }
-            false
+            for (name, file) in &mut self.files {
+                match event {
+                    MediaEvent::Track { kind, codec, .. } => {
+                        let update = match file.track(*kind, *codec) {
+                            Ok(()) => continue,
+                            Err(NotRecorded::Stream { kind, why, .. }) => {
+                                RecordingUpdate::NotRecorded { kind, why }
+                            }
+                            Err(NotRecorded::Failed(error)) => RecordingUpdate::Failed(error),
+                        };
+                        let _ = self.news.send(name(update));
+                    }
+                    MediaEvent::Frame { kind, frame, at, .. } => {
+                        requests_keyframe |= file.frame(*kind, frame.clone(), *at);
+                    }
+                    MediaEvent::SenderReport { ssrc, ntp, rtp, .. } => {
+                        file.report(SenderReport { ssrc: *ssrc, ntp: *ntp, rtp_timestamp: *rtp });
+                    }
+                    MediaEvent::Rtp { .. } | MediaEvent::Ended { .. } => {}
+                }
+            }
+            requests_keyframe
         }
 
-        /// Ends the file, and waits for the disk.
-        pub(super) async fn finish(mut self) {
-            let Some(recording) = self.recording.take() else { return };
+        /// Ends the files, and waits for disk and reader.
+        pub(super) async fn finish(self) {
             // The audio of a camera that has no video is kept.
             self.sound_alone.store(!self.video_seen, Ordering::Relaxed);
-            let ended = tokio::task::spawn_blocking(move || recording.finish()).await;
-            let update = match ended.unwrap_or(Err(RecordError::Ended)) {
-                Ok(summary) => RecordingUpdate::Finished(Box::new(summary)),
-                Err(error) => RecordingUpdate::Failed(error),
-            };
-            let _ = self.news.send(update);
+            let ends: Vec<_> = self
+                .files
+                .into_iter()
+                .map(|(name, file)| (name, tokio::task::spawn_blocking(move || file.finish())))
+                .collect();
+            for (name, end) in ends {
+                let update = match end.await.unwrap_or(Err(RecordError::Ended)) {
+                    Ok(summary) => RecordingUpdate::Finished(Box::new(summary)),
+                    // It was reported when the reader left.
+                    Err(RecordError::ReaderClosed(_)) => continue,
+                    Err(error) => RecordingUpdate::Failed(error),
+                };
+                let _ = self.news.send(name(update));
+            }
         }
     }
 }
@@ -472,7 +523,8 @@ mod tests {
     fn recording_updates_are_sentences() {
         let (kind, why) = (MediaKind::Audio, crate::record::RecordError::Ended);
         let update = Update::Recording(RecordingUpdate::NotRecorded { kind, why: why.clone() });
-        assert_eq!(update.to_string(), format!("The camera's audio is not recorded: {why}."));
+        let sentence = format!("The camera's audio is not in the recording: {why}.");
+        assert_eq!(update.to_string(), sentence);
         let failed = RecordingUpdate::Failed(why).to_string();
         assert!(failed.ends_with("plays.") && !failed.contains(".."), "{failed}");
     }

@@ -3,7 +3,8 @@
 //! [`Recorder`] takes the frames of one video and one audio track (or their packets, as they come off the
 //! network) and writes a file that plays at any moment: fragmented MP4 for H.264, WebM for VP8 or VP9, Matroska for all of them, with
 //! Opus or (not in WebM) G.711. [`RecorderHandle`] runs one on a thread of its own behind a bounded queue,
-//! so that a slow disk never holds up media. The part in between is `encoded-frames`: [`FrameAssembler`]
+//! so that a slow disk never holds up media. [`Recorder::live`] writes each frame at once to a pipe or any other writer
+//! ([`LiveOutput`]), also as MPEG-TS or H.264. The part in between is `encoded-frames`: [`FrameAssembler`]
 //! puts packets in order and finds whole frames.
 //!
 //! [`Clip`] goes the other way: it reads a file (two come with the crate) into frames, and

@@ -92,7 +92,7 @@ fn events_go_to_a_descriptor_of_the_caller() {
     let mut viewer = command.stderr(Stdio::piped()).spawn().expect("it starts");
     let said = standard_error(&mut viewer);
     assert_eq!(ended(&mut viewer).code(), Some(0), "{said}");
-    assert!(said.contains("Wrote 2 s"), "people are told as ever: {said}");
+    assert!(said.contains("Wrote 2 s"), "messages stay where they were: {said}");
     let events = fs::read_to_string(&events).expect("events");
     let events: Vec<Value> =
         events.lines().map(|line| serde_json::from_str(line).expect("an event")).collect();

@@ -11,7 +11,7 @@ use webm_iterable::matroska_spec::MatroskaSpec;
 use super::track::time;
 use super::*;
 use crate::clip::{Clip, ClipKind};
-use crate::mux::TrackSpec;
+use crate::mux::{Sample, TrackSpec};
 use crate::packetizer::{Packetizer, PacketizerConfig};
 
 /// A disk with room for so many bytes.
