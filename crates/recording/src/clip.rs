@@ -86,7 +86,7 @@ pub enum ClipError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file is too large to be kept in memory.
@@ -98,7 +98,7 @@ pub enum ClipError {
     /// The file is neither MP4 nor Matroska.
     #[error("the clip is neither MP4 (MOV) nor WebM (Matroska)")]
     UnknownContainer,
-    /// The container says it holds what it does not.
+    /// The container describes data that it does not hold.
     #[error("the clip is damaged: {0}")]
     Damaged(String),
     /// What is in it cannot be sent to WebRTC peers as it is.

@@ -19,7 +19,7 @@ pub enum RecordError {
     /// What should be the file's directory is not one.
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// The file's name does not say which container to write.
+    /// The file's name does not name a container.
     #[error("{} does not name a container; end the name in .mp4 or .m4v (H.264), .webm (VP8, VP9), .mkv (any), .ts (H.264) or .h264", .0.display())]
     UnknownExtension(PathBuf),
     /// The container cannot be written as media arrives.
@@ -39,7 +39,7 @@ pub enum RecordError {
     CodecNotSupported {
         /// What is received.
         codec: Codec,
-        /// What was asked for.
+        /// The container that the file's name requests.
         container: Container,
         /// The endings that fit.
         fix: &'static str,
@@ -61,7 +61,7 @@ pub enum RecordError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: Arc<std::io::Error>,
     },
     /// A frame that the container cannot describe, and why.

@@ -141,7 +141,7 @@ impl RecorderHandle {
         }
     }
 
-    /// Whether pictures were dropped, so that none is taken before a keyframe: the moment to ask the camera for one.
+    /// Whether pictures were dropped, so that none is taken before a keyframe: the moment to request one from the camera.
     #[must_use]
     pub fn needs_keyframe(&self) -> bool {
         self.shared.skipping.load(Ordering::Relaxed)
@@ -172,7 +172,7 @@ impl RecorderHandle {
     /// Ends the file once all that was handed over is in it. Blocks for as long as the disk does, which may be for ever; on an
     /// async runtime call it where blocking is allowed, and wait for that with a limit.
     pub fn finish(self) -> Result<Summary, RecordError> {
-        // The thread is gone only if it panicked, and joining says so.
+        // The thread is gone only if it panicked, which joining reports.
         let _ = self.commands.send(Command::Finish);
         self.thread.join().unwrap_or(Err(RecordError::Ended))
     }
@@ -206,7 +206,7 @@ impl RecorderHandle {
     }
 }
 
-/// The thread: until told to finish, or the handle is dropped, which finishes too.
+/// Runs until the finish command, or until the handle is dropped, which finishes too.
 fn record(
     mut recorder: Recorder,
     queue: &Receiver<Command>,

@@ -23,7 +23,7 @@ use crate::error::RecordError;
 use crate::picture_order::Colour;
 
 impl Container {
-    /// The container that a file's name asks for. Does no IO.
+    /// The container that a file's name requests. Does no IO.
     pub fn from_path(path: &Path) -> Result<Self, RecordError> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
         let known = [
@@ -81,7 +81,7 @@ impl Container {
     }
 }
 
-/// What the head says of the whole file.
+/// The head's description of the whole file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileInfo {
     pub(crate) title: Option<String>,
@@ -91,7 +91,7 @@ pub(crate) struct FileInfo {
     pub(crate) began: Option<Duration>,
 }
 
-/// What the head says of a track.
+/// The head's description of a track.
 #[derive(Debug, Clone)]
 pub(crate) struct TrackSpec {
     pub(crate) codec: Codec,

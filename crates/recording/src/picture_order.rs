@@ -25,9 +25,9 @@ pub(crate) struct Order {
 /// How many pictures may be sent before one that is shown before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// The sequence parameter set says so.
+    /// The sequence parameter set states it.
     Known(usize),
-    /// It does not say so.
+    /// It is not stated.
     Unknown,
 }
 

@@ -25,7 +25,7 @@ pub(crate) use track::Kind;
 use track::Track;
 pub use track::TrackId;
 
-/// What a recording waits for, how it is cut, and what it says of itself.
+/// What a recording waits for, how it is cut into fragments, and its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecorderConfig {
     /// A video track is expected: the file begins with its first keyframe, and is removed if none comes.
@@ -46,7 +46,7 @@ pub struct RecorderConfig {
     pub title: Option<String>,
     /// The program that the file names as its writer.
     pub encoder: String,
-    /// When arrival times are zero, since the Unix epoch; the file then says when it began.
+    /// When arrival times are zero, since the Unix epoch; the file then has the date at which it began.
     pub origin: Option<Duration>,
 }
 
@@ -184,7 +184,7 @@ impl Recorder {
         self.container
     }
 
-    /// Adds the video track when it appears. When another takes its place, after a reconnection say, the answer is the same
+    /// Adds the video track when it appears. When another replaces it, for example after a reconnection, this returns the same
     /// track: the recording goes on at the new one's first keyframe.
     pub fn add_video(&mut self, codec: VideoCodec) -> Result<TrackId, RecordError> {
         self.add(Codec::Video(codec), Kind::Video)

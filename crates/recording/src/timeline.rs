@@ -3,7 +3,7 @@
 //! RTP timestamps give the time between two frames; the least delay of arrival gives the rate. A clock that agrees with it is
 //! followed to the tick, whatever the jitter and the stalls of the network or of this machine. One that drifts is corrected a
 //! little with each frame, one that stands still, steps back, jumps or runs at another rate is replaced by arrival. Sender reports
-//! say how far the two tracks are apart, as long as they agree with the media they describe, and which clocks need no correction.
+//! give the offset between the two tracks, as long as they agree with the media they describe, and which clocks need no correction.
 
 mod delay;
 mod pace;
@@ -18,7 +18,7 @@ use pace::Pace;
 pub(crate) use sync::{can_synchronise, synchronise};
 use trust::{FirstReport, TRUST_EXPIRY, Trusted};
 
-/// What an RTCP sender report says of its stream's clocks (RFC 3550, section 6.4.1).
+/// The clocks in an RTCP sender report (RFC 3550, section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderReport {
     /// The stream that it is about.
@@ -74,7 +74,7 @@ const RECOVERY: Duration = Duration::from_secs(5);
 
 /// So many timestamps are remembered, to know again the one that a report repeats.
 const RECENT: usize = 32;
-/// The first frames of a source say that its clock is sane if there are so many over so long, all of them in time.
+/// A source's clock is taken for sane if it has so many first frames over so long, all of them in time.
 const SANE_FRAMES: usize = 5;
 const SANE_SPAN: Duration = Duration::from_millis(250);
 
@@ -137,7 +137,7 @@ struct Period {
     wrong: u32,
 }
 
-/// What the first frames of a source say of its clock.
+/// What was learned of a source's clock from its first frames.
 #[derive(Debug)]
 struct Start {
     /// By how much the first frame was later than the others.
@@ -176,7 +176,7 @@ impl TrackClock {
         }
     }
 
-    /// Whether the first frames of a source, in the order of sending, all arrived as their timestamps say, so that its clock needs
+    /// Whether the first frames of a source, in the order of sending, all arrived in step with their timestamps, so that its clock needs
     /// no further look.
     pub(crate) fn looks_sane(&self, first: &[(u32, Duration)]) -> bool {
         let (Some(begin), Some(end)) = (first.first(), first.last()) else { return false };
@@ -318,7 +318,7 @@ impl TrackClock {
         time
     }
 
-    /// When a picture is shown that was sent after others it is shown before; `None` if its timestamp does not say so.
+    /// When a picture is shown that was sent after others it is shown before; `None` if its timestamp does not show that.
     pub(crate) fn place_reordered(&mut self, epoch: u32, rtp_timestamp: u32) -> Option<i64> {
         let last = self.last.filter(|last| last.epoch == epoch && !self.by_arrival)?;
         let step = signed_step(last.rtp_timestamp, rtp_timestamp);
@@ -372,7 +372,7 @@ impl TrackClock {
         time
     }
 
-    /// The timestamps say nothing of this frame's time: it is at `time`, or where its arrival says.
+    /// The timestamps do not give this frame's time: it is at `time`, or at its arrival.
     fn fault(&mut self, next: Last, elapsed: i64, time: Option<i64>) -> i64 {
         let (count, since) = self.faults;
         let recent = next.arrival.saturating_sub(since) < FAULTS_WITHIN;
@@ -427,7 +427,7 @@ impl TrackClock {
         self.window.push(frame.arrival, arrival - frame.ticks, arrival - frame.scaled);
     }
 
-    /// By how much the clock is behind arrival; negative if it is ahead. Where sender reports say that it is right, what it is yet
+    /// By how much the clock is behind arrival; negative if it is ahead. Where sender reports confirm the clock, what it is yet
     /// to be delayed by.
     fn deviation(&self) -> Option<i64> {
         if let Some(trusted) = self.trusted {
@@ -466,7 +466,7 @@ impl TrackClock {
         self.millis(millis).max(jitter) + allowance
     }
 
-    /// Takes what the window says of the clock into account, a little for each step.
+    /// Corrects the clock by what the window shows, a little for each step.
     fn correct(&mut self, step: i64, allowance: i64) {
         let Some(deviation) = self.deviation() else { return };
         if self.rate == PICTURE_RATE {

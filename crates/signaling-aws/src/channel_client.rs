@@ -185,7 +185,7 @@ impl ChannelClient {
         }
     }
 
-    /// STUN first, then TURN. Without TURN, STUN alone. `fresh` asks the service, whatever the
+    /// STUN first, then TURN. Without TURN, STUN alone. `fresh` requests them from the service, whatever the
     /// process remembers.
     pub(crate) async fn ice_servers(
         &self,
@@ -288,7 +288,7 @@ impl ChannelClient {
 }
 
 impl Resolved {
-    /// The service's word, on a connection of this channel, that what it told is no longer so.
+    /// Discards what the service announced, on a connection of this channel, as no longer valid.
     pub(crate) fn invalidate(&self, what: Invalidate) {
         match what {
             Invalidate::Everything => {

@@ -58,7 +58,7 @@ impl SigningClock {
         shifted(SystemTime::now(), self.skew())
     }
 
-    /// What is known of the skew; asked before signing, so that [`learn`](Self::learn) can tell
+    /// What is known of the skew; read before signing, so that [`learn`](Self::learn) can tell
     /// which clock was refused.
     pub(crate) fn skew(&self) -> Skew {
         Skew(self.0.skew_ms.load(Ordering::Relaxed))
@@ -140,7 +140,7 @@ mod tests {
             learnt(&mut services, &format!("{n:03}"));
         }
         assert!(is_known(&mut services, "000"));
-        // First by its name, and asked for last: it stays, as does the one asked for just before.
+        // First by its name, and read last: it stays, as does the one that was read just before.
         learnt(&mut services, "");
         assert!(is_known(&mut services, ""));
         assert!(is_known(&mut services, "000"));

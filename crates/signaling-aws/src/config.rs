@@ -22,9 +22,9 @@ use crate::tls::Trust;
 /// A channel, by name or by ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// By name: its ARN is asked for.
+    /// By name: the service is queried for the ARN.
     Name(String),
-    /// By ARN: nothing is asked.
+    /// By ARN: no query is needed.
     Arn(ChannelArn),
 }
 
@@ -132,7 +132,7 @@ impl SignalingConfig {
     }
 
     /// The way of calls and socket for other connections that want TLS's road, as those of TURN over
-    /// TCP: to the host and port that are asked for, through the proxy; `None` where the way there
+    /// TCP: to the requested host and port, through the proxy; `None` where the way there
     /// is direct.
     pub fn detour(
         &self,
@@ -204,7 +204,7 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// A directory in which the processes of this machine tell each other which ids they use, so
+    /// A directory through which the processes of this machine share which ids they use, so
     /// that one does not take the id of another that was just killed.
     pub fn shared_ids(mut self, dir: impl Into<PathBuf>) -> Self {
         self.shared_ids = Some(dir.into());
@@ -286,14 +286,14 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// FIPS endpoints; without it as the AWS configuration says. The region then has no STUN server
+    /// FIPS endpoints; by default as in the AWS configuration. The region then has no STUN server
     /// that could be used; see [`stun`](Self::stun).
     pub fn fips(mut self, fips: bool) -> Self {
         self.fips = Some(fips);
         self
     }
 
-    /// Dual-stack endpoints; without it as the AWS configuration says.
+    /// Dual-stack endpoints; by default as in the AWS configuration.
     pub fn dual_stack(mut self, dual_stack: bool) -> Self {
         self.dual_stack = Some(dual_stack);
         self

@@ -51,7 +51,7 @@ impl Drop for Reply {
     }
 }
 
-/// A message to send, and whom to tell.
+/// A message to send, and where its completion goes.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) reply: Reply,
@@ -117,7 +117,7 @@ pub(crate) async fn run(link: ConnectionId, client: ChannelClient, ends: Connect
     // The id rests from here, unless another connection uses it.
     drop(open.hold);
     if let Some(failure) = end {
-        // What waits to be sent, and what is asked from now on, fails because of it.
+        // Messages that wait to be sent, and later requests, fail because of it.
         let why = ended.get_or_init(|| failure.clone());
         refuse_rest(&mut outgoing, why);
         tokio::select! {

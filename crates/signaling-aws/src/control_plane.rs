@@ -1,8 +1,8 @@
 //! Calls of the control plane: which channel, which endpoints, which ICE servers.
 //!
 //! A refused signature is tried again after the clock was put right, and refused temporary
-//! credentials after they were asked for anew (contract, N16). A call that the service could not
-//! serve is asked again a moment later, within its limit; what is left is the session's to retry.
+//! credentials after they were fetched anew (contract, N16). A call that the service could not
+//! serve is made again a moment later, within its limit; what is left is the session's to retry.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -38,7 +38,7 @@ use crate::service_cache::{Endpoints, Key, TurnServers};
 /// Most ICE servers taken from the service; it returns about two.
 const ICE_SERVERS_MAX: usize = 16;
 
-/// How often one call is made, when the service fails or asks for fewer.
+/// The most times that one call is made, when the service fails or throttles.
 const TRIES_MAX: u32 = 3;
 
 fn channel_role(role: Role) -> ChannelRole {
@@ -48,7 +48,7 @@ fn channel_role(role: Role) -> ChannelRole {
     }
 }
 
-/// What the service says of a channel's storage mode.
+/// A channel's storage mode, as the service reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StorageMode {
     On,
@@ -308,7 +308,7 @@ impl ControlPlane {
         }
     }
 
-    /// Whether the channel is in storage mode. Best effort: a viewer may well not be allowed to ask.
+    /// Whether the channel is in storage mode. Best effort: a viewer may lack the permission.
     pub(crate) async fn storage_mode(&self, http: Http) -> StorageMode {
         // Asked beside the start, by a clock that may be wrong, it would be refused beside it.
         self.clock().confirmed().await;
@@ -505,7 +505,7 @@ impl ControlPlane {
             .http_client(http)
             .credentials_provider(credentials)
             .endpoint_url(endpoint)
-            // The endpoint that the service named is already of the kind that was asked for, and
+            // The endpoint that the service named is already of the requested kind, and
             // the SDK refuses the flags together with an endpoint.
             .use_fips(false)
             .use_dual_stack(false);
@@ -523,7 +523,7 @@ enum Idempotent {
 /// How long to wait before a call is made again that failed so often before; `None` when it should
 /// not be. Full jitter, so that viewers who failed together do not come back together.
 fn pause(failure: &Failure, failed: u32) -> Option<Duration> {
-    // The C SDK's first step (docs/kvs-protocol.md 3.1); a throttle asks for more.
+    // The C SDK's first step (docs/kvs-protocol.md 3.1); a throttled call waits longer.
     let first =
         Duration::from_millis(if failure.code == FailureCode::Throttled { 500 } else { 100 });
     let passes = matches!(failure.code, FailureCode::Service | FailureCode::Throttled);
@@ -546,7 +546,7 @@ fn is_cut<E>(error: &SdkError<E, HttpResponse>) -> bool {
     false
 }
 
-/// `token` says whether the request was signed with a session token.
+/// `token`: whether the request was signed with a session token.
 fn call_failure<E>(name: &str, error: &SdkError<E, HttpResponse>, token: bool) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,

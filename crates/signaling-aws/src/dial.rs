@@ -37,7 +37,7 @@ pub(crate) async fn connect(
     let host = url.host().ok_or_else(unusable)?;
     let port = url.port_or_known_default().ok_or_else(unusable)?;
     if !matches!(url.scheme(), "https" | "wss") {
-        // A proxy is asked for TLS alone.
+        // A proxy is used for TLS alone.
         return Ok(Box::new(tcp(&host, port).await?));
     }
     let tls = trust.client_config()?;
@@ -96,7 +96,7 @@ async fn addresses(host: &Host<&str>, port: u16) -> io::Result<VecDeque<SocketAd
     Ok(match host {
         Host::Ipv4(ip) => VecDeque::from([at((*ip).into())]),
         Host::Ipv6(ip) => VecDeque::from([at((*ip).into())]),
-        // RFC 6761, 6.3: these names are this machine, whatever a resolver says. Plain HTTP may go
+        // RFC 6761, 6.3: these names are this machine, whatever a resolver returns. Plain HTTP may go
         // there, so no resolver decides where that is.
         Host::Domain(name) if is_loopback_name(name) => {
             VecDeque::from([at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())])

@@ -21,7 +21,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether a name stands for this machine, whatever a resolver says of it (RFC 6761, 6.3).
+/// Whether a name stands for this machine, whatever a resolver returns for it (RFC 6761, 6.3).
 pub(crate) fn is_loopback_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let label = name.rsplit('.').next().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Endpoints that earlier processes of this machine learned, in one small file for each channel.
 //!
-//! A process that starts asks the service for the channel's ARN and endpoints before it can open
+//! A process that starts requests from the service the channel's ARN and endpoints before it can open
 //! the signaling connection: two to three round trips for each call. A file of the process before
 //! saves them. It holds no credential and no ICE server.
 

@@ -76,7 +76,7 @@ pub fn close_code(failure: &Failure) -> Option<u16> {
     code.strip_prefix(" (")?.strip_suffix(')')?.parse().ok()
 }
 
-/// A connection that failed below HTTP: the causes inside an error say which layer it was.
+/// A connection that failed below HTTP: the causes inside an error show which layer it was.
 pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
     let mut code = FailureCode::Network;
     let mut reason = None;

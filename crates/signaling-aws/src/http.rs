@@ -61,7 +61,7 @@ fn pooled(trust: &Trust, route: &Route) -> SharedHttpClient {
     client(trust, route, usize::MAX)
 }
 
-/// For credentials, which may be asked for again at any time: nothing stays open between.
+/// For credentials, which may be requested again at any time: no connection stays open in between.
 pub(crate) fn unpooled(trust: &Trust, route: &Route) -> SharedHttpClient {
     client(trust, route, 0)
 }
@@ -151,7 +151,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// As the SDK's own client tells them apart.
+/// The SDK's own client distinguishes them in the same way.
 fn connector_error(error: hyper_util::client::legacy::Error) -> ConnectorError {
     let timed_out = causes(&error).any(|cause| {
         cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut)

@@ -1,9 +1,9 @@
-//! Client ids that other processes of this machine use or let rest, told by small files.
+//! Client ids that other processes of this machine use or let rest, shared by small files.
 //!
 //! A viewer that was killed closes nothing: the master holds its session for a minute, and
 //! the next process, which knows nothing of it, would take the same id and get no answer. So an id
 //! in use has a file with a lock on it, which the system takes away with the process, and an id
-//! that rests has one that says since when. Wall time, because it is all that processes share.
+//! that rests has one with the time since when. Wall time, because it is all that processes share.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
@@ -25,7 +25,7 @@ pub(crate) struct IdFile {
     file: Arc<File>,
 }
 
-/// What the files say of an id.
+/// The state of an id, as its files show it.
 #[derive(Debug)]
 pub(crate) enum Claim {
     /// It is this process's now.

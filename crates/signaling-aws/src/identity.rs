@@ -1,4 +1,4 @@
-//! Who asks, from where, and by which clock: region, credentials, endpoints.
+//! The caller's identity: region, credentials, endpoints and clock.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ use crate::error;
 use crate::http;
 use crate::status_probe::LastStatus;
 
-/// What the AWS configuration says, read once for a connection.
+/// The AWS configuration, read once for a connection.
 #[derive(Debug)]
 pub(crate) struct Identity {
     /// For building clients; no credentials in it.
@@ -49,7 +49,7 @@ pub(crate) struct Identity {
     limit: Duration,
 }
 
-/// What the AWS configuration says but for credentials.
+/// The AWS configuration without credentials.
 #[derive(Debug)]
 struct ServiceLocation {
     region: String,
@@ -58,11 +58,11 @@ struct ServiceLocation {
 }
 
 impl SignalingConfig {
-    /// Checks what only the files and variables of AWS can complete: that a profile which was asked
+    /// Checks what only the files and variables of AWS can complete: that a requested profile
     /// for is there, that a region is known, and that endpoints of the environment can be used. A
     /// session that starts without this finds the same, and ends with it.
     ///
-    /// Reads files; where no region is configured anywhere, it asks the metadata service of the
+    /// Reads files; where no region is configured anywhere, it queries the metadata service of the
     /// machine.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ async fn check(config: &SignalingConfig) -> Result<(), ConfigError> {
     }
 }
 
-/// Whether a profile that was asked for is there.
+/// Whether a requested profile exists.
 async fn check_profile(config: &SignalingConfig) -> Result<(), ConfigError> {
     let Some(profile) = &config.profile else { return Ok(()) };
     match is_defined(Some(profile)).await {
@@ -227,7 +227,7 @@ impl Identity {
 
     /// Asks for credentials, fresh each time: nothing here keeps them.
     pub(crate) async fn credentials(&self) -> Result<Credentials, Failure> {
-        // Region and profile may have been asked for meanwhile.
+        // Region and profile may have been requested meanwhile.
         self.answered.take();
         match timeout(self.limit, self.provider.provide_credentials()).await {
             Ok(Ok(credentials)) => {
@@ -246,7 +246,7 @@ impl Identity {
 
 /// AWS's precedence: the option, then the service's variable, then the global one, then profiles.
 ///
-/// The data plane lives where the control plane says, whatever the global variable: only an
+/// The data plane is at the endpoint that the control plane returns, whatever the global variable: only an
 /// endpoint meant for signaling alone goes before that.
 fn endpoints(config: &SignalingConfig, sdk: &SdkConfig) -> (Option<String>, Option<String>) {
     if let Some(url) = &config.endpoint_url {
@@ -269,7 +269,7 @@ fn endpoints(config: &SignalingConfig, sdk: &SdkConfig) -> (Option<String>, Opti
     (control, signaling)
 }
 
-/// A configuration that cannot work, where only a session's failure can say so.
+/// A configuration that cannot work, reported by the failure of the session.
 fn refused(error: &ConfigError) -> Failure {
     let code = match error.field {
         Field::Profile => FailureCode::NoCredentials,
@@ -284,7 +284,7 @@ fn refused(error: &ConfigError) -> Failure {
         | Field::Stun
         | Field::Limits => FailureCode::InvalidArgument,
     };
-    // A region's problem says whose it is.
+    // A problem with the region names its source.
     let is_region = error.field == Field::Region;
     Failure::new(code, if is_region { error.problem.clone() } else { error.to_string() })
 }
@@ -351,7 +351,7 @@ fn credentials_failure(error: &CredentialsError, status: Option<u16>) -> Failure
     }
 }
 
-/// What an answer means that says nothing of the credentials: another time there may be some.
+/// The failure for a response that does not reject the credentials: a later request may return some.
 fn temporary_failure(status: u16, error: &CredentialsError) -> Option<FailureCode> {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     // STS throttles by name, with a 400.

@@ -202,7 +202,7 @@ impl StorageSession {
     }
 }
 
-/// Fetches ICE servers for a channel. Clones ask together: who comes while a call is under way
+/// Fetches ICE servers for a channel. Clones share a call: a request while one is under way
 /// waits for its answer, and for no other.
 #[derive(Clone)]
 pub struct IceSource {
@@ -250,7 +250,7 @@ impl IceSource {
 }
 
 /// Sends on a master's connection, no faster than the service takes it; what is of one kind goes in the
-/// order in which it was asked for.
+/// order of the requests.
 #[derive(Clone)]
 pub struct MasterSender {
     outgoing: mpsc::Sender<Outgoing>,
@@ -425,7 +425,7 @@ mod tests {
     use std::time::Duration;
     use tokio::time::Instant;
 
-    /// Ten viewers offer at once, and each is answered and told of some candidates.
+    /// Ten viewers offer at once, and each gets an answer and some candidates.
     #[tokio::test(start_paused = true)]
     async fn crowd_is_answered_at_the_services_pace_in_order_and_in_full() {
         const VIEWERS: usize = 10;

@@ -1,4 +1,4 @@
-//! So many in any second and no more: what the service's quotas ask of who connects or sends
+//! So many in any second and no more: the service's quotas for connections and messages
 //! (docs/kvs-protocol.md 1.6).
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ impl RateWindow {
     /// Lets one go now, if fewer than `most` went within a second.
     ///
     /// # Errors
-    /// The time at which to ask again.
+    /// The time of the next try.
     pub(crate) fn admit(&mut self, most: usize) -> Result<(), Instant> {
         if self.is_idle() || self.0.len() < most {
             self.0.push_back(Instant::now());
@@ -61,7 +61,7 @@ impl PacedQueue {
 /// and a burst of them means one thing.
 const COLLECTED_FOR: Duration = Duration::from_secs(1);
 
-/// And told no more often than this: each time costs a GetIceServerConfig.
+/// And reported no more often than this: each report costs a GetIceServerConfig.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Many messages of one kind that are reported as one.
@@ -79,7 +79,7 @@ impl Coalesced {
         self.due.get_or_insert(next);
     }
 
-    /// Waits until what came is to be told. Cancel-safe.
+    /// Waits until the notice is due. Cancel-safe.
     pub(crate) async fn due(&mut self) {
         match self.due {
             None => std::future::pending().await,

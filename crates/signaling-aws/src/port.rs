@@ -54,7 +54,7 @@ impl AwsSignaling {
     /// # Panics
     /// Outside of a tokio runtime: connections are tasks of the one it is made in.
     pub fn new(config: SignalingConfig) -> Self {
-        // One completion a command, so what waits here is bounded by what was asked.
+        // One completion a command, so the queue is bounded by the commands.
         let (completions, completed) = mpsc::unbounded_channel();
         let (events, happened) = mpsc::channel(EVENTS_MAX);
         Self {
@@ -83,7 +83,7 @@ impl AwsSignaling {
                 Failure::new(FailureCode::Port, "the signaling connection was opened before");
             return connect.complete(Err(twice));
         }
-        // Connections that ended by themselves are not asked to close.
+        // Connections that ended by themselves get no close command.
         self.connections.retain(|_, connection| !connection.is_done());
         let id = match &self.attempt {
             Some((number, id)) if *number == attempt => id.clone(),
@@ -186,7 +186,7 @@ impl SignalingPort for AwsSignaling {
     async fn next(&mut self) -> SignalingInput {
         loop {
             tokio::select! {
-                // What was asked first: a connection is open before anything comes in on it.
+                // Completions first: a connection is open before anything arrives on it.
                 biased;
                 Some(completion) = self.completed.recv() => {
                     return SignalingInput::Completed(completion);
@@ -222,7 +222,7 @@ impl Connection {
     /// delivered: some from before its end may still be queued.
     fn is_done(&mut self) -> bool {
         while self.calls.try_join_next().is_some() {}
-        // The task first: it says how it ended before it finishes. Asked the other way round, one
+        // The task first: it reports its end before it finishes. In the other order, one
         // that ends in between is taken for reported; no test can stop it just there.
         self.task.0.is_finished()
             && self.calls.is_empty()
@@ -257,7 +257,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// What is asked of the service beside a connection's socket.
+/// A request to the service beside a connection's socket.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     IceServers { fresh: bool },

@@ -25,7 +25,7 @@ use crate::tls::Trust;
 const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
 /// Which proxy carries HTTPS and the signaling socket, and whatever [`SignalingConfig::detour`] is
-/// asked for.
+/// requested.
 ///
 /// [`SignalingConfig::detour`]: crate::SignalingConfig::detour
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ pub enum Proxy {
     /// small letters.
     #[default]
     Environment,
-    /// None, whatever the environment says.
+    /// None, whatever the environment.
     Off,
     /// This one.
     Via {

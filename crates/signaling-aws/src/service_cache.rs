@@ -1,7 +1,7 @@
 //! What is known of channels: their endpoints, for hours, and their ICE servers, for
 //! as long as the TURN credentials in them are fresh.
 //!
-//! A second session on a channel, and a connection that is opened again, ask for nothing that the first
+//! A second session on a channel, and a connection that is opened again, request nothing that the first
 //! received. Whatever casts doubt on it (a refusal, an unknown channel, GO_AWAY,
 //! RECONNECT_ICE_SERVER) removes it. Nothing of it is printed: there are TURN passwords in it.
 
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::endpoint::Role;
 
-/// How long endpoints are good: AWS says nothing, and its C SDK takes ten hours
+/// How long endpoints are good: AWS states no limit, and its C SDK uses ten hours
 /// (docs/kvs-protocol.md 3.1).
 pub(crate) const ENDPOINTS_FOR: Duration = Duration::from_secs(10 * 3600);
 
@@ -26,13 +26,13 @@ pub(crate) const ENDPOINTS_FOR: Duration = Duration::from_secs(10 * 3600);
 const ICE_GRACE: Duration = Duration::from_secs(30);
 
 /// How long it is good that a channel is not in storage mode, for a session's first attempt. A later
-/// one asks again sooner: something failed, and this may be why.
+/// one requests anew sooner: something failed, and this may be why.
 const PEER_TO_PEER_FOR: Duration = ENDPOINTS_FOR;
 
 /// The same for a session's later attempts.
 const PEER_TO_PEER_FOR_RETRIES: Duration = Duration::from_secs(600);
 
-/// Most channels that are remembered where no configuration says more; the one that was learned
+/// Most channels that are remembered where no configuration sets more; the one that was learned
 /// longest ago goes first. One takes less than 2 kB.
 const CHANNELS_MAX: usize = 4096;
 
@@ -42,12 +42,12 @@ pub(crate) struct Endpoints {
     pub(crate) arn: ChannelArn,
     pub(crate) wss: String,
     pub(crate) https: String,
-    /// Where a storage session is joined; asked for at the first join.
+    /// Where a storage session is joined; requested at the first join.
     pub(crate) storage: Arc<OnceCell<String>>,
 }
 
 impl PartialEq for Endpoints {
-    /// Where a session is joined is asked for later and follows from the rest.
+    /// Where a session is joined is requested later and follows from the rest.
     fn eq(&self, other: &Self) -> bool {
         (&self.arn, &self.wss, &self.https) == (&other.arn, &other.wss, &other.https)
     }
@@ -82,7 +82,7 @@ impl fmt::Debug for Key {
 pub(crate) struct ServiceCache {
     by_key: BTreeMap<Key, CachedChannel>,
     most: usize,
-    /// Whether a configuration said how many; until then it is the default.
+    /// Whether a configuration set the number; until then it is the default.
     is_configured: bool,
 }
 
@@ -91,7 +91,7 @@ impl ServiceCache {
         Self { by_key: BTreeMap::new(), most: CHANNELS_MAX, is_configured: false }
     }
 
-    /// Remembers so many channels, or as many as another configuration asked for.
+    /// Remembers so many channels, or as many as another configuration requested.
     pub(crate) fn keep_at_least(&mut self, channels: usize) {
         self.most = if self.is_configured { self.most.max(channels) } else { channels };
         self.is_configured = true;
@@ -106,7 +106,7 @@ impl ServiceCache {
     }
 
     /// Whether a file of an earlier process may be read for endpoints: once for each channel, and
-    /// not after doubt was cast on what it said.
+    /// not after the response was put in doubt.
     pub(crate) fn may_recall(&mut self, key: &Key) -> bool {
         !std::mem::replace(&mut self.entry(key).recalled, true)
     }
@@ -147,7 +147,7 @@ impl ServiceCache {
         }
     }
 
-    /// Whether it is known that the channel is not in storage mode. `retries` is asked by an attempt
+    /// Whether it is known that the channel is not in storage mode. `retries` is the query of an attempt
     /// after a failed one.
     pub(crate) fn is_peer_to_peer(&self, key: &Key, retries: bool) -> bool {
         let life = if retries { PEER_TO_PEER_FOR_RETRIES } else { PEER_TO_PEER_FOR };
@@ -197,7 +197,7 @@ impl CachedChannel {
 struct Cached<T> {
     what: T,
     at: Instant,
-    /// A machine that sleeps stops the other clock, and TURN passwords end all the same.
+    /// A machine that sleeps stops the other clock, and TURN passwords still expire.
     wall: SystemTime,
     life: Duration,
 }
@@ -212,7 +212,7 @@ impl<T> Cached<T> {
     }
 
     fn is_younger_than(&self, life: Duration) -> bool {
-        // A wall clock that was set back says nothing.
+        // A wall clock that was set back proves nothing.
         let slept = self.wall.elapsed().unwrap_or_default();
         self.at.elapsed().max(slept) < life
     }

@@ -1,4 +1,4 @@
-//! An HTTP client that tells how the last request was answered: a source of credentials that fails
+//! An HTTP client that reports how the last request was answered: a source of credentials that fails
 //! for now and one that refuses give the same kind of error.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl LastStatus {
         SharedHttpClient::new(StatusProbe { inner: client, last: self.clone() })
     }
 
-    /// How the last request was answered since the last time this was asked; `None` if it was not.
+    /// How the last request since the previous call was answered; `None` if it was not.
     pub(crate) fn take(&self) -> Option<u16> {
         Some(self.0.swap(0, Ordering::Relaxed)).filter(|status| *status != 0)
     }

@@ -43,7 +43,7 @@ impl Trust {
         let unreadable = |error| format!("{shown} cannot be read: {error}");
         let mut pem = Vec::new();
         let file = File::open(path).map_err(unreadable)?;
-        // A pipe or a device says nothing of its length.
+        // A pipe or a device has no length.
         file.take(CA_FILE_BYTES_MAX + 1).read_to_end(&mut pem).map_err(unreadable)?;
         if pem.len() as u64 > CA_FILE_BYTES_MAX {
             return Err(format!("{shown} is too big to be a PEM file of certificates"));
@@ -68,7 +68,7 @@ impl Trust {
         static TRUSTS: Mutex<Vec<Trust>> = Mutex::new(Vec::new());
         let mut trusts = TRUSTS.lock().unwrap_or_else(PoisonError::into_inner);
         let known = trusts.iter().position(|trust| *trust.extra == extra);
-        // Those asked for last stand last.
+        // The most recently used stand last.
         let trust = match known {
             Some(at) => trusts.remove(at),
             None => Self { extra: Arc::new(extra), config: Arc::default() },

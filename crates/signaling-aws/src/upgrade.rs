@@ -1,4 +1,4 @@
-//! The upgrade of a connection to a WebSocket, over HTTP/1.1: asked for, verified, and when it is
+//! The upgrade of a connection to a WebSocket, over HTTP/1.1: requested, verified, and when it is
 //! refused, and its body is read, since the reason may be in the body alone.
 
 use std::pin::pin;
@@ -87,7 +87,7 @@ pub(crate) async fn upgrade(
     let mut body = Vec::new();
     let read = read_body(&mut response, &mut body);
     tokio::select! {
-        // Out of patience or done: what has come may say enough.
+        // The limit is reached or the body is over: what has arrived may suffice.
         _ = timeout(REFUSAL_PATIENCE, read) => {}
         () = async { loop { let _ = (&mut connection).await; } } => {}
     }
@@ -106,7 +106,7 @@ fn request(url: &SignedUrl, key: &str) -> Option<Request<Empty<&'static [u8]>>> 
         .ok()
 }
 
-/// Whether a 101 means the WebSocket that was asked for (RFC 6455, 4.1).
+/// Whether a 101 accepts the requested WebSocket (RFC 6455, 4.1).
 fn is_accepted(headers: &HeaderMap, key: &str) -> bool {
     let says = |name: http::HeaderName, token: &str| {
         let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
@@ -116,7 +116,7 @@ fn is_accepted(headers: &HeaderMap, key: &str) -> bool {
     says(UPGRADE, "websocket")
         && says(CONNECTION, "upgrade")
         && headers.get("sec-websocket-accept").is_some_and(|value| value == accept.as_str())
-        // Neither was asked for.
+        // Neither was requested.
         && !headers.contains_key("sec-websocket-extensions")
         && !headers.contains_key("sec-websocket-protocol")
 }
@@ -133,7 +133,7 @@ async fn read_body(response: &mut Response<Incoming>, body: &mut Vec<u8>) {
     }
 }
 
-/// What the service says with a refused upgrade.
+/// The service's error in a refused upgrade.
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let name = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());

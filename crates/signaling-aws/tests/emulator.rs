@@ -342,6 +342,6 @@ async fn commands_for_no_connection_are_refused() {
     assert_eq!(outcome(&mut port, ticket(1)).await.expect_err("no").code, FailureCode::NotOpen);
     port.submit(ticket(2), SignalingCommand::FetchIceServers { link: LINK });
     assert_eq!(outcome(&mut port, ticket(2)).await.expect_err("no").code, FailureCode::NotOpen);
-    // Nothing to say: it stays pending.
+    // No input arrives: it stays pending.
     assert!(port.next().now_or_never().is_none());
 }

@@ -23,7 +23,7 @@ type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, bool);
 
 const TOKEN: &str = "to+k/e=n%2B==";
 
-/// Connects with what the environment says, and prints how that went.
+/// Connects with the environment's configuration, and prints the result.
 #[tokio::test]
 #[ignore = "runs as a child of the other tests, with their environment"]
 async fn child() {
@@ -231,7 +231,7 @@ enum Answer {
     Credentials(&'static str),
 }
 
-/// A security token service, and the heads of what it was asked.
+/// A security token service, and the heads of the requests to it.
 async fn token_service(script: Vec<Answer>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let url = format!("http://{}", listener.local_addr().expect("bound"));

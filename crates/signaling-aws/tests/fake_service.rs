@@ -28,7 +28,7 @@ use viewer_session::{SignalingInput, SignalingPort as _};
 
 const LINK: ConnectionId = ConnectionId(1);
 
-/// A channel in storage mode, whose service says so only when the test lets it.
+/// A channel in storage mode, which the service reports only when the test lets it.
 const LATE: &str = "LATE";
 
 /// What happens to one socket that is being opened.
@@ -40,7 +40,7 @@ enum Upgrade {
     InPieces { pieces: Vec<String>, closes: bool },
     /// Accepted; these are sent, and pings answered.
     Accept(Vec<Message>),
-    /// Accepted, and then the other end reads nothing and says nothing.
+    /// Accepted, and then the other end neither reads nor sends.
     Deaf,
     /// Never answered.
     Hang,
@@ -50,7 +50,7 @@ struct Service {
     url: String,
     arn: String,
     upgrades: Arc<Mutex<Vec<String>>>,
-    /// Lets [`LATE`] be said.
+    /// Lets [`LATE`] be reported.
     late: Arc<SetOnce<()>>,
     goodbyes: Arc<AtomicUsize>,
     /// Sockets that were open and that the other end has let go.

@@ -43,7 +43,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Log {
-    /// Lines with a secret in them, cut down to what says where they come from.
+    /// Lines with a secret in them, cut down to where they come from.
     fn leaks(&self) -> Vec<String> {
         let bytes = self.0.lock().expect("whole").clone();
         String::from_utf8_lossy(&bytes)

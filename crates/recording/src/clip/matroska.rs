@@ -118,7 +118,7 @@ impl Video {
         }))
     }
 
-    /// The frame itself shows whether it is a keyframe: blocks of a group do not say it.
+    /// The frame itself shows whether it is a keyframe: blocks of a group do not carry the flag.
     fn add(&mut self, pts: u64, data: Vec<u8>) -> Result<(), ClipError> {
         use shiguredo_mp4::bitstream::{vp8, vp9};
         let (keyframe, data) = match (&self.h264, self.track.codec) {

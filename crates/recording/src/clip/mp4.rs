@@ -30,7 +30,7 @@ fn damaged(error: impl std::fmt::Display) -> ClipError {
     ClipError::Damaged(error.to_string())
 }
 
-/// The part of the file that the reader asks for, as far as the file has it.
+/// The part of the file that the reader requests, as far as the file has it.
 fn input(data: &[u8], required: RequiredInput) -> Input<'_> {
     let start = usize::try_from(required.position).unwrap_or(usize::MAX).min(data.len());
     let end = required.size.map_or(data.len(), |size| start.saturating_add(size).min(data.len()));
@@ -91,7 +91,7 @@ struct Tracks {
     video: Option<Video>,
     audio: Option<Audio>,
     with_audio: bool,
-    /// Of tracks that cannot be sent; the rest of the file is read all the same.
+    /// Problems of tracks that cannot be sent; the rest of the file is still read.
     problems: Vec<ClipProblem>,
     video_refused: bool,
     audio_refused: bool,

@@ -16,7 +16,7 @@ use super::{FileInfo, Finished, Muxer, Patch, Sample, TrackSpec, avc1, unwritabl
 use crate::error::RecordError;
 use crate::picture_order::Colour;
 
-/// Times are given in milliseconds, as WebM asks.
+/// Times are in milliseconds, as WebM requires.
 const NANOS_PER_TICK: u64 = 1_000_000;
 
 /// An Opus decoder needs so much before a point that it is to play from (RFC 7845, section 4.6).
@@ -228,7 +228,7 @@ const SIZE_UNKNOWN: [u8; 8] = [0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 /// Sound is all keyframes; one point a second is enough to seek by.
 const CUE_INTERVAL_MS: u64 = 900;
 
-/// An element that says nothing, with a size of two bytes.
+/// A `Void` element, with a size of two bytes.
 const VOID_ID: [u8; 1] = [0xec];
 const VOID_HEADER: usize = 3;
 
@@ -294,13 +294,13 @@ fn element(tag: &MatroskaSpec) -> Result<Vec<u8>, RecordError> {
     Ok(bytes.split_off(segment_head))
 }
 
-/// How many bytes the size at `at` has: its leading zero bits tell (RFC 8794, section 4).
+/// How many bytes the size at `at` has: the number of its leading zero bits plus one (RFC 8794, section 4).
 fn size_bytes(bytes: &[u8], at: usize) -> Result<u64, RecordError> {
     let first = bytes.get(at).ok_or_else(|| invalid("it has no size"))?;
     Ok(u64::from(first.leading_zeros()) + 1)
 }
 
-/// An element of `total` bytes that says nothing.
+/// A `Void` element of `total` bytes.
 fn void(total: usize) -> MatroskaSpec {
     MatroskaSpec::Void(vec![0; total.saturating_sub(2)])
 }

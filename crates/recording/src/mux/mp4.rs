@@ -91,7 +91,7 @@ impl Muxer for Mp4Muxer {
         if room {
             head.extend(plain_box(*b"free", &[0; TRACK_ROOM - BOX_HEADER]));
         }
-        // Until the duration is known, its box is named `free`: a file whose writer was killed says nothing of it
+        // Until the duration is known, its box is named `free`: a file whose writer was killed does not state it
         // rather than something false.
         let mut placeholder = encode(&MehdBox { fragment_duration: DURATION_PLACEHOLDER })?;
         placeholder.splice(4..BOX_HEADER, *b"free");
@@ -222,7 +222,7 @@ impl Mp4Muxer {
                 let what = format!("a frame that is shown at {} ticks", first.shown);
                 unwritable(what, "it is decoded before the track begins")
             })?;
-            // Nothing is said of composition where all is shown when it is decoded.
+            // Composition offsets are left out where every frame is shown when it is decoded.
             let reordered =
                 samples.iter().any(|sample| i64::try_from(sample.shown) != Ok(sample.decoded));
             let samples_of_run = samples
@@ -344,7 +344,7 @@ fn trak(id: u32, track: &TrackSpec, began: Mp4FileTime) -> Result<TrakBox, Recor
         .ok_or_else(|| unwritable(track.codec, "it has no clock"))?;
     let mut name = name.as_bytes().to_vec();
     name.push(0);
-    // Decoding begins before what is shown first; the edit says where showing begins.
+    // Decoding begins before what is shown first; the edit list sets where presentation begins.
     let edit = (track.lead > 0).then(|| EdtsBox {
         elst_box: Some(ElstBox {
             entries: vec![ElstEntry {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::picture_order::{Depth, Order};
 
-/// So many of the first pictures are looked at where the stream does not say how far it reorders.
+/// The number of first pictures that are examined where the stream does not state how far it reorders.
 const OBSERVED: usize = 4;
 /// Pictures that wait at most.
 const DEPTH_MAX: usize = 16;
@@ -37,7 +37,7 @@ pub(super) struct Presentation<T> {
     last_decoded: Option<i64>,
     last_shown: Option<(Order, i64)>,
     recent: VecDeque<i64>,
-    /// For pictures whose headers say nothing: the order of decoding.
+    /// The order of decoding, for pictures whose headers have no order.
     count: i64,
     sequence: u64,
     /// Ticks between pictures, as they are shown.
@@ -102,7 +102,7 @@ impl<T> Presentation<T> {
         }
         let is_late = self.last_shown.is_some_and(|(shown, _)| order < shown);
         let shown = is_late.then(|| {
-            // The stream reorders further than it was known to: this picture's time is its own all the same.
+            // The stream reorders further than it was known to: this picture still has a time of its own.
             self.grow_to(self.depth + 1);
             self.unique(time)
         });
@@ -328,7 +328,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the headers say and the clock does, every picture comes out once, in the order of decoding, with
+        /// Whatever the headers and the clock, every picture comes out once, in the order of decoding, with
         /// a rising decoding time and a time of its own.
         #[test]
         fn pictures_come_out_once_with_times_of_their_own(

@@ -118,7 +118,7 @@ fn full_disk_is_named_and_what_was_recorded_plays() {
     }
 }
 
-/// Where the index says that fragments begin, and the duration that the head says.
+/// The positions of fragments by the index, and the duration in the head.
 fn mp4_index(file: &[u8]) -> (Vec<u64>, Duration) {
     let find = |name: &[u8]| file.windows(4).rposition(|window| window == name);
     let duration = find(b"mehd").map(|at| file[at + 8..at + 16].try_into().unwrap()).unwrap();

@@ -43,7 +43,7 @@ pub(super) struct Track {
     pictures: PictureOrder,
     presentation: Presentation<Frame>,
     last_arrival: Duration,
-    /// The source whose clock was looked at, and the first frames of one whose was not.
+    /// The source whose clock was examined, and the first frames of a source whose clock was not yet.
     known_epoch: Option<u32>,
     unplaced: VecDeque<(Frame, Option<Order>)>,
     /// Another source began, whose first frames wait.
@@ -114,7 +114,7 @@ impl Track {
         }
     }
 
-    /// The timestamps and arrivals of the frames that wait, without those that are sent later than shown: they say nothing of the
+    /// The timestamps and arrivals of the frames that wait, without those that are sent later than shown: they do not describe the
     /// clock.
     fn in_order(&self) -> Vec<(u32, Duration)> {
         let mut first = Vec::with_capacity(self.unplaced.len());
@@ -175,7 +175,7 @@ impl Track {
         self.presentation.release_all();
     }
 
-    /// What the head of a file says of this track, by its first frame.
+    /// The description of this track for the head of a file, by its first frame.
     pub(super) fn spec(&self, first: &Timed<Frame>) -> TrackSpec {
         TrackSpec {
             codec: self.codec,
@@ -228,7 +228,7 @@ impl Track {
         (i128::from(ticks) * 1_000_000_000).div_euclid(i128::from(self.codec.clock_rate()))
     }
 
-    /// How long the last sample lasts: what a packet of sound says, or as long as the picture before.
+    /// How long the last sample lasts: the duration of an audio packet, or that of the previous picture.
     fn final_duration(&self, sample: &Sample) -> u32 {
         match self.codec {
             Codec::Audio(codec) => {

@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Frames that come in so much earlier or later than their timestamps say, after the one before, may be jitter.
+/// Frames that arrive so much earlier or later than their timestamps, counted from the frame before, may be jitter.
 pub(super) const TOLERANCE_MS: i64 = 12;
-/// How much of the past tells the delay: while frames come in regularly, and while they do not.
+/// How much of the past the delay is measured over: while frames arrive regularly, and while they do not.
 const WINDOW: Duration = Duration::from_secs(1);
 const WINDOW_IRREGULAR: Duration = Duration::from_secs(5);
 /// The window holds so many frames at least, and at most.
@@ -66,7 +66,7 @@ struct Observed {
     scaled: i64,
 }
 
-/// What the last frames say of the path, in ticks.
+/// The delays of the last frames, in ticks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Delay {
     /// The least delay.
@@ -141,7 +141,7 @@ impl Window {
         i64::try_from(spread).unwrap_or(i64::MAX / 4)
     }
 
-    /// The frames that tell the delay, and whether they came in irregularly.
+    /// The frames that the delay is measured over, and whether they arrived irregularly.
     fn part(
         &self,
         arrival: &Arrival,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// So many frames tell the pace, and at most so many are remembered.
+/// The number of frames that the pace is measured over, which is the most that is remembered.
 const PACE_FRAMES: (usize, usize) = (8, 64);
 /// An average deviation above this is corrected; a larger single one is a pause, and ends the pace.
 const PACE_DEVIATION_MS: (i64, i64) = (15, 500);
@@ -17,15 +17,15 @@ pub(super) struct Pace {
     late: i64,
     /// The last known ticks between two frames.
     interval: i64,
-    /// Frames are at this pace already; the first is where its arrival says, unless that is nearly the same.
+    /// Frames are at this pace already; the first is placed at its arrival, unless that is nearly the same.
     followed: bool,
     /// So many frames to come are among the arrivals already.
     known: usize,
 }
 
 impl Pace {
-    /// The pace of a source whose first frames arrived at these times. If it is followed, the first of them is where its
-    /// arrival says.
+    /// The pace of a source whose first frames arrived at these times. If it is followed, the first of them is placed at its
+    /// arrival.
     pub(super) fn of(arrivals: VecDeque<i64>, followed: bool) -> Self {
         let known = arrivals.len().saturating_sub(1);
         let excess = arrivals.len().saturating_sub(PACE_FRAMES.1);
@@ -38,7 +38,7 @@ impl Pace {
         self.interval
     }
 
-    /// The next frame is where its arrival says. With `anew`, other frames than before are counted.
+    /// The next frame is where its arrival. With `anew`, other frames than before are counted.
     pub(super) fn leave(&mut self, anew: bool) {
         self.followed = false;
         if anew {
@@ -79,7 +79,7 @@ impl Pace {
         let late = elapsed - interval;
         if !std::mem::replace(&mut self.followed, true) {
             self.late = 0;
-            // A frame that is nearly where the pace says is where it says.
+            // A frame that is close to the pace is placed at the pace.
             return (late.abs() <= PACE_FAR_MS * rate / 1000).then_some(interval);
         }
         let (usual, most) = PACE_DEVIATION_MS;

@@ -1,4 +1,4 @@
-//! Two tracks in step, by what their sender reports say of one clock.
+//! Synchronizes two tracks by their sender reports, which share one clock.
 
 use super::TrackClock;
 

@@ -25,7 +25,7 @@ type Clock = fn(u64) -> u64;
 /// A frame as it is sent: when, and with which timestamp.
 type Sent = (Duration, u32);
 
-/// `seconds` of frames sent at a steady pace, whose clock counts as `clock` says (ticks after so many ticks).
+/// `seconds` of frames sent at a steady pace, whose clock is `clock` (its ticks after so many true ticks).
 fn stream(rate: u32, per_second: u64, seconds: u64, clock: impl Fn(u64) -> u64) -> Vec<Sent> {
     (0..seconds * per_second)
         .map(|index| {
@@ -481,7 +481,7 @@ fn another_source_continues_at_its_arrival_time() {
     clock.place(0, 100, ms(0), 0);
     assert_eq!(clock.place(1, 4_000_000_000, ms(500), 0), 24_000);
     assert_eq!(clock.place(1, 4_000_000_960, ms(521), 0), 24_960);
-    // One that comes at the same time as the last frame before it is later all the same.
+    // One that comes at the same time as the last frame before it is still later.
     assert_eq!(clock.place(2, 7, ms(520), 0), 24_960 + 48);
 }
 
@@ -493,7 +493,7 @@ fn picture_that_is_shown_before_others_keeps_its_timestamp() {
     assert_eq!(clock.place_reordered(0, 6_000), Some(96_000));
     assert_eq!(clock.place_reordered(0, 12_000), Some(102_000));
     assert_eq!(clock.place(0, 36_000, ms(1267), 12_000), 126_000);
-    // One whose timestamp does not say so is placed as any other.
+    // One whose timestamp does not show that is placed as any other.
     assert_eq!(clock.place_reordered(0, 36_000), None);
     assert_eq!(clock.place_reordered(1, 6_000), None);
 }

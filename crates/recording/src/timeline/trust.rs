@@ -25,17 +25,17 @@ pub(super) struct FirstReport {
     pub(super) lead: i64,
 }
 
-/// A clock that sender reports say is right.
+/// A clock that sender reports confirm.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trusted {
     /// When the last report came.
     pub(super) since: Duration,
-    /// The delay of the path when the first one said so.
+    /// The delay of the path when the first report confirmed it.
     pub(super) delay: i64,
 }
 
 impl TrackClock {
-    /// Takes a sender report; says whether it agrees with the media that it describes.
+    /// Takes a sender report; returns whether it agrees with the media that it describes.
     pub(crate) fn report(&mut self, report: SenderReport) -> bool {
         self.report = None;
         let (Some(last), Some(delay)) = (self.last, self.window.least_raw(&self.arrival)) else {
@@ -44,11 +44,11 @@ impl TrackClock {
         let lead = signed_step(last.rtp_timestamp, report.rtp_timestamp);
         let FirstReport { report: first, delay: first_delay, lead: first_lead } =
             *self.first_report.get_or_insert(FirstReport { report, delay, lead });
-        // A report that repeats the timestamp of the picture sent last says when that was sent, not when it is shown.
+        // A report that repeats the timestamp of the last picture gives the time of its sending, not of its presentation.
         if self.is_reordered && self.recent.contains(&report.rtp_timestamp) {
             return false;
         }
-        // How much later the media is by its own timestamps, and how much later the report says it is.
+        // How much later the media is by its own timestamps, and how much later it is by the report.
         let media = i128::from(delay - first_delay);
         let clock = i128::from(signed_step(first.rtp_timestamp, report.rtp_timestamp));
         let wall = ((i128::from(report.ntp) - i128::from(first.ntp)) * i128::from(self.rate)) >> 32;
@@ -57,7 +57,7 @@ impl TrackClock {
         if agrees {
             self.report = Some(report);
         }
-        // Reports made from the wall clock say nothing of media that is counted otherwise: that falls behind them.
+        // Reports made from the wall clock do not describe media that counts otherwise, which falls behind them.
         let lead_max = i128::from(self.millis(TRUST_LEAD_MS) + self.usual_step)
             + wall / i128::from(TRUST_LEAD_DIVISOR);
         let is_right = !self.by_arrival

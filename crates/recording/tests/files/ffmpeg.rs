@@ -1,4 +1,4 @@
-//! What ffmpeg says of the files: it names the codecs, and decodes without a word of complaint.
+//! ffmpeg reads the files: it finds the codecs, and decodes without a warning.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -68,7 +68,7 @@ impl Recording {
         Self { recorder: Recorder::create(path, config).unwrap(), arrivals: Vec::new() }
     }
 
-    /// Sends frames; `when` says when each arrives and which timestamp it has.
+    /// Sends frames; `when` returns when each arrives and which timestamp it has.
     fn send(&mut self, codec: Codec, frames: &[Bytes], when: impl Fn(u64) -> (Duration, u64)) {
         let (track, ssrc) = match codec {
             Codec::Video(codec) => (self.recorder.add_video(codec).unwrap(), 1),
@@ -256,7 +256,7 @@ fn slow_sound_stays_in_step_for_ten_minutes_and_ends_no_file() {
     }
 }
 
-/// The sound of a clock at half speed, without a report that says so.
+/// The sound of a clock at half speed, without a report that shows it.
 #[test]
 fn sound_at_half_speed_ends_no_file() {
     let directory = tempfile::tempdir().unwrap();

@@ -19,14 +19,14 @@ async fn with_turn() -> Emulator {
     emulator(EmulatorConfig { turn: turn(), ..EmulatorConfig::default() }).await
 }
 
-/// Opens a connection and fetches ICE servers, as a session does; says how many requests that took
+/// Opens a connection and fetches ICE servers, as a session does; returns how many requests that took
 /// and how many of them were refused.
 async fn session(emulator: &Emulator, id: &str) -> (u64, u64) {
     let before = asked(emulator);
     let mut port = Port::new(reach(emulator, id));
     port.connect(1, None).await;
     port.ice_servers(1).await;
-    // The question whether it is a storage channel is asked beside the first session.
+    // The storage mode is queried beside the first session.
     while storage_questions(emulator) == 0 {
         tokio::task::yield_now().await;
     }
@@ -86,8 +86,8 @@ async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
     emulator.shutdown().await;
 }
 
-/// N21: who asks again gets what the service says now, and so does everybody after the service
-/// said that the servers change.
+/// N21: a forced fetch returns the service's present servers, and so does every fetch after the service
+/// announced that the servers change.
 // Shows: N21.
 #[tokio::test]
 async fn ice_servers_are_requested_again_when_it_matters() {
@@ -112,7 +112,7 @@ async fn ice_servers_are_requested_again_when_it_matters() {
     emulator.shutdown().await;
 }
 
-/// N21: a service that says it many times is asked once.
+/// N21: many announcements of the service cause one request.
 // Shows: N21, 32.
 #[tokio::test]
 async fn burst_of_reconnect_ice_server_costs_one_question() {
@@ -160,7 +160,7 @@ async fn throttled_ice_servers_are_not_requested_again_at_once() {
     emulator.shutdown().await;
 }
 
-/// Whether a channel is in storage mode is asked once of the service, and again by an attempt after
+/// The storage mode is queried once, and again by an attempt after
 /// a failed one when that was long ago.
 #[tokio::test]
 async fn storage_mode_is_requested_once_for_a_channel() {
@@ -197,12 +197,12 @@ async fn concurrent_ice_requests_of_a_master_share_one_call() {
         async move { source.fetch().await }
     })));
     assert!(several.as_mut().now_or_never().is_none(), "they wait for the answer");
-    // The one who asked goes away, long before the answer.
+    // The caller goes away, long before the response.
     first.abort();
     let several = several.await;
     assert!(several.iter().all(|told| told.as_ref().is_ok_and(|servers| servers.len() == 1)));
     assert_eq!(asked(), 1);
-    // Who comes later asks anew.
+    // A later caller makes a new request.
     link.ice_servers().await.expect("told");
     assert_eq!(asked(), 2);
     link.close().await;

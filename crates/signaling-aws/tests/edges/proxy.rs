@@ -1,5 +1,5 @@
 //! HTTPS and the socket through a test proxy that speaks CONNECT, and through proxies that
-//! refuse, babble or say nothing.
+//! refuse, send garbage or send nothing.
 
 use std::time::Duration;
 

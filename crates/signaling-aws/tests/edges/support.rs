@@ -1,4 +1,4 @@
-//! What tests of the port share: a port that is asked one thing after the other, and its emulator.
+//! What tests of the port share: a port that carries out one command after the other, and its emulator.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ pub(crate) fn reach(emulator: &Emulator, id: &str) -> SignalingConfigBuilder {
         .client_id(id)
 }
 
-/// What was asked of the service so far: in all, and how much of it was refused.
+/// The requests to the service so far: all of them, and those it refused.
 pub(crate) fn asked(emulator: &Emulator) -> (u64, u64) {
     let calls = emulator.calls();
     (calls.values().map(|c| c.requests).sum(), calls.values().map(|c| c.refused).sum())
