@@ -1,4 +1,4 @@
-//! The emulator's admin API, as a test asks it: one request a connection, over plain HTTP.
+//! The emulator's admin API, as a test uses it: one request a connection, over plain HTTP.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -28,7 +28,7 @@ pub fn ask_channel(endpoint: &str, what: &str, body: &Value) -> Value {
 ///
 /// # Panics
 ///
-/// When the emulator does not say.
+/// When the emulator does not answer.
 #[must_use]
 pub fn clients(endpoint: &str) -> Vec<Value> {
     let answer = ask(endpoint, "GET", "/admin/clients", "");
@@ -39,7 +39,7 @@ pub fn clients(endpoint: &str) -> Vec<Value> {
 ///
 /// # Panics
 ///
-/// When the emulator does not say.
+/// When the emulator does not answer.
 #[must_use]
 pub fn events(endpoint: &str) -> Vec<Value> {
     let answer = ask(endpoint, "GET", "/admin/events", "");
@@ -50,7 +50,7 @@ pub fn events(endpoint: &str) -> Vec<Value> {
 ///
 /// # Panics
 ///
-/// When the emulator does not say.
+/// When the emulator does not answer.
 #[must_use]
 pub fn calls(endpoint: &str) -> Value {
     ask(endpoint, "GET", "/admin/calls", "")["calls"].clone()

@@ -1,4 +1,4 @@
-//! A proxy that speaks CONNECT, and proxies that refuse, babble or say nothing. It has a thread of
+//! A proxy that speaks CONNECT, and proxies that refuse, send garbage or send nothing. It has a thread of
 //! its own, and goes with its value.
 //!
 //! Tests of single crates include this file by its path.
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
-/// Who may pass where it is asked for, as a proxy's URL has it.
+/// The credentials that the proxy requires, as a proxy's URL has them.
 pub const LOGIN: &str = "user:pass-canary";
 
 /// [`LOGIN`], as a proxy receives it.
@@ -74,7 +74,7 @@ impl ConnectProxy {
         &self.authority
     }
 
-    /// Whereto it was asked to connect, in order.
+    /// The requested targets, in order.
     #[must_use]
     pub fn targets(&self) -> Vec<String> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()

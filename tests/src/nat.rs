@@ -1,6 +1,6 @@
 //! A network between viewer and camera that can lose, go away and change: a small NAT on loopback.
 //!
-//! Each address that one side tells the other in a candidate is replaced by a socket of the
+//! Each address that one side sends the other in a candidate is replaced by a socket of the
 //! network's, which stands for it; what comes in there goes on to the address it stands for, from
 //! the socket that stands for its sender. So neither side ever reaches the other directly.
 
@@ -139,7 +139,7 @@ impl Network {
         nat.dead.extend(gone);
     }
 
-    /// The address to tell the other side in place of this one.
+    /// The address for the other side in place of this one.
     fn stand_in(&self, address: SocketAddr, side: Side) -> std::io::Result<SocketAddr> {
         let mut nat = self.nat();
         nat.alias(address, side, &Arc::downgrade(&self.nat)).map(|alias| alias.told)

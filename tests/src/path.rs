@@ -62,7 +62,7 @@ impl Path {
         Ok(Self { near, far, state, _tasks: tasks })
     }
 
-    /// The address to tell the viewer in place of the master's.
+    /// The address for the viewer in place of the master's.
     ///
     /// # Errors
     /// The socket is gone.

@@ -30,7 +30,7 @@ pub struct Ended {
     pub code: Option<i32>,
     /// What it printed.
     pub stdout: Vec<String>,
-    /// What it said to people.
+    /// Its messages for people.
     pub stderr: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ struct Lines {
 }
 
 impl Process {
-    /// Starts a child; `hint` says what to install when the program is not there.
+    /// Starts a child; `hint` names what to install when the program is missing.
     ///
     /// # Panics
     ///

@@ -271,7 +271,7 @@ impl Stage {
     }
 }
 
-/// Takes away what the environment of the test run would say of AWS and of proxies.
+/// Removes the variables of AWS and of proxies from the environment.
 pub fn clear(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

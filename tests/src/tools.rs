@@ -1,6 +1,6 @@
 //! Programs that are not ours and look at what ours made: ffprobe, ffmpeg, Python, Node.js.
 //!
-//! One that is missing fails the test and says how to install it: a check that is silently left
+//! One that is missing fails the test with how to install it: a check that is silently left
 //! out looks like one that passed.
 
 use std::collections::BTreeSet;
@@ -22,12 +22,12 @@ pub fn interop() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("interop")
 }
 
-/// What ffprobe says of a file.
+/// What ffprobe reports of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// The codecs of its streams by name.
     pub codecs: BTreeSet<String>,
-    /// Its length in seconds; 0 where the container does not say it.
+    /// Its length in seconds; 0 where the container does not state it.
     pub duration: f64,
     /// Its pictures, counted by decoding.
     pub pictures: u64,

@@ -1,5 +1,5 @@
 //! The product's own programs on loopback, each as a process of its own: the demo, the three
-//! commands together, how each failure ends, and what is said of secrets.
+//! commands together, how each failure ends, and that no secret is printed.
 
 #[path = "end_to_end/demo.rs"]
 mod demo;

@@ -72,7 +72,7 @@ fn javascript_viewer_plays_the_camera_in_vp8() {
     plays_the_camera("vp8", "video/VP8", &[]);
 }
 
-/// A page that was given no camera tells no addresses, but names that only multicast DNS resolves.
+/// A page without camera permission sends no addresses, but names that only multicast DNS resolves.
 #[test]
 fn javascript_viewer_plays_the_camera_with_its_addresses_hidden() {
     in_a_network_of_its_own("hidden_addresses");

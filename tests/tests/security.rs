@@ -1,5 +1,5 @@
 //! Hostile peers: services, masters and certificates that are hostile, on
-//! real sockets of loopback. `docs/security.md` says what each of them may and may not do.
+//! real sockets of loopback. `docs/security.md` lists what each of them may and may not do.
 //!
 //! What is promised is a typed end, in bounded time and memory. The heap is measured, so each test
 //! runs alone, and prints what it took.
@@ -48,7 +48,7 @@ struct Cost {
 /// A few buffers.
 const LITTLE: Cost = Cost { time: Duration::from_secs(10), bytes: 8 << 20 };
 
-/// Runs an attack, and sees that it costs no more than it may.
+/// Runs an attack, and checks that it costs at most its budget.
 fn costs<T>(at_most: Cost, name: &str, attack: impl AsyncFnOnce() -> T) -> T {
     let _alone = alone();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();

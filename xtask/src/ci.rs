@@ -32,7 +32,7 @@ const QUICK: &[Step] = &[
     ("scenarios", scenarios),
 ];
 
-/// What of the full run was asked for.
+/// The requested part of the full run.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Selection {
     setup: bool,

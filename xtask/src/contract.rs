@@ -1,5 +1,5 @@
 //! `cargo xtask contract`: which tests show which rule and which scenario of `docs/contract.md`,
-//! written to `docs/contract-tests.md` from what the tests themselves say.
+//! written to `docs/contract-tests.md` from the names and annotations of the tests.
 //!
 //! A test shows what its name begins with (`n18_`: rule N18; `s25_` and `w25_`: scenario 25) and
 //! what a comment above it lists: `// Shows: N16, 37.`
@@ -76,7 +76,7 @@ fn generate() -> Result<(String, Vec<String>), String> {
     let (mut tests, mut complaints) = (Tests::new(), Vec::new());
     for file in files(&step::root(), ".rs")? {
         let name = shown(&file);
-        // This file quotes what others say.
+        // This file quotes the annotations of others.
         if name.starts_with("xtask/") {
             continue;
         }

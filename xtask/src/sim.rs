@@ -16,7 +16,7 @@ use negotiation_sim::{World, plan_of, replay, run_unrecorded};
 /// Runs with broken rules that are reported before it stops.
 const VIOLATIONS_MAX: usize = 5;
 
-/// What was asked for.
+/// The requested run.
 struct Asked {
     runs: u64,
     seed: Option<u64>,
@@ -70,7 +70,7 @@ fn read(words: &[&str]) -> Result<Asked, String> {
     Ok(asked)
 }
 
-/// The run of one seed again, told in full.
+/// The run of one seed again, printed in full.
 fn one(seed: u64, journal: bool) -> Result<(), String> {
     let plan = plan_of(seed)?;
     eprintln!("{plan:#?}");
@@ -103,7 +103,7 @@ impl Tally {
         let taken = catch_unwind(AssertUnwindSafe(|| self.take_run(seed)));
         let broken = taken.unwrap_or_else(|_| Err("it panicked".into()));
         if let Err(broken) = broken {
-            // A long search says at once what it found.
+            // A long search prints at once what it found.
             eprintln!("seed {seed}: {broken}");
             self.violations.push((seed, broken));
         }
@@ -199,7 +199,7 @@ fn many(first: u64, runs: u64, jobs: u64) -> Result<Tally, String> {
     Err(told.collect::<Vec<_>>().join("\n"))
 }
 
-/// Writes the table of what was tried, and says what is missing.
+/// Writes the table of what was tried, and names what is missing.
 fn judge(coverage: &Coverage, path: &Path) -> Result<(), String> {
     let page = format!("# Coverage of behaviour\n\n{coverage}");
     fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;

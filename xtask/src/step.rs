@@ -1,4 +1,4 @@
-//! Running the tools of a check, where every failure says which command failed and what to do.
+//! Running the tools of a check, where every failure names the command that failed and what to do.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! `cargo xtask tidy`: what the compiler does not check. It is a test as well, at the end.
 //!
-//! Each check returns what it found; each finding names the place and says what to do.
+//! Each check returns what it found; each finding names the place and what to do.
 
 mod arrows;
 mod circles;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use crate::step;
 
-/// What `cargo metadata` says of the workspace's own packages.
+/// The workspace's own packages, as `cargo metadata` lists them.
 pub(crate) struct Package {
     pub(crate) name: String,
     folder: PathBuf,

@@ -101,7 +101,7 @@ fn build(toolchain: Toolchain, libraries: &str, target: &str, target_dir: &Path)
             command
                 .arg(format!("-Zbuild-std={libraries}"))
                 // Building the standard library is allowed to nightly compilers, and to this one
-                // when this says that it may.
+                // when this allows it.
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("RUSTC", "/usr/bin/rustc")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "/usr/bin/wasm-ld")

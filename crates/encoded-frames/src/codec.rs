@@ -137,7 +137,7 @@ impl fmt::Display for Codec {
 
 /// The duration of an Opus packet in ticks of 1/48000 s; `None` if it is not an Opus packet.
 ///
-/// The first byte tells the frames' length and how many there are (RFC 6716, section 3.1); a packet
+/// The first byte encodes the frames' length and how many there are (RFC 6716, section 3.1); a packet
 /// holds at most 120 ms.
 #[must_use]
 pub fn opus_packet_ticks(packet: &[u8]) -> Option<u32> {

@@ -1,6 +1,6 @@
-//! Whether a stream's marker bit tells where a picture ends.
+//! Whether a stream's marker bit shows where a picture ends.
 //!
-//! RFC 6184, section 5.1, and RFC 7741, section 4.1, ask for the bit on the last packet of a picture, and
+//! RFC 6184, section 5.1, and RFC 7741, section 4.1, require the bit on the last packet of a picture, and
 //! decoders must not rely on it. Some senders never set it, some set it on every slice or packet. A
 //! picture is given out at its mark only if the stream has shown that the bit is not set in between.
 

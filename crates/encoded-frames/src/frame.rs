@@ -139,7 +139,7 @@ impl Delivery {
         self.keyframe_needed
     }
 
-    /// Whether a keyframe is to be asked for: none is there.
+    /// Whether a keyframe is to be requested: none is there.
     pub(crate) fn lacks_keyframe(&self) -> bool {
         self.keyframe_needed && !self.keyframe_pending
     }

@@ -1,4 +1,4 @@
-//! Puts packets back in the order of their sequence numbers, and says what is missing for good.
+//! Puts packets back in the order of their sequence numbers, and reports which are lost.
 //!
 //! It knows sequence numbers and arrival times, nothing of payloads. It is bounded in packets and in time: a
 //! hole is waited for only as long as a retransmission may still come.
@@ -65,7 +65,7 @@ impl<T> ReorderBuffer<T> {
     }
 
     /// Puts a packet in. After `Restarted` the packet is the first of a new sequence and nothing of
-    /// the old one is left, so drain with [`Self::drain`] before when [`Self::is_restart`] says so.
+    /// the old one is left, so drain with [`Self::drain`] before when [`Self::is_restart`] returns true.
     pub(crate) fn insert(&mut self, sequence: u16, arrival: Duration, packet: T) -> Insertion {
         let Some(next) = self.next else {
             self.begin(sequence, arrival, packet);

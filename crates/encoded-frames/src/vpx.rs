@@ -1,6 +1,6 @@
 //! VP8 and VP9: the payload descriptors, where a picture begins and ends, and which is a keyframe.
 //!
-//! A picture begins where its descriptor says so, and ends where the timestamp changes, where another begins,
+//! A picture begins where its descriptor marks it, and ends where the timestamp changes, where another begins,
 //! or at its mark: the marker bit of VP8 once the stream has proven it, the descriptor's end bit of VP9.
 
 use std::time::Duration;
@@ -50,7 +50,7 @@ struct Part {
     data: Bytes,
     /// A picture begins with it.
     begins: bool,
-    /// A picture ends with it, if the descriptor says.
+    /// Whether a picture ends with it, if the descriptor has that bit.
     ends: Option<bool>,
 }
 

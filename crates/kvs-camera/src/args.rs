@@ -133,7 +133,7 @@ pub enum BehaviourKind {
 }
 
 impl CameraArgs {
-    /// The settings these flags ask for. No network is touched; the CA file is read.
+    /// The settings of these flags. No network is touched; the CA file is read.
     ///
     /// # Errors
     /// Names the flag that cannot work.
@@ -339,7 +339,7 @@ fn seconds(field: &'static str, value: f64) -> Result<Duration, CameraError> {
     })
 }
 
-/// Ends at Ctrl-C, or when the system asks the process to end: also when its terminal is closed.
+/// Ends at Ctrl-C, SIGTERM or SIGHUP, which a closed terminal sends.
 async fn terminated() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {

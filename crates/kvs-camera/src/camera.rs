@@ -106,7 +106,7 @@ impl Camera {
             house.run(incoming, stop).await;
             while helpers.join_next().await.is_some() {}
             if let Some(log) = frame_log {
-                // It fails only if the log's thread panicked, which has been told.
+                // It fails only if the log's thread panicked, which has been reported.
                 let _ = log.await;
             }
         });
@@ -183,7 +183,7 @@ struct House {
     sessions: JoinSet<Outcome>,
     open: BTreeMap<SessionNumber, Open>,
     tasks: HashMap<Id, (SessionNumber, String)>,
-    /// The call that asks the storage service for an offer.
+    /// The call that requests an offer from the storage service.
     joining: JoinSet<()>,
 }
 

@@ -111,7 +111,7 @@ impl Encoder {
             if picture && unit.keyframe {
                 keyframes.sent(now);
             }
-            // An error says that the last viewer has just left.
+            // An error means that the last viewer has just left.
             let _ = self.shared.units.send(unit);
         }
     }

@@ -1,8 +1,8 @@
-//! When a keyframe is due out of turn: for a viewer that joins, or one that asks by PLI or FIR.
+//! When a keyframe is due out of turn: for a viewer that joins, or one that requests it by PLI or FIR.
 
 use std::time::Duration;
 
-/// At most one keyframe in this time for those who ask, however often they do.
+/// At most one requested keyframe in this time, however many requests there are.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// A request this soon after a keyframe was sent before the keyframe arrived.
@@ -22,7 +22,7 @@ impl Keyframes {
         self.joining = true;
     }
 
-    /// A viewer asks.
+    /// A viewer requests a keyframe.
     pub(crate) fn requested(&mut self, now: Duration) {
         let on_its_way = self.sent.is_some_and(|sent| now.saturating_sub(sent) < ON_ITS_WAY);
         self.asked |= !on_its_way;

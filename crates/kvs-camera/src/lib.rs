@@ -7,7 +7,7 @@
 //!
 //! All viewers see one live stream, as from one encoder. It stands still while no viewer watches, so
 //! that the counter only goes on. A file has keyframes at fixed places: where a viewer joins or
-//! asks for one (PLI, FIR), the stream goes on at the clip's next keyframe, for everyone, sound and
+//! requests one (PLI, FIR), the stream goes on at the clip's next keyframe, for everyone, sound and
 //! picture together.
 //!
 //! ```no_run

@@ -22,7 +22,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const HEALTHY: Duration = Duration::from_secs(30);
 
 /// A link that the service closes earlier than this was displaced by another master: the service
-/// says no more than that it closed (docs/kvs-protocol.md 2.4). Longer than the longest wait before
+/// reports only that it closed (docs/kvs-protocol.md 2.4). Longer than the longest wait before
 /// the other master connects again.
 const DISPLACED_WITHIN: Duration = Duration::from_secs(12);
 
@@ -247,7 +247,7 @@ struct Displaced {
 impl Displaced {
     /// A link ended after this time: how often in a row another master took its place.
     fn link_ended(&mut self, lived: Duration, failure: &Failure) -> u32 {
-        // A connection that broke says nothing of another master.
+        // A connection that broke is no sign of another master.
         let closed = close_code(failure).is_some() || failure.code == FailureCode::Replaced;
         self.in_a_row = if closed && lived < DISPLACED_WITHIN { self.in_a_row + 1 } else { 0 };
         self.in_a_row
@@ -313,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Credentials may live for no more than 30 s (kvs-protocol.md 1.2), and are over before a viewer comes
+    /// Credentials may be valid for only 30 s (kvs-protocol.md 1.2), and are over before a viewer comes
     /// later.
     #[tokio::test]
     async fn turn_credentials_are_handed_out_for_as_long_as_the_service_says() {

@@ -1,6 +1,6 @@
 //! A clip as an endless stream: rounds without a seam, jumps to keyframes, one time line.
 //!
-//! Pure: it says what comes next and when, and never asks what time it is.
+//! Pure: it returns what comes next and when, and never reads a clock.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -171,7 +171,7 @@ impl Roster {
     }
 }
 
-/// Whether a candidate says that it belongs to another offer than that of `ufrag`.
+/// Whether a candidate names another offer than that of `ufrag`.
 fn of_another(candidate: &Candidate, ufrag: Option<&str>) -> bool {
     candidate.ufrag.as_deref().zip(ufrag).is_some_and(|(its, ours)| its != ours)
 }

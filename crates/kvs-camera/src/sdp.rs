@@ -4,7 +4,7 @@
 const NAMES_MAX: usize = 16;
 const NAME_MAX: usize = 32;
 
-/// Whether an offer says that candidates may come later.
+/// Whether an offer announces that candidates may come later.
 pub(crate) fn trickles(offer: &str) -> bool {
     let mut options =
         offer.lines().filter_map(|line| line.trim_end().strip_prefix("a=ice-options:"));
@@ -120,7 +120,7 @@ pub(crate) fn ice_ufrag(description: &str) -> Option<&str> {
     description.lines().find_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:"))
 }
 
-/// An answer that holds its candidates, at the end of each section, and says there are no more.
+/// An answer that holds its candidates, at the end of each section, and marks their end.
 pub(crate) fn with_candidates(answer: &str, candidates: &[String]) -> String {
     let mut text = String::with_capacity(answer.len() + candidates.len() * 200);
     let mut in_section = false;

@@ -142,7 +142,7 @@ impl Session {
             }
         };
         if !media.sends_anything() {
-            // The answer says so, and there is nothing to connect for.
+            // The answer rejects all sections, so there is nothing to connect for.
             let line = self.common.line.clone();
             post(&line, &self.common.events, &self.client, self.number, Post::Answer(answer)).await;
             return LeaveReason::NoCommonCodec;

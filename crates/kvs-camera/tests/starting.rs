@@ -49,7 +49,7 @@ async fn service_that_fails_for_a_moment_is_retried() {
     for (point, action) in
         [(Point::Call, failed()), (Point::Call, Action::Reset), (Point::Upgrade, failed())]
     {
-        // A service of its own each time: what was learnt of one is not asked for again.
+        // A service of its own each time: what was learned of one is not requested again.
         let emulator = emulator().await;
         let fault = Fault::new(Match { times: Some(2), ..Match::on(point) }, action);
         let id = emulator.faults().add(fault).expect("fits");

@@ -211,7 +211,7 @@ pub async fn run_until(
 }
 
 impl EmulatorArgs {
-    /// The settings these flags ask for; reads the credentials file.
+    /// The settings of these flags; reads the credentials file.
     pub fn to_config(&self) -> Result<EmulatorConfig, EmulatorError> {
         let extra_names = self.tls_name.clone();
         let tls = self.tls || self.tls_dir.is_some() || !extra_names.is_empty();
@@ -295,7 +295,7 @@ impl EmulatorArgs {
         self.channel.iter().chain(stored).cloned().collect()
     }
 
-    /// What the environment has is no flag: alone it asks for nothing, and it forbids nothing.
+    /// What the environment has is no flag: alone it requires nothing, and it excludes nothing.
     fn turn(&self, env: impl Fn(&str) -> Option<String>) -> Result<TurnConfig, EmulatorError> {
         let split = |uris: &String| uris.split(',').map(|uri| uri.trim().to_owned()).collect();
         let given = |flag: &Option<Secret>, name| match flag {
@@ -394,7 +394,7 @@ fn write_whole(path: &Path, line: &str) -> std::io::Result<()> {
     std::fs::rename(&part, path)
 }
 
-/// Ends at Ctrl-C, or when the system asks the process to end: also when its terminal is closed.
+/// Ends at Ctrl-C, SIGTERM or SIGHUP, which a closed terminal sends.
 async fn terminated() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {

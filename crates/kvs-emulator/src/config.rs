@@ -86,7 +86,7 @@ pub struct EmulatorConfig {
     /// a line. It is replaced when it exists.
     pub connection_log: Option<PathBuf>,
     /// Origins of public web sites, such as `https://example.com`, whose pages may reach the
-    /// emulator on this machine or a private network: browsers ask for that beyond CORS.
+    /// emulator on this machine or a private network: browsers require that beyond CORS.
     pub allowed_origins: Vec<String>,
 }
 
@@ -468,8 +468,8 @@ pub struct Unknowns {
     pub answers_kept: bool,
     /// Whether pings reset the idle timer.
     pub pings_reset_idle: bool,
-    /// Whether a master may send offers on a peer-to-peer channel: the guide says yes, a
-    /// maintainer said no.
+    /// Whether a master may send offers on a peer-to-peer channel: the guide allows it, a
+    /// maintainer denied it.
     pub master_offers_relayed: bool,
     /// `errorType` of a STATUS_RESPONSE to a message above its quota.
     pub throttle_error_type: String,

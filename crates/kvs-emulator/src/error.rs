@@ -117,7 +117,7 @@ impl ApiError {
     }
 
     /// The JSON member that holds the text: `message` in all of webrtc-storage, and elsewhere in two
-    /// exceptions of signaling and what the signature layer in front says.
+    /// exceptions of signaling and the errors of the signature layer in front.
     pub(crate) fn member(&self, api: Api) -> &'static str {
         match self.kind.as_ref() {
             "InvalidArgumentException"

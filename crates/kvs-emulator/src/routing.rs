@@ -47,7 +47,7 @@ impl SendQuota {
     }
 }
 
-/// Why a frame is not relayed: what a STATUS_RESPONSE says.
+/// Why a frame is not relayed: the content of a STATUS_RESPONSE.
 struct Refusal {
     error: String,
     status: u16,
@@ -120,7 +120,7 @@ fn accept(
     };
     if storage {
         // "Direct peer-to-peer connections no longer occur" (UpdateMediaStorageConfiguration): what
-        // clients say is for the service, and it takes no offers.
+        // clients send is for the service, and it takes no offers.
         tracing::info!(channel = connection.who().channel, kind = kind.name(), "storage channel");
         #[cfg(feature = "storage")]
         shared.storage.receive(connection.who(), kind, payload);

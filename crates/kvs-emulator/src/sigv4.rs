@@ -90,7 +90,7 @@ impl Verifier<'_> {
             expires_secs: None,
         };
         let payload_hash = sha256_hex(wire.body);
-        // The body's own hash goes into the canonical request whatever this header says; a header
+        // The body's own hash goes into the canonical request whatever this header contains; a header
         // that differs can only come from a body changed on the way.
         if header("x-amz-content-sha256").is_some_and(|stated| stated != payload_hash) {
             return Err(mismatch());

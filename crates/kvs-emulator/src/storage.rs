@@ -25,7 +25,7 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
     let viewers_max = quotas.enabled.then_some(quotas.storage_viewers_max);
     let lifetime = shared.lifetimes.storage_session;
     let joined = shared.storage.join(&who, lifetime, viewers_max, now).map_err(|_full| {
-        // The words by which clients tell it from a throttle (docs/kvs-protocol.md 1.3).
+        // The text by which clients distinguish it from a throttle (docs/kvs-protocol.md 1.3).
         ApiError::limit("The maximum number of viewers connected to the session is reached.")
     })?;
     shared.events.record(&who, None, PresenceChange::StorageJoined, now);

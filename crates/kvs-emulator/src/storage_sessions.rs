@@ -139,7 +139,7 @@ impl StorageSessions {
         Some(place.who.clone())
     }
 
-    /// Ends a channel's session: the channel is deleted, or stores no more.
+    /// Ends a channel's session: the channel is deleted, or its storage is switched off.
     pub(crate) fn end(&self, arn: &str, why: Why) {
         if let Some(session) = lock(&self.sessions).by_arn.get(arn) {
             session.members.values().for_each(|place| place.end(why));

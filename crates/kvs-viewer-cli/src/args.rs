@@ -195,7 +195,7 @@ impl OutputArgs {
 
     pub(crate) fn verbosity(&self) -> Verbosity {
         if self.events() == Some(Events::StandardError) {
-            // The events say all that is said to people.
+            // The events contain all messages for people.
             return Verbosity::Quiet;
         }
         match (self.quiet, self.verbose) {

@@ -101,7 +101,7 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
             .region(emulator.region())
             .endpoint_url(emulator.endpoint())
             .credentials(&keys.id, &keys.secret, keys.token.clone())
-            // The environment may ask for AWS's other endpoints.
+            // The environment may select AWS's other endpoints.
             .fips(false)
             .dual_stack(false)
             .build()

@@ -118,7 +118,7 @@ impl Exit {
         if is_wrong_argument { Self::Usage } else { Self::RecordingRefused }
     }
 
-    /// What a failure of the service means where there is no session to say more.
+    /// The exit code for a failure of the service outside of a session.
     fn of_failure(failure: &Failure) -> Self {
         match failure.code {
             FailureCode::AccessDenied

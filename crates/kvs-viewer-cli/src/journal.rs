@@ -69,7 +69,7 @@ impl JournalArgs {
 }
 
 impl JournalFile {
-    /// Waits until all is written, once the recorder is dropped; says what went wrong, for people.
+    /// Waits until all is written, once the recorder is dropped; returns what went wrong, for people.
     pub(crate) async fn finish(self) -> Option<String> {
         let said = |why: &dyn std::fmt::Display| {
             Some(format!("The journal {} is incomplete: {why}.", self.path.display()))
@@ -99,7 +99,7 @@ fn write_all(file: impl Write, lines: &Receiver<Vec<u8>>) -> io::Result<()> {
         while let Ok(line) = lines.try_recv() {
             file.write_all(&line)?;
         }
-        // What was said is with the system when the process dies.
+        // What was written is with the system when the process dies.
         file.flush()?;
     }
     Ok(())

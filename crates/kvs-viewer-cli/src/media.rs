@@ -124,7 +124,7 @@ impl MediaPump {
                 MediaEvent::Frame { kind, frame, at, .. } => {
                     self.on_frame(kind, frame, at);
                 }
-                // They are not asked for.
+                // They were not requested.
                 MediaEvent::Rtp { .. } => {}
                 MediaEvent::SenderReport { ssrc, ntp, rtp, .. } => {
                     self.on_report(SenderReport { ssrc, ntp, rtp_timestamp: rtp })

@@ -103,7 +103,7 @@ fn tell(
     })
 }
 
-/// What the session was asked to do.
+/// The requests to the session.
 fn patience(header: &Header) -> String {
     let config = &header.config;
     let mode = match config.settings().mode {
@@ -141,7 +141,7 @@ fn line(entry: &Entry, began: Timestamp, all: bool) -> Option<String> {
     text.map(|text| printable(&text))
 }
 
-/// An event, as the sentence that `watch` says where there is one.
+/// An event, as the sentence that `watch` prints where there is one.
 fn told(event: &Event, began: Timestamp) -> String {
     match event {
         Event::PhaseChanged { from, to } => format!("Phase: {from} -> {to}."),
@@ -245,7 +245,7 @@ mod tests {
         }
     }
 
-    /// A session whose ports never say anything.
+    /// A session with ports that never return an input.
     fn journal() -> String {
         let config = Settings::never().check().expect("valid");
         let mut now = Timestamp::from_millis(7_200_000);

@@ -121,7 +121,7 @@ impl Reporter {
         }
     }
 
-    /// Says how many events were lost since it was said last, once there is room for that.
+    /// Reports how many events were lost since the last report, once there is room for that.
     fn tell_lost(&mut self, at: Timestamp) {
         let Some(to) = &self.to else { return };
         let count = to.take_lost();
@@ -144,7 +144,7 @@ impl Reporter {
             | Value::String(_)
             | Value::Array(_) => Map::new(),
         };
-        // The end of an attempt may be told when the next has begun.
+        // The end of an attempt may be reported after the next has begun.
         let attempt = fields.remove("attempt").and_then(|attempt| attempt.as_u64());
         let attempt = attempt.unwrap_or(self.attempt.into());
         let line = Line { event, t_ms: self.t_ms(at), attempt, fields };

@@ -48,7 +48,7 @@ pub(crate) struct Ledger(Arc<Mutex<Counts>>);
 struct Counts {
     at_begin: Option<Resources>,
     at_end: BTreeMap<u32, Option<Resources>>,
-    /// The attempt that ended, until anything is asked of a port again.
+    /// The attempt that ended, until the next command to a port.
     over: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! The signals that ask the process to end: Ctrl-C, SIGTERM, and SIGHUP (a closed terminal, a lost
+//! The signals that end the process: Ctrl-C, SIGTERM, and SIGHUP (a closed terminal, a lost
 //! `ssh`). All of them close the session and finish its files.
 
 use std::future::pending;
@@ -77,7 +77,7 @@ async fn arrival(signal: &mut Option<tokio::signal::unix::Signal>) {
     pending().await
 }
 
-/// Whether SIGHUP was ignored when the process began; `false` where the system does not tell.
+/// Whether SIGHUP was ignored when the process began; `false` where the system does not report it.
 #[cfg(unix)]
 fn is_hangup_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))

@@ -32,7 +32,7 @@ impl Status {
         self.verbosity == Verbosity::Verbose
     }
 
-    /// Prints a line whatever was asked for: an error.
+    /// Prints a line at every verbosity: an error.
     pub(crate) fn error(&self, text: &str) {
         self.to.line(text.to_owned());
     }

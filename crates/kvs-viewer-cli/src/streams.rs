@@ -102,7 +102,7 @@ pub(crate) struct Dropped {
 }
 
 impl Dropped {
-    /// All of them, when those that are open say so.
+    /// The sum, from the counts of the open ones.
     pub(crate) fn count(&mut self, open: BTreeMap<PeerId, u64>) -> u64 {
         for (peer, dropped) in std::mem::replace(&mut self.open, open) {
             if !self.open.contains_key(&peer) {

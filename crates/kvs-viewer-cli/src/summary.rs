@@ -1,5 +1,5 @@
 //! The paragraph at the end: what happened, why, and what to do, composed of the session's outcome
-//! and of what this command line was asked to do.
+//! and of the arguments of this command line.
 
 use negotiation_core::{AttemptEnd, Config, EndReason, Failure, FailureCode, Outcome, Phase};
 
@@ -14,7 +14,7 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     /// The service is on this machine.
     pub(crate) is_loopback: bool,
-    /// The profile that was asked for.
+    /// The requested profile.
     pub(crate) profile: Option<String>,
 }
 
@@ -78,7 +78,7 @@ fn likely_cause(outcome: &Outcome) -> String {
     }
 }
 
-/// KVS says "master" where people say camera.
+/// KVS's "master" is a camera for people.
 fn plain(text: &str) -> String {
     text.replace("master", "camera")
 }
@@ -157,7 +157,7 @@ fn last_failure(outcome: &Outcome) -> Option<&Failure> {
 }
 
 /// A request that was signed for another region is refused like one with a wrong key; only the text
-/// tells them apart ("Credential should be scoped to a valid region").
+/// distinguishes them ("Credential should be scoped to a valid region").
 fn is_region(failure: &Failure) -> bool {
     failure.code == FailureCode::AccessDenied && failure.detail.contains("scoped to a valid region")
 }

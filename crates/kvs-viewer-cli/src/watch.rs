@@ -1,4 +1,4 @@
-//! `kvs-viewer watch`: runs one session, shows it, records it, and says how it ended.
+//! `kvs-viewer watch`: runs one session, shows it, records it, and reports how it ended.
 //!
 //! The loop waits for nothing but its own inputs: printing, counting and statistics have tasks and
 //! threads of their own, so that signals and `--duration` always work.
@@ -137,7 +137,7 @@ pub(crate) async fn watch(
     let (at, outcome) = loop {
         let recount = show.unsettled.as_ref().map(|unsettled| unsettled.next);
         tokio::select! {
-            // First what a person or a system asks for.
+            // First the requests of a person or of the system.
             biased;
             () = signals.next(), if !stopped => {
                 (stopped, stopped_in) = (true, Some(show.phase));
@@ -198,7 +198,7 @@ pub(crate) async fn watch(
     }
     let path = args.record.as_deref();
     let again = async {
-        // The signal that ended the session may come twice; a second wish is one that knows of the
+        // The signal that ended the session may come twice; only a later one is meant for the
         // wait.
         sleep(media::ENDING_USUAL).await;
         signals.forget().await;
@@ -233,7 +233,7 @@ struct Show {
     deadlines: BTreeMap<Timer, Timestamp>,
     /// Why attempts failed since it was live.
     failures: BTreeSet<String>,
-    /// The attempt that ended last; told with what comes after it.
+    /// The attempt that ended last; reported with what comes after it.
     ended: Option<AttemptReport>,
     /// An attempt that is over, while more is open than before it.
     unsettled: Option<Unsettled>,
@@ -252,7 +252,7 @@ struct Show {
     live: Option<Timestamp>,
 }
 
-/// The end of an attempt, told once what it left is gone, or once that has taken too long.
+/// The end of an attempt, reported once what it left is gone, or once that has taken too long.
 struct Unsettled {
     at: Timestamp,
     report: AttemptReport,
@@ -423,7 +423,7 @@ impl Show {
         let counts = lock(&self.streams).counts();
         let elapsed = now.saturating_since(self.last.0);
         let rates = Rates::between(&self.last.1, &counts, elapsed);
-        // Those of the second in which it began say little.
+        // The rates of the second in which it began mean little.
         let is_measured = self.live.is_some_and(|live| live <= self.last.0);
         self.view.rates = is_measured.then_some(rates);
         let open = self.peers.iter().map(|stats| (stats.peer, stats.dropped)).collect();
@@ -567,7 +567,7 @@ impl Show {
                 ));
                 recording_fields(&summary)
             }
-            // What made it fail was reported when it did, and without media there is nothing to say.
+            // The failure was reported when it happened, and without media there is nothing to report.
             Some(Ok(Err(error))) => json!({ "error": error.to_string() }),
         }
     }

@@ -104,7 +104,7 @@ async fn session(
     let mut stopping = false;
     loop {
         tokio::select! {
-            // The sender says nothing, and is dropped.
+            // The sender sends nothing, and is dropped.
             _ = stopped.changed(), if !stopping => {
                 stopping = true;
                 viewer.handle.close();

@@ -132,7 +132,7 @@ impl ViewerBuilder {
         })
     }
 
-    /// A source of credentials of the application's own, asked again as they expire.
+    /// A source of credentials of the application's own, which is called again as they expire.
     pub fn credentials_provider(self, provider: SharedCredentialsProvider) -> Self {
         self.with_signaling(|signaling| signaling.credentials_provider(provider))
     }

@@ -45,7 +45,7 @@ pub(crate) struct ChannelMemory {
 }
 
 impl ChannelMemory {
-    /// `channel` tells channels of different services, regions and accounts apart.
+    /// `channel` distinguishes channels of different services, regions and accounts.
     pub(crate) fn of(channel: String) -> Self {
         Self { channel }
     }

@@ -31,7 +31,7 @@ pub struct SessionConfig {
     pub watch_network: bool,
 }
 
-/// The session's configuration, with what the peer connection asks to receive: without any of it,
+/// The session's configuration, with the media that the peer connection requests: without any of it,
 /// connected is live.
 fn asking_for(session: &Config, peer: &PeerConfig) -> Config {
     let mut settings = session.settings().clone();
@@ -46,7 +46,7 @@ fn asking_for(session: &Config, peer: &PeerConfig) -> Config {
 /// Dropping it closes the session; to wait for the end of closing, call [`Handle::close`] on
 /// [`Session::handle`] and await [`Session::ended`].
 pub struct Session {
-    /// What the session tells, and what it can be asked.
+    /// The session's events, and the requests to it.
     pub handle: Handle,
     /// Numbers of the running peer connection.
     pub monitor: PeerMonitor,

@@ -28,7 +28,7 @@ pub enum Update {
     Event(Event),
     /// A frame of video or a packet of audio, in decoding order.
     Frame(EncodedFrame),
-    /// An RTP packet as it arrived, if [`crate::ViewerBuilder::rtp_packets`] asks for them.
+    /// An RTP packet as it arrived, if [`crate::ViewerBuilder::rtp_packets`] requests them.
     Packet {
         /// Whether it carries video or audio.
         kind: MediaKind,

@@ -16,7 +16,7 @@ pub struct ServiceError {
     text: String,
 }
 
-/// The credentials that signed a refused request. They tell a wrong access key id from a wrong
+/// The credentials that signed a refused request. They distinguish a wrong access key id from a wrong
 /// session token, which the service reports by the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignedWith {

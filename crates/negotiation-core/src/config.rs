@@ -32,7 +32,7 @@ pub struct Settings {
     pub suspect_timeout: Duration,
     /// First media, after connected.
     pub first_media_timeout: Duration,
-    /// A keyframe is asked for this often until it comes.
+    /// A keyframe is requested this often until it arrives.
     pub keyframe_interval: Duration,
     /// Who offers.
     pub mode: Mode,
@@ -60,7 +60,7 @@ pub struct Settings {
     pub retry_window: Option<Duration>,
     /// The pause before a retry.
     pub retry_delay: RetryDelay,
-    /// The shortest pause after the service asked for fewer requests.
+    /// The shortest pause after the service throttled a request.
     pub throttle_delay: Duration,
     /// How long ICE may stay disconnected before it is restarted; where it cannot be, before the
     /// attempt is given up.
@@ -73,11 +73,11 @@ pub struct Settings {
     pub close_timeout: Duration,
     /// Only relayed candidates may be used: without TURN there is no attempt.
     pub relay_only: bool,
-    /// The application asked to receive pictures. Without both this and `receive_audio`, connected
+    /// The application requested video. Without both this and `receive_audio`, connected
     /// is live; with one of them, media has to arrive.
     #[cfg_attr(feature = "serde", serde(default = "yes"))]
     pub receive_video: bool,
-    /// The application asked to receive sound.
+    /// The application requested audio.
     #[cfg_attr(feature = "serde", serde(default = "yes"))]
     pub receive_audio: bool,
     /// Held remote candidates, and local ones waiting to be sent.

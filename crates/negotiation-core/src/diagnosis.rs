@@ -368,7 +368,7 @@ impl Outcome {
     }
 }
 
-/// The peer port says why it could assemble no picture.
+/// The peer port reports why it could assemble no picture.
 fn packets_without_picture(problem: MediaProblem) -> Diagnosis {
     match problem {
         MediaProblem::UnofferedPayloadType => plain(

@@ -69,7 +69,7 @@ pub enum FailureKind {
     Transient,
     /// No attempt will succeed.
     Permanent,
-    /// The service asks for fewer requests: wait longer.
+    /// The service throttles requests: wait longer.
     Throttled,
     /// A close overtook the command.
     Cancelled,
@@ -119,7 +119,7 @@ pub enum FailureCode {
     BadDescription,
     /// No codec in common.
     Codec,
-    /// A local track that was asked for cannot be had.
+    /// A requested local track is not available.
     LocalMedia,
     /// The viewer's own address policy refuses a candidate of the master.
     AddressPolicy,
@@ -236,7 +236,7 @@ pub enum EndReason {
     StorageMode,
     /// More viewers than the channel admits.
     ViewerLimit,
-    /// The service asks for fewer requests, and went on doing so.
+    /// The service throttles requests, and went on doing so.
     Throttled,
     /// The client id is in use elsewhere.
     Replaced,
@@ -351,7 +351,7 @@ pub enum Ignored {
     /// An offer or answer of the master that was kept for later and then not used: a newer one
     /// came, or what it was kept for was given up.
     Superseded,
-    /// It asks for something that this phase has no use for.
+    /// The request has no effect in this phase.
     OutOfPhase,
 }
 

@@ -54,7 +54,7 @@ pub struct Evidence {
     pub was_live: bool,
     /// The names of the video codecs that were offered, as far as known.
     pub video_offered: Vec<String>,
-    /// The answer accepted media that was asked for, and the master sends none of it.
+    /// The answer accepted the requested media, and the master sends none of it.
     pub sends_nothing: bool,
     /// The last error that the service reported about a message or a join.
     pub service_error: Option<Failure>,
@@ -218,7 +218,7 @@ impl AttemptEnd {
         }
     }
 
-    /// Whether the service asked for fewer requests.
+    /// Whether the service throttled requests.
     pub(crate) fn is_throttle(&self) -> bool {
         match self {
             Self::Connect(failure)
@@ -346,7 +346,7 @@ impl fmt::Display for AttemptEnd {
     }
 }
 
-/// One attempt, told when it is over.
+/// The report of one attempt, made when it is over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct AttemptReport {

@@ -32,7 +32,7 @@ pub enum Input {
     Restart,
     /// The application changed its media and wants a new exchange.
     Renegotiate,
-    /// The service or the master said something on a connection.
+    /// A message of the service or of the master arrived on a connection.
     Signaling(ConnectionId, SignalingEvent),
     /// The peer connection noticed something.
     Peer(PeerId, PeerEvent),
@@ -63,28 +63,28 @@ pub enum SignalingEvent {
     Offer {
         /// Who sent it.
         sender: Sender,
-        /// What it says.
+        /// Its content.
         body: Result<Description, Undecodable>,
     },
     /// `SDP_ANSWER`.
     Answer {
         /// Who sent it.
         sender: Sender,
-        /// What it says.
+        /// Its content.
         body: Result<Description, Undecodable>,
     },
     /// `ICE_CANDIDATE`.
     Candidate {
         /// Who sent it.
         sender: Sender,
-        /// What it says.
+        /// Its content.
         body: Result<Candidate, Undecodable>,
     },
     /// `STATUS_RESPONSE`: the service could not handle a message of this viewer.
     Status {
         /// The command that sent the message, where the correlation id is ours.
         ticket: Option<Ticket>,
-        /// What the service says of it.
+        /// The service's status for it.
         failure: Failure,
     },
     /// `GO_AWAY`: the service ends this link within a minute.
@@ -188,7 +188,7 @@ pub struct Completion {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Done {
-    /// It is done, and there is nothing to say.
+    /// It is done, without a result.
     Ok,
     /// `Connect`: the link is open, under this id.
     Connected(ClientId),

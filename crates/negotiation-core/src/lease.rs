@@ -30,7 +30,7 @@ pub struct ClientIdPool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Leased,
-    /// Free again; `offered` says whether a master may still hold a session of it.
+    /// Free again; `offered`: whether a master may still hold a session of it.
     Returned {
         at: Timestamp,
         offered: bool,

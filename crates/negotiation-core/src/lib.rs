@@ -34,7 +34,7 @@
 //! use negotiation_core::*;
 //! use std::time::{Duration, Instant};
 //!
-//! // A world in which nothing can be reached: every command fails, and the session says so.
+//! // A world in which nothing can be reached: every command fails, and the session reports it.
 //! let mut settings = Settings::never();
 //! settings.close_timeout = Duration::from_millis(40);
 //! let origin = Instant::now();

@@ -10,7 +10,7 @@ pub enum RecoveryCause {
     IceFailed,
     /// The platform's network changed.
     NetworkChanged,
-    /// The application asked.
+    /// The application requested it.
     Requested,
     /// The master closed its end.
     ClosedByPeer,

@@ -1,4 +1,4 @@
-//! Everything a session can ask for or say.
+//! All commands and events of a session.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use crate::types::{
     Candidate, ClientId, ConnectionId, Description, IceServer, MediaKind, PeerId, SdpKind,
 };
 
-/// One thing to do or to tell.
+/// One command or event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output {
@@ -26,7 +26,7 @@ pub enum Output {
     Event(Event),
 }
 
-/// What the signaling port is asked.
+/// A command to the signaling port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SignalingCommand {
@@ -89,7 +89,7 @@ pub enum Message {
     Candidate(Candidate),
 }
 
-/// What the peer port is asked.
+/// A command to the peer port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum PeerCommand {
@@ -266,7 +266,7 @@ pub enum Event {
     Online,
     /// Only sender reports come: the camera is paused.
     MediaPaused,
-    /// Media stopped while ICE is up; a keyframe is asked for.
+    /// Media stopped while ICE is up; a keyframe is requested.
     MediaStalled,
     /// Media flows again.
     MediaResumed,
@@ -303,7 +303,7 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
-    /// An input changed nothing; told for the first of its kind in an attempt, counted after.
+    /// An input changed nothing; reported for the first of its kind in an attempt, then counted.
     Ignored(Ignored),
     /// A step of closing failed or hung; the others went on.
     CloseStepFailed(Failure),

@@ -37,7 +37,7 @@ pub(crate) fn masked_uris<S: Serializer>(uris: &[String], to: S) -> Result<S::Ok
     to.collect_seq(uris.iter().map(|uri| masked_uri(uri)))
 }
 
-/// Everything of a URI that the core looks at, and what tells one kind of server from another.
+/// Everything of a URI that the core looks at, and the kind of server.
 fn masked_uri(uri: &str) -> String {
     let scheme_known = |scheme: &str| matches!(scheme, "stun" | "stuns" | "turn" | "turns");
     let Some((scheme, rest)) = uri.split_once(':').filter(|(scheme, _)| scheme_known(scheme))
@@ -153,7 +153,7 @@ struct CandidateForm {
 impl Serialize for Candidate {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let verbatim = self.is_end() || is_candidate_stand_in(&self.text);
-        // Without a mask nothing tells it from another one.
+        // Without a mask it cannot be distinguished from another one.
         let text = if verbatim { self.text.to_string() } else { stand_in(0, &self.text) };
         let form = CandidateForm {
             text,
@@ -188,7 +188,7 @@ impl CandidateMask {
     /// Candidates with numbers of their own; one more is another each time that it comes.
     const NUMBERS_MAX: usize = 65_536;
 
-    /// The candidate with a stand-in for its text. One that is masked, or only says that no more
+    /// The candidate with a stand-in for its text. One that is masked, or only marks that no more
     /// will come, stays as it is.
     #[must_use]
     pub fn masked(&mut self, candidate: &Candidate) -> Candidate {
@@ -254,7 +254,7 @@ impl CandidateMask {
 }
 
 impl fmt::Debug for CandidateMask {
-    /// What is kept here tells addresses.
+    /// What is kept here contains addresses.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CandidateMask({} candidates)", self.numbers.len())
     }

@@ -20,7 +20,7 @@ use crate::purpose::Purpose;
 use crate::ticket::Ticket;
 use crate::time::{Timer, Timestamp};
 
-/// One viewer's wish to watch one channel.
+/// One viewer that watches one channel.
 ///
 /// Give it inputs with [`Session::handle_input`], drain [`Session::poll_output`] to `None` after
 /// each, and come back at [`Session::poll_timeout`] with [`Input::Timeout`]. The crate's own page
@@ -367,7 +367,7 @@ impl Session {
     }
 
     /// Something changed for the better while the session waits before its next attempt: that
-    /// begins now, or as soon as the service's wish for fewer requests allows (contract, N16).
+    /// begins now, or as soon as the service's throttling allows (contract, N16).
     fn retry_now(&mut self) {
         let allowed = self.cx.policy.throttled_until;
         if self.cx.now >= allowed {

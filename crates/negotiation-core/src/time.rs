@@ -1,6 +1,6 @@
 //! Virtual time: a timestamp that needs no clock, the names of the deadlines, and their table.
 //!
-//! Nothing here ever asks what time it is; the host says.
+//! Nothing here reads a clock; the host passes the time in.
 
 use alloc::collections::BTreeMap;
 use core::fmt;
@@ -79,7 +79,7 @@ pub enum Timer {
     Establish,
     /// Connected, but no media that counts.
     FirstMedia,
-    /// Time to ask for a keyframe again.
+    /// The next request for a keyframe.
     KeyframeRequest,
     /// Time to send the next local candidate within the quota.
     CandidatePacing,

@@ -177,7 +177,7 @@ impl fmt::Debug for Sdp {
 
 /// A 64-bit FNV-1a digest: equal texts have equal digests on every platform.
 ///
-/// It tells duplicates from different texts; it is no cryptographic hash.
+/// It distinguishes duplicates from different texts; it is no cryptographic hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub u64);
 
@@ -220,7 +220,7 @@ pub enum SdpKind {
 pub struct Description {
     /// The text, opaque to the core.
     pub sdp: Sdp,
-    /// What the text says, as far as the core needs it.
+    /// The summary of the text, as far as the core needs it.
     pub facts: SdpSummary,
 }
 
@@ -287,18 +287,18 @@ pub enum MediaKind {
 /// An ICE candidate, as trickled.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Candidate {
-    /// `candidate:...`; empty or `end-of-candidates` means that no more will come.
+    /// `candidate:...`; empty or `end-of-candidates` marks the end of candidates.
     pub text: Arc<str>,
     /// `sdpMid`.
     pub mid: Option<String>,
     /// `sdpMLineIndex`.
     pub mline_index: Option<u16>,
-    /// The ICE generation it belongs to, where it says so.
+    /// The ICE generation it belongs to, where it names one.
     pub ufrag: Option<String>,
 }
 
 impl Candidate {
-    /// Whether this only says that no more candidates will come.
+    /// Whether this only marks the end of candidates.
     pub fn is_end(&self) -> bool {
         let text = self.text.trim();
         let text = text.strip_prefix("a=").unwrap_or(text);

@@ -1,6 +1,6 @@
 //! The network port over what the platform reports of its interfaces, by the if-watch crate.
 //!
-//! Notices of the platform (netlink on Linux) say *when* to look; `seen` says what is looked at,
+//! Notices of the platform (netlink on Linux) say *when* to look; `seen` has what is examined,
 //! and `judge` what of it a session must know. No address leaves this crate, not even in a log.
 //!
 //! ```no_run

@@ -46,7 +46,7 @@ pub(crate) enum Effect {
         original: Box<RTCSessionDescription>,
     },
     LocalSet,
-    /// What a remote description says of audio and video.
+    /// The audio and video sections of a remote description.
     RemoteSet {
         kind: SdpKind,
         sections: Vec<SectionFormats>,

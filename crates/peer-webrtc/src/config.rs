@@ -28,7 +28,7 @@ pub enum Media {
 }
 
 impl Media {
-    /// The same with its source asked.
+    /// The same after its source was queried.
     pub(crate) async fn asked(self, kind: MediaKind, codecs: &[Codec]) -> Result<Self, Failure> {
         let Self::SendFrom(source, otherwise) = self else { return Ok(self) };
         let Unavailable(reason) = match source.track().await {
@@ -137,7 +137,7 @@ impl PeerConfig {
             let usable = self.codecs.iter().any(|codec| codec.kind() == kind);
             match media {
                 Media::Off => {}
-                // What a source brings is seen when it is asked.
+                // What a source provides is known when it is queried.
                 Media::RecvOnly | Media::SendFrom(..) if usable => {}
                 Media::SendRecv(track) if track.kind() != kind => {
                     return Err(InvalidPeerConfig::TrackKind(kind));

@@ -3,7 +3,7 @@
 use negotiation_core::Connectivity;
 use webrtc::peer_connection::{RTCIceConnectionState, RTCPeerConnectionState};
 
-/// What the stack has said so far.
+/// The states that the stack has reported so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     told: Option<Connectivity>,
@@ -43,7 +43,7 @@ impl Tracker {
             RTCPeerConnectionState::Failed if self.ice_up => self.tell(Connectivity::DtlsFailed),
             // It was not closed here: the caller stops once it closes it.
             RTCPeerConnectionState::Closed => self.tell(Connectivity::ClosedByPeer),
-            // ICE tells the rest.
+            // ICE reports the rest.
             RTCPeerConnectionState::Unspecified
             | RTCPeerConnectionState::New
             | RTCPeerConnectionState::Connecting

@@ -98,7 +98,7 @@ impl Fragments {
             length,
             parts: Vec::new(),
         });
-        // A message that is there already is a retransmission, and tells the stack so.
+        // A message that is there already is a retransmission, which the stack has to see.
         let is_other = (message.kind, message.length) != (kind, length);
         if is_other || message.is_whole() || message.parts.len() >= PARTS_MAX {
             return None;

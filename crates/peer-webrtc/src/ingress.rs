@@ -6,12 +6,12 @@
 //! wrapped ([`crate::socket`]), and three rules decide here what is handed on:
 //!
 //! - DTLS, SRTP and SRTCP come from an address that passed an authenticated ICE check, or from a
-//!   TURN server in use. The stack's own messages tell: it answers a Binding request only after
+//!   TURN server in use. The stack's own messages show it: it answers a Binding request only after
 //!   its MESSAGE-INTEGRITY was verified, nominates only a pair that answered, and sends DTLS and
 //!   SRTP to the selected pair alone.
 //! - A source address can be spoofed, so the number of SSRCs that reach SRTP is bounded as well:
 //!   [`SsrcLimit`].
-//! - DTLS handshake records are costly to take, so there are so many a second and no more.
+//! - DTLS handshake records are costly to take, so their number in a second is limited.
 //!
 //! STUN passes from everywhere: ICE finds peer-reflexive candidates by it, and checks its
 //! integrity.
@@ -52,7 +52,7 @@ pub(crate) struct Ingress {
     dropped: u64,
 }
 
-/// A transport address without what tells two spellings of it apart.
+/// A transport address in one spelling.
 type Address = (IpAddr, u16);
 
 impl Ingress {
@@ -123,7 +123,7 @@ impl Ingress {
         }
     }
 
-    /// Whether a datagram from an address that may send costs no more than it may.
+    /// Whether a datagram from an address that may send stays within its budget.
     fn is_bounded(&mut self, now: Instant, datagram: &[u8]) -> bool {
         match Kind::of(datagram) {
             Kind::Stun(_) => true,

@@ -4,7 +4,7 @@ use rtc::rtcp::Packet;
 use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 
-/// What asks a source for a keyframe, by both names that it may know. The number tells one FIR from
+/// The requests for a keyframe from a source, in both forms that it may support. The number distinguishes one FIR from
 /// its repetition (RFC 5104, 4.3.1.1).
 pub(crate) fn request(ssrc: u32, sequence_number: u8) -> Vec<Box<dyn Packet>> {
     let pli = PictureLossIndication { sender_ssrc: 0, media_ssrc: ssrc };

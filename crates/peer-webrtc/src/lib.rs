@@ -5,7 +5,7 @@
 //! Media goes straight to the application by [`WebRtcPeer::media`], past the session.
 //!
 //! Inside, each peer connection is one task ([`stack::Stack`] below it has a second, the stack's
-//! own): it works off the commands of one queue, one at a time, and turns what the stack says into
+//! own): it works off the commands of one queue, one at a time, and turns what the stack reports into
 //! the session's events. Packets and RTCP reach it through an interceptor, not through the stack's
 //! tracks, so that the first packets are not lost and sender reports are seen.
 //!

@@ -133,8 +133,8 @@ impl std::fmt::Debug for LocalTrack {
 /// The source of a track that may be absent: a camera, a microphone.
 #[async_trait]
 pub trait LocalSource: std::fmt::Debug + Send + Sync {
-    /// The track for the attempt that begins, asked for before its offer; while the device is there,
-    /// the same one each time. It has the time of one port operation: a source that has to ask a person
+    /// The track for the attempt that begins, requested before its offer; while the device is there,
+    /// the same one each time. It has the time of one port operation: a source that has to get the consent of a person
     /// does that before the session.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ pub enum MediaEvent {
         /// When its last packet arrived.
         at: Instant,
     },
-    /// A packet, if [`PeerConfig::rtp_events`](crate::PeerConfig::rtp_events) asks for them. Packets
+    /// A packet, if [`PeerConfig::rtp_events`](crate::PeerConfig::rtp_events) requests them. Packets
     /// come as they arrived: resent ones late.
     Rtp {
         /// The peer connection.
@@ -88,7 +88,7 @@ impl MediaReceiver {
         self.mailbox.next().await
     }
 
-    /// Frames (and packets, where they are asked for) lost because they were not taken in time.
+    /// Frames (and packets, where they are requested) lost because they were not taken in time.
     pub fn lost(&self) -> u64 {
         self.mailbox.lost()
     }

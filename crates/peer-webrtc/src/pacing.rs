@@ -153,7 +153,7 @@ fn kind(datagram: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes([*datagram.first()?, *datagram.get(1)?]))
 }
 
-/// Whether a message is a connectivity check: a Binding request with a user name. One without asks
+/// Whether a message is a connectivity check: a Binding request with a user name. One without it queries
 /// a STUN server.
 fn is_check(message: &[u8]) -> bool {
     kind(message) == Some(BINDING_REQUEST)

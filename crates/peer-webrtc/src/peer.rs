@@ -1,4 +1,4 @@
-//! One peer connection: a task that works off commands and turns what the stack says into events.
+//! One peer connection: a task that works off commands and turns what the stack reports into events.
 
 mod shared;
 
@@ -43,7 +43,7 @@ const TRACKS_MAX: usize = 16;
 const BATCH: usize = 64;
 /// A request to the stack that takes longer is given up.
 const STACK_MAX: Duration = Duration::from_millis(200);
-/// What the helpers beside the task have to say.
+/// What the helpers beside the task report.
 const ASIDE_MAX: usize = 64;
 
 /// A command under way.
@@ -372,7 +372,7 @@ impl Peer {
     }
 
     /// The master's close ends DTLS, and with it or a moment before it the data channel. Should
-    /// the end of DTLS be lost on its way, media and reports end with the channel all the same.
+    /// the end of DTLS be lost on its way, media and reports still end with the channel.
     async fn listen_for_goodbye(&mut self, media_ended: Option<Instant>) {
         let Some(stack) = self.stack.as_ref().filter(|_| self.timers.is_channel_closed()) else {
             return;

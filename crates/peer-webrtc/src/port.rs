@@ -1,4 +1,4 @@
-//! The session's port: tells each command to its peer connection's task.
+//! The session's port: passes each command to its peer connection's task.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -41,7 +41,7 @@ pub(crate) struct Received {
     payload_types: Vec<(u8, Codec)>,
     media: Arc<Mailbox<MediaEvent>>,
     clock: MediaClock,
-    /// The application asked for the packets too.
+    /// The application requested the packets too.
     rtp_events: bool,
     streams: BTreeMap<u32, Stream>,
     /// One assembler of each kind, which follows the kind's current source.
@@ -94,7 +94,7 @@ pub(crate) struct News {
     pub(crate) flowing: Option<MediaKind>,
     /// The first keyframe.
     pub(crate) keyframe: bool,
-    /// After a loss, no picture can be decoded before a keyframe comes: the sender is to be asked.
+    /// After a loss, no picture can be decoded before a keyframe arrives, so one has to be requested.
     pub(crate) request: bool,
     /// Why no picture can be assembled.
     pub(crate) problem: Option<MediaProblem>,
@@ -181,7 +181,7 @@ impl Received {
         }
         counters.count(kind, codec, &packet, at);
         let Some(stream) = self.streams.get_mut(&ssrc) else { return news };
-        // Where it cannot be told, what is received is lost, and counted in its place.
+        // Where the begin cannot be reported, what is received is lost, and counted in its place.
         stream.told =
             stream.told || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
         if stream.told && self.rtp_events {
@@ -232,7 +232,7 @@ impl Received {
                 let event = MediaEvent::Frame { peer, kind, codec, frame, at };
                 assembly.skipping = !self.media.offer_sized(event, bytes);
             } else {
-                // The beginning that could not be told is counted itself.
+                // The begin that could not be reported is counted itself.
                 assembly.skipping = true;
                 if told {
                     self.media.count_lost();
@@ -254,7 +254,7 @@ impl Received {
             && (assembly.skipping || (self.has_key && assembly.assembler.needs_keyframe()));
         let due =
             self.requested.is_none_or(|at| now.saturating_duration_since(at) >= REQUEST_EVERY);
-        // Before the first keyframe the session itself asks.
+        // Before the first keyframe the session itself requests one.
         if broken && self.has_key && due {
             self.requested = Some(now);
             news.request = true;

@@ -4,7 +4,7 @@
 //! all that were sent in the last 4 s (rtc-ice, `ping_all_candidates`): what it sends grows with
 //! the number of candidates, and the time it takes with their square. Thousands would make this
 //! machine flood addresses of the master's choice (RFC 8445, 19.5.1), and drown the one pair that
-//! works. So a few go in at once, others one by one, no more than [`TRIED_MAX`] in all and
+//! works. So a few go in at once, others one by one, at most [`TRIED_MAX`] in all and
 //! [`PORTS_MAX`] of one IP address; those that still wait when there is a connection are left out.
 //! How often the pairs are checked is [`crate::pacing`]'s. What takes no part takes no place:
 //! repetitions (aiortc names each candidate once a section), TCP, and addresses that
@@ -38,7 +38,7 @@ use crate::stack::config::Mdns;
 /// Candidates that go in at once.
 const AT_ONCE: usize = 16;
 /// Candidates of one generation that are tried at all. A camera has about ten: an address of each
-/// interface, what STUN says of it, and two relays or three.
+/// interface, its server-reflexive address, and two relays or three.
 const TRIED_MAX: usize = 40;
 /// Candidates of one IP address. A master behind one address has a port for each interface and for
 /// each transport to a relay.
@@ -177,7 +177,7 @@ impl RemoteCandidateLimiter {
         if self.policy.admits(address) && !is_own {
             return false;
         }
-        // Once, or a log would grow as the other side wishes.
+        // Once, or the other side could fill the log.
         if !std::mem::replace(&mut self.refusal_told, true) {
             tracing::warn!(policy = ?self.policy, "a candidate's address is refused");
         }

@@ -3,8 +3,8 @@
 //! The stack resolves a server's name inside the loop that carries ICE, DTLS and media, one name
 //! after the other, so that a resolver which does not answer stops a connection for minutes and
 //! keeps it from closing. Here all names of a connection are looked up at once, each for at most
-//! [`LOOKUP_MAX`], and the stack is given what is known when it asks: [`Hosts::answer`] never
-//! timers. `docs/decisions/0027-answers.md` says how late answers are used.
+//! [`LOOKUP_MAX`], and the stack gets what is known when it queries: [`Hosts::answer`] never
+//! timers. `docs/decisions/0027-answers.md` describes how late answers are used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 /// Longest that one name is looked up. A resolver on the same network answers within milliseconds,
-/// and one that asks further within a second.
+/// and one that queries others within a second.
 pub(crate) const LOOKUP_MAX: Duration = Duration::from_millis(1500);
 /// Names of one connection that are looked up. The service names three or four.
 pub(crate) const NAMES_MAX: usize = 16;

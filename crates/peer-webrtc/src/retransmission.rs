@@ -8,7 +8,7 @@
 //! both in its place: an RTX packet becomes the media packet that it repeats before anything else
 //! sorts or counts it, so the gap it fills is closed for everybody.
 //!
-//! Requests are bounded: one packet is asked for [`stream::REQUESTS_MAX`] times, no more often than the
+//! Requests are bounded: one packet is requested [`stream::REQUESTS_MAX`] times, at most as often as the
 //! round trip allows, and a gap of more than [`stream::GAP_MAX`] packets is a jump of the sender's.
 
 mod formats;

@@ -18,7 +18,7 @@ use crate::codec::Codec;
 const PARAMETER_SETS_MAX: usize = 8;
 const PARAMETER_SET_BYTES_MAX: usize = 1024;
 
-/// What a description says of one section of audio or video, as far as both sides know it.
+/// One section of audio or video in a description, as far as both sides know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SectionFormats {
     pub(crate) mid: String,

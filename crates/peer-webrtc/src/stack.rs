@@ -4,7 +4,7 @@
 //! [`Stack::add_track`] for each track, [`Stack::answer`] with the offer's text, then
 //! [`Stack::add_candidate`] for what comes, while the candidates among [`StackEvents::events`]
 //! trickle to the viewer. [`crate::LocalTrack::send`] sends; [`crate::Control::KeyframeRequest`] in
-//! [`StackEvents::control`] asks for a keyframe; [`Stack::close`] ends it.
+//! [`StackEvents::control`] requests a keyframe; [`Stack::close`] ends it.
 
 mod addresses;
 pub(crate) mod config;
@@ -309,7 +309,7 @@ impl Stack {
         }
     }
 
-    /// [`Self::apply_answer`], which says what the answer says of audio and video.
+    /// [`Self::apply_answer`], which returns the answer's audio and video sections.
     pub(crate) async fn fit_and_apply(
         &self,
         sdp: &str,
@@ -327,7 +327,7 @@ impl Stack {
                     sdp::fit(&normal, &offer).map_err(RefusedAnswer::Unfit)?;
                 (text, sections)
             }
-            // There is nothing to fit it to, and the stack says so.
+            // There is nothing to fit it to, and the stack reports that.
             None => (sdp::to_apply(&normal).0, Vec::new()),
         };
         let apply = async {
@@ -346,7 +346,7 @@ impl Stack {
         self.formats.described(sdp);
     }
 
-    /// Answers an offer and starts gathering. The text returned says that candidates trickle and
+    /// Answers an offer and starts gathering. The returned text announces that candidates trickle and
     /// holds none.
     ///
     /// # Errors
@@ -375,7 +375,7 @@ impl Stack {
         }
     }
 
-    /// [`Self::add_candidate`], which says whether the address is refused.
+    /// [`Self::add_candidate`], which returns whether the address is refused.
     pub(crate) async fn try_candidate(&self, text: &str) -> std::result::Result<(), Refusal> {
         self.candidates.add(text).await
     }

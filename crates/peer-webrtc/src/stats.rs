@@ -1,4 +1,4 @@
-//! What is counted of received media, and what the stack says of the path.
+//! What is counted of received media, and the path that the stack reports.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -303,7 +303,7 @@ pub(crate) fn path(report: &RTCStatsReport) -> Option<PathStats> {
 }
 
 /// The address of this machine that the nominated pair uses, where it is one of a host candidate.
-/// That of a relay or of a NAT says nothing of this machine.
+/// That of a relay or of a NAT does not identify this machine's interface.
 pub(crate) fn local_address(report: &RTCStatsReport) -> Option<IpAddr> {
     let pair = report.candidate_pairs().find(|pair| pair.nominated)?;
     match report.get(&format!("RTCLocalIceCandidate_{}", pair.local_candidate_id)) {

@@ -29,7 +29,7 @@ pub struct RtpArrival {
     pub at: Instant,
 }
 
-/// What the other side says about media over RTCP, as far as an application needs it.
+/// RTCP reports of the other side about media, as far as an application needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
     /// The other side's clock at an RTP timestamp (RFC 3550, 6.4.1).

@@ -55,7 +55,7 @@ impl Timers {
         self.channel_closed.get_or_insert(now);
     }
 
-    /// The master told its clock.
+    /// The master reported its clock.
     pub(crate) fn reported(&mut self) {
         self.outlived |= self.is_channel_closed();
     }

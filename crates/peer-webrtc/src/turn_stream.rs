@@ -216,7 +216,7 @@ mod tests {
         assert!(streams.bridges.lock().await.is_empty());
     }
 
-    /// A socket that asked this bridge for an allocation.
+    /// A socket that requested an allocation through this bridge.
     async fn ask(bridge: &str) -> tokio::net::UdpSocket {
         let stack = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("bound");
         let to = bridge.trim_start_matches("turn:").trim_end_matches("?transport=udp");

@@ -1,7 +1,7 @@
 //! Checks a signaling port of one's own against the contract of ports, under virtual time.
 //!
 //! The port is that of the example `custom_signaling`. The stage is its other end: a master that
-//! reports what it received and sends what a check tells it to.
+//! reports what it received and sends what a check commands.
 //!
 //! ```sh
 //! cargo run -p session-testing --example simulate_your_adapter

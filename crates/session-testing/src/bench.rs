@@ -1,4 +1,4 @@
-//! A port on the bench: what it was asked, what it said, and the promises that hold all the time.
+//! A port under test: its commands, its events, and the promises that hold all the time.
 //!
 //! Every read gives up and begins again every few milliseconds, as the driver's `select!` does, so
 //! a port whose `next` loses something when it is dropped fails everywhere.
@@ -43,7 +43,7 @@ pub(crate) trait Asked {
     async fn hear(&mut self) -> Said<Self::Event>;
 }
 
-/// What a port said: an event of a connection or peer of this number, or a completion.
+/// An output of a port: an event of a connection or peer of this number, or a completion.
 #[derive(Debug)]
 pub(crate) enum Said<E> {
     Event(u32, E),
@@ -189,7 +189,7 @@ impl<P: Asked> Bench<P> {
         self.done.get(&ticket)
     }
 
-    /// Every command was completed, and nothing more is said.
+    /// Every command was completed, and nothing more is reported.
     pub(crate) async fn settle(&mut self) -> Found {
         while !self.open.is_empty() {
             if !self.read(self.pace.patience).await? {
@@ -203,7 +203,7 @@ impl<P: Asked> Bench<P> {
         Ok(())
     }
 
-    /// Reads until something that was said satisfies `wanted`.
+    /// Reads until an output satisfies `wanted`.
     pub(crate) async fn event(
         &mut self,
         what: &str,
@@ -218,7 +218,7 @@ impl<P: Asked> Bench<P> {
         Ok(())
     }
 
-    /// After a close completed: events of that connection or peer that come all the same.
+    /// After a close completed: events of that connection or peer that still arrive.
     pub(crate) async fn silent_from_now(&mut self, of: u32) -> Found {
         let before = self.events.len();
         while self.read(self.pace.quiet).await? {}

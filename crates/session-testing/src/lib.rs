@@ -2,7 +2,7 @@
 //!
 //! Give [`check_signaling`], [`check_peer`] or [`check_clock`] a stage: a fresh port for every
 //! check, and the other end of it. Each promise of [`viewer_session`]'s ports is one check, and the
-//! [`Report`] says which are kept. [`simulated`] runs the real driver on recorded worlds of
+//! [`Report`] lists which are kept. [`simulated`] runs the real driver on recorded worlds of
 //! `negotiation-sim`, without any adapter.
 //!
 //! Nothing here needs a particular runtime: waiting is done on the clock of the stage.

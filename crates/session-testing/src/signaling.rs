@@ -29,7 +29,7 @@ pub trait SignalingStage: MaybeSend {
     /// The next message that the master receives. Only ever dropped when the check fails.
     async fn received(&mut self) -> Message;
 
-    /// The master says this to the viewer it received last.
+    /// The master sends this to the viewer it received last.
     async fn say(&mut self, message: Message);
 
     /// From now on opening a connection takes for ever, or no longer. False when that cannot be

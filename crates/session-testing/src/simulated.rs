@@ -1,8 +1,8 @@
 //! The real driver on the simulator's worlds: its loop is under test, not only the core.
 //!
 //! A run of a [`World`] is played back: simulated ports and a simulated clock bring every input of
-//! the world's journal at its time, and the application's wishes go through the real handle. What
-//! the driver submits and tells must then be what the world's session put out: the same commands,
+//! the world's journal at its time, and the application's requests go through the real handle. What
+//! the driver submits and reports must then be what the world's session put out: the same commands,
 //! in the same order, to the right port, and the same events.
 //!
 //! [`World`]: negotiation_sim::World
@@ -45,7 +45,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Runs the driver over a world's journal, and says how many outputs were the same.
+/// Runs the driver over a world's journal, and returns how many outputs were the same.
 ///
 /// `config` and `seed` are those of the world's plan. Needs no runtime, and no time passes.
 ///
@@ -136,7 +136,7 @@ struct Playback {
     inputs: VecDeque<(Timestamp, Input)>,
     now: Timestamp,
     commands: Vec<(Timestamp, Output)>,
-    /// What the signaling port was asked; it is the one to say how that ended.
+    /// The commands to the signaling port, which reports how each ended.
     of_signaling: BTreeSet<Ticket>,
     /// The input that the driver feeds by itself.
     began_by: Option<Input>,

@@ -59,7 +59,7 @@ struct ServiceLocation {
 
 impl SignalingConfig {
     /// Checks what only the files and variables of AWS can complete: that a requested profile
-    /// for is there, that a region is known, and that endpoints of the environment can be used. A
+    /// exists, that a region is known, and that endpoints of the environment can be used. A
     /// session that starts without this finds the same, and ends with it.
     ///
     /// Reads files; where no region is configured anywhere, it queries the metadata service of the

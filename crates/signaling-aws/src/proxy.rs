@@ -24,8 +24,8 @@ use crate::tls::Trust;
 /// A proxy for the network is not meant for an emulator on loopback.
 const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
-/// Which proxy carries HTTPS and the signaling socket, and whatever [`SignalingConfig::detour`] is
-/// requested.
+/// Which proxy carries HTTPS, the signaling socket, and the connections that
+/// [`SignalingConfig::detour`] opens.
 ///
 /// [`SignalingConfig::detour`]: crate::SignalingConfig::detour
 #[derive(Clone, Default)]

@@ -204,7 +204,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};
 
-    // A mock cannot stay pending, as a port with nothing to say must; so `take` is mocked, and the
+    // A mock cannot stay pending, as a port without an input must; so `take` is mocked, and the
     // port around it waits when there is nothing to take.
     mockall::mock! {
         Signaling {
@@ -258,7 +258,7 @@ mod tests {
         }
 
         async fn sleep_until(&self, deadline: Timestamp) {
-            // The ports are asked first, as in a world where they are quick.
+            // The ports are polled first, as in a world where they are quick.
             tokio::task::yield_now().await;
             *self.0.lock().expect("not poisoned") = deadline;
         }

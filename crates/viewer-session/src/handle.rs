@@ -58,7 +58,7 @@ impl Control {
     }
 
     /// The device slept: what was connected is gone, begin again. Not for a clock that reports it
-    /// ([`crate::Clock::woke`]): told twice, the attempt that began would be ended as well.
+    /// ([`crate::Clock::woke`]): reported twice, it would also end the attempt that began.
     pub fn resumed(&self) {
         self.requests.ask(Input::Resumed);
     }
@@ -132,7 +132,7 @@ impl Drop for Handle {
     }
 }
 
-/// What was asked for and is not taken yet: each kind once, so that none is lost for want of room.
+/// Requests that were not taken yet: each kind once, so that none is lost for want of room.
 #[derive(Debug, Default)]
 struct PendingRequests {
     waiting: Mutex<VecDeque<Input>>,
@@ -189,7 +189,7 @@ impl Commands {
         };
         tokio::select! {
             biased;
-            // An error says that the handle was dropped, which closes too.
+            // An error means that the handle was dropped, which closes too.
             _ = close.wait_for(|close| *close) => {
                 self.closed = true;
                 Input::Close
@@ -270,7 +270,7 @@ mod tests {
         let rest = [Input::Renegotiate, Input::Resumed, Input::NetworkChanged, Input::Restart];
         assert_eq!(asked[0], Input::Online(false));
         assert_eq!(asked[1..], rest, "each once, in the order of their first");
-        // What was taken can be asked for again, also while a task waits.
+        // A request that was taken can be made again, also while a task waits.
         let (next, ()) = tokio::join!(commands.next(), async { handle.control().resumed() });
         assert_eq!(next, Input::Resumed);
         drop(handle);

@@ -78,11 +78,11 @@ pub struct Entry {
     pub what: What,
     /// How often an input came, and when for the last time; `None` for once.
     pub repeated: Option<Repeated>,
-    /// The addresses that the input brought, where they were asked for. The replay needs none.
+    /// The addresses of the input, where the journal was configured to have them. The replay needs none.
     pub addresses: Vec<String>,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// It went into the session.
@@ -195,7 +195,7 @@ impl<W: Write> Recorder<W> {
         self
     }
 
-    /// Where it will say why the journal ended before the session did, or that it was full.
+    /// Where the reason goes if the journal ends before the session, or is full.
     pub fn trouble(&self) -> Arc<OnceLock<String>> {
         Arc::clone(&self.trouble)
     }
@@ -344,7 +344,7 @@ impl<W: Write> Drop for Recorder<W> {
     }
 }
 
-/// Blanks secrets in what failures say. Ports blank what comes from outside before they report it;
+/// Blanks secrets in the texts of failures. Ports blank what comes from outside before they report it;
 /// this is for the ones that do not. The rest of a line is the core's own, and holds none.
 fn redact_details(line: &mut Vec<u8>) {
     const DETAIL: &str = "\"detail\":\"";

@@ -15,7 +15,7 @@
 //!     [`negotiation_core::FailureCode::Cancelled`], the running one is abandoned and completes
 //!     so as well.
 //! - Closing what is not there, or not any more, completes well.
-//! - `next` is cancel-safe: dropping its future loses nothing. With nothing to say it stays
+//! - `next` is cancel-safe: dropping its future loses nothing. Without an input it stays
 //!   pending.
 //! - After the close of a signaling or peer connection completed, no event of it comes.
 //! - Dropping the port closes what is open and frees everything.
@@ -27,7 +27,7 @@ use negotiation_core::{
     SignalingEvent, Ticket, Timestamp,
 };
 
-/// Carries messages between this viewer and the master, and asks the service for what it needs.
+/// Carries messages between this viewer and the master, and makes the requests to the service.
 #[cfg_attr(not(target_family = "wasm"), async_trait)]
 #[cfg_attr(target_family = "wasm", async_trait(?Send))]
 pub trait SignalingPort: MaybeSend {
@@ -60,8 +60,8 @@ pub trait Clock: MaybeSend {
     async fn sleep_until(&self, deadline: Timestamp);
 
     /// Returns when the device has slept, or the process was stopped, for so long that what was
-    /// connected is gone; told once for each sleep. A clock that cannot know stays pending, and the
-    /// application tells ([`crate::Control::resumed`]). Cancel-safe.
+    /// connected is gone; reported once for each sleep. A clock that cannot know stays pending, and the
+    /// application reports it ([`crate::Control::resumed`]). Cancel-safe.
     async fn woke(&self) {
         std::future::pending().await
     }

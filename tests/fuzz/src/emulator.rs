@@ -13,7 +13,7 @@ const SIGNED: &str = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA4F7W
 const PAYLOAD_MAX: usize = 10 * 1024;
 
 /// Frames, calls, signatures and faults of a client: each is read to its end, none gets in without
-/// a key, and what is relayed says truly whom it is from.
+/// a key, and what is relayed names its true sender.
 pub fn emulator(bytes: &[u8]) {
     let mut bench = Bench::new().expect("a fresh emulator has room");
     assert!(bench.call(bytes).iter().all(|status| (200..=599).contains(status)));

@@ -62,7 +62,7 @@ struct Host {
     now: Timestamp,
     owed: Vec<(Ticket, Done)>,
     model: Model,
-    /// `FUZZ_TRACE` tells what goes in and comes out.
+    /// `FUZZ_TRACE` prints what goes in and comes out.
     traced: bool,
 }
 
@@ -324,7 +324,7 @@ fn good(output: &Output) -> Option<(Ticket, Done)> {
     }
 }
 
-/// The truth in a few counters and sets: what may be asked for, and when.
+/// The expected state in a few counters and sets: what may be requested, and when.
 #[derive(Default)]
 struct Model {
     link: u32,

@@ -7,7 +7,7 @@ use viewer_session::journal::{Comparison, Reader, What, replay};
 /// Most outputs of one input. A candidate that comes is one; a description frees what was held.
 const OUTPUTS_MAX: usize = 10_000;
 
-/// A journal: reading it ends, the core takes whatever it says, and the comparison is one of the text.
+/// A journal: reading it ends, the core takes whatever it contains, and the comparison is one of the text.
 pub fn journal(bytes: &[u8]) {
     let mut again = Vec::new();
     let comparison = run(bytes, &mut again);

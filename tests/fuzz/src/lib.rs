@@ -99,7 +99,7 @@ pub fn description(bytes: &[u8]) {
     assert!(facts.fingerprints.len() <= lines("a=fingerprint"), "more fingerprints than lines");
     for line in text.lines() {
         let Some(password) = line.strip_prefix("a=ice-pwd:").map(str::trim) else { continue };
-        // A text may say its password elsewhere too.
+        // A text may contain its password elsewhere too.
         if password.len() >= 8 && text.matches(password).count() == 1 {
             is_not_printed(password, text, &read);
         }

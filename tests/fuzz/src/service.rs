@@ -1,4 +1,4 @@
-//! What the service says outside of the socket, as far as we read it ourselves: refusals of a
+//! The service's responses outside of the socket, as far as our own code reads them: refusals of a
 //! socket, and the endpoints that the control plane names.
 
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use signaling_aws::presign::Connect;
 
 use super::redacted;
 
-/// Longest text that is made of what the service says: a sentence of this project, and a piece of its own.
+/// Longest text that is made of a response of the service: a sentence of this project, and a piece of its own.
 const TOLD_MAX: usize = 1200;
 
 /// A refusal becomes a short text without secrets; a URL is signed for a place that may have it.

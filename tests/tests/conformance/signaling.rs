@@ -86,7 +86,7 @@ impl SignalingStage for Stage {
     async fn say(&mut self, message: Message) {
         let sender = self.master.as_ref().expect("there is one").sender();
         let to = &self.heard_from;
-        // To a viewer that is gone nothing can be said.
+        // Nothing can be sent to a viewer that is gone.
         let _ = match &message {
             Message::Answer(body) => sender.send_answer(to, body.sdp.as_str()).await,
             Message::Offer(body) => sender.send_offer(to, body.sdp.as_str()).await,

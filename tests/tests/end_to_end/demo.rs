@@ -51,7 +51,7 @@ fn n26_journal_of_a_demo_replays_and_holds_no_secret() {
     }
     eprintln!("{}", said.lines().last().unwrap_or_default());
 
-    // A journal that tells another story is found out.
+    // A journal that was changed is detected.
     let forged = text.replacen("\"to\":\"Offering\"", "\"to\":\"Closing\"", 1);
     assert_ne!(forged, text);
     std::fs::write(&journal, forged).expect("written");

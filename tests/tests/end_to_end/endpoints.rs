@@ -34,7 +34,7 @@ fn second_process_starts_without_requesting_endpoints() {
     let unchanged = Calls { viewers: 2, ..first };
     assert_eq!(second, unchanged, "the second process requested endpoints");
 
-    // A service that moved: nothing listens where the file says, and the first attempt recovers.
+    // A service that moved: nothing listens at the file's endpoint, and the first attempt recovers.
     let file = only_file(&state);
     let text = fs::read_to_string(&file).expect("readable");
     let port = stage.endpoint().rsplit_once(':').expect("a port").1.trim_end_matches('/');

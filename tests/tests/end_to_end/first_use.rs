@@ -14,7 +14,7 @@ use crate::{PATIENCE, PROGRAM};
 /// Most lines that any failure prints, in all.
 const LINES_MAX: usize = 6;
 
-/// What only the source or a log would say.
+/// Terms that belong into the source or a log alone.
 const JARGON: [&str; 12] = [
     "verdict",
     "descriptors",
@@ -248,7 +248,7 @@ fn channel_is_an_argument_an_option_or_a_variable() {
     assert!(nowhere(&["one"], "three").contains("Connecting to one;"));
 }
 
-/// Ctrl-C before it is live says what was waited for, and no advice that is none.
+/// Ctrl-C before it is live reports what was waited for, without useless advice.
 #[test]
 fn early_ctrl_c_names_what_was_awaited() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);

@@ -253,7 +253,7 @@ fn verbosity_decides_what_people_read() {
     }
 }
 
-/// The statistics of each second have what a person asks for first.
+/// The statistics of each second have what a person looks for first.
 #[test]
 fn statistics_name_resolution_jitter_bytes_and_keyframes() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);

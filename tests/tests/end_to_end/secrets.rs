@@ -23,7 +23,7 @@ fn viewer_camera_and_emulator_keep_secrets_at_trace_level() {
     let journaling = ["--journal", journal, "--journal-addresses"];
     let mut watch = stage.watch([&TRACE[..], &patience, &journaling].concat());
     assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
-    // Servers were asked for, or their password had no way to slip out.
+    // Servers were requested, or their password had no way to slip out.
     let with_turn = watch.event("ended", PATIENCE);
     assert_eq!(with_turn["attempts"][1]["evidence"]["turn_servers"], true, "{with_turn}");
     camera.interrupt();
@@ -48,7 +48,7 @@ fn demo_keeps_secrets_at_trace_level() {
     clear(&mut command);
     keys.give_to(&mut command);
     command.args(["demo", "--json", "--duration", "3"]).args(TRACE);
-    // What a person sets who wants to hear everything.
+    // The setting for every message.
     command.env("RUST_LOG", "trace");
     let mut demo = Process::start("demo", &mut command, "Build kvs-viewer.");
     assert_eq!(demo.ended(PATIENCE).code, Some(0), "{}", demo.transcript());

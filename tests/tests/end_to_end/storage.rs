@@ -23,7 +23,7 @@ fn watch(stage: &Stage, id: &str, args: &[&str]) -> Process {
     stage.watch([&[JOIN, "--client-id", id], args].concat())
 }
 
-/// Waits until the service says that this happened to a client of the session, so many times.
+/// Waits until the service reports that this happened to a client of the session, so many times.
 fn told(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
     for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
         let events = admin::events(stage.endpoint());

@@ -337,7 +337,7 @@ impl Case {
             times.windows(2).all(|pair| pair[0] < pair[1]),
             "{name}: two pictures share a time: {times:?}"
         );
-        // The camera keeps its pace, so pictures tell how long it played.
+        // The camera keeps its pace, so the number of pictures gives the time.
         let played = seen.pictures as f64 / RATE;
         let shown = times.last().unwrap_or(&0.0) - times.first().unwrap_or(&0.0) + 1.0 / RATE;
         assert!((played - shown).abs() < 0.35, "{name}: {played} s became {shown} s: {times:?}");

@@ -65,7 +65,7 @@ fn an_ignored_restart_costs_nothing() {
     master.event("offer", PATIENCE);
 }
 
-/// Killed, it says nothing: no DTLS close and no end of its socket's.
+/// Killed, it sends nothing: no DTLS close and no end of its socket.
 fn a_master_that_dies_is_found() {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
     let first = master(&stage, "replace");

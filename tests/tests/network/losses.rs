@@ -24,7 +24,7 @@ fn s22_ice_blip() {
     frames_go_on(&watch, 60);
     let lost = Seen::last(&watch).lost_since(&before);
     eprintln!("22: two seconds of nothing, {lost} frames lost");
-    // The camera's buffer gives some of them again when they are asked for.
+    // The camera's buffer gives some of them again when they are requested.
     assert!(lost > 0, "the hole was there");
     assert_eq!(named(&camera.events(), "offer").len(), 1, "no offer: {}", watch.transcript());
     assert_eq!(since(&watch, "recovering", 0).len(), 0, "{}", watch.transcript());

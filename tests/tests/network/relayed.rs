@@ -164,14 +164,14 @@ fn s41_without_a_relay_there_is_no_route() {
     assert_eq!(reason, "no-route", "{:?} {}", ended.code, watch.transcript());
 }
 
-/// A restart asks for new credentials, and its relay is another one, under them.
+/// A restart fetches new credentials, and its relay is another one, under them.
 #[test]
 fn s40_turn_expire() {
     let (scene, coturn) = scene(UDP, "30", &[]);
     let _camera = scene.camera(["--behaviour", "renegotiate"]);
     scene.cut_direct_paths();
     let watch = scene.live(["--relay-only"]);
-    // The viewer's and the camera's: they asked in the same second or not, which is in the name.
+    // The viewer's and the camera's: fetched in the same second or not, which is in the name.
     let first = users(&coturn);
     assert!((1..=2).contains(&first.len()), "{}", coturn.transcript());
     // By now the first credentials have ended.
@@ -188,7 +188,7 @@ fn s40_turn_expire() {
 }
 
 /// The credential of a relay ends after thirty seconds, and the relay itself lives on: its
-/// permissions are asked for again, which the stack does every two minutes.
+/// permissions are requested again, which the stack does every two minutes.
 #[test]
 fn s59_relay_outlives() {
     let (scene, coturn) = scene(UDP, "30", &[]);

@@ -18,7 +18,7 @@ use crate::{LITTLE, costs};
 /// An authority of the test's own.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Clone)]
 pub(crate) struct Says {
     pub(crate) host: &'static str,

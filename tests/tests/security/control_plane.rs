@@ -139,7 +139,7 @@ fn endpoints_without_tls_are_refused_unless_on_this_machine() {
     }
 }
 
-/// A service elsewhere does not get to say which doors of this machine are knocked at in the clear.
+/// A service elsewhere cannot make the viewer connect to ports of this machine in the clear.
 #[test]
 fn service_elsewhere_points_at_no_plain_door_of_this_machine() {
     for door_of in ["socket", "calls"] {

@@ -317,7 +317,7 @@ fn gigantic_candidates_cost_nothing_and_the_session_goes_on() {
         scene.close().await;
         outcome
     });
-    // The honest answer connects by the viewer's own candidates, unless nothing told them; either
+    // The honest answer connects by the viewer's own candidates, unless they were never sent; either
     // way no candidate is what ends it.
     let known = [EndReason::NoRoute, EndReason::NoMedia, EndReason::Dtls];
     assert!(known.contains(&outcome.reason), "{outcome:?}");

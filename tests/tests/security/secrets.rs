@@ -123,7 +123,7 @@ fn inputs_and_outputs_of_a_session_print_no_secret() {
     ] {
         kept("a command", &Output::Peer(ticket, command));
     }
-    // What a peer says of itself is no secret of this side, but a text that is none is not repeated.
+    // A peer's own text is no secret of this side, but what is not readable text is not repeated.
     let candidate = Candidate { text: CANARY.into(), mid: None, mline_index: None, ufrag: None };
     kept("a candidate", &candidate);
     kept("a configuration of peers", &PeerConfig::new(true));

@@ -46,7 +46,7 @@ enum Trouble {
     LinkCut,
     /// No UDP gets through for a while, ICE's own neither.
     UdpLost,
-    /// The platform says that the network is another.
+    /// The platform reports another network.
     NetworkChanged,
     /// The camera ends in order, and another begins.
     CameraRestarts,
@@ -62,7 +62,7 @@ enum Trouble {
     ServiceFails,
     /// Something that is no message comes.
     Garbage,
-    /// The application asks for an ICE restart.
+    /// The application requests an ICE restart.
     Restart,
     /// The device slept.
     Slept,
@@ -114,7 +114,7 @@ impl Flow {
     }
 }
 
-/// What the session told.
+/// The session's events.
 #[derive(Default)]
 struct Tally {
     attempts: u64,

@@ -262,7 +262,7 @@ fn w08_answer_rejected() {
         let earlier = stage.live().await;
         let right = earlier.answers()[0].sdp.as_str().to_owned();
         earlier.close().await;
-        // Decodable, and nothing can be made of it: no section says how it is secured.
+        // Decodable, and nothing can be made of it: no section has a fingerprint.
         let wrong = frame::without(&right, "a=fingerprint:");
         stage.camera_off().await;
         let mut plan = stage.plan();

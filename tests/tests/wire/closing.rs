@@ -129,7 +129,7 @@ fn w65_two_viewers() {
         }
         assert_eq!(stage.calls("ConnectAsViewer"), (before.0 + 1, 0));
         let pictures = stage.untouched(two).await;
-        // The keyframe that the second asked for is the first one's too; none of its own is lost.
+        // The keyframe that the second requested reaches the first too; none of its own is lost.
         let more = stage.untouched(one).await;
         let what = format!("hall and hall-2 live, {more} and {pictures} pictures, none lost");
         shown(what, took)

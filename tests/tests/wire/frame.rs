@@ -31,7 +31,7 @@ pub(crate) fn candidate(text: &str) -> String {
     from_master("ICE_CANDIDATE", &payload)
 }
 
-/// A description with other lines where `change` says so.
+/// A description with the lines that `change` returns.
 pub(crate) fn changed(sdp: &str, change: impl Fn(&str) -> Option<String>) -> String {
     let lines = sdp.lines().map(|line| change(line).unwrap_or_else(|| line.to_owned()));
     lines.map(|line| line + "\r\n").collect()

@@ -158,7 +158,7 @@ fn w67_codec_changes() {
 }
 
 /// The new source begins just after a keyframe, so that nothing of it can be shown for two seconds,
-/// unless it is asked for another one: under its own SSRC, which no description names.
+/// unless another one is requested: under its own SSRC, which no description names.
 // Shows: N27.
 #[test]
 fn w67_another_source() {

@@ -74,7 +74,7 @@ fn w48_paused_camera() {
         let stopped = viewer.now();
         viewer.until("the stall", |event| *event == Event::MediaStalled).await;
         viewer.until("the pause", |event| *event == Event::MediaPaused).await;
-        // Longer than a camera that says nothing is waited for.
+        // Longer than a silent camera is waited for.
         tokio::time::sleep(secs(6)).await;
         assert!(keyframe_requests(&viewer.log) >= 3, "{}", viewer.log.story());
         network.unblock();

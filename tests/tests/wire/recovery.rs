@@ -129,7 +129,7 @@ fn w26_network_switch_by_restart() {
         assert_eq!(viewer.count(is_attempt_2), 0);
         let lost = viewer.longest_gap(last);
         let took = recovered.saturating_since(switched);
-        // Restart deadline; the grace is not waited for when the platform says so.
+        // Restart deadline; the grace is skipped when the platform reports it.
         assert!(took < secs(4), "{took:?}");
         assert_eq!(viewer.close().await.attempts_total, 1);
         shown(format!("ICE restart over a new link; no picture for {lost:.2?}"), took)

@@ -66,7 +66,7 @@ impl Drop for Running {
     }
 }
 
-/// How many scenarios this run has: asked of the same program with the same filters.
+/// How many scenarios this run has: listed by the same program with the same filters.
 fn expected() -> usize {
     static EXPECTED: OnceLock<usize> = OnceLock::new();
     *EXPECTED.get_or_init(|| {

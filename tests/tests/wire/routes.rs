@@ -16,7 +16,7 @@ fn relay(ttl_secs: u32) -> EmulatorConfig {
     EmulatorConfig { relay: true, turn, ..EmulatorConfig::default() }
 }
 
-/// A viewer that tells and uses no address but a relay's.
+/// A viewer that sends and uses no address but a relay's.
 fn relayed(stage: &Stage) -> Plan {
     let mut plan = stage.plan();
     plan.settings.relay_only = true;
@@ -58,7 +58,7 @@ fn w41_no_relay() {
 
 #[test]
 fn w59_relay_outlives() {
-    // A tenth of AWS's life of a credential; an allocation is refreshed with it all the same.
+    // A tenth of AWS's life of a credential; an allocation is still refreshed with it.
     scenario_on(59, "", relay(30), async |stage| {
         stage.camera().await;
         let mut viewer = relayed(stage).watch();

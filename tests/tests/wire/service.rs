@@ -1,4 +1,4 @@
-//! What the service says and does: scenarios 36 to 39, 42 to 44 and 46.
+//! Errors and messages of the service: scenarios 36 to 39, 42 to 44 and 46.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -110,7 +110,7 @@ fn w38_signing() {
     });
 }
 
-/// Hands out a credential that has ended, and then what `next` says.
+/// Hands out a credential that has ended, and then what `next` returns.
 #[derive(Debug)]
 struct Renewing {
     asked: Arc<AtomicU32>,
@@ -206,7 +206,7 @@ fn w42_control_plane_errors() {
 fn w42_turn_failure_falls_back_to_stun() {
     scenario(42, "TURN", async |stage| {
         stage.camera().await;
-        // The viewer asks first: the camera does so when it has an offer.
+        // The viewer fetches servers first: the camera does so when it has an offer.
         let once = Match { times: Some(1), ..call("GetIceServerConfig") };
         let failing = stage.fault(once, Action::Hang { ms: None });
         let mut plan = stage.plan();

@@ -106,7 +106,7 @@ pub(crate) fn quick() -> Settings {
 pub(crate) struct Stage {
     pub(crate) emulator: Emulator,
     pub(crate) channel: String,
-    /// What the cameras tell.
+    /// The cameras' events.
     pub(crate) camera_events: Option<broadcast::Receiver<CameraEvent>>,
     camera: Option<Camera>,
     sent: Arc<Mutex<Vec<FrameRecord>>>,
@@ -180,13 +180,13 @@ impl Stage {
         }
     }
 
-    /// What the cameras told so far of this kind.
+    /// The cameras' events of this kind so far.
     pub(crate) fn camera_told(&mut self, like: impl Fn(&CameraEvent) -> bool) -> usize {
         let events = self.camera_events.as_mut().expect("a camera was started");
         std::iter::from_fn(|| events.try_recv().ok()).filter(|event| like(event)).count()
     }
 
-    /// Where a master that is no camera tells what it sent.
+    /// Where a master that is no camera reports what it sent.
     pub(crate) fn records(&self) -> mpsc::Sender<FrameRecord> {
         self.records.clone()
     }
@@ -260,13 +260,13 @@ impl Stage {
         self.emulator.faults().hits(fault)
     }
 
-    /// Sends a text frame to every viewer of the channel, as the service would; says to how many.
+    /// Sends a text frame to every viewer of the channel, as the service would; returns to how many.
     pub(crate) fn tell_viewers(&self, frame: impl Into<String>) -> usize {
         let message = ServiceMessage::Raw(frame.into());
         self.emulator.send(&self.channel, Some(Role::Viewer), None, message)
     }
 
-    /// Ends the viewers' sockets; says how many.
+    /// Ends the viewers' sockets; returns how many.
     pub(crate) fn cut_viewers(&self, code: Option<u16>) -> usize {
         self.emulator.disconnect(&self.channel, Some(Role::Viewer), None, code)
     }
@@ -276,7 +276,7 @@ impl Stage {
         self.emulator.clients().into_iter().filter_map(|client| client.client_id).collect()
     }
 
-    /// Waits until no viewer is connected, and says how many are.
+    /// Waits until no viewer is connected, and returns how many are.
     pub(crate) async fn gone(&self) -> usize {
         // A socket that ends is noticed by the service a moment later.
         let _ = timeout(SETTLING, async {
@@ -288,7 +288,7 @@ impl Stage {
         self.viewers().len()
     }
 
-    /// How often something was asked of the service, and how often refused.
+    /// How many requests of a kind the service got, and how many it refused.
     pub(crate) fn calls(&self, name: &str) -> (u64, u64) {
         let calls = self.emulator.calls();
         calls.get(name).map_or((0, 0), |count| (count.requests, count.refused))

@@ -72,7 +72,7 @@ impl Watching {
         self.now().saturating_since(moment)
     }
 
-    /// Waits for the next event that fits, and says when it came.
+    /// Waits for the next event that fits, and returns when it came.
     pub(crate) async fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) -> Timestamp {
         let found = self.next(what, |entry| match entry {
             Entry::Output(Output::Event(event)) => fits(event),
@@ -114,7 +114,7 @@ impl Watching {
         self.until("ignored", |event| *event == Event::Ignored(reason)).await
     }
 
-    /// When this was first told as ignored, if it was.
+    /// When this was first reported as ignored, if it was.
     pub(crate) fn ignored_so_far(&self, reason: Ignored) -> Option<Timestamp> {
         let told = |entry: &Entry| matches!(entry, Entry::Output(Output::Event(Event::Ignored(r))) if *r == reason);
         self.log.times(told).first().copied()
@@ -179,7 +179,7 @@ impl Watching {
         })
     }
 
-    /// How many offers were asked for.
+    /// The number of requested offers.
     pub(crate) fn offers(&self, restart: bool) -> usize {
         use negotiation_core::PeerCommand::CreateOffer;
         self.log.count(|entry| {
@@ -188,7 +188,7 @@ impl Watching {
         })
     }
 
-    /// How many connections were asked for.
+    /// The number of requested connections.
     pub(crate) fn links(&self) -> usize {
         use SignalingCommand::Connect;
         self.log.count(|entry| matches!(entry, Entry::Output(Output::Signaling(_, Connect { .. }))))

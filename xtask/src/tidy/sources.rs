@@ -18,7 +18,7 @@ const RATCHET: &[(&str, usize)] = &[];
 /// Notes to oneself. Split, so that this file does not find itself.
 const LEFT_OVER: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 
-/// What the reason of an ignored test says when another test runs it.
+/// The reason of an ignored test that another test runs.
 const RUN_ELSEWHERE: [&str; 2] = ["run by", "child of"];
 
 /// Where notes and citations are looked for.

@@ -38,7 +38,7 @@ pub(super) fn compare(toolchain: Toolchain, target_dir: &Path) -> Result<(), Str
     let manifest = step::root().join("tests/outside").join(PROBE);
     let mut cargo = build(toolchain, "std,panic_abort", TARGET, &target_dir);
     // The generators know a source of entropy, which a module without imports has not; seeds are
-    // given, so it is never asked.
+    // given, so it is never called.
     cargo.env(
         "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
         "--cfg getrandom_backend=\"unsupported\"",

@@ -216,7 +216,7 @@ impl Assembly {
         self.continuous = false;
         self.gap = true;
         match &mut self.current {
-            // What is lost comes before the first slice, which can be told from its header.
+            // What is lost comes before the first slice, which its header shows.
             Some(current) if !current.has_slices() => {}
             Some(current) => {
                 current.break_up();
@@ -293,7 +293,7 @@ impl Assembly {
     fn take_units(&mut self, timestamp: u32, units: &mut Vec<Unit>, out: &mut Delivery) {
         for unit in units.drain(..) {
             match nal_type(&unit.data) {
-                // A delimiter says no more than a slice does; a file needs none of these.
+                // A delimiter carries nothing that a slice does not; a file needs none of these.
                 NAL_DELIMITER | NAL_END_OF_SEQUENCE | NAL_END_OF_STREAM | NAL_FILLER => {}
                 NAL_SLICE | NAL_PARTITION_A | NAL_IDR => self.take_slice(timestamp, unit, out),
                 3 | 4 | 19.. => self.go_on(timestamp, unit),
@@ -342,7 +342,7 @@ impl Assembly {
         }
     }
 
-    /// A part of a picture that says nothing of its beginning.
+    /// A part of a picture that does not show where the picture begins.
     fn go_on(&mut self, timestamp: u32, unit: Unit) {
         self.current_at(timestamp, unit.arrival);
         self.go_on_with(unit);

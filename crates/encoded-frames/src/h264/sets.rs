@@ -11,7 +11,7 @@ use crate::frame::ParameterSets;
 /// A larger one is ignored; those of real encoders have less than 100 bytes.
 const SET_BYTES_MAX: usize = 4096;
 
-/// At most 32 and 256 of them: that is what their ids can tell apart.
+/// At most 32 and 256 of them: the range of their ids.
 #[derive(Debug, Default)]
 pub(super) struct SetStore {
     sps: BTreeMap<u8, (Bytes, Sps)>,

@@ -1,4 +1,4 @@
-//! The few fields of parameter sets, slice headers and SEI messages that tell pictures apart (ITU-T H.264,
+//! The few fields of parameter sets, slice headers and SEI messages that distinguish pictures (ITU-T H.264,
 //! sections 7.3.2, 7.3.3 and D.1). What is not needed is not checked: cameras send levels, VUI and trailing
 //! bytes that a strict parser refuses, and decoders play them.
 
@@ -66,7 +66,7 @@ impl<'a> Bits<'a> {
     }
 }
 
-/// How a slice header tells the picture order (section 8.2.1).
+/// How a slice header encodes the picture order (section 8.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OrderCount {
     Lsb { bits: u32 },

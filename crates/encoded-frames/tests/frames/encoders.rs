@@ -136,7 +136,7 @@ fn slices(frame: &Frame) -> Vec<Vec<u8>> {
     length_prefixed_nals(&frame.data).filter(is_slice).map(<[u8]>::to_vec).collect()
 }
 
-/// One payload a unit; the marker where `marked` says so by unit and number of units.
+/// One payload a unit; the marker where `marked` returns true, by unit and number of units.
 fn single(units: &[Vec<u8>], marked: impl Fn(usize, usize) -> bool) -> Vec<Payload> {
     let count = units.len();
     units.iter().enumerate().map(|(at, unit)| (unit.clone(), marked(at, count))).collect()
@@ -547,7 +547,7 @@ proptest! {
         let frames = push(&mut assembler, packets);
         prop_assert_eq!(assembler.stats().malformed, 0);
         prop_assert_eq!(assembler.stats().frames_dropped, 0);
-        // The last picture is whole only if its mark can be believed, and a last unit if its end bit says so.
+        // The last picture is whole only if its mark can be believed, and a last unit if its end bit is set.
         prop_assert!(pictures.len() - frames.len() <= 1 + usize::from(!form.end_bit));
         if form.marker == 0 && form.end_bit {
             prop_assert_eq!(pictures.len(), frames.len());

@@ -20,7 +20,7 @@ use crate::sdp;
 /// While connecting, the stack's task is woken this often: see [`Stack::wake_stack`].
 const NUDGE: Duration = Duration::from_millis(10);
 
-/// Once connected, this often it is asked whether the viewer closed.
+/// Once connected, whether the viewer closed is checked this often.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What a session has once its answer is made.

@@ -194,7 +194,7 @@ impl Viewer {
         self.port.submit(ticket, SignalingCommand::Send { link: LINK, message });
     }
 
-    /// Takes what comes until `done` says so; answers are applied and candidates exchanged.
+    /// Takes what comes until `done` returns true; answers are applied and candidates exchanged.
     pub(crate) async fn drive(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         within(what, async {
             while !done(self) {

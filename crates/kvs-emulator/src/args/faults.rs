@@ -46,7 +46,7 @@ pub struct FaultArgs {
 }
 
 impl FaultArgs {
-    /// The faults these flags ask for.
+    /// The faults of these flags.
     pub fn to_faults(&self) -> Result<Vec<Fault>, EmulatorError> {
         use MessageType::{SdpAnswer, SdpOffer};
         let mut faults = Vec::new();

@@ -274,7 +274,7 @@ impl Handler {
 #[async_trait::async_trait]
 impl PeerConnectionEventHandler for Handler {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        // A wildcard socket on a machine without an interface has no address to tell.
+        // A wildcard socket on a machine without an interface has no address to report.
         if event.candidate.address.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
             return;
         }

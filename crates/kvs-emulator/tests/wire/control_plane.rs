@@ -259,7 +259,7 @@ async fn presigned_url_may_be_valid_for_a_week_unless_configured() {
     assert!(refusal(old, 604_800).await.is_some(), "its time is over");
 }
 
-/// Signing in from any page would need no more than the public development key.
+/// Signing in from any page would need only the public development key.
 #[tokio::test]
 async fn private_network_access_needs_an_allowed_origin() {
     const LEAVE: &str = "access-control-allow-private-network";

@@ -23,7 +23,7 @@ async fn pair(action: Action, times: u64) -> (Emulator, Socket, Socket, u64) {
     (emulator, master, viewer, id)
 }
 
-/// The master says these answers, and its socket has been read up to there.
+/// The master sends these answers, and its socket has been read up to there.
 async fn answers(master: &mut Socket, payloads: &[&str]) {
     for payload in payloads {
         say(master, answer("v", payload)).await;

@@ -206,7 +206,7 @@ pub(crate) async fn open(emulator: &Emulator, id: Option<&str>) -> Socket {
     connect(emulator, &Signer::default(), &arn, id).await.unwrap()
 }
 
-/// Opens a socket, or says how it was refused.
+/// Opens a socket, or returns how it was refused.
 pub(crate) async fn connect(
     emulator: &Emulator,
     signer: &Signer,
@@ -273,7 +273,7 @@ pub(crate) async fn hear(socket: &mut Socket) -> Value {
     }
 }
 
-/// The payloads that reached this socket so far. What a socket says is answered in order, so a
+/// The payloads that reached this socket so far. What a socket sends is answered in order, so a
 /// refused message of its own marks the end.
 pub(crate) async fn received(socket: &mut Socket) -> Vec<String> {
     say(socket, json!({ "action": "FENCE", "correlationId": "fence" })).await;

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::STATS_EVERY;
 
-/// What is asked of others than the session: tasks of their own, since each may hang.
+/// Measurements beside the session: tasks of their own, since each may hang.
 pub(super) struct Measured {
     peers: latest::Receiver<Vec<PeerStats>>,
     bytes: Option<Arc<AtomicU64>>,

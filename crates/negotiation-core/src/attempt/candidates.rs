@@ -275,7 +275,7 @@ impl LocalCandidates {
         Ok(())
     }
 
-    /// The offer that they belong to was taken back: they wait for what is said next.
+    /// The offer that they belong to was rolled back: they wait for the next description.
     pub(crate) fn withhold(&mut self) {
         (self.released, self.withheld) = (false, true);
         self.free = 0;

@@ -301,7 +301,7 @@ impl Attempt {
         ON
     }
 
-    /// Another answer to an offer that has one. Nothing in an answer says which offer it is for
+    /// Another answer to an offer that has one. Nothing in an answer names the offer that it is for
     /// (kvs-protocol.md 2.5), so before the connection is up the first may be the wrong one (N4).
     fn on_second_answer(&mut self, cx: &mut Context) {
         cx.ignore(Ignored::SecondAnswer);
@@ -357,7 +357,7 @@ impl Attempt {
             known.answers_repeated_id = Some(true);
         }
         cx.learn(known);
-        // Until media flows, the newest answer says what will be sent.
+        // Until media flows, the newest answer determines what will be sent.
         if first || matches!(self.stage, Stage::Establishing | Stage::AwaitingMedia) {
             self.media.expect(&cx.config, &answer.facts);
             let refuses = answer.facts.refuses_everything();

@@ -3,7 +3,7 @@
 //! Two sessions that were in the same situation at another time, in another attempt, after another
 //! number of commands, have the same normal form, so a checker meets the same state again as the
 //! same. The normal form is itself a session that can go on: it behaves as the one it was made of,
-//! but for names, times and what is only told.
+//! but for names, times and what is only reported.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -108,9 +108,9 @@ const SENT: Ticket = Ticket { attempt: 1, seq: 0 };
 
 impl Session {
     /// The normal form of this session, for checkers: moments relative to now, commands,
-    /// connections, peer connections and attempts renamed, and all that is only told left out.
+    /// connections, peer connections and attempts renamed, and all that is only reported left out.
     ///
-    /// What its outputs say of times, names, counts and evidence differs; what it does does not.
+    /// Times, names, counts and evidence in its outputs differ; its commands do not.
     /// Outputs that were not drained stay as they are.
     #[must_use]
     pub fn normalised(&self) -> Normalised {
@@ -358,7 +358,7 @@ impl Clock {
     }
 }
 
-/// How far back anything matters: "now" of a normal form, so that the past can be told.
+/// How far back anything matters: "now" of a normal form, so that times in the past can be written.
 fn horizon(config: &Config) -> Duration {
     let day = Duration::from_secs(86_400);
     config
@@ -369,7 +369,7 @@ fn horizon(config: &Config) -> Duration {
         .saturating_add(day)
 }
 
-/// A connection that was left long ago has no name; nothing tells two of those apart.
+/// A connection that was left long ago has no name; two of those cannot be distinguished.
 fn name_of(names: &[(ConnectionId, ConnectionId)], link: ConnectionId) -> ConnectionId {
     renamed(names, link).unwrap_or(ConnectionId(0))
 }

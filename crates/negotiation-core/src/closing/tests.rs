@@ -59,7 +59,7 @@ fn n14_next_attempt_is_announced() {
     assert_eq!(harness.reported(&Event::AttemptStarted { attempt: 2 }), 1);
 }
 
-/// With pauses of a fixed length, so that no random number tells two sessions apart.
+/// With pauses of a fixed length, so that no random number makes two sessions differ.
 fn plain() -> Settings {
     let fixed = RetryDelay::Fixed(Duration::from_secs(1));
     Settings {
@@ -90,7 +90,7 @@ fn normal(harness: &Harness) -> Session {
     harness.session.normalised().into_session()
 }
 
-/// The normal form of what closes for good tells neither why nor when, nor what was tried.
+/// The normal form of a session that closes for good has neither reason nor time nor attempts.
 #[test]
 fn closing_session_has_one_normal_form() {
     let closed = |failures, age| {
@@ -106,7 +106,7 @@ fn closing_session_has_one_normal_form() {
     assert_eq!(normal(&ended), closed(0, 0));
 }
 
-/// That of what closes before another attempt tells how many are left.
+/// The normal form of a session that closes before another attempt has the number of attempts left.
 #[test]
 fn what_closes_before_another_attempt_keeps_its_budget_in_the_normal_form() {
     let lost = |failures| {
@@ -150,7 +150,7 @@ fn n22_close_in_the_instant_of_a_deadline_wins() {
     harness.now = harness.now + Duration::from_secs(6);
     harness.give(Input::Close);
     assert_eq!((harness.phase(), harness.commands()), (Phase::Ended, alloc::vec![]));
-    // A step of closing that is overdue is given up all the same.
+    // A step of closing that is overdue is still given up.
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Close);
     harness.now = harness.now + Duration::from_secs(1);
@@ -158,7 +158,7 @@ fn n22_close_in_the_instant_of_a_deadline_wins() {
     assert_eq!(harness.fired(Timer::CloseStep), 1);
 }
 
-/// N16, 46: a device that wakes up, and a network that comes back, wait for what the service asked.
+/// N16, 46: a device that wakes up, and a network that comes back, wait for the pause that the service required.
 // Shows: N16.
 #[test]
 fn s46_full_channel_is_not_retried_sooner_when_back_online() {

@@ -1,6 +1,6 @@
 //! A session on a harness of its own, for tests: one input at a time, and command for command what
-//! it asks for. The simulator shows whole sessions; here is the single step that its worlds hardly
-//! reach. Commands have short names, [`Harness::asked`] gives them in order.
+//! it submits. The simulator shows whole sessions; here is the single step that its worlds hardly
+//! reach. Commands have short names, [`Harness::commands`] returns them in order.
 
 use alloc::format;
 use alloc::vec;
@@ -312,7 +312,7 @@ impl Harness {
         self.told.iter().map(|(_, event)| event)
     }
 
-    /// What was asked and told until now is seen.
+    /// Forgets the commands and events until now.
     pub(crate) fn forget(&mut self) {
         self.asked.clear();
         self.told.clear();

@@ -13,7 +13,7 @@ fn opened() -> Session {
     session
 }
 
-/// The tickets of the commands that are asked, and what is ignored.
+/// The tickets of the submitted commands, and what is ignored.
 fn drain(session: &mut Session) -> (Vec<Ticket>, Vec<Ignored>) {
     let (mut tickets, mut ignored) = (Vec::new(), Vec::new());
     while let Some(output) = session.poll_output() {

@@ -82,7 +82,7 @@ impl SsrcLimit {
         let contest = self.contest.get_or_insert_with(|| Box::new(Contest::new(now)));
         let elapsed = now.saturating_duration_since(contest.began);
         if elapsed >= window {
-            // Counts of long ago say nothing about now.
+            // Counts of long ago do not describe the present.
             let winner = (elapsed < window * 2).then_some(contest.best.1);
             contest.counts.fill(0);
             (contest.began, contest.best, contest.winner) = (now, (0, 0), winner);

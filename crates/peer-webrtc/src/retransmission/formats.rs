@@ -1,4 +1,4 @@
-//! What descriptions say of retransmission streams: payload types and pairs of SSRCs.
+//! Retransmission streams in descriptions: payload types and pairs of SSRCs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use negotiation_core::MediaKind;
 use super::PAIRS_MAX;
 use crate::codec::Codec;
 
-/// What the descriptions say about retransmission streams. Shared by the stack, which sets
+/// The retransmission streams of the descriptions. Shared by the stack, which sets
 /// descriptions, and the interceptor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Formats(Arc<Mutex<Negotiated>>);
@@ -44,7 +44,7 @@ impl Formats {
         negotiated.rtx = rtx_formats(sdp);
     }
 
-    /// A description of the other side's was set: it says which stream repeats which.
+    /// A description of the other side's was set: it pairs each stream with the one that repeats it.
     pub(crate) fn described(&self, sdp: &str) {
         let mut negotiated = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         negotiated.pairs = pairs(sdp).take(PAIRS_MAX).collect();

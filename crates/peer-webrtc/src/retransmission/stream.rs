@@ -1,4 +1,4 @@
-//! Which packets of one media stream are missing, and when to ask for them.
+//! Which packets of one media stream are missing, and when to request them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,11 +13,11 @@ pub(super) const WINDOW: i64 = 1024;
 /// Packets that may be missing at once, and how fast more may be: a stream of 100 Mbit/s at 10 %
 /// loss. Where more are, resending them would not help.
 const MISSING: Bucket = Bucket::new(1024, Duration::from_millis(1));
-/// How often one packet is asked for.
+/// The number of requests for one packet.
 pub(super) const REQUESTS_MAX: u8 = 8;
-/// A packet that is only late is not asked for.
+/// A packet that is only late is not requested.
 const REORDERED_MAX: Duration = Duration::from_millis(10);
-/// What is older than this is played no more.
+/// Older packets are no longer played.
 const AGE_MAX: Duration = Duration::from_millis(1500);
 
 /// A media stream.
@@ -38,7 +38,7 @@ pub(super) struct Missing {
     since: Instant,
     requests: u8,
     asked: Option<Instant>,
-    /// When to ask next; never, once that is of no use.
+    /// The time of the next request; never, once that is of no use.
     next: Option<Instant>,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Missing {
 pub(super) enum Arrival {
     /// It came in its turn, or late.
     New,
-    /// It was asked for, so long ago; `None` where it is unclear which request it answers.
+    /// The time since the request that it answers; `None` where that is unclear.
     Requested(Option<Duration>),
     /// It has come before.
     Known,
@@ -111,7 +111,7 @@ impl Stream {
         self.missing.contains_key(&unwrapper.unwrap(seq))
     }
 
-    /// What to ask for now.
+    /// The packets to request now.
     pub(super) fn due(&mut self, now: Instant, again: Duration) -> Vec<u16> {
         let mut due = Vec::new();
         for (seq, missing) in &mut self.missing {

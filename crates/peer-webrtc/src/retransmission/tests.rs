@@ -1,4 +1,4 @@
-//! What is asked for, what is passed on, and what is remembered.
+//! What is requested, what is passed on, and what is remembered.
 
 use super::stream::{REQUESTS_MAX, WINDOW};
 use super::*;
@@ -34,11 +34,11 @@ fn repeated(rtx_seq: u16, seq: u16) -> rtc::rtp::Packet {
     packet(RTX, RTX_TYPE, rtx_seq, &payload)
 }
 
-/// An interceptor, and what it passes on and asks for.
+/// An interceptor, and what it passes on and requests.
 struct Receiver {
     inner: Retransmissions,
     now: Instant,
-    /// Every sequence number asked for, with the time.
+    /// Every requested sequence number, with the time.
     asked: Vec<(Duration, u16)>,
     began: Instant,
 }
@@ -100,7 +100,7 @@ fn repeated_packet_becomes_the_media_packet_that_was_lost() {
     assert_eq!(receiver.asked, [(MS * 10, 0)]);
     let passed = receiver.take(repeated(7, 0));
     assert_eq!(passed, [packet(MEDIA, MEDIA_TYPE, 0, b"media")]);
-    // It is there: neither asked for nor passed on again.
+    // It is there: neither requested nor passed on again.
     receiver.wait(MS * 5000);
     assert_eq!(receiver.asked.len(), 1);
     assert_eq!(receiver.take(repeated(8, 0)), []);
@@ -194,7 +194,7 @@ fn stream_that_lacks_the_packet_is_the_one_repeated() {
             receiver.media(seq);
         }
     }
-    // Both have this one, so nothing says whose it is.
+    // Both have this one, so it cannot be attributed.
     assert_eq!(receiver.take(repeated(1, 3)), []);
     assert_eq!(receiver.take(repeated(2, 2))[0].header.ssrc, MEDIA);
     // Now it is known.

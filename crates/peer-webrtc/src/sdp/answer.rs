@@ -5,7 +5,7 @@
 //! compares no format with the offer's. Browsers accept such answers, and masters that are only
 //! tested with browsers send them. So the text that the stack gets is written anew: the offer's
 //! sections in the offer's order, each with what was understood of the answer's section at its
-//! place, and nothing else. `docs/decisions/0027-answers.md` says what is accepted and why.
+//! place, and nothing else. `docs/decisions/0027-answers.md` lists what is accepted and why.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -238,7 +238,7 @@ fn agree(offered: &Section<'_>, answered: &Section<'_>) -> Vec<Payload> {
 }
 
 /// The formats of a section, in its order, each once. A format without `a=rtpmap` means what the
-/// offer or RFC 3551 say of its number.
+/// offer or RFC 3551 define for its number.
 fn payloads(section: &Section<'_>, offered: Option<&[Payload]>) -> Vec<Payload> {
     let mut payloads: Vec<Payload> = Vec::new();
     for number in section.formats().filter_map(|format| format.parse::<u8>().ok()) {
@@ -366,7 +366,7 @@ fn write(answer: &Description<'_>, sections: &[Agreed<'_, '_>]) -> Result<String
     line(format_args!("a=group:BUNDLE{mids}"));
     line(format_args!("a=fingerprint:sha-256 {fingerprint}"));
     line(format_args!("a=ice-options:trickle"));
-    // RFC 8842, 5.3: an answer says active or passive. One that says neither most likely begins.
+    // RFC 8842, 5.3: an answer is active or passive. A side that states neither most likely begins the handshake.
     let is_passive =
         answer.transport("setup").is_some_and(|role| role.eq_ignore_ascii_case("passive"));
     let setup = if is_passive { "passive" } else { "active" };

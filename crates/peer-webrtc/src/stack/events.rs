@@ -76,7 +76,7 @@ impl Queue {
 #[async_trait::async_trait]
 impl PeerConnectionEventHandler for Queue {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        // A wildcard socket on a machine without an interface has no address to tell.
+        // A wildcard socket on a machine without an interface has no address to report.
         let unspecified = event.candidate.address.parse::<IpAddr>();
         if unspecified.is_ok_and(|ip| ip.is_unspecified()) {
             return;

@@ -44,7 +44,7 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    /// Opens a socket on loopback; the server is reached when the stack first asks for it.
+    /// Opens a socket on loopback; the server is connected to at the stack's first request.
     pub(super) async fn open(server: Server, ipv6: bool, gate: Arc<Gate>) -> io::Result<Self> {
         let loopback = match ipv6 {
             true => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
@@ -71,7 +71,7 @@ impl Bridge {
     /// Ends it; its sockets are gone when this returns.
     pub(super) async fn close(mut self) {
         self.task.abort();
-        // It was cancelled, which is what was asked for.
+        // It was cancelled, as intended.
         let _ = (&mut self.task).await;
     }
 }
@@ -103,7 +103,7 @@ async fn serve(
             }
             received = socket.recv_from(&mut buffer) => match received {
                 Ok(received) => received,
-                // Some systems tell of a closed port of the stack's here.
+                // Some systems report a closed port of the stack here.
                 Err(_) => {
                     sleep(Duration::from_millis(10)).await;
                     continue;

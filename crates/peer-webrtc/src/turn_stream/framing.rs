@@ -22,7 +22,7 @@ pub(super) struct Message {
     pub(super) in_stream: usize,
 }
 
-/// Whether a datagram asks for an allocation: what a stream begins with.
+/// Whether a datagram requests an allocation, which begins a stream.
 pub(super) fn is_allocate(datagram: &[u8]) -> bool {
     datagram.starts_with(&ALLOCATE_REQUEST) && measure(datagram).is_ok_and(|found| found.is_some())
 }
@@ -95,7 +95,7 @@ mod tests {
         for (body, padding) in [(0, 0), (1, 3), (2, 2), (3, 1), (4, 0), (1201, 3)] {
             let data = channel(body);
             assert_eq!(to_stream(&data), Some((&data[..], padding)), "{body}");
-            // A datagram that is padded all the same loses nothing but its padding.
+            // A datagram that is padded nevertheless loses nothing but its padding.
             let padded = [&data[..], &[0; 3][..padding]].concat();
             assert_eq!(to_stream(&padded).map(|(bytes, _)| bytes), Some(&data[..]));
             let found = measure(&padded).expect("TURN").expect("whole");

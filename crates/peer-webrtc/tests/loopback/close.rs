@@ -77,7 +77,7 @@ async fn master_that_closes_its_channel_alone_is_not_gone() {
     goes(viewer, master).await;
 }
 
-/// Contract, N27: reports that go on tell of a pause.
+/// Contract, N27: reports that continue mean a pause.
 #[tokio::test]
 async fn n27_master_that_closes_its_channel_and_pauses_is_not_gone() {
     // Long enough for a report or two, which come every second.

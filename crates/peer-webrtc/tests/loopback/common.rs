@@ -11,7 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// Longer than anything here takes; a test that waits this long has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// Waits for `future`, and says for what when it does not come.
+/// Waits for `future`, and panics with what was waited for.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(LIMIT, future).await {
         Ok(value) => value,

@@ -45,7 +45,7 @@ async fn flood_of_candidates_makes_no_flood_of_checks() {
     for n in 21..=30 {
         viewer.add(&flood(n)).await.expect("takes it");
     }
-    // Who really answers is found all the same, in its turn.
+    // The candidate that really answers is still found, in its turn.
     for text in real {
         viewer.add(&text).await.expect("takes it");
     }

@@ -13,7 +13,7 @@ use peer_webrtc::{
 };
 use viewer_session::facts::read_description;
 
-/// Sends a frame every few milliseconds until dropped: every tenth a keyframe, or those asked for.
+/// Sends a frame every few milliseconds until dropped: every tenth a keyframe, or those requested.
 pub(crate) struct Playing {
     task: tokio::task::JoinHandle<()>,
 }
@@ -512,7 +512,7 @@ fn cycles_in_a_process_of_their_own() {
     });
 }
 
-/// Goes as far as `stage` says and closes there.
+/// Goes as far as `stage` and closes there.
 async fn cycle(viewer: &mut Viewer, stage: usize) {
     let mut master = Master::new(Codec::H264).await;
     viewer.events.clear();

@@ -1,4 +1,4 @@
-//! What the recovery ladder and glare ask of the stack, with media running (contract, N7 and N18).
+//! What recovery and glare require of the stack, with media running (contract, N7 and N18).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -252,7 +252,7 @@ async fn offer_of_the_master_can_be_rolled_back() {
     set_remote(&mut viewer, SdpKind::Offer, &offer).await;
     viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect("rolls back");
     viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect_err("nothing left");
-    // The stack does not take a first offer twice; it says so, and closes in order.
+    // The stack does not take a first offer twice; it reports that, and closes in order.
     let description = read_description(&offer).expect("an offer");
     let again = PeerCommand::SetRemote { peer: PEER, kind: SdpKind::Offer, description };
     let refused = viewer.run(again).await.expect_err("refused");

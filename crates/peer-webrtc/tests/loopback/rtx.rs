@@ -171,7 +171,7 @@ async fn packets_that_are_lost_come_back_by_rtx() {
     }
 }
 
-/// A master that does not say which of its streams repeats which.
+/// A master that does not declare which of its streams repeats which.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn undeclared_retransmission_stream_repeats_all_the_same() {
     let undeclared = |answer: String| {

@@ -35,7 +35,7 @@ impl log::Log for Keep {
     fn flush(&self) {}
 }
 
-/// A TURN server that always asks for credentials; counts the requests that bring some.
+/// A TURN server that always requires credentials; counts the requests that bring some.
 async fn refuse(socket: UdpSocket, asked: tokio::sync::watch::Sender<usize>) {
     let mut buffer = [0; 1500];
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {

@@ -129,7 +129,7 @@ async fn closed_connection_looks_nothing_up() {
     stack.close().await.expect("closes");
 }
 
-/// A relay that is asked for an allocation, while the offer is open and after it was answered.
+/// A relay that gets an allocation request, while the offer is open and after it was answered.
 #[tokio::test]
 async fn name_that_is_resolved_late_is_used_all_the_same() {
     for answered in [false, true] {

@@ -40,7 +40,7 @@ async fn master_answers_and_its_media_arrives() {
     let first = within("media", media.recv()).await.expect("media");
     assert_eq!(first.packet.header.payload_type, 102);
 
-    // The viewer asks for a keyframe; the master receives it.
+    // The viewer requests a keyframe; the master receives the request.
     let track = within("the track", async {
         loop {
             if let Some(StackEvent::Track(track)) = events.events.recv().await {

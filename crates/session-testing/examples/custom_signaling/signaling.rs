@@ -123,7 +123,7 @@ impl SignalingPort for InProcess {
                     return SignalingInput::Event(link, event);
                 }
                 Some(SignalingInput::Event(..) | SignalingInput::Completed(_)) => {}
-                // Nothing to say is no reason to return: stay pending.
+                // Without an input it does not return: it stays pending.
                 None => std::future::pending().await,
             }
         }

@@ -10,7 +10,7 @@ use negotiation_core::{Event, Output, Session, Timestamp};
 use super::reader::{JournalError, Reader};
 use super::{Entry, LeftOut, What};
 
-/// What a replay says.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
     /// Every output is the same.

@@ -26,6 +26,6 @@ fn main() {
     seeds.store(sum.seeds, Relaxed);
     bytes.store(sum.bytes, Relaxed);
     digest.store(sum.digest.0, Relaxed);
-    // Nothing here reads it, and it has to be written all the same.
+    // Nothing here reads it, but it has to be written.
     black_box(&RESULT);
 }

@@ -51,7 +51,7 @@ pub fn signaling(command: &SignalingCommand) -> Result<Done, Failure> {
     }
 }
 
-/// A peer connection that does what it is asked.
+/// A peer connection that carries out every command.
 pub fn peer(command: &PeerCommand) -> Result<Done, Failure> {
     Ok(match command {
         PeerCommand::Create { .. } => Done::Created(PeerTraits {

@@ -36,7 +36,7 @@ impl Clock for LeapingClock {
     }
 
     async fn sleep_until(&self, deadline: Timestamp) {
-        // The ports are asked first.
+        // The ports are polled first.
         tokio::task::yield_now().await;
         self.0.set(deadline);
     }

@@ -153,7 +153,7 @@ fn n8_step_of_replacing_that_fails_is_reported() {
     }
 }
 
-/// 36: a status for an answer that was given to a session before says nothing of this one.
+/// 36: a status for an answer to an earlier session does not concern this one.
 #[test]
 fn s36_late_status_for_an_answer_of_the_session_before_is_ignored() {
     let mut harness = Harness::joined();
@@ -256,7 +256,7 @@ fn n7_restart_that_was_not_set_gives_way_without_a_rollback() {
     }
 }
 
-/// N25: in a storage session the service offers; a wish to renegotiate is not swallowed.
+/// N25: in a storage session the service offers; a request to renegotiate is not lost.
 #[test]
 fn n25_renegotiation_that_cannot_begin_is_reported() {
     let mut harness = Harness::storage_live();

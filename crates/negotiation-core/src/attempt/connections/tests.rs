@@ -50,7 +50,7 @@ fn n21_connection_that_is_left_counts_until_it_is_closed() {
     assert!(harness.ignored(Ignored::Stale));
 }
 
-/// N21: of two connections that are being left, the end of the first says nothing of the second.
+/// N21: of two connections that are being left, the end of the first does not end the second.
 #[test]
 fn n21_newer_of_two_connections_that_are_left_still_counts() {
     let mut harness = Harness::live(prompt());
@@ -84,7 +84,7 @@ fn n23_opening_that_timed_out_is_closed() {
     }
 }
 
-/// N21: where a second connection is refused, the first is left before it is asked again.
+/// N21: where a second connection is refused, the first is left before the next request.
 #[test]
 fn n21_refused_second_connection_costs_the_first() {
     let mut harness = Harness::live(prompt());
@@ -287,7 +287,7 @@ fn n21_go_away_within_an_exchange_is_followed_at_once() {
     assert_eq!(harness.commands(), [""; 0]);
 }
 
-/// 32: servers that are asked for again have the deadline of the call, and are asked for once.
+/// 32: a repeated request for servers has the deadline of the call, and is made once.
 #[test]
 fn s32_servers_are_requested_once_and_for_five_seconds() {
     let mut harness = Harness::live(one_retry());
@@ -419,7 +419,7 @@ fn n21_replaced_connection_is_left_after_the_call_for_servers() {
     assert!(!harness.commands().contains(&"disconnect"));
     harness.settle(&[]);
     assert!(harness.commands().contains(&"disconnect"));
-    // One that is cancelled all the same is asked again on the open connection.
+    // One that is still cancelled is requested again on the open connection.
     let mut harness = Harness::opened(prompt());
     harness.settle(&["fetch servers"]);
     harness.commands();
@@ -465,7 +465,7 @@ fn n25_failures_of_connections_are_reported() {
     assert_eq!(harness.events().filter(told).count(), 1);
 }
 
-/// N21, 32: a wish for fresh ICE servers that comes while no connection is open is not lost.
+/// N21, 32: a request for fresh ICE servers that arrives while no connection is open is not lost.
 #[test]
 fn s32_refresh_waits_for_the_next_connection() {
     let mut harness = Harness::live(prompt());
@@ -476,7 +476,7 @@ fn s32_refresh_waits_for_the_next_connection() {
     assert!(harness.commands().contains(&"fetch servers"));
 }
 
-/// N17: the evidence says that no connection was open when the answer was awaited.
+/// N17: the evidence shows that no connection was open when the answer was awaited.
 #[test]
 fn n17_evidence_names_the_connection_that_was_down() {
     let mut harness = Harness::offered(prompt());

@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 
 use crate::types::{Description, Digest, SdpSummary};
 
-/// Digests of applied answers that are remembered, to tell a late duplicate from a new answer.
+/// Digests of applied answers that are remembered, to distinguish a late duplicate from a new answer.
 const APPLIED_MAX: usize = 16;
 
-/// What tells one remote session from another, and one ICE generation from another.
+/// Distinguishes one remote session from another, and one ICE generation from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     fingerprints: Vec<String>,
@@ -53,7 +53,7 @@ pub(crate) struct History {
     outdated: Vec<Digest>,
     /// The master's offer that was answered last.
     pub(crate) answered: Option<Digest>,
-    /// A second, different answer makes the first suspect: nothing in an answer says which offer
+    /// A second, different answer makes the first suspect: nothing in an answer names the offer that
     /// it is for.
     pub(crate) answer_suspect: bool,
 }

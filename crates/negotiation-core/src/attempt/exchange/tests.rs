@@ -93,7 +93,7 @@ fn n11_candidates_of_a_renegotiation_follow_its_offer() {
     assert_eq!(harness.commands(), ["send candidate"]);
 }
 
-/// N1: a wish that comes before anything was offered adds nothing to what will be said.
+/// N1: a request before the first offer adds no second offer.
 #[test]
 fn n1_renegotiation_before_the_first_exchange_is_part_of_it() {
     let mut harness = Harness::opened(one_retry());
@@ -200,7 +200,7 @@ fn n18_restart_abandoned_while_it_is_sent_is_taken_back() {
     }
 }
 
-/// N17: the evidence says that the first offer went out, and how many addresses were named.
+/// N17: the evidence shows that the first offer was sent, and how many addresses it named.
 #[test]
 fn n17_evidence_of_an_exchange() {
     let mut harness = Harness::offered(one_retry());
@@ -340,7 +340,7 @@ fn n18_restart_is_done_when_the_new_pair_works() {
     assert_eq!(harness.phase(), Phase::Recovering);
     harness.ice(Connectivity::Connected);
     assert_eq!(harness.phase(), Phase::Live);
-    // It is gone with set-local, whatever the stack said last.
+    // It ends with set-local, whatever the stack reported last.
     let mut harness = restarting(Harness::live(one_retry()));
     harness.answer(answer(2));
     harness.settle(&[]);
@@ -382,7 +382,7 @@ fn n6_refused_answer_to_a_later_offer_is_rolled_back() {
     assert_eq!((harness.phase(), harness.reported(&Event::RenegotiationFailed)), (Phase::Live, 1));
 }
 
-/// N5: an answer proves that its offer was sent, whatever the connection says.
+/// N5: an answer proves that its offer was sent, whatever the connection reports.
 #[test]
 fn n5_answer_that_overtakes_a_failed_sending_counts() {
     let mut harness = Harness::opened(one_retry());
@@ -556,7 +556,7 @@ fn n20_offer_is_sent_again_on_the_connection_that_took_the_place() {
     assert_eq!(harness.phase(), Phase::AwaitingAnswer);
 }
 
-/// N17: a stack that fails at an answer says nothing of the answer.
+/// N17: a stack that fails at an answer does not make the answer bad.
 #[test]
 fn n17_stack_that_hangs_is_not_the_answers_fault() {
     use FailureCode::{BadDescription, Cancelled, Closed, Codec, NotOpen, Port, TimedOut};

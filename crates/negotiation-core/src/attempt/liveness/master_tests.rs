@@ -3,7 +3,7 @@
 use crate::session::harness::*;
 use crate::{Connectivity, Event, Ignored, Input, MasterKnowledge, Phase, Timer};
 
-/// Live, and the offer of a restart that was asked for is out.
+/// Live, and the offer of a requested restart is sent.
 fn restarting() -> Harness {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Restart);

@@ -6,7 +6,7 @@ use crate::{
     RecoveryCause, Sender, Settings, SignalingEvent, Timer,
 };
 
-/// Live, and the offer of a restart that was asked for is out.
+/// Live, and the offer of a requested restart is sent.
 fn restarting() -> Harness {
     let mut harness = Harness::live(one_retry());
     harness.give(Input::Restart);
@@ -256,7 +256,7 @@ fn s63_media_that_is_back_makes_an_unsent_restart_needless() {
     }
 }
 
-/// N1: one that was asked for, or that another network needs, is sent all the same.
+/// N1: a restart that was requested, or that another network needs, is still sent.
 #[test]
 fn n1_requested_restart_runs_although_media_flows() {
     for also in [Input::Restart, Input::NetworkChanged] {
@@ -304,7 +304,7 @@ fn n18_abandoned_restart_is_not_reported_as_a_renegotiation() {
         harness.settle(&[]);
         assert!(harness.commands().contains(&"roll back"), "{held}");
         assert_eq!(harness.reported(&Event::RenegotiationFailed), 0, "{held}");
-        // One that is asked for afterwards is.
+        // One that is requested afterwards is.
         harness.give(Input::Renegotiate);
         harness.settle(&[]);
         harness.answer(again(3));
@@ -312,7 +312,7 @@ fn n18_abandoned_restart_is_not_reported_as_a_renegotiation() {
         harness.settle(&[]);
         assert_eq!(harness.reported(&Event::RenegotiationFailed), 1, "{held}");
     }
-    // Nor is a local answer mistaken for what was abandoned and then settled all the same.
+    // Nor is a local answer mistaken for the abandoned offer that was still answered.
     let mut harness = Harness::live_keeping(one_retry());
     harness.give(Input::Restart);
     harness.settle(&[]);
@@ -364,7 +364,7 @@ fn n19_stack_that_hangs_on_a_restarts_answer_teaches_nothing() {
     assert_eq!(harness.reported(&Event::RestartRefused), 0);
 }
 
-/// N13: what is armed while deadlines stand still has its whole time when they go on, and no more.
+/// N13: a deadline that is armed while deadlines stand still has exactly its whole time when they go on.
 #[test]
 fn s27_deadline_that_is_armed_without_a_network_has_its_own_time() {
     let mut harness = Harness::live(one_retry());
@@ -374,7 +374,7 @@ fn s27_deadline_that_is_armed_without_a_network_has_its_own_time() {
     harness.pass(20_000);
     harness.give(Input::Online(true));
     harness.forget();
-    // A restart was asked for by the network that is back, and has the shorter deadline.
+    // The network that is back requested a restart, which has the shorter deadline.
     harness.answer(answer(2));
     harness.pass(9_999);
     assert_eq!(harness.fired(Timer::Restart), 0);
@@ -484,7 +484,7 @@ fn s22_settled_restart_does_not_end_a_later_blip() {
     }
 }
 
-/// N1: a restart that is asked for in the set-up is run once there is a connection.
+/// N1: a restart that is requested in the set-up runs once there is a connection.
 #[test]
 fn n1_restart_in_the_set_up_is_remembered() {
     let mut harness = Harness::offered(one_retry());

@@ -9,7 +9,7 @@ use crate::{
     MediaProblem, PeerEvent, Phase, RecoveryCause, Settings, Timer,
 };
 
-/// A picture is asked for when its track is there; sound needs none, nor does what flows.
+/// A keyframe is requested when the video track is there; audio needs none, nor does video that flows.
 #[test]
 fn n27_keyframe_is_requested_where_one_is_needed() {
     let mut harness = Harness::answered(one_retry());
@@ -166,7 +166,7 @@ fn n27_stall_is_reported_once_and_while_live_alone() {
     assert_eq!((harness.fired(Timer::MediaGiveUp), harness.session.attempt()), (1, 2));
 }
 
-/// What is live follows what the master said that it sends.
+/// Live follows the media that the master's answer announced.
 #[test]
 fn sound_alone_is_live_with_its_first_packet() {
     let mut harness = Harness::offered(one_retry());
@@ -323,7 +323,7 @@ fn answer_that_sends_on_no_section_ends_the_session() {
     let mut harness = Harness::offered(Settings { receive_video: false, ..one_retry() });
     harness.answer(answer(1));
     assert_eq!(harness.report().0, AttemptEnd::NothingAccepted);
-    // Where nothing was asked for, the connection is all there is.
+    // Where no media was requested, the connection alone counts.
     let settings = Settings { receive_video: false, receive_audio: false, ..one_retry() };
     let mut harness = Harness::offered(settings);
     harness.answer(silent());
