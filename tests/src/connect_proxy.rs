@@ -40,7 +40,7 @@ pub type Names = &'static [(&'static str, &'static str)];
 #[derive(Debug)]
 pub struct ConnectProxy {
     authority: String,
-    asked: Arc<Mutex<Vec<String>>>,
+    requested: Arc<Mutex<Vec<String>>>,
     runtime: Option<Runtime>,
 }
 
@@ -55,17 +55,17 @@ impl ConnectProxy {
         let listener = std::net::TcpListener::bind(listen).expect("it listens");
         listener.set_nonblocking(true).expect("a socket for tokio");
         let authority = listener.local_addr().expect("bound").to_string();
-        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let requested = Arc::<Mutex<Vec<String>>>::default();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_io().build();
         let runtime = runtime.expect("a runtime");
-        let seen = Arc::clone(&asked);
+        let seen = Arc::clone(&requested);
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("a socket for tokio");
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(serve(client, manner, names, Arc::clone(&seen)));
             }
         });
-        Self { authority, asked, runtime: Some(runtime) }
+        Self { authority, requested, runtime: Some(runtime) }
     }
 
     /// Its address and port.
@@ -77,7 +77,7 @@ impl ConnectProxy {
     /// The requested targets, in order.
     #[must_use]
     pub fn targets(&self) -> Vec<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.requested.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -93,7 +93,7 @@ async fn serve(
     mut client: TcpStream,
     manner: Manner,
     names: Names,
-    asked: Arc<Mutex<Vec<String>>>,
+    requested: Arc<Mutex<Vec<String>>>,
 ) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_MAX {
@@ -110,7 +110,7 @@ async fn serve(
     });
     // Whatever else comes is seen as well: nothing but CONNECT belongs here.
     let seen = if method == "CONNECT" { target.clone() } else { format!("{method} {target}") };
-    asked.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    requested.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     let answer = match manner {
         Manner::Ask if login.as_deref() != Some(BASIC) => {
             "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
@@ -119,8 +119,8 @@ async fn serve(
             let found = names.iter().fold(target, |at, (name, known)| at.replace(name, known));
             match TcpStream::connect(&found).await {
                 Ok(mut server) => {
-                    let said = b"HTTP/1.1 200 Connection established\r\n\r\n";
-                    if client.write_all(said).await.is_ok() {
+                    let printed = b"HTTP/1.1 200 Connection established\r\n\r\n";
+                    if client.write_all(printed).await.is_ok() {
                         // Whichever side closes first.
                         let _ = copy_bidirectional(&mut client, &mut server).await;
                     }

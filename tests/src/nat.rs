@@ -85,7 +85,7 @@ struct Nat {
 #[derive(Debug)]
 struct Alias {
     side: Side,
-    told: SocketAddr,
+    reported: SocketAddr,
     socket: Arc<UdpSocket>,
     task: JoinHandle<()>,
     used: Instant,
@@ -142,7 +142,7 @@ impl Network {
     /// The address for the other side in place of this one.
     fn stand_in(&self, address: SocketAddr, side: Side) -> std::io::Result<SocketAddr> {
         let mut nat = self.nat();
-        nat.alias(address, side, &Arc::downgrade(&self.nat)).map(|alias| alias.told)
+        nat.alias(address, side, &Arc::downgrade(&self.nat)).map(|alias| alias.reported)
     }
 
     /// The same candidate with the network's address in it; `None` for what the network does not
@@ -183,10 +183,10 @@ impl Nat {
                 let socket = StdSocket::bind("127.0.0.1:0")?;
                 socket.set_nonblocking(true)?;
                 let socket = Arc::new(UdpSocket::from_std(socket)?);
-                let told = socket.local_addr()?;
+                let reported = socket.local_addr()?;
                 let forwarding = forward(network.clone(), address, side, Arc::clone(&socket));
                 let task = tokio::spawn(forwarding);
-                Ok(vacant.insert(Alias { side, told, socket, task, used }))
+                Ok(vacant.insert(Alias { side, reported, socket, task, used }))
             }
         }
     }

@@ -109,7 +109,7 @@ impl Process {
     /// # Panics
     ///
     /// When it does not come in time, or the output ends without it.
-    pub fn said(&self, text: &str, within: Duration) {
+    pub fn printed(&self, text: &str, within: Duration) {
         let found = self.stderr.find(within, |line| line.contains(text).then_some(()));
         if found.is_none() {
             panic!("{text:?} is not printed within {within:?}\n{}", self.transcript());

@@ -100,10 +100,10 @@ fn sign_elsewhere(requests: &[Value]) -> Vec<String> {
         .stdin(Stdio::from(File::open(&path).expect("the requests")))
         .output()
         .expect("python starts");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "botocore did not sign: {said}\nRemove target/interop-venv to have it made again from \
+        "botocore did not sign: {printed}\nRemove target/interop-venv to have it made again from \
          tests/interop/requirements.txt; it needs Debian's python3 and python3-venv."
     );
     let lines = String::from_utf8(output.stdout).expect("text");

@@ -35,8 +35,8 @@ async fn viewer_is_live_through_aws() {
     let (mut viewer, mut media) = Session::start(config).expect("a viewer");
     let drain = tokio::spawn(async move { while media.next().await.is_some() {} });
     let watching = async {
-        while let Some(told) = viewer.handle.next_event().await {
-            if let SessionUpdate::Event { at, event } = told {
+        while let Some(reported) = viewer.handle.next_event().await {
+            if let SessionUpdate::Event { at, event } = reported {
                 eprintln!("live: {at} {event:?}");
                 if event == Event::Live {
                     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -52,14 +52,14 @@ fn main() -> ExitCode {
         ["statemap", "--check"] => statemap::check(),
         ["contract"] => contract::write(),
         ["filemap"] => filemap::write(),
-        ["sim", asked @ ..] => sim::run(asked),
+        ["sim", requested @ ..] => sim::run(requested),
         ["mutants"] => mutants::run(None),
         ["mutants", base] => mutants::run(Some(base)),
         ["wasm"] => wasm::run(),
         ["outside"] => outside::run(),
-        ["bench", asked @ ..] => bench::run(asked),
+        ["bench", requested @ ..] => bench::run(requested),
         ["check"] => ci::check(),
-        ["ci", asked @ ..] => ci::run(asked),
+        ["ci", requested @ ..] => ci::run(requested),
         ["release-check"] => release::check(),
         _ => {
             eprintln!("{USAGE}");

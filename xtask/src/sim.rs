@@ -30,20 +30,20 @@ struct Asked {
 
 /// `--runs N`, `--seed S`, `--jobs N`, `--journal`, `--coverage FILE`, `--require-hits N`.
 pub(crate) fn run(words: &[&str]) -> Result<(), String> {
-    let asked = read(words)?;
-    match asked.seed {
-        Some(seed) if asked.runs == 0 => one(seed, asked.journal),
+    let requested = read(words)?;
+    match requested.seed {
+        Some(seed) if requested.runs == 0 => one(seed, requested.journal),
         first => {
-            let all = many(first.unwrap_or(0), asked.runs, asked.jobs)?;
-            all.require_hits(asked.require_hits)?;
-            asked.coverage.map_or(Ok(()), |path| judge(&all.coverage, &path))
+            let all = many(first.unwrap_or(0), requested.runs, requested.jobs)?;
+            all.require_hits(requested.require_hits)?;
+            requested.coverage.map_or(Ok(()), |path| judge(&all.coverage, &path))
         }
     }
 }
 
 fn read(words: &[&str]) -> Result<Asked, String> {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let mut asked =
+    let mut requested =
         Asked { runs: 0, seed: None, jobs: cores, journal: false, coverage: None, require_hits: 0 };
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -52,22 +52,22 @@ fn read(words: &[&str]) -> Result<Asked, String> {
             text.parse::<u64>().map_err(|_| format!("{word} needs a number, not {text:?}"))
         };
         match *word {
-            "--runs" => asked.runs = number()?,
-            "--seed" => asked.seed = Some(number()?),
-            "--jobs" => asked.jobs = number()?.clamp(1, 256),
-            "--require-hits" => asked.require_hits = number()?,
-            "--journal" => asked.journal = true,
+            "--runs" => requested.runs = number()?,
+            "--seed" => requested.seed = Some(number()?),
+            "--jobs" => requested.jobs = number()?.clamp(1, 256),
+            "--require-hits" => requested.require_hits = number()?,
+            "--journal" => requested.journal = true,
             "--coverage" => {
                 let path = words.next().ok_or("--coverage needs the name of a file")?;
-                asked.coverage = Some(PathBuf::from(path));
+                requested.coverage = Some(PathBuf::from(path));
             }
             other => return Err(format!("{other:?} is no option of this command")),
         }
     }
-    if asked.runs == 0 && asked.seed.is_none() {
+    if requested.runs == 0 && requested.seed.is_none() {
         return Err("say --runs N to search, or --seed S to run one again".into());
     }
-    Ok(asked)
+    Ok(requested)
 }
 
 /// The run of one seed again, printed in full.
@@ -193,10 +193,10 @@ fn many(first: u64, runs: u64, jobs: u64) -> Result<Tally, String> {
         return Ok(all);
     }
     all.violations.sort();
-    let told = all.violations.iter().take(VIOLATIONS_MAX).map(|(seed, broken)| {
+    let reported = all.violations.iter().take(VIOLATIONS_MAX).map(|(seed, broken)| {
         format!("seed {seed}: {broken}\n  again: cargo xtask sim --seed {seed} --journal")
     });
-    Err(told.collect::<Vec<_>>().join("\n"))
+    Err(reported.collect::<Vec<_>>().join("\n"))
 }
 
 /// Writes the table of what was tried, and names what is missing.

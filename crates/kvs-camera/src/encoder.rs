@@ -28,12 +28,12 @@ pub(crate) struct Encoder {
 
 struct Shared {
     units: broadcast::Sender<Unit>,
-    asked: Mutex<Asked>,
+    requests: Mutex<Requests>,
     wake: Notify,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Asked {
+struct Requests {
     joined: bool,
     keyframe: bool,
 }
@@ -42,19 +42,19 @@ impl Encoder {
     /// A handle to an encoder that is about to run.
     pub(crate) fn new() -> Self {
         let (units, _) = broadcast::channel(BEHIND_MAX);
-        Self { shared: Arc::new(Shared { units, asked: Mutex::default(), wake: Notify::new() }) }
+        Self { shared: Arc::new(Shared { units, requests: Mutex::default(), wake: Notify::new() }) }
     }
 
     /// Begins to watch: a keyframe comes with the next frame. Dropping the receiver ends it.
     pub(crate) fn watch(&self) -> broadcast::Receiver<Unit> {
         let units = self.shared.units.subscribe();
-        self.ask(|asked| asked.joined = true);
+        self.request(|requests| requests.joined = true);
         units
     }
 
     /// Asks for a keyframe, soon.
     pub(crate) fn request_keyframe(&self) {
-        self.ask(|asked| asked.keyframe = true);
+        self.request(|requests| requests.keyframe = true);
     }
 
     /// Plays `clip` until cancelled.
@@ -96,11 +96,11 @@ impl Encoder {
                 zero = Anchor::new(due, Instant::now());
             }
             let now = began.elapsed();
-            let asked = self.take_asked();
-            if asked.joined {
+            let requests = self.take_requests();
+            if requests.joined {
                 keyframes.viewer_joined();
             }
-            if asked.keyframe {
+            if requests.keyframe {
                 keyframes.requested(now);
             }
             let picture = playback.video_is_next();
@@ -128,13 +128,13 @@ impl Encoder {
         !cancelled.is_cancelled()
     }
 
-    fn ask(&self, change: impl FnOnce(&mut Asked)) {
-        change(&mut self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner));
+    fn request(&self, change: impl FnOnce(&mut Requests)) {
+        change(&mut self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.wake.notify_one();
     }
 
-    fn take_asked(&self) -> Asked {
-        std::mem::take(&mut *self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take_requests(&self) -> Requests {
+        std::mem::take(&mut *self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -222,7 +222,7 @@ mod tests {
         for _ in 0..8 {
             next_frame(&mut units).await;
         }
-        let asked = Instant::now();
+        let began = Instant::now();
         encoder.request_keyframe();
         let frame = loop {
             let frame = next_frame(&mut units).await;
@@ -231,7 +231,7 @@ mod tests {
             }
         };
         assert_eq!(frame.index, 30);
-        assert!(asked.elapsed() < Duration::from_millis(700), "{:?}", asked.elapsed());
+        assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
         cancelled.cancel();
         task.await.expect("ends");
     }

@@ -12,7 +12,7 @@ const ON_ITS_WAY: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub(crate) struct Keyframes {
     sent: Option<Duration>,
-    asked: bool,
+    is_requested: bool,
     joining: bool,
 }
 
@@ -25,18 +25,18 @@ impl Keyframes {
     /// A viewer requests a keyframe.
     pub(crate) fn requested(&mut self, now: Duration) {
         let on_its_way = self.sent.is_some_and(|sent| now.saturating_sub(sent) < ON_ITS_WAY);
-        self.asked |= !on_its_way;
+        self.is_requested |= !on_its_way;
     }
 
     /// Whether the next frame has to be a keyframe.
     pub(crate) fn wanted(&self, now: Duration) -> bool {
         let rested = self.sent.is_none_or(|sent| now.saturating_sub(sent) >= INTERVAL_MIN);
-        self.joining || (self.asked && rested)
+        self.joining || (self.is_requested && rested)
     }
 
     /// A keyframe goes out: it serves everyone.
     pub(crate) fn sent(&mut self, now: Duration) {
-        *self = Self { sent: Some(now), asked: false, joining: false };
+        *self = Self { sent: Some(now), is_requested: false, joining: false };
     }
 }
 

@@ -323,8 +323,8 @@ mod tests {
             for _ in 0..2 {
                 assert_eq!(stage.line.ice_servers().await.expect("told").len(), 1);
             }
-            let asked = stage.emulator.calls().get("GetIceServerConfig").map(|c| c.requests);
-            assert_eq!(asked, Some(calls), "credentials for {ttl_secs} s");
+            let requested = stage.emulator.calls().get("GetIceServerConfig").map(|c| c.requests);
+            assert_eq!(requested, Some(calls), "credentials for {ttl_secs} s");
             stage.end().await;
         }
     }

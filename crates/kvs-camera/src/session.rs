@@ -183,12 +183,13 @@ impl Session {
         servers: &[IceServer],
         queues: &mut StackEvents,
     ) -> Result<String, String> {
-        let told = |error: &dyn std::fmt::Display| sdp::without_secrets(error);
+        let reported = |error: &dyn std::fmt::Display| sdp::without_secrets(error);
         for track in outlet.tracks() {
-            stack.add_track(track).await.map_err(|error| told(&error))?;
+            stack.add_track(track).await.map_err(|error| reported(&error))?;
         }
-        stack.use_servers(servers).await.map_err(|error| told(&error))?;
-        let answer = stack.answer(self.offer.sdp.as_str()).await.map_err(|error| told(&error))?;
+        stack.use_servers(servers).await.map_err(|error| reported(&error))?;
+        let answer =
+            stack.answer(self.offer.sdp.as_str()).await.map_err(|error| reported(&error))?;
         let trickle = match self.common.config.trickle {
             Trickle::Always => true,
             Trickle::WhenOffered => sdp::trickles(self.offer.sdp.as_str()),

@@ -104,10 +104,10 @@ async fn section_without_the_clips_codec_is_rejected_and_reported() {
     };
     let bundle = format!("a=group:BUNDLE {}\r\n", mid(audio));
     assert!(answer.contains(&bundle), "{answer}");
-    let told = event(&mut events, "the mismatch", |event| {
+    let reported = event(&mut events, "the mismatch", |event| {
         matches!(event, CameraEvent::CodecMismatch { kind: "video", .. })
     });
-    let CameraEvent::CodecMismatch { sends, offered, .. } = told.await else { unreachable!() };
+    let CameraEvent::CodecMismatch { sends, offered, .. } = reported.await else { unreachable!() };
     assert_eq!((sends, offered.as_slice()), ("VP8", ["H264".to_owned()].as_slice()));
     camera.shutdown().await;
     emulator.shutdown().await;

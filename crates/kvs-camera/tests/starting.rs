@@ -66,13 +66,13 @@ async fn service_that_is_not_up_yet_is_reported_once() {
         Action::Refuse { status: 500, error: "InternalFailure".into(), message: String::new() };
     let fault = Fault::new(Match { times: Some(6), ..Match::on(Point::Upgrade) }, refused);
     let id = emulator.faults().add(fault).expect("fits");
-    let told = AtomicU32::new(0);
+    let reported = AtomicU32::new(0);
     let waiting = |_: &_| {
-        told.fetch_add(1, Ordering::Relaxed);
+        reported.fetch_add(1, Ordering::Relaxed);
     };
     let camera = Camera::start_noting(config(&emulator), waiting).await.expect("starts");
     assert_eq!(emulator.faults().hits(id), 6);
-    assert_eq!(told.load(Ordering::Relaxed), 1, "however often it failed");
+    assert_eq!(reported.load(Ordering::Relaxed), 1, "however often it failed");
     camera.shutdown().await;
     emulator.shutdown().await;
 }

@@ -402,7 +402,7 @@ async fn terminated() {
         }
     };
     #[cfg(unix)]
-    let asked = {
+    let requested = {
         use tokio::signal::unix::SignalKind;
         async {
             tokio::select! {
@@ -412,10 +412,10 @@ async fn terminated() {
         }
     };
     #[cfg(not(unix))]
-    let asked = std::future::pending::<()>();
+    let requested = std::future::pending::<()>();
     tokio::select! {
         () = ctrl_c => {}
-        () = asked => {}
+        () = requested => {}
     }
 }
 

@@ -71,14 +71,14 @@ impl JournalArgs {
 impl JournalFile {
     /// Waits until all is written, once the recorder is dropped; returns what went wrong, for people.
     pub(crate) async fn finish(self) -> Option<String> {
-        let said = |why: &dyn std::fmt::Display| {
+        let sentence = |why: &dyn std::fmt::Display| {
             Some(format!("The journal {} is incomplete: {why}.", self.path.display()))
         };
         match tokio::time::timeout(FLUSH, self.ended).await {
-            Ok(Ok(Ok(()))) => self.trouble.get().and_then(|why| said(why)),
-            Ok(Ok(Err(error))) => said(&error),
-            Ok(Err(_)) => said(&"its thread is gone"),
-            Err(_) => said(&"the disk is too slow"),
+            Ok(Ok(Ok(()))) => self.trouble.get().and_then(|why| sentence(why)),
+            Ok(Ok(Err(error))) => sentence(&error),
+            Ok(Err(_)) => sentence(&"its thread is gone"),
+            Err(_) => sentence(&"the disk is too slow"),
         }
     }
 }
@@ -172,7 +172,7 @@ mod tests {
             observer.input(Timestamp::from_millis(1000 * second), &Input::Timeout);
         }
         drop(observer);
-        let told = file.finish().await.expect("a problem");
-        assert!(told.contains("No space left"), "{told}");
+        let reported = file.finish().await.expect("a problem");
+        assert!(reported.contains("No space left"), "{reported}");
     }
 }

@@ -250,16 +250,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn disk_that_hangs_is_given_up_in_time() {
         let before = tokio::time::Instant::now();
-        let told = of_a_disk_that_hangs(std::future::pending()).await;
-        assert_eq!(told, "a.mp4 cannot be written: the disk did not take the rest in 30 s");
+        let reported = of_a_disk_that_hangs(std::future::pending()).await;
+        assert_eq!(reported, "a.mp4 cannot be written: the disk did not take the rest in 30 s");
         assert_eq!(before.elapsed(), ENDING_MAX);
     }
 
     #[tokio::test(start_paused = true)]
     async fn interrupt_gives_up_a_disk_that_hangs_and_no_other() {
         let before = tokio::time::Instant::now();
-        let told = of_a_disk_that_hangs(sleep(Duration::from_secs(5))).await;
-        assert_eq!(told, "a.mp4 cannot be written: interrupted before the disk took the rest");
+        let reported = of_a_disk_that_hangs(sleep(Duration::from_secs(5))).await;
+        assert_eq!(reported, "a.mp4 cannot be written: interrupted before the disk took the rest");
         assert_eq!(before.elapsed(), Duration::from_secs(5));
 
         let nothing = || Some(Err(RecordError::NothingRecorded));

@@ -35,10 +35,10 @@ pub struct ReplayArgs {
 }
 
 pub(crate) fn run(args: &ReplayArgs) -> Exit {
-    let told = File::open(&args.file).map_err(JournalError::Io).and_then(|file| {
+    let reported = File::open(&args.file).map_err(JournalError::Io).and_then(|file| {
         tell(BufReader::new(file), args.quiet, args.all, &mut io::stdout().lock())
     });
-    match told {
+    match reported {
         Ok(exit) => exit,
         Err(error) => complain(Exit::Usage, &format!("{}: {error}", args.file.display())),
     }
@@ -127,11 +127,11 @@ fn line(entry: &Entry, began: Timestamp, all: bool) -> Option<String> {
             "({} inputs and {} outputs are left out: the journal was full.)",
             left_out.inputs, left_out.outputs
         )),
-        What::Output(Output::Event(event)) => Some(told(event, began)),
+        What::Output(Output::Event(event)) => Some(reported(event, began)),
         What::Output(output @ (Output::Signaling(..) | Output::Peer(..))) => {
             all.then(|| format!("< {}", trace::command(output)))
         }
-        What::Input(input) => asked(input)
+        What::Input(input) => requested(input)
             .map(str::to_owned)
             .or_else(|| all.then(|| format!("> {}", trace::input(input)))),
     };
@@ -142,7 +142,7 @@ fn line(entry: &Entry, began: Timestamp, all: bool) -> Option<String> {
 }
 
 /// An event, as the sentence that `watch` prints where there is one.
-fn told(event: &Event, began: Timestamp) -> String {
+fn reported(event: &Event, began: Timestamp) -> String {
     match event {
         Event::PhaseChanged { from, to } => format!("Phase: {from} -> {to}."),
         Event::DeadlineArmed { timer, at } => {
@@ -193,7 +193,7 @@ fn told(event: &Event, began: Timestamp) -> String {
 }
 
 /// The inputs that a person looks for first.
-fn asked(input: &Input) -> Option<&'static str> {
+fn requested(input: &Input) -> Option<&'static str> {
     Some(match input {
         Input::Open => "> The application opens the session.",
         Input::Close => "> The application closes the session.",
@@ -269,15 +269,15 @@ mod tests {
     }
 
     fn tell_of(journal: &str, quiet: bool) -> (Exit, String) {
-        let mut said = Vec::new();
-        let exit = tell(journal.as_bytes(), quiet, false, &mut said).expect("readable");
-        (exit, String::from_utf8(said).expect("text"))
+        let mut printed = Vec::new();
+        let exit = tell(journal.as_bytes(), quiet, false, &mut printed).expect("readable");
+        (exit, String::from_utf8(printed).expect("text"))
     }
 
     #[test]
     fn timeline_shows_phases_deadlines_and_the_end() {
-        let (exit, said) = tell_of(&journal(), false);
-        assert_eq!(exit, Exit::Ok, "{said}");
+        let (exit, printed) = tell_of(&journal(), false);
+        assert_eq!(exit, Exit::Ok, "{printed}");
         for line in [
             "0.000s  idle             > The application opens the session.",
             "connecting -> closing.",
@@ -285,7 +285,7 @@ mod tests {
             "Ended: Not live after 1 attempt",
             "outputs are the same.",
         ] {
-            assert!(said.contains(line), "{line:?} is missing in\n{said}");
+            assert!(printed.contains(line), "{line:?} is missing in\n{printed}");
         }
         assert_eq!(tell_of(&journal(), true).1.lines().count(), 2);
     }
@@ -293,9 +293,9 @@ mod tests {
     #[test]
     fn replay_difference_is_printed_and_changes_the_exit_code() {
         let forged = journal().replacen("\"to\":\"Closing\"", "\"to\":\"Live\"", 1);
-        let (exit, said) = tell_of(&forged, true);
+        let (exit, printed) = tell_of(&forged, true);
         assert_eq!(exit.code(), 1);
-        assert!(said.contains("\"Live\"") && said.contains("\"Closing\""), "{said}");
+        assert!(printed.contains("\"Live\"") && printed.contains("\"Closing\""), "{printed}");
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn nothing_in_a_journal_steers_a_terminal() {
         let hostile = journal().replacen("\"written_by\":\"", "\"written_by\":\"\\u001b[2J", 1);
-        let (_, said) = tell_of(&hostile, false);
-        assert!(!said.contains('\u{1b}'), "{said:?}");
+        let (_, printed) = tell_of(&hostile, false);
+        assert!(!printed.contains('\u{1b}'), "{printed:?}");
     }
 }

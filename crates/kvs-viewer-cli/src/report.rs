@@ -337,11 +337,11 @@ mod tests {
             }
         }
         reporter.line(at, "live", json!({ "attempt": 2 }));
-        let told = reader.recv().expect("a line");
+        let reported = reader.recv().expect("a line");
         let lost = LINES - read;
         let count = lost - told_before;
         assert_eq!(
-            told,
+            reported,
             format!("{{\"event\":\"events_lost\",\"t_ms\":7,\"attempt\":3,\"count\":{count}}}")
         );
         let next = reader.recv().expect("a line");

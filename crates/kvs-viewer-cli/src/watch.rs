@@ -162,7 +162,7 @@ pub(crate) async fn watch(
                     show.not_written(viewer.now(), to, kind, codec, &why);
                 }
             },
-            told = viewer.handle.next_event() => match told {
+            reported = viewer.handle.next_event() => match reported {
                 Some(SessionUpdate::Event { at, event: Event::Ended(outcome) }) => break (at, *outcome),
                 Some(SessionUpdate::Event { at, event }) => {
                     if matches!(event, Event::AttemptStarted { .. } | Event::KeyframeReceived) {

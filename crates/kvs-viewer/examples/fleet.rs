@@ -109,7 +109,7 @@ async fn session(
                 stopping = true;
                 viewer.handle.close();
             }
-            told = viewer.handle.next_event() => match told {
+            reported = viewer.handle.next_event() => match reported {
                 Some(SessionUpdate::Event { event: Event::Live, .. }) => {
                     if let Some(live) = live.take() {
                         live.send(()).await?;

@@ -278,8 +278,8 @@ impl Events {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Update>> {
-        let event = self.handle.poll_event(cx).map(|told| {
-            told.map(|told| match told {
+        let event = self.handle.poll_event(cx).map(|reported| {
+            reported.map(|reported| match reported {
                 SessionUpdate::Event { event, .. } => Update::Event(event),
                 SessionUpdate::Lagged(count) => Update::EventsLost(count),
             })

@@ -487,19 +487,23 @@ mod tests {
     fn every_media_problem_has_a_cause_and_advice_of_its_own() {
         let with = |evidence| outcome(EndReason::NoMedia, evidence);
         let problem = |media_problem| with(Evidence { media_problem, ..Evidence::default() });
-        let mut told: Vec<_> = MediaProblem::ALL.map(|p| problem(Some(p))).into();
-        told.push(problem(None));
-        told.push(with(Evidence { video_packets: true, ..Evidence::default() }));
+        let mut reported: Vec<_> = MediaProblem::ALL.map(|p| problem(Some(p))).into();
+        reported.push(problem(None));
+        reported.push(with(Evidence { video_packets: true, ..Evidence::default() }));
         let offered = vec!["H264".to_string(), "VP8".to_string()];
         let sound = Evidence { audio_packets: true, video_offered: offered, ..Evidence::default() };
-        told.push(with(sound));
-        for (i, outcome) in told.iter().enumerate() {
-            for other in &told[..i] {
+        reported.push(with(sound));
+        for (i, outcome) in reported.iter().enumerate() {
+            for other in &reported[..i] {
                 assert_ne!(outcome.likely_cause(), other.likely_cause());
                 assert_ne!(outcome.next_step(), other.next_step());
             }
         }
-        assert!(told[6].likely_cause().ends_with("H264, VP8"), "{}", told[6].likely_cause());
+        assert!(
+            reported[6].likely_cause().ends_with("H264, VP8"),
+            "{}",
+            reported[6].likely_cause()
+        );
     }
 
     // Shows: N17.

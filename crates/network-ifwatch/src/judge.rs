@@ -36,13 +36,13 @@ impl Judge {
     /// The address of the pair in use is gone when this machine no longer has it; where it is not
     /// known, when nothing is left of the places that connections were made from.
     pub(crate) fn look_at(&mut self, seen: Seen, pair: Option<IpAddr>) -> Vec<NetworkInput> {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         self.seen = Some(seen.clone());
         if seen.is_offline() {
             if !std::mem::replace(&mut self.is_offline, true) {
-                told.push(NetworkInput::Online(false));
+                reported.push(NetworkInput::Online(false));
             }
-            return told;
+            return reported;
         }
         let changed = self.from.as_ref().is_some_and(|from| from != seen.from());
         let place = pair.map(Place::of);
@@ -53,15 +53,15 @@ impl Judge {
         let told_before = place.is_some() && self.gone == place;
         if gone && (changed || (place.is_some() && !told_before)) {
             self.gone = place;
-            told.push(NetworkInput::AddressGone);
+            reported.push(NetworkInput::AddressGone);
         } else if changed {
-            told.push(NetworkInput::Changed);
+            reported.push(NetworkInput::Changed);
         }
         self.from = Some(seen.from().clone());
         if std::mem::take(&mut self.is_offline) {
-            told.push(NetworkInput::Online(true));
+            reported.push(NetworkInput::Online(true));
         }
-        told
+        reported
     }
 }
 
@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn network_gap_and_its_end_are_reported_once() {
         let nothing: (&[&str], &[&str]) = (&["fe80::1"], &[]);
-        let told = run(&[(&[WIFI], &[]), nothing, nothing, (&[WIFI], &[]), nothing, (&[LTE], &[])]);
+        let reported =
+            run(&[(&[WIFI], &[]), nothing, nothing, (&[WIFI], &[]), nothing, (&[LTE], &[])]);
         let expected = [
             vec![],
             vec![Online(false)],
@@ -159,12 +160,12 @@ mod tests {
             vec![Online(false)],
             vec![AddressGone, Online(true)],
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
     }
 
     #[test]
     fn session_without_a_network_at_start_is_offline() {
-        let told = run(&[(&["::1"], &[]), (&[WIFI], &[WIFI])]);
-        assert_eq!(told, [vec![Online(false)], vec![Online(true)]]);
+        let reported = run(&[(&["::1"], &[]), (&[WIFI], &[WIFI])]);
+        assert_eq!(reported, [vec![Online(false)], vec![Online(true)]]);
     }
 }

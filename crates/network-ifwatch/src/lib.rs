@@ -172,7 +172,7 @@ mod tests {
             assert_eq!(network.next().await, NetworkInput::Online(false));
         }
         // Long enough for the notices of the beginning, which name every address there is.
-        let said = timeout(SETTLE * 3, network.next()).await;
-        assert!(said.is_err(), "{said:?}");
+        let printed = timeout(SETTLE * 3, network.next()).await;
+        assert!(printed.is_err(), "{printed:?}");
     }
 }

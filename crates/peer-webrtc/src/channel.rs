@@ -18,7 +18,7 @@ pub(crate) async fn follow_channel(
     helper: mpsc::Sender<HelperEvent>,
 ) {
     while let Some(event) = channel.poll().await {
-        let said = match event {
+        let printed = match event {
             DataChannelEvent::OnClosing | DataChannelEvent::OnClose => HelperEvent::ChannelClosed,
             DataChannelEvent::OnOpen
             | DataChannelEvent::OnMessage(_)
@@ -27,7 +27,7 @@ pub(crate) async fn follow_channel(
             | DataChannelEvent::OnBufferedAmountHigh
             | _ => continue,
         };
-        if helper.send(said).await.is_err() {
+        if helper.send(printed).await.is_err() {
             return;
         }
     }

@@ -66,7 +66,7 @@ pub(crate) async fn create(config: Arc<PeerConfig>, half_made: Arc<AtomicBool>) 
     // First of all: the application may take its time, and a close does not wait for it.
     let mut tracks = Vec::new();
     for (kind, media) in [(MediaKind::Video, &config.video), (MediaKind::Audio, &config.audio)] {
-        match media.clone().asked(kind, &config.codecs).await {
+        match media.clone().requested(kind, &config.codecs).await {
             Ok(media) => tracks.push((kind, media)),
             Err(failure) => return (Err(failure), Effect::None),
         }

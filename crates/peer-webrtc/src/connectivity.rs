@@ -6,7 +6,7 @@ use webrtc::peer_connection::{RTCIceConnectionState, RTCPeerConnectionState};
 /// The states that the stack has reported so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    told: Option<Connectivity>,
+    reported: Option<Connectivity>,
     ice_up: bool,
     dtls_up: bool,
 }
@@ -80,10 +80,10 @@ impl Tracker {
     }
 
     fn tell(&mut self, now: Connectivity) -> Option<Connectivity> {
-        if self.told == Some(now) {
+        if self.reported == Some(now) {
             return None;
         }
-        self.told = Some(now);
+        self.reported = Some(now);
         Some(now)
     }
 }

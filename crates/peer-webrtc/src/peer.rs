@@ -158,7 +158,7 @@ impl Peer {
                 }
                 Some(helper) = self.helper.1.recv() => self.on_helper_event(&helper).await,
                 () = self.shared.keyframe.notified() => self.ask_for_keyframe().await,
-                said = next_output(&mut self.queues) => match said {
+                printed = next_output(&mut self.queues) => match printed {
                     StackOutput::Event(event) => self.on_event(event).await,
                     StackOutput::Control(control) => self.on_control(control),
                     StackOutput::Media(arrival) => self.on_media_batch(arrival),

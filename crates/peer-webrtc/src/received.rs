@@ -65,7 +65,7 @@ struct Stream {
     codec: Codec,
     received_at: Instant,
     /// Whether its beginning was reported; before that, the application gets nothing of it.
-    told: bool,
+    announced: bool,
 }
 
 /// How many streams began of late.
@@ -182,9 +182,9 @@ impl Received {
         counters.count(kind, codec, &packet, at);
         let Some(stream) = self.streams.get_mut(&ssrc) else { return news };
         // Where the begin cannot be reported, what is received is lost, and counted in its place.
-        stream.told =
-            stream.told || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
-        if stream.told && self.rtp_events {
+        stream.announced =
+            stream.announced || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
+        if stream.announced && self.rtp_events {
             let packet = packet.clone();
             self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
         }
@@ -224,9 +224,9 @@ impl Received {
         while let Some(frame) = assembly.pop(&self.clock) {
             let ssrc = frame.ssrc;
             counters.frame(kind, &frame, self.clock.origin + frame.completed);
-            let told = self.streams.get(&ssrc).is_some_and(|stream| stream.told);
+            let announced = self.streams.get(&ssrc).is_some_and(|stream| stream.announced);
             assembly.skipping &= !frame.keyframe;
-            if told && !assembly.skipping {
+            if announced && !assembly.skipping {
                 let (peer, at) = (self.peer, self.clock.origin + frame.completed);
                 let bytes = frame.data.len();
                 let event = MediaEvent::Frame { peer, kind, codec, frame, at };
@@ -234,7 +234,7 @@ impl Received {
             } else {
                 // The begin that could not be reported is counted itself.
                 assembly.skipping = true;
-                if told {
+                if announced {
                     self.media.count_lost();
                 }
             }
@@ -305,7 +305,7 @@ impl Received {
                 counters.forget(gone);
             }
         }
-        self.streams.insert(ssrc, Stream { codec, received_at: at, told: false });
+        self.streams.insert(ssrc, Stream { codec, received_at: at, announced: false });
         true
     }
 
@@ -315,13 +315,13 @@ impl Received {
         match control {
             Control::SenderReport { ssrc, ntp, rtp, at } => {
                 let Some(stream) = self.streams.get(&ssrc) else { return false };
-                if stream.told {
+                if stream.announced {
                     let peer = self.peer;
                     self.media.offer(MediaEvent::SenderReport { peer, ssrc, ntp, rtp, at });
                 }
                 let due = self
                     .reported
-                    .is_none_or(|told| at.saturating_duration_since(told) >= REPORT_EVERY);
+                    .is_none_or(|last| at.saturating_duration_since(last) >= REPORT_EVERY);
                 if self.stalled && due {
                     self.reported = Some(at);
                 }

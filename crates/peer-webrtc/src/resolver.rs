@@ -138,10 +138,10 @@ fn look_up(
         return Ok(answer.clone());
     }
     let (tell, answer) = watch::channel(None);
-    let asked = name.clone();
+    let requested = name.clone();
     let thread = std::thread::Builder::new().name("resolver".to_owned()).spawn(move || {
-        let found = (asked.0.as_str(), asked.1).to_socket_addrs();
-        under_way().remove(&asked);
+        let found = (requested.0.as_str(), requested.1).to_socket_addrs();
+        under_way().remove(&requested);
         tell.send_replace(Some(found.map(Iterator::collect).map_err(|error| error.to_string())));
         drop(permit);
     });
@@ -231,12 +231,12 @@ mod tests {
     /// Answers names that begin with `good`, and swallows the others.
     #[derive(Default)]
     struct Swallows {
-        asked: Arc<AtomicUsize>,
+        requested: Arc<AtomicUsize>,
     }
 
     impl Resolve for Swallows {
         fn resolve(&self, host: &str, port: u16) -> Lookup {
-            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.requested.fetch_add(1, Ordering::SeqCst);
             let is_good = host.starts_with("good");
             Box::pin(async move {
                 match is_good {
@@ -268,24 +268,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn names_are_bounded() {
         let swallows = Swallows::default();
-        let asked = Arc::clone(&swallows.asked);
+        let requested = Arc::clone(&swallows.requested);
         let hosts = Hosts::new(Resolver::new(swallows));
         let many: BTreeSet<_> = (0..256).map(|n| (format!("name{n}"), 3478)).collect();
         let began = Instant::now();
         assert_eq!(hosts.resolve(many).await, 256);
-        assert_eq!((asked.load(Ordering::SeqCst), began.elapsed()), (NAMES_MAX, LOOKUP_MAX));
+        assert_eq!((requested.load(Ordering::SeqCst), began.elapsed()), (NAMES_MAX, LOOKUP_MAX));
     }
 
     #[test]
     fn addresses_stand_for_themselves() {
         let hosts = Hosts::new(Resolver::system());
-        for (asked, expected) in [
+        for (requested, expected) in [
             ("127.0.0.1:3478", "127.0.0.1:3478"),
             ("[2001:db8::1]:443", "[2001:db8::1]:443"),
             ("2001:db8::1:443", "[2001:db8::1]:443"),
         ] {
             let expected: SocketAddr = expected.parse().expect("an address");
-            assert_eq!(hosts.answer(asked).expect("an address"), [expected]);
+            assert_eq!(hosts.answer(requested).expect("an address"), [expected]);
         }
     }
 

@@ -84,16 +84,16 @@ fn parameter_sets(fmtp: &str) -> Vec<Vec<u8>> {
 /// - Candidates go: they trickle, once the other side's credentials are known here.
 pub(crate) fn to_send(original: &str) -> String {
     let mut text = String::with_capacity(original.len() + 32);
-    let mut told = original.lines().any(|line| is_trickle(line.trim_end()));
+    let mut reported = original.lines().any(|line| is_trickle(line.trim_end()));
     for line in original.lines().map(str::trim_end) {
         if line.starts_with("a=candidate:") || line == "a=end-of-candidates" {
             continue;
         }
         text.push_str(line);
         text.push_str("\r\n");
-        if !told && line.starts_with("t=") {
+        if !reported && line.starts_with("t=") {
             text.push_str("a=ice-options:trickle\r\n");
-            told = true;
+            reported = true;
         }
     }
     text
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn complaint_keeps_secrets() {
-        let told = complaint(&"bad line: a=ice-pwd:canary");
-        assert!(!told.contains("canary"), "{told}");
+        let reported = complaint(&"bad line: a=ice-pwd:canary");
+        assert!(!reported.contains("canary"), "{reported}");
     }
 }

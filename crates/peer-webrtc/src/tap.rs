@@ -212,10 +212,10 @@ mod tests {
             vec![Box::new(report), Box::new(pli), Box::new(fir)];
         tap.handle_read(tagged(Packet::Rtcp(compound))).expect("passes");
         assert!(tap.poll_read().is_some());
-        let told: Vec<_> = std::iter::from_fn(|| control.try_recv().ok()).collect();
-        assert!(matches!(told[0], Control::SenderReport { ssrc: 7, ntp: 8, rtp: 9, .. }));
-        assert!(matches!(told[1], Control::KeyframeRequest { ssrc: 5, .. }));
-        assert!(matches!(told[2], Control::KeyframeRequest { ssrc: 6, .. }));
+        let reported: Vec<_> = std::iter::from_fn(|| control.try_recv().ok()).collect();
+        assert!(matches!(reported[0], Control::SenderReport { ssrc: 7, ntp: 8, rtp: 9, .. }));
+        assert!(matches!(reported[1], Control::KeyframeRequest { ssrc: 5, .. }));
+        assert!(matches!(reported[2], Control::KeyframeRequest { ssrc: 6, .. }));
 
         // Without a media queue the packet goes on to the stack.
         let mut tap = Tap::new(None, mpsc::channel(1).0, losses);

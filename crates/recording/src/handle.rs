@@ -366,8 +366,8 @@ mod tests {
         let path = Path::new("/nowhere/r.webm");
         let config = RecorderConfig::default();
         let recorder = Recorder::with_target(path, Container::WebM, config, disk);
-        let (told, failures) = channel();
-        let hook = Box::new(move |error: &RecordError| told.send(error.clone()).unwrap());
+        let (reported, failures) = channel();
+        let hook = Box::new(move |error: &RecordError| reported.send(error.clone()).unwrap());
         let handle = RecorderHandle::run(recorder, hook).unwrap();
         assert!(handle.add_video(VideoCodec::H264).is_err());
         let track = handle.add_video(VideoCodec::Vp8).unwrap();

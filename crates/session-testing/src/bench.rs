@@ -124,9 +124,9 @@ impl<P: Asked> Bench<P> {
         let until = self.clock.now() + limit;
         loop {
             let slice = (self.clock.now() + READ).min(until);
-            let said = tokio::select! {
+            let printed = tokio::select! {
                 biased;
-                said = self.port.hear() => said,
+                printed = self.port.hear() => printed,
                 () = self.clock.sleep_until(slice) => {
                     if self.clock.now() >= until {
                         return Ok(false);
@@ -134,17 +134,17 @@ impl<P: Asked> Bench<P> {
                     continue;
                 }
             };
-            self.note(said)?;
+            self.note(printed)?;
             return Ok(true);
         }
     }
 
-    fn note(&mut self, said: Said<P::Event>) -> Found {
-        let text = format!("{said:?}");
+    fn note(&mut self, printed: Said<P::Event>) -> Found {
+        let text = format!("{printed:?}");
         require(!self.secrets.iter().any(|secret| text.contains(secret)), || {
             "what the port reports holds a secret".into()
         })?;
-        match said {
+        match printed {
             Said::Event(of, event) => self.events.push((of, event)),
             Said::Completed(Completion { ticket, outcome }) => {
                 require(!self.done.contains_key(&ticket), || format!("{ticket} completed twice"))?;

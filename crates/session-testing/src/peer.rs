@@ -122,10 +122,10 @@ async fn connected<S: PeerStage>(stage: &mut S, bench: &mut Bench<Peers<S::Port>
     let up = |(peer, event): &(u32, PeerEvent)| {
         *peer == PEER.0 && *event == PeerEvent::ConnectivityChanged(Connectivity::Connected)
     };
-    let mut told = 0;
+    let mut reported = 0;
     while !bench.events.iter().any(up) {
-        let ours: Vec<_> = bench.events.iter().skip(told).filter_map(candidate_in).collect();
-        told = bench.events.len();
+        let ours: Vec<_> = bench.events.iter().skip(reported).filter_map(candidate_in).collect();
+        reported = bench.events.len();
         for candidate in ours {
             require(candidate.mid.is_some() && candidate.mline_index.is_some(), || {
                 "a candidate names its section both ways".into()

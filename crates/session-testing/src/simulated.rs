@@ -69,14 +69,14 @@ pub fn drive(journal: &Journal, config: Config, seed: u64) -> Result<usize, Diff
     loop {
         let before = tape.lock().inputs.len();
         let over = run.as_mut().poll(&mut context).is_ready();
-        told(&mut handle, &mut events, &mut context);
+        reported(&mut handle, &mut events, &mut context);
         if over {
             break;
         }
         if tape.lock().inputs.is_empty() {
             break;
         }
-        let wished = tape.wish(&handle.control());
+        let wished = tape.request(&handle.control());
         if !wished && tape.lock().inputs.len() == before {
             let playback = tape.lock();
             let world = format!("the input {:?}", playback.inputs.front());
@@ -89,9 +89,9 @@ pub fn drive(journal: &Journal, config: Config, seed: u64) -> Result<usize, Diff
 }
 
 /// Reads the events so far.
-fn told(handle: &mut Handle, events: &mut Vec<(Timestamp, Event)>, context: &mut Context<'_>) {
-    while let Poll::Ready(Some(told)) = pin!(handle.next_event()).poll(context) {
-        if let SessionUpdate::Event { at, event } = told {
+fn reported(handle: &mut Handle, events: &mut Vec<(Timestamp, Event)>, context: &mut Context<'_>) {
+    while let Poll::Ready(Some(reported)) = pin!(handle.next_event()).poll(context) {
+        if let SessionUpdate::Event { at, event } = reported {
             events.push((at, event));
         }
     }
@@ -108,9 +108,9 @@ fn compare(
     let recorded = journal.outputs().filter(|(_, output)| !is_event(output));
     let commanded = commands.iter().map(|(at, output)| (*at, output));
     let same = same(recorded, commanded)?;
-    let told: Vec<_> = events.iter().map(|(at, e)| (*at, Output::Event(e.clone()))).collect();
-    let told = told.iter().map(|(at, output)| (*at, output));
-    Ok(same + self::same(journal.outputs().filter(|(_, o)| is_event(o)), told)?)
+    let reported: Vec<_> = events.iter().map(|(at, e)| (*at, Output::Event(e.clone()))).collect();
+    let reported = reported.iter().map(|(at, output)| (*at, output));
+    Ok(same + self::same(journal.outputs().filter(|(_, o)| is_event(o)), reported)?)
 }
 
 fn same<'a>(
@@ -171,8 +171,8 @@ impl Tape {
     }
 
     /// Does what the application does next, if it is its turn.
-    fn wish(&self, control: &Control) -> bool {
-        let wish = |input: &Input, _: &BTreeSet<Ticket>| -> Option<fn(&Control)> {
+    fn request(&self, control: &Control) -> bool {
+        let request = |input: &Input, _: &BTreeSet<Ticket>| -> Option<fn(&Control)> {
             match input {
                 Input::Close => Some(Control::close),
                 Input::Resumed => Some(Control::resumed),
@@ -190,11 +190,11 @@ impl Tape {
                 | Input::Completed(_) => None,
             }
         };
-        let wish = self.take(wish);
-        if let Some(wish) = wish {
-            wish(control);
+        let request = self.take(request);
+        if let Some(request) = request {
+            request(control);
         }
-        wish.is_some()
+        request.is_some()
     }
 
     fn note(&self, output: Output) {
@@ -217,12 +217,12 @@ impl SignalingPort for Links {
     }
 
     async fn next(&mut self) -> SignalingInput {
-        let mine = |input: &Input, asked: &BTreeSet<Ticket>| {
+        let mine = |input: &Input, requested: &BTreeSet<Ticket>| {
             if let Input::Signaling(link, event) = input {
                 return Some(SignalingInput::Event(*link, event.clone()));
             }
             let Input::Completed(completion) = input else { return None };
-            let mine = asked.contains(&completion.ticket);
+            let mine = requested.contains(&completion.ticket);
             mine.then(|| SignalingInput::Completed(completion.clone()))
         };
         self.0.next(mine).await
@@ -239,12 +239,12 @@ impl PeerPort for Peers {
     }
 
     async fn next(&mut self) -> PeerInput {
-        let mine = |input: &Input, asked: &BTreeSet<Ticket>| {
+        let mine = |input: &Input, requested: &BTreeSet<Ticket>| {
             if let Input::Peer(peer, event) = input {
                 return Some(PeerInput::Event(*peer, event.clone()));
             }
             let Input::Completed(completion) = input else { return None };
-            let mine = !asked.contains(&completion.ticket);
+            let mine = !requested.contains(&completion.ticket);
             mine.then(|| PeerInput::Completed(completion.clone()))
         };
         self.0.next(mine).await

@@ -216,28 +216,28 @@ impl ChannelClient {
             return Ok(servers.clone());
         }
         let pace = resolved.pace();
-        let told = match self.client().quotas().admit_ice_call(&pace) {
+        let reported = match self.client().quotas().admit_ice_call(&pace) {
             Ok(()) => {
-                let told = resolved.plane.turn_servers(&resolved.endpoints, &self.http()).await;
-                let throttled = told.as_ref().is_err_and(|f| f.code == FailureCode::Throttled);
+                let reported = resolved.plane.turn_servers(&resolved.endpoints, &self.http()).await;
+                let throttled = reported.as_ref().is_err_and(|f| f.code == FailureCode::Throttled);
                 self.client().quotas().ice_call_ended(&pace, throttled);
-                told
+                reported
             }
             Err(throttled) => Err(throttled),
         };
-        match (told, remembered) {
+        match (reported, remembered) {
             // Credentials that are still good are better than none.
             (Err(failure), Some(servers)) if failure.code == FailureCode::Throttled => Ok(servers),
-            (told, _) => self.told(resolved, told),
+            (reported, _) => self.reported(resolved, reported),
         }
     }
 
-    fn told(
+    fn reported(
         &self,
         resolved: &Resolved,
-        told: Result<TurnServers, Failure>,
+        reported: Result<TurnServers, Failure>,
     ) -> Result<Vec<IceServer>, Failure> {
-        match told {
+        match reported {
             Ok(turn) => {
                 self.client().cache(|channels| channels.learn_turn_servers(&resolved.key, &turn));
                 Ok(turn.servers)
@@ -254,8 +254,8 @@ impl ChannelClient {
         let plane = &resolved.plane;
         let http = self.http();
         let Endpoints { arn, storage, .. } = &resolved.endpoints;
-        let asked = storage.get_or_try_init(|| plane.storage_endpoint(arn, role, &http));
-        let endpoint = asked.await?.clone();
+        let requested = storage.get_or_try_init(|| plane.storage_endpoint(arn, role, &http));
+        let endpoint = requested.await?.clone();
         let joined = match role {
             Role::Viewer => {
                 // In a storage session the id stays as it was given.

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn refused_endpoint_names_a_valid_form() {
-        let said =
+        let printed =
             |text: &str| parse_endpoint(text, PlainHttp::Loopback).expect_err(text).to_string();
         for (text, corrected) in [
             ("localhost:4700", "write http://localhost:4700"),
@@ -178,11 +178,11 @@ mod tests {
             ("https://", "https://HOST"),
             ("", "https://HOST"),
         ] {
-            assert!(said(text).contains(corrected), "{text}: {}", said(text));
+            assert!(printed(text).contains(corrected), "{text}: {}", printed(text));
         }
         for text in ["user:canary@kvs-emulator:4700", "http://user:canary@h", "https://u:canary@h"]
         {
-            assert!(!said(text).contains("canary"), "{}", said(text));
+            assert!(!printed(text).contains("canary"), "{}", printed(text));
         }
         assert!(parse_endpoint("http://kvs-emulator:4700", PlainHttp::Anywhere).is_ok());
     }

@@ -105,8 +105,8 @@ pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
                 continue;
             }
         }
-        let said = cause.to_string();
-        if let Some(problem) = said.strip_prefix("tunnel error: ") {
+        let printed = cause.to_string();
+        if let Some(problem) = printed.strip_prefix("tunnel error: ") {
             // Below may be the cause of it; the proxy's own answer has none.
             reason = Some(match problem {
                 "proxy authorization required" => {
@@ -116,9 +116,9 @@ pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
                 other => format!("the proxy: {}", clean(other)),
             });
         }
-        if said.contains("dns error") {
+        if printed.contains("dns error") {
             code = FailureCode::Dns;
-            let named = said.strip_prefix("dns error: ");
+            let named = printed.strip_prefix("dns error: ");
             reason = Some(named.map_or_else(|| "the host name does not resolve".to_owned(), clean));
             break;
         }
@@ -174,9 +174,9 @@ mod tests {
             lower.to_owned(),
         ] {
             let failure = service(&ServiceError::new(403, Some(token), &text));
-            let said = format!("{failure} {failure:?}");
-            assert!(!said.contains("canary") && !said.contains("abcdef"), "{said}");
-            assert!(!said.contains(['\u{202e}', '\u{2028}', '\u{200b}']), "{said}");
+            let printed = format!("{failure} {failure:?}");
+            assert!(!printed.contains("canary") && !printed.contains("abcdef"), "{printed}");
+            assert!(!printed.contains(['\u{202e}', '\u{2028}', '\u{200b}']), "{printed}");
         }
     }
 

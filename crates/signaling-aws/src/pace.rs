@@ -68,14 +68,14 @@ const TOLD_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Coalesced {
     due: Option<Instant>,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 impl Coalesced {
     /// One more came.
     pub(crate) fn note(&mut self) {
         let soon = Instant::now() + COLLECTED_FOR;
-        let next = self.told.map_or(soon, |told| soon.max(told + TOLD_EVERY));
+        let next = self.reported.map_or(soon, |reported| soon.max(reported + TOLD_EVERY));
         self.due.get_or_insert(next);
     }
 
@@ -86,7 +86,7 @@ impl Coalesced {
             Some(at) => sleep_until(at).await,
         }
         self.due = None;
-        self.told = Some(Instant::now());
+        self.reported = Some(Instant::now());
     }
 }
 
@@ -136,13 +136,13 @@ mod tests {
         let nothing = tokio::time::timeout(Duration::from_secs(3600), messages.due());
         assert!(nothing.await.is_err(), "it was reported");
         let start = Instant::now();
-        let mut told = 0;
+        let mut reported = 0;
         while start.elapsed() < Duration::from_secs(60) {
             messages.note();
             if tokio::time::timeout(Duration::from_millis(1), messages.due()).await.is_ok() {
-                told += 1;
+                reported += 1;
             }
         }
-        assert_eq!(told, 12);
+        assert_eq!(reported, 12);
     }
 }

@@ -346,11 +346,11 @@ mod tests {
             let limit = Duration::from_secs(1);
             quotas.admit_call("DescribeMediaStorageConfiguration", "a busy account", "busy", limit)
         };
-        let asked = futures_util::future::join_all((0..20).map(|_| ask())).await;
-        let admitted = asked.iter().filter(|turn| turn.is_ok()).count();
+        let requested = futures_util::future::join_all((0..20).map(|_| ask())).await;
+        let admitted = requested.iter().filter(|turn| turn.is_ok()).count();
         // Five at once, and five within the second that each of them waits.
         assert!((10..=11).contains(&admitted), "{admitted}");
-        let refused = asked.into_iter().find_map(Result::err).expect("some");
+        let refused = requested.into_iter().find_map(Result::err).expect("some");
         assert_eq!(refused.code, FailureCode::Throttled);
     }
 

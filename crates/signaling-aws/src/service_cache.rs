@@ -113,8 +113,8 @@ impl ServiceCache {
 
     /// Remembers endpoints that an earlier process learned then.
     pub(crate) fn recall_endpoints(&mut self, key: &Key, endpoints: &Endpoints, then: SystemTime) {
-        let told = Cached { wall: then, ..Cached::new(endpoints.clone(), ENDPOINTS_FOR) };
-        self.entry(key).endpoints = Some(told);
+        let reported = Cached { wall: then, ..Cached::new(endpoints.clone(), ENDPOINTS_FOR) };
+        self.entry(key).endpoints = Some(reported);
     }
 
     /// Remembers endpoints.
@@ -151,8 +151,8 @@ impl ServiceCache {
     /// after a failed one.
     pub(crate) fn is_peer_to_peer(&self, key: &Key, retries: bool) -> bool {
         let life = if retries { PEER_TO_PEER_FOR_RETRIES } else { PEER_TO_PEER_FOR };
-        let told = self.by_key.get(key).and_then(|known| known.peer_to_peer.as_ref());
-        told.is_some_and(|told| told.is_younger_than(life))
+        let reported = self.by_key.get(key).and_then(|known| known.peer_to_peer.as_ref());
+        reported.is_some_and(|reported| reported.is_younger_than(life))
     }
 
     /// Remembers that the channel is not in storage mode, or that these credentials may not read it.
@@ -187,9 +187,9 @@ struct CachedChannel {
 impl CachedChannel {
     /// When something was learned last.
     fn at(&self) -> Option<Instant> {
-        let endpoints = self.endpoints.as_ref().map(|told| told.at);
-        let turn = self.turn.as_ref().map(|told| told.at);
-        endpoints.max(turn).max(self.peer_to_peer.as_ref().map(|told| told.at))
+        let endpoints = self.endpoints.as_ref().map(|reported| reported.at);
+        let turn = self.turn.as_ref().map(|reported| reported.at);
+        endpoints.max(turn).max(self.peer_to_peer.as_ref().map(|reported| reported.at))
     }
 }
 

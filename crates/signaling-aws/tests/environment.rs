@@ -113,9 +113,9 @@ async fn endpoints_come_from_variables_by_their_precedence() {
     for (endpoints, outcome, servers) in cases {
         let variables: Vec<_> =
             credentials().into_iter().chain(endpoints.iter().copied()).collect();
-        let said = run(home.path(), &variables).await;
-        assert!(said.contains(outcome), "{endpoints:?}: {said}");
-        assert_eq!(said.contains("servers=ok"), servers, "{endpoints:?}: {said}");
+        let printed = run(home.path(), &variables).await;
+        assert!(printed.contains(outcome), "{endpoints:?}: {printed}");
+        assert_eq!(printed.contains("servers=ok"), servers, "{endpoints:?}: {printed}");
     }
 }
 
@@ -135,8 +135,8 @@ async fn profile_with_a_process_for_credentials_is_enough() {
         file.display()
     );
     std::fs::write(home.path().join(".aws/config"), profile).expect("written");
-    let said = run(home.path(), &[("AWS_PROFILE", "cam")]).await;
-    assert!(said.contains("outcome=connected") && said.contains("servers=ok"), "{said}");
+    let printed = run(home.path(), &[("AWS_PROFILE", "cam")]).await;
+    assert!(printed.contains("outcome=connected") && printed.contains("servers=ok"), "{printed}");
 }
 
 /// `AWS_CA_BUNDLE` makes TLS work, and `HTTPS_PROXY` is where everything goes that leaves the
@@ -175,10 +175,10 @@ async fn authorities_and_a_proxy_come_from_variables() {
     ];
     for (extra, outcome, servers) in cases {
         let variables: Vec<_> = credentials().into_iter().chain(extra.iter().copied()).collect();
-        let said = run(home.path(), &variables).await;
-        assert!(said.contains(outcome), "{extra:?}: {said}");
-        assert_eq!(said.contains("servers=ok"), servers, "{extra:?}: {said}");
-        assert!(!said.contains("canary"), "{said}");
+        let printed = run(home.path(), &variables).await;
+        assert!(printed.contains(outcome), "{extra:?}: {printed}");
+        assert_eq!(printed.contains("servers=ok"), servers, "{extra:?}: {printed}");
+        assert!(!printed.contains("canary"), "{printed}");
     }
 }
 
@@ -186,17 +186,17 @@ async fn authorities_and_a_proxy_come_from_variables() {
 async fn what_is_missing_has_its_own_code() {
     let home = tempfile::tempdir().expect("a directory");
     let endpoint = ("AWS_ENDPOINT_URL", "http://127.0.0.1:9");
-    let said = run(home.path(), &[endpoint, ("AWS_REGION", "us-west-2")]).await;
-    assert!(said.contains("outcome=no-credentials"), "{said}");
-    let said = run(home.path(), &credentials()[..3]).await;
-    assert!(said.contains("outcome=invalid-argument"), "{said}");
+    let printed = run(home.path(), &[endpoint, ("AWS_REGION", "us-west-2")]).await;
+    assert!(printed.contains("outcome=no-credentials"), "{printed}");
+    let printed = run(home.path(), &credentials()[..3]).await;
+    assert!(printed.contains("outcome=invalid-argument"), "{printed}");
     // Known before a session starts, with what to do.
-    assert!(said.contains("environment=region (region: no region is known"), "{said}");
-    assert!(said.contains("AWS_REGION"), "{said}");
+    assert!(printed.contains("environment=region (region: no region is known"), "{printed}");
+    assert!(printed.contains("AWS_REGION"), "{printed}");
     let expired = [("AWS_PROFILE", "missing"), ("AWS_REGION", "us-west-2"), endpoint];
-    let said = run(home.path(), &expired).await;
-    assert!(said.contains("outcome=no-credentials"), "{said}");
-    assert!(said.contains("there is no profile missing"), "{said}");
+    let printed = run(home.path(), &expired).await;
+    assert!(printed.contains("outcome=no-credentials"), "{printed}");
+    assert!(printed.contains("there is no profile missing"), "{printed}");
 }
 
 #[tokio::test]
@@ -209,13 +209,19 @@ async fn profile_that_was_requested_has_to_be_there() {
         credentials().into_iter().chain(chosen).collect::<Vec<_>>()
     };
     // Also where other credentials would do: a person meant this one.
-    let said = run(home.path(), &variables("nosuch")).await;
-    assert!(said.contains("environment=profile (profile: there is no profile nosuch"), "{said}");
-    assert!(said.contains("outcome=no-credentials"), "{said}");
+    let printed = run(home.path(), &variables("nosuch")).await;
+    assert!(
+        printed.contains("environment=profile (profile: there is no profile nosuch"),
+        "{printed}"
+    );
+    assert!(printed.contains("outcome=no-credentials"), "{printed}");
     std::fs::create_dir(home.path().join(".aws")).expect("created");
     std::fs::write(home.path().join(".aws/config"), "[profile there]\n").expect("written");
-    let said = run(home.path(), &variables("there")).await;
-    assert!(said.contains("environment=ok") && said.contains("outcome=connected"), "{said}");
+    let printed = run(home.path(), &variables("there")).await;
+    assert!(
+        printed.contains("environment=ok") && printed.contains("outcome=connected"),
+        "{printed}"
+    );
     emulator.shutdown().await;
 }
 
@@ -235,8 +241,8 @@ enum Answer {
 async fn token_service(script: Vec<Answer>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
-    let asked = Arc::<Mutex<Vec<String>>>::default();
-    let heads = asked.clone();
+    let requested = Arc::<Mutex<Vec<String>>>::default();
+    let heads = requested.clone();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             while let Some(head) = read_request(&mut stream).await {
@@ -251,7 +257,7 @@ async fn token_service(script: Vec<Answer>) -> (String, Arc<Mutex<Vec<String>>>)
             }
         }
     });
-    (url, asked)
+    (url, requested)
 }
 
 async fn read_request(stream: &mut TcpStream) -> Option<String> {
@@ -312,7 +318,7 @@ async fn token_service_failure_is_retried_and_is_not_missing_credentials() {
         (vec![refuse(403, "AccessDenied")], "outcome=no-credentials", 1),
     ];
     for (script, outcome, times) in cases {
-        let (url, asked) = token_service(script).await;
+        let (url, requested) = token_service(script).await;
         let variables = [
             ("AWS_REGION", "us-west-2"),
             ("AWS_ENDPOINT_URL", emulator.endpoint()),
@@ -320,9 +326,9 @@ async fn token_service_failure_is_retried_and_is_not_missing_credentials() {
             ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/viewer"),
             ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().expect("text")),
         ];
-        let said = run(home.path(), &variables).await;
-        assert!(said.contains(outcome), "{outcome}: {said}");
-        assert_eq!(asked.lock().expect("whole").len(), times, "{outcome}");
+        let printed = run(home.path(), &variables).await;
+        assert!(printed.contains(outcome), "{outcome}: {printed}");
+        assert_eq!(requested.lock().expect("whole").len(), times, "{outcome}");
     }
     emulator.shutdown().await;
 }
@@ -339,16 +345,17 @@ async fn role_is_assumed_by_the_token_services_clock() {
                     aws_secret_access_key = secret\n";
     std::fs::write(aws.join("config"), profiles).expect("written");
     let late = Answer::Refuse { status: 403, error: "SignatureDoesNotMatch", clock: 1_000 };
-    let (url, asked) = token_service(vec![late, Answer::Credentials("AssumeRole")]).await;
+    let (url, requested) = token_service(vec![late, Answer::Credentials("AssumeRole")]).await;
     let variables = [
         ("AWS_REGION", "us-west-2"),
         ("AWS_PROFILE", "viewer"),
         ("AWS_ENDPOINT_URL", emulator.endpoint()),
         ("AWS_ENDPOINT_URL_STS", &url),
     ];
-    let said = run(home.path(), &variables).await;
-    assert!(said.contains("outcome=connected"), "{said}");
-    let dates: Vec<i64> = asked.lock().expect("whole").iter().map(|head| signed_at(head)).collect();
+    let printed = run(home.path(), &variables).await;
+    assert!(printed.contains("outcome=connected"), "{printed}");
+    let dates: Vec<i64> =
+        requested.lock().expect("whole").iter().map(|head| signed_at(head)).collect();
     let [first, second] = dates[..] else { panic!("{dates:?}") };
     assert!((990..1_030).contains(&(second - first)), "{dates:?}");
     emulator.shutdown().await;

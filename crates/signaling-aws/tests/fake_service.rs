@@ -307,7 +307,7 @@ async fn refusal_by_a_clock_like_ours_is_final() {
 
 #[derive(Debug, Default)]
 struct Temporary {
-    asked: AtomicUsize,
+    requested: AtomicUsize,
 }
 
 impl aws_credential_types::provider::ProvideCredentials for Temporary {
@@ -315,7 +315,7 @@ impl aws_credential_types::provider::ProvideCredentials for Temporary {
     where
         Self: 'a,
     {
-        let token = format!("token{}", self.asked.fetch_add(1, Ordering::SeqCst) + 1);
+        let token = format!("token{}", self.requested.fetch_add(1, Ordering::SeqCst) + 1);
         let credentials = Credentials::new("AKID", "secret", Some(token), None, "test");
         future::ProvideCredentials::ready(Ok(credentials))
     }

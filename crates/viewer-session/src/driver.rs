@@ -137,7 +137,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
                         {
                             memory.remember(*known);
                         }
-                        self.events.tell(self.clock.now(), event);
+                        self.events.send(self.clock.now(), event);
                     }
                 }
             }
@@ -176,7 +176,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
                     PeerInput::Event(peer, event) => Input::Peer(peer, event),
                     PeerInput::Completed(completion) => Input::Completed(completion),
                 },
-                said = network_said => match said {
+                printed = network_said => match printed {
                     NetworkInput::Changed => Input::NetworkChanged,
                     NetworkInput::AddressGone => Input::LocalAddressGone,
                     NetworkInput::Online(online) => Input::Online(online),
@@ -186,7 +186,7 @@ impl<S: SignalingPort, P: PeerPort, C: Clock> Driver<S, P, C> {
         };
         tokio::select! {
             biased;
-            wish = self.commands.next() => wish,
+            request = self.commands.next() => request,
             () = clock.woke() => Input::Resumed,
             input = ports => input,
         }
@@ -374,8 +374,8 @@ mod tests {
         let outcome = driver.run().await;
         assert!(outcome.attempts_total >= 1);
         let mut events = Vec::new();
-        while let Some(told) = handle.next_event().await {
-            if let crate::SessionUpdate::Event { event, .. } = told {
+        while let Some(reported) = handle.next_event().await {
+            if let crate::SessionUpdate::Event { event, .. } = reported {
                 events.push(event);
             }
         }
@@ -435,17 +435,18 @@ mod tests {
         let (signaling, peer, ..) = mocks(|_| None);
         let config = Settings::one_retry().check().expect("valid");
         let (driver, mut handle) = session(config, 1, signaling, peer, LeapingClock::default());
-        let said = [NetworkInput::Online(false), NetworkInput::Online(true), NetworkInput::Changed];
-        let driver = driver.with_network(Box::new(Network(said.into())));
+        let printed =
+            [NetworkInput::Online(false), NetworkInput::Online(true), NetworkInput::Changed];
+        let driver = driver.with_network(Box::new(Network(printed.into())));
         let outcome = driver.run().await;
         let ends: Vec<_> = outcome.attempts.iter().map(|attempt| &attempt.end).collect();
         assert!(ends.contains(&&negotiation_core::AttemptEnd::NetworkChanged), "{ends:?}");
         let mut events = Vec::new();
-        while let Some(told) = handle.next_event().await {
+        while let Some(reported) = handle.next_event().await {
             if let crate::SessionUpdate::Event {
                 event: event @ (Event::Offline | Event::Online),
                 ..
-            } = told
+            } = reported
             {
                 events.push(event);
             }
@@ -464,8 +465,8 @@ mod tests {
         assert_eq!(outcome.attempts_total, 901);
         let mut last = None;
         let mut lost = 0;
-        while let Some(told) = handle.next_event().await {
-            match told {
+        while let Some(reported) = handle.next_event().await {
+            match reported {
                 crate::SessionUpdate::Event { event, .. } => last = Some(event),
                 crate::SessionUpdate::Lagged(n) => lost += n,
             }

@@ -17,7 +17,7 @@ pub const EVENTS_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Handle {
     control: Control,
-    told: mpsc::Receiver<SessionUpdate>,
+    updates: mpsc::Receiver<SessionUpdate>,
     outcome: watch::Receiver<Option<(Timestamp, Outcome)>>,
     end_told: bool,
 }
@@ -108,8 +108,8 @@ impl Handle {
         if self.end_told {
             return Poll::Ready(None);
         }
-        if let Some(told) = ready!(self.told.poll_recv(cx)) {
-            return Poll::Ready(Some(told));
+        if let Some(update) = ready!(self.updates.poll_recv(cx)) {
+            return Poll::Ready(Some(update));
         }
         self.end_told = true;
         let ended = self.outcome.borrow().clone();
@@ -202,27 +202,29 @@ impl Commands {
 
 /// The driver's end of the application's events.
 pub(crate) struct EventSink {
-    told: mpsc::Sender<SessionUpdate>,
+    updates: mpsc::Sender<SessionUpdate>,
     outcome: watch::Sender<Option<(Timestamp, Outcome)>>,
     lost: u64,
 }
 
 impl EventSink {
-    pub(crate) fn tell(&mut self, at: Timestamp, event: Event) {
-        if self.lost > 0 && self.told.capacity() > 1 {
-            let told = self.told.try_send(SessionUpdate::Lagged(self.lost));
-            self.lost = if told.is_ok() { 0 } else { self.lost };
+    pub(crate) fn send(&mut self, at: Timestamp, event: Event) {
+        if self.lost > 0 && self.updates.capacity() > 1 {
+            let sent = self.updates.try_send(SessionUpdate::Lagged(self.lost));
+            self.lost = if sent.is_ok() { 0 } else { self.lost };
         }
         // The last place is kept for saying how many were lost.
-        let room = self.told.capacity() > 1;
-        if self.lost > 0 || !room || self.told.try_send(SessionUpdate::Event { at, event }).is_err()
+        let room = self.updates.capacity() > 1;
+        if self.lost > 0
+            || !room
+            || self.updates.try_send(SessionUpdate::Event { at, event }).is_err()
         {
             self.lost += 1;
         }
     }
 
     pub(crate) fn end(&self, at: Timestamp, outcome: &Outcome) {
-        if self.lost > 0 && self.told.try_send(SessionUpdate::Lagged(self.lost)).is_err() {
+        if self.lost > 0 && self.updates.try_send(SessionUpdate::Lagged(self.lost)).is_err() {
             tracing::warn!(lost = self.lost, "events lost: the application is gone");
         }
         self.outcome.send_replace(Some((at, outcome.clone())));
@@ -233,14 +235,14 @@ pub(crate) fn handle() -> (Commands, EventSink, Handle) {
     let (close, close_seen) = watch::channel(false);
     let requests = Arc::<PendingRequests>::default();
     let (set_online, online) = watch::channel(None);
-    let (tell, told) = mpsc::channel(EVENTS_MAX + 1);
+    let (sender, updates) = mpsc::channel(EVENTS_MAX + 1);
     let (end, outcome) = watch::channel(None);
     (
         Commands { close: close_seen, requests: Arc::clone(&requests), online, closed: false },
-        EventSink { told: tell, outcome: end, lost: 0 },
+        EventSink { updates: sender, outcome: end, lost: 0 },
         Handle {
             control: Control { close: Arc::new(close), requests, online: Arc::new(set_online) },
-            told,
+            updates,
             outcome,
             end_told: false,
         },
@@ -263,13 +265,13 @@ mod tests {
         handle.control().restart();
         handle.control().online(false);
         handle.control().resumed();
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         for _ in 0..5 {
-            asked.push(commands.next().await);
+            requested.push(commands.next().await);
         }
         let rest = [Input::Renegotiate, Input::Resumed, Input::NetworkChanged, Input::Restart];
-        assert_eq!(asked[0], Input::Online(false));
-        assert_eq!(asked[1..], rest, "each once, in the order of their first");
+        assert_eq!(requested[0], Input::Online(false));
+        assert_eq!(requested[1..], rest, "each once, in the order of their first");
         // A request that was taken can be made again, also while a task waits.
         let (next, ()) = tokio::join!(commands.next(), async { handle.control().resumed() });
         assert_eq!(next, Input::Resumed);

@@ -277,8 +277,8 @@ impl<W: Write> Recorder<W> {
     /// From here on only events are written.
     fn fill(&mut self) {
         self.is_full = true;
-        let told = "it is as long as it may be; inputs and commands are left out from there on";
-        if self.trouble.set(told.to_owned()).is_ok() {
+        let reported = "it is as long as it may be; inputs and commands are left out from there on";
+        if self.trouble.set(reported.to_owned()).is_ok() {
             tracing::warn!("the journal is full: only events follow");
         }
     }

@@ -17,8 +17,8 @@
 //!     let config = Settings::one_retry().check().expect("a preset is valid");
 //!     let (driver, mut handle) = session(config, seed, signaling, peer, clock);
 //!     let events = async {
-//!         while let Some(told) = handle.next_event().await {
-//!             if matches!(told, SessionUpdate::Event { event: Event::Live, .. }) {
+//!         while let Some(update) = handle.next_event().await {
+//!             if matches!(update, SessionUpdate::Event { event: Event::Live, .. }) {
 //!                 handle.close();
 //!             }
 //!         }

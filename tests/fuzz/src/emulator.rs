@@ -31,16 +31,16 @@ pub fn emulator(bytes: &[u8]) {
 }
 
 fn relayed(frame: &str, of_viewer: bool, to_viewer: bool, text: &str) {
-    let said: Value = serde_json::from_str(frame).expect("what is sent is JSON");
-    if said["messageType"] == "STATUS_RESPONSE" {
+    let printed: Value = serde_json::from_str(frame).expect("what is sent is JSON");
+    if printed["messageType"] == "STATUS_RESPONSE" {
         assert_eq!(of_viewer, to_viewer, "a refusal goes to the wrong side: {frame}");
-        let id = said["statusResponse"]["correlationId"].as_str().expect("an id");
+        let id = printed["statusResponse"]["correlationId"].as_str().expect("an id");
         assert!((1..=256).contains(&id.chars().count()), "{id:?}");
         return;
     }
     assert_ne!(of_viewer, to_viewer, "a message comes back: {frame}");
-    assert_eq!(said["senderClientId"].as_str(), of_viewer.then_some(VIEWER), "a forged sender");
-    let payload = said["messagePayload"].as_str().expect("a payload");
+    assert_eq!(printed["senderClientId"].as_str(), of_viewer.then_some(VIEWER), "a forged sender");
+    let payload = printed["messagePayload"].as_str().expect("a payload");
     assert!((1..=PAYLOAD_MAX).contains(&payload.len()), "{} characters", payload.len());
     let came: Value = serde_json::from_str(text).expect("what is relayed was JSON");
     let fields = came.as_object().expect("an object");

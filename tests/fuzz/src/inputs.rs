@@ -164,17 +164,19 @@ impl Host {
         let (link, peer) = (ConnectionId(self.model.link), PeerId(self.model.peer));
         let sender = Sender::Master;
         match tape.byte() % 14 {
-            0 => said(link, SignalingEvent::Answer { sender, body: Ok(description(tape)) }),
-            1 => said(link, SignalingEvent::Offer { sender, body: Ok(description(tape)) }),
-            2 => said(link, SignalingEvent::Candidate { sender, body: Ok(candidate(tape)) }),
+            0 => signaled(link, SignalingEvent::Answer { sender, body: Ok(description(tape)) }),
+            1 => signaled(link, SignalingEvent::Offer { sender, body: Ok(description(tape)) }),
+            2 => signaled(link, SignalingEvent::Candidate { sender, body: Ok(candidate(tape)) }),
             3 => noticed(peer, PeerEvent::ConnectivityChanged(Connectivity::Connected)),
             4 => noticed(peer, PeerEvent::KeyframeReceived),
             5 => noticed(peer, PeerEvent::CandidateGathered(candidate(tape))),
             6 => noticed(peer, PeerEvent::MediaStalled),
             7 => noticed(peer, PeerEvent::ConnectivityChanged(connectivity(tape.byte()))),
             8 => noticed(peer, PeerEvent::MediaFlowing(MediaKind::Video)),
-            9 => said(link, SignalingEvent::Disconnected(Failure::new(code(tape.byte()), "end"))),
-            10 => said(link, SignalingEvent::GoAway),
+            9 => {
+                signaled(link, SignalingEvent::Disconnected(Failure::new(code(tape.byte()), "end")))
+            }
+            10 => signaled(link, SignalingEvent::GoAway),
             11 => noticed(peer, PeerEvent::MediaProblem(MediaProblem::NoKeyframe)),
             12 => noticed(peer, PeerEvent::IceServersUnresolved(tape.number())),
             _ => noticed(peer, PeerEvent::SenderReport),
@@ -194,18 +196,18 @@ impl Host {
             4 => Input::Online(tape.flag()),
             5 => Input::Restart,
             6 => Input::Renegotiate,
-            7 => said(link, SignalingEvent::Answer { sender, body: Ok(description(tape)) }),
-            8 => said(link, SignalingEvent::Answer { sender, body: Err(Undecodable) }),
-            9 => said(link, SignalingEvent::Offer { sender, body: Ok(description(tape)) }),
-            10 => said(link, SignalingEvent::Offer { sender, body: Err(Undecodable) }),
-            11 => said(link, SignalingEvent::Candidate { sender, body: Ok(candidate(tape)) }),
+            7 => signaled(link, SignalingEvent::Answer { sender, body: Ok(description(tape)) }),
+            8 => signaled(link, SignalingEvent::Answer { sender, body: Err(Undecodable) }),
+            9 => signaled(link, SignalingEvent::Offer { sender, body: Ok(description(tape)) }),
+            10 => signaled(link, SignalingEvent::Offer { sender, body: Err(Undecodable) }),
+            11 => signaled(link, SignalingEvent::Candidate { sender, body: Ok(candidate(tape)) }),
             12 => {
                 let ticket = tape.flag().then_some(ticket);
                 let failure = Failure::new(code(tape.byte()), "status");
-                said(link, SignalingEvent::Status { ticket, failure })
+                signaled(link, SignalingEvent::Status { ticket, failure })
             }
-            13 => said(link, SignalingEvent::ReconnectIceServer),
-            14 => said(link, SignalingEvent::Garbage),
+            13 => signaled(link, SignalingEvent::ReconnectIceServer),
+            14 => signaled(link, SignalingEvent::Garbage),
             15 => noticed(peer, PeerEvent::ConnectivityChanged(connectivity(tape.byte()))),
             16 => noticed(peer, PeerEvent::TrackAdded(MediaKind::Audio)),
             17 => noticed(peer, PeerEvent::GatheringDone),
@@ -223,7 +225,7 @@ impl Host {
     }
 }
 
-fn said(link: ConnectionId, event: SignalingEvent) -> Input {
+fn signaled(link: ConnectionId, event: SignalingEvent) -> Input {
     Input::Signaling(link, event)
 }
 

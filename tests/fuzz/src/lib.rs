@@ -35,9 +35,9 @@ pub fn envelope(bytes: &[u8]) {
         let payload = STANDARD.encode(bytes);
         check(&decode(&json!({"messageType": kind, "messagePayload": payload}).to_string()));
     }
-    let said = json!({"messageType": "STATUS_RESPONSE", "statusResponse":
+    let printed = json!({"messageType": "STATUS_RESPONSE", "statusResponse":
         {"correlationId": text, "errorType": text, "statusCode": text, "description": text}});
-    check(&decode(&said.to_string()));
+    check(&decode(&printed.to_string()));
 }
 
 fn check(incoming: &Incoming) {

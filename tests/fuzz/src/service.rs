@@ -23,8 +23,8 @@ pub fn service(bytes: &[u8]) {
     for name in [None, name] {
         let error = ServiceError::from_response(status, name, body);
         let failure = error.failure(SignedWith::Unknown, redacted);
-        let told = [Some(failure.detail.as_ref()), failure.api_name.as_deref()];
-        for text in told.into_iter().flatten() {
+        let reported = [Some(failure.detail.as_ref()), failure.api_name.as_deref()];
+        for text in reported.into_iter().flatten() {
             assert!(!text.chars().any(char::is_control), "{text:?}");
             assert!(text.len() <= TOLD_MAX, "{} bytes", text.len());
             assert!(!text.contains("X-Amz-") && !text.contains("AWS4-HMAC"), "{text:?}");

@@ -44,12 +44,12 @@ fn n26_journal_of_a_demo_replays_and_holds_no_secret() {
     assert!(text.contains("\"Ended\""), "it goes on to the end");
 
     let replayed = Command::new(PROGRAM).arg("replay").arg(&journal).output().expect("it runs");
-    let said = String::from_utf8_lossy(&replayed.stdout);
-    assert_eq!(replayed.status.code(), Some(0), "{said}");
+    let printed = String::from_utf8_lossy(&replayed.stdout);
+    assert_eq!(replayed.status.code(), Some(0), "{printed}");
     for line in ["The answer deadline passed.", "Phase: awaiting-media -> live.", "are the same."] {
-        assert!(said.contains(line), "{line:?} is missing in\n{said}");
+        assert!(printed.contains(line), "{line:?} is missing in\n{printed}");
     }
-    eprintln!("{}", said.lines().last().unwrap_or_default());
+    eprintln!("{}", printed.lines().last().unwrap_or_default());
 
     // A journal that was changed is detected.
     let forged = text.replacen("\"to\":\"Offering\"", "\"to\":\"Closing\"", 1);

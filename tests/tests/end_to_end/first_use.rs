@@ -63,11 +63,11 @@ fn run(mut mistake: Mistake) -> Ended {
 
 /// The exit code, the number of lines, the words that must be there, and those that must not.
 fn check(name: &str, ended: &Ended, code: i32, words: &[&str]) {
-    let said: Vec<&String> =
+    let printed: Vec<&String> =
         ended.stderr.iter().chain(&ended.stdout).filter(|line| !line.trim().is_empty()).collect();
-    let text = said.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n");
+    let text = printed.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n");
     assert_eq!(ended.code, Some(code), "{name}:\n{text}");
-    assert!(said.len() <= LINES_MAX, "{name} takes {} lines:\n{text}", said.len());
+    assert!(printed.len() <= LINES_MAX, "{name} takes {} lines:\n{text}", printed.len());
     for word in words {
         assert!(text.contains(word), "{name}: {word:?} is missing in:\n{text}");
     }
@@ -270,12 +270,12 @@ fn camera_that_reboots_is_reported_in_plain_words() {
     let mut command = stage.command("watch");
     command.args([stage::CHANNEL, "--retry", "persistent"]);
     let mut watch = Process::start("watch", &mut command, "Build kvs-viewer.");
-    watch.said("Live after", PATIENCE);
+    watch.printed("Live after", PATIENCE);
     camera.kill();
     drop(camera);
-    watch.said("The connection is lost", PATIENCE);
+    watch.printed("The connection is lost", PATIENCE);
     let _camera = stage.camera([""; 0]);
-    watch.said("Live again.", PATIENCE);
+    watch.printed("Live again.", PATIENCE);
     watch.interrupt();
     let ended = watch.ended(PATIENCE);
     assert_eq!(ended.code, Some(0), "{}", watch.transcript());

@@ -233,7 +233,7 @@ fn descriptors_are_those_of_the_attempt_and_delay_no_event() {
 fn verbosity_decides_what_people_read() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
-    let said = |args: &[&str]| {
+    let printed = |args: &[&str]| {
         let mut command = stage.command("watch");
         command.args([stage::CHANNEL, "--duration", "1s"]).args(args);
         let mut watch = Process::start("watch", &mut command, "Build kvs-viewer.");
@@ -241,13 +241,13 @@ fn verbosity_decides_what_people_read() {
         assert_eq!(ended.code, Some(0), "{}", watch.transcript());
         ended.stderr
     };
-    assert_eq!(said(&["--quiet"]), [""; 0]);
-    let normal = said(&[]);
+    assert_eq!(printed(&["--quiet"]), [""; 0]);
+    let normal = printed(&[]);
     assert!(normal.len() <= 4, "{normal:?}");
     for word in ["descriptors", "deadline", "verdict", "kvs_viewer"] {
         assert!(!normal.join(" ").contains(word), "{word} is in {normal:?}");
     }
-    let verbose = said(&["--verbose"]).join("\n");
+    let verbose = printed(&["--verbose"]).join("\n");
     for words in ["connects or fails within", "Open descriptors before and after attempt 1"] {
         assert!(verbose.contains(words), "{words:?} is missing in {verbose}");
     }

@@ -90,9 +90,9 @@ fn events_go_to_a_descriptor_of_the_caller() {
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("STREAM", &stream).env("EVENTS", &events);
     let mut viewer = command.stderr(Stdio::piped()).spawn().expect("it starts");
-    let said = standard_error(&mut viewer);
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{said}");
-    assert!(said.contains("Wrote 2 s"), "messages stay where they were: {said}");
+    let printed = standard_error(&mut viewer);
+    assert_eq!(ended(&mut viewer).code(), Some(0), "{printed}");
+    assert!(printed.contains("Wrote 2 s"), "messages stay where they were: {printed}");
     let events = fs::read_to_string(&events).expect("events");
     let events: Vec<Value> =
         events.lines().map(|line| serde_json::from_str(line).expect("an event")).collect();
@@ -112,9 +112,9 @@ fn reader_that_closes_ends_the_session_with_success() {
     reader.read_exact(&mut begin).expect("the stream begins");
     assert_eq!(begin, MATROSKA);
     drop(reader);
-    let said = standard_error(&mut viewer);
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{said}");
-    assert!(said.contains("The reader of the output closed it."), "{said}");
+    let printed = standard_error(&mut viewer);
+    assert_eq!(ended(&mut viewer).code(), Some(0), "{printed}");
+    assert!(printed.contains("The reader of the output closed it."), "{printed}");
     camera.event("viewer_left", PATIENCE);
 }
 
@@ -167,8 +167,8 @@ fn named_pipe_is_read_while_the_same_session_is_recorded() {
             std::io::copy(&mut pipe, &mut File::create(copy).expect("a file")).expect("a copy")
         }
     });
-    let said = standard_error(&mut viewer);
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{said}");
+    let printed = standard_error(&mut viewer);
+    assert_eq!(ended(&mut viewer).code(), Some(0), "{printed}");
     reader.join().expect("the reader ends with the stream");
     drop(camera);
     assert!(probe(&file).pictures >= 55);
@@ -221,9 +221,9 @@ fn outputs_that_cannot_work_are_refused_at_once() {
     ];
     for (args, code, problem) in cases {
         let mut viewer = watch(&stage, args).spawn().expect("it starts");
-        let said = standard_error(&mut viewer);
-        assert_eq!(ended(&mut viewer).code(), Some(code), "{args:?}: {said}");
-        assert!(said.contains(problem), "{args:?}: {said}");
+        let printed = standard_error(&mut viewer);
+        assert_eq!(ended(&mut viewer).code(), Some(code), "{args:?}: {printed}");
+        assert!(printed.contains(problem), "{args:?}: {printed}");
     }
     assert_eq!(fs::read_to_string(&there).expect("the file"), "kept");
 }

@@ -77,11 +77,11 @@ fn signaling_is_cut_and_media_goes_on() {
 fn service_sends_the_viewer_away_and_no_frame_is_lost() {
     let (stage, _camera, watch) = live(&[], &[]);
     viewer(&stage, "send", json!({ "type": "GO_AWAY" }));
-    let told = watch.event("go_away", PATIENCE);
+    let reported = watch.event("go_away", PATIENCE);
     // Spread over half a minute, so that not every viewer comes back at once.
     let back = watch.event("link_reopened", PATIENCE);
     let after =
-        back["t_ms"].as_u64().unwrap_or_default() - told["t_ms"].as_u64().unwrap_or_default();
+        back["t_ms"].as_u64().unwrap_or_default() - reported["t_ms"].as_u64().unwrap_or_default();
     eprintln!("away and back after {after} ms");
     assert!(after < 45_000, "{after}");
     assert_eq!(viewers(&stage), ["hall"], "the same id, once");

@@ -24,7 +24,7 @@ fn watch(stage: &Stage, id: &str, args: &[&str]) -> Process {
 }
 
 /// Waits until the service reports that this happened to a client of the session, so many times.
-fn told(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
+fn reported(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
     for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
         let events = admin::events(stage.endpoint());
         let fits = |event: &&Value| event["event"] == what && event["client_id"].as_str() == id;
@@ -59,7 +59,7 @@ fn camera_media_arrives_through_the_storage_service() {
     assert_eq!(named(&watch.events(), "attempt_started").len(), 1);
     let end = closed(watch);
     assert_eq!((&end["lost"], &end["dropped"]), (&json!(0), &json!(0)), "{end}");
-    let left = told(&stage, "storage_left", Some("hall"), 1);
+    let left = reported(&stage, "storage_left", Some("hall"), 1);
     assert_eq!(left["why"], "closed", "DTLS was closed");
     assert!(named(&camera.events(), "offer_ignored").is_empty(), "{}", camera.transcript());
 }
@@ -89,7 +89,7 @@ fn s64_new_session_of_the_service_is_answered_in_the_same_attempt() {
     let watch = watch(&stage, "hall", &[]);
     watch.event("live", PATIENCE);
     let _ = admin::ask_channel(stage.endpoint(), "offer", &json!({ "client_id": "hall" }));
-    told(&stage, "storage_connected", Some("hall"), 2);
+    reported(&stage, "storage_connected", Some("hall"), 2);
     let frames = |event: &Value| event["frames"].as_u64().unwrap_or_default();
     let before = named(&watch.events(), "stats").last().map_or(0, |event| frames(event));
     watch.event_that("stats", PATIENCE, |event| frames(event) > before + 30);
@@ -117,7 +117,7 @@ fn fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
     };
     refused("four");
     closed(one);
-    told(&stage, "storage_left", Some("one"), 1);
+    reported(&stage, "storage_left", Some("one"), 1);
     refused("four");
     let again = watch(&stage, "one", &[]);
     again.event("live", PATIENCE);
@@ -128,9 +128,9 @@ fn fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
 fn viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() {
     let stage = stage(&["--time-scale", "60", "--quotas", r#"{"storage_viewers_max":1}"#]);
     let alone = watch(&stage, "one", &["--retry", "never"]);
-    told(&stage, "storage_connected", Some("one"), 1);
-    let left = told(&stage, "storage_left", Some("one"), 1);
-    let joined = told(&stage, "storage_joined", Some("one"), 1);
+    reported(&stage, "storage_connected", Some("one"), 1);
+    let left = reported(&stage, "storage_left", Some("one"), 1);
+    let joined = reported(&stage, "storage_joined", Some("one"), 1);
     let stayed =
         left["at_ms"].as_u64().unwrap_or_default() - joined["at_ms"].as_u64().unwrap_or_default();
     assert_eq!(left["why"], "idle", "{left}");

@@ -139,8 +139,8 @@ impl Watching {
     async fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) {
         let mut seen = Vec::new();
         let waited = timeout(PATIENCE, async {
-            while let Some(told) = self.viewer.handle.next_event().await {
-                if let SessionUpdate::Event { event, .. } = told {
+            while let Some(reported) = self.viewer.handle.next_event().await {
+                if let SessionUpdate::Event { event, .. } = reported {
                     if fits(&event) {
                         return true;
                     }

@@ -283,6 +283,6 @@ fn remove(name: &str) {
 
 fn run(command: &mut Command) {
     let ran = command.output().expect("it starts");
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{command:?}: {said}");
+    let printed = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{command:?}: {printed}");
 }

@@ -35,8 +35,8 @@ fn switch(camera: &str) -> Cost {
         attempts: since(&watch, "attempt_started", 0).len(),
     };
     eprintln!("26, camera that does `{camera}`: {cost:?}");
-    let told = since(&watch, "recovering", 0);
-    assert_eq!(told[0]["cause"], "network-changed", "{}", watch.transcript());
+    let reported = since(&watch, "recovering", 0);
+    assert_eq!(reported[0]["cause"], "network-changed", "{}", watch.transcript());
     ends_well(watch);
     cost
 }

@@ -93,8 +93,8 @@ fn error_with_deep_json_and_a_long_text_is_short() {
             .into_bytes(),
         );
         let failure = costs(LITTLE, "a long error", async || refused(call).await);
-        let told = format!("{failure} {failure:?}");
-        assert!(told.len() < 3000 && !told.contains('\u{1b}'), "{told}");
+        let reported = format!("{failure} {failure:?}");
+        assert!(reported.len() < 3000 && !reported.contains('\u{1b}'), "{reported}");
     }
 }
 

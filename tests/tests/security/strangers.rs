@@ -115,8 +115,9 @@ impl Scene {
         let (_, viewer_address) = address(&mut events).await;
         let path = Path::open(camera_address).await.expect("sockets");
         let port = path.address().expect("bound").port();
-        let told = candidate.replace(&format!(" {} ", camera_address.port()), &format!(" {port} "));
-        viewer.add_candidate(&told).await.expect("adds");
+        let reported =
+            candidate.replace(&format!(" {} ", camera_address.port()), &format!(" {port} "));
+        viewer.add_candidate(&reported).await.expect("adds");
         let media = events.media.take().expect("a receiver has media");
         let playing = tokio::spawn(async move {
             let mut beat = interval(Duration::from_millis(10));

@@ -112,7 +112,7 @@ fn w03_answer_stale() {
         viewer.until("the retry", |e| matches!(e, Event::RetryScheduled { .. })).await;
         network.unblock();
         viewer.live().await;
-        let told = viewer.now();
+        let reported = viewer.now();
         assert_eq!(stage.tell_viewers(frame::answer(&first)), 1);
         let ignored = viewer.until("an ignored answer", |event| {
             matches!(event, Event::Ignored(Ignored::SecondAnswer | Ignored::Unsolicited))
@@ -122,7 +122,7 @@ fn w03_answer_stale() {
         assert_eq!(viewer.count(|event| *event == Event::MediaStalled), 0);
         let outcome = viewer.close().await;
         assert_eq!(outcome.attempts_total, 2);
-        shown("ignored, attempt 2 goes on", ignored.saturating_since(told))
+        shown("ignored, attempt 2 goes on", ignored.saturating_since(reported))
     });
 }
 
@@ -147,14 +147,14 @@ fn w05_answer_two_different_first_right() {
         stage.camera().await;
         let mut viewer = stage.watch();
         viewer.until("an answer", |e| matches!(e, Event::AnswerReceived { .. })).await;
-        let told = viewer.now();
+        let reported = viewer.now();
         let other = with_other_credentials(viewer.answers()[0].sdp.as_str());
         assert_eq!(stage.tell_viewers(frame::answer(&other)), 1);
         let ignored = viewer.ignored(Ignored::SecondAnswer).await;
         viewer.more_pictures(15).await;
         let pictures = stage.untouched(viewer).await;
         let what = format!("the second ignored, {pictures} pictures, none lost");
-        shown(what, ignored.saturating_since(told))
+        shown(what, ignored.saturating_since(reported))
     });
 }
 
@@ -172,7 +172,7 @@ fn w05_answer_two_different_first_stale() {
         plan.settings.establish_timeout = secs(30);
         let mut viewer = plan.watch();
         viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
-        let told = viewer.now();
+        let reported = viewer.now();
         stage.tell_viewers(frame::answer(&stale));
         viewer.ignored(Ignored::SecondAnswer).await;
         let live = viewer.live().await;
@@ -182,7 +182,7 @@ fn w05_answer_two_different_first_stale() {
         let outcome = viewer.close().await;
         assert_eq!(outcome.attempts_total, 2);
         assert!(outcome.attempts[0].evidence.answer_suspect);
-        let took = live.saturating_since(told);
+        let took = live.saturating_since(reported);
         assert!(took < secs(15), "{took:?}");
         shown("suspect, given up early, attempt 2 live", took)
     });
@@ -201,7 +201,7 @@ fn w06_answer_unsolicited() {
         let mut viewer = stage.watch();
         viewer.until("the link", |e| matches!(e, Event::LinkOpened { .. })).await;
         assert_eq!(viewer.count(|e| matches!(e, Event::OfferSent { .. })), 0);
-        let told = viewer.now();
+        let reported = viewer.now();
         assert_eq!(stage.tell_viewers(&*answer), 1);
         let ignored = viewer.ignored(Ignored::Unsolicited).await;
         viewer.live().await;
@@ -211,7 +211,7 @@ fn w06_answer_unsolicited() {
         stage.tell_viewers(answer);
         let outcome = viewer.ended().await;
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 1));
-        shown("ignored before the offer and at the close", ignored.saturating_since(told))
+        shown("ignored before the offer and at the close", ignored.saturating_since(reported))
     });
 }
 
@@ -359,9 +359,9 @@ fn w16_offer_twice() {
             viewer.handle.control().renegotiate();
         }
         let second = |event: &Event| *event == Event::OfferSent { exchange: 2 };
-        let asked = viewer.until("the second exchange", second).await;
+        let requested = viewer.until("the second exchange", second).await;
         let is_answer = |event: &Event| matches!(event, Event::AnswerReceived { .. });
-        let answered = viewer.until("its answer", is_answer).await.saturating_since(asked);
+        let answered = viewer.until("its answer", is_answer).await.saturating_since(requested);
         viewer.more_pictures(15).await;
         assert_eq!(viewer.offers(false), 2, "{}", viewer.log.story());
         let pictures = stage.untouched(viewer).await;

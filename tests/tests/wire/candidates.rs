@@ -163,7 +163,7 @@ fn w14_candidate_end() {
         stage.camera().await;
         let mut viewer = stage.watch();
         viewer.until("the offer", is_sent).await;
-        let told = viewer.now();
+        let reported = viewer.now();
         let ends = [
             Value::Null,
             Value::from(""),
@@ -184,7 +184,7 @@ fn w14_candidate_end() {
         }
         let pictures = stage.untouched(viewer).await;
         let what = format!("5 forms, before and after; {pictures} pictures, none lost");
-        shown(what, live.saturating_since(told))
+        shown(what, live.saturating_since(reported))
     });
 }
 

@@ -84,9 +84,9 @@ fn lived_out(
         viewer.more_pictures(5).await;
         let mut longest = ms(0);
         for _ in 0..rounds {
-            let told = viewer.until("the end of the link's time", is_told).await;
+            let reported = viewer.until("the end of the link's time", is_told).await;
             let back = viewer.until("the link", is_reopened).await;
-            longest = longest.max(back.saturating_since(told));
+            longest = longest.max(back.saturating_since(reported));
             viewer.more_pictures(30).await;
         }
         assert_eq!(viewer_links(stage, why), rounds, "{:?}", stage.emulator.events(0));
@@ -141,7 +141,7 @@ fn w30_hour_old_connection_without_go_away() {
 fn w31_go_away() {
     scenario(31, "", async |stage| {
         let mut viewer = stage.live().await;
-        let told = viewer.now();
+        let reported = viewer.now();
         let viewers = Some(Role::Viewer);
         stage.emulator.send(&stage.channel, viewers, None, ServiceMessage::GoAway);
         viewer.until("the word", |event| *event == Event::GoAway).await;
@@ -151,7 +151,7 @@ fn w31_go_away() {
         assert_eq!(viewer.count(is_lost), 0, "the old link's end was expected");
         let pictures = stage.untouched(viewer).await;
         let what = format!("the new link first, {pictures} pictures, none lost");
-        shown(what, back.saturating_since(told))
+        shown(what, back.saturating_since(reported))
     });
 }
 
@@ -160,7 +160,7 @@ fn w32_reconnect_ice_server() {
     scenario(32, "", async |stage| {
         let mut viewer = stage.live().await;
         let before = stage.calls("GetIceServerConfig").0;
-        let told = viewer.now();
+        let reported = viewer.now();
         let viewers = Some(Role::Viewer);
         stage.emulator.send(&stage.channel, viewers, None, ServiceMessage::ReconnectIceServer);
         let fresh = viewer.until("servers", |event| *event == Event::IceServersRefreshed).await;
@@ -169,7 +169,7 @@ fn w32_reconnect_ice_server() {
         assert_eq!(viewer.offers(true), 0, "used from the next exchange on");
         let pictures = stage.untouched(viewer).await;
         let what = format!("fetched anew, {pictures} pictures, none lost");
-        shown(what, fresh.saturating_since(told))
+        shown(what, fresh.saturating_since(reported))
     });
 }
 
@@ -196,7 +196,7 @@ fn w33_half_open() {
 fn w34_garbage() {
     scenario(34, "", async |stage| {
         let mut viewer = stage.live().await;
-        let told = viewer.now();
+        let reported = viewer.now();
         let frames = [
             String::new(),
             "{".to_owned(),
@@ -215,7 +215,7 @@ fn w34_garbage() {
         assert_eq!((viewer.count(is_lost), viewer.links()), (0, 1), "it stays open");
         let pictures = stage.untouched(viewer).await;
         let what = format!("{} frames ignored, {pictures} pictures, none lost", frames.len());
-        shown(what, ignored.saturating_since(told))
+        shown(what, ignored.saturating_since(reported))
     });
 }
 

@@ -197,7 +197,7 @@ async fn run(
                 MasterEvent::Disconnected(_) => return,
                 _ => {}
             },
-            event = said(&mut line) => match event {
+            event = next_event(&mut line) => match event {
                 StackEvent::Candidate(text) => {
                     let candidate = Candidate {
                         text: text.into(),
@@ -231,7 +231,7 @@ async fn run(
     }
 }
 
-async fn said(line: &mut Option<Line>) -> StackEvent {
+async fn next_event(line: &mut Option<Line>) -> StackEvent {
     match line {
         Some(line) => match line.queues.events.recv().await {
             Some(event) => event,

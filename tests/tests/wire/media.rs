@@ -35,9 +35,9 @@ fn w47_no_rtp() {
         assert!(outcome.attempts.iter().all(|attempt| attempt.end == no_media));
         assert!(outcome.attempts.iter().all(|attempt| attempt.evidence.connected));
         // At once, and each second until the five are over.
-        let asked = keyframe_requests(&log);
-        assert!(asked >= 8, "{asked}");
-        let what = format!("keyframe asked for {asked} times, 2 attempts, ended as no-media");
+        let requested = keyframe_requests(&log);
+        assert!(requested >= 8, "{requested}");
+        let what = format!("keyframe asked for {requested} times, 2 attempts, ended as no-media");
         shown(what, outcome.lasted)
     });
 }
@@ -57,9 +57,9 @@ fn w47_no_keyframe() {
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::NoMedia, 1));
         assert!(outcome.attempts[0].evidence.video_packets, "packets came");
         assert!(outcome.likely_cause().contains("keyframe"), "{}", outcome.likely_cause());
-        let asked = keyframe_requests(&log);
-        assert!(asked >= 4, "{asked}");
-        let what = format!("keyframe asked for {asked} times, ended as no-media");
+        let requested = keyframe_requests(&log);
+        assert!(requested >= 4, "{requested}");
+        let what = format!("keyframe asked for {requested} times, ended as no-media");
         shown(what, outcome.lasted)
     });
 }

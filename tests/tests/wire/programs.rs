@@ -70,8 +70,8 @@ fn w54_disk_full() {
             let mut watch = Process::start("watch", &mut shell, "Build kvs-viewer.");
             let ended = watch.ended(PATIENCE);
             assert_eq!(ended.code, Some(11), "{}", watch.transcript());
-            let told = ended.stderr.join(" ");
-            assert!(told.contains("The recording failed"), "{told}");
+            let reported = ended.stderr.join(" ");
+            assert!(reported.contains("The recording failed"), "{reported}");
             probe(&file)
         });
         let seen = ran.await.expect("it plays");
@@ -86,7 +86,7 @@ fn w54_file_that_cannot_hold_the_codec() {
     scenario(54, "a file that cannot hold the codec", async |stage| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let begun = tokio::time::Instant::now();
-        for (clip, name, told) in [
+        for (clip, name, reported) in [
             (ClipKind::H264Opus, "r.webm", "the camera sends H.264: record to .mp4 or .mkv"),
             (ClipKind::Vp8Opus, "r.mp4", "the camera sends VP8: record to .webm or .mkv"),
         ] {
@@ -101,7 +101,7 @@ fn w54_file_that_cannot_hold_the_codec() {
                 let ended = watch.ended(PATIENCE);
                 assert_eq!(ended.code, Some(11), "{}", watch.transcript());
                 let text = ended.stderr.join(" ");
-                assert!(text.contains(told), "{text}");
+                assert!(text.contains(reported), "{text}");
                 // It is decided by the first track, not by a deadline.
                 let attempts = watch.transcript().matches("attempt_started").count();
                 assert_eq!(attempts, 1, "{}", watch.transcript());

@@ -234,12 +234,12 @@ fn w45_master_closes_with_close_notify() {
         let mut viewer = stage.live().await;
         let gone = viewer.now();
         stage.camera_off().await;
-        let told = viewer.until("the end", |event| matches!(event, Event::MasterGone(_))).await;
+        let reported = viewer.until("the end", |event| matches!(event, Event::MasterGone(_))).await;
         stage.camera().await;
         let live = viewer.live().await;
         viewer.more_pictures(15).await;
         assert_eq!(viewer.close().await.attempts_total, 2);
-        let what = format!("told after {:.1?}, attempt 2 live", told.saturating_since(gone));
+        let what = format!("told after {:.1?}, attempt 2 live", reported.saturating_since(gone));
         shown(what, live.saturating_since(gone))
     });
 }

@@ -113,7 +113,7 @@ fn w38_signing() {
 /// Hands out a credential that has ended, and then what `next` returns.
 #[derive(Debug)]
 struct Renewing {
-    asked: Arc<AtomicU32>,
+    requested: Arc<AtomicU32>,
     next: &'static str,
 }
 
@@ -122,8 +122,8 @@ impl ProvideCredentials for Renewing {
     where
         Self: 'a,
     {
-        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-        let token = if asked == 0 { "old" } else { self.next };
+        let requested = self.requested.fetch_add(1, Ordering::Relaxed);
+        let token = if requested == 0 { "old" } else { self.next };
         let until = SystemTime::now().checked_add(Duration::from_secs(3600));
         let made = Credentials::new("AKIATEMP", "temp", Some(token.to_owned()), until, "test");
         future::ProvideCredentials::ready(Ok(made))
@@ -149,8 +149,8 @@ fn temporary() -> EmulatorConfig {
 fn w39_credentials_that_are_renewed() {
     scenario_on(39, "renewed", temporary(), async |stage| {
         stage.camera().await;
-        let asked = Arc::<AtomicU32>::default();
-        let provider = Renewing { asked: Arc::clone(&asked), next: "fresh" };
+        let requested = Arc::<AtomicU32>::default();
+        let provider = Renewing { requested: Arc::clone(&requested), next: "fresh" };
         let mut plan = stage.plan();
         plan.signaling =
             plan.signaling.credentials_provider(SharedCredentialsProvider::new(provider));
@@ -158,7 +158,7 @@ fn w39_credentials_that_are_renewed() {
         let live = viewer.live().await;
         viewer.more_pictures(5).await;
         assert_eq!(viewer.close().await.attempts_total, 1);
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(requested.load(Ordering::Relaxed), 2);
         shown("asked for again once, live in attempt 1", live.saturating_since(Default::default()))
     });
 }
@@ -166,7 +166,7 @@ fn w39_credentials_that_are_renewed() {
 #[test]
 fn w39_credentials_that_stay_expired() {
     scenario_on(39, "not renewed", temporary(), async |stage| {
-        let provider = Renewing { asked: Arc::default(), next: "old" };
+        let provider = Renewing { requested: Arc::default(), next: "old" };
         let mut plan = stage.plan();
         plan.signaling =
             plan.signaling.credentials_provider(SharedCredentialsProvider::new(provider));
@@ -226,7 +226,7 @@ fn w42_turn_failure_falls_back_to_stun() {
 fn w43_permanent() {
     scenario(43, "", async |stage| {
         let mut longest = Duration::ZERO;
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for case in ["no channel", "wrong secret", "wrong region"] {
             let mut plan = stage.plan();
             plan.settings.retries = 10;
@@ -247,10 +247,10 @@ fn w43_permanent() {
             assert_eq!(outcome.reason, expected, "{case}");
             let error = outcome.attempts[0].end.to_string();
             assert!(error.contains("Exception"), "the API's own name: {error}");
-            told.push(format!("{case}: {}", outcome.reason));
+            reported.push(format!("{case}: {}", outcome.reason));
             longest = longest.max(outcome.lasted);
         }
-        shown(told.join(", "), longest)
+        shown(reported.join(", "), longest)
     });
 }
 

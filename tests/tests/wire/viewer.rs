@@ -116,8 +116,8 @@ impl Watching {
 
     /// When this was first reported as ignored, if it was.
     pub(crate) fn ignored_so_far(&self, reason: Ignored) -> Option<Timestamp> {
-        let told = |entry: &Entry| matches!(entry, Entry::Output(Output::Event(Event::Ignored(r))) if *r == reason);
-        self.log.times(told).first().copied()
+        let reported = |entry: &Entry| matches!(entry, Entry::Output(Output::Event(Event::Ignored(r))) if *r == reason);
+        self.log.times(reported).first().copied()
     }
 
     /// Waits for the session's own end.

@@ -38,7 +38,7 @@ pub(super) fn exchanges(events: &[Value], rtt_ms: u64) -> Exchanges {
         .collect();
     let half = i64::try_from(rtt_ms).unwrap_or_default() * 500;
     let mut opened = BTreeMap::new();
-    let mut asked: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut requested: BTreeMap<i64, i64> = BTreeMap::new();
     let mut steps = Vec::new();
     let mut offered = None;
     let (mut handshakes, mut requests) = (0, 0);
@@ -66,10 +66,10 @@ pub(super) fn exchanges(events: &[Value], rtt_ms: u64) -> Exchanges {
                     let begin = opened.get(&tcp).copied().unwrap_or(at);
                     steps.push(Step { begin, end: at - half, round_trips: 1 });
                 }
-                asked.insert(tcp, at - half);
+                requested.insert(tcp, at - half);
             }
             "response" => {
-                if let Some(begin) = asked.remove(&tcp) {
+                if let Some(begin) = requested.remove(&tcp) {
                     steps.push(Step { begin, end: at + half, round_trips: 1 });
                 }
             }

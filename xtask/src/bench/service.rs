@@ -88,10 +88,10 @@ impl Service {
         let hint =
             "The emulator needs --wire-rtt and --connection-log: give a newer one with --service.";
         let mut emulator = Process::start("emulator", &mut command, hint)?;
-        let told = wait_for(&ready, &mut emulator)
+        let reported = wait_for(&ready, &mut emulator)
             .map_err(|error| format!("emulator: {error}\n{hint}"))?;
-        let text = |name: &str| told[name].as_str().map(str::to_owned);
-        let channels = told["channels"].as_object().into_iter().flatten();
+        let text = |name: &str| reported[name].as_str().map(str::to_owned);
+        let channels = reported["channels"].as_object().into_iter().flatten();
         let channels =
             channels.map(|(name, arn)| (name.clone(), arn.as_str().unwrap_or_default().to_owned()));
         let mut started = Self {

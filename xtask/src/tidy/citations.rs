@@ -75,7 +75,7 @@ fn number(text: &str) -> Option<(&str, &str)> {
 mod tests {
     use super::*;
 
-    fn said(name: &str, text: &str) -> Vec<String> {
+    fn citations(name: &str, text: &str) -> Vec<String> {
         let known = sections("# The page\n## 1 Calls\n### 1.3 Errors\n## 7 Doubts\nNo. 8\n");
         complaints(name, text, &known)
     }
@@ -84,9 +84,9 @@ mod tests {
     fn sections_that_are_there_may_be_cited() {
         for cites in ["1.3", "1.3 and 7", "7).", "1.3: each of 8", "1.3."] {
             let text = format!("/// A fact (docs/{PAGE} {cites}\n");
-            assert_eq!(said("a.rs", &text), Vec::<String>::new(), "{text}");
+            assert_eq!(citations("a.rs", &text), Vec::<String>::new(), "{text}");
         }
-        assert!(said("a.md", &format!("See [{PAGE}]({PAGE}).\n")).is_empty());
+        assert!(citations("a.md", &format!("See [{PAGE}]({PAGE}).\n")).is_empty());
     }
 
     #[test]
@@ -98,7 +98,7 @@ mod tests {
             ("a.rs", format!("// (docs/{PAGE}\n// 1.3)\n")),
             ("a.rs", format!("// ({ELSEWHERE} 1.3)\n")),
         ] {
-            assert_eq!(said(name, &text).len(), 1, "{text}");
+            assert_eq!(citations(name, &text).len(), 1, "{text}");
         }
     }
 }

@@ -22,7 +22,7 @@ impl Measured {
         let (publish, peers) = latest::channel(Vec::new());
         let monitor = monitor.clone();
         let mut tasks = vec![];
-        let asked = tokio::spawn(async move {
+        let requested = tokio::spawn(async move {
             loop {
                 sleep(STATS_EVERY / 4).await;
                 if publish.send(monitor.stats().await).is_err() {
@@ -30,7 +30,7 @@ impl Measured {
                 }
             }
         });
-        tasks.push(asked.abort_handle());
+        tasks.push(requested.abort_handle());
         let bytes = record.map(|path| {
             let bytes = Arc::<AtomicU64>::default();
             let publish = Arc::clone(&bytes);

@@ -62,7 +62,7 @@ impl Viewer {
     }
 
     /// Runs the session to its end.
-    pub(crate) fn run(mut self, wish: Wish) -> (Outcome, Ledger) {
+    pub(crate) fn run(mut self, request: Wish) -> (Outcome, Ledger) {
         let mut input = Input::Open;
         loop {
             self.session.handle_input(self.now(), input);
@@ -80,7 +80,7 @@ impl Viewer {
                             self.later(Input::Peer(peer, event));
                         }
                     }
-                    Output::Event(Event::Live) if wish == Wish::CloseOnceLive => {
+                    Output::Event(Event::Live) if request == Wish::CloseOnceLive => {
                         self.later(Input::Close);
                     }
                     Output::Event(Event::Ended(outcome)) => return (*outcome, self.ledger),

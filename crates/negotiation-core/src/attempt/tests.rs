@@ -115,14 +115,14 @@ fn s40_refresh_without_a_relay_ends_nothing() {
 /// N25: what a peer stack refuses is reported, and the echo of one that was replaced is not.
 #[test]
 fn n25_failed_commands_that_media_does_not_need_are_reported() {
-    for (code, told) in [(FailureCode::Port, true), (FailureCode::Cancelled, false)] {
+    for (code, expected) in [(FailureCode::Port, true), (FailureCode::Cancelled, false)] {
         let mut harness = Harness::answered(one_retry());
         harness.candidate(candidate(1));
         harness.fails("add candidate", code);
-        assert_eq!(harness.ignored(Ignored::RefusedCandidate), told);
+        assert_eq!(harness.ignored(Ignored::RefusedCandidate), expected);
         harness.ice(Connectivity::Connected);
         harness.fails("ask for a keyframe", code);
-        assert_eq!(harness.ignored(Ignored::Unsent), told);
+        assert_eq!(harness.ignored(Ignored::Unsent), expected);
         assert_eq!(harness.phase(), Phase::AwaitingMedia);
     }
     let mut harness = Harness::answered(one_retry());

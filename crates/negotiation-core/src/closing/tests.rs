@@ -36,12 +36,12 @@ fn n22_what_was_being_closed_hangs_for_one_step_at_most() {
 /// N22, N25: a step that fails is reported; one that an earlier close overtook is not.
 #[test]
 fn n22_step_that_fails_is_reported() {
-    for (code, told) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
+    for (code, expected) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
         let mut harness = Harness::live(one_retry());
         harness.give(Input::Close);
         harness.settle(&["remove tracks"]);
         harness.fails("remove tracks", code);
-        assert_eq!(failed_steps(&harness), told);
+        assert_eq!(failed_steps(&harness), expected);
         harness.settle(&[]);
         assert_eq!(harness.phase(), Phase::Ended);
     }

@@ -31,8 +31,8 @@ pub(crate) struct Harness {
     pub(crate) link: ConnectionId,
     pub(crate) peer: PeerId,
     pending: Vec<(Ticket, Output)>,
-    asked: Vec<Output>,
-    told: Vec<(Timestamp, Event)>,
+    commands: Vec<Output>,
+    events: Vec<(Timestamp, Event)>,
     made: u32,
 }
 
@@ -51,8 +51,8 @@ impl Harness {
             link: ConnectionId(1),
             peer: PeerId(1),
             pending: Vec::new(),
-            asked: Vec::new(),
-            told: Vec::new(),
+            commands: Vec::new(),
+            events: Vec::new(),
             made: 0,
         }
     }
@@ -142,9 +142,9 @@ impl Harness {
             match output {
                 Output::Signaling(ticket, _) | Output::Peer(ticket, _) => {
                     self.pending.push((ticket, output.clone()));
-                    self.asked.push(output);
+                    self.commands.push(output);
                 }
-                Output::Event(event) => self.told.push((self.now, event)),
+                Output::Event(event) => self.events.push((self.now, event)),
             }
         }
         assert_eq!(self.session.check_invariants(), Ok(()));
@@ -284,19 +284,19 @@ impl Harness {
 
     /// The names of the commands since last time, in order.
     pub(crate) fn commands(&mut self) -> Vec<&'static str> {
-        core::mem::take(&mut self.asked).iter().map(name_of).collect()
+        core::mem::take(&mut self.commands).iter().map(name_of).collect()
     }
 
     /// The newest command of this name.
     #[track_caller]
     pub(crate) fn newest(&self, name: &str) -> &Output {
-        let found = self.asked.iter().rev().find(|output| name_of(output) == name);
-        found.unwrap_or_else(|| panic!("no {name} was asked"))
+        let found = self.commands.iter().rev().find(|output| name_of(output) == name);
+        found.unwrap_or_else(|| panic!("no command {name}"))
     }
 
     /// How often it was reported since last time.
     pub(crate) fn reported(&self, event: &Event) -> usize {
-        self.told.iter().filter(|(_, other)| other == event).count()
+        self.events.iter().filter(|(_, other)| other == event).count()
     }
 
     pub(crate) fn ignored(&self, reason: Ignored) -> bool {
@@ -309,13 +309,13 @@ impl Harness {
 
     /// Everything that was reported since last time.
     pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
-        self.told.iter().map(|(_, event)| event)
+        self.events.iter().map(|(_, event)| event)
     }
 
     /// Forgets the commands and events until now.
     pub(crate) fn forget(&mut self) {
-        self.asked.clear();
-        self.told.clear();
+        self.commands.clear();
+        self.events.clear();
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -351,7 +351,7 @@ pub(crate) fn turn() -> IceServer {
     }
 }
 
-fn said(sdp: &str, n: u64) -> Description {
+fn description_of(sdp: &str, n: u64) -> Description {
     let video = MediaSection { kind: MediaKind::Video, mid: None, accepted: true, sends: true };
     let facts = SdpSummary {
         ice_ufrag: Some(format!("u{n}")),
@@ -366,17 +366,17 @@ fn said(sdp: &str, n: u64) -> Description {
 
 /// The master's answer in its `n`-th ICE generation. It names two candidates.
 pub(crate) fn answer(n: u64) -> Description {
-    said(&format!("answer {n}"), n)
+    description_of(&format!("answer {n}"), n)
 }
 
 /// The master's `n`-th answer, still in its first ICE generation: to what is no restart.
 pub(crate) fn again(n: u64) -> Description {
-    said(&format!("answer {n}"), 1)
+    description_of(&format!("answer {n}"), 1)
 }
 
 /// The master's offer in its `n`-th ICE generation.
 pub(crate) fn offer(n: u64) -> Description {
-    said(&format!("offer {n}"), n)
+    description_of(&format!("offer {n}"), n)
 }
 
 /// The same of another remote session.

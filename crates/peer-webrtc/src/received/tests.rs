@@ -37,7 +37,9 @@ async fn each_packet_of_g711_is_a_frame() {
         let mut counters = Counters::default();
         received.take(arrival(1, codec.payload_type(), 1, start), &mut counters);
         let track = media.next().await;
-        assert!(matches!(track, Some(MediaEvent::Track { codec: told, .. }) if told == codec));
+        assert!(
+            matches!(track, Some(MediaEvent::Track { codec: reported, .. }) if reported == codec)
+        );
         let Some(MediaEvent::Frame { kind, frame, .. }) = media.next().await else {
             panic!("no frame of {codec:?}");
         };
@@ -71,8 +73,8 @@ async fn firsts_are_news_once_and_streams_are_bounded() {
         let at = start + Duration::from_millis(after);
         Control::SenderReport { ssrc: 1, ntp: 0, rtp: 0, at }
     };
-    let told = [0, 999, 1000, 1500, 2100].map(|after| received.control(report(after)));
-    assert_eq!(told, [true, false, true, false, true], "at most one a second");
+    let reported = [0, 999, 1000, 1500, 2100].map(|after| received.control(report(after)));
+    assert_eq!(reported, [true, false, true, false, true], "at most one a second");
     let again = received.take(arrival(1, 96, 4, start), &mut counters);
     assert!(!received.control(report(9000)), "media flows: no request");
     assert_eq!(again, VIDEO);

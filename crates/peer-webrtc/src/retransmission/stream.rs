@@ -37,7 +37,7 @@ pub(super) struct Stream {
 pub(super) struct Missing {
     since: Instant,
     requests: u8,
-    asked: Option<Instant>,
+    requested: Option<Instant>,
     /// The time of the next request; never, once that is of no use.
     next: Option<Instant>,
 }
@@ -77,8 +77,8 @@ impl Stream {
         }
         match self.missing.remove(&seq) {
             Some(Missing { requests: 0, .. }) => Arrival::New,
-            Some(Missing { requests: 1, asked: Some(asked), .. }) => {
-                Arrival::Requested(Some(at.saturating_duration_since(asked)))
+            Some(Missing { requests: 1, requested: Some(requested), .. }) => {
+                Arrival::Requested(Some(at.saturating_duration_since(requested)))
             }
             Some(_) => Arrival::Requested(None),
             // What came before the first, and what is long past, is not remembered.
@@ -101,7 +101,7 @@ impl Stream {
         self.missing = self.missing.split_off(&(to - WINDOW));
         let next = Some(at + REORDERED_MAX);
         for seq in from..to {
-            self.missing.insert(seq, Missing { since: at, requests: 0, asked: None, next });
+            self.missing.insert(seq, Missing { since: at, requests: 0, requested: None, next });
         }
     }
 
@@ -123,7 +123,7 @@ impl Stream {
                 continue;
             }
             missing.requests += 1;
-            missing.asked = Some(now);
+            missing.requested = Some(now);
             if missing.requests < REQUESTS_MAX {
                 missing.next = Some(now + again);
             }

@@ -39,7 +39,7 @@ struct Receiver {
     inner: Retransmissions,
     now: Instant,
     /// Every requested sequence number, with the time.
-    asked: Vec<(Duration, u16)>,
+    requested: Vec<(Duration, u16)>,
     began: Instant,
 }
 
@@ -47,7 +47,7 @@ impl Receiver {
     fn new() -> Self {
         let now = start();
         let inner = Retransmissions::new(Formats::offered(&[Codec::Vp8, Codec::Opus]));
-        Self { inner, now, asked: Vec::new(), began: now }
+        Self { inner, now, requested: Vec::new(), began: now }
     }
 
     fn take(&mut self, packet: rtc::rtp::Packet) -> Vec<rtc::rtp::Packet> {
@@ -80,7 +80,7 @@ impl Receiver {
                     assert_eq!(nack.media_ssrc, MEDIA);
                     let seqs = nack.nacks.iter().flat_map(|pair| pair.packet_list());
                     let at = self.now.duration_since(self.began);
-                    self.asked.extend(seqs.map(|seq| (at, seq)));
+                    self.requested.extend(seqs.map(|seq| (at, seq)));
                 }
             }
         }
@@ -97,12 +97,12 @@ fn repeated_packet_becomes_the_media_packet_that_was_lost() {
         assert_eq!(receiver.media(seq), 1);
     }
     receiver.wait(MS * 20);
-    assert_eq!(receiver.asked, [(MS * 10, 0)]);
+    assert_eq!(receiver.requested, [(MS * 10, 0)]);
     let passed = receiver.take(repeated(7, 0));
     assert_eq!(passed, [packet(MEDIA, MEDIA_TYPE, 0, b"media")]);
     // It is there: neither requested nor passed on again.
     receiver.wait(MS * 5000);
-    assert_eq!(receiver.asked.len(), 1);
+    assert_eq!(receiver.requested.len(), 1);
     assert_eq!(receiver.take(repeated(8, 0)), []);
     assert_eq!(receiver.take(repeated(9, 1)), [], "a repetition of what was not lost");
     assert_eq!(receiver.media(2), 1);
@@ -116,8 +116,8 @@ fn packet_that_never_comes_is_requested_a_few_times() {
         receiver.wait(MS);
     }
     receiver.wait(MS * 10_000);
-    assert_eq!(receiver.asked.len(), 20 * usize::from(REQUESTS_MAX));
-    let first: Vec<_> = receiver.asked.iter().filter(|(_, seq)| *seq == 50).collect();
+    assert_eq!(receiver.requested.len(), 20 * usize::from(REQUESTS_MAX));
+    let first: Vec<_> = receiver.requested.iter().filter(|(_, seq)| *seq == 50).collect();
     let gaps = first.windows(2).map(|pair| pair[1].0 - pair[0].0);
     assert!(gaps.min().expect("some") >= ROUND_TRIP, "{first:?}");
     assert_eq!(receiver.inner.poll_timeout(), None, "nothing is waited for");
@@ -137,7 +137,7 @@ fn requests_follow_the_round_trip() {
     }
     let round_trip = receiver.inner.round_trip;
     assert!(round_trip > MS * 30 && round_trip < MS * 50, "{round_trip:?}");
-    assert_eq!(receiver.asked.len(), 199, "each once");
+    assert_eq!(receiver.requested.len(), 199, "each once");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn late_packets_are_not_requested() {
         assert_eq!(receiver.media(pair * 2), 1);
         receiver.wait(MS * 5);
     }
-    assert_eq!(receiver.asked, []);
+    assert_eq!(receiver.requested, []);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn what_is_missing_is_bounded() {
     receiver.media(0);
     receiver.media(20_000);
     receiver.wait(MS * 10_000);
-    assert_eq!(receiver.asked, []);
+    assert_eq!(receiver.requested, []);
     // Each gap as wide as it may be.
     let mut seq = 20_000_u16;
     for _ in 0..100 {
@@ -175,7 +175,7 @@ fn what_is_missing_is_bounded() {
         receiver.wait(MS);
     }
     let a_second = 1000 * usize::from(REQUESTS_MAX);
-    assert!(receiver.asked.len() < 12 * a_second, "{}", receiver.asked.len());
+    assert!(receiver.requested.len() < 12 * a_second, "{}", receiver.requested.len());
     for ssrc in 0..1000 {
         receiver.take(packet(ssrc, MEDIA_TYPE, 1, b""));
         receiver.take(packet(10_000 + ssrc, RTX_TYPE, 1, &[0, 5, 1]));
@@ -217,7 +217,7 @@ fn padding_and_other_media_are_not_touched() {
     assert_eq!(receiver.take(packet(9, sound, 1, b"x")).len(), 1);
     assert_eq!(receiver.take(packet(9, sound, 5, b"x")).len(), 1);
     receiver.wait(MS * 1000);
-    assert_eq!(receiver.asked, [], "sound is not asked for again");
+    assert_eq!(receiver.requested, [], "sound is not asked for again");
     // An original with an empty payload.
     receiver.media(3);
     assert_eq!(receiver.take(packet(RTX, RTX_TYPE, 1, &[0, 2])).len(), 1);

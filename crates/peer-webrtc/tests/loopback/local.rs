@@ -24,8 +24,8 @@ impl LocalSource for Microphone {
         match self {
             Self::Here(track) => Ok(Arc::clone(track)),
             Self::Denied => Err(Unavailable("microphone: permission denied".to_owned())),
-            Self::Asked(asked) => {
-                asked.store(true, Ordering::Relaxed);
+            Self::Asked(requested) => {
+                requested.store(true, Ordering::Relaxed);
                 std::future::pending().await
             }
         }
@@ -72,10 +72,10 @@ async fn n24_device_that_is_not_there_fails_the_making_where_that_is_wanted() {
 
 #[tokio::test]
 async fn close_does_not_wait_for_a_device() {
-    let asked = Arc::new(Microphone::Asked(AtomicBool::new(false)));
-    let mut viewer = viewer(&asked, Otherwise::End);
+    let requested = Arc::new(Microphone::Asked(AtomicBool::new(false)));
+    let mut viewer = viewer(&requested, Otherwise::End);
     let create = viewer.submit(PeerCommand::Create { peer: PEER });
-    let Microphone::Asked(flag) = &*asked else { unreachable!() };
+    let Microphone::Asked(flag) = &*requested else { unreachable!() };
     within("the question", async {
         while !flag.load(Ordering::Relaxed) {
             tokio::task::yield_now().await;

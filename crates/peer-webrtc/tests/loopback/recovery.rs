@@ -60,7 +60,7 @@ impl Flow {
     }
 
     /// Packets lost, and the longest silence.
-    fn told(&self) -> (u64, u64) {
+    fn reported(&self) -> (u64, u64) {
         (self.lost.load(Ordering::Relaxed), self.gap.load(Ordering::Relaxed))
     }
 }
@@ -156,7 +156,7 @@ async fn restart_that_is_answered_keeps_media_going() {
     assert_eq!(edges.last(), Some(&Connectivity::Connected), "{edges:?}");
     trickle(&mut viewer, &master).await;
     flow.goes_on(60).await;
-    let (lost, gap) = flow.told();
+    let (lost, gap) = flow.reported();
     eprintln!("restart: {lost} lost, longest gap {gap} ticks");
     assert!(TICK * u32::try_from(gap).expect("few") < Duration::from_secs(2), "{gap}");
     viewer.close().await;
@@ -188,7 +188,7 @@ async fn restart_that_is_refused_leaves_media_alone() {
         assert_eq!(refused.code, FailureCode::Port, "{refused}");
     }
     flow.goes_on(40).await;
-    assert_eq!(flow.told().0, 0, "lost");
+    assert_eq!(flow.reported().0, 0, "lost");
     let begun = PeerEvent::ConnectivityChanged(Connectivity::Checking);
     assert!(!viewer.events.contains(&begun), "{:?}", viewer.events);
     viewer.close().await;

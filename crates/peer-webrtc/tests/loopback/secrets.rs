@@ -36,7 +36,7 @@ impl log::Log for Keep {
 }
 
 /// A TURN server that always requires credentials; counts the requests that bring some.
-async fn refuse(socket: UdpSocket, asked: tokio::sync::watch::Sender<usize>) {
+async fn refuse(socket: UdpSocket, requested: tokio::sync::watch::Sender<usize>) {
     let mut buffer = [0; 1500];
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
         let request = &buffer[..length];
@@ -44,7 +44,7 @@ async fn refuse(socket: UdpSocket, asked: tokio::sync::watch::Sender<usize>) {
             continue;
         }
         if request.windows(USER.len()).any(|window| window == USER.as_bytes()) {
-            asked.send_modify(|n| *n += 1);
+            requested.send_modify(|n| *n += 1);
         }
         // RFC 8489: an Allocate error with 401, REALM "r..." and NONCE "n...".
         let attributes: &[u8] = &[
@@ -71,7 +71,7 @@ async fn secrets_at_trace_level() {
     log::set_max_level(log::LevelFilter::Trace);
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
     let port = socket.local_addr().expect("bound").port();
-    let (asked_tx, asked) = tokio::sync::watch::channel(0);
+    let (asked_tx, requested) = tokio::sync::watch::channel(0);
     let server = tokio::spawn(refuse(socket, asked_tx));
 
     let mut viewer = Viewer::new(peer_config());
@@ -95,7 +95,7 @@ async fn secrets_at_trace_level() {
         viewer.add(&text).await.expect("adds");
     }
     viewer.event(|e| *e == PeerEvent::ConnectivityChanged(Connectivity::Connected)).await;
-    until("a request with credentials", || *asked.borrow() > 0).await;
+    until("a request with credentials", || *requested.borrow() > 0).await;
     viewer.close().await;
     master.stack.close().await.expect("closes");
     server.abort();

@@ -45,8 +45,8 @@ async fn watch(habit: master::Habit) -> Outcome {
     let clock = TokioClock::start();
     let (driver, mut handle) = session(config, 7, signaling, peer::AlwaysWorks::default(), clock);
     let driver = tokio::spawn(driver.run());
-    while let Some(told) = handle.next_event().await {
-        if matches!(told, SessionUpdate::Event { event: Event::Live, .. }) {
+    while let Some(reported) = handle.next_event().await {
+        if matches!(reported, SessionUpdate::Event { event: Event::Live, .. }) {
             assert_eq!(links.open(), 1, "one live link");
             handle.close();
         }

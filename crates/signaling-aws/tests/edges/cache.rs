@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 
-use crate::support::{Port, asked, calls, emulator, reach};
+use crate::support::{Port, calls, emulator, reach, requested};
 use futures_util::FutureExt as _;
 use kvs_emulator::{
     Action, Emulator, EmulatorConfig, Fault, Match, Point, ServiceMessage, TurnConfig,
@@ -22,7 +22,7 @@ async fn with_turn() -> Emulator {
 /// Opens a connection and fetches ICE servers, as a session does; returns how many requests that took
 /// and how many of them were refused.
 async fn session(emulator: &Emulator, id: &str) -> (u64, u64) {
-    let before = asked(emulator);
+    let before = requested(emulator);
     let mut port = Port::new(reach(emulator, id));
     port.connect(1, None).await;
     port.ice_servers(1).await;
@@ -31,7 +31,7 @@ async fn session(emulator: &Emulator, id: &str) -> (u64, u64) {
         tokio::task::yield_now().await;
     }
     port.disconnect(1).await;
-    let after = asked(emulator);
+    let after = requested(emulator);
     (after.0 - before.0, after.1 - before.1)
 }
 
@@ -92,23 +92,23 @@ async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
 #[tokio::test]
 async fn ice_servers_are_requested_again_when_it_matters() {
     let emulator = with_turn().await;
-    let asked = || calls(&emulator, "GetIceServerConfig");
+    let requested = || calls(&emulator, "GetIceServerConfig");
     let mut port = Port::new(reach(&emulator, "first"));
     port.connect(1, None).await;
-    assert_eq!((port.ice_servers(1).await.len(), asked()), (1, 1));
+    assert_eq!((port.ice_servers(1).await.len(), requested()), (1, 1));
     port.ice_servers(1).await;
-    assert_eq!(asked(), 2, "the session asks again because something failed");
+    assert_eq!(requested(), 2, "the session asks again because something failed");
     let mut other = Port::new(reach(&emulator, "second"));
     other.connect(1, None).await;
     other.ice_servers(1).await;
-    assert_eq!(asked(), 2, "another session uses what the process knows");
+    assert_eq!(requested(), 2, "another session uses what the process knows");
 
     emulator.send("door", None, Some("first"), ServiceMessage::ReconnectIceServer);
     assert_eq!(port.event().await, SignalingEvent::ReconnectIceServer);
     let mut third = Port::new(reach(&emulator, "third"));
     third.connect(1, None).await;
     third.ice_servers(1).await;
-    assert_eq!(asked(), 3);
+    assert_eq!(requested(), 3);
     emulator.shutdown().await;
 }
 
@@ -119,7 +119,7 @@ async fn burst_of_reconnect_ice_server_costs_one_question() {
     // As many as the emulator lets wait for a reader.
     const BURST: u64 = 50;
     let emulator = with_turn().await;
-    let asked = || calls(&emulator, "GetIceServerConfig");
+    let requested = || calls(&emulator, "GetIceServerConfig");
     let mut port = Port::new(reach(&emulator, "burst"));
     port.connect(1, None).await;
     port.ice_servers(1).await;
@@ -131,8 +131,8 @@ async fn burst_of_reconnect_ice_server_costs_one_question() {
     port.ice_servers(1).await;
     emulator.send("door", None, Some("burst"), ServiceMessage::GoAway);
     assert_eq!(port.event().await, SignalingEvent::GoAway, "nothing else was reported");
-    println!("{BURST} RECONNECT_ICE_SERVER cost {} GetIceServerConfig", asked() - 1);
-    assert_eq!(asked(), 2);
+    println!("{BURST} RECONNECT_ICE_SERVER cost {} GetIceServerConfig", requested() - 1);
+    assert_eq!(requested(), 2);
     emulator.shutdown().await;
 }
 
@@ -186,10 +186,10 @@ async fn concurrent_ice_requests_of_a_master_share_one_call() {
     let matches = Match { call: Some("GetIceServerConfig".into()), ..Match::on(Point::Call) };
     let late = Fault::new(matches, Action::Delay { ms: 300 });
     let late = emulator.faults().add(late).expect("a fault");
-    let asked = || emulator.faults().hits(late);
+    let requested = || emulator.faults().hits(late);
     let first = link.ice_source();
     let first = tokio::spawn(async move { first.fetch().await });
-    while asked() == 0 {
+    while requested() == 0 {
         tokio::task::yield_now().await;
     }
     let mut several = pin!(futures_util::future::join_all((0..8).map(|_| {
@@ -200,11 +200,13 @@ async fn concurrent_ice_requests_of_a_master_share_one_call() {
     // The caller goes away, long before the response.
     first.abort();
     let several = several.await;
-    assert!(several.iter().all(|told| told.as_ref().is_ok_and(|servers| servers.len() == 1)));
-    assert_eq!(asked(), 1);
+    assert!(
+        several.iter().all(|reported| reported.as_ref().is_ok_and(|servers| servers.len() == 1))
+    );
+    assert_eq!(requested(), 1);
     // A later caller makes a new request.
     link.ice_servers().await.expect("told");
-    assert_eq!(asked(), 2);
+    assert_eq!(requested(), 2);
     link.close().await;
     emulator.shutdown().await;
 }
@@ -226,15 +228,15 @@ async fn credentials_that_end_soon_are_not_remembered() {
 #[tokio::test]
 async fn go_away_makes_the_next_connection_resolve_endpoints() {
     let emulator = emulator(EmulatorConfig::default()).await;
-    let asked = || calls(&emulator, "GetSignalingChannelEndpoint");
+    let requested = || calls(&emulator, "GetSignalingChannelEndpoint");
     let mut port = Port::new(reach(&emulator, "first"));
     let id = port.connect(1, None).await;
     port.connect(2, Some(id.clone())).await;
-    assert_eq!(asked(), 1);
+    assert_eq!(requested(), 1);
     emulator.send("door", None, None, ServiceMessage::GoAway);
     while port.event().await != SignalingEvent::GoAway {}
     port.connect(3, Some(id)).await;
-    assert_eq!(asked(), 2);
+    assert_eq!(requested(), 2);
     emulator.shutdown().await;
 }
 
@@ -259,11 +261,11 @@ async fn refusal_of_a_cached_endpoint_is_reported_after_one_renewal() {
         Action::Refuse { status: 403, error: "AccessDeniedException".into(), message: "no".into() };
     let fault = Fault::new(Match::on(Point::Upgrade), refuse);
     emulator.faults().add(fault).expect("a fault");
-    let asked = calls(&emulator, "GetSignalingChannelEndpoint");
+    let requested = calls(&emulator, "GetSignalingChannelEndpoint");
     let failure = Port::new(reach(&emulator, "second")).open(1).await.expect_err("refused");
     assert_eq!(failure.code, FailureCode::AccessDenied);
     assert_eq!(failure.api_name.as_deref(), Some("AccessDeniedException"));
-    assert_eq!(calls(&emulator, "GetSignalingChannelEndpoint"), asked + 1);
+    assert_eq!(calls(&emulator, "GetSignalingChannelEndpoint"), requested + 1);
     emulator.shutdown().await;
 }
 

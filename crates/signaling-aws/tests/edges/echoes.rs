@@ -53,8 +53,8 @@ fn echoes(secret: &str) -> Vec<String> {
 }
 
 fn keeps(failure: &Failure) {
-    let said = format!("{failure} {failure:?}");
-    assert!(!said.contains("canary"), "{said}");
+    let printed = format!("{failure} {failure:?}");
+    assert!(!printed.contains("canary"), "{printed}");
 }
 
 fn refusing(emulator: &Emulator, matches: Match, message: String) -> u64 {
@@ -129,16 +129,16 @@ async fn wrong_token_a_wrong_key_and_a_wrong_region_are_distinguished() {
         failure.detail
     };
     let stale = with_token(&emulator, "a").credentials("AKID", SECRET, Some("stale-one".into()));
-    let said = refused(stale).await;
-    assert!(said.starts_with("the session token is not valid"), "{said}");
+    let printed = refused(stale).await;
+    assert!(printed.starts_with("the session token is not valid"), "{printed}");
     let key = with_token(&emulator, "a").credentials("AKIDNONE", SECRET, None);
-    let said = refused(key).await;
-    assert!(said.starts_with("the access key id does not exist"), "{said}");
+    let printed = refused(key).await;
+    assert!(printed.starts_with("the access key id does not exist"), "{printed}");
     let token = Some(TOKEN.to_owned());
     let secret = with_token(&emulator, "a").credentials("AKID", DEFAULT_SECRET_ACCESS_KEY, token);
-    let said = refused(secret).await;
-    assert!(said.starts_with("the secret access key is not the one"), "{said}");
-    let said = refused(with_token(&emulator, "a").region("eu-west-1")).await;
-    assert!(said.contains("check the region"), "{said}");
+    let printed = refused(secret).await;
+    assert!(printed.starts_with("the secret access key is not the one"), "{printed}");
+    let printed = refused(with_token(&emulator, "a").region("eu-west-1")).await;
+    assert!(printed.contains("check the region"), "{printed}");
     emulator.shutdown().await;
 }

@@ -351,41 +351,43 @@ mod tests {
     #[test]
     fn what_is_no_journal_is_refused_with_its_reason() {
         let journal = failing(false);
-        let said = |text: &str| run(text).expect_err("refused").to_string();
-        assert_eq!(said(""), "it is empty");
-        assert_eq!(said("\n"), "it is empty");
-        assert!(said("hello\n").starts_with("its first line is no journal's header"));
-        assert!(said(&journal[..40]).starts_with("its first line is no journal's header"));
-        assert!(said(&journal.replacen("\"journal\":2", "\"journal\":7", 1)).contains("version 7"));
+        let printed = |text: &str| run(text).expect_err("refused").to_string();
+        assert_eq!(printed(""), "it is empty");
+        assert_eq!(printed("\n"), "it is empty");
+        assert!(printed("hello\n").starts_with("its first line is no journal's header"));
+        assert!(printed(&journal[..40]).starts_with("its first line is no journal's header"));
         assert!(
-            said(&journal.replacen("\"retries\":0", "\"retries\":5000", 1)).contains("retries")
+            printed(&journal.replacen("\"journal\":2", "\"journal\":7", 1)).contains("version 7")
+        );
+        assert!(
+            printed(&journal.replacen("\"retries\":0", "\"retries\":5000", 1)).contains("retries")
         );
         // A window that no arithmetic survives.
         let window = format!("\"retry_window\":{{\"secs\":{},\"nanos\":0}}", u64::MAX);
         let hostile = journal.replacen("\"retry_window\":null", &window, 1);
         assert_ne!(hostile, journal);
-        assert!(said(&hostile).contains("retry_window"), "{}", said(&hostile));
+        assert!(printed(&hostile).contains("retry_window"), "{}", printed(&hostile));
         let header = journal.lines().next().expect("a header").to_owned() + "\n";
-        assert!(said(&format!("{header}{{}}\n")).starts_with("line 2 cannot be read"));
+        assert!(printed(&format!("{header}{{}}\n")).starts_with("line 2 cannot be read"));
         let both = "{\"at\":\"0.000000000\",\"in\":\"Open\",\"out\":{\"Event\":\"Live\"}}\n";
         assert_eq!(
-            said(&(header.clone() + both)),
+            printed(&(header.clone() + both)),
             "line 2 cannot be read: expected one of `in`, `out` and `left_out`"
         );
         // A terminal would obey what is quoted.
         let steering = format!("{header}{{\"\\u001b[31m{}\":1}}\n", "x".repeat(5000));
-        assert!(!said(&steering).chars().any(char::is_control), "{}", said(&steering));
-        assert!(said(&steering).len() < 500, "{}", said(&steering));
+        assert!(!printed(&steering).chars().any(char::is_control), "{}", printed(&steering));
+        assert!(printed(&steering).len() < 500, "{}", printed(&steering));
         let long = " ".repeat(LINE_BYTES_MAX) + "\n";
-        assert!(said(&(header.clone() + &long)).starts_with("line 2 is longer"));
+        assert!(printed(&(header.clone() + &long)).starts_with("line 2 is longer"));
         let deep = format!("{header}{{\"at\":{}\n", "[".repeat(5000));
-        assert!(said(&deep).starts_with("line 2 cannot be read"));
+        assert!(printed(&deep).starts_with("line 2 cannot be read"));
         let padding = "x".repeat(LINE_BYTES_MAX - 100);
         let full = format!(
             "{{\"at\":\"0.000000000\",\"in\":\"Timeout\",\"addresses\":[\"{padding}\"]}}\n"
         );
         let lines = JOURNAL_BYTES_MAX as usize / full.len() + 1;
-        assert!(said(&(header + &full.repeat(lines))).starts_with("it is longer than"));
+        assert!(printed(&(header + &full.repeat(lines))).starts_with("it is longer than"));
     }
 
     /// A session in which the service floods the connection with frames that are no messages.

@@ -139,16 +139,16 @@ fn s64_later_answer_that_fails_leaves_media_alone() {
 /// N8, N25: a step of closing the peer connection that is replaced is reported when it fails.
 #[test]
 fn n8_step_of_replacing_that_fails_is_reported() {
-    for (code, told) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
+    for (code, expected) in [(FailureCode::Port, 1), (FailureCode::Cancelled, 0)] {
         let mut harness = Harness::storage_live();
         harness.offer(anew(offer(2)));
         harness.fails("stop transceivers", code);
         let failed = |event: &&Event| matches!(event, Event::CloseStepFailed(_));
-        assert_eq!(harness.events().filter(failed).count(), told);
+        assert_eq!(harness.events().filter(failed).count(), expected);
         harness.settle(&[]);
-        let asked = harness.commands();
+        let requested = harness.commands();
         let closes = ["fetch servers", "stop transceivers", "remove tracks", "close", "create"];
-        assert_eq!(asked[..5], closes);
+        assert_eq!(requested[..5], closes);
         harness.goes_live();
     }
 }
@@ -186,9 +186,9 @@ fn n7_first_offer_that_gave_way_is_needed_for_media_alone() {
         harness.offer(theirs);
         harness.settle(&[]);
         let answered = ["roll back", "set remote", "create answer", "set local", "send answer"];
-        let asked = harness.commands();
-        assert_eq!(asked[..5], answered);
-        let offers = asked.iter().filter(|name| **name == "send offer").count();
+        let requested = harness.commands();
+        assert_eq!(requested[..5], answered);
+        let offers = requested.iter().filter(|name| **name == "send offer").count();
         assert_eq!(offers, again, "video {video}, audio {audio}");
         assert_eq!(harness.reported(&Event::OfferSent { exchange: 3 }), again);
     }
@@ -244,11 +244,11 @@ fn n7_restart_that_was_not_set_gives_way_without_a_rollback() {
         harness.forget();
         harness.offer(offer(1));
         harness.settle(&[]);
-        let asked = harness.commands();
-        assert!(!asked.contains(&"roll back"), "{held}: {asked:?}");
-        let answered = asked.iter().position(|name| *name == "send answer");
-        let ours = asked.iter().rposition(|name| *name == "send offer");
-        assert!(answered < ours, "{held}: {asked:?}");
+        let requested = harness.commands();
+        assert!(!requested.contains(&"roll back"), "{held}: {requested:?}");
+        let answered = requested.iter().position(|name| *name == "send answer");
+        let ours = requested.iter().rposition(|name| *name == "send offer");
+        assert!(answered < ours, "{held}: {requested:?}");
         harness.answer(answer(2));
         harness.settle(&[]);
         harness.ice(Connectivity::Connected);
@@ -319,11 +319,11 @@ fn n21_offer_of_a_new_generation_gets_fresh_servers() {
         harness.forget();
         harness.offer(theirs);
         harness.settle(&[]);
-        let asked = harness.commands();
-        let at = |name| asked.iter().position(|other| *other == name);
-        assert!(at("fetch servers").is_some(), "{asked:?}");
-        assert!(at("fetch servers") < at("set servers"), "{asked:?}");
-        assert!(at("set servers") < at("set remote"), "{asked:?}");
+        let requested = harness.commands();
+        let at = |name| requested.iter().position(|other| *other == name);
+        assert!(at("fetch servers").is_some(), "{requested:?}");
+        assert!(at("fetch servers") < at("set servers"), "{requested:?}");
+        assert!(at("set servers") < at("set remote"), "{requested:?}");
     }
     // Without a connection, or where the call fails, the old ones have to do.
     let mut harness = Harness::storage_live();

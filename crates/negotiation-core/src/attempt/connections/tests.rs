@@ -454,15 +454,15 @@ fn n25_failures_of_connections_are_reported() {
     for n in 1..=2 {
         harness.pass(10);
         harness.fails("connect", FailureCode::Dns);
-        let told = |event: &&Event| matches!(event, Event::LinkNotReopened(_));
-        assert_eq!(harness.events().filter(told).count(), n);
+        let expected = |event: &&Event| matches!(event, Event::LinkNotReopened(_));
+        assert_eq!(harness.events().filter(expected).count(), n);
     }
     let mut harness = Harness::live(prompt());
     harness.receive(SignalingEvent::GoAway);
     harness.settle(&["disconnect"]);
     harness.fails("disconnect", FailureCode::TimedOut);
-    let told = |event: &&Event| matches!(event, Event::CloseStepFailed(_));
-    assert_eq!(harness.events().filter(told).count(), 1);
+    let expected = |event: &&Event| matches!(event, Event::CloseStepFailed(_));
+    assert_eq!(harness.events().filter(expected).count(), 1);
 }
 
 /// N21, 32: a request for fresh ICE servers that arrives while no connection is open is not lost.

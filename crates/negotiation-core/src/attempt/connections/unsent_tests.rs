@@ -66,7 +66,7 @@ fn sendings_on_stalled_connection(harness: &mut Harness, name: &str) -> usize {
         }
         harness.settle(&["connect", name]);
     }
-    harness.commands().iter().filter(|asked| **asked == name).count()
+    harness.commands().iter().filter(|requested| **requested == name).count()
 }
 
 /// N2, N12, N21: a connection that stalls gets a description once, however often reopening fails.
@@ -95,7 +95,10 @@ fn n20_restart_unsent_on_a_stalled_connection_goes_out_on_the_next() {
     harness.fails("send offer", FailureCode::NotOpen);
     harness.fails("connect", FailureCode::Network);
     harness.settle(&[]);
-    assert_eq!(harness.commands().iter().filter(|asked| **asked == "send offer").count(), 1);
+    assert_eq!(
+        harness.commands().iter().filter(|requested| **requested == "send offer").count(),
+        1
+    );
     harness.pass(10);
     harness.settle(&[]);
     assert!(harness.commands().contains(&"send offer"), "on the connection that opened at last");

@@ -47,10 +47,10 @@ fn n21_servers_are_set_before_the_first_offer() {
         let mut harness = Harness::opened(one_retry());
         harness.servers = servers;
         harness.settle(&[]);
-        let asked = harness.commands();
-        let at = |name| asked.iter().position(|other| *other == name);
-        assert_eq!(asked.iter().filter(|name| **name == "set servers").count(), set);
-        assert!(set == 0 || at("set servers") < at("set local"), "{asked:?}");
+        let requested = harness.commands();
+        let at = |name| requested.iter().position(|other| *other == name);
+        assert_eq!(requested.iter().filter(|name| **name == "set servers").count(), set);
+        assert!(set == 0 || at("set servers") < at("set local"), "{requested:?}");
     }
 }
 
@@ -488,16 +488,16 @@ fn n2_nothing_is_described_after_a_set_local_that_may_be_set() {
 /// N4: what makes an answer to a restart a refused one: the very credentials, where they are known.
 #[test]
 fn n4_restart_is_refused_by_its_old_credentials_alone() {
-    let told = |change: fn(&mut Description)| {
+    let expected = |change: fn(&mut Description)| {
         let mut harness = restarting(Harness::live(one_retry()));
         let mut again = Description { sdp: answer(2).sdp, ..answer(1) };
         change(&mut again);
         harness.answer(again);
         (harness.ignored(Ignored::RefusedRestart), harness.commands().contains(&"set local"))
     };
-    assert_eq!(told(|_| ()), (true, false));
-    assert_eq!(told(|a| a.facts.ice_ufrag = Some("new".into())), (false, true));
-    assert_eq!(told(|a| a.facts.ice_pwd = Some(Digest(9))), (false, true));
+    assert_eq!(expected(|_| ()), (true, false));
+    assert_eq!(expected(|a| a.facts.ice_ufrag = Some("new".into())), (false, true));
+    assert_eq!(expected(|a| a.facts.ice_pwd = Some(Digest(9))), (false, true));
 }
 
 /// The same where neither side's description names any.

@@ -49,8 +49,8 @@ fn s24_s57_what_breaks_ends_the_attempt_once_there_is_something() {
             harness.ice(state);
             assert_eq!(harness.report().0, end);
             let gone = usize::from(state == Connectivity::ClosedByPeer);
-            let told = |event: &&Event| matches!(event, Event::MasterGone(_));
-            assert_eq!(harness.events().filter(told).count(), gone, "it answered just now");
+            let expected = |event: &&Event| matches!(event, Event::MasterGone(_));
+            assert_eq!(harness.events().filter(expected).count(), gone, "it answered just now");
         }
     }
 }

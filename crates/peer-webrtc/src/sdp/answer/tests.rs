@@ -136,20 +136,23 @@ fn formats_are_those_that_were_offered() {
 fn pictures_in_a_format_that_was_not_offered_end_as_codec_and_quote_the_line() {
     let h265 = "m=video 9 X 127\r\na=mid:v\r\na=rtpmap:127 H265/90000\r\n";
     let g711 = "m=audio 9 X 0 8\r\na=mid:a\r\n";
-    let Err(Unfit::Codec(told)) = fitted(&[h265, AUDIO, DATA]) else { panic!("accepted") };
+    let Err(Unfit::Codec(reported)) = fitted(&[h265, AUDIO, DATA]) else { panic!("accepted") };
     assert_eq!(
-        told,
+        reported,
         "the format of the answer's pictures is H265; offered: H264, VP8 (\"a=rtpmap:127 H265/90000\")"
     );
     // Sound alone is left out, unless nothing else is left.
     let fitted_without = fitted(&[VIDEO, g711, DATA]).expect("fits");
     assert!(shape(&fitted_without)[1].starts_with("audio 0 "));
-    let Err(Unfit::Codec(told)) = fitted(&["m=video 0 X 0\r\n", g711, DATA]) else { panic!() };
-    assert!(told.contains("sound is PCMA, PCMU;") && told.contains("m=audio 9 X 0 8"), "{told}");
-    let Err(Unfit::Codec(told)) = fitted(&["m=video 9 X 35\r\n"]) else { panic!("accepted") };
-    assert!(told.contains("pictures is unknown;"), "{told}");
-    let Err(Unfit::Description(told)) = fitted(&["m=video 9 UDP/T\r\n"]) else { panic!() };
-    assert!(told.contains("\"m=video 9 UDP/T\""), "{told}");
+    let Err(Unfit::Codec(reported)) = fitted(&["m=video 0 X 0\r\n", g711, DATA]) else { panic!() };
+    assert!(
+        reported.contains("sound is PCMA, PCMU;") && reported.contains("m=audio 9 X 0 8"),
+        "{reported}"
+    );
+    let Err(Unfit::Codec(reported)) = fitted(&["m=video 9 X 35\r\n"]) else { panic!("accepted") };
+    assert!(reported.contains("pictures is unknown;"), "{reported}");
+    let Err(Unfit::Description(reported)) = fitted(&["m=video 9 UDP/T\r\n"]) else { panic!() };
+    assert!(reported.contains("\"m=video 9 UDP/T\""), "{reported}");
 }
 
 #[test]
@@ -188,7 +191,7 @@ fn what_is_missing_is_named_and_secrets_are_not() {
         let transport: String =
             TRANSPORT.lines().filter(kept).map(|l| format!("{l}\r\n")).collect();
         match whole(&format!("{HEAD}{transport}{VIDEO}")) {
-            Err(Unfit::Description(told)) => told,
+            Err(Unfit::Description(reported)) => reported,
             other => panic!("{other:?}"),
         }
     };
@@ -200,9 +203,9 @@ fn what_is_missing_is_named_and_secrets_are_not() {
     {
         let text =
             format!("{HEAD}a=ice-ufrag:u\r\na=ice-pwd:secret\r\na=fingerprint:{line}\r\n{VIDEO}");
-        let Err(Unfit::Description(told)) = whole(&text) else { panic!("{line}") };
-        assert!(told.contains(&format!("\"a=fingerprint:{quoted}\"")), "{told}");
-        assert!(!told.contains("secret"), "{told}");
+        let Err(Unfit::Description(reported)) = whole(&text) else { panic!("{line}") };
+        assert!(reported.contains(&format!("\"a=fingerprint:{quoted}\"")), "{reported}");
+        assert!(!reported.contains("secret"), "{reported}");
     }
 }
 
