@@ -122,7 +122,9 @@ mod tests {
         assert_eq!(text.lines().count(), 3);
         assert_eq!(
             text.lines().next(),
-            Some(r#"{"client_id":"v","session":1,"frame":0,"keyframe":true,"t_ms":0,"rtp_ts":7}"#)
+            Some(
+                r#"{"client_id":"v","session":1,"frame":0,"keyframe":true,"t_ms":0,"unix_ms":0,"rtp_ts":7}"#
+            )
         );
     }
 

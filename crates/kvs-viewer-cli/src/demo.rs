@@ -112,7 +112,8 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
     };
     let containers = args.output.containers();
     let codecs = codecs_for(&containers);
-    let is_h264 = codecs.first() == Some(&Codec::H264);
+    let video = codecs.iter().find(|codec| [Codec::H264, Codec::Vp8].contains(codec));
+    let is_h264 = video == Some(&Codec::H264);
     let clip = if is_h264 { ClipKind::H264Opus } else { ClipKind::Vp8Opus };
     let mut camera = CameraConfig { source: Source::Bundled(clip), ..CameraConfig::new(camera) };
     if let Some(path) = &args.frame_log {
