@@ -1,4 +1,4 @@
-//! The emulator's admin API, as a test uses it: one request a connection, over plain HTTP.
+//! A client of the emulator's admin API, with one plain HTTP request per connection.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::stage::CHANNEL;
 
-/// Longer than any answer takes.
+/// A timeout that is longer than any response takes.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest answer read.
+/// The maximum length of a response, in bytes.
 const ANSWER_MAX: u64 = 1024 * 1024;
 
-/// Asks something of the stage's channel, like `disconnect` or `send`.
+/// Requests an action on the stage's channel, such as `disconnect` or `send`.
 ///
 /// # Panics
 ///
@@ -24,33 +24,33 @@ pub fn ask_channel(endpoint: &str, what: &str, body: &Value) -> Value {
     ask(endpoint, "POST", &format!("/admin/channels/{CHANNEL}/{what}"), &body.to_string())
 }
 
-/// Who is connected.
+/// Returns the connected clients.
 ///
 /// # Panics
 ///
-/// When the emulator does not answer.
+/// When the emulator does not respond with a list.
 #[must_use]
 pub fn clients(endpoint: &str) -> Vec<Value> {
     let answer = ask(endpoint, "GET", "/admin/clients", "");
     answer["clients"].as_array().expect("a list").clone()
 }
 
-/// What happened on the channels so far: who came and went.
+/// Returns the events on all channels so far: clients that connected or disconnected.
 ///
 /// # Panics
 ///
-/// When the emulator does not answer.
+/// When the emulator does not respond with a list.
 #[must_use]
 pub fn events(endpoint: &str) -> Vec<Value> {
     let answer = ask(endpoint, "GET", "/admin/events", "");
     answer["events"].as_array().expect("a list").clone()
 }
 
-/// What was called, and how often.
+/// Returns the number of calls of each API operation.
 ///
 /// # Panics
 ///
-/// When the emulator does not answer.
+/// When the emulator does not respond.
 #[must_use]
 pub fn calls(endpoint: &str) -> Value {
     ask(endpoint, "GET", "/admin/calls", "")["calls"].clone()

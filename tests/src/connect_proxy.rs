@@ -1,5 +1,5 @@
-//! A proxy that speaks CONNECT, and proxies that refuse, send garbage or send nothing. It has a thread of
-//! its own, and goes with its value.
+//! An HTTP CONNECT proxy, and proxies that refuse, send endless headers, or never respond. A proxy
+//! runs on its own thread and stops when its value is dropped.
 //!
 //! Tests of single crates include this file by its path.
 
@@ -9,34 +9,34 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
-/// The credentials that the proxy requires, as a proxy's URL has them.
+/// The accepted user and password, as written in a proxy URL.
 pub const LOGIN: &str = "user:pass-canary";
 
-/// [`LOGIN`], as a proxy receives it.
+/// [`LOGIN`], as written in the `Proxy-Authorization` header.
 pub const BASIC: &str = "Basic dXNlcjpwYXNzLWNhbmFyeQ==";
 
-/// The longest request's head.
+/// The maximum length of a request head, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// What a proxy does with a CONNECT.
+/// How a proxy responds to CONNECT.
 #[derive(Clone, Copy, Debug)]
 pub enum Manner {
-    /// It connects.
+    /// Connects to the target.
     Connect,
-    /// As [`Manner::Connect`], for [`LOGIN`] alone.
+    /// Connects to the target if the request contains [`LOGIN`].
     Ask,
-    /// Answers with this and no more.
+    /// Responds with this text and closes the connection.
     Say(&'static str),
-    /// Answers with headers that never end.
+    /// Responds with headers that never end.
     Babble,
-    /// Says nothing.
+    /// Never responds.
     Hang,
 }
 
-/// Names and addresses that the proxy alone knows.
+/// Host names that only the proxy can resolve, each with its address.
 pub type Names = &'static [(&'static str, &'static str)];
 
-/// A proxy at work.
+/// A running proxy.
 #[derive(Debug)]
 pub struct ConnectProxy {
     authority: String,
@@ -45,7 +45,7 @@ pub struct ConnectProxy {
 }
 
 impl ConnectProxy {
-    /// Starts one that listens there, in the network namespace of the thread that calls.
+    /// Starts a proxy that listens on this address, in the network namespace of the calling thread.
     ///
     /// # Panics
     ///
@@ -68,13 +68,13 @@ impl ConnectProxy {
         Self { authority, requested, runtime: Some(runtime) }
     }
 
-    /// Its address and port.
+    /// Returns the proxy's address and port.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The requested targets, in order.
+    /// Returns the targets that clients requested, in order.
     #[must_use]
     pub fn targets(&self) -> Vec<String> {
         self.requested.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -108,7 +108,7 @@ async fn serve(
         let (name, value) = line.split_once(": ")?;
         name.eq_ignore_ascii_case("proxy-authorization").then(|| value.to_owned())
     });
-    // Whatever else comes is seen as well: nothing but CONNECT belongs here.
+    // Requests with other methods are recorded too: a client should send only CONNECT.
     let seen = if method == "CONNECT" { target.clone() } else { format!("{method} {target}") };
     requested.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     let answer = match manner {
@@ -119,9 +119,9 @@ async fn serve(
             let found = names.iter().fold(target, |at, (name, known)| at.replace(name, known));
             match TcpStream::connect(&found).await {
                 Ok(mut server) => {
-                    let printed = b"HTTP/1.1 200 Connection established\r\n\r\n";
-                    if client.write_all(printed).await.is_ok() {
-                        // Whichever side closes first.
+                    let said = b"HTTP/1.1 200 Connection established\r\n\r\n";
+                    if client.write_all(said).await.is_ok() {
+                        // The copy ends when either side closes; its result does not matter.
                         let _ = copy_bidirectional(&mut client, &mut server).await;
                     }
                     return;
@@ -137,6 +137,6 @@ async fn serve(
         }
         Manner::Hang => return std::future::pending().await,
     };
-    // A client that went away receives nothing.
+    // The client may have closed the connection.
     let _ = client.write_all(answer.as_bytes()).await;
 }

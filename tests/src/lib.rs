@@ -1,5 +1,5 @@
-//! What the test binaries share: real processes on a stage of their own, and the foreign tools
-//! that look at what they made.
+//! Code that the test binaries share: real processes around an emulator, and external tools that
+//! check the files they produce.
 #![forbid(unsafe_code)]
 
 pub mod admin;

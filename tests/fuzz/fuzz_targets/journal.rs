@@ -1,4 +1,4 @@
-//! Fuzzes journals of sessions, read and replayed.
+//! Fuzzes the reading and replaying of session journals.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kvs_viewer_fuzz::journal(bytes));

@@ -1,4 +1,4 @@
-//! The emulator, which anybody on the network may speak to.
+//! Fuzz target for the emulator, which any host on the network can reach.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,12 @@ use serde_json::Value;
 /// The JavaScript SDK's own signed query (docs/kvs-protocol.md 5.1).
 const SIGNED: &str = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA4F7WJQR7FMMWMNXI%2F20191201%2Fus-west-2%2Fkinesisvideo%2Faws4_request&X-Amz-Date=20191201T000000Z&X-Amz-Expires=299&X-Amz-Security-Token=FakeSessionToken&X-Amz-Signature=fc268038be276315822b4f73eafd28ee3a5632a2a35fdb0a88db9a42b13d6c92&X-Amz-SignedHeaders=host&X-Amz-TestParam=test-param-value";
 
-/// Longest payload relayed, in characters (quota: "payload 10k", read generously).
+/// The maximum length of a relayed payload, in characters (the quota's "payload 10k" in its wider
+/// reading).
 const PAYLOAD_MAX: usize = 10 * 1024;
 
-/// Frames, calls, signatures and faults of a client: each is read to its end, none gets in without
-/// a key, and what is relayed names its true sender.
+/// Checks that frames, calls, signatures and faults from a client are parsed without a panic, that
+/// a request without a valid key is refused, and that a relayed message names its true sender.
 pub fn emulator(bytes: &[u8]) {
     let mut bench = Bench::new().expect("a fresh emulator has room");
     assert!(bench.call(bytes).iter().all(|status| (200..=599).contains(status)));

@@ -1,4 +1,5 @@
-//! Sequences of inputs to the core: a host that knows no rules, against a few counters and sets.
+//! Fuzz target for sequences of core inputs: a host that follows no rules drives a session, and a
+//! small model checks its outputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use negotiation_core::{
     Sender, Session, Settings, SignalingCommand, SignalingEvent, Ticket, Timestamp, Undecodable,
 };
 
-/// Longest sequence: beyond it nothing new is met.
+/// The maximum number of steps; longer sequences reach no new states.
 const STEPS_MAX: usize = 400;
 
 /// Reads the bytes as a configuration and a sequence of steps, and feeds them to a session.
@@ -37,7 +38,7 @@ pub fn inputs(bytes: &[u8]) {
     host.close();
 }
 
-/// The bytes, taken one by one; behind their end there are zeros.
+/// The fuzzer's bytes, read one at a time; zeros follow after the last one.
 struct Tape<'a>(&'a [u8]);
 
 impl Tape<'_> {
@@ -51,7 +52,7 @@ impl Tape<'_> {
         self.byte() & 1 == 1
     }
 
-    /// Small numbers mostly, since links and peers are few.
+    /// Returns a small number, because a session has few connections and peer connections.
     fn number(&mut self) -> u32 {
         u32::from(self.byte() % 5)
     }
@@ -62,14 +63,15 @@ struct Host {
     now: Timestamp,
     owed: Vec<(Ticket, Done)>,
     model: Model,
-    /// `FUZZ_TRACE` prints what goes in and comes out.
+    /// Whether inputs and outputs are printed (the environment variable `FUZZ_TRACE`).
     traced: bool,
 }
 
 impl Host {
     fn step(&mut self, tape: &mut Tape<'_>) {
         match tape.byte() % 8 {
-            // What a port that obliges does: most sequences of it go somewhere.
+            // Three of eight steps complete a command successfully, so that most sequences make
+            // progress.
             0..=2 => self.oblige(tape.byte()),
             3 => self.wait(),
             4 => {
@@ -113,10 +115,10 @@ impl Host {
         let over = self.session.phase() == Phase::Ended;
         assert_eq!(over, self.model.ends == 1, "the end was not told");
         assert!(!over || deadline.is_none(), "a deadline after the end");
-        // While it is live it may wait for the peer connection alone, which reports every loss.
+        // A live session may have no deadline, because the peer connection reports every loss.
         let rests = over || self.session.phase() == Phase::Live;
         assert!(rests || deadline.is_some(), "it waits for ever in {:?}", self.session.phase());
-        // The same again, on a copy, gives the same.
+        // The same input on a copy of the session must give the same outputs.
         let mut copy = copy;
         copy.handle_input(self.now, input);
         let again: Vec<_> = std::iter::from_fn(|| copy.poll_output()).collect();
@@ -147,7 +149,7 @@ impl Host {
         }
     }
 
-    /// Close wins, whatever hangs.
+    /// Closes the session and checks that it ends, even if ports complete nothing.
     fn close(&mut self) {
         self.feed(Input::Close);
         for _ in 0..50 {
@@ -159,7 +161,7 @@ impl Host {
         }
     }
 
-    /// About the link and peer of now.
+    /// Returns an input for the newest signaling connection and the newest peer connection.
     fn sensible(&self, tape: &mut Tape<'_>) -> Input {
         let (link, peer) = (ConnectionId(self.model.link), PeerId(self.model.peer));
         let sender = Sender::Master;
@@ -183,7 +185,7 @@ impl Host {
         }
     }
 
-    /// Anything at all.
+    /// Returns an arbitrary input.
     fn nonsense(&self, tape: &mut Tape<'_>) -> Input {
         let (link, peer) = (ConnectionId(tape.number()), PeerId(tape.number()));
         let sender = if tape.flag() { Sender::Master } else { Sender::Other };
@@ -263,7 +265,8 @@ fn connectivity(byte: u8) -> Connectivity {
     }
 }
 
-/// One of a few descriptions: repeated, or with other credentials, fingerprint or media.
+/// Returns one of a few descriptions: a repeated one, or one with other credentials, another
+/// fingerprint or other media.
 fn description(tape: &mut Tape<'_>) -> Description {
     let (text, ufrag, print) = (tape.number(), tape.number(), tape.number());
     let media = MediaSection {
@@ -287,7 +290,7 @@ fn candidate(tape: &mut Tape<'_>) -> Candidate {
     Candidate { text: format!("candidate:{number}").into(), mid: None, mline_index: None, ufrag }
 }
 
-/// The good result of a command.
+/// Returns the successful result of a command.
 fn good(output: &Output) -> Option<(Ticket, Done)> {
     let traits = PeerTraits { candidates: CandidateRelease::AfterOffer, restart_keeps_pair: true };
     let ours = || Description { sdp: Sdp::new("ours"), facts: SdpSummary::default() };
@@ -326,16 +329,16 @@ fn good(output: &Output) -> Option<(Ticket, Done)> {
     }
 }
 
-/// The expected state in a few counters and sets: what may be requested, and when.
+/// A model of the session in counters and sets, which decides whether a command is allowed.
 #[derive(Default)]
 struct Model {
     link: u32,
     peer: u32,
     ends: u32,
     tickets: BTreeSet<Ticket>,
-    /// Description operations in flight, and the peer they are for.
+    /// Description operations that are running, with their peer connections.
     describing: BTreeMap<Ticket, PeerId>,
-    /// Set-remotes in flight, and the peers that have had one.
+    /// Running `SetRemote` commands, with their peer connections.
     setting: BTreeMap<Ticket, PeerId>,
     remote_set: BTreeSet<PeerId>,
     created: BTreeSet<PeerId>,
@@ -357,7 +360,7 @@ impl Model {
         assert_eq!(self.ends, 0, "after the end came {output:?}");
         match output {
             Output::Event(Event::Ended(_)) => self.ends += 1,
-            // What is overdue counts as failed, and is not waited for.
+            // The session treats an overdue command as failed and does not wait for it.
             Output::Event(Event::DeadlineFired(_)) => self.describing.clear(),
             Output::Event(_) => {}
             Output::Signaling(ticket, command) => {

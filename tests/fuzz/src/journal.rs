@@ -1,13 +1,15 @@
-//! Journals, which come with bug reports from anyone.
+//! Fuzz target for journals, which arrive with bug reports from untrusted sources.
 
 use negotiation_core::Session;
 use serde_json::json;
 use viewer_session::journal::{Comparison, Reader, What, replay};
 
-/// Most outputs of one input. A candidate that comes is one; a description frees what was held.
+/// The maximum number of outputs for one input. A remote candidate is one input; a description
+/// releases all candidates that were held back.
 const OUTPUTS_MAX: usize = 10_000;
 
-/// A journal: reading it ends, the core takes whatever it contains, and the comparison is one of the text.
+/// Checks that reading a journal ends, that the core accepts any inputs in it, and that the
+/// comparison covers every line.
 pub fn journal(bytes: &[u8]) {
     let mut again = Vec::new();
     let comparison = run(bytes, &mut again);
@@ -16,7 +18,7 @@ pub fn journal(bytes: &[u8]) {
         Ok(Comparison::Identical(replayed)) => {
             let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
             assert_eq!(replayed.inputs + replayed.outputs, lines - 1, "lines were passed over");
-            // What was read and is written again is read as the same.
+            // A journal that was read and written again must be read as the same one.
             let written = run(&again, &mut Vec::new());
             let mut whole = replayed;
             whole.is_cut = false;
@@ -28,7 +30,8 @@ pub fn journal(bytes: &[u8]) {
     obeyed(bytes);
 }
 
-/// The same inputs without a judge, who stops at the first difference.
+/// Feeds the journal's inputs to a session without the comparison, which would stop at the first
+/// difference.
 fn obeyed(bytes: &[u8]) {
     let Ok(mut reader) = Reader::new(bytes) else { return };
     let header = reader.header();
@@ -41,7 +44,7 @@ fn obeyed(bytes: &[u8]) {
     }
 }
 
-/// Runs it, and writes down what was read of it.
+/// Replays the journal, and writes the entries that were read to `again`.
 fn run(bytes: &[u8], again: &mut Vec<u8>) -> Result<Comparison, String> {
     let reader = Reader::new(bytes).map_err(|error| error.to_string())?;
     let mut line = |value: serde_json::Value| {
@@ -63,7 +66,7 @@ fn run(bytes: &[u8], again: &mut Vec<u8>) -> Result<Comparison, String> {
     .map_err(|error| error.to_string())
 }
 
-/// Why a journal is refused goes to a terminal.
+/// Checks the text of a refusal, which is printed to a terminal.
 fn shown(refusal: &str) {
     assert!(!refusal.contains(char::is_control), "a terminal would obey {refusal:?}");
     assert!(refusal.len() < 2000, "{} bytes are said of a journal", refusal.len());

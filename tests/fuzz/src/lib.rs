@@ -1,6 +1,7 @@
-//! One function for each fuzz target: it takes any bytes, and panics when a promise is broken.
+//! One function for each fuzz target: it accepts any bytes, and panics when a guarantee is broken.
 //!
-//! The fuzzers of `fuzz_targets` call them, and `tests/tests/corpus.rs` on what is kept in `corpus`.
+//! The fuzzers in `fuzz_targets` call them, and `tests/tests/corpus.rs` calls them on the files in
+//! `corpus`.
 
 mod emulator;
 mod inputs;
@@ -24,13 +25,13 @@ pub use inputs::inputs;
 pub use journal::journal;
 pub use service::service;
 
-/// A frame of the signaling socket: whatever it is, reading it ends, and what it gives is bounded.
+/// Checks that any frame of the signaling connection is decoded, and that the result is bounded.
 pub fn envelope(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let first = decode(text);
     assert_eq!(first, decode(text), "the same frame gives two readings");
     check(&first);
-    // Most inputs are no envelope, so they go once more as the payload of a whole one.
+    // Most inputs are no valid envelope, so they are also decoded as the payload of a valid one.
     for kind in ["SDP_ANSWER", "SDP_OFFER", "ICE_CANDIDATE"] {
         let payload = STANDARD.encode(bytes);
         check(&decode(&json!({"messageType": kind, "messagePayload": payload}).to_string()));
@@ -65,12 +66,12 @@ fn check(incoming: &Incoming) {
     }
 }
 
-/// Redacts a text of the service as the adapter does.
+/// Redacts a text from the service in the same way as the adapter.
 fn redacted(text: &str) -> String {
     redact::outside(text, TEXT_CHARS_MAX)
 }
 
-/// A candidate that is encoded again decodes as the same.
+/// Checks that a candidate that is encoded again decodes to the same candidate.
 fn returns(candidate: &Candidate) {
     let Ok(sent) = encode_candidate(None, candidate, &[], None) else { return };
     let sent: serde_json::Value = serde_json::from_str(&sent).expect("we write JSON");
@@ -79,13 +80,13 @@ fn returns(candidate: &Candidate) {
     else {
         panic!("a candidate that we send cannot be read: {}", candidate.text);
     };
-    // As an attribute of SDP a candidate has a prefix, on the wire it has none.
+    // The candidate has a prefix as an SDP attribute, and none in a signaling message.
     let bare = |text: &str| text.replace("a=", "").split_whitespace().collect::<String>();
     assert_eq!(bare(&again.text), bare(&candidate.text));
     assert!(candidate.mid.is_none() || again.mid == candidate.mid);
 }
 
-/// A description: reading it ends, and its facts are those of the text.
+/// Checks that any description is read, and that its summary contains no more than its text.
 pub fn description(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(read) = read_description(text) else { return };
@@ -99,14 +100,15 @@ pub fn description(bytes: &[u8]) {
     assert!(facts.fingerprints.len() <= lines("a=fingerprint"), "more fingerprints than lines");
     for line in text.lines() {
         let Some(password) = line.strip_prefix("a=ice-pwd:").map(str::trim) else { continue };
-        // A text may contain its password elsewhere too.
+        // The text may contain the password in other places too.
         if password.len() >= 8 && text.matches(password).count() == 1 {
             is_not_printed(password, text, &read);
         }
     }
 }
 
-/// The words of what is printed may be a password's by chance: then they are there without it too.
+/// Checks that the debug output does not contain the password. The output may contain the same
+/// characters by chance: it then contains them for a text without the password too.
 fn is_not_printed(password: &str, text: &str, read: &Description) {
     if format!("{read:?}").contains(password) {
         let without = text.replace(password, &"#".repeat(password.len()));
@@ -115,7 +117,7 @@ fn is_not_printed(password: &str, text: &str, read: &Description) {
     }
 }
 
-/// A candidate's payload, in every form that a master may give it.
+/// Checks a candidate payload in every form that a master may send.
 pub fn candidate(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let frame = |payload: String| {
@@ -136,7 +138,7 @@ pub fn candidate(bytes: &[u8]) {
     }
 }
 
-/// Names that users and services give: what is taken is what the service takes.
+/// Checks names from users and services: accepted names must be valid for the service.
 pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Some(arn) = ChannelArn::parse(text) {

@@ -1,5 +1,5 @@
-//! The service's responses outside of the socket, as far as our own code reads them: refusals of a
-//! socket, and the endpoints that the control plane names.
+//! Fuzz target for service responses that this project parses itself: refused upgrades, and the
+//! endpoints that the control plane returns.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +10,12 @@ use signaling_aws::presign::Connect;
 
 use super::redacted;
 
-/// Longest text that is made of a response of the service: a sentence of this project, and a piece of its own.
+/// The maximum length in bytes of a text that is made from a service response: a sentence of this
+/// project, and an excerpt of the response.
 const TOLD_MAX: usize = 1200;
 
-/// A refusal becomes a short text without secrets; a URL is signed for a place that may have it.
+/// Checks that a refusal becomes a short text without secrets, and that a URL is signed only for an
+/// endpoint that may receive it.
 pub fn service(bytes: &[u8]) {
     let (status, rest) = bytes.split_at(bytes.len().min(2));
     let status = status.iter().fold(0, |sum: u16, byte| sum << 8 | u16::from(*byte));

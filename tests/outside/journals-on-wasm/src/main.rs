@@ -1,7 +1,7 @@
 //! The journals of the first seeds on WebAssembly: `cargo xtask wasm` compares their digest with
 //! the one that the same code gives on the machine that builds.
 //!
-//! The module imports nothing, so it cannot print: its result stays in its memory, behind a mark.
+//! The module imports nothing, so it cannot print: its result stays in its memory, after a mark.
 #![forbid(unsafe_code)]
 
 #[cfg(not(target_family = "wasm"))]
@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use negotiation_sim::journals;
 
-/// What the reader looks for in memory: it stands before the result, and nowhere else.
+/// The mark that the reader searches for in memory; it occurs only before the result.
 const MARK: u64 = 0x6a6f_7572_6e61_6c73;
 
-/// The mark, how many seeds, how many bytes of text, and their digest; little-endian, as all
-/// memory of WebAssembly.
+/// The mark, the number of seeds, the number of bytes of text, and their digest; little-endian, as
+/// all WebAssembly memory is.
 static RESULT: [AtomicU64; 4] =
     [AtomicU64::new(MARK), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)];
 
@@ -26,6 +26,6 @@ fn main() {
     seeds.store(sum.seeds, Relaxed);
     bytes.store(sum.bytes, Relaxed);
     digest.store(sum.digest.0, Relaxed);
-    // Nothing here reads it, but it has to be written.
+    // The program never reads the result, so the compiler would otherwise remove it.
     black_box(&RESULT);
 }

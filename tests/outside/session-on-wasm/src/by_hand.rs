@@ -1,4 +1,4 @@
-//! The core alone, as a host without async would drive it.
+//! Drives the core alone, as a host without async does.
 
 use viewer_session::core::{CandidateRelease, ClientId};
 use viewer_session::core::{
@@ -6,7 +6,8 @@ use viewer_session::core::{
     PeerCommand, PeerTraits, Sdp, SdpSummary, Session, Settings, SignalingCommand, Timestamp,
 };
 
-/// A master that never answers, in virtual time: two attempts, then the end.
+/// Runs a session with a master that never answers, in virtual time, until it ends after two
+/// attempts.
 pub fn run() {
     let config = Settings::one_retry().check().expect("a preset is valid");
     let limit = config.max_time_without_answer();
@@ -38,7 +39,7 @@ pub fn run() {
     }
 }
 
-/// A service that takes everything.
+/// Completes every signaling command successfully.
 pub fn signaling(command: &SignalingCommand) -> Result<Done, Failure> {
     match command {
         SignalingCommand::Connect { .. } => ClientId::new("viewer")
@@ -51,7 +52,7 @@ pub fn signaling(command: &SignalingCommand) -> Result<Done, Failure> {
     }
 }
 
-/// A peer connection that carries out every command.
+/// Completes every peer connection command successfully.
 pub fn peer(command: &PeerCommand) -> Result<Done, Failure> {
     Ok(match command {
         PeerCommand::Create { .. } => Done::Created(PeerTraits {

@@ -1,4 +1,4 @@
-//! The driver over ports, in one thread: where there is one thread, ports need not be `Send`.
+//! Runs the driver and its ports in one thread, where ports need not be `Send`.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use viewer_session::{Clock, PeerInput, PeerPort, SignalingInput, SignalingPort, 
 
 use crate::by_hand;
 
-/// The same silent master, through the driver.
+/// Runs the session of [`by_hand::run`] through the driver.
 pub fn run() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let config = Settings::one_retry().check().expect("a preset is valid");
@@ -25,7 +25,7 @@ pub fn run() {
     drop(handle);
 }
 
-/// Time moves when a task waits for it. It is no `Send`, and need not be here.
+/// A clock that jumps to a deadline when a task waits for it. It is not `Send`.
 #[derive(Clone, Default)]
 struct LeapingClock(Rc<Cell<Timestamp>>);
 
@@ -36,7 +36,7 @@ impl Clock for LeapingClock {
     }
 
     async fn sleep_until(&self, deadline: Timestamp) {
-        // The ports are polled first.
+        // The driver polls the ports before the time changes.
         tokio::task::yield_now().await;
         self.0.set(deadline);
     }

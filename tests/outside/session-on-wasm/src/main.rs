@@ -1,6 +1,7 @@
-//! Sessions on WebAssembly: the core by hand, and the driver over ports, each to its end.
+//! Runs sessions on WebAssembly until they end: once with the core driven by hand, once with the
+//! driver and its ports.
 //!
-//! The module imports nothing: time is a number that moves when a task waits for it.
+//! The module imports nothing: time is a number that changes when a task waits for it.
 #![forbid(unsafe_code)]
 
 #[cfg(not(target_family = "wasm"))]
