@@ -1,8 +1,9 @@
-//! A network between viewer and camera that can lose, go away and change: a small NAT on loopback.
+//! A simulated network between viewer and camera on loopback: a small NAT that can lose datagrams,
+//! go away and change addresses.
 //!
-//! Each address that one side sends the other in a candidate is replaced by a socket of the
-//! network's, which stands for it; what comes in there goes on to the address it stands for, from
-//! the socket that stands for its sender. So neither side ever reaches the other directly.
+//! The network opens one socket for each address in a candidate, and replaces the address by that
+//! socket's own. It forwards a datagram that arrives at the socket to the original address, from
+//! the socket that represents the sender. So neither side ever reaches the other directly.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use viewer_session::facts::read_description;
 use viewer_session::{SignalingInput, SignalingPort};
 
-/// What a datagram is, by its first bytes (RFC 7983, and RFC 5761 for RTCP).
+/// The protocol of a datagram, by its first bytes (RFC 7983, and RFC 5761 for RTCP).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// STUN.
@@ -29,12 +30,12 @@ pub enum Kind {
     Rtp,
     /// RTCP.
     Rtcp,
-    /// Anything else.
+    /// Any other protocol.
     Other,
 }
 
 impl Kind {
-    /// Each of them.
+    /// All kinds.
     pub const ALL: [Self; 5] = [Self::Stun, Self::Dtls, Self::Rtp, Self::Rtcp, Self::Other];
 
     fn of(datagram: &[u8]) -> Self {
@@ -48,7 +49,7 @@ impl Kind {
     }
 }
 
-/// Whose address it is.
+/// The side that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Viewer,
@@ -64,7 +65,7 @@ impl Side {
     }
 }
 
-/// The network. Clones are the same one; with the last its sockets close.
+/// The simulated network. Clones share its state; dropping the last one closes its sockets.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     nat: Arc<Mutex<Nat>>,
@@ -75,9 +76,9 @@ struct Nat {
     aliases: BTreeMap<SocketAddr, Alias>,
     dead: BTreeSet<SocketAddr>,
     blocked: BTreeSet<Kind>,
-    /// RTP packets that are longer are lost; 0 loses none.
+    /// The maximum length in bytes of an RTP packet; longer ones are dropped. 0 drops none.
     rtp_max: usize,
-    /// Every so many-th RTP packet is lost; 0 loses none.
+    /// One RTP packet of this many is dropped; 0 drops none.
     rtp_lost_of: u64,
     rtp_seen: u64,
 }
@@ -98,28 +99,29 @@ impl Drop for Alias {
 }
 
 impl Network {
-    /// Loses every datagram of these kinds from now on, and no other.
+    /// Drops all datagrams of these kinds from now on, and none of the other kinds.
     pub fn block(&self, kinds: &[Kind]) {
         self.nat().blocked = kinds.iter().copied().collect();
     }
 
-    /// Loses nothing more by kind.
+    /// Drops no kind of datagram any more.
     pub fn unblock(&self) {
         self.block(&[]);
     }
 
-    /// Loses every RTP packet that is longer: of the clip, that is each keyframe's.
+    /// Drops every RTP packet that is longer than this. In the bundled clip only keyframes have
+    /// such packets.
     pub fn lose_longer_than(&self, bytes: usize) {
         self.nat().rtp_max = bytes;
     }
 
-    /// Loses one RTP packet of so many, the way there and the way back counted together; of 0, none.
+    /// Drops one RTP packet of this many, both directions counted together; 0 drops none.
     pub fn lose_one_of(&self, packets: u64) {
         self.nat().rtp_lost_of = packets;
     }
 
-    /// Closes the sockets of addresses that nothing came from or went to for so long: a network
-    /// that lives for an hour would have thousands.
+    /// Closes the sockets of addresses without traffic for this long: a network that runs for an
+    /// hour would have thousands.
     pub fn forget_idle(&self, idle: Duration) {
         let mut nat = self.nat();
         let Nat { aliases, dead, .. } = &mut *nat;
@@ -127,7 +129,8 @@ impl Network {
         dead.retain(|address| aliases.contains_key(address));
     }
 
-    /// Every address that the viewer has now is gone for good: its next ones are others.
+    /// Drops all later datagrams to and from the viewer's present addresses, as if it had moved to
+    /// another network.
     pub fn viewer_moves(&self) {
         let mut nat = self.nat();
         let gone: Vec<SocketAddr> = nat
@@ -139,14 +142,14 @@ impl Network {
         nat.dead.extend(gone);
     }
 
-    /// The address for the other side in place of this one.
+    /// Returns the address that replaces this one in candidates for the other side.
     fn stand_in(&self, address: SocketAddr, side: Side) -> std::io::Result<SocketAddr> {
         let mut nat = self.nat();
         nat.alias(address, side, &Arc::downgrade(&self.nat)).map(|alias| alias.reported)
     }
 
-    /// The same candidate with the network's address in it; `None` for what the network does not
-    /// carry: anything but UDP on 127.0.0.1.
+    /// Returns the candidate with the network's address in it, or `None` for a candidate that the
+    /// network does not carry: anything but UDP on 127.0.0.1.
     fn rewritten(&self, candidate: &Candidate, side: Side) -> Option<Candidate> {
         // candidate:FOUNDATION COMPONENT TRANSPORT PRIORITY ADDRESS PORT ... (RFC 8839, 5.1)
         let mut words: Vec<&str> = candidate.text.split(' ').collect();
@@ -191,7 +194,7 @@ impl Nat {
         }
     }
 
-    /// The socket that stands for the sender, unless the datagram is lost.
+    /// Returns the socket that represents the sender, or `None` if the datagram is dropped.
     fn passes(
         &mut self,
         datagram: &[u8],
@@ -220,7 +223,7 @@ impl Nat {
     }
 }
 
-/// Carries what comes in for `address` to it.
+/// Forwards the datagrams that arrive at `socket` to `address`.
 async fn forward(
     network: Weak<Mutex<Nat>>,
     address: SocketAddr,
@@ -229,7 +232,7 @@ async fn forward(
 ) {
     let mut datagram = [0; 2048];
     loop {
-        // An error is about an earlier datagram whose receiver was gone.
+        // The error belongs to an earlier datagram, for which the receiver had no open port.
         let Ok((length, from)) = socket.recv_from(&mut datagram).await else { continue };
         let Some(nat) = network.upgrade() else { return };
         let passes = lock(&nat).passes(&datagram[..length], (from, address), side, &network);
@@ -247,14 +250,15 @@ fn lock(nat: &Mutex<Nat>) -> MutexGuard<'_, Nat> {
 /// Changes the text of an answer.
 pub type Tamper = fn(&str) -> String;
 
-/// A signaling port whose candidates lead over a network, where there is one.
+/// A signaling port that replaces the addresses in candidates by those of a network, if there is
+/// one.
 #[derive(Debug)]
 pub struct Detour<S> {
-    /// The port.
+    /// The real port.
     pub port: S,
-    /// Where they lead.
+    /// The simulated network.
     pub network: Option<Network>,
-    /// What becomes of the master's answers, for a master whose answers are like that.
+    /// A change to the master's answers, which simulates a master with such answers.
     pub tamper: Option<Tamper>,
 }
 

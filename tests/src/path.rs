@@ -1,5 +1,6 @@
-//! One path between two peers on loopback, which can lose and delay datagrams, and from whose ends
-//! others can send too: as one who is on it, or who spoofs its addresses.
+//! One network path between two peers on loopback. It can lose and delay datagrams, and a test can
+//! send its own datagrams from either end, as an attacker on the path or one who spoofs its
+//! addresses.
 //!
 //! Tests of single crates include this file by its path.
 
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-/// A path; dropped, it carries nothing more.
+/// A network path; dropping it stops all forwarding.
 #[derive(Debug)]
 pub struct Path {
     near: Arc<UdpSocket>,
@@ -31,22 +32,22 @@ struct State {
     seen: Seen,
 }
 
-/// RTP that went from the master to the viewer.
+/// The RTP that the master sent to the viewer.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Packets of each payload type, the lost ones among them.
+    /// Sent packets by payload type, including the lost ones.
     pub sent: BTreeMap<u8, usize>,
-    /// Packets that were lost, of each payload type.
+    /// Lost packets by payload type.
     pub lost: BTreeMap<u8, usize>,
-    /// Sources.
+    /// The SSRCs of the packets.
     pub ssrcs: BTreeSet<u32>,
 }
 
 impl Path {
-    /// A path to the master's address.
+    /// Opens a path to the master's address.
     ///
     /// # Errors
-    /// There are no sockets.
+    /// No socket can be opened.
     pub async fn open(master: SocketAddr) -> std::io::Result<Self> {
         let near = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
         let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
@@ -62,27 +63,28 @@ impl Path {
         Ok(Self { near, far, state, _tasks: tasks })
     }
 
-    /// The address for the viewer in place of the master's.
+    /// Returns the address that the viewer must use instead of the master's.
     ///
     /// # Errors
-    /// The socket is gone.
+    /// The socket has no address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.near.local_addr()
     }
 
-    /// Loses this share of all RTP and RTCP from now on, by these dice, and delays what is left.
+    /// Loses this share of all RTP and RTCP packets from now on, chosen by a generator with this
+    /// seed, and delays the others.
     pub fn impair(&self, loss: f64, delay: Duration, seed: u64) {
         let mut state = lock(&self.state);
         (state.loss, state.delay, state.random) = (loss, delay, seed);
     }
 
-    /// What went through so far.
+    /// Returns the traffic so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
         lock(&self.state).seen.clone()
     }
 
-    /// Sends to the viewer from the address that it takes for the master's.
+    /// Sends a datagram to the viewer from the address that the viewer knows as the master's.
     pub async fn send_to_viewer(&self, datagram: &[u8]) {
         let viewer = lock(&self.state).viewer;
         if let Some(viewer) = viewer {
@@ -90,7 +92,7 @@ impl Path {
         }
     }
 
-    /// Sends to the master from the address that it takes for the viewer's.
+    /// Sends a datagram to the master from the address that the master knows as the viewer's.
     pub async fn send_to_master(&self, datagram: &[u8]) {
         let _ = self.far.send(datagram).await;
     }
@@ -98,7 +100,7 @@ impl Path {
 
 type Queued = (Instant, Vec<u8>);
 
-/// Reads what comes in at one end.
+/// Reads the datagrams that arrive at one end, and queues those that are not lost.
 async fn carry(
     from: Arc<UdpSocket>,
     to: mpsc::UnboundedSender<Queued>,
@@ -107,7 +109,7 @@ async fn carry(
 ) {
     let mut buffer = vec![0; 65_536];
     loop {
-        // What could not be delivered is an error of the next read.
+        // A failed delivery appears as an error of the next read.
         let Ok((len, sender)) = from.recv_from(&mut buffer).await else { continue };
         let Some(datagram) = buffer.get(..len) else { continue };
         let mut state = lock(&state);
@@ -131,7 +133,7 @@ async fn deliver(
 ) {
     while let Some((due, datagram)) = queue.recv().await {
         sleep_until(due).await;
-        // A closed port at the other end is no end of the path.
+        // The receiver may have closed its port; the path stays open.
         let _ = match &to_viewer {
             None => out.send(&datagram).await,
             Some(state) => {
@@ -146,7 +148,7 @@ async fn deliver(
 impl State {
     fn is_lost(&mut self, datagram: &[u8], is_masters: bool) -> bool {
         let [128..=191, second, _, _, _, _, _, _, ssrc @ ..] = datagram else { return false };
-        // SplitMix64.
+        // The SplitMix64 generator.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,5 @@
-//! Children of a test: their lines as they come, their end, and none that outlives its test.
+//! Child processes of a test: their output while they run, their end, and a guarantee that none
+//! outlives its test.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-/// Lines that are kept of one output; a child that prints more is broken.
+/// The maximum number of lines that are kept of one output; a child that prints more is broken.
 const LINES_MAX: usize = 500_000;
 
 /// A child process. Dropping it kills it.
@@ -28,13 +29,13 @@ pub struct Process {
 pub struct Ended {
     /// Its exit code; `None` when a signal ended it.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Its standard output, by line.
     pub stdout: Vec<String>,
-    /// Its messages for people.
+    /// Its standard error, by line.
     pub stderr: Vec<String>,
 }
 
-/// The lines of one pipe so far.
+/// The lines of one pipe so far, and whether the pipe was closed.
 #[derive(Debug, Default)]
 struct Output {
     lines: Mutex<Lines>,
@@ -48,7 +49,7 @@ struct Lines {
 }
 
 impl Process {
-    /// Starts a child; `hint` names what to install when the program is missing.
+    /// Starts a child; the failure message ends with `hint`, which names what to install.
     ///
     /// # Panics
     ///
@@ -69,7 +70,7 @@ impl Process {
         Self { name: name.to_owned(), child, stdin, stdout, stderr }
     }
 
-    /// The JSON events printed so far.
+    /// Returns the JSON events that the child printed so far.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
         self.stdout.snapshot().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -79,16 +80,16 @@ impl Process {
     ///
     /// # Panics
     ///
-    /// When it does not come in time, or the output ends without it.
+    /// When it does not arrive in time, or the output ends without it.
     pub fn event(&self, event: &str, within: Duration) -> Value {
         self.event_that(event, within, |_| true)
     }
 
-    /// Waits for a JSON event of this name that fits.
+    /// Waits for a JSON event of this name that `fits` accepts.
     ///
     /// # Panics
     ///
-    /// When it does not come in time, or the output ends without it.
+    /// When it does not arrive in time, or the output ends without it.
     pub fn event_that(
         &self,
         event: &str,
@@ -104,19 +105,19 @@ impl Process {
         })
     }
 
-    /// Waits until it prints a line with this text for people.
+    /// Waits for a line with this text on standard error.
     ///
     /// # Panics
     ///
-    /// When it does not come in time, or the output ends without it.
-    pub fn printed(&self, text: &str, within: Duration) {
+    /// When it does not arrive in time, or the output ends without it.
+    pub fn said(&self, text: &str, within: Duration) {
         let found = self.stderr.find(within, |line| line.contains(text).then_some(()));
         if found.is_none() {
             panic!("{text:?} is not printed within {within:?}\n{}", self.transcript());
         }
     }
 
-    /// Waits until it ends.
+    /// Waits until the child ends.
     ///
     /// # Panics
     ///
@@ -131,7 +132,7 @@ impl Process {
                 Err(error) => panic!("{}: {error}", self.name),
             }
         };
-        // The pipes end with the child, but for what it left to children of its own.
+        // The pipes usually close with the child, unless its own children still hold them open.
         let rest = Duration::from_secs(5);
         self.stdout.closed(rest);
         self.stderr.closed(rest);
@@ -142,38 +143,38 @@ impl Process {
         }
     }
 
-    /// Presses Ctrl-C.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.send(Signal::INT);
     }
 
-    /// Ends it without a word.
+    /// Sends SIGKILL, so the child cannot close anything.
     pub fn kill(&self) {
         self.send(Signal::KILL);
     }
 
-    /// Stops it, as a system stops what is in the background: nothing of it runs.
+    /// Sends SIGSTOP: no thread of the child runs, as in an app that the system suspends.
     pub fn freeze(&self) {
         self.send(Signal::STOP);
     }
 
-    /// Lets it run again.
+    /// Sends SIGCONT: a stopped child runs again.
     pub fn thaw(&self) {
         self.send(Signal::CONT);
     }
 
-    /// Ends its standard input.
+    /// Closes the child's standard input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    /// All that it printed so far, for a failure's message or a search.
+    /// Returns all output so far, for failure messages and searches.
     #[must_use]
     pub fn transcript(&self) -> String {
         let mut text = String::new();
         for (pipe, output) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             for line in output.snapshot() {
-                // Writing to a string does not fail.
+                // Writing to a string cannot fail.
                 let _ = writeln!(text, "{} {pipe}: {line}", self.name);
             }
         }
@@ -183,7 +184,8 @@ impl Process {
     fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            // A child that has ended already needs no signal; it is not reaped before we drop it.
+            // A child that has ended needs no signal. Its process id stays reserved until `Drop`
+            // waits for it.
             let _ = rustix::process::kill_process(pid, signal);
         }
     }
@@ -194,14 +196,14 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("{}", tail(&self.transcript(), 150));
         }
-        // A runner with a browser of its own ends it with its input; the rest is killed.
+        // A browser runner closes its browser when its input ends; other children are killed.
         if self.stdin.take().is_some() && self.name.starts_with("browser") {
             let deadline = now() + Duration::from_secs(10);
             while matches!(self.child.try_wait(), Ok(None)) && now() < deadline {
                 thread::sleep(Duration::from_millis(20));
             }
         }
-        // It may have ended; then there is nothing to kill.
+        // Killing a child that has ended fails, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -266,7 +268,7 @@ impl Output {
     }
 }
 
-/// The last lines of a long text.
+/// Returns the last lines of a text.
 fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")

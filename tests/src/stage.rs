@@ -1,5 +1,5 @@
-//! A stage: an emulator with keys of its own on a port of its own, a folder, and the programs that
-//! play on it. Everything is on loopback, and gone when it is dropped.
+//! The environment of a test on loopback: an emulator with its own keys and port, a temporary
+//! folder, and the programs that use them. Dropping it stops the emulator and removes the folder.
 
 use std::ffi::OsStr;
 use std::hash::{BuildHasher as _, RandomState};
@@ -13,13 +13,13 @@ use tempfile::TempDir;
 use crate::process::Process;
 use crate::tools;
 
-/// The channel of every stage.
+/// The signaling channel of every stage.
 pub const CHANNEL: &str = "porch";
 
-/// The region of every stage.
+/// The AWS region of every stage.
 pub const REGION: &str = "us-west-2";
 
-/// How long a process may take to begin on a busy machine.
+/// The maximum time for a process to start on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
 /// Credentials that the emulator accepts.
@@ -33,7 +33,7 @@ pub struct Keys {
     pub token: Option<String>,
 }
 
-/// An emulator, and what is needed to play on its channel.
+/// A running emulator, with the endpoint, folder and credentials that a test needs.
 #[derive(Debug)]
 pub struct Stage {
     /// The emulator's process.
@@ -46,19 +46,19 @@ pub struct Stage {
 }
 
 impl Keys {
-    /// A key without a session token.
+    /// Returns a key without a session token.
     #[must_use]
     pub fn plain() -> Self {
         Self { id: "AKIATEST".into(), secret: "stage/secret+key".into(), token: None }
     }
 
-    /// A key with a session token that holds what URLs and headers mistake for their own.
+    /// Returns a key with a session token of characters that have a meaning in URLs and headers.
     #[must_use]
     pub fn session() -> Self {
         Self { token: Some("a+b/c==%2F%+=/end".into()), ..Self::plain() }
     }
 
-    /// Keys that occur nowhere else, with characters that URLs and headers write otherwise.
+    /// Returns random keys, with characters that URLs and headers must encode.
     #[must_use]
     pub fn unique() -> Self {
         let random = || format!("{:016x}", RandomState::new().hash_one(0));
@@ -69,7 +69,7 @@ impl Keys {
         }
     }
 
-    /// Puts them where AWS's SDKs look.
+    /// Sets the environment variables from which AWS's SDKs read credentials.
     pub fn give_to(&self, command: &mut Command) {
         command.env("AWS_ACCESS_KEY_ID", &self.id).env("AWS_SECRET_ACCESS_KEY", &self.secret);
         if let Some(token) = &self.token {
@@ -89,7 +89,7 @@ impl Stage {
         Self::begin(program, keys, false, None, emulator_args)
     }
 
-    /// Starts an emulator over TLS, with a CA of its own.
+    /// Starts an emulator over TLS, with its own CA.
     ///
     /// # Panics
     ///
@@ -99,7 +99,7 @@ impl Stage {
         Self::begin(program, keys, true, None, &[])
     }
 
-    /// Starts an emulator over plain HTTP whose TURN user has this password.
+    /// Starts an emulator over plain HTTP, with this password for its TURN user.
     ///
     /// # Panics
     ///
@@ -140,19 +140,19 @@ impl Stage {
         Self { emulator, program: program.into(), folder, endpoint, ca_file, keys }
     }
 
-    /// Where the control plane is.
+    /// Returns the endpoint of the control plane.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// A path in the stage's folder.
+    /// Returns a path in the stage's folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// `kvs-viewer` with a subcommand, and the stage's endpoint, keys and CA.
+    /// Returns a `kvs-viewer` command with this subcommand and the stage's endpoint, keys and CA.
     #[must_use]
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.program);
@@ -165,17 +165,17 @@ impl Stage {
         command
     }
 
-    /// The keys that the emulator accepts.
+    /// Returns the keys that the emulator accepts.
     #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// A camera that is on the channel.
+    /// Starts a camera and waits until it is connected to the channel.
     ///
     /// # Panics
     ///
-    /// When it does not get there.
+    /// When it does not connect.
     #[must_use]
     pub fn camera<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
         let mut command = self.command("camera");
@@ -185,7 +185,7 @@ impl Stage {
         camera
     }
 
-    /// A viewer.
+    /// Starts a viewer.
     ///
     /// # Panics
     ///
@@ -195,7 +195,7 @@ impl Stage {
         self.watch_channel(CHANNEL, args)
     }
 
-    /// A viewer of any channel.
+    /// Starts a viewer of another channel.
     ///
     /// # Panics
     ///
@@ -211,7 +211,7 @@ impl Stage {
         Process::start("watch", &mut command, "Build kvs-viewer.")
     }
 
-    /// AWS's JavaScript SDK in a browser, as `master` or `viewer`; the stage must speak TLS.
+    /// Starts AWS's JavaScript SDK in a browser, as `master` or `viewer`; the stage must speak TLS.
     ///
     /// # Panics
     ///
@@ -227,7 +227,7 @@ impl Stage {
         browser
     }
 
-    /// A script of `tests/interop` that takes the endpoint and the channel.
+    /// Starts a Python script of `tests/interop` that takes the endpoint and the channel.
     ///
     /// # Panics
     ///
@@ -239,7 +239,7 @@ impl Stage {
         Process::start(script, &mut command, tools::PYTHON)
     }
 
-    /// A script of `tests/interop` that takes the endpoint.
+    /// Returns the command of a Python script of `tests/interop` that takes the endpoint.
     #[must_use]
     pub fn script(&self, script: &str) -> Command {
         let mut command = Command::new(tools::python());
@@ -252,7 +252,7 @@ impl Stage {
         command
     }
 
-    /// The authority that signed the emulator's certificate, where it speaks TLS.
+    /// Returns the certificate of the CA that signed the emulator's, if the emulator speaks TLS.
     #[must_use]
     pub fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref()
@@ -266,12 +266,12 @@ impl Stage {
         clear(command);
         self.keys.give_to(command);
         command.env("AWS_REGION", REGION);
-        // Viewers remember their ids there; each stage has a memory of its own.
+        // Viewers store their client ids there, so each stage has its own folder.
         command.env("XDG_STATE_HOME", self.path("state"));
     }
 }
 
-/// Removes the variables of AWS and of proxies from the environment.
+/// Removes the environment variables of the test run that configure AWS access or proxies.
 pub fn clear(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -284,7 +284,7 @@ pub fn clear(command: &mut Command) {
     command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
 }
 
-/// The events of this name among others.
+/// Returns the events with this name.
 #[must_use]
 pub fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
     events.iter().filter(|event| event["event"] == name).collect()

@@ -1,7 +1,7 @@
-//! Programs that are not ours and look at what ours made: ffprobe, ffmpeg, Python, Node.js.
+//! External programs that check the product's output: ffprobe, ffmpeg, Python, Node.js.
 //!
-//! One that is missing fails the test with how to install it: a check that is silently left
-//! out looks like one that passed.
+//! A test fails with an installation hint when a program is missing: a check that is skipped
+//! silently looks like one that passed.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,40 +16,40 @@ use crate::process::{Ended, Process};
 
 const FFMPEG: &str = "Install it (Debian: apt-get install ffmpeg).";
 
-/// `tests/interop`, where the foreign peers live.
+/// Returns the folder `tests/interop`, which holds the foreign peers.
 #[must_use]
 pub fn interop() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("interop")
 }
 
-/// What ffprobe reports of a file.
+/// The properties of a media file that ffprobe reports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// The codecs of its streams by name.
+    /// The names of its streams' codecs.
     pub codecs: BTreeSet<String>,
-    /// Its length in seconds; 0 where the container does not state it.
+    /// Its length in seconds; 0 if the container does not state it.
     pub duration: f64,
-    /// Its pictures, counted by decoding.
+    /// The number of its pictures, counted by decoding.
     pub pictures: u64,
 }
 
-/// Has ffprobe read a file, and ffmpeg decode all of it.
+/// Reads a file with ffprobe, and decodes all of it with ffmpeg.
 ///
 /// # Panics
 ///
-/// When either complains of anything.
+/// When either program reports an error.
 #[must_use]
 pub fn probe(file: &Path) -> Probe {
     probe_with(file, &[])
 }
 
-/// The same for a camera that does not keep time. ffmpeg counts its output in ticks of the usual
-/// rate, where two pictures that came close together seem to be one; here it keeps the file's own
-/// times, which must still go up.
+/// Does the same for a camera with uneven frame times. By default ffmpeg rounds times to the usual
+/// frame rate, where two pictures close together get the same time; here it keeps the file's own
+/// times, which must still increase.
 ///
 /// # Panics
 ///
-/// When either complains of anything.
+/// When either program reports an error.
 #[must_use]
 pub fn probe_uneven(file: &Path) -> Probe {
     probe_with(file, &["-enc_time_base", "-1"])
@@ -79,11 +79,12 @@ fn probe_with(file: &Path, output: &[&str]) -> Probe {
     Probe { codecs, duration, pictures: pictures.unwrap_or_default() }
 }
 
-/// Compares the counters in a recording with the camera's list: what `read_counter.py` prints.
+/// Compares the frame counters in a recording with the camera's list, and returns the output of
+/// `read_counter.py`.
 ///
 /// # Panics
 ///
-/// When fewer than 99 % are there in order, or any is there twice.
+/// When fewer than 99 % are present in order, or one is present twice.
 #[must_use]
 pub fn compare_counters(file: &Path, list: &Path) -> Value {
     compare(file, list, &[])
@@ -108,11 +109,11 @@ fn compare(file: &Path, list: &Path, options: &[&str]) -> Value {
     serde_json::from_str(&seen.stdout.concat()).expect("it prints JSON")
 }
 
-/// The frame counters of a recording, in its order.
+/// Returns the frame counters of a recording, in the order of the file.
 ///
 /// # Panics
 ///
-/// When one cannot be read.
+/// When a counter cannot be read.
 #[must_use]
 pub fn counters(file: &Path) -> Vec<u32> {
     let mut script = Command::new("python3");
@@ -123,20 +124,21 @@ pub fn counters(file: &Path) -> Vec<u32> {
     seen.stdout.iter().map(number).collect()
 }
 
-/// Installs what the foreign peers need, where that has not been done.
+/// Installs the packages that the foreign peers need, unless they are installed.
 ///
 /// # Panics
 ///
-/// When it cannot be installed.
+/// When an installation fails.
 pub fn install() {
     let _ = (python(), node("browser.js"));
 }
 
-/// A Python with what `requirements.txt` names, made under `target/` at first need.
+/// Returns a Python interpreter with the packages of `requirements.txt`, which are installed under
+/// `target/` on first use.
 ///
 /// # Panics
 ///
-/// When it cannot be made.
+/// When it cannot be set up.
 #[must_use]
 pub fn python() -> PathBuf {
     static READY: OnceLock<PathBuf> = OnceLock::new();
@@ -161,17 +163,18 @@ fn make_venv() -> PathBuf {
     python
 }
 
-/// Node.js with what `package-lock.json` names, installed at first need, about to run `script`.
+/// Returns a command that runs `script` in Node.js with the packages of `package-lock.json`, which
+/// are installed on first use.
 ///
 /// # Panics
 ///
-/// When it cannot be installed.
+/// When the packages cannot be installed.
 #[must_use]
 pub fn node(script: &str) -> Command {
     static READY: OnceLock<()> = OnceLock::new();
     READY.get_or_init(|| {
         let _alone = lock("interop-node");
-        // npm writes this last, so that what is half installed is installed again.
+        // npm writes this file last, so an interrupted installation is repeated.
         let installed = interop().join("node_modules/.package-lock.json");
         if !is_newer(&installed, &interop().join("package-lock.json")) {
             let mut install = Command::new("npm");
@@ -184,13 +187,13 @@ pub fn node(script: &str) -> Command {
     node
 }
 
-/// How to install it.
+/// How to install Python.
 pub(crate) const PYTHON: &str = "Install it (Debian: apt-get install python3 python3-venv).";
 
 /// How to install Node.js.
 pub const NODE: &str = "Install it (Debian: apt-get install nodejs npm).";
 
-/// Runs a program to its end.
+/// Runs a program until it ends.
 ///
 /// # Panics
 ///
@@ -206,7 +209,7 @@ fn succeed(name: &str, command: &mut Command, hint: &str) {
     assert_eq!(ended.code, Some(0), "{name}: {:?} {:?}. {hint}", ended.stdout, ended.stderr);
 }
 
-/// Whether `made` is there, and not older than what it was made from.
+/// Whether `made` exists and is not older than its source `from`.
 fn is_newer(made: &Path, from: &Path) -> bool {
     let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
     match (changed(made), changed(from)) {
@@ -220,7 +223,7 @@ fn target() -> PathBuf {
     here.parent().unwrap_or(here).join("target")
 }
 
-/// Test binaries may run beside each other; one of them installs.
+/// Takes a file lock, so that only one of several test binaries installs.
 fn lock(name: &str) -> File {
     let path = target().join(format!("{name}.lock"));
     fs::create_dir_all(target()).expect("the target folder");

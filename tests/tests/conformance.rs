@@ -1,4 +1,4 @@
-//! The ports of this workspace keep their contract: `session-testing` run on each of them.
+//! Runs the `session-testing` checks on the ports of this workspace.
 
 #[path = "conformance/peer.rs"]
 mod peer;

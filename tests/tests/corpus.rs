@@ -1,6 +1,6 @@
-//! The fuzzers' corpus, replayed: every file that is kept, through the function that found it.
+//! Replays the fuzzers' corpus: runs every stored file through the fuzz target that found it.
 //!
-//! A crash that a fuzzer found becomes a file there, and stays.
+//! A crash that a fuzzer found is stored as a file there.
 
 #[expect(unreachable_pub, reason = "public for the fuzzers, which are another package")]
 #[path = "../fuzz/src/lib.rs"]
@@ -18,7 +18,7 @@ fn replay(name: &str, target: fn(&[u8])) {
     files.sort();
     assert!(files.len() >= 10, "{}: {} files are no corpus", folder.display(), files.len());
     for file in &files {
-        // The last name printed is the one that fails.
+        // The last name printed is that of the failing file.
         eprintln!("{}", file.display());
         target(&fs::read(file).expect("it can be read"));
     }

@@ -1,4 +1,4 @@
-//! The same inputs here and in another implementation: presigned URLs by botocore.
+//! Compares this implementation with another one on the same inputs: presigned URLs with botocore.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,18 +11,18 @@ use kvs_viewer_tests::tools::{interop, python};
 use serde_json::{Value, json};
 use signaling_aws::presign::Connect;
 
-/// How many random requests are signed by both.
+/// The number of random requests that both implementations sign.
 const REQUESTS: usize = 10_000;
 
-/// Characters that signers have got wrong: those of the query's own syntax, those that the two
-/// kinds of percent-encoding treat differently, and what is more than one byte.
+/// Characters that signers have handled wrongly: the query's own syntax, characters that the two
+/// kinds of percent-encoding treat differently, and multi-byte characters.
 const AWKWARD: &[char] = &[
     '+', '/', '=', '%', '~', ' ', '&', '?', '#', '*', '!', '\'', '(', ')', '-', '.', '_', ',', ':',
     ';', '@', '$', '[', ']', '{', '}', '|', '^', '`', '<', '>', '"', '\\', 'a', 'Z', '0', 'ä', 'ß',
     'Ω', '日', '本', '😀', '\u{301}', '\u{7f}',
 ];
 
-/// Texts that look encoded already.
+/// Texts that look percent-encoded already.
 const ENCODED: &[&str] = &["%2F", "%2f", "%20", "+", "%25", "%E2%82%AC", "==", "/+/", "%", "%%"];
 
 #[test]
@@ -44,7 +44,8 @@ fn ten_thousand_presigned_urls_are_botocore_s() {
     eprintln!("presigned URLs: {REQUESTS} equal to botocore's");
 }
 
-/// Path and query pairs as they are written, with the pairs in one order: a query has none.
+/// Splits a URL into its path and its set of query pairs, because the order of pairs has no
+/// meaning.
 fn parts(url: &str) -> (String, BTreeSet<String>) {
     let (_, after) = url.split_once("://").expect("a URL");
     let (place, query) = after.split_once('?').expect("a query");
@@ -64,7 +65,7 @@ fn request(random: &mut Random) -> Value {
         "key": format!("AKIA{:016X}", random.next()),
         "secret": random.text(40),
         "token": token,
-        // From 2001 to 2096: days, months and years of every length.
+        // From 2001 to 2096, which covers days, months and years of every length.
         "time": 1_000_000_000 + random.below(3_000_000_000),
     })
 }
@@ -110,7 +111,7 @@ fn sign_elsewhere(requests: &[Value]) -> Vec<String> {
     lines.lines().map(|line| serde_json::from_str(line).expect("a URL")).collect()
 }
 
-/// A xorshift generator: the same requests every time.
+/// A xorshift generator with a fixed seed, which yields the same requests on every run.
 struct Random(u64);
 
 impl Random {
@@ -125,7 +126,7 @@ impl Random {
         (self.next() >> 11) as usize % bound
     }
 
-    /// One to `max` pieces, never empty.
+    /// Returns a text of one to `max` pieces.
     fn text(&mut self, max: usize) -> String {
         let mut text = String::new();
         for _ in 0..=self.below(max) {

@@ -1,5 +1,5 @@
-//! The product's own programs on loopback, each as a process of its own: the demo, the three
-//! commands together, how each failure ends, and that no secret is printed.
+//! Tests of the product's own programs on loopback, each in its own process: the demo, the three
+//! commands together, how each failure ends, and that no output contains secrets.
 
 #[path = "end_to_end/demo.rs"]
 mod demo;

@@ -1,5 +1,5 @@
 //! Foreign peers on the emulator's channels: AWS's JavaScript SDK in headless Chromium, as master
-//! and as viewer, AWS's Python SDK, and aiortc in both roles. They live in `tests/interop`.
+//! and as viewer, AWS's Python SDK, and aiortc in both roles. Their code is in `tests/interop`.
 
 #[path = "interop/cameras.rs"]
 mod cameras;
@@ -25,7 +25,7 @@ const BOTO3: &str = "boto3_control_plane.py";
 /// Two browsers and a build may share the machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How much of the browser's camera is recorded.
+/// The length of the recording of the browser's camera, in seconds.
 const RECORDED_SECS: f64 = 8.0;
 
 #[test]
@@ -54,7 +54,8 @@ fn records_the_javascript_master(file: &str, video: &str) {
     assert_eq!(ended.code, Some(0), "{}", watch.transcript());
     let seen = probe_uneven(&file);
     assert_eq!(seen.codecs, BTreeSet::from([video, "opus"].map(String::from)));
-    // It begins with the first keyframe, which may come some time after the first packet.
+    // The recording begins with the first keyframe, which may arrive some time after the first
+    // packet.
     assert!((RECORDED_SECS - 3.0..=RECORDED_SECS + 3.0).contains(&seen.duration), "{seen:?}");
     // Chromium's camera makes 20 pictures a second, and fewer on a busy machine.
     let rate = seen.pictures as f64 / seen.duration;
@@ -72,7 +73,8 @@ fn javascript_viewer_plays_the_camera_in_vp8() {
     plays_the_camera("vp8", "video/VP8", &[]);
 }
 
-/// A page without camera permission sends no addresses, but names that only multicast DNS resolves.
+/// A page without camera permission puts no IP addresses into its candidates, but names that only
+/// multicast DNS can resolve.
 #[test]
 fn javascript_viewer_plays_the_camera_with_its_addresses_hidden() {
     in_a_network_of_its_own("hidden_addresses");
@@ -93,7 +95,8 @@ fn plays_the_camera(codec: &str, mime: &str, browser_args: &[&str]) {
     assert_eq!(played["audio_codec"], "audio/opus");
     let number = |field: &str| played[field].as_f64().unwrap_or_default();
     assert!(number("advanced") >= 120.0, "{played}");
-    // Most of the counters were read, or the advance would mean little; none went back.
+    // Almost all counters must be readable and none may go back; otherwise the advance means
+    // little.
     assert_eq!((number("unreadable"), number("backwards")), (0.0, 0.0), "{played}");
     assert!(number("pictures") >= 60.0 && number("blank") <= 5.0, "{played}");
     assert!(number("audio_packets") >= 100.0 && number("audio_energy") > 0.0, "{played}");
@@ -102,7 +105,7 @@ fn plays_the_camera(codec: &str, mime: &str, browser_args: &[&str]) {
     eprintln!("played by the JavaScript viewer: {played}");
 }
 
-/// Neither side is ours, so what fails here is the emulator's.
+/// Both sides are foreign, so a failure here is the emulator's.
 #[test]
 fn javascript_master_and_viewer_meet_on_the_emulator() {
     let stage = Stage::start_tls(PROGRAM, Keys::plain());
@@ -146,7 +149,7 @@ fn aiortc_plays_the_camera(codec: &str) {
     eprintln!("played by aiortc: {played}");
 }
 
-/// It counts in its pictures as the bundled clips do.
+/// aiortc's pictures contain frame counters, as the bundled clips do.
 fn aiortc_is_recorded(codec: &str) {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
     let file = stage.path("aiortc.mkv");
@@ -165,8 +168,8 @@ fn aiortc_is_recorded(codec: &str) {
     eprintln!("recorded of aiortc: {seen:?}, {} counters, {gaps} missing", counters.len());
 }
 
-/// Runs an ignored test of this file where nothing it sends leaves the machine: there is loopback,
-/// and one more interface that leads nowhere.
+/// Runs an ignored test of this file in a network namespace with loopback and one interface that
+/// leads nowhere, so no packet leaves the machine.
 fn in_a_network_of_its_own(test: &str) {
     let script = "ip link set lo up multicast on && ip route add 224.0.0.0/4 dev lo && \
                   ip link add kvs0 type veth peer name kvs1 && ip link set kvs1 up && \
@@ -176,7 +179,7 @@ fn in_a_network_of_its_own(test: &str) {
     command.arg(std::env::current_exe().expect("this test's program"));
     command.args(["--exact", test, "--ignored", "--nocapture"]);
     let hint = "Install it (Debian: apt-get install util-linux iproute2).";
-    // Installing goes to registries, which that network does not reach.
+    // The installation needs package registries, which that network does not reach.
     install();
     let ended = finished(test, &mut command, hint, 3 * PATIENCE);
     assert_eq!(ended.code, Some(0), "{:#?} {:#?}\n{hint}", ended.stdout, ended.stderr);

@@ -1,4 +1,4 @@
-//! The stage of `peer-webrtc`: a second port of the same kind is the remote peer, over loopback.
+//! The test environment of `peer-webrtc`: a second `WebRtcPeer` is the remote peer, over loopback.
 
 use std::fs;
 use std::sync::Arc;
@@ -78,13 +78,14 @@ impl PeerStage for Stage {
         self.remote().await.run(PeerCommand::AddCandidate { peer: REMOTE, candidate }).await;
     }
 
-    /// The sockets of this process over UDP: nothing else here has any while no remote is there.
+    /// Counts the UDP sockets of this process. While there is no remote peer, only the port under
+    /// test opens any.
     fn open_resources(&self) -> usize {
         udp_sockets()
     }
 }
 
-/// UDP sockets that this process holds open.
+/// Counts the UDP sockets that this process holds open.
 fn udp_sockets() -> usize {
     let lines = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let table = lines("/proc/self/net/udp") + &lines("/proc/self/net/udp6");
@@ -100,7 +101,7 @@ fn udp_sockets() -> usize {
         .count()
 }
 
-/// The other end, driven by hand.
+/// The remote peer, which is driven by hand.
 struct Remote {
     port: WebRtcPeer,
     seq: u32,

@@ -1,4 +1,5 @@
-//! The stage of `signaling-aws`: the emulator as the service, our own master on the channel.
+//! The test environment of `signaling-aws`: the emulator as the service, and the project's own
+//! master on the channel.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,12 @@ use viewer_session::core::Message;
 
 const CHANNEL: &str = "door";
 
-/// One emulator for all checks; each has a master and an id of its own.
+/// One emulator for all checks; each check has its own master and client id.
 pub(crate) struct Stage {
     emulator: Emulator,
     clock: TokioClock,
     master: Option<MasterConnection>,
-    /// Whom the master received last.
+    /// The client id that sent the newest message to the master.
     heard_from: String,
     hanging: Option<u64>,
     ports: u32,
@@ -59,7 +60,7 @@ impl SignalingStage for Stage {
         if let Some(master) = self.master.take() {
             master.close().await;
         }
-        // A process may connect to a channel a few times a second, and no faster.
+        // A process may open only a few connections to a channel per second.
         tokio::time::sleep(Duration::from_millis(400)).await;
         let master = MasterConnection::connect(self.config("master")).await.expect("connected");
         self.master = Some(master);
@@ -86,7 +87,7 @@ impl SignalingStage for Stage {
     async fn say(&mut self, message: Message) {
         let sender = self.master.as_ref().expect("there is one").sender();
         let to = &self.heard_from;
-        // Nothing can be sent to a viewer that is gone.
+        // Sending fails if the viewer has left.
         let _ = match &message {
             Message::Answer(body) => sender.send_answer(to, body.sdp.as_str()).await,
             Message::Offer(body) => sender.send_offer(to, body.sdp.as_str()).await,
@@ -112,7 +113,7 @@ impl SignalingStage for Stage {
         self.emulator.disconnect(CHANNEL, cut, None, Some(1001)) > 0
     }
 
-    /// The service knows best how many viewers are connected.
+    /// Counts the connected viewers, as the emulator sees them.
     fn open_resources(&self) -> usize {
         self.emulator.clients().iter().filter(|client| client.role == Role::Viewer).count()
     }

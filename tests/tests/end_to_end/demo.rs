@@ -1,4 +1,5 @@
-//! From the lost answer to a file that plays, with all that the camera sent in it.
+//! Runs the demo, from the lost answer to a file that plays and contains everything the camera
+//! sent.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +22,8 @@ fn demo_loses_an_answer_and_records_vp8() {
     runs_the_demo("demo.webm", "vp8", 12.0);
 }
 
-/// Must replay as it ran: the demo's lost answer, its retry, and its live session.
+/// The journal contains the demo's lost answer, its retry and its live session, and replays the
+/// same.
 #[test]
 fn n26_journal_of_a_demo_replays_and_holds_no_secret() {
     const CANARY: &str = "CANARY7jW0SecretAccessKey+/=";
@@ -51,7 +53,7 @@ fn n26_journal_of_a_demo_replays_and_holds_no_secret() {
     }
     eprintln!("{}", printed.lines().last().unwrap_or_default());
 
-    // A journal that was changed is detected.
+    // A changed journal must be reported as different.
     let forged = text.replacen("\"to\":\"Offering\"", "\"to\":\"Closing\"", 1);
     assert_ne!(forged, text);
     std::fs::write(&journal, forged).expect("written");
@@ -75,7 +77,7 @@ fn runs_the_demo(name: &str, video: &str, seconds: f64) {
     let mut command = Command::new(PROGRAM);
     stage::clear(&mut command);
     command.env("XDG_STATE_HOME", folder.path().join("state"));
-    // Settings for AWS's other endpoints do not apply to the demo's own service.
+    // The demo's own service must ignore the settings for AWS's other endpoints.
     command.env("AWS_USE_FIPS_ENDPOINT", "true").env("AWS_USE_DUALSTACK_ENDPOINT", "true");
     command.args(["demo", "--json", "--duration", &seconds.to_string(), "--record"]).arg(&file);
     command.arg("--frame-log").arg(&list);
@@ -94,7 +96,8 @@ fn runs_the_demo(name: &str, video: &str, seconds: f64) {
     is_whole(&file, &list, video, seconds);
 }
 
-/// What an attempt opened is closed when it has ended, by the process's own table.
+/// Checks that an attempt closed all descriptors and sockets that it opened, as the process itself
+/// reports them.
 fn closed_all(attempt: &Value) {
     for kind in ["descriptors", "sockets"] {
         let open = &attempt[kind];
@@ -127,7 +130,7 @@ fn plays_together(name: &str, codec: &str) {
     is_whole(&file, &list, codec, seconds);
 }
 
-/// Ctrl-C ends a server well, with its files written.
+/// Sends Ctrl-C to a server and checks that it exits with code 0.
 fn stops(mut server: Process) -> Ended {
     server.interrupt();
     let ended = server.ended(PATIENCE);

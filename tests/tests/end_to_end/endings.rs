@@ -1,4 +1,5 @@
-//! Every failure a person meets: the right exit code, in time, and a sentence that helps.
+//! The failures that a user can meet: each ends with the right exit code, in time, and with a
+//! helpful message.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,10 +13,11 @@ use serde_json::Value;
 
 use crate::{PATIENCE, PROGRAM};
 
-/// Short, so that no test waits for the defaults; 5 s and two tries bound the rest.
+/// Short deadlines, so that no test waits for the defaults.
 const HASTE: [&str; 4] = ["--answer-timeout", "3", "--retry-delay", "1"];
 
-/// Waits for the end, and checks that it is `code`, with these words for people and no panic.
+/// Waits for the end, and checks the exit code, the words on standard error, and that there was no
+/// panic.
 fn ends(mut watch: Process, code: i32, words: &[&str]) -> Ended {
     let ended = watch.ended(Duration::from_secs(60));
     let text = ended.stderr.join("\n");
@@ -38,7 +40,7 @@ fn camera_that_is_not_there() {
     for field in ["sentence", "likely_cause", "next_step"] {
         assert!(last[field].as_str().is_some_and(|text| text.len() > 10), "{field}: {last}");
     }
-    // Two answers' deadlines and a pause, and some to open and to close.
+    // Two answer deadlines and the retry delay, plus time for opening and closing.
     assert!((7000..25_000).contains(&last["t_ms"].as_u64().unwrap_or_default()), "{last}");
     ends(watch, 3, &["did not answer", "camera"]);
 }
@@ -144,7 +146,7 @@ fn file_that_exists_is_not_touched() {
     ends(stage.watch(["--record".as_ref(), nowhere.as_os_str()]), 12, &["folder"]);
 }
 
-/// A file may not grow further here, which is a full disk to who writes it.
+/// A limit on the file size has the effect of a full disk on the process that writes.
 #[test]
 fn disk_that_is_full_keeps_what_was_recorded() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -153,7 +155,7 @@ fn disk_that_is_full_keeps_what_was_recorded() {
         let file = stage.path(name);
         let watch = stage.command("watch");
         let mut limited = Command::new("sh");
-        // 80 blocks of 512 bytes are some seconds of the clip.
+        // 80 blocks of 512 bytes hold a few seconds of the clip.
         limited.args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$0\" \"$@\""]);
         limited.arg(watch.get_program()).args(watch.get_args());
         limited.args(["--channel", "porch", "--json", "--record"]).arg(&file);
@@ -182,7 +184,8 @@ fn viewer_that_is_killed_leaves_a_file_that_plays() {
         watch.kill();
         assert_eq!(watch.ended(PATIENCE).code, None);
         let seen = probe(&file);
-        // Lost is the last fragment at most, and one spans 2 s, the clip's keyframes.
+        // At most the last fragment is lost, and one fragment spans the 2 s between keyframes of
+        // the clip.
         let received = stats["frames"].as_u64().unwrap_or_default();
         assert!(seen.pictures + 35 >= received, "{received} frames received: {seen:?}");
         eprintln!("killed after {received} frames: {seen:?}");

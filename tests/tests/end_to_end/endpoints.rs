@@ -1,4 +1,4 @@
-//! Endpoints that one process leaves for the next in the state directory.
+//! Endpoints that one process stores in the state directory for the next process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{PATIENCE, PROGRAM};
 
-/// What the emulator was requested so far.
+/// The numbers of requests to the emulator so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Calls {
     describe: usize,
@@ -22,7 +22,7 @@ struct Calls {
 fn second_process_starts_without_requesting_endpoints() {
     let folder = tempfile::tempdir().expect("a folder");
     let (log, state) = (folder.path().join("connections.jsonl"), folder.path().join("state"));
-    // Four viewers start within a second here; the service takes three of a channel.
+    // Four viewers start within a second here; the service's quota is three per channel.
     let quotas = ["--quotas", r#"{"connects_per_second":100}"#];
     let options = ["--connection-log", log.to_str().expect("UTF-8"), quotas[0], quotas[1]];
     let stage = Stage::start(PROGRAM, Keys::plain(), &options);
@@ -34,7 +34,8 @@ fn second_process_starts_without_requesting_endpoints() {
     let unchanged = Calls { viewers: 2, ..first };
     assert_eq!(second, unchanged, "the second process requested endpoints");
 
-    // A service that moved: nothing listens at the file's endpoint, and the first attempt recovers.
+    // The service has moved: nothing listens at the stored endpoint, and the first attempt
+    // recovers.
     let file = only_file(&state);
     let text = fs::read_to_string(&file).expect("readable");
     let port = stage.endpoint().rsplit_once(':').expect("a port").1.trim_end_matches('/');
@@ -53,13 +54,13 @@ fn second_process_starts_without_requesting_endpoints() {
     });
 }
 
-/// Starts a viewer, which is live in its first attempt, and closes it. What was requested until
-/// then, this many viewers included.
+/// Starts a viewer, waits until it is live in its first attempt, closes it, and returns the numbers
+/// of requests, which include `viewers` connections.
 fn started(stage: &Stage, state: &Path, log: &Path, viewers: usize) -> Calls {
     let mut watch: Process = stage.watch(["--state-dir", state.to_str().expect("UTF-8")]);
     let live = watch.event("live", PATIENCE);
     assert_eq!(live["attempt"], 1, "{}", watch.transcript());
-    // The log is written in order, a moment later.
+    // The emulator writes the log in order, a moment later.
     let calls = until("the viewer's connection is in the log", || {
         Some(calls(log)).filter(|calls| calls.viewers >= viewers)
     });
@@ -72,7 +73,7 @@ fn calls(log: &Path) -> Calls {
     let text = fs::read_to_string(log).expect("readable");
     let mut calls = Calls::default();
     for line in text.lines() {
-        // The last line may be half written.
+        // The last line may be incomplete.
         let event: Value = serde_json::from_str(line).unwrap_or_default();
         match event["call"].as_str() {
             Some("DescribeSignalingChannel") => calls.describe += 1,
@@ -84,7 +85,7 @@ fn calls(log: &Path) -> Calls {
     calls
 }
 
-/// The one file of endpoints of a state directory, once it is there.
+/// Waits for the only endpoints file in a state directory.
 fn only_file(state: &Path) -> PathBuf {
     until("there is one file of endpoints", || {
         let entries = fs::read_dir(state).into_iter().flatten().flatten();

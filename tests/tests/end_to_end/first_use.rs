@@ -1,5 +1,5 @@
-//! The mistakes of a first hour: each ends with its exit code and with at most six lines that name
-//! what is wrong and what to do, in words that need no knowledge of WebRTC.
+//! The mistakes of a new user: each ends with its exit code and at most six lines that name the
+//! mistake and its remedy, in words that need no knowledge of WebRTC.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,10 +11,10 @@ use kvs_viewer_tests::{Ended, Keys, Process};
 
 use crate::{PATIENCE, PROGRAM};
 
-/// Most lines that any failure prints, in all.
+/// The maximum number of lines that a failure prints.
 const LINES_MAX: usize = 6;
 
-/// Terms that belong into the source or a log alone.
+/// Words that belong into the source or a log only.
 const JARGON: [&str; 12] = [
     "verdict",
     "descriptors",
@@ -37,7 +37,7 @@ struct Mistake {
     words: &'static [&'static str],
 }
 
-/// A mistake in arguments or environment; `change` sets the environment.
+/// Describes a mistake in arguments or environment; `change` sets the environment.
 fn mistake(
     stage: &Stage,
     name: &'static str,
@@ -61,7 +61,7 @@ fn run(mut mistake: Mistake) -> Ended {
     ended
 }
 
-/// The exit code, the number of lines, the words that must be there, and those that must not.
+/// Checks the exit code, the number of lines, the required words and the forbidden ones.
 fn check(name: &str, ended: &Ended, code: i32, words: &[&str]) {
     let printed: Vec<&String> =
         ended.stderr.iter().chain(&ended.stdout).filter(|line| !line.trim().is_empty()).collect();
@@ -77,7 +77,7 @@ fn check(name: &str, ended: &Ended, code: i32, words: &[&str]) {
     assert!(!text.contains("..\n") && !text.contains(".. "), "{name}: a double full stop:\n{text}");
 }
 
-/// All of them, side by side: each waits for little.
+/// The mistakes run at the same time, because each spends its time waiting.
 #[test]
 fn mistakes_are_explained_in_six_lines() {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
@@ -230,7 +230,7 @@ fn mistakes_are_explained_in_six_lines() {
     assert_eq!(fs::read(stage.path("kept.mp4")).expect("read"), b"kept");
 }
 
-/// The channel may be named in three ways, of which one is enough.
+/// The channel can be given in three ways, and one of them is enough.
 #[test]
 fn channel_is_an_argument_an_option_or_a_variable() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -248,7 +248,8 @@ fn channel_is_an_argument_an_option_or_a_variable() {
     assert!(nowhere(&["one"], "three").contains("Connecting to one;"));
 }
 
-/// Ctrl-C before it is live reports what was waited for, without useless advice.
+/// After Ctrl-C before the session is live, the output names what it waited for, and no empty
+/// advice.
 #[test]
 fn early_ctrl_c_names_what_was_awaited() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -262,7 +263,7 @@ fn early_ctrl_c_names_what_was_awaited() {
     assert!(ended.stderr.len() <= LINES_MAX && !text.contains("Nothing"), "{text}");
 }
 
-/// A camera that reboots is reported in plain words, once, and the session goes on.
+/// The reboot of a camera is reported once and in plain words, and the session continues.
 #[test]
 fn camera_that_reboots_is_reported_in_plain_words() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);

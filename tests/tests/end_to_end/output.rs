@@ -1,4 +1,4 @@
-//! What is printed, and to whom: readers that stall, readers that leave, signals.
+//! Output and its readers: readers that stall, readers that exit, and signals.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -16,17 +16,18 @@ use serde_json::Value;
 
 use crate::{PATIENCE, PROGRAM};
 
-/// Bytes of `stats` that fill a pipe sooner than the test's patience ends.
+/// The size of a pipe that `stats` events fill before the test's time limit.
 const PIPE_BYTES: usize = 4096;
 
-/// A viewer whose output the test reads, or does not.
+/// A viewer process whose output goes to a pipe that the test may leave unread.
 struct Piped {
     child: Child,
     pipe: Option<OwnedFd>,
 }
 
 impl Piped {
-    /// Standard output, and with `both` standard error too, go to a small pipe.
+    /// Starts the process with a small pipe for standard output, and with `both` for standard error
+    /// too.
     fn start(command: &mut Command, both: bool) -> Self {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES).expect("a small pipe");
@@ -34,7 +35,7 @@ impl Piped {
             if both { Stdio::from(writer.try_clone().expect("a copy")) } else { Stdio::null() };
         command.stdin(Stdio::null()).stdout(Stdio::from(writer)).stderr(error);
         let child = command.spawn().expect("kvs-viewer starts");
-        // The command keeps its ends of the pipe otherwise.
+        // The command would otherwise keep the write ends of the pipe open.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Self { child, pipe: Some(reader) }
     }
@@ -44,7 +45,7 @@ impl Piped {
         rustix::process::kill_process(pid, signal).expect("it runs");
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends.
     fn ended(&mut self) -> ExitStatus {
         #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
         let deadline = Instant::now() + PATIENCE;
@@ -66,13 +67,13 @@ impl Piped {
 
 impl Drop for Piped {
     fn drop(&mut self) {
-        // It may have ended; then there is nothing to kill.
+        // Killing a child that has ended fails, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Waits until the recording grows no more than the disk would explain: it is live and records.
+/// Waits until the recording is longer than `past` bytes, so that the session is live and records.
 fn recording_grows(file: &std::path::Path, past: u64) {
     #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
     let deadline = Instant::now() + PATIENCE;
@@ -91,7 +92,7 @@ fn watch(stage: &Stage, file: &std::path::Path, args: &[&str]) -> Command {
     command
 }
 
-/// Security M2: a pipe that is not read takes neither signals nor `--duration` away.
+/// Security M2: an unread pipe blocks neither signals nor `--duration`.
 #[test]
 fn output_that_is_not_read_stops_neither_signals_nor_duration() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -100,7 +101,7 @@ fn output_that_is_not_read_stops_neither_signals_nor_duration() {
     for (name, signal) in cases {
         let file = stage.path(&format!("{name}.mkv"));
         let args: &[&str] = if signal.is_none() { &["--duration", "3s"] } else { &[] };
-        // At trace level both pipes are full at once.
+        // At trace level both pipes fill up at once.
         let mut viewer = Piped::start(&mut watch(&stage, &file, args), true);
         recording_grows(&file, 4000);
         if let Some(signal) = signal {
@@ -112,7 +113,7 @@ fn output_that_is_not_read_stops_neither_signals_nor_duration() {
     }
 }
 
-/// The fields that people look for come first.
+/// The fields that people look for come first in each line.
 #[test]
 fn json_lines_begin_with_event_and_time() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -128,7 +129,7 @@ fn json_lines_begin_with_event_and_time() {
     assert_eq!(last["events_lost"], 0, "{last}");
 }
 
-/// `| head -1` reads a line and leaves; the viewer goes on, and ends well.
+/// `| head -1` reads a line and exits; the viewer continues, and exits with code 0.
 #[test]
 fn reader_that_leaves_is_no_error() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -151,14 +152,14 @@ fn hangup_closes_the_session_and_finishes_the_files() {
     let camera = stage.camera([""; 0]);
     let (file, journal) = (stage.path("hup.mkv"), stage.path("hup.journal"));
     let journal_option = ["--journal", journal.to_str().expect("UTF-8")];
-    // The tests themselves may run with the signal ignored, under `nohup`.
+    // The tests may run under `nohup`, which makes children ignore the signal.
     let mut command =
         through("env", &["--default-signal=HUP"], &watch(&stage, &file, &journal_option));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut viewer = Piped { child: command.spawn().expect("it starts"), pipe: None };
     let mut output = BufReader::new(viewer.child.stdout.take().expect("a pipe"));
     recording_grows(&file, 4000);
-    // The shell and the system both send it.
+    // The shell and the system both send SIGHUP.
     viewer.signal(Signal::HUP);
     thread::sleep(Duration::from_millis(20));
     if viewer.is_running() {
@@ -173,7 +174,7 @@ fn hangup_closes_the_session_and_finishes_the_files() {
     assert!(probe(&file).pictures > 0);
 }
 
-/// Runs a command by way of another program, which takes it as its last arguments.
+/// Returns a command that starts another program with this command as its last arguments.
 fn through(program: &str, args: &[&str], inner: &Command) -> Command {
     let mut command = Command::new(program);
     command.args(args).arg(inner.get_program()).args(inner.get_args());
@@ -186,7 +187,7 @@ fn through(program: &str, args: &[&str], inner: &Command) -> Command {
     command
 }
 
-/// `nohup` starts a program with SIGHUP ignored, and then it stays so.
+/// `nohup` starts a program with SIGHUP ignored, and the program must keep ignoring it.
 #[test]
 fn hangup_that_nohup_ignores_is_ignored() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -205,8 +206,8 @@ fn hangup_that_nohup_ignores_is_ignored() {
     assert_eq!(viewer.ended().code(), Some(0));
 }
 
-/// First use B2: an attempt that was live is followed at once by the next, and its descriptors are
-/// counted without those of the next.
+/// First use B2: the next attempt starts at once after a live one, and the descriptor count of the
+/// ended attempt does not include those of the next one.
 #[test]
 fn descriptors_are_those_of_the_attempt_and_delay_no_event() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -222,13 +223,13 @@ fn descriptors_are_those_of_the_attempt_and_delay_no_event() {
     assert_eq!(viewer.ended(PATIENCE).code, Some(0), "{}", viewer.transcript());
     for kind in ["descriptors", "sockets"] {
         let (before, after) = (ended[kind]["before"].as_u64(), ended[kind]["after"].as_u64());
-        // The pair of a path may close a moment later; six more were the next attempt's.
+        // A socket pair may close a moment later; the next attempt would add six descriptors.
         assert!(after <= before.map(|before| before + 1), "{kind}: {ended}");
     }
     assert_eq!(named(&viewer.events(), "ended").len(), 1);
 }
 
-/// Without `--verbose` and on success there is little to read, and with `--quiet` nothing.
+/// A successful run prints at most four lines without `--verbose`, and nothing with `--quiet`.
 #[test]
 fn verbosity_decides_what_people_read() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -253,7 +254,7 @@ fn verbosity_decides_what_people_read() {
     }
 }
 
-/// The statistics of each second have what a person looks for first.
+/// The statistics of each second contain the values that people look for first.
 #[test]
 fn statistics_name_resolution_jitter_bytes_and_keyframes() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);

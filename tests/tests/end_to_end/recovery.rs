@@ -1,5 +1,5 @@
-//! What happens to a viewer that is live: signaling is cut or ends, servers change, the camera is
-//! killed. Media is what counts (contract, part 5: 30, 31, 32, 45 and 23).
+//! Events during a live session: the signaling connection is cut or ends, ICE servers change, the
+//! camera is killed. The media must continue (contract, part 5: 30, 31, 32, 45 and 23).
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{PATIENCE, PROGRAM};
 
 const VIEWER: [&str; 2] = ["--client-id", "hall"];
 
-/// A stage with a camera and a viewer that is live.
+/// Starts a stage with a camera and a live viewer.
 fn live(camera: &[&str], viewer: &[&str]) -> (Stage, Process, Process) {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let camera = stage.camera(camera);
@@ -20,7 +20,7 @@ fn live(camera: &[&str], viewer: &[&str]) -> (Stage, Process, Process) {
     (stage, camera, watch)
 }
 
-/// Tells the service to do something to the viewer.
+/// Requests an action on the viewer's connection from the emulator's admin API.
 fn viewer(stage: &Stage, what: &str, mut body: Value) -> Value {
     body["role"] = "viewer".into();
     admin::ask_channel(stage.endpoint(), what, &body)
@@ -36,14 +36,14 @@ fn is_viewer(role: &str) -> bool {
     role.eq_ignore_ascii_case("viewer")
 }
 
-/// Waits for so many more frames: media flows.
+/// Waits for this many more frames, which shows that media flows.
 fn frames_go_on(watch: &Process, frames: u64) {
     let counted = |event: &Value| event["frames"].as_u64().unwrap_or_default();
     let before = named(&watch.events(), "stats").last().map_or(0, |event| counted(event));
     watch.event_that("stats", PATIENCE, |event| counted(event) >= before + frames);
 }
 
-/// Closes the viewer: one attempt, no stall, no frame lost.
+/// Closes the viewer, and checks that it had one attempt, no stall and no lost frame.
 fn ends_untouched(mut watch: Process) {
     watch.interrupt();
     let ended = watch.ended(PATIENCE);
@@ -77,8 +77,8 @@ fn signaling_is_cut_and_media_goes_on() {
 fn service_sends_the_viewer_away_and_no_frame_is_lost() {
     let (stage, _camera, watch) = live(&[], &[]);
     viewer(&stage, "send", json!({ "type": "GO_AWAY" }));
-    let reported = watch.event("go_away", PATIENCE);
-    // Spread over half a minute, so that not every viewer comes back at once.
+    let told = watch.event("go_away", PATIENCE);
+    // The reconnection is spread over half a minute, so that not all viewers connect at once.
     let back = watch.event("link_reopened", PATIENCE);
     let after =
         back["t_ms"].as_u64().unwrap_or_default() - reported["t_ms"].as_u64().unwrap_or_default();

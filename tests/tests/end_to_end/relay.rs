@@ -1,5 +1,5 @@
-//! The emulator's own TURN server: media over it alone, with the credentials that the service hands
-//! out (contract, part 5: 41), and nothing with those that have ended (40).
+//! The emulator's TURN server: media through it alone with valid credentials (contract, part 5:
+//! 41), and no route with expired ones (40).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Opened and closed again and again under one client id, on a camera that holds on to the id of
-//! a viewer that vanished.
+//! Opens and closes a viewer repeatedly under one client id. The camera keeps the id of a viewer
+//! that vanished.
 
 use kvs_viewer_tests::stage::{Stage, named};
 use kvs_viewer_tests::{Keys, Process};
@@ -38,15 +38,16 @@ fn five_times_killed() {
         eprintln!("killed {time}: live in attempt {} after {} ms", live["attempt"], live["t_ms"]);
         watch.kill();
     }
-    // Without another id there is no answer: the camera did hold on to the first.
+    // With the first id no answer arrives, which shows that the camera kept that id.
     let stubborn = ["--answer-timeout", "3", "--fixed-client-id", "--retry", "never"];
     let mut watch = stage.watch([&VIEWER[..2], &stubborn].concat());
     assert_eq!(watch.ended(PATIENCE).code, Some(3), "{}", watch.transcript());
     assert_eq!(named(&camera.events(), "offer_ignored").len(), 1, "{}", camera.transcript());
 }
 
-/// Live, and then a second of pictures: faster than this the service refuses to connect
-/// (docs/kvs-protocol.md 1.6, three connects a second), and the first attempt costs its pause.
+/// Waits until the viewer is live, and then for ten frames: the service allows three connections
+/// per second (docs/kvs-protocol.md 1.6), so faster restarts would be refused and fail the first
+/// attempt.
 fn sees_a_picture(watch: &Process) -> Value {
     let live = watch.event("live", PATIENCE);
     watch.event_that("stats", PATIENCE, |stats| stats["frames"].as_u64() >= Some(10));

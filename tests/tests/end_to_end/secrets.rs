@@ -1,4 +1,4 @@
-//! Everything logged at its finest, and no secret in any of it.
+//! Searches all output at the finest log level for secrets.
 
 use kvs_viewer_tests::stage::{Stage, clear};
 use kvs_viewer_tests::{Keys, Process};
@@ -23,7 +23,7 @@ fn viewer_camera_and_emulator_keep_secrets_at_trace_level() {
     let journaling = ["--journal", journal, "--journal-addresses"];
     let mut watch = stage.watch([&TRACE[..], &patience, &journaling].concat());
     assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
-    // Servers were requested, or their password had no way to slip out.
+    // The viewer must have fetched TURN servers, or their password could not appear anywhere.
     let with_turn = watch.event("ended", PATIENCE);
     assert_eq!(with_turn["attempts"][1]["evidence"]["turn_servers"], true, "{with_turn}");
     camera.interrupt();
@@ -48,7 +48,7 @@ fn demo_keeps_secrets_at_trace_level() {
     clear(&mut command);
     keys.give_to(&mut command);
     command.args(["demo", "--json", "--duration", "3"]).args(TRACE);
-    // The setting for every message.
+    // A user may set this variable for the most detailed log.
     command.env("RUST_LOG", "trace");
     let mut demo = Process::start("demo", &mut command, "Build kvs-viewer.");
     assert_eq!(demo.ended(PATIENCE).code, Some(0), "{}", demo.transcript());
@@ -86,7 +86,8 @@ fn search_finds_a_signature() {
     holds_no_secret(&text, &Keys::unique(), None);
 }
 
-/// Searches for each secret as it is, as URLs write it, and for anything that signs.
+/// Searches for each secret in plain and percent-encoded form, and for signatures and ICE
+/// passwords.
 fn holds_no_secret(text: &str, keys: &Keys, turn_password: Option<&str>) {
     let secrets = [Some(keys.secret.as_str()), keys.token.as_deref(), turn_password];
     for secret in secrets.into_iter().flatten() {
@@ -114,7 +115,7 @@ fn percent_encoded(text: &str) -> String {
         .collect()
 }
 
-/// The line with the secret, without the secret.
+/// Returns the line that contains the secret, with the secret replaced.
 fn around(text: &str, secret: &str) -> String {
     let line = text.lines().find(|line| line.contains(secret)).unwrap_or_default();
     line.replace(secret, "<HERE>").chars().take(600).collect()

@@ -1,5 +1,5 @@
-//! A storage session: camera and viewer answer the service, and its rules hold
-//! (docs/kvs-protocol.md 1.6): three viewers, three minutes without a master, a slot kept for a
+//! Storage sessions: camera and viewer answer the service's offers, and the service's rules apply
+//! (docs/kvs-protocol.md 1.6): three viewers, three minutes without a master, a slot reserved for a
 //! minute. Contract: N8 and part 5's 64.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::{PATIENCE, PROGRAM};
 
 const STORE: [&str; 2] = ["--storage-channel", CHANNEL];
 const JOIN: &str = "--storage-session";
-/// Between two looks at what happened.
+/// The interval between two queries of the events.
 const LOOK: Duration = Duration::from_millis(20);
 
 fn stage(emulator: &[&str]) -> Stage {
@@ -23,8 +23,8 @@ fn watch(stage: &Stage, id: &str, args: &[&str]) -> Process {
     stage.watch([&[JOIN, "--client-id", id], args].concat())
 }
 
-/// Waits until the service reports that this happened to a client of the session, so many times.
-fn reported(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
+/// Waits until the emulator has reported this event of a client of the session this many times.
+fn told(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
     for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
         let events = admin::events(stage.endpoint());
         let fits = |event: &&Value| event["event"] == what && event["client_id"].as_str() == id;
@@ -64,7 +64,7 @@ fn camera_media_arrives_through_the_storage_service() {
     assert!(named(&camera.events(), "offer_ignored").is_empty(), "{}", camera.transcript());
 }
 
-/// One offer a call: without one the call is made again (contract, N8).
+/// Each join call yields one offer; if none arrives, the call is repeated (contract, N8).
 // Shows: N8.
 #[test]
 fn lost_offer_costs_another_join_and_no_attempt() {
@@ -81,7 +81,8 @@ fn lost_offer_costs_another_join_and_no_attempt() {
     closed(watch);
 }
 
-/// Scenario 64: a second offer with another fingerprint is answered on a new peer, in the attempt.
+/// Scenario 64: a second offer with another fingerprint is answered on a new peer connection, in
+/// the same attempt.
 #[test]
 fn s64_new_session_of_the_service_is_answered_in_the_same_attempt() {
     let stage = stage(&[]);
@@ -97,7 +98,7 @@ fn s64_new_session_of_the_service_is_answered_in_the_same_attempt() {
     closed(watch);
 }
 
-/// Three viewers; a slot is kept for the same id.
+/// At most three viewers are admitted; a slot stays reserved for the same client id.
 // Shows: 46.
 #[test]
 fn fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
@@ -123,7 +124,7 @@ fn fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
     again.event("live", PATIENCE);
 }
 
-/// A minute and three, on a clock that runs 60 times faster.
+/// One minute and three minutes, on a clock that runs 60 times faster.
 #[test]
 fn viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() {
     let stage = stage(&["--time-scale", "60", "--quotas", r#"{"storage_viewers_max":1}"#]);
@@ -142,7 +143,7 @@ fn viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() {
     next.event("live", PATIENCE);
 }
 
-/// A peer-to-peer viewer of such a channel gets silence from the service, and learns why.
+/// The service does not answer a peer-to-peer viewer of a storage channel; the viewer reports why.
 #[test]
 fn offer_to_a_storage_channel_meets_silence_that_is_explained() {
     let stage = stage(&[]);

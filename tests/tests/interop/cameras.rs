@@ -1,5 +1,5 @@
-//! Cameras with one oddity each, on aiortc (`tests/interop/odd_master.py`): each is live in its first
-//! attempt with a recording that plays, or ends with the true cause.
+//! Cameras with one peculiarity each, on aiortc (`tests/interop/odd_master.py`): each session is
+//! live in its first attempt with a recording that plays, or ends with the true cause.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use kvs_viewer_tests::{Keys, Process};
 
 use super::{PATIENCE, PROGRAM};
 
-/// Pictures a second of every clip.
+/// The frame rate of every clip.
 const RATE: f64 = 15.0;
 
 /// How long each camera is watched, in seconds.
 const WATCHED: f64 = 4.0;
 
-/// Cameras beside each other: each is three processes, which mostly wait.
+/// The number of cameras that run at the same time: each is three processes, which mostly wait.
 const AT_ONCE: usize = 4;
 
 struct Case {
@@ -31,11 +31,11 @@ struct Case {
 }
 
 enum Expected {
-    /// Live in the first attempt; the file holds H.264 and this sound.
+    /// Live in the first attempt; the file holds H.264 and this audio codec.
     Plays { sound: &'static str },
     /// As `Plays`, but the first pictures of the file only serve to decode later ones.
     Recovers,
-    /// This exit code; the output for people has each of these words.
+    /// Ends with this exit code; standard error contains each of these words.
     Ends { code: i32, says: &'static [&'static str], attempts: u64 },
 }
 
@@ -229,7 +229,7 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// Contract, scenarios 7 to 9 and 47, with what real cameras send.
+/// Contract, scenarios 7 to 9 and 47, with the behaviour of real cameras.
 #[test]
 fn odd_cameras_are_live_at_once_or_end_with_the_true_cause() {
     install();
@@ -258,7 +258,7 @@ fn odd_cameras_are_live_at_once_or_end_with_the_true_cause() {
     rows.sort();
     let mut table = String::from("| camera | outcome |\n|---|---|\n");
     for row in rows {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(table, "{row}");
     }
     eprintln!("{table}");
@@ -267,7 +267,7 @@ fn odd_cameras_are_live_at_once_or_end_with_the_true_cause() {
 }
 
 impl Case {
-    /// Watches the camera and returns a row of the table.
+    /// Watches the camera, and returns a row of the table.
     fn run(&self, clips: &Path) -> String {
         let stage = Stage::start(PROGRAM, Keys::session(), &[]);
         let clip = clips.join(self.clip).with_extension("h264");
@@ -322,7 +322,8 @@ impl Case {
         format!("| {} | {result} |", self.name)
     }
 
-    /// Whether the file plays: decodes without a complaint, a time for each picture, none missing.
+    /// Checks that the file plays: it decodes without an error, each picture has its own time, and
+    /// none is missing.
     fn check(&self, file: &Path, sound: &str) -> String {
         let seen = probe_uneven(file);
         let codecs: Vec<&str> =
@@ -337,7 +338,7 @@ impl Case {
             times.windows(2).all(|pair| pair[0] < pair[1]),
             "{name}: two pictures share a time: {times:?}"
         );
-        // The camera keeps its pace, so the number of pictures gives the time.
+        // The camera keeps its frame rate, so the number of pictures gives the playing time.
         let played = seen.pictures as f64 / RATE;
         let shown = times.last().unwrap_or(&0.0) - times.first().unwrap_or(&0.0) + 1.0 / RATE;
         assert!((played - shown).abs() < 0.35, "{name}: {played} s became {shown} s: {times:?}");
@@ -369,7 +370,7 @@ fn picture_times(file: &Path) -> Vec<f64> {
     times
 }
 
-/// Made once under `target/`.
+/// Returns the folder of the clips, which are made once under `target/`.
 fn clips() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("odd-clips");
     fs::create_dir_all(&folder).expect("a folder for the clips");

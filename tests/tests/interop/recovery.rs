@@ -1,5 +1,5 @@
-//! The recovery ladder over foreign masters: what each does with an offer for an ICE restart, and
-//! with a death of its own (N18, N19; scenarios 23, 25 and 45).
+//! Recovery with foreign masters: how each reacts to an offer for an ICE restart, and what happens
+//! when it dies (N18, N19; scenarios 23, 25 and 45).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,8 @@ use viewer_session::SessionUpdate;
 
 use crate::{PATIENCE, PROGRAM, in_a_network_of_its_own};
 
-/// The page closes the connection that the offer was for, and makes another: a restart is refused
-/// by another certificate, or by the close, whichever comes first.
+/// The page closes the connection that the offer was for, and makes another: the viewer detects the
+/// refused restart by the other certificate or by the close, whichever comes first.
 // Shows: N18.
 #[test]
 fn restart_costs_the_javascript_master_a_full_attempt() {
@@ -41,14 +41,14 @@ fn aiortc() {
     a_master_that_dies_is_found();
 }
 
-/// It answers with a new connection, and so with another certificate.
+/// aiortc answers with a new connection, and so with another certificate.
 fn a_restart_costs_aiortc_a_full_attempt() {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
     let _master = master(&stage, "replace");
     a_restart_costs_a_full_attempt(&stage, "aiortc");
 }
 
-/// Media flows on while the deadline of the restart runs, and after it.
+/// Media continues while the restart's deadline runs, and after it.
 fn an_ignored_restart_costs_nothing() {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
     let master = master(&stage, "ignore");
@@ -65,7 +65,7 @@ fn an_ignored_restart_costs_nothing() {
     master.event("offer", PATIENCE);
 }
 
-/// Killed, it sends nothing: no DTLS close and no end of its socket.
+/// A killed master sends no DTLS close, and its socket is not closed in order.
 fn a_master_that_dies_is_found() {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
     let first = master(&stage, "replace");
@@ -107,7 +107,7 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// A session of the product, with its defaults.
+/// A session of the product with its default settings.
 struct Watching {
     viewer: Session,
     pictures: Arc<AtomicU64>,
@@ -153,7 +153,7 @@ impl Watching {
         assert!(came, "{what} did not come: {seen:#?}");
     }
 
-    /// Waits for so many more pictures.
+    /// Waits for this many more pictures.
     async fn more_pictures(&self, more: u64) {
         let until = self.pictures.load(Ordering::Relaxed) + more;
         let flow = async {
