@@ -8,7 +8,7 @@ mod cases;
 #[path = "exhaustive/normal.rs"]
 #[expect(clippy::wildcard_enum_match_arm, reason = "what has no name is the same for both")]
 mod normal;
-// Mutants are judged without these walks, which take too long.
+// Mutation testing excludes these walks, because they take too long.
 #[cfg(feature = "product")]
 #[path = "exhaustive/walks.rs"]
 mod walks;
@@ -74,7 +74,7 @@ fn normal_form_merges_only_states_with_the_same_future() {
     let mut states =
         check_normal_form(&quiet, 0, 15).unwrap_or_else(|why| panic!("{quiet}: {why}"));
     for bounds in [any, storage] {
-        // What judges mutants has no time for all of them.
+        // Mutation testing has no time for all of them.
         let leads: &[u32] = if cfg!(feature = "product") { &[0, 6, 9, 12, 16, 20] } else { &[9] };
         for lead in leads {
             states +=

@@ -1,4 +1,4 @@
-//! The library as an application uses it, against an emulator and a camera in this process.
+//! Uses the library as an application does, against an emulator and a camera in this process.
 #![expect(clippy::wildcard_enum_match_arm, reason = "an application needs few updates")]
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 const CHANNEL: &str = "door";
 
-/// Longer than anything may take on a busy machine.
+/// A time limit that no operation should reach, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 struct Stage {
@@ -82,7 +82,7 @@ async fn frames_are_ready_for_a_decoder_and_the_end_comes_once() {
     let first = &pictures[0];
     assert_eq!(first.codec, Codec::Video(VideoCodec::H264));
     assert!(first.is_keyframe && first.size == Some((320, 240)), "{first}");
-    // A start code, and the sequence parameter set.
+    // A start code, then the sequence parameter set.
     assert_eq!((&first.bytes[..4], first.bytes[4] & 0x1f), (&[0, 0, 0, 1][..], 7));
     let step = pictures[1].timestamp - pictures[0].timestamp;
     assert_eq!((first.timestamp, step.as_millis()), (Duration::ZERO, 66), "15 frames a second");
@@ -182,7 +182,7 @@ async fn live_media_is_written_as_it_arrives_and_its_reader_may_leave() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_application_loses_frames_and_goes_on_at_a_keyframe() {
     let stage = Stage::with_camera().await;
-    // Room for little more than one keyframe.
+    // The queue has room for little more than one keyframe.
     let viewer = stage.watch().queue_bytes(3_000).await.expect("valid");
     let monitor = viewer.monitor().clone();
     let (control, mut events, mut frames) = viewer.split();
@@ -190,7 +190,7 @@ async fn slow_application_loses_frames_and_goes_on_at_a_keyframe() {
         while !matches!(events.next().await.expect("runs"), Update::Event(Event::Live)) {}
     })
     .await;
-    // Nothing is taken until far more than the queue holds has arrived.
+    // The test reads no frame until far more than the queue holds has arrived.
     in_time("a hundred frames", async {
         while monitor.stats().await.iter().map(|stats| stats.totals.frames).sum::<u64>() < 100 {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,14 +1,14 @@
-//! The product against AWS itself: this camera and this viewer on a channel of yours.
+//! Tests the product against AWS itself: this camera and this viewer on your channel.
 //!
-//! It runs only with the name of a channel, and reports it when there is none:
+//! The test runs only if a channel name is given; otherwise it reports that it was skipped.
 //!
 //! ```sh
 //! KVS_LIVE_CHANNEL=name-or-arn AWS_REGION=us-west-2 AWS_PROFILE=me \
 //!     cargo test -p kvs-viewer-tests --test live -- --nocapture
 //! ```
 //!
-//! The channel must exist, with no master of its own connected. Signaling messages, and TURN
-//! minutes if a relay is used, are charged by AWS.
+//! The channel must exist, and no other master may be connected to it. AWS charges for signaling
+//! messages, and for TURN minutes if a relay is used.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

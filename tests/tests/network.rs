@@ -1,5 +1,5 @@
-//! Sessions over networks that change, fail and forbid: every party in a network namespace of its
-//! own, made for one test and removed with it. Needs root and Linux.
+//! Sessions over networks that change, fail and block traffic. Every party runs in its own network
+//! namespace, which is created for one test and removed afterwards. Needs root and Linux.
 
 #[path = "network/families.rs"]
 mod families;
@@ -23,5 +23,5 @@ use std::time::Duration;
 /// The `kvs-viewer` under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kvs-viewer-under-test");
 
-/// How long anything may take on a machine that builds and tests other things beside it.
+/// A time limit for any operation on a machine that builds and tests other things at the same time.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -524,7 +524,7 @@ fn p09_close_wins_from_every_phase() {
         sound(&world)
     });
     let phases = phases.into_inner().expect("no panic").len();
-    // A fraction of the cases, or a single seed, need not hit all of them.
+    // A fraction of the cases, or a single seed, need not reach all phases.
     if cases >= 4000 {
         assert_eq!(phases, Phase::ALL.len(), "every phase was met");
     }

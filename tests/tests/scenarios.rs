@@ -48,7 +48,7 @@ fn check(plan: Plan, expected: Expected) -> World {
     world
 }
 
-/// The same for a world that is running already.
+/// The same for a running world.
 #[track_caller]
 fn rest(world: &mut World, expected: Expected) {
     world.run_until_quiet(Duration::from_secs(4 * 3600));

@@ -269,7 +269,7 @@ fn shape(output: &Output, shift: i64) -> Option<String> {
         Output::Signaling(_, command) => nameless(&format!("{command:?}")),
         Output::Peer(_, command) => nameless(&format!("{command:?}")),
         Output::Event(event) => match event {
-            // It is only reported.
+            // These events only report something, so they may differ.
             Event::Ignored(_) | Event::MasterLearned(_) => return None,
             Event::AttemptStarted { .. } => "attempt".into(),
             Event::OfferSent { .. } => "offer".into(),

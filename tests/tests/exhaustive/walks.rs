@@ -1,15 +1,15 @@
-//! The walks with troubles, to the end.
+//! The exploration of all states with troubles.
 
 use negotiation_core::Mode;
 use negotiation_sim::explore::{Bounds, Trouble};
 
 use super::{exhaust, walk};
 
-/// The troubles of the project's promise: each once, beside hangs, delays and a close.
+/// The troubles that the project promises to survive: each once, beside hangs, delays and a close.
 const NETWORK: [Trouble; 4] =
     [Trouble::Duplicate, Trouble::Reorder, Trouble::Drop, Trouble::MasterRestart];
 
-/// The most of them in one session.
+/// The maximum number of these troubles in one session.
 const NETWORK_TROUBLES: u8 = 2;
 
 fn is_large() -> bool {
@@ -36,7 +36,7 @@ fn storage_session_with_any_one_trouble_breaks_no_rule() {
     exhaust("storage session", &storage);
 }
 
-/// Without the normal form the same walk does not end soon.
+/// Without the normal form the same exploration does not end soon.
 #[test]
 fn exploration_without_normal_form_does_not_end_soon() {
     let quiet = Bounds::quiet();

@@ -1,4 +1,4 @@
-//! IPv6 alone, IPv6 that leads nowhere, and names that take their time (contract, 53 and 60).
+//! IPv6 alone, IPv6 without connectivity, and slow name resolution (contract, 53 and 60).
 
 use kvs_viewer_tests::Process;
 
@@ -17,7 +17,7 @@ fn s60_ipv6_only() {
     ends_well(watch);
 }
 
-/// The service has both kinds of address, and what goes to the IPv6 one vanishes.
+/// The service has IPv4 and IPv6 addresses, and the router drops all IPv6 packets of the viewer.
 #[test]
 fn s53_ipv6_black_hole() {
     let scene = Scene::set_named(Family::Both, &[]);
@@ -31,7 +31,7 @@ fn s53_ipv6_black_hole() {
     ends_well(watch);
 }
 
-/// Each question to the resolver takes two seconds.
+/// Each DNS query takes two seconds.
 #[test]
 fn s53_slow_resolver() {
     let scene = Scene::set_named(Family::Both, &[]);
@@ -44,7 +44,7 @@ fn s53_slow_resolver() {
     let names = Process::start("slow_dns.py", &mut command, "Install python3.");
     names.event("ready", PATIENCE);
     let watch = scene.watch([""; 0]);
-    // The stage is seen while it lasts.
+    // The session reports this phase before the name is resolved.
     let phase = watch.event_that("phase", PATIENCE, |event| event["to"] == "connecting");
     let opened = watch.event("link_opened", PATIENCE);
     let took = time_of(&opened) - time_of(&phase);

@@ -1,8 +1,8 @@
-//! A small internet: a router, and namespaces that hang on it by links of their own.
+//! A small internet: a router, and network namespaces that are connected to it by their own links.
 //!
-//! Link N is the networks 10.77.N.0/24 and fd77:0:0:N::/64; the router is host 1 on each, what
-//! hangs on it host 2. Names are unique to the process, and what a killed run left is removed by
-//! the next.
+//! Link N has the networks 10.77.N.0/24 and fd77:0:0:N::/64; the router is host 1 on each, and the
+//! connected namespace is host 2. Names are unique to the process, and a run removes what an
+//! earlier, killed run left behind.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -13,22 +13,22 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Every namespace of these tests begins so, and goes on with the id of its process.
+/// The start of every namespace name in these tests; the id of the process follows.
 const PREFIX: &str = "kvsnet";
 
 const ROUTER: &str = "router";
 
-/// Who carries what goes over a link that was cut in two: [`Lab::interpose`].
+/// The namespace between the two halves of a link that was cut: [`Lab::interpose`].
 pub(crate) const BETWEEN: &str = "between";
 
-/// Namespaces; dropping it removes them, with all that is in them.
+/// A set of network namespaces; dropping it removes them and everything in them.
 #[derive(Debug)]
 pub(crate) struct Lab {
     id: String,
     names: Vec<String>,
 }
 
-/// Which IP versions a link has.
+/// The IP versions of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     V4,
@@ -47,7 +47,7 @@ impl Family {
 }
 
 impl Lab {
-    /// A router with nothing on it.
+    /// Creates a router without links.
     pub(crate) fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let root = rustix::process::geteuid().is_root();
@@ -68,20 +68,20 @@ impl Lab {
         for family in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             lab.sh(ROUTER, &format!("echo 1 > /proc/sys/net/{family}"));
         }
-        // What the tests add rules to.
+        // The tests add their rules to this chain.
         lab.nft("add table inet test");
         lab.nft("add chain inet test forward { type filter hook forward priority 0; }");
         lab
     }
 
-    /// A namespace with nothing but loopback.
+    /// Creates a namespace with only a loopback interface.
     pub(crate) fn space(&mut self, name: &str) {
         run(Command::new("ip").args(["netns", "add", &self.full(name)]));
         self.names.push(name.to_owned());
         self.ip(name, "link set lo up");
     }
 
-    /// Hangs `name` on the router by link `number`, as its interface `device`.
+    /// Connects `name` to the router over link `number`, with the interface `device`.
     pub(crate) fn link(&self, name: &str, device: &str, number: u8, family: Family) {
         let other = format!("r{number}");
         let (near, far) = (self.full(name), self.full(ROUTER));
@@ -89,7 +89,7 @@ impl Lab {
         add.args(["link", "add", device, "netns", &near, "type", "veth"]);
         run(add.args(["peer", "name", &other, "netns", &far]));
         for (space, device, host) in [(ROUTER, other.as_str(), 1), (name, device, 2)] {
-            // An address that is looked for first would not be there at once.
+            // Duplicate address detection would delay the use of the address.
             let accept = "accept_dad";
             self.sh(space, &format!("echo 0 > /proc/sys/net/ipv6/conf/{device}/{accept}"));
             if family.has_v4() {
@@ -111,21 +111,21 @@ impl Lab {
         }
     }
 
-    /// Takes an interface down as a network manager does: its addresses go with it.
+    /// Takes an interface down and removes its addresses, as a network manager does.
     pub(crate) fn unplug(&self, name: &str, device: &str) {
         self.ip(name, &format!("addr flush dev {device}"));
         self.ip(name, &format!("link set {device} down"));
     }
 
-    /// Brings it back, with its IPv4 address.
+    /// Brings an interface up again, with its IPv4 address.
     pub(crate) fn plug(&self, name: &str, device: &str, number: u8) {
         self.ip(name, &format!("addr add 10.77.{number}.2/24 dev {device}"));
         self.ip(name, &format!("link set {device} up"));
         self.ip(name, &format!("route add default via 10.77.{number}.1 dev {device}"));
     }
 
-    /// Cuts link `number` in two and leads both ends into the namespace [`BETWEEN`], as `near` and
-    /// `far`: only what a process there carries goes through.
+    /// Cuts link `number` in two, and connects both ends to the namespace [`BETWEEN`], as `near`
+    /// and `far`: a packet passes only if a process there forwards it.
     pub(crate) fn interpose(&mut self, name: &str, number: u8) {
         self.ip(name, "link del up0");
         self.space(BETWEEN);
@@ -142,7 +142,7 @@ impl Lab {
             ip(format!("addr add 10.77.{number}.{host}/24 dev {device}"));
             ip(format!("link set {device} up"));
             self.ip(BETWEEN, &format!("link set {inner} up"));
-            // A frame that is carried by hand must be whole, its checksums included.
+            // A forwarded frame must be complete, checksums included, so offloading is disabled.
             let mut offload = Command::new("ip");
             offload.args(["netns", "exec", &space, "ethtool", "-K", &device, "tx", "off"]);
             run(offload.args(["gso", "off", "tso", "off"]));
@@ -150,8 +150,8 @@ impl Lab {
         self.ip(name, &format!("route add default via 10.77.{number}.1 dev up0"));
     }
 
-    /// Lets the kernel carry what goes over the link that was cut, by this queueing discipline
-    /// either way; false, and nothing is carried, where the kernel does not have it.
+    /// Lets the kernel forward the packets of the cut link, with this queueing discipline in both
+    /// directions. Returns false, and forwards nothing, if the kernel does not have the discipline.
     pub(crate) fn bridge_with(&self, qdisc: &str) -> bool {
         let tries = |program: &str, line: &str| {
             let mut command = self.command(BETWEEN, program.as_ref());
@@ -162,7 +162,7 @@ impl Lab {
         }
         let add = |device| tries("tc", &format!("qdisc add dev {device} root {qdisc}"));
         if !["near", "far"].into_iter().all(add) {
-            // The near end may have got one.
+            // The discipline may have been added to the near end.
             tries("tc", "qdisc del dev near root");
             self.ip(BETWEEN, "link del carry");
             return false;
@@ -173,7 +173,7 @@ impl Lab {
         true
     }
 
-    /// How many packets the router has dropped by its rules.
+    /// Returns the number of packets that the router's rules dropped.
     pub(crate) fn dropped(&self) -> u64 {
         let listed = self.command(ROUTER, "nft".as_ref()).args(["list", "ruleset"]).output();
         let listed = String::from_utf8(listed.expect("it runs").stdout).expect("text");
@@ -181,56 +181,57 @@ impl Lab {
         counts.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    /// Names for this address, for the programs of a namespace.
+    /// Sets the contents of the hosts file for the programs of a namespace.
     pub(crate) fn hosts(&self, name: &str, lines: &str) {
         self.etc(name, "hosts", lines);
     }
 
-    /// Who resolves names that `hosts` does not know, for the programs of a namespace.
+    /// Sets the DNS server for the programs of a namespace.
     pub(crate) fn resolver(&self, name: &str, address: &str) {
         self.etc(name, "resolv.conf", &format!("nameserver {address}\n"));
     }
 
     fn etc(&self, name: &str, file: &str, text: &str) {
-        // `ip netns exec` lays this over the file of the same name in /etc.
+        // `ip netns exec` mounts this file over the file of the same name in /etc.
         let folder = format!("/etc/netns/{}", self.full(name));
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(format!("{folder}/{file}"), text).expect("written");
     }
 
-    /// A command of `ip`, in a namespace.
+    /// Runs an `ip` command in a namespace.
     pub(crate) fn ip(&self, name: &str, command: &str) {
         run(Command::new("ip").args(["-n", &self.full(name)]).args(command.split_whitespace()));
     }
 
-    /// A command of `nft`, on the router.
+    /// Runs an `nft` command on the router.
     pub(crate) fn nft(&self, command: &str) {
         run(self.command(ROUTER, "nft".as_ref()).arg(command));
     }
 
-    /// Lets nothing through the router that fits.
+    /// Makes the router drop all forwarded packets that match.
     pub(crate) fn drop_on_router(&self, what: &str) {
         self.nft(&format!("add rule inet test forward {what} counter drop"));
     }
 
-    /// Lets everything through again.
+    /// Removes all rules of the router.
     pub(crate) fn heal(&self) {
         self.nft("flush chain inet test forward");
     }
 
-    /// A command of `tc`, in a namespace.
+    /// Runs a `tc` command in a namespace.
     pub(crate) fn tc(&self, name: &str, command: &str) {
         run(self.command(name, "tc".as_ref()).args(command.split_whitespace()));
     }
 
-    /// A program, about to run in a namespace.
+    /// Returns a command that runs a program in a namespace.
     pub(crate) fn command(&self, name: &str, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.full(name)]).arg(program);
         command
     }
 
-    /// Does this in a namespace: sockets and threads that it makes are there for good.
+    /// Calls a function in a namespace: the sockets and threads that it creates stay in that
+    /// namespace.
     pub(crate) fn inside<T: Send>(&self, name: &str, act: impl FnOnce() -> T + Send) -> T {
         let space = File::open(format!("/run/netns/{}", self.full(name))).expect("it is there");
         let enter = || {
@@ -238,7 +239,7 @@ impl Lab {
                 .expect("root may enter it");
             act()
         };
-        // A namespace is a thread's own.
+        // A thread enters a namespace for itself alone, so a new thread is used.
         thread::scope(|scope| scope.spawn(enter).join().expect("it does not panic"))
     }
 
@@ -259,7 +260,7 @@ impl Drop for Lab {
     }
 }
 
-/// Removes what a run left that was killed.
+/// Removes the namespaces of killed runs.
 fn sweep() {
     let listed = Command::new("ip").args(["netns", "list"]).output().expect("ip runs");
     for line in String::from_utf8_lossy(&listed.stdout).lines() {
@@ -274,9 +275,9 @@ fn sweep() {
     }
 }
 
-/// A namespace goes for good when its last process has ended.
+/// Removes a namespace, which disappears once its last process has ended.
 fn remove(name: &str) {
-    // Another run may sweep at the same time.
+    // Another run may remove the same namespace, so a failure is ignored.
     let _ = Command::new("ip").args(["netns", "del", name]).output();
     let _ = std::fs::remove_dir_all(format!("/etc/netns/{name}"));
 }

@@ -1,5 +1,5 @@
-//! Black holes between camera and viewer while signaling goes on (contract, 22, 23, 24), and a
-//! narrow, lossy, disorderly path.
+//! Lost connectivity between camera and viewer while signaling works (contract, 22, 23, 24), and a
+//! narrow path that loses and reorders packets.
 
 use std::process::Command;
 use std::thread::sleep;
@@ -24,7 +24,7 @@ fn s22_ice_blip() {
     frames_go_on(&watch, 60);
     let lost = Seen::last(&watch).lost_since(&before);
     eprintln!("22: two seconds of nothing, {lost} frames lost");
-    // The camera's buffer gives some of them again when they are requested.
+    // The camera resends some of the lost packets from its buffer on request.
     assert!(lost > 0, "the hole was there");
     assert_eq!(named(&camera.events(), "offer").len(), 1, "no offer: {}", watch.transcript());
     assert_eq!(since(&watch, "recovering", 0).len(), 0, "{}", watch.transcript());
@@ -39,7 +39,8 @@ fn s23_ice_disconnected() {
     scene.cut_direct_paths();
     let recovering = watch.event("recovering", PATIENCE);
     assert_eq!(recovering["cause"], "disconnected");
-    // The restart is answered over signaling; its checks begin to get through now.
+    // The answer to the restart arrives over signaling; from now on its connectivity checks
+    // succeed.
     watch.event_that("answer_received", PATIENCE, |answer| time_of(answer) > time_of(&recovering));
     scene.lab.heal();
     let recovered = watch.event("recovered", PATIENCE);
@@ -57,7 +58,7 @@ fn s24_ice_failed() {
     let watch = scene.live([""; 0]);
     scene.cut_direct_paths();
     let recovering = watch.event("recovering", PATIENCE);
-    // The restart brings nothing within its deadline, so a full attempt begins.
+    // The restart fails within its deadline, so a full attempt begins.
     let second = watch.event_that("attempt_started", PATIENCE, |event| event["attempt"] == 2);
     scene.lab.heal();
     let live = watch.event_that("live", PATIENCE, |event| event["attempt"] == 2);
@@ -69,8 +70,8 @@ fn s24_ice_failed() {
     ends_well(watch);
 }
 
-/// A path of 2 Mbit/s that loses, delays, repeats and reorders: live, and what was recorded plays
-/// (contract, 67).
+/// Over a path of 2 Mbit/s that loses, delays, duplicates and reorders packets, the session is live
+/// and its recording plays (contract, 67).
 #[test]
 fn s67_path_that_loses_delays_repeats_and_reorders() {
     let mut scene = Scene::set(Family::V4, &[]);
@@ -98,7 +99,7 @@ fn s67_path_that_loses_delays_repeats_and_reorders() {
     assert!(seen.pictures > 60, "{seen:?}");
 }
 
-/// What a poor path does, either way: packets of a hundred, and milliseconds.
+/// The impairments of a path, in both directions: in percent of packets, and in milliseconds.
 pub(crate) struct Poor {
     pub(crate) lost: u8,
     pub(crate) repeated: u8,
@@ -109,8 +110,8 @@ pub(crate) struct Poor {
 
 const POOR: Poor = Poor { lost: 2, repeated: 1, reordered: 2, delay: 40, jitter: 5 };
 
-/// Makes the path between the router and `name` a poor one: by the kernel's netem
-/// where there is one, and else by a process that must live as long.
+/// Impairs the path between the router and `name`: by the kernel's netem if there is one, and
+/// otherwise by the returned process, which must be kept alive.
 pub(crate) fn impair(scene: &mut Scene, name: &str, poor: &Poor) -> Option<Process> {
     let Poor { lost, repeated, reordered, delay, jitter } = poor;
     scene.lab.interpose(name, 20);

@@ -1,7 +1,8 @@
-//! Random loss, and how much of the video is still decoded: this viewer beside AWS's JavaScript SDK
-//! in Chromium, at the same time, on the same path, against a camera that resends by RTX alone.
+//! Random packet loss, and the share of the video that is still decoded: this viewer beside AWS's
+//! JavaScript SDK in Chromium, at the same time, on the same path, with a camera that resends by
+//! RTX only.
 //!
-//! `cargo test` measures 3 % of loss. The whole table, in two minutes:
+//! `cargo test` measures 3 % of loss. This command measures the whole table, in two minutes:
 //!
 //! ```text
 //! LOSS=1,3,5 cargo test -p kvs-viewer-tests --test network -- --nocapture lossy
@@ -22,8 +23,8 @@ use crate::scene::{CAMERA, Scene, Seen, VIEWER, frames_go_on};
 /// Frames that the camera sends while each viewer is observed: 16 s.
 const FRAMES: u64 = 240;
 
-/// What must be decoded at least, in percent, by percent of packets lost. Each packet that is lost
-/// is requested and sent again, and may be lost again.
+/// The minimum share of decoded frames, in percent, for each packet loss in percent. Each lost
+/// packet is requested and resent, and may be lost again.
 const DECODED_MIN: [(u8, u64); 3] = [(1, 95), (3, 80), (5, 60)];
 
 #[test]
@@ -52,7 +53,7 @@ fn beside_the_javascript_viewer(loss: u8) {
     assert!(ours * 100 >= least * FRAMES, "decoded {ours} of {FRAMES} frames at {loss} % loss");
 }
 
-/// Whole frames of the next 240 that the camera sends.
+/// Returns the number of complete frames among the next 240 that the camera sends.
 fn ours(scene: &Scene) -> u64 {
     let mut watch = scene.watch([""; 0]);
     watch.event("live", PATIENCE);
@@ -69,7 +70,8 @@ fn ours(scene: &Scene) -> u64 {
     FRAMES.saturating_sub(lost)
 }
 
-/// Frames that Chromium decoded, and how many the camera sent meanwhile, by their counter.
+/// Returns the number of frames that Chromium decoded, and the number that the camera sent
+/// meanwhile, by their frame counter.
 fn javascript(scene: &Scene) -> (u64, u64) {
     let node = tools::node("browser.js");
     let mut command = scene.lab.command(VIEWER, Path::new(node.get_program()));

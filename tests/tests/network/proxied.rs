@@ -1,5 +1,5 @@
-//! Networks that are left only through a proxy: whole sessions through it, the signaling alone or
-//! TURN over TCP and TLS as well. The names of the world outside resolve at the proxy alone.
+//! Networks that can be left only through a proxy: sessions with their signaling through it, or
+//! with TURN over TCP and TLS as well. Only the proxy can resolve outside host names.
 
 use kvs_viewer_tests::Process;
 use kvs_viewer_tests::connect_proxy::{BASIC, ConnectProxy, LOGIN, Manner, Names};
@@ -19,7 +19,8 @@ const UDP: &str = "turn:turn.test:3478?transport=udp";
 const TCP: &str = "turn:turn.test:3478?transport=tcp";
 const TLS: &str = "turns:turn.test:5349?transport=tcp";
 
-/// The scene with coturn, and a proxy on link 40. There is no name resolution in this place.
+/// Creates the scene with coturn, and a proxy on link 40. The namespace `place` has no name
+/// resolution.
 fn scene(uris: &str, place: &str) -> (Scene, Process, ConnectProxy) {
     let (mut scene, coturn) = relayed::scene(uris, "300", &[]);
     scene.lab.space(PROXY);
@@ -31,12 +32,12 @@ fn scene(uris: &str, place: &str) -> (Scene, Process, ConnectProxy) {
     (scene, coturn, proxy)
 }
 
-/// A viewer with a proxy in its environment.
+/// Starts a viewer with a proxy in its environment.
 fn watch(scene: &Scene, variable: (&str, &str), args: &[&str]) -> Process {
     start(scene, VIEWER, "watch", variable, args)
 }
 
-/// A program with a proxy in the environment, which logs everything.
+/// Starts a program with a proxy in its environment and the log level `trace`.
 fn start(
     scene: &Scene,
     place: &str,
@@ -50,7 +51,7 @@ fn start(
     Process::start(subcommand, &mut command, "Build kvs-viewer.")
 }
 
-/// The service by the name that only the proxy knows.
+/// The service's endpoint, under the name that only the proxy can resolve.
 const BY_NAME: (&str, &str) = ("AWS_ENDPOINT_URL_KINESIS_VIDEO", "https://service.test:4700");
 
 fn keeps_the_login(process: &Process) {
@@ -74,7 +75,8 @@ fn calls_and_socket_go_through_the_proxy_and_nothing_else_is_tried() {
     keeps_the_login(&watch);
     let targets = proxy.targets();
     eprintln!("through the proxy: {targets:?}");
-    // The control plane, the ICE servers and the socket, and nothing but the service.
+    // The targets are the control plane, the ICE servers and the signaling connection, all on the
+    // service.
     assert!(targets.len() >= 3, "{targets:?}");
     assert!(targets.iter().all(|target| target == SERVICE_AT), "{targets:?}");
     assert_eq!(scene.lab.dropped(), 0, "nothing was tried directly");
@@ -94,7 +96,7 @@ fn host_of_no_proxy_is_reached_directly() {
     keeps_the_login(&watch);
 }
 
-/// Nothing leaves the viewer's network but for the proxy: TURN goes through it as well.
+/// The viewer's network can reach only the proxy, so TURN goes through it as well.
 fn with_nothing_but_the_proxy(uris: &str, turn_at: &str) {
     let (scene, _coturn, proxy) = scene(uris, VIEWER);
     scene.lab.drop_on_router("iifname r1 oifname != r40");
@@ -118,11 +120,11 @@ fn turn_over_tcp_through_the_proxy() {
 
 #[test]
 fn turn_over_tls_through_the_proxy() {
-    // UDP is offered as well, as AWS does.
+    // The service offers UDP as well, as AWS does.
     with_nothing_but_the_proxy(&format!("{UDP},{TLS}"), "turn.test:5349");
 }
 
-/// A camera there is reached as well: it has its relay through the proxy.
+/// A viewer reaches a camera in such a network: the camera has its relay through the proxy.
 #[test]
 fn camera_with_nothing_but_the_proxy() {
     let (scene, _coturn, proxy) = scene(TLS, CAMERA);

@@ -1,5 +1,5 @@
-//! Sessions over coturn: relay-only, by UDP, TCP and TLS, with credentials that end and are renewed
-//! (contract, 40, 41, 59).
+//! Sessions over coturn: relay-only, by UDP, TCP and TLS, with credentials that expire and are
+//! renewed (contract, 40, 41, 59).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,7 @@ const UDP: &str = "turn:10.77.30.2:3478?transport=udp";
 const TCP: &str = "turn:10.77.30.2:3478?transport=tcp";
 const TLS: &str = "turns:10.77.30.2:5349?transport=tcp";
 
-/// The service hands out these URIs, and coturn serves them.
+/// Creates a scene in which the service returns these TURN URIs and coturn serves them.
 pub(crate) fn scene(uris: &str, ttl: &str, coturn_args: &[&str]) -> (Scene, Process) {
     let args = ["--turn-uri", uris, "--turn-secret", SECRET, "--turn-ttl", ttl];
     let args = [&args[..], &["--tls-name", "service.test"]].concat();
@@ -46,7 +46,7 @@ pub(crate) fn scene(uris: &str, ttl: &str, coturn_args: &[&str]) -> (Scene, Proc
     (scene, coturn)
 }
 
-/// A certificate of coturn's, its key, and the authority that signed it.
+/// Creates a certificate for coturn, its key, and the certificate of the CA that signed it.
 fn certified() -> (String, String, String) {
     let authority_key = KeyPair::generate().expect("a key");
     let mut authority = CertificateParams::default();
@@ -61,7 +61,7 @@ fn certified() -> (String, String, String) {
     (leaf, key.serialize_pem(), signed)
 }
 
-/// The users that coturn gave an allocation to, each once.
+/// Returns the users with an allocation on coturn, without duplicates.
 fn users(coturn: &Process) -> Vec<String> {
     let log = coturn.transcript();
     let new = log.lines().filter(|line| line.contains(": new, realm="));
@@ -72,15 +72,15 @@ fn users(coturn: &Process) -> Vec<String> {
     users
 }
 
-/// The viewer's side of the path in use.
+/// Returns the kind of the viewer's candidate in the selected pair.
 pub(crate) fn local_side(watch: &Process) -> String {
     let [local, _] = sides(watch);
     local
 }
 
-/// The viewer's and the camera's side of the path in use.
+/// Returns the kinds of the viewer's and the camera's candidate in the selected pair.
 fn sides(watch: &Process) -> [String; 2] {
-    // The first comes up to a second after the session is live.
+    // The first statistics appear up to a second after the session is live.
     let _ = watch.event_that("stats", PATIENCE, |stats| stats["path"].is_object());
     let events = watch.events();
     let stats = named(&events, "stats");
@@ -115,7 +115,7 @@ fn s41_only_a_relay_reaches_the_camera() {
     let (answered, connected) =
         (watch.event("answer_received", PATIENCE), watch.event("connected", PATIENCE));
     eprintln!("41: connected {} ms after the answer", time_of(&connected) - time_of(&answered));
-    // The viewer's own address reaches the camera's relay as well.
+    // The viewer's own address can also reach the camera's relay.
     let sides = sides(&watch);
     assert!(
         sides.iter().any(|side| side == "relay"),
@@ -124,8 +124,8 @@ fn s41_only_a_relay_reaches_the_camera() {
     ends_well(watch);
 }
 
-/// The way to a relay is often quicker than the direct one: a camera with two networks, one of
-/// which leads to the relay and not to the viewer, and a slow one that leads to the viewer.
+/// The path to a relay is often faster than the direct one. Here a camera has two networks: a fast
+/// one that leads to the relay but not to the viewer, and a slow one that leads to the viewer.
 #[test]
 fn s41_direct_path_is_preferred_to_a_relay_that_is_quicker() {
     const RUNS: usize = 5;
@@ -133,7 +133,7 @@ fn s41_direct_path_is_preferred_to_a_relay_that_is_quicker() {
     let slow = Poor { lost: 0, repeated: 0, reordered: 0, delay: 30, jitter: 0 };
     let _carrier = impair(&mut scene, CAMERA, &slow);
     let lab = &scene.lab;
-    // Whatever is bound to an address of its goes out by that address's link.
+    // Packets from each address of the camera leave by that address's link.
     lab.ip(CAMERA, "route del default");
     lab.ip(CAMERA, "rule add from 10.77.20.2 table 20");
     lab.ip(CAMERA, "route add default via 10.77.20.1 dev up0 table 20");
@@ -149,7 +149,7 @@ fn s41_direct_path_is_preferred_to_a_relay_that_is_quicker() {
         direct += usize::from(sides.iter().all(|side| side != "relay"));
         ends_well(watch);
     }
-    // A machine that stands still for half a second may miss one.
+    // The machine may stall for half a second, so one run may fail.
     assert!(direct >= RUNS - 1, "{direct} of {RUNS} were direct");
 }
 
@@ -164,17 +164,18 @@ fn s41_without_a_relay_there_is_no_route() {
     assert_eq!(reason, "no-route", "{:?} {}", ended.code, watch.transcript());
 }
 
-/// A restart fetches new credentials, and its relay is another one, under them.
+/// An ICE restart requests new credentials, and gets another relay with them.
 #[test]
 fn s40_turn_expire() {
     let (scene, coturn) = scene(UDP, "30", &[]);
     let _camera = scene.camera(["--behaviour", "renegotiate"]);
     scene.cut_direct_paths();
     let watch = scene.live(["--relay-only"]);
-    // The viewer's and the camera's: fetched in the same second or not, which is in the name.
+    // There are one or two user names, because the name contains the second of the request, and
+    // viewer and camera may have requested them in the same second.
     let first = users(&coturn);
     assert!((1..=2).contains(&first.len()), "{}", coturn.transcript());
-    // By now the first credentials have ended.
+    // The first credentials have expired by now.
     sleep(Duration::from_secs(31));
     scene.lab.unplug(VIEWER, "up0");
     scene.lab.link(VIEWER, "up1", 2, Family::V4);
@@ -187,8 +188,8 @@ fn s40_turn_expire() {
     ends_well(watch);
 }
 
-/// The credential of a relay ends after thirty seconds, and the relay itself lives on: its
-/// permissions are requested again, which the stack does every two minutes.
+/// The credential expires after 30 s, but the relay stays usable: the stack renews its permissions
+/// every two minutes.
 #[test]
 fn s59_relay_outlives() {
     let (scene, coturn) = scene(UDP, "30", &[]);
@@ -216,7 +217,7 @@ fn s59_relay_outlives() {
     ends_well(watch);
 }
 
-/// No UDP leaves or reaches the viewer's network: TURN goes over a stream.
+/// The router drops all UDP of the viewer's network, so TURN uses a TCP or TLS stream.
 fn without_udp(uris: &str) {
     let (scene, coturn) = scene(uris, "300", &[]);
     scene.lab.drop_on_router("iifname { r1, r2 } meta l4proto udp");
@@ -227,7 +228,7 @@ fn without_udp(uris: &str) {
     frames_go_on(&watch, 45);
     assert_eq!(local_side(&watch), "relay");
     eprintln!("{uris}: live after {} ms without UDP", live["t_ms"]);
-    // The streams belong to a network: on another there are others.
+    // A stream belongs to one network, so the switch needs new streams.
     scene.lab.unplug(VIEWER, "up0");
     scene.lab.link(VIEWER, "up1", 2, Family::V4);
     watch.event("recovered", PATIENCE);
@@ -237,7 +238,7 @@ fn without_udp(uris: &str) {
     closes_every_stream(&scene, watch);
 }
 
-/// After the end nothing of it is open (contract, N23): its descriptors are as many as before.
+/// Checks that an ended attempt left no socket open (contract, N23).
 pub(crate) fn closes_every_stream(scene: &Scene, mut watch: Process) {
     watch.interrupt();
     assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
@@ -253,15 +254,15 @@ fn turn_over_tcp_where_udp_is_blocked() {
 
 #[test]
 fn turn_over_tls_where_udp_is_blocked() {
-    // UDP is offered as well, as AWS does; it has its chance first.
+    // The service offers UDP as well, as AWS does; the viewer tries it first.
     without_udp(&format!("{UDP},{TLS}"));
 }
 
-/// A TURN server that an unknown authority vouches for is not talked to.
+/// The viewer does not use a TURN server with a certificate of an unknown CA.
 #[test]
 fn turn_server_over_tls_is_verified() {
     let (scene, coturn) = scene(TLS, "300", &[]);
-    // The viewer trusts the service alone.
+    // The viewer trusts only the service's CA.
     fs::copy(scene.path("ca/ca.pem"), scene.trusted()).expect("copied");
     scene.cut_direct_paths();
     let _camera = scene.camera([""; 0]);

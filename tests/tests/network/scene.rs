@@ -1,5 +1,5 @@
-//! Who plays in the small internet: the emulator on link 10, the camera on 20, a TURN server on 30,
-//! and the viewer on 1, to which 2 may come. Each is one process of the product, or coturn.
+//! The parties in the small internet: the emulator on link 10, the camera on 20, a TURN server on
+//! 30, and the viewer on 1 and perhaps 2. Each is one process of the product, or coturn.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -18,10 +18,11 @@ pub(crate) const CAMERA: &str = "camera";
 pub(crate) const SERVICE: &str = "service";
 pub(crate) const TURN: &str = "turn";
 
-/// Pictures a second in the camera's clip.
+/// The frame rate of the camera's clip.
 pub(crate) const FPS: f64 = 15.0;
 
-/// An emulator and the network around it. Processes end before their namespaces are removed.
+/// An emulator and the network around it. The processes must end before their namespaces are
+/// removed.
 pub(crate) struct Scene {
     _emulator: Process,
     endpoint: String,
@@ -31,13 +32,13 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// The service at work, the camera's and the viewer's places empty.
+    /// Creates the network with a running service, without a camera and a viewer.
     pub(crate) fn set(family: Family, emulator_args: &[&str]) -> Self {
         let host = if family == Family::V6 { "fd77:0:0:10::2" } else { "10.77.10.2" };
         Self::begin(family, host, emulator_args)
     }
 
-    /// As [`Scene::set`], with a service that is known by a name with an address of each kind.
+    /// As [`Scene::set`], but the service has a host name with an IPv4 and an IPv6 address.
     pub(crate) fn set_named(family: Family, emulator_args: &[&str]) -> Self {
         Self::begin(family, "service.test", emulator_args)
     }
@@ -47,7 +48,7 @@ impl Scene {
         for (name, number) in [(VIEWER, 1), (SERVICE, 10), (CAMERA, 20), (TURN, 30)] {
             lab.space(name);
             lab.link(name, "up0", number, family);
-            // The IPv6 address first, as a resolver sorts them.
+            // The IPv6 address comes first, as in a resolver's order.
             lab.hosts(
                 name,
                 "127.0.0.1 localhost\nfd77:0:0:10::2 service.test\n10.77.10.2 service.test\n\
@@ -58,7 +59,7 @@ impl Scene {
         let keys = Keys::plain();
         let listen = if family == Family::V4 { "0.0.0.0:4700" } else { "[::]:4700" };
         let mut command = lab.command(SERVICE, PROGRAM.as_ref());
-        // Its own relay would be a way round every cut.
+        // The emulator's own relay would bypass the cuts between camera and viewer.
         command.args(["emulator", "--json", "--no-relay", "--listen", listen, "--tls-name", host]);
         command.args(["--region", REGION, "--channel", CHANNEL]).args(emulator_args);
         command.arg("--tls-dir").arg(folder.path().join("ca"));
@@ -78,17 +79,17 @@ impl Scene {
         scene
     }
 
-    /// A path in the scene's folder.
+    /// Returns a path in the scene's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The file of the authorities that viewer and camera trust beside the system's.
+    /// Returns the file of the CAs that viewer and camera trust in addition to the system's.
     pub(crate) fn trusted(&self) -> PathBuf {
         self.path("trusted.pem")
     }
 
-    /// A camera that is on the channel.
+    /// Starts a camera and waits until it is connected to the channel.
     pub(crate) fn camera<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
         let mut command = self.command(CAMERA, "camera");
         command.args(args);
@@ -97,20 +98,20 @@ impl Scene {
         camera
     }
 
-    /// A viewer.
+    /// Starts a viewer.
     pub(crate) fn watch<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
         let mut command = self.command(VIEWER, "watch");
         command.args(args);
         Process::start("watch", &mut command, "Build kvs-viewer.")
     }
 
-    /// Lets nothing pass between camera and viewer; signaling goes on, and so does a relay.
+    /// Drops all packets between camera and viewer; signaling and relays still work.
     pub(crate) fn cut_direct_paths(&self) {
         self.lab.drop_on_router("iifname r1 oifname r20");
         self.lab.drop_on_router("iifname r20 oifname r1");
     }
 
-    /// A viewer that is live and has been for a moment.
+    /// Starts a viewer, and waits until it is live and has received 30 frames.
     pub(crate) fn live<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
         let watch = self.watch(args);
         watch.event("live", PATIENCE);
@@ -118,17 +119,17 @@ impl Scene {
         watch
     }
 
-    /// Where the control plane is.
+    /// Returns the endpoint of the control plane.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Puts the credentials where AWS's SDKs look.
+    /// Sets the environment variables from which AWS's SDKs read credentials.
     pub(crate) fn give_keys_to(&self, command: &mut Command) {
         self.keys.give_to(command);
     }
 
-    /// The product's program with a subcommand, about to run in a namespace.
+    /// Returns a command that runs the product's program with a subcommand in a namespace.
     pub(crate) fn command(&self, name: &str, subcommand: &str) -> Command {
         let mut command = self.lab.command(name, PROGRAM.as_ref());
         command.args([subcommand, "--json", "--channel", CHANNEL]);
@@ -142,19 +143,19 @@ impl Scene {
     }
 }
 
-/// Waits for so many more frames: media flows.
+/// Waits for this many more frames, which shows that media flows.
 pub(crate) fn frames_go_on(watch: &Process, frames: u64) {
     let before = Seen::last(watch).frames;
     watch.event_that("stats", PATIENCE, |event| frames_of(event) >= before + frames);
 }
 
-/// Ctrl-C, and a good end.
+/// Sends Ctrl-C and checks that the viewer exits with code 0.
 pub(crate) fn ends_well(mut watch: Process) {
     watch.interrupt();
     assert_eq!(watch.ended(PATIENCE).code, Some(0), "{}", watch.transcript());
 }
 
-/// What a viewer had received at some time.
+/// The number of frames that a viewer had received at a time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) t_ms: u64,
@@ -162,7 +163,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The newest figures.
+    /// Returns the values of the newest statistics.
     pub(crate) fn last(watch: &Process) -> Self {
         named(&watch.events(), "stats").last().map_or(Self { t_ms: 0, frames: 0 }, |s| Self::of(s))
     }
@@ -171,7 +172,8 @@ impl Seen {
         Self { t_ms: time_of(stats), frames: frames_of(stats) }
     }
 
-    /// Frames that the camera made and that did not come, from an earlier moment to this one.
+    /// Returns the number of frames that the camera made since `before` and the viewer did not
+    /// receive.
     pub(crate) fn lost_since(&self, before: &Self) -> u64 {
         let seconds = (self.t_ms - before.t_ms) as f64 / 1000.0;
         (seconds * FPS).round() as u64 - (self.frames - before.frames).min((seconds * FPS) as u64)
@@ -182,12 +184,12 @@ fn frames_of(stats: &Value) -> u64 {
     stats["frames"].as_u64().unwrap_or_default()
 }
 
-/// When an event was, on the viewer's clock.
+/// Returns the time of an event on the viewer's clock, in milliseconds.
 pub(crate) fn time_of(event: &Value) -> u64 {
     event["t_ms"].as_u64().expect("every event has its time")
 }
 
-/// Events of this name that came at or after a time.
+/// Returns the events of this name at or after a time.
 pub(crate) fn since(watch: &Process, name: &str, t_ms: u64) -> Vec<Value> {
     let events = watch.events();
     named(&events, name).into_iter().filter(|event| time_of(event) >= t_ms).cloned().collect()

@@ -1,4 +1,4 @@
-//! Networks that go, and others that come (contract, 26 and 27).
+//! Networks that disappear while others appear (contract, 26 and 27).
 
 use std::time::Duration;
 
@@ -8,17 +8,18 @@ use crate::PATIENCE;
 use crate::lab::Family;
 use crate::scene::{Scene, Seen, VIEWER, ends_well, frames_go_on, since, time_of};
 
-/// What a network switch cost.
+/// The cost of a network switch.
 #[derive(Debug)]
 struct Cost {
-    /// From being noticed until it was live again.
+    /// The time from the detection of the switch until the session is live again.
     after: Duration,
-    /// Frames that the camera made meanwhile.
+    /// The frames that the camera made and the viewer did not receive.
     frames_lost: u64,
     attempts: usize,
 }
 
-/// From Wi-Fi to LTE: one link goes away, and another comes with another address.
+/// Switches the network, as from Wi-Fi to LTE: one link disappears, and another appears with
+/// another address.
 fn switch(camera: &str) -> Cost {
     let scene = Scene::set(Family::Both, &[]);
     let _camera = scene.camera(["--behaviour", camera]);
@@ -41,14 +42,15 @@ fn switch(camera: &str) -> Cost {
     cost
 }
 
-/// When it was live again, by whichever road.
+/// Waits until the session is live again, and returns the time of that.
 fn live_after(watch: &Process, noticed: u64) -> u64 {
     let is_up = |event: &serde_json::Value| time_of(event) > noticed;
     let phase = watch.event_that("phase", PATIENCE, |event| event["to"] == "live" && is_up(event));
     time_of(&phase)
 }
 
-/// The ICE restart's road: the link is opened anew first, since the old one is deaf.
+/// The session recovers by an ICE restart. It opens a new signaling connection first, because the
+/// old one belongs to the lost network.
 #[test]
 fn s26_switch_is_restarted() {
     let cost = switch("renegotiate");
@@ -57,7 +59,8 @@ fn s26_switch_is_restarted() {
     assert!(cost.frames_lost < 150, "{cost:?}");
 }
 
-/// The full attempt's road: the master answers a restart with another connection.
+/// The session recovers by a full attempt, because the master answers the restart with another peer
+/// connection.
 #[test]
 fn s26_switch_that_is_no_restart_is_a_new_attempt() {
     let cost = switch("replace");
@@ -65,8 +68,8 @@ fn s26_switch_that_is_no_restart_is_a_new_attempt() {
     assert!(cost.after < Duration::from_secs(10), "no deadline is waited for: {cost:?}");
 }
 
-/// The master ignores the restart: with the address gone it has 2.5 s, and from the second switch
-/// on none is tried (contract, N19).
+/// The master ignores the restart: because the address is gone, the restart has only 2.5 s, and
+/// from the second switch on the session tries none (contract, N19).
 #[test]
 fn s26_switch_whose_restart_is_ignored_keeps_its_bound() {
     let scene = Scene::set(Family::Both, &[]);
@@ -86,7 +89,7 @@ fn s26_switch_whose_restart_is_ignored_keeps_its_bound() {
     let learned = since(&watch, "master_learned", 0);
     assert_eq!(learned[0]["answers_restarts"], false, "{}", watch.transcript());
     assert_eq!(since(&watch, "attempt_started", 0).len(), 2);
-    // The short deadline, and one set-up with time to spare for a busy machine.
+    // The short deadline and one set-up, with time to spare for a busy machine.
     assert!(up - noticed < 2_500 + 7_000, "{}", watch.transcript());
 
     scene.lab.unplug(VIEWER, "up1");
@@ -101,7 +104,7 @@ fn s26_switch_whose_restart_is_ignored_keeps_its_bound() {
     ends_well(watch);
 }
 
-/// Without a network nothing is tried; when it is back, at once.
+/// Without a network the session tries nothing; it recovers as soon as the network is back.
 #[test]
 fn s27_offline_for_a_while() {
     let scene = Scene::set(Family::V4, &[]);
@@ -109,7 +112,7 @@ fn s27_offline_for_a_while() {
     let watch = scene.live([""; 0]);
     scene.lab.unplug(VIEWER, "up0");
     let gone = time_of(&watch.event("offline", PATIENCE));
-    // Longer than the grace and the restart's deadline together: both stand still.
+    // Longer than the grace and the restart's deadline together: both are suspended.
     std::thread::sleep(Duration::from_secs(16));
     scene.lab.plug(VIEWER, "up0", 1);
     let back = time_of(&watch.event("online", PATIENCE));
@@ -121,7 +124,8 @@ fn s27_offline_for_a_while() {
     ends_well(watch);
 }
 
-/// The network is not watched: ICE finds out, and the bound is the grace longer.
+/// The session does not watch the network: ICE detects the loss, and the time limit is longer by
+/// the grace.
 #[test]
 fn s26_network_switch_without_a_report() {
     let scene = Scene::set(Family::V4, &[]);
@@ -138,7 +142,8 @@ fn s26_network_switch_without_a_report() {
         "26, not reported: live {} ms after the loss was seen, {lost} frames lost",
         up - noticed
     );
-    // Grace, the restart's deadline on a link that is deaf, one set-up.
+    // The grace, the restart's deadline on a signaling connection that receives nothing, and one
+    // set-up.
     assert!(up - noticed < 3_000 + 10_000 + 10_000, "{}", watch.transcript());
     ends_well(watch);
 }

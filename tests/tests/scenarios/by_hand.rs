@@ -1,21 +1,21 @@
-//! Moments that a simulated world does not meet: the session driven input by input, where every
-//! command completes in the instant it is given out.
+//! Situations that a simulated world does not reach: the tests drive the session input by input,
+//! and every command completes at the time it is issued.
 
 use super::*;
 
-/// The session, and every event so far.
+/// The session, and all its events so far.
 struct Driven {
     session: Session,
     now: Timestamp,
     events: Vec<Event>,
-    /// Those of the newest commands.
+    /// The ids in the newest commands.
     connection: Option<ConnectionId>,
     peer: Option<PeerId>,
-    /// Connects are not completed, but kept here.
+    /// If set, connects are not completed but collected here.
     pending: Option<Vec<Ticket>>,
-    /// Messages fail to be sent.
+    /// Whether sending a message fails.
     sending_fails: bool,
-    /// The connections that messages were given to.
+    /// The connections on which messages were sent.
     sent_on: Vec<ConnectionId>,
 }
 
@@ -34,7 +34,7 @@ impl Driven {
         }
     }
 
-    /// A session that was live at once.
+    /// Creates a session and makes it live at once.
     fn live(settings: Settings) -> Self {
         let mut driven = Self::new(settings);
         driven.take(Input::Open, None);
@@ -49,7 +49,7 @@ impl Driven {
         assert_eq!(self.session.phase(), Phase::Live);
     }
 
-    /// Time passes until the session's next deadline.
+    /// Advances the time to the session's next deadline.
     fn wait(&mut self, connect: Option<FailureCode>) -> Timer {
         let (at, timer) = self.session.poll_timeout().expect("something is waited for");
         self.now = at;
@@ -57,7 +57,8 @@ impl Driven {
         timer
     }
 
-    /// Takes an input, and completes what follows from it; a connect fails in this way, if it does.
+    /// Feeds an input and completes all commands that follow from it; connects fail with `connect`
+    /// if it is set.
     fn take(&mut self, input: Input, connect: Option<FailureCode>) {
         self.session.handle_input(self.now, input);
         while let Some(output) = self.session.poll_output() {
@@ -101,7 +102,7 @@ impl Driven {
         }
     }
 
-    /// The master's answer arrives.
+    /// Feeds the master's answer.
     fn answer(&mut self, answer: Description) {
         let connection = self.connection.expect("open");
         let event = SignalingEvent::Answer { sender: Sender::Master, body: Ok(answer) };
@@ -121,7 +122,7 @@ impl Driven {
     }
 }
 
-/// A description with sound, and with or without a picture.
+/// Returns a description with audio, and with or without video.
 fn description(text: &str, video: bool) -> Description {
     let section = |kind, accepted| MediaSection { kind, mid: None, accepted, sends: accepted };
     let facts = SdpSummary {
@@ -135,8 +136,8 @@ fn description(text: &str, video: bool) -> Description {
     Description { sdp: Sdp::new(text), facts }
 }
 
-/// A renegotiation while the first picture is awaited: an answer without a picture makes the sound
-/// that flows already enough.
+/// In a renegotiation before the first picture, the answer drops the video: the audio that flows
+/// already is then enough.
 #[test]
 fn answer_that_drops_the_video_makes_flowing_audio_live() {
     let mut driven = Driven::new(Settings::one_retry());
@@ -151,8 +152,8 @@ fn answer_that_drops_the_video_makes_flowing_audio_live() {
     assert_eq!(driven.session.phase(), Phase::Live);
 }
 
-/// A device that wakes while the service wants fewer requests: the next attempt begins when the
-/// throttle ends. A pause that ends in that very instant is left as it is.
+/// A device wakes while the service throttles requests: the next attempt begins when the throttle
+/// ends. A retry delay that ends at the same time is not changed.
 // Shows: N16.
 #[test]
 fn retry_that_a_throttle_does_not_delay_is_not_armed_again() {
@@ -173,7 +174,7 @@ fn retry_that_a_throttle_does_not_delay_is_not_armed_again() {
 }
 
 /// After GO_AWAY the old connection fails to send an answer and is lost, and the new one cannot be
-/// opened: the answer still waits, and goes out on the one after it.
+/// opened: the answer stays queued, and is sent on the connection after it.
 // Shows: N20, N21.
 #[test]
 fn unsent_answer_outlives_a_reopening_that_fails() {
@@ -217,7 +218,7 @@ fn normal_form_remembers_a_recent_loss() {
     driven.goes_live();
     driven.now = Timestamp::from_millis(2_000);
     let normal = driven.session.clone().into_normalised().into_session();
-    // The normal form numbers peer connections anew.
+    // The normal form renumbers peer connections.
     for (session, peer) in [(driven.session.clone(), driven.peer), (normal, Some(PeerId(1)))] {
         (driven.session, driven.peer) = (session, peer);
         driven.notice(PeerEvent::ConnectivityChanged(Connectivity::DtlsFailed));

@@ -126,12 +126,12 @@ fn s42_control_plane_errors_are_retried() {
     for code in [FailureCode::Service, FailureCode::Throttled, FailureCode::Dns] {
         check(fails(code), Expected::Live(2));
     }
-    // Without TURN it goes on with STUN.
+    // Without TURN the session continues with STUN.
     let no_turn = command(CommandKind::IceServers, 0, CommandFault::Fail(FailureCode::Service));
     check(Plan::default().with(no_turn.clone()), Expected::Live(1));
     let hangs = command(CommandKind::IceServers, 0, CommandFault::Hang);
     check(Plan::default().with(hangs), Expected::Live(1));
-    // With relays only it does not.
+    // In a relay-only session the failure ends the attempt.
     let mut settings = Settings::one_retry();
     settings.relay_only = true;
     check(Plan::new(settings).with(no_turn), Expected::Ended(EndReason::NoRoute, 2));

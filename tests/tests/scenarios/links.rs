@@ -105,8 +105,7 @@ fn s31_go_away_during_exchange_is_followed_at_once() {
 // Shows: N12.
 #[test]
 fn s31_network_lost_before_offer_is_sent_ends_attempt() {
-    // The first connection is closed for one that cannot be opened, and the offer has none to go
-    // out on.
+    // The first connection is closed for one that cannot be opened, so the offer cannot be sent.
     let plan = Plan::default()
         .with(command(CommandKind::IceServers, 1, CommandFault::Hang))
         .with(when(Phase::Offering, ms(0), Action::GoAway))

@@ -205,7 +205,7 @@ fn live_condition_depends_on_media_in_the_answer() {
     for (video, audio) in [(true, false), (false, true), (false, false)] {
         let mut plan = Plan::default();
         (plan.master.video, plan.master.audio) = (video, audio);
-        // A connection without media is not live: no requested media would arrive.
+        // Without any requested media the session cannot become live.
         let silent = Expected::Ended(EndReason::Codec, 1);
         let world = check(plan, if video || audio { Expected::Live(1) } else { silent });
         let frames = events(&world, |event| *event == Event::KeyframeReceived);

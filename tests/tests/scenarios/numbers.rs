@@ -1,4 +1,4 @@
-//! The numbers of `docs/contract.md`, part 4, are those of the presets.
+//! Checks that the numbers of `docs/contract.md`, part 4, are those of the presets.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn rows() -> Vec<Row> {
     let table = part.lines().filter(|line| line.starts_with("| ")).skip(1);
     let row = |line: &'static str| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        // "same" is the cell before it.
+        // "same" repeats the cell before it.
         let second = if cells[2] == "same" { cells[1] } else { cells[2] };
         Row { name: cells[0], cells: [cells[1], second] }
     };
@@ -81,7 +81,8 @@ fn of_preset(row: &str, of: &Settings) -> Option<Vec<Duration>> {
         "signaling connection reopened with" => jitter(of.link_reopen),
         "refill of the budget" => vec![of.refill_after],
         "close, whole / each step" => vec![of.close_timeout],
-        // Pings are the signaling adapter's; the longest time is printed, and is about what it is.
+        // The signaling adapter has the ping interval; the longest time is printed, and is
+        // approximate.
         "ping every / connection given up after" | "longest time until live or ended" => {
             return None;
         }
