@@ -1,8 +1,8 @@
-//! Hostile peers: services, masters and certificates that are hostile, on
-//! real sockets of loopback. `docs/security.md` lists what each of them may and may not do.
+//! Tests with hostile services, masters and certificates, on real loopback sockets.
+//! `docs/security.md` states what each of them may and may not do.
 //!
-//! What is promised is a typed end, in bounded time and memory. The heap is measured, so each test
-//! runs alone, and prints what it took.
+//! Every session must end with a typed reason, in bounded time and memory. The tests measure the
+//! heap, so each runs alone and prints what it used.
 
 #[path = "security/certificates.rs"]
 mod certificates;
@@ -31,30 +31,30 @@ use tokio::time::{Instant, timeout};
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-/// The heap is the process's, and so is what is measured of it: also the text of a panic, whose
-/// backtrace takes a hundred megabytes.
+/// Locks out the other tests, because the measured heap belongs to the whole process. A panic in
+/// another test would count too: its backtrace takes a hundred megabytes.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What an attack may cost, the attacker's own part in this process included.
+/// The maximum cost of an attack, including the attacker's own part in this process.
 #[derive(Clone, Copy)]
 struct Cost {
     time: Duration,
     bytes: usize,
 }
 
-/// A few buffers.
+/// A cost of ten seconds and a few buffers.
 const LITTLE: Cost = Cost { time: Duration::from_secs(10), bytes: 8 << 20 };
 
-/// Runs an attack, and checks that it costs at most its budget.
+/// Runs an attack, and checks that it stays within its maximum cost.
 fn costs<T>(at_most: Cost, name: &str, attack: impl AsyncFnOnce() -> T) -> T {
     let _alone = alone();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let (seen, took, grown) = runtime.block_on(async {
-        // What is made once for the process is made before.
+        // Data that the process creates only once must not count.
         warm_up();
         let before = HEAP.current_usage();
         HEAP.reset_peak_usage();
@@ -69,7 +69,7 @@ fn costs<T>(at_most: Cost, name: &str, attack: impl AsyncFnOnce() -> T) -> T {
     seen
 }
 
-/// The system's authorities, which are read once.
+/// Loads the system's CA certificates, which the process reads only once.
 fn warm_up() {
     let _ = signaling_aws::SignalingConfig::builder("door").build();
 }

@@ -1,9 +1,9 @@
-//! The contract's part 5 on the wire: the real adapters and driver, an emulator and a camera on
-//! loopback, with deadlines that the configuration makes short.
+//! The scenarios of the contract's part 5 with the real adapters and driver, an emulator and a
+//! camera on loopback, and short deadlines in the configuration.
 //!
-//! Each scenario prints a line when it is over: number, name, stimulus, required outcome, what
-//! happened, and the time from the stimulus to recovery or the end. All lines come once more at the
-//! end, and in `target/wire.md`. Media is identified by content: see `wire/film.rs`.
+//! Each scenario prints a line when it has ended: number, name, stimulus, required outcome, what
+//! happened, and the time from the stimulus to recovery or the end. All lines are printed again at
+//! the end, and written to `target/wire.md`. Media is identified by content: see `wire/film.rs`.
 
 #[path = "wire/answers.rs"]
 mod answers;

@@ -15,14 +15,14 @@ use tokio_rustls::TlsAcceptor;
 use crate::service::{Script, Service, Viewer};
 use crate::{LITTLE, costs};
 
-/// An authority of the test's own.
+/// A certificate authority that the test creates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// The content of a certificate.
+/// The contents of a test certificate.
 #[derive(Clone)]
 pub(crate) struct Says {
     pub(crate) host: &'static str,
-    /// The first days of these years.
+    /// The validity: from the first day of one year to the first day of another.
     pub(crate) valid: (i32, i32),
     pub(crate) usage: ExtendedKeyUsagePurpose,
 }
@@ -40,7 +40,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
     }
 
-    /// A service's end of TLS with a certificate of this authority's.
+    /// Returns the TLS acceptor of a service with a certificate of this authority.
     pub(crate) fn acceptor(&self, says: &Says) -> TlsAcceptor {
         let mut params = CertificateParams::new(vec![says.host.to_owned()]).expect("a name");
         params.not_before = date_time_ymd(says.valid.0, 1, 1);
@@ -60,12 +60,12 @@ impl Authority {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// A viewer who trusts this authority connects to a service, whose socket may be elsewhere.
+    /// Connects a viewer that trusts this authority to a service.
     async fn connect(&self, service: &Service) -> Result<Done, Failure> {
         self.connect_at(service, &service.url).await
     }
 
-    /// The same, by another URL of the service.
+    /// Does the same with another URL of the service.
     pub(crate) async fn connect_at(&self, service: &Service, url: &str) -> Result<Done, Failure> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("ca.pem");
@@ -74,10 +74,10 @@ impl Authority {
     }
 }
 
-/// What is wrong, and the certificate's other end.
+/// Returns TLS acceptors with wrong certificates, each with a name for its fault.
 fn wrongs(trusted: &Authority) -> Vec<(&'static str, TlsAcceptor)> {
     let stranger = Authority::new("a stranger");
-    // Known by its name, and by nothing else.
+    // This authority has the same name as the trusted one, and another key.
     let namesake = Authority::new("security test");
     vec![
         ("wrong host", trusted.acceptor(&Says { host: "other.example", ..GOOD })),
@@ -132,7 +132,7 @@ fn socket_to_a_wrong_certificate_is_refused() {
     });
 }
 
-/// The system's authorities do not know ours: without its file there is no way in.
+/// The system does not trust the test's authority, so without its file the connection fails.
 #[test]
 fn authority_is_trusted_only_when_it_was_given() {
     costs(LITTLE, "an authority that was not given", async || {

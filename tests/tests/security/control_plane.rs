@@ -1,4 +1,4 @@
-//! The control plane answers what it should not.
+//! Tests with invalid and hostile responses of the control plane.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::certificates::{Authority, GOOD, Says};
 use crate::service::{Answer, ENDLESS, Script, Service, Viewer, endpoints, ok};
 use crate::{LITTLE, costs};
 
-/// What a connect comes to, and how many requests it took.
+/// Connects a viewer, and returns the result and the service, which counts the requests.
 async fn connect(script: Script) -> (Result<Done, Failure>, Service) {
     let service = Service::start(script).await;
     let outcome = Viewer::new(service.reach()).connect().await;
@@ -98,7 +98,7 @@ fn error_with_deep_json_and_a_long_text_is_short() {
     }
 }
 
-/// Following it would sign for a stranger.
+/// Following a redirection would sign a request for an unknown host.
 #[test]
 fn redirection_leads_nowhere() {
     let (outcome, elsewhere) = costs(LITTLE, "a redirection", async || {
@@ -120,10 +120,10 @@ fn redirection_leads_nowhere() {
     assert_eq!(elsewhere.requests(), 0, "a redirection is followed");
 }
 
-/// A signed URL opens the channel to anyone who reads it on the way.
+/// A signed URL gives access to the channel to anyone who can read the connection.
 #[test]
 fn endpoints_without_tls_are_refused_unless_on_this_machine() {
-    // TEST-NET-1: there is no host, and nothing is sent.
+    // This is TEST-NET-1: it has no host, and the viewer must send nothing to it.
     let (there, near) = ("192.0.2.1", "wss://localhost");
     for (https, wss) in [
         (format!("http://{there}"), near.to_owned()),
@@ -139,13 +139,13 @@ fn endpoints_without_tls_are_refused_unless_on_this_machine() {
     }
 }
 
-/// A service elsewhere cannot make the viewer connect to ports of this machine in the clear.
+/// A remote service must not make this machine send plaintext to its own ports.
 #[test]
 fn service_elsewhere_points_at_no_plain_door_of_this_machine() {
     for door_of in ["socket", "calls"] {
         let (failure, door) = costs(LITTLE, "a plain door of this machine", async || {
             let door = Service::start(Script::default()).await;
-            // It leads here, and is no loopback address.
+            // This address reaches this machine, but is not a loopback address.
             let authority = Authority::new("security test");
             let acceptor = authority.acceptor(&Says { host: "0.0.0.0", ..GOOD });
             let (https, wss) = match door_of {

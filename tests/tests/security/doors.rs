@@ -1,4 +1,4 @@
-//! Where a master can have this machine knock: at which addresses, and at how many.
+//! The addresses that a master can make this machine send ICE checks to, and their number.
 
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use crate::{Cost, costs};
 
 const COST: Cost = Cost { time: Duration::from_secs(60), bytes: 48 << 20 };
 
-/// More than are ever tried.
+/// The number of candidates, more than a session checks.
 const DOORS: usize = 120;
-/// Ports of each address.
+/// The number of ports on each address.
 const PORTS: usize = 4;
 
-/// A session under `policy`, and its master who names doors of this machine, in candidates and in
-/// the answer itself. Which of them received a check.
+/// Runs a session under `policy` with a master that sends candidates for ports of this machine, as
+/// messages or in the answer. Returns the number of ports that received a check.
 async fn knocked(policy: RemoteAddresses, in_answer: bool) -> usize {
     let mut doors = Vec::new();
     for n in 0..DOORS {
-        // A few ports of each address: of one address no more are tried.
+        // A session checks only a few ports of one address, so the ports are spread over many
+        // addresses.
         let address = format!("127.0.0.{}:0", 1 + n / PORTS);
         doors.push(UdpSocket::bind(address).await.expect("a port"));
     }
@@ -47,7 +48,7 @@ async fn knocked(policy: RemoteAddresses, in_answer: bool) -> usize {
     }
     let outcome = timeout(Duration::from_secs(20), viewer.ended()).await.expect("the end");
     assert!(!outcome.expect("no panic").was_live);
-    // What is on its way arrives.
+    // Datagrams may still be on their way.
     sleep(Duration::from_millis(50)).await;
     let mut buffer = [0; 2048];
     let reached = doors.iter().filter(|door| door.try_recv(&mut buffer).is_ok()).count();
@@ -65,18 +66,18 @@ fn local_services_get_no_checks_from_a_remote_service() {
         let reached = costs(COST, "closed doors", async || knocked(policy, in_answer).await);
         assert_eq!(reached, 0, "{policy:?}");
     }
-    // By default it depends on where the service is.
+    // The default depends on where the service is.
     assert_eq!(PeerConfig::new(false).remote_addresses, RemoteAddresses::Network);
     assert_eq!(PeerConfig::new(true).remote_addresses, RemoteAddresses::Any);
 }
 
-/// RFC 8445, 19.5.1: the other side must not be able to make a flood of this machine's checks.
+/// RFC 8445, 19.5.1: the other side must not be able to use this machine's checks for a flood.
 #[test]
 fn of_many_addresses_no_more_than_forty_are_tried() {
     for in_answer in [false, true] {
         let any = RemoteAddresses::Any;
         let reached = costs(COST, "many doors", async || knocked(any, in_answer).await);
-        // On a busy machine the session may end before all of the forty had their turn.
+        // On a busy machine the session may end before it has checked all forty.
         assert!((10..=40).contains(&reached), "{reached}; in the answer: {in_answer}");
     }
 }

@@ -1,4 +1,4 @@
-//! A master that means harm, and a service that helps it: to the whole viewer.
+//! Tests of the whole viewer with a hostile master and a hostile service.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ use crate::{Cost, costs};
 
 const CHANNEL: &str = "porch";
 
-/// Some seconds for an answer, two for a connection, and a busy machine.
+/// A time limit: some seconds for an answer, two for a connection, and reserve for a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A session with its stack, the emulator, and what an attacker holds ready.
+/// The cost of a session with its stack, the emulator, and the attacker's data.
 const SESSION: Cost = Cost { time: Duration::from_secs(90), bytes: 48 << 20 };
 
-/// A service, a master on its channel, and a viewer to come.
+/// A running service with a connected master.
 pub(crate) struct Scene {
     emulator: Emulator,
     pub(crate) master: MasterConnection,
@@ -44,12 +44,12 @@ impl Scene {
         Self { emulator, master }
     }
 
-    /// A viewer with little patience.
+    /// Starts a viewer with short deadlines.
     pub(crate) fn watch(&self, peer: PeerConfig) -> Session {
         watch(reach(&self.emulator), peer)
     }
 
-    /// The viewer's offer.
+    /// Waits for the viewer's offer, and returns its sender and its SDP.
     pub(crate) async fn offer(&mut self) -> (String, String) {
         let wait = async {
             loop {
@@ -61,7 +61,7 @@ impl Scene {
         timeout(LIMIT, wait).await.expect("an offer")
     }
 
-    /// A message to the viewer, of any size: the service is in it too.
+    /// Sends a message of any size to the viewer: the service is hostile too, so no limit applies.
     pub(crate) fn say(&self, kind: &str, body: &serde_json::Value) {
         let raw = ServiceMessage::Raw(message(kind, body));
         self.emulator.send(CHANNEL, Some(Role::Viewer), None, raw);
@@ -107,7 +107,7 @@ fn reach(emulator: &Emulator) -> SignalingConfig {
         .expect("it can work")
 }
 
-/// An answer such as an honest master gives, and whatever must live for it to be true.
+/// Returns an answer of a well-behaved master, and the stack and queues that must be kept alive.
 pub(crate) async fn honest_answer(offer: &str) -> (String, Stack, StackEvents) {
     let config = StackConfig {
         codecs: vec![Codec::H264, Codec::Opus],
@@ -127,7 +127,8 @@ pub(crate) async fn honest_answer(offer: &str) -> (String, Stack, StackEvents) {
     (answer, stack, queues)
 }
 
-/// How a session ends whose master answers with this; and how long it took.
+/// Runs a session with a changed answer, and returns its outcome and the time from the answer to
+/// it.
 async fn verdict_on(make: impl FnOnce(&str) -> String) -> (Outcome, Duration) {
     let mut scene = Scene::open().await;
     let viewer = scene.watch(PeerConfig::new(true));
@@ -137,7 +138,7 @@ async fn verdict_on(make: impl FnOnce(&str) -> String) -> (Outcome, Duration) {
     scene.answer(&make(&answer));
     let outcome = timeout(LIMIT, viewer.ended()).await.expect("the end").expect("no panic");
     let took = began.elapsed();
-    // Closed unheard: the honest part of it is done.
+    // The session has ended, so the well-behaved stack is not needed any more.
     stack.close().await.expect("closed");
     drop(queues);
     scene.close().await;
@@ -157,12 +158,12 @@ fn ten_thousand_candidates_without_an_answer_end_as_no_answer() {
     });
     assert_eq!(outcome.reason, EndReason::NoAnswer, "{outcome:?}");
     let evidence = &outcome.attempts[0].evidence;
-    // The bound of what is held, and all the rest counted.
+    // At most 128 candidates are held, and all others are counted.
     assert_eq!(evidence.remote_candidates, 128, "{evidence:?}");
     assert_eq!(evidence.ignored.values().sum::<u32>(), 10_000 - 128, "{evidence:?}");
 }
 
-/// The message of a candidate, as a frame.
+/// Returns a candidate message as a WebSocket frame.
 fn text(candidate: &str) -> Vec<u8> {
     let body = json!({"candidate": candidate, "sdpMid": "0", "sdpMLineIndex": 0});
     frame(TEXT, message("ICE_CANDIDATE", &body).as_bytes())
@@ -175,7 +176,7 @@ fn thousands_of_candidates_after_the_answer_end_as_no_route() {
         let viewer = scene.watch(PeerConfig::new(true));
         let (_, offer) = scene.offer().await;
         let (answer, stack, _queues) = honest_answer(&offer).await;
-        // Its credentials stay good, and there is no host behind the addresses.
+        // The answer's credentials stay valid, and no host responds at the candidates' addresses.
         stack.close().await.expect("closed");
         let before = cpu_time();
         scene.answer(&answer);
@@ -189,7 +190,8 @@ fn thousands_of_candidates_after_the_answer_end_as_no_route() {
     eprintln!("security: processor time of the whole process: {spent:?}");
 }
 
-/// As many as the session waits for, and no faster than the emulator lets a viewer fall behind.
+/// Sends candidates for as long as the session waits for a connection, and slowly enough that the
+/// viewer does not fall behind in the emulator.
 async fn flood(scene: &Scene) {
     for n in 0..5_000_u32 {
         scene.candidate(&candidate(n));
@@ -199,13 +201,14 @@ async fn flood(scene: &Scene) {
     }
 }
 
-/// Of TEST-NET-3 and what is beside it: there is no host.
+/// The addresses are in and near TEST-NET-3, so no host responds.
 fn candidate(n: u32) -> String {
     let [_, b, c, d] = n.to_be_bytes();
     format!("candidate:{n} 1 udp {n} 203.{b}.{c}.{d} 4242 typ host")
 }
 
-/// User and system time of this process (`/proc/self/stat`, fields 14 and 15, in hundredths).
+/// Returns the user and system time of this process (`/proc/self/stat`, fields 14 and 15, in
+/// hundredths of a second).
 pub(crate) fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let after_name = stat.rsplit(')').next().unwrap_or_default();
@@ -213,13 +216,13 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::from_millis(10 * (field(11).unwrap_or(0) + field(12).unwrap_or(0)))
 }
 
-/// A name for people, and what makes the bomb of an honest answer.
+/// A name for the output, and a function that changes a well-behaved answer.
 type Bomb = (&'static str, fn(&str) -> String);
 
-/// Longest text of a description that is read at all.
+/// The maximum length of a session description that is read.
 const SDP_MAX: usize = 25_000;
 
-/// `line`, numbered, as often as it fits.
+/// Appends `line` with increasing numbers until the answer has its maximum length.
 fn filled(answer: &str, line: impl Fn(usize) -> String) -> String {
     let mut text = answer.to_owned();
     for n in 0.. {
@@ -233,7 +236,7 @@ fn filled(answer: &str, line: impl Fn(usize) -> String) -> String {
     text
 }
 
-/// Each number of the answer becomes this one.
+/// Replaces each number in the answer by this one.
 fn numbers(answer: &str, number: &str) -> String {
     let mut text = String::new();
     let mut in_number = false;
@@ -285,7 +288,7 @@ const BOMBS: [Bomb; 20] = [
 fn oversized_answers_end_with_a_reason() {
     for (name, make) in BOMBS {
         let (outcome, took) = costs(SESSION, name, async || verdict_on(make).await);
-        // Some are harmless, and then there is no peer. None is live.
+        // Some changes are harmless, but then no peer connects. No session is live.
         assert!(!outcome.was_live, "{name}: {outcome:?}");
         assert_ne!(outcome.reason, EndReason::Closed, "{name}");
         eprintln!("security: {name}: {:?} after {took:?}", outcome.reason);
@@ -317,8 +320,8 @@ fn gigantic_candidates_cost_nothing_and_the_session_goes_on() {
         scene.close().await;
         outcome
     });
-    // The honest answer connects by the viewer's own candidates, unless they were never sent; either
-    // way no candidate is what ends it.
+    // The well-behaved stack may know the viewer's candidates and connect, or not; in either case
+    // none of the sent candidates ends the session.
     let known = [EndReason::NoRoute, EndReason::NoMedia, EndReason::Dtls];
     assert!(known.contains(&outcome.reason), "{outcome:?}");
 }

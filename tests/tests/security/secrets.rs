@@ -1,5 +1,5 @@
-//! Nothing that holds a secret shows it, however it is printed: what ends in a log, in an error's
-//! text, in a panic's message.
+//! No type that holds a secret shows it in any output: not in a log, an error text or a panic
+//! message.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -29,7 +29,7 @@ fn kept(what: &str, value: &dyn Debug) {
     }
 }
 
-/// With its sources, as a chain of causes is printed.
+/// Checks the error and its sources, because a chain of causes is printed whole.
 fn kept_by_error(what: &str, error: &(dyn Error + 'static)) {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -87,7 +87,7 @@ fn types_with_credentials_print_none() {
         let refused = Connect { endpoint: &endpoint, ..connect }.sign().expect_err("refused");
         kept_by_error("a refused endpoint", &refused);
     }
-    // A proxy's or an endpoint's own password.
+    // The URL contains a user name and a password.
     let refused = signaling().endpoint_url(format!("https://user:{CANARY}@h")).build();
     if let Err(refused) = refused {
         kept_by_error("a refused configuration", &refused);
@@ -123,7 +123,7 @@ fn inputs_and_outputs_of_a_session_print_no_secret() {
     ] {
         kept("a command", &Output::Peer(ticket, command));
     }
-    // A peer's own text is no secret of this side, but what is not readable text is not repeated.
+    // A real candidate is no secret of this side, but a text that is none must not be repeated.
     let candidate = Candidate { text: CANARY.into(), mid: None, mline_index: None, ufrag: None };
     kept("a candidate", &candidate);
     kept("a configuration of peers", &PeerConfig::new(true));

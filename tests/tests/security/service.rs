@@ -1,4 +1,4 @@
-//! A service that means harm: what it answers to calls and on the socket, byte for byte.
+//! A hostile service that controls every byte of its responses and of its signaling connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,38 +15,38 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use viewer_session::{SignalingInput, SignalingPort as _};
 
-/// How long anything may take that has no limit of its own.
+/// A time limit for operations without one of their own.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Written at once.
+/// The number of bytes that are written at once.
 const CHUNK: usize = 64 * 1024;
 
-/// More than any bound, and little enough to write: what is meant is "without end".
+/// More bytes than any limit allows, and few enough to write: it stands for "without end".
 pub(crate) const ENDLESS: usize = 512 << 20;
 
-/// What follows a request.
+/// The response to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    /// The endpoints, both on this service, as a good one answers.
+    /// The two endpoints, both on this service, in a valid response.
     Endpoints,
     /// These bytes.
     Bytes(Vec<u8>),
-    /// These bytes, and then these again and again, so many bytes in all.
+    /// The bytes of `head`, and then `again` repeatedly, up to this many bytes.
     Repeated { head: Vec<u8>, again: Vec<u8>, bytes: usize },
-    /// These bytes, and then one byte every so often.
+    /// The bytes of `head`, and then one byte at this interval.
     Dripping { head: Vec<u8>, every: Duration },
 }
 
-/// What a service does.
+/// The behaviour of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    /// To a call for endpoints.
+    /// The response to a call for endpoints.
     pub(crate) call: Answer,
-    /// To an upgrade.
+    /// The response to an upgrade.
     pub(crate) upgrade: Answer,
     /// Whether the upgrade is accepted before its answer is written.
     pub(crate) accepts: bool,
-    /// Where the socket is, when not here.
+    /// The URL of the signaling connection, if it is on another service.
     pub(crate) socket: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl Default for Script {
     }
 }
 
-/// A running service. It ends with its runtime.
+/// A running service. It stops with its runtime.
 pub(crate) struct Service {
     /// `http://127.0.0.1:PORT`, or `https://localhost:PORT`.
     pub(crate) url: String,
@@ -102,7 +102,7 @@ impl Service {
         service
     }
 
-    /// A viewer's way to it.
+    /// Returns a configuration with which a viewer connects to this service.
     pub(crate) fn reach(&self) -> SignalingConfigBuilder {
         SignalingConfig::builder("arn:aws:kinesisvideo:us-west-2:123456789012:channel/door/1")
             .endpoint_url(&self.url)
@@ -110,12 +110,12 @@ impl Service {
             .client_id("viewer")
     }
 
-    /// Requests that came so far, calls and upgrades.
+    /// Returns the number of requests so far, calls and upgrades.
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// Bytes that it got rid of so far.
+    /// Returns the number of bytes that clients have accepted so far.
     pub(crate) fn written(&self) -> usize {
         self.written.load(Ordering::SeqCst)
     }
@@ -158,7 +158,8 @@ impl Seat {
                 return;
             }
             if !more {
-                // Neither an end nor a message: what waits for one has a limit of its own.
+                // The connection stays open and silent, so the viewer's own timeout must end the
+                // wait.
                 return std::future::pending().await;
             }
         }
@@ -206,14 +207,14 @@ impl Seat {
     }
 }
 
-/// What names the endpoints.
+/// Returns a response body with these endpoints.
 pub(crate) fn endpoints(https: &str, wss: &str) -> String {
     format!(
         r#"{{"ResourceEndpointList":[{{"Protocol":"HTTPS","ResourceEndpoint":"{https}"}},{{"Protocol":"WSS","ResourceEndpoint":"{wss}"}}]}}"#
     )
 }
 
-/// A whole response.
+/// Returns a complete response with this body.
 pub(crate) fn ok(body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
@@ -236,7 +237,7 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     Some(head)
 }
 
-/// The viewer's end.
+/// The viewer's signaling port.
 pub(crate) struct Viewer {
     port: AwsSignaling,
 }
@@ -244,7 +245,7 @@ pub(crate) struct Viewer {
 pub(crate) const LINK: ConnectionId = ConnectionId(1);
 
 impl Viewer {
-    /// With limits that a test can wait for.
+    /// Creates a viewer with short limits.
     pub(crate) fn new(reach: SignalingConfigBuilder) -> Self {
         let limits = Limits {
             call: Duration::from_secs(2),
@@ -272,7 +273,7 @@ impl Viewer {
         timeout(PATIENCE, self.port.next()).await.expect("the port has something to say")
     }
 
-    /// The next event of the connection.
+    /// Waits for the next event of the connection.
     pub(crate) async fn event(&mut self) -> SignalingEvent {
         loop {
             if let SignalingInput::Event(LINK, event) = self.next().await {
@@ -281,7 +282,7 @@ impl Viewer {
         }
     }
 
-    /// Why the connection ends, whatever comes before.
+    /// Waits until the connection ends, and returns the reason.
     pub(crate) async fn end(&mut self) -> Failure {
         loop {
             if let SignalingEvent::Disconnected(failure) = self.event().await {

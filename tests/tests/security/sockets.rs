@@ -1,4 +1,4 @@
-//! The signaling socket brings what it should not.
+//! Tests with invalid and hostile data on the signaling connection.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::service::{Answer, ENDLESS, Script, Service, Viewer};
 use crate::{LITTLE, costs};
 
-/// A frame as a server sends it: unmasked (RFC 6455, 5.2).
+/// Returns a frame as a server sends it: unmasked (RFC 6455, 5.2).
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = head(first, payload.len());
     frame.extend_from_slice(payload);
@@ -37,7 +37,7 @@ async fn opened(upgrade: Answer) -> (Viewer, Service) {
     (viewer, service)
 }
 
-/// Why the connection ends.
+/// Waits until the connection ends, and returns the reason.
 async fn ends(upgrade: Answer) -> FailureCode {
     let (mut viewer, _service) = opened(upgrade).await;
     viewer.end().await.code
@@ -68,7 +68,7 @@ fn message_in_fragments_without_end_ends_the_connection() {
     assert_eq!(code, FailureCode::Service);
 }
 
-/// Its bytes come, and no frame: nothing counts as received.
+/// Bytes of an incomplete frame do not count as received traffic.
 #[test]
 fn frame_that_drips_is_given_up_in_time() {
     let upgrade = Answer::Dripping { head: head(TEXT, 5000), every: Duration::from_millis(20) };
@@ -144,7 +144,8 @@ fn deep_json_and_gigantic_numbers_are_garbage() {
     }
 }
 
-/// A session that takes its time stops the reading; nothing piles up on this side.
+/// While the session reads no events, the viewer stops reading from the socket, so no messages
+/// collect in its memory.
 #[test]
 fn flood_of_candidates_waits_in_the_attackers_own_queue() {
     let candidate = r#"{"candidate":"candidate:1 1 udp 9 10.0.0.1 4242 typ host","sdpMid":"0"}"#;
@@ -156,7 +157,7 @@ fn flood_of_candidates_waits_in_the_attackers_own_queue() {
     let upgrade = Answer::Repeated { head: Vec::new(), again, bytes: ENDLESS };
     let written = costs(LITTLE, "a flood of candidates", async || {
         let (mut viewer, service) = opened(upgrade).await;
-        // No event is taken meanwhile.
+        // The test reads no event meanwhile.
         settled(&service).await;
         for _ in 0..10_000 {
             let event = viewer.event().await;
@@ -167,7 +168,7 @@ fn flood_of_candidates_waits_in_the_attackers_own_queue() {
     assert!(written < ENDLESS / 4, "{written} bytes were taken");
 }
 
-/// Each ping is owed a pong, and the attacker takes none.
+/// Each ping requires a pong, and the attacker reads none of them.
 #[test]
 fn flood_of_pings_is_not_answered_from_a_growing_queue() {
     let again = frame(PING, &[b'x'; 125]);
@@ -180,7 +181,7 @@ fn flood_of_pings_is_not_answered_from_a_growing_queue() {
     });
 }
 
-/// Waits until the service can write no more, or for as long as that may take.
+/// Waits until the service cannot write any more, for at most 3 s.
 async fn settled(service: &Service) {
     let mut before = usize::MAX;
     for _ in 0..20 {

@@ -17,13 +17,13 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::{Cost, HEAP, costs};
 
-/// Two connections, and a machine that is busy.
+/// The cost of two connections, on a busy machine.
 const COST: Cost = Cost { time: Duration::from_secs(240), bytes: 48 << 20 };
 
-/// What may be left of an attack: buffers, and a few states of SRTP.
+/// The memory in bytes that may remain after an attack: buffers, and a few SRTP states.
 const LEFT: usize = 2 << 20;
 
-/// Bytes that no key made, as long as a small packet.
+/// Returns random bytes without valid authentication, of the length of a small packet.
 fn junk(kind: [u8; 2], random: &mut u64) -> [u8; 52] {
     let mut datagram = [0; 52];
     for chunk in datagram.chunks_mut(8) {
@@ -45,7 +45,7 @@ fn rtcp_junk(random: &mut u64) -> [u8; 52] {
     junk([0x80, 200], random)
 }
 
-/// A fragment of a handshake message, the next that a DTLS stack would wait for.
+/// Returns a fragment of the handshake message that a DTLS stack would expect next.
 fn handshake_junk(random: &mut u64) -> [u8; 52] {
     let mut datagram = junk([22, 254], random);
     datagram[2..13].copy_from_slice(&[253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 39]);
@@ -55,17 +55,17 @@ fn handshake_junk(random: &mut u64) -> [u8; 52] {
 
 type Junk = fn(&mut u64) -> [u8; 52];
 
-/// What is sent, and how many datagrams of a stranger's are read at each port.
+/// The kinds of datagram, and how many from an unrelated socket must be read at each port.
 const KINDS: [(&str, Junk, u64); 3] = [
     ("RTP", rtp_junk, 1_000_000),
     ("RTCP", rtcp_junk, 1_000_000),
     ("DTLS fragments", handshake_junk, 200_000),
 ];
 
-/// Datagrams that are sent with the peer's address to each port.
+/// The number of datagrams with the peer's source address that are sent to each port.
 const SPOOFED: u32 = 100_000;
 
-/// A viewer and a camera that are connected by a path, and media that flows.
+/// A viewer and a camera that are connected by a path, with flowing media.
 struct Scene {
     viewer: Arc<Stack>,
     camera: Arc<Stack>,
@@ -142,7 +142,7 @@ impl Scene {
         scene
     }
 
-    /// A hundred more packets come.
+    /// Waits for a hundred more packets.
     async fn flows(&mut self) {
         while self.media.try_recv().is_ok() {}
         for _ in 0..100 {
@@ -158,7 +158,8 @@ impl Scene {
     }
 }
 
-/// Datagrams for this port that the kernel dropped because its queue was full.
+/// Returns the number of datagrams for this port that the kernel dropped because its queue was
+/// full.
 fn overflowed(port: SocketAddr) -> u64 {
     let table = std::fs::read_to_string("/proc/net/udp").expect("Linux");
     let wanted = format!(":{:04X}", port.port());
@@ -168,7 +169,7 @@ fn overflowed(port: SocketAddr) -> u64 {
     drops.next().and_then(|words| words.last()?.parse().ok()).unwrap_or_default()
 }
 
-/// Sends until so many datagrams were read at each port.
+/// Sends datagrams until this many were read at each port.
 fn attack(ports: [SocketAddr; 2], make: Junk, count: u64, stop: &AtomicBool) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let mut random = 0x5eed;
@@ -193,7 +194,7 @@ fn attack(ports: [SocketAddr; 2], make: Junk, count: u64, stop: &AtomicBool) {
     }
 }
 
-/// Stops an attack whose test has failed.
+/// Stops an attack when dropped, so that it also ends with a failed test.
 struct Stop(Arc<AtomicBool>);
 
 impl Drop for Stop {
@@ -225,7 +226,7 @@ fn datagrams_of_an_unrelated_socket_cost_no_memory() {
     }
 }
 
-/// A source address can be spoofed by anyone who knows both addresses.
+/// Anyone who knows both addresses can spoof a source address.
 #[test]
 fn datagrams_with_the_peers_address_are_bounded() {
     for (name, make, _) in KINDS {

@@ -1,4 +1,4 @@
-//! Sessions that are opened, fail, are tried again and closed, one after the other.
+//! Sessions that are opened, fail, retry and are closed, one after the other.
 
 use kvs_emulator::{Action, Emulator, Fault, Match, MessageType, Point, Role};
 use negotiation_core::{EndReason, Event, RetryDelay, Settings};
@@ -9,31 +9,31 @@ use crate::resources::{Held, live_bytes, resident_kb, slope};
 use crate::stage::{Watching, camera, emulator, fill_secrets, ms, secs};
 use crate::{run, setting};
 
-/// Sessions at a time, each on a channel of its own: a process connects three times a second and
-/// channel, and that is no quota to be turned off.
+/// The number of sessions at a time, each on its own channel: a process opens at most three
+/// connections per second and channel, and no quota setting can turn that off.
 const LANES: usize = 10;
 
-/// After so many it is waited until nothing is left, and measured.
+/// The number of cycles between two measurements, before which everything must be released.
 const BETWEEN_MEASURES: usize = 50;
 
-/// What was learnt once has been learnt by then.
+/// The cycle from which memory is compared, when all caches are filled.
 const WARM: usize = 200;
 
-/// Bytes a cycle may leave behind.
+/// The maximum number of bytes that a cycle may leave behind.
 const SLOPE_MAX: f64 = 1_000.0;
 
-/// What goes wrong with a session.
+/// The fault in a session.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// The first answer is lost; the second attempt is live.
+    /// The first answer is lost; the second attempt becomes live.
     AnswerLost,
-    /// The first socket is refused; the second attempt is live.
+    /// The first signaling connection is refused; the second attempt becomes live.
     SocketRefused,
-    /// Live, and its socket is cut; it opens another.
+    /// The signaling connection of the live session is cut; the session opens another.
     Cut,
-    /// Closed once the offer is on its way.
+    /// The session is closed once its offer was sent.
     ClosedEarly,
-    /// No answer at all: both attempts fail.
+    /// No answer arrives, so both attempts fail.
     NeverAnswered,
 }
 
@@ -99,7 +99,7 @@ async fn soak(cycles: usize) {
 fn settings(kind: Kind) -> Settings {
     Settings {
         answer_timeouts: vec![ms(2_000)],
-        // One is enough; a machine that is busy with other tests may need another.
+        // One retry is enough; on a busy machine another may be needed.
         retries: if matches!(kind, Kind::NeverAnswered) { 1 } else { 5 },
         retry_delay: RetryDelay::Fixed(ms(50)),
         link_reopen: RetryDelay::FullJitter { base: ms(50), cap: ms(100) },
@@ -116,7 +116,7 @@ async fn cycle(emulator: &Emulator, channel: &str, kind: Kind) {
         Action::Refuse { status: 503, error: "ServiceUnavailable".into(), message: "".into() };
     let fault = match kind {
         Kind::AnswerLost => Some(Fault::new(Match { times: Some(1), ..answers() }, Action::Drop)),
-        // All of them: one may still come that was meant for the cycle before.
+        // All answers are dropped, because one for the previous cycle may still arrive.
         Kind::NeverAnswered => Some(Fault::new(answers(), Action::Drop)),
         Kind::SocketRefused => Some(Fault::new(upgrades, refuse)),
         Kind::Cut | Kind::ClosedEarly => None,

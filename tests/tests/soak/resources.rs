@@ -1,4 +1,4 @@
-//! What this process holds.
+//! The resources that this process holds.
 
 use std::fmt;
 use std::fs;
@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::ALLOCATOR;
 
-/// How long what was closed may take until it is gone.
+/// The maximum time until closed resources are released.
 const SETTLING: Duration = Duration::from_secs(30);
 
-/// Counted, not measured: nothing of it may be left behind.
+/// Resources that are counted exactly, so none may be left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) descriptors: usize,
@@ -25,7 +25,7 @@ impl Held {
     pub(crate) fn now() -> Self {
         let entries = |path| fs::read_dir(path).expect("Linux").count();
         Self {
-            // The listing itself holds one.
+            // Listing the folder opens a descriptor itself.
             descriptors: entries("/proc/self/fd") - 1,
             threads: entries("/proc/self/task"),
             tasks: Handle::current().metrics().num_alive_tasks(),
@@ -38,7 +38,7 @@ impl Held {
             && self.tasks <= baseline.tasks
     }
 
-    /// Waits until no more is held than at the baseline.
+    /// Waits until the process holds no more than at the baseline.
     pub(crate) async fn settle(baseline: Self) -> Self {
         let deadline = Instant::now() + SETTLING;
         loop {
@@ -59,7 +59,7 @@ impl fmt::Display for Held {
     }
 }
 
-/// What the descriptors are, for a failure's message.
+/// Lists the open descriptors, for a failure's message.
 fn open() -> String {
     let entries = fs::read_dir("/proc/self/fd").expect("Linux").flatten();
     let target = |entry: fs::DirEntry| fs::read_link(entry.path()).ok();
@@ -69,21 +69,22 @@ fn open() -> String {
     open.join("\n")
 }
 
-/// Bytes that are allocated now.
+/// Returns the number of bytes that are allocated now.
 pub(crate) fn live_bytes() -> i64 {
     let Stats { bytes_allocated, bytes_deallocated, .. } = ALLOCATOR.stats();
     let bytes = |count: usize| i64::try_from(count).expect("no such machine");
     bytes(bytes_allocated) - bytes(bytes_deallocated)
 }
 
-/// The resident size, in kilobytes: with what C allocates, and what the allocator keeps.
+/// Returns the resident size in kilobytes, which includes C allocations and the allocator's
+/// reserve.
 pub(crate) fn resident_kb() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// How fast the second rises with the first: the least squares line's slope.
+/// Returns the slope of the least squares line through the points.
 pub(crate) fn slope(points: &[(f64, f64)]) -> f64 {
     let n = points.len() as f64;
     let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / n;

@@ -1,4 +1,4 @@
-//! The emulator, cameras and viewers of a soak, all in this process.
+//! The emulator, cameras and viewers of a soak test, all in this process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use viewer_session::redact::{Origin, remember};
 use viewer_session::{Handle, SessionUpdate};
 
-/// Longer than anything may take that has no deadline.
+/// A time limit for operations without a deadline.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) const fn secs(n: u64) -> Duration {
@@ -29,19 +29,19 @@ pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Fills the process's registry of secrets. It keeps a bounded number of the newest, and growth up
-/// to that bound is not counted as a leak.
+/// Fills the process's registry of secrets. The registry keeps a bounded number of the newest, and
+/// growth up to that bound must not count as a leak.
 pub(crate) fn fill_secrets() {
     for (origin, count) in [(Origin::Connection, 4096), (Origin::Service, 16 * 1024)] {
         for n in 0..count {
-            // As long as a signature, the longest of them; each with a beginning of its own.
+            // As long as a signature, the longest kind of secret; each has its own prefix.
             remember(origin, &format!("{n:06x}{:058}", 0));
         }
     }
 }
 
-/// An emulator without quotas, with these channels. Its lists of events are full after a few
-/// cycles: growth up to a bound is not counted as a leak.
+/// Starts an emulator without quotas, with these channels. Its event lists are full after a few
+/// cycles, because growth up to a bound must not count as a leak.
 pub(crate) async fn emulator(channels: Vec<String>) -> Emulator {
     let quotas = Quotas { enabled: false, ..Quotas::default() };
     let config = EmulatorConfig { channels, quotas, events_max: 64, ..EmulatorConfig::default() };
@@ -55,7 +55,7 @@ fn reach(emulator: &Emulator, channel: &str) -> SignalingConfigBuilder {
         .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
 }
 
-/// A camera that gives up soon who gave it up.
+/// Starts a camera that soon drops a viewer that vanished.
 pub(crate) async fn camera(emulator: &Emulator, channel: &str) -> Camera {
     let signaling = reach(emulator, channel).build().expect("valid");
     let config = CameraConfig {
@@ -66,7 +66,7 @@ pub(crate) async fn camera(emulator: &Emulator, channel: &str) -> Camera {
     Camera::start(config).await.expect("the camera starts")
 }
 
-/// A session of the product, and what came of it.
+/// A session of the product, and its results.
 pub(crate) struct Watching {
     handle: Handle,
     driver: JoinHandle<Outcome>,
@@ -75,8 +75,8 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    /// What [`kvs_viewer::Session`] does, with a network in between where there is one. What changes
-    /// in this machine's own is reported by the soak.
+    /// Starts a session as [`kvs_viewer::Session`] does, over the simulated network if there is
+    /// one. The test itself reports changes of the machine's network.
     pub(crate) fn start(
         emulator: &Emulator,
         channel: &str,
@@ -105,12 +105,12 @@ impl Watching {
         &self.handle
     }
 
-    /// Whole pictures so far.
+    /// Returns the number of complete pictures so far.
     pub(crate) fn pictures(&self) -> u64 {
         self.pictures.load(Ordering::Relaxed)
     }
 
-    /// The next event; `None` once it ended.
+    /// Waits for the next event; returns `None` once the session has ended.
     pub(crate) async fn event(&mut self) -> Option<Event> {
         loop {
             match self.handle.next_event().await? {
@@ -120,7 +120,7 @@ impl Watching {
         }
     }
 
-    /// Waits for an event that fits; false when the session ended without.
+    /// Waits for an event that `fits` accepts; returns false if the session ended without one.
     pub(crate) async fn until(&mut self, fits: impl Fn(&Event) -> bool) -> bool {
         let waited = timeout(PATIENCE, async {
             while let Some(event) = self.event().await {
@@ -133,7 +133,7 @@ impl Watching {
         waited.await.expect("it comes or the session ends")
     }
 
-    /// Waits for so many more pictures.
+    /// Waits for this many more pictures.
     pub(crate) async fn more_pictures(&self, more: u64) {
         let until = self.pictures() + more;
         let flow = async {
@@ -144,13 +144,13 @@ impl Watching {
         timeout(PATIENCE, flow).await.expect("media flows");
     }
 
-    /// Closes it and waits until it is over.
+    /// Closes the session and waits until it has ended.
     pub(crate) async fn close(self) -> Outcome {
         self.handle.close();
         self.ended().await
     }
 
-    /// Waits until it is over.
+    /// Waits until the session has ended.
     pub(crate) async fn ended(self) -> Outcome {
         let outcome = timeout(PATIENCE, self.driver).await.expect("it ends");
         self.taker.await.expect("media ends with it");

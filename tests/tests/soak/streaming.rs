@@ -1,4 +1,4 @@
-//! One session that streams while something goes wrong every ten seconds.
+//! One session that streams while a fault occurs every ten seconds.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,59 +16,60 @@ use crate::{run, setting};
 
 const CHANNEL: &str = "soak-stream";
 
-/// One fault every so often.
+/// The interval between faults.
 const EVERY: Duration = secs(10);
 
-/// How often it is looked whether pictures come.
+/// The interval at which the test checks for new pictures.
 const LOOK: Duration = ms(50);
 
-/// Without a picture for longer than this, media does not flow; the clip has 15 a second.
+/// Media does not flow if no picture arrives for this time; the clip has 15 pictures per second.
 const STILL: Duration = ms(500);
 
-/// How long UDP is lost.
+/// The time for which packets are lost.
 const LOST: Duration = ms(2_500);
 
-/// How often a packet is lost on a bad path.
+/// On a bad path, one packet of this many is lost.
 const LOST_ONE_OF: u64 = 5;
 
-/// However it goes wrong, pictures come again within.
+/// The maximum time after a fault until pictures arrive again.
 const RECOVERY_MAX: Duration = secs(30);
 
-/// Addresses of earlier attempts are idle; those in use send checks every few seconds.
+/// The idle time after which an address is forgotten: only those of earlier attempts are idle,
+/// because ICE sends checks from the others every few seconds.
 const FORGOTTEN: Duration = secs(20);
 
-/// Bytes that a fault may leave behind, from the second round of faults on.
+/// The maximum number of bytes that a fault may leave behind, from the second round of faults on.
 const SLOPE_MAX: f64 = 1_000.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
-    /// The signaling socket is cut.
+    /// The signaling connection is cut.
     LinkCut,
-    /// No UDP gets through for a while, ICE's own neither.
+    /// All UDP packets are lost for a while, ICE checks included.
     UdpLost,
-    /// The platform reports another network.
+    /// The platform reports a network change.
     NetworkChanged,
-    /// The camera ends in order, and another begins.
+    /// The camera closes in order, and another starts.
     CameraRestarts,
-    /// The service sends everybody away.
+    /// The service sends GO_AWAY.
     GoAway,
-    /// One packet of five of the media is lost for a while.
+    /// One media packet of five is lost for a while.
     PacketsLost,
-    /// The ICE servers change.
+    /// The service requests a refresh of the ICE servers.
     IceServers,
-    /// The service's clock jumps by ten minutes, and the socket is cut.
+    /// The service's clock jumps by ten minutes, and the signaling connection is cut.
     ClockJumps,
-    /// The next two calls and sockets are refused, and the socket is cut.
+    /// The next two calls and upgrades are refused, and the signaling connection is cut.
     ServiceFails,
-    /// Something that is no message comes.
+    /// The service sends a text that is no valid message.
     Garbage,
     /// The application requests an ICE restart.
     Restart,
-    /// The device slept.
+    /// The platform reports that the device slept.
     Slept,
 }
 
-/// In a minute the first five strike.
+/// All troubles in their order; a run of one minute reaches the first five.
 const TROUBLES: [Trouble; 12] = [
     Trouble::LinkCut,
     Trouble::UdpLost,
@@ -91,12 +92,12 @@ fn streaming_survives_a_fault_every_ten_seconds() {
     run(soak(Duration::from_secs_f64(minutes * 60.0)));
 }
 
-/// How pictures came since a fault.
+/// The arrival of pictures since a fault.
 #[derive(Debug)]
 struct Flow {
     pictures: u64,
     came_at: Instant,
-    /// The longest time without one.
+    /// The longest time without a picture.
     gap: Duration,
 }
 
@@ -114,7 +115,7 @@ impl Flow {
     }
 }
 
-/// The session's events.
+/// The numbers of events that the session reported.
 #[derive(Default)]
 struct Tally {
     attempts: u64,
@@ -214,8 +215,8 @@ async fn soak(long: Duration) {
     for (trouble, gap) in worst {
         eprintln!("  {trouble:?}: at most {} ms without a picture", gap.as_millis());
     }
-    // Some faults leave an attempt with more than others, which the next attempt frees: what stays
-    // for good is in the least of a round as well.
+    // An attempt may hold more memory after some faults, which the next attempt frees. A permanent
+    // leak also raises the minimum of each round.
     let rounds = held.chunks_exact(TROUBLES.len()).filter_map(|round| round.iter().min());
     let least = rounds.enumerate().map(|(n, least)| ((n * TROUBLES.len()) as f64, *least as f64));
     let points: Vec<(f64, f64)> = least.skip(1).collect();
@@ -278,7 +279,7 @@ async fn strike(
     }
 }
 
-/// Makes the network lose something for a while.
+/// Makes the network lose packets for a while.
 fn lose(network: &Network, begin: impl FnOnce(&Network)) {
     begin(network);
     let network = network.clone();

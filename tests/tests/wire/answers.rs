@@ -52,7 +52,8 @@ fn w02_answer_just_after_the_deadline() {
     });
 }
 
-/// Whatever the machine's speed: the moment that the viewer's own log shows for the answer decides.
+/// The result does not depend on the machine's speed: the arrival time of the answer in the
+/// viewer's log decides what is expected.
 // Shows: N5.
 #[test]
 fn w02_answer_around_the_deadline() {
@@ -62,7 +63,7 @@ fn w02_answer_around_the_deadline() {
         for offset in [-30_i64, -15, -5, 0, 5, 15, 30] {
             let held = stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Hold);
             let mut plan = stage.plan();
-            // Ids that rest are not taken by others.
+            // A client id rests after its use, so each session has its own.
             plan.signaling = plan.signaling.client_id(format!("door{offset}"));
             let limit = plan.settings.answer_timeouts[0];
             let mut viewer = plan.watch();
@@ -102,7 +103,7 @@ fn is_answer(entry: &Entry) -> bool {
 #[test]
 fn w03_answer_stale() {
     scenario(3, "", async |stage| {
-        // Attempt 1 is answered, and never connected.
+        // Attempt 1 receives an answer, but cannot connect.
         let network = Network::default();
         network.block(&Kind::ALL);
         stage.camera().await;
@@ -162,13 +163,13 @@ fn w05_answer_two_different_first_right() {
 #[test]
 fn w05_answer_two_different_first_stale() {
     scenario(5, "first stale", async |stage| {
-        // The stale answer is one to an earlier viewer of this id.
+        // The stale answer belongs to an earlier viewer with this id.
         let earlier = stage.live().await;
         let stale = earlier.answers()[0].sdp.as_str().to_owned();
         earlier.close().await;
         stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Delay { ms: 500 });
         let mut plan = stage.plan();
-        // What the suspect deadline spares is seen by this one being long.
+        // A long establish deadline shows that the suspect deadline ended the attempt early.
         plan.settings.establish_timeout = secs(30);
         let mut viewer = plan.watch();
         viewer.until("the offer", |e| matches!(e, Event::OfferSent { .. })).await;
@@ -194,7 +195,7 @@ fn w06_answer_unsolicited() {
         let earlier = stage.live().await;
         let answer = frame::answer(earlier.answers()[0].sdp.as_str());
         earlier.close().await;
-        // The offer waits for the ICE servers, and the connection is open meanwhile.
+        // The offer waits for the ICE servers, while the connection is open.
         let call =
             Match { call: Some("GetIceServerConfig".into()), times: Some(1), ..Match::on(CALL) };
         stage.fault(call, Action::Delay { ms: 3_000 });
@@ -207,7 +208,7 @@ fn w06_answer_unsolicited() {
         viewer.live().await;
         viewer.more_pictures(15).await;
         viewer.handle.close();
-        // To the connection of a session that closes.
+        // This answer arrives on the connection of a session that is closing.
         stage.tell_viewers(answer);
         let outcome = viewer.ended().await;
         assert_eq!((outcome.reason, outcome.attempts_total), (EndReason::Closed, 1));
@@ -262,7 +263,7 @@ fn w08_answer_rejected() {
         let earlier = stage.live().await;
         let right = earlier.answers()[0].sdp.as_str().to_owned();
         earlier.close().await;
-        // Decodable, and nothing can be made of it: no section has a fingerprint.
+        // The answer can be decoded but not applied: no section has a fingerprint.
         let wrong = frame::without(&right, "a=fingerprint:");
         stage.camera_off().await;
         let mut plan = stage.plan();
@@ -303,10 +304,10 @@ fn w09_no_common_codec() {
     });
 }
 
-/// A change of an answer, with its name.
+/// A change to an answer, with its name.
 type NamedChange = (&'static str, fn(&str) -> String);
 
-/// Contract 8: what a browser takes, in the first attempt.
+/// Contract 8: answers that a browser accepts are accepted in the first attempt.
 #[test]
 fn w08_answers_that_browsers_accept() {
     let changes: [NamedChange; 4] = [
@@ -333,7 +334,7 @@ fn w08_answers_that_browsers_accept() {
     }
 }
 
-/// Contract 9.
+/// Contract 9: the answer has a codec that was not offered.
 #[test]
 fn w09_codec_that_was_not_offered() {
     scenario(9, "not offered", async |stage| {

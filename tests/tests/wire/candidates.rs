@@ -1,4 +1,4 @@
-//! Candidates, and who may send what: scenarios 10 to 15 and 58.
+//! Candidates and the senders of messages: scenarios 10 to 15 and 58.
 
 use kvs_emulator::{Action, Injection, MessageType, Place, Sender};
 use kvs_viewer_tests::nat::{Kind, Network};
@@ -9,7 +9,7 @@ use crate::frame;
 use crate::viewer::{Entry, Watching};
 use crate::{ms, scenario, secs, shown};
 
-/// How many of the master's candidates were handed to the peer connection.
+/// Returns the number of the master's candidates that were given to the peer connection.
 fn added(viewer: &Watching) -> usize {
     viewer.log.count(|entry| {
         matches!(entry, Entry::Output(Output::Peer(_, PeerCommand::AddCandidate { .. })))
@@ -62,7 +62,7 @@ fn w10_names_of_the_master() {
             viewer.until("the offer", is_sent).await;
             let nothing = json!({ "type": "answer", "sdp": "" });
             stage.tell_viewers(frame::message("SDP_ANSWER", &nothing, sender.as_ref()));
-            // It is taken for the master's, and is a bad one.
+            // The answer counts as the master's, and is invalid.
             let outcome = viewer.ended().await;
             assert_eq!(outcome.reason, EndReason::BadAnswer, "{sender:?}");
         }
@@ -76,7 +76,8 @@ fn w11_candidates_first() {
     scenario(11, "", async |stage| {
         let answer = stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Hold);
         stage.camera().await;
-        // The camera's own candidates come first too, and it reaches no viewer before the answer.
+        // The camera's own candidates arrive first too, and no packet of it reaches the viewer
+        // before the answer.
         let network = Network::default();
         let mut plan = stage.plan_over(&network);
         plan.settings.answer_timeouts = vec![secs(30)];
@@ -107,7 +108,7 @@ fn w11_candidates_first() {
     });
 }
 
-/// How many of the numbered candidates were handed over, each after the one before.
+/// Returns the number of numbered candidates that were given to the peer connection in order.
 fn in_order(viewer: &Watching) -> usize {
     let mut expected = 1;
     viewer.log.each(|entry| {
@@ -129,7 +130,7 @@ fn w12_candidate_flood() {
         let flood = stage.fault_from_camera(MessageType::SdpAnswer, 1, flood);
         stage.camera().await;
         let mut plan = stage.plan();
-        // From here no check leaves this machine, whatever addresses it is for.
+        // From this address no check leaves the machine, whatever its target.
         plan.peer.bind = vec!["127.0.0.1:0".to_owned()];
         let mut viewer = plan.watch();
         let sent = viewer.until("the offer", is_sent).await;
@@ -195,7 +196,7 @@ fn w15_candidate_burst() {
         stage.camera().await;
         let mut plan = stage.plan();
         plan.settings.establish_timeout = secs(20);
-        // Each address that is bound is a candidate.
+        // Each bound address becomes a candidate.
         plan.peer.bind = (1..=40).map(|n| format!("127.0.0.{n}:0")).collect();
         let mut viewer = plan.watch();
         viewer.until("an answer", is_answered).await;

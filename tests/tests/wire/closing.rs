@@ -1,4 +1,4 @@
-//! Closing, and many sessions: scenarios 17, 49, 65 and 66.
+//! Closing, and several sessions: scenarios 17, 49, 65 and 66.
 
 use kvs_camera::{Behaviour, CameraEvent};
 use kvs_emulator::{Action, Match, MessageType, Point, Role};
@@ -9,7 +9,7 @@ use crate::stage::{LONGEST, Stage};
 use crate::viewer::Watching;
 use crate::{ms, scenario, secs, shown};
 
-/// Brings a session into a phase, and keeps it there.
+/// Starts a session, brings it into a phase, and keeps it there.
 async fn brought(stage: &Stage, network: &Network, phase: Phase) -> Watching {
     stage.emulator.faults().clear();
     network.unblock();
@@ -82,7 +82,7 @@ fn w49_close_anywhere() {
             let outcome = viewer.ended().await;
             assert_eq!(outcome.reason, EndReason::Closed, "{phase}");
             let took = closed.elapsed();
-            // The close's own deadline is 2 s; those of the phase are 60 s.
+            // The close has its own deadline of 2 s; those of the phases are 60 s.
             assert!(took < secs(10), "{phase}: {took:?}");
             slowest = slowest.max(took);
             let ended = log.count(|entry| {
@@ -129,7 +129,8 @@ fn w65_two_viewers() {
         }
         assert_eq!(stage.calls("ConnectAsViewer"), (before.0 + 1, 0));
         let pictures = stage.untouched(two).await;
-        // The keyframe that the second requested reaches the first too; none of its own is lost.
+        // The keyframe that the second viewer requested reaches the first one too; the first loses
+        // no picture.
         let more = stage.untouched(one).await;
         let what = format!("hall and hall-2 live, {more} and {pictures} pictures, none lost");
         shown(what, took)
@@ -149,7 +150,8 @@ fn w17_churn() {
         let begun = tokio::time::Instant::now();
         for n in 0..49_u64 {
             let viewer = stage.watch();
-            // Some are closed while they connect, some once they are live, some in between.
+            // Some sessions are closed while they connect, some once they are live, some in
+            // between.
             tokio::time::sleep(ms(40 * (n % 6))).await;
             viewer.close().await;
         }

@@ -1,5 +1,5 @@
-//! Received pictures and their content, which is compared with the bundled clip's byte by byte: each
-//! of its pictures has its number painted in it.
+//! Received pictures and their content, which is compared byte by byte with the bundled clip: each
+//! picture of the clip shows its number.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,27 +9,27 @@ use peer_webrtc::{MediaEvent, MediaReceiver};
 use recording::{Clip, ClipKind, VideoCodec};
 use tokio::time::Instant;
 
-/// A whole picture as it came in.
+/// A complete received picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Picture {
-    /// By which peer connection.
+    /// The peer connection that received it.
     pub(crate) peer: PeerId,
     /// Its RTP timestamp.
     pub(crate) rtp: u32,
-    /// What is in it; see [`of_the_clip`].
+    /// A hash of its coded content; see [`of_the_clip`].
     pub(crate) content: u64,
-    /// When it was whole.
+    /// The time at which it was complete.
     pub(crate) at: Timestamp,
 }
 
-/// What a viewer got. Clones are the same film.
+/// The pictures that a viewer received. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Film {
     pictures: Arc<Mutex<Vec<Picture>>>,
 }
 
 impl Film {
-    /// Takes media until there is no more.
+    /// Collects video pictures until the media ends.
     pub(crate) async fn take(self, mut media: MediaReceiver, origin: Instant) {
         while let Some(event) = media.next().await {
             if let MediaEvent::Frame { peer, kind: MediaKind::Video, frame, at, .. } = event {
@@ -42,19 +42,19 @@ impl Film {
         }
     }
 
-    /// All that came so far.
+    /// Returns all pictures so far.
     pub(crate) fn pictures(&self) -> MutexGuard<'_, Vec<Picture>> {
         self.pictures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many came so far.
+    /// Returns the number of pictures so far.
     pub(crate) fn len(&self) -> usize {
         self.pictures().len()
     }
 }
 
-/// The content of the clip's picture with this number painted in it. Of 900 pictures nine look to a
-/// decoder like another one's change, so the number follows from the content only in its order.
+/// Returns the content of the clip's picture that shows this number. Nine of the 900 pictures code
+/// the same change as another one, so the content identifies a number only in its order.
 pub(crate) fn of_the_clip(counter: u64) -> Option<u64> {
     static CONTENTS: OnceLock<Vec<u64>> = OnceLock::new();
     let contents = CONTENTS.get_or_init(|| {
@@ -65,12 +65,12 @@ pub(crate) fn of_the_clip(counter: u64) -> Option<u64> {
     contents.get(usize::try_from(counter).ok()?).copied()
 }
 
-/// The content of a picture that comes out of a file.
+/// Returns the content of a picture that was read from a file.
 pub(crate) fn of_a_file(data: &[u8]) -> u64 {
     content(annex_b(data))
 }
 
-/// A picture's bytes without its parameter sets, which may be sent apart.
+/// Returns a hash of a picture without its parameter sets, which may be sent separately.
 fn content<'a>(units: impl Iterator<Item = &'a [u8]>) -> u64 {
     // The slices of a coded picture are NAL units of type 1 and 5 (H.264, table 7-1).
     let slices: Vec<_> =
@@ -78,7 +78,7 @@ fn content<'a>(units: impl Iterator<Item = &'a [u8]>) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(slices)
 }
 
-/// NAL units with four bytes of length before each.
+/// Splits data into NAL units that follow their length in four bytes.
 fn length_prefixed(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = data.split_first_chunk::<4>()?;
@@ -89,14 +89,14 @@ fn length_prefixed(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// NAL units after start codes (H.264, annex B).
+/// Splits data into NAL units that follow start codes (H.264, annex B).
 fn annex_b(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let starts: Vec<usize> =
         (0..data.len()).filter(|at| data[*at..].starts_with(&[0, 0, 1])).collect();
     let ends: Vec<usize> = starts.iter().skip(1).copied().chain([data.len()]).collect();
     starts.into_iter().zip(ends).map(|(start, end)| {
         let unit = &data[start + 3..end];
-        // Zeros before the next start code belong to it.
+        // Zeros before the next start code are part of it.
         let kept = unit.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         &unit[..kept]
     })

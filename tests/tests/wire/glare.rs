@@ -1,4 +1,4 @@
-//! Masters that offer, and media that changes under way: scenarios 20 and 67.
+//! Masters that send offers, and media that changes during a session: scenarios 20 and 67.
 
 use std::path::Path;
 use std::process::Command;
@@ -34,7 +34,7 @@ fn rollbacks(viewer: &Watching) -> usize {
     })
 }
 
-/// The bundled clip as it is.
+/// The unchanged bundled clip.
 fn whole() -> Reel {
     Reel {
         samples: bundled(),
@@ -45,7 +45,8 @@ fn whole() -> Reel {
     }
 }
 
-/// A viewer that is live with a master that offers, too, and how long that took from its own offer.
+/// Runs a viewer until it is live with a master that also sends an offer, and returns both, with
+/// the time from the viewer's offer until it is live.
 async fn met(stage: &Stage, manners: Manners, polite: bool) -> (Master, Watching, Duration) {
     let master = master(stage, manners, whole()).await;
     let mut plan = stage.plan();
@@ -81,7 +82,7 @@ fn w20_glare_the_master_gives_way() {
     glare("the master gives way", false, Manners::GivesWay);
 }
 
-/// It costs the attempt, by the deadline of the side that waits then, and nothing else.
+/// Glare costs one attempt, by the deadline of the side that is waiting, and nothing else.
 fn glare_breaks(case: &'static str, polite: bool, cost: Deadline) {
     scenario(20, case, async |stage| {
         let (master, viewer, took) = met(stage, Manners::Breaks, polite).await;
@@ -119,11 +120,12 @@ fn w67_codec_changes() {
         make_wide_clip(&wide);
         let clip = Clip::open(&wide).expect("it can be sent");
         let wide = &clip.video().expect("it has pictures").samples;
-        // Two seconds, of which a picture is lost; two seconds of another size; and so on.
+        // Two alternating parts: four seconds of the bundled clip with a lost picture, and two
+        // seconds with another picture size.
         let small = bundled();
         let samples: Vec<ClipSample> =
             small.iter().take(60).chain(wide.iter().take(30)).cloned().collect();
-        // Sequence numbers wrap after some packets, timestamps after some pictures.
+        // Sequence numbers wrap after a few packets, timestamps after a few pictures.
         let reel = Reel {
             samples,
             lost: vec![40],
@@ -145,7 +147,8 @@ fn w67_codec_changes() {
         let (summary, probe) = ended.await.expect("it plays");
         let took = begun.elapsed();
         master.gone().await;
-        // Of nine seconds the lost picture costs what is left of its group: at most two seconds.
+        // The lost picture also costs the rest of its group of pictures: at most two of the nine
+        // seconds.
         assert!(probe.pictures >= 7 * 15 - 15, "{probe:?} {summary}");
         assert!(probe.duration >= 7.0, "{probe:?}");
         let what = format!(
@@ -157,8 +160,8 @@ fn w67_codec_changes() {
     });
 }
 
-/// The new source begins just after a keyframe, so that nothing of it can be shown for two seconds,
-/// unless another one is requested: under its own SSRC, which no description names.
+/// The new source starts just after a keyframe, so its next two seconds cannot be decoded unless
+/// the viewer requests another keyframe, under an SSRC that no description contains.
 // Shows: N27.
 #[test]
 fn w67_another_source() {
@@ -189,7 +192,7 @@ fn w67_another_source() {
         assert_eq!(pictures.len() as u64, probe.pictures, "all of them decode");
         let pauses = pictures.windows(2).map(|two| (two[1].pts - two[0].pts, two[1].keyframe));
         let (pause, resumes) = pauses.max().expect("there are two");
-        // The file's times are those of RTP.
+        // The times in the file are those of RTP.
         let pause = Duration::from_micros(pause * 100 / 9);
         assert!(resumes && pause < secs(1), "{pause:?}, {probe:?}");
         let sent: Vec<FrameRecord> = std::iter::from_fn(|| sent.try_recv().ok()).collect();
@@ -204,7 +207,8 @@ fn w67_another_source() {
     });
 }
 
-/// How far a picture of the file is at most from the time at which it was sent, by the first one.
+/// Returns the maximum difference between the time of a picture in the file and the time at which
+/// it was sent, both relative to the first picture.
 fn drift(pictures: &[ClipSample], sent: &[FrameRecord]) -> Duration {
     let mut sent = sent.iter();
     let times: Vec<(Duration, Duration)> = pictures
@@ -223,7 +227,7 @@ fn drift(pictures: &[ClipSample], sent: &[FrameRecord]) -> Duration {
     drifts.max().unwrap_or_default()
 }
 
-/// Two seconds of another size than the bundled clip's.
+/// Makes a clip of two seconds with a larger picture size than the bundled clip's.
 fn make_wide_clip(path: &Path) {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i"]);

@@ -1,4 +1,4 @@
-//! Connections that follow one another: scenarios 18, 30 to 34.
+//! Signaling connections that follow one another: scenarios 18, 30 to 34.
 
 use kvs_emulator::{
     Action, EmulatorConfig, Match, Point, PresenceChange, Role, ServiceMessage, Then, Why,
@@ -34,7 +34,7 @@ fn w30_signaling_drop_live() {
     });
 }
 
-/// Must show 3: the service is gone for a minute, and media does not notice.
+/// Must show 3: the service is unreachable for a minute, and media is not affected.
 // Shows: N20.
 #[test]
 fn w30_signaling_down_for_sixty_seconds() {
@@ -62,8 +62,8 @@ fn w30_signaling_down_for_sixty_seconds() {
     });
 }
 
-/// AWS's ten minutes, on a service whose clock makes seconds of minutes, and its hour on one that
-/// is twice as fast: [`hour`].
+/// Tests the service's time limits of a connection on a faster clock: a minute takes a second for
+/// the ten minutes without traffic, and half a second for the hour: [`hour`].
 fn lived_out(
     case: &'static str,
     service: impl FnOnce(&mut EmulatorConfig),
@@ -76,7 +76,7 @@ fn lived_out(
     scenario_on(30, case, emulator, async |stage| {
         stage.camera().await;
         let mut plan = stage.plan();
-        // Also the viewer's own times are shorter: pings, and the spread of who is sent away.
+        // The viewer's own times must be shorter too: pings, and the spread after GO_AWAY.
         plan.settings.go_away_spread = ms(300);
         plan.signaling = plan.signaling.limits(Limits { ping: secs(1), ..Limits::default() });
         let mut viewer = plan.watch();
@@ -90,7 +90,7 @@ fn lived_out(
             viewer.more_pictures(30).await;
         }
         assert_eq!(viewer_links(stage, why), rounds, "{:?}", stage.emulator.events(0));
-        // Where the new connection came first, the old one's end was expected.
+        // If the new connection opened first, the end of the old one was expected.
         let lost = if why == Why::Displaced { 0 } else { rounds };
         assert_eq!(viewer.count(is_lost), lost, "{}", viewer.log.story());
         assert_eq!(stage.viewers(), ["hall"], "the same id, once");
@@ -101,7 +101,7 @@ fn lived_out(
     });
 }
 
-/// How many connections of the viewer's ended like this.
+/// Returns the number of the viewer's connections that ended for this reason.
 fn viewer_links(stage: &Stage, why: Why) -> usize {
     let events = stage.emulator.events(0);
     let of_viewer = |event: &&kvs_emulator::Event| event.client_id.as_deref() == Some("hall");
@@ -111,12 +111,12 @@ fn viewer_links(stage: &Stage, why: Why) -> usize {
 
 #[test]
 fn w30_idle_for_ten_minutes() {
-    // Whether AWS takes a ping for traffic is unknown: here it does not.
+    // It is unknown whether AWS counts a ping as traffic; here it does not.
     let deaf = |service: &mut EmulatorConfig| service.unknowns.pings_reset_idle = false;
     lived_out("idle for 10 min", deaf, Why::Idle, is_lost, 3);
 }
 
-/// An hour is half a minute, and five seconds remain after GO_AWAY.
+/// An hour takes half a minute, and the connection closes five seconds after GO_AWAY.
 fn hour(service: &mut EmulatorConfig) {
     service.time_scale = 120.0;
     service.lifetimes.go_away_grace = secs(600);
@@ -222,7 +222,7 @@ fn w34_garbage() {
 #[test]
 fn w18_takeover_before_live() {
     scenario(18, "not live", async |stage| {
-        // No answer comes, and each connection is closed by the service a second after it opened.
+        // No answer arrives, and the service closes each connection a second after it opened.
         let ours = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
         stage.fault(ours, Action::After { ms: 1_000, then: Then::Close });
         let mut plan = stage.plan();

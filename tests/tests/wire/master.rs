@@ -1,5 +1,5 @@
-//! A master that does what the test camera does not: it offers, and what it sends changes under
-//! way.
+//! A master with behaviour that the test camera lacks: it sends offers, and its media changes
+//! during a session.
 #![expect(clippy::wildcard_enum_match_arm, reason = "what it does not look at is let go")]
 
 use std::sync::Arc;
@@ -17,39 +17,39 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::source::Stream;
 
-/// What it does about the first offer that it gets.
+/// The reaction to the first offer that the master receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manners {
-    /// It answers.
+    /// The master answers.
     Answers,
-    /// It offers itself, and does not see the other offer.
+    /// The master sends its own offer and ignores the viewer's.
     Insists,
-    /// It offers itself, and takes that back for the other offer.
+    /// The master sends its own offer, and rolls it back for the viewer's.
     GivesWay,
-    /// It offers itself, and breaks over the other offer: its connection is closed, and that viewer
-    /// receives no more of it. The next viewer is answered.
+    /// The master sends its own offer and fails on the viewer's: it closes its peer connection, and
+    /// processes no more messages of that viewer. It answers the next viewer.
     Breaks,
 }
 
-/// What it sends, in its order, over and over.
+/// The pictures that the master sends, repeated without end.
 pub(crate) struct Reel {
     pub(crate) samples: Vec<ClipSample>,
-    /// The numbers of the pictures that are lost on the way.
+    /// The numbers of the pictures that are not sent.
     pub(crate) lost: Vec<usize>,
     pub(crate) first_sequence_number: u16,
     pub(crate) first_timestamp: u32,
-    /// The number of the picture from which on another source sends, if one does.
+    /// The number of the picture from which on another source sends, if there is one.
     pub(crate) other_source_from: Option<usize>,
 }
 
-/// The clip has 15 pictures a second.
+/// The time between pictures; the clip has 15 pictures per second.
 const PERIOD: Duration = Duration::from_micros(66_667);
-/// Ticks of the RTP clock in a millisecond.
+/// The number of RTP clock ticks in a millisecond.
 const TICKS: u32 = 90;
-/// Where the clock of another source begins.
+/// The first timestamp of the other source.
 const OTHER_TIMESTAMP: u32 = 123_456_789;
 
-/// A master that runs. Dropped, it is gone.
+/// A running master. Dropping it stops it.
 pub(crate) struct Master {
     task: JoinHandle<()>,
 }
@@ -61,7 +61,7 @@ impl Drop for Master {
 }
 
 impl Master {
-    /// Takes a connection that is open.
+    /// Starts a master on an open signaling connection.
     pub(crate) fn start(
         link: MasterConnection,
         manners: Manners,
@@ -71,14 +71,14 @@ impl Master {
         Self { task: tokio::spawn(run(link, manners, reel, records)) }
     }
 
-    /// Ends it in order.
+    /// Stops the master, and waits until it has stopped.
     pub(crate) async fn gone(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
     }
 }
 
-/// One connection of its.
+/// A peer connection of the master.
 struct Line {
     stack: Arc<Stack>,
     queues: StackEvents,
@@ -88,12 +88,12 @@ struct Line {
     connected: bool,
 }
 
-/// A stack must be closed also when its task is aborted.
+/// The stack must be closed even when its task is aborted.
 impl Drop for Line {
     fn drop(&mut self) {
         let stack = Arc::clone(&self.stack);
         tokio::spawn(async move {
-            // One that cannot close in order is gone too.
+            // A failed close does not matter here.
             let _ = stack.close().await;
         });
     }
@@ -143,7 +143,8 @@ async fn run(
     let mut viewer = String::new();
     let mut broken: Option<String> = None;
     let mut beat = interval(PERIOD);
-    // A picture that is late on a busy machine has the time at which it was due, as a camera's has.
+    // A picture that is late on a busy machine keeps the time at which it was due, as a camera's
+    // does.
     beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut player = Player::new(reel);
     loop {
@@ -171,7 +172,8 @@ async fn run(
                                     continue;
                                 }
                                 Manners::Answers | Manners::Breaks => first,
-                                // What was set cannot be taken back by this stack: another, then.
+                                // This stack cannot roll back a local offer, so the master uses
+                                // another peer connection.
                                 Manners::GivesWay => Line::new().await,
                             }
                         }
@@ -217,7 +219,7 @@ async fn run(
             due = beat.tick() => {
                 if let Some(line) = line.as_mut().filter(|line| line.connected) {
                     while let Ok(control) = line.queues.control.try_recv() {
-                        // A request to another source has no effect.
+                        // A request for another source has no effect.
                         if matches!(control, Control::KeyframeRequest { ssrc, .. } if ssrc == line.video.ssrc) {
                             player.seek_keyframe();
                         }
@@ -246,7 +248,7 @@ struct Player {
     packetizer: Option<Packetizer>,
     next: usize,
     begun: Instant,
-    /// The RTP clock of the source that sends, when it was `begun`.
+    /// The RTP timestamp of the present source at the time `begun`.
     clock: u32,
 }
 
@@ -266,7 +268,7 @@ impl Player {
         &self.reel.samples[self.next % self.reel.samples.len()]
     }
 
-    /// Sends the next picture, which was due then. A record of it, if it went out.
+    /// Sends the next picture, which was due at this time. Returns its record, unless it was lost.
     async fn play(
         &mut self,
         track: &mut Stream,
@@ -277,7 +279,7 @@ impl Player {
         let t_ms = u64::try_from(due.saturating_duration_since(self.begun).as_millis()).ok()?;
         let ticks = u32::try_from(t_ms).ok()?.wrapping_mul(TICKS);
         if self.reel.other_source_from.take_if(|from| *from <= self.next).is_some() {
-            // It has numbers and a clock of its own.
+            // The other source has its own sequence numbers and clock.
             track.changes();
             self.packetizer = None;
             self.clock = OTHER_TIMESTAMP.wrapping_sub(ticks);

@@ -1,4 +1,4 @@
-//! Media that does not come, or stops: scenarios 47, 48, 57 and 61.
+//! Media that does not arrive, or stops: scenarios 47, 48, 57 and 61.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,10 +34,10 @@ fn w47_no_rtp() {
         let no_media = AttemptEnd::Deadline(Deadline::FirstMedia);
         assert!(outcome.attempts.iter().all(|attempt| attempt.end == no_media));
         assert!(outcome.attempts.iter().all(|attempt| attempt.evidence.connected));
-        // At once, and each second until the five are over.
-        let requested = keyframe_requests(&log);
-        assert!(requested >= 8, "{requested}");
-        let what = format!("keyframe asked for {requested} times, 2 attempts, ended as no-media");
+        // The viewer requests one at once, and then one per second until the deadline of 5 s.
+        let asked = keyframe_requests(&log);
+        assert!(asked >= 8, "{asked}");
+        let what = format!("keyframe asked for {asked} times, 2 attempts, ended as no-media");
         shown(what, outcome.lasted)
     });
 }
@@ -47,7 +47,7 @@ fn w47_no_keyframe() {
     scenario(47, "no keyframe", async |stage| {
         stage.camera().await;
         let network = Network::default();
-        // The clip's keyframes have a kilobyte and more, its other pictures under 200 bytes.
+        // The clip's keyframes have more than a kilobyte, its other pictures less than 200 bytes.
         network.lose_longer_than(600);
         let mut plan = stage.plan_over(&network);
         plan.settings.retries = 0;
@@ -74,7 +74,7 @@ fn w48_paused_camera() {
         let stopped = viewer.now();
         viewer.until("the stall", |event| *event == Event::MediaStalled).await;
         viewer.until("the pause", |event| *event == Event::MediaPaused).await;
-        // Longer than a silent camera is waited for.
+        // Longer than the time after which a camera without any packets is given up.
         tokio::time::sleep(secs(6)).await;
         assert!(keyframe_requests(&viewer.log) >= 3, "{}", viewer.log.story());
         network.unblock();
@@ -128,7 +128,7 @@ fn w57_dtls_refused() {
     scenario(57, "refused", async |stage| {
         stage.camera().await;
         let mut plan = stage.plan();
-        // Another certificate.
+        // The changed fingerprint has the effect of another certificate.
         plan.tamper = Some(|sdp| {
             frame::changed(sdp, |line| {
                 let (start, digest) = line.split_once("sha-256 ")?;
@@ -142,7 +142,7 @@ fn w57_dtls_refused() {
     });
 }
 
-/// A microphone that is there until it is pulled out.
+/// A microphone that is available until it is unplugged.
 #[derive(Debug)]
 struct Microphone {
     track: Arc<LocalTrack>,
@@ -166,7 +166,7 @@ impl LocalSource for Microphone {
     }
 }
 
-/// Whether the first offer was to send sound.
+/// Returns whether the first offer sends audio.
 fn sound_offered(viewer: &Watching) -> bool {
     let mut sends = None;
     viewer.log.each(|entry| {

@@ -1,4 +1,4 @@
-//! The program itself, as a process: scenarios 54 to 56.
+//! The program itself, in its own process: scenarios 54 to 56.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use recording::ClipKind;
 
 use crate::{ms, scenario, secs, shown};
 
-/// How long a program may take on a busy machine.
+/// The time limit of a program on a busy machine.
 const PATIENCE: std::time::Duration = secs(90);
 
 #[test]
@@ -40,7 +40,8 @@ fn w54_interrupted() {
     });
 }
 
-/// The file plays, and what the camera sent is in it, by the counters in its pictures.
+/// Checks that the file plays and contains what the camera sent, by the frame counters in its
+/// pictures.
 fn compare(file: &Path, list: &Path) -> String {
     let (seen, counters) = (probe(file), compare_counters(file, list));
     format!("{:.1} s play, counters: {counters}", seen.duration)
@@ -92,7 +93,7 @@ fn w54_file_that_cannot_hold_the_codec() {
         ] {
             stage.camera_with(|camera| camera.source = Source::Bundled(clip)).await;
             let file = folder.path().join(name);
-            // An empty file, such as a killed run may have left, is no obstacle.
+            // An empty file, as a killed run may leave behind, may be overwritten.
             std::fs::write(&file, b"").expect("the file is created");
             let mut watch = stage.program("watch");
             watch.args(["--json", "--record"]).arg(&file);
@@ -101,8 +102,8 @@ fn w54_file_that_cannot_hold_the_codec() {
                 let ended = watch.ended(PATIENCE);
                 assert_eq!(ended.code, Some(11), "{}", watch.transcript());
                 let text = ended.stderr.join(" ");
-                assert!(text.contains(reported), "{text}");
-                // It is decided by the first track, not by a deadline.
+                assert!(text.contains(told), "{text}");
+                // The first track decides it, without waiting for a deadline.
                 let attempts = watch.transcript().matches("attempt_started").count();
                 assert_eq!(attempts, 1, "{}", watch.transcript());
                 let left = std::fs::metadata(&file).map_or(0, |file| file.len());
@@ -131,7 +132,7 @@ fn w55_secrets() {
     crate::scenario_on(55, "", service, async |stage| {
         let signed = stage.signaling().credentials(&keys.id, &keys.secret, keys.token.clone());
         stage.camera_with(|camera| camera.signaling = signed.build().expect("valid")).await;
-        // An answer that is broken, one that is lost, and then a connection that is cut.
+        // One answer is corrupted, one is lost, and then a connection is cut.
         let broken = Action::Corrupt { how: kvs_emulator::Corruption::Sdp };
         stage.fault_from_camera(MessageType::SdpAnswer, 1, broken);
         stage.fault_from_camera(MessageType::SdpAnswer, 1, Action::Drop);
@@ -167,7 +168,7 @@ fn w55_secrets() {
             for secret in secrets.into_iter().flatten() {
                 assert!(!text.contains(secret), "a key is in the {name}");
             }
-            // The letters of both keys that survive being written in a URL.
+            // The first letters of both keys are the same in percent-encoded form.
             for part in [&keys.secret[..16], &keys.token.as_deref().unwrap_or_default()[..16]] {
                 assert!(!text.contains(part), "half a key is in the {name}");
             }
@@ -179,8 +180,8 @@ fn w55_secrets() {
     });
 }
 
-/// A sleep as near as one process can come to it: nothing of the program runs for longer than a
-/// busy machine explains, its sockets are open, and nothing reports it.
+/// The closest that one process can come to device sleep: the program is stopped for longer than a
+/// busy machine explains, its sockets stay open, and no platform event reports it.
 // Shows: N13.
 #[test]
 fn w56_stopped() {

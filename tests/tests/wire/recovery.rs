@@ -1,4 +1,4 @@
-//! A live session that loses its way to the camera: scenarios 22 to 27, 40 and 45.
+//! A live session that loses its connectivity to the camera: scenarios 22 to 27, 40 and 45.
 
 use kvs_camera::{Behaviour, CameraEvent};
 use kvs_emulator::{Action, Match, Point, Role};
@@ -9,7 +9,7 @@ use crate::stage::Stage;
 use crate::viewer::Watching;
 use crate::{scenario, secs, shown};
 
-/// A viewer that is live on a camera that answers ICE restarts on its connection.
+/// Starts a viewer that is live with a camera that answers ICE restarts on its existing connection.
 async fn live_and_renegotiable(stage: &mut Stage, network: &Network) -> Watching {
     stage.camera_with(|camera| camera.behaviour = Behaviour::Renegotiate).await;
     let mut viewer = stage.plan_over(network).watch();
@@ -28,7 +28,7 @@ fn w22_ice_blip() {
         let network = Network::default();
         stage.camera_with(|camera| camera.behaviour = Behaviour::Renegotiate).await;
         let mut plan = stage.plan_over(&network);
-        // On a busy machine two seconds may become four.
+        // On a busy machine a loss of two seconds may last four.
         plan.settings.disconnect_grace = secs(6);
         let mut viewer = plan.watch();
         viewer.live().await;
@@ -55,7 +55,7 @@ fn w23_ice_disconnected() {
     scenario(23, "", async |stage| {
         let network = Network::default();
         let mut viewer = live_and_renegotiable(stage, &network).await;
-        // The viewer's addresses are dead; those of a restart are others.
+        // The viewer's present addresses stay unreachable; the restart brings new ones.
         network.viewer_moves();
         let lost = viewer.now();
         viewer.until("the loss", |event| *event == Event::Disconnected).await;
@@ -93,7 +93,7 @@ fn w25_restart_ignored() {
         let network = Network::default();
         stage.camera_with(|camera| camera.behaviour = Behaviour::IgnoreRepeated).await;
         let mut plan = stage.plan_over(&network);
-        // What is waited for is the restart.
+        // The test waits for the restart's deadline, not for that of the media.
         plan.settings.media_give_up = secs(20);
         let mut viewer = plan.watch();
         viewer.live().await;
@@ -129,7 +129,8 @@ fn w26_network_switch_by_restart() {
         assert_eq!(viewer.count(is_attempt_2), 0);
         let lost = viewer.longest_gap(last);
         let took = recovered.saturating_since(switched);
-        // Restart deadline; the grace is skipped when the platform reports it.
+        // Less than the restart's deadline; the session does not wait for the grace after a report
+        // of the platform.
         assert!(took < secs(4), "{took:?}");
         assert_eq!(viewer.close().await.attempts_total, 1);
         shown(format!("ICE restart over a new link; no picture for {lost:.2?}"), took)
@@ -140,7 +141,7 @@ fn w26_network_switch_by_restart() {
 fn w26_network_switch_by_attempt() {
     scenario(26, "full attempt", async |stage| {
         let network = Network::default();
-        // A master that replaces the session of an id that offers again cannot be restarted.
+        // A master that replaces the session of a repeated client id cannot be restarted.
         let mut viewer = stage.live_over(&network).await;
         network.viewer_moves();
         stage.cut_viewers(None);
@@ -149,7 +150,7 @@ fn w26_network_switch_by_attempt() {
         let live = viewer.live().await;
         viewer.more_pictures(15).await;
         let took = live.saturating_since(switched);
-        // Grace, restart deadline and one set-up.
+        // The grace, the restart's deadline and one set-up.
         assert!(took < secs(1 + 4 + 4), "{took:?}");
         assert_eq!(viewer.close().await.attempts_total, 2);
         shown("attempt 2 live", took)
@@ -172,7 +173,7 @@ fn w27_offline() {
         stage.cut_viewers(None);
         viewer.handle.control().online(false);
         let off = viewer.until("offline", |event| *event == Event::Offline).await;
-        // Longer than every deadline of setting up, recovery and retry together.
+        // Longer than all deadlines of set-up, recovery and retry together.
         tokio::time::sleep(secs(20)).await;
         assert_eq!(viewer.count(is_attempt_2), 0, "no attempt starts: {}", viewer.log.story());
         assert!(stage.emulator.faults().remove(down));
@@ -212,7 +213,7 @@ fn w45_master_restart() {
     scenario(45, "", async |stage| {
         let network = Network::default();
         let mut viewer = stage.live_over(&network).await;
-        // It loses its power: nothing of it closes.
+        // The camera loses its power, so it closes nothing.
         network.block(&Kind::ALL);
         let gone = viewer.now();
         stage.camera_off().await;

@@ -1,5 +1,5 @@
-//! What is reported of each scenario: a line when it is over, and all lines as a table at the end and in
-//! `target/wire.md`.
+//! The report of the scenarios: a line when one has ended, and all lines as a table at the end and
+//! in `target/wire.md`.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -12,22 +12,22 @@ use std::time::Duration;
 
 use crate::table::Number;
 
-/// What a scenario showed.
+/// The result of a scenario.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
     what: String,
     time: Duration,
 }
 
-/// What happened, and how long it took from the stimulus to recovery or the end.
+/// Creates a result: what happened, and the time from the stimulus to recovery or the end.
 pub(crate) fn shown(what: impl Into<String>, time: Duration) -> Shown {
     Shown { what: what.into(), time }
 }
 
-/// The rows so far, by number and case.
+/// The table rows so far, by number and case.
 static ROWS: Mutex<BTreeMap<(u32, &str), String>> = Mutex::new(BTreeMap::new());
 
-/// A scenario that runs. Dropped without an end, it failed.
+/// A running scenario. If it is dropped without an end, it counts as failed.
 pub(crate) struct Running {
     row: Number,
     case: &'static str,
@@ -54,7 +54,7 @@ impl Drop for Running {
         let case = if self.case.is_empty() { String::new() } else { format!(" ({})", self.case) };
         let line =
             format!("| {number} | {name}{case} | {stimulus} | {required} | {what} | {time} |");
-        // One write, so that lines of scenarios that end together stay whole.
+        // A single write keeps the lines of scenarios that end together whole.
         eprintln!("{line}");
         let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
         rows.insert((number, self.case), line);
@@ -66,7 +66,7 @@ impl Drop for Running {
     }
 }
 
-/// How many scenarios this run has: listed by the same program with the same filters.
+/// Returns the number of scenarios in this run: the same program lists them for the same filters.
 fn expected() -> usize {
     static EXPECTED: OnceLock<usize> = OnceLock::new();
     *EXPECTED.get_or_init(|| {
@@ -83,16 +83,16 @@ fn table<'a>(rows: impl Iterator<Item = &'a String>) -> String {
         "| # | name | stimulus | required | what happened | time |\n|---|---|---|---|---|---|\n",
     );
     for row in rows {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{row}");
     }
     text
 }
 
-/// The table so far, for a run of one scenario as well as for a whole one.
+/// Writes the table so far, also in a run of one scenario.
 fn write(table: &str) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = here.parent().unwrap_or(here).join("target");
-    // A table that cannot be kept is no reason to fail: each line was printed.
+    // A failed write is ignored, because each line was printed.
     let _ = fs::create_dir_all(&target).and_then(|()| fs::write(target.join("wire.md"), table));
 }

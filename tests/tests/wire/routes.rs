@@ -1,4 +1,4 @@
-//! Which way media takes: scenarios 41, 59 and 60.
+//! The route of the media: scenarios 41, 59 and 60.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -10,13 +10,13 @@ use crate::stage::Stage;
 use crate::viewer::{Plan, Watching};
 use crate::{scenario, scenario_on, secs, shown};
 
-/// The emulator's own relay, with credentials that end after this.
+/// Returns an emulator configuration with its own relay and credentials of this lifetime.
 fn relay(ttl_secs: u32) -> EmulatorConfig {
     let turn = TurnConfig { ttl_secs, ..TurnConfig::default() };
     EmulatorConfig { relay: true, turn, ..EmulatorConfig::default() }
 }
 
-/// A viewer that sends and uses no address but a relay's.
+/// Returns a viewer that signals and uses relayed candidates only.
 fn relayed(stage: &Stage) -> Plan {
     let mut plan = stage.plan();
     plan.settings.relay_only = true;
@@ -26,7 +26,7 @@ fn relayed(stage: &Stage) -> Plan {
     plan
 }
 
-/// Of what kind our end of the path is.
+/// Returns the kind of the viewer's candidate in the selected pair.
 async fn path(viewer: &Watching) -> CandidateKind {
     let stats = viewer.monitor.stats().await;
     stats.into_iter().find_map(|stats| stats.path).expect("there is one").local
@@ -58,7 +58,8 @@ fn w41_no_relay() {
 
 #[test]
 fn w59_relay_outlives() {
-    // A tenth of AWS's life of a credential; an allocation is still refreshed with it.
+    // A tenth of the lifetime of AWS's credentials; the stack refreshes an allocation with an
+    // expired credential too.
     scenario_on(59, "", relay(30), async |stage| {
         stage.camera().await;
         let mut viewer = relayed(stage).watch();

@@ -1,4 +1,4 @@
-//! Errors and messages of the service: scenarios 36 to 39, 42 to 44 and 46.
+//! The service's responses and behaviour: scenarios 36 to 39, 42 to 44 and 46.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,7 +62,8 @@ fn skewed(case: &'static str, offset_secs: i64) {
         stage.camera().await;
         let mut viewer = stage.watch();
         let live = viewer.live().await;
-        // Camera and viewer share this process, and what it learnt of its clock.
+        // Camera and viewer share the clock correction of this process, so only one request is
+        // refused.
         let extra: u64 = stage.emulator.calls().values().map(|count| count.refused).sum();
         viewer.more_pictures(15).await;
         let pictures = stage.untouched(viewer).await;
@@ -110,7 +111,7 @@ fn w38_signing() {
     });
 }
 
-/// Hands out a credential that has ended, and then what `next` returns.
+/// Provides an expired session token at first, and the token `next` from then on.
 #[derive(Debug)]
 struct Renewing {
     requested: Arc<AtomicU32>,
@@ -206,7 +207,7 @@ fn w42_control_plane_errors() {
 fn w42_turn_failure_falls_back_to_stun() {
     scenario(42, "TURN", async |stage| {
         stage.camera().await;
-        // The viewer fetches servers first: the camera does so when it has an offer.
+        // The viewer requests ICE servers first: the camera does so when it receives an offer.
         let once = Match { times: Some(1), ..call("GetIceServerConfig") };
         let failing = stage.fault(once, Action::Hang { ms: None });
         let mut plan = stage.plan();

@@ -1,5 +1,5 @@
-//! A stream that goes on from another source without a word: in the same section, with an SSRC that
-//! no description names, as an encoder has that was started again.
+//! A stream that changes its source without signaling: in the same section, with an SSRC that no
+//! description contains, as from an encoder that was restarted.
 
 use std::sync::Arc;
 
@@ -15,17 +15,18 @@ use webrtc::rtp_transceiver::RtpSender;
 
 use crate::frame;
 
-/// The stack sends what one of its track's codings names, and lets a track have several for simulcast
-/// alone. So this one has two layers from the beginning, of which one is sent, and neither is reported.
+/// The SSRCs of the stream. The stack sends only the SSRCs of a track's encodings, and allows
+/// several of them for simulcast only. So the track has two layers from the start: one of them
+/// sends, and no description mentions either layer.
 const SOURCES: [u32; 2] = [0x1111_0001, 0x2222_0002];
 
-/// The H.264 that every KVS master sends.
+/// The H.264 format parameters that every KVS master sends.
 const FORMAT: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
 
 pub(crate) struct Stream {
     track: Arc<TrackLocalStaticRTP>,
     sender: Arc<dyn RtpSender>,
-    /// The SSRC that it has now.
+    /// The present SSRC.
     pub(crate) ssrc: u32,
 }
 
@@ -60,7 +61,7 @@ impl Stream {
         Self { track, sender: sender.expect("attaches"), ssrc: SOURCES[0] }
     }
 
-    /// A description that names the first source alone.
+    /// Returns the description with only the first source.
     pub(crate) fn described(text: &str) -> String {
         let text = ["a=rid:", "a=simulcast:"]
             .iter()
@@ -71,12 +72,12 @@ impl Stream {
         })
     }
 
-    /// From now on it comes from the other source.
+    /// Switches to the other source.
     pub(crate) fn changes(&mut self) {
         self.ssrc = SOURCES[1];
     }
 
-    /// The payload type that was agreed on, once one was.
+    /// Returns the negotiated payload type, if there is one.
     pub(crate) async fn payload_type(&self) -> Option<u8> {
         let parameters = self.sender.get_parameters().await.ok()?;
         let codecs = &parameters.rtp_parameters.codecs;
@@ -84,7 +85,7 @@ impl Stream {
         agreed.next().map(|codec| codec.payload_type)
     }
 
-    /// Sends a packet, if it can.
+    /// Sends a packet; returns `None` if that failed.
     pub(crate) async fn send(&self, packet: Packet) -> Option<()> {
         self.track.write_rtp(packet).await.ok()
     }

@@ -1,5 +1,5 @@
-//! Where a scenario plays: an emulator, a camera and viewers in one process, on a runtime of the
-//! scenario's own, which must be empty when it is over.
+//! The environment of a scenario: an emulator, a camera and viewers in one process, on a runtime of
+//! its own, which must have no task left at the end.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,16 +26,17 @@ use crate::film::{Picture, of_the_clip};
 use crate::report::{Running, Shown};
 use crate::viewer::{Plan, Watching};
 
-/// Longer than any scenario takes on a machine that builds and tests other things beside it.
+/// A time limit that is longer than any scenario on a machine that builds and tests other things at
+/// the same time.
 pub(crate) const LONGEST: Duration = Duration::from_secs(150);
 
-/// How long what was closed may take until its last task is gone.
+/// The maximum time until the last task of closed parts has ended.
 const SETTLING: Duration = Duration::from_secs(10);
 
-/// Stands for the stage's own channel in an emulator's configuration.
+/// A placeholder for the stage's own channel in an emulator's configuration.
 pub(crate) const STORAGE: &str = "the stage's";
 
-/// Frames whose records wait to be taken.
+/// The capacity of the queue of frame records.
 const RECORDS_MAX: usize = 4096;
 
 pub(crate) const fn secs(n: u64) -> Duration {
@@ -46,7 +47,7 @@ pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Runs a scenario of part 5 against an emulator as it comes.
+/// Runs a scenario of part 5 with an emulator in its default configuration.
 pub(crate) fn scenario(
     number: u32,
     case: &'static str,
@@ -55,7 +56,7 @@ pub(crate) fn scenario(
     scenario_on(number, case, EmulatorConfig::default(), script);
 }
 
-/// The same with an emulator that is set up otherwise.
+/// Runs a scenario with another configuration of the emulator.
 pub(crate) fn scenario_on(
     number: u32,
     case: &'static str,
@@ -74,7 +75,7 @@ pub(crate) fn scenario_on(
     running.end(shown);
 }
 
-/// Every socket belongs to a task, so when no task is left no socket is.
+/// Checks that no task is left. Every socket belongs to a task, so no socket is left either.
 async fn nothing_is_left() {
     let left = || Handle::current().metrics().num_alive_tasks();
     let gone = timeout(SETTLING, async {
@@ -85,7 +86,7 @@ async fn nothing_is_left() {
     assert!(gone.await.is_ok(), "{} tasks are left", left());
 }
 
-/// Deadlines short enough to meet all of them in a minute, on a machine that is busy.
+/// Returns deadlines that are short enough to pass all of them within a minute on a busy machine.
 pub(crate) fn quick() -> Settings {
     Settings {
         answer_timeouts: vec![secs(3)],
@@ -106,7 +107,7 @@ pub(crate) fn quick() -> Settings {
 pub(crate) struct Stage {
     pub(crate) emulator: Emulator,
     pub(crate) channel: String,
-    /// The cameras' events.
+    /// The events of the newest camera.
     pub(crate) camera_events: Option<broadcast::Receiver<CameraEvent>>,
     camera: Option<Camera>,
     sent: Arc<Mutex<Vec<FrameRecord>>>,
@@ -117,7 +118,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     async fn open(number: u32, mut config: EmulatorConfig) -> Self {
-        // A channel of its own: quotas and client ids are per process and channel.
+        // Quotas and client ids are per process and channel, so each stage has its own channel.
         let channel = format!("wire-{number}-{:x}", rand());
         config.channels = vec![channel.clone()];
         for storage in &mut config.storage_channels {
@@ -144,7 +145,7 @@ impl Stage {
         self.collector.await.expect("the collector ends");
     }
 
-    /// How the channel is reached.
+    /// Returns a configuration with which viewers and masters connect to the channel.
     pub(crate) fn signaling(&self) -> SignalingConfigBuilder {
         SignalingConfig::builder(&self.channel)
             .region(self.emulator.region())
@@ -152,7 +153,7 @@ impl Stage {
             .credentials(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None)
     }
 
-    /// A camera as it comes, for [`Stage::camera_with`].
+    /// Returns the default configuration of a camera.
     pub(crate) fn camera_config(&self) -> CameraConfig {
         let signaling = self.signaling().build().expect("valid");
         let frame_log = FrameLog::Channel(self.records.clone());
@@ -164,7 +165,7 @@ impl Stage {
         self.camera_with(|_| {}).await;
     }
 
-    /// Starts a camera that is set up otherwise.
+    /// Starts a camera with a changed configuration.
     pub(crate) async fn camera_with(&mut self, change: impl FnOnce(&mut CameraConfig)) {
         let mut config = self.camera_config();
         change(&mut config);
@@ -180,23 +181,23 @@ impl Stage {
         }
     }
 
-    /// The cameras' events of this kind so far.
+    /// Returns the number of new camera events that match.
     pub(crate) fn camera_told(&mut self, like: impl Fn(&CameraEvent) -> bool) -> usize {
         let events = self.camera_events.as_mut().expect("a camera was started");
         std::iter::from_fn(|| events.try_recv().ok()).filter(|event| like(event)).count()
     }
 
-    /// Where a master that is no camera reports what it sent.
+    /// Returns the sender for frame records of a master that is not the test camera.
     pub(crate) fn records(&self) -> mpsc::Sender<FrameRecord> {
         self.records.clone()
     }
 
-    /// A path in the stage's folder.
+    /// Returns a path in the stage's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The program itself, with this subcommand, on this stage's channel.
+    /// Returns a command that runs the program with this subcommand on this stage's channel.
     pub(crate) fn program(&self, subcommand: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-viewer-under-test"));
         clear(&mut command);
@@ -209,9 +210,9 @@ impl Stage {
         command
     }
 
-    /// A viewer to be started, with quick deadlines.
+    /// Returns the plan of a viewer with short deadlines.
     pub(crate) fn plan(&self) -> Plan {
-        // Longer than a busy machine stands still: that is no stall.
+        // A busy machine may stall for seconds, which must not count as a process stall.
         let peer = PeerConfig { stall_after: secs(4), ..PeerConfig::new(true) };
         Plan {
             settings: quick(),
@@ -222,7 +223,7 @@ impl Stage {
         }
     }
 
-    /// The same over a network that can fail.
+    /// Returns the plan of a viewer whose media passes the simulated network.
     pub(crate) fn plan_over(&self, network: &Network) -> Plan {
         let mut plan = self.plan();
         plan.peer.bind = vec!["127.0.0.1:0".to_owned()];
@@ -235,7 +236,8 @@ impl Stage {
         self.plan().watch()
     }
 
-    /// Starts a camera and a viewer, and waits until that is live and some pictures came.
+    /// Starts a camera and a viewer, and waits until the viewer is live and has received five
+    /// pictures.
     pub(crate) async fn live(&mut self) -> Watching {
         self.camera().await;
         let mut viewer = self.watch();
@@ -244,41 +246,42 @@ impl Stage {
         viewer
     }
 
-    /// A fault in the service.
+    /// Adds a fault to the service, and returns its id.
     pub(crate) fn fault(&self, matches: Match, action: Action) -> u64 {
         self.emulator.faults().add(Fault::new(matches, action)).expect("it can strike")
     }
 
-    /// A fault for the first messages of a type that come from the camera.
+    /// Adds a fault for the camera's first messages of a type, and returns its id.
     pub(crate) fn fault_from_camera(&self, kind: MessageType, times: u64, action: Action) -> u64 {
         let matches = Match { from: Some(Role::Master), ..Match::first(kind, times) };
         self.fault(matches, action)
     }
 
-    /// How often a fault struck.
+    /// Returns the number of times a fault was applied.
     pub(crate) fn hits(&self, fault: u64) -> u64 {
         self.emulator.faults().hits(fault)
     }
 
-    /// Sends a text frame to every viewer of the channel, as the service would; returns to how many.
+    /// Sends a text frame to every viewer of the channel as the service, and returns the number of
+    /// recipients.
     pub(crate) fn tell_viewers(&self, frame: impl Into<String>) -> usize {
         let message = ServiceMessage::Raw(frame.into());
         self.emulator.send(&self.channel, Some(Role::Viewer), None, message)
     }
 
-    /// Ends the viewers' sockets; returns how many.
+    /// Cuts the viewers' signaling connections, and returns their number.
     pub(crate) fn cut_viewers(&self, code: Option<u16>) -> usize {
         self.emulator.disconnect(&self.channel, Some(Role::Viewer), None, code)
     }
 
-    /// The ids of the viewers that are connected to the service.
+    /// Returns the client ids of the viewers that are connected to the service.
     pub(crate) fn viewers(&self) -> Vec<String> {
         self.emulator.clients().into_iter().filter_map(|client| client.client_id).collect()
     }
 
-    /// Waits until no viewer is connected, and returns how many are.
+    /// Waits until no viewer is connected, and returns the number that still are.
     pub(crate) async fn gone(&self) -> usize {
-        // A socket that ends is noticed by the service a moment later.
+        // The service notices a closed socket a moment later.
         let _ = timeout(SETTLING, async {
             while !self.viewers().is_empty() {
                 sleep(ms(5)).await;
@@ -288,13 +291,13 @@ impl Stage {
         self.viewers().len()
     }
 
-    /// How many requests of a kind the service got, and how many it refused.
+    /// Returns the number of requests of an API operation, and how many of them were refused.
     pub(crate) fn calls(&self, name: &str) -> (u64, u64) {
         let calls = self.emulator.calls();
         calls.get(name).map_or((0, 0), |count| (count.requests, count.refused))
     }
 
-    /// The same over a network that can fail.
+    /// Does the same as [`Stage::live`] over the simulated network.
     pub(crate) async fn live_over(&mut self, network: &Network) -> Watching {
         self.camera().await;
         let mut viewer = self.plan_over(network).watch();
@@ -303,10 +306,12 @@ impl Stage {
         viewer
     }
 
-    /// Closes a viewer whose media must have been left alone: one attempt, no stall, and every
-    /// picture that the camera sent since the first is there, by content. Says how many.
+    /// Closes a viewer, and checks that its media was not affected: it had one attempt and no
+    /// stall, and received every picture since the first one, by content. Returns the number of
+    /// pictures.
     pub(crate) async fn untouched(&self, viewer: Watching) -> usize {
-        // Disconnected for less than the grace is a machine that stood still.
+        // Only recovery counts: a loss that is shorter than the grace happens when the machine
+        // stalls.
         let touched = |e: &Event| matches!(e, Event::MediaStalled | Event::Recovering(_));
         assert_eq!(viewer.count(touched), 0, "{}", viewer.log.story());
         assert_eq!(viewer.count(|event| matches!(event, Event::AttemptStarted { .. })), 1);
@@ -316,7 +321,8 @@ impl Stage {
         self.none_lost(&pictures)
     }
 
-    /// Whether these pictures are what the camera sent, one after the other.
+    /// Checks that these pictures are those that the camera sent, without a gap, and returns their
+    /// number.
     pub(crate) fn none_lost(&self, pictures: &[Picture]) -> usize {
         let first = pictures.first().expect("pictures came");
         let sent = lock(&self.sent);
@@ -338,7 +344,7 @@ fn lock(sent: &Mutex<Vec<FrameRecord>>) -> MutexGuard<'_, Vec<FrameRecord>> {
     sent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Two scenarios of one number do not share a channel.
+/// Returns a random number, so that two scenarios with one number do not share a channel.
 fn rand() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(0)

@@ -1,4 +1,4 @@
-//! A storage session, in which the service offers: scenario 64.
+//! Storage sessions, in which the service sends the offer: scenario 64.
 
 use kvs_emulator::EmulatorConfig;
 use negotiation_core::{Event, Mode, Output, PeerCommand};

@@ -1,8 +1,8 @@
-//! Part 5 of the contract, for what is shown on the wire: its numbers, and what must come of each.
-//! Of those marked L or SL one is missing, 53: a slow resolver needs a network of its own, and is in
-//! `tests/tests/network`.
+//! The rows of part 5 of the contract that are tested with the real adapters: their numbers and
+//! required outcomes. Of the rows marked L or SL, only 53 is missing: a slow resolver needs its own
+//! network, so its test is in `tests/tests/network`.
 
-/// A number of part 5.
+/// A row of part 5.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number {
     pub(crate) number: u32,
@@ -20,7 +20,7 @@ const fn row(
     Number { number, name, stimulus, required }
 }
 
-/// What is marked L or SL.
+/// The rows that are marked L or SL.
 const TABLE: &[Number] = &[
     row(1, "answer-never", "the master is silent", "RETRY, then ERR(no-answer)"),
     row(2, "answer-at-deadline", "just before and just after the deadline", "OK, or as 3"),
@@ -82,7 +82,7 @@ const TABLE: &[Number] = &[
 ];
 
 impl Number {
-    /// A number's line.
+    /// Returns the row with this number.
     pub(crate) fn of(number: u32) -> Self {
         let found = TABLE.iter().find(|row| row.number == number);
         *found.unwrap_or_else(|| panic!("{number} is not of the wire"))

@@ -1,4 +1,4 @@
-//! A session of the product's own parts, and everything that went into it and came out.
+//! A session of the product's own parts, with a log of all its inputs and outputs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,10 +18,10 @@ use viewer_session::{Clock as _, Handle, Observer};
 
 use crate::film::Film;
 
-/// How long anything may take that has no deadline.
+/// A time limit for operations without a deadline.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A viewer to be started.
+/// The configuration of a viewer.
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
     pub(crate) signaling: SignalingConfigBuilder,
@@ -31,7 +31,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Starts it: what [`kvs_viewer::Session`] does, with a network that can fail in between.
+    /// Starts the viewer as [`kvs_viewer::Session`] does, with the simulated network if there is
+    /// one.
     pub(crate) fn watch(self) -> Watching {
         let config = self.settings.check().expect("it can work");
         let clock = TokioClock::start();
@@ -50,7 +51,7 @@ impl Plan {
     }
 }
 
-/// A session that runs.
+/// A running session.
 pub(crate) struct Watching {
     pub(crate) handle: Handle,
     pub(crate) film: Film,
@@ -58,7 +59,7 @@ pub(crate) struct Watching {
     pub(crate) monitor: PeerMonitor,
     clock: TokioClock,
     driver: JoinHandle<Outcome>,
-    /// How many of the log's entries were waited for.
+    /// The number of log entries that were already examined.
     seen: usize,
 }
 
@@ -67,12 +68,12 @@ impl Watching {
         self.clock.now()
     }
 
-    /// The time since a moment of the session's.
+    /// Returns the time since a moment on the session's clock.
     pub(crate) fn since(&self, moment: Timestamp) -> Duration {
         self.now().saturating_since(moment)
     }
 
-    /// Waits for the next event that fits, and returns when it came.
+    /// Waits for the next event that `fits` accepts, and returns its time.
     pub(crate) async fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) -> Timestamp {
         let found = self.next(what, |entry| match entry {
             Entry::Output(Output::Event(event)) => fits(event),
@@ -81,7 +82,7 @@ impl Watching {
         found.await
     }
 
-    /// Waits for the next thing that fits, whether it goes in or comes out.
+    /// Waits for the next input or output that `fits` accepts, and returns its time.
     pub(crate) async fn next(&mut self, what: &str, fits: impl Fn(&Entry) -> bool) -> Timestamp {
         let waited = timeout(PATIENCE, async {
             loop {
@@ -108,19 +109,19 @@ impl Watching {
         self.until("live", |event| *event == Event::Live).await
     }
 
-    /// Waits until this was reported as ignored, wherever it was: it is reported once for each
+    /// Waits until the session reports an ignored input for this reason, which it does once per
     /// attempt.
     pub(crate) async fn ignored(&mut self, reason: Ignored) -> Timestamp {
         self.until("ignored", |event| *event == Event::Ignored(reason)).await
     }
 
-    /// When this was first reported as ignored, if it was.
+    /// Returns the time of the first report of this reason, if there was one.
     pub(crate) fn ignored_so_far(&self, reason: Ignored) -> Option<Timestamp> {
         let reported = |entry: &Entry| matches!(entry, Entry::Output(Output::Event(Event::Ignored(r))) if *r == reason);
         self.log.times(reported).first().copied()
     }
 
-    /// Waits for the session's own end.
+    /// Waits until the session has ended.
     pub(crate) async fn ended(self) -> Outcome {
         match timeout(PATIENCE, self.driver).await {
             Ok(outcome) => outcome.expect("the driver does not panic"),
@@ -128,7 +129,7 @@ impl Watching {
         }
     }
 
-    /// Drops its handle, and waits for the end.
+    /// Drops the session's handle, and waits until the session has ended.
     pub(crate) async fn dropped(self) -> Outcome {
         let Self { handle, driver, .. } = self;
         drop(handle);
@@ -136,13 +137,13 @@ impl Watching {
         ended.expect("the driver does not panic")
     }
 
-    /// Closes it.
+    /// Closes the session, and waits until it has ended.
     pub(crate) async fn close(self) -> Outcome {
         self.handle.close();
         self.ended().await
     }
 
-    /// Waits for so many more pictures.
+    /// Waits for this many more pictures.
     pub(crate) async fn more_pictures(&self, count: usize) {
         let before = self.film.len();
         let waited = timeout(PATIENCE, async {
@@ -153,7 +154,7 @@ impl Watching {
         assert!(waited.await.is_ok(), "no pictures come:\n{}", self.log.story());
     }
 
-    /// Waits for a picture that came after a moment.
+    /// Waits for a picture that arrived after a moment.
     pub(crate) async fn next_picture(&self, moment: Timestamp) {
         let is_later = || self.film.pictures().last().is_some_and(|picture| picture.at > moment);
         let waited = timeout(PATIENCE, async {
@@ -164,14 +165,14 @@ impl Watching {
         assert!(waited.await.is_ok(), "no picture comes:\n{}", self.log.story());
     }
 
-    /// The longest time without a picture since this one.
+    /// Returns the longest time between two pictures, from this picture on.
     pub(crate) fn longest_gap(&self, since: usize) -> Duration {
         let pictures = self.film.pictures();
         let pairs = pictures[since..].windows(2);
         pairs.map(|two| two[1].at.saturating_since(two[0].at)).max().unwrap_or_default()
     }
 
-    /// How often something was reported so far.
+    /// Returns the number of matching events so far.
     pub(crate) fn count(&self, like: impl Fn(&Event) -> bool) -> usize {
         self.log.count(|entry| match entry {
             Entry::Output(Output::Event(event)) => like(event),
@@ -179,7 +180,7 @@ impl Watching {
         })
     }
 
-    /// The number of requested offers.
+    /// Returns the number of offers that the session created.
     pub(crate) fn offers(&self, restart: bool) -> usize {
         use negotiation_core::PeerCommand::CreateOffer;
         self.log.count(|entry| {
@@ -188,20 +189,20 @@ impl Watching {
         })
     }
 
-    /// The number of requested connections.
+    /// Returns the number of signaling connections that the session requested.
     pub(crate) fn links(&self) -> usize {
         use SignalingCommand::Connect;
         self.log.count(|entry| matches!(entry, Entry::Output(Output::Signaling(_, Connect { .. }))))
     }
 
-    /// How many candidates of the master's came.
+    /// Returns the number of the master's candidates that arrived.
     pub(crate) fn candidates(&self) -> usize {
         self.log.count(|entry| {
             matches!(entry, Entry::Input(Input::Signaling(_, SignalingEvent::Candidate { .. })))
         })
     }
 
-    /// The answers that came, as their master made them.
+    /// Returns the received answers as the master sent them.
     pub(crate) fn answers(&self) -> Vec<Description> {
         let entries = self.log.entries();
         let answers = entries.iter().filter_map(|(_, entry)| match entry {
@@ -214,14 +215,14 @@ impl Watching {
     }
 }
 
-/// What went in, or came out.
+/// An input or output of the session.
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
     Input(Input),
     Output(Output),
 }
 
-/// All of it. Clones are the same log.
+/// All inputs and outputs of a session. Clones share the log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     entries: Arc<Mutex<Vec<(Timestamp, Entry)>>>,
@@ -237,17 +238,17 @@ impl Log {
         self.entries().iter().filter(|(_, entry)| like(entry)).count()
     }
 
-    /// Shows each entry in its order.
+    /// Calls a function with each entry, in order.
     pub(crate) fn each(&self, look: impl FnMut(&Entry)) {
         self.entries().iter().map(|(_, entry)| entry).for_each(look);
     }
 
-    /// When each of these was.
+    /// Returns the times of the matching entries.
     pub(crate) fn times(&self, like: impl Fn(&Entry) -> bool) -> Vec<Timestamp> {
         self.entries().iter().filter(|(_, entry)| like(entry)).map(|(at, _)| *at).collect()
     }
 
-    /// The events, for a failure's message.
+    /// Returns the events as text, for a failure's message.
     pub(crate) fn story(&self) -> String {
         let entries = self.entries();
         let events = entries.iter().filter_map(|(at, entry)| match entry {
