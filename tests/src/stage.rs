@@ -252,7 +252,7 @@ impl Stage {
         command
     }
 
-    /// Returns the certificate of the CA that signed the emulator's, if the emulator speaks TLS.
+    /// Returns the file of the CA that signed the emulator's certificate, if there is one.
     #[must_use]
     pub fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref()

@@ -29,5 +29,5 @@ use std::time::Duration;
 /// The `kvs-viewer` under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kvs-viewer-under-test");
 
-/// How long anything may take on a machine that builds and tests other things beside it.
+/// A time limit for any operation on a machine that builds and tests other things at the same time.
 const PATIENCE: Duration = Duration::from_secs(90);

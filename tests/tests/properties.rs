@@ -474,7 +474,7 @@ fn p09_close_wins_from_every_phase() {
     let phases = std::sync::Mutex::new(BTreeSet::new());
     let late = strategy::host_step();
     let after = prop_oneof![2 => 0..800u64, 1 => 0..90_000u64];
-    // At any time, and as soon as a phase is entered: some phases last a few milliseconds.
+    // The close comes at any time, or after the start of a phase: some last a few milliseconds.
     let when = (after, option::of(select(Phase::ALL.as_slice())));
     let plans = (strategy::any_plan(), when, vec(late, 0..20));
     let cases = check(name, 4000, plans, |(plan, (after_ms, phase), later)| {
@@ -555,7 +555,7 @@ fn p10_session_is_live_or_ended_in_bounded_time() {
         let began = world.now();
         while !matches!(world.phase(), Phase::Live | Phase::Ended) && world.step() {}
         let took = world.now().saturating_since(began);
-        // Each attempt may stand still for as long as the network may be away.
+        // Each attempt may be suspended for as long as the session may be offline.
         let offline = world.events().iter().any(|(_, event)| *event == Event::Offline);
         let away = world.session().config().settings().offline_limit * world.session().attempt();
         let bound = bound + if offline { away * 2 } else { Duration::ZERO };

@@ -35,7 +35,7 @@ use negotiation_sim::*;
 enum Expected {
     /// Live, in this attempt.
     Live(u32),
-    /// Ended, for this reason, after so many attempts.
+    /// Ended for this reason, after this number of attempts.
     Ended(EndReason, u32),
 }
 

@@ -11,8 +11,8 @@ use proptest::test_runner::{Config as Runs, TestCaseError};
 
 use super::cases::scaled;
 
-/// A session, from some step on its normal form beside it, and the mapping of names between the
-/// two.
+/// A session, a second session made from its normal form at some step, and the mapping of names
+/// between the two.
 struct Twins {
     one: Session,
     two: Option<Session>,
@@ -40,7 +40,7 @@ enum Promise {
     NoOffers,
 }
 
-/// The most candidates that are gathered under a promise.
+/// The maximum number of candidates that are gathered under a promise.
 const FEW: u32 = 2;
 
 /// The start time, later than the horizon of every configuration.
@@ -67,7 +67,7 @@ impl Twins {
         })
     }
 
-    /// Takes the normal form: from now on there are two sessions.
+    /// Makes the second session from the normal form of the first.
     fn part(&mut self) {
         let normal = self.form(&self.one);
         let now = i64::try_from(normal.now().since_origin().as_millis()).unwrap_or(i64::MAX);
@@ -186,7 +186,7 @@ impl Twins {
         }
     }
 
-    /// Both sessions gave the same command, each with its own names.
+    /// Records the names that the two sessions use in the same command.
     fn learn(&mut self, one: &Output, two: &Output) {
         match (one, two) {
             (Output::Signaling(a, one), Output::Signaling(b, two)) => {
@@ -201,7 +201,8 @@ impl Twins {
         }
     }
 
-    /// The input with the names of the normal form; a name that it does not have is stale.
+    /// Returns the input with the names of the normal form; a name that it does not have becomes a
+    /// stale one.
     fn renamed(&self, input: Input) -> Input {
         let ticket = |t: Ticket| {
             let stale = Ticket { attempt: u32::MAX, seq: u32::MAX };

@@ -187,7 +187,7 @@ fn s16_renegotiation_is_answered() {
 
 #[test]
 fn s16_timed_out_set_local_stops_renegotiation() {
-    // Whether a set-local that outlived its deadline was carried out is unknown.
+    // It is unknown whether a set-local that missed its deadline was carried out.
     let plan = Plan::default()
         .with(when(Phase::Live, secs(1), Action::Renegotiate))
         .with(command(CommandKind::SetLocal, 2, CommandFault::Late(secs(6))))

@@ -18,7 +18,7 @@ fn s49_close_in_any_phase_ends_session() {
     let phases =
         Phase::ALL.into_iter().filter(|phase| !matches!(phase, Phase::Idle | Phase::Ended));
     for phase in phases {
-        // At once, from inside the callback that reports the phase, and twice.
+        // The close comes at once or 2 ms after the phase began, and each time twice.
         for after in [ms(0), ms(2)] {
             let mut plan = leads_to(phase).with(when(phase, after, Action::Close)).with(when(
                 phase,
@@ -31,7 +31,7 @@ fn s49_close_in_any_phase_ends_session() {
             check(plan, Expected::Ended(EndReason::Closed, 1));
         }
     }
-    // Before the session was opened.
+    // A session can be closed before it was opened.
     let mut world = World::new(Plan::default());
     world.perform(Action::Close);
     assert_eq!(world.phase(), Phase::Ended);

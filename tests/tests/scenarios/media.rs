@@ -135,7 +135,8 @@ fn s51_first_of_two_late_deadlines_is_reported() {
 // Shows: N14.
 #[test]
 fn s52_budget_is_refilled_after_time_live() {
-    // Fail, recover, an hour of media, lost; the next attempt fails: the budget is full again.
+    // An attempt fails, the next is lost after an hour of media, and the third fails: the budget
+    // is full again by then.
     let plan = Plan::default()
         .with(message(MessageKind::MasterAnswer, 1, Delivery::Drop))
         .with(when(Phase::Live, secs(3600), Action::MasterCloses))

@@ -45,7 +45,7 @@ fn durations(text: &str) -> Vec<Duration> {
     found
 }
 
-/// What a preset has in a row, as durations; `None` for a row that no setting of the core holds.
+/// Returns a preset's durations for a row, or `None` for a row that is no setting of the core.
 fn of_preset(row: &str, of: &Settings) -> Option<Vec<Duration>> {
     let jitter = |delay: RetryDelay| match delay {
         RetryDelay::Fixed(delay) => vec![delay],

@@ -29,7 +29,7 @@ pub(crate) const ENDLESS: usize = 512 << 20;
 pub(crate) enum Answer {
     /// The two endpoints, both on this service, in a valid response.
     Endpoints,
-    /// These bytes.
+    /// Exactly these bytes.
     Bytes(Vec<u8>),
     /// The bytes of `head`, and then `again` repeatedly, up to this many bytes.
     Repeated { head: Vec<u8>, again: Vec<u8>, bytes: usize },

@@ -212,7 +212,7 @@ impl Stage {
 
     /// Returns the plan of a viewer with short deadlines.
     pub(crate) fn plan(&self) -> Plan {
-        // A busy machine may stall for seconds, which must not count as a process stall.
+        // A busy machine may stall for seconds, which must not count as a media stall.
         let peer = PeerConfig { stall_after: secs(4), ..PeerConfig::new(true) };
         Plan {
             settings: quick(),
