@@ -65,7 +65,7 @@ fn s25_ignored_restart_costs_one_deadline() {
             action: Action::IceFailed,
         };
         let mut world = check(plan.with(lost(1)).with(lost(2)), Expected::Live(3));
-        // Only one restart deadline passes: the session remembers that this master ignores restarts.
+        // Only one restart deadline passes: the session remembers that the master ignores restarts.
         let fired = Event::DeadlineFired(Timer::Restart);
         assert_eq!(events(&world, |event| *event == fired), 1);
         assert_eq!(events(&world, |event| *event == Event::RestartRefused), 1);
