@@ -18,7 +18,7 @@ fn s49_close_in_any_phase_ends_session() {
     let phases =
         Phase::ALL.into_iter().filter(|phase| !matches!(phase, Phase::Idle | Phase::Ended));
     for phase in phases {
-        // The close comes from inside the callback that reports the phase, or 2 ms later, and twice.
+        // The close comes twice: inside the callback that reports the phase, or 2 ms later.
         for after in [ms(0), ms(2)] {
             let mut plan = leads_to(phase).with(when(phase, after, Action::Close)).with(when(
                 phase,
