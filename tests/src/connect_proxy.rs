@@ -119,8 +119,8 @@ async fn serve(
             let found = names.iter().fold(target, |at, (name, known)| at.replace(name, known));
             match TcpStream::connect(&found).await {
                 Ok(mut server) => {
-                    let said = b"HTTP/1.1 200 Connection established\r\n\r\n";
-                    if client.write_all(said).await.is_ok() {
+                    let printed = b"HTTP/1.1 200 Connection established\r\n\r\n";
+                    if client.write_all(printed).await.is_ok() {
                         // The copy ends when either side closes; its result does not matter.
                         let _ = copy_bidirectional(&mut client, &mut server).await;
                     }

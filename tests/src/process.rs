@@ -110,7 +110,7 @@ impl Process {
     /// # Panics
     ///
     /// When it does not arrive in time, or the output ends without it.
-    pub fn said(&self, text: &str, within: Duration) {
+    pub fn printed(&self, text: &str, within: Duration) {
         let found = self.stderr.find(within, |line| line.contains(text).then_some(()));
         if found.is_none() {
             panic!("{text:?} is not printed within {within:?}\n{}", self.transcript());
@@ -184,8 +184,8 @@ impl Process {
     fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            // A child that has ended needs no signal. Its process id stays reserved until `Drop`
-            // waits for it.
+            // A child that has ended needs no signal. Until it is waited for, here or by `ended`, its
+            // process id is not given to another process.
             let _ = rustix::process::kill_process(pid, signal);
         }
     }

@@ -76,7 +76,7 @@ fn javascript_viewer_plays_the_camera_in_vp8() {
 /// A page without camera permission puts no IP addresses into its candidates, but names that only
 /// multicast DNS can resolve.
 #[test]
-fn javascript_viewer_plays_the_camera_with_its_addresses_hidden() {
+fn javascript_viewer_with_mdns_candidates_plays_camera() {
     in_a_network_of_its_own("hidden_addresses");
 }
 
@@ -107,7 +107,7 @@ fn plays_the_camera(codec: &str, mime: &str, browser_args: &[&str]) {
 
 /// Both sides are foreign, so a failure here is the emulator's.
 #[test]
-fn javascript_master_and_viewer_meet_on_the_emulator() {
+fn javascript_master_and_viewer_connect_on_emulator() {
     let stage = Stage::start_tls(PROGRAM, Keys::plain());
     let _master = stage.browser("master", &[]);
     let played = finish(stage.browser("viewer", &["--no-counter", "--advance", "40"]));
@@ -124,7 +124,7 @@ fn finish(mut browser: Process) -> Value {
 
 /// aiortc has no candidates on loopback.
 #[test]
-fn aiortc_is_watched_and_watches() {
+fn aiortc_master_and_viewer_interoperate() {
     in_a_network_of_its_own("aiortc");
 }
 
@@ -190,7 +190,7 @@ fn in_a_network_of_its_own(test: &str) {
 }
 
 #[test]
-fn python_sdk_finds_the_control_plane_as_aws_has_it() {
+fn python_sdk_accepts_emulator_control_plane() {
     let stage = Stage::start(PROGRAM, Keys::session(), &["--turn-uri", "turn:127.0.0.1:3478"]);
     checks_out("boto3", stage.script(BOTO3).arg("--expect-turn"));
     let stage = Stage::start_tls(PROGRAM, Keys::plain());

@@ -63,7 +63,7 @@ async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_are_ready_for_a_decoder_and_the_end_comes_once() {
+async fn frames_are_decodable_and_end_is_reported_once() {
     let stage = Stage::with_camera().await;
     let mut viewer = stage.watch().await.expect("valid");
     let (mut pictures, mut sound, mut live) = (Vec::new(), 0, false);
@@ -180,7 +180,7 @@ async fn live_media_is_written_as_it_arrives_and_its_reader_may_leave() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_application_loses_frames_and_goes_on_at_a_keyframe() {
+async fn slow_application_resumes_at_keyframe_after_loss() {
     let stage = Stage::with_camera().await;
     // The queue has room for little more than one keyframe.
     let viewer = stage.watch().queue_bytes(3_000).await.expect("valid");

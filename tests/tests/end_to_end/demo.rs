@@ -25,7 +25,7 @@ fn demo_loses_an_answer_and_records_vp8() {
 /// The journal contains the demo's lost answer, its retry and its live session, and replays the
 /// same.
 #[test]
-fn n26_journal_of_a_demo_replays_and_holds_no_secret() {
+fn n26_demo_journal_replays_and_contains_no_secret() {
     const CANARY: &str = "CANARY7jW0SecretAccessKey+/=";
     const TOKEN: &str = "CANARY7jW0SessionToken+/=";
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -31,7 +31,7 @@ fn ends(mut watch: Process, code: i32, words: &[&str]) -> Ended {
 
 // Shows: 1.
 #[test]
-fn camera_that_is_not_there() {
+fn missing_camera_ends_as_no_answer() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let watch = stage.watch(HASTE);
     let last = watch.event("ended", PATIENCE);
@@ -46,7 +46,7 @@ fn camera_that_is_not_there() {
 }
 
 #[test]
-fn service_that_is_not_there() {
+fn unreachable_service_ends_with_exit_code_8() {
     let mut stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     stage.emulator.interrupt();
     assert_eq!(stage.emulator.ended(PATIENCE).code, Some(0), "the emulator closes well");
@@ -54,7 +54,7 @@ fn service_that_is_not_there() {
 }
 
 #[test]
-fn service_that_accepts_and_never_responds() {
+fn silent_service_ends_with_exit_code_8() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", silent.local_addr().expect("bound"));
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
@@ -64,7 +64,7 @@ fn service_that_accepts_and_never_responds() {
 
 // Shows: 43.
 #[test]
-fn a_wrong_secret() {
+fn wrong_secret_key_is_reported() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let mut command = stage.command("watch");
     command.args(["--channel", "porch"]).env("AWS_SECRET_ACCESS_KEY", "wrong");
@@ -73,7 +73,7 @@ fn a_wrong_secret() {
 }
 
 #[test]
-fn wrong_session_token() {
+fn wrong_session_token_is_reported() {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
     let mut command = stage.command("watch");
     command.args(["--channel", "porch"]).env("AWS_SESSION_TOKEN", "a+b/c==");
@@ -82,7 +82,7 @@ fn wrong_session_token() {
 }
 
 #[test]
-fn no_credentials_at_all() {
+fn missing_credentials_are_reported() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let mut command = stage.command("watch");
     command.args(["--channel", "porch"]);
@@ -93,13 +93,13 @@ fn no_credentials_at_all() {
 
 // Shows: 43.
 #[test]
-fn an_unknown_channel() {
+fn unknown_channel_is_reported() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     ends(stage.watch_channel("nowhere", HASTE), 6, &["channel"]);
 }
 
 #[test]
-fn certificate_of_an_unknown_authority() {
+fn certificate_of_unknown_ca_is_reported() {
     let stage = Stage::start_tls(PROGRAM, Keys::plain());
     let mut command = stage.command("watch");
     let other = Stage::start_tls(PROGRAM, Keys::plain());
@@ -110,7 +110,7 @@ fn certificate_of_an_unknown_authority() {
 
 // Shows: 19.
 #[test]
-fn arguments_that_cannot_work_are_refused_before_any_call() {
+fn invalid_arguments_are_refused_before_any_call() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let long = "x".repeat(257);
     let cases: [(&[&str], &str); 9] = [
@@ -136,7 +136,7 @@ fn named_events(ended: &Ended) -> Vec<&String> {
 }
 
 #[test]
-fn file_that_exists_is_not_touched() {
+fn existing_file_is_not_overwritten() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let file = stage.path("kept.mp4");
     fs::write(&file, b"kept").expect("written");
@@ -148,7 +148,7 @@ fn file_that_exists_is_not_touched() {
 
 /// A limit on the file size has the effect of a full disk on the process that writes.
 #[test]
-fn disk_that_is_full_keeps_what_was_recorded() {
+fn recording_plays_after_disk_is_full() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     for name in ["full.mp4", "full.mkv"] {
@@ -173,7 +173,7 @@ fn disk_that_is_full_keeps_what_was_recorded() {
 }
 
 #[test]
-fn viewer_that_is_killed_leaves_a_file_that_plays() {
+fn recording_of_killed_viewer_plays() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     for name in ["killed.mp4", "killed.mkv"] {
@@ -194,7 +194,7 @@ fn viewer_that_is_killed_leaves_a_file_that_plays() {
 
 // Shows: 49.
 #[test]
-fn ctrl_c_before_it_is_live() {
+fn ctrl_c_before_live_ends_with_exit_code_14() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let mut watch = stage.watch([""; 0]);
     watch.event("offer_sent", PATIENCE);
@@ -205,7 +205,7 @@ fn ctrl_c_before_it_is_live() {
 }
 
 #[test]
-fn file_or_an_address_that_cannot_be_used() {
+fn unusable_file_or_address_is_named_in_error() {
     let start = |args: &[&str]| {
         let mut command = Command::new(PROGRAM);
         kvs_viewer_tests::stage::clear(&mut command);

@@ -79,7 +79,7 @@ fn check(name: &str, ended: &Ended, code: i32, words: &[&str]) {
 
 /// The mistakes run at the same time, because each spends its time waiting.
 #[test]
-fn mistakes_are_explained_in_six_lines() {
+fn user_mistake_is_explained_in_at_most_six_lines() {
     let stage = Stage::start(PROGRAM, Keys::session(), &[]);
     let kept = stage.path("kept.mp4");
     fs::write(&kept, b"kept").expect("written");
@@ -232,7 +232,7 @@ fn mistakes_are_explained_in_six_lines() {
 
 /// The channel can be given in three ways, and one of them is enough.
 #[test]
-fn channel_is_an_argument_an_option_or_a_variable() {
+fn channel_is_taken_from_argument_option_or_variable() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let nowhere = |args: &[&str], variable: &str| {
         let mut command = stage.command("watch");
@@ -251,7 +251,7 @@ fn channel_is_an_argument_an_option_or_a_variable() {
 /// After Ctrl-C before the session is live, the output names what it waited for, and no empty
 /// advice.
 #[test]
-fn early_ctrl_c_names_what_was_awaited() {
+fn ctrl_c_before_live_reports_what_was_missing() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let mut watch = stage.watch([""; 0]);
     watch.event_that("phase", PATIENCE, |phase| phase["to"] == "awaiting-answer");
@@ -265,7 +265,7 @@ fn early_ctrl_c_names_what_was_awaited() {
 
 /// The reboot of a camera is reported once and in plain words, and the session continues.
 #[test]
-fn camera_that_reboots_is_reported_in_plain_words() {
+fn camera_reboot_is_reported_in_plain_words() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let camera = stage.camera([""; 0]);
     let mut command = stage.command("watch");

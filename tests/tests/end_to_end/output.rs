@@ -94,7 +94,7 @@ fn watch(stage: &Stage, file: &std::path::Path, args: &[&str]) -> Command {
 
 /// Security M2: an unread pipe blocks neither signals nor `--duration`.
 #[test]
-fn output_that_is_not_read_stops_neither_signals_nor_duration() {
+fn unread_output_blocks_neither_signals_nor_duration() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     let cases = [("duration", None), ("int", Some(Signal::INT)), ("term", Some(Signal::TERM))];
@@ -131,7 +131,7 @@ fn json_lines_begin_with_event_and_time() {
 
 /// `| head -1` reads a line and exits; the viewer continues, and exits with code 0.
 #[test]
-fn reader_that_leaves_is_no_error() {
+fn closed_output_pipe_does_not_end_session() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     let file = stage.path("head.mkv");
@@ -147,7 +147,7 @@ fn reader_that_leaves_is_no_error() {
 
 /// Security M5, first use B6: a closed terminal or a lost ssh ends the session as SIGTERM does.
 #[test]
-fn hangup_closes_the_session_and_finishes_the_files() {
+fn sighup_closes_session_and_finishes_files() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let camera = stage.camera([""; 0]);
     let (file, journal) = (stage.path("hup.mkv"), stage.path("hup.journal"));
@@ -189,7 +189,7 @@ fn through(program: &str, args: &[&str], inner: &Command) -> Command {
 
 /// `nohup` starts a program with SIGHUP ignored, and the program must keep ignoring it.
 #[test]
-fn hangup_that_nohup_ignores_is_ignored() {
+fn sighup_under_nohup_is_ignored() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     let file = stage.path("nohup.mkv");
@@ -209,7 +209,7 @@ fn hangup_that_nohup_ignores_is_ignored() {
 /// First use B2: the next attempt starts at once after a live one, and the descriptor count of the
 /// ended attempt does not include those of the next one.
 #[test]
-fn descriptors_are_those_of_the_attempt_and_delay_no_event() {
+fn descriptor_counts_exclude_the_next_attempt() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let mut camera = stage.camera([""; 0]);
     let mut viewer = stage.watch(["--retry", "persistent"]);
@@ -231,7 +231,7 @@ fn descriptors_are_those_of_the_attempt_and_delay_no_event() {
 
 /// A successful run prints at most four lines without `--verbose`, and nothing with `--quiet`.
 #[test]
-fn verbosity_decides_what_people_read() {
+fn verbosity_options_limit_human_output() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     let printed = |args: &[&str]| {
@@ -256,7 +256,7 @@ fn verbosity_decides_what_people_read() {
 
 /// The statistics of each second contain the values that people look for first.
 #[test]
-fn statistics_name_resolution_jitter_bytes_and_keyframes() {
+fn statistics_contain_resolution_jitter_and_keyframes() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     let viewer = stage.watch(["--record".as_ref(), stage.path("s.mkv").as_os_str()]);

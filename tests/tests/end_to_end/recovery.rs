@@ -60,7 +60,7 @@ fn ends_untouched(mut watch: Process) {
 
 // Shows: N20, 30.
 #[test]
-fn signaling_is_cut_and_media_goes_on() {
+fn cut_signaling_connection_keeps_media() {
     let (stage, _camera, watch) = live(&[], &[]);
     let cut = viewer(&stage, "disconnect", json!({}));
     assert_eq!(cut["disconnected"], 1, "{cut}");
@@ -74,10 +74,10 @@ fn signaling_is_cut_and_media_goes_on() {
 
 // Shows: 31.
 #[test]
-fn service_sends_the_viewer_away_and_no_frame_is_lost() {
+fn go_away_loses_no_frame() {
     let (stage, _camera, watch) = live(&[], &[]);
     viewer(&stage, "send", json!({ "type": "GO_AWAY" }));
-    let told = watch.event("go_away", PATIENCE);
+    let reported = watch.event("go_away", PATIENCE);
     // The reconnection is spread over half a minute, so that not all viewers connect at once.
     let back = watch.event("link_reopened", PATIENCE);
     let after =
@@ -92,7 +92,7 @@ fn service_sends_the_viewer_away_and_no_frame_is_lost() {
 
 // Shows: 32.
 #[test]
-fn ice_servers_are_fetched_anew() {
+fn reconnect_ice_server_refreshes_ice_servers() {
     let (stage, _camera, watch) = live(&[], &[]);
     viewer(&stage, "send", json!({ "type": "RECONNECT_ICE_SERVER" }));
     watch.event("ice_servers_refreshed", PATIENCE);
@@ -102,7 +102,7 @@ fn ice_servers_are_fetched_anew() {
 
 // Shows: 45.
 #[test]
-fn camera_that_is_killed_and_comes_back_is_watched_again() {
+fn restarted_camera_is_watched_again() {
     let (stage, camera, mut watch) = live(&[], &["--retry", "persistent"]);
     camera.kill();
     let silent = watch.event("disconnected", PATIENCE);

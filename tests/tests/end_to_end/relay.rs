@@ -18,7 +18,7 @@ fn last(watch: &Process, event: &str) -> Value {
 }
 
 #[test]
-fn s41_media_comes_over_the_emulators_own_relay() {
+fn s41_media_arrives_over_emulator_relay() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     let mut watch = stage.watch([RELAY_ONLY]);
@@ -32,7 +32,7 @@ fn s41_media_comes_over_the_emulators_own_relay() {
 }
 
 #[test]
-fn s41_ended_credentials_leave_no_route() {
+fn s41_expired_turn_credentials_end_as_no_route() {
     let old = r#"{"match":{"on":"call","call":"GetIceServerConfig"},
                   "action":{"do":"turn_age","secs":3600}}"#;
     let stage = Stage::start(PROGRAM, Keys::plain(), &["--fault", old]);

@@ -15,7 +15,7 @@ const VIEWER: [&str; 6] = ["--client-id", "hall", "--answer-timeout", "15", "--r
 
 // Shows: N23, 17.
 #[test]
-fn five_times_closed() {
+fn closed_viewer_is_live_again_under_same_id() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera(LINGERING);
     for time in 1..=TIMES {
@@ -29,7 +29,7 @@ fn five_times_closed() {
 
 // Shows: 17.
 #[test]
-fn five_times_killed() {
+fn killed_viewer_is_live_again_under_pooled_id() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let camera = stage.camera(LINGERING);
     for time in 1..=TIMES {

@@ -73,7 +73,7 @@ fn refused_secret_is_not_repeated() {
 
 #[test]
 #[should_panic(expected = "a secret is in")]
-fn search_finds_a_secret_as_a_url_writes_it() {
+fn search_finds_percent_encoded_secret() {
     let keys = Keys::unique();
     let token = percent_encoded(keys.token.as_deref().unwrap_or_default());
     holds_no_secret(&format!("connecting to wss://x/?token={token}&y"), &keys, None);

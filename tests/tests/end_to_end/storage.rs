@@ -24,7 +24,7 @@ fn watch(stage: &Stage, id: &str, args: &[&str]) -> Process {
 }
 
 /// Waits until the emulator has reported this event of a client of the session this many times.
-fn told(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
+fn reported(stage: &Stage, what: &str, id: Option<&str>, times: usize) -> Value {
     for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
         let events = admin::events(stage.endpoint());
         let fits = |event: &&Value| event["event"] == what && event["client_id"].as_str() == id;
@@ -67,7 +67,7 @@ fn camera_media_arrives_through_the_storage_service() {
 /// Each join call yields one offer; if none arrives, the call is repeated (contract, N8).
 // Shows: N8.
 #[test]
-fn lost_offer_costs_another_join_and_no_attempt() {
+fn join_is_repeated_after_lost_offer() {
     let lost = r#"{"match":{"on":"message","type":"SDP_OFFER","from":"master","times":1},
                    "action":{"do":"drop"}}"#;
     let stage = stage(&["--fault", lost]);
@@ -84,7 +84,7 @@ fn lost_offer_costs_another_join_and_no_attempt() {
 /// Scenario 64: a second offer with another fingerprint is answered on a new peer connection, in
 /// the same attempt.
 #[test]
-fn s64_new_session_of_the_service_is_answered_in_the_same_attempt() {
+fn s64_new_service_session_is_answered_in_same_attempt() {
     let stage = stage(&[]);
     let _camera = stage.camera([JOIN]);
     let watch = watch(&stage, "hall", &[]);
@@ -101,7 +101,7 @@ fn s64_new_session_of_the_service_is_answered_in_the_same_attempt() {
 /// At most three viewers are admitted; a slot stays reserved for the same client id.
 // Shows: 46.
 #[test]
-fn fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
+fn fourth_storage_viewer_is_refused() {
     let stage = stage(&[]);
     let _camera = stage.camera([JOIN]);
     let [one, _two, _three] = ["one", "two", "three"].map(|id| {
@@ -126,7 +126,7 @@ fn fourth_viewer_is_refused_and_a_slot_waits_for_its_viewer() {
 
 /// One minute and three minutes, on a clock that runs 60 times faster.
 #[test]
-fn viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() {
+fn idle_storage_viewer_is_disconnected_and_frees_slot() {
     let stage = stage(&["--time-scale", "60", "--quotas", r#"{"storage_viewers_max":1}"#]);
     let alone = watch(&stage, "one", &["--retry", "never"]);
     reported(&stage, "storage_connected", Some("one"), 1);
@@ -145,7 +145,7 @@ fn viewer_without_a_master_is_sent_away_and_its_slot_is_free_a_minute_later() {
 
 /// The service does not answer a peer-to-peer viewer of a storage channel; the viewer reports why.
 #[test]
-fn offer_to_a_storage_channel_meets_silence_that_is_explained() {
+fn offer_to_storage_channel_ends_as_storage_mode() {
     let stage = stage(&[]);
     let _camera = stage.camera([JOIN]);
     let mut watch = stage.watch(["--retry", "never"]);

@@ -231,7 +231,7 @@ const CASES: &[Case] = &[
 
 /// Contract, scenarios 7 to 9 and 47, with the behaviour of real cameras.
 #[test]
-fn odd_cameras_are_live_at_once_or_end_with_the_true_cause() {
+fn unusual_cameras_are_live_or_end_with_true_cause() {
     install();
     let clips = clips();
     let only = std::env::var("ODD_CAMERA").unwrap_or_default();

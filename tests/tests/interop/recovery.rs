@@ -21,7 +21,7 @@ use crate::{PATIENCE, PROGRAM, in_a_network_of_its_own};
 /// refused restart by the other certificate or by the close, whichever comes first.
 // Shows: N18.
 #[test]
-fn restart_costs_the_javascript_master_a_full_attempt() {
+fn restart_of_javascript_master_takes_new_attempt() {
     let stage = Stage::start_tls(PROGRAM, Keys::session());
     let _master = stage.browser("master", &[]);
     a_restart_costs_a_full_attempt(&stage, "the JavaScript master");

@@ -64,7 +64,7 @@ fn keeps_the_login(process: &Process) {
 }
 
 #[test]
-fn calls_and_socket_go_through_the_proxy_and_nothing_else_is_tried() {
+fn proxied_session_makes_no_direct_connection() {
     let (scene, _coturn, proxy) = scene(UDP, VIEWER);
     scene.lab.drop_on_router("iifname r1 oifname r10");
     let _camera = scene.camera([""; 0]);
@@ -86,7 +86,7 @@ fn calls_and_socket_go_through_the_proxy_and_nothing_else_is_tried() {
 }
 
 #[test]
-fn host_of_no_proxy_is_reached_directly() {
+fn no_proxy_host_is_reached_directly() {
     let (scene, _coturn, proxy) = scene(UDP, VIEWER);
     let _camera = scene.camera([""; 0]);
     let no_proxy = ("NO_PROXY", "example.com,10.77.10.0/24");
@@ -126,7 +126,7 @@ fn turn_over_tls_through_the_proxy() {
 
 /// A viewer reaches a camera in such a network: the camera has its relay through the proxy.
 #[test]
-fn camera_with_nothing_but_the_proxy() {
+fn camera_behind_proxy_is_reached_over_relay() {
     let (scene, _coturn, proxy) = scene(TLS, CAMERA);
     scene.lab.drop_on_router("iifname r20 oifname != r40");
     let mut camera = start(&scene, CAMERA, "camera", BY_NAME, &[]);

@@ -107,7 +107,7 @@ fn s41_relay_only() {
 }
 
 #[test]
-fn s41_only_a_relay_reaches_the_camera() {
+fn s41_relay_connects_without_direct_path() {
     let (scene, _coturn) = scene(UDP, "300", &[]);
     scene.cut_direct_paths();
     let _camera = scene.camera([""; 0]);
@@ -127,7 +127,7 @@ fn s41_only_a_relay_reaches_the_camera() {
 /// The path to a relay is often faster than the direct one. Here a camera has two networks: a fast
 /// one that leads to the relay but not to the viewer, and a slow one that leads to the viewer.
 #[test]
-fn s41_direct_path_is_preferred_to_a_relay_that_is_quicker() {
+fn s41_direct_path_is_preferred_to_faster_relay() {
     const RUNS: usize = 5;
     let (mut scene, _coturn) = scene(UDP, "300", &[]);
     let slow = Poor { lost: 0, repeated: 0, reordered: 0, delay: 30, jitter: 0 };

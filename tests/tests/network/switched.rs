@@ -52,7 +52,7 @@ fn live_after(watch: &Process, noticed: u64) -> u64 {
 /// The session recovers by an ICE restart. It opens a new signaling connection first, because the
 /// old one belongs to the lost network.
 #[test]
-fn s26_switch_is_restarted() {
+fn s26_switch_is_recovered_by_restart() {
     let cost = switch("renegotiate");
     assert_eq!(cost.attempts, 1, "the same attempt");
     assert!(cost.after < Duration::from_secs(10), "within the restart's deadline: {cost:?}");
@@ -62,7 +62,7 @@ fn s26_switch_is_restarted() {
 /// The session recovers by a full attempt, because the master answers the restart with another peer
 /// connection.
 #[test]
-fn s26_switch_that_is_no_restart_is_a_new_attempt() {
+fn s26_switch_with_replacing_master_takes_new_attempt() {
     let cost = switch("replace");
     assert_eq!(cost.attempts, 2);
     assert!(cost.after < Duration::from_secs(10), "no deadline is waited for: {cost:?}");
@@ -71,7 +71,7 @@ fn s26_switch_that_is_no_restart_is_a_new_attempt() {
 /// The master ignores the restart: because the address is gone, the restart has only 2.5 s, and
 /// from the second switch on the session tries none (contract, N19).
 #[test]
-fn s26_switch_whose_restart_is_ignored_keeps_its_bound() {
+fn s26_switch_with_ignored_restart_is_bounded() {
     let scene = Scene::set(Family::Both, &[]);
     let _camera = scene.camera(["--behaviour", "ignore-repeated"]);
     let watch = scene.live([""; 0]);
@@ -106,7 +106,7 @@ fn s26_switch_whose_restart_is_ignored_keeps_its_bound() {
 
 /// Without a network the session tries nothing; it recovers as soon as the network is back.
 #[test]
-fn s27_offline_for_a_while() {
+fn s27_offline_session_recovers_in_same_attempt() {
     let scene = Scene::set(Family::V4, &[]);
     let _camera = scene.camera(["--behaviour", "renegotiate"]);
     let watch = scene.live([""; 0]);
@@ -127,7 +127,7 @@ fn s27_offline_for_a_while() {
 /// The session does not watch the network: ICE detects the loss, and the time limit is longer by
 /// the grace.
 #[test]
-fn s26_network_switch_without_a_report() {
+fn s26_unreported_switch_is_detected_by_ice() {
     let scene = Scene::set(Family::V4, &[]);
     let _camera = scene.camera(["--behaviour", "replace"]);
     let watch = scene.live(["--no-network-watch"]);

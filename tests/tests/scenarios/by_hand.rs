@@ -156,7 +156,7 @@ fn answer_that_drops_the_video_makes_flowing_audio_live() {
 /// ends. A retry delay that ends at the same time is not changed.
 // Shows: N16.
 #[test]
-fn retry_that_a_throttle_does_not_delay_is_not_armed_again() {
+fn retry_timer_is_kept_if_throttle_ends_at_same_time() {
     for (pause, times) in [(secs(5), 1), (secs(6), 2)] {
         let settings = Settings {
             retry_delay: RetryDelay::Fixed(pause),
@@ -177,7 +177,7 @@ fn retry_that_a_throttle_does_not_delay_is_not_armed_again() {
 /// opened: the answer stays queued, and is sent on the connection after it.
 // Shows: N20, N21.
 #[test]
-fn unsent_answer_outlives_a_reopening_that_fails() {
+fn unsent_answer_is_sent_after_failed_reopening() {
     let settings = Settings {
         go_away_spread: Duration::ZERO,
         link_reopen: RetryDelay::Fixed(secs(1)),

@@ -77,7 +77,7 @@ fn s25_ignored_restart_costs_one_deadline() {
 
 // Shows: N18.
 #[test]
-fn s25_master_that_starts_over_gets_new_attempt() {
+fn s25_master_with_new_session_gets_new_attempt() {
     for plan in both(&Plan::default()) {
         let mut plan = plan.with(when(Phase::Live, secs(10), Action::IceFailed));
         plan.master.repeated_id = RepeatedId::Replaces;

@@ -94,7 +94,7 @@ fn wrongs(trusted: &Authority) -> Vec<(&'static str, TlsAcceptor)> {
 }
 
 #[test]
-fn good_certificate_is_taken_for_calls_and_socket() {
+fn valid_certificate_is_accepted() {
     costs(LITTLE, "a good certificate", async || {
         let authority = Authority::new("security test");
         let service = Service::start_tls(Script::default(), authority.acceptor(&GOOD)).await;
@@ -103,7 +103,7 @@ fn good_certificate_is_taken_for_calls_and_socket() {
 }
 
 #[test]
-fn call_to_a_wrong_certificate_is_refused() {
+fn call_with_wrong_certificate_is_refused() {
     costs(LITTLE, "wrong certificates of calls", async || {
         let authority = Authority::new("security test");
         for (wrong, acceptor) in wrongs(&authority) {
@@ -116,7 +116,7 @@ fn call_to_a_wrong_certificate_is_refused() {
 }
 
 #[test]
-fn socket_to_a_wrong_certificate_is_refused() {
+fn upgrade_with_wrong_certificate_is_refused() {
     costs(LITTLE, "wrong certificates of sockets", async || {
         let authority = Authority::new("security test");
         for (wrong, acceptor) in wrongs(&authority) {
@@ -134,7 +134,7 @@ fn socket_to_a_wrong_certificate_is_refused() {
 
 /// The system does not trust the test's authority, so without its file the connection fails.
 #[test]
-fn authority_is_trusted_only_when_it_was_given() {
+fn ca_is_trusted_only_if_configured() {
     costs(LITTLE, "an authority that was not given", async || {
         let authority = Authority::new("security test");
         let service = Service::start_tls(Script::default(), authority.acceptor(&GOOD)).await;

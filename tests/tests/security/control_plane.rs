@@ -29,7 +29,7 @@ fn good_service_is_reached() {
 }
 
 #[test]
-fn body_without_end_is_given_up() {
+fn endless_response_body_ends_as_service_failure() {
     let length = format!("content-length: {ENDLESS}");
     for framing in [length.as_str(), "transfer-encoding: chunked"] {
         let head =
@@ -42,7 +42,7 @@ fn body_without_end_is_given_up() {
 }
 
 #[test]
-fn head_without_end_is_given_up() {
+fn endless_response_head_ends_call() {
     let again = format!("x-more: {}\r\n", "y".repeat(200)).into_bytes();
     let call = Answer::Repeated { head: b"HTTP/1.1 200 OK\r\n".to_vec(), again, bytes: ENDLESS };
     let failure = costs(LITTLE, "a head without end", async || refused(call).await);
@@ -50,7 +50,7 @@ fn head_without_end_is_given_up() {
 }
 
 #[test]
-fn body_that_drips_is_given_up_in_time() {
+fn slow_response_body_times_out() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n";
     let call = Answer::Dripping { head: head.to_vec(), every: Duration::from_millis(100) };
     let failure = costs(LITTLE, "a body that drips", async || refused(call).await);
@@ -100,7 +100,7 @@ fn error_with_deep_json_and_a_long_text_is_short() {
 
 /// Following a redirection would sign a request for an unknown host.
 #[test]
-fn redirection_leads_nowhere() {
+fn redirect_is_not_followed() {
     let (outcome, elsewhere) = costs(LITTLE, "a redirection", async || {
         let elsewhere = Service::start(Script::default()).await;
         let found = format!(
@@ -122,7 +122,7 @@ fn redirection_leads_nowhere() {
 
 /// A signed URL gives access to the channel to anyone who can read the connection.
 #[test]
-fn endpoints_without_tls_are_refused_unless_on_this_machine() {
+fn remote_endpoints_without_tls_are_refused() {
     // This is TEST-NET-1: it has no host, and the viewer must send nothing to it.
     let (there, near) = ("192.0.2.1", "wss://localhost");
     for (https, wss) in [
@@ -141,7 +141,7 @@ fn endpoints_without_tls_are_refused_unless_on_this_machine() {
 
 /// A remote service must not make this machine send plaintext to its own ports.
 #[test]
-fn service_elsewhere_points_at_no_plain_door_of_this_machine() {
+fn remote_service_cannot_name_local_plain_endpoint() {
     for door_of in ["socket", "calls"] {
         let (failure, door) = costs(LITTLE, "a plain door of this machine", async || {
             let door = Service::start(Script::default()).await;

@@ -73,7 +73,7 @@ fn local_services_get_no_checks_from_a_remote_service() {
 
 /// RFC 8445, 19.5.1: the other side must not be able to use this machine's checks for a flood.
 #[test]
-fn of_many_addresses_no_more_than_forty_are_tried() {
+fn at_most_forty_remote_addresses_are_checked() {
     for in_answer in [false, true] {
         let any = RemoteAddresses::Any;
         let reached = costs(COST, "many doors", async || knocked(any, in_answer).await);

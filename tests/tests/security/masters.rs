@@ -296,7 +296,7 @@ fn oversized_answers_end_with_a_reason() {
 }
 
 #[test]
-fn gigantic_candidates_cost_nothing_and_the_session_goes_on() {
+fn oversized_candidates_do_not_end_session() {
     let outcome = costs(SESSION, "gigantic candidates", async || {
         let mut scene = Scene::open().await;
         let viewer = scene.watch(PeerConfig::new(true));

@@ -130,7 +130,7 @@ fn inputs_and_outputs_of_a_session_print_no_secret() {
 }
 
 #[test]
-fn what_the_emulator_is_made_of_shows_no_secret() {
+fn emulator_types_print_no_secret() {
     let _alone = alone();
     let auths = [
         TurnAuth::Fixed { username: "user".to_owned(), password: CANARY.to_owned() },
@@ -154,7 +154,7 @@ fn what_the_emulator_is_made_of_shows_no_secret() {
 
 #[test]
 #[should_panic(expected = "is shown")]
-fn search_finds_what_is_shown() {
+fn search_finds_printed_secret() {
     let _alone = alone();
     kept("a text", &CANARY);
 }

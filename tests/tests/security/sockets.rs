@@ -70,7 +70,7 @@ fn message_in_fragments_without_end_ends_the_connection() {
 
 /// Bytes of an incomplete frame do not count as received traffic.
 #[test]
-fn frame_that_drips_is_given_up_in_time() {
+fn slow_frame_times_out() {
     let upgrade = Answer::Dripping { head: head(TEXT, 5000), every: Duration::from_millis(20) };
     let cost = crate::Cost { time: Duration::from_secs(4), ..LITTLE };
     let code = costs(cost, "a frame that drips", async || ends(upgrade).await);
@@ -78,7 +78,7 @@ fn frame_that_drips_is_given_up_in_time() {
 }
 
 #[test]
-fn upgrade_that_drips_or_never_ends_is_given_up() {
+fn slow_or_endless_upgrade_is_refused() {
     let head = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
     let again = format!("x-more: {}\r\n", "y".repeat(200)).into_bytes();
     let endless = Answer::Repeated { head: head.clone(), again, bytes: ENDLESS };
@@ -147,7 +147,7 @@ fn deep_json_and_gigantic_numbers_are_garbage() {
 /// While the session reads no events, the viewer stops reading from the socket, so no messages
 /// collect in its memory.
 #[test]
-fn flood_of_candidates_waits_in_the_attackers_own_queue() {
+fn candidate_flood_is_not_read_ahead() {
     let candidate = r#"{"candidate":"candidate:1 1 udp 9 10.0.0.1 4242 typ host","sdpMid":"0"}"#;
     let text = format!(
         r#"{{"messageType":"ICE_CANDIDATE","messagePayload":"{}"}}"#,
@@ -170,7 +170,7 @@ fn flood_of_candidates_waits_in_the_attackers_own_queue() {
 
 /// Each ping requires a pong, and the attacker reads none of them.
 #[test]
-fn flood_of_pings_is_not_answered_from_a_growing_queue() {
+fn ping_flood_does_not_grow_send_queue() {
     let again = frame(PING, &[b'x'; 125]);
     let upgrade = Answer::Repeated { head: Vec::new(), again, bytes: ENDLESS / 4 };
     costs(LITTLE, "a flood of pings", async || {

@@ -42,7 +42,7 @@ const KINDS: [Kind; 5] =
 
 // Shows: N23.
 #[test]
-fn cycles_leave_nothing_behind() {
+fn session_cycles_leak_no_resources() {
     let cycles: usize = setting("SOAK_CYCLES", 300);
     assert!(cycles > WARM + BETWEEN_MEASURES, "SOAK_CYCLES={cycles} is too few for a slope");
     run(soak(cycles));

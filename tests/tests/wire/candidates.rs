@@ -52,7 +52,7 @@ fn w10_wrong_sender() {
 }
 
 #[test]
-fn w10_names_of_the_master() {
+fn w10_every_form_of_master_sender_is_accepted() {
     scenario(10, "names of the master", async |stage| {
         let master = ["", "AWS_DEFAULT_SINGLE_MASTER"].map(Value::from);
         for sender in [None, Some(Value::Null)].into_iter().chain(master.map(Some)) {

@@ -58,7 +58,7 @@ async fn brought(stage: &Stage, network: &Network, phase: Phase) -> Watching {
 
 // Shows: N22.
 #[test]
-fn w49_close_anywhere() {
+fn w49_close_in_any_phase_ends_session() {
     scenario(49, "", async |stage| {
         stage.camera_with(|camera| camera.behaviour = Behaviour::Renegotiate).await;
         let network = Network::default();

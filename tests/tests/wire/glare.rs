@@ -72,13 +72,13 @@ fn glare(case: &'static str, polite: bool, manners: Manners) {
 
 // Shows: N7.
 #[test]
-fn w20_glare_the_viewer_gives_way() {
+fn w20_polite_viewer_yields_in_glare() {
     glare("the viewer gives way", true, Manners::Insists);
 }
 
 // Shows: N7.
 #[test]
-fn w20_glare_the_master_gives_way() {
+fn w20_master_yields_to_impolite_viewer() {
     glare("the master gives way", false, Manners::GivesWay);
 }
 
@@ -102,13 +102,13 @@ fn glare_breaks(case: &'static str, polite: bool, cost: Deadline) {
 
 // Shows: N7.
 #[test]
-fn w20_glare_breaks_the_master_of_a_polite_viewer() {
+fn w20_polite_viewer_retries_after_master_fails() {
     glare_breaks("the master breaks, polite", true, Deadline::Establish);
 }
 
 // Shows: N7.
 #[test]
-fn w20_glare_breaks_the_master_of_an_impolite_viewer() {
+fn w20_impolite_viewer_retries_after_master_fails() {
     glare_breaks("the master breaks, impolite", false, Deadline::Answer);
 }
 
@@ -164,7 +164,7 @@ fn w67_codec_changes() {
 /// the viewer requests another keyframe, under an SSRC that no description contains.
 // Shows: N27.
 #[test]
-fn w67_another_source() {
+fn w67_new_ssrc_is_decoded_after_keyframe_request() {
     scenario(67, "another source", async |stage| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("kept.mp4");

@@ -123,7 +123,7 @@ fn hour(service: &mut EmulatorConfig) {
 }
 
 #[test]
-fn w30_hour_old() {
+fn w30_hour_old_connection_is_replaced_after_go_away() {
     lived_out("an hour old", hour, Why::Displaced, |event| *event == Event::GoAway, 1);
 }
 

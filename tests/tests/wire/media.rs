@@ -35,9 +35,9 @@ fn w47_no_rtp() {
         assert!(outcome.attempts.iter().all(|attempt| attempt.end == no_media));
         assert!(outcome.attempts.iter().all(|attempt| attempt.evidence.connected));
         // The viewer requests one at once, and then one per second until the deadline of 5 s.
-        let asked = keyframe_requests(&log);
-        assert!(asked >= 8, "{asked}");
-        let what = format!("keyframe asked for {asked} times, 2 attempts, ended as no-media");
+        let requested = keyframe_requests(&log);
+        assert!(requested >= 8, "{requested}");
+        let what = format!("keyframe asked for {requested} times, 2 attempts, ended as no-media");
         shown(what, outcome.lasted)
     });
 }
@@ -183,7 +183,7 @@ fn sound_offered(viewer: &Watching) -> bool {
 
 // Shows: N24.
 #[test]
-fn w61_local_media_or_the_end() {
+fn w61_missing_local_media_ends_session() {
     scenario(61, "or the end", async |stage| {
         stage.camera().await;
         let mut plan = stage.plan();
@@ -212,7 +212,7 @@ fn w61_local_media_or_the_end() {
 
 // Shows: N24.
 #[test]
-fn w61_local_media_or_receive_only() {
+fn w61_missing_local_media_falls_back_to_receive_only() {
     scenario(61, "or receive only", async |stage| {
         stage.camera().await;
         let mut plan = stage.plan();
@@ -228,7 +228,7 @@ fn w61_local_media_or_receive_only() {
 }
 
 #[test]
-fn w61_local_media_that_goes_away() {
+fn w61_lost_local_media_ends_next_attempt() {
     scenario(61, "goes away", async |stage| {
         stage.camera().await;
         let mut plan = stage.plan();

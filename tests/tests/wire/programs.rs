@@ -83,7 +83,7 @@ fn w54_disk_full() {
 }
 
 #[test]
-fn w54_file_that_cannot_hold_the_codec() {
+fn w54_unsupported_codec_in_file_ends_recording() {
     scenario(54, "a file that cannot hold the codec", async |stage| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let begun = tokio::time::Instant::now();
@@ -102,7 +102,7 @@ fn w54_file_that_cannot_hold_the_codec() {
                 let ended = watch.ended(PATIENCE);
                 assert_eq!(ended.code, Some(11), "{}", watch.transcript());
                 let text = ended.stderr.join(" ");
-                assert!(text.contains(told), "{text}");
+                assert!(text.contains(reported), "{text}");
                 // The first track decides it, without waiting for a deadline.
                 let attempts = watch.transcript().matches("attempt_started").count();
                 assert_eq!(attempts, 1, "{}", watch.transcript());

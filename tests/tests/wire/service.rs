@@ -24,7 +24,7 @@ fn call(name: &str) -> Match {
 }
 
 #[test]
-fn w36_status_error_that_passes() {
+fn w36_transient_status_error_is_retried() {
     scenario(36, "throttled", async |stage| {
         let throttled = Action::Status { error: "ThrottlingException".to_owned(), status: 429 };
         stage.fault(offers(1), throttled);
@@ -43,7 +43,7 @@ fn w36_status_error_that_passes() {
 }
 
 #[test]
-fn w36_status_error_that_is_permanent() {
+fn w36_permanent_status_error_ends_session() {
     scenario(36, "permanent", async |stage| {
         let denied = Action::Status { error: "AccessDeniedException".to_owned(), status: 403 };
         stage.fault(offers(1), denied);
@@ -147,7 +147,7 @@ fn temporary() -> EmulatorConfig {
 }
 
 #[test]
-fn w39_credentials_that_are_renewed() {
+fn w39_renewed_credentials_are_used() {
     scenario_on(39, "renewed", temporary(), async |stage| {
         stage.camera().await;
         let requested = Arc::<AtomicU32>::default();
@@ -165,7 +165,7 @@ fn w39_credentials_that_are_renewed() {
 }
 
 #[test]
-fn w39_credentials_that_stay_expired() {
+fn w39_expired_credentials_end_session() {
     scenario_on(39, "not renewed", temporary(), async |stage| {
         let provider = Renewing { requested: Arc::default(), next: "old" };
         let mut plan = stage.plan();
@@ -224,7 +224,7 @@ fn w42_turn_failure_falls_back_to_stun() {
 }
 
 #[test]
-fn w43_permanent() {
+fn w43_permanent_failure_ends_session() {
     scenario(43, "", async |stage| {
         let mut longest = Duration::ZERO;
         let mut reported = Vec::new();
@@ -256,7 +256,7 @@ fn w43_permanent() {
 }
 
 #[test]
-fn w44_master_later() {
+fn w44_later_master_gets_stored_offer() {
     scenario(44, "", async |stage| {
         let mut plan = stage.plan();
         plan.settings = Settings::one_retry();
