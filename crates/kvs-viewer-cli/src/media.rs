@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kvs_viewer::record::{NotRecorded, Recording};
 use negotiation_core::MediaKind;
 use peer_webrtc::{Codec, EncodedFrame, MediaEvent, MediaReceiver, PeerMonitor};
-use recording::{FailureHook, LiveOutput, RecordError, Recorder, SenderReport, Summary};
+use recording::{FailureHook, LiveOutput, RecordError, SenderReport, Summary};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -221,7 +221,6 @@ pub(crate) fn start_files(
     };
     let mut files = Files::default();
     if let Some(path) = &output.record {
-        Recorder::check(path)?;
         let hook = hook(Destination::Recording);
         files.recording = Some(Recording::start(path, title, video, sound_alone, hook)?);
     }

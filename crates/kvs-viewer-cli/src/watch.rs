@@ -78,7 +78,10 @@ pub(crate) async fn watch(
     let mut signals = Signals::listen();
     let events = match args.events().map(output::events).transpose() {
         Ok(events) => events,
-        Err(error) => return complain(Exit::Usage, &format!("--json-fd: {error}")),
+        Err(error) => {
+            let problem = format!("--json-fd: it cannot be written: {error}");
+            return complain(Exit::Usage, &problem);
+        }
     };
     let is_wanted = |media: &Media| !matches!(media, Media::Off);
     let wanted = (is_wanted(&config.peer.video), is_wanted(&config.peer.audio));
@@ -567,7 +570,15 @@ impl Show {
                 ));
                 recording_fields(&summary)
             }
-            // The failure was reported when it happened, and without media there is nothing to report.
+            Some(Ok(Err(
+                error @ (RecordError::NothingRecorded
+                | RecordError::NoPicture
+                | RecordError::NoReader(_)),
+            ))) => {
+                self.status.say(&format!("Nothing was written: {error}."));
+                json!({ "error": error.to_string() })
+            }
+            // The failure was reported when it happened.
             Some(Ok(Err(error))) => json!({ "error": error.to_string() }),
         }
     }

@@ -31,6 +31,9 @@ pub enum RecordError {
     /// Standard output is a terminal, which shows no media.
     #[error("standard output is a terminal: pipe it into a player, as in `... | mpv -`")]
     Terminal,
+    /// No program opened the named pipe for reading, so nothing was written.
+    #[error("{} had no reader", .0.display())]
+    NoReader(PathBuf),
     /// The program that read the live stream closed its end, or has ended.
     #[error("the reader of {} closed it", .0.display())]
     ReaderClosed(PathBuf),

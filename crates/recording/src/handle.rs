@@ -233,6 +233,11 @@ fn record(
             shared.queued_bytes.fetch_sub(frame.data.len(), Ordering::Relaxed);
         }
         let done = match (gate.pass(&mut recorder, &command, shared), command) {
+            (Ok(false), Ok(Command::Finish) | Err(RecvTimeoutError::Disconnected))
+                if !gate.is_open =>
+            {
+                return Err(RecordError::NoReader(recorder.path().to_owned()));
+            }
             (_, Ok(Command::Finish) | Err(RecvTimeoutError::Disconnected)) => {
                 return recorder.finish();
             }

@@ -260,6 +260,10 @@ impl Recorder {
         self.keep_failure(done)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens the target, unless that means to wait for the reader of a named pipe. Whether it is open.
     pub(crate) fn open(&mut self) -> Result<bool, RecordError> {
         self.check_failure()?;

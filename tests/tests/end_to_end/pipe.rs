@@ -175,6 +175,19 @@ fn named_pipe_is_read_while_the_same_session_is_recorded() {
     assert!(compare_counters(&copy, &sent)["found_in_order"].as_u64() >= Some(45));
 }
 
+#[test]
+fn named_pipe_without_a_reader_is_reported() {
+    let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
+    let _camera = stage.camera([""; 0]);
+    let pipe = stage.path("live");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("a named pipe");
+    let args = ["-o", path(&pipe), "--duration", "1s"];
+    let mut viewer = watch(&stage, &args).spawn().expect("it starts");
+    let printed = standard_error(&mut viewer);
+    assert_eq!(ended(&mut viewer).code(), Some(0), "{printed}");
+    assert!(printed.contains("had no reader"), "{printed}");
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }

@@ -156,11 +156,13 @@ impl MpegTsMuxer {
             .referenced
             .is_none_or(|last| unit.decoded.abs_diff(last) >= REFERENCE_EVERY as u64);
         let reference = ClockReference::new(wrapped(unit.decoded - REFERENCE_LEAD) * 300)?;
-        if is_reference {
-            self.referenced = Some(unit.decoded);
-        } else if is_stale && self.referenced.is_some_and(|last| unit.decoded > last) {
+        let goes_on = self.referenced.is_none_or(|last| unit.decoded > last);
+        let has_reference = is_reference && goes_on;
+        if !is_reference && is_stale && goes_on {
             // The reference clock goes on while the video pauses.
             self.write_reference(to, reference)?;
+        }
+        if has_reference || (is_stale && goes_on) {
             self.referenced = Some(unit.decoded);
         }
         let Some(track) = self.tracks.get_mut(unit.track) else { return Ok(()) };
@@ -181,10 +183,10 @@ impl MpegTsMuxer {
         };
         let field = AdaptationField {
             random_access_indicator: unit.sample.keyframe,
-            pcr: is_reference.then_some(reference),
+            pcr: has_reference.then_some(reference),
             ..no_field()
         };
-        let has_field = is_reference || unit.sample.keyframe;
+        let has_field = has_reference || unit.sample.keyframe;
         track.write_unit(to, header, has_field.then_some(field), &data)
     }
 

@@ -271,6 +271,13 @@ fn named_pipe_starts_at_a_keyframe_once_it_has_a_reader() {
     for frame in &frames[..joins] {
         handle.push_frame(track, frame.clone());
     }
+    let alone = recording::RecorderHandle::spawn_live(
+        LiveOutput::open(&path).unwrap(),
+        Container::H264,
+        RecorderConfig::default(),
+        Box::new(|error| panic!("{error}")),
+    );
+    assert!(matches!(alone.unwrap().finish(), Err(RecordError::NoReader(_))));
     while !handle.needs_keyframe() {
         std::thread::yield_now();
     }
