@@ -1,8 +1,8 @@
-//! How often something may happen.
+//! A token bucket that limits how often something may happen.
 
 use std::time::{Duration, Instant};
 
-/// So many at once, and one more each `every`.
+/// Holds a number of tokens and regains one after each `every`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     most: u32,
@@ -20,7 +20,7 @@ impl Bucket {
         self.take_many(now, 1)
     }
 
-    /// Takes as many, if as many are left.
+    /// Takes `count` tokens if that many are left; otherwise takes none and returns false.
     pub(crate) fn take_many(&mut self, now: Instant, count: u32) -> bool {
         let since = *self.since.get_or_insert(now);
         let back = now.saturating_duration_since(since).as_nanos() / self.every.as_nanos().max(1);

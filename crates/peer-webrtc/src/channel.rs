@@ -1,18 +1,18 @@
-//! The data channel, whose end is the earliest hint that the master went away.
+//! Follows the data channel: its end is the earliest hint that the master has left.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 
-/// What a helper task noticed.
+/// An event of a helper task.
 pub(crate) enum HelperEvent {
     ChannelClosed,
-    /// The stack ended a stream of events by itself.
+    /// The stack ended an event stream by itself.
     Stopped,
 }
 
-/// Reports a channel's end.
+/// Reports the end of the data channel.
 pub(crate) async fn follow_channel(
     channel: Arc<dyn DataChannel>,
     helper: mpsc::Sender<HelperEvent>,

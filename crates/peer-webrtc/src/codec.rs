@@ -1,4 +1,4 @@
-//! The codecs that can be offered or answered, and how each is written in a description.
+//! The codecs that can be offered or answered, and their form in a session description.
 
 use negotiation_core::MediaKind;
 use rtc::peer_connection::configuration::media_engine::{
@@ -10,13 +10,13 @@ use rtc::rtp_transceiver::rtp_sender::{
 };
 use webrtc::error::Result;
 
-/// A codec, with the parameters it is offered with.
+/// A codec with its offered format parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Codec {
     /// H.264 constrained baseline, level 3.1, `packetization-mode=1`: the one profile that every
     /// KVS master sends (the C SDK answers with the payload type of exactly this entry).
     H264,
-    /// H.264 baseline, for masters that compare `profile-level-id` to the letter.
+    /// H.264 baseline, for masters that compare `profile-level-id` literally.
     H264Baseline,
     /// H.264 high, level 3.1.
     H264High,
@@ -45,7 +45,7 @@ impl Codec {
         Self::Pcma,
     ];
 
-    /// Whether it is a video or an audio codec.
+    /// Returns whether the codec is for video or audio.
     pub fn kind(self) -> MediaKind {
         match self {
             Self::H264 | Self::H264Baseline | Self::H264High | Self::Vp8 | Self::Vp9 => {
@@ -55,13 +55,13 @@ impl Codec {
         }
     }
 
-    /// The encoding name in an `a=rtpmap` line.
+    /// Returns the encoding name in an `a=rtpmap` line.
     pub fn name(self) -> &'static str {
         let mime = self.mime();
         mime.split_once('/').map_or(mime, |(_, name)| name)
     }
 
-    /// The RTP clock rate, in Hz.
+    /// Returns the RTP clock rate in Hz.
     pub fn clock_rate(self) -> u32 {
         match self {
             Self::H264 | Self::H264Baseline | Self::H264High | Self::Vp8 | Self::Vp9 => 90_000,
@@ -70,7 +70,7 @@ impl Codec {
         }
     }
 
-    /// The payload type in offers.
+    /// Returns the payload type in offers.
     pub fn payload_type(self) -> u8 {
         match self {
             Self::H264 => 102,
@@ -79,13 +79,13 @@ impl Codec {
             Self::Vp8 => 96,
             Self::Vp9 => 98,
             Self::Opus => 111,
-            // RFC 3551 fixes these two.
+            // RFC 3551 fixes these two payload types.
             Self::Pcmu => 0,
             Self::Pcma => 8,
         }
     }
 
-    /// The codec of its assembled frames.
+    /// Returns the codec under which `encoded_frames` assembles its frames.
     pub fn encoded(self) -> encoded_frames::Codec {
         use encoded_frames::{AudioCodec, VideoCodec};
         match self {
@@ -100,7 +100,8 @@ impl Codec {
         }
     }
 
-    /// The payload type of its retransmission stream (RFC 4588) in offers; video codecs have one.
+    /// Returns the payload type of the codec's retransmission stream (RFC 4588) in offers. Only
+    /// video codecs have one.
     pub fn rtx_payload_type(self) -> Option<u8> {
         (self.kind() == MediaKind::Video).then(|| self.payload_type() + 1)
     }
@@ -163,8 +164,8 @@ pub(crate) fn media_engine(codecs: &[Codec]) -> Result<MediaEngine> {
     Ok(engine)
 }
 
-/// Adds a retransmission format for each video codec; after the feedback messages, which are not
-/// for these.
+/// Adds a retransmission format for each video codec. Runs after the feedback messages are
+/// registered, because they do not apply to these formats.
 pub(crate) fn add_retransmission(engine: &mut MediaEngine, codecs: &[Codec]) -> Result<()> {
     for codec in codecs {
         let Some(payload_type) = codec.rtx_payload_type() else { continue };
@@ -189,7 +190,7 @@ pub(crate) fn rtp_kind(kind: MediaKind) -> RtpCodecKind {
     }
 }
 
-/// The payload type to send `codec` with, among those that were negotiated.
+/// Chooses the payload type to send `codec` with, among the negotiated ones.
 ///
 /// An offer may list H.264 several times; packets with fragmentation units need
 /// `packetization-mode=1` (RFC 6184, 6.3), and constrained baseline is the safest profile.
@@ -209,7 +210,7 @@ pub(crate) fn choose_payload_type(
     };
     let same =
         negotiated.iter().filter(|p| p.rtp_codec.mime_type.eq_ignore_ascii_case(codec.mime()));
-    // Of equals the first: that is the order the other side prefers.
+    // On a tie the first format wins: the list is in the other side's order of preference.
     same.rev().max_by_key(|p| score(p)).map(|p| p.payload_type)
 }
 

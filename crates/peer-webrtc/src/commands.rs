@@ -1,7 +1,8 @@
-//! How each command is carried out on the stack.
+//! Runs each peer command on the stack.
 //!
-//! A command runs as a future of its own that owns what it needs, so that media is handled beside
-//! it and a close can abandon it. What it changes it returns as an [`Effect`].
+//! A command runs as a separate future that owns what it needs, so that media is handled
+//! concurrently and a close can abandon the command. The future returns its changes as an
+//! [`Effect`].
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -28,16 +29,16 @@ use crate::stack::{IcePolicy, RefusedAnswer, Stack, StackEvents, is_turn};
 
 /// The name that every KVS SDK gives its data channel.
 const CHANNEL: &str = "kvsDataChannel";
-/// Longest a step of closing is waited for; the session's own limit is 500 ms.
+/// The longest wait for one step of closing; the session's own limit is 500 ms.
 const CLOSE_STEP_MAX: Duration = Duration::from_millis(400);
 
-/// How a command ended and what it changed.
+/// The outcome of a command and what the command changed.
 pub(crate) type Ended = (Result<Done, Failure>, Effect);
 
-/// A command under way.
+/// A running command.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
-/// What the peer's task must take note of.
+/// A change that the peer's task applies after a command.
 pub(crate) enum Effect {
     None,
     Created(Box<Created>),
@@ -61,9 +62,11 @@ pub(crate) struct Created {
     pub(crate) channel: Option<Arc<dyn DataChannel>>,
 }
 
-/// `half_made` is set while giving up would lose a connection unclosed.
+/// Creates the peer connection. `half_made` is true while dropping the future would leak an
+/// unclosed connection.
 pub(crate) async fn create(config: Arc<PeerConfig>, half_made: Arc<AtomicBool>) -> Ended {
-    // First of all: the application may take its time, and a close does not wait for it.
+    // The tracks come first: the application may take long, and a close need not wait for it
+    // because nothing has been built yet.
     let mut tracks = Vec::new();
     for (kind, media) in [(MediaKind::Video, &config.video), (MediaKind::Audio, &config.audio)] {
         match media.clone().requested(kind, &config.codecs).await {
@@ -91,7 +94,7 @@ pub(crate) async fn create(config: Arc<PeerConfig>, half_made: Arc<AtomicBool>) 
             (Ok(Done::Created(traits)), Effect::Created(Box::new(created)))
         }
         Err(failure) => {
-            // Unclosed it would live on.
+            // An unclosed connection would stay alive.
             let _ = stack.close().await;
             (Err(failure), Effect::None)
         }
@@ -138,8 +141,8 @@ pub(crate) async fn create_answer(stack: Arc<Stack>) -> Ended {
     }
 }
 
-/// What goes to the other side is without candidates, of which those of a restart would be the old
-/// ones; what is set is as the stack made it.
+/// Splits a description into the text to send and the stack's own text to set. The sent text has
+/// no candidates: those in a restart offer would be the old ones.
 fn made(original: RTCSessionDescription) -> Ended {
     match read_description(&sdp::to_send(&original.sdp)) {
         Ok(sent) => (
@@ -163,7 +166,7 @@ pub(crate) async fn use_servers(stack: Arc<Stack>, servers: Vec<IceServer>) -> E
     }
 }
 
-/// Whether one of these can relay.
+/// Returns whether one of these servers is a TURN server.
 pub(crate) fn has_relay(servers: &[IceServer]) -> bool {
     servers.iter().any(|s| s.password.is_some() && s.uris.iter().any(|uri| is_turn(uri)))
 }
@@ -174,7 +177,7 @@ pub(crate) async fn set_local(
     relay: bool,
     original: Option<RTCSessionDescription>,
 ) -> Ended {
-    // Gathering now would use this machine's own addresses, or nothing at all.
+    // Gathering without a relay would use this machine's own addresses or find nothing.
     if policy == IcePolicy::Relay && !relay {
         return fail(FailureCode::Port, "relay only, but no TURN server was given");
     }
@@ -227,13 +230,14 @@ pub(crate) async fn set_remote(
     }
 }
 
-/// With a restart staged no local description is set, and even asking would begin it.
+/// Rolls back the pending description. With a restart staged (offered but not set), no local
+/// description is set, and even a local rollback would start the restart.
 pub(crate) async fn rollback(stack: Arc<Stack>, staged: bool) -> Ended {
     let rollback = match RTCSessionDescription::rollback(None) {
         Ok(rollback) => rollback,
         Err(error) => return refused(FailureCode::Port, "cannot roll back", &error),
     };
-    // Ours is taken back as a local description, the other side's as a remote one.
+    // A local rollback undoes our description, a remote rollback undoes the other side's.
     let ours = match staged {
         true => None,
         false => Some(stack.connection().set_local_description(rollback.clone()).await),
@@ -286,7 +290,7 @@ pub(crate) async fn remove_tracks(stack: Arc<Stack>) -> Ended {
 }
 
 pub(crate) async fn close(stack: &Arc<Stack>) -> Result<Done, Failure> {
-    // In a task of its own: it goes on to its end also when that takes too long to wait for.
+    // A separate task completes the close even if it exceeds the time limit.
     let stack = Arc::clone(stack);
     let closing = tokio::spawn(async move { stack.close().await });
     match tokio::time::timeout(CLOSE_STEP_MAX, closing).await {
@@ -309,9 +313,9 @@ fn failure(code: FailureCode, what: &str, error: &Error) -> Failure {
     Failure::new(code, format!("{what}: {}", sdp::complaint(error)))
 }
 
-/// Whether a command leads to another local description than that of a staged restart. The stack
-/// has no way to cancel the restart, and would leave a working pair for one that the master does not
-/// know of.
+/// Returns whether a command leads to a local description other than the staged restart's. The
+/// stack cannot cancel the restart, and would leave a working pair for one that the master does
+/// not know.
 pub(crate) fn begins_an_exchange(command: &PeerCommand) -> bool {
     matches!(
         command,

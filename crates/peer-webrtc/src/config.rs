@@ -13,27 +13,23 @@ use crate::resolver::Resolver;
 use crate::stack::{IcePolicy, Mdns, StackConfig, bind_addresses};
 use crate::turn_stream::{Authorities, Detour};
 
-/// How one kind of media is offered.
+/// How one kind of media is negotiated.
 #[derive(Clone, Debug, Default)]
 pub enum Media {
-    /// Does not offer it.
+    /// Does not offer this kind.
     Off,
-    /// Receives it.
+    /// Receives only.
     #[default]
     RecvOnly,
-    /// Receives it, and sends this track, which remains the application's.
+    /// Receives, and sends this track, which the application keeps.
     SendRecv(Arc<LocalTrack>),
-    /// Receives it, and sends the track of this source: a device that may be absent.
+    /// Receives, and sends the track of this source: a device that may be absent.
     SendFrom(Arc<dyn LocalSource>, Otherwise),
 }
 
 impl Media {
-    /// The same after its source was queried.
-    pub(crate) async fn requested(
-        self,
-        kind: MediaKind,
-        codecs: &[Codec],
-    ) -> Result<Self, Failure> {
+    /// Returns the setting after requesting the track from its source.
+    pub(crate) async fn asked(self, kind: MediaKind, codecs: &[Codec]) -> Result<Self, Failure> {
         let Self::SendFrom(source, otherwise) = self else { return Ok(self) };
         let Unavailable(reason) = match source.track().await {
             Ok(track) if track.kind() == kind && codecs.contains(&track.codec()) => {
@@ -61,44 +57,47 @@ pub struct PeerConfig {
     pub video: Media,
     /// Audio.
     pub audio: Media,
-    /// Whether a data channel named `kvsDataChannel` is opened, as the KVS SDKs do. Its end is
-    /// the earliest sign that the master went away, so it is on by default.
+    /// Whether to open a data channel named `kvsDataChannel`, as the KVS SDKs do. Its end is the
+    /// earliest sign that the master has left, so it is on by default.
     pub data_channel: bool,
-    /// Codecs of both kinds, in order of preference.
+    /// The codecs of both kinds, in order of preference.
     pub codecs: Vec<Codec>,
-    /// Which ICE candidates are used: all, or relayed ones only.
+    /// The ICE candidates to use: all, or relayed ones only.
     pub policy: IcePolicy,
-    /// Which of the master's addresses are checked.
+    /// The master's addresses that are checked.
     pub remote_addresses: RemoteAddresses,
-    /// Where the service is, by name and port. If the name has addresses of this machine's loopback
-    /// alone, [`RemoteAddresses::Network`] becomes [`RemoteAddresses::Any`]: then the camera may be
-    /// on this machine too.
+    /// The host name and port of the signaling service. If the name resolves to loopback addresses
+    /// only, [`RemoteAddresses::Network`] becomes [`RemoteAddresses::Any`]: the camera may then
+    /// run on this machine too.
     pub service: Option<(String, u16)>,
     /// How host names of STUN and TURN servers are resolved.
     pub resolver: Resolver,
     /// How mDNS names in candidates are handled.
     pub mdns: Mdns,
-    /// Addresses to bind, as `IP:PORT`; see [`bind_addresses`].
+    /// The addresses to bind, as `IP:PORT`; see [`bind_addresses`].
     pub bind: Vec<String>,
-    /// The certificate authorities for TURN over TLS.
+    /// The certificate authorities to trust for TURN over TLS.
     pub authorities: Authorities,
-    /// The route to TURN servers over TCP and TLS, such as an HTTP proxy; without it, direct.
+    /// The route to TURN servers over TCP and TLS, such as an HTTP proxy; `None` connects
+    /// directly.
     pub detour: Option<Detour>,
     /// Media counts as stalled after this long without a packet.
     pub stall_after: Duration,
-    /// The longest DTLS handshake after ICE connected.
+    /// The longest DTLS handshake after ICE has connected.
     pub handshake_limit: Duration,
-    /// The most RTP packets that wait for the peer connection's task, and frames for the application.
+    /// The most RTP packets that wait for the peer connection's task, and the most frames that
+    /// wait for the application.
     pub media_queue: usize,
     /// The most bytes of frames that wait for the application.
     pub media_bytes_max: usize,
-    /// Whether the application gets each packet ([`MediaEvent::Rtp`](crate::MediaEvent::Rtp)) beside
-    /// the frames.
+    /// Whether the application gets each packet ([`MediaEvent::Rtp`](crate::MediaEvent::Rtp)) in
+    /// addition to the frames.
     pub rtp_events: bool,
 }
 
 impl PeerConfig {
-    /// Receives video and audio. `loopback`: the service is on this machine.
+    /// Creates a configuration that receives video and audio. `loopback` states that the service
+    /// runs on this machine.
     pub fn new(loopback: bool) -> Self {
         Self {
             video: Media::RecvOnly,
@@ -124,24 +123,25 @@ impl PeerConfig {
             authorities: Authorities::system(),
             detour: None,
             stall_after: Duration::from_secs(2),
-            // Several retransmissions, and within a session's limit for the whole connection.
+            // Allows several DTLS retransmissions, and is within a session's limit for the whole
+            // connection.
             handshake_limit: Duration::from_secs(10),
             // Two seconds of a stream of 20 Mbit/s.
             media_queue: 4096,
-            // Several of the largest frames, or six seconds of such a stream.
+            // Holds several of the largest frames, or six seconds of such a stream.
             media_bytes_max: 16 << 20,
             rtp_events: false,
         }
     }
 
     /// # Errors
-    /// Names the field that cannot work.
+    /// Names the field with an invalid value.
     pub(crate) fn check(&self) -> Result<(), InvalidPeerConfig> {
         for (kind, media) in [(MediaKind::Video, &self.video), (MediaKind::Audio, &self.audio)] {
             let usable = self.codecs.iter().any(|codec| codec.kind() == kind);
             match media {
                 Media::Off => {}
-                // What a source provides is known when it is queried.
+                // The track of a source is checked when the source provides it.
                 Media::RecvOnly | Media::SendFrom(..) if usable => {}
                 Media::SendRecv(track) if track.kind() != kind => {
                     return Err(InvalidPeerConfig::TrackKind(kind));
@@ -181,9 +181,9 @@ impl PeerConfig {
 /// An invalid configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidPeerConfig {
-    /// `codecs` has no codec of this kind, or not that of the track to send.
+    /// `codecs` has no codec of this kind, or lacks the codec of the track to send.
     NoCodec(MediaKind),
-    /// The track to send is of another kind.
+    /// The track to send is of another kind than this one.
     TrackKind(MediaKind),
     /// `video`, `audio` and `data_channel` are all off.
     Nothing,

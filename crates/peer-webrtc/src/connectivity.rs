@@ -1,4 +1,4 @@
-//! One line of connectivity out of the stack's two.
+//! Merges the stack's ICE state and connection state into one connectivity state.
 
 use negotiation_core::Connectivity;
 use webrtc::peer_connection::{RTCIceConnectionState, RTCPeerConnectionState};
@@ -12,7 +12,7 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// ICE changed. Returns what is new.
+    /// Takes a new ICE state. Returns the connectivity if it changed.
     pub(crate) fn ice(&mut self, state: RTCIceConnectionState) -> Option<Connectivity> {
         self.ice_up =
             matches!(state, RTCIceConnectionState::Connected | RTCIceConnectionState::Completed);
@@ -25,7 +25,7 @@ impl Tracker {
             }
             RTCIceConnectionState::Disconnected => self.tell(Connectivity::Disconnected),
             RTCIceConnectionState::Failed => self.tell(Connectivity::IceFailed),
-            // Closed by this side, when it is closed.
+            // The stack reports this when this side closes the connection.
             RTCIceConnectionState::Unspecified
             | RTCIceConnectionState::New
             | RTCIceConnectionState::Closed
@@ -33,7 +33,7 @@ impl Tracker {
         }
     }
 
-    /// ICE and DTLS together changed.
+    /// Takes a new state of ICE and DTLS together. Returns the connectivity if it changed.
     pub(crate) fn connection(&mut self, state: RTCPeerConnectionState) -> Option<Connectivity> {
         match state {
             RTCPeerConnectionState::Connected => {
@@ -41,9 +41,10 @@ impl Tracker {
                 self.tell(Connectivity::Connected)
             }
             RTCPeerConnectionState::Failed if self.ice_up => self.tell(Connectivity::DtlsFailed),
-            // It was not closed here: the caller stops once it closes it.
+            // The other side closed: this task stops reading states once it closes the connection
+            // itself.
             RTCPeerConnectionState::Closed => self.tell(Connectivity::ClosedByPeer),
-            // ICE reports the rest.
+            // The ICE state covers these.
             RTCPeerConnectionState::Unspecified
             | RTCPeerConnectionState::New
             | RTCPeerConnectionState::Connecting
@@ -53,23 +54,23 @@ impl Tracker {
         }
     }
 
-    /// A restart was set: what was up has to come up again.
+    /// Takes the start of an ICE restart, after which the connection has to connect again.
     pub(crate) fn restarted(&mut self) -> Option<Connectivity> {
         self.tell(Connectivity::Checking)
     }
 
-    /// The master closed, which the stack does not report.
+    /// Takes the master's close, which the stack does not report.
     pub(crate) fn closed_by_peer(&mut self) -> Option<Connectivity> {
         self.tell(Connectivity::ClosedByPeer)
     }
 
-    /// The handshake took too long: the stack reports no failure of DTLS, not even of a
-    /// certificate that does not have the fingerprint of the answer.
+    /// Takes a DTLS handshake timeout. The stack reports no DTLS failure, not even for a
+    /// certificate that does not match the answer's fingerprint.
     pub(crate) fn handshake_overdue(&mut self) -> Option<Connectivity> {
         if self.dtls_up { None } else { self.tell(Connectivity::DtlsFailed) }
     }
 
-    /// The stack's task ended by itself, which it does when DTLS or SCTP breaks.
+    /// Takes the unexpected end of the stack's task, which ends when DTLS or SCTP breaks.
     pub(crate) fn stopped(&mut self) -> Option<Connectivity> {
         let how = if self.ice_up && !self.dtls_up {
             Connectivity::DtlsFailed

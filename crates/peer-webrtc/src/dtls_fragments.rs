@@ -1,16 +1,17 @@
-//! Cuts DTLS handshake fragments so that the stack can put them together.
+//! Trims DTLS handshake fragments so that the stack can reassemble them.
 //!
-//! A message that does not fit a datagram is sent in fragments, and a retransmission may cut it at
-//! other places (RFC 6347, 4.2.3): OpenSSL does. rtc-dtls joins only fragments that end where the
-//! next begins, so that one lost datagram of such a handshake costs the whole attempt
-//! (`docs/upstream/rtc-dtls-fragments.md`). So of each fragment the part goes on that did not come
-//! before: what the stack gets then never overlaps. Nothing is kept but the ranges that went on.
+//! A message that does not fit a datagram is sent in fragments, and a retransmission may split it
+//! at other places (RFC 6347, 4.2.3), as OpenSSL does. rtc-dtls joins only fragments that end
+//! where the next begins, so that one lost datagram of such a handshake fails the whole attempt
+//! (`docs/upstream/rtc-dtls-fragments.md`). This filter passes only the part of each fragment that
+//! it has not passed before, so that the fragments which the stack gets never overlap. It stores
+//! only the ranges that it passed.
 
 use std::collections::BTreeMap;
 
-/// Handshake messages that are followed: a whole handshake has about ten.
+/// The most handshake messages to track: a whole handshake has about ten.
 const MESSAGES_MAX: usize = 32;
-/// Parts of one message.
+/// The most separate ranges of one message.
 const PARTS_MAX: usize = 64;
 
 const RECORD_HEADER: usize = 13;
@@ -28,7 +29,7 @@ pub(crate) struct Fragments {
 struct Message {
     kind: u8,
     length: u32,
-    /// What went on: `begin..end`, in order, without overlap.
+    /// The ranges that were passed: `begin..end`, in order, without overlap.
     parts: Vec<(u32, u32)>,
 }
 
@@ -37,7 +38,7 @@ impl Message {
         self.parts.iter().map(|(begin, end)| end - begin).sum::<u32>() == self.length
     }
 
-    /// The first part of a range that did not go on before.
+    /// Returns the first part of a range that was not passed before.
     fn new_part(&self, begin: u32, end: u32) -> Option<(u32, u32)> {
         let mut at = begin;
         for (known_begin, known_end) in &self.parts {
@@ -56,8 +57,8 @@ impl Message {
 }
 
 impl Fragments {
-    /// What the stack gets in place of a datagram: `None` is the datagram itself, and an empty one
-    /// is not handed on. Never longer than the datagram.
+    /// Returns the replacement for a datagram: `None` passes the datagram unchanged, and an empty
+    /// one is dropped. The replacement is never longer than the datagram.
     pub(crate) fn rewrite(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let mut is_changed = false;
@@ -85,7 +86,7 @@ impl Fragments {
         let (begin, size) =
             (u32::from_be_bytes([0, o0, o1, o2]), u32::from_be_bytes([0, f0, f1, f2]));
         let end = begin.checked_add(size)?;
-        // Several messages in one record are whole.
+        // A record with several messages has no fragments.
         if usize::try_from(size) != Ok(data.len()) || size == 0 || end > length {
             return None;
         }
@@ -98,7 +99,7 @@ impl Fragments {
             length,
             parts: Vec::new(),
         });
-        // A message that is there already is a retransmission, which the stack has to see.
+        // A repeated complete message passes: the stack recognizes a retransmission by it.
         let is_other = (message.kind, message.length) != (kind, length);
         if is_other || message.is_whole() || message.parts.len() >= PARTS_MAX {
             return None;
@@ -163,7 +164,7 @@ mod tests {
         record
     }
 
-    /// Puts fragments together as rtc-dtls does: each begins where the one before ended.
+    /// Joins fragments as rtc-dtls does: each begins where the one before ended.
     fn joined(fragments: &[Vec<u8>]) -> Option<Vec<u8>> {
         let mut whole = Vec::new();
         while whole.len() < LENGTH {
@@ -212,12 +213,12 @@ mod tests {
         let mut got = given(&mut fragments, &record(1, 40, 70));
         assert!(given(&mut fragments, &record(1, 40, 70)).is_empty());
         assert!(given(&mut fragments, &record(1, 50, 60)).is_empty());
-        // Of two gaps the first is filled, and the next with the next retransmission.
+        // The first retransmission fills the first of two gaps, and the next fills the second.
         for _ in 0..2 {
             got.extend(given(&mut fragments, &record(1, 0, LENGTH)));
         }
         assert_eq!(joined(&got).as_deref(), Some(&message()[..]));
-        // Then it is a retransmission, of which the stack must know.
+        // The message is complete, so this is a retransmission, which must reach the stack.
         assert_eq!(given(&mut fragments, &record(1, 0, 30)), [record(1, 0, 30)]);
     }
 

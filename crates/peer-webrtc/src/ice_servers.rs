@@ -1,8 +1,9 @@
-//! The STUN and TURN servers of one connection: which URIs are used, and from when on.
+//! The STUN and TURN servers of one connection: which URIs are used, and from when.
 //!
-//! Their names are looked up beside the offer ([`crate::resolver`]). The offer waits a moment for
-//! them, because most resolvers answer at once; what is resolved later is used by gathering again,
-//! as long as there is no connection. What is not resolved is left out and reported.
+//! Host names are resolved while the offer is made ([`crate::resolver`]). The offer waits briefly
+//! for them, because most resolvers answer at once. A name that is resolved later is used by
+//! gathering again, as long as there is no connection. A name that is not resolved is left out and
+//! reported.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,11 +24,11 @@ use crate::resolver::{Hosts, literal};
 use crate::stack::config::IcePolicy;
 use crate::stack::events::StackEvent;
 
-/// How long an offer waits for names. With a resolver nearby they are there before, and what comes
-/// later is not lost.
+/// The longest that an offer waits for names. A nearby resolver answers within this time, and
+/// later answers are still used.
 const BESIDE_OFFER: Duration = Duration::from_millis(50);
-/// URIs of one connection. The service names four to seven; each costs a socket's worth of
-/// requests for every interface.
+/// The most URIs of one connection. The service names four to seven; each costs the requests of
+/// one socket on every interface.
 const URIS_MAX: usize = 24;
 
 /// The servers of one connection.
@@ -36,10 +37,10 @@ pub(crate) struct IceServers {
     policy: IcePolicy,
     hosts: Arc<Hosts>,
     events: mpsc::Sender<StackEvent>,
-    /// Held while a description is set: gathering again sets one too.
+    /// Locked while a description is set: gathering again sets one too.
     describing: Arc<AsyncMutex<()>>,
     state: Arc<Mutex<State>>,
-    /// There is a connection since gathering began.
+    /// Whether the connection was established since gathering began.
     connected: Arc<AtomicBool>,
     lookups: AsyncMutex<JoinSet<()>>,
 }
@@ -47,9 +48,9 @@ pub(crate) struct IceServers {
 #[derive(Debug, Default)]
 struct State {
     servers: Vec<RTCIceServer>,
-    /// What was known when gathering began.
+    /// The kinds of servers that were known when gathering began.
     gathered: Option<Known>,
-    /// Our offer, as the stack made it: it takes no other text.
+    /// The local offer as the stack made it: the stack accepts no other text.
     offer: Option<Box<RTCSessionDescription>>,
 }
 
@@ -61,8 +62,8 @@ struct Known {
 }
 
 impl Known {
-    /// Whether it is worth gathering again for what is known now. Relays that were allocated would
-    /// be given up by that, so another server of a kind is no reason.
+    /// Returns whether the newly known servers are worth gathering again. Gathering again gives up
+    /// the allocated relays, so another server of a known kind is not worth it.
     fn is_much_more_than(self, before: Self) -> bool {
         (self.turn && !before.turn) || (self.stun && !before.stun && !before.turn)
     }
@@ -88,16 +89,17 @@ impl IceServers {
         }
     }
 
-    /// Held while a description is set.
+    /// Returns the lock to hold while a description is set.
     pub(crate) fn describing(&self) -> &AsyncMutex<()> {
         &self.describing
     }
 
-    /// Uses these servers from the next gathering on, each URI once. Returns how many URIs there
-    /// are; those whose names are not resolved in time are left out then.
+    /// Uses these servers from the next gathering on, each URI once. Returns the number of URIs.
+    /// URIs with names that are not resolved in time are left out of that gathering.
     ///
     /// # Errors
-    /// The connection is closed, or it is relayed alone and no relay's name is resolved.
+    /// The connection is closed, or its policy is relay only and no TURN server's name is
+    /// resolved.
     pub(crate) async fn use_servers(&self, servers: Vec<RTCIceServer>) -> Result<usize> {
         let servers = distinct(servers);
         let count = servers.iter().map(|server| server.urls.len()).sum();
@@ -112,13 +114,13 @@ impl IceServers {
                 let unresolved = helper.hosts.resolve(names).await;
                 done.send_replace(true);
                 if unresolved > 0 {
-                    // A queue that is full loses it, and the log has it.
+                    // The event is lost if the queue is full; the log still reports the names.
                     let _ = helper.events.try_send(StackEvent::IceServersUnresolved(unresolved));
                 }
                 helper.gather_late().await;
             });
         }
-        // A relayed connection has nothing else to try.
+        // With relay only there is nothing to try before a TURN server's name is resolved.
         let all_of_them = resolved.wait_for(|done| *done);
         if self.policy == IcePolicy::Relay && !self.helper().known().turn {
             let _ = all_of_them.await;
@@ -129,7 +131,7 @@ impl IceServers {
         Ok(count)
     }
 
-    /// Gathering begins with a description that is about to be set.
+    /// Prepares for the gathering that starts when `description` is set.
     ///
     /// # Errors
     /// As [`Self::use_servers`].
@@ -149,7 +151,7 @@ impl IceServers {
         helper.configure().await
     }
 
-    /// Nothing is looked up any more.
+    /// Stops all lookups.
     pub(crate) async fn close(&self) {
         self.lookups.lock().await.shutdown().await;
     }
@@ -167,7 +169,7 @@ impl IceServers {
     }
 }
 
-/// What a lookup needs when it is over.
+/// The parts of [`IceServers`] that a lookup task uses when the lookup is done.
 struct Helper {
     connection: Arc<dyn PeerConnection>,
     policy: IcePolicy,
@@ -179,7 +181,7 @@ struct Helper {
 }
 
 impl Helper {
-    /// The servers whose addresses are known.
+    /// Returns the servers with resolved addresses.
     fn reachable(&self) -> Vec<RTCIceServer> {
         let mut servers = lock(&self.state).servers.clone();
         for server in &mut servers {
@@ -210,7 +212,7 @@ impl Helper {
         self.connection.set_configuration(configuration(self.policy, servers)).await
     }
 
-    /// Gathers once more, if that brings what was missing.
+    /// Gathers again if a kind of server became known that was missing before.
     async fn gather_late(&self) {
         let _describing = self.describing.lock().await;
         let known = self.known();
@@ -229,8 +231,8 @@ impl Helper {
         }
     }
 
-    /// The stack begins to gather when a local description is set: the one that is pending again,
-    /// or one that is taken back.
+    /// Makes the stack gather, by setting a local description: the pending one again, or a new one
+    /// that is rolled back.
     async fn gather_again(&self) -> Result<()> {
         self.configure().await?;
         if self.connection.pending_local_description().await.is_some() {
@@ -246,7 +248,7 @@ impl Helper {
     }
 }
 
-/// Each URI once, TURN before STUN where there are too many.
+/// Keeps each URI once, and TURN before STUN if there are too many.
 fn distinct(mut servers: Vec<RTCIceServer>) -> Vec<RTCIceServer> {
     let mut seen = BTreeSet::new();
     servers.sort_by_key(|server| server.username.is_empty());
@@ -261,7 +263,7 @@ fn names(servers: &[RTCIceServer]) -> BTreeSet<(String, u16)> {
     servers.iter().flat_map(|server| &server.urls).filter_map(|uri| name(uri)).collect()
 }
 
-/// The name and port of a URI; `None` where there is nothing to look up.
+/// Returns the host name and port of a URI; `None` if there is nothing to look up.
 fn name(uri: &str) -> Option<(String, u16)> {
     let url =
         Url::parse_url(uri.split('?').next().filter(|_| uri.starts_with("stun:")).unwrap_or(uri));
@@ -274,7 +276,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// No servers given means that those set before stay.
+/// Builds a configuration. Without servers, the previously set ones stay in use.
 fn configuration(policy: IcePolicy, servers: Vec<RTCIceServer>) -> RTCConfiguration {
     let policy = match policy {
         IcePolicy::All => RTCIceTransportPolicy::All,

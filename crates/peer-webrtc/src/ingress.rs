@@ -1,19 +1,20 @@
-//! Which datagrams reach the stack: what is not authenticated must cost neither memory nor time.
+//! Filters the datagrams that reach the stack, so that unauthenticated ones cost neither memory
+//! nor time.
 //!
-//! The stack takes DTLS and SRTP from every source address once ICE has a pair, and rtc-srtp makes
-//! a state for each SSRC before it authenticates the packet and never removes one
+//! The stack takes DTLS and SRTP from every source address once ICE has a pair, and rtc-srtp
+//! creates a state for each SSRC before it authenticates the packet and never removes one
 //! (`docs/upstream/rtc-srtp-state-before-authentication.md`). So each socket of a connection is
-//! wrapped ([`crate::socket`]), and three rules decide here what is handed on:
+//! wrapped ([`crate::socket`]), and three rules decide here which datagrams pass:
 //!
-//! - DTLS, SRTP and SRTCP come from an address that passed an authenticated ICE check, or from a
-//!   TURN server in use. The stack's own messages show it: it answers a Binding request only after
-//!   its MESSAGE-INTEGRITY was verified, nominates only a pair that answered, and sends DTLS and
-//!   SRTP to the selected pair alone.
-//! - A source address can be spoofed, so the number of SSRCs that reach SRTP is bounded as well:
+//! - DTLS, SRTP and SRTCP must come from an address that passed an authenticated ICE check, or
+//!   from a TURN server in use. The stack's own messages prove it: the stack answers a Binding
+//!   request only after it verified its MESSAGE-INTEGRITY, nominates only a pair that answered,
+//!   and sends DTLS and SRTP to the selected pair alone.
+//! - A source address can be spoofed, so the number of SSRCs that reach SRTP is limited as well:
 //!   [`SsrcLimit`].
-//! - DTLS handshake records are costly to take, so their number in a second is limited.
+//! - DTLS handshake records are expensive to process, so their rate is limited.
 //!
-//! STUN passes from everywhere: ICE finds peer-reflexive candidates by it, and checks its
+//! STUN passes from every address: ICE finds peer-reflexive candidates by it, and checks its
 //! integrity.
 
 mod ssrc_limit;
@@ -29,12 +30,12 @@ use crate::stun::{
 };
 use ssrc_limit::SsrcLimit;
 
-/// Addresses of the peer that passed a check. A camera has about ten.
+/// The most addresses of the peer that passed a check. A camera has about ten.
 const PEERS_MAX: usize = 64;
-/// TURN servers, each by an address of each family.
+/// The most TURN server addresses, at one of each family for each server.
 const SERVERS_MAX: usize = 64;
-/// DTLS handshake records that may come at once, and how fast more of them may come: a handshake
-/// in fragments of 100 bytes has about fifty, and is resent within a second.
+/// The burst and the rate of DTLS handshake records: a handshake in fragments of 100 bytes has
+/// about fifty, and is resent within a second.
 const HANDSHAKE: Bucket = Bucket::new(256, Duration::from_millis(10));
 
 /// DTLS content type of the handshake (RFC 6347).
@@ -52,7 +53,7 @@ pub(crate) struct Ingress {
     dropped: u64,
 }
 
-/// A transport address in one spelling.
+/// A transport address in canonical form, so that equal addresses compare equal.
 type Address = (IpAddr, u16);
 
 impl Ingress {
@@ -68,7 +69,7 @@ impl Ingress {
         }
     }
 
-    /// A description of the other side's was set: the sources it declares always pass.
+    /// Declares the SSRCs of a remote description, which then always pass.
     pub(crate) fn described(&mut self, sdp: &str) {
         for ssrc in declared(sdp) {
             self.rtp.declare(ssrc);
@@ -76,7 +77,7 @@ impl Ingress {
         }
     }
 
-    /// The stack sends a datagram.
+    /// Learns from a datagram that the stack sends.
     pub(crate) fn sent(&mut self, to: SocketAddr, datagram: &[u8]) {
         let to = address(to);
         match Kind::of(datagram) {
@@ -89,7 +90,7 @@ impl Ingress {
         }
     }
 
-    /// Whether a datagram that was received is for the stack.
+    /// Returns whether a received datagram passes to the stack.
     pub(crate) fn admits(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> bool {
         let from = address(from);
         let admitted = match Kind::of(datagram) {
@@ -114,8 +115,8 @@ impl Ingress {
         admitted
     }
 
-    /// What the stack gets in place of a datagram that is admitted, where fragments of DTLS messages
-    /// overlap; never longer.
+    /// Returns the replacement for an admitted datagram if its DTLS fragments overlap earlier
+    /// ones; the replacement is never longer.
     pub(crate) fn join_fragments(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
         match Kind::of(datagram) {
             Kind::Dtls(DTLS_HANDSHAKE) => self.fragments.rewrite(datagram),
@@ -123,13 +124,14 @@ impl Ingress {
         }
     }
 
-    /// Whether a datagram from an address that may send stays within its budget.
+    /// Returns whether a datagram from a permitted address is within the SSRC and handshake
+    /// limits.
     fn is_bounded(&mut self, now: Instant, datagram: &[u8]) -> bool {
         match Kind::of(datagram) {
             Kind::Stun(_) => true,
             Kind::Dtls(content_type) => content_type != DTLS_HANDSHAKE || self.handshake.take(now),
             Kind::Srtp => match datagram {
-                // RFC 5761, 4: of payload types, 64 to 95 with the marker bit are RTCP.
+                // RFC 5761, 4: payload types 64 to 95 with the marker bit are RTCP.
                 [_, 192..=223, _, _, a, b, c, d, ..] => {
                     self.rtcp.admits(now, u32::from_be_bytes([*a, *b, *c, *d]))
                 }
@@ -143,12 +145,12 @@ impl Ingress {
     }
 }
 
-/// What a datagram is (RFC 7983).
+/// The kind of a datagram (RFC 7983).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Its message type.
+    /// STUN with its message type.
     Stun(u16),
-    /// Its content type.
+    /// DTLS with its content type.
     Dtls(u8),
     ChannelData,
     /// SRTP or SRTCP.
@@ -172,7 +174,7 @@ fn address(address: SocketAddr) -> Address {
     (address.ip().to_canonical(), address.port())
 }
 
-/// The sources that a description declares: `a=ssrc:3735928559 cname:x`.
+/// Returns the SSRCs that a description declares: `a=ssrc:3735928559 cname:x`.
 fn declared(sdp: &str) -> impl Iterator<Item = u32> {
     sdp.lines().filter_map(|line| {
         let value = line.strip_prefix("a=ssrc:")?;
@@ -180,11 +182,11 @@ fn declared(sdp: &str) -> impl Iterator<Item = u32> {
     })
 }
 
-/// The addresses used last.
+/// The most recently used addresses.
 #[derive(Debug)]
 struct Recent {
     most: usize,
-    /// The one used last is the last.
+    /// Ordered by use, the most recent last.
     addresses: Vec<Address>,
 }
 

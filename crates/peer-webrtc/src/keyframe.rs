@@ -1,11 +1,11 @@
-//! Asks for a keyframe.
+//! Requests a keyframe.
 
 use rtc::rtcp::Packet;
 use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 
-/// The requests for a keyframe from a source, in both forms that it may support. The number distinguishes one FIR from
-/// its repetition (RFC 5104, 4.3.1.1).
+/// Builds a keyframe request of both kinds, PLI and FIR, since a source may know only one. The
+/// number distinguishes a new FIR from a repetition (RFC 5104, 4.3.1.1).
 pub(crate) fn request(ssrc: u32, sequence_number: u8) -> Vec<Box<dyn Packet>> {
     let pli = PictureLossIndication { sender_ssrc: 0, media_ssrc: ssrc };
     let fir = FullIntraRequest {

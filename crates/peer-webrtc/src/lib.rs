@@ -2,12 +2,12 @@
 //!
 //! What belongs here: everything that names a type of the webrtc stack. [`WebRtcPeer`] is the
 //! session's port; [`stack`] is the tuned connection below it, which a master uses directly.
-//! Media goes straight to the application by [`WebRtcPeer::media`], past the session.
+//! Media bypasses the session: the application reads it from [`WebRtcPeer::media`].
 //!
 //! Inside, each peer connection is one task ([`stack::Stack`] below it has a second, the stack's
-//! own): it works off the commands of one queue, one at a time, and turns what the stack reports into
-//! the session's events. Packets and RTCP reach it through an interceptor, not through the stack's
-//! tracks, so that the first packets are not lost and sender reports are seen.
+//! own): it runs the commands of one queue, one at a time, and turns the stack's events into the
+//! session's events. RTP and RTCP packets reach it through an interceptor, not through the stack's
+//! tracks, so that the first packets are not lost and sender reports are received.
 //!
 //! ```no_run
 //! use peer_webrtc::{MediaEvent, PeerConfig, WebRtcPeer};
@@ -77,12 +77,12 @@ pub use stats::{CandidateKind, MediaTotals, PathStats, PeerStats, StreamStats};
 pub use tap::{Control, RtpArrival, TapLosses};
 pub use turn_stream::{Authorities, Detour, InvalidAuthorities};
 
-/// Frames as this crate gives them.
+/// A frame of received media.
 pub use encoded_frames::Frame as EncodedFrame;
 
-/// RTP packets as this crate takes and gives them.
+/// The RTP packets that this crate receives and sends.
 pub use rtc::rtp;
 
 /// Targets of the stack's own logging (by the `log` crate) that print ICE passwords, descriptions
-/// or TURN credentials at some level. A log must leave them out.
+/// or TURN credentials at some level. A log must exclude them.
 pub const LEAKY_LOG_TARGETS: [&str; 1] = ["rtc_ice::agent"];

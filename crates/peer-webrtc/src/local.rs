@@ -16,10 +16,10 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
 use crate::codec::{Codec, rtp_kind};
 
-/// No payload type was negotiated.
+/// Marks that no payload type was negotiated.
 const NONE: u16 = u16::MAX;
 
-/// A track of the application. Peer connections attach and detach it, and none ends it.
+/// A track that the application sends. Peer connections attach and detach it, and none ends it.
 ///
 /// It is attached to one peer connection at a time: a second one detaches it from the first.
 pub struct LocalTrack {
@@ -30,14 +30,15 @@ pub struct LocalTrack {
 }
 
 impl LocalTrack {
-    /// Creates a track of one codec, named `label` in the description. `stream` groups the tracks that
-    /// are played in sync.
+    /// Creates a track of one codec, named `label` in the description. The `stream` id groups
+    /// tracks to be played in sync.
     pub fn new(codec: Codec, stream: &str, label: &str) -> Arc<Self> {
         Self::made(codec, stream, label, None)
     }
 
-    /// The same, which resends packets on a retransmission stream of their own (RFC 4588) where
-    /// that is negotiated, as GStreamer does; others are resent on the media stream itself.
+    /// Creates a track like [`Self::new`] that resends packets on a separate retransmission stream
+    /// (RFC 4588) where that is negotiated, as GStreamer does. Other tracks resend on the media
+    /// stream itself.
     pub fn with_rtx(codec: Codec, stream: &str, label: &str) -> Arc<Self> {
         Self::made(codec, stream, label, Some(RTCRtpRtxParameters { ssrc: random_ssrc() }))
     }
@@ -74,30 +75,30 @@ impl LocalTrack {
         })
     }
 
-    /// The codec.
+    /// Returns the codec.
     pub fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// Whether it is video or audio.
+    /// Returns whether the track is video or audio.
     pub fn kind(&self) -> MediaKind {
         self.codec.kind()
     }
 
-    /// The SSRC of its packets.
+    /// Returns the SSRC of its packets.
     pub fn ssrc(&self) -> u32 {
         self.ssrc
     }
 
-    /// The negotiated payload type.
+    /// Returns the negotiated payload type.
     pub fn payload_type(&self) -> Option<u8> {
         u8::try_from(self.payload_type.load(Ordering::Acquire)).ok()
     }
 
-    /// Sends a packet; SSRC and payload type are filled in. Waits while the peer's queue is full.
+    /// Sends a packet, with SSRC and payload type filled in. Waits while the peer's queue is full.
     ///
     /// # Errors
-    /// The track is not attached to a peer that has agreed to receive it, or no longer.
+    /// No peer connection that agreed to receive the track has it attached.
     pub async fn send(&self, mut packet: rtc::rtp::Packet) -> Result<(), NotAttached> {
         let payload_type = self.payload_type().ok_or(NotAttached)?;
         packet.header.ssrc = self.ssrc;
@@ -130,12 +131,12 @@ impl std::fmt::Debug for LocalTrack {
     }
 }
 
-/// The source of a track that may be absent: a camera, a microphone.
+/// A source of a local track that may be absent: a camera, a microphone.
 #[async_trait]
 pub trait LocalSource: std::fmt::Debug + Send + Sync {
-    /// The track for the attempt that begins, requested before its offer; while the device is there,
-    /// the same one each time. It has the time of one port operation: a source that has to get the consent of a person
-    /// does that before the session.
+    /// Returns the track for the new attempt, before its offer is made; the same one each time
+    /// while the device is present. It must finish within the time of one port operation: a source
+    /// that needs a person's permission must request it before the session.
     ///
     /// # Errors
     /// The device is not available.
@@ -145,9 +146,9 @@ pub trait LocalSource: std::fmt::Debug + Send + Sync {
 /// What an attempt does when its [`LocalSource`] has no track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Otherwise {
-    /// Receives, and sends nothing of that kind.
+    /// Receives only.
     RecvOnly,
-    /// Ends the session ([`negotiation_core::EndReason::LocalMedia`]) before anything is offered.
+    /// Ends the session ([`negotiation_core::EndReason::LocalMedia`]) before an offer is made.
     End,
 }
 
@@ -163,7 +164,7 @@ impl std::fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
-/// The track has no peer that takes its packets.
+/// The track is not attached to a peer connection that accepts its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAttached;
 
@@ -175,10 +176,11 @@ impl std::fmt::Display for NotAttached {
 
 impl std::error::Error for NotAttached {}
 
-/// Unique enough: a session has a handful of streams (RFC 3550, 8.1).
+/// Returns a random SSRC. It is unique enough: a session has a handful of streams (RFC 3550, 8.1).
 fn random_ssrc() -> u32 {
-    // RandomState is seeded from the operating system once and counts up: distinct every time.
+    // RandomState is seeded from the operating system once and counts up, so each value is
+    // distinct.
     let bits = RandomState::new().build_hasher().finish();
-    // Zero means "not specified" in places.
+    // Some code treats zero as "not specified".
     u32::try_from(bits >> 32).unwrap_or(1).max(1)
 }

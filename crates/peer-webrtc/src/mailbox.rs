@@ -1,4 +1,4 @@
-//! A queue with a limit for what may be lost and none for what may not.
+//! A queue that limits the items which may be lost, and never drops the others.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,19 +15,20 @@ pub(crate) struct Mailbox<T> {
 }
 
 struct Inner<T> {
-    /// Each with the bytes that it counts for.
+    /// The items, each with the bytes that count toward `bytes_max`.
     items: VecDeque<(T, usize)>,
     bytes: usize,
     closed: bool,
 }
 
 impl<T> Mailbox<T> {
-    /// Room for so many items.
+    /// Creates a queue that holds up to `limit` items that may be lost.
     pub(crate) fn new(limit: usize) -> Self {
         Self::with_bytes(limit, usize::MAX)
     }
 
-    /// Room for so many items, and so many bytes of those with a size.
+    /// Creates a queue that holds up to `limit` such items, and up to `bytes_max` bytes of the
+    /// sized ones.
     pub(crate) fn with_bytes(limit: usize, bytes_max: usize) -> Self {
         let inner = Inner { items: VecDeque::new(), bytes: 0, closed: false };
         Self {
@@ -39,7 +40,7 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Queues an item whose number is bounded elsewhere.
+    /// Queues an item without a limit; its number is bounded elsewhere.
     pub(crate) fn push(&self, item: T) {
         let mut inner = self.lock();
         if inner.closed {
@@ -50,13 +51,13 @@ impl<T> Mailbox<T> {
         self.changed.notify_one();
     }
 
-    /// Queues an item unless the queue is full; then it is counted as lost. Whether it was taken,
-    /// or the reader is gone.
+    /// Queues an item unless the queue is full; otherwise counts it as lost. Returns false only if
+    /// it was lost: a closed queue accepts and drops it.
     pub(crate) fn offer(&self, item: T) -> bool {
         self.offer_sized(item, 0)
     }
 
-    /// As [`Mailbox::offer`], for an item of so many bytes.
+    /// Works as [`Mailbox::offer`], for an item of `bytes` bytes.
     pub(crate) fn offer_sized(&self, item: T, bytes: usize) -> bool {
         let mut inner = self.lock();
         if inner.closed {
@@ -76,7 +77,8 @@ impl<T> Mailbox<T> {
         true
     }
 
-    /// The next item, or `None` once the mailbox is closed and empty. Cancel-safe; for one reader.
+    /// Returns the next item, or `None` once the mailbox is closed and empty. Cancel-safe; for one
+    /// reader.
     pub(crate) async fn next(&self) -> Option<T> {
         loop {
             {
@@ -93,13 +95,13 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Takes nothing more; what is queued can still be read.
+    /// Accepts no more items; the queued ones can still be read.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();
     }
 
-    /// As [`Mailbox::close`], and what is queued goes: the reader is gone.
+    /// Closes the mailbox and drops the queued items, because the reader is gone.
     pub(crate) fn abandon(&self) {
         let mut inner = self.lock();
         inner.closed = true;

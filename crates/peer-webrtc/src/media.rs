@@ -24,7 +24,7 @@ pub enum MediaEvent {
         /// The negotiated codec.
         codec: Codec,
     },
-    /// A whole frame, in the order of decoding. After a loss, the next picture is a keyframe, which was
+    /// A complete frame, in decoding order. After a loss the next picture is a keyframe, which was
     /// requested.
     Frame {
         /// The peer connection.
@@ -33,20 +33,20 @@ pub enum MediaEvent {
         kind: MediaKind,
         /// The negotiated codec.
         codec: Codec,
-        /// The frame. Its arrival counts from the moment the port was made, and no two sources share
-        /// an epoch, also over several peer connections.
+        /// The frame. Its arrival is relative to the creation of the port, and no two sources
+        /// share an epoch, even over several peer connections.
         frame: Frame,
-        /// When its last packet arrived.
+        /// The arrival of the frame's last packet.
         at: Instant,
     },
-    /// A packet, if [`PeerConfig::rtp_events`](crate::PeerConfig::rtp_events) requests them. Packets
-    /// come as they arrived: resent ones late.
+    /// A packet, if [`PeerConfig::rtp_events`](crate::PeerConfig::rtp_events) is on. Packets come
+    /// in the order of arrival: resent ones late.
     Rtp {
         /// The peer connection.
         peer: PeerId,
         /// Whether it is video or audio.
         kind: MediaKind,
-        /// The packet; its header names the stream.
+        /// The packet; its header has the stream's SSRC.
         packet: rtc::rtp::Packet,
         /// When the packet arrived.
         at: Instant,
@@ -73,7 +73,7 @@ pub enum MediaEvent {
     },
 }
 
-/// The application's end of received media.
+/// Receives media events for the application.
 pub struct MediaReceiver {
     mailbox: Arc<Mailbox<MediaEvent>>,
 }
@@ -83,12 +83,13 @@ impl MediaReceiver {
         Self { mailbox }
     }
 
-    /// The next event; `None` once the port is dropped. Cancel-safe.
+    /// Returns the next event; `None` once the port is dropped. Cancel-safe.
     pub async fn next(&mut self) -> Option<MediaEvent> {
         self.mailbox.next().await
     }
 
-    /// Frames (and packets, where they are requested) lost because they were not taken in time.
+    /// Returns how many frames (and packets, if requested) were lost because the application did
+    /// not read them in time.
     pub fn lost(&self) -> u64 {
         self.mailbox.lost()
     }

@@ -1,11 +1,11 @@
-//! How many connectivity checks leave this machine.
+//! Limits the rate of outgoing connectivity checks.
 //!
-//! The agent checks every pair of addresses at each of its ticks, fifty times a second (rtc-ice,
-//! `ping_all_candidates`): a master that names forty addresses, in several of this machine's
-//! families, would have it send thousands of datagrams a second to addresses of the master's
-//! choice. So checks are counted where they leave: all pairs together send [`CHECKS_A_SECOND`],
-//! shared evenly, and a check that comes before its pair's turn is left out. The agent repeats it
-//! at its next tick. A peer that answers is not slowed down.
+//! The agent checks every candidate pair at each of its ticks, fifty times a second (rtc-ice,
+//! `ping_all_candidates`): a master that lists forty addresses, combined with several of this
+//! machine's, would make it send thousands of datagrams a second to addresses that the master
+//! chose. So checks are limited where they leave this machine: all pairs together send
+//! [`CHECKS_A_SECOND`], shared evenly, and a check before its pair's turn is dropped. The agent
+//! repeats it at its next tick. A peer that answers is not limited.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,29 +16,29 @@ use crate::stun::{
     USERNAME, XOR_PEER_ADDRESS, attribute,
 };
 
-/// Checks a second of all pairs together that no answer came to. RFC 8445 (14.2) allows twenty; a
-/// camera with few addresses is found sooner with more.
+/// Checks a second of all unanswered pairs together. RFC 8445 (14.2) allows twenty; a camera with
+/// few addresses is found sooner with more.
 const CHECKS_A_SECOND: u32 = 150;
-/// A pair that was not checked for so long takes no share.
+/// A pair that was not checked for this long takes no share.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
-/// Pairs with a turn of their own; any more share one.
+/// The most pairs with a turn; checks of further pairs are dropped.
 const PAIRS_MAX: usize = 256;
-/// Peers that proved to be there, and are not slowed down.
+/// The most answering peers to track, which are not limited.
 const ANSWERING_MAX: usize = 8;
 
 type Address = (IpAddr, u16);
 
-/// Lets the checks of one connection out.
+/// Decides which checks of one connection may leave.
 #[derive(Debug, Default)]
 pub(crate) struct Pacer {
-    /// When each pair was last checked, by the socket and where it goes.
+    /// The last check of each pair of socket and destination.
     pairs: BTreeMap<(SocketAddr, Target), Instant>,
     answering: Vec<Target>,
     swept: Option<Instant>,
     held: u64,
 }
 
-/// Where a datagram goes.
+/// The destination of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
     Direct(Address),
@@ -49,7 +49,7 @@ enum Target {
 }
 
 impl Pacer {
-    /// Whether a datagram leaves.
+    /// Returns whether a datagram may leave.
     pub(crate) fn admits(
         &mut self,
         now: Instant,
@@ -69,7 +69,7 @@ impl Pacer {
         let share = Duration::from_secs(1) / CHECKS_A_SECOND;
         let others = u32::try_from(self.pairs.len()).unwrap_or(u32::MAX);
         let turn = match self.pairs.get(&pair) {
-            // Half a tick early is in time: ticks are no clock.
+            // Half a tick early counts as in time: the agent's ticks are not exact.
             Some(last) => {
                 now.saturating_duration_since(*last) + Duration::from_millis(10)
                     >= share.saturating_mul(others)
@@ -87,7 +87,7 @@ impl Pacer {
         turn
     }
 
-    /// The agent knows that a peer is there.
+    /// Marks that the agent has authenticated this peer.
     fn answered(&mut self, peer: Target) {
         if self.answering.last() == Some(&peer) {
             return;
@@ -109,7 +109,7 @@ impl Pacer {
     }
 }
 
-/// Whether the stack sends this only to a peer that it authenticated.
+/// Returns whether the stack sends this message only to an authenticated peer.
 fn is_proof(message: &[u8]) -> bool {
     match kind(message) {
         Some(BINDING_SUCCESS) => true,
@@ -120,22 +120,23 @@ fn is_proof(message: &[u8]) -> bool {
     }
 }
 
-/// Where a datagram goes in the end, and what arrives there: TURN's wrapping is taken off.
+/// Returns the final destination of a datagram and its content there, without TURN's
+/// encapsulation.
 fn unwrapped(to: Address, datagram: &[u8]) -> (Target, &[u8]) {
     let relayed = || match kind(datagram)? {
         SEND_INDICATION => {
             let peer = xor_address(datagram, attribute(datagram, XOR_PEER_ADDRESS)?)?;
             Some((Target::Relayed(to, peer), attribute(datagram, DATA)?))
         }
-        // RFC 8656, 12.4: the channel's number, a length, the data.
+        // RFC 8656, 12.4: channel number, length, data.
         channel @ 0x4000..=0x4fff => Some((Target::Channel(to, channel), datagram.get(4..)?)),
         _ => None,
     };
     relayed().unwrap_or((Target::Direct(to), datagram))
 }
 
-/// The address in an attribute that is obfuscated with the cookie and the transaction id
-/// (RFC 8489, 14.2).
+/// Decodes an address attribute that is obfuscated with the cookie and the transaction id (RFC
+/// 8489, 14.2).
 fn xor_address(message: &[u8], value: &[u8]) -> Option<Address> {
     let mask = message.get(4..HEADER)?;
     let plain = |bytes: &[u8]| -> Vec<u8> { bytes.iter().zip(mask).map(|(a, b)| a ^ b).collect() };
@@ -153,8 +154,8 @@ fn kind(datagram: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes([*datagram.first()?, *datagram.get(1)?]))
 }
 
-/// Whether a message is a connectivity check: a Binding request with a user name. One without it queries
-/// a STUN server.
+/// Returns whether a message is a connectivity check: a Binding request with a user name. A
+/// request without one goes to a STUN server.
 fn is_check(message: &[u8]) -> bool {
     kind(message) == Some(BINDING_REQUEST)
         && message.get(4..8) == Some(&COOKIE[..])
@@ -196,7 +197,8 @@ mod tests {
         stun(BINDING_REQUEST, &[(USERNAME, b"a:bc")])
     }
 
-    /// A Send indication to a peer, IPv6 if its number is odd, with a transaction id of this byte.
+    /// Builds a Send indication to a peer (IPv6 if its number is odd) with a transaction id of
+    /// this byte.
     fn send_indication(peer: u8, transaction: u8, inner: &[u8]) -> Vec<u8> {
         let mut value = match peer % 2 {
             0 => vec![0, 1, 1, peer, 10, 0, 0, peer],
@@ -218,8 +220,8 @@ mod tests {
         SocketAddr::from(([203, 0, 113, 5], 4000 + n))
     }
 
-    /// What the agent sends in `ticks`: at each of them a check of every pair. The number that
-    /// leave in each second, and of each pair in all.
+    /// Sends what the agent sends in `ticks` ticks: a check of every pair at each. Returns how
+    /// many left in each second, and for each pair in total.
     fn run(pacer: &mut Pacer, pairs: u16, ticks: u32) -> (Vec<usize>, BTreeMap<u16, usize>) {
         let (begin, message) = (start(), request());
         let mut seconds = Vec::new();
@@ -328,7 +330,7 @@ mod tests {
         let inner = request();
         let relayed = |peer: u8| send_indication(peer, 7, &inner);
         let channel = [&[0x40, 1, 0, 40][..], &inner].concat();
-        // More pairs than have a turn at each tick.
+        // There are more pairs than turns at each tick.
         (0..20).for_each(|n| assert!(pacer.admits(now, local, remote(n), &inner)));
         for message in [relayed(1), relayed(2), channel] {
             assert!(pacer.admits(now, local, remote(0), &message));

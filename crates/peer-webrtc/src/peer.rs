@@ -1,4 +1,4 @@
-//! One peer connection: a task that works off commands and turns what the stack reports into events.
+//! One peer connection: a task that runs commands and turns stack events into session events.
 
 mod shared;
 
@@ -35,22 +35,22 @@ use crate::tap::{Control, RtpArrival};
 use crate::timers::{TICK, Timers, WAKE_INTERVAL};
 pub(crate) use shared::Shared;
 
-/// Descriptions remembered until they are set.
+/// The most descriptions remembered until they are set.
 const MADE_MAX: usize = 4;
-/// Tracks of the master's that are followed.
+/// The most remote tracks to follow.
 const TRACKS_MAX: usize = 16;
-/// Packets taken at once before other work gets a turn.
+/// The most packets handled before other work runs.
 const BATCH: usize = 64;
-/// A request to the stack that takes longer is given up.
+/// The time limit of a request to the stack.
 const STACK_MAX: Duration = Duration::from_millis(200);
-/// What the helpers beside the task report.
+/// The most queued events of the helper tasks.
 const ASIDE_MAX: usize = 64;
 
-/// A command under way.
+/// A running command.
 struct Running {
     ticket: Ticket,
     is_close: bool,
-    /// A connection is being made, and would be lost unclosed.
+    /// Whether dropping the future would leak an unclosed connection.
     half_made: Arc<AtomicBool>,
     future: Work,
 }
@@ -68,7 +68,8 @@ pub(crate) struct Peer {
     mid: Option<String>,
     ufrag: Option<String>,
     remote_set: bool,
-    /// A restart was offered and is not set: whatever is set locally next would begin it.
+    /// Whether a restart was offered and not set: the next local description to be set would start
+    /// it.
     staged: bool,
     relay: bool,
     connectivity: Tracker,
@@ -76,7 +77,7 @@ pub(crate) struct Peer {
     tracks: Vec<(Arc<dyn TrackRemote>, MediaKind)>,
     told_tracks: BTreeSet<MediaKind>,
     received: Received,
-    /// When media ended, as the tick before noticed.
+    /// When media ended, as of the previous tick.
     media_ended: Option<Instant>,
     fir: u8,
 }
@@ -116,7 +117,7 @@ impl Peer {
         }
     }
 
-    /// Runs until the connection is closed, and closes it.
+    /// Runs until the connection is closed.
     pub(crate) async fn run(mut self) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -137,7 +138,7 @@ impl Peer {
             {
                 if matches!(command, PeerCommand::Close { .. }) {
                     let outcome = self.close().await;
-                    // Before the outcome is reported: after it the number may be used again.
+                    // Finish before reporting the outcome: the peer id may be used again after it.
                     let late = self.shared.commands.finish();
                     self.complete(ticket, outcome);
                     for ticket in late {
@@ -167,14 +168,14 @@ impl Peer {
                 _ = tick.tick(), if self.is_waiting() => self.check_waits().await,
             }
         }
-        // The port is gone: the outcome goes nowhere.
+        // The port is gone, so the outcome is not reported.
         let _ = self.close().await;
     }
 
-    /// A close came while a command ran.
+    /// Ends the running command because a close was submitted.
     async fn overtake(&mut self, running: Running) {
         if running.half_made.load(Ordering::Relaxed) {
-            // It cannot be closed yet. Making one takes a millisecond.
+            // A connection that is being built cannot be closed yet. Building takes a millisecond.
             let (_, effect) = running.future.await;
             self.apply(effect);
         }
@@ -222,7 +223,8 @@ impl Peer {
                 let digest = description.sdp.digest();
                 let original = self.made.iter().find(|(d, _)| *d == digest);
                 let original = original.map(|(_, original)| (**original).clone());
-                // Before it is set: gathering may be quicker than its completion.
+                // Store these before the description is set: candidates may be gathered before the
+                // command completes.
                 let text = description.sdp.as_str();
                 self.mid = sdp::first_value(text, "mid").map(str::to_owned);
                 let ufrag = sdp::first_value(text, "ice-ufrag").map(str::to_owned);
@@ -242,7 +244,7 @@ impl Peer {
                 if candidate.is_end() {
                     return Box::pin(async { (Ok(Done::Ok), Effect::None) });
                 }
-                // The core waits with them (contract, N9).
+                // The core holds candidates back until then (contract, N9).
                 if !self.remote_set {
                     return Box::pin(async {
                         commands::fail(FailureCode::NotOpen, "there is no remote description yet")
@@ -256,7 +258,7 @@ impl Peer {
             }
             PeerCommand::StopTransceivers { .. } => Box::pin(commands::stop_transceivers(stack)),
             PeerCommand::RemoveTracks { .. } => Box::pin(commands::remove_tracks(stack)),
-            // Taken by `run`, which ends with it.
+            // `run` handles a close itself.
             PeerCommand::Close { .. } => Box::pin(async { (Ok(Done::Ok), Effect::None) }),
         }
     }
@@ -294,7 +296,7 @@ impl Peer {
     fn adopt(&mut self, created: Created) {
         let Created { stack, queues, channel } = created;
         *self.shared.stack.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&stack);
-        // Once: a peer has one connection.
+        // This is set once, because a peer has one connection.
         let _ = self.shared.losses.set(Arc::clone(&queues.losses));
         self.stack = Some(stack);
         self.queues = Some(queues);
@@ -304,7 +306,7 @@ impl Peer {
         }
     }
 
-    /// Closes whatever is there; descriptors and tasks are gone when it returns.
+    /// Closes the connection if there is one; descriptors and tasks are gone on return.
     async fn close(&mut self) -> Result<Done, Failure> {
         self.queues = None;
         let outcome = match &self.stack {
@@ -350,7 +352,7 @@ impl Peer {
                 self.tell_connectivity(changed);
             }
             StackEvent::Track(track) => self.on_track(track).await,
-            // A channel of the master's own: it is not used, so it is dropped.
+            // The master opened this channel itself; it is not used.
             StackEvent::DataChannel(_) => {}
             StackEvent::IceServersUnresolved(count) => {
                 self.tell(PeerEvent::IceServersUnresolved(count));
@@ -371,8 +373,9 @@ impl Peer {
         }
     }
 
-    /// The master's close ends DTLS, and with it or a moment before it the data channel. Should
-    /// the end of DTLS be lost on its way, media and reports still end with the channel.
+    /// Checks whether the master closed. A close ends DTLS, and ends the data channel with it or a
+    /// moment before. If the end of DTLS is lost in transit, media and reports still end with the
+    /// channel.
     async fn listen_for_goodbye(&mut self, media_ended: Option<Instant>) {
         let Some(stack) = self.stack.as_ref().filter(|_| self.timers.is_channel_closed()) else {
             return;
@@ -397,7 +400,7 @@ impl Peer {
             RtpCodecKind::Video => MediaKind::Video,
             RtpCodecKind::Application | RtpCodecKind::Unspecified | _ => return,
         };
-        // The packets come by the tap. Its queue brings the end of the stack's task.
+        // The packets come through the tap; this queue only reports the end of the stack's task.
         let (drained, helper) = (Arc::clone(&track), self.helper.0.clone());
         self.helpers.spawn(async move {
             while drained.poll().await.is_some() {}
@@ -468,7 +471,8 @@ impl Peer {
             let changed = self.connectivity.handshake_overdue();
             self.tell_connectivity(changed);
         }
-        // A tick later: what came while this machine stood still is read by then.
+        // Waiting one more tick lets packets that arrived while this machine was suspended be read
+        // first.
         let ended = self.media_ended.take().filter(|_| !self.received.is_flowing());
         self.listen_for_goodbye(ended).await;
         let news = self.received.advance(now(), &mut self.shared.counters());
@@ -481,10 +485,10 @@ impl Peer {
         }
     }
 
-    /// Asks with both kinds of message: masters honour the one or the other.
+    /// Requests a keyframe with both PLI and FIR, because a master may support only one.
     async fn ask_for_keyframe(&mut self) {
         self.fir = self.fir.wrapping_add(1);
-        // Another source may have taken over that no description names.
+        // The current source may be one that no description declares.
         let source = self.received.source();
         for (track, kind) in &self.tracks {
             if *kind != MediaKind::Video {
@@ -530,7 +534,7 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// The running command's end; never, when none runs.
+/// Returns the outcome of the running command; waits forever if none runs.
 async fn ended(running: &mut Option<Running>) -> Ended {
     match running {
         Some(running) => running.future.as_mut().await,
@@ -538,14 +542,15 @@ async fn ended(running: &mut Option<Running>) -> Ended {
     }
 }
 
-/// The next thing out of the stack's queues.
+/// One item from the stack's queues.
 enum StackOutput {
     Event(StackEvent),
     Control(Control),
     Media(RtpArrival),
 }
 
-/// Lifecycle first: there is little of it and it explains the rest.
+/// Returns the next item from the stack's queues. Lifecycle events come first: they are few and
+/// explain the others.
 async fn next_output(queues: &mut Option<StackEvents>) -> StackOutput {
     let Some(StackEvents { events, control, media: Some(media), .. }) = queues else {
         return pending().await;

@@ -1,4 +1,4 @@
-//! The session's port: passes each command to its peer connection's task.
+//! The session's port, which passes each command to its peer connection's task.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,9 +17,9 @@ use crate::queue::Submitted;
 use crate::received::MediaClock;
 use crate::stats::{MediaTotals, PeerStats, local_address, path};
 
-/// Peer connections open at once. Attempts do not overlap, so a session has one.
+/// The most open peer connections. Attempts do not overlap, so a session has one.
 const PEERS_MAX: usize = 16;
-/// Events waiting to be taken by the session.
+/// The most events that wait for the session.
 const EVENTS_MAX: usize = 1024;
 
 type Peers = Arc<Mutex<BTreeMap<PeerId, Arc<Shared>>>>;
@@ -35,10 +35,10 @@ pub struct WebRtcPeer {
 }
 
 impl WebRtcPeer {
-    /// A port without a peer connection yet.
+    /// Creates a port without a peer connection.
     ///
     /// # Errors
-    /// Names the field of the configuration that cannot work.
+    /// Names the configuration field with an invalid value.
     pub fn new(config: PeerConfig) -> Result<Self, InvalidPeerConfig> {
         config.check()?;
         let media = Arc::new(Mailbox::with_bytes(config.media_queue, config.media_bytes_max));
@@ -52,13 +52,13 @@ impl WebRtcPeer {
         })
     }
 
-    /// Where received media comes out, of all peer connections one after the other. There is one;
-    /// `None` when it was taken.
+    /// Returns the receiver of media, for all successive peer connections. There is one; later
+    /// calls return `None`.
     pub fn media(&mut self) -> Option<MediaReceiver> {
         self.receiver.take()
     }
 
-    /// A handle for statistics that lives beside the port.
+    /// Returns a handle for statistics that can be used alongside the port.
     pub fn monitor(&self) -> PeerMonitor {
         PeerMonitor { peers: Arc::clone(&self.peers) }
     }
@@ -127,7 +127,7 @@ impl PeerPort for WebRtcPeer {
     async fn next(&mut self) -> PeerInput {
         match self.outbox.next().await {
             Some(input) => input,
-            // Closed only when the port is dropped.
+            // The mailbox is closed only when the port is dropped.
             None => std::future::pending().await,
         }
     }
@@ -143,7 +143,7 @@ impl Drop for WebRtcPeer {
     }
 }
 
-/// Reads statistics of a port's peer connections beside the session.
+/// Reads statistics of a port's peer connections while the session runs.
 #[derive(Clone)]
 pub struct PeerMonitor {
     peers: Peers,
@@ -171,8 +171,9 @@ impl PeerMonitor {
         all
     }
 
-    /// The address of this machine that the newest peer connection uses: to find out whether it is
-    /// gone. `None` without a pair, and where a relay or a NAT hides which one it is.
+    /// Returns this machine's address that the newest peer connection uses, to check whether it is
+    /// still present. Returns `None` without a selected pair, or if a relay or a NAT hides the
+    /// address.
     pub async fn local_address(&self) -> Option<IpAddr> {
         let newest = lock(&self.peers)
             .values()

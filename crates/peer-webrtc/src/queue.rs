@@ -1,4 +1,5 @@
-//! The commands of one peer connection: first in, first out, until a close overtakes.
+//! The commands of one peer connection: first in, first out, except that a close overtakes the
+//! others.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use negotiation_core::{PeerCommand, Ticket};
 use tokio::sync::Notify;
 
-/// Commands waiting at most. A session has a handful; candidates make the bulk.
+/// The most waiting commands. A session has a handful; most of them are candidates.
 const COMMANDS_MAX: usize = 512;
 
-/// Shared by the port, which fills it, and the peer's task, which works it off.
+/// The queue that the port fills and the peer's task works through.
 #[derive(Default)]
 pub(crate) struct CommandQueue {
     inner: Mutex<Inner>,
@@ -28,22 +29,22 @@ enum Stage {
     Open,
     /// A close was submitted.
     Closing,
-    /// The port is gone: close, and report nothing.
+    /// The port is gone: close without a report.
     Abandoned,
     /// Everything is closed.
     Closed,
 }
 
-/// What became of a submitted command.
+/// The result of submitting a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Submitted {
-    /// It timers.
+    /// The command waits in the queue.
     Queued,
-    /// It is a close; these commands were overtaken by it.
+    /// The command is a close, which cancelled these commands.
     Overtook(Vec<Ticket>),
     /// The peer connection is closing or closed.
     TooLate,
-    /// Too many are waiting.
+    /// Too many commands are waiting.
     Full,
 }
 
@@ -89,7 +90,7 @@ impl CommandQueue {
         self.lock().stage == Stage::Closed
     }
 
-    /// The port is gone.
+    /// Drops all waiting commands, because the port is gone.
     pub(crate) fn abandon(&self) {
         let mut inner = self.lock();
         if inner.stage < Stage::Abandoned {
@@ -100,14 +101,14 @@ impl CommandQueue {
         self.changed.notify_one();
     }
 
-    /// Everything is closed. Returns closes that came meanwhile.
+    /// Marks the connection as closed. Returns the closes that were submitted meanwhile.
     pub(crate) fn finish(&self) -> Vec<Ticket> {
         let mut inner = self.lock();
         inner.stage = Stage::Closed;
         inner.waiting.drain(..).map(|(ticket, _)| ticket).collect()
     }
 
-    /// Returns when something may have changed. For one waiter.
+    /// Returns when the queue may have changed. For one waiting task.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }

@@ -1,4 +1,4 @@
-//! Received packets: sorted into streams, counted, assembled into frames, and handed to the
+//! Received packets: sorted into streams, counted, assembled into frames, and passed to the
 //! application.
 
 mod assembly;
@@ -18,45 +18,47 @@ use crate::tap::{Control, RtpArrival};
 use assembly::Assembly;
 pub(crate) use assembly::MediaClock;
 
-/// Streams followed at once; a further one takes the place of that of its kind that was silent for
-/// longest.
+/// The most streams followed at once. A further one replaces the stream of its kind that has been
+/// silent longest.
 const STREAMS_MAX: usize = 32;
-/// Streams that may begin at once; then one each [`BEGIN_EVERY`]. A camera takes a new SSRC with
-/// each restart of its encoder, and no encoder uses so many.
+/// The most streams that may begin at once; after that, one each [`BEGIN_EVERY`]. A camera takes a
+/// new SSRC with each restart of its encoder, and no encoder uses so many.
 const BEGIN_MAX: u32 = 32;
 const BEGIN_EVERY: Duration = Duration::from_secs(1);
-/// Sender reports are passed on this often at most.
+/// The shortest interval between two reported sender reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// A keyframe is requested this often at most while no frame can be decoded without one.
+/// The shortest interval between two keyframe requests while no frame can be decoded without one.
 const REQUEST_EVERY: Duration = Duration::from_secs(1);
 
-/// So many packets of another payload type, and none that was negotiated, are no accident.
+/// This many packets of unoffered payload types, and no video of a negotiated one, indicate a
+/// wrong payload type.
 const UNOFFERED_MIN: u32 = 10;
-/// So many whole pictures without a keyframe before them, and the sender may never send one.
+/// After this many complete pictures without a keyframe before them, the sender may never send
+/// one.
 const WITHOUT_KEYFRAME_MIN: u64 = 5;
 
-/// What is received in one peer connection.
+/// The received media of one peer connection.
 pub(crate) struct Received {
     peer: PeerId,
     payload_types: Vec<(u8, Codec)>,
     media: Arc<Mailbox<MediaEvent>>,
     clock: MediaClock,
-    /// The application requested the packets too.
+    /// Whether the application also requested the packets.
     rtp_events: bool,
     streams: BTreeMap<u32, Stream>,
-    /// One assembler of each kind, which follows the kind's current source.
+    /// One assembler for each kind, which follows the kind's current source.
     assemblies: BTreeMap<MediaKind, Assembly>,
     beginnings: Allowance,
     flowing: BTreeSet<MediaKind>,
     has_key: bool,
-    /// H.264 parameter sets that the other side's description announces.
+    /// H.264 parameter sets in the remote description.
     parameter_sets: Vec<Bytes>,
-    /// Packets of a payload type that was not negotiated.
+    /// The number of packets with a payload type that was not negotiated.
     unoffered: u32,
     problem: Option<MediaProblem>,
     requested: Option<Instant>,
     last: Option<Instant>,
-    /// Packets came, and stopped coming.
+    /// Whether packets came and then stopped.
     stalled: bool,
     reported: Option<Instant>,
 }
@@ -64,15 +66,16 @@ pub(crate) struct Received {
 struct Stream {
     codec: Codec,
     received_at: Instant,
-    /// Whether its beginning was reported; before that, the application gets nothing of it.
-    announced: bool,
+    /// Whether the start of the stream was reported; before that, the application gets nothing of
+    /// it.
+    told: bool,
 }
 
-/// How many streams began of late.
+/// Limits how many streams may begin.
 #[derive(Default)]
 struct Allowance {
     used: u32,
-    /// Since when less is used again.
+    /// The time from which `used` decreases.
     since: Option<Instant>,
 }
 
@@ -87,21 +90,23 @@ impl Allowance {
     }
 }
 
-/// What a packet changed.
+/// Changes caused by a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
-    /// The first packet of this kind.
+    /// The kind of media that begins to flow with this packet.
     pub(crate) flowing: Option<MediaKind>,
-    /// The first keyframe.
+    /// Whether this was the first keyframe.
     pub(crate) keyframe: bool,
-    /// After a loss, no picture can be decoded before a keyframe arrives, so one has to be requested.
+    /// Whether a keyframe must be requested, because after a loss no picture can be decoded
+    /// without one.
     pub(crate) request: bool,
     /// Why no picture can be assembled.
     pub(crate) problem: Option<MediaProblem>,
 }
 
 impl Received {
-    /// `codecs` are those offered: packets come with the payload types that our offer gave out.
+    /// Creates an empty receiver. `codecs` are those offered: packets come with the payload types
+    /// of our offer.
     pub(crate) fn new(
         peer: PeerId,
         codecs: &[Codec],
@@ -130,15 +135,15 @@ impl Received {
         }
     }
 
-    /// The other side offered: its payload types count.
+    /// Uses the payload types of the remote offer.
     pub(crate) fn use_payload_types(&mut self, offered: Vec<(u8, Codec)>) {
         let known: BTreeSet<Codec> = self.payload_types.iter().map(|(_, codec)| *codec).collect();
         self.payload_types =
             offered.into_iter().filter(|(_, codec)| known.contains(codec)).collect();
     }
 
-    /// The other side answered: its payload types count, and those of our offer that have no other
-    /// meaning in the answer.
+    /// Uses the payload types of the remote answer, and those of our offer to which the answer
+    /// gives no other meaning.
     pub(crate) fn add_payload_types(&mut self, mut answered: Vec<(u8, Codec)>) {
         for (number, codec) in std::mem::take(&mut self.payload_types) {
             if answered.iter().all(|(known, _)| *known != number) {
@@ -148,8 +153,8 @@ impl Received {
         self.payload_types = answered;
     }
 
-    /// The other side's description announces parameter sets (`sprop-parameter-sets`), which may never come
-    /// with the stream.
+    /// Uses the parameter sets of the remote description (`sprop-parameter-sets`), which may never
+    /// come in the stream.
     pub(crate) fn use_parameter_sets(&mut self, sets: Vec<Bytes>) {
         if let Some(video) = self.assemblies.get_mut(&MediaKind::Video) {
             video.assembler.add_parameter_sets(&sets);
@@ -167,7 +172,7 @@ impl Received {
             return news;
         };
         let (ssrc, kind, peer) = (packet.header.ssrc, codec.kind(), self.peer);
-        // Media comes, whatever becomes of this packet.
+        // Media is flowing even if this packet is discarded.
         self.last = Some(at);
         self.stalled = false;
         if self.flowing.insert(kind) {
@@ -176,15 +181,15 @@ impl Received {
         if let Some(stream) = self.streams.get_mut(&ssrc).filter(|stream| stream.codec == codec) {
             stream.received_at = at;
         } else if !self.begin(ssrc, codec, at, counters) {
-            // Also a codec that changes to and fro is a new beginning each time.
+            // A codec that alternates counts as a new stream each time, so it is limited too.
             return news;
         }
         counters.count(kind, codec, &packet, at);
         let Some(stream) = self.streams.get_mut(&ssrc) else { return news };
-        // Where the begin cannot be reported, what is received is lost, and counted in its place.
-        stream.announced =
-            stream.announced || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
-        if stream.announced && self.rtp_events {
+        // If the start cannot be reported, the received frame counts as lost instead.
+        stream.told =
+            stream.told || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
+        if stream.told && self.rtp_events {
             let packet = packet.clone();
             self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
         }
@@ -199,7 +204,7 @@ impl Received {
         news
     }
 
-    /// Time passed without a packet: gives up what was waited for too long.
+    /// Drops frames that have waited too long for missing packets.
     pub(crate) fn advance(&mut self, now: Instant, counters: &mut Counters) -> News {
         let mut news = News::default();
         for kind in [MediaKind::Video, MediaKind::Audio] {
@@ -211,7 +216,7 @@ impl Received {
         news
     }
 
-    /// Gives whole frames to the application.
+    /// Passes complete frames to the application.
     fn hand_over(
         &mut self,
         kind: MediaKind,
@@ -232,7 +237,7 @@ impl Received {
                 let event = MediaEvent::Frame { peer, kind, codec, frame, at };
                 assembly.skipping = !self.media.offer_sized(event, bytes);
             } else {
-                // The begin that could not be reported is counted itself.
+                // An unreported start has already been counted as lost.
                 assembly.skipping = true;
                 if announced {
                     self.media.count_lost();
@@ -249,7 +254,7 @@ impl Received {
             counters.lose(kind, ssrc, lost - assembly.lost, dropped - assembly.dropped);
         }
         (assembly.lost, assembly.dropped) = (lost, dropped);
-        // Sound refers to nothing: the next packet of it is decodable.
+        // Audio frames do not depend on each other: the next packet is decodable.
         let broken = kind == MediaKind::Video
             && (assembly.skipping || (self.has_key && assembly.assembler.needs_keyframe()));
         let due =
@@ -264,7 +269,7 @@ impl Received {
         }
     }
 
-    /// Why no picture can be assembled, if that is established and was not reported.
+    /// Returns why no picture can be assembled, if the reason is established and not yet reported.
     fn changed_problem(&mut self) -> Option<MediaProblem> {
         let problem = self.current_problem().filter(|problem| self.problem != Some(*problem))?;
         self.problem = Some(problem);
@@ -290,7 +295,7 @@ impl Received {
         }
     }
 
-    /// Whether a further stream may begin.
+    /// Returns whether a new stream may begin, and starts following it if so.
     fn begin(&mut self, ssrc: u32, codec: Codec, at: Instant, counters: &mut Counters) -> bool {
         if !self.beginnings.is_left(at) {
             return false;
@@ -309,8 +314,8 @@ impl Received {
         true
     }
 
-    /// Whether it is a sign of life that the session wants to know of: reports, while no media
-    /// comes, and not each of them.
+    /// Handles a control message. Returns whether to report it to the session as a sign of life: a
+    /// sender report while no media arrives, at a limited rate.
     pub(crate) fn control(&mut self, control: Control) -> bool {
         match control {
             Control::SenderReport { ssrc, ntp, rtp, at } => {
@@ -327,7 +332,7 @@ impl Received {
                 }
                 self.stalled && due
             }
-            // The application's own track begins anew when the application sees fit.
+            // The application itself decides when its own track sends a keyframe.
             Control::KeyframeRequest { .. } | Control::Bye { .. } => false,
         }
     }
@@ -336,18 +341,18 @@ impl Received {
         self.has_key
     }
 
-    /// The SSRC that pictures come with now.
+    /// Returns the SSRC of the current video source.
     pub(crate) fn source(&self) -> Option<u32> {
         self.assemblies.get(&MediaKind::Video)?.assembler.ssrc()
     }
 
-    /// Whether packets of any kind come.
+    /// Returns whether packets of any kind arrive.
     pub(crate) fn is_flowing(&self) -> bool {
         self.last.is_some()
     }
 
-    /// When the last packet came, if packets have just stopped coming. The next one of a kind is
-    /// news again.
+    /// Returns the arrival of the last packet if packets have just stopped. The next packet of a
+    /// kind is then reported as flowing again.
     pub(crate) fn stalled_since(&mut self, now: Instant, limit: Duration) -> Option<Instant> {
         let since = self.last.take_if(|last| now.saturating_duration_since(*last) >= limit);
         if since.is_some() {
@@ -357,13 +362,13 @@ impl Received {
         since
     }
 
-    /// Nothing follows: gives the application what is whole, and the sums.
+    /// Ends the media: passes the complete frames and the totals to the application.
     pub(crate) fn end(&mut self, now: Instant, counters: &mut Counters) {
         self.flush(now, counters);
         self.media.push(MediaEvent::Ended { peer: self.peer, totals: counters.totals() });
     }
 
-    /// No packet comes any more, as far as it shows: what is whole is given to the application.
+    /// Passes the complete frames to the application, because no more packets seem to come.
     pub(crate) fn flush(&mut self, now: Instant, counters: &mut Counters) -> News {
         let mut news = News::default();
         for kind in [MediaKind::Video, MediaKind::Audio] {

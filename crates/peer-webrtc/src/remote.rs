@@ -1,35 +1,35 @@
-//! Which of the other side's addresses are tried.
+//! Decides which of the other side's addresses are checked.
 //!
-//! A candidate is an address that the other side names and that this machine then knocks at,
-//! fifty times a second until a pair works. A master could have it knock
-//! at this machine's own services, at a router's, or at a stranger's.
+//! A candidate is an address that the other side sends and to which this machine then sends
+//! checks, fifty times a second until a pair works. A master could direct these checks at this
+//! machine's own services, at a router's, or at a third party's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Which addresses of the other side are tried.
+/// Selects the addresses of the other side that are checked.
 ///
-/// What is not is accepted and not used, like a candidate of TCP. A camera that is only there may
-/// still reach us by its own checks.
+/// Other candidates are accepted and not used, like TCP candidates. A camera at such an address
+/// may still reach us by its own checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RemoteAddresses {
-    /// Every address, this machine's own among them: for a service on loopback.
+    /// Every address, including this machine's: for a service on loopback.
     Any,
     /// Every address of a local network or of the internet, but no loopback, link-local, multicast
-    /// or broadcast one, none of this machine's own, and none at which clouds have their metadata
-    /// services: no camera that another machine watches has such an address alone. A camera on this
-    /// machine is reached by its own checks.
+    /// or broadcast one, none of this machine's, and none of the clouds' metadata services: a
+    /// camera on another machine always has some other address. A camera on this machine is
+    /// reached by its own checks.
     #[default]
     Network,
-    /// Addresses of the internet alone: no private ones either. A camera in the same house is then
-    /// watched by way of a relay or of the router, where that is possible.
+    /// Addresses of the internet only, without private ones. A camera in the same house is then
+    /// reached over a relay or the router, where that is possible.
     Public,
 }
 
 impl RemoteAddresses {
-    /// Whether this address may be tried.
+    /// Returns whether this address may be checked.
     #[must_use]
     pub fn admits(self, address: IpAddr) -> bool {
-        // `::ffff:127.0.0.1` is `127.0.0.1` to a socket of both families.
+        // A socket of both families treats `::ffff:127.0.0.1` as `127.0.0.1`.
         let address = address.to_canonical();
         match self {
             Self::Any => true,
@@ -39,14 +39,15 @@ impl RemoteAddresses {
     }
 }
 
-/// No address of another machine on a network (IANA's special-purpose registries).
+/// Returns whether this cannot be another machine's address on a network (IANA's special-purpose
+/// registries).
 fn is_special(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             v4.is_loopback()
                 || v4.is_link_local()
                 || v4.is_multicast()
-                // "This network", broadcast and what is reserved.
+                // "This network", broadcast and reserved addresses.
                 || v4.octets()[0] == 0
                 || v4.octets()[0] >= 240
                 || METADATA_V4.contains(&v4.octets())
@@ -68,7 +69,7 @@ fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
-            // RFC 6598: what carriers put behind their own translation.
+            // RFC 6598: addresses behind a carrier's NAT.
             v4.is_private() || (a == 100 && (64..128).contains(&b))
         }
         IpAddr::V6(v6) => v6.is_unique_local() || embedded(v6).any(|v4| is_private(IpAddr::V4(v4))),
@@ -77,18 +78,18 @@ fn is_private(address: IpAddr) -> bool {
 
 /// Metadata services that are not link-local: of Alibaba Cloud, Oracle Cloud and Azure.
 const METADATA_V4: [[u8; 4]; 3] = [[100, 100, 100, 200], [192, 0, 0, 192], [168, 63, 129, 16]];
-/// And of AWS: `fd00:ec2::254`.
+/// The metadata service of AWS, `fd00:ec2::254`.
 const METADATA_V6: [u16; 8] = [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
 
-/// The IPv4 addresses that a packet to this address may be sent on to: by a translator (RFC 6052,
-/// RFC 8215), in a tunnel (6to4, RFC 3056), or as it was done before 1999.
+/// Returns the IPv4 addresses to which a packet for this address may be forwarded: by a translator
+/// (RFC 6052, RFC 8215), in a 6to4 tunnel (RFC 3056), or as an IPv4-compatible address.
 fn embedded(v6: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let (s, o) = (v6.segments(), v6.octets());
     let at =
         move |indices: [usize; 4]| Ipv4Addr::from(indices.map(|i| o.get(i).copied().unwrap_or(0)));
     let last = [12, 13, 14, 15];
     // RFC 6052, 2.2: the shorter a translator's prefix, the further left the address, around the
-    // ninth byte. What follows it is zero.
+    // ninth byte. The bytes after it are zero.
     let shorter = [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12]];
     let readings: Vec<[usize; 4]> = if s[..3] == [0x64, 0xff9b, 1] {
         let is_short = o[13..] == [0; 3];

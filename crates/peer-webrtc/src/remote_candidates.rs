@@ -1,17 +1,17 @@
-//! The other side's candidates on their way to the stack: which are tried, how many, and when.
+//! Limits which of the other side's candidates reach the stack, how many, and when.
 //!
-//! The stack checks every pair of addresses at each of its ticks, and with each check looks through
-//! all that were sent in the last 4 s (rtc-ice, `ping_all_candidates`): what it sends grows with
-//! the number of candidates, and the time it takes with their square. Thousands would make this
-//! machine flood addresses of the master's choice (RFC 8445, 19.5.1), and drown the one pair that
-//! works. So a few go in at once, others one by one, at most [`TRIED_MAX`] in all and
-//! [`PORTS_MAX`] of one IP address; those that still wait when there is a connection are left out.
-//! How often the pairs are checked is [`crate::pacing`]'s. What takes no part takes no place:
-//! repetitions (aiortc names each candidate once a section), TCP, and addresses that
-//! [`RemoteAddresses`] refuses.
+//! The stack checks every candidate pair at each of its ticks, and with each check searches all
+//! checks of the last 4 s (rtc-ice, `ping_all_candidates`): its traffic grows with the number of
+//! candidates, and its time with their square. Thousands would make this machine flood addresses
+//! that the master chose (RFC 8445, 19.5.1), and hide the one pair that works. So a few are added
+//! at once and others one by one, up to [`TRIED_MAX`] in all and [`PORTS_MAX`] of one IP address;
+//! those still waiting when there is a connection are dropped. [`crate::pacing`] limits how often
+//! the pairs are checked. Candidates that are not used do not count toward the limits: repetitions
+//! (aiortc repeats each candidate in every section), TCP, and addresses that [`RemoteAddresses`]
+//! refuses.
 //!
-//! A candidate is judged by what the stack's own parser makes of it, and by nothing else: of two
-//! readings of one line, one would be checked and the other tried.
+//! A candidate is judged only by the result of the stack's own parser: with two parsers, one
+//! reading would be validated and the other one used.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -35,32 +35,32 @@ use crate::sdp;
 use crate::socket::Wake;
 use crate::stack::config::Mdns;
 
-/// Candidates that go in at once.
+/// The number of candidates that are added at once.
 const AT_ONCE: usize = 16;
-/// Candidates of one generation that are tried at all. A camera has about ten: an address of each
-/// interface, its server-reflexive address, and two relays or three.
+/// The most candidates of one generation. A camera has about ten: an address for each interface,
+/// its server-reflexive one, and two or three relays.
 const TRIED_MAX: usize = 40;
-/// Candidates of one IP address. A master behind one address has a port for each interface and for
-/// each transport to a relay.
+/// The most candidates of one IP address. A master behind one address has a port for each
+/// interface and for each transport to a relay.
 const PORTS_MAX: usize = 6;
-/// Time between two that go in one by one.
+/// The interval between candidates that are added one by one.
 const TURN: Duration = Duration::from_millis(300);
-/// A candidate line is well under 300 bytes; none needs more than this.
+/// The longest candidate line. One is usually well under 300 bytes.
 const BYTES_MAX: usize = 1024;
 
-/// The candidates of one ICE generation.
+/// The remote candidates of one ICE generation.
 #[derive(Debug)]
 pub(crate) struct RemoteCandidateLimiter {
     policy: RemoteAddresses,
-    /// This machine's own addresses, as of the last description.
+    /// This machine's addresses, as of the last remote description.
     own: BTreeSet<IpAddr>,
     names: bool,
     local: Option<String>,
     remote: Option<String>,
-    /// All that were admitted, also those that wait, with their addresses.
+    /// All admitted candidates, including waiting ones, with their addresses.
     known: Vec<(String, Option<IpAddr>)>,
     waiting: VecDeque<Waiting>,
-    /// A task takes what timers.
+    /// Whether a task adds the waiting candidates.
     is_draining: bool,
     refusal_told: bool,
 }
@@ -71,18 +71,18 @@ struct Waiting {
     is_host: bool,
 }
 
-/// What becomes of a candidate.
+/// The decision about a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
-    /// It goes in.
+    /// It is added now.
     Now,
-    /// It waits for its turn; a drain may have to be found.
+    /// It waits for its turn; `start` requests a task that adds the waiting ones.
     Later { start: bool },
-    /// The address is known, or it is a name that is not resolved.
+    /// The candidate is known, or has a name that is not resolved.
     Unused,
-    /// Its address is none to be tried.
+    /// Its address is not permitted.
     Refused,
-    /// It is one too many.
+    /// There are too many candidates.
     TooMany,
 }
 
@@ -101,13 +101,13 @@ impl RemoteCandidateLimiter {
         }
     }
 
-    /// There is a connection: no other is looked for.
+    /// Drops the waiting candidates, because there is a connection.
     pub(crate) fn connected(&mut self) {
         self.waiting.clear();
     }
 
-    /// A local offer was set: with other credentials a generation begins, and the stack has
-    /// forgotten the candidates of the one before.
+    /// Takes a local offer that was set. New credentials begin a new generation, for which the
+    /// stack has dropped the earlier candidates.
     fn offered(&mut self, offer: &str) {
         let ufrag = sdp::first_value(offer, "ice-ufrag");
         if self.local.as_deref() != ufrag {
@@ -116,7 +116,7 @@ impl RemoteCandidateLimiter {
         }
     }
 
-    /// A description of the other side's was set.
+    /// Takes a remote description that was set. New credentials begin a new generation.
     fn described(&mut self, description: &str) {
         let ufrag = sdp::first_value(description, "ice-ufrag");
         if self.remote.as_deref() != ufrag {
@@ -131,7 +131,7 @@ impl RemoteCandidateLimiter {
     }
 
     fn admit(&mut self, text: &str, candidate: &Candidate) -> Admission {
-        // The stack reads addresses, and names that end in `.local`.
+        // The stack reads IP addresses, and names that end in `.local`.
         let address = candidate.address().parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         match address {
             Some(address) if self.is_refused(address) => return Admission::Refused,
@@ -150,7 +150,8 @@ impl RemoteCandidateLimiter {
         if given < AT_ONCE {
             return Admission::Now;
         }
-        // A machine has one address for each of its bridges, and few that others can reach.
+        // Other candidates go before host ones: a machine has a host address for each of its
+        // bridges, and few are reachable from elsewhere.
         let is_host = candidate.candidate_type() == CandidateType::Host;
         let place = match is_host {
             true => self.waiting.len(),
@@ -160,14 +161,14 @@ impl RemoteCandidateLimiter {
         Admission::Later { start: !std::mem::replace(&mut self.is_draining, true) }
     }
 
-    /// The one whose turn it is; without one, the drain goes.
+    /// Returns the next waiting candidate. Without one, the task that adds them ends.
     fn next(&mut self) -> Option<String> {
         let next = self.waiting.pop_front();
         self.is_draining = next.is_some();
         next.map(|waiting| waiting.text)
     }
 
-    /// The stack did not take it.
+    /// Removes a candidate that the stack refused.
     fn forget(&mut self, candidate: &str) {
         self.known.retain(|(known, _)| known != candidate);
     }
@@ -177,7 +178,7 @@ impl RemoteCandidateLimiter {
         if self.policy.admits(address) && !is_own {
             return false;
         }
-        // Once, or the other side could fill the log.
+        // Report this once, so that the other side cannot make the log grow.
         if !std::mem::replace(&mut self.refusal_told, true) {
             tracing::warn!(policy = ?self.policy, "a candidate's address is refused");
         }
@@ -185,12 +186,12 @@ impl RemoteCandidateLimiter {
     }
 }
 
-/// Why a candidate is not tried.
+/// The reason why a candidate is not used.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Its address is none that [`RemoteAddresses`] admits.
+    /// [`RemoteAddresses`] does not admit its address.
     Address,
-    /// It cannot be read, there are too many, or the stack refuses it.
+    /// It cannot be parsed, there are too many, or the stack refuses it.
     Stack(Error),
 }
 
@@ -200,8 +201,8 @@ impl From<Error> for Refusal {
     }
 }
 
-/// A candidate's text and what the stack reads in it; `None` for the end of them, and for one of
-/// TCP.
+/// Parses a candidate with the stack's parser. Returns `None` for the end of candidates and for
+/// TCP candidates.
 fn read(candidate: &str) -> Result<Option<(&str, Candidate)>> {
     let text = candidate.trim();
     let text = text.strip_prefix("a=").unwrap_or(text);
@@ -213,18 +214,18 @@ fn read(candidate: &str) -> Result<Option<(&str, Candidate)>> {
         return Err(Error::Other("it is too long".to_owned()));
     }
     let read = unmarshal_candidate(value)?;
-    // A name's network is known only once it is looked up.
+    // The network type of a name is known only once it is resolved.
     let is_tcp = read.network_type().is_tcp() || read.tcp_type() != TcpType::Unspecified;
     Ok((!is_tcp).then_some((text, read)))
 }
 
-/// Gives a connection the candidates of the other side.
+/// Adds the other side's candidates to a connection.
 pub(crate) struct RemoteCandidateSender {
     connection: Arc<dyn PeerConnection>,
     wake: Wake,
     limiter: Arc<Mutex<RemoteCandidateLimiter>>,
     drain: AsyncMutex<JoinSet<()>>,
-    /// Whether it is known where the service is.
+    /// Becomes true when the lookup of the service's address is done.
     located: AsyncMutex<watch::Receiver<bool>>,
 }
 
@@ -238,7 +239,7 @@ impl RemoteCandidateSender {
         Self { connection, wake, limiter, drain: AsyncMutex::default(), located }
     }
 
-    /// Looks up where the service is: if on this machine, every address is tried.
+    /// Looks up the service's address: if it is on this machine, every address is permitted.
     pub(crate) async fn admit_as_service(&self, (host, port): (String, u16), resolver: Resolver) {
         let (done, located) = watch::channel(false);
         *self.located.lock().await = located;
@@ -257,13 +258,13 @@ impl RemoteCandidateSender {
         lock(&self.limiter).policy = policy;
     }
 
-    /// A local offer was set.
+    /// Takes a local offer that was set.
     pub(crate) fn offered(&self, offer: &str) {
         lock(&self.limiter).offered(offer);
     }
 
-    /// A description of the other side's was set, and these candidates were in it; one that cannot
-    /// be read costs no other.
+    /// Takes a remote description that was set, and adds its candidates. An unreadable one does
+    /// not affect the others.
     pub(crate) async fn described(&self, description: &str, candidates: &[String]) {
         {
             let mut limiter = lock(&self.limiter);
@@ -286,8 +287,10 @@ impl RemoteCandidateSender {
         }
     }
 
+    /// Adds a candidate of the other side.
+    ///
     /// # Errors
-    /// Its address is none to be tried, it cannot be read, there are too many, or no remote
+    /// Its address is not permitted, it cannot be parsed, there are too many, or no remote
     /// description is set.
     pub(crate) async fn add(&self, candidate: &str) -> std::result::Result<(), Refusal> {
         let Some((candidate, read)) = read(candidate)? else { return Ok(()) };
@@ -318,7 +321,7 @@ impl RemoteCandidateSender {
         }
     }
 
-    /// Nothing waits any more.
+    /// Stops the tasks that add waiting candidates.
     pub(crate) async fn close(&self) {
         self.drain.lock().await.shutdown().await;
     }
@@ -334,7 +337,8 @@ async fn take_turns(
     loop {
         turns.tick().await;
         let Some(candidate) = lock(&limiter).next() else { return };
-        // It was accepted towards the session; one that breaks the stack costs no other.
+        // The session already counts this candidate as accepted, so an error or a panic of the
+        // stack must not affect the others.
         let given = AssertUnwindSafe(give(&connection, &wake, &candidate)).catch_unwind().await;
         if !matches!(given, Ok(Ok(()))) {
             lock(&limiter).forget(&candidate);
@@ -343,7 +347,7 @@ async fn take_turns(
     }
 }
 
-/// This machine's addresses but loopback ones: services on them are its own.
+/// Returns this machine's addresses except loopback: the services on them are this machine's own.
 fn own_addresses() -> BTreeSet<IpAddr> {
     let interfaces = ifaces().unwrap_or_default();
     let addresses = interfaces.iter().filter_map(|interface| interface.addr.as_ref());
@@ -354,7 +358,7 @@ async fn give(connection: &Arc<dyn PeerConnection>, wake: &Wake, candidate: &str
     let candidate = candidate.to_owned();
     let init = RTCIceCandidateInit { candidate, ..RTCIceCandidateInit::default() };
     connection.add_ice_candidate(init).await?;
-    // Else its first check waits for the task's next timer
+    // Without this, the first check waits for the task's next timer
     // (docs/upstream/webrtc-add-ice-candidate-does-not-wake.md).
     wake.wake();
     Ok(())
@@ -396,7 +400,8 @@ mod tests {
             let expected = if n < AT_ONCE { Admission::Now } else { later };
             assert_eq!(admit(&mut limiter, &host(n)), expected, "{n}");
         }
-        // What can be reached from elsewhere does not wait for all of the machine's bridges.
+        // Candidates reachable from elsewhere do not wait behind the host addresses of the
+        // machine's bridges.
         let others = ["srflx", "relay"].map(|kind| host(0).replace("host", kind));
         for other in &others {
             assert_eq!(admit(&mut limiter, other), Admission::Later { start: false });
@@ -414,7 +419,7 @@ mod tests {
         limiter.described("a=ice-ufrag:one\r\n");
         assert_eq!(admitted(&mut limiter, 10_000), TRIED_MAX);
         assert_eq!(admit(&mut limiter, &host(TRIED_MAX)), Admission::TooMany);
-        // The same descriptions again are no new generation.
+        // Setting the same descriptions again begins no new generation.
         limiter.offered("a=ice-ufrag:ours\r\n");
         limiter.described("a=ice-ufrag:one\r\n");
         assert_eq!(admitted(&mut limiter, 10_000), 0);
@@ -438,7 +443,7 @@ mod tests {
             let again = if n == 0 { Admission::Now } else { Admission::Unused };
             assert_eq!(admit(&mut limiter, &host(0)), again);
         }
-        // One that the stack refused can come again, when the stack is ready for it.
+        // A candidate that the stack refused can be added later, when the stack is ready for it.
         limiter.forget(&host(0));
         assert_eq!(admit(&mut limiter, &host(0)), Admission::Now);
         assert_eq!(limiter.known.len(), 1);
@@ -494,7 +499,7 @@ mod tests {
         assert!(matches!(read(&line), Ok(Some((text, _))) if text == host(7)));
     }
 
-    /// The stack splits words at any white space that Unicode knows, and reads no "typ".
+    /// The stack splits words at any Unicode white space, and does not require the word "typ".
     #[test]
     fn no_spelling_of_a_candidate_hides_what_the_stack_would_try() {
         for line in [

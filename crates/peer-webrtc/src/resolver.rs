@@ -1,10 +1,10 @@
-//! Names of STUN and TURN servers: looked up beside everything else, and never in the stack's loop.
+//! Names of STUN and TURN servers, resolved concurrently and never in the stack's loop.
 //!
 //! The stack resolves a server's name inside the loop that carries ICE, DTLS and media, one name
 //! after the other, so that a resolver which does not answer stops a connection for minutes and
 //! keeps it from closing. Here all names of a connection are looked up at once, each for at most
-//! [`LOOKUP_MAX`], and the stack gets what is known when it queries: [`Hosts::answer`] never
-//! timers. `docs/decisions/0027-answers.md` describes how late answers are used.
+//! [`LOOKUP_MAX`], and the stack gets the addresses known when it requests them: [`Hosts::answer`]
+//! never waits. `docs/decisions/0027-answers.md` describes how late answers are used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,44 +19,45 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-/// Longest that one name is looked up. A resolver on the same network answers within milliseconds,
-/// and one that queries others within a second.
+/// The longest lookup of one name. A resolver on the same network answers within milliseconds, and
+/// one that queries others within a second.
 pub(crate) const LOOKUP_MAX: Duration = Duration::from_millis(1500);
-/// Names of one connection that are looked up. The service names three or four.
+/// The most names of one connection that are looked up. The service uses three or four.
 pub(crate) const NAMES_MAX: usize = 16;
-/// Addresses of one name that are kept.
+/// The most addresses kept for one name.
 const ADDRESSES_MAX: usize = 8;
-/// Lookups of the operating system's that may be under way in this process: one that was given up
-/// goes on until the resolver's own limit, which can be half a minute.
+/// The most running system lookups in this process: an abandoned one runs until the resolver's own
+/// limit, which can be half a minute.
 const SYSTEM_MAX: usize = 32;
 
-/// A lookup under way.
+/// A running lookup.
 pub type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Looks up names of STUN and TURN servers.
 pub trait Resolve: Send + Sync {
-    /// The addresses of a name, each with this port. Dropping the future gives the lookup up.
+    /// Returns the addresses of a name, each with this port. Dropping the future cancels the
+    /// lookup.
     fn resolve(&self, host: &str, port: u16) -> Lookup;
 }
 
-/// How names of STUN and TURN servers are looked up.
+/// The resolver for names of STUN and TURN servers.
 #[derive(Clone)]
 pub struct Resolver(Arc<dyn Resolve>);
 
 impl Resolver {
-    /// By the operating system.
+    /// Creates the operating system's resolver.
     #[must_use]
     pub fn system() -> Self {
         Self::new(System)
     }
 
-    /// In another way.
+    /// Creates a resolver from an implementation.
     #[must_use]
     pub fn new(resolve: impl Resolve + 'static) -> Self {
         Self(Arc::new(resolve))
     }
 
-    /// Looks a name up, for at most [`LOOKUP_MAX`]; an address stands for itself.
+    /// Resolves a name within [`LOOKUP_MAX`]; an IP address is returned as it is.
     pub(crate) async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Some(address) = literal(host) {
             return Ok(vec![SocketAddr::new(address, port)]);
@@ -87,14 +88,14 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// An IP address, in brackets or not.
+/// Parses an IP address, with or without brackets.
 pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The operating system's resolver, on threads of its own: the runtime, which waits for its
-/// blocking tasks when it ends, does not wait for a resolver that does not answer. Lookups of one
-/// name that are under way at the same time are one.
+/// The operating system's resolver, on separate threads: the runtime waits for its blocking tasks
+/// when it ends, and must not wait for a resolver that does not answer. Concurrent lookups of one
+/// name share one query.
 struct System;
 
 type Answer = Option<Result<Vec<SocketAddr>, String>>;
@@ -128,7 +129,7 @@ fn known(name: &(String, u16)) -> Option<watch::Receiver<Answer>> {
     under_way().get(name).cloned()
 }
 
-/// Starts a lookup, which keeps its permit until it is over.
+/// Starts a lookup, which keeps its permit until it is done.
 fn look_up(
     name: (String, u16),
     permit: tokio::sync::SemaphorePermit<'static>,
@@ -154,7 +155,7 @@ fn under_way() -> MutexGuard<'static, BTreeMap<(String, u16), watch::Receiver<An
     UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The names of one connection's servers, and the addresses that are known of them.
+/// The names of one connection's servers, and their known addresses.
 #[derive(Debug)]
 pub(crate) struct Hosts {
     resolver: Resolver,
@@ -166,7 +167,7 @@ impl Hosts {
         Self { resolver, known: Mutex::default() }
     }
 
-    /// The addresses of `host:port`, at once: what is not known yet is an error.
+    /// Returns the addresses of `host:port` without waiting; an unresolved name is an error.
     pub(crate) fn answer(&self, host_and_port: &str) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = host_and_port
             .rsplit_once(':')
@@ -182,12 +183,12 @@ impl Hosts {
         self.known(host, port).ok_or_else(|| io::Error::other("the name is not resolved"))
     }
 
-    /// The addresses of a name, if they are known.
+    /// Returns the addresses of a name, if they are known.
     pub(crate) fn known(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
         self.lock().get(&(host.to_owned(), port)).cloned()
     }
 
-    /// Looks up these names, all at once; forgets the others. Returns how many are not resolved.
+    /// Looks up these names concurrently and removes all others. Returns how many are unresolved.
     pub(crate) async fn resolve(&self, names: BTreeSet<(String, u16)>) -> u32 {
         self.lock().retain(|name, _| names.contains(name));
         let left_out = names.len().saturating_sub(NAMES_MAX);
@@ -205,7 +206,7 @@ impl Hosts {
                 Ok(addresses) => {
                     self.lock().insert(name, addresses);
                 }
-                // What was known of it before is better than nothing.
+                // Earlier addresses of this name remain in use.
                 Err(_) if self.lock().contains_key(&name) => {}
                 Err(error) => {
                     unresolved += 1;
@@ -228,7 +229,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::time::Instant;
 
-    /// Answers names that begin with `good`, and swallows the others.
+    /// Answers names that begin with `good`, and never answers others.
     #[derive(Default)]
     struct Swallows {
         requested: Arc<AtomicUsize>,
@@ -260,7 +261,7 @@ mod tests {
         assert_eq!(hosts.answer("good:3478").expect("known").len(), 1);
         assert!(hosts.answer("bad:3478").is_err());
         assert!(hosts.answer("other:3478").is_err() && hosts.answer("good").is_err());
-        // Other servers: the others are forgotten.
+        // Resolving the names of new servers removes the old ones.
         assert_eq!(hosts.resolve(names(&["good2"])).await, 0);
         assert!(hosts.answer("good:3478").is_err());
     }

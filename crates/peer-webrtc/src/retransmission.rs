@@ -1,15 +1,16 @@
-//! Asks for lost packets, and takes what comes by retransmission streams (RFC 4588) back into the
-//! media streams.
+//! Requests lost packets, and turns packets of retransmission streams (RFC 4588) back into packets
+//! of the media streams.
 //!
-//! A master may resend on the media stream itself or on a stream of its own (RTX), with its own
-//! SSRC, payload type and sequence numbers; GStreamer's resends in no other way. The stack has a
-//! NACK generator that sits before its own RTX handling, so it would go on asking for what RTX has
-//! brought, and it knows RTX only where the description pairs the SSRCs. This interceptor does
-//! both in its place: an RTX packet becomes the media packet that it repeats before anything else
-//! sorts or counts it, so the gap it fills is closed for everybody.
+//! A master may resend on the media stream itself or on a separate stream (RTX) with its own SSRC,
+//! payload type and sequence numbers; GStreamer supports only the latter. The stack's NACK
+//! generator sits before its RTX handling, so it would keep requesting packets that RTX has
+//! delivered, and it knows RTX only if the description pairs the SSRCs. This interceptor replaces
+//! both: an RTX packet becomes the media packet that it repeats before any other part sorts or
+//! counts it, so all parts see the gap filled.
 //!
-//! Requests are bounded: one packet is requested [`stream::REQUESTS_MAX`] times, at most as often as the
-//! round trip allows, and a gap of more than [`stream::GAP_MAX`] packets is a jump of the sender's.
+//! Requests are limited: one packet is requested [`stream::REQUESTS_MAX`] times, at intervals no
+//! shorter than the round trip, and a gap of more than [`stream::GAP_MAX`] packets counts as a
+//! jump of the sender.
 
 mod formats;
 mod stream;
@@ -29,16 +30,17 @@ pub(crate) use formats::Formats;
 use formats::Meaning;
 use stream::{Arrival, Stream};
 
-/// Media streams followed at once; a further one takes the place of the one silent for longest.
+/// The most media streams followed at once; a further one replaces the stream that has been silent
+/// longest.
 const STREAMS_MAX: usize = 16;
-/// Retransmission streams whose media stream is known; see [`STREAMS_MAX`].
+/// The most retransmission streams with a known media stream; see [`STREAMS_MAX`].
 const PAIRS_MAX: usize = 32;
 /// The round trip until one is measured, and the shortest and longest time between two requests.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 const AGAIN_MIN: Duration = Duration::from_millis(30);
 const AGAIN_MAX: Duration = Duration::from_millis(400);
 
-/// The interceptor.
+/// The interceptor that requests and restores lost packets.
 pub(crate) struct Retransmissions {
     formats: Formats,
     streams: BTreeMap<u32, Stream>,
@@ -61,7 +63,7 @@ impl Retransmissions {
         }
     }
 
-    /// The packet to pass on, if any.
+    /// Processes a packet. Returns the packet to pass on, if any.
     fn rtp(&mut self, mut packet: rtc::rtp::Packet, at: Instant) -> Option<rtc::rtp::Packet> {
         let (payload_type, ssrc) = match self.formats.meaning(&packet.header) {
             Meaning::Other => return Some(packet),
@@ -71,7 +73,7 @@ impl Retransmissions {
             }
             Meaning::Rtx { payload_type, ssrc } => (payload_type, ssrc),
         };
-        // Without the original's number it is padding, sent to probe the path.
+        // A packet without the original's sequence number is padding that probes the path.
         let [high, low, ..] = packet.payload[..] else { return None };
         let seq = u16::from_be_bytes([high, low]);
         let ssrc = ssrc.or_else(|| self.repeated(packet.header.ssrc, payload_type, seq))?;
@@ -104,8 +106,8 @@ impl Retransmissions {
         arrival
     }
 
-    /// The media stream that an undeclared retransmission stream repeats: the one that lacks this
-    /// packet, or the only one with this payload type (RFC 4588, 5.3).
+    /// Returns the media stream that an undeclared retransmission stream repeats: the one that
+    /// lacks this packet, or the only one with this payload type (RFC 4588, 5.3).
     fn repeated(&mut self, rtx: u32, payload_type: u8, seq: u16) -> Option<u32> {
         if let Some((_, media)) = self.learned.iter().find(|(known, _)| *known == rtx) {
             return Some(*media);

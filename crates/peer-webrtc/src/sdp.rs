@@ -1,4 +1,4 @@
-//! The few lines of a description that this crate writes or reads itself.
+//! The few lines of a description that this crate itself writes or reads.
 
 mod answer;
 
@@ -13,21 +13,21 @@ pub(crate) use answer::{Fitted, Unfit, fit};
 
 use crate::codec::Codec;
 
-/// Parameter sets of one format that are read, and the most bytes of each: an encoder has one SPS
-/// and one PPS, of some dozen bytes.
+/// The most parameter sets of one format, and the most bytes of each: an encoder has one SPS and
+/// one PPS, each of a few dozen bytes.
 const PARAMETER_SETS_MAX: usize = 8;
 const PARAMETER_SET_BYTES_MAX: usize = 1024;
 
-/// One section of audio or video in a description, as far as both sides know it.
+/// One audio or video section of a description, with the formats that both sides know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SectionFormats {
     pub(crate) mid: String,
     pub(crate) kind: MediaKind,
-    /// None where the section is refused.
+    /// Empty if the section is rejected.
     pub(crate) formats: Vec<Format>,
 }
 
-/// A payload type, what it means, and the parameter sets that the description holds for it.
+/// A payload type, its codec, and the parameter sets that the description gives for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
     pub(crate) payload_type: u8,
@@ -36,7 +36,7 @@ pub(crate) struct Format {
     pub(crate) parameter_sets: Vec<Vec<u8>>,
 }
 
-/// The sections of the other side's offer.
+/// Returns the media sections of the remote offer.
 pub(crate) fn offered_sections(offer: &str) -> Vec<SectionFormats> {
     let offer = Description::split(offer);
     let mut sections = Vec::new();
@@ -55,7 +55,7 @@ pub(crate) fn offered_sections(offer: &str) -> Vec<SectionFormats> {
     sections
 }
 
-/// The parameter sets in a format's parameters, decoded; what cannot be decoded is left out.
+/// Decodes the parameter sets in a format's parameters; undecodable ones are left out.
 fn parameter_sets(fmtp: &str) -> Vec<Vec<u8>> {
     const TOLERANT: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
@@ -77,11 +77,11 @@ fn parameter_sets(fmtp: &str) -> Vec<Vec<u8>> {
     sets.take(PARAMETER_SETS_MAX).collect()
 }
 
-/// The text to send for a description that the stack made.
+/// Returns the text to send for a description that the stack made.
 ///
-/// - `a=ice-options:trickle` is added: without it the KVS C SDK master answers only once it has
+/// - Adds `a=ice-options:trickle`: without it the KVS C SDK master answers only once it has
 ///   gathered all its candidates (10 s), and the stack never writes it.
-/// - Candidates go: they trickle, once the other side's credentials are known here.
+/// - Removes the candidates: they are trickled once the other side's credentials are known here.
 pub(crate) fn to_send(original: &str) -> String {
     let mut text = String::with_capacity(original.len() + 32);
     let mut reported = original.lines().any(|line| is_trickle(line.trim_end()));
@@ -99,7 +99,8 @@ pub(crate) fn to_send(original: &str) -> String {
     text
 }
 
-/// The candidates of a description, each once: peers repeat them in every section.
+/// Returns the candidates of a description without repetitions: peers repeat them in every
+/// section.
 pub(crate) fn candidates(normal: &str) -> Vec<String> {
     let lines = Description::split(normal);
     let mut candidates: Vec<String> = Vec::new();
@@ -111,14 +112,14 @@ pub(crate) fn candidates(normal: &str) -> Vec<String> {
     candidates
 }
 
-/// An offer of the other side's as the stack can take it, and its candidates; an answer is written
-/// anew ([`fit`]).
+/// Returns a remote offer in the form that the stack accepts, and its candidates. Answers are
+/// rewritten by [`fit`] instead.
 ///
-/// - Candidates are taken out, each once: the stack would refuse the whole description for one that
-///   it cannot read, and peers repeat them in every section.
-/// - Of a certificate's fingerprints the SHA-256 alone is kept, wherever there is one, with its
-///   hash's name in lower case: the stack takes the first of a section, calls others conflicting,
-///   and does not know that the name may have any case (RFC 8122).
+/// - Candidates are taken out, without repetitions: the stack would refuse the whole description
+///   for one unreadable candidate, and peers repeat them in every section.
+/// - If there is a SHA-256 fingerprint, only SHA-256 ones are kept, with the hash name in lower
+///   case: the stack takes the first of a section, rejects different ones as conflicting, and does
+///   not know that the name is case-insensitive (RFC 8122).
 pub(crate) fn to_apply(original: &str) -> (String, Vec<String>) {
     let mut text = String::with_capacity(original.len());
     let mut candidates: Vec<String> = Vec::new();
@@ -142,13 +143,13 @@ pub(crate) fn to_apply(original: &str) -> (String, Vec<String>) {
     (text, candidates)
 }
 
-/// An attribute as the stack reads it (rtc-sdp, `read_type` and `read_value`): what is left of a
-/// candidate here would be tried by the stack, whatever its address.
+/// Returns an attribute as the stack parses it (rtc-sdp, `read_type` and `read_value`): a
+/// candidate that is missed here would be used by the stack, whatever its address.
 fn attribute(line: &str) -> Option<&str> {
     line.trim_start_matches(['\r', '\n']).strip_prefix("a=").map(str::trim)
 }
 
-/// A fingerprint's hash and digest.
+/// Returns a fingerprint's hash and digest.
 fn fingerprint(line: &str) -> Option<(&str, &str)> {
     line.trim_end().strip_prefix("a=fingerprint:")?.split_once(' ')
 }
@@ -162,13 +163,13 @@ fn is_trickle(line: &str) -> bool {
         .is_some_and(|options| options.split(' ').any(|option| option == "trickle"))
 }
 
-/// The value of the first `a=NAME:VALUE` line.
+/// Returns the value of the first `a=NAME:VALUE` line.
 pub(crate) fn first_value<'a>(sdp: &'a str, name: &str) -> Option<&'a str> {
     sdp.lines()
         .find_map(|line| line.trim_end().strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
 }
 
-/// A parser's complaint without what must not be printed: it may quote a line with `a=ice-pwd`.
+/// Returns an error text of the parser without secrets: it may quote a line with `a=ice-pwd`.
 pub(crate) fn complaint(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     let secret = ["ice-pwd", "crypto:", "credential", "password"];
@@ -228,7 +229,7 @@ mod tests {
     fn of_several_fingerprints_the_sha_256_is_applied() {
         let several = "a=fingerprint:sha-512 CC\r\na=fingerprint:SHA-256 aa:BB\r\na=mid:0\r\n";
         assert_eq!(to_apply(several).0, "a=fingerprint:sha-256 aa:BB\r\na=mid:0\r\n");
-        // Where there is none, the stack decides.
+        // Without a SHA-256 fingerprint, the stack decides.
         let other = "a=fingerprint:sha-512 CC\na=fingerprint:broken";
         assert_eq!(to_apply(other).0, other);
     }

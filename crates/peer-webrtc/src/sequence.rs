@@ -1,19 +1,19 @@
 //! RTP sequence numbers without their wrap.
 
-/// Turns 16-bit sequence numbers into ones that go on for ever.
+/// Extends 16-bit sequence numbers to 64 bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unwrapper {
     highest: Option<i64>,
 }
 
 impl Unwrapper {
-    /// The number nearest to the highest so far.
+    /// Returns the number nearest to the highest one so far.
     pub(crate) fn unwrap(&mut self, seq: u16) -> i64 {
         let Some(highest) = self.highest else {
             self.highest = Some(i64::from(seq));
             return i64::from(seq);
         };
-        // The low 16 bits, also of a negative number.
+        // The low 16 bits, even of a negative number.
         let low = highest.rem_euclid(1 << 16);
         let mut ahead = i64::from(seq) - low;
         if ahead >= 1 << 15 {

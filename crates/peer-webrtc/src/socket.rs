@@ -1,5 +1,5 @@
-//! The stack's runtime: UDP sockets, each with an [`Ingress`] before it and a [`Pacer`] behind it,
-//! and names that are answered at once ([`Hosts`]).
+//! The stack's runtime: UDP sockets that filter input by an [`Ingress`] and output by a [`Pacer`],
+//! and names that are answered without waiting ([`Hosts`]).
 
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -19,16 +19,17 @@ use crate::ingress::Ingress;
 use crate::pacing::Pacer;
 use crate::resolver::Hosts;
 
-/// The port of multicast DNS, whose socket takes part in no media.
+/// The port of multicast DNS, whose socket carries no media.
 const MDNS_PORT: u16 = 5353;
-/// Reads of which nothing is left before other tasks get a turn.
+/// The most consecutive reads with nothing admitted before other tasks run.
 const EMPTY_READS_MAX: usize = 64;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Ends the sleep of the connection's task, which then handles its timers and sends what timers.
+/// Ends the sleep of the connection's task, which then handles its timers and sends what is
+/// waiting.
 ///
-/// The stack sends some of what it has to send only when a timer fires
+/// The stack sends some packets only when a timer fires
 /// (docs/upstream/rtc-dtls-first-flight-waits-for-a-timer.md,
 /// docs/upstream/webrtc-add-ice-candidate-does-not-wake.md).
 #[derive(Clone, Debug, Default)]
@@ -40,7 +41,7 @@ impl Wake {
         self.0.notify_one();
     }
 
-    /// Whether the next sleep ends at once; it does not any more.
+    /// Returns whether the next sleep would end at once, and clears that.
     #[cfg(test)]
     pub(crate) fn is_pending(&self) -> bool {
         use futures_util::FutureExt as _;
@@ -48,7 +49,7 @@ impl Wake {
     }
 }
 
-/// Tokio, with filtered UDP sockets and sleeps that can be ended.
+/// The Tokio runtime, with filtered UDP sockets and sleeps that can be ended.
 #[derive(Debug)]
 pub(crate) struct FilteredRuntime {
     tokio: TokioRuntime,
@@ -152,11 +153,11 @@ impl AsyncUdpSocket for FilteredSocket {
         let (to, datagram) = (transmit.destination, transmit.contents);
         let mut pacer = self.pacer.lock().unwrap_or_else(PoisonError::into_inner);
         if !pacer.admits(now(), self.local, to, datagram) {
-            // Lost, as on any network: the agent sends it again.
+            // The check is dropped like a lost packet: the agent repeats it.
             return Poll::Ready(Ok(datagram.len()));
         }
         drop(pacer);
-        // Before it is on its way: an answer may be quick.
+        // Record the datagram before sending it, because the answer may come at once.
         lock(&self.ingress).sent(transmit.destination, transmit.contents);
         self.socket.poll_send(cx, transmit)
     }
@@ -187,8 +188,8 @@ impl AsyncUdpSocket for FilteredSocket {
     }
 }
 
-/// Leaves what is admitted of `count` messages, each of which may hold several datagrams of one
-/// sender, and moves it to the front. Returns how many messages are left.
+/// Keeps the admitted datagrams of `count` messages, each of which may hold several datagrams of
+/// one sender, and moves them to the front. Returns how many messages are left.
 fn filter(
     ingress: &mut Ingress,
     now: Instant,
@@ -212,7 +213,7 @@ fn filter(
             }
             begin = end;
         }
-        // Datagrams that the kernel put together must keep their sizes, and are left alone.
+        // Datagrams that the kernel coalesced must keep their sizes, so they are not rewritten.
         if stride >= len
             && let Some(rewritten) = ingress.join_fragments(&buffer[..kept])
         {
@@ -276,7 +277,7 @@ mod tests {
         assert_eq!(begun.elapsed(), hour, "one wake ends one sleep");
     }
 
-    /// Media of known and unknown payload kinds, as one message of several datagrams.
+    /// One message with several datagrams of known and unknown SSRCs.
     #[test]
     fn what_is_admitted_moves_to_the_front() {
         let mut ingress = Ingress::new();
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!((meta[0].len, meta[0].stride), (29, 20));
         assert_eq!(buffers[0][..29], [first, last].concat());
         assert_eq!((meta[1].len, &buffers[1][..20]), (20, &record(4, 20)[..]));
-        // An empty datagram is none.
+        // An empty datagram counts as none.
         let mut meta = [message(PEER, 0, 1)];
         assert_eq!(filter(&mut ingress, now(), &mut buffers, &mut meta, 1), 0);
     }

@@ -1,10 +1,11 @@
 //! A tuned peer connection with queues in place of callbacks, for either role.
 //!
-//! The viewer's port is built on it; a master answers with it directly: [`Stack::build`],
+//! The viewer's port is built on it. A master uses it directly: it calls [`Stack::build`],
 //! [`Stack::add_track`] for each track, [`Stack::answer`] with the offer's text, then
-//! [`Stack::add_candidate`] for what comes, while the candidates among [`StackEvents::events`]
-//! trickle to the viewer. [`crate::LocalTrack::send`] sends; [`crate::Control::KeyframeRequest`] in
-//! [`StackEvents::control`] requests a keyframe; [`Stack::close`] ends it.
+//! [`Stack::add_candidate`] for each arriving candidate, and sends the candidates among
+//! [`StackEvents::events`] to the viewer. [`crate::LocalTrack::send`] sends media,
+//! [`crate::Control::KeyframeRequest`] in [`StackEvents::control`] requests a keyframe, and
+//! [`Stack::close`] ends the connection.
 
 mod addresses;
 pub(crate) mod config;
@@ -33,7 +34,7 @@ use webrtc::peer_connection::{
 };
 use webrtc::rtp_transceiver::RtpSender;
 
-// What the events and the connection itself are made of.
+// The types of the events and of the connection.
 pub use webrtc::data_channel::{DataChannel, DataChannelEvent};
 pub use webrtc::error::Error;
 pub use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
@@ -62,31 +63,31 @@ pub use events::{StackEvent, StackEvents};
 
 /// A succeeded pair is nominated only on the agent's next tick, which is 200 ms by default.
 const ICE_TICK: Duration = Duration::from_millis(20);
-/// Requests on one pair before it counts as failed: 10 s of them at [`ICE_TICK`].
+/// The most requests on one pair before it counts as failed: 10 s at [`ICE_TICK`].
 const ICE_REQUESTS_MAX: u16 = 500;
-/// The contract's part 4: the stack reports a silent peer after 2 s.
+/// Part 4 of the contract requires a silent peer to be reported after 2 s.
 const ICE_DISCONNECTED: Duration = Duration::from_secs(2);
-/// Later than any deadline of a session: giving up is the session's decision.
+/// Later than any deadline of a session: the session decides when to give up.
 const ICE_FAILED: Duration = Duration::from_secs(30);
-/// Several chances within [`ICE_DISCONNECTED`] when no media flows.
+/// Allows several keepalives within [`ICE_DISCONNECTED`] when no media flows.
 const ICE_KEEPALIVE: Duration = Duration::from_millis(500);
-/// A pair with a relay is nominated only after this time, so that a direct one can be found first:
-/// the stack checks no other pairs once one is nominated. Addresses that trickle need a moment.
+/// The wait before a relayed pair may be nominated, so that a direct one can be found first: the
+/// stack checks no other pairs once one is nominated. Trickled addresses need a moment.
 const RELAY_WAIT: Duration = Duration::from_millis(500);
-/// With the default of 64, packets resent after a NACK are refused as replayed. A second of a
-/// stream of 10 Mbit/s; each SSRC costs a bit for each.
+/// With the default of 64, packets resent after a NACK are refused as replayed. This is a second
+/// of a stream of 10 Mbit/s, at one bit for each packet and SSRC.
 const SRTP_WINDOW: usize = 1024;
-/// Lifecycle events waiting to be taken.
+/// The most lifecycle events that wait for the reader.
 const EVENTS_MAX: usize = 512;
-/// RTCP signals waiting to be taken.
+/// The most RTCP signals that wait for the reader.
 const CONTROL_MAX: usize = 256;
 
-/// A track of the application's and what sends it.
+/// A local track and its sender.
 type Sending = (Arc<LocalTrack>, Arc<dyn RtpSender>);
 
 /// A peer connection.
 ///
-/// It must be closed: dropped unclosed, its task and sockets live on.
+/// It must be closed: if it is dropped unclosed, its task and sockets stay alive.
 pub struct Stack {
     connection: Arc<dyn PeerConnection>,
     wake: Wake,
@@ -98,18 +99,18 @@ pub struct Stack {
     servers: IceServers,
 }
 
-/// Why an answer was not applied.
+/// The reason why an answer was not applied.
 pub(crate) enum RefusedAnswer {
-    /// It cannot be made to fit the offer.
+    /// It cannot be fitted to the offer.
     Unfit(Unfit),
     /// The stack refuses it.
     Stack(Error),
 }
 
 impl Stack {
-    /// Builds a connection; sockets are bound and its task runs.
+    /// Builds a connection, binds its sockets and starts its task.
     ///
-    /// Do not drop the future before it is done: the connection would be lost unclosed.
+    /// Do not drop the future before it is done: that would leak an unclosed connection.
     ///
     /// # Errors
     /// No address could be bound.
@@ -117,7 +118,7 @@ impl Stack {
         Self::build_resolving(config, Resolver::system()).await
     }
 
-    /// [`Self::build`], with names of STUN and TURN servers looked up in this way.
+    /// Works as [`Self::build`], with this resolver for names of STUN and TURN servers.
     ///
     /// # Errors
     /// No address could be bound.
@@ -160,10 +161,10 @@ impl Stack {
             .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
             .with_relay_acceptance_min_wait(Some(relay_wait))
             .with_multicast_dns_mode(mdns)
-            // A restart binds anew: the addresses of another network are other ones.
+            // A restart binds new sockets, because another network has other addresses.
             .with_discard_local_candidates_during_ice_restart(true)
             .build();
-        // Relay without a server is refused here; `use_servers` sets the policy.
+        // The stack refuses a relay policy without a server here, so `use_servers` sets it later.
         let configuration = RTCConfigurationBuilder::new().build();
         let streams =
             TurnStreams::new(config.authorities.clone(), config.detour.clone(), &config.bind)
@@ -208,33 +209,33 @@ impl Stack {
         Ok((stack, StackEvents { events, control, media, losses }))
     }
 
-    /// The connection itself, for what this type does not wrap.
+    /// Returns the underlying connection, for operations that this type does not wrap.
     pub fn connection(&self) -> &Arc<dyn PeerConnection> {
         &self.connection
     }
 
-    /// Tries these addresses of the other side alone; before, every one is.
+    /// Permits only these addresses of the other side. By default every address is permitted.
     pub fn restrict(&self, addresses: RemoteAddresses) {
         self.candidates.restrict(addresses);
     }
 
-    /// Tries every address of the other side if this name, the service's, turns out to be this
-    /// machine's. Candidates wait for that.
+    /// Permits every address of the other side if the service's host name resolves to this
+    /// machine. Candidates wait for that lookup.
     pub(crate) async fn admit_as_service(&self, service: (String, u16), resolver: Resolver) {
         self.candidates.admit_as_service(service, resolver).await;
     }
 
-    /// Attaches a track of the application's, to be sent.
+    /// Attaches a local track for sending.
     ///
     /// # Errors
-    /// The track's codec is none of the connection's, or the connection is closed.
+    /// The connection does not have the track's codec, or is closed.
     pub async fn add_track(&self, track: &Arc<LocalTrack>) -> Result<()> {
         let sender = self.connection.add_track(track.track()).await?;
         self.senders.lock().await.push((Arc::clone(track), sender));
         Ok(())
     }
 
-    /// Asks to receive one stream of this kind, and to send none.
+    /// Adds a transceiver that receives one stream of this kind and sends none.
     ///
     /// # Errors
     /// No codec of this kind is configured, or the connection is closed.
@@ -248,21 +249,22 @@ impl Stack {
         Ok(())
     }
 
-    /// Uses these servers from the next gathering on; those of a kind that the stack does not
-    /// speak are left out. Returns how many URIs are used.
+    /// Uses these servers from the next gathering on, except kinds that the stack does not
+    /// support. Returns the number of URIs.
     ///
-    /// Their names are looked up meanwhile, and this waits only a moment for that: see
+    /// Their names are resolved concurrently, and this waits only briefly for that: see
     /// [`StackEvent::IceServersUnresolved`].
     ///
     /// # Errors
-    /// The connection is closed, or it is relayed alone and no TURN server's name is resolved.
+    /// The connection is closed, or its policy is relay only and no TURN server's name is
+    /// resolved.
     pub async fn use_servers(&self, servers: &[IceServer]) -> Result<usize> {
         let servers = self.usable_servers(servers).await;
         self.servers.use_servers(servers).await
     }
 
-    /// Sets a local description and starts gathering; with an answer, local tracks know their
-    /// payload types.
+    /// Sets a local description and starts gathering. An answer gives local tracks their payload
+    /// types.
     ///
     /// # Errors
     /// The stack refuses it.
@@ -280,10 +282,10 @@ impl Stack {
         Ok(())
     }
 
-    /// Sets the other side's offer.
+    /// Sets the remote offer.
     ///
     /// # Errors
-    /// The text is no offer, or a local one is open.
+    /// The text is no offer, or a local offer is pending.
     pub async fn apply_offer(&self, sdp: &str) -> Result<()> {
         let normal = normalize(sdp).unwrap_or_default();
         self.described(&normal);
@@ -296,11 +298,11 @@ impl Stack {
         Ok(())
     }
 
-    /// Sets the other side's answer; local tracks then know their payload types. An answer that
-    /// differs from the offer in its form alone is made to fit.
+    /// Sets the remote answer, which gives local tracks their payload types. An answer that
+    /// differs from the offer only in form is adjusted to fit.
     ///
     /// # Errors
-    /// The text is no answer to the offer that is set.
+    /// The text is no answer to the current offer.
     pub async fn apply_answer(&self, sdp: &str) -> Result<()> {
         match self.fit_and_apply(sdp).await {
             Ok(_) => Ok(()),
@@ -309,7 +311,7 @@ impl Stack {
         }
     }
 
-    /// [`Self::apply_answer`], which returns the answer's audio and video sections.
+    /// Works as [`Self::apply_answer`], and returns the answer's audio and video sections.
     pub(crate) async fn fit_and_apply(
         &self,
         sdp: &str,
@@ -327,7 +329,7 @@ impl Stack {
                     sdp::fit(&normal, &offer).map_err(RefusedAnswer::Unfit)?;
                 (text, sections)
             }
-            // There is nothing to fit it to, and the stack reports that.
+            // Without a local offer there is nothing to fit it to; the stack reports that error.
             None => (sdp::to_apply(&normal).0, Vec::new()),
         };
         let apply = async {
@@ -340,14 +342,15 @@ impl Stack {
         Ok(sections)
     }
 
-    /// Before the stack knows of it: packets may follow at once.
+    /// Passes a remote description to the filters. Runs before the stack sets it, because packets
+    /// may follow at once.
     fn described(&self, sdp: &str) {
         lock(&self.ingress).described(sdp);
         self.formats.described(sdp);
     }
 
-    /// Answers an offer and starts gathering. The returned text announces that candidates trickle and
-    /// holds none.
+    /// Answers an offer and starts gathering. The returned text announces trickling and holds no
+    /// candidates.
     ///
     /// # Errors
     /// The text is no offer, or has nothing in common with this connection.
@@ -359,12 +362,12 @@ impl Stack {
         Ok(text)
     }
 
-    /// Adds a candidate of the other side's; to be called after its description was set.
+    /// Adds a remote candidate, after the remote description was set.
     ///
-    /// The first 16 of a generation are tried at once, others one by one, no more than 40 in all and 6
-    /// of one IP address, those in descriptions among them. One that is known, means "no more", is of TCP, has an address that
-    /// is not tried (see [`RemoteAddresses`]), or still waits when there is a connection is accepted
-    /// and not used.
+    /// The first 16 of a generation are added at once and others one by one, up to 40 in all and 6
+    /// of one IP address, including those in descriptions. A candidate is accepted and not used if
+    /// it is known, marks the end of candidates, is a TCP candidate, has an address that is not
+    /// permitted (see [`RemoteAddresses`]), or still waits when there is a connection.
     ///
     /// # Errors
     /// The text is no candidate, there are too many, or no remote description is set.
@@ -375,22 +378,22 @@ impl Stack {
         }
     }
 
-    /// [`Self::add_candidate`], which returns whether the address is refused.
+    /// Works as [`Self::add_candidate`], and reports a refused address.
     pub(crate) async fn try_candidate(&self, text: &str) -> std::result::Result<(), Refusal> {
         self.candidates.add(text).await
     }
 
     /// Wakes the connection's task.
     ///
-    /// A datagram that comes over a relay is handed on inside the task's loop after its writes, so
-    /// what answers it waits for the next timer or packet. While DTLS is not done over a relay,
-    /// call this every few milliseconds.
+    /// The task handles a datagram from a relay after its writes, so that the response waits for
+    /// the next timer or packet. Until DTLS is done over a relay, call this every few
+    /// milliseconds.
     pub fn wake_stack(&self) {
         self.wake.wake();
     }
 
-    /// Whether the other side closed (DTLS close_notify). No event reports it: the connection's
-    /// state changes only when ICE times out.
+    /// Returns whether the other side closed (DTLS close_notify). No event reports it: the
+    /// connection's state changes only when ICE times out.
     pub async fn is_closed_by_peer(&self) -> bool {
         let transport = match self.connection.sctp().await {
             Some(sctp) => Some(sctp.transport()),
@@ -403,17 +406,17 @@ impl Stack {
         matches!(transport.state().await, Ok(RTCDtlsTransportState::Closed))
     }
 
-    /// Detaches every track of the application's; they can be attached elsewhere.
+    /// Detaches every local track; the tracks can be attached elsewhere.
     pub async fn detach_tracks(&self) {
         for (track, sender) in self.senders.lock().await.drain(..) {
-            // A connection that is closed already has nothing to remove.
+            // A closed connection has nothing to remove.
             let _ = self.connection.remove_track(&sender).await;
             track.detach().await;
         }
     }
 
-    /// Detaches the tracks and closes: sockets and task are gone when it returns. May be called
-    /// again.
+    /// Detaches the tracks and closes the connection: sockets and task are gone on return. May be
+    /// called again.
     ///
     /// # Errors
     /// The stack could not close in order.
@@ -422,13 +425,13 @@ impl Stack {
         self.candidates.close().await;
         self.detach_tracks().await;
         let closed = self.connection.close().await;
-        // After it: a relay is given back by the road that it came.
+        // This comes last because the stack releases a relay through its stream.
         self.streams.close().await;
         closed
     }
 
-    /// Servers with only the URIs that the stack can use: STUN, TURN over UDP, and a bridge for
-    /// each TURN server over TCP or TLS.
+    /// Returns the servers with only the URIs that the stack can use: STUN, TURN over UDP, and a
+    /// bridge for each TURN server over TCP or TLS.
     async fn usable_servers(&self, servers: &[IceServer]) -> Vec<RTCIceServer> {
         let expose = |secret: &Option<negotiation_core::Secret>| {
             secret.as_ref().map(|s| s.expose().to_owned()).unwrap_or_default()
@@ -441,7 +444,7 @@ impl Stack {
             let has_login = !username.is_empty() && !credential.is_empty();
             let mut urls = Vec::new();
             for uri in &server.uris {
-                // One URI that cannot be read would have the whole configuration refused.
+                // The stack would refuse the whole configuration for one unreadable URI.
                 if has_login && is_turn_stream(uri) {
                     urls.extend(self.streams.bridge(uri).await);
                 } else if uri.starts_with("stun:") && Url::parse_url(uri).is_ok() {
@@ -469,10 +472,10 @@ impl Stack {
     }
 }
 
-/// The interceptors of a connection, from the wire to the application, with the feedback messages
-/// and header extensions that they use.
+/// Returns the interceptors of a connection, from the wire to the application, and registers their
+/// feedback messages and header extensions.
 ///
-/// [`Retransmissions`] takes the place of the stack's NACK generator.
+/// [`Retransmissions`] replaces the stack's NACK generator.
 fn interceptors(engine: &mut MediaEngine, formats: Formats, tap: Tap) -> Result<Registry> {
     for parameter in ["", "pli"] {
         let feedback = RTCPFeedback { typ: "nack".to_owned(), parameter: parameter.to_owned() };
@@ -482,7 +485,7 @@ fn interceptors(engine: &mut MediaEngine, formats: Formats, tap: Tap) -> Result<
     let registry = Registry::new()
         .with(Slot::NackResponder, NackResponderBuilder::new().build())
         .with(Slot::NackGenerator, Retransmissions::new(formats))
-        // It passes no RTP on: closest to the application, behind the others.
+        // The tap passes no RTP on, so it is the closest to the application.
         .with(Slot::from(20_000), tap);
     let registry = configure_twcc_receiver_only(registry, engine)?;
     Ok(configure_rtcp_reports(registry))
@@ -493,7 +496,7 @@ fn is_turn_udp(uri: &str) -> bool {
         .is_ok_and(|url| url.scheme == SchemeType::Turn && url.proto == ProtoType::Udp)
 }
 
-/// Whether this server can relay.
+/// Returns whether this URI is of a TURN server.
 pub(crate) fn is_turn(uri: &str) -> bool {
     is_turn_udp(uri) || is_turn_stream(uri)
 }

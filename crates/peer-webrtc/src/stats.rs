@@ -1,4 +1,4 @@
-//! What is counted of received media, and the path that the stack reports.
+//! Counters of received media, and the stack's statistics of the path.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,63 +11,64 @@ use webrtc::peer_connection::{RTCStatsReport, RTCStatsReportEntry};
 
 use crate::codec::Codec;
 
-/// The time over which bits and frames a second are measured.
+/// The interval over which bits and frames a second are measured.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// A snapshot of one peer connection.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PeerStats {
-    /// Which.
+    /// The peer connection.
     pub peer: PeerId,
-    /// Its received streams, by SSRC: the latest 32.
+    /// The statistics of its received streams, by SSRC: the latest 32.
     pub streams: Vec<StreamStats>,
-    /// The sums over all its streams, also those that are followed no longer.
+    /// The sums over all its streams, including those no longer followed.
     pub totals: MediaTotals,
-    /// The pair of addresses in use, once there is one.
+    /// The selected pair, once there is one.
     pub path: Option<PathStats>,
-    /// Packets of RTP and RTCP that were lost in this process, because it was too slow.
+    /// RTP and RTCP packets that this process lost because it was too slow.
     pub dropped: u64,
 }
 
-/// What came in over all streams of a peer connection. Frames are what the frame assembler made of
-/// the packets, after reordering.
+/// The received media of all streams of a peer connection. Frames are counted by the frame
+/// assembler, after reordering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MediaTotals {
     /// Packets received.
     pub packets: u64,
     /// Bytes of payload received.
     pub bytes: u64,
-    /// Packets that never came, or too late.
+    /// Packets that never came, or came too late.
     pub lost: u64,
-    /// Whole pictures that can be decoded.
+    /// Complete pictures that can be decoded.
     pub frames: u64,
     /// Keyframes among them.
     pub keyframes: u64,
-    /// Pictures that were incomplete, or refer to one that was.
+    /// Pictures that were incomplete, or refer to an incomplete one.
     pub frames_dropped: u64,
 }
 
 /// A snapshot of one received stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamStats {
-    /// The stream.
+    /// The SSRC of the stream.
     pub ssrc: u32,
-    /// What it carries.
+    /// Whether it is video or audio.
     pub kind: MediaKind,
-    /// How.
+    /// The codec.
     pub codec: Codec,
     /// Packets received.
     pub packets: u64,
     /// Bytes of payload received.
     pub bytes: u64,
-    /// Packets that never came, or too late: a missing one is waited for a while before it counts.
+    /// Packets that never came, or came too late: a missing one is awaited for a while before it
+    /// counts.
     pub lost: u64,
-    /// Whole frames.
+    /// Complete frames.
     pub frames: u64,
-    /// Keyframes among them; each frame of sound is one.
+    /// Keyframes among them; each audio frame is one.
     pub keyframes: u64,
-    /// Frames that were incomplete, or refer to one that was.
+    /// Frames that were incomplete, or refer to an incomplete one.
     pub frames_dropped: u64,
     /// The newest keyframe's size in pixels.
     pub size: Option<(u16, u16)>,
@@ -79,12 +80,12 @@ pub struct StreamStats {
     pub bitrate: u64,
 }
 
-/// The pair of addresses in use.
+/// The selected candidate pair.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PathStats {
-    /// Ours.
+    /// The kind of the local candidate.
     pub local: CandidateKind,
-    /// The master's.
+    /// The kind of the master's candidate.
     pub remote: CandidateKind,
     /// The latest round trip of a connectivity check.
     pub round_trip: Duration,
@@ -95,16 +96,16 @@ pub struct PathStats {
 pub enum CandidateKind {
     /// An address of the machine itself.
     Host,
-    /// As a STUN server sees it.
+    /// The machine's address as a STUN server sees it.
     ServerReflexive,
-    /// As the other side sees it.
+    /// The machine's address as the other side sees it.
     PeerReflexive,
-    /// A TURN server's.
+    /// An address of a TURN server.
     Relay,
 }
 
 impl CandidateKind {
-    /// Its name in a candidate.
+    /// Returns its name in a candidate.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",
@@ -127,15 +128,15 @@ struct Counter {
     keyframes: u64,
     frames_dropped: u64,
     size: Option<(u16, u16)>,
-    /// Arrival and timestamp of the packet before, and the jitter in timestamp units.
+    /// The arrival and timestamp of the previous packet, and the jitter in timestamp units.
     before: Option<(Instant, u32)>,
     jitter: f64,
     window: Window,
-    /// Bytes and frames a second in the last whole window.
+    /// Bits and frames a second in the last complete window.
     rates: Option<(u64, f64)>,
 }
 
-/// What came since a moment.
+/// The packets and frames since a point in time.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     since: Instant,
@@ -143,7 +144,7 @@ struct Window {
     frames: u64,
 }
 
-/// Counts the streams of one peer connection that are followed.
+/// Counts the followed streams of one peer connection.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     streams: BTreeMap<u32, Counter>,
@@ -165,7 +166,7 @@ impl Counters {
         self.totals.bytes += bytes;
     }
 
-    /// Counts a whole frame.
+    /// Counts a complete frame.
     pub(crate) fn frame(&mut self, kind: MediaKind, frame: &Frame, at: Instant) {
         if kind == MediaKind::Video {
             self.totals.frames += 1;
@@ -179,7 +180,7 @@ impl Counters {
         counter.size = frame.size.or(counter.size);
     }
 
-    /// Counts packets that are lost for good, and frames that were dropped.
+    /// Counts lost packets and dropped frames.
     pub(crate) fn lose(&mut self, kind: MediaKind, ssrc: u32, packets: u64, frames: u64) {
         self.totals.lost += packets;
         if kind == MediaKind::Video {
@@ -194,7 +195,7 @@ impl Counters {
         self.totals
     }
 
-    /// This stream is followed no longer.
+    /// Stops following a stream.
     pub(crate) fn forget(&mut self, ssrc: u32) {
         self.streams.remove(&ssrc);
     }
@@ -249,7 +250,7 @@ impl Counter {
 
     fn snapshot(&self, ssrc: u32, now: Instant) -> StreamStats {
         let elapsed = now.saturating_duration_since(self.window.since);
-        // The last finished window counts, unless there is none or packets have stopped coming.
+        // The last complete window counts, unless there is none or packets have stopped coming.
         let (bitrate, frame_rate) = match self.rates {
             Some(rates) if elapsed < RATE_WINDOW => rates,
             _ => self.window.rates(elapsed),
@@ -274,7 +275,7 @@ impl Counter {
 }
 
 impl Window {
-    /// Bits and frames a second.
+    /// Returns bits and frames a second.
     fn rates(self, elapsed: Duration) -> (u64, f64) {
         let millis = elapsed.as_millis().max(1);
         let bits = u64::try_from(u128::from(self.bytes) * 8000 / millis).unwrap_or(u64::MAX);
@@ -283,10 +284,10 @@ impl Window {
     }
 }
 
-/// The nominated pair.
+/// Returns the nominated pair.
 ///
-/// The stack names candidates by other ids in a pair than in the report, and does not list a
-/// peer-reflexive one at all.
+/// The stack uses other candidate ids in a pair than in the report, and does not list
+/// peer-reflexive candidates.
 pub(crate) fn path(report: &RTCStatsReport) -> Option<PathStats> {
     let pair = report.candidate_pairs().find(|pair| pair.nominated)?;
     let kind = |prefix: &str, id: &str| match report.get(&format!("{prefix}_{id}")) {
@@ -302,8 +303,8 @@ pub(crate) fn path(report: &RTCStatsReport) -> Option<PathStats> {
     })
 }
 
-/// The address of this machine that the nominated pair uses, where it is one of a host candidate.
-/// That of a relay or of a NAT does not identify this machine's interface.
+/// Returns this machine's address in the nominated pair, if the local candidate is a host
+/// candidate. The address of a relay or of a NAT is not this machine's.
 pub(crate) fn local_address(report: &RTCStatsReport) -> Option<IpAddr> {
     let pair = report.candidate_pairs().find(|pair| pair.nominated)?;
     match report.get(&format!("RTCLocalIceCandidate_{}", pair.local_candidate_id)) {
@@ -334,7 +335,7 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
         let mut counters = Counters::default();
-        // 100 packets of 100 bytes, 20 ms apart; one missing, one late, over the wrap.
+        // 100 packets of 100 bytes, 20 ms apart, across the wrap; one is missing and one late.
         for i in (0..100_u16).filter(|i| *i != 50).chain([50]).filter(|i| *i != 60) {
             let packet = rtc::rtp::Packet {
                 header: rtc::rtp::Header {

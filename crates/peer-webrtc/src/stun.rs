@@ -1,4 +1,4 @@
-//! What the filters of datagrams read of STUN and TURN messages (RFC 8489, RFC 8656).
+//! The parts of STUN and TURN messages that the datagram filters read (RFC 8489, RFC 8656).
 
 pub(crate) const BINDING_REQUEST: u16 = 0x0001;
 pub(crate) const BINDING_SUCCESS: u16 = 0x0101;
@@ -13,10 +13,10 @@ pub(crate) const USE_CANDIDATE: u16 = 0x0025;
 
 /// The magic cookie (RFC 8489, 5).
 pub(crate) const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
-/// Bytes of type, length, magic cookie and transaction id.
+/// The length in bytes of type, length, magic cookie and transaction id.
 pub(crate) const HEADER: usize = 20;
 
-/// The value of a message's first attribute of this type.
+/// Returns the value of a message's first attribute of this type.
 pub(crate) fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = message.get(HEADER..)?;
     while let [type_high, type_low, length_high, length_low, value @ ..] = rest {

@@ -1,10 +1,10 @@
-//! An interceptor that hands arriving packets to a queue.
+//! An interceptor that passes arriving packets to a queue.
 //!
-//! The stack stops RTCP at the end of its chain and drops the first RTP packets of a track that it
-//! has not opened yet (seen over TURN). Tapped here, application-most in the chain, every packet
-//! that SRTP accepted is seen, with the instant it was read from the socket. RTP ends here where a
-//! queue takes it: the stack has opened its track by then, and a second delivery by way of that
-//! track would be for nothing.
+//! The stack drops RTCP at the end of its chain and the first RTP packets of a track that it has
+//! not opened yet (observed over TURN). This tap is the interceptor closest to the application, so
+//! it gets every packet that SRTP accepted, with the time at which it was read from the socket.
+//! With a media queue, RTP ends here: the stack has opened its track by then, and a second
+//! delivery through that track would be useless.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
 use tokio::sync::mpsc;
 
-/// An RTP packet and when it came.
+/// An RTP packet and its arrival.
 #[derive(Clone, Debug)]
 pub struct RtpArrival {
     /// The packet.
@@ -29,35 +29,35 @@ pub struct RtpArrival {
     pub at: Instant,
 }
 
-/// RTCP reports of the other side about media, as far as an application needs them.
+/// The RTCP messages of the other side that an application needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
     /// The other side's clock at an RTP timestamp (RFC 3550, 6.4.1).
     SenderReport {
-        /// The stream.
+        /// The SSRC of the stream.
         ssrc: u32,
         /// NTP time, 32.32 fixed point.
         ntp: u64,
-        /// The same moment in the stream's RTP clock.
+        /// The RTP timestamp of the same moment.
         rtp: u32,
-        /// When it came.
+        /// When the report arrived.
         at: Instant,
     },
-    /// The other side cannot go on without a keyframe (PLI or FIR).
+    /// The other side needs a keyframe to continue (PLI or FIR).
     KeyframeRequest {
-        /// The local stream.
+        /// The SSRC of the local stream.
         ssrc: u32,
-        /// When it came.
+        /// When the request arrived.
         at: Instant,
     },
-    /// The stream is over.
+    /// The stream has ended.
     Bye {
-        /// The stream.
+        /// The SSRC of the stream.
         ssrc: u32,
     },
 }
 
-/// How much did not fit into the tap's queues.
+/// Counts what did not fit into the tap's queues.
 #[derive(Debug, Default)]
 pub struct TapLosses {
     rtp: AtomicU64,
@@ -65,18 +65,18 @@ pub struct TapLosses {
 }
 
 impl TapLosses {
-    /// RTP packets lost because they were not taken in time.
+    /// Returns how many RTP packets were lost because they were not read in time.
     pub fn rtp(&self) -> u64 {
         self.rtp.load(Ordering::Relaxed)
     }
 
-    /// RTCP packets lost because they were not taken in time.
+    /// Returns how many RTCP packets were lost because they were not read in time.
     pub fn control(&self) -> u64 {
         self.control.load(Ordering::Relaxed)
     }
 }
 
-/// The interceptor.
+/// The interceptor that passes packets to the queues.
 pub(crate) struct Tap {
     media: Option<mpsc::Sender<RtpArrival>>,
     control: mpsc::Sender<Control>,

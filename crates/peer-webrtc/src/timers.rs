@@ -1,40 +1,44 @@
-//! What a peer's task waits for beside commands and events, and when it has waited too long.
+//! The deadlines of a peer's task besides commands and events.
 
 use std::time::{Duration, Instant};
 
 use negotiation_core::Connectivity;
 
-/// How exactly the end of a wait is noticed.
+/// The resolution of the deadlines.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-/// How often the stack is woken while a relay may be in use; see [`crate::stack::Stack::wake_stack`].
+/// How often the stack is woken while a relay may be in use; see
+/// [`crate::stack::Stack::wake_stack`].
 pub(crate) const WAKE_INTERVAL: Duration = Duration::from_millis(5);
-/// No longer than a connection is waited for.
+/// The longest period of waking: a connection is not awaited longer.
 const WAKE_MAX: Duration = Duration::from_secs(20);
-/// Media that ends so soon before or after the data channel ended with it.
+/// The longest interval between the end of media and the end of the data channel for the two to
+/// count as one.
 const TOGETHER: Duration = Duration::from_millis(500);
 
-/// The moments from which it timers.
+/// The start times of the deadlines.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     handshake_since: Option<Instant>,
     nudging_since: Option<Instant>,
-    /// The master may close its data channel and go on, so this alone is no close.
+    /// When the data channel was closed. The master may close it and continue, so this alone is
+    /// not a close.
     channel_closed: Option<Instant>,
-    /// The master reported since: it did go on.
+    /// Whether the master sent a report afterwards, which proves that it continued.
     outlived: bool,
 }
 
 impl Timers {
-    /// Whether anything is to be looked at with each [`TICK`].
+    /// Returns whether anything must be checked at each [`TICK`].
     pub(crate) fn is_any(&self) -> bool {
         self.handshake_since.is_some() || self.channel_closed.is_some()
     }
 
-    /// DTLS has its time from when ICE is up.
+    /// Starts the DTLS time limit when ICE connects, and ends it when the connection is up or has
+    /// ended.
     pub(crate) fn follow(&mut self, connectivity: Connectivity, now: Instant) {
         self.handshake_since = match connectivity {
             Connectivity::IceConnected => Some(now),
-            // A gap does not stop the time.
+            // An ICE interruption does not stop the time limit.
             Connectivity::Checking | Connectivity::Disconnected => self.handshake_since,
             Connectivity::Connected
             | Connectivity::IceFailed
@@ -43,19 +47,19 @@ impl Timers {
         };
     }
 
-    /// Whether DTLS has just had its time.
+    /// Returns whether the DTLS time limit has just expired.
     pub(crate) fn is_handshake_overdue(&mut self, now: Instant, limit: Duration) -> bool {
         self.handshake_since
             .take_if(|since| now.saturating_duration_since(*since) >= limit)
             .is_some()
     }
 
-    /// The master closed the data channel.
+    /// Records that the master closed the data channel.
     pub(crate) fn channel_closed(&mut self, now: Instant) {
         self.channel_closed.get_or_insert(now);
     }
 
-    /// The master reported its clock.
+    /// Records a sender report of the master.
     pub(crate) fn reported(&mut self) {
         self.outlived |= self.is_channel_closed();
     }
@@ -64,8 +68,8 @@ impl Timers {
         self.channel_closed.is_some()
     }
 
-    /// Whether media that ended at this moment ended together with the data channel, and nothing
-    /// came since; a camera that is paused still reports (contract, N27).
+    /// Returns whether media that ended at this moment ended together with the data channel, with
+    /// no report since; a paused camera still reports (contract, N27).
     pub(crate) fn ended_together(&self, media_ended: Instant) -> bool {
         !self.outlived
             && self.channel_closed.is_some_and(|closed| {
@@ -73,7 +77,7 @@ impl Timers {
             })
     }
 
-    /// The stack is woken from now on.
+    /// Starts to wake the stack regularly.
     pub(crate) fn start_nudging(&mut self, now: Instant) {
         self.nudging_since = Some(now);
     }
@@ -82,12 +86,12 @@ impl Timers {
         self.nudging_since = None;
     }
 
-    /// Whether the stack is woken with each [`WAKE_INTERVAL`].
+    /// Returns whether the stack is woken at each [`WAKE_INTERVAL`].
     pub(crate) fn is_waking(&self) -> bool {
         self.nudging_since.is_some()
     }
 
-    /// Whether it is time to wake the stack, and not too late.
+    /// Returns whether to wake the stack now, and stops waking after [`WAKE_MAX`].
     pub(crate) fn is_wake_due(&mut self, now: Instant) -> bool {
         self.nudging_since.take_if(|since| now.saturating_duration_since(*since) > WAKE_MAX);
         self.nudging_since.is_some()

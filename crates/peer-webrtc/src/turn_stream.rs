@@ -1,9 +1,9 @@
-//! TURN over TCP and TLS, which the stack does not speak: for networks that let no UDP out.
+//! TURN over TCP and TLS, which the stack does not support: for networks that block UDP.
 //!
 //! A bridge on this machine takes the stack's TURN datagrams on loopback and carries the same
-//! messages over one stream for each allocation (RFC 8656, 3.1). The stack is given a TURN
-//! server on loopback; login and relaying are between it and the real server, so nothing secret
-//! passes through here in the clear that would not pass through a UDP socket.
+//! messages over one stream for each allocation (RFC 8656, 3.1). The stack is configured with a
+//! TURN server on loopback; login and relaying are between the stack and the real server, so no
+//! secret passes here in the clear that would not pass through a UDP socket.
 //!
 //! What belongs here: which bridges a connection has, and when they may be used. The framing is in
 //! [`framing`], the sockets in [`bridge`], TCP and TLS in [`connect`].
@@ -27,7 +27,7 @@ use connect::Server;
 
 use crate::resolver::Resolver;
 
-/// Servers over streams that one connection uses. KVS names two.
+/// The most servers over streams that one connection uses. KVS provides two.
 const BRIDGES_MAX: usize = 8;
 
 /// The bridges of one connection.
@@ -35,14 +35,14 @@ pub(crate) struct TurnStreams {
     authorities: Authorities,
     detour: Option<Detour>,
     resolver: Resolver,
-    /// Whether the stack's sockets are IPv6 alone.
+    /// Whether the stack has IPv6 sockets only.
     ipv6: bool,
     gate: Arc<Gate>,
     bridges: Mutex<BTreeMap<String, Bridge>>,
 }
 
-/// Streams are the last road: over them one lost packet holds up all that follow. They are used
-/// where no relay was reached over UDP, which has a head start.
+/// Decides whether streams may be used. They are the last resort, because one lost packet delays
+/// all that follow: they are used only if no relay was reached over UDP, which gets a head start.
 #[derive(Default)]
 pub(crate) struct Gate {
     udp_offered: AtomicBool,
@@ -50,14 +50,14 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// A relay was reached over UDP, at the URI given.
+    /// Records that a relay was reached, by the server's URI; relays over bridges do not count.
     pub(crate) fn relay_found(&self, uri: &str) {
         if !is_bridge(uri) {
             self.udp_works.store(true, Ordering::Release);
         }
     }
 
-    /// Gathering begins anew, maybe on another network.
+    /// Resets the result for a new gathering, which may be on another network.
     pub(crate) fn gathering(&self) {
         self.udp_works.store(false, Ordering::Release);
     }
@@ -72,7 +72,7 @@ impl Gate {
 }
 
 impl TurnStreams {
-    /// `bind` is where the stack's sockets are bound.
+    /// Creates the set of bridges. `bind` lists the addresses of the stack's sockets.
     pub(crate) fn new(authorities: Authorities, detour: Option<Detour>, bind: &[String]) -> Self {
         let ipv6 = !bind.is_empty() && bind.iter().all(|address| address.starts_with('['));
         Self {
@@ -85,7 +85,7 @@ impl TurnStreams {
         }
     }
 
-    /// The same with names looked up in this way.
+    /// Uses this resolver for names.
     pub(crate) fn resolving(self, resolver: Resolver) -> Self {
         Self { resolver, ..self }
     }
@@ -94,13 +94,13 @@ impl TurnStreams {
         Arc::clone(&self.gate)
     }
 
-    /// Whether the servers about to be used have TURN over UDP as well.
+    /// Sets whether the servers about to be used include TURN over UDP.
     pub(crate) fn expect_udp(&self, offered: bool) {
         self.gate.udp_offered.store(offered, Ordering::Release);
     }
 
-    /// Closes the bridges that carry nothing and are to none of these servers: the service names
-    /// others with each answer.
+    /// Closes the idle bridges to all servers but these: the service returns other servers with
+    /// each response.
     pub(crate) async fn keep(&self, servers: &[IceServer]) {
         let is_named = |uri: &String| servers.iter().any(|server| server.uris.contains(uri));
         let mut bridges = self.bridges.lock().await;
@@ -110,7 +110,7 @@ impl TurnStreams {
         }
     }
 
-    /// The URI by which the stack reaches this server; `None` when it cannot be bridged.
+    /// Returns the URI by which the stack reaches this server; `None` if it cannot be bridged.
     pub(crate) async fn bridge(&self, uri: &str) -> Option<String> {
         let server = self.server(uri)?;
         let mut bridges = self.bridges.lock().await;
@@ -137,7 +137,7 @@ impl TurnStreams {
         Some(Server { host, port, tls, detour, resolver })
     }
 
-    /// Closes every stream; tasks and sockets are gone when it returns.
+    /// Closes every stream; tasks and sockets are gone on return.
     pub(crate) async fn close(&self) {
         let bridges = std::mem::take(&mut *self.bridges.lock().await);
         for bridge in bridges.into_values() {
@@ -146,7 +146,8 @@ impl TurnStreams {
     }
 }
 
-/// TURN over a stream: `turn:` with `transport=tcp`, and `turns:` but over DTLS (RFC 7065).
+/// Returns whether the URI is of TURN over a stream: `turn:` with `transport=tcp`, or `turns:`
+/// except over DTLS (RFC 7065).
 pub(crate) fn is_turn_stream(uri: &str) -> bool {
     parse(uri).is_some()
 }
@@ -157,8 +158,8 @@ fn parse(uri: &str) -> Option<Url> {
     (is_turn && url.proto == ProtoType::Tcp).then_some(url)
 }
 
-/// Whether a candidate came by one of our bridges: no TURN server of a service is on loopback,
-/// and one that is takes part in no race.
+/// Returns whether a candidate came through one of our bridges: a service has no TURN server on
+/// loopback, and a local one needs no head start.
 fn is_bridge(uri: &str) -> bool {
     uri.contains("127.0.0.1") || uri.contains("localhost")
 }
@@ -216,7 +217,7 @@ mod tests {
         assert!(streams.bridges.lock().await.is_empty());
     }
 
-    /// A socket that requested an allocation through this bridge.
+    /// Returns a socket that has requested an allocation from this bridge.
     async fn ask(bridge: &str) -> tokio::net::UdpSocket {
         let stack = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("bound");
         let to = bridge.trim_start_matches("turn:").trim_end_matches("?transport=udp");
@@ -245,7 +246,7 @@ mod tests {
         streams.close().await;
     }
 
-    /// A restart within UDP's head start may come with other servers.
+    /// An ICE restart within UDP's head start may have other servers.
     #[tokio::test]
     async fn bridge_that_lets_udp_go_first_is_not_idle_until_that_is_over() {
         let streams = TurnStreams::new(Authorities::system(), None, &["0.0.0.0:0".to_owned()]);
@@ -265,7 +266,7 @@ mod tests {
         waits_for(false).await;
         streams.keep(&[]).await;
         assert_eq!(streams.bridges.lock().await.len(), 1);
-        // No process listens there.
+        // Nothing listens at that port.
         waits_for(true).await;
         streams.keep(&[]).await;
         assert!(streams.bridges.lock().await.is_empty());

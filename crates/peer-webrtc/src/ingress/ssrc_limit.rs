@@ -1,4 +1,4 @@
-//! How many SSRCs reach SRTP, which keeps a state for each.
+//! Limits the number of SSRCs that reach SRTP, which keeps a state for each.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -7,31 +7,32 @@ use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
 
-/// Sources that a description may declare: a master has four, two of them for retransmissions.
+/// The most SSRCs that a description may declare: a master has four, two of them for
+/// retransmissions.
 const DECLARED_MAX: usize = 64;
-/// SSRCs that may reach SRTP in one connection, at about 350 bytes each.
+/// The most SSRCs that may reach SRTP in one connection, at about 350 bytes each.
 const KNOWN_MAX: usize = 4096;
-/// Up to here undeclared ones pass as [`FREE`] allows; beyond, there is an attack, and one passes
-/// in each window of [`SLOW_WINDOW`].
+/// Below this number of SSRCs undeclared ones pass as [`FREE`] allows. Above it there is an
+/// attack, and one passes in each window of [`SLOW_WINDOW`].
 const KNOWN_FREE: usize = 512;
-/// Undeclared SSRCs that pass as they come. A camera takes a new one with each restart of its
-/// encoder.
+/// The burst and the rate of undeclared SSRCs that pass at once. A camera takes a new one with
+/// each restart of its encoder.
 const FREE: Bucket = Bucket::new(32, Duration::from_secs(2));
 /// How long packets of SSRCs that did not pass are counted before the one with the most passes.
 const WINDOW: Duration = Duration::from_secs(2);
-/// The same once there is an attack that lasts.
+/// The counting window during a lasting attack.
 const SLOW_WINDOW: Duration = Duration::from_secs(10);
-/// Counters of a window. At 30,000 packets a second of made up SSRCs each is hit every other
-/// second, so even a stream of ten packets a second stands out.
+/// The number of counters of a window. At 30,000 packets a second with random SSRCs each is hit
+/// every other second, so even a stream of ten packets a second stands out.
 const COUNTERS: usize = 1 << 16;
 
-/// Bounds the SSRCs that reach SRTP.
+/// Limits the SSRCs that reach SRTP.
 ///
-/// SSRCs that a description declares pass, as do those that passed before: their state exists.
-/// Some others pass as they come. Where more come than that, packets are counted for some seconds,
-/// and the SSRC with the most passes: a stream sends many packets with one SSRC, and an attacker
-/// would have to send as much for each as the camera does. So an attack neither makes more than
-/// [`KNOWN_MAX`] states nor keeps a stream out, also one that was not declared.
+/// SSRCs that a description declares pass, as do those that passed before: their state exists. A
+/// limited number of others pass at once. Above that number, packets are counted for some seconds,
+/// and the SSRC with the most packets passes: a stream sends many packets with one SSRC, and an
+/// attacker would have to send as much for each as the camera does. So an attack neither creates
+/// more than [`KNOWN_MAX`] states nor keeps a stream out, declared or not.
 #[derive(Debug)]
 pub(super) struct SsrcLimit {
     known: BTreeSet<u32>,
@@ -40,15 +41,15 @@ pub(super) struct SsrcLimit {
     contest: Option<Box<Contest>>,
 }
 
-/// The counts of one window.
+/// The packet counts of one window.
 #[derive(Debug)]
 struct Contest {
     began: Instant,
-    /// Its keys are random, so that a sender cannot choose SSRCs that share a counter.
+    /// The keys are random, so that a sender cannot choose SSRCs that share a counter.
     hasher: RandomState,
     counts: Vec<u16>,
     best: (u16, u32),
-    /// The best of the window before, until it passed.
+    /// The SSRC with the most packets in the previous window, until it passed.
     winner: Option<u32>,
 }
 
@@ -76,13 +77,13 @@ impl SsrcLimit {
         passes
     }
 
-    /// Counts a packet for its SSRC; true where that has won.
+    /// Counts a packet for its SSRC. Returns true if the SSRC won the previous window.
     fn wins(&mut self, now: Instant, ssrc: u32) -> bool {
         let window = if self.known.len() < KNOWN_FREE { WINDOW } else { SLOW_WINDOW };
         let contest = self.contest.get_or_insert_with(|| Box::new(Contest::new(now)));
         let elapsed = now.saturating_duration_since(contest.began);
         if elapsed >= window {
-            // Counts of long ago do not describe the present.
+            // Counts of a window that ended long ago are outdated.
             let winner = (elapsed < window * 2).then_some(contest.best.1);
             contest.counts.fill(0);
             (contest.began, contest.best, contest.winner) = (now, (0, 0), winner);

@@ -1,4 +1,4 @@
-//! Which datagrams pass, with and without an attack.
+//! Tests which datagrams pass, with and without an attack.
 
 use super::*;
 use crate::stun::HEADER;
@@ -69,7 +69,7 @@ fn only_addresses_that_passed_a_check_send_dtls_and_srtp() {
             assert!(!ingress.admits(now, at("192.0.2.1:5001"), &media), "another port");
             assert!(!ingress.admits(now, at(STRANGER), &media));
         }
-        // New addresses of the peer are found by STUN.
+        // STUN finds new addresses of the peer.
         assert!(ingress.admits(now, at(STRANGER), &stun(BINDING_REQUEST, &[])));
     }
 }
@@ -108,7 +108,7 @@ fn relayed_datagrams_come_from_a_server_in_use() {
         assert!(ingress.admits(now, at(SERVER), relayed));
         assert!(!ingress.admits(now, at(PEER), relayed));
     }
-    // What is inside is bounded as if it had come directly.
+    // The limits apply to the relayed packet as they do to a direct one.
     let relayed = (1000..9000).filter(|ssrc| {
         let mut channel = vec![0x40, 0, 0, 52];
         channel.extend(rtp(*ssrc));

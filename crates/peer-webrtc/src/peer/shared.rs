@@ -1,4 +1,4 @@
-//! What the port and the application share with a peer's task.
+//! State that the port and the application share with a peer's task.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -9,7 +9,7 @@ use crate::stack::Stack;
 use crate::stats::Counters;
 use crate::tap::TapLosses;
 
-/// What the port and the application share with a peer's task.
+/// State that the port and the application share with a peer's task.
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) commands: CommandQueue,
@@ -28,7 +28,7 @@ impl Shared {
         self.stack.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 
-    /// Packets of both kinds that were not taken in time.
+    /// Returns how many RTP and RTCP packets were lost because they were not read in time.
     pub(crate) fn dropped(&self) -> u64 {
         self.losses.get().map_or(0, |losses| losses.rtp() + losses.control())
     }

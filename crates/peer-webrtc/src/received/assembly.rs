@@ -1,4 +1,4 @@
-//! Frames of one kind of media, on the time line that all connections of a port share.
+//! The frames of one kind of media, on the timeline that all connections of a port share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,10 +9,10 @@ use encoded_frames::{Frame, FrameAssembler};
 
 use crate::codec::Codec;
 
-/// What all peer connections of a port have in common, so that the application sees one time line.
+/// The timeline that all peer connections of a port share.
 #[derive(Clone, Debug)]
 pub(crate) struct MediaClock {
-    /// Arrival times count from here.
+    /// The zero point of arrival times.
     pub(super) origin: Instant,
     /// The next epoch of a frame: no two sources share one.
     epochs: Arc<AtomicU32>,
@@ -32,11 +32,11 @@ impl MediaClock {
 pub(super) struct Assembly {
     pub(super) codec: Codec,
     pub(super) assembler: FrameAssembler,
-    /// The assembler's epoch, and the port's that stands for it.
+    /// The assembler's epoch, and the port's epoch that replaces it.
     epoch: Option<(u32, u32)>,
-    /// The application missed a frame, so that what refers to it is of no use.
+    /// Whether the application missed a frame, so that frames which refer to it are useless.
     pub(super) skipping: bool,
-    /// What the counters have of the assembler's losses.
+    /// The assembler's lost packets that are already counted.
     pub(super) lost: u64,
     pub(super) dropped: u64,
 }
@@ -52,7 +52,7 @@ impl Assembly {
         Self { codec, assembler, epoch: None, skipping: false, lost: 0, dropped: 0 }
     }
 
-    /// The next frame, with the port's epoch.
+    /// Returns the next frame, with the port's epoch.
     pub(super) fn pop(&mut self, clock: &MediaClock) -> Option<Frame> {
         let mut frame = self.assembler.pop()?;
         let epoch = match self.epoch {

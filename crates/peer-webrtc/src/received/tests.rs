@@ -1,4 +1,4 @@
-//! What becomes of packets: news, frames, bounds.
+//! Tests the reports, the frames and the limits.
 
 use super::*;
 
@@ -56,11 +56,11 @@ async fn firsts_are_news_once_and_streams_are_bounded() {
     let mut counters = Counters::default();
     let first = received.take(arrival(1, 96, 1, start), &mut counters);
     assert_eq!(first, VIDEO);
-    // One packet with a mark is no proof that the next one is none of its picture.
+    // One packet with a marker does not prove that the next one belongs to another picture.
     let second = received.take(arrival(1, 96, 2, start), &mut counters);
     assert_eq!(second, News { keyframe: true, ..News::default() });
     assert_eq!(received.take(arrival(1, 96, 3, start), &mut counters), News::default());
-    // Not offered.
+    // This payload type was not offered.
     assert_eq!(received.take(arrival(2, 50, 1, start), &mut counters), News::default());
     for ssrc in 0..200 {
         received.take(arrival(ssrc, 96, 1, start), &mut counters);
@@ -101,7 +101,7 @@ async fn each_new_source_takes_the_place_of_the_one_that_was_silent_for_longest(
     assert!(received.streams.contains_key(&7), "no picture takes the place of sound");
     let counted = counters.snapshot(start).into_iter().map(|stream| stream.ssrc);
     assert!(counted.eq(received.streams.keys().copied()), "those that are followed");
-    // Made up ones are not followed, and are no silence either.
+    // Random SSRCs are not followed and do not count as silent streams.
     let at = start + Duration::from_secs(60) * 100;
     for ssrc in 5000..6000 {
         received.take(arrival(ssrc, 96, 1, at), &mut counters);
@@ -118,8 +118,8 @@ async fn each_new_source_takes_the_place_of_the_one_that_was_silent_for_longest(
     assert_eq!(received.stalled_since(after + limit / 2, limit), None);
 }
 
-/// An application that takes no media does not keep a session from going live, and what it takes
-/// in the end begins with the beginning.
+/// An application that reads no media does not keep a session from going live, and what it reads
+/// later begins with the start of the stream.
 #[tokio::test]
 async fn full_mailbox_drops_packets_of_the_application_only() {
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
@@ -189,11 +189,11 @@ fn reason_why_there_is_no_picture_is_reported() {
     assert_eq!(problems(&[P_SLICE; 30], none.clone()), (vec![MediaProblem::NoKeyframe], false));
     let without_sets = [[IDR; 1].as_slice(), &[P_SLICE; 30]].concat();
     assert_eq!(problems(&without_sets, none.clone()), (vec![MediaProblem::NoParameterSets], false));
-    // Every keyframe's second half is lost.
+    // The second half of every keyframe is lost.
     let fragment: (u8, &[u8]) = (102, &[0x7c, 0x85, 0xb8, 0x40]);
     let lost = [(102, SPS), (102, PPS), fragment, (102, &[]), P_SLICE, P_SLICE].repeat(5);
     assert_eq!(problems(&lost, none), (vec![MediaProblem::PacketLoss], false));
-    // The answer has the sets.
+    // The answer contains the parameter sets.
     let sets = vec![Bytes::from_static(SPS), Bytes::from_static(PPS)];
     assert_eq!(problems(&without_sets, sets), (vec![], true));
 }

@@ -1,4 +1,4 @@
-//! Retransmission streams in descriptions: payload types and pairs of SSRCs.
+//! The retransmission streams of the descriptions: payload types and pairs of SSRCs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,23 +8,23 @@ use negotiation_core::MediaKind;
 use super::PAIRS_MAX;
 use crate::codec::Codec;
 
-/// The retransmission streams of the descriptions. Shared by the stack, which sets
-/// descriptions, and the interceptor.
+/// The retransmission streams of the descriptions. Shared by the stack, which sets descriptions,
+/// and the interceptor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Formats(Arc<Mutex<Negotiated>>);
 
 #[derive(Debug, Default)]
 struct Negotiated {
-    /// Payload types of video.
+    /// The payload types of video.
     video: Vec<u8>,
-    /// Payload type of a retransmission stream, and of the media that it repeats (`apt`).
+    /// The payload type of each retransmission format, and of the media that it repeats (`apt`).
     rtx: Vec<(u8, u8)>,
-    /// SSRC of a retransmission stream, and of its media stream (`a=ssrc-group:FID`).
+    /// The SSRC of each retransmission stream, and of its media stream (`a=ssrc-group:FID`).
     pairs: BTreeMap<u32, u32>,
 }
 
 impl Formats {
-    /// Those of an offer with these codecs.
+    /// Returns the formats of an offer with these codecs.
     pub(crate) fn offered(codecs: &[Codec]) -> Self {
         let video = || codecs.iter().filter(|codec| codec.kind() == MediaKind::Video);
         let negotiated = Negotiated {
@@ -37,14 +37,14 @@ impl Formats {
         Self(Arc::new(Mutex::new(negotiated)))
     }
 
-    /// The other side offered: its payload types count.
+    /// Uses the payload types of the remote offer.
     pub(crate) fn use_offer(&self, sdp: &str) {
         let mut negotiated = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         negotiated.video = video_formats(sdp);
         negotiated.rtx = rtx_formats(sdp);
     }
 
-    /// A description of the other side's was set: it pairs each stream with the one that repeats it.
+    /// Takes the pairs of SSRCs from a remote description.
     pub(crate) fn described(&self, sdp: &str) {
         let mut negotiated = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         negotiated.pairs = pairs(sdp).take(PAIRS_MAX).collect();
@@ -63,10 +63,11 @@ impl Formats {
     }
 }
 
-/// What a packet is, by its payload type.
+/// The meaning of a packet, by its payload type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// It repeats a packet with this payload type, of this stream where that was declared.
+    /// It repeats a packet with this payload type, from this stream if the description declares
+    /// one.
     Rtx {
         payload_type: u8,
         ssrc: Option<u32>,
@@ -75,7 +76,7 @@ pub(super) enum Meaning {
     Other,
 }
 
-/// `a=rtpmap:97 rtx/90000` with `a=fmtp:97 apt=96;rtx-time=3000`
+/// Parses lines such as `a=rtpmap:97 rtx/90000` with `a=fmtp:97 apt=96;rtx-time=3000`.
 fn rtx_formats(sdp: &str) -> Vec<(u8, u8)> {
     let rtx: Vec<u8> = formats(sdp, "rtx").collect();
     let associated = |line: &str| {
@@ -87,7 +88,7 @@ fn rtx_formats(sdp: &str) -> Vec<(u8, u8)> {
     sdp.lines().filter_map(associated).collect()
 }
 
-/// The payload types of the video codecs that are known here.
+/// Returns the payload types of the known video codecs.
 fn video_formats(sdp: &str) -> Vec<u8> {
     let video = Codec::ALL.into_iter().filter(|codec| codec.kind() == MediaKind::Video);
     let mut found: Vec<u8> = video.flat_map(|codec| formats(sdp, codec.name())).collect();
@@ -96,7 +97,7 @@ fn video_formats(sdp: &str) -> Vec<u8> {
     found
 }
 
-/// The payload types that are mapped to this encoding.
+/// Returns the payload types that are mapped to this encoding.
 fn formats<'a>(sdp: &'a str, encoding: &'a str) -> impl Iterator<Item = u8> + 'a {
     sdp.lines().filter_map(move |line| {
         let (number, rest) = line.trim_end().strip_prefix("a=rtpmap:")?.split_once(' ')?;
@@ -107,7 +108,7 @@ fn formats<'a>(sdp: &'a str, encoding: &'a str) -> impl Iterator<Item = u8> + 'a
     })
 }
 
-/// `a=ssrc-group:FID 1 2` (RFC 5576): stream 2 repeats packets of stream 1.
+/// Parses `a=ssrc-group:FID 1 2` (RFC 5576), by which stream 2 repeats packets of stream 1.
 fn pairs(sdp: &str) -> impl Iterator<Item = (u32, u32)> {
     sdp.lines().filter_map(|line| {
         let mut ssrcs = line.trim_end().strip_prefix("a=ssrc-group:FID ")?.split_whitespace();

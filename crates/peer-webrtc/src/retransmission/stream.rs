@@ -1,4 +1,4 @@
-//! Which packets of one media stream are missing, and when to request them.
+//! Tracks the missing packets of one media stream, and when to request them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use crate::bucket::Bucket;
 use crate::sequence::Unwrapper;
 
-/// Packets that may be missing in a row; with more, the sender has begun elsewhere.
+/// The longest gap; a longer one means that the sender jumped.
 const GAP_MAX: i64 = 512;
-/// How far back packets are remembered as missing.
+/// How far back missing packets are remembered.
 pub(super) const WINDOW: i64 = 1024;
-/// Packets that may be missing at once, and how fast more may be: a stream of 100 Mbit/s at 10 %
-/// loss. Where more are, resending them would not help.
+/// The burst and the rate of missing packets that are requested: a stream of 100 Mbit/s at 10 %
+/// loss. With more loss, resending would not help.
 const MISSING: Bucket = Bucket::new(1024, Duration::from_millis(1));
-/// The number of requests for one packet.
+/// How often one packet is requested.
 pub(super) const REQUESTS_MAX: u8 = 8;
-/// A packet that is only late is not requested.
+/// How long a packet may be late before it is requested.
 const REORDERED_MAX: Duration = Duration::from_millis(10);
-/// Older packets are no longer played.
+/// The age after which a packet is too old to be played.
 const AGE_MAX: Duration = Duration::from_millis(1500);
 
 /// A media stream.
@@ -32,24 +32,24 @@ pub(super) struct Stream {
     pub(super) last_packet: Instant,
 }
 
-/// A packet that has not come.
+/// A missing packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Missing {
     since: Instant,
     requests: u8,
-    requested: Option<Instant>,
-    /// The time of the next request; never, once that is of no use.
+    asked: Option<Instant>,
+    /// The time of the next request; `None` if no further request is useful.
     next: Option<Instant>,
 }
 
-/// What a packet is to its stream.
+/// The state of an arriving packet in its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// It came in its turn, or late.
+    /// It arrived in order, or late without a request.
     New,
-    /// The time since the request that it answers; `None` where that is unclear.
+    /// It was requested this long ago; `None` if it is unclear which request it answers.
     Requested(Option<Duration>),
-    /// It has come before.
+    /// It has arrived before.
     Known,
 }
 
@@ -81,13 +81,13 @@ impl Stream {
                 Arrival::Requested(Some(at.saturating_duration_since(requested)))
             }
             Some(_) => Arrival::Requested(None),
-            // What came before the first, and what is long past, is not remembered.
+            // Packets before the first one or beyond the window are not remembered.
             None if seq < self.first || seq <= self.highest - WINDOW => Arrival::New,
             None => Arrival::Known,
         }
     }
 
-    /// Packets `from` to before `to` were skipped.
+    /// Marks the packets `from` to before `to` as missing.
     fn miss(&mut self, from: i64, to: i64, at: Instant) {
         if from == to {
             return;
@@ -105,13 +105,13 @@ impl Stream {
         }
     }
 
-    /// Whether a packet with this number has not come.
+    /// Returns whether a packet with this number is missing.
     pub(super) fn lacks(&self, seq: u16) -> bool {
         let mut unwrapper = self.unwrapper;
         self.missing.contains_key(&unwrapper.unwrap(seq))
     }
 
-    /// The packets to request now.
+    /// Returns the packets to request now.
     pub(super) fn due(&mut self, now: Instant, again: Duration) -> Vec<u16> {
         let mut due = Vec::new();
         for (seq, missing) in &mut self.missing {
@@ -127,7 +127,7 @@ impl Stream {
             if missing.requests < REQUESTS_MAX {
                 missing.next = Some(now + again);
             }
-            // The low 16 bits are the number on the wire.
+            // The low 16 bits are the sequence number in the packet.
             due.extend(u16::try_from(seq.rem_euclid(1 << 16)));
         }
         due

@@ -1,4 +1,4 @@
-//! What is requested, what is passed on, and what is remembered.
+//! Tests which packets are requested, passed on, and remembered.
 
 use super::stream::{REQUESTS_MAX, WINDOW};
 use super::*;
@@ -27,19 +27,19 @@ fn packet(ssrc: u32, payload_type: u8, seq: u16, payload: &[u8]) -> rtc::rtp::Pa
     rtc::rtp::Packet { header, payload: payload.to_vec().into() }
 }
 
-/// The packet `seq`, repeated.
+/// Builds a retransmission of the packet `seq`.
 fn repeated(rtx_seq: u16, seq: u16) -> rtc::rtp::Packet {
     let mut payload = seq.to_be_bytes().to_vec();
     payload.extend(*b"media");
     packet(RTX, RTX_TYPE, rtx_seq, &payload)
 }
 
-/// An interceptor, and what it passes on and requests.
+/// An interceptor with the packets it passed on and requested.
 struct Receiver {
     inner: Retransmissions,
     now: Instant,
     /// Every requested sequence number, with the time.
-    requested: Vec<(Duration, u16)>,
+    asked: Vec<(Duration, u16)>,
     began: Instant,
 }
 
@@ -66,7 +66,7 @@ impl Receiver {
         self.take(packet(MEDIA, MEDIA_TYPE, seq, b"media")).len()
     }
 
-    /// Lets time pass, as the stack's timers do.
+    /// Advances time in the steps of the stack's timers.
     fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(next) = self.inner.poll_timeout().filter(|next| *next <= end) {
@@ -100,7 +100,7 @@ fn repeated_packet_becomes_the_media_packet_that_was_lost() {
     assert_eq!(receiver.requested, [(MS * 10, 0)]);
     let passed = receiver.take(repeated(7, 0));
     assert_eq!(passed, [packet(MEDIA, MEDIA_TYPE, 0, b"media")]);
-    // It is there: neither requested nor passed on again.
+    // The packet has arrived, so it is neither requested nor passed on again.
     receiver.wait(MS * 5000);
     assert_eq!(receiver.requested.len(), 1);
     assert_eq!(receiver.take(repeated(8, 0)), []);
@@ -130,7 +130,7 @@ fn requests_follow_the_round_trip() {
         receiver.media(seq * 2);
         receiver.wait(MS * 10);
         receiver.wait(MS * 40);
-        // Answered after 40 ms, which is 50 ms after it was missed.
+        // The answer comes after 40 ms, 50 ms after the packet was found missing.
         if seq > 0 {
             receiver.take(repeated(seq, seq * 2 - 1));
         }
@@ -155,12 +155,12 @@ fn late_packets_are_not_requested() {
 #[test]
 fn what_is_missing_is_bounded() {
     let mut receiver = Receiver::new();
-    // A jump of the sender's.
+    // The sender jumps.
     receiver.media(0);
     receiver.media(20_000);
     receiver.wait(MS * 10_000);
-    assert_eq!(receiver.requested, []);
-    // Each gap as wide as it may be.
+    assert_eq!(receiver.asked, []);
+    // Each gap has the largest width.
     let mut seq = 20_000_u16;
     for _ in 0..100 {
         seq = seq.wrapping_add(512);
@@ -168,7 +168,7 @@ fn what_is_missing_is_bounded() {
         let stream = &receiver.inner.streams[&MEDIA];
         assert!(i64::try_from(stream.missing.len()).expect("few") <= WINDOW);
     }
-    // A sender that leaves gaps all the time.
+    // The sender keeps leaving gaps.
     for _ in 0..10_000 {
         seq = seq.wrapping_add(100);
         receiver.media(seq);
@@ -194,13 +194,13 @@ fn stream_that_lacks_the_packet_is_the_one_repeated() {
             receiver.media(seq);
         }
     }
-    // Both have this one, so it cannot be attributed.
+    // Both streams have this packet, so the media stream cannot be derived.
     assert_eq!(receiver.take(repeated(1, 3)), []);
     assert_eq!(receiver.take(repeated(2, 2))[0].header.ssrc, MEDIA);
-    // Now it is known.
+    // Now the media stream can be derived.
     receiver.media(6);
     assert_eq!(receiver.take(repeated(3, 5))[0].header.ssrc, MEDIA);
-    // A description decides before all that.
+    // A description takes precedence.
     receiver.inner.formats.described("a=ssrc-group:FID 300 200\r\n");
     receiver.take(packet(other, MEDIA_TYPE, 6, b"media"));
     assert_eq!(receiver.take(repeated(4, 5))[0].header.ssrc, other);
@@ -217,8 +217,8 @@ fn padding_and_other_media_are_not_touched() {
     assert_eq!(receiver.take(packet(9, sound, 1, b"x")).len(), 1);
     assert_eq!(receiver.take(packet(9, sound, 5, b"x")).len(), 1);
     receiver.wait(MS * 1000);
-    assert_eq!(receiver.requested, [], "sound is not asked for again");
-    // An original with an empty payload.
+    assert_eq!(receiver.asked, [], "sound is not asked for again");
+    // The original has an empty payload.
     receiver.media(3);
     assert_eq!(receiver.take(packet(RTX, RTX_TYPE, 1, &[0, 2])).len(), 1);
 }

@@ -1,11 +1,11 @@
-//! Fits an answer to the offer that it answers, and to what the stack accepts.
+//! Rewrites an answer to match its offer and the stack's requirements.
 //!
-//! The stack refuses a whole answer for one section without `a=mid`, for a refused section whose
-//! formats have no `a=rtpmap`, for two fingerprints, for an `a=msid` without an `a=ssrc`, and
-//! compares no format with the offer's. Browsers accept such answers, and masters that are only
-//! tested with browsers send them. So the text that the stack gets is written anew: the offer's
-//! sections in the offer's order, each with what was understood of the answer's section at its
-//! place, and nothing else. `docs/decisions/0027-answers.md` lists what is accepted and why.
+//! The stack refuses a whole answer for one section without `a=mid`, for a rejected section with
+//! formats that have no `a=rtpmap`, for two fingerprints, for an `a=msid` without an `a=ssrc`, and
+//! does not compare the formats with the offer's. Browsers accept such answers, and masters that
+//! are only tested with browsers send them. So the text for the stack is rewritten: the offer's
+//! sections in the offer's order, each with the understood parts of the answer's corresponding
+//! section, and nothing else. `docs/decisions/0027-answers.md` describes what is accepted and why.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -16,24 +16,25 @@ use viewer_session::sdp::{Description, Direction, Kind, Section, value_of};
 use super::{Format, SectionFormats, parameter_sets};
 use crate::codec::Codec;
 
-/// Longest part of a line that is quoted.
+/// The longest quoted part of a line.
 const QUOTE_MAX: usize = 80;
-/// Most `a=ssrc` lines of one section that the stack gets.
+/// The most `a=ssrc` lines of one section that are passed to the stack.
 const SOURCES_MAX: usize = 32;
 
-/// An answer in the words of the stack.
+/// An answer in the form that the stack accepts.
 #[derive(Debug)]
 pub(crate) struct Fitted {
     pub(crate) text: String,
     pub(crate) sections: Vec<SectionFormats>,
 }
 
-/// Why an answer cannot be applied. Quotes the line at fault, never one that holds a secret.
+/// The reason why an answer cannot be applied. Quotes the faulty line, but never one with a
+/// secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
-    /// No format that was offered is accepted: the same offer has no better answer.
+    /// No offered format is accepted: the same offer would get no better answer.
     Codec(String),
-    /// The description lacks something, or cannot be read.
+    /// The description is incomplete, or cannot be parsed.
     Description(String),
 }
 
@@ -45,10 +46,11 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// Both texts are normalized ([`viewer_session::sdp::normalize`]).
+/// Fits an answer to its offer. Both texts must be normalized
+/// ([`viewer_session::sdp::normalize`]).
 ///
 /// # Errors
-/// No section accepts anything that was offered, or the transport's parameters are missing.
+/// No section accepts an offered format, or the transport's parameters are missing.
 pub(crate) fn fit(answer: &str, offer: &str) -> Result<Fitted, Unfit> {
     let (answer, offer) = (Description::split(answer), Description::split(offer));
     let pairs = pair(&answer, &offer);
@@ -89,8 +91,8 @@ pub(crate) fn fit(answer: &str, offer: &str) -> Result<Fitted, Unfit> {
     Ok(Fitted { text, sections })
 }
 
-/// Pictures in a format that was not offered end the session, and so does an answer of which
-/// nothing else is left; sound in such a format is left out.
+/// Refuses an answer with video in an unoffered format, or with no other media left. Audio in an
+/// unoffered format is left out otherwise.
 fn refuse_unoffered(
     sections: &[Agreed<'_, '_>],
     unoffered: Vec<(Kind, Unfit)>,
@@ -106,7 +108,7 @@ fn refuse_unoffered(
     Ok(())
 }
 
-/// A section of the offer, and what was agreed for it.
+/// A section of the offer, and the agreed parameters.
 struct Agreed<'o, 'a> {
     offered: &'o Section<'o>,
     answered: Option<&'a Section<'a>>,
@@ -135,11 +137,11 @@ impl<'o> Agreed<'o, '_> {
     }
 }
 
-/// A payload type that both sides know.
+/// A payload type that both sides support.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Payload {
     number: u8,
-    /// What follows the number in `a=rtpmap`.
+    /// The value after the number in `a=rtpmap`.
     map: String,
     fmtp: String,
     feedback: Vec<String>,
@@ -153,14 +155,14 @@ impl Payload {
     }
 }
 
-/// The formats of a section that this crate knows.
+/// Returns the formats of a section that this crate supports.
 pub(super) fn known_formats(section: &Section<'_>) -> Vec<Format> {
     payloads(section, None).iter().filter_map(Payload::format).collect()
 }
 
-/// Each section of the offer with the answer's section for it. Sections correspond by position (RFC
-/// 3264, 6); `a=mid` counts where it names a section of the same kind, because masters reorder
-/// sections and leave some out.
+/// Pairs each section of the offer with the answer's section for it. Sections correspond by
+/// position (RFC 3264, 6), but an `a=mid` of a section of the same kind takes precedence, because
+/// masters reorder sections and leave some out.
 fn pair<'o, 'a>(
     answer: &'a Description<'a>,
     offer: &'o Description<'o>,
@@ -190,8 +192,8 @@ fn pair<'o, 'a>(
     pairs
 }
 
-/// Whether a section is carried by the transport that the whole connection uses. Without
-/// credentials of its own it is.
+/// Returns whether a section uses the transport of the whole connection. A section without its own
+/// credentials does.
 fn shares_transport(
     answer: &Description<'_>,
     section: &Section<'_>,
@@ -205,8 +207,8 @@ fn shares_transport(
     }
 }
 
-/// The formats of an answer's section that were offered. A codec may have another number than in
-/// the offer (RFC 3264, 6.1): then packets may come with either.
+/// Returns the offered formats that the answer's section accepts. A codec may have another number
+/// than in the offer (RFC 3264, 6.1); its packets may then use either.
 fn agree(offered: &Section<'_>, answered: &Section<'_>) -> Vec<Payload> {
     let ours = payloads(offered, None);
     let theirs = payloads(answered, Some(&ours));
@@ -227,7 +229,7 @@ fn agree(offered: &Section<'_>, answered: &Section<'_>) -> Vec<Payload> {
         agreed.push(payload);
         agreed.extend(as_offered);
     }
-    // A repair format alone, or one for a format that is not there, is none.
+    // A repair format is useless without the format that it repairs.
     let numbers: BTreeSet<u8> =
         agreed.iter().filter(|p| !is_repair(&p.map)).map(|payload| payload.number).collect();
     agreed.retain(|payload| match associated(&payload.fmtp) {
@@ -237,8 +239,8 @@ fn agree(offered: &Section<'_>, answered: &Section<'_>) -> Vec<Payload> {
     agreed
 }
 
-/// The formats of a section, in its order, each once. A format without `a=rtpmap` means what the
-/// offer or RFC 3551 define for its number.
+/// Returns the distinct formats of a section in its order. A format without `a=rtpmap` has the
+/// meaning that the offer or RFC 3551 gives its number.
 fn payloads(section: &Section<'_>, offered: Option<&[Payload]>) -> Vec<Payload> {
     let mut payloads: Vec<Payload> = Vec::new();
     for number in section.formats().filter_map(|format| format.parse::<u8>().ok()) {
@@ -267,7 +269,7 @@ fn payloads(section: &Section<'_>, offered: Option<&[Payload]>) -> Vec<Payload> 
     payloads
 }
 
-/// What follows a payload type in an attribute such as `a=rtpmap:96 VP8/90000`.
+/// Returns the value after a payload type in an attribute such as `a=rtpmap:96 VP8/90000`.
 fn of_number<'a>(section: &Section<'a>, name: &str, number: u8) -> Option<&'a str> {
     section.values(name).find_map(|value| {
         let (of, rest) = value.split_once(char::is_whitespace)?;
@@ -287,7 +289,8 @@ fn clock_rate(map: &str) -> Option<u32> {
     map.split('/').nth(1)?.trim().parse().ok()
 }
 
-/// Names are compared without case (RFC 8866, 6.6); the number of channels that video has is none.
+/// Compares two codecs. Names are case-insensitive (RFC 8866, 6.6), and the number of channels is
+/// ignored.
 fn is_same_codec(one: &str, other: &str) -> bool {
     name(one).eq_ignore_ascii_case(name(other)) && clock_rate(one) == clock_rate(other)
 }
@@ -296,12 +299,12 @@ fn is_repair(map: &str) -> bool {
     name(map).eq_ignore_ascii_case("rtx")
 }
 
-/// The payload type that a retransmission format is for (RFC 4588, 8.1).
+/// Returns the payload type that a retransmission format repairs (RFC 4588, 8.1).
 fn associated(fmtp: &str) -> Option<u8> {
     fmtp.split(';').find_map(|part| part.trim().strip_prefix("apt=")?.trim().parse().ok())
 }
 
-/// What RFC 3551 (6) fixes, of what a camera sends.
+/// Returns the format that RFC 3551 (6) fixes for a number, for formats that cameras send.
 fn static_format(number: u8) -> Option<&'static str> {
     match number {
         0 => Some("PCMU/8000"),
@@ -339,7 +342,7 @@ fn complain(offered: &Section<'_>, answered: &Section<'_>) -> Unfit {
     ))
 }
 
-/// A part of the other side's text that is fit to be quoted.
+/// Returns the printable part of the other side's text, for quoting.
 fn plain(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(QUOTE_MAX).collect()
 }
@@ -366,7 +369,7 @@ fn write(answer: &Description<'_>, sections: &[Agreed<'_, '_>]) -> Result<String
     line(format_args!("a=group:BUNDLE{mids}"));
     line(format_args!("a=fingerprint:sha-256 {fingerprint}"));
     line(format_args!("a=ice-options:trickle"));
-    // RFC 8842, 5.3: an answer is active or passive. A side that states neither most likely begins the handshake.
+    // RFC 8842, 5.3: an answer is active or passive. One without a role is most likely active.
     let is_passive =
         answer.transport("setup").is_some_and(|role| role.eq_ignore_ascii_case("passive"));
     let setup = if is_passive { "passive" } else { "active" };
@@ -382,7 +385,7 @@ fn write(answer: &Description<'_>, sections: &[Agreed<'_, '_>]) -> Result<String
             Kind::Video => Some("video"),
             Kind::Other => continue,
         };
-        // The stack wants formats that it can read of a refused section too.
+        // The stack needs readable formats in a rejected section too.
         let refused = payloads(section.offered, None);
         let formats = if section.accepted { &section.formats } else { &refused };
         if let Some(kind) = kind {
@@ -429,7 +432,7 @@ fn write(answer: &Description<'_>, sections: &[Agreed<'_, '_>]) -> Result<String
     Ok(text)
 }
 
-/// The SHA-256 fingerprint: the stack verifies no other.
+/// Returns the SHA-256 fingerprint: the stack verifies no other.
 fn fingerprint(answer: &Description<'_>) -> Result<String, Unfit> {
     let leading = answer.leading().map(|section| section.attributes.as_slice()).unwrap_or_default();
     let all = || {
@@ -439,7 +442,7 @@ fn fingerprint(answer: &Description<'_>) -> Result<String, Unfit> {
     let read = |line: &str| {
         let (hash, digest) = line.split_once(char::is_whitespace)?;
         let digest = digest.trim();
-        // 32 bytes of hexadecimal digits and the colons between them.
+        // A digest has 32 bytes as hexadecimal digits with colons between them.
         let is_digest =
             digest.len() == 95 && digest.chars().all(|c| c == ':' || c.is_ascii_hexdigit());
         (hash.eq_ignore_ascii_case("sha-256") && is_digest).then(|| digest.to_ascii_uppercase())
@@ -455,7 +458,7 @@ fn fingerprint(answer: &Description<'_>) -> Result<String, Unfit> {
     }))
 }
 
-/// The header extensions of an answer that were offered (RFC 8285, 6).
+/// Returns the offered header extensions that the answer accepts (RFC 8285, 6).
 fn extensions(offered: &Section<'_>, answered: &Section<'_>) -> Vec<String> {
     let read = |value: &str| {
         let mut words = value.split_whitespace();
@@ -473,7 +476,8 @@ fn extensions(offered: &Section<'_>, answered: &Section<'_>) -> Vec<String> {
         .collect()
 }
 
-/// What names the sources of a section. `a=msid` alone would have the stack refuse the answer.
+/// Returns the attributes that identify the sources of a section. With `a=msid` alone, the stack
+/// would refuse the answer.
 fn sources(answered: &Section<'_>) -> Vec<String> {
     let number =
         |text: &str| text.split_whitespace().next().and_then(|ssrc| ssrc.parse::<u32>().ok());

@@ -1,12 +1,12 @@
-//! Which addresses of this machine a connection binds.
+//! The addresses of this machine that a connection binds.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use rtc::shared::ifaces::ifaces;
 
-/// The addresses to bind: every interface that is up, and loopback where the service is on
-/// loopback, so that two peers on a machine without a network find each other.
+/// Returns the addresses to bind: every interface that is up, and loopback if the service is on
+/// loopback, so that two peers on a machine without a network can connect.
 pub fn bind_addresses(loopback: bool) -> Vec<String> {
     let found: BTreeSet<IpAddr> = ifaces()
         .unwrap_or_default()
@@ -21,7 +21,7 @@ pub fn bind_addresses(loopback: bool) -> Vec<String> {
             bind.push("[::1]:0".to_owned());
         }
     }
-    // The stack makes one socket an interface of a wildcard, now and after a network change.
+    // The stack opens one socket on each interface for a wildcard, now and after a network change.
     if any(|ip| matches!(ip, IpAddr::V4(ip) if !ip.is_loopback() && !ip.is_link_local())) {
         bind.push("0.0.0.0:0".to_owned());
     }
@@ -29,7 +29,7 @@ pub fn bind_addresses(loopback: bool) -> Vec<String> {
         bind.push("[::]:0".to_owned());
     }
     if bind.is_empty() {
-        // Nothing is up yet: the stack binds the wildcard itself, and relays may still work.
+        // No interface is up yet: the stack binds the wildcard itself, and relays may still work.
         bind.push("0.0.0.0:0".to_owned());
     }
     bind

@@ -1,47 +1,47 @@
-//! What a connection is built from.
+//! The configuration of a connection.
 
 use crate::codec::Codec;
 use crate::turn_stream::{Authorities, Detour};
 
-/// Which candidates may be used.
+/// The candidates that may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IcePolicy {
-    /// Every kind.
+    /// Candidates of every kind.
     #[default]
     All,
-    /// Only those of a TURN server; no address of this machine is sent or used.
+    /// Relayed candidates only; no address of this machine is sent or used.
     Relay,
 }
 
-/// What to do with candidates that are names ending in `.local`.
+/// The handling of candidates that are names ending in `.local`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mdns {
-    /// They are accepted and not used: the master still reaches us by our own checks.
+    /// Accepts them without using them: the master still reaches us by its own checks.
     #[default]
     Ignore,
-    /// They are looked up, at the price of a multicast socket a connection.
+    /// Resolves them, which needs a multicast socket for each connection.
     Resolve,
 }
 
-/// What a connection is built from.
+/// The configuration of a connection.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
-    /// Codecs of both kinds, in order of preference.
+    /// The codecs of both kinds, in order of preference.
     pub codecs: Vec<Codec>,
-    /// Addresses to bind, as `IP:PORT`; see [`super::bind_addresses`].
+    /// The addresses to bind, as `IP:PORT`; see [`super::bind_addresses`].
     pub bind: Vec<String>,
-    /// Which candidates may be used.
+    /// The candidates that may be used.
     pub policy: IcePolicy,
-    /// Names as candidates.
+    /// The handling of `.local` names in candidates.
     pub mdns: Mdns,
-    /// Whom to trust when a TURN server is reached over TLS.
+    /// The certificate authorities to trust for TURN servers over TLS.
     pub authorities: Authorities,
-    /// The way to TURN servers over TCP and TLS where it is not direct.
+    /// The route to TURN servers over TCP and TLS; `None` connects directly.
     pub detour: Option<Detour>,
-    /// RTP packets that may wait to be taken; none for a peer that only sends.
+    /// The most RTP packets that wait for the reader; 0 for a peer that only sends.
     pub media_queue: usize,
-    /// Whether video may be resent on streams of its own (RTX, RFC 4588): a receiver wants
-    /// that, since some masters resend in no other way; a sender that has no track made by
-    /// [`crate::LocalTrack::with_rtx`] has no use for it.
+    /// Whether video may be resent on separate streams (RTX, RFC 4588). A receiver needs it,
+    /// because some masters resend in no other way; a sender without a track made by
+    /// [`crate::LocalTrack::with_rtx`] does not.
     pub rtx: bool,
 }

@@ -15,40 +15,40 @@ use crate::socket::Wake;
 use crate::tap::{Control, RtpArrival, TapLosses};
 use crate::turn_stream::Gate;
 
-/// Data channels that the other side may open. A master has none of its own, or one.
+/// The most data channels that the other side may open. A master opens none, or one.
 const CHANNELS_MAX: usize = 8;
-/// Data channels after which the other side is done with: the stack keeps something of each, also
-/// where it is closed, and bounds their number at 65,535.
+/// The number of data channels at which the connection is treated as closed: the stack keeps a
+/// state for each, even a closed one, and limits their number to 65,535.
 const CHANNELS_HOSTILE: usize = 256;
 
-/// What a connection noticed.
+/// An event of a connection.
 pub enum StackEvent {
     /// A local candidate, as `candidate:...`.
     Candidate(String),
-    /// No more local candidates will come.
+    /// No more local candidates follow.
     GatheringDone,
-    /// ICE changed.
+    /// The ICE state changed.
     Ice(RTCIceConnectionState),
-    /// ICE and DTLS together changed.
+    /// The state of ICE and DTLS together changed.
     Connection(RTCPeerConnectionState),
-    /// The other side's track is open.
+    /// A remote track is open.
     Track(Arc<dyn TrackRemote>),
-    /// The other side opened a data channel. Beyond the first few they are closed instead, and
+    /// The other side opened a data channel. Channels beyond the first few are closed instead, and
     /// hundreds of them count as the connection's end.
     DataChannel(Arc<dyn DataChannel>),
-    /// So many names of STUN and TURN servers are not resolved: those servers are not used.
+    /// This many names of STUN and TURN servers are unresolved, so those servers are not used.
     IceServersUnresolved(u32),
 }
 
-/// What comes out of a connection. Bounded; a queue that is full loses what comes and counts it.
+/// The outputs of a connection. They are bounded: a full queue drops new items and counts them.
 pub struct StackEvents {
-    /// Lifecycle.
+    /// Lifecycle events.
     pub events: mpsc::Receiver<StackEvent>,
     /// Sender reports and keyframe requests.
     pub control: mpsc::Receiver<Control>,
-    /// Media, where [`super::StackConfig::media_queue`] is not 0.
+    /// RTP packets, if [`super::StackConfig::media_queue`] is not 0.
     pub media: Option<mpsc::Receiver<RtpArrival>>,
-    /// What the queues of RTP and RTCP lost.
+    /// The items that the queues of RTP and RTCP dropped.
     pub losses: Arc<TapLosses>,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Queue {
     pub(super) limiter: Arc<Mutex<RemoteCandidateLimiter>>,
     pub(super) connected: Arc<AtomicBool>,
     pub(super) wake: Wake,
-    /// Data channels that the other side opened.
+    /// The number of data channels that the other side opened.
     pub(super) channels: AtomicUsize,
 }
 
@@ -124,7 +124,7 @@ impl PeerConnectionEventHandler for Queue {
                 tracing::warn!("the other side opens data channels without end: it is left");
                 self.push(StackEvent::Connection(RTCPeerConnectionState::Closed));
             }
-            // One that is gone already needs no closing.
+            // A channel that is already closed may fail to close.
             let _ = channel.close().await;
             return;
         }

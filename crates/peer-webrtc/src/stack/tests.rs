@@ -1,4 +1,4 @@
-//! Which servers are used, and which addresses are bound.
+//! Tests which servers are used and which addresses are bound.
 
 use negotiation_core::Secret;
 

@@ -1,4 +1,5 @@
-//! One TURN server: a socket on loopback, and a stream for each of the stack's sockets.
+//! The bridge to one TURN server: a socket on loopback, and a stream for each of the stack's
+//! sockets.
 //!
 //! One task serves both, so that ending it ends everything.
 
@@ -22,29 +23,31 @@ use super::Gate;
 use super::connect::{Server, Stream};
 use super::framing::{DATAGRAM_MAX, is_allocate, measure, to_stream};
 
-/// Streams of one bridge: a machine has few interfaces, and an ICE restart doubles them for a while.
+/// The most streams of one bridge: a machine has few interfaces, and an ICE restart doubles them
+/// for a while.
 const STREAMS_MAX: usize = 8;
-/// Datagrams waiting for a stream that is slow; then they are lost, as on any network.
+/// The most datagrams that wait for a slow stream; further ones are lost, as on any network.
 const WAITING_MAX: usize = 256;
-/// How long UDP goes first where both are offered: an allocation takes two round trips.
+/// The head start of UDP if both are offered: an allocation takes two round trips.
 const HEAD_START: Duration = Duration::from_millis(500);
-/// For TCP, TLS and what lies between.
+/// The time limit to connect, including TCP, TLS and any proxy.
 const CONNECT_MAX: Duration = Duration::from_secs(8);
 /// Longer than an allocation lives without a refresh (RFC 8656, 3.2: ten minutes).
 const IDLE_MAX: Duration = Duration::from_secs(660);
-/// Read at once from a stream.
+/// The number of bytes read from a stream at once.
 const CHUNK: usize = 16 * 1024;
 
-/// A way to one TURN server. Dropping it ends it at once.
+/// A connection to one TURN server. Dropping it ends it at once.
 pub(super) struct Bridge {
     local: SocketAddr,
-    /// How many streams are open, or wait for UDP to have its chance.
+    /// The number of streams that are open, or wait for UDP's head start to end.
     open: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl Bridge {
-    /// Opens a socket on loopback; the server is connected to at the stack's first request.
+    /// Opens a socket on loopback. The bridge connects to the server at the stack's first
+    /// allocation request.
     pub(super) async fn open(server: Server, ipv6: bool, gate: Arc<Gate>) -> io::Result<Self> {
         let loopback = match ipv6 {
             true => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
@@ -57,21 +60,21 @@ impl Bridge {
         Ok(Self { local, open, task })
     }
 
-    /// Where the stack finds it. It cannot read an IPv6 address in a URI.
+    /// Returns the URI of the loopback socket. The stack cannot read an IPv6 address in a URI.
     pub(super) fn uri(&self) -> String {
         let host = if self.local.is_ipv6() { "localhost" } else { "127.0.0.1" };
         format!("turn:{host}:{}?transport=udp", self.local.port())
     }
 
-    /// Whether it carries nothing.
+    /// Returns whether the bridge has no stream.
     pub(super) fn is_idle(&self) -> bool {
         self.open.load(Ordering::Acquire) == 0
     }
 
-    /// Ends it; its sockets are gone when this returns.
+    /// Ends the bridge; its sockets are gone on return.
     pub(super) async fn close(mut self) {
         self.task.abort();
-        // It was cancelled, as intended.
+        // The task ends with a cancellation error, which is expected.
         let _ = (&mut self.task).await;
     }
 }
@@ -103,7 +106,7 @@ async fn serve(
             }
             received = socket.recv_from(&mut buffer) => match received {
                 Ok(received) => received,
-                // Some systems report a closed port of the stack here.
+                // Some systems report a closed port of the stack as an error here.
                 Err(_) => {
                     sleep(Duration::from_millis(10)).await;
                     continue;
@@ -112,11 +115,11 @@ async fn serve(
         };
         let datagram = &buffer[..length];
         if let Some(stream) = open.get(&from) {
-            // A stream that is full or just ended loses it.
+            // A full or closing stream loses the datagram.
             let _ = stream.try_send(datagram.to_vec());
             continue;
         }
-        // Anything else belongs to an allocation that is gone.
+        // Other datagrams belong to an allocation that is gone.
         if !is_allocate(datagram) || gate.is_closed() || open.len() >= STREAMS_MAX {
             continue;
         }
@@ -185,7 +188,7 @@ async fn down(
 ) -> io::Result<()> {
     let mut bytes: Vec<u8> = Vec::with_capacity(CHUNK);
     loop {
-        // `measure` allows no message that a datagram cannot hold, so this is bounded.
+        // The loop is bounded because `measure` allows no message longer than a datagram.
         while let Some(message) =
             measure(&bytes).map_err(|_| io::Error::other("the server does not speak TURN"))?
         {
@@ -193,7 +196,7 @@ async fn down(
                 break;
             }
             if let Some(datagram) = bytes.get(..message.datagram) {
-                // Lost on the way, as on any network.
+                // If sending fails, the datagram is lost, as on any network.
                 let _ = socket.send_to(datagram, stack).await;
             }
             bytes.drain(..message.in_stream);
@@ -222,7 +225,7 @@ mod tests {
     use tokio::time::Instant;
 
     const LIMIT: Duration = Duration::from_secs(10);
-    /// A server that only listens, a bridge to it, and a socket as the stack has one.
+    /// Returns a server that only listens, a bridge to it, and a socket in the role of the stack.
     async fn bridged(gate: Arc<Gate>) -> (TcpListener, Bridge, UdpSocket) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let port = listener.local_addr().expect("bound").port();
@@ -257,7 +260,7 @@ mod tests {
         stack.send(&ALLOCATE).await.expect("sent");
         let mut stream = accepted(&listener).await;
         assert_eq!(read(&mut stream, 20).await, ALLOCATE);
-        // Three bytes of channel data and what is no message at all: padded, and left out.
+        // ChannelData of three bytes is padded, and an invalid message is dropped.
         stack.send(&[0x40, 1, 0, 3, 9, 9, 9]).await.expect("sent");
         stack.send(b"SSH-2.0-hello").await.expect("sent");
         stack.send(&[0x40, 1, 0, 0]).await.expect("sent");
@@ -275,7 +278,7 @@ mod tests {
         assert_eq!(stream.read(&mut [0; 1]).await.expect("an orderly end"), 0);
     }
 
-    /// Asks as the stack does, again and again, for so long.
+    /// Requests an allocation repeatedly, as the stack does, for up to this long.
     async fn ask(stack: &UdpSocket, listener: &TcpListener, within: Duration) -> Option<TcpStream> {
         let asking = async {
             loop {
@@ -294,7 +297,7 @@ mod tests {
         let (listener, _bridge, stack) = bridged(Arc::default()).await;
         let mut stream = ask(&stack, &listener, LIMIT).await.expect("a stream");
         stream.write_all(b"SSH-2.0-hello").await.expect("written");
-        // What was sent up is not read here, so the end may come as a reset.
+        // The server has unread data, so the end may be a reset.
         let mut rest = Vec::new();
         let _ = timeout(LIMIT, stream.read_to_end(&mut rest)).await.expect("closed");
         ask(&stack, &listener, LIMIT).await.expect("another stream");
@@ -311,7 +314,7 @@ mod tests {
         let began = Instant::now();
         ask(&stack, &listener, LIMIT).await.expect("UDP had its chance");
         assert!(began.elapsed() >= HEAD_START, "{:?}", began.elapsed());
-        // What belongs to no allocation opens nothing.
+        // A datagram that belongs to no allocation opens no stream.
         let other = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
         let bridge_at = stack.peer_addr().expect("connected");
         other.send_to(&[0x40, 1, 0, 0], bridge_at).await.expect("sent");

@@ -1,4 +1,5 @@
-//! Reaching a TURN server by TCP or TLS, directly or by a detour. Certificates are always verified.
+//! Connects to a TURN server by TCP or TLS, directly or by a detour. Certificates are always
+//! verified.
 
 use std::fmt;
 use std::fs::File;
@@ -16,10 +17,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::resolver::Resolver;
 
-/// A file that is longer holds something else.
+/// The most bytes of a PEM file: a longer one holds something else.
 const PEM_MAX: u64 = 4 * 1024 * 1024;
 
-/// Whom to trust when a TURN server is reached over TLS: the system's authorities, and others.
+/// The certificate authorities to trust for TURN servers over TLS: the system's, and others.
 #[derive(Clone, Default)]
 pub struct Authorities {
     extra: Arc<[CertificateDer<'static>]>,
@@ -27,13 +28,13 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// The system's alone.
+    /// Returns the system's authorities only.
     #[must_use]
     pub fn system() -> Self {
         Self::default()
     }
 
-    /// The system's, and the certificates of a PEM file. Blocks on the file.
+    /// Returns the system's authorities and the certificates of a PEM file. Blocks on the file.
     ///
     /// # Errors
     /// The file cannot be read, or holds no certificate that can be an authority.
@@ -92,7 +93,7 @@ impl fmt::Display for InvalidAuthorities {
 
 impl std::error::Error for InvalidAuthorities {}
 
-/// A way round to TURN servers that are reached by TCP, as through a proxy.
+/// An indirect route to TURN servers over TCP, such as a proxy.
 #[derive(Clone)]
 pub struct Detour(Arc<Dial>);
 
@@ -100,8 +101,9 @@ type Dial = dyn Fn(String, u16) -> Dialling + Send + Sync;
 type Dialling = Pin<Box<dyn Future<Output = io::Result<Option<Box<dyn Stream>>>> + Send>>;
 
 impl Detour {
-    /// By what connects to a host and a port, or brings nothing where the way there is direct. It is
-    /// given up after some seconds; TLS with the server is within what it brings.
+    /// Creates a detour from a function that connects to a host and a port, or returns `None` if
+    /// the route there is direct. The attempt is cancelled after some seconds; TLS with the server
+    /// runs inside the returned stream.
     pub fn by<R, S>(dial: impl Fn(String, u16) -> R + Send + Sync + 'static) -> Self
     where
         R: Future<Output = io::Result<Option<S>>> + Send + 'static,
@@ -120,24 +122,24 @@ impl fmt::Debug for Detour {
     }
 }
 
-/// A TURN server that is reached by a stream.
+/// A TURN server that is reached over a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) host: String,
     pub(super) port: u16,
-    /// With TLS, whom to trust.
+    /// With TLS, the authorities to trust.
     pub(super) tls: Option<Authorities>,
-    /// Where the way is not always direct.
+    /// The indirect route, if one is configured.
     pub(super) detour: Option<Detour>,
     pub(super) resolver: Resolver,
 }
 
-/// A stream, plain or within TLS.
+/// A plain or TLS stream.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Server {
-    /// Connects; the caller sets a limit to the time.
+    /// Connects; the caller sets the time limit.
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let stream = self.dial().await?;
         let Some(authorities) = &self.tls else { return Ok(stream) };
@@ -154,7 +156,7 @@ impl Server {
         }
         let addresses = self.resolver.resolve(&self.host, self.port).await?;
         let stream = TcpStream::connect(&addresses[..]).await?;
-        // Media is not delayed.
+        // Small media packets must not be delayed.
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
     }
@@ -174,7 +176,7 @@ mod tests {
             let resolver = Resolver::system();
             Server { host: host.into(), port, tls: None, detour, resolver }
         };
-        // It knows one host, and fails for another.
+        // This detour knows one host, and fails for another.
         let detour = Detour::by(|host: String, port: u16| async move {
             let (mut near, far) = duplex(64);
             match host.as_str() {

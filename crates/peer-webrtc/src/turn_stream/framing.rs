@@ -1,44 +1,44 @@
-//! TURN messages in a datagram and in a stream. Pure, and total on whatever comes.
+//! TURN messages in a datagram and in a stream. Pure functions, defined for any input.
 //!
-//! STUN messages are the same in both; ChannelData is padded to four bytes in a stream and need not
-//! be in a datagram (RFC 8656, 12.4).
+//! STUN messages are the same in both; ChannelData is padded to four bytes in a stream and need
+//! not be in a datagram (RFC 8656, 12.4).
 
-/// A STUN header: type, length, magic cookie, transaction (RFC 8489, 5).
+/// A STUN header: type, length, magic cookie, transaction id (RFC 8489, 5).
 const STUN_HEADER: usize = 20;
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 /// A ChannelData header: channel number, length (RFC 8656, 12.4).
 const CHANNEL_HEADER: usize = 4;
 const ALLOCATE_REQUEST: [u8; 2] = [0x00, 0x03];
 
-/// No datagram over loopback is longer.
+/// The longest datagram over loopback.
 pub(super) const DATAGRAM_MAX: usize = 65_507;
 
-/// What lies at the beginning of a stream's bytes.
+/// The first message of a stream's bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Message {
-    /// So long is the message in a datagram.
+    /// The length of the message in a datagram.
     pub(super) datagram: usize,
-    /// So many bytes it takes in the stream.
+    /// The number of bytes that the message takes in the stream.
     pub(super) in_stream: usize,
 }
 
-/// Whether a datagram requests an allocation, which begins a stream.
+/// Returns whether a datagram requests an allocation, which opens a stream.
 pub(super) fn is_allocate(datagram: &[u8]) -> bool {
     datagram.starts_with(&ALLOCATE_REQUEST) && measure(datagram).is_ok_and(|found| found.is_some())
 }
 
-/// A datagram as it goes into a stream: its message, and how many bytes of padding follow.
-/// `None` when it holds no whole message of TURN.
+/// Converts a datagram for a stream: returns its message and the number of padding bytes. `None`
+/// if it holds no complete TURN message.
 pub(super) fn to_stream(datagram: &[u8]) -> Option<(&[u8], usize)> {
     let message = measure(datagram).ok().flatten()?;
     let bytes = datagram.get(..message.datagram)?;
     Some((bytes, message.in_stream - message.datagram))
 }
 
-/// The first message of a stream; `None` while its header is not all there.
+/// Returns the first message of a stream; `None` while its header is incomplete.
 ///
 /// # Errors
-/// These bytes are not TURN, and where the next message begins is unknown.
+/// The bytes are not TURN, and the start of the next message is unknown.
 pub(super) fn measure(bytes: &[u8]) -> Result<Option<Message>, NotTurn> {
     let Some(&[first, _, high, low]) = bytes.first_chunk::<4>() else { return Ok(None) };
     let length = usize::from(u16::from_be_bytes([high, low]));
@@ -60,7 +60,7 @@ pub(super) fn measure(bytes: &[u8]) -> Result<Option<Message>, NotTurn> {
     if message.datagram > DATAGRAM_MAX { Err(NotTurn) } else { Ok(Some(message)) }
 }
 
-/// Something else than TURN.
+/// The bytes are not TURN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotTurn;
 
@@ -95,7 +95,7 @@ mod tests {
         for (body, padding) in [(0, 0), (1, 3), (2, 2), (3, 1), (4, 0), (1201, 3)] {
             let data = channel(body);
             assert_eq!(to_stream(&data), Some((&data[..], padding)), "{body}");
-            // A datagram that is padded nevertheless loses nothing but its padding.
+            // A padded datagram loses only its padding.
             let padded = [&data[..], &[0; 3][..padding]].concat();
             assert_eq!(to_stream(&padded).map(|(bytes, _)| bytes), Some(&data[..]));
             let found = measure(&padded).expect("TURN").expect("whole");

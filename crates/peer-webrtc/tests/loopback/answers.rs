@@ -1,4 +1,4 @@
-//! Answers in every form that browsers accept: the stack takes them, and media can flow.
+//! Tests answers in every form that browsers accept: the stack takes them, and media can flow.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use peer_webrtc::stack::{Stack, StackEvents};
 
 use crate::common::{Master, config, h264, within};
 
-/// A name, and what is changed in an honest answer.
+/// A name, and a change to a valid answer.
 type Change = (&'static str, fn(&str) -> String);
 
 const TAKEN: &[Change] = &[
@@ -117,7 +117,7 @@ async fn answers_that_browsers_accept_are_applied_and_media_flows() {
             }
         };
         within(name, flows).await;
-        // A restart's offer has the sections of the first.
+        // The offer of a restart has the sections of the first offer.
         let restart = viewer.connection().create_offer(None).await.expect("offers again");
         assert_eq!(kinds(&restart.sdp), kinds(&offer), "{name}: {}", restart.sdp);
         close(&viewer, &master).await;

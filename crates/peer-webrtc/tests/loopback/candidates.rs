@@ -1,4 +1,4 @@
-//! A master that names more addresses than work, and the one that works last.
+//! Tests masters that send more addresses than work, with the working one last.
 
 use std::net::SocketAddr;
 
@@ -9,12 +9,13 @@ use crate::common::Master;
 use crate::port::connected;
 use crate::viewer::{Viewer, peer_config};
 
-/// An address without a host.
+/// Returns a candidate at which nothing listens.
 fn dead(n: usize) -> String {
     format!("candidate:{n} 1 udp {n} 127.0.2.{n} 9 typ host")
 }
 
-/// A viewer whose offer was answered, the answer, and where the master really is.
+/// Returns a viewer with an answered offer, the master, the answer, and the master's real
+/// candidates.
 async fn answered() -> (Viewer, Master, String, Vec<String>) {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
@@ -40,7 +41,7 @@ async fn candidate_after_many_addresses_in_an_answer_is_checked() {
     connects(viewer, master).await;
 }
 
-/// As aiortc does: each candidate once a section.
+/// Like aiortc, which repeats each candidate in every section.
 #[tokio::test]
 async fn candidate_that_comes_three_times_counts_once() {
     let (mut viewer, master, answer, real) = answered().await;
@@ -54,7 +55,7 @@ async fn candidate_that_comes_three_times_counts_once() {
     connects(viewer, master).await;
 }
 
-/// Contract, N9: the session waits with them, so the port need not.
+/// Contract, N9: the session holds candidates back until then, so the port need not.
 // Shows: 11.
 #[tokio::test]
 async fn candidate_before_the_answer_is_refused_and_can_come_again() {

@@ -1,4 +1,4 @@
-//! A master that opens data channels without end.
+//! Tests a master that opens data channels without limit.
 
 use negotiation_core::MediaKind;
 use peer_webrtc::Codec;
@@ -6,7 +6,7 @@ use peer_webrtc::stack::{DataChannelEvent, RTCPeerConnectionState, Stack, StackE
 
 use crate::common::{Master, config, within};
 
-/// More than a viewer closes before it leaves.
+/// More channels than a viewer closes before it ends the connection.
 const MANY: usize = 300;
 
 #[tokio::test]

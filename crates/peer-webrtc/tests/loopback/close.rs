@@ -1,4 +1,4 @@
-//! How a master leaves: with a close, or without (contract, N28).
+//! Tests how a master leaves: with a close, or without (contract, N28).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::port::{Playing, connected, pictures};
 use crate::recovery::packets;
 use crate::viewer::{PEER, Viewer, peer_config};
 
-/// The master's end of the viewer's data channel.
+/// Returns the master's end of the viewer's data channel.
 async fn channel(master: &mut Master) -> Arc<dyn DataChannel> {
     within("the data channel", async {
         loop {
@@ -28,7 +28,7 @@ fn is_close(event: &PeerEvent) -> bool {
     *event == PeerEvent::ConnectivityChanged(Connectivity::ClosedByPeer)
 }
 
-/// The master leaves, which is noticed before ICE fails, which takes two seconds.
+/// Closes the master, and checks that the viewer notices before ICE fails after two seconds.
 async fn goes(mut viewer: Viewer, master: Master) {
     viewer.events.clear();
     master.stack.close().await.expect("closes");
@@ -54,7 +54,7 @@ async fn close_notify_of_the_master_is_reported() {
     goes(viewer, master).await;
 }
 
-/// Nor if this machine stands still at that moment.
+/// The same holds if this process stalls at that moment.
 // Shows: N28.
 #[tokio::test]
 async fn master_that_closes_its_channel_alone_is_not_gone() {
@@ -67,20 +67,20 @@ async fn master_that_closes_its_channel_alone_is_not_gone() {
     channel(&mut master).await.close().await.expect("closes the channel");
     viewer.events.clear();
     packets(&mut viewer, 20).await;
-    // All that runs here runs on this thread. Longer than media may be silent.
+    // This stops the whole test, which has one thread, for longer than media may be silent.
     std::thread::sleep(Duration::from_millis(2500));
     packets(&mut viewer, 200).await;
-    // What was reported meanwhile comes before this.
+    // Events reported meanwhile come before this completion.
     viewer.run(PeerCommand::RequestKeyframe { peer: PEER }).await.expect("it goes on");
     assert!(!viewer.events.iter().any(is_close), "{:?}", viewer.events);
-    // Its close is noticed nevertheless.
+    // A later close of the master is still noticed.
     goes(viewer, master).await;
 }
 
-/// Contract, N27: reports that continue mean a pause.
+/// Contract, N27: continued reports indicate a pause.
 #[tokio::test]
 async fn n27_master_that_closes_its_channel_and_pauses_is_not_gone() {
-    // Long enough for a report or two, which come every second.
+    // Reports come every second, so one or two fit into this time.
     let stall_after = Duration::from_secs(4);
     let mut viewer = Viewer::new(PeerConfig { stall_after, ..peer_config() });
     let mut master = Master::new(Codec::H264).await;

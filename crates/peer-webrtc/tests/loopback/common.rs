@@ -1,4 +1,4 @@
-//! A bare master over the low-level stack, and waiting with a limit.
+//! A bare master over the low-level stack, and helpers that wait with a limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use peer_webrtc::stack::{Stack, StackConfig, StackEvent, StackEvents};
 use peer_webrtc::{Authorities, Codec, IcePolicy, LocalTrack, Mdns};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Longer than anything here takes; a test that waits this long has failed.
+/// The time limit of any wait: a test that exceeds it has failed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// Waits for `future`, and panics with what was waited for.
+/// Waits for `future`, and panics with `what` if it does not complete.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(LIMIT, future).await {
         Ok(value) => value,
@@ -19,10 +19,10 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     }
 }
 
-/// A clock that does not count the time in which the machine stood still.
+/// The interval of a clock that does not count the time in which the machine was suspended.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// Ticks, of which none are made up for.
+/// Returns ticks that are delayed, not made up for, if missed.
 pub(crate) fn ticks() -> Interval {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -52,7 +52,7 @@ pub(crate) fn config(codecs: &[Codec], media_queue: usize) -> StackConfig {
     }
 }
 
-/// A master with one track of video and one of sound.
+/// A master with one video and one audio track.
 pub(crate) struct Master {
     pub(crate) stack: Arc<Stack>,
     pub(crate) queues: StackEvents,
@@ -71,7 +71,7 @@ impl Master {
         Self { stack: Arc::new(stack), queues, video, audio }
     }
 
-    /// Everything gathered so far and until gathering is done.
+    /// Returns all candidates, and waits until gathering is done.
     pub(crate) async fn candidates(&mut self) -> Vec<String> {
         let mut found = Vec::new();
         within("the master's gathering", async {
@@ -88,7 +88,7 @@ impl Master {
     }
 }
 
-/// One packet of H.264: an SPS, a PPS and an IDR slice together, or a slice alone.
+/// Returns one H.264 packet: an SPS, a PPS and an IDR slice together, or only a slice.
 pub(crate) fn h264(seq: u16, timestamp: u32, key: bool) -> rtp::Packet {
     let payload: &[u8] = if key {
         // STAP-A of SPS (7, of 320 x 240), PPS (8) and IDR (5).

@@ -1,4 +1,4 @@
-//! A master that names thousands of addresses.
+//! Tests a master that sends thousands of addresses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,17 +11,18 @@ use tokio::net::UdpSocket;
 use crate::common::Master;
 use crate::viewer::{PEER, Viewer, peer_config};
 
-/// Checks of all addresses together that this time allows: 200 a second, and at first one of each.
+/// Returns how many checks to all addresses are allowed in this time: 200 a second, and at first
+/// one to each.
 fn checks_within(elapsed: Duration) -> usize {
     usize::try_from(elapsed.as_millis() / 5).expect("a short time") + 2 * TRIED_MAX
 }
 
-/// Addresses of the master's choice that are tried at all.
+/// The most remote addresses that are checked.
 const TRIED_MAX: usize = 40;
 
 #[tokio::test]
 async fn flood_of_candidates_makes_no_flood_of_checks() {
-    // Every address of the loopback net is this socket's.
+    // This socket receives at every address of the loopback network.
     let victim = UdpSocket::bind("0.0.0.0:0").await.expect("a socket");
     let port = victim.local_addr().expect("an address").port();
     let hits = Arc::<AtomicUsize>::default();
@@ -39,13 +40,13 @@ async fn flood_of_candidates_makes_no_flood_of_checks() {
     let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
     let real = master.candidates().await;
     let flood = |n: usize| format!("candidate:{n} 1 udp {n} 127.0.2.{n} {port} typ host");
-    // Some in the answer itself, the others after it.
+    // Some candidates are in the answer, the others come after it.
     let bomb: String = (1..=20).map(|n| format!("a={}\r\n", flood(n))).collect();
     viewer.apply(&format!("{answer}{bomb}")).await.expect("applies");
     for n in 21..=30 {
         viewer.add(&flood(n)).await.expect("takes it");
     }
-    // The candidate that really answers is still found, in its turn.
+    // The real candidates are still checked, in their turn.
     for text in real {
         viewer.add(&text).await.expect("takes it");
     }

@@ -1,4 +1,4 @@
-//! Devices of the application's that may not be there (contract, N24).
+//! Tests local devices that may be absent (contract, N24).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::viewer::{PEER, Viewer, peer_config};
 enum Microphone {
     Here(Arc<LocalTrack>),
     Denied,
-    /// Whether it may be used stays open.
+    /// The permission request was made and stays unanswered.
     Asked(AtomicBool),
 }
 
@@ -38,7 +38,7 @@ fn viewer(microphone: &Arc<Microphone>, otherwise: Otherwise) -> Viewer {
     Viewer::new(PeerConfig { audio, codecs, ..peer_config() })
 }
 
-/// Whether sound is to be sent, by an offer of this viewer's.
+/// Returns whether the viewer's offer sends audio.
 async fn sends(viewer: &mut Viewer) -> bool {
     viewer.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
     let offer = viewer.offer().await;
@@ -55,7 +55,7 @@ async fn n24_device_is_sent_and_one_that_is_not_there_is_not() {
     assert!(sends(&mut viewer(&here, Otherwise::End)).await);
     let denied = Arc::new(Microphone::Denied);
     assert!(!sends(&mut viewer(&denied, Otherwise::RecvOnly)).await);
-    // What the connection cannot carry is as good as nothing.
+    // A track that the connection cannot carry counts as absent.
     let track = LocalTrack::new(Codec::Pcmu, "viewer", "microphone");
     let other = Arc::new(Microphone::Here(track));
     assert!(!sends(&mut viewer(&other, Otherwise::RecvOnly)).await);

@@ -1,4 +1,4 @@
-//! Real peers in one process over 127.0.0.1: no fixed ports, no fixed timers.
+//! Tests with real peers in one process over 127.0.0.1: no fixed ports, no fixed timers.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one thing")]
 
 mod answers;

@@ -1,4 +1,4 @@
-//! The viewer's port against a bare master, over loopback.
+//! Tests the viewer's port against a bare master over loopback.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use peer_webrtc::{
 };
 use viewer_session::facts::read_description;
 
-/// Sends a frame every few milliseconds until dropped: every tenth a keyframe, or those requested.
+/// Sends a frame every few milliseconds until dropped: every tenth one, and each requested one, is
+/// a keyframe.
 pub(crate) struct Playing {
     task: tokio::task::JoinHandle<()>,
 }
@@ -108,7 +109,7 @@ async fn pictures_and_sound_arrive_and_are_counted() {
         viewer.event(|event| *event == wanted).await;
     }
 
-    // The application gets a stream's beginning, its packets, its frames and its sender's clock.
+    // The application gets a stream's start, its packets, its frames and its sender reports.
     let (mut began, mut packets, mut frames, mut clocks) = (false, 0, 0, 0);
     within("packets, frames and a sender report", async {
         while packets < 50 || frames < 10 || clocks == 0 {
@@ -159,7 +160,7 @@ async fn pictures_and_sound_arrive_and_are_counted() {
         );
     }
 
-    // Silence is reported once, and so is its end.
+    // The end of media is reported once, and so is its return.
     drop(playing);
     viewer.events.clear();
     viewer.event(|e| *e == PeerEvent::MediaStalled).await;
@@ -170,7 +171,7 @@ async fn pictures_and_sound_arrive_and_are_counted() {
     master.stack.close().await.expect("closes");
 }
 
-/// Loopback beside whatever interfaces this machine has; it may have none.
+/// Uses loopback and all interfaces of this machine; it may have none.
 #[tokio::test]
 async fn default_addresses_connect() {
     let mut viewer = Viewer::new(PeerConfig::new(true));
@@ -210,7 +211,7 @@ async fn vp8_keyframe_is_found() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::Vp8).await;
     viewer.exchanged(&mut master).await;
-    // Two packets a frame: the second ends it.
+    // Two packets make a frame: the second ends it.
     let _playing = Playing::start(&master.video, |seq| {
         let (first, timestamp) = (seq.is_multiple_of(2), u32::from(seq / 2) * 3000);
         let payload: &[u8] = if first {
@@ -253,7 +254,7 @@ async fn candidates_of_every_form_are_survived() {
     master.stack.close().await.expect("closes");
 }
 
-/// The C SDK's master takes an offer with a nonsense candidate in it, and so should both ends here.
+/// The C SDK's master accepts an offer with an invalid candidate; both ends here must too.
 #[tokio::test]
 async fn candidates_that_cannot_be_read_leave_their_description_whole() {
     const NONSENSE: &str = "a=candidate:6 1 UDP 1 bogus\r\n\
@@ -300,7 +301,7 @@ async fn fingerprint_among_others_and_in_capitals_is_found() {
 async fn answers_that_do_not_fit_are_refused() {
     let mut viewer = Viewer::new(peer_config());
     viewer.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
-    // Nothing was offered.
+    // There is no offer.
     let stray = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
         m=video 9 UDP/TLS/RTP/SAVPF 102\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\n\
         a=ice-ufrag:abcd\r\na=ice-pwd:canarycanarycanarycanary\r\na=setup:active\r\n\
@@ -313,7 +314,8 @@ async fn answers_that_do_not_fit_are_refused() {
     let set =
         PeerCommand::SetLocal { peer: PEER, kind: SdpKind::Offer, description: offer.clone() };
     viewer.run(set).await.expect("sets");
-    // No fingerprint, no credentials, half a line: refused or taken, never a panic or a hang.
+    // Without a fingerprint, without credentials, or cut off: refused or accepted, but never a
+    // panic or a hang.
     for garbage in [
         stray.replace("a=ice-ufrag:abcd\r\n", ""),
         stray.replace("m=video 9", "m=audio 9"),
@@ -329,7 +331,7 @@ async fn answers_that_do_not_fit_are_refused() {
     }
     viewer.close().await;
 
-    // A second answer, once the exchange is over.
+    // A second answer arrives after the exchange.
     let mut viewer = Viewer::new(peer_config());
     let master = Master::new(Codec::H264).await;
     let offer = viewer.offered().await;
@@ -359,7 +361,7 @@ async fn answer_with_any_line_missing_or_broken_is_survived() {
         if index % 2 == 1 {
             lines.insert(index / 2, half);
         }
-        // What is no description at all never gets as far as the port.
+        // Text that is no description never reaches the port.
         if let Ok(description) = read_description(&(lines.join("\r\n") + "\r\n")) {
             let outcome = viewer
                 .run(PeerCommand::SetRemote { peer: PEER, kind: SdpKind::Answer, description })
@@ -421,7 +423,7 @@ async fn close_overtakes_and_cancels() {
     viewer.outcome(close).await.expect("closes");
     assert_eq!(viewer.outcome(late).await.expect_err("closed").code, FailureCode::NotOpen);
     viewer.outcome(again).await.expect("closing twice is fine");
-    // Not there, or not any more: closing completes well.
+    // Closing an absent or closed peer succeeds.
     viewer.close().await;
     let other = negotiation_core::PeerId(77);
     viewer.run(PeerCommand::Close { peer: other }).await.expect("never was");
@@ -461,7 +463,7 @@ async fn relay_only_uses_no_other_address() {
     let failure = viewer.run(set.clone()).await.expect_err("no server");
     assert_eq!(failure.code, FailureCode::Port);
     assert!(failure.detail.contains("TURN"), "{failure}");
-    // A server that does not answer: nothing is gathered, and nothing else is reported.
+    // The server does not answer: nothing is gathered or reported.
     let servers = vec![IceServer {
         uris: vec!["turn:127.0.0.1:9?transport=udp".to_owned()],
         username: Some(Secret::new("user")),
@@ -469,7 +471,7 @@ async fn relay_only_uses_no_other_address() {
     }];
     viewer.run(PeerCommand::SetIceServers { peer: PEER, servers }).await.expect("takes");
     viewer.run(set).await.expect("sets");
-    // A connection beside it gathers from beginning to end meanwhile.
+    // Meanwhile another connection gathers from beginning to end.
     let mut other = Viewer::new(peer_config());
     other.offered().await;
     other.event(|e| *e == PeerEvent::GatheringDone).await;
@@ -487,7 +489,7 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// Both counts are of the whole process, so nothing else may run beside it.
+/// Both counts are of the whole process, so no other test may run in it.
 #[test]
 #[ignore = "run by `closed_peer_leaves_nothing_open` in a process of its own"]
 fn cycles_in_a_process_of_their_own() {
@@ -503,7 +505,7 @@ fn cycles_in_a_process_of_their_own() {
         assert_eq!(descriptors(), fds, "descriptors");
         until("the tasks to end", || metrics.num_alive_tasks() <= tasks).await;
 
-        // Dropping the port frees the same.
+        // Dropping the port frees the same resources.
         viewer.offered().await;
         assert!(descriptors() > fds);
         drop(viewer);
@@ -512,7 +514,7 @@ fn cycles_in_a_process_of_their_own() {
     });
 }
 
-/// Goes as far as `stage` and closes there.
+/// Runs a peer up to `stage` and closes it there.
 async fn cycle(viewer: &mut Viewer, stage: usize) {
     let mut master = Master::new(Codec::H264).await;
     viewer.events.clear();
@@ -538,7 +540,7 @@ async fn cycle(viewer: &mut Viewer, stage: usize) {
     master.stack.close().await.expect("closes");
 }
 
-/// Runs an ignored test of this binary alone.
+/// Runs only this ignored test of this binary, in a separate process.
 pub(crate) fn in_a_process_of_its_own(name: &str) {
     let test = std::env::current_exe().expect("this test");
     let output = std::process::Command::new(test)

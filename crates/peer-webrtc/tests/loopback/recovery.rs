@@ -1,4 +1,4 @@
-//! What recovery and glare require of the stack, with media running (contract, N7 and N18).
+//! Tests how recovery and glare use the stack while media flows (contract, N7 and N18).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::common::{Master, TICK, ticks, until, within};
 use crate::port::{Playing, connected, pictures};
 use crate::viewer::{PEER, Viewer, peer_config};
 
-/// What came of a stream, and its longest silence in ticks.
+/// The packets of a stream, and its longest gap in ticks.
 #[derive(Default)]
 struct Flow {
     packets: AtomicU64,
@@ -52,15 +52,15 @@ impl Flow {
         flow
     }
 
-    /// Waits for so many packets from now on.
+    /// Waits for this many more packets.
     async fn goes_on(&self, packets: u64) {
         let seen = || self.packets.load(Ordering::Relaxed);
         let wanted = seen() + packets;
         until("media", || seen() >= wanted).await;
     }
 
-    /// Packets lost, and the longest silence.
-    fn reported(&self) -> (u64, u64) {
+    /// Returns the number of lost packets, and the longest gap in ticks.
+    fn told(&self) -> (u64, u64) {
         (self.lost.load(Ordering::Relaxed), self.gap.load(Ordering::Relaxed))
     }
 }
@@ -102,7 +102,7 @@ pub(crate) async fn packets(viewer: &mut Viewer, count: usize) {
     .await;
 }
 
-/// What the viewer found goes to the master, as a session would trickle it.
+/// Sends the viewer's candidates to the master, as a session would trickle them.
 async fn trickle(viewer: &mut Viewer, master: &Master) {
     viewer.event(|event| *event == PeerEvent::GatheringDone).await;
     for event in viewer.events.drain(..) {
@@ -134,7 +134,7 @@ async fn restart_that_is_answered_keeps_media_going() {
     assert_ne!(offer.facts.ice_ufrag, first.facts.ice_ufrag, "new credentials");
     assert_eq!(offer.facts.fingerprints, first.facts.fingerprints, "of the same connection");
     assert_eq!(offer.facts.candidates, 0, "those that it would name are the old ones");
-    // The network's turn: media must not have noticed until the answer is here.
+    // The network delay: media must not be affected until the answer arrives.
     let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
     let theirs = read_description(&answer).expect("an answer");
     assert!(!theirs.facts.fingerprints.is_empty());
@@ -172,11 +172,11 @@ async fn restart_that_is_refused_leaves_media_alone() {
     let flow = Flow::of(media);
     viewer.events.clear();
     for _ in 0..3 {
-        // Nothing of it is set: the master ignores it, or answers with another fingerprint.
+        // The restart is not set: the master ignores it, or answers with another fingerprint.
         offered(&mut viewer, true).await;
         flow.goes_on(40).await;
     }
-    // The stack would begin the restart with whatever is set next, so it is given nothing.
+    // The next description to be set would start the restart in the stack, so none is set.
     let offer = master_offers(&master).await;
     let description = read_description(&offer).expect("an offer");
     for command in [
@@ -195,7 +195,7 @@ async fn restart_that_is_refused_leaves_media_alone() {
     master.stack.close().await.expect("closes");
 }
 
-/// A master that offers: as the storage service does, or in glare.
+/// Makes the master offer, as the storage service does or in glare.
 async fn master_offers(master: &Master) -> String {
     let offer = master.stack.connection().create_offer(None).await.expect("offers");
     let text = offer.sdp.clone();
@@ -252,7 +252,7 @@ async fn offer_of_the_master_can_be_rolled_back() {
     set_remote(&mut viewer, SdpKind::Offer, &offer).await;
     viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect("rolls back");
     viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect_err("nothing left");
-    // The stack does not take a first offer twice; it reports that, and closes in order.
+    // The stack does not accept a first offer twice; it reports that, and closes in order.
     let description = read_description(&offer).expect("an offer");
     let again = PeerCommand::SetRemote { peer: PEER, kind: SdpKind::Offer, description };
     let refused = viewer.run(again).await.expect_err("refused");
@@ -274,7 +274,7 @@ async fn paused_camera_still_reports() {
     viewer.event(|event| *event == PeerEvent::KeyframeReceived).await;
     drop(playing);
     viewer.event(|event| *event == PeerEvent::MediaStalled).await;
-    // The stack's own reports, which come every second.
+    // The stack itself sends reports every second.
     viewer.event(|event| *event == PeerEvent::SenderReport).await;
     viewer.close().await;
     master.stack.close().await.expect("closes");

@@ -1,4 +1,4 @@
-//! Lost packets that a master resends on a retransmission stream alone (RFC 4588).
+//! Tests lost packets that a master resends only on a retransmission stream (RFC 4588).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use tokio::time::{sleep, timeout};
 use crate::common::{config, packet, ticks, within};
 use crate::path::Path;
 
-/// As GStreamer's of 7.6 Mbit/s.
+/// Packets of a frame, as in a GStreamer stream of 7.6 Mbit/s.
 const PACKETS: u16 = 27;
 const FRAMES: u16 = 240;
-/// Frames from one keyframe to the next.
+/// The number of frames from one keyframe to the next.
 const GROUP: u16 = 60;
 
-/// A viewer and a master who resends by RTX, connected by a path.
+/// A viewer and a master that resends by RTX, connected by an impaired path.
 struct Pair {
     viewer: Stack,
     events: StackEvents,
@@ -31,7 +31,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// `change` is what happens to the answer on its way.
+    /// Connects the two. `change` alters the answer before the viewer gets it.
     async fn connected(change: impl FnOnce(String) -> String) -> Self {
         let codecs = [Codec::H264, Codec::Opus];
         let (viewer, mut events) = Stack::build(&config(&codecs, 16_384)).await.expect("builds");
@@ -64,7 +64,7 @@ impl Pair {
         Self { viewer, events, media, master, _queues: queues, video, path }
     }
 
-    /// Sends a frame of so many packets, once the other side takes it.
+    /// Sends the packets of a frame, once the other side accepts them.
     async fn send(&self, frame: u16) {
         for n in 0..PACKETS {
             let begins = if frame.is_multiple_of(GROUP) { 0x85 } else { 0x81 };
@@ -88,7 +88,7 @@ impl Pair {
     }
 }
 
-/// What came of [`FRAMES`] frames.
+/// The results of sending [`FRAMES`] frames.
 #[derive(Debug)]
 struct Result {
     decodable: usize,
@@ -99,7 +99,7 @@ struct Result {
 
 async fn watched(loss: f64, seed: u64, change: impl FnOnce(String) -> String) -> Result {
     let mut pair = Pair::connected(change).await;
-    // The first frame goes out until one arrives: DTLS takes its time.
+    // Send the first frame until one arrives, because DTLS takes time to connect.
     within("the first packet", async {
         loop {
             pair.send(0).await;
@@ -165,13 +165,13 @@ async fn packets_that_are_lost_come_back_by_rtx() {
     for (result, percent) in [(one, 95), (three, 80), (five, 60)] {
         let least = usize::from(FRAMES) * percent / 100;
         assert!(result.lost > 0 && result.decodable >= least, "{percent} % of them: {result:?}");
-        // Requests may be lost too, and a machine that stands still makes answers late.
+        // Requests may be lost too, and a suspended machine delays answers.
         assert!(result.resent <= 3 * result.lost, "{result:?}");
         assert_eq!(result.repeated, 0, "each packet comes once: {result:?}");
     }
 }
 
-/// A master that does not declare which of its streams repeats which.
+/// The master does not declare which of its streams repeats which.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn undeclared_retransmission_stream_repeats_all_the_same() {
     let undeclared = |answer: String| {

@@ -1,4 +1,4 @@
-//! What the stack below logs, at trace level: nothing secret outside the targets that are known.
+//! Tests the stack's own logging at trace level: no secret is outside the known targets.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 const USER: &str = "turn-user-canary";
 const PASSWORD: &str = "turn-password-canary";
 
-/// Keeps every record, by target.
+/// Keeps every log record by target.
 struct Keep;
 
 static KEPT: OnceLock<Mutex<BTreeMap<String, Vec<String>>>> = OnceLock::new();
@@ -35,8 +35,8 @@ impl log::Log for Keep {
     fn flush(&self) {}
 }
 
-/// A TURN server that always requires credentials; counts the requests that bring some.
-async fn refuse(socket: UdpSocket, requested: tokio::sync::watch::Sender<usize>) {
+/// Runs a TURN server that always requests credentials, and counts the requests that have some.
+async fn refuse(socket: UdpSocket, asked: tokio::sync::watch::Sender<usize>) {
     let mut buffer = [0; 1500];
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
         let request = &buffer[..length];

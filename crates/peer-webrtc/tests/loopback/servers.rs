@@ -1,4 +1,4 @@
-//! STUN and TURN servers whose names are resolved late, or never.
+//! Tests STUN and TURN servers with names that are resolved late, or never.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::common::{Master, config, within};
 
-/// Swallows every query but those for `late`, which it answers after a while with this address.
+/// Ignores every query except those for `late`, which it answers with this address after a delay.
 #[derive(Clone)]
 struct Swallows {
     under_way: Arc<AtomicUsize>,
@@ -103,7 +103,7 @@ async fn names_that_are_never_resolved_hold_nothing_up_and_are_reported() {
     use peer_webrtc::stack::RTCPeerConnectionState::Connected;
     event(&mut events, |event| matches!(event, StackEvent::Connection(Connected))).await;
     let connected = began.elapsed();
-    // Three over UDP: names of streams are looked up when a stream is opened.
+    // Three servers use UDP: names of stream servers are resolved when a stream is opened.
     let unresolved = |event: &StackEvent| matches!(event, StackEvent::IceServersUnresolved(3));
     event(&mut events, unresolved).await;
     assert!(connected < began.elapsed(), "{connected:?}: it does not wait for names");
@@ -120,7 +120,7 @@ async fn closed_connection_looks_nothing_up() {
     assert_eq!(swallows.under_way.load(Ordering::SeqCst), 3);
     stack.close().await.expect("closes");
     assert_eq!(swallows.under_way.load(Ordering::SeqCst), 0);
-    // And other servers take the place of those before.
+    // New servers replace the previous ones.
     let (stack, _events, swallows, _server) = viewer(&config(&[Codec::H264], 0)).await;
     for _ in 0..20 {
         stack.use_servers(&servers(&SWALLOWED)).await.expect("used");
@@ -129,7 +129,7 @@ async fn closed_connection_looks_nothing_up() {
     stack.close().await.expect("closes");
 }
 
-/// A relay that gets an allocation request, while the offer is open and after it was answered.
+/// A relay gets an allocation request, while the offer is pending and after it was answered.
 #[tokio::test]
 async fn name_that_is_resolved_late_is_used_all_the_same() {
     for answered in [false, true] {
@@ -139,7 +139,7 @@ async fn name_that_is_resolved_late_is_used_all_the_same() {
         let text = offer(&stack).await;
         let master = Master::new(Codec::H264).await;
         if answered {
-            // Without a candidate: there is no connection yet.
+            // The answer has no candidate, so there is no connection yet.
             let answer = master.stack.answer(&text).await.expect("answers");
             stack.apply_answer(&answer).await.expect("applies");
         }
@@ -147,7 +147,7 @@ async fn name_that_is_resolved_late_is_used_all_the_same() {
         let (length, _) =
             within("an allocation", server.recv_from(&mut buffer)).await.expect("one");
         assert_eq!(buffer[..2], [0, 3], "an Allocate request of {length} bytes");
-        // The exchange is as it was.
+        // The exchange is unchanged.
         match answered {
             true => {
                 let state = stack.connection().pending_local_description().await;

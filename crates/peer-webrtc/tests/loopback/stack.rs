@@ -1,4 +1,4 @@
-//! Two bare connections of the low-level stack over loopback.
+//! Tests two bare connections of the low-level stack over loopback.
 
 use crate::common::{Master, config, h264, within};
 use negotiation_core::MediaKind;
@@ -59,7 +59,7 @@ async fn master_answers_and_its_media_arrives() {
         matches!(received, Control::KeyframeRequest { ssrc, .. } if ssrc == master.video.ssrc()),
         "{received:?}"
     );
-    // And the viewer receives the master's clock.
+    // The viewer receives the master's sender report.
     let report = within("a sender report", events.control.recv()).await.expect("control");
     assert!(matches!(report, Control::SenderReport { .. }), "{report:?}");
 

@@ -1,4 +1,4 @@
-//! The port as a session would use it.
+//! A viewer that drives the port as a session does.
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,7 @@ impl Viewer {
         }
     }
 
-    /// Creates, offers and sets the offer.
+    /// Creates the peer, makes an offer and sets it.
     pub(crate) async fn offered(&mut self) -> Description {
         self.run(PeerCommand::Create { peer: PEER }).await.expect("creates");
         let offer = self.offer().await;
@@ -97,7 +97,7 @@ impl Viewer {
         offer
     }
 
-    /// The whole exchange with a master: answer and candidates applied.
+    /// Completes an exchange with a master: applies the answer and the candidates.
     pub(crate) async fn exchanged(&mut self, master: &mut Master) -> Description {
         let offer = self.offered().await;
         let answer = master.stack.answer(offer.sdp.as_str()).await.expect("answers");
@@ -119,7 +119,7 @@ impl Viewer {
         self.run(PeerCommand::AddCandidate { peer: PEER, candidate }).await
     }
 
-    /// The session's three steps.
+    /// Runs the session's three closing steps.
     pub(crate) async fn close(&mut self) {
         for step in [
             PeerCommand::StopTransceivers { peer: PEER },

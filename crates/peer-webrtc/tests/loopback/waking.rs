@@ -1,4 +1,4 @@
-//! A candidate that trickles is checked at once.
+//! Tests that a trickled candidate is checked at once.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use crate::common::{Master, config, within};
 
-/// As many as are tried at once.
+/// The number of candidates that are added at once.
 const CANDIDATES: u32 = 15;
 
-/// A fraction of the agent's tick of 20 ms: so many [`STEP`]s.
+/// A fraction of the agent's tick of 20 ms, in [`STEP`]s.
 const SOON: u32 = 3;
 const STEP: Duration = Duration::from_millis(2);
 
-/// How many steps `future` takes. None is made up for, so that time in which this process did not
-/// run does not count.
+/// Returns how many steps `future` takes. Missed steps are not made up for, so that time in which
+/// this process did not run does not count.
 async fn steps(future: impl Future<Output = ()>) -> u32 {
     let mut steps = interval_at(Instant::now() + STEP, STEP);
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -34,7 +34,7 @@ async fn steps(future: impl Future<Output = ()>) -> u32 {
     }
 }
 
-/// How many of so many candidates were checked within [`SOON`].
+/// Returns how many candidates were checked within [`SOON`].
 async fn checked_soon() -> usize {
     let (viewer, _events) =
         Stack::build(&config(&[Codec::H264, Codec::Opus], 1)).await.expect("builds");
@@ -48,7 +48,7 @@ async fn checked_soon() -> usize {
     viewer.apply_answer(&answer).await.expect("applies");
     let mut soon = 0;
     for n in 0..CANDIDATES {
-        // Somewhere within a tick.
+        // Start at varying points within a tick.
         sleep(Duration::from_millis(u64::from(n * 7 % 20))).await;
         let socket =
             UdpSocket::bind((format!("127.0.1.{}", n + 1).as_str(), 0)).await.expect("a socket");
@@ -65,8 +65,8 @@ async fn checked_soon() -> usize {
     soon
 }
 
-/// By chance three of ten are, as the next tick may be near; a machine that is busy has its chance
-/// again.
+/// By chance three of ten are checked in time, as the next tick may be near. The test repeats,
+/// because a busy machine delays some checks.
 #[tokio::test]
 async fn candidate_is_checked_before_the_next_tick() {
     let mut best = 0;

@@ -1,4 +1,4 @@
-//! SSRCs that are declared, undeclared and made up.
+//! Tests the limit with declared, undeclared and random SSRCs.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn start() -> Instant {
     Instant::now()
 }
 
-/// Makes up SSRCs, each for so many packets.
+/// Sends packets with generated SSRCs, several for each.
 struct Attacker {
     ssrc: u32,
     repeated: u32,
@@ -22,7 +22,7 @@ impl Attacker {
     fn send(&mut self, limit: &mut SsrcLimit, at: Instant, count: u32) {
         for _ in 0..count {
             if self.sent.is_multiple_of(self.repeated) {
-                // A sequence that visits each number once.
+                // This sequence visits each number once.
                 self.ssrc = self.ssrc.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             }
             self.sent += 1;
@@ -41,7 +41,8 @@ fn made_up_ssrcs_are_bounded_and_declared_ones_pass() {
     assert!(limit.admits(now, 8), "undeclared, before the attack");
     let mut attacker = Attacker::new(1);
     (0..6000).for_each(|step| attacker.send(&mut limit, now + STEP * step, 100));
-    // Thirty-two at once, one in two seconds as it comes, and one in two that won.
+    // Thirty-two pass at once, one every two seconds by the free rate, and one every two seconds
+    // by its count.
     assert!((60..=100).contains(&limit.known.len()), "{}", limit.known.len());
     let end = now + Duration::from_secs(60);
     assert!(limit.admits(end, 7) && limit.admits(end, 8));
@@ -59,7 +60,7 @@ fn attack_that_lasts_is_slowed_and_has_an_end() {
     let now = start();
     let mut limit = SsrcLimit::new();
     limit.known.extend(1..=u32::try_from(KNOWN_FREE).expect("small"));
-    // Each SSRC for twelve seconds, so that it wins a window and is there in the next.
+    // Each SSRC sends for twelve seconds, so that it wins a window and still sends in the next.
     for second in 0..1200_u32 {
         let at = now + Duration::from_secs(1) * second;
         limit.admits(at, 1_000_000 + second / 12);
@@ -82,7 +83,7 @@ fn undeclared_stream_that_begins_under_attack_passes() {
         let mut attacker = Attacker::new(repeated);
         let mut passed = None;
         for step in 0..1000 {
-            // A stream of 100 packets a second amid 30,000.
+            // The stream sends 100 packets a second among 30,000 of the attacker.
             attacker.send(&mut limit, now + STEP * step, 300);
             if step >= 200 && limit.admits(now + STEP * step, 0xdead_beef) {
                 passed = Some(STEP * (step - 200));

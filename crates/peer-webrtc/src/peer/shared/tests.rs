@@ -1,4 +1,4 @@
-//! What the port reads of a peer.
+//! Tests what the port reads from a peer.
 
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use tokio::sync::mpsc;

@@ -1,4 +1,4 @@
-//! What is read from a description.
+//! Tests how a description is parsed.
 
 use super::*;
 

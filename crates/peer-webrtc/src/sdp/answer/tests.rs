@@ -1,4 +1,4 @@
-//! Answers that differ from the offer, made to fit it or refused.
+//! Tests answers that differ from the offer and are fitted or refused.
 
 use viewer_session::sdp::normalize;
 
@@ -29,7 +29,7 @@ fn whole(answer: &str) -> Result<Fitted, Unfit> {
     fit(&normalize(answer).expect("an SDP"), OFFER)
 }
 
-/// Each section's kind, port, formats and direction in what the stack gets.
+/// Returns each section's kind, port, formats and direction in the fitted answer.
 fn shape(fitted: &Fitted) -> Vec<String> {
     let lines = Description::split(&fitted.text);
     let direction = |section: &Section<'_>| lines.direction(section).as_str();
@@ -59,10 +59,10 @@ fn sections_without_or_with_other_mids_are_those_of_the_offer() {
         [&video, &audio, &data],
         [&video, AUDIO, &data],
         [&renamed(VIDEO), &renamed(AUDIO), DATA],
-        // Another order: by mid, and without one by kind.
+        // In another order: paired by mid, or by kind without one.
         [AUDIO, DATA, VIDEO],
         [&audio, &data, &video],
-        // Mids that belong to another kind.
+        // The mids belong to sections of another kind.
         [&VIDEO.replace("mid:v", "mid:a"), &AUDIO.replace("mid:a", "mid:v"), DATA],
     ] {
         let fitted = fitted(&sections).expect("fits");
@@ -92,7 +92,7 @@ fn refused_or_missing_section_has_the_offers_formats() {
         assert!(fitted.text.contains("a=rtpmap:111 opus/48000/2"), "{}", fitted.text);
         assert!(fitted.sections[1].formats.is_empty());
     }
-    // More than was offered.
+    // The answer has more sections than the offer.
     let more = fitted(&[VIDEO, AUDIO, DATA, "m=video 9 X 96\r\na=mid:w\r\n", "m=text 9 X y\r\n"]);
     assert_eq!(shape(&more.expect("fits")), ALL);
     let bundle_only = VIDEO.replace("m=video 9", "m=video 0") + "a=bundle-only\r\n";
@@ -108,7 +108,7 @@ fn formats_are_those_that_were_offered() {
     };
     for (video, expected) in [
         ("102\r\na=rtpmap:102 h264/90000", vec![(102, Codec::H264)]),
-        // Without a map, the number is the offer's.
+        // Without `a=rtpmap`, the number means what it means in the offer.
         ("102", vec![(102, Codec::H264)]),
         ("96 102\r\na=rtpmap:102 H264", vec![(96, Codec::Vp8), (102, Codec::H264)]),
         ("96 100\r\na=rtpmap:100 H265/90000", vec![(96, Codec::Vp8)]),
@@ -116,9 +116,9 @@ fn formats_are_those_that_were_offered() {
             "102 97 98\r\na=fmtp:97 apt=102\r\na=rtpmap:98 rtx/90000\r\na=fmtp:98 apt=1",
             vec![(102, Codec::H264)],
         ),
-        // Another number: its packets may come with either.
+        // The answer uses another number: packets may come with either.
         ("127\r\na=rtpmap:127 H264/90000", vec![(127, Codec::H264), (102, Codec::H264)]),
-        // The offer's number with another meaning.
+        // The answer uses a number of the offer for another format.
         ("96\r\na=rtpmap:96 H264/90000", vec![(96, Codec::H264), (102, Codec::H264)]),
         (
             "96 102\r\na=rtpmap:96 H264/90000\r\na=rtpmap:102 VP8/90000",
@@ -141,7 +141,7 @@ fn pictures_in_a_format_that_was_not_offered_end_as_codec_and_quote_the_line() {
         reported,
         "the format of the answer's pictures is H265; offered: H264, VP8 (\"a=rtpmap:127 H265/90000\")"
     );
-    // Sound alone is left out, unless nothing else is left.
+    // Only the audio section is left out, unless no other media is left.
     let fitted_without = fitted(&[VIDEO, g711, DATA]).expect("fits");
     assert!(shape(&fitted_without)[1].starts_with("audio 0 "));
     let Err(Unfit::Codec(reported)) = fitted(&["m=video 0 X 0\r\n", g711, DATA]) else { panic!() };
@@ -176,7 +176,8 @@ fn transport_is_that_of_the_pictures_wherever_it_stands() {
         let media = whole(&format!("{HEAD}{VIDEO}{TRANSPORT}{extra}{AUDIO}{DATA}")).expect("fits");
         assert_eq!(expected(&media), at_session(setup), "{extra}");
     }
-    // Sections that are not bundled: the pictures' transport is used, and the others are left out.
+    // The sections are not bundled: the video section's transport is used, and the others are left
+    // out.
     let other = TRANSPORT.replace(":uf", ":other");
     let apart = whole(&format!("{HEAD}{AUDIO}{other}{VIDEO}{TRANSPORT}{DATA}")).expect("fits");
     assert_eq!(shape(&apart)[0], ALL[0]);
