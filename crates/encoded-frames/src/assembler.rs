@@ -1,7 +1,9 @@
-//! Assembles the packets of one track into whole frames, whatever the network did to them.
+//! Assembles the packets of one track into complete frames, despite loss, reordering and
+//! repetition.
 //!
-//! A frame that lacks a packet for good is dropped, and with it all that may refer to it: the next frame
-//! given out is a keyframe. Sound has no such ties; a lost packet is only counted.
+//! A frame that lacks a packet for good is dropped, as are all frames that may refer to it: the
+//! next output frame is a keyframe. Audio frames are independent of each other; a lost packet is
+//! only counted.
 
 use std::time::Duration;
 
@@ -19,7 +21,8 @@ use crate::vpx::{self, Vpx};
 pub struct AssemblerConfig {
     /// How long to wait for a missing packet: long enough for a few rounds of NACK (100 ms each).
     pub reorder_wait: Duration,
-    /// The most packets that wait behind a missing one: about 2.5 MB, or half a second at 40 Mbit/s.
+    /// The most packets that wait behind a missing one: about 2.5 MB, or half a second at 40
+    /// Mbit/s.
     pub reorder_packets_max: usize,
     /// The largest frame; a longer one is dropped.
     pub frame_bytes_max: usize,
@@ -50,13 +53,13 @@ impl Default for AssemblerConfig {
 pub struct FrameAssembler {
     reorder: ReorderBuffer<(Duration, Packet)>,
     source: Option<u32>,
-    /// The source before this one and when it was left: its stragglers are not a change back.
+    /// The previous source and when it was left: its late packets do not switch back to it.
     previous_source: Option<(u32, Duration)>,
     format: Format,
     delivery: Delivery,
 }
 
-/// What a picture is made of.
+/// The state that assembles the pictures of a codec.
 #[derive(Debug)]
 enum Format {
     H264(Box<h264::Assembly>),
@@ -65,7 +68,7 @@ enum Format {
     Sound,
 }
 
-/// How long packets of the previous SSRC count as late; after that they are a change back to it.
+/// How long packets of the previous SSRC count as late; after that they switch back to it.
 const SOURCE_LINGER: Duration = Duration::from_secs(2);
 
 impl FrameAssembler {
@@ -94,8 +97,8 @@ impl FrameAssembler {
         }
     }
 
-    /// Takes H.264 parameter sets that the sender announced outside the stream, such as in the SDP's
-    /// `sprop-parameter-sets`. Those in the stream go before them.
+    /// Adds H.264 parameter sets that the sender announced outside the stream, such as in the
+    /// SDP's `sprop-parameter-sets`. Those in the stream take precedence.
     pub fn add_parameter_sets(&mut self, sets: &[Bytes]) {
         match &mut self.format {
             Format::H264(assembly) => assembly.add_parameter_sets(sets),
@@ -103,8 +106,8 @@ impl FrameAssembler {
         }
     }
 
-    /// Takes a packet that came at `arrival`. Times must not go back; take the frames out with
-    /// [`Self::pop`] after each packet.
+    /// Adds a packet that arrived at `arrival`. Times must not decrease; call [`Self::pop`] after
+    /// each packet to take the frames.
     pub fn push(&mut self, arrival: Duration, packet: Packet) {
         let stats = &mut self.delivery.stats;
         stats.packets += 1;
@@ -131,8 +134,8 @@ impl FrameAssembler {
         self.release(arrival);
     }
 
-    /// Time passed without a packet: gives up packets that were waited for too long. To be called now and
-    /// then; a tenth of a second is often enough.
+    /// Advances time without a packet: gives up packets that were awaited too long. Call this
+    /// regularly; every tenth of a second is often enough.
     pub fn advance(&mut self, now: Duration) {
         self.release(now);
         match &mut self.format {
@@ -142,12 +145,12 @@ impl FrameAssembler {
         }
     }
 
-    /// Returns the next whole frame.
+    /// Returns the next complete frame.
     pub fn pop(&mut self) -> Option<Frame> {
         self.delivery.pop()
     }
 
-    /// Gives up all missing packets, so that every whole frame can be taken.
+    /// Gives up all missing packets, so that every complete frame can be taken.
     pub fn flush(&mut self) {
         while let Some(released) = self.reorder.drain() {
             self.take(released);
@@ -165,19 +168,20 @@ impl FrameAssembler {
         &self.delivery.stats
     }
 
-    /// Whether nothing can be decoded before the next keyframe: the time to request one.
+    /// Returns whether nothing can be decoded before the next keyframe, so that one should be
+    /// requested.
     #[must_use]
     pub fn needs_keyframe(&self) -> bool {
         self.delivery.lacks_keyframe()
     }
 
-    /// The source whose packets are taken.
+    /// Returns the SSRC of the current source.
     #[must_use]
     pub fn ssrc(&self) -> Option<u32> {
         self.source
     }
 
-    /// The bytes kept of the frame that is being put together.
+    /// Returns the number of bytes held for the incomplete frame.
     #[must_use]
     pub fn partial_bytes(&self) -> usize {
         match &self.format {
@@ -217,7 +221,8 @@ impl FrameAssembler {
         true
     }
 
-    /// What follows has nothing to do with what came; all of that was flushed.
+    /// Begins a new epoch: the following packets are unrelated to the earlier ones, which were
+    /// flushed.
     fn begin_epoch(&mut self) {
         match &mut self.format {
             Format::H264(assembly) => assembly.reset(),
@@ -245,7 +250,7 @@ impl FrameAssembler {
                     Format::Sound => {}
                 }
             }
-            // Padding alone: a bandwidth probe that belongs to no frame.
+            // A packet with only padding is a bandwidth probe that belongs to no frame.
             Released::Packet((_, packet)) if packet.payload.is_empty() => {}
             Released::Packet((arrival, packet)) => match &mut self.format {
                 Format::H264(assembly) => assembly.packet(&packet, arrival, &mut self.delivery),

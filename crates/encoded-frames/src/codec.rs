@@ -1,4 +1,4 @@
-//! The codecs this crate knows, and how long an Opus packet lasts.
+//! The codecs that this crate supports, and the duration of an Opus packet.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ pub enum VideoCodec {
 }
 
 impl VideoCodec {
-    /// The clock rate of the codec's RTP timestamps.
+    /// The clock rate of the codec's RTP timestamps, in Hz.
     pub const CLOCK_RATE: u32 = 90_000;
 
-    /// The codec of an RTP media type such as `video/H264`, whatever its case.
+    /// Returns the codec of an RTP media type such as `video/H264`; case is ignored.
     #[must_use]
     pub fn from_mime_type(mime_type: &str) -> Option<Self> {
         [Self::H264, Self::Vp8, Self::Vp9]
@@ -25,7 +25,7 @@ impl VideoCodec {
             .find(|codec| codec.mime_type().eq_ignore_ascii_case(mime_type))
     }
 
-    /// The codec's RTP media type.
+    /// Returns the codec's RTP media type.
     #[must_use]
     pub const fn mime_type(self) -> &'static str {
         match self {
@@ -58,7 +58,8 @@ pub enum AudioCodec {
 }
 
 impl AudioCodec {
-    /// The clock rate of the codec's RTP timestamps. That of Opus is the same whatever the sampling rate.
+    /// Returns the clock rate of the codec's RTP timestamps, in Hz. That of Opus is the same at
+    /// every sampling rate.
     #[must_use]
     pub const fn clock_rate(self) -> u32 {
         match self {
@@ -67,7 +68,8 @@ impl AudioCodec {
         }
     }
 
-    /// The duration of a packet in ticks of the codec's clock; `None` if it is not a packet of the codec.
+    /// Returns the duration of a packet in ticks of the codec's clock; `None` if it is not a
+    /// packet of the codec.
     #[must_use]
     pub fn packet_ticks(self, packet: &[u8]) -> Option<u32> {
         match self {
@@ -77,7 +79,7 @@ impl AudioCodec {
         }
     }
 
-    /// The codec of an RTP media type such as `audio/opus`, whatever its case.
+    /// Returns the codec of an RTP media type such as `audio/opus`; case is ignored.
     #[must_use]
     pub fn from_mime_type(mime_type: &str) -> Option<Self> {
         [Self::Opus, Self::Pcmu, Self::Pcma]
@@ -85,7 +87,7 @@ impl AudioCodec {
             .find(|codec| codec.mime_type().eq_ignore_ascii_case(mime_type))
     }
 
-    /// The codec's RTP media type.
+    /// Returns the codec's RTP media type.
     #[must_use]
     pub const fn mime_type(self) -> &'static str {
         match self {
@@ -116,7 +118,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// The clock rate of the codec's RTP timestamps.
+    /// Returns the clock rate of the codec's RTP timestamps, in Hz.
     #[must_use]
     pub const fn clock_rate(self) -> u32 {
         match self {
@@ -135,9 +137,10 @@ impl fmt::Display for Codec {
     }
 }
 
-/// The duration of an Opus packet in ticks of 1/48000 s; `None` if it is not an Opus packet.
+/// Returns the duration of an Opus packet in ticks of 1/48000 s; `None` if it is not an Opus
+/// packet.
 ///
-/// The first byte encodes the frames' length and how many there are (RFC 6716, section 3.1); a packet
+/// The first byte holds the frames' duration and their number (RFC 6716, section 3.1); a packet
 /// holds at most 120 ms.
 #[must_use]
 pub fn opus_packet_ticks(packet: &[u8]) -> Option<u32> {

@@ -1,75 +1,79 @@
-//! Whether a stream's marker bit shows where a picture ends.
+//! Decides whether a stream's marker bit shows where a picture ends.
 //!
-//! RFC 6184, section 5.1, and RFC 7741, section 4.1, require the bit on the last packet of a picture, and
-//! decoders must not rely on it. Some senders never set it, some set it on every slice or packet. A
-//! picture is given out at its mark only if the stream has shown that the bit is not set in between.
+//! RFC 6184, section 5.1, and RFC 7741, section 4.1, specify the bit for the last packet of a
+//! picture, but decoders must not rely on it. Some senders never set it, some set it on every
+//! slice or packet. A picture is output at its marker only if the stream has shown that the bit is
+//! not set within pictures.
 
 use std::time::Duration;
 
-/// A marked picture whose end is not proven waits so long for a packet that proves it.
+/// How long a marked picture with an unproven end waits for a packet that proves it.
 pub(crate) const UNPROVEN_WAIT: Duration = Duration::from_millis(100);
 
-/// So many pictures that ended with their mark make a lost packet after a mark part of the next picture.
+/// After this many pictures that ended with a marker, a packet lost after a marker counts as part
+/// of the next picture.
 const ENDED_MIN: u32 = 2;
 
-/// What is known of a stream's marks.
+/// The knowledge about a stream's markers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// Nothing yet: a picture ends where the next one begins.
+    /// Nothing is known yet: a picture ends where the next one begins.
     #[default]
     Unknown,
-    /// A picture of several parts had its mark on the last one alone.
+    /// A picture of several parts had its marker on the last part only.
     Proven,
-    /// A picture went on after a mark.
+    /// A picture continued after a marker.
     Refuted,
 }
 
 impl Trust {
-    /// A picture went on after a mark.
+    /// Records that a picture continued after a marker.
     pub(crate) fn refute(&mut self) {
         *self = Self::Refuted;
     }
 
-    /// A picture ended.
+    /// Records the markers of a picture that ended.
     pub(crate) fn ended(&mut self, marks: Marks) {
         if *self == Self::Unknown && marks.is_marked() && marks.unmarked > 0 {
             *self = Self::Proven;
         }
     }
 
-    /// Whether a picture with these marks is whole.
+    /// Returns whether a picture with these markers is complete.
     pub(crate) fn is_whole(self, marks: Marks) -> bool {
         self == Self::Proven && marks.is_marked()
     }
 
-    /// Whether a picture with these marks has waited long enough for a packet that proves its end.
+    /// Returns whether a picture with these markers has waited long enough for a packet that
+    /// proves its end.
     pub(crate) fn is_overdue(self, marks: Marks, now: Duration) -> bool {
         self != Self::Refuted
             && marks.marked_at.is_some_and(|at| now.saturating_sub(at) >= UNPROVEN_WAIT)
     }
 
-    /// Whether a picture with these marks is taken for whole when packets are lost after it: all of so many
-    /// pictures before ended with their mark.
+    /// Returns whether a picture with these markers counts as complete when packets are lost after
+    /// it, given the number of earlier pictures that `ended` with a marker.
     pub(crate) fn survives_gap(self, marks: Marks, ended: u32) -> bool {
         self != Self::Refuted && marks.is_marked() && ended >= ENDED_MIN
     }
 
-    /// Whether a keyframe with these marks is most likely whole.
+    /// Returns whether a keyframe with these markers is most likely complete.
     pub(crate) fn is_likely_whole(self, marks: Marks) -> bool {
         self != Self::Refuted && marks.is_marked() && marks.unmarked > 0
     }
 }
 
-/// The marks on one picture's packets.
+/// The markers on one picture's packets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Marks {
     marked_at: Option<Duration>,
-    /// Packets without a mark that ended a part of the picture: a NAL unit, or for VP8 any packet.
+    /// The number of packets without a marker that ended a part of the picture: a NAL unit, or for
+    /// VP8 any packet.
     unmarked: u32,
 }
 
 impl Marks {
-    /// A packet of the picture came, which ends a part of it or does not.
+    /// Records a packet of the picture. `ends_part` states whether the packet ends a part.
     pub(crate) fn packet(&mut self, marker: bool, ends_part: bool, arrival: Duration) {
         if marker {
             self.marked_at = self.marked_at.max(Some(arrival));
@@ -82,7 +86,7 @@ impl Marks {
         self.marked_at.is_some()
     }
 
-    /// The picture goes on.
+    /// Clears the marker, because the picture continues after it.
     pub(crate) fn unmark(&mut self) {
         self.marked_at = None;
     }
@@ -119,7 +123,7 @@ mod tests {
         trust.ended(several);
         assert!(trust.is_whole(marks(&[true])));
         assert!(!trust.is_whole(marks(&[false])));
-        // What comes after the mark proves nothing.
+        // A packet after the marker proves nothing.
         let mut trust = Trust::Unknown;
         trust.ended(marks(&[true, false]));
         assert_eq!(trust, Trust::Unknown);

@@ -1,4 +1,4 @@
-//! What an assembler gives out, and how it gets there.
+//! The frames that an assembler outputs, and the rules for their delivery.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,74 +16,75 @@ pub struct ParameterSets {
     pub pps: Bytes,
 }
 
-/// A whole frame, or one packet of sound.
+/// A complete frame, or one audio packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// How it is encoded.
+    /// The codec of the data.
     pub codec: Codec,
-    /// The source whose packets carried it.
+    /// The SSRC of its packets.
     pub ssrc: u32,
-    /// The RTP timestamp that its packets carried.
+    /// The RTP timestamp of its packets.
     pub rtp_timestamp: u32,
-    /// When its first packet came.
+    /// The arrival of its first packet.
     pub arrival: Duration,
-    /// When its last packet came.
+    /// The arrival of its last packet.
     pub completed: Duration,
-    /// Counts up where the timestamps before and after have nothing in common (another SSRC, a sender that
-    /// began anew).
+    /// A number that increases where timestamps before and after are unrelated (another SSRC, or a
+    /// sender that restarted).
     pub epoch: u32,
-    /// Whether decoding can begin here; always so for sound.
+    /// Whether decoding can begin here; always true for audio.
     pub keyframe: bool,
-    /// Whether a decoder that began at the last keyframe shows the whole picture. Not so for the first
-    /// pictures after an H.264 recovery point, which refresh the picture piece by piece.
+    /// Whether a decoder that began at the last keyframe shows the complete picture. False for the
+    /// first pictures after an H.264 recovery point, which refresh the picture piece by piece.
     pub recovered: bool,
     /// The picture's size, for keyframes.
     pub size: Option<(u16, u16)>,
-    /// The parameter sets of an H.264 keyframe. They are in `data` too.
+    /// The parameter sets of an H.264 keyframe. `data` contains them too.
     pub parameter_sets: Option<ParameterSets>,
-    /// The frame; H.264 as NAL units with four bytes of length before each, the parameter sets first.
+    /// The encoded data; H.264 as NAL units with a four-byte length before each, the parameter
+    /// sets first.
     pub data: Bytes,
 }
 
-/// What has come in on a track, counted after reordering.
+/// The counters of a track, taken after reordering.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MediaStats {
-    /// Packets taken in, duplicates and late ones among them.
+    /// Packets received, including duplicates and late ones.
     pub packets: u64,
-    /// Bytes of payload taken in.
+    /// Payload bytes received.
     pub bytes: u64,
     /// Packets that never came, or came after they were given up.
     pub lost: u64,
-    /// Packets that were there already.
+    /// Packets that had already arrived.
     pub duplicate: u64,
-    /// Packets that came after their place was given up, or from a source that is no longer the track's.
+    /// Packets that came after their place was given up, or from an earlier source of the track.
     pub late: u64,
-    /// Packets that are not of the codec's format.
+    /// Packets that are not in the codec's format.
     pub malformed: u64,
-    /// Whole frames, or packets of sound.
+    /// Complete frames, or audio packets.
     pub frames: u64,
-    /// How many of them were keyframes; 0 for sound.
+    /// How many of the frames were keyframes; 0 for audio.
     pub keyframes: u64,
-    /// Frames dropped because they were incomplete or referred to one that was.
+    /// Frames dropped because they were incomplete or referred to an incomplete one.
     pub frames_dropped: u64,
-    /// Whole pictures dropped because no keyframe came before them.
+    /// Complete pictures dropped because no keyframe came before them.
     pub without_keyframe: u64,
-    /// Whole keyframes dropped because their parameter sets are not known.
+    /// Complete keyframes dropped because their parameter sets are unknown.
     pub without_parameter_sets: u64,
-    /// Parts of keyframes came, whole or not.
+    /// Whether any part of a keyframe has arrived.
     pub keyframe_seen: bool,
-    /// When the first keyframe (or packet of sound) was whole and the picture recovered. With a source
-    /// whose end marks are not proven yet, this may be before the frame is given out.
+    /// When the first keyframe (or audio packet) was complete and the picture recovered. For a
+    /// source with unproven end markers, this may be before the frame is output.
     pub first_keyframe_at: Option<Duration>,
-    /// How often another SSRC took over.
+    /// How often another SSRC replaced the source.
     pub source_changes: u64,
 }
 
-/// A payload that is not of its codec's RTP format.
+/// A payload that is not in its codec's RTP format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// A picture's bytes and what is known of it.
+/// A picture's bytes and metadata.
 #[derive(Debug)]
 pub(crate) struct Picture {
     pub(crate) rtp_timestamp: u32,
@@ -92,25 +93,25 @@ pub(crate) struct Picture {
     pub(crate) data: Bytes,
 }
 
-/// Why decoding can begin at a picture.
+/// The properties of a picture at which decoding can begin.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) size: (u16, u16),
     pub(crate) parameter_sets: Option<ParameterSets>,
-    /// How many reference pictures follow before the picture is whole.
+    /// The number of reference pictures that follow before the picture is complete.
     pub(crate) recovery: u32,
 }
 
-/// Decides which pictures are given out, and counts.
+/// Decides which pictures are output, and counts them.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     codec: Codec,
     pub(crate) ssrc: u32,
     pub(crate) epoch: u32,
     keyframe_needed: bool,
-    /// A keyframe is whole and waits for what proves it.
+    /// Whether a complete keyframe waits for proof of its end.
     keyframe_pending: bool,
-    /// Reference pictures to come before the picture is whole.
+    /// The number of reference pictures still needed before the picture is complete.
     recovering: u32,
     pub(crate) stats: MediaStats,
     ready: VecDeque<Frame>,
@@ -134,35 +135,35 @@ impl Delivery {
         self.ready.pop_front()
     }
 
-    /// Whether no picture can be given out before a keyframe.
+    /// Returns whether no picture can be output before a keyframe.
     pub(crate) fn needs_keyframe(&self) -> bool {
         self.keyframe_needed
     }
 
-    /// Whether a keyframe is to be requested: none is there.
+    /// Returns whether a keyframe must be requested, because none is pending.
     pub(crate) fn lacks_keyframe(&self) -> bool {
         self.keyframe_needed && !self.keyframe_pending
     }
 
-    /// What follows refers to what was lost.
+    /// Drops pictures until a keyframe comes, because they may refer to a lost one.
     pub(crate) fn need_keyframe(&mut self) {
         self.keyframe_needed = matches!(self.codec, Codec::Video(_));
         self.keyframe_pending = false;
     }
 
-    /// A picture was incomplete.
+    /// Counts an incomplete picture as dropped.
     pub(crate) fn drop_picture(&mut self) {
         self.stats.frames_dropped += 1;
         self.need_keyframe();
     }
 
-    /// A whole keyframe whose parameter sets are not known.
+    /// Counts a complete keyframe with unknown parameter sets as dropped.
     pub(crate) fn drop_without_parameter_sets(&mut self) {
         self.stats.without_parameter_sets += 1;
         self.drop_picture();
     }
 
-    /// A picture that decoding cannot begin with.
+    /// Outputs or drops a picture at which decoding cannot begin.
     pub(crate) fn inter(&mut self, picture: Picture, reference: bool) {
         if self.keyframe_needed {
             self.stats.without_keyframe += u64::from(self.stats.keyframes == 0);
@@ -175,7 +176,7 @@ impl Delivery {
         self.emit(picture, None);
     }
 
-    /// A picture that decoding can begin with.
+    /// Outputs a picture at which decoding can begin.
     pub(crate) fn key(&mut self, picture: Picture, entry: Entry) {
         self.keyframe_needed = false;
         self.keyframe_pending = false;
@@ -184,12 +185,12 @@ impl Delivery {
         self.emit(picture, Some(entry));
     }
 
-    /// A packet of sound.
+    /// Outputs an audio packet.
     pub(crate) fn sound(&mut self, picture: Picture) {
         self.emit(picture, None);
     }
 
-    /// A keyframe is whole, though its end is not certain enough to give it out.
+    /// Records a complete keyframe with an end that is not certain enough to output it.
     pub(crate) fn note_keyframe(&mut self, at: Duration) {
         self.keyframe_pending = self.keyframe_needed;
         self.stats.first_keyframe_at.get_or_insert(at);

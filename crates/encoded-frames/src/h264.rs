@@ -1,4 +1,4 @@
-//! H.264: the types of NAL units, the walk over a frame's units, and how frames are assembled.
+//! H.264: the types of NAL units, the iteration over a frame's units, and the assembly of frames.
 
 mod access_unit;
 mod sets;
@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 pub(crate) use access_unit::Assembly;
 
-/// The NAL units of length-prefixed H.264 (four bytes of length each); stops where a length does not fit.
+/// Iterates over the NAL units of length-prefixed H.264 (a four-byte length each); stops at a
+/// length that does not fit.
 pub fn length_prefixed_nals(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = data;
     std::iter::from_fn(move || {
@@ -21,8 +22,8 @@ pub fn length_prefixed_nals(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A frame of length-prefixed H.264 with a start code of four bytes before each NAL unit instead
-/// (ITU-T H.264, Annex B). It is as long as before.
+/// Converts a frame of length-prefixed H.264 to Annex B (ITU-T H.264): a four-byte start code
+/// replaces each length, so the size stays the same.
 #[must_use]
 pub fn annex_b(data: &[u8]) -> Bytes {
     let mut stream = Vec::with_capacity(data.len());
@@ -33,17 +34,17 @@ pub fn annex_b(data: &[u8]) -> Bytes {
     stream.into()
 }
 
-/// The type of a NAL unit (ITU-T H.264, table 7-1); 0 for an empty one.
+/// Returns the type of a NAL unit (ITU-T H.264, table 7-1); 0 for an empty one.
 #[must_use]
 pub fn nal_type(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |byte| byte & 0x1f)
 }
 
-/// A slice of a picture that may need others.
+/// A slice of a picture that may refer to other pictures.
 pub const NAL_SLICE: u8 = 1;
 /// The first partition of a slice.
 pub(crate) const NAL_PARTITION_A: u8 = 2;
-/// A slice of a picture that needs no other.
+/// A slice of a picture that refers to no other picture.
 pub const NAL_IDR: u8 = 5;
 /// Supplemental enhancement information.
 pub const NAL_SEI: u8 = 6;

@@ -1,9 +1,9 @@
-//! Encoded frames out of the RTP packets of one stream.
+//! Assembles encoded frames from the RTP packets of one stream.
 //!
-//! [`FrameAssembler`] puts the packets of one track in order, finds whole frames, and reports the first
-//! keyframe, losses and when a keyframe is needed.
+//! [`FrameAssembler`] puts the packets of one track in order, finds complete frames, and reports
+//! the first keyframe, losses and when a keyframe is needed.
 //!
-//! Nothing here reads a clock or knows a peer connection: arrival times are given by the caller, as
+//! Nothing here reads a clock or uses a peer connection: the caller passes arrival times, as
 //! [`Duration`](std::time::Duration) since any fixed moment. The packets are [`rtp::Packet`], the
 //! type that `webrtc`'s tracks deliver.
 

@@ -1,53 +1,57 @@
-//! Puts packets back in the order of their sequence numbers, and reports which are lost.
+//! Puts packets back in the order of their sequence numbers, and reports the ones that are lost
+//! for good.
 //!
-//! It knows sequence numbers and arrival times, nothing of payloads. It is bounded in packets and in time: a
-//! hole is waited for only as long as a retransmission may still come.
+//! It uses only sequence numbers and arrival times, not payloads. It is bounded in packets and in
+//! time: it waits for a missing packet only as long as a retransmission may still come.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// RFC 3550, appendix A.1: a jump beyond this is a sender that began anew rather than a loss.
+/// RFC 3550, appendix A.1: a larger jump means that the sender restarted, not that packets were
+/// lost.
 const JUMP_MAX: u64 = 3000;
 
-/// Extended sequence numbers begin here, so that a packet older than the first has a number too.
+/// The first extended sequence number, large enough that packets older than the first have a
+/// number too.
 const ORIGIN: u64 = 1 << 32;
 
-/// What became of a packet that was put in.
+/// The result of inserting a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Insertion {
-    /// It waits its turn, or can be taken at once.
+    /// It waits for its turn, or can be taken at once.
     Accepted,
-    /// It is there already.
+    /// It has already arrived.
     Duplicate,
-    /// Its place was given up, or taken, before it came.
+    /// It came after its place was given up or taken.
     Late,
     /// It is far from the others, and kept; a second one in sequence with it means a restart.
     Suspicious,
-    /// The sender began anew: the suspicious packet comes out first, then this one.
+    /// The sender restarted: the suspicious packet is released first, then this one.
     Restarted,
 }
 
-/// What comes out.
+/// The output of the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Released<T> {
     /// The next packet in order.
     Packet(T),
-    /// So many packets were given up here.
+    /// This many packets were given up here.
     Gap(u64),
 }
 
-/// The buffer; `T` is the packet.
+/// The reorder buffer; `T` is the packet.
 #[derive(Debug)]
 pub(crate) struct ReorderBuffer<T> {
     wait: Duration,
     capacity: usize,
     waiting: BTreeMap<u64, (Duration, T)>,
-    /// The number to come out next; `None` before the first packet.
+    /// The sequence number to release next; `None` before the first packet.
     next: Option<u64>,
     highest: u64,
-    /// Something came out, or may come out: before, an earlier packet than the first one is taken too.
+    /// Whether a packet was released or may be released. Until then, packets earlier than the
+    /// first one are accepted too.
     started: bool,
-    /// A packet far from the others, which the next one in sequence would confirm to be a restart.
+    /// A packet far from the others; the next one in sequence would confirm a restart.
     suspect: Option<(u16, Duration, T)>,
 }
 
@@ -64,8 +68,8 @@ impl<T> ReorderBuffer<T> {
         }
     }
 
-    /// Puts a packet in. After `Restarted` the packet is the first of a new sequence and nothing of
-    /// the old one is left, so drain with [`Self::drain`] before when [`Self::is_restart`] returns true.
+    /// Inserts a packet. After `Restarted` the packet is the first of a new sequence and the old
+    /// one is discarded, so call [`Self::drain`] before if [`Self::is_restart`] returns true.
     pub(crate) fn insert(&mut self, sequence: u16, arrival: Duration, packet: T) -> Insertion {
         let Some(next) = self.next else {
             self.begin(sequence, arrival, packet);
@@ -101,7 +105,7 @@ impl<T> ReorderBuffer<T> {
         Insertion::Accepted
     }
 
-    /// Whether inserting this sequence number now would restart the buffer.
+    /// Returns whether inserting this sequence number now would restart the buffer.
     pub(crate) fn is_restart(&self, sequence: u16) -> bool {
         let Some(next) = self.next else { return false };
         let number = self.extend(sequence);
@@ -110,7 +114,8 @@ impl<T> ReorderBuffer<T> {
             && (number > self.highest + JUMP_MAX || number + JUMP_MAX < next)
     }
 
-    /// The stream can begin with what is there. Without this, its first packet waits as long as a missing one.
+    /// Lets the stream begin with the packets that have arrived. Otherwise its first packet waits
+    /// as long as a missing one.
     pub(crate) fn start(&mut self) {
         self.started = true;
     }
@@ -146,7 +151,7 @@ impl<T> ReorderBuffer<T> {
         self.take_first()
     }
 
-    /// Forgets the sequence; the next packet begins another.
+    /// Discards the sequence; the next packet begins another.
     pub(crate) fn reset(&mut self) {
         self.waiting.clear();
         self.next = None;
@@ -168,7 +173,7 @@ impl<T> ReorderBuffer<T> {
         self.waiting.insert(number, (arrival, packet));
     }
 
-    /// The number nearest to the highest one that ends in these 16 bits.
+    /// Returns the number nearest to the highest one that ends in these 16 bits.
     fn extend(&self, sequence: u16) -> u64 {
         let low = self.highest.to_be_bytes();
         let ahead = sequence.wrapping_sub(u16::from_be_bytes([low[6], low[7]]));
@@ -250,7 +255,7 @@ mod tests {
         buffer.start();
         assert_eq!(take_all(&mut buffer, ms(0)), [Released::Packet(0)]);
         assert_eq!(buffer.insert(65_535, ms(0), 65_535), Insertion::Late);
-        // Nothing that could start it: the first packet waits as long as a missing one.
+        // Nothing starts the stream: the first packet waits as long as a missing one.
         let mut buffer = ReorderBuffer::new(WAIT, 100);
         buffer.insert(7, ms(0), 7);
         assert_eq!(take_all(&mut buffer, ms(499)), []);
@@ -258,8 +263,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the network does to the packets, they come out in order and none twice, and packets plus gaps
-        /// account for the whole range.
+        /// Despite any reordering, loss or repetition, packets are released in order and only
+        /// once, and packets plus gaps account for the whole range.
         #[test]
         fn order_and_account_are_kept(
             start in any::<u16>(),
@@ -306,7 +311,8 @@ mod tests {
             let mut expected: Vec<u64> = arrivals.iter().map(|&(_, index)| index).collect();
             expected.sort_unstable();
             expected.dedup();
-            // No packet is more than 40 * 5 ms late, and a hole is waited for longer than that.
+            // No packet is more than 40 * 5 ms late, which is less than the wait for a missing
+            // packet.
             prop_assert_eq!(out, expected);
         }
     }

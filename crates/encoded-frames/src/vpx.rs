@@ -1,7 +1,8 @@
 //! VP8 and VP9: the payload descriptors, where a picture begins and ends, and which is a keyframe.
 //!
-//! A picture begins where its descriptor marks it, and ends where the timestamp changes, where another begins,
-//! or at its mark: the marker bit of VP8 once the stream has proven it, the descriptor's end bit of VP9.
+//! The descriptor shows where a picture begins. A picture ends where the timestamp changes, where
+//! another begins, or at its end mark: the marker bit of VP8 once the stream has proven it, the
+//! descriptor's end bit of VP9.
 
 use std::time::Duration;
 
@@ -25,15 +26,15 @@ pub(crate) enum Vpx {
 pub(crate) struct Assembly {
     codec: Vpx,
     trust: Trust,
-    /// Pictures that ended with their mark.
+    /// The number of pictures that ended with a marker.
     ended: u32,
     current: Option<Current>,
-    /// The timestamp of the picture that was given out at its mark.
+    /// The timestamp of the picture that was output at its marker.
     marked: Option<u32>,
     bytes_max: usize,
 }
 
-/// A picture that is not whole yet.
+/// An incomplete picture.
 #[derive(Debug)]
 struct Current {
     rtp_timestamp: u32,
@@ -44,13 +45,13 @@ struct Current {
     broken: bool,
 }
 
-/// What a payload is.
+/// A parsed payload.
 #[derive(Debug, PartialEq, Eq)]
 struct Part {
     data: Bytes,
-    /// A picture begins with it.
+    /// Whether a picture begins with it.
     begins: bool,
-    /// Whether a picture ends with it, if the descriptor has that bit.
+    /// Whether a picture ends with it, if the descriptor shows that.
     ends: Option<bool>,
 }
 
@@ -62,7 +63,7 @@ impl Assembly {
         assembly
     }
 
-    /// Whether a picture begins with this payload.
+    /// Returns whether a picture begins with this payload.
     pub(crate) fn can_begin(&self, payload: &Bytes) -> bool {
         self.part(payload).is_ok_and(|part| part.is_some_and(|part| part.begins))
     }
@@ -82,7 +83,7 @@ impl Assembly {
                 return;
             }
         };
-        // The timestamp may stand still.
+        // Two pictures may have the same timestamp.
         if part.begins && self.current.as_ref().is_some_and(Current::has_begun) {
             self.finish(out);
         }
@@ -96,7 +97,7 @@ impl Assembly {
             self.trust.refute();
         }
         if !current.has_begun() && !part.begins {
-            // Its first packets are missing, or it was given out at a mark that was none.
+            // Its first packets are missing, or it was output at a marker that did not end it.
             current.break_up();
         }
         current.completed = current.completed.max(arrival);
@@ -117,7 +118,7 @@ impl Assembly {
         }
     }
 
-    /// Packets were lost.
+    /// Records that packets were lost.
     pub(crate) fn gap(&mut self, out: &mut Delivery) {
         let (trust, ended) = (self.trust, self.ended);
         let survives =
@@ -130,7 +131,7 @@ impl Assembly {
         out.need_keyframe();
     }
 
-    /// Gives out a picture whose mark has waited long enough for what proves it.
+    /// Outputs a picture with a marker that has waited long enough for proof.
     pub(crate) fn advance(&mut self, now: Duration, out: &mut Delivery) {
         let is_overdue =
             |current: &Current| !current.broken && self.trust.is_overdue(current.marks, now);
@@ -140,7 +141,7 @@ impl Assembly {
         }
     }
 
-    /// What follows has nothing to do with what came.
+    /// Resets all state, because the following packets are unrelated to the earlier ones.
     pub(crate) fn reset(&mut self) {
         self.current = None;
         self.marked = None;
@@ -152,12 +153,12 @@ impl Assembly {
         };
     }
 
-    /// Bytes kept of the picture that is not whole yet.
+    /// Returns the number of bytes held for the incomplete picture.
     pub(crate) fn bytes(&self) -> usize {
         self.current.as_ref().map_or(0, |current| current.data.len())
     }
 
-    /// Nothing follows: a picture without a mark may not be whole.
+    /// Ends the stream: a picture without a marker may be incomplete, and is not output.
     pub(crate) fn flush(&mut self, out: &mut Delivery) {
         if self
             .current
@@ -169,7 +170,7 @@ impl Assembly {
         self.current = None;
     }
 
-    /// The current picture is over.
+    /// Ends the current picture, and outputs or drops it.
     fn finish(&mut self, out: &mut Delivery) {
         let Some(current) = self.current.take() else { return };
         self.trust.ended(current.marks);
@@ -198,13 +199,13 @@ impl Assembly {
         }
     }
 
-    /// Whether what came of the current picture is a keyframe's beginning.
+    /// Returns whether the current picture's data begins a keyframe.
     fn is_keyframe(&self) -> bool {
         let current = self.current.as_ref().filter(|current| !current.broken);
         current.is_some_and(|current| matches!(self.size(&current.data), Ok(Some(_))))
     }
 
-    /// A keyframe's size, `None` for another picture.
+    /// Returns a keyframe's size; `None` for another picture.
     fn size(&self, data: &[u8]) -> Result<Option<(u16, u16)>, Malformed> {
         match self.codec {
             Vpx::Vp8 => vp8_size(data),
@@ -212,7 +213,7 @@ impl Assembly {
         }
     }
 
-    /// The part of a picture in a payload; `None` for a higher layer, which is not played.
+    /// Parses a payload; `None` for a higher layer, which is not played.
     fn part(&self, payload: &Bytes) -> Result<Option<Part>, Malformed> {
         match self.codec {
             Vpx::Vp8 => vp8_part(payload).map(Some),
@@ -233,7 +234,7 @@ impl Current {
         }
     }
 
-    /// It has a packet, or had one that is gone.
+    /// Returns whether the picture has a packet, or had one that was discarded.
     fn has_begun(&self) -> bool {
         self.broken || !self.data.is_empty()
     }
@@ -244,8 +245,8 @@ impl Current {
     }
 }
 
-/// RFC 7741, section 4.2. `rtc-rtp`'s depacketiser refuses payloads of fewer than four bytes, and the last
-/// packet of a frame may be as short as two.
+/// Parses the VP8 descriptor (RFC 7741, section 4.2). `rtc-rtp`'s depacketiser refuses payloads of
+/// fewer than four bytes, but the last packet of a frame may have only two.
 fn vp8_part(payload: &Bytes) -> Result<Part, Malformed> {
     let byte = |index: usize| payload.get(index).copied().ok_or(Malformed);
     let first = byte(0)?;
@@ -267,12 +268,13 @@ fn vp8_part(payload: &Bytes) -> Result<Part, Malformed> {
     Ok(Part { data: payload.slice(length..), begins, ends: None })
 }
 
-/// RFC 9628, section 4.2.
+/// Parses the VP9 descriptor (RFC 9628, section 4.2).
 fn vp9_part(payload: &Bytes) -> Result<Option<Part>, Malformed> {
     let flags = *payload.first().ok_or(Malformed)?;
     let (picture_id, layers, flexible) = (flags & 0x80 != 0, flags & 0x20 != 0, flags & 0x10 != 0);
     if layers && !flexible {
-        // The layer indices are followed by TL0PICIDX, which the depacketiser reads unasked.
+        // The layer indices are followed by TL0PICIDX, which the depacketiser reads without a
+        // length check.
         let id_bytes = match (picture_id, payload.get(1)) {
             (true, Some(byte)) => 1 + usize::from(byte >> 7),
             (true, None) => return Err(Malformed),
@@ -284,7 +286,8 @@ fn vp9_part(payload: &Bytes) -> Result<Option<Part>, Malformed> {
     }
     let mut packet = Vp9Packet::default();
     let data = packet.depacketize(payload).map_err(|_| Malformed)?;
-    // Higher spatial layers would need a superframe index to be one sample; the base layer plays alone.
+    // Higher spatial layers would need a superframe index to form one sample; the base layer can
+    // be played alone.
     Ok((packet.sid == 0).then_some(Part { data, begins: packet.b, ends: Some(packet.e) }))
 }
 

@@ -1,7 +1,7 @@
-//! Where a picture of H.264 begins and ends, and what is put into its frame.
+//! Finds where an H.264 picture begins and ends, and builds its frame.
 //!
-//! A picture ends where the timestamp changes, where a slice begins another picture (ITU-T H.264, section
-//! 7.4.1.2.4), or at its mark, once the stream has proven its marks ([`Trust`]).
+//! A picture ends where the timestamp changes, where a slice begins another picture (ITU-T H.264,
+//! section 7.4.1.2.4), or at its marker, once the stream has proven its markers ([`Trust`]).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,9 +19,9 @@ use super::{
 use crate::end_mark::{Marks, Trust};
 use crate::frame::{Delivery, Entry, Picture};
 
-/// What a unit counts for beside its bytes.
+/// The bytes that each unit counts in addition to its data.
 const UNIT_OVERHEAD: usize = 64;
-/// Parameter sets that came without a picture and wait for the next one.
+/// The most parameter sets that wait for the next picture.
 const CARRIED_MAX: usize = 64;
 
 /// Assembles the pictures of one source.
@@ -31,24 +31,24 @@ pub(crate) struct Assembly {
     units: Vec<Unit>,
     sets: SetStore,
     trust: Trust,
-    /// Pictures that ended with their mark.
+    /// The number of pictures that ended with a marker.
     ended: u32,
-    /// The last packet's.
+    /// The timestamp of the last packet.
     timestamp: Option<u32>,
     current: Option<Current>,
-    /// The picture that was given out at its mark, and its last slice.
+    /// The picture that was output at its marker, and its last slice.
     marked: Option<(u32, Slice)>,
     carried: Carried,
-    /// Nothing was lost since the packet before.
+    /// Whether nothing was lost since the previous packet.
     continuous: bool,
-    /// Packets were lost since the last picture.
+    /// Whether packets were lost since the last picture.
     gap: bool,
-    /// The last keyframe came with its parameter sets, so the next one has them too.
+    /// Whether the last keyframe came with its parameter sets, so that the next one has them too.
     carries_sets: bool,
     bytes_max: usize,
 }
 
-/// What came since the last picture.
+/// The parameter sets and the recovery point that arrived since the last picture.
 #[derive(Debug, Default)]
 struct Carried {
     sets: Vec<Bytes>,
@@ -57,14 +57,14 @@ struct Carried {
     recovery: Option<u32>,
 }
 
-/// A picture that is not whole yet.
+/// An incomplete picture.
 #[derive(Debug)]
 struct Current {
     rtp_timestamp: u32,
     arrival: Duration,
     completed: Duration,
     units: Vec<Bytes>,
-    /// Units that came after a slice: they belong to the next picture, unless this one goes on.
+    /// Units that came after a slice: they belong to the next picture, unless this one continues.
     pending: Vec<Unit>,
     bytes: usize,
     slice: Option<Slice>,
@@ -133,22 +133,24 @@ impl Assembly {
         }
     }
 
-    /// Takes parameter sets from outside the stream.
+    /// Adds parameter sets from outside the stream.
     pub(crate) fn add_parameter_sets(&mut self, sets: &[Bytes]) {
         for set in sets {
             self.sets.insert_absent(&without_start_code(set));
         }
     }
 
-    /// Whether a picture can begin with this payload, as far as a stream's first packet shows.
+    /// Returns whether a picture can begin with this payload, as far as a stream's first packet
+    /// shows.
     pub(crate) fn can_begin(&self, payload: &Bytes) -> bool {
         let payload = without_start_code(payload);
-        // The unit's type, and the first byte of what would be a slice header: its first bit is 1 for the
-        // first macroblock.
+        // The unit's type, and the first byte of the slice header if there is one: its first bit
+        // is 1 for the first macroblock.
         let (kind, header) = match nal_type(&payload) {
             STAP_A => (nal_type(payload.get(3..).unwrap_or_default()), payload.get(4)),
             FU_A => match payload.get(1) {
-                // The unit began with a start code when it was cut, of which the first zero is the header.
+                // The sender fragmented the unit with its start code, so the first zero became the
+                // header.
                 Some(header) if header & 0x9f == 0x80 => {
                     let rest = payload.get(2..).unwrap_or_default();
                     let code = rest.iter().position(|byte| *byte != 0).unwrap_or(rest.len());
@@ -202,7 +204,7 @@ impl Assembly {
         }
     }
 
-    /// Packets were lost.
+    /// Records that packets were lost.
     pub(crate) fn gap(&mut self, out: &mut Delivery) {
         if let Some(current) = &self.current
             && current.has_slices()
@@ -216,7 +218,8 @@ impl Assembly {
         self.continuous = false;
         self.gap = true;
         match &mut self.current {
-            // What is lost comes before the first slice, which its header shows.
+            // The loss is before the first slice, and the slice header will show whether it
+            // matters.
             Some(current) if !current.has_slices() => {}
             Some(current) => {
                 current.break_up();
@@ -227,7 +230,7 @@ impl Assembly {
         out.need_keyframe();
     }
 
-    /// Gives out a picture whose mark has waited long enough for what proves it.
+    /// Outputs a picture with a marker that has waited long enough for proof.
     pub(crate) fn advance(&mut self, now: Duration, out: &mut Delivery) {
         let Some(current) = &self.current else { return };
         let at_rest =
@@ -237,7 +240,7 @@ impl Assembly {
         }
     }
 
-    /// Nothing follows: a picture without a mark may not be whole.
+    /// Ends the stream: a picture without a marker may be incomplete, and is not output.
     pub(crate) fn flush(&mut self, out: &mut Delivery) {
         if self
             .current
@@ -250,7 +253,8 @@ impl Assembly {
         self.current = None;
     }
 
-    /// What follows has nothing to do with what came, but for the parameter sets.
+    /// Resets all state but the parameter sets, because the following packets are unrelated to the
+    /// earlier ones.
     pub(crate) fn reset(&mut self) {
         self.depacketizer.lose();
         self.timestamp = None;
@@ -263,7 +267,7 @@ impl Assembly {
         self.gap = false;
     }
 
-    /// Bytes kept of the picture that is not whole yet.
+    /// Returns the number of bytes held for the incomplete picture.
     pub(crate) fn bytes(&self) -> usize {
         self.depacketizer.bytes() + self.current.as_ref().map_or(0, |current| current.bytes)
     }
@@ -272,7 +276,7 @@ impl Assembly {
         self.current.get_or_insert_with(|| Current::new(timestamp, arrival))
     }
 
-    /// The picture is over, and with it a unit in fragments without a last one.
+    /// Ends the current picture, and with it a fragmented unit without a last fragment.
     fn finish_with_rest(&mut self, out: &mut Delivery) {
         let mut units = std::mem::take(&mut self.units);
         self.depacketizer.close(&mut units);
@@ -293,7 +297,7 @@ impl Assembly {
     fn take_units(&mut self, timestamp: u32, units: &mut Vec<Unit>, out: &mut Delivery) {
         for unit in units.drain(..) {
             match nal_type(&unit.data) {
-                // A delimiter carries nothing that a slice does not; a file needs none of these.
+                // The slices already show what a delimiter shows, and a file needs none of these.
                 NAL_DELIMITER | NAL_END_OF_SEQUENCE | NAL_END_OF_STREAM | NAL_FILLER => {}
                 NAL_SLICE | NAL_PARTITION_A | NAL_IDR => self.take_slice(timestamp, unit, out),
                 3 | 4 | 19.. => self.go_on(timestamp, unit),
@@ -302,7 +306,7 @@ impl Assembly {
         }
     }
 
-    /// A unit that comes before a picture's slices.
+    /// Takes a unit that comes before a picture's slices.
     fn take_prefix(&mut self, timestamp: u32, unit: Unit) {
         let limit = self.bytes_max;
         let current = self.current_at(timestamp, unit.arrival);
@@ -313,7 +317,7 @@ impl Assembly {
         }
     }
 
-    /// Puts a unit that is no slice into the current picture.
+    /// Adds a unit that is no slice to the current picture.
     fn adopt(&mut self, unit: Unit) {
         match nal_type(&unit.data) {
             NAL_SPS | NAL_PPS => {
@@ -342,7 +346,7 @@ impl Assembly {
         }
     }
 
-    /// A part of a picture that does not show where the picture begins.
+    /// Takes a part of a picture that does not show where the picture begins.
     fn go_on(&mut self, timestamp: u32, unit: Unit) {
         self.current_at(timestamp, unit.arrival);
         self.go_on_with(unit);
@@ -358,7 +362,7 @@ impl Assembly {
         let before = self.current.as_ref().and_then(|current| current.slice);
         match (&mut self.current, before) {
             (Some(current), Some(before)) => {
-                // With new parameter sets in between, the rest of the header may be misread.
+                // New parameter sets came in between, so the rest of the header may be misread.
                 let has_sets = current
                     .pending
                     .iter()
@@ -383,11 +387,11 @@ impl Assembly {
             }
             (Some(current), None) => {
                 if current.broken && slice.first_macroblock == 0 {
-                    // Broken was what came before it.
+                    // Only the part before this slice was broken.
                     self.finish(out);
                     self.current = Some(Current::new(timestamp, unit.arrival));
                 } else if current.marks.is_marked() {
-                    // A mark on parameter sets ends no picture.
+                    // A marker on parameter sets ends no picture.
                     current.marks.unmark();
                     self.trust.refute();
                 }
@@ -410,7 +414,7 @@ impl Assembly {
         let Some(slice) = Slice::parse(&unit.data, |pps| self.sets.get(pps)) else { return };
         let limit = self.bytes_max;
         let Some(current) = &mut self.current else { return };
-        // What comes before the first macroblock is missing.
+        // The slices before this one are missing.
         if !current.has_slices() && slice.first_macroblock != 0 {
             current.break_up();
         }
@@ -424,12 +428,12 @@ impl Assembly {
         }
     }
 
-    /// The current picture is over.
+    /// Ends the current picture, and outputs or drops it.
     fn finish(&mut self, out: &mut Delivery) {
         let Some(current) = self.current.take() else { return };
         let pending: Vec<Unit> = current.pending;
         if current.slice.is_none() {
-            // Parameter sets alone, sent as a picture of their own: for the one that follows.
+            // The picture has only parameter sets, which are kept for the following one.
             if current.broken {
                 out.drop_picture();
             }
@@ -459,7 +463,7 @@ impl Assembly {
             let data = length_prefixed(sets.iter().chain(&current.units));
             out.inter(Picture { data, ..picture }, current.reference);
         } else if current.idr && gap && self.carries_sets && !(sps && pps) {
-            // The sets that every keyframe brings are what was lost.
+            // Every keyframe brings its sets, so the lost packets contained this one's.
             out.drop_picture();
         } else if let (Some(parameter_sets), Some(size)) = (first, size) {
             self.carries_sets = sps && pps;
@@ -470,7 +474,7 @@ impl Assembly {
         } else {
             out.drop_without_parameter_sets();
         }
-        // What came after the last slice belongs to the next picture.
+        // Units after the last slice belong to the next picture.
         if let Some(first) = pending.first() {
             self.current = Some(Current::new(current.rtp_timestamp, first.arrival));
             for unit in pending {
@@ -481,7 +485,8 @@ impl Assembly {
     }
 }
 
-/// Whether the payload is a part of an IDR picture, or an aggregate, whose units are seen later.
+/// Returns whether the payload is a part of an IDR picture. The units of an aggregate are examined
+/// later.
 fn is_of_keyframe(payload: &Bytes) -> bool {
     let payload = without_start_code(payload);
     match nal_type(&payload) {
@@ -490,7 +495,7 @@ fn is_of_keyframe(payload: &Bytes) -> bool {
     }
 }
 
-/// NAL units with four bytes of length before each.
+/// Joins NAL units with a four-byte length before each.
 fn length_prefixed<'a>(units: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
     let length = units.clone().map(|unit| unit.len() + 4).sum();
     let mut data = BytesMut::with_capacity(length);

@@ -1,4 +1,4 @@
-//! The parameter sets that are known of a stream, by their ids.
+//! The known parameter sets of a stream, by their ids.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::syntax::{Pps, Sps};
 use super::{NAL_PPS, NAL_SPS, nal_type};
 use crate::frame::ParameterSets;
 
-/// A larger one is ignored; those of real encoders have less than 100 bytes.
+/// The largest parameter set that is kept; those of real encoders have less than 100 bytes.
 const SET_BYTES_MAX: usize = 4096;
 
-/// At most 32 and 256 of them: the range of their ids.
+/// Stores the parameter sets of a stream. The ids limit it to 32 SPS and 256 PPS.
 #[derive(Debug, Default)]
 pub(super) struct SetStore {
     sps: BTreeMap<u8, (Bytes, Sps)>,
@@ -19,7 +19,7 @@ pub(super) struct SetStore {
 }
 
 impl SetStore {
-    /// Keeps a set, in place of the one with the same id. One that cannot be read is ignored.
+    /// Stores a set, replacing one with the same id. An unreadable one is ignored.
     pub(super) fn insert(&mut self, unit: &Bytes) {
         if unit.len() > SET_BYTES_MAX {
             return;
@@ -39,7 +39,7 @@ impl SetStore {
         }
     }
 
-    /// Keeps a set from outside the stream, unless the stream has its own.
+    /// Stores a set from outside the stream, unless the stream has a set with this id.
     pub(super) fn insert_absent(&mut self, unit: &Bytes) {
         let known = match nal_type(unit) {
             NAL_SPS => Sps::parse(unit).is_none_or(|sps| self.sps.contains_key(&sps.id)),
@@ -57,14 +57,14 @@ impl SetStore {
         Some((*sps, *pps))
     }
 
-    /// The sets that a picture with this picture parameter set refers to.
+    /// Returns the sets to which a picture with this picture parameter set refers.
     pub(super) fn referenced(&self, pps: u8) -> Option<ParameterSets> {
         let (pps_unit, pps) = self.pps.get(&pps)?;
         let (sps_unit, _) = self.sps.get(&pps.sps)?;
         Some(ParameterSets { sps: sps_unit.clone(), pps: pps_unit.clone() })
     }
 
-    /// All of them, in the order in which a decoder needs them.
+    /// Returns all usable sets, in the order in which a decoder needs them.
     pub(super) fn units(&self) -> impl Iterator<Item = &Bytes> + Clone {
         let usable = |(_, pps): &&(Bytes, Pps)| self.sps.contains_key(&pps.sps);
         let sps = self.sps.values().map(|(unit, _)| unit);
@@ -76,7 +76,7 @@ impl SetStore {
     }
 }
 
-/// A copy, so that a small set does not keep a large packet.
+/// Copies a set, so that a small set does not keep a large packet in memory.
 fn own(unit: &Bytes) -> Bytes {
     Bytes::copy_from_slice(unit)
 }

@@ -1,6 +1,6 @@
-//! The few fields of parameter sets, slice headers and SEI messages that distinguish pictures (ITU-T H.264,
-//! sections 7.3.2, 7.3.3 and D.1). What is not needed is not checked: cameras send levels, VUI and trailing
-//! bytes that a strict parser refuses, and decoders play them.
+//! Parses the few fields of parameter sets, slice headers and SEI messages that distinguish
+//! pictures (ITU-T H.264, sections 7.3.2, 7.3.3 and D.1). Other fields are not checked: cameras
+//! send levels, VUI and trailing bytes that a strict parser refuses, and decoders play them.
 
 use super::{NAL_IDR, nal_type};
 
@@ -46,7 +46,7 @@ impl<'a> Bits<'a> {
         Some(value)
     }
 
-    /// Exp-Golomb code (section 9.1).
+    /// Reads an Exp-Golomb code (section 9.1).
     fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.bit()? {
@@ -164,7 +164,8 @@ impl Pps {
         let sps = u8::try_from(bits.ue()?).ok().filter(|id| *id < 32)?;
         bits.bit()?;
         let bottom_field_order = bits.bit()?;
-        // With slice groups, which only baseline's rarest use has, the rest is elsewhere.
+        // With slice groups, which only a rare use of baseline has, the rest is at another
+        // position.
         let redundant_pictures = if bits.ue()? == 0 {
             Self::redundant_pictures(&mut bits).unwrap_or(false)
         } else {
@@ -192,15 +193,15 @@ pub(super) struct Slice {
     pub(super) pps: u8,
     pub(super) idr: bool,
     pub(super) reference: bool,
-    /// Where the parameter sets are known.
+    /// Known only if the parameter sets are known.
     picture: Option<PictureId>,
 }
 
-/// What all slices of a picture have in common (section 7.4.1.2.4).
+/// The fields that all slices of a picture have in common (section 7.4.1.2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PictureId {
     frame_num: u32,
-    /// A field's parity.
+    /// The parity of a field.
     bottom: Option<bool>,
     idr_id: Option<u32>,
     order: (u32, i32),
@@ -219,9 +220,9 @@ impl Slice {
         Some(Self { first_macroblock, pps, idr, reference, picture })
     }
 
-    /// Whether this slice, which follows another, is the first of a picture.
+    /// Returns whether this slice, which follows another, is the first of a picture.
     ///
-    /// The two fields of a frame are pictures to the standard, and one frame here.
+    /// The standard treats the two fields of a frame as pictures; here they are one frame.
     pub(super) fn begins_after(&self, before: &Self) -> bool {
         if let (Some(this), Some(before)) = (self.picture, before.picture) {
             let is_second_field = matches!((this.bottom, before.bottom), (Some(a), Some(b)) if a != b)
@@ -264,8 +265,8 @@ impl PictureId {
     }
 }
 
-/// How many reference pictures after this SEI message's one the picture is whole: its recovery point
-/// (section D.1.8), if it has one.
+/// Returns after how many reference pictures the picture is complete, if the SEI message has a
+/// recovery point (section D.1.8).
 pub(super) fn recovery_point(nal: &[u8]) -> Option<u32> {
     const RECOVERY_POINT: usize = 6;
     let mut bits = Bits::new(nal);
@@ -278,7 +279,7 @@ pub(super) fn recovery_point(nal: &[u8]) -> Option<u32> {
         for _ in 0..length {
             bits.bits(8)?;
         }
-        // The trailing bits are all that is left.
+        // Only the trailing bits are left.
         if bits.bytes.len() < 2 {
             return None;
         }
@@ -303,7 +304,8 @@ mod tests {
 
     #[test]
     fn golomb_codes_and_emulation_prevention_are_read() {
-        // 1, 010, 011, 00100, 00101 -> 0, 1, 2, 3, 4; the 3 after two zeros is no data.
+        // 1, 010, 011, 00100, 00101 -> 0, 1, 2, 3, 4; the 3 after two zeros is an emulation
+        // prevention byte.
         let mut bits = Bits::new(&[0, 0b1010_0110, 0b0100_0010, 0b1000_0000]);
         let read: Vec<u32> = std::iter::from_fn(|| bits.ue()).take(5).collect();
         assert_eq!(read, [0, 1, 2, 3, 4]);

@@ -1,5 +1,5 @@
-//! From RTP payloads, in order, to NAL units (RFC 6184), and what encoders make of it: start codes left in
-//! packets, units without a last fragment, bytes of filler.
+//! Splits RTP payloads, in order, into NAL units (RFC 6184), and tolerates what encoders do: start
+//! codes left in packets, units without a last fragment, filler bytes.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -18,17 +18,17 @@ const FU_B: u8 = 29;
 const FU_START: u8 = 0x80;
 const FU_END: u8 = 0x40;
 
-/// A whole NAL unit, without start code or length.
+/// A complete NAL unit, without start code or length.
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) data: Bytes,
-    /// When its first packet came.
+    /// The arrival of its first packet.
     pub(super) arrival: Duration,
-    /// When the last of its packets came.
+    /// The arrival of the last of its packets.
     pub(super) completed: Duration,
 }
 
-/// Puts fragments together.
+/// Reassembles fragmented units.
 #[derive(Debug)]
 pub(super) struct Depacketizer {
     fragments: Option<Fragments>,
@@ -48,7 +48,7 @@ impl Depacketizer {
         Self { fragments: None, bytes_max }
     }
 
-    /// Takes the next payload. `continuous`: nothing was lost before it.
+    /// Takes the next payload. `continuous` states that nothing was lost before it.
     pub(super) fn push(
         &mut self,
         payload: &Bytes,
@@ -60,14 +60,14 @@ impl Depacketizer {
         let kind = nal_type(&payload);
         match kind {
             FU_A => return self.fragment(&payload, arrival, continuous, units),
-            // Interleaved, which only packetization-mode 2 has, and that is never offered.
+            // Only packetization-mode 2 has these interleaved types, and it is never offered.
             STAP_B | MTAP_16 | MTAP_24 | FU_B => {
                 self.lose();
                 return Err(Malformed);
             }
             _ => {}
         }
-        // Nothing was lost, so the fragments before are all there is of their unit.
+        // Without loss, the earlier fragments are all of their unit.
         self.close(units);
         match kind {
             STAP_A => {
@@ -101,7 +101,7 @@ impl Depacketizer {
         }
         let fragments = match &mut self.fragments {
             Some(fragments) => fragments,
-            // Some senders set no start bit. Where nothing was lost, there is no other beginning.
+            // Some senders set no start bit. Without loss, this fragment is the first one.
             None if header & FU_START != 0 || continuous => {
                 let mut data = BytesMut::with_capacity(payload.len());
                 data.put_u8(kind);
@@ -123,14 +123,14 @@ impl Depacketizer {
         Ok(())
     }
 
-    /// The unit in fragments has no more of them.
+    /// Ends a fragmented unit, which has no more fragments.
     pub(super) fn close(&mut self, units: &mut Vec<Unit>) {
         if let Some(Fragments { data, arrival, completed, .. }) = self.fragments.take() {
             split(&without_start_code(&data.freeze()), (arrival, completed), units);
         }
     }
 
-    /// Packets were lost: the rest of a unit in fragments will not come.
+    /// Drops a fragmented unit, because its remaining packets were lost.
     pub(super) fn lose(&mut self) {
         self.fragments = None;
     }
@@ -144,7 +144,7 @@ impl Depacketizer {
     }
 }
 
-/// The payload behind a start code of Annex B (ITU-T H.264, B.1), if there is one.
+/// Returns the payload after an Annex B start code (ITU-T H.264, B.1), if there is one.
 pub(super) fn without_start_code(payload: &Bytes) -> Bytes {
     let zeros = payload.iter().take_while(|byte| **byte == 0).count();
     if zeros >= 2 && payload.get(zeros) == Some(&1) {
@@ -154,7 +154,8 @@ pub(super) fn without_start_code(payload: &Bytes) -> Bytes {
     }
 }
 
-/// The units of a payload: one, or several with start codes between them, which no unit contains.
+/// Splits a payload into its units: one, or several with start codes between them. No unit
+/// contains a start code.
 fn split(payload: &Bytes, times: (Duration, Duration), units: &mut Vec<Unit>) {
     let mut begin = 0;
     let mut at = 0;
@@ -167,11 +168,12 @@ fn split(payload: &Bytes, times: (Duration, Duration), units: &mut Vec<Unit>) {
     push(payload, begin..payload.len(), times, units);
 }
 
-/// Where the next three-byte start code is.
+/// Returns the position of the next three-byte start code.
 fn start_code(data: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        // The third byte of a start code is 1; what is larger rules out two places at once.
+        // The third byte of a start code is 1; a larger byte excludes two further positions at
+        // once.
         match *data.get(at + 2)? {
             0 => at += 1,
             1 if data[at] == 0 && data[at + 1] == 0 => return Some(at),
@@ -186,7 +188,7 @@ fn push(
     (arrival, completed): (Duration, Duration),
     units: &mut Vec<Unit>,
 ) {
-    // Zeros before a start code belong to it, and no unit ends in one.
+    // Zeros before a start code belong to it, because no unit ends in a zero.
     let is_last = range.end == payload.len();
     let begin = range.start;
     let data = &payload[range];
@@ -195,7 +197,7 @@ fn push(
         Some(_) if is_last => data.len(),
         Some(last) => last + 1,
     };
-    // Types 0 and 24 to 31 are no NAL units.
+    // Types 0 and 24 to 31 are not NAL units.
     if length > 0 && matches!(data[0] & 0x1f, 1..=23) {
         units.push(Unit { data: payload.slice(begin..begin + length), arrival, completed });
     }
@@ -224,12 +226,13 @@ mod tests {
         assert_eq!(units(&[whole]), expected);
         assert_eq!(units(&[&[&[0, 0, 1], whole].concat()]), expected);
         assert_eq!(units(&[&[&[0, 0, 0, 1], whole].concat()]), expected);
-        // The start code was taken for the unit's header when it was cut.
+        // The sender used the start code's first byte as the unit's header when it fragmented the
+        // unit.
         let with_code = [&[0, 0, 0, 1], whole].concat();
         let fragments =
             [[&[0x1c, 0x80], &with_code[1..6]].concat(), [&[0x1c, 0x40], &with_code[6..]].concat()];
         assert_eq!(units(&[&fragments[0], &fragments[1]]), expected);
-        // A start code before the fragment's own header.
+        // A start code precedes the fragment's own header.
         let before = [&[0, 0, 0, 1, 0x7c, 0xc7], &whole[1..]].concat();
         assert_eq!(units(&[&before]), expected);
         let aggregate = [&[0x78, 0, 7, 0, 0, 0, 1], &whole[..3], &[0, 2], &whole[7..9]].concat();

@@ -1,4 +1,4 @@
-//! What the network does to packets.
+//! Tests the assembler with reordered, lost and repeated packets.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use recording::{Clip, ClipKind, Packetizer, PacketizerConfig};
 const H264: Codec = Codec::Video(VideoCodec::H264);
 const VP8: Codec = Codec::Video(VideoCodec::Vp8);
 
-/// The packets of the bundled clip's first pictures, one list each.
+/// Returns the packets of the bundled clip's first pictures, one list each.
 fn pictures(codec: Codec, ssrc: u32, count: usize) -> Vec<Vec<Packet>> {
-    // Small packets, so that a keyframe is several.
+    // Small packets divide a keyframe into several.
     cut(codec, ssrc, count, 300)
 }
 
@@ -89,7 +89,8 @@ fn hole_that_stays_drops_all_pictures_until_the_next_keyframe() {
         let mut frames = push_all(&mut assembler, pictures.concat());
         assembler.flush();
         frames.extend(std::iter::from_fn(|| assembler.pop()));
-        // Pictures 0 to 9, and from the keyframe 30 on. If picture 10 was one packet, it is not even seen.
+        // Pictures 0 to 9 are output, and those from keyframe 30 on. If picture 10 was one packet,
+        // it is not even counted.
         assert_eq!(frames.len(), 20);
         assert!(frames[10].keyframe);
         assert_eq!(assembler.stats().lost, 1);
@@ -119,7 +120,7 @@ fn packets_of_a_source_that_was_left_do_not_bring_it_back() {
 fn sender_that_begins_anew_is_followed() {
     let mut assembler = FrameAssembler::new(VP8);
     assert_eq!(push_all(&mut assembler, pictures(VP8, 1, 3).concat()).len(), 3);
-    // Twice: the first packet of a new sequence is only a hint.
+    // Run it twice: the first packet of a new sequence is only a hint.
     for round in 0..2 {
         for mut packet in pictures(VP8, 1, 3).concat() {
             packet.header.sequence_number = packet.header.sequence_number.wrapping_add(20_000);
@@ -136,7 +137,7 @@ fn parameter_sets_sent_before_go_with_the_keyframe() {
     let clip = Clip::bundled(ClipKind::H264Opus).unwrap();
     let data = clip.video().unwrap().samples[0].data.clone();
     let mut assembler = FrameAssembler::new(H264);
-    // STAP-A of SPS and PPS first, with a marker and a timestamp of its own.
+    // The STAP-A of SPS and PPS comes first, with its own marker and timestamp.
     let mut packets = pictures(H264, 1, 1).concat();
     packets[0].header.marker = true;
     packets[0].header.timestamp = 1;
@@ -150,7 +151,7 @@ fn parameter_sets_sent_before_go_with_the_keyframe() {
     assert_eq!(nals[..2], [&sets.sps[..], &sets.pps[..]]);
     assert_eq!(frames[0].data.len(), data.len());
 
-    // Without any, an IDR picture cannot be decoded.
+    // Without parameter sets, an IDR picture cannot be decoded.
     let mut bare = FrameAssembler::new(H264);
     assert_eq!(push_all(&mut bare, pictures(H264, 1, 1).concat().split_off(1)), []);
     bare.flush();
@@ -170,7 +171,7 @@ fn padding_and_frames_without_end_do_no_harm() {
     padding.payload = Bytes::new();
     packets.push(padding);
     let mut assembler = FrameAssembler::new(VP8);
-    // The third has neither a marker nor a successor.
+    // The third picture has neither a marker nor a successor.
     assert_eq!(push_all(&mut assembler, packets).len(), 2);
 }
 
@@ -181,7 +182,7 @@ fn fragment_that_never_ends_is_given_up_at_the_largest_frame() {
     for sequence in 0..100 {
         let mut packet = Packet::default();
         packet.header.sequence_number = sequence;
-        // FU-A of an IDR picture: the beginning once, then never an end, a marker or another time.
+        // FU-A of an IDR picture: one beginning, then never an end, a marker or another timestamp.
         let mut payload = vec![0x7c, if sequence == 0 { 0x85 } else { 0x05 }, 0x88];
         payload.resize(1000, 0);
         packet.payload = payload.into();
@@ -204,7 +205,7 @@ fn sound_needs_nothing_before_it() {
 }
 
 proptest! {
-    /// Packets of any content and order neither panic nor pile up.
+    /// Packets of any content and order neither panic nor accumulate.
     #[test]
     fn nothing_panics(
         codec in prop_oneof![Just(H264), Just(VP8), Just(Codec::Video(VideoCodec::Vp9))],
@@ -229,8 +230,8 @@ proptest! {
     }
 }
 
-/// What is given out with losses is what a walk over the pictures gives: up to a picture that lacks a packet, and on from the
-/// next whole keyframe.
+/// With losses, the output is all pictures up to one that lacks a packet, and those from the next
+/// complete keyframe on.
 #[test]
 fn losses_cost_the_pictures_up_to_the_next_whole_keyframe_alone() {
     for (codec, mtu) in [(H264, 300), (VP8, 300), (H264, 1200), (VP8, 1200)] {

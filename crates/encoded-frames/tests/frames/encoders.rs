@@ -1,4 +1,4 @@
-//! What real encoders make of a stream: the same pictures must come out of every form of them.
+//! Tests streams in the forms of real encoders: the same pictures must be output for every form.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Bits {
         self.u(length - 1, 0).u(length, value + 1)
     }
 
-    /// The NAL unit, with the stop bit and emulation prevention.
+    /// Builds the NAL unit, with the stop bit and emulation prevention.
     fn nal(mut self, header: u8, body: &[u8]) -> Vec<u8> {
         self.0.push(true);
         let mut bytes: Vec<u8> = self
@@ -45,7 +45,7 @@ impl Bits {
     }
 }
 
-/// Baseline, pictures of 16 `width` x 240.
+/// Builds a baseline SPS for pictures of 16 * `width` x 240.
 fn sps(id: u32, width: u32) -> Vec<u8> {
     Bits::default()
         .u(8, 66)
@@ -78,14 +78,14 @@ fn pps(id: u32, sps: u32) -> Vec<u8> {
         .nal(0x68, &[])
 }
 
-/// A slice of picture `number` since the last IDR picture.
+/// Builds a slice of picture `number` since the last IDR picture.
 fn slice(number: u32, first_macroblock: u32, pps: u32, body: &[u8]) -> Vec<u8> {
     let bits = Bits::default().ue(first_macroblock).ue(7).ue(pps).u(4, number % 16);
     let bits = if number == 0 { bits.ue(0) } else { bits };
     bits.u(4, number * 2 % 16).nal(if number == 0 { 0x65 } else { 0x41 }, body)
 }
 
-/// A recovery point after so many pictures.
+/// Builds an SEI message with a recovery point after this many pictures.
 fn recovery_sei(pictures: u32) -> Vec<u8> {
     // The count, exact match, no broken link, no slice groups: 4 bits and the code.
     let bits = Bits::default().u(8, 6).u(8, 2).ue(pictures).u(4, 0b1000);
@@ -96,7 +96,7 @@ fn recovery_sei(pictures: u32) -> Vec<u8> {
 const SEI: &[u8] = &[0x06, 5, 2, 1, 2, 0x80];
 const AUD: &[u8] = &[0x09, 0xf0];
 
-/// Whether a unit is marked, by its place and how many there are.
+/// Returns whether a unit has the marker, given its index and the number of units.
 type Marked<'a> = &'a dyn Fn(usize, usize) -> bool;
 
 /// A payload and its marker.
@@ -130,19 +130,21 @@ fn push(assembler: &mut FrameAssembler, packets: Vec<(Duration, Packet)>) -> Vec
     frames
 }
 
-/// The slices of a frame.
+/// Returns the slices of a frame.
 fn slices(frame: &Frame) -> Vec<Vec<u8>> {
     let is_slice = |nal: &&[u8]| matches!(nal_type(nal), 1 | 5);
     length_prefixed_nals(&frame.data).filter(is_slice).map(<[u8]>::to_vec).collect()
 }
 
-/// One payload a unit; the marker where `marked` returns true, by unit and number of units.
+/// Puts each unit into one payload; `marked` decides about the marker, given the unit's index and
+/// the number of units.
 fn single(units: &[Vec<u8>], marked: impl Fn(usize, usize) -> bool) -> Vec<Payload> {
     let count = units.len();
     units.iter().enumerate().map(|(at, unit)| (unit.clone(), marked(at, count))).collect()
 }
 
-/// Ten pictures of four slices each, the first an IDR with what `head` puts before it.
+/// Builds ten pictures of four slices each; the first is an IDR picture with the units of `head`
+/// before it.
 fn four_slices(head: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
     let picture = |number: u32| {
         let slices =
@@ -174,7 +176,7 @@ fn check(expected: &[Vec<Vec<u8>>], frames: &[Frame], missing: usize) {
 fn markers_split_no_picture_and_their_absence_joins_none() {
     let last = |at: usize, count: usize| at + 1 == count;
     let slices_alone = |at: usize, _: usize| at >= 2;
-    // (marker, pictures that are not whole at the end)
+    // Each entry has the marker rule, and the number of pictures that are incomplete at the end.
     let modes: [(Marked<'_>, usize); 4] =
         [(&last, 0), (&|_, _| true, 1), (&slices_alone, 1), (&|_, _| false, 1)];
     for (mode, (marked, missing)) in modes.into_iter().enumerate() {
@@ -264,13 +266,14 @@ fn parameter_sets_come_with_any_timestamp_and_mark_or_from_outside() {
     let pictures = four_slices(&[]);
     let mut plain: Vec<_> =
         (1..).zip(&pictures).map(|(at, units)| (at * 6000, single(units, last))).collect();
-    // A timestamp of their own, an old one after a picture, or the picture's; marked or not.
+    // The sets have their own timestamp, an old one after a picture, or the picture's; with and
+    // without a marker.
     for timestamp in [1, 6000, 12_000] {
         for marker in [false, true] {
             let mut packets = plain.clone();
             let mut first = packets.remove(0);
             let before = (timestamp, vec![(stap(&sets()), marker)]);
-            // The picture before has the old timestamp.
+            // The previous picture has the old timestamp.
             packets.insert(0, (6000, vec![(slice(3, 0, 0, &[1]), true)]));
             first.0 = 12_000;
             for (at, packet) in (3..).zip(&mut packets[1..]) {
@@ -283,7 +286,7 @@ fn parameter_sets_come_with_any_timestamp_and_mark_or_from_outside() {
             check(&pictures, &frames, usize::from(marker && timestamp == 12_000));
         }
     }
-    // From outside the stream alone, with or without start codes.
+    // The sets come only from outside the stream, with or without start codes.
     for code in [&[][..], &[0, 0, 0, 1]] {
         let mut assembler = FrameAssembler::new(H264);
         let sets: Vec<Bytes> = sets().iter().map(|set| [code, set].concat().into()).collect();
@@ -293,7 +296,7 @@ fn parameter_sets_come_with_any_timestamp_and_mark_or_from_outside() {
     let mut assembler = FrameAssembler::new(H264);
     assert_eq!(assemble(&mut assembler, &plain), []);
     assert_eq!(assembler.stats().without_parameter_sets, 1);
-    // Those in the stream go before them.
+    // Sets in the stream take precedence over them.
     let mut assembler = FrameAssembler::new(H264);
     assembler.add_parameter_sets(&[sps(0, 40).into(), pps(0, 0).into()]);
     plain.insert(0, (1, vec![(stap(&sets()), false)]));
@@ -308,7 +311,7 @@ fn parameter_sets_with_several_ids_and_new_ones_go_with_the_keyframe_that_uses_t
     let pictures = [
         [sets, vec![slice(0, 0, 0, &[1])]].concat(),
         second,
-        // The same id means another size from here.
+        // From here the same id has another size.
         vec![sps(1, 60), slice(0, 0, 5, &[3])],
     ];
     let packets: Vec<_> =
@@ -332,7 +335,7 @@ fn recovery_point_is_an_entry_and_the_picture_is_whole_after_its_count() {
         (3..20).map(|number| (number * 6000, single(&picture(number), last))).collect();
     let mut assembler = FrameAssembler::new(H264);
     let frames = assemble(&mut assembler, &packets);
-    // Pictures 3 and 4 come before the entry.
+    // Pictures 3 and 4 come before the recovery point.
     let entries: Vec<_> =
         frames.iter().map(|frame| (frame.keyframe, frame.recovered)).take(5).collect();
     let expected = [(true, false), (false, false), (false, false), (false, true), (false, true)];
@@ -350,7 +353,7 @@ fn ends_of_sequence_filler_and_padding_are_no_pictures() {
     for (at, units) in (1..).zip(&pictures) {
         packets.push((at * 6000 + 7, vec![(AUD.to_vec(), false)]));
         packets.push((at * 6000, single(units, last)));
-        // After the mark, with the picture's timestamp or another.
+        // These come after the marker, with the picture's timestamp or another.
         packets.push((at * 6000, vec![(vec![0x0c, 0xff, 0xff, 0x80], false), (vec![], false)]));
         packets.push((at * 6000 + 3000, vec![(vec![0x0a], true), (vec![0x0b], false)]));
     }
@@ -385,19 +388,20 @@ fn sets_that_were_lost_with_a_packet_are_not_replaced_by_old_ones() {
             packets.push((Duration::from_secs(u64::try_from(index).unwrap()), packet));
         }
     }
-    // The second keyframe's new size.
+    // This packet has the second keyframe's new size.
     packets.remove(3);
     let frames = push(&mut FrameAssembler::new(H264), packets);
     let sizes: Vec<_> = frames.iter().map(|frame| frame.size.unwrap().0).collect();
     assert_eq!(sizes, [320, 640]);
 }
 
-/// How a stream is sent.
+/// The packetization of a stream.
 #[derive(Clone, Debug)]
 struct Form {
-    /// 0: the last packet of a picture, 1: the last of each unit, 2: each packet, 3: none.
+    /// Packets with a marker: 0: the last of a picture, 1: the last of each unit, 2: all, 3: none.
     marker: u8,
-    /// 0: none, 1: three bytes, 2: four bytes, 3: units of a picture joined by four bytes.
+    /// Start codes: 0: none, 1: three bytes, 2: four bytes, 3: units of a picture joined by four
+    /// bytes.
     start_codes: u8,
     aggregate: bool,
     delimiter: bool,
@@ -412,19 +416,19 @@ fn form() -> impl Strategy<Value = Form> {
     (0u8..4, 0u8..4, any::<[bool; 6]>(), 20usize..90).prop_map(
         |(marker, start_codes, flags, mtu)| {
             let [aggregate, delimiter, sei, start_bit, end_bit, still] = flags;
-            // Without both, two units are one.
+            // Without start and end bits, two units cannot be separated.
             let start_bit = start_bit || !end_bit;
             Form { marker, start_codes, aggregate, delimiter, sei, start_bit, end_bit, mtu, still }
         },
     )
 }
 
-/// Pictures: whether it is a keyframe, and how long its slices are.
+/// Generates pictures: whether each is a keyframe, and the lengths of its slices.
 fn stream() -> impl Strategy<Value = Vec<(bool, Vec<u8>)>> {
     proptest::collection::vec((any::<bool>(), proptest::collection::vec(1u8..120, 1..5)), 3..12)
 }
 
-/// The pictures' units.
+/// Encodes the pictures as units.
 fn encode(stream: &[(bool, Vec<u8>)]) -> Vec<Vec<Vec<u8>>> {
     let mut number = 0;
     let mut pictures = Vec::new();
@@ -485,7 +489,7 @@ fn packetize(units: &[Vec<u8>], form: &Form) -> Vec<Payload> {
             packets.push((std::mem::take(&mut small), form.marker == 1));
         }
         if unit.len() > form.mtu {
-            // The bit is missing on no unit's only or first packet after a loss, which there is none of.
+            // The fragments may lack a start bit, because no packet is lost here.
             let parts = fragments(unit, form);
             let last = parts.len() - 1;
             packets.extend(
@@ -506,7 +510,8 @@ fn packetize(units: &[Vec<u8>], form: &Form) -> Vec<Payload> {
 }
 
 proptest! {
-    /// Any packetization of the same pictures gives the same frames, and so do packets that come out of order or twice.
+    /// Any packetization of the same pictures gives the same frames, even with reordered or
+    /// repeated packets.
     #[test]
     fn any_form_of_a_stream_gives_the_same_frames(
         stream in stream(),
@@ -517,7 +522,7 @@ proptest! {
         let pictures = encode(&stream);
         let mut sent = Vec::new();
         for (index, units) in (0u32..).zip(&pictures) {
-            // The sender's first packet is no continuation, so that its start bit is there.
+            // The sender's first packet is not a continuation, so it has its start bit.
             let form = if index == 0 { Form { start_bit: true, ..form.clone() } } else { form.clone() };
             for (payload, marker) in packetize(units, &form) {
                 let mut packet = Packet::default();
@@ -535,7 +540,8 @@ proptest! {
                 .filter(|(_, (_, twice))| *twice)
                 .map(|((at, packet), (delay, _))| (at + delay * 3, packet.clone()))
                 .collect();
-            // The first packet comes first: how far back a stream began cannot be known.
+            // The first packet arrives first, because an earlier start of the stream cannot be
+            // known.
             for ((at, _), (delay, _)) in sent.iter_mut().zip(&shuffle).skip(1) {
                 *at += delay * 5;
             }
@@ -547,7 +553,8 @@ proptest! {
         let frames = push(&mut assembler, packets);
         prop_assert_eq!(assembler.stats().malformed, 0);
         prop_assert_eq!(assembler.stats().frames_dropped, 0);
-        // The last picture is whole only if its mark can be believed, and a last unit if its end bit is set.
+        // The last picture is complete only if its marker can be trusted, and the last unit only
+        // if it has an end bit.
         prop_assert!(pictures.len() - frames.len() <= 1 + usize::from(!form.end_bit));
         if form.marker == 0 && form.end_bit {
             prop_assert_eq!(pictures.len(), frames.len());
@@ -560,7 +567,7 @@ proptest! {
         }
     }
 
-    /// The same for VP8: markers on each packet or on none, and timestamps that stand still.
+    /// The same holds for VP8: markers on each packet or on none, and constant timestamps.
     #[test]
     fn any_form_of_a_vp8_stream_gives_the_same_frames(
         lengths in proptest::collection::vec(1usize..60, 2..12),

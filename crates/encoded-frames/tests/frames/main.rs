@@ -1,4 +1,4 @@
-//! Which frames come out, for what comes in.
+//! Tests which frames are output for which packets.
 
 #[cfg(test)]
 mod assembler;
