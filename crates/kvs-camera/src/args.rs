@@ -1,4 +1,4 @@
-//! The command line of a camera, and running it until a signal comes.
+//! The command line of a camera, which runs until a signal comes.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::error::CameraError;
 use crate::event::CameraEvent;
 use crate::frame_log::FrameLog;
 
-/// Headings of the help, in its order.
+/// The headings of the help, in order.
 const SERVICE: &str = "Channel and service";
 const MEDIA: &str = "Media";
 const MASTER: &str = "Behaviour as a master";
@@ -39,11 +39,11 @@ pub struct CameraArgs {
     /// URL of the control plane, as for an emulator [default: AWS's]
     #[arg(long, value_name = "URL", help_heading = SERVICE)]
     pub endpoint_url: Option<String>,
-    /// Allow a plain http:// URL beyond this machine, where others on the way can read and use the
-    /// signed requests
+    /// Allow a plain http:// URL beyond this machine, where others on the path can read and use
+    /// the signed requests
     #[arg(long, help_heading = SERVICE)]
     pub allow_plain_http: bool,
-    /// Trust the authorities in this PEM file beside the system's
+    /// Trust the authorities in this PEM file in addition to the system's
     #[arg(long, value_name = "PEM", help_heading = SERVICE)]
     pub ca_file: Option<PathBuf>,
     /// Profile of the AWS configuration
@@ -64,7 +64,7 @@ pub struct CameraArgs {
     /// Play this file: MP4, MOV, WebM or Matroska with H.264, VP8 or VP9, and Opus
     #[arg(long, value_name = "PATH", help_heading = MEDIA)]
     pub file: Option<PathBuf>,
-    /// Send no sound
+    /// Send no audio
     #[arg(long, help_heading = MEDIA)]
     pub no_audio: bool,
     /// Resend lost packets on a retransmission stream (RTX) if the viewer takes one, as GStreamer
@@ -86,13 +86,14 @@ pub struct CameraArgs {
     /// Put all candidates into the answer, which waits for them
     #[arg(long, help_heading = MASTER)]
     pub no_trickle: bool,
-    /// Do so if the offer does not say that it trickles, as the C SDK does
+    /// Put all candidates into the answer if the offer does not announce trickle, as the C SDK
+    /// does
     #[arg(long, conflicts_with = "no_trickle", help_heading = MASTER)]
     pub trickle_as_offered: bool,
     /// Drop a session that is not connected after this many seconds
     #[arg(long, value_name = "S", default_value_t = 13.0, help_heading = MASTER)]
     pub connect_timeout_s: f64,
-    /// Drop a session whose viewer has been out of reach for this many seconds
+    /// Drop a session after its viewer has been out of reach for this many seconds
     #[arg(long, value_name = "S", default_value_t = 28.0, help_heading = MASTER)]
     pub disconnect_timeout_s: f64,
     /// Sessions at a time; further offers are not answered
@@ -109,7 +110,7 @@ pub struct CameraArgs {
     pub json: bool,
 }
 
-/// Codec of a bundled clip.
+/// The codecs of a bundled clip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClipCodec {
     /// H.264 with Opus
@@ -118,12 +119,12 @@ pub enum ClipCodec {
     Vp8,
 }
 
-/// What is done about a repeated client id.
+/// The handling of an offer from a client id that has a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum BehaviourKind {
     /// Close its session and answer with a new one (JavaScript SDK)
     Replace,
-    /// Answer on the connection that there is, ICE restarts included
+    /// Answer on the existing connection, including ICE restarts
     Renegotiate,
     /// Do not answer (C SDK)
     #[value(alias = "ignore")]
@@ -133,10 +134,10 @@ pub enum BehaviourKind {
 }
 
 impl CameraArgs {
-    /// The settings of these flags. No network is touched; the CA file is read.
+    /// Returns the configuration of these flags. Does not use the network; reads the CA file.
     ///
     /// # Errors
-    /// Names the flag that cannot work.
+    /// Names the flag with an invalid value.
     pub fn to_config(&self) -> Result<CameraConfig, CameraError> {
         let mut signaling = SignalingConfig::builder(self.channel.clone());
         if let Some(region) = &self.region {
@@ -196,7 +197,8 @@ impl CameraArgs {
     }
 }
 
-/// Serves until Ctrl-C or a signal that ends the process (SIGTERM, SIGHUP), then closes everything.
+/// Runs the camera until Ctrl-C or a signal that ends the process (SIGTERM, SIGHUP), then closes
+/// everything.
 ///
 /// # Errors
 /// The camera did not start, another master took its channel, or the ready file cannot be written.
@@ -204,7 +206,7 @@ pub async fn run(args: CameraArgs) -> Result<(), CameraError> {
     run_until(args, terminated()).await
 }
 
-/// Serves until `stop` is ready.
+/// Runs the camera until `stop` is ready.
 ///
 /// # Errors
 /// As [`run`].
@@ -219,7 +221,7 @@ pub async fn run_until(
         Camera::start_noting(config, waiting).await
     };
     let mut camera = tokio::select! {
-        // What was opened so far is closed by being dropped.
+        // Dropping `start` closes what it has opened.
         () = &mut stop => return Ok(()),
         camera = start => camera?,
     };
@@ -235,16 +237,16 @@ pub async fn run_until(
     ended
 }
 
-/// Says why the camera does not start yet.
+/// Prints why the camera does not start yet.
 fn waiting(failure: &Failure) {
-    // Ignored: a process whose standard error is closed has no reader.
+    // The result is ignored: if standard error is closed, there is no reader.
     let _ = writeln!(
         std::io::stderr(),
         "The channel cannot be reached yet, trying again for some seconds: {failure}"
     );
 }
 
-/// Reports every event, until another master has taken the channel for good.
+/// Prints every event, until another master has taken the channel for good.
 async fn tell(mut events: Receiver<CameraEvent>, json: bool) -> Result<(), CameraError> {
     loop {
         let event = match events.recv().await {
@@ -252,7 +254,7 @@ async fn tell(mut events: Receiver<CameraEvent>, json: bool) -> Result<(), Camer
             Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return Ok(()),
         };
-        // The reader may be gone: the camera goes on without it.
+        // The result is ignored: the camera continues without a reader.
         let _ = if json {
             match serde_json::to_string(&event) {
                 Ok(line) => writeln!(std::io::stdout(), "{line}"),
@@ -268,7 +270,7 @@ async fn tell(mut events: Receiver<CameraEvent>, json: bool) -> Result<(), Camer
 }
 
 fn for_people(event: &CameraEvent) -> String {
-    // Ids come from the network; a terminal must not obey them.
+    // Client ids come from the network and must not control the terminal.
     let shown = |client_id: &str| client_id.escape_debug().to_string();
     match event {
         CameraEvent::SignalingConnected => "Connected to the channel.".to_owned(),
@@ -305,7 +307,7 @@ fn for_people(event: &CameraEvent) -> String {
     }
 }
 
-/// Says that the camera is connected.
+/// Reports that the camera is connected.
 fn announce(args: &CameraArgs) -> Result<(), CameraError> {
     let line = json!({ "event": "ready", "channel": args.channel }).to_string();
     if let Some(path) = &args.ready_file {
@@ -321,11 +323,11 @@ fn announce(args: &CameraArgs) -> Result<(), CameraError> {
     written.map_err(|source| CameraError::File { path: PathBuf::from(stream), source })
 }
 
-/// Under its name the file is never seen half written.
+/// Writes a file atomically: under its name it never appears half written.
 fn write_whole(path: &Path, line: &str) -> std::io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
-    // Removes a symbolic link at this path instead of following it.
+    // Remove a symbolic link at this path instead of following it.
     let _ = std::fs::remove_file(&part);
     let mut file = std::fs::File::create_new(&part)?;
     writeln!(file, "{line}")?;
@@ -339,7 +341,8 @@ fn seconds(field: &'static str, value: f64) -> Result<Duration, CameraError> {
     })
 }
 
-/// Ends at Ctrl-C, SIGTERM or SIGHUP, which a closed terminal sends.
+/// Returns at Ctrl-C, or when the system signals the process to end, such as when its terminal is
+/// closed.
 async fn terminated() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -473,14 +476,14 @@ mod tests {
         assert!(!failure(FailureCode::AccessDenied).contains("--create-channel"));
     }
 
-    /// As when a terminal is closed. Without a handler the signal would end this process.
+    /// Sends the signal of a closed terminal. Without a handler it would end this process.
     #[cfg(unix)]
     #[tokio::test]
     async fn hangup_ends_it_in_order() {
         let mut ended = std::pin::pin!(terminated());
         tokio::select! {
             biased;
-            // Polled once, it has installed its handlers.
+            // The first poll installs the signal handlers.
             () = &mut ended => panic!("nothing has happened yet"),
             () = std::future::ready(()) => {}
         }

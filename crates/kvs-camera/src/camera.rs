@@ -1,4 +1,4 @@
-//! The camera as a value: started, watched, shut down.
+//! A running camera: start, events and shutdown.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -21,20 +21,22 @@ use crate::link::{Backoff, Keeper, LinkEvent};
 use crate::roster::{Decision, Roster, SessionNumber};
 use crate::session::{Common, Outcome, Session};
 
-/// Events that a listener may be behind.
+/// The most events that a receiver may be behind.
 const EVENTS_MAX: usize = 1024;
-/// Messages of the link that wait to be looked at.
+/// The most events of the signaling connection that wait.
 const LINK_EVENTS_MAX: usize = 64;
-/// Candidates that wait for their session.
+/// The most candidates that wait for their session.
 const CANDIDATES_MAX: usize = 256;
-/// Renegotiations of one session that wait.
+/// The most renegotiation offers that wait for one session.
 const OFFERS_MAX: usize = 4;
-/// How long a channel may take to be created.
+/// The longest that a channel may take to be created.
 const CREATING_MAX: Duration = Duration::from_secs(30);
-/// The storage service offers once a call, and the call is repeated until an offer comes: every 6 s,
-/// as the JavaScript SDK's sample does (docs/kvs-protocol.md 3.2).
+/// The interval of joining: the storage service sends one offer for each call, and the call is
+/// repeated until an offer comes, every 6 s as in the JavaScript SDK's sample
+/// (docs/kvs-protocol.md 3.2).
 const JOIN_EVERY: Duration = Duration::from_secs(6);
-/// How long the first link may take; the C SDK's budget for connecting (docs/kvs-protocol.md 3.1).
+/// The longest that the first signaling connection may take; the C SDK's limit for connecting
+/// (docs/kvs-protocol.md 3.1).
 const CONNECTING_MAX: Duration = Duration::from_secs(15);
 
 /// A running camera. Dropping it shuts it down without waiting; [`Camera::shutdown`] waits.
@@ -49,14 +51,14 @@ impl Camera {
     /// Reads the source, connects to the channel and serves viewers until shut down.
     ///
     /// # Errors
-    /// A setting that cannot work or a clip that cannot be sent, before any network is touched;
-    /// then what the service refused.
+    /// A setting is invalid or a clip cannot be sent (checked before the network is used), or the
+    /// service refused the connection.
     pub async fn start(config: CameraConfig) -> Result<Self, CameraError> {
         Self::start_noting(config, |_| {}).await
     }
 
-    /// As [`Camera::start`]; `waiting` is called once if the channel cannot be reached at first and
-    /// is tried again.
+    /// Works as [`Camera::start`]; calls `waiting` once if the channel cannot be reached at first
+    /// and the camera tries again.
     ///
     /// # Errors
     /// As [`Camera::start`].
@@ -106,24 +108,25 @@ impl Camera {
             house.run(incoming, stop).await;
             while helpers.join_next().await.is_some() {}
             if let Some(log) = frame_log {
-                // It fails only if the log's thread panicked, which has been reported.
+                // Joining fails only if the log's thread panicked, and the panic was already
+                // printed.
                 let _ = log.await;
             }
         });
         Ok(Self { events, first: Some(first), cancelled, task: Some(task) })
     }
 
-    /// What happens from now on; the first call also gives what happened since the start. A
-    /// listener that is far behind misses events.
+    /// Returns a receiver of the events from now on; the first call also returns the events since
+    /// the start. A receiver that is far behind misses events.
     pub fn events(&mut self) -> broadcast::Receiver<CameraEvent> {
         self.first.take().unwrap_or_else(|| self.events.subscribe())
     }
 
-    /// Closes every session and the link, and waits until all of it is gone.
+    /// Closes every session and the signaling connection, and waits until all of it is gone.
     pub async fn shutdown(mut self) {
         self.cancelled.cancel();
         if let Some(task) = self.task.take() {
-            // It fails only if it panicked, and then nothing is left to wait for.
+            // Joining fails only if the task panicked, and then there is nothing to wait for.
             let _ = task.await;
         }
     }
@@ -141,8 +144,8 @@ impl fmt::Debug for Camera {
     }
 }
 
-/// The first link. A service that is not up yet, or fails, may be a moment later, and so may a
-/// channel that was just created; what is refused for good stays refused.
+/// Opens the first signaling connection. Retries if the service is not up yet or fails, or if the
+/// channel was just created; gives up at a permanent failure.
 async fn connect(
     config: &CameraConfig,
     waiting: impl Fn(&Failure) + Send,
@@ -155,7 +158,7 @@ async fn connect(
             Ok(link) => return Ok(link),
             Err(failure) => failure,
         };
-        // The API's name for a channel that is being created.
+        // The API reports this name for a channel that is being created.
         let is_busy = failure.api_name.as_deref() == Some("ResourceInUseException");
         let patience = if is_busy { CREATING_MAX } else { CONNECTING_MAX };
         if failure.code.kind() == FailureKind::Permanent || begun.elapsed() >= patience {
@@ -176,7 +179,7 @@ async fn connect_once(config: &CameraConfig) -> Result<MasterConnection, Failure
     MasterConnection::connect(config.signaling.clone()).await
 }
 
-/// The sessions and who they are.
+/// The sessions and their clients.
 struct House {
     common: Arc<Common>,
     roster: Roster,
@@ -189,7 +192,7 @@ struct House {
 
 struct Open {
     candidates: mpsc::Sender<Candidate>,
-    /// Further offers of the same connection.
+    /// Further offers from the same peer connection.
     offers: mpsc::Sender<Description>,
     fingerprints: Vec<String>,
     cancelled: CancellationToken,
@@ -220,7 +223,7 @@ impl House {
         }
     }
 
-    /// Wants an offer of the storage service, unless there is a connection to it or a call for it.
+    /// Requests an offer from the storage service, unless there is a session or a pending call.
     fn join(&mut self) {
         if self.open.is_empty() && self.joining.is_empty() {
             let line = self.common.line.clone();
@@ -301,7 +304,7 @@ impl House {
     ) {
         let (candidates, receiver) = mpsc::channel(CANDIDATES_MAX);
         for candidate in held {
-            // Fewer are held than fit.
+            // The roster holds fewer candidates than fit into this queue.
             let _ = candidates.try_send(candidate);
         }
         let (offers, further) = mpsc::channel(OFFERS_MAX);
@@ -341,7 +344,7 @@ impl House {
     }
 
     fn tell(&self, event: CameraEvent) {
-        // It fails when there is no receiver.
+        // Sending fails if there is no receiver.
         let _ = self.common.events.send(event);
     }
 }

@@ -1,4 +1,4 @@
-//! Every setting of a camera, with its default.
+//! The settings of a camera, with their defaults.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,80 +13,84 @@ use crate::frame_log::FrameLog;
 /// The configuration of a camera.
 #[derive(Clone, Debug)]
 pub struct CameraConfig {
-    /// The channel, and how it is reached. Its client id is not used: a master has none.
+    /// The channel, and how to reach it. The client id is not used: a master has none.
     pub signaling: SignalingConfig,
-    /// The media it sends.
+    /// The media to send.
     pub source: Source,
-    /// Whether the source's sound is sent. Without it the sound may be of any codec.
+    /// Whether the source's audio is sent. Without it the audio may have any codec.
     pub audio: bool,
-    /// Whether lost packets of the video are resent on a retransmission stream (RTX, RFC 4588) where
-    /// the viewer offers to take one, as GStreamer's sink does. Without it, and for other viewers,
-    /// they are resent on the media stream, as the C SDK does.
+    /// Whether lost video packets are resent on a retransmission stream (RTX, RFC 4588) if the
+    /// viewer offers one, as GStreamer's sink does. Otherwise they are resent on the media stream,
+    /// as the C SDK does.
     pub rtx: bool,
-    /// Send to the channel's storage session, where the service offers and no viewer does, instead
-    /// of serving viewers. Experimental: it has not met AWS.
+    /// Whether to send to the channel's storage session, where the service offers instead of a
+    /// viewer, and serve no viewers. Experimental: not tested against AWS.
     pub storage_session: bool,
-    /// What it does when a client id that has a session offers again.
+    /// The handling of an offer from a client id that has a session.
     pub behaviour: Behaviour,
-    /// Whether it sends candidates after the answer or in it.
+    /// Whether candidates are sent after the answer or in it.
     pub trickle: Trickle,
-    /// How long it waits before it reads an offer.
+    /// The delay before an offer is read.
     pub answer_delay: Duration,
-    /// A session that is not connected this long after its answer is dropped.
+    /// The time after its answer at which a session that is not connected is dropped.
     pub connect_timeout: Duration,
-    /// A viewer that is out of reach this long, after ICE noticed, counts as vanished.
+    /// How long a viewer may be out of reach, after ICE noticed, before it counts as vanished.
     pub disconnect_timeout: Duration,
-    /// Most sessions at a time; further offers are not answered.
+    /// The most sessions at a time; further offers are not answered.
     pub sessions_max: usize,
-    /// Whether loopback addresses are candidates. `None`: when the endpoint is on loopback.
+    /// Whether loopback addresses are candidates. `None` means only if the endpoint is on
+    /// loopback.
     pub loopback: Option<bool>,
-    /// The certificate authorities for TURN over TLS.
+    /// The certificate authorities to trust for TURN over TLS.
     pub authorities: Authorities,
-    /// Where it records every frame that it sends.
+    /// The destination of the records of sent frames.
     pub frame_log: FrameLog,
-    /// Whether it creates a channel that does not exist.
+    /// Whether to create the channel if it does not exist.
     pub create_channel: bool,
 }
 
 /// The media that a camera sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A clip that comes with the library: a minute with a frame counter and a clock.
+    /// A bundled clip: a minute with a frame counter and a clock.
     Bundled(ClipKind),
     /// An MP4, MOV, WebM or Matroska file with H.264, VP8 or VP9, and Opus.
     File(PathBuf),
 }
 
-/// What is done about a client id that offers again; each is what some real master does.
+/// The handling of an offer from a client id that has a session; each variant is the behaviour of
+/// a real master.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Its session is closed and the offer answered with a new one (the JavaScript SDK's sample).
+    /// Closes the session and answers the offer with a new one (the JavaScript SDK's sample).
     #[default]
     Replace,
-    /// The offer is silently ignored while the id has a session (the C SDK's sample).
+    /// Ignores the offer while the id has a session, without a reply (the C SDK's sample).
     IgnoreRepeated,
-    /// The offer is answered on the connection that there is, ICE restarts included, while it comes
-    /// from the same one (a browser's page that keeps its connection); from another it is replaced.
+    /// Answers on the existing connection, including ICE restarts, if the offer comes from the
+    /// same peer connection (a browser page that keeps its connection); otherwise replaces the
+    /// session.
     Renegotiate,
-    /// As [`Behaviour::IgnoreRepeated`], and after its viewer vanished without closing, the id
-    /// stays taken this much longer (GStreamer's sink).
+    /// Works as [`Behaviour::IgnoreRepeated`]; also, if the viewer vanished without closing, the
+    /// id stays taken for this long (GStreamer's sink).
     Linger(Duration),
 }
 
-/// When candidates are sent.
+/// The time at which candidates are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trickle {
-    /// Each as it is found, after the answer.
+    /// Each when it is found, after the answer.
     #[default]
     Always,
-    /// After the answer if the offer says `a=ice-options:trickle`, else in it (the C SDK).
+    /// After the answer if the offer has `a=ice-options:trickle`, otherwise in the answer (the C
+    /// SDK).
     WhenOffered,
     /// In the answer, which waits for them.
     Never,
 }
 
 impl CameraConfig {
-    /// A camera with the bundled H.264 clip and the defaults of the C SDK's sample.
+    /// Creates a configuration with the bundled H.264 clip and the defaults of the C SDK's sample.
     pub fn new(signaling: SignalingConfig) -> Self {
         Self {
             signaling,
@@ -97,8 +101,8 @@ impl CameraConfig {
             behaviour: Behaviour::default(),
             trickle: Trickle::default(),
             answer_delay: Duration::ZERO,
-            // Measured of the C SDK's master: a session that never connects is free after 13 s,
-            // one whose viewer vanished after 30 s, of which ICE needs 2 s to notice here.
+            // Measured on the C SDK's master: a session that never connects is free after 13 s,
+            // one with a vanished viewer after 30 s, of which ICE needs 2 s to notice here.
             connect_timeout: Duration::from_secs(13),
             disconnect_timeout: Duration::from_secs(28),
             sessions_max: 10,
@@ -109,7 +113,7 @@ impl CameraConfig {
         }
     }
 
-    /// Refuses what cannot work, naming the field, and reads the source. Blocks on the file.
+    /// Reads the source and checks the settings; names the invalid field. Blocks on the file.
     pub(crate) fn open_source(&self) -> Result<Clip, CameraError> {
         let longest = Duration::from_secs(3600);
         for (field, value, least) in [
@@ -147,7 +151,7 @@ impl CameraConfig {
     }
 }
 
-/// The codec of a clip's pictures, as the peer connection names it.
+/// Converts a clip's video codec to the peer connection's type.
 pub(crate) fn peer_codec(codec: VideoCodec) -> peer_webrtc::Codec {
     match codec {
         VideoCodec::H264 => peer_webrtc::Codec::H264,

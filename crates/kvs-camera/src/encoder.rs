@@ -1,7 +1,8 @@
-//! The one live encoder, played by a clip: every viewer is sent the same frames at the same time.
+//! The single live encoder, simulated by a clip: every viewer gets the same frames at the same
+//! time.
 //!
-//! It runs while a viewer watches and stands still otherwise. A keyframe cannot be made from a
-//! file, so where one is due out of turn the stream goes on at the clip's next one.
+//! It runs while a viewer watches and pauses otherwise. A file cannot produce a keyframe on
+//! request, so the stream jumps to the clip's next one when a keyframe is needed early.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::keyframes::Keyframes;
 use crate::playback::{Playback, Unit};
 
-/// Units that a viewer may be behind, about two seconds; one that is further goes on at a keyframe.
+/// The most units that a viewer may be behind, about two seconds; beyond that it continues at a
+/// keyframe.
 const BEHIND_MAX: usize = 128;
 
-/// Later than this, the machine slept: the stream goes on from here instead of catching up.
+/// The longest delay that is caught up. A longer one means that the machine was suspended, and the
+/// stream continues from the current time.
 const LATE_MAX: Duration = Duration::from_millis(500);
 
 /// A handle to the encoder.
@@ -39,20 +42,20 @@ struct Requests {
 }
 
 impl Encoder {
-    /// A handle to an encoder that is about to run.
+    /// Creates a handle to an encoder that does not run yet.
     pub(crate) fn new() -> Self {
         let (units, _) = broadcast::channel(BEHIND_MAX);
         Self { shared: Arc::new(Shared { units, requests: Mutex::default(), wake: Notify::new() }) }
     }
 
-    /// Begins to watch: a keyframe comes with the next frame. Dropping the receiver ends it.
+    /// Starts watching: the next frame is a keyframe. Dropping the receiver stops watching.
     pub(crate) fn watch(&self) -> broadcast::Receiver<Unit> {
         let units = self.shared.units.subscribe();
         self.request(|requests| requests.joined = true);
         units
     }
 
-    /// Asks for a keyframe, soon.
+    /// Requests a keyframe.
     pub(crate) fn request_keyframe(&self) {
         self.request(|requests| requests.keyframe = true);
     }
@@ -62,14 +65,14 @@ impl Encoder {
         let began = Instant::now();
         let mut playback = Playback::new(clip);
         let mut keyframes = Keyframes::default();
-        // A clip without anything in it would have this go round and round.
+        // An empty clip would make this a busy loop.
         while playback.next_due().is_some() && self.somebody_watches(&cancelled).await {
             keyframes.viewer_joined();
             self.play(&mut playback, &mut keyframes, began, &cancelled).await;
         }
     }
 
-    /// Plays until no viewer watches any more.
+    /// Plays until no viewer watches.
     async fn play(
         &self,
         playback: &mut Playback,
@@ -77,10 +80,10 @@ impl Encoder {
         began: Instant,
         cancelled: &CancellationToken,
     ) {
-        // The stream stood still: the first viewer waits for no sound, and for no frame's turn.
+        // The stream was paused: the first viewer gets a video frame at once.
         playback.begin_with_picture();
         let Some(first) = playback.next_due() else { return };
-        // The instant of the stream's moment zero, moved on by every pause.
+        // The instant of the stream's time zero, moved by every pause.
         let mut zero = Anchor::new(first.as_duration(), Instant::now());
         while let Some(due) = playback.next_due() {
             let due = due.as_duration();
@@ -111,12 +114,12 @@ impl Encoder {
             if picture && unit.keyframe {
                 keyframes.sent(now);
             }
-            // An error means that the last viewer has just left.
+            // Sending fails if the last viewer has just left.
             let _ = self.shared.units.send(unit);
         }
     }
 
-    /// False when cancelled.
+    /// Waits for a viewer. Returns false if cancelled.
     async fn somebody_watches(&self, cancelled: &CancellationToken) -> bool {
         while self.shared.units.receiver_count() == 0 {
             tokio::select! {
@@ -138,7 +141,7 @@ impl Encoder {
     }
 }
 
-/// Ties the stream's time to the machine's.
+/// Maps the stream's time to the machine's clock.
 struct Anchor {
     moment: Duration,
     instant: Instant,
@@ -204,7 +207,7 @@ mod tests {
         assert_eq!((frame.index, frame.keyframe), (30, true), "the next keyframe, at once");
         assert_eq!(next_frame(&mut first).await.index, 30, "for all viewers alike");
         drop((first, second));
-        // The stream stands still while no viewer watches.
+        // The stream is paused while no viewer watches.
         tokio::time::sleep(Duration::from_secs(100)).await;
         let mut third = encoder.watch();
         let begun = Instant::now();

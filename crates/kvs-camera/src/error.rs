@@ -1,11 +1,11 @@
-//! Why a camera does not start.
+//! The reasons why a camera does not start.
 
 use std::path::PathBuf;
 
 use negotiation_core::{Failure, FailureCode};
 use recording::{ClipError, ClipProblem};
 
-/// Why a camera does not start.
+/// The reason why a camera does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CameraError {
@@ -34,13 +34,13 @@ pub enum CameraError {
     /// The channel could not be created or connected to.
     #[error("the camera cannot connect: {failure}{hint}", failure = .0, hint = create_hint(.0))]
     Connect(Failure),
-    /// Another master connected to the channel again and again: two cameras have the same channel.
+    /// Another master connected to the channel repeatedly: two cameras have the same channel.
     #[error(
         "another master took this channel {times} times within seconds: stop the other camera, or \
          give this one a channel of its own"
     )]
     Displaced {
-        /// How often in a row.
+        /// The number of displacements in a row.
         times: u32,
     },
 }

@@ -12,30 +12,30 @@ use serde::Serialize;
 pub enum CameraEvent {
     /// Connected to the channel, at first or again.
     SignalingConnected,
-    /// The signaling connection is lost; media continues, and the camera connects again.
+    /// The signaling connection is lost; media continues, and the camera reconnects.
     SignalingLost {
-        /// Why.
+        /// The reason.
         #[serde(serialize_with = "failure_text")]
         failure: Failure,
     },
-    /// Another master took the channel again and again within seconds of this one's connecting. The
-    /// camera no longer connects; sessions that it has go on.
+    /// Another master repeatedly took the channel within seconds after this one connected. The
+    /// camera no longer reconnects; its existing sessions continue.
     Displaced {
-        /// How often in a row.
+        /// The number of displacements in a row.
         times: u32,
     },
     /// A viewer's offer will be answered.
     Offer {
         /// The viewer.
         client_id: String,
-        /// The session it begins.
+        /// The session that begins.
         session: u64,
     },
     /// A viewer's offer is not answered.
     OfferIgnored {
         /// The viewer.
         client_id: String,
-        /// Why.
+        /// The reason.
         reason: IgnoredOffer,
     },
     /// A viewer offers to receive video or audio, but not the codec that this camera sends: the
@@ -72,29 +72,29 @@ pub enum CameraEvent {
         client_id: String,
         /// The session.
         session: u64,
-        /// Why.
+        /// The reason.
         reason: LeaveReason,
-        /// The number of frames that it was sent.
+        /// The number of frames sent to it.
         frames: u64,
     },
 }
 
-/// Why an offer is not answered. KVS has no message that refuses an offer.
+/// The reason why an offer is not answered. KVS has no message that refuses an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum IgnoredOffer {
     /// Its client id has a session.
     Repeated,
-    /// Its client id had a session whose viewer vanished a while ago.
+    /// Its client id had a session with a viewer that vanished a while ago.
     Lingering,
-    /// The camera has its maximum of sessions.
+    /// The camera has its maximum number of sessions.
     Full,
     /// The offer is not a session description.
     Undecodable,
 }
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -109,7 +109,7 @@ pub enum LeaveReason {
     Replaced,
     /// The offer could not be answered, or the connection broke.
     Failed,
-    /// The viewer offers no codec that the camera sends: everything in its offer was rejected.
+    /// The viewer offers no codec that the camera sends, so the answer rejected every section.
     NoCommonCodec,
     /// The camera was shut down.
     Shutdown,

@@ -1,4 +1,4 @@
-//! The list of frames that were sent, for tests that compare it with what arrived.
+//! The log of sent frames, for tests that compare it with the received ones.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -10,33 +10,33 @@ use tokio::task::JoinHandle;
 
 use crate::error::CameraError;
 
-/// Where every sent frame is reported.
+/// The destination of the records of sent frames.
 #[derive(Clone, Debug, Default)]
 pub enum FrameLog {
-    /// Nowhere.
+    /// Records nothing.
     #[default]
     Off,
-    /// A file, one JSON object a line; it is replaced when there is one already.
+    /// A file with one JSON object a line; an existing file is replaced.
     File(PathBuf),
     /// A channel. Records are lost while it is full.
     Channel(mpsc::Sender<FrameRecord>),
 }
 
-/// Records waiting for the disk.
+/// The most records that wait for the disk.
 const WAITING_MAX: usize = 4096;
 
-/// A video frame that was handed to a connected viewer's peer connection.
+/// A video frame that was passed to a connected viewer's peer connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FrameRecord {
     /// The viewer.
     pub client_id: String,
-    /// Its session; a viewer that comes again has another.
+    /// Its session; a viewer that returns has another.
     pub session: u64,
-    /// The frame's place in the clip; the bundled clips show it in the picture.
+    /// The frame's index in the clip; the bundled clips show it in the picture.
     pub frame: u64,
     /// Whether it is a keyframe.
     pub keyframe: bool,
-    /// When, since the camera began.
+    /// The time in milliseconds since the camera started.
     pub t_ms: u64,
     /// When, in milliseconds since the Unix epoch, to measure how long it takes to a reader.
     pub unix_ms: u64,
@@ -44,7 +44,7 @@ pub struct FrameRecord {
     pub rtp_ts: u32,
 }
 
-/// Takes records, and loses what does not fit.
+/// Accepts records, and drops what does not fit.
 #[derive(Clone)]
 pub(crate) struct FrameSink {
     to: Option<mpsc::Sender<FrameRecord>>,
@@ -59,8 +59,8 @@ impl FrameSink {
     }
 }
 
-/// Opens the log. The task, if there is one, ends when the last sink is dropped; what was recorded
-/// is in the file then.
+/// Opens the log. The task, if there is one, ends when the last sink is dropped; the file then
+/// contains all records.
 pub(crate) fn open(log: &FrameLog) -> Result<(FrameSink, Option<JoinHandle<()>>), CameraError> {
     let path = match log {
         FrameLog::Off => return Ok((FrameSink { to: None }, None)),
@@ -84,7 +84,7 @@ fn write(file: File, mut records: mpsc::Receiver<FrameRecord>) -> std::io::Resul
     while let Some(record) = records.blocking_recv() {
         serde_json::to_writer(&mut file, &record)?;
         file.write_all(b"\n")?;
-        // A camera that is killed loses at most the line in hand.
+        // A camera that is killed loses at most the current line.
         if records.is_empty() {
             file.flush()?;
         }

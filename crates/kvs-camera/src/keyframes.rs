@@ -1,14 +1,14 @@
-//! When a keyframe is due out of turn: for a viewer that joins, or one that requests it by PLI or FIR.
+//! Decides when a keyframe is needed early: for a viewer that joins, or that sends PLI or FIR.
 
 use std::time::Duration;
 
-/// At most one requested keyframe in this time, however many requests there are.
+/// The shortest interval between keyframes that serve requests.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// A request this soon after a keyframe was sent before the keyframe arrived.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
-/// Decides on jumps. Times are the encoder's, since it began.
+/// Decides about jumps to a keyframe. Times are relative to the encoder's start.
 #[derive(Debug, Default)]
 pub(crate) struct Keyframes {
     sent: Option<Duration>,
@@ -17,24 +17,24 @@ pub(crate) struct Keyframes {
 }
 
 impl Keyframes {
-    /// A viewer begins to watch: it gets a keyframe at once.
+    /// Records that a viewer joined: the next frame must be a keyframe.
     pub(crate) fn viewer_joined(&mut self) {
         self.joining = true;
     }
 
-    /// A viewer requests a keyframe.
+    /// Records a viewer's keyframe request.
     pub(crate) fn requested(&mut self, now: Duration) {
         let on_its_way = self.sent.is_some_and(|sent| now.saturating_sub(sent) < ON_ITS_WAY);
         self.is_requested |= !on_its_way;
     }
 
-    /// Whether the next frame has to be a keyframe.
+    /// Returns whether the next frame must be a keyframe.
     pub(crate) fn wanted(&self, now: Duration) -> bool {
         let rested = self.sent.is_none_or(|sent| now.saturating_sub(sent) >= INTERVAL_MIN);
         self.joining || (self.is_requested && rested)
     }
 
-    /// A keyframe goes out: it serves everyone.
+    /// Records that a keyframe is sent, which serves all viewers.
     pub(crate) fn sent(&mut self, now: Duration) {
         *self = Self { sent: Some(now), is_requested: false, joining: false };
     }

@@ -1,14 +1,14 @@
 //! A synthetic camera: a KVS WebRTC master for any KVS-compatible endpoint.
 //!
-//! [`Camera::start`] connects to a channel as its master and answers viewers as real masters do, of
-//! the kinds that [`Behaviour`] and [`Trickle`] name. It sends a clip in an endless loop: one that
-//! comes with the library, whose pictures show a frame counter, or a file. [`CameraArgs`] and
-//! [`run`] are the same as a command.
+//! [`Camera::start`] connects to a channel as its master and answers viewers as real masters do;
+//! [`Behaviour`] and [`Trickle`] select the kind of master. It sends a clip in an endless loop: a
+//! bundled one, which shows a frame counter, or a file. [`CameraArgs`] and [`run`] provide the same
+//! as a command.
 //!
-//! All viewers see one live stream, as from one encoder. It stands still while no viewer watches, so
-//! that the counter only goes on. A file has keyframes at fixed places: where a viewer joins or
-//! requests one (PLI, FIR), the stream goes on at the clip's next keyframe, for everyone, sound and
-//! picture together.
+//! All viewers get one live stream, as from one encoder. It pauses while no viewer watches, so that
+//! the counter continues where it stopped. A file has keyframes at fixed places: when a viewer joins or
+//! requests one (PLI, FIR), the stream jumps to the clip's next keyframe for all viewers, audio and
+//! video together.
 //!
 //! ```no_run
 //! use kvs_camera::{Camera, CameraConfig};

@@ -1,5 +1,5 @@
-//! The camera's link to its channel: kept alive, connected again when it is lost. Media never
-//! depends on it.
+//! The camera's signaling connection: keeps one open and reconnects when it is lost. Media does
+//! not depend on it.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -13,30 +13,30 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// The first wait before connecting again, and the longest: the C SDK's numbers
-/// (docs/kvs-protocol.md 3.1).
+/// The first and the longest wait before reconnecting: the C SDK's values (docs/kvs-protocol.md
+/// 3.1).
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
-/// A link that lived this long makes the waits short again.
+/// A connection that lasted this long resets the waits.
 const HEALTHY: Duration = Duration::from_secs(30);
 
-/// A link that the service closes earlier than this was displaced by another master: the service
-/// reports only that it closed (docs/kvs-protocol.md 2.4). Longer than the longest wait before
-/// the other master connects again.
+/// A connection that the service closes earlier than this was displaced by another master: the
+/// service reports only that it closed (docs/kvs-protocol.md 2.4). This is longer than the longest
+/// wait before the other master reconnects.
 const DISPLACED_WITHIN: Duration = Duration::from_secs(12);
 
-/// Displaced so often in a row, this master leaves the channel to the other one.
+/// After this many displacements in a row, this master leaves the channel to the other one.
 const DISPLACED_MAX: u32 = 3;
 
-/// How long a message waits for a lost link.
+/// How long a message waits for a new connection.
 const SEND_WAIT: Duration = Duration::from_secs(30);
 
-/// What the link brings.
+/// An event of the signaling connection.
 pub(crate) enum LinkEvent {
     Up,
     Down(Failure),
-    /// Another master took the channel so often in a row: no further link is opened.
+    /// Another master took the channel this many times in a row: the camera does not reconnect.
     Displaced(u32),
     Offer {
         from: String,
@@ -48,7 +48,7 @@ pub(crate) enum LinkEvent {
     },
 }
 
-/// The sending end, whichever link is up.
+/// Sends over the current signaling connection, or over the next one.
 #[derive(Clone)]
 pub(crate) struct Line {
     current: watch::Receiver<Option<Current>>,
@@ -68,7 +68,7 @@ struct Current {
 }
 
 impl Line {
-    /// Sends an answer, over the link that comes next if there is none now.
+    /// Sends an answer, over the next connection if there is none now.
     pub(crate) async fn answer(&self, to: &str, sdp: &str) -> Result<(), Failure> {
         self.send(to, Message::Answer(sdp)).await
     }
@@ -78,7 +78,7 @@ impl Line {
         self.send(to, Message::Candidate(candidate)).await
     }
 
-    /// What waits for its turn on a link that ends goes over the next one.
+    /// Sends a message. If the connection ends first, the message goes over the next one.
     async fn send(&self, to: &str, message: Message<'_>) -> Result<(), Failure> {
         let mut current = self.current.clone();
         loop {
@@ -97,12 +97,12 @@ impl Line {
         }
     }
 
-    /// Asks the storage service for an offer.
+    /// Requests an offer from the storage service.
     pub(crate) async fn join_storage_session(&self) -> Result<(), Failure> {
         self.current().await?.storage.join().await
     }
 
-    /// The channel's ICE servers, with credentials that are fresh.
+    /// Returns the channel's ICE servers, with fresh credentials.
     pub(crate) async fn ice_servers(&self) -> Result<Vec<IceServer>, Failure> {
         self.current().await?.ice.fetch().await
     }
@@ -112,7 +112,7 @@ impl Line {
     }
 }
 
-/// The link that is up, or that comes next.
+/// Returns the current connection, or waits for the next one.
 async fn up(current: &mut watch::Receiver<Option<Current>>) -> Result<Current, Failure> {
     match timeout(SEND_WAIT, current.wait_for(Option::is_some)).await {
         Ok(Ok(found)) => found.clone().ok_or_else(Failure::cancelled),
@@ -120,7 +120,7 @@ async fn up(current: &mut watch::Receiver<Option<Current>>) -> Result<Current, F
     }
 }
 
-/// The task's end of it.
+/// Keeps the signaling connection open; the counterpart of [`Line`].
 pub(crate) struct Keeper {
     config: SignalingConfig,
     current: watch::Sender<Option<Current>>,
@@ -128,13 +128,13 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper of links, and the line that goes over them.
+    /// Creates a keeper of the connection, and the line that sends over it.
     pub(crate) fn new(config: SignalingConfig, events: mpsc::Sender<LinkEvent>) -> (Self, Line) {
         let (current, receiver) = watch::channel(None);
         (Self { config, current, events }, Line { current: receiver })
     }
 
-    /// Serves `link`, and whatever follows it, until cancelled.
+    /// Serves `link` and every later connection until cancelled.
     pub(crate) async fn run(self, link: MasterConnection, cancelled: CancellationToken) {
         let mut link = Some(link);
         let mut backoff = Backoff::default();
@@ -155,7 +155,8 @@ impl Keeper {
                     match connected {
                         Ok(open) => open,
                         Err(failure) => {
-                            // Once for each outage: the loss of the link was reported.
+                            // Report this once for each outage: the loss of the connection was
+                            // reported.
                             if !std::mem::replace(&mut failing, true) {
                                 tracing::info!(%failure, "the channel cannot be reached yet");
                             }
@@ -177,14 +178,14 @@ impl Keeper {
                 self.say(LinkEvent::Down(failure), &cancelled).await;
                 if times >= DISPLACED_MAX {
                     self.say(LinkEvent::Displaced(times), &cancelled).await;
-                    // The line stays, and waits: viewers that are connected go on without it.
+                    // The line remains, and its messages wait: connected viewers do not need it.
                     cancelled.cancelled().await;
                 }
             }
         }
     }
 
-    /// One link, to its end. `None` when it was closed by us.
+    /// Serves one connection to its end. Returns `None` if this side closed it.
     async fn serve(
         &self,
         mut link: MasterConnection,
@@ -213,12 +214,12 @@ impl Keeper {
                 MasterEvent::Status { correlation, failure } => {
                     tracing::warn!(?correlation, %failure, "the service refused a message");
                 }
-                // The service ends the link within a minute; the C SDK leaves at once.
+                // The service closes the connection within a minute; the C SDK leaves at once.
                 MasterEvent::GoAway => {
                     tracing::info!("the service ends the link: connecting again");
                     break None;
                 }
-                // The link has forgotten them.
+                // The connection has dropped its cached ICE servers.
                 MasterEvent::ReconnectIceServer => tracing::debug!("the ICE servers change"),
                 MasterEvent::Garbage => tracing::debug!("a frame that is no message"),
                 MasterEvent::Disconnected(failure) => break Some(failure),
@@ -232,29 +233,30 @@ impl Keeper {
     async fn say(&self, event: LinkEvent, cancelled: &CancellationToken) {
         tokio::select! {
             () = cancelled.cancelled() => {}
-            // It fails when the camera is gone, and then this ends as well.
+            // Sending fails only if the camera is gone, and then this task ends as well.
             _ = self.events.send(event) => {}
         }
     }
 }
 
-/// Counts links that the service closed soon after they were opened.
+/// Counts connections that the service closed soon after they were opened.
 #[derive(Debug, Default)]
 struct Displaced {
     in_a_row: u32,
 }
 
 impl Displaced {
-    /// A link ended after this time: how often in a row another master took its place.
+    /// Records how long a connection lasted. Returns how often in a row another master displaced
+    /// this one.
     fn link_ended(&mut self, lived: Duration, failure: &Failure) -> u32 {
-        // A connection that broke is no sign of another master.
+        // A broken connection does not indicate another master.
         let closed = close_code(failure).is_some() || failure.code == FailureCode::Replaced;
         self.in_a_row = if closed && lived < DISPLACED_WITHIN { self.in_a_row + 1 } else { 0 };
         self.in_a_row
     }
 }
 
-/// Doubling waits with full jitter.
+/// Computes doubling waits with full jitter.
 #[derive(Default)]
 pub(crate) struct Backoff {
     tries: u32,
@@ -264,7 +266,7 @@ impl Backoff {
     pub(crate) fn next(&mut self) -> Duration {
         let limit = BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(self.tries.min(16)));
         self.tries = self.tries.saturating_add(1);
-        // Hashers are seeded by the system, each differently.
+        // The system seeds each hasher differently, so this is random.
         let share = RandomState::new().hash_one(self.tries) % 1024;
         limit * u32::try_from(share).unwrap_or(0) / 1024
     }
@@ -278,7 +280,7 @@ mod tests {
         TurnConfig,
     };
 
-    /// A camera's link in an emulator.
+    /// A camera's signaling connection to an emulator.
     struct Stage {
         emulator: Emulator,
         line: Line,
@@ -313,8 +315,8 @@ mod tests {
         }
     }
 
-    /// Credentials may be valid for only 30 s (kvs-protocol.md 1.2), and are over before a viewer comes
-    /// later.
+    /// Credentials may be valid for only 30 s (kvs-protocol.md 1.2), and have expired when a later
+    /// viewer comes.
     #[tokio::test]
     async fn turn_credentials_are_handed_out_for_as_long_as_the_service_says() {
         for (ttl_secs, calls) in [(30, 2), (300, 1)] {
@@ -329,7 +331,7 @@ mod tests {
         }
     }
 
-    /// More answers than the service takes at once wait, and the link ends meanwhile.
+    /// More answers wait than the service accepts at once, and the connection ends meanwhile.
     #[tokio::test]
     async fn what_waits_on_a_connection_that_ends_goes_over_the_next_one() {
         let stage = Stage::new(TurnConfig::default()).await;

@@ -1,4 +1,4 @@
-//! The media of one viewer: units of the encoder into packets of its two tracks.
+//! The media of one viewer: converts the encoder's units to packets of its two tracks.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use recording::{Clip, Packetizer, PacketizerConfig};
 use crate::config::peer_codec;
 use crate::playback::{Unit, UnitKind};
 
-/// The tracks of one viewer. A stream begins, and begins again after a gap, with a keyframe.
+/// The tracks of one viewer. A stream starts with a keyframe, also after a gap.
 pub(crate) struct Outlet {
     video: Option<Stream>,
     audio: Option<Stream>,
@@ -19,14 +19,15 @@ pub(crate) struct Outlet {
 struct Stream {
     track: Arc<LocalTrack>,
     codec: recording::Codec,
-    /// Made when the payload type is agreed on.
+    /// Created when the payload type is negotiated.
     packetizer: Option<Packetizer>,
-    /// Where RTP time begins (RFC 3550, 5.1: random).
+    /// The RTP timestamp of the stream's time zero (RFC 3550, 5.1: random).
     rtp_base: u32,
 }
 
 impl Outlet {
-    /// Tracks for what both the clip and the viewer have; `rtx` resends video on a stream of its own.
+    /// Creates tracks for the media that both the clip and the viewer have; `rtx` resends video on
+    /// a separate stream.
     pub(crate) fn new(clip: &Clip, wants_video: bool, wants_audio: bool, rtx: bool) -> Self {
         let video = clip.video().filter(|_| wants_video).map(|track| {
             let make = if rtx { LocalTrack::with_rtx } else { LocalTrack::new };
@@ -40,18 +41,18 @@ impl Outlet {
         Self { video, audio, in_sync: false }
     }
 
-    /// What is to be attached to the peer connection.
+    /// Returns the tracks to attach to the peer connection.
     pub(crate) fn tracks(&self) -> impl Iterator<Item = &Arc<LocalTrack>> {
         self.video.iter().chain(&self.audio).map(|stream| &stream.track)
     }
 
-    /// The next frame sent has to be a keyframe.
+    /// Records a gap: the next frame sent must be a keyframe.
     pub(crate) fn lost_sync(&mut self) {
         self.in_sync = false;
     }
 
-    /// Sends a unit if it can be played where the stream stands. Says the RTP timestamp of a
-    /// picture that was sent.
+    /// Sends a unit if it is decodable after the ones sent before. Returns the RTP timestamp of a
+    /// sent video frame.
     pub(crate) async fn send(&mut self, unit: &Unit) -> Result<Option<u32>, NotAttached> {
         let sends_video =
             self.video.as_ref().is_some_and(|stream| stream.track.payload_type().is_some());
@@ -75,7 +76,7 @@ impl Stream {
         Self { track, codec, packetizer: None, rtp_base: random() }
     }
 
-    /// `None`: the viewer does not take this kind of media.
+    /// Sends a unit. Returns `None` if the viewer does not receive this kind of media.
     async fn send(&mut self, unit: &Unit) -> Result<Option<u32>, NotAttached> {
         let Some(payload_type) = self.track.payload_type() else { return Ok(None) };
         let packetizer = self.packetizer.get_or_insert_with(|| {

@@ -1,6 +1,6 @@
-//! A clip as an endless stream: rounds without a seam, jumps to keyframes, one time line.
+//! A clip as an endless stream: seamless rounds, jumps to keyframes, one timeline.
 //!
-//! Pure: it returns what comes next and when, and never reads a clock.
+//! Pure: it computes which unit comes next and when, and never reads a clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,59 +8,59 @@ use std::time::Duration;
 use bytes::Bytes;
 use recording::{AudioCodec, Clip, ClipSample, VideoCodec};
 
-/// A moment of the stream, in units that both RTP clocks divide: 1/720000 s.
+/// A time in the stream, in units that both RTP clocks divide: 1/720000 s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
 impl Moment {
     const PER_SECOND: u64 = 720_000;
 
-    /// As time since the stream began.
+    /// Returns the time since the stream began.
     pub(crate) fn as_duration(self) -> Duration {
         let (seconds, rest) = (self.0 / Self::PER_SECOND, self.0 % Self::PER_SECOND);
         Duration::from_secs(seconds) + Duration::from_nanos(rest * 12_500 / 9)
     }
 
-    /// In ticks of an RTP clock, which wrap around.
+    /// Converts the time to ticks of an RTP clock, which wrap around.
     pub(crate) fn rtp_ticks(self, clock_rate: u32) -> u32 {
         let ticks = self.0 / (Self::PER_SECOND / u64::from(clock_rate));
         u32::try_from(ticks & u64::from(u32::MAX)).unwrap_or_default()
     }
 }
 
-/// What a unit of media is.
+/// The kind of a media unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnitKind {
     Video,
     Audio,
 }
 
-/// A frame or a packet of sound, and when it is due.
+/// A video frame or an audio packet, and when it is due.
 #[derive(Clone, Debug)]
 pub(crate) struct Unit {
     pub(crate) kind: UnitKind,
-    /// Its place in the clip; the bundled clips show it in the picture.
+    /// The index in its track of the clip; the bundled clips show that of a frame in the picture.
     pub(crate) index: usize,
     pub(crate) keyframe: bool,
     pub(crate) at: Moment,
     pub(crate) data: Bytes,
 }
 
-/// Where an endless stream of a clip stands.
+/// The position in the endless stream of a clip.
 pub(crate) struct Playback {
     clip: Arc<Clip>,
-    /// One round.
+    /// The duration of one round, in units of [`Moment`].
     length: u64,
     video: Option<Cursor>,
     audio: Option<Cursor>,
     /// How far the clip's position is ahead of the stream's time: the sum of all jumps.
     ahead: u64,
-    /// No sound begins before this: where what was last sent ends.
+    /// The earliest time of the next audio packet: the end of the last one sent.
     silent_until: u64,
 }
 
 impl Playback {
-    /// Begins at the clip's beginning, which is a keyframe.
+    /// Creates a playback that starts at the clip's beginning, which is a keyframe.
     pub(crate) fn new(clip: Arc<Clip>) -> Self {
         let video = Cursor::new(video_samples(&clip), VideoCodec::CLOCK_RATE);
         let audio = Cursor::new(audio_samples(&clip), AudioCodec::Opus.clock_rate());
@@ -71,17 +71,17 @@ impl Playback {
         Self { clip, length, video, audio, ahead: 0, silent_until: 0 }
     }
 
-    /// When the next unit is due; `None` for a clip without anything in it.
+    /// Returns when the next unit is due; `None` for an empty clip.
     pub(crate) fn next_due(&self) -> Option<Moment> {
         self.next_kind().map(|(_, at)| at)
     }
 
-    /// Whether the next unit is a picture, the only place where a jump may be.
+    /// Returns whether the next unit is a video frame, the only place where a jump is possible.
     pub(crate) fn video_is_next(&self) -> bool {
         matches!(self.next_kind(), Some((UnitKind::Video, _)))
     }
 
-    /// The next unit, taken.
+    /// Takes the next unit.
     pub(crate) fn take(&mut self) -> Option<Unit> {
         let (kind, at) = self.next_kind()?;
         let clip = Arc::clone(&self.clip);
@@ -99,7 +99,7 @@ impl Playback {
         Some(Unit { kind, index, keyframe: sample.keyframe, at, data: sample.data.clone() })
     }
 
-    /// Leaves out the sound before the next picture, so that the next unit is a picture.
+    /// Skips the audio before the next video frame, so that the next unit is a video frame.
     pub(crate) fn begin_with_picture(&mut self) {
         let Some(video) = &self.video else { return };
         let picture = video.position(video_samples(&self.clip), self.length);
@@ -107,8 +107,8 @@ impl Playback {
         self.drop_overlapping_sound();
     }
 
-    /// Goes on at the next keyframe, which takes the time of the frame that was to come: times go
-    /// on evenly, frames are left out. Sound is left out alike, so that it stays in sync.
+    /// Jumps to the next keyframe, which takes the time of the next frame: times continue evenly,
+    /// frames are skipped. Audio is skipped equally, so that it stays in sync.
     pub(crate) fn skip_to_keyframe(&mut self) {
         let clip = Arc::clone(&self.clip);
         let samples = video_samples(&clip);
@@ -145,11 +145,11 @@ impl Playback {
     }
 }
 
-/// The place of one track.
+/// The position in one track.
 struct Cursor {
     round: u64,
     index: usize,
-    /// Units of [`Moment`] in a tick of the track's clock.
+    /// The units of [`Moment`] in a tick of the track's clock.
     scale: u64,
 }
 
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn rounds_follow_without_a_seam() {
         let mut playback = bundled();
-        // Two rounds and a half of 900 frames and 3000 packets.
+        // Two and a half rounds of 900 frames and 3000 packets.
         let all = units(&mut playback, 9750);
         assert!(all.is_sorted_by_key(|unit| unit.at), "time goes on");
         let video = of(UnitKind::Video, &all);
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(video[0].index, (last / 30 + 1) * 30);
         let sound = of(UnitKind::Audio, &after);
         assert!(sound[0].at > last_sound);
-        // Sound belongs to its picture: place in the clip less time is the same for both.
+        // Audio stays in sync with video: the clip position minus the time is the same for both.
         let video_lead = (video[0].index as u64 * 48_000).saturating_sub(due.0);
         let sound_lead = (sound[0].index as u64 * 14_400).saturating_sub(sound[0].at.0);
         assert_eq!(video_lead, sound_lead);

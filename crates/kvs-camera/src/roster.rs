@@ -1,7 +1,7 @@
-//! Who is being served, and what an offer or a candidate means: pure.
+//! The table of sessions, and the decisions about offers and candidates. Pure.
 //!
-//! The kinds of behaviour are those of real masters (docs/kvs-protocol.md 3.1 and 3.4), and one
-//! that renegotiates.
+//! The behaviours are those of real masters (docs/kvs-protocol.md 3.1 and 3.4), and one that
+//! renegotiates.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,35 +11,36 @@ use negotiation_core::Candidate;
 use crate::config::Behaviour;
 use crate::event::{IgnoredOffer, LeaveReason};
 
-/// Candidates held for an offer that has not come yet, per client (the C SDK's queue is unbounded).
+/// The most candidates of one client that are held until its offer comes (the C SDK's queue is
+/// unbounded).
 const HELD_PER_CLIENT: usize = 64;
-/// Clients whose candidates are held.
+/// The most clients with held candidates.
 const HELD_CLIENTS: usize = 32;
-/// How long (the C SDK's sample holds them for 20 s).
+/// How long candidates are held (20 s in the C SDK's sample).
 const HELD_FOR: Duration = Duration::from_secs(20);
-/// Client ids remembered after their viewer vanished.
+/// The most client ids that are remembered after their viewer vanished.
 const RESTING_MAX: usize = 1024;
 
-/// A session, numbered from 1, never twice.
+/// The number of a session, from 1, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionNumber(pub(crate) u64);
 
-/// What to do with an offer.
+/// The decision about an offer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Answer it.
     Serve {
         session: SessionNumber,
-        /// The session that has to go first.
+        /// The session that must end first.
         replaces: Option<SessionNumber>,
-        /// What came before the offer.
+        /// The candidates that came before the offer.
         candidates: Vec<Candidate>,
     },
-    /// Say nothing: there is no message that refuses an offer.
+    /// Do not reply: KVS has no message that refuses an offer.
     Ignore(IgnoredOffer),
 }
 
-/// The table of sessions. Times are any monotonic clock's.
+/// The table of sessions. Times may be of any monotonic clock.
 #[derive(Debug)]
 pub(crate) struct Roster {
     behaviour: Behaviour,
@@ -74,7 +75,7 @@ impl Roster {
         }
     }
 
-    /// An offer came; `ufrag` is its ICE user name.
+    /// Decides about an offer; `ufrag` is its ICE user name fragment.
     pub(crate) fn offer(&mut self, now: Duration, client: &str, ufrag: Option<&str>) -> Decision {
         self.resting.retain(|_, until| *until > now);
         let repeated = self.live.get(client).map(|live| live.session);
@@ -99,8 +100,8 @@ impl Roster {
         Decision::Serve { session, replaces: repeated, candidates }
     }
 
-    /// Whether an offer of this client goes to the session that it has: then `ufrag` is that
-    /// session's new ICE user name.
+    /// Returns the client's session if the offer renegotiates it; `ufrag` then becomes that
+    /// session's ICE user name fragment.
     pub(crate) fn renegotiates(
         &mut self,
         client: &str,
@@ -115,7 +116,7 @@ impl Roster {
         Some(live.session)
     }
 
-    /// A candidate came: the session it is for, or none where it was held for an offer to come.
+    /// Returns the session of a candidate; `None` if the candidate is held for a later offer.
     pub(crate) fn candidate(
         &mut self,
         now: Duration,
@@ -143,7 +144,7 @@ impl Roster {
         None
     }
 
-    /// A session is over.
+    /// Removes a session that ended.
     pub(crate) fn ended(
         &mut self,
         now: Duration,
@@ -171,7 +172,7 @@ impl Roster {
     }
 }
 
-/// Whether a candidate names another offer than that of `ufrag`.
+/// Returns whether a candidate belongs to another offer than that of `ufrag`.
 fn of_another(candidate: &Candidate, ufrag: Option<&str>) -> bool {
     candidate.ufrag.as_deref().zip(ufrag).is_some_and(|(its, ours)| its != ours)
 }
@@ -210,7 +211,7 @@ mod tests {
         let (second, replaced, _) = served(roster.offer(at(1), "v", None));
         assert_eq!(replaced, Some(first));
         assert_ne!(first, second);
-        // The old session's end, which comes later, does not touch the new one.
+        // The old session ends later, which does not affect the new one.
         roster.ended(at(2), "v", first, LeaveReason::Replaced);
         assert!(roster.candidate(at(3), "v", candidate(None)).is_some_and(|(s, _)| s == second));
     }
@@ -271,7 +272,7 @@ mod tests {
         assert!(roster.candidate(at(0), "v", candidate(Some("new"))).is_none());
         let (_, _, held) = served(roster.offer(at(1), "v", Some("new")));
         assert_eq!(held, 2, "those of another generation are dropped");
-        // One of the offer to come waits for it.
+        // A candidate of a later offer waits for that offer.
         assert!(roster.candidate(at(2), "v", candidate(Some("newer"))).is_none());
         let (_, _, held) = served(roster.offer(at(3), "v", Some("newer")));
         assert_eq!(held, 1);

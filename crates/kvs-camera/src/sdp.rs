@@ -1,17 +1,18 @@
-//! The few lines of descriptions that a master writes or reads itself.
+//! The few lines of descriptions that a master itself writes or reads.
 
-/// Codec names of a viewer that are quoted, and characters of one.
+/// The most codec names of a viewer that are quoted, and the most characters of one.
 const NAMES_MAX: usize = 16;
 const NAME_MAX: usize = 32;
 
-/// Whether an offer announces that candidates may come later.
+/// Returns whether an offer announces that candidates may come later.
 pub(crate) fn trickles(offer: &str) -> bool {
     let mut options =
         offer.lines().filter_map(|line| line.trim_end().strip_prefix("a=ice-options:"));
     options.any(|options| options.split(' ').any(|option| option == "trickle"))
 }
 
-/// Whether an offer lists a codec, by the name of its `a=rtpmap` line (in any case, RFC 4855).
+/// Returns whether an offer lists a codec, by the name in its `a=rtpmap` line (in any case, RFC
+/// 4855).
 pub(crate) fn lists_codec(offer: &str, name: &str) -> bool {
     offer
         .lines()
@@ -20,8 +21,8 @@ pub(crate) fn lists_codec(offer: &str, name: &str) -> bool {
         .any(|encoding| encoding.eq_ignore_ascii_case(name))
 }
 
-/// The codecs that an offer lists for a kind of media (`video`, `audio`), as its `a=rtpmap` lines
-/// name them. Formats that only repair or wrap others are left out.
+/// Returns the codecs that an offer lists for a kind of media (`video`, `audio`), by the names in
+/// its `a=rtpmap` lines. Formats that only repair or wrap others are left out.
 pub(crate) fn offered_codecs(offer: &str, kind: &str) -> Vec<String> {
     const REPAIR: [&str; 6] = ["rtx", "red", "ulpfec", "flexfec-03", "telephone-event", "CN"];
     let mut found: Vec<String> = Vec::new();
@@ -42,8 +43,8 @@ pub(crate) fn offered_codecs(offer: &str, kind: &str) -> Vec<String> {
     found
 }
 
-/// Rejects the sections of an answer that are of these kinds (RFC 3264, 6): port 0, and out of the
-/// BUNDLE group (RFC 8843, 7.3.3).
+/// Rejects the sections of an answer that are of these kinds (RFC 3264, 6): sets port 0, and
+/// removes them from the BUNDLE group (RFC 8843, 7.3.3).
 pub(crate) fn reject(answer: &str, kinds: &[&str]) -> String {
     let is_rejected = |section: &str| {
         let kind = section.strip_prefix("m=").and_then(|rest| rest.split(' ').next());
@@ -85,7 +86,8 @@ pub(crate) fn reject(answer: &str, kinds: &[&str]) -> String {
     text
 }
 
-/// The place of the first section that an answer accepts: that of its candidates.
+/// Returns the mid and index of the first accepted section, to which the answer's candidates
+/// belong.
 pub(crate) fn first_accepted(answer: &str) -> (Option<String>, u16) {
     let sections = sections(answer);
     let media = sections.iter().filter(|section| section.starts_with("m="));
@@ -98,7 +100,7 @@ pub(crate) fn first_accepted(answer: &str) -> (Option<String>, u16) {
     }
 }
 
-/// The session part and each media section.
+/// Splits a description into the session part and each media section.
 fn sections(description: &str) -> Vec<&str> {
     let starts = description.match_indices("\nm=").map(|(at, _)| at + 1);
     let starts: Vec<usize> = std::iter::once(0).chain(starts).collect();
@@ -115,12 +117,12 @@ fn push_line(text: &mut String, line: &str) {
     text.push_str("\r\n");
 }
 
-/// The ICE user name of a description.
+/// Returns the ICE user name fragment of a description.
 pub(crate) fn ice_ufrag(description: &str) -> Option<&str> {
     description.lines().find_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:"))
 }
 
-/// An answer that holds its candidates, at the end of each section, and marks their end.
+/// Adds the candidates to each section of an answer, and marks that no more follow.
 pub(crate) fn with_candidates(answer: &str, candidates: &[String]) -> String {
     let mut text = String::with_capacity(answer.len() + candidates.len() * 200);
     let mut in_section = false;
@@ -147,7 +149,7 @@ pub(crate) fn with_candidates(answer: &str, candidates: &[String]) -> String {
     text
 }
 
-/// What a parser complains of, without what must not be printed: it may quote a line.
+/// Returns a parser's error text without secrets: it may quote a line.
 pub(crate) fn without_secrets(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     let lower = text.to_ascii_lowercase();

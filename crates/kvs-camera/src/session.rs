@@ -23,13 +23,14 @@ use crate::roster::SessionNumber;
 use crate::sdp;
 use live::Live;
 
-/// The C SDK gives up gathering after 10 s (measured: an answer without trickle takes 10.03 s).
+/// The time limit of gathering; the C SDK's limit (measured: an answer without trickle takes 10.03
+/// s).
 const GATHERING_MAX: Duration = Duration::from_secs(10);
 
-/// Messages to the viewer that wait for the link.
+/// The most messages to the viewer that wait for the signaling connection.
 const POST_MAX: usize = 128;
 
-/// What all sessions share.
+/// The state that all sessions share.
 pub(crate) struct Common {
     pub(crate) config: CameraConfig,
     /// Whether loopback addresses are candidates.
@@ -42,7 +43,7 @@ pub(crate) struct Common {
     pub(crate) began: Instant,
 }
 
-/// A session about to run.
+/// A session that has not started.
 pub(crate) struct Session {
     pub(crate) common: Arc<Common>,
     pub(crate) number: SessionNumber,
@@ -53,9 +54,9 @@ pub(crate) struct Session {
     pub(crate) cancelled: CancellationToken,
 }
 
-/// How a session ended.
+/// The result of a session.
 pub(crate) struct Outcome {
-    /// `None`: it was cancelled.
+    /// `None` if it was cancelled.
     pub(crate) reason: Option<LeaveReason>,
     pub(crate) frames: u64,
 }
@@ -66,21 +67,21 @@ enum Post {
 }
 
 impl Session {
-    /// Runs to the end; whatever was opened is closed then.
+    /// Runs the session to its end, then closes everything that it opened.
     pub(crate) async fn run(mut self) -> Outcome {
         let early = tokio::select! {
             () = self.cancelled.cancelled() => None,
             servers = self.prepare() => Some(servers),
         };
         let Some(servers) = early else { return Outcome { reason: None, frames: 0 } };
-        // Not to be cancelled: a half-built connection would be lost unclosed.
+        // This part must not be cancelled: that would leak a half-built connection.
         let media = Agreed::of(&self.common.clip, &self.offer);
         let stack = StackConfig {
             codecs: media.codecs.clone(),
-            // Asked for each time: interfaces come and go.
+            // Read the addresses for each session, because interfaces come and go.
             bind: bind_addresses(self.common.loopback),
             policy: IcePolicy::All,
-            // A viewer that hides its addresses reaches ours, and is found by that.
+            // A viewer that hides its addresses can reach ours, and its checks reveal its address.
             mdns: Mdns::Ignore,
             authorities: self.common.config.authorities.clone(),
             detour: Some(Detour::by(self.common.config.signaling.detour())),
@@ -107,7 +108,7 @@ impl Session {
         Outcome { reason, frames }
     }
 
-    /// What a real master needs its time for before it looks at an offer.
+    /// Does what a real master does before it reads an offer: waits, and fetches the ICE servers.
     async fn prepare(&self) -> Vec<IceServer> {
         sleep(self.common.config.answer_delay).await;
         match self.common.line.ice_servers().await {
@@ -142,7 +143,7 @@ impl Session {
             }
         };
         if !media.sends_anything() {
-            // The answer rejects all sections, so there is nothing to connect for.
+            // The answer rejects every section, so there is nothing to connect for.
             let line = self.common.line.clone();
             post(&line, &self.common.events, &self.client, self.number, Post::Answer(answer)).await;
             return LeaveReason::NoCommonCodec;
@@ -150,14 +151,14 @@ impl Session {
         let (outbox, inbox) = mpsc::channel(POST_MAX);
         let (mid, mline_index) = sdp::first_accepted(&answer);
         let ufrag = sdp::ice_ufrag(&answer).map(str::to_owned);
-        // The queue is empty: it fits.
+        // The queue is empty, so this fits.
         let _ = outbox.try_send(Post::Answer(answer));
         let line = self.common.line.clone();
         let live = Live {
             common: &self.common,
             client: &self.client,
             number: self.number,
-            // All media is bundled, so the first accepted section stands for all.
+            // All media is bundled, so the first accepted section represents all.
             mid,
             mline_index,
             media,
@@ -218,13 +219,13 @@ impl Session {
         Ok(media.finish(&sdp::with_candidates(&answer, &found)))
     }
 
-    /// Says which media of the viewer's offer has none of the codecs that the clip has.
+    /// Reports the media of the viewer's offer that lack the clip's codec.
     fn report_mismatches(&self, media: &Agreed) {
         for (kind, track) in [("video", media.video), ("audio", media.audio)] {
             let Some(Found::OtherCodec(sends)) = track else { continue };
             let offered = sdp::offered_codecs(self.offer.sdp.as_str(), kind);
             tracing::info!(client = self.client, kind, sends, ?offered, "codec mismatch");
-            // Fails only when the receiver was dropped.
+            // Sending fails only if the receiver was dropped.
             let _ = self.common.events.send(CameraEvent::CodecMismatch {
                 client_id: self.client.clone(),
                 session: self.number.0,
@@ -236,21 +237,21 @@ impl Session {
     }
 }
 
-/// What of a clip a viewer receives.
+/// The parts of a clip that a viewer receives.
 pub(crate) struct Agreed {
-    /// `None`: the offer has no section for it, or none that receives.
+    /// `None`: the offer has no section for video, or none that receives.
     video: Option<Found>,
     audio: Option<Found>,
-    /// What the stack answers with: the clip's codecs, or where the offer has none of them, the
-    /// others, so that it can be answered at all. Such a section is rejected afterwards.
+    /// The codecs of the stack's answer: the clip's, or all others if the offer lacks the clip's,
+    /// so that the stack can answer at all. Such a section is rejected afterwards.
     codecs: Vec<Codec>,
 }
 
-/// What the camera has for a section of an offer.
+/// The camera's media for a section of an offer.
 #[derive(Clone, Copy)]
 enum Found {
     Common,
-    /// The clip's codec, which is not offered.
+    /// The clip has this codec, which is not offered.
     OtherCodec(&'static str),
     /// The clip has no such track.
     NoTrack,
@@ -295,7 +296,7 @@ impl Agreed {
         self.sends_video() || self.sends_audio()
     }
 
-    /// The stack's answer, with the sections rejected that nothing is sent for.
+    /// Rejects the sections of the stack's answer for which nothing is sent.
     pub(crate) fn finish(&self, answer: &str) -> String {
         let mut rejected = Vec::new();
         for (kind, found) in [("video", self.video), ("audio", self.audio)] {
@@ -308,7 +309,8 @@ impl Agreed {
     }
 }
 
-/// Sends what is in the outbox, for ever. Apart from the media, which must not wait for it.
+/// Sends the messages of the outbox, without end. It is separate from the media, which must not
+/// wait for it.
 async fn deliver(
     line: Line,
     events: &broadcast::Sender<CameraEvent>,

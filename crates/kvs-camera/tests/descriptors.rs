@@ -1,7 +1,7 @@
-//! What a camera opens is closed with it: the process's own sockets and the runtime's tasks are
-//! counted.
+//! Tests that a camera closes everything it opens, by counting the process's sockets and the
+//! runtime's tasks.
 //!
-//! One test in a binary of its own: others would open descriptors meanwhile.
+//! This test has its own binary, because other tests would open descriptors meanwhile.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -34,7 +34,7 @@ async fn nothing_outlives_a_session_or_the_camera() {
         viewer.go_live().await;
         assert!(descriptors().len() > idle, "the count sees a session");
 
-        // A session that never connects gives back what it opened.
+        // A session that never connects frees what it opened.
         let mut stranger = Viewer::open(&emulator, "stranger", Codec::H264).await;
         let offer = stranger.make_offer().await;
         stranger.stack.close().await.expect("closes");
@@ -45,7 +45,8 @@ async fn nothing_outlives_a_session_or_the_camera() {
             matches!(event, CameraEvent::ViewerLeft { reason: r, .. } if *r == reason)
         })
         .await;
-        // Connections of calls made before may close meanwhile; none is left that was opened since.
+        // Connections of earlier calls may close meanwhile, but no descriptor opened since
+        // remains.
         let left: Vec<_> = descriptors().difference(&before).cloned().collect();
         assert_eq!(left, [""; 0], "round {round}");
 
@@ -54,14 +55,15 @@ async fn nothing_outlives_a_session_or_the_camera() {
             drop((viewer, stranger));
             camera.shutdown().await;
         } else {
-            // The camera goes first.
+            // The camera is closed first.
             camera.shutdown().await;
             viewer.stack.close().await.expect("closes");
             drop((viewer, stranger));
         }
         let lines = std::fs::read_to_string(&log).expect("written").lines().count();
         assert!(lines > 0, "the frame log is whole once the camera is shut down");
-        // The viewers' own links close beside their drop, and the emulator's ends after them.
+        // The viewers' signaling connections close after their drop, and the emulator's side after
+        // them.
         within("everything to be closed", async {
             while descriptors() != sockets || tasks() > alive {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,4 +1,5 @@
-//! The camera as a master among real ones: repeated ids, silence, late answers, lost links.
+//! Tests the camera's behaviour as a master: repeated ids, no answer, late answers, lost signaling
+//! connections.
 
 mod common;
 
@@ -11,7 +12,7 @@ use kvs_emulator::{Emulator, Role, ServiceMessage};
 use peer_webrtc::Codec;
 use tokio::time::Instant;
 
-/// Long enough for another offer to be made meanwhile, on a machine that is busy.
+/// Long enough to make another offer meanwhile on a busy machine.
 const LINGER: Duration = Duration::from_secs(5);
 
 fn left(session: u64, reason: LeaveReason) -> impl Fn(&CameraEvent) -> bool {
@@ -70,17 +71,17 @@ async fn id_that_vanished_lingers() {
     };
     let (camera, mut events) = start(config).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
-    // Closed in order: free at once.
+    // A session that is closed in order frees its id at once.
     viewer.go_live().await;
     viewer.begin_again().await.close().await.expect("closes");
     event(&mut events, "the end", left(1, LeaveReason::ClosedByViewer)).await;
-    // Never connected: dropped, and free.
+    // A session that never connects is dropped, and frees its id.
     let offer = viewer.make_offer().await;
     let offer = without_candidates(&offer);
     viewer.send_offer(&offer);
     event(&mut events, "the drop", left(2, LeaveReason::NeverConnected)).await;
     viewer.begin_again().await.close().await.expect("closes");
-    // Vanished.
+    // A vanished viewer keeps its id for a while.
     let other = Arc::clone(&emulator);
     tokio::task::spawn_blocking(move || live_and_killed(other)).await.expect("killed");
     event(&mut events, "the vanishing", left(3, LeaveReason::Vanished)).await;
@@ -155,7 +156,7 @@ async fn lost_connection_comes_back_and_media_does_not_notice() {
     emulator.shutdown().await;
 }
 
-/// Two cameras with the same channel displace each other, until one of them gives up.
+/// Two cameras on the same channel displace each other, until one of them gives up.
 #[tokio::test]
 async fn of_two_cameras_on_a_channel_one_gives_up_and_the_other_serves() {
     let emulator = emulator().await;
@@ -180,7 +181,7 @@ fn without_candidates(sdp: &str) -> String {
         .collect()
 }
 
-/// A viewer that goes live and is killed: its tasks and sockets end without a word.
+/// Runs a viewer that goes live and is killed: its tasks and sockets end without a close.
 fn live_and_killed(emulator: Arc<Emulator>) {
     let killed = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -1,4 +1,4 @@
-//! Offers as real viewers write them, and what is answered.
+//! Tests offers as real viewers write them, and their answers.
 
 mod common;
 
@@ -15,7 +15,7 @@ const ICE: &str = "c=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=ice-ufrag:4Z
     a=fingerprint:sha-256 75:74:5A:A6:A4:E5:52:F4:A7:67:4C:01:C7:EE:91:3F:21:3D:A2:E3:53:7B:6F:30:\
     86:F2:30:AA:65:FB:04:24\r\na=setup:actpass\r\na=rtcp-mux\r\na=rtcp-rsize\r\n";
 
-/// As Chromium writes it, with its payload types.
+/// Returns an offer as Chromium writes it, with its payload types.
 fn chromium(options: &str) -> String {
     let h264 = [
         (103, "packetization-mode=1;profile-level-id=42001f"),
@@ -83,7 +83,7 @@ async fn without_trickle_in_the_offer_the_answer_holds_candidates_c_style() {
     emulator.shutdown().await;
 }
 
-/// First of the two sections, so that the BUNDLE group's tag moves to the other one.
+/// The rejected section is the first of the two, so the BUNDLE group's tag moves to the other one.
 #[tokio::test]
 async fn section_without_the_clips_codec_is_rejected_and_reported() {
     let emulator = emulator().await;
@@ -146,7 +146,7 @@ async fn without_sound_the_audio_section_is_rejected_and_the_picture_comes() {
     emulator.shutdown().await;
 }
 
-/// As GStreamer's sink: without RTX in the offer, lost packets come on the media stream.
+/// Behaves as GStreamer's sink: without RTX in the offer, lost packets come on the media stream.
 #[tokio::test]
 async fn retransmissions_have_a_stream_of_their_own_where_both_sides_want_that() {
     let emulator = emulator().await;
@@ -187,7 +187,7 @@ async fn nonsense_leaves_the_camera_as_it_was() {
         matches!(event, CameraEvent::OfferIgnored { reason, .. } if *reason == why)
     })
     .await;
-    // Readable, and of no use: no ICE, no fingerprint.
+    // This offer is readable but useless: it has no ICE and no fingerprint.
     viewer.send_unchecked("v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=video 9 X 1\r\n");
     event(&mut events, "the end", |event| matches!(event, CameraEvent::ViewerLeft { .. })).await;
     viewer.go_live().await;

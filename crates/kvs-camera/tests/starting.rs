@@ -1,4 +1,4 @@
-//! Starting a camera: what is refused, in which order, and channels that are created.
+//! Tests the start of a camera: what is refused, in which order, and channels that are created.
 
 mod common;
 
@@ -49,7 +49,7 @@ async fn service_that_fails_for_a_moment_is_retried() {
     for (point, action) in
         [(Point::Call, failed()), (Point::Call, Action::Reset), (Point::Upgrade, failed())]
     {
-        // A service of its own each time: what was learned of one is not requested again.
+        // Each case has its own service, because the responses of one are cached.
         let emulator = emulator().await;
         let fault = Fault::new(Match { times: Some(2), ..Match::on(point) }, action);
         let id = emulator.faults().add(fault).expect("fits");
@@ -79,7 +79,7 @@ async fn service_that_is_not_up_yet_is_reported_once() {
 
 #[tokio::test]
 async fn channel_is_created_where_there_is_none() {
-    // AWS takes a moment to create one, and so does this.
+    // AWS takes a moment to create a channel, and so does this emulator.
     let mut settings = EmulatorConfig::default();
     settings.lifetimes.creating = std::time::Duration::from_millis(700);
     let emulator = Emulator::start(settings).await.expect("starts");
@@ -88,7 +88,7 @@ async fn channel_is_created_where_there_is_none() {
     let (camera, _events) = start(config.clone()).await;
     assert!(emulator.channel_arn("door").is_some());
     camera.shutdown().await;
-    // A second time it is there already.
+    // The second time the channel exists already.
     let (camera, _events) = start(config).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
     viewer.go_live().await;

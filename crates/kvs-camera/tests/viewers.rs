@@ -1,4 +1,4 @@
-//! Viewers of a camera through the emulator, over real ICE, DTLS and SRTP on loopback.
+//! Tests viewers of a camera through the emulator, over real ICE, DTLS and SRTP on loopback.
 
 mod common;
 
@@ -34,7 +34,7 @@ async fn viewer_gets_a_keyframe_first_and_every_frame_once() {
     for _ in 0..45 {
         let picture = viewer.picture().await;
         let sent = within("a record", records.recv()).await.expect("logged");
-        // On a machine that stalls it may be behind, and goes on with a keyframe.
+        // If the machine stalls, the viewer may fall behind, and continues with a keyframe.
         let follows = sent.frame == next || (sent.keyframe && sent.frame > next);
         assert!(follows && sent.keyframe == (sent.frame % 30 == 0), "{sent:?} is not {next}");
         next = sent.frame + 1;
@@ -52,7 +52,8 @@ async fn pli_and_fir_bring_a_keyframe_and_the_counter_goes_on() {
     let (camera, _events) = start(config).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
     viewer.go_live().await;
-    // Far enough into the two seconds of a group that a keyframe on its way answers nothing.
+    // Go far enough into the two seconds of a group that no keyframe is in transit to answer the
+    // request.
     for _ in 0..6 {
         viewer.picture().await;
     }
@@ -98,7 +99,7 @@ async fn two_viewers_of_vp8_see_the_same() {
         first.picture().await;
         second.picture().await;
     }
-    // What the second was sent, the first was sent at the same time.
+    // The frames sent to the second viewer were sent to the first at the same time.
     let mut sent: [Vec<u64>; 2] = Default::default();
     while let Ok(record) = records.try_recv() {
         sent[usize::from(record.client_id == second.id)].push(record.frame);
@@ -106,7 +107,7 @@ async fn two_viewers_of_vp8_see_the_same() {
     assert!(sent[0].is_sorted() && sent[1].is_sorted(), "{sent:?}");
     let of_second = sent[1].iter().take(20);
     assert!(of_second.clone().all(|frame| sent[0].contains(frame)), "{sent:?}");
-    // One leaves: the other does not notice.
+    // The first viewer leaves, which does not affect the second.
     first.stack.close().await.expect("closes");
     let left = |e: &CameraEvent| {
         matches!(e, CameraEvent::ViewerLeft { reason: LeaveReason::ClosedByViewer, session: 1, .. })
@@ -129,12 +130,13 @@ async fn sender_reports_put_sound_and_picture_on_one_clock() {
     for feedback in ["nack", "nack pli", "ccm fir"] {
         assert!(answer.contains(&format!("a=rtcp-fb:102 {feedback}\r\n")), "{answer}");
     }
-    // The stream's first picture and first sound begin together, at the clip's beginning.
+    // The stream's first video frame and first audio packet begin together, at the clip's
+    // beginning.
     let mut first: [Option<(u32, u32)>; 2] = [None; 2];
     let mut reports: [Option<(u64, u32)>; 2] = [None; 2];
     let mut apart = Vec::new();
     // The stack ties a stream's time to the moment its last packet was written, so a machine that
-    // stalls makes single reports worse: the best of a few counts.
+    // stalls makes single reports worse: the test uses the best of a few.
     while apart.len() < 5 && !apart.iter().any(|apart: &f64| apart.abs() < 0.02) {
         tokio::select! {
             packet = within("media", viewer.queues.media.as_mut().expect("receives").recv()) => {
@@ -170,7 +172,7 @@ async fn candidates_may_come_before_their_offer() {
     let (camera, _events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
     let offer = viewer.make_offer().await;
-    // All of them, an empty one and nonsense go first; none comes after.
+    // All candidates, an empty one and an invalid one are sent first; none comes after.
     viewer.send_candidates_early().await;
     viewer.send_offer(&offer);
     viewer.drive("media", Viewer::has_media).await;
@@ -202,7 +204,7 @@ async fn viewer_may_talk() {
     viewer.stack.add_track(&voice).await.expect("attaches");
     viewer.go_live().await;
     assert!(viewer.answers[0].contains("a=sendrecv"), "{}", viewer.answers[0]);
-    // More than any queue of the camera's holds.
+    // This is more than any queue of the camera holds.
     for n in 0..1500_u16 {
         let header = rtp::Header {
             version: 2,

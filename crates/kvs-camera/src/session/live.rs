@@ -1,4 +1,4 @@
-//! A session whose answer is made: connecting, sending media, noticing that the viewer is gone.
+//! A session with a finished answer: connects, sends media, and notices when the viewer is gone.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,13 +17,13 @@ use crate::playback::Unit;
 use crate::roster::SessionNumber;
 use crate::sdp;
 
-/// While connecting, the stack's task is woken this often: see [`Stack::wake_stack`].
+/// How often the stack's task is woken while connecting: see [`Stack::wake_stack`].
 const NUDGE: Duration = Duration::from_millis(10);
 
-/// Once connected, whether the viewer closed is checked this often.
+/// How often the connection is checked for a close by the viewer once connected.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What a session has once its answer is made.
+/// The state of a session with a finished answer.
 pub(super) struct Live<'a> {
     pub(super) common: &'a Common,
     pub(super) client: &'a str,
@@ -35,16 +35,16 @@ pub(super) struct Live<'a> {
     pub(super) stack: &'a Stack,
     pub(super) outlet: Outlet,
     pub(super) outbox: mpsc::Sender<Post>,
-    /// Frames sent.
+    /// The number of frames sent.
     pub(super) frames: &'a mut u64,
 }
 
-/// Where the connection stands.
+/// The phase of the connection.
 enum Phase {
-    /// Dropped when this has passed.
+    /// Connecting; the session is dropped at this time.
     Connecting(Instant),
     Sending(broadcast::Receiver<Unit>),
-    /// Out of reach; vanished when this has passed.
+    /// Out of reach; the viewer counts as vanished at this time.
     Lost(Instant),
 }
 
@@ -77,7 +77,7 @@ impl Live<'_> {
                     None => Some(LeaveReason::Failed),
                 },
                 Some(control) = queues.control.recv() => self.on_control(control),
-                // Before the candidates that belong to it.
+                // Offers come before the candidates that belong to them.
                 Some(offer) = offers.recv() => self.on_offer(&offer).await,
                 Some(candidate) = candidates.recv() => self.on_candidate(&candidate).await,
                 unit = next(units) => self.on_unit(unit).await,
@@ -110,7 +110,7 @@ impl Live<'_> {
                 if !*joined {
                     *joined = true;
                     let (client_id, session) = (self.client.to_owned(), self.number.0);
-                    // It fails when there is no receiver.
+                    // Sending fails if there is no receiver.
                     let _ =
                         self.common.events.send(CameraEvent::ViewerJoined { client_id, session });
                 }
@@ -152,8 +152,8 @@ impl Live<'_> {
                 }
             }
             StackEvent::Track(track) => {
-                // A viewer may talk to its camera. It is not used here, but an unread queue would
-                // fill. It ends when the connection is closed.
+                // A viewer may send audio to its camera. It is not used here, but an unread queue
+                // would fill. The task ends when the connection is closed.
                 tokio::spawn(async move { while track.poll().await.is_some() {} });
             }
             StackEvent::Connection(_)
@@ -173,7 +173,8 @@ impl Live<'_> {
         None
     }
 
-    /// A renegotiation or an ICE restart. One that cannot be answered changes nothing.
+    /// Answers a renegotiation or an ICE restart. An offer that cannot be answered changes
+    /// nothing.
     async fn on_offer(&mut self, offer: &Description) -> Option<LeaveReason> {
         match self.stack.answer(offer.sdp.as_str()).await {
             Ok(answer) => {
@@ -213,7 +214,7 @@ impl Live<'_> {
             }
             Err(broadcast::error::RecvError::Closed) => return Some(LeaveReason::Shutdown),
         };
-        // Looked at before each unit, so that nothing counts as sent to a viewer that has closed.
+        // Check before each unit, so that nothing counts as sent to a viewer that has closed.
         if self.stack.is_closed_by_peer().await {
             return Some(LeaveReason::ClosedByViewer);
         }
@@ -243,7 +244,7 @@ impl Live<'_> {
     }
 }
 
-/// The next unit; never, where there are none.
+/// Returns the next unit; waits forever if there is no receiver.
 async fn next(
     units: Option<&mut broadcast::Receiver<Unit>>,
 ) -> Result<Unit, broadcast::error::RecvError> {

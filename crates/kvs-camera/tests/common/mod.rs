@@ -1,4 +1,4 @@
-//! A bare viewer: signaling and the low-level peer connection, without a session above them.
+//! A bare viewer: signaling and the low-level peer connection, without a session.
 #![expect(dead_code, reason = "each test binary uses its part")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "what a test does not wait for is let go")]
 
@@ -57,7 +57,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     }
 }
 
-/// Waits for an event that fits, and lets the others go.
+/// Waits for a matching event, and discards the others.
 pub(crate) async fn event(
     events: &mut broadcast::Receiver<CameraEvent>,
     what: &str,
@@ -80,7 +80,7 @@ pub(crate) async fn start(config: CameraConfig) -> (Camera, broadcast::Receiver<
     (camera, events)
 }
 
-/// What a viewer gets of one frame.
+/// A frame as the viewer receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Picture {
     pub(crate) rtp_ts: u32,
@@ -101,7 +101,7 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    /// Opens the link and a peer connection; nothing is offered yet.
+    /// Opens the signaling connection and a peer connection; makes no offer yet.
     pub(crate) async fn open(emulator: &Emulator, id: &str, video: Codec) -> Self {
         let mut port = AwsSignaling::new(signaling(emulator, id));
         port.submit(
@@ -158,7 +158,7 @@ impl Viewer {
         self.send(Message::Offer(Description { sdp: Sdp::new(sdp), facts }));
     }
 
-    /// What is answered to it; it is not applied.
+    /// Sends an offer and returns the answer without applying it.
     pub(crate) async fn answer_to(&mut self, sdp: &str) -> String {
         let before = self.answers.len();
         self.send_offer(sdp);
@@ -179,7 +179,7 @@ impl Viewer {
         .await;
     }
 
-    /// A new peer connection on the same link and under the same id.
+    /// Creates a new peer connection on the same signaling connection and under the same id.
     pub(crate) async fn begin_again(&mut self) -> Stack {
         let (stack, queues) = build(&self.codecs).await;
         self.queues = queues;
@@ -194,7 +194,7 @@ impl Viewer {
         self.port.submit(ticket, SignalingCommand::Send { link: LINK, message });
     }
 
-    /// Takes what comes until `done` returns true; answers are applied and candidates exchanged.
+    /// Handles events until `done` returns true: applies answers and exchanges candidates.
     pub(crate) async fn drive(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         within(what, async {
             while !done(self) {
@@ -246,8 +246,8 @@ impl Viewer {
         }
     }
 
-    /// Sends what is gathered before anything else, with what real viewers send too: an empty
-    /// candidate, one without a mid, and nonsense.
+    /// Sends the gathered candidates before anything else, with those that real viewers also send:
+    /// an empty candidate, one without a mid, and an invalid one.
     pub(crate) async fn send_candidates_early(&mut self) {
         let candidate = |text: &str, mid: Option<&str>| {
             Message::Candidate(Candidate {
@@ -272,7 +272,7 @@ impl Viewer {
         self.queues.media.as_ref().is_some_and(|media| !media.is_empty())
     }
 
-    /// Offers and drives until the first packet is there.
+    /// Makes an offer, and waits until the first packet arrives.
     pub(crate) async fn go_live(&mut self) {
         self.offer().await;
         self.drive("media", Self::has_media).await;
@@ -284,7 +284,7 @@ impl Viewer {
             .expect("the connection is open")
     }
 
-    /// The next picture's first packet, in the order of arrival (loopback keeps it).
+    /// Returns the next frame, in the order of arrival (loopback keeps it).
     pub(crate) async fn picture(&mut self) -> Picture {
         let video = self.codecs[0];
         let mut begins = false;
@@ -300,7 +300,7 @@ impl Viewer {
             if begins {
                 let keyframe = is_key(video, &arrival.packet.payload);
                 let picture = Picture { rtp_ts: header.timestamp, keyframe };
-                // The rest of it.
+                // Skip the rest of the frame.
                 if !header.marker {
                     while !self.packet_of(video).await.packet.header.marker {}
                 }
@@ -359,10 +359,10 @@ async fn build(codecs: &[Codec]) -> (Stack, StackEvents) {
     (stack, queues)
 }
 
-/// Whether a packet begins a frame: no later fragment of one.
+/// Returns whether a packet begins a frame and is not a later fragment.
 fn starts_frame(codec: Codec, payload: &[u8]) -> bool {
     match codec {
-        // The S bit of the payload descriptor, partition 0 (RFC 7741, 4.2).
+        // The S bit of the payload descriptor, and partition 0 (RFC 7741, 4.2).
         Codec::Vp8 => payload.first().is_some_and(|byte| byte & 0x17 == 0x10),
         // A fragment (28) begins with the S bit (RFC 6184, 5.8).
         _ => match payload {
@@ -390,7 +390,7 @@ fn is_key(codec: Codec, payload: &[u8]) -> bool {
     }
 }
 
-/// Descriptors of this process, but for those that the runtime keeps.
+/// Returns the descriptors of this process, except those that the runtime keeps.
 pub(crate) fn descriptors() -> BTreeSet<String> {
     std::fs::read_dir("/proc/self/fd")
         .expect("readable")
