@@ -6,9 +6,9 @@
 //! as a command.
 //!
 //! All viewers get one live stream, as from one encoder. It pauses while no viewer watches, so that
-//! the counter continues where it stopped. A file has keyframes at fixed places: when a viewer joins or
-//! requests one (PLI, FIR), the stream jumps to the clip's next keyframe for all viewers, audio and
-//! video together.
+//! the counter continues where it stopped. A file has keyframes at fixed places: when a viewer
+//! joins or requests one (PLI, FIR), the stream jumps to the clip's next keyframe for all viewers,
+//! audio and video together.
 //!
 //! ```no_run
 //! use kvs_camera::{Camera, CameraConfig};
