@@ -136,15 +136,13 @@ fn slices(frame: &Frame) -> Vec<Vec<u8>> {
     length_prefixed_nals(&frame.data).filter(is_slice).map(<[u8]>::to_vec).collect()
 }
 
-/// Puts each unit into one payload; `marked` decides about the marker, given the unit's index and
-/// the number of units.
+/// Puts each unit into one payload, with a marker where `marked` returns true.
 fn single(units: &[Vec<u8>], marked: impl Fn(usize, usize) -> bool) -> Vec<Payload> {
     let count = units.len();
     units.iter().enumerate().map(|(at, unit)| (unit.clone(), marked(at, count))).collect()
 }
 
-/// Builds ten pictures of four slices each; the first is an IDR picture with the units of `head`
-/// before it.
+/// Builds ten pictures of four slices each; the first is an IDR picture after the `head` units.
 fn four_slices(head: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
     let picture = |number: u32| {
         let slices =
@@ -266,8 +264,7 @@ fn parameter_sets_come_with_any_timestamp_and_mark_or_from_outside() {
     let pictures = four_slices(&[]);
     let mut plain: Vec<_> =
         (1..).zip(&pictures).map(|(at, units)| (at * 6000, single(units, last))).collect();
-    // The sets have their own timestamp, an old one after a picture, or the picture's; with and
-    // without a marker.
+    // The sets have their own, an old or the picture's timestamp, with and without a marker.
     for timestamp in [1, 6000, 12_000] {
         for marker in [false, true] {
             let mut packets = plain.clone();
@@ -400,8 +397,7 @@ fn sets_that_were_lost_with_a_packet_are_not_replaced_by_old_ones() {
 struct Form {
     /// Packets with a marker: 0: the last of a picture, 1: the last of each unit, 2: all, 3: none.
     marker: u8,
-    /// Start codes: 0: none, 1: three bytes, 2: four bytes, 3: units of a picture joined by four
-    /// bytes.
+    /// 0: none, 1: three bytes, 2: four bytes, 3: units of a picture joined by four bytes.
     start_codes: u8,
     aggregate: bool,
     delimiter: bool,
@@ -510,8 +506,7 @@ fn packetize(units: &[Vec<u8>], form: &Form) -> Vec<Payload> {
 }
 
 proptest! {
-    /// Any packetization of the same pictures gives the same frames, even with reordered or
-    /// repeated packets.
+    /// Any packetization, reordering and repetition of the same pictures gives the same frames.
     #[test]
     fn any_form_of_a_stream_gives_the_same_frames(
         stream in stream(),
@@ -540,8 +535,7 @@ proptest! {
                 .filter(|(_, (_, twice))| *twice)
                 .map(|((at, packet), (delay, _))| (at + delay * 3, packet.clone()))
                 .collect();
-            // The first packet arrives first, because an earlier start of the stream cannot be
-            // known.
+            // The first packet arrives first: an earlier start of the stream cannot be known.
             for ((at, _), (delay, _)) in sent.iter_mut().zip(&shuffle).skip(1) {
                 *at += delay * 5;
             }
@@ -553,8 +547,7 @@ proptest! {
         let frames = push(&mut assembler, packets);
         prop_assert_eq!(assembler.stats().malformed, 0);
         prop_assert_eq!(assembler.stats().frames_dropped, 0);
-        // The last picture is complete only if its marker can be trusted, and the last unit only
-        // if it has an end bit.
+        // The last picture is complete only with a trusted marker, a last unit with an end bit.
         prop_assert!(pictures.len() - frames.len() <= 1 + usize::from(!form.end_bit));
         if form.marker == 0 && form.end_bit {
             prop_assert_eq!(pictures.len(), frames.len());
