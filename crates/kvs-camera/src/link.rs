@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// The first and the longest wait before reconnecting: the C SDK's values (docs/kvs-protocol.md
-/// 3.1).
+/// The first and the longest wait before reconnecting: the C SDK's values
+/// (docs/kvs-protocol.md 3.1).
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
