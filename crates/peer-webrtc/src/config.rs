@@ -29,7 +29,11 @@ pub enum Media {
 
 impl Media {
     /// Returns the setting after requesting the track from its source.
-    pub(crate) async fn asked(self, kind: MediaKind, codecs: &[Codec]) -> Result<Self, Failure> {
+    pub(crate) async fn requested(
+        self,
+        kind: MediaKind,
+        codecs: &[Codec],
+    ) -> Result<Self, Failure> {
         let Self::SendFrom(source, otherwise) = self else { return Ok(self) };
         let Unavailable(reason) = match source.track().await {
             Ok(track) if track.kind() == kind && codecs.contains(&track.codec()) => {

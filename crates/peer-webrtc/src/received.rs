@@ -68,7 +68,7 @@ struct Stream {
     received_at: Instant,
     /// Whether the start of the stream was reported; before that, the application gets nothing of
     /// it.
-    told: bool,
+    announced: bool,
 }
 
 /// Limits how many streams may begin.
@@ -187,9 +187,9 @@ impl Received {
         counters.count(kind, codec, &packet, at);
         let Some(stream) = self.streams.get_mut(&ssrc) else { return news };
         // If the start cannot be reported, the received frame counts as lost instead.
-        stream.told =
-            stream.told || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
-        if stream.told && self.rtp_events {
+        stream.announced =
+            stream.announced || self.media.offer(MediaEvent::Track { peer, ssrc, kind, codec });
+        if stream.announced && self.rtp_events {
             let packet = packet.clone();
             self.media.offer(MediaEvent::Rtp { peer, kind, packet, at });
         }

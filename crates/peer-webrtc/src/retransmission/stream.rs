@@ -37,7 +37,7 @@ pub(super) struct Stream {
 pub(super) struct Missing {
     since: Instant,
     requests: u8,
-    asked: Option<Instant>,
+    requested: Option<Instant>,
     /// The time of the next request; `None` if no further request is useful.
     next: Option<Instant>,
 }

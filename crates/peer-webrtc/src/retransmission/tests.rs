@@ -39,7 +39,7 @@ struct Receiver {
     inner: Retransmissions,
     now: Instant,
     /// Every requested sequence number, with the time.
-    asked: Vec<(Duration, u16)>,
+    requested: Vec<(Duration, u16)>,
     began: Instant,
 }
 
@@ -159,7 +159,7 @@ fn what_is_missing_is_bounded() {
     receiver.media(0);
     receiver.media(20_000);
     receiver.wait(MS * 10_000);
-    assert_eq!(receiver.asked, []);
+    assert_eq!(receiver.requested, []);
     // Each gap has the largest width.
     let mut seq = 20_000_u16;
     for _ in 0..100 {
@@ -217,7 +217,7 @@ fn padding_and_other_media_are_not_touched() {
     assert_eq!(receiver.take(packet(9, sound, 1, b"x")).len(), 1);
     assert_eq!(receiver.take(packet(9, sound, 5, b"x")).len(), 1);
     receiver.wait(MS * 1000);
-    assert_eq!(receiver.asked, [], "sound is not asked for again");
+    assert_eq!(receiver.requested, [], "sound is not asked for again");
     // The original has an empty payload.
     receiver.media(3);
     assert_eq!(receiver.take(packet(RTX, RTX_TYPE, 1, &[0, 2])).len(), 1);

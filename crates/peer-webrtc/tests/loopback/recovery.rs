@@ -60,7 +60,7 @@ impl Flow {
     }
 
     /// Returns the number of lost packets, and the longest gap in ticks.
-    fn told(&self) -> (u64, u64) {
+    fn reported(&self) -> (u64, u64) {
         (self.lost.load(Ordering::Relaxed), self.gap.load(Ordering::Relaxed))
     }
 }

@@ -36,7 +36,7 @@ impl log::Log for Keep {
 }
 
 /// Runs a TURN server that always requests credentials, and counts the requests that have some.
-async fn refuse(socket: UdpSocket, asked: tokio::sync::watch::Sender<usize>) {
+async fn refuse(socket: UdpSocket, requested: tokio::sync::watch::Sender<usize>) {
     let mut buffer = [0; 1500];
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
         let request = &buffer[..length];
