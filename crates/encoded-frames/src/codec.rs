@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types_are_case_blind() {
+    fn media_type_is_matched_without_case() {
         assert_eq!(VideoCodec::from_mime_type("VIDEO/vp8"), Some(VideoCodec::Vp8));
         assert_eq!(AudioCodec::from_mime_type("audio/OPUS"), Some(AudioCodec::Opus));
         assert_eq!(VideoCodec::from_mime_type("video/rtx"), None);

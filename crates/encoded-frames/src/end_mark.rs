@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn one_marked_part_proves_nothing() {
+    fn single_marked_part_does_not_prove_markers() {
         let mut trust = Trust::Unknown;
         let single = marks(&[true]);
         assert!(!trust.is_whole(single) && !trust.is_likely_whole(single));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn mark_on_the_last_part_alone_is_proof() {
+    fn marker_on_last_part_only_proves_markers() {
         let mut trust = Trust::Unknown;
         let several = marks(&[false, true]);
         assert!(!trust.is_whole(several) && trust.is_likely_whole(several));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn picture_that_goes_on_after_its_mark_refutes_marks_for_good() {
+    fn picture_continuing_after_marker_refutes_markers() {
         let mut trust = Trust::Proven;
         trust.refute();
         let several = marks(&[false, true]);

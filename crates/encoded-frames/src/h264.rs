@@ -66,14 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_codes_take_the_place_of_lengths() {
+    fn annex_b_replaces_lengths_with_start_codes() {
         let frame = [0, 0, 0, 2, 0x67, 1, 0, 0, 0, 3, 0x65, 2, 3];
         assert_eq!(&annex_b(&frame)[..], [0, 0, 0, 1, 0x67, 1, 0, 0, 0, 1, 0x65, 2, 3]);
         assert_eq!(annex_b(&[0, 0, 0, 9, 1]).len(), 0, "a length that does not fit");
     }
 
     #[test]
-    fn nal_walk_stops_at_a_length_that_does_not_fit() {
+    fn nal_iteration_stops_at_oversized_length() {
         let data = [0, 0, 0, 2, 0x67, 1, 0, 0, 0, 9, 0x68];
         let nals: Vec<&[u8]> = length_prefixed_nals(&data).collect();
         assert_eq!(nals, [&[0x67, 1][..]]);

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn hole_is_waited_for_and_then_given_up() {
+    fn missing_packet_is_given_up_after_wait() {
         let mut buffer = ReorderBuffer::new(WAIT, 100);
         buffer.start();
         for sequence in [65534, 65535, 1] {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn full_buffer_gives_up_its_first_hole() {
+    fn full_buffer_gives_up_first_missing_packet() {
         let mut buffer = ReorderBuffer::new(WAIT, 3);
         buffer.start();
         buffer.insert(0, ms(0), 0);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_before_the_first_are_taken_until_the_stream_starts() {
+    fn earlier_packets_are_accepted_until_stream_starts() {
         let mut buffer = ReorderBuffer::new(WAIT, 100);
         for sequence in [3, 2, 0] {
             assert_eq!(buffer.insert(sequence, ms(0), sequence), Insertion::Accepted);
@@ -266,7 +266,7 @@ mod tests {
         /// Despite any reordering, loss or repetition, packets are released in order and only
         /// once, and packets plus gaps account for the whole range.
         #[test]
-        fn order_and_account_are_kept(
+        fn packets_are_released_in_order_and_fully_counted(
             start in any::<u16>(),
             fates in proptest::collection::vec((0u8..10, 0u64..40), 1..400),
         ) {

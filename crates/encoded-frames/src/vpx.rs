@@ -317,7 +317,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn vp8_payload_of_one_byte_is_taken() {
+    fn vp8_payload_of_one_byte_is_accepted() {
         let part = |bytes: &'static [u8]| vp8_part(&Bytes::from_static(bytes));
         let first = part(&[0x90, 0x80, 0x81, 0x02, 7]).unwrap();
         assert_eq!((&first.data[..], first.begins), (&[7][..], true));

@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_flags_are_named() {
+    fn invalid_flag_is_named_in_error() {
         let message = |flags: &[&str]| config(flags).expect_err("refused").to_string();
         assert!(message(&["--endpoint-url", "ftp://x"]).starts_with("endpoint_url"));
         assert!(message(&["--connect-timeout-s=-1"]).starts_with("connect-timeout-s"));
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_sentences_without_names_of_the_code() {
+    fn printed_events_contain_no_code_identifiers() {
         let (client_id, session) = ("door".to_owned(), 3);
         let left = CameraEvent::ViewerLeft {
             client_id: client_id.clone(),
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn channel_that_is_not_there_names_the_flag_that_creates_it() {
+    fn missing_channel_error_names_create_flag() {
         let failure = |code| CameraError::Connect(Failure::new(code, "x")).to_string();
         assert!(failure(FailureCode::NoChannel).ends_with("--create-channel creates it"));
         assert!(!failure(FailureCode::AccessDenied).contains("--create-channel"));
@@ -479,7 +479,7 @@ mod tests {
     /// Sends the signal of a closed terminal. Without a handler it would end this process.
     #[cfg(unix)]
     #[tokio::test]
-    async fn hangup_ends_it_in_order() {
+    async fn hangup_signal_ends_camera_in_order() {
         let mut ended = std::pin::pin!(terminated());
         tokio::select! {
             biased;
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_file_is_whole() {
+    fn ready_file_is_written_atomically() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("ready.json");
         write_whole(&path, "{}").expect("written");

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_work_are_named() {
+    fn invalid_settings_are_named_in_error() {
         let field = |config: CameraConfig| match config.open_source() {
             Err(CameraError::Setting { field, .. }) => field,
             other => panic!("{other:?}"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_can_be_left_out() {
+    fn audio_is_omitted_when_disabled() {
         let clip = CameraConfig { audio: false, ..config() }.open_source().expect("reads");
         assert!(clip.video().is_some() && clip.audio().is_none());
     }

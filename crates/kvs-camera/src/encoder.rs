@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_come_in_real_time() {
+    async fn encoder_sends_frames_in_real_time() {
         let (encoder, cancelled, task) = started();
         let mut units = encoder.watch();
         let first = next_frame(&mut units).await;

@@ -318,7 +318,7 @@ mod tests {
     /// Credentials may be valid for only 30 s (kvs-protocol.md 1.2), and have expired when a later
     /// viewer comes.
     #[tokio::test]
-    async fn turn_credentials_are_handed_out_for_as_long_as_the_service_says() {
+    async fn turn_credentials_are_cached_for_their_ttl() {
         for (ttl_secs, calls) in [(30, 2), (300, 1)] {
             let servers = vec![vec!["turn:127.0.0.1:9".to_owned()]];
             let stage = Stage::new(TurnConfig { servers, ttl_secs, ..TurnConfig::default() }).await;
@@ -333,7 +333,7 @@ mod tests {
 
     /// More answers wait than the service accepts at once, and the connection ends meanwhile.
     #[tokio::test]
-    async fn what_waits_on_a_connection_that_ends_goes_over_the_next_one() {
+    async fn waiting_message_moves_to_next_signaling_connection() {
         let stage = Stage::new(TurnConfig::default()).await;
         let answers = (0..8).map(|_| {
             let line = stage.line.clone();
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn only_quick_closes_in_a_row_are_a_displacement() {
+    fn only_consecutive_quick_closes_count_as_displacement() {
         let closed = Failure::new(FailureCode::Closed, "the service closed the socket (1001)");
         let cut = Failure::new(FailureCode::Closed, "the signaling socket was cut without a close");
         let (soon, late) = (Duration::from_secs(1), DISPLACED_WITHIN);
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_up_to_their_limit() {
+    fn backoff_grows_to_its_limit_with_jitter() {
         let mut backoff = Backoff::default();
         for n in 0..200 {
             let limit = BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.pow(n.min(16)));

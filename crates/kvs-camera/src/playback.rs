@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_follow_without_a_seam() {
+    fn playback_rounds_continue_without_gap() {
         let mut playback = bundled();
         // Two and a half rounds of 900 frames and 3000 packets.
         let all = units(&mut playback, 9750);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn jump_goes_forward_keeps_the_beat_and_the_sync() {
+    fn jump_to_keyframe_keeps_frame_timing_and_audio_sync() {
         let mut playback = bundled();
         let before = units(&mut playback, 100);
         let last_sound = of(UnitKind::Audio, &before).last().map(|unit| unit.at).expect("sound");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn jump_at_a_keyframe_stays() {
+    fn jump_at_keyframe_does_not_move() {
         let mut playback = bundled();
         playback.skip_to_keyframe();
         let first = playback.take().expect("endless");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn jumps_over_the_end_begin_the_next_round() {
+    fn jump_past_last_keyframe_begins_next_round() {
         let mut playback = bundled();
         let mut seen = Vec::new();
         while seen.len() < 100 {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_convert_exactly() {
+    fn stream_times_convert_exactly() {
         assert_eq!(Moment(720_000 * 3 + 360_000).as_duration(), Duration::from_millis(3500));
         assert_eq!(Moment(8).rtp_ticks(90_000), 1);
         assert_eq!(Moment(8 * (1 << 32)).rtp_ticks(90_000), 0, "RTP time wraps");

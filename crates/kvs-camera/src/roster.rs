@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn renegotiation_goes_to_its_session_and_a_new_connection_replaces_it() {
+    fn renegotiation_reuses_session_and_new_peer_replaces_it() {
         let mut roster = Roster::new(Behaviour::Renegotiate, 2);
         let (first, ..) = served(roster.offer(at(0), "v", Some("a")));
         assert_eq!(roster.renegotiates("w", Some("b"), |_| true), None);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn vanished_id_lingers_and_a_closed_one_does_not() {
+    fn id_of_vanished_viewer_lingers_and_closed_one_is_free() {
         let mut roster = Roster::new(Behaviour::Linger(at(55)), 10);
         let (first, ..) = served(roster.offer(at(0), "v", None));
         roster.ended(at(10), "v", first, LeaveReason::Vanished);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn full_house_is_silent_and_a_free_place_is_given_away() {
+    fn offer_is_ignored_at_session_limit_until_one_ends() {
         let mut roster = Roster::new(Behaviour::Replace, 2);
         let (a, ..) = served(roster.offer(at(0), "a", None));
         served(roster.offer(at(0), "b", None));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_strangers_send_is_bounded() {
+    fn held_candidates_of_unknown_clients_are_limited() {
         let mut roster = Roster::new(Behaviour::Replace, 2);
         for n in 0..1000 {
             for _ in 0..100 {

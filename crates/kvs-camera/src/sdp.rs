@@ -167,7 +167,7 @@ mod tests {
         a=ice-ufrag:abcd\r\nm=video 9 X 2\r\na=mid:1\r\n";
 
     #[test]
-    fn answer_can_hold_its_candidates() {
+    fn candidates_are_added_to_each_answer_section() {
         let text = with_candidates(ANSWER, &["candidate:1 1 udp 1 127.0.0.1 9 typ host".into()]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(text.matches("a=candidate:1 ").count(), 2);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_found() {
+    fn description_lines_are_parsed() {
         assert!(trickles(ANSWER));
         assert!(trickles("a=ice-options:ice2 trickle"));
         assert!(!trickles("a=ice-options:renomination"));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn complaints_keep_secrets() {
+    fn parser_errors_do_not_reveal_secrets() {
         assert!(!without_secrets(&"bad line a=ice-pwd:hunter2").contains("hunter2"));
         assert_eq!(without_secrets(&"bad line\r\nm=x"), "bad linem=x");
     }

@@ -17,7 +17,7 @@ fn tasks() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_outlives_a_session_or_the_camera() {
+async fn sessions_and_camera_leave_no_descriptors_or_tasks() {
     let emulator = emulator().await;
     let dir = tempfile::tempdir().expect("temp dir");
     let log = dir.path().join("frames.jsonl");

@@ -43,7 +43,7 @@ async fn repeated_id_replaces_its_session() {
 }
 
 #[tokio::test]
-async fn repeated_id_is_ignored_and_its_media_flows_on() {
+async fn repeated_id_is_ignored_and_media_continues() {
     let emulator = emulator().await;
     let behaviour = Behaviour::IgnoreRepeated;
     let (camera, mut events) = start(CameraConfig { behaviour, ..config(&emulator) }).await;
@@ -61,7 +61,7 @@ async fn repeated_id_is_ignored_and_its_media_flows_on() {
 }
 
 #[tokio::test]
-async fn id_that_vanished_lingers() {
+async fn id_of_vanished_viewer_lingers() {
     let emulator = Arc::new(emulator().await);
     let config = CameraConfig {
         behaviour: Behaviour::Linger(LINGER),
@@ -96,7 +96,7 @@ async fn id_that_vanished_lingers() {
 }
 
 #[tokio::test]
-async fn full_camera_is_silent() {
+async fn full_camera_ignores_offer() {
     let emulator = emulator().await;
     let (camera, mut events) = start(CameraConfig { sessions_max: 1, ..config(&emulator) }).await;
     let mut first = Viewer::open(&emulator, "first", Codec::H264).await;
@@ -113,7 +113,7 @@ async fn full_camera_is_silent() {
 }
 
 #[tokio::test]
-async fn answer_may_be_late_and_hold_its_candidates() {
+async fn delayed_answer_without_trickle_contains_candidates() {
     let emulator = emulator().await;
     let config = CameraConfig {
         answer_delay: Duration::from_millis(700),
@@ -133,7 +133,7 @@ async fn answer_may_be_late_and_hold_its_candidates() {
 }
 
 #[tokio::test]
-async fn lost_connection_comes_back_and_media_does_not_notice() {
+async fn lost_signaling_connection_is_reopened_and_media_continues() {
     let emulator = emulator().await;
     let (camera, mut events) = start(config(&emulator)).await;
     let up = |e: &CameraEvent| matches!(e, CameraEvent::SignalingConnected);
@@ -158,7 +158,7 @@ async fn lost_connection_comes_back_and_media_does_not_notice() {
 
 /// Two cameras on the same channel displace each other, until one of them gives up.
 #[tokio::test]
-async fn of_two_cameras_on_a_channel_one_gives_up_and_the_other_serves() {
+async fn one_of_two_cameras_on_a_channel_gives_up() {
     let emulator = emulator().await;
     let (first, mut first_events) = start(config(&emulator)).await;
     let (second, mut second_events) = start(config(&emulator)).await;

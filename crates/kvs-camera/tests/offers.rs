@@ -51,7 +51,7 @@ fn chromium(options: &str) -> String {
 }
 
 #[tokio::test]
-async fn browsers_offer_is_answered_with_the_safest_h264() {
+async fn browser_offer_is_answered_with_constrained_baseline_h264() {
     let emulator = emulator().await;
     let (camera, _events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
@@ -70,7 +70,7 @@ async fn browsers_offer_is_answered_with_the_safest_h264() {
 }
 
 #[tokio::test]
-async fn without_trickle_in_the_offer_the_answer_holds_candidates_c_style() {
+async fn offer_without_trickle_is_answered_with_candidates() {
     let emulator = emulator().await;
     let trickle = Trickle::WhenOffered;
     let (camera, _events) = start(CameraConfig { trickle, ..config(&emulator) }).await;
@@ -114,7 +114,7 @@ async fn section_without_the_clips_codec_is_rejected_and_reported() {
 }
 
 #[tokio::test]
-async fn without_a_common_codec_everything_is_rejected_and_the_session_ends() {
+async fn offer_without_common_codec_is_rejected_and_session_ends() {
     let emulator = emulator().await;
     let source = Source::Bundled(ClipKind::Vp8Opus);
     let config = CameraConfig { source, audio: false, ..config(&emulator) };
@@ -134,7 +134,7 @@ async fn without_a_common_codec_everything_is_rejected_and_the_session_ends() {
 }
 
 #[tokio::test]
-async fn without_sound_the_audio_section_is_rejected_and_the_picture_comes() {
+async fn audio_section_is_rejected_when_audio_is_off() {
     let emulator = emulator().await;
     let (camera, _events) = start(CameraConfig { audio: false, ..config(&emulator) }).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
@@ -148,7 +148,7 @@ async fn without_sound_the_audio_section_is_rejected_and_the_picture_comes() {
 
 /// Behaves as GStreamer's sink: without RTX in the offer, lost packets come on the media stream.
 #[tokio::test]
-async fn retransmissions_have_a_stream_of_their_own_where_both_sides_want_that() {
+async fn rtx_stream_is_used_when_both_sides_support_it() {
     let emulator = emulator().await;
     for (rtx, offer, expected) in [
         (true, chromium("a=ice-options:trickle\r\n"), true),
@@ -177,7 +177,7 @@ fn without_rtx(offer: &str) -> String {
 }
 
 #[tokio::test]
-async fn nonsense_leaves_the_camera_as_it_was() {
+async fn invalid_offers_do_not_affect_camera() {
     let emulator = emulator().await;
     let (camera, mut events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;

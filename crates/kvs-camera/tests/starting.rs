@@ -23,7 +23,7 @@ async fn bad_file_is_refused_before_the_network_is_touched() {
 }
 
 #[tokio::test]
-async fn refusals_of_the_service_are_reported() {
+async fn service_refusal_is_reported_at_start() {
     let emulator = emulator().await;
     let code = |result: Result<Camera, CameraError>| match result {
         Err(CameraError::Connect(failure)) => failure.code,
@@ -43,7 +43,7 @@ async fn refusals_of_the_service_are_reported() {
 }
 
 #[tokio::test]
-async fn service_that_fails_for_a_moment_is_retried() {
+async fn brief_service_failure_at_start_is_retried() {
     let failed =
         || Action::Refuse { status: 500, error: "InternalFailure".into(), message: String::new() };
     for (point, action) in
@@ -60,7 +60,7 @@ async fn service_that_fails_for_a_moment_is_retried() {
 }
 
 #[tokio::test]
-async fn service_that_is_not_up_yet_is_reported_once() {
+async fn unavailable_service_at_start_is_reported_once() {
     let emulator = emulator().await;
     let refused =
         Action::Refuse { status: 500, error: "InternalFailure".into(), message: String::new() };
@@ -78,7 +78,7 @@ async fn service_that_is_not_up_yet_is_reported_once() {
 }
 
 #[tokio::test]
-async fn channel_is_created_where_there_is_none() {
+async fn missing_channel_is_created() {
     // AWS takes a moment to create a channel, and so does this emulator.
     let mut settings = EmulatorConfig::default();
     settings.lifetimes.creating = std::time::Duration::from_millis(700);

@@ -46,7 +46,7 @@ async fn viewer_gets_a_keyframe_first_and_every_frame_once() {
 }
 
 #[tokio::test]
-async fn pli_and_fir_bring_a_keyframe_and_the_counter_goes_on() {
+async fn pli_and_fir_bring_keyframe_and_counter_continues() {
     let emulator = emulator().await;
     let (config, mut records) = logged(config(&emulator));
     let (camera, _events) = start(config).await;
@@ -84,7 +84,7 @@ async fn pli_and_fir_bring_a_keyframe_and_the_counter_goes_on() {
 }
 
 #[tokio::test]
-async fn two_viewers_of_vp8_see_the_same() {
+async fn two_vp8_viewers_receive_same_frames() {
     let emulator = emulator().await;
     let source = Source::Bundled(ClipKind::Vp8Opus);
     let (config, mut records) = logged(CameraConfig { source, ..config(&emulator) });
@@ -121,7 +121,7 @@ async fn two_viewers_of_vp8_see_the_same() {
 }
 
 #[tokio::test]
-async fn sender_reports_put_sound_and_picture_on_one_clock() {
+async fn sender_reports_synchronize_audio_and_video() {
     let emulator = emulator().await;
     let (camera, _events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;
@@ -181,7 +181,7 @@ async fn candidates_may_come_before_their_offer() {
 }
 
 #[tokio::test]
-async fn viewer_without_the_clips_codec_is_still_given_sound() {
+async fn viewer_without_video_codec_still_receives_audio() {
     let emulator = emulator().await;
     let (camera, mut events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::Vp8).await;
@@ -196,7 +196,7 @@ async fn viewer_without_the_clips_codec_is_still_given_sound() {
 }
 
 #[tokio::test]
-async fn viewer_may_talk() {
+async fn media_from_viewer_does_not_block_session() {
     let emulator = emulator().await;
     let (camera, _events) = start(config(&emulator)).await;
     let mut viewer = Viewer::open(&emulator, "viewer", Codec::H264).await;

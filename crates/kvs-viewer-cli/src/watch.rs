@@ -3,6 +3,7 @@
 //! The loop waits for nothing but its own inputs: printing, counting and statistics have tasks and
 //! threads of their own, so that signals and `--duration` always work.
 
+mod files;
 mod measured;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use negotiation_core::{
     AttemptReport, EndReason, Event, MediaKind, Mode, Outcome, Phase, Timer, Timestamp,
 };
-use peer_webrtc::{Codec, Media, PeerStats};
+use peer_webrtc::{Media, PeerStats};
 use recording::RecordError;
 use serde_json::{Map, Value, json};
 use signaling_aws::Field;
@@ -25,7 +26,7 @@ use viewer_session::SessionUpdate;
 use super::args::{OutputArgs, WatchArgs, flag};
 use super::exit::Exit;
 use super::log;
-use super::media::{self, Destination, Ended, FileNews, LiveEnd, MediaPump, Stalled, lock};
+use super::media::{self, Destination, Ended, FileNews, MediaPump, lock};
 use super::output;
 use super::report::{Reporter, kind_name, recording_fields};
 use super::resources::{Counter, Ledger, Resources};
@@ -36,6 +37,7 @@ use super::streams::{Counts, Dropped, Rates, Streams};
 use super::summary::{Context, Summary};
 use super::view::{View, byte_size};
 use super::{Started, complain, words};
+use files::name;
 use kvs_viewer::{Session, SessionConfig};
 use measured::Measured;
 
@@ -465,22 +467,6 @@ impl Show {
         self.last = (now, counts);
     }
 
-    /// Media arrives that a file cannot hold.
-    fn not_written(
-        &mut self,
-        now: Timestamp,
-        to: Destination,
-        kind: MediaKind,
-        codec: Codec,
-        why: &RecordError,
-    ) {
-        let (kind, file) = (kind_name(kind), name(to));
-        self.status.say(&format!("The {file} has no {kind}: {why}."));
-        let reason = why.to_string();
-        let fields = json!({ "kind": kind, "codec": codec.name(), "reason": reason, "file": file });
-        self.reporter.line(now, "media_not_recorded", fields);
-    }
-
     /// The summary, the last line, the exit code.
     async fn end(
         mut self,
@@ -546,48 +532,6 @@ impl Show {
         ));
         self.reporter.ended(at, outcome, &summary, (recording, live), exit.code()).await;
         exit
-    }
-
-    /// Says what became of the live stream, and returns it for the last event.
-    fn live_fields(&self, ended: Option<LiveEnd>) -> Value {
-        match ended {
-            None => Value::Null,
-            Some(Err(Stalled)) => {
-                self.status.say("The reader of the output did not take the rest of it.");
-                json!({ "reader": "stalled" })
-            }
-            Some(Ok(Err(RecordError::ReaderClosed(_)))) => {
-                self.status.say("The reader of the output closed it.");
-                json!({ "reader": "closed" })
-            }
-            Some(Ok(Ok(summary))) => {
-                self.status.say(&format!(
-                    "Wrote {}, {}, {}: {}",
-                    span(summary.duration),
-                    counted(summary.video_frames, "frame"),
-                    byte_size(summary.bytes),
-                    summary.path.display()
-                ));
-                recording_fields(&summary)
-            }
-            Some(Ok(Err(
-                error @ (RecordError::NothingRecorded
-                | RecordError::NoPicture
-                | RecordError::NoReader(_)),
-            ))) => {
-                self.status.say(&format!("Nothing was written: {error}."));
-                json!({ "error": error.to_string() })
-            }
-            // The failure was reported when it happened.
-            Some(Ok(Err(error))) => json!({ "error": error.to_string() }),
-        }
-    }
-}
-
-fn name(file: Destination) -> &'static str {
-    match file {
-        Destination::Recording => "recording",
-        Destination::Live => "output",
     }
 }
 

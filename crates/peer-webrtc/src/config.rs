@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn invalid_config_field_is_named_in_error() {
         let check = |change: fn(&mut PeerConfig)| {
             let mut config = PeerConfig::new(true);
             change(&mut config);

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn dtls_and_ice_fail_apart() {
+    fn dtls_and_ice_failures_are_distinguished() {
         let mut tracker = Tracker::default();
         tracker.ice(Ice::Connected);
         assert_eq!(tracker.connection(Pc::Failed), Some(Connectivity::DtlsFailed));

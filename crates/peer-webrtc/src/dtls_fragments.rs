@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn retransmission_that_is_cut_at_other_places_is_put_together() {
+    fn differently_fragmented_retransmission_is_reassembled() {
         for lost in 0..4 {
             let first = [(0, 30), (30, 60), (60, 90), (90, 100)];
             let again = [(0, 45), (45, 80), (80, 100)];
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_message_fills_what_is_missing_and_duplicates_are_dropped() {
+    fn whole_message_fills_gaps_and_duplicates_are_dropped() {
         let mut fragments = Fragments::default();
         let mut got = given(&mut fragments, &record(1, 40, 70));
         assert!(given(&mut fragments, &record(1, 40, 70)).is_empty());
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn several_records_and_everything_else_go_on_as_they_are() {
+    fn multiple_records_and_other_datagrams_pass_unchanged() {
         let mut fragments = Fragments::default();
         let datagram = [record(1, 0, 60), record(2, 0, LENGTH)].concat();
         assert_eq!(given(&mut fragments, &datagram), [record(1, 0, 60), record(2, 0, LENGTH)]);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn tracked_messages_and_ranges_are_limited() {
         let mut fragments = Fragments::default();
         for number in 0..=255 {
             for begin in (0..LENGTH).step_by(2) {

@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_once_and_addresses_are_none() {
+    fn server_names_are_distinct_and_exclude_addresses() {
         let servers = [
             server(&["stun:stun.example.org:443", "stun:stun.example.org:443?transport=udp"], ""),
             server(&["turn:turn.example.org:443?transport=udp", "turn:127.0.0.1:4000"], "x"),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn uris_are_distinct_and_few() {
+    fn uris_are_deduplicated_and_limited() {
         let many: Vec<String> = (0..100).map(|n| format!("stun:s{n}.example.org")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let turn = server(&["turn:a.example.org", "turn:a.example.org"], "x");
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_missing_is_worth_gathering_again() {
+    fn gathering_repeats_only_for_missing_server_kind() {
         let known = |stun, turn| Known { stun, turn };
         assert!(known(false, true).is_much_more_than(known(true, false)));
         assert!(known(true, false).is_much_more_than(known(false, false)));

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_what_may_be_lost_is_lost() {
+    async fn full_mailbox_drops_only_droppable_items() {
         let mailbox = Mailbox::new(1);
         assert!(mailbox.offer(1));
         assert!(!mailbox.offer(2));

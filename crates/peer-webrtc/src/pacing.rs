@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn peer_that_answers_is_not_slowed_down() {
+    fn checks_to_answering_peer_are_not_limited() {
         let mut pacer = Pacer::default();
         let [local, _] = locals();
         pacer.admits(start(), local, remote(7), &stun(BINDING_SUCCESS, &[]));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn peer_behind_a_relay_is_one_pair_whatever_the_transaction() {
+    fn relayed_peer_is_one_pair_for_any_transaction_id() {
         let mut pacer = Pacer::default();
         let [local, _] = locals();
         for transaction in 0..100 {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn peer_that_answers_through_a_relay_is_not_slowed_down() {
+    fn checks_to_answering_relayed_peer_are_not_limited() {
         let (now, [local, _], inner) = (start(), locals(), request());
         let channel = |inner: &[u8]| [&[0x40, 1, 0, 40][..], inner].concat();
         let (media, answer) = ([128; 40], stun(BINDING_SUCCESS, &[]));
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_bounded_and_forgotten() {
+    fn pairs_are_limited_and_expire() {
         let mut pacer = Pacer::default();
         let (now, message, [local, _]) = (start(), request(), locals());
         let sent = (0..10_000).filter(|n| pacer.admits(now, local, remote(*n), &message)).count();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn relayed_checks_count_and_everything_else_passes() {
+    fn relayed_checks_are_limited_and_other_messages_pass() {
         let mut pacer = Pacer::default();
         let (now, [local, _]) = (start(), locals());
         let inner = request();

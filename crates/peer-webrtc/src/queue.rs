@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn close_overtakes_what_waits() {
+    fn close_cancels_waiting_commands() {
         let queue = CommandQueue::default();
         let peer = PeerId(1);
         assert_eq!(queue.submit(ticket(1), PeerCommand::Create { peer }), Submitted::Queued);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn queue_has_a_limit() {
+    fn command_queue_refuses_commands_when_full() {
         let queue = CommandQueue::default();
         let peer = PeerId(1);
         for seq in 0..u32::try_from(COMMANDS_MAX).expect("small") {

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn few_go_at_once_and_the_others_in_their_order() {
+    fn first_candidates_pass_at_once_and_others_in_turn() {
         let mut limiter = limiter();
         for n in 0..TRIED_MAX - 2 {
             let later = Admission::Later { start: n == AT_ONCE };
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_of_one_generation_are_counted() {
+    fn candidates_of_one_generation_are_limited() {
         let mut limiter = limiter();
         limiter.offered("a=ice-ufrag:ours\r\n");
         limiter.described("a=ice-ufrag:one\r\n");
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_of_one_address_are_few() {
+    fn candidates_of_one_address_are_limited() {
         let mut limiter = limiter();
         let port = |n: usize| format!("candidate:{n} 1 udp 9 10.0.0.1 {n} typ host");
         let mapped = |n: usize| format!("candidate:{n} 1 udp 9 ::ffff:10.0.0.1 {n} typ host");
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_this_machine_are_tried_only_where_the_service_is_here_too() {
+    fn own_addresses_are_admitted_only_with_local_service() {
         let own = "candidate:1 1 udp 9 10.0.0.7 4242 typ host";
         for (policy, expected) in
             [(RemoteAddresses::Any, Admission::Now), (RemoteAddresses::Network, Admission::Refused)]
@@ -501,7 +501,7 @@ mod tests {
 
     /// The stack splits words at any Unicode white space, and does not require the word "typ".
     #[test]
-    fn no_spelling_of_a_candidate_hides_what_the_stack_would_try() {
+    fn no_candidate_spelling_evades_address_policy() {
         for line in [
             "candidate:1\u{b}1\u{b}udp 9 127.0.0.1 4242 10.0.0.1 host",
             "candidate:1\u{a0}1\u{a0}udp 9 127.0.0.1 4242 10.0.0.1 host",

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn names_are_looked_up_at_once_and_each_is_given_up() {
+    async fn names_are_resolved_concurrently_with_time_limit() {
         let hosts = Hosts::new(Resolver::new(Swallows::default()));
         let began = Instant::now();
         let unresolved = hosts.resolve(names(&["bad", "worse", "good", "192.0.2.7"])).await;
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn names_are_bounded() {
+    async fn resolved_names_are_limited() {
         let swallows = Swallows::default();
         let requested = Arc::clone(&swallows.requested);
         let hosts = Hosts::new(Resolver::new(swallows));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_stand_for_themselves() {
+    fn ip_addresses_resolve_without_lookup() {
         let hosts = Hosts::new(Resolver::system());
         for (requested, expected) in [
             ("127.0.0.1:3478", "127.0.0.1:3478"),

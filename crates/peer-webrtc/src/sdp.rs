@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_taken_out_once() {
+    fn candidates_are_extracted_without_duplicates() {
         let twice = OFFER.repeat(2);
         let (text, candidates) = to_apply(&twice);
         assert_eq!(candidates, ["candidate:1 1 udp 1 127.0.0.1 9 typ host"]);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_taken_out_however_they_are_spaced() {
+    fn candidates_with_any_spacing_are_extracted() {
         let session = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
             m=video 9 UDP/TLS/RTP/SAVPF 102\r\n";
         let candidate = "candidate:1 1 udp 1 127.0.0.1 9 typ host";
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_fingerprints_the_sha_256_is_applied() {
+    fn sha_256_is_chosen_among_several_fingerprints() {
         let several = "a=fingerprint:sha-512 CC\r\na=fingerprint:SHA-256 aa:BB\r\na=mid:0\r\n";
         assert_eq!(to_apply(several).0, "a=fingerprint:sha-256 aa:BB\r\na=mid:0\r\n");
         // Without a SHA-256 fingerprint, the stack decides.
@@ -235,14 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn values_are_found() {
+    fn first_attribute_value_is_returned() {
         assert_eq!(first_value(OFFER, "mid"), Some("7"));
         assert_eq!(first_value(OFFER, "ice-ufrag"), Some("uf"));
         assert_eq!(first_value(OFFER, "ice-pwd"), None);
     }
 
     #[test]
-    fn payload_types_are_those_of_the_offer() {
+    fn payload_types_are_read_from_offer() {
         let offer = "m=audio 9 X 111 9\r\na=rtpmap:111 opus/48000/2\r\nm=video 9 X 125 97 96\r\n\
             a=mid:v\r\na=rtpmap:125 h264/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=125\r\n\
             a=fmtp:125 sprop-parameter-sets=Z0IAH5WoFAFuQA==,aM4G4g==,%\r\na=rtpmap:96\r\n";
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn complaint_keeps_secrets() {
+    fn parser_error_does_not_reveal_secrets() {
         let reported = complaint(&"bad line: a=ice-pwd:canary");
         assert!(!reported.contains("canary"), "{reported}");
     }

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_go_on_over_the_wrap() {
+    fn sequence_numbers_continue_over_wrap() {
         let mut unwrapper = Unwrapper::default();
         let got: Vec<i64> =
             [65_534, 65_535, 0, 65_533, 2, 1].iter().map(|s| unwrapper.unwrap(*s)).collect();
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn late_packet_before_the_first_is_below_it() {
+    fn packet_before_first_gets_lower_number() {
         let mut unwrapper = Unwrapper::default();
         assert_eq!(unwrapper.unwrap(1), 1);
         assert_eq!(unwrapper.unwrap(65_535), -1);

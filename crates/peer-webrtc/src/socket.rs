@@ -279,7 +279,7 @@ mod tests {
 
     /// One message with several datagrams of known and unknown SSRCs.
     #[test]
-    fn what_is_admitted_moves_to_the_front() {
+    fn admitted_datagrams_move_to_front() {
         let mut ingress = Ingress::new();
         ingress.sent(PEER.parse().expect("an address"), &[23]);
         let record = |fill: u8, len: usize| {

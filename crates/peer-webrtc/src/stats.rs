@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_outlive_streams() {
+    fn totals_include_removed_streams() {
         #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
         let start = Instant::now();
         let mut counters = Counters::default();

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn handshake_is_overdue_once_and_a_gap_does_not_stop_its_time() {
+    fn handshake_timeout_fires_once_despite_ice_gap() {
         let (start, limit) = (start(), Duration::from_secs(10));
         let mut timers = Timers::default();
         timers.follow(Connectivity::IceConnected, start);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn media_ends_with_the_channel_or_goes_on() {
+    fn media_end_near_channel_close_counts_as_close() {
         let start = start();
         let mut timers = Timers::default();
         timers.reported();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nudging_has_an_end() {
+    fn waking_stops_after_limit() {
         let start = start();
         let mut timers = Timers::default();
         timers.start_nudging(start);

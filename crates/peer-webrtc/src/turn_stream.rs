@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn gate_closes_when_udp_works_until_gathering_begins_anew() {
+    fn gate_closes_after_udp_relay_until_next_gathering() {
         let gate = Gate::default();
         gate.relay_found("turn:127.0.0.1:4000?transport=udp");
         assert!(!gate.is_closed());
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn server_has_one_bridge_and_there_are_only_so_many() {
+    async fn each_server_has_one_bridge_and_bridges_are_limited() {
         let streams = TurnStreams::new(Authorities::system(), None, &["0.0.0.0:0".to_owned()]);
         let uri = |n: usize| format!("turns:turn{n}.example.org:443?transport=tcp");
         let first = streams.bridge(&uri(0)).await.expect("bridged");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_servers_with_each_answer_leave_no_bridges_behind_but_those_that_carry() {
+    async fn idle_bridges_of_replaced_servers_are_closed() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let port = listener.local_addr().expect("bound").port();
         let streams = TurnStreams::new(Authorities::system(), None, &["0.0.0.0:0".to_owned()]);
@@ -248,7 +248,7 @@ mod tests {
 
     /// An ICE restart within UDP's head start may have other servers.
     #[tokio::test]
-    async fn bridge_that_lets_udp_go_first_is_not_idle_until_that_is_over() {
+    async fn bridge_waiting_for_udp_head_start_is_not_idle() {
         let streams = TurnStreams::new(Authorities::system(), None, &["0.0.0.0:0".to_owned()]);
         streams.expect_udp(true);
         let bridge = streams.bridge("turn:127.0.0.1:9?transport=tcp").await.expect("bridged");

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn recovery_point_is_found_behind_other_messages() {
+    fn recovery_point_after_other_sei_messages_is_found() {
         // User data of 4 bytes, then a recovery point with a count of 29 (000011110).
         let nal = [0x06, 5, 4, 1, 2, 3, 4, 6, 2, 0b0000_1111, 0b0100_0000, 0x80];
         assert_eq!(recovery_point(&nal), Some(29));

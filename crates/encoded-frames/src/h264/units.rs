@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn start_codes_are_taken_out() {
+    fn start_codes_in_payloads_are_removed() {
         let expected = Ok(vec![vec![0x67, 1, 2], vec![0x68, 3], vec![0x65, 4, 0, 0, 3, 1]]);
         let whole: &[u8] = &[0x67, 1, 2, 0, 0, 0, 1, 0x68, 3, 0, 0, 1, 0x65, 4, 0, 0, 3, 1];
         assert_eq!(units(&[whole]), expected);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_without_start_or_end_bit_are_put_together_where_nothing_is_lost() {
+    fn fragments_without_start_or_end_bit_are_joined_without_loss() {
         let expected = Ok(vec![vec![0x65, 1, 2, 3], vec![0x41, 9]]);
         assert_eq!(units(&[&[0x7c, 0x85, 1], &[0x7c, 0x05, 2, 3], &[0x41, 9]]), expected);
         assert_eq!(units(&[&[0x7c, 0x05, 1], &[0x7c, 0x45, 2, 3], &[0x41, 9]]), expected);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_offered_and_what_is_cut_short_is_refused() {
+    fn interleaved_and_truncated_payloads_are_refused() {
         for payload in [&[0x79, 0, 1, 0, 2, 0x67, 1][..], &[0x7a, 0], &[0x7b, 0], &[0x7d, 0x85, 1]]
         {
             assert_eq!(units(&[payload]), Err(Malformed), "{payload:?}");
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn unit_in_fragments_is_bounded() {
+    fn fragmented_unit_size_is_limited() {
         let mut depacketizer = Depacketizer::new(1000);
         let mut units = Vec::new();
         let begin = Bytes::from_static(&[0x7c, 0x85, 1]);

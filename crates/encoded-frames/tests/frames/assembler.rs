@@ -65,7 +65,7 @@ fn first_keyframe_is_reported_with_its_last_packet() {
 }
 
 #[test]
-fn keyframe_with_a_hole_is_none_until_the_hole_is_filled() {
+fn keyframe_with_missing_packet_waits_for_retransmission() {
     for codec in [H264, VP8] {
         let mut packets = pictures(codec, 1, 1).concat();
         let missing = packets.remove(1);
@@ -81,7 +81,7 @@ fn keyframe_with_a_hole_is_none_until_the_hole_is_filled() {
 }
 
 #[test]
-fn hole_that_stays_drops_all_pictures_until_the_next_keyframe() {
+fn lost_packet_drops_pictures_until_next_keyframe() {
     for codec in [H264, VP8] {
         let mut pictures = pictures(codec, 1, 40);
         pictures[10].remove(0);
@@ -99,7 +99,7 @@ fn hole_that_stays_drops_all_pictures_until_the_next_keyframe() {
 }
 
 #[test]
-fn packets_of_a_source_that_was_left_do_not_bring_it_back() {
+fn late_packet_of_previous_ssrc_does_not_switch_back() {
     let mut old = pictures(VP8, 1, 3).concat();
     let straggler = old.pop().unwrap();
     let mut assembler = FrameAssembler::new(VP8);
@@ -117,7 +117,7 @@ fn packets_of_a_source_that_was_left_do_not_bring_it_back() {
 }
 
 #[test]
-fn sender_that_begins_anew_is_followed() {
+fn restarted_sender_is_followed_with_new_epoch() {
     let mut assembler = FrameAssembler::new(VP8);
     assert_eq!(push_all(&mut assembler, pictures(VP8, 1, 3).concat()).len(), 3);
     // Run it twice: the first packet of a new sequence is only a hint.
@@ -133,7 +133,7 @@ fn sender_that_begins_anew_is_followed() {
 }
 
 #[test]
-fn parameter_sets_sent_before_go_with_the_keyframe() {
+fn parameter_sets_sent_before_are_added_to_keyframe() {
     let clip = Clip::bundled(ClipKind::H264Opus).unwrap();
     let data = clip.video().unwrap().samples[0].data.clone();
     let mut assembler = FrameAssembler::new(H264);
@@ -160,7 +160,7 @@ fn parameter_sets_sent_before_go_with_the_keyframe() {
 }
 
 #[test]
-fn padding_and_frames_without_end_do_no_harm() {
+fn padding_and_unmarked_frames_are_tolerated() {
     let mut pictures = pictures(VP8, 1, 3);
     for picture in &mut pictures {
         picture.last_mut().unwrap().header.marker = false;
@@ -176,7 +176,7 @@ fn padding_and_frames_without_end_do_no_harm() {
 }
 
 #[test]
-fn fragment_that_never_ends_is_given_up_at_the_largest_frame() {
+fn endless_fragment_is_dropped_at_frame_size_limit() {
     let config = AssemblerConfig { frame_bytes_max: 10_000, ..AssemblerConfig::default() };
     let mut assembler = FrameAssembler::with_config(H264, config);
     for sequence in 0..100 {
@@ -192,7 +192,7 @@ fn fragment_that_never_ends_is_given_up_at_the_largest_frame() {
 }
 
 #[test]
-fn sound_needs_nothing_before_it() {
+fn audio_packet_is_keyframe_despite_loss() {
     let mut assembler = FrameAssembler::new(Codec::Audio(AudioCodec::Opus));
     let mut packet = pictures(VP8, 1, 1).concat().remove(0);
     packet.payload = Bytes::from_static(&[0xf8, 1, 2]);
@@ -233,7 +233,7 @@ proptest! {
 /// With losses, the output is all pictures up to one that lacks a packet, and those from the next
 /// complete keyframe on.
 #[test]
-fn losses_cost_the_pictures_up_to_the_next_whole_keyframe_alone() {
+fn losses_drop_pictures_only_until_next_complete_keyframe() {
     for (codec, mtu) in [(H264, 300), (VP8, 300), (H264, 1200), (VP8, 1200)] {
         let all = cut(codec, 1, 300, mtu);
         let mut chance = 3u64;

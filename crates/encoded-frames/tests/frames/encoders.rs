@@ -171,7 +171,7 @@ fn check(expected: &[Vec<Vec<u8>>], frames: &[Frame], missing: usize) {
 }
 
 #[test]
-fn markers_split_no_picture_and_their_absence_joins_none() {
+fn any_marker_placement_keeps_picture_boundaries() {
     let last = |at: usize, count: usize| at + 1 == count;
     let slices_alone = |at: usize, _: usize| at >= 2;
     // Each entry has the marker rule, and the number of pictures that are incomplete at the end.
@@ -189,7 +189,7 @@ fn markers_split_no_picture_and_their_absence_joins_none() {
 }
 
 #[test]
-fn proven_mark_gives_a_picture_out_at_once() {
+fn picture_with_proven_marker_is_output_at_once() {
     let pictures = four_slices(&sets());
     let last = |at: usize, count: usize| at + 1 == count;
     let mut assembler = FrameAssembler::new(H264);
@@ -217,7 +217,7 @@ fn proven_mark_gives_a_picture_out_at_once() {
 }
 
 #[test]
-fn standing_timestamps_separate_pictures_with_any_markers() {
+fn pictures_with_equal_timestamps_are_separated() {
     for marker in [0, 1, 2] {
         let marked = |at: usize, count: usize| marker == 2 || (marker == 1 && at + 1 == count);
         for aud in [false, true] {
@@ -236,7 +236,7 @@ fn standing_timestamps_separate_pictures_with_any_markers() {
 }
 
 #[test]
-fn what_comes_before_the_parameter_sets_does_not_matter() {
+fn units_before_parameter_sets_are_tolerated() {
     let last = |at: usize, count: usize| at + 1 == count;
     for before in
         [vec![], vec![SEI.to_vec()], vec![AUD.to_vec(), SEI.to_vec()], vec![vec![0x0c, 0xff, 0x80]]]
@@ -251,7 +251,7 @@ fn what_comes_before_the_parameter_sets_does_not_matter() {
 }
 
 #[test]
-fn parameter_sets_come_with_any_timestamp_and_mark_or_from_outside() {
+fn parameter_sets_apply_with_any_timestamp_marker_or_source() {
     let last = |at: usize, count: usize| at + 1 == count;
     let stap = |units: &[Vec<u8>]| {
         let mut payload = vec![0x78];
@@ -301,7 +301,7 @@ fn parameter_sets_come_with_any_timestamp_and_mark_or_from_outside() {
 }
 
 #[test]
-fn parameter_sets_with_several_ids_and_new_ones_go_with_the_keyframe_that_uses_them() {
+fn keyframe_carries_parameter_sets_it_refers_to() {
     let last = |at: usize, count: usize| at + 1 == count;
     let sets = vec![sps(0, 20), sps(1, 40), pps(0, 0), pps(5, 1)];
     let second = vec![slice(0, 0, 5, &[2])];
@@ -322,7 +322,7 @@ fn parameter_sets_with_several_ids_and_new_ones_go_with_the_keyframe_that_uses_t
 }
 
 #[test]
-fn recovery_point_is_an_entry_and_the_picture_is_whole_after_its_count() {
+fn recovery_point_begins_decoding_and_recovers_after_count() {
     let last = |at: usize, count: usize| at + 1 == count;
     let picture = |number: u32| match number % 4 {
         1 => [sets(), vec![recovery_sei(3), slice(number, 0, 0, &[1])]].concat(),
@@ -343,7 +343,7 @@ fn recovery_point_is_an_entry_and_the_picture_is_whole_after_its_count() {
 }
 
 #[test]
-fn ends_of_sequence_filler_and_padding_are_no_pictures() {
+fn end_of_sequence_filler_and_padding_make_no_pictures() {
     let last = |at: usize, count: usize| at + 1 == count;
     let pictures = four_slices(&sets());
     let mut packets = Vec::new();
@@ -371,7 +371,7 @@ fn interleaved_packets_are_refused_and_counted() {
 }
 
 #[test]
-fn sets_that_were_lost_with_a_packet_are_not_replaced_by_old_ones() {
+fn lost_parameter_sets_are_not_replaced_by_old_ones() {
     let last = |at: usize, count: usize| at + 1 == count;
     let key = |width: u32| [vec![sps(0, width), pps(0, 0)], vec![slice(0, 0, 0, &[1])]].concat();
     let mut packets = Vec::new();

@@ -75,7 +75,7 @@ fn only_addresses_that_passed_a_check_send_dtls_and_srtp() {
 }
 
 #[test]
-fn junk_is_dropped() {
+fn unknown_datagrams_are_dropped() {
     let mut ingress = Ingress::new();
     ingress.sent(at(PEER), &rtp(1));
     ingress.sent(at(SERVER), &stun(ALLOCATE_REQUEST, &[]));
@@ -94,7 +94,7 @@ fn junk_is_dropped() {
 }
 
 #[test]
-fn relayed_datagrams_come_from_a_server_in_use() {
+fn relayed_datagrams_pass_only_from_used_servers() {
     let now = start();
     let mut ingress = Ingress::new();
     let mut channel = vec![0x40, 0, 0, 52];
@@ -118,7 +118,7 @@ fn relayed_datagrams_come_from_a_server_in_use() {
 }
 
 #[test]
-fn addresses_are_bounded_and_the_one_in_use_stays() {
+fn addresses_are_limited_and_current_one_is_kept() {
     let mut ingress = Ingress::new();
     for port in 1..1000 {
         ingress.sent(at(PEER), &rtp(1));

@@ -48,7 +48,7 @@ async fn each_packet_of_g711_is_a_frame() {
 }
 
 #[tokio::test]
-async fn firsts_are_news_once_and_streams_are_bounded() {
+async fn first_packets_are_reported_once_and_streams_are_limited() {
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     let start = Instant::now();
     let media = Arc::new(Mailbox::new(1000));
@@ -84,7 +84,7 @@ async fn firsts_are_news_once_and_streams_are_bounded() {
 
 /// A camera may run for hours and take a new SSRC with each restart of its encoder.
 #[tokio::test]
-async fn each_new_source_takes_the_place_of_the_one_that_was_silent_for_longest() {
+async fn new_source_replaces_longest_silent_one() {
     #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
     let start = Instant::now();
     let media = Arc::new(Mailbox::new(10_000));
@@ -179,7 +179,7 @@ const SPS: &[u8] = &[0x67, 0x42, 0xc0, 0x0d, 0xda, 0x05, 0x07, 0xe4];
 const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
 
 #[test]
-fn reason_why_there_is_no_picture_is_reported() {
+fn reason_for_missing_video_is_reported() {
     let none = Vec::new();
     let other_type = [(50, P_SLICE.1); 30];
     assert_eq!(

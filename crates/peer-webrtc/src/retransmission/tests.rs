@@ -91,7 +91,7 @@ impl Receiver {
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn repeated_packet_becomes_the_media_packet_that_was_lost() {
+fn rtx_packet_is_restored_to_media_packet() {
     let mut receiver = Receiver::new();
     for seq in [65_534, 65_535, 1] {
         assert_eq!(receiver.media(seq), 1);
@@ -109,7 +109,7 @@ fn repeated_packet_becomes_the_media_packet_that_was_lost() {
 }
 
 #[test]
-fn packet_that_never_comes_is_requested_a_few_times() {
+fn missing_packet_is_requested_limited_times() {
     let mut receiver = Receiver::new();
     for seq in (0..2000).filter(|seq| seq % 100 != 50) {
         receiver.media(seq);
@@ -124,7 +124,7 @@ fn packet_that_never_comes_is_requested_a_few_times() {
 }
 
 #[test]
-fn requests_follow_the_round_trip() {
+fn nack_interval_follows_round_trip() {
     let mut receiver = Receiver::new();
     for seq in 0..200_u16 {
         receiver.media(seq * 2);
@@ -153,7 +153,7 @@ fn late_packets_are_not_requested() {
 }
 
 #[test]
-fn what_is_missing_is_bounded() {
+fn missing_packets_are_limited() {
     let mut receiver = Receiver::new();
     // The sender jumps.
     receiver.media(0);
@@ -185,7 +185,7 @@ fn what_is_missing_is_bounded() {
 }
 
 #[test]
-fn stream_that_lacks_the_packet_is_the_one_repeated() {
+fn undeclared_rtx_is_matched_to_stream_lacking_packet() {
     let mut receiver = Receiver::new();
     let other = 300;
     for seq in [1, 2, 3, 4] {

@@ -52,7 +52,7 @@ async fn only_servers_that_can_be_reached_are_used() {
 }
 
 #[test]
-fn there_is_always_something_to_bind() {
+fn bind_addresses_are_never_empty() {
     assert!(!bind_addresses(false).is_empty());
     assert_eq!(bind_addresses(true)[0], "127.0.0.1:0");
 }

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_go_both_ways_whole_however_the_stream_cuts_them() {
+    async fn messages_split_by_stream_are_carried_whole() {
         let (listener, bridge, stack) = bridged(Arc::default()).await;
         stack.send(&ALLOCATE).await.expect("sent");
         let mut stream = accepted(&listener).await;
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_stream_is_opened_where_udp_works_and_none_before_it_had_its_chance() {
+    async fn stream_opens_only_if_udp_fails_within_head_start() {
         let gate = Arc::new(Gate::default());
         gate.udp_offered.store(true, Ordering::Release);
         gate.relay_found("turn:turn.example.org:3478?transport=udp");

@@ -169,7 +169,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     #[tokio::test]
-    async fn detour_is_taken_where_it_leads_somewhere() {
+    async fn detour_is_used_when_it_returns_a_stream() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let port = listener.local_addr().expect("bound").port();
         let server = |host: &str, detour| {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn authorities_that_are_none_are_refused() {
+    fn pem_file_without_authorities_is_refused() {
         for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
         {
             assert!(Authorities::with_pem(text.as_bytes()).is_none(), "{text:?}");

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn stun_is_the_same_in_both() {
+    fn stun_is_unchanged_in_stream() {
         let request = stun(ALLOCATE_REQUEST, 36);
         assert!(is_allocate(&request));
         assert_eq!(to_stream(&request), Some((&request[..], 0)));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn channel_data_is_padded_in_a_stream_alone() {
+    fn channel_data_is_padded_only_in_stream() {
         for (body, padding) in [(0, 0), (1, 3), (2, 2), (3, 1), (4, 0), (1201, 3)] {
             let data = channel(body);
             assert_eq!(to_stream(&data), Some((&data[..], padding)), "{body}");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_waits_and_what_is_not_turn_is_refused() {
+    fn incomplete_message_waits_and_non_turn_is_refused() {
         let message = stun([0x01, 0x03], 8);
         for cut in 0..8 {
             assert_eq!(measure(&message[..cut]), Ok(None), "{cut}");

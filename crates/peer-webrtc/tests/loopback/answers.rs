@@ -130,7 +130,7 @@ fn kinds(sdp: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn what_an_answer_lacks_is_named() {
+async fn incomplete_answer_error_names_missing_line() {
     let refused: &[(Change, &str)] = &[
         (("no SDP", |_| "hello".to_owned()), "no SDP"),
         (("no ufrag", |a| without(a, "a=ice-ufrag")), "no a=ice-ufrag line"),

@@ -43,7 +43,7 @@ async fn candidate_after_many_addresses_in_an_answer_is_checked() {
 
 /// Like aiortc, which repeats each candidate in every section.
 #[tokio::test]
-async fn candidate_that_comes_three_times_counts_once() {
+async fn repeated_candidate_counts_once() {
     let (mut viewer, master, answer, real) = answered().await;
     viewer.apply(&answer).await.expect("applies");
     for text in (1..=14).map(dead).flat_map(|text| [text.clone(), text.clone(), text]) {
@@ -58,7 +58,7 @@ async fn candidate_that_comes_three_times_counts_once() {
 /// Contract, N9: the session holds candidates back until then, so the port need not.
 // Shows: 11.
 #[tokio::test]
-async fn candidate_before_the_answer_is_refused_and_can_come_again() {
+async fn candidate_before_answer_is_refused_and_can_be_resent() {
     let (mut viewer, master, answer, real) = answered().await;
     for text in &real {
         let refused = viewer.add(text).await.expect_err("too early");
@@ -82,7 +82,7 @@ impl Resolve for At {
 }
 
 #[tokio::test]
-async fn addresses_of_this_machine_are_tried_where_the_services_name_is_this_machines() {
+async fn own_addresses_are_tried_when_service_name_is_local() {
     for (address, expected) in
         [([127, 0, 0, 1], Ok(())), ([192, 0, 2, 1], Err(FailureCode::AddressPolicy))]
     {

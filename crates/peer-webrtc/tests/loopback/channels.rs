@@ -10,7 +10,7 @@ use crate::common::{Master, config, within};
 const MANY: usize = 300;
 
 #[tokio::test]
-async fn data_channels_without_end_are_closed_and_end_the_connection() {
+async fn excess_data_channels_are_closed_and_end_connection() {
     let (viewer, mut events) = Stack::build(&config(&[Codec::H264], 0)).await.expect("builds");
     viewer.receive(MediaKind::Video).await.expect("receives");
     viewer.connection().create_data_channel("own", None).await.expect("a channel");

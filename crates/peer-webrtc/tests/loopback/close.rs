@@ -57,7 +57,7 @@ async fn close_notify_of_the_master_is_reported() {
 /// The same holds if this process stalls at that moment.
 // Shows: N28.
 #[tokio::test]
-async fn master_that_closes_its_channel_alone_is_not_gone() {
+async fn data_channel_close_alone_is_not_a_peer_close() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
     viewer.exchanged(&mut master).await;
@@ -79,7 +79,7 @@ async fn master_that_closes_its_channel_alone_is_not_gone() {
 
 /// Contract, N27: continued reports indicate a pause.
 #[tokio::test]
-async fn n27_master_that_closes_its_channel_and_pauses_is_not_gone() {
+async fn n27_data_channel_close_and_pause_is_not_a_peer_close() {
     // Reports come every second, so one or two fit into this time.
     let stall_after = Duration::from_secs(4);
     let mut viewer = Viewer::new(PeerConfig { stall_after, ..peer_config() });

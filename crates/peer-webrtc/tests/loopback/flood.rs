@@ -21,7 +21,7 @@ fn checks_within(elapsed: Duration) -> usize {
 const TRIED_MAX: usize = 40;
 
 #[tokio::test]
-async fn flood_of_candidates_makes_no_flood_of_checks() {
+async fn candidate_flood_causes_limited_checks() {
     // This socket receives at every address of the loopback network.
     let victim = UdpSocket::bind("0.0.0.0:0").await.expect("a socket");
     let port = victim.local_addr().expect("an address").port();

@@ -49,7 +49,7 @@ async fn sends(viewer: &mut Viewer) -> bool {
 }
 
 #[tokio::test]
-async fn n24_device_is_sent_and_one_that_is_not_there_is_not() {
+async fn n24_track_is_sent_only_when_device_is_present() {
     let track = LocalTrack::new(Codec::Opus, "viewer", "microphone");
     let here = Arc::new(Microphone::Here(track));
     assert!(sends(&mut viewer(&here, Otherwise::End)).await);
@@ -62,7 +62,7 @@ async fn n24_device_is_sent_and_one_that_is_not_there_is_not() {
 }
 
 #[tokio::test]
-async fn n24_device_that_is_not_there_fails_the_making_where_that_is_wanted() {
+async fn n24_absent_device_fails_create_when_configured() {
     let mut viewer = viewer(&Arc::new(Microphone::Denied), Otherwise::End);
     let failure = viewer.run(PeerCommand::Create { peer: PEER }).await.expect_err("refused");
     assert_eq!(failure.code, FailureCode::LocalMedia);

@@ -91,7 +91,7 @@ async fn offer_has_what_real_masters_need() {
 }
 
 #[tokio::test]
-async fn pictures_and_sound_arrive_and_are_counted() {
+async fn video_and_audio_arrive_and_are_counted() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
     viewer.exchanged(&mut master).await;
@@ -188,7 +188,7 @@ async fn default_addresses_connect() {
 
 // Shows: 57.
 #[tokio::test]
-async fn another_fingerprint_fails_dtls() {
+async fn wrong_fingerprint_fails_dtls() {
     let handshake_limit = Duration::from_millis(500);
     let mut viewer = Viewer::new(PeerConfig { handshake_limit, ..peer_config() });
     let mut master = Master::new(Codec::H264).await;
@@ -228,7 +228,7 @@ async fn vp8_keyframe_is_found() {
 
 // Shows: 14.
 #[tokio::test]
-async fn candidates_of_every_form_are_survived() {
+async fn any_candidate_form_is_tolerated() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
     viewer.exchanged(&mut master).await;
@@ -256,7 +256,7 @@ async fn candidates_of_every_form_are_survived() {
 
 /// The C SDK's master accepts an offer with an invalid candidate; both ends here must too.
 #[tokio::test]
-async fn candidates_that_cannot_be_read_leave_their_description_whole() {
+async fn unreadable_candidates_do_not_fail_description() {
     const NONSENSE: &str = "a=candidate:6 1 UDP 1 bogus\r\n\
         a=candidate:7 1 udp x 127.0.0.1 99999 typ host\r\n\
         a=candidate:8 1 tcp 1518214911 127.0.0.1 9 typ host tcptype active\r\n\
@@ -279,7 +279,7 @@ async fn candidates_that_cannot_be_read_leave_their_description_whole() {
 }
 
 #[tokio::test]
-async fn fingerprint_among_others_and_in_capitals_is_found() {
+async fn uppercase_fingerprint_among_several_is_found() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
     let offer = viewer.offered().await;
@@ -343,7 +343,7 @@ async fn answers_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test]
-async fn answer_with_any_line_missing_or_broken_is_survived() {
+async fn answer_with_missing_or_broken_line_does_not_panic() {
     let mut viewer = Viewer::new(peer_config());
     let mut refused = 0;
     for index in 0.. {
@@ -382,7 +382,7 @@ async fn answer_with_any_line_missing_or_broken_is_survived() {
 }
 
 #[tokio::test]
-async fn rollback_makes_room_for_a_new_offer() {
+async fn new_offer_is_accepted_after_rollback() {
     let mut viewer = Viewer::new(peer_config());
     let first = viewer.offered().await;
     viewer.run(PeerCommand::Rollback { peer: PEER }).await.expect("rolls back");
@@ -431,7 +431,7 @@ async fn close_overtakes_and_cancels() {
 
 // Shows: N24.
 #[tokio::test]
-async fn sound_goes_both_ways_and_the_track_outlives_the_peer() {
+async fn audio_flows_both_ways_and_track_survives_peer() {
     let voice = LocalTrack::new(Codec::Opus, "viewer", "microphone");
     let config = PeerConfig { audio: Media::SendRecv(Arc::clone(&voice)), ..peer_config() };
     let mut viewer = Viewer::new(config);

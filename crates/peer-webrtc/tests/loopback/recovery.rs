@@ -124,7 +124,7 @@ async fn live() -> (Viewer, Master, Playing, Description) {
 
 // Shows: 23.
 #[tokio::test]
-async fn restart_that_is_answered_keeps_media_going() {
+async fn answered_restart_keeps_media_flowing() {
     let (mut viewer, mut master, _playing, first) = live().await;
     packets(&mut viewer, 20).await;
     let media = std::mem::replace(&mut viewer.media, Viewer::new(peer_config()).media);
@@ -165,7 +165,7 @@ async fn restart_that_is_answered_keeps_media_going() {
 
 // Shows: N18, 25.
 #[tokio::test]
-async fn restart_that_is_refused_leaves_media_alone() {
+async fn refused_restart_does_not_affect_media() {
     let (mut viewer, master, _playing, _) = live().await;
     packets(&mut viewer, 20).await;
     let media = std::mem::replace(&mut viewer.media, Viewer::new(peer_config()).media);
@@ -232,7 +232,7 @@ async fn masters_offer_is_answered() {
 
 // Shows: N7, 20.
 #[tokio::test]
-async fn first_offer_gives_way_to_the_masters() {
+async fn first_offer_yields_to_master_offer() {
     let mut viewer = Viewer::new(peer_config());
     let mut master = Master::new(Codec::H264).await;
     viewer.offered().await;

@@ -156,7 +156,7 @@ async fn watched(loss: f64, seed: u64, change: impl FnOnce(String) -> String) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn packets_that_are_lost_come_back_by_rtx() {
+async fn lost_packets_are_recovered_by_rtx() {
     let (one, three, five) = tokio::join!(
         watched(0.01, 1, |answer| answer),
         watched(0.03, 2, |answer| answer),
@@ -173,7 +173,7 @@ async fn packets_that_are_lost_come_back_by_rtx() {
 
 /// The master does not declare which of its streams repeats which.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn undeclared_retransmission_stream_repeats_all_the_same() {
+async fn undeclared_rtx_stream_is_still_used() {
     let undeclared = |answer: String| {
         let group = answer.lines().find_map(|line| line.strip_prefix("a=ssrc-group:FID "));
         let rtx = group.and_then(|group| group.split_whitespace().nth(1)).expect("a pair");

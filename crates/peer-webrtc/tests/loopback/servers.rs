@@ -89,7 +89,7 @@ async fn event(events: &mut StackEvents, wanted: impl Fn(&StackEvent) -> bool) -
 }
 
 #[tokio::test]
-async fn names_that_are_never_resolved_hold_nothing_up_and_are_reported() {
+async fn unresolved_names_are_reported_without_delay() {
     let (stack, mut events, swallows, _server) = viewer(&config(&[Codec::H264], 0)).await;
     let began = Instant::now();
     stack.use_servers(&servers(&SWALLOWED)).await.expect("used");
@@ -113,7 +113,7 @@ async fn names_that_are_never_resolved_hold_nothing_up_and_are_reported() {
 }
 
 #[tokio::test]
-async fn closed_connection_looks_nothing_up() {
+async fn close_and_new_servers_stop_lookups() {
     let (stack, _events, swallows, _server) = viewer(&config(&[Codec::H264], 0)).await;
     stack.use_servers(&servers(&SWALLOWED)).await.expect("used");
     offer(&stack).await;
@@ -131,7 +131,7 @@ async fn closed_connection_looks_nothing_up() {
 
 /// A relay gets an allocation request, while the offer is pending and after it was answered.
 #[tokio::test]
-async fn name_that_is_resolved_late_is_used_all_the_same() {
+async fn late_resolved_name_is_still_used() {
     for answered in [false, true] {
         let (stack, _events, _swallows, server) = viewer(&config(&[Codec::H264], 0)).await;
         let uris = ["turn:late:443?transport=udp", "turn:never:443?transport=udp"];

@@ -70,7 +70,7 @@ async fn master_answers_and_its_media_arrives() {
 }
 
 #[tokio::test]
-async fn offer_with_any_line_missing_or_broken_is_survived() {
+async fn offer_with_missing_or_broken_line_does_not_panic() {
     let (viewer, _events) =
         Stack::build(&config(&[Codec::H264, Codec::Opus], 0)).await.expect("builds");
     viewer.receive(MediaKind::Video).await.expect("receives");

@@ -34,7 +34,7 @@ impl Attacker {
 const STEP: Duration = Duration::from_millis(10);
 
 #[test]
-fn made_up_ssrcs_are_bounded_and_declared_ones_pass() {
+fn random_ssrcs_are_limited_and_declared_ones_pass() {
     let now = start();
     let mut limit = SsrcLimit::new();
     limit.declare(7);
@@ -49,14 +49,14 @@ fn made_up_ssrcs_are_bounded_and_declared_ones_pass() {
 }
 
 #[test]
-fn declaration_is_bounded() {
+fn declared_ssrcs_are_limited() {
     let mut limit = SsrcLimit::new();
     (0..10_000).for_each(|ssrc| limit.declare(ssrc));
     assert_eq!(limit.known.len(), DECLARED_MAX);
 }
 
 #[test]
-fn attack_that_lasts_is_slowed_and_has_an_end() {
+fn lasting_ssrc_attack_is_slowed_and_capped() {
     let now = start();
     let mut limit = SsrcLimit::new();
     limit.known.extend(1..=u32::try_from(KNOWN_FREE).expect("small"));

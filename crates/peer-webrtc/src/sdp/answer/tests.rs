@@ -43,7 +43,7 @@ const ALL: [&str; 3] = [
 ];
 
 #[test]
-fn sections_without_or_with_other_mids_are_those_of_the_offer() {
+fn answer_sections_with_wrong_mids_are_paired_with_offer() {
     let bare = |section: &str| {
         section
             .lines()
@@ -75,7 +75,7 @@ fn sections_without_or_with_other_mids_are_those_of_the_offer() {
 }
 
 #[test]
-fn refused_or_missing_section_has_the_offers_formats() {
+fn rejected_or_missing_section_gets_offered_formats() {
     let refused = "audio 0 UDP/TLS/RTP/SAVPF 111 inactive";
     for audio in [
         "m=audio 0 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:a\r\n",
@@ -100,7 +100,7 @@ fn refused_or_missing_section_has_the_offers_formats() {
 }
 
 #[test]
-fn formats_are_those_that_were_offered() {
+fn fitted_answer_keeps_only_offered_formats() {
     let formats = |section: &str| {
         let fitted = fitted(&[section])?;
         let formats = &fitted.sections[0].formats;
@@ -133,7 +133,7 @@ fn formats_are_those_that_were_offered() {
 
 /// Contract 9.
 #[test]
-fn pictures_in_a_format_that_was_not_offered_end_as_codec_and_quote_the_line() {
+fn video_in_unoffered_format_fails_as_codec_with_quote() {
     let h265 = "m=video 9 X 127\r\na=mid:v\r\na=rtpmap:127 H265/90000\r\n";
     let g711 = "m=audio 9 X 0 8\r\na=mid:a\r\n";
     let Err(Unfit::Codec(reported)) = fitted(&[h265, AUDIO, DATA]) else { panic!("accepted") };
@@ -156,7 +156,7 @@ fn pictures_in_a_format_that_was_not_offered_end_as_codec_and_quote_the_line() {
 }
 
 #[test]
-fn transport_is_that_of_the_pictures_wherever_it_stands() {
+fn video_transport_is_found_at_session_or_section_level() {
     let expected = |fitted: &Fitted| {
         let lines = Description::split(&fitted.text);
         let [ufrag, setup] = ["ice-ufrag", "setup"].map(|name| lines.transport(name));
@@ -186,7 +186,7 @@ fn transport_is_that_of_the_pictures_wherever_it_stands() {
 }
 
 #[test]
-fn what_is_missing_is_named_and_secrets_are_not() {
+fn answer_error_names_missing_line_without_secrets() {
     let without = |name: &str| {
         let kept = |line: &&str| !line.starts_with(name);
         let transport: String =
@@ -211,7 +211,7 @@ fn what_is_missing_is_named_and_secrets_are_not() {
 }
 
 #[test]
-fn of_several_fingerprints_the_sha_256_is_used_in_any_case() {
+fn sha_256_fingerprint_is_used_in_any_letter_case() {
     for extra in ["a=fingerprint:sha-512 CC\r\n", "a=fingerprint:SHA-1 AA\r\n"] {
         let text = TRANSPORT.replace("sha-256", "SHA-256");
         let fitted = whole(&format!("{HEAD}{extra}{text}{extra}{VIDEO}")).expect("fits");
@@ -221,7 +221,7 @@ fn of_several_fingerprints_the_sha_256_is_used_in_any_case() {
 }
 
 #[test]
-fn direction_is_what_the_offer_leaves_of_it() {
+fn answer_direction_is_limited_by_offer() {
     for (answer, expected) in [
         ("a=sendrecv\r\n", "sendonly"),
         ("a=SendOnly\r\n", "sendonly"),
@@ -237,7 +237,7 @@ fn direction_is_what_the_offer_leaves_of_it() {
 }
 
 #[test]
-fn sources_extensions_and_data_channels_are_passed_on_as_far_as_they_can_be_read() {
+fn readable_sources_extensions_and_data_channels_are_kept() {
     let video = format!(
         "{VIDEO}a=ssrc:7 cname:x\r\na=ssrc:x\r\na=ssrc:8\r\na=ssrc-group:FID 7 8\r\n\
          a=ssrc-group:FID 7\r\na=msid:s t\r\na=extmap:4 urn:a\r\na=extmap:0 urn:a\r\n\
