@@ -254,7 +254,7 @@ fn dispatch(
             }
         }
         Action::Status { error, status } => {
-            return Err(Refusal { error, status, text: "A fault was asked for.".to_owned() });
+            return Err(Refusal { error, status, text: "An injected fault.".to_owned() });
         }
         Action::CloseSocket { whose, code } => {
             let then = code.map_or(Then::Cut, Then::CloseWith);

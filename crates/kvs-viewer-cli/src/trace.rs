@@ -79,8 +79,8 @@ pub(crate) fn input(input: &Input) -> String {
         Input::MasterKnown(_) => "What earlier sessions learned about the camera.".into(),
         Input::Online(true) => "The network is there.".into(),
         Input::Online(false) => "The network is gone.".into(),
-        Input::Restart => "The application asks for an ICE restart.".into(),
-        Input::Renegotiate => "The application asks for a renegotiation.".into(),
+        Input::Restart => "The application requests an ICE restart.".into(),
+        Input::Renegotiate => "The application requests a renegotiation.".into(),
         Input::Signaling(link, event) => {
             format!("Connection {}: {}.", link.0, signaling_event(event))
         }

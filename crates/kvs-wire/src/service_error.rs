@@ -201,7 +201,7 @@ fn advice(code: FailureCode) -> &'static str {
         FailureCode::AccessDenied => "the credentials are wrong or do not allow this",
         FailureCode::ExpiredCredentials => "the temporary credentials have expired",
         FailureCode::ViewerLimit => "the channel has all the viewers it admits",
-        FailureCode::Throttled => "the service asks for fewer requests",
+        FailureCode::Throttled => "the service throttles requests",
         FailureCode::InvalidClientId => "the service refuses the client id",
         FailureCode::InvalidArgument => "the service refuses an argument",
         FailureCode::TimedOut => "the service did not answer in time",

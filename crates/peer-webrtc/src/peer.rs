@@ -203,7 +203,10 @@ impl Peer {
         };
         if self.staged && commands::begins_an_exchange(&command) {
             return Box::pin(async {
-                commands::fail(FailureCode::Port, "a restart that came to nothing is in the way")
+                commands::fail(
+                    FailureCode::Port,
+                    "a restart that was never answered is still applied",
+                )
             });
         }
         self.staged |= matches!(command, PeerCommand::CreateOffer { restart: true, .. });

@@ -173,7 +173,7 @@ fn closing(peer: PeerId) -> [PeerCommand; 3] {
 async fn pending<S: PeerStage>(stage: &mut S) -> Found {
     let mut bench = bench(stage).await;
     let quiet = stage.pace().quiet;
-    require(!bench.read(quiet).await?, || "a port that was asked nothing says something".into())
+    require(!bench.read(quiet).await?, || "a port without a command reported something".into())
 }
 
 async fn in_order<S: PeerStage>(stage: &mut S) -> Found {

@@ -135,7 +135,7 @@ fn send(link: ConnectionId, message: Message) -> SignalingCommand {
 async fn pending<S: SignalingStage>(stage: &mut S) -> Found {
     let mut bench = bench(stage).await;
     let quiet = stage.pace().quiet;
-    require(!bench.read(quiet).await?, || "a port that was asked nothing says something".into())
+    require(!bench.read(quiet).await?, || "a port without a command reported something".into())
 }
 
 async fn opens<S: SignalingStage>(stage: &mut S) -> Found {

@@ -577,7 +577,7 @@ where
             }
             Failure::new(
                 FailureCode::InvalidArgument,
-                format!("{name} cannot be asked: {}", error::clean(&cause.to_string())),
+                format!("{name} cannot be called: {}", error::clean(&cause.to_string())),
             )
         }
     }

@@ -110,7 +110,7 @@ pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
             // Below may be the cause of it; the proxy's own answer has none.
             reason = Some(match problem {
                 "proxy authorization required" => {
-                    "the proxy asks for a user name and a password".to_owned()
+                    "the proxy requires a user name and a password".to_owned()
                 }
                 "unsuccessful" => "the proxy refuses to connect".to_owned(),
                 other => format!("the proxy: {}", clean(other)),

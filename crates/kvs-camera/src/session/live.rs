@@ -148,7 +148,7 @@ impl Live<'_> {
                     ufrag: self.ufrag.clone(),
                 };
                 if self.outbox.try_send(Post::Candidate(candidate)).is_err() {
-                    tracing::debug!(client = self.client, "a candidate is not told");
+                    tracing::debug!(client = self.client, "a candidate could not be sent");
                 }
             }
             StackEvent::Track(track) => {
@@ -181,7 +181,7 @@ impl Live<'_> {
                 let answer = self.media.finish(&answer);
                 self.ufrag = sdp::ice_ufrag(&answer).map(str::to_owned);
                 if self.outbox.try_send(Post::Answer(answer)).is_err() {
-                    tracing::debug!(client = self.client, "an answer is not told");
+                    tracing::debug!(client = self.client, "an answer could not be sent");
                 }
             }
             Err(error) => {

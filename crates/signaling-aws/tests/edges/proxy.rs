@@ -44,7 +44,7 @@ async fn calls_and_socket_go_through_the_proxy_and_its_password_stays_unsaid() {
     let wrong = via(config(), format!("http://user:nope-canary@{}", proxy.authority()), "");
     let failure = Port::new(wrong).open(1).await.expect_err("refused");
     assert_eq!(failure.code, FailureCode::Network, "{failure}");
-    assert!(failure.detail.contains("asks for a user name"), "{failure}");
+    assert!(failure.detail.contains("requires a user name"), "{failure}");
     assert!(!format!("{failure:?}").contains("canary"));
     let printed = format!("{:?}", via(config(), known, "").build().expect("valid"));
     assert!(!printed.contains("canary"), "{printed}");
@@ -66,7 +66,7 @@ async fn detour_leads_through_the_proxy_and_only_where_the_proxy_is_for() {
     assert!(detour(LOGIN, "").await.expect("connected").is_some());
     assert_eq!(proxy.targets(), [emulator.addr().to_string()]);
     let refused = detour("user:nope-canary", "").await.expect_err("refused").to_string();
-    assert!(refused.contains("asks for a user name") && !refused.contains("canary"), "{refused}");
+    assert!(refused.contains("requires a user name") && !refused.contains("canary"), "{refused}");
     assert!(detour(LOGIN, &host).await.expect("direct").is_none());
     assert_eq!(proxy.targets().len(), 2, "{:?}", proxy.targets());
     emulator.shutdown().await;
