@@ -1,8 +1,8 @@
 //! The client id of one attempt, which its connections share.
 //!
-//! Connections of one attempt follow one another and overlap for a moment (contract, N20 and N21), all
-//! under one id. So the attempt holds the id, also while it has no connection, and the id rests from the
-//! moment its last connection closed.
+//! Connections of one attempt follow one another and overlap for a moment (contract, N20 and N21),
+//! all under one id. So the attempt holds the id, also while it has no connection, and the id rests
+//! from the moment its last connection closed.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use negotiation_core::{ClientId, ClientIdPolicy, Failure};
 
 use crate::lease::{IdLease, Leases};
 
-/// Whose id an attempt's connections use. Clones share it; the last one gives the id back.
+/// The client id that an attempt's connections use. Clones share it; the last one returns the id.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AttemptId(Arc<Mutex<Slot>>);
 
@@ -21,7 +21,7 @@ struct Slot {
     connections: usize,
 }
 
-/// How an attempt comes to its id.
+/// The parameters with which an attempt leases its id.
 #[derive(Clone, Copy)]
 pub(crate) struct LeaseRequest<'a> {
     pub(crate) leases: &'a Leases,
@@ -34,24 +34,25 @@ pub(crate) struct LeaseRequest<'a> {
 }
 
 impl AttemptId {
-    /// The attempt's id for one more connection; leased by the first.
+    /// Returns the attempt's id for one more connection; the first connection leases it.
     pub(crate) async fn join(&self, request: &LeaseRequest<'_>) -> Result<IdHold, Failure> {
         if let Some(hold) = self.hold(request, None) {
             return Ok(hold);
         }
         let LeaseRequest { leases, key, base, policy, dir, .. } = *request;
         let lease = leases.acquire(key, base, policy, dir).await?;
-        // Another connection of the attempt may have been quicker: its lease stays, and this one ends.
+        // Another connection of the attempt may have leased an id meanwhile: that lease stays, and
+        // this one is returned.
         Ok(self.hold(request, Some(lease)).unwrap_or_else(|| unreachable!("there is a lease")))
     }
 
-    /// One more connection on the id that there is, or on this one.
+    /// Adds a connection to the attempt's id, which is `lease` if the attempt has none yet.
     fn hold(&self, request: &LeaseRequest<'_>, lease: Option<IdLease>) -> Option<IdHold> {
         let mut slot = self.slot();
         let id = match (&slot.lease, request.known) {
             (Some(lease), None) => lease.id().clone(),
             (Some(lease), Some(known)) if lease.id() == known => known.clone(),
-            // An id from elsewhere is not the pool's to give.
+            // An id that the session supplies does not belong to the pool.
             (_, Some(known)) => {
                 slot.lease = Some(request.leases.fixed(request.key, known));
                 known.clone()
@@ -83,8 +84,9 @@ impl IdHold {
         &self.id
     }
 
-    /// An offer or answer goes out: the master may hold a session of the id after the connection is gone.
-    /// Other processes know of it before it goes, or the disk is too slow.
+    /// Records that an offer or answer is about to be sent: the master may keep a session of the id
+    /// after the connection is gone. Waits until other processes can read the record, unless the
+    /// disk is too slow.
     pub(crate) async fn offered(&self) {
         let recorded = self.attempt.slot().lease.as_mut().and_then(IdLease::offered);
         if let Some((file, disk)) = recorded
@@ -138,7 +140,7 @@ mod tests {
         let first = join(&client, &attempt, None).await;
         first.offered().await;
         drop(first);
-        // No other attempt gets it meanwhile, however long it takes.
+        // No other attempt gets the id meanwhile, however long that takes.
         tokio::time::advance(Duration::from_secs(120)).await;
         assert_eq!(join(&client, &AttemptId::default(), None).await.id().as_str(), "cam-2");
         let again = join(&client, &attempt, Some(&id("cam"))).await;

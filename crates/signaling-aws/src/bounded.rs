@@ -1,4 +1,4 @@
-//! An HTTP client whose responses end: the SDK keeps a whole body in memory, however long it is.
+//! An HTTP client with bounded response bodies: the SDK keeps a whole body in memory.
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -9,10 +9,10 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 
-/// Longest body taken, in bytes. Two ICE servers are 2 kB, a role's credentials are 4.
+/// Longest body accepted, in bytes. Two ICE servers take 2 kB, a role's credentials 4 kB.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// This client, with bodies that fail where they become longer than any of the service's.
+/// Wraps a client so that a response body longer than [`BODY_BYTES_MAX`] fails.
 pub(crate) fn bounded(client: SharedHttpClient) -> SharedHttpClient {
     SharedHttpClient::new(BoundedBodies(client))
 }

@@ -1,4 +1,4 @@
-//! The way from a configuration to an open connection, the same for viewer and master.
+//! The steps from a configuration to an open connection, the same for viewer and master.
 
 use std::io;
 use std::sync::{Arc, Once};
@@ -53,12 +53,13 @@ impl ChannelClient {
         ControlPlane::open(&self.config, http).await.map(Arc::new)
     }
 
-    /// A client for calls. What shares one shares its connections, which end with its last clone.
+    /// Creates an HTTP client for calls. Its clones share its connections, which close with the
+    /// last clone.
     pub(crate) fn http(&self) -> Http {
         Http::new(&self.config.trust, &self.config.route)
     }
 
-    /// Where the channel's data plane is: requested, unless the process knows it.
+    /// Returns the channel's data plane endpoints, from the cache or from the service.
     pub(crate) async fn resolve(
         &self,
         plane: &Arc<ControlPlane>,
@@ -81,7 +82,7 @@ impl ChannelClient {
         Ok(Resolved { plane: plane.clone(), endpoints, key, remembered: false })
     }
 
-    /// What this process, or one before it, learned of the channel.
+    /// Returns the endpoints that this process or an earlier one cached.
     async fn load_cached(&self, plane: &ControlPlane, key: &Key) -> Option<Endpoints> {
         if let Some(endpoints) = self.client().cache(|channels| channels.endpoints(key)) {
             return Some(endpoints);
@@ -104,8 +105,8 @@ impl ChannelClient {
         }
     }
 
-    /// After a failure with remembered endpoints: requests them again. `None` when the answer is the same,
-    /// or the failure has nothing to do with it.
+    /// Requests the endpoints again after a failure with cached ones. Returns `None` when the
+    /// response is the same, or when the endpoints cannot have caused the failure.
     pub(crate) async fn renew(
         &self,
         resolved: &Resolved,
@@ -124,8 +125,8 @@ impl ChannelClient {
         plane.create(&self.http()).await
     }
 
-    /// Whether the channel is in storage mode; no when that is unknown. Asked of the service once while
-    /// the answer is good; `retries` is an attempt after a failed one.
+    /// Returns whether the channel is in storage mode; `false` when that is unknown. Caches the
+    /// service's response while it is good; `retries` marks an attempt after a failed one.
     pub(crate) async fn is_storage_channel(
         &self,
         resolved: &Resolved,
@@ -185,8 +186,8 @@ impl ChannelClient {
         }
     }
 
-    /// STUN first, then TURN. Without TURN, STUN alone. `fresh` requests them from the service, whatever the
-    /// process remembers.
+    /// Returns the STUN server first, then the TURN servers; the STUN server alone when no TURN
+    /// server is available. `fresh` bypasses the cache.
     pub(crate) async fn ice_servers(
         &self,
         resolved: &Resolved,
@@ -249,7 +250,8 @@ impl ChannelClient {
         }
     }
 
-    /// Asks the service to offer to this viewer, or master (a storage session). One offer a call.
+    /// Requests an offer from the storage service to this viewer or master. Each call brings one
+    /// offer.
     pub(crate) async fn join(&self, resolved: &Resolved, role: Role) -> Result<(), Failure> {
         let plane = &resolved.plane;
         let http = self.http();
@@ -258,7 +260,7 @@ impl ChannelClient {
         let endpoint = requested.await?.clone();
         let joined = match role {
             Role::Viewer => {
-                // In a storage session the id stays as it was given.
+                // A storage session uses the configured id unchanged.
                 let client_id = &self.config.client_id;
                 plane.join_storage_session(&endpoint, arn, client_id, &http).await
             }
@@ -288,7 +290,7 @@ impl ChannelClient {
 }
 
 impl Resolved {
-    /// Discards what the service announced, on a connection of this channel, as no longer valid.
+    /// Removes from the cache what the service declared outdated on a connection of this channel.
     pub(crate) fn invalidate(&self, what: Invalidate) {
         match what {
             Invalidate::Everything => {
@@ -306,7 +308,7 @@ impl Resolved {
         }
     }
 
-    /// Forgets what is remembered when a failure makes it doubtful; returns whether it does.
+    /// Clears the channel's cache when a failure makes it doubtful; returns whether it does.
     fn invalidate_after(&self, failure: &Failure) -> bool {
         use FailureCode as Code;
         let doubtful = matches!(
@@ -326,7 +328,8 @@ impl Resolved {
         doubtful
     }
 
-    /// By what the process paces its connects: one ARN on two emulators is two channels.
+    /// Returns the key by which the process paces its connects: one ARN on two emulators is two
+    /// channels.
     pub(crate) fn pace(&self) -> String {
         let endpoint = self.plane.control_endpoint().unwrap_or("aws");
         format!("{endpoint} {}", self.endpoints.arn)
@@ -354,7 +357,7 @@ impl Resolved {
     }
 }
 
-/// What the process should not use again.
+/// The cached data that the process must not use again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Invalidate {
     Everything,
@@ -372,7 +375,7 @@ fn in_background(disk: &Disk, task: impl FnOnce() -> io::Result<()> + Send + 'st
     });
 }
 
-/// Once: it is so for every connection.
+/// Warns once per process, since it applies to every connection.
 fn warn_fips_without_stun() {
     static SAID: Once = Once::new();
     SAID.call_once(|| {

@@ -1,7 +1,7 @@
-//! The clock that signs: the wall clock, corrected by the service's `Date` headers.
+//! The clock for signatures: the wall clock, corrected by the service's `Date` headers.
 //!
-//! The correction belongs to the machine and not to a session, so sessions share it: by the control
-//! plane it was learnt from, because a test's service may have a clock of its own.
+//! The correction belongs to the machine and not to a session, so sessions share it. There is one
+//! for each control plane, because a test's service may have a clock of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,15 +9,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::SetOnce;
 
-/// Most services whose clocks are remembered; one that is forgotten is learnt again.
+/// Maximum number of services with a remembered clock; a removed one is learnt again.
 const SERVICES_MAX: usize = 64;
 
-/// The known clocks, each with its service; those requested last stand last.
+/// The known clocks, each with its service, ordered by the time of their last request.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceClocks(Vec<(String, SigningClock)>);
 
 impl ServiceClocks {
-    /// A caller keeps its clock, so the one that was requested longest ago is forgotten.
+    /// Returns the clock of a service. A caller keeps its clock, so the one that was requested
+    /// longest ago is removed when there are too many.
     pub(crate) fn clock(&mut self, service: &str) -> SigningClock {
         let known = self.0.iter().position(|(name, _)| name == service);
         let entry = match known {
@@ -45,28 +46,28 @@ struct ClockState {
     confirmed: SetOnce<()>,
 }
 
-/// How far the wall clock was taken to be off when something was signed.
+/// The correction of the wall clock at the time of a signature, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skew(i64);
 
 impl SigningClock {
-    /// Less than this and a refused signature has another cause (contract, N16).
+    /// With a smaller skew, a refused signature has another cause (contract, N16).
     const SKEW_MIN: Duration = Duration::from_secs(4 * 60);
 
-    /// Now, by the service's clock as far as it is known.
+    /// Returns the current time by the service's clock, as far as that is known.
     pub(crate) fn now(&self) -> SystemTime {
         shifted(SystemTime::now(), self.skew())
     }
 
-    /// What is known of the skew; read before signing, so that [`learn`](Self::learn) can tell
-    /// which clock was refused.
+    /// Returns the known skew. The caller reads it before signing, so that [`learn`](Self::learn)
+    /// can identify which clock was refused.
     pub(crate) fn skew(&self) -> Skew {
         Skew(self.0.skew_ms.load(Ordering::Relaxed))
     }
 
-    /// Learns from the `Date` of a refusal of what was signed with a skew. True when that clock
-    /// was off: signed again, the request has a chance, also where another one has learnt it
-    /// meanwhile.
+    /// Learns the skew from the `Date` of a refusal; `signed` is the skew of the refused signature.
+    /// Returns true when that clock was off, also if another request has corrected it meanwhile:
+    /// then the request may succeed when signed again.
     pub(crate) fn learn(&self, date: Option<&str>, signed: Skew) -> bool {
         let Some(service) = date.and_then(parse_date) else {
             return false;
@@ -83,13 +84,13 @@ impl SigningClock {
         true
     }
 
-    /// The service took what was signed by this clock.
+    /// Records that the service accepted a signature of this clock.
     pub(crate) fn confirm(&self) {
-        // It is enough to be right once; who comes second has nothing to add.
+        // The first success is enough; an error here means that it is already recorded.
         let _ = self.0.confirmed.set(());
     }
 
-    /// Waits until the service took something that was signed by this clock.
+    /// Waits until the service accepted a signature of this clock.
     pub(crate) async fn confirmed(&self) {
         self.0.confirmed.wait().await;
     }
@@ -107,7 +108,7 @@ fn shifted(time: SystemTime, Skew(ms): Skew) -> SystemTime {
     shifted.unwrap_or(time)
 }
 
-/// From one time to another; negative when the other is earlier.
+/// Returns the milliseconds from one time to another; negative when the other is earlier.
 fn millis_between(from: SystemTime, to: SystemTime) -> i64 {
     let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     match to.duration_since(from) {
@@ -140,7 +141,7 @@ mod tests {
             learnt(&mut services, &format!("{n:03}"));
         }
         assert!(is_known(&mut services, "000"));
-        // First by its name, and read last: it stays, as does the one that was read just before.
+        // First by its name, and requested last: it stays, as does the one requested before it.
         learnt(&mut services, "");
         assert!(is_known(&mut services, ""));
         assert!(is_known(&mut services, "000"));
@@ -179,7 +180,7 @@ mod tests {
         let date = http(SystemTime::now() + minutes(10));
         assert!(clock.learn(Some(&date), first));
         assert!(clock.learn(Some(&date), second));
-        // Both mean the same: nothing is added up.
+        // Both refusals report the same skew; it is not added twice.
         assert!(clock.now() < SystemTime::now() + minutes(11));
         assert!(!clock.learn(Some(&date), clock.skew()));
     }

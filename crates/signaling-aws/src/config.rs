@@ -1,4 +1,4 @@
-//! What signaling needs to know, checked before any network is touched.
+//! The configuration of signaling, checked before any network is touched.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,17 +22,17 @@ use crate::tls::Trust;
 /// A channel, by name or by ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// By name: the service is queried for the ARN.
+    /// By name: the service is queried for its ARN.
     Name(String),
-    /// By ARN: no query is needed.
+    /// By ARN: no query is necessary.
     Arn(ChannelArn),
 }
 
 /// Which STUN server a peer connection is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Stun {
-    /// The region's own; none when the endpoint is on loopback, where no region is near, and none
-    /// with FIPS, where it speaks TLS alone.
+    /// The region's own. None when the endpoint is on loopback, where no region is near, and none
+    /// with FIPS, where the region offers STUN over TLS only.
     #[default]
     Auto,
     /// None.
@@ -41,7 +41,7 @@ pub enum Stun {
     Custom(Vec<String>),
 }
 
-/// A configuration that can work.
+/// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct SignalingConfig {
     pub(crate) channel: Channel,
@@ -65,7 +65,7 @@ pub struct SignalingConfig {
 }
 
 impl SignalingConfig {
-    /// A directory that processes share, to be tidied.
+    /// The directory that processes share and from which old files are removed.
     pub(crate) fn state_dir(&self) -> Option<&Path> {
         self.shared_ids.as_deref().or(self.endpoint_cache.as_deref())
     }
@@ -95,8 +95,8 @@ impl SignalingConfig {
         }
     }
 
-    /// A text that tells the channel apart from every other: by its name or ARN, its region, its
-    /// endpoint and its profile. It holds no secret.
+    /// Returns a text that identifies the channel: its name or ARN, its region, its endpoint and
+    /// its profile. It holds no secret.
     pub fn identity(&self) -> String {
         format!("{:?} {:?} {:?} {:?}", self.channel, self.region, self.endpoint_url, self.profile)
     }
@@ -109,15 +109,15 @@ impl SignalingConfig {
     /// Whether the service is on this machine, by the configured endpoint, or where there is none,
     /// by `AWS_ENDPOINT_URL_KINESIS_VIDEO` or `AWS_ENDPOINT_URL`.
     ///
-    /// An endpoint from a profile is not seen here: those are read later.
+    /// This ignores an endpoint from a profile: profiles are read later.
     pub fn is_loopback(&self) -> bool {
         let variable = |name: &str| std::env::var(name).ok();
         let endpoint = self.endpoint_url.clone().or_else(|| endpoint::of_environment(variable));
         endpoint.as_ref().is_some_and(is_loopback)
     }
 
-    /// The name and port of the control plane, as far as they are known before a call is made: of
-    /// the endpoint that [`Self::is_loopback`] looks at, else the region's own.
+    /// The host name and port of the control plane, as far as they are known before a call is made:
+    /// those of the endpoint that [`Self::is_loopback`] checks, else of the region's own.
     ///
     /// A peer port resolves it, to see whether the service is on this machine.
     pub fn service_host(&self) -> Option<(String, u16)> {
@@ -131,9 +131,8 @@ impl SignalingConfig {
         Some((crate::ice::regional_control_plane(&region, fips, dual_stack), 443))
     }
 
-    /// The way of calls and socket for other connections that want TLS's road, as those of TURN over
-    /// TCP: to the requested host and port, through the proxy; `None` where the way there
-    /// is direct.
+    /// Returns a function that connects to a given host and port through the proxy, for other
+    /// streams such as TURN over TCP; its result is `None` where no proxy applies to the host.
     pub fn detour(
         &self,
     ) -> impl Fn(String, u16) -> BoxFuture<'static, io::Result<Option<Box<dyn Duplex>>>>
@@ -149,18 +148,18 @@ impl SignalingConfig {
         }
     }
 
-    /// At which hosts a configured endpoint may do without TLS.
+    /// The hosts at which a configured endpoint may use plain HTTP.
     pub(crate) fn plain(&self) -> PlainHttp {
         if self.allow_plain_http { PlainHttp::Anywhere } else { PlainHttp::Loopback }
     }
 }
 
-/// The file in which AWS's own tools look for authorities.
+/// The file from which AWS's own tools read authorities.
 fn ca_bundle() -> Option<PathBuf> {
     std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// What can be configured.
+/// Collects the settings of a [`SignalingConfig`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SignalingConfigBuilder {
@@ -204,8 +203,8 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// A directory through which the processes of this machine share which ids they use, so
-    /// that one does not take the id of another that was just killed.
+    /// A directory in which the processes of this machine record which ids they use, so that one
+    /// does not take the id of another that was just killed.
     pub fn shared_ids(mut self, dir: impl Into<PathBuf>) -> Self {
         self.shared_ids = Some(dir.into());
         self
@@ -221,29 +220,30 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// Watch a channel in storage mode: the service offers once it is joined, and the id stays.
+    /// Watches a channel in storage mode: the service offers once the viewer has joined, and all
+    /// attempts use the same id.
     pub fn storage_session(mut self, storage_session: bool) -> Self {
         self.storage_session = storage_session;
         self
     }
 
-    /// The control plane's URL; it goes before every `AWS_ENDPOINT_URL*` and every profile.
+    /// The control plane's URL; it overrides every `AWS_ENDPOINT_URL*` and every profile.
     pub fn endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.endpoint_url = Some(url.into());
         self
     }
 
-    /// Takes `http://` and `ws://` endpoints beyond this machine as well, as for an emulator in
-    /// another container. Others on the way can then read and use every signed request; the
-    /// credentials had better be good for nothing else. The log warns of it.
+    /// Accepts `http://` and `ws://` endpoints beyond this machine as well, as for an emulator in
+    /// another container. Others on the network path can then read and use every signed request, so
+    /// use credentials that are valid for nothing else. The log warns of it.
     pub fn allow_plain_http(mut self, allow_plain_http: bool) -> Self {
         self.allow_plain_http = allow_plain_http;
         self
     }
 
     /// How many channels the client caches endpoints and ICE servers of; 4096 by default. A channel
-    /// that is removed is requested again. Of several configurations with one client the largest
-    /// number counts.
+    /// that is removed is requested again. Where several configurations share a client, the largest
+    /// number applies.
     pub fn remembered_channels(mut self, channels: usize) -> Self {
         self.remembered_channels = Some(channels);
         self
@@ -286,14 +286,14 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// FIPS endpoints; by default as in the AWS configuration. The region then has no STUN server
-    /// that could be used; see [`stun`](Self::stun).
+    /// FIPS endpoints; without it, the AWS configuration decides. With FIPS the region has no STUN
+    /// server that could be used; see [`stun`](Self::stun).
     pub fn fips(mut self, fips: bool) -> Self {
         self.fips = Some(fips);
         self
     }
 
-    /// Dual-stack endpoints; by default as in the AWS configuration.
+    /// Dual-stack endpoints; without it, the AWS configuration decides.
     pub fn dual_stack(mut self, dual_stack: bool) -> Self {
         self.dual_stack = Some(dual_stack);
         self
@@ -311,14 +311,14 @@ impl SignalingConfigBuilder {
         self
     }
 
-    /// What the session shares with others; without it, with all of this process.
+    /// The client that the session shares with others; without it, [`KvsClient::of_process`].
     pub fn client(mut self, client: KvsClient) -> Self {
         self.client = Some(client);
         self
     }
 
-    /// Checks everything. No network is touched; the CA file is read, and the variables that name
-    /// one or a proxy.
+    /// Checks all settings. It touches no network; it reads the CA file and the variables that name
+    /// a CA file or a proxy.
     ///
     /// # Errors
     /// Names the first field that cannot work, and what to write instead.
@@ -362,7 +362,7 @@ impl SignalingConfigBuilder {
             channel,
             region,
             client_id,
-            // A storage session knows its viewer by the id, also after a pause (contract, N3).
+            // A storage session identifies its viewer by the id, also after a pause (contract, N3).
             client_id_policy: match self.storage_session {
                 true => ClientIdPolicy::Fixed,
                 false => self.client_id_policy,
@@ -455,7 +455,7 @@ fn check_stun(stun: &Stun) -> Result<(), ConfigError> {
     }
 }
 
-/// A random id, the same for the whole process: ids are few (contract, N3).
+/// Returns a random id, the same for the whole process: a channel accepts few (contract, N3).
 fn default_client_id() -> ClientId {
     static ID: OnceLock<ClientId> = OnceLock::new();
     ID.get_or_init(|| {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::endpoint::EndpointProblem;
 
-/// What can be set, by the name of its method on [`crate::SignalingConfigBuilder`]: a program with names
-/// of its own for settings maps these to them.
+/// A setting, named by its method on [`crate::SignalingConfigBuilder`]; a program that has other
+/// names for its settings maps these to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
     /// The channel.
@@ -80,7 +80,7 @@ impl ConfigError {
         Self { alternative, ..Self::new(Field::EndpointUrl, problem.to_string()) }
     }
 
-    /// As text, with another name for each field.
+    /// Formats the error with another name for each field.
     pub fn with_names<'a>(&self, name: impl Fn(Field) -> &'a str) -> String {
         let alternative = self.alternative.map(|field| format!(", or give {}", name(field)));
         format!("{}: {}{}", name(self.field), self.problem, alternative.unwrap_or_default())

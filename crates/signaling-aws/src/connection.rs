@@ -1,4 +1,4 @@
-//! One connection of a viewer, as one task: opens, reads, writes, and ends with everything it opened.
+//! One connection of a viewer, as one task: it opens, reads, writes, and closes all it opened.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use crate::pace::Coalesced;
 use crate::socket::Socket;
 use crate::state_dir;
 
-/// The one completion that a command gets. Dropped without an outcome, it reports a cancellation.
+/// Sends the one completion of a command. Dropped without an outcome, it reports a cancellation.
 #[derive(Debug)]
 pub(crate) struct Reply {
     ticket: Ticket,
@@ -51,14 +51,14 @@ impl Drop for Reply {
     }
 }
 
-/// A message to send, and where its completion goes.
+/// A message to send, and the reply for its completion.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) reply: Reply,
     pub(crate) message: Message,
 }
 
-/// What a connection's task is given.
+/// The inputs and outputs of a connection's task.
 #[derive(Debug)]
 pub(crate) struct ConnectionContext {
     pub(crate) id: AttemptId,
@@ -117,7 +117,7 @@ pub(crate) async fn run(link: ConnectionId, client: ChannelClient, ends: Connect
     // The id rests from here, unless another connection uses it.
     drop(open.hold);
     if let Some(failure) = end {
-        // Messages that wait to be sent, and later requests, fail because of it.
+        // Queued messages, and those submitted from now on, fail with the same reason.
         let why = ended.get_or_init(|| failure.clone());
         refuse_rest(&mut outgoing, why);
         tokio::select! {
@@ -127,7 +127,7 @@ pub(crate) async fn run(link: ConnectionId, client: ChannelClient, ends: Connect
     }
 }
 
-/// The running question whether the channel is in storage mode.
+/// The running request for the channel's storage mode.
 type StorageCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 struct Open {
@@ -149,8 +149,8 @@ async fn open(
 ) -> Result<Open, Failure> {
     let plane = client.plane().await?;
     let http = client.http();
-    // Asked once an attempt, and not where storage mode is what is wanted. The endpoints come first:
-    // one connection after the other carries both questions.
+    // The first connection of an attempt checks this, but not for a storage session. The check
+    // waits for the endpoints, so that one HTTP connection carries both requests in turn.
     let asks = !client.config.storage_session && known_id.is_none();
     let mut storage: Option<StorageCheck> = asks.then(|| -> StorageCheck {
         let (client, http, mut resolved) = (client.clone(), http.clone(), resolved_out.subscribe());
@@ -185,7 +185,7 @@ async fn open(
                 }
                 Err(failure) => failure,
             };
-            // A channel that was made anew, or moved, since its endpoints were cached.
+            // The channel may have been created again, or moved, since its endpoints were cached.
             resolved = client.renew(&resolved, &failure, &http).await?.ok_or(failure)?;
         }
     };
@@ -207,7 +207,7 @@ async fn open(
     }
 }
 
-/// Waits until it is known whether the channel is in storage mode; after that, for ever.
+/// Waits until the storage mode is known, and returns it; a second call waits for ever.
 async fn storage_mode_known(check: &mut Option<StorageCheck>) -> bool {
     match check {
         Some(running) => {
@@ -254,7 +254,7 @@ impl Open {
                     }
                 }
                 frame = self.socket.next() => match frame {
-                    // A session that takes its time stops the reading: nothing piles up here.
+                    // A slow session stops the reading, so that no events accumulate here.
                     Ok(frame) => {
                         match frame {
                             Incoming::GoAway => self.resolved.invalidate(Invalidate::Everything),
@@ -279,13 +279,13 @@ impl Open {
         }
     }
 
-    /// Sends one message. An error here is the connection's.
+    /// Sends one message. An error ends the connection.
     async fn send(&mut self, reply: Reply, message: Message) -> Result<(), Failure> {
         let correlation = reply.ticket.to_string();
         let text = match &message {
             Message::Offer(offer) => self.description(SdpType::Offer, offer, &correlation),
             Message::Answer(answer) => self.description(SdpType::Answer, answer, &correlation),
-            // Other masters than ours choke on it, and none needs it (contract, N11).
+            // Other masters fail on an end of candidates, and none needs it (contract, N11).
             Message::Candidate(candidate) if candidate.is_end() => {
                 reply.complete(Ok(Done::Ok));
                 return Ok(());

@@ -1,8 +1,8 @@
 //! Calls of the control plane: which channel, which endpoints, which ICE servers.
 //!
-//! A refused signature is tried again after the clock was put right, and refused temporary
-//! credentials after they were fetched anew (contract, N16). A call that the service could not
-//! serve is made again a moment later, within its limit; what is left is the session's to retry.
+//! A call with a refused signature is repeated after the clock was corrected, and one with refused
+//! temporary credentials after they were fetched again (contract, N16). A call that the service
+//! could not serve is repeated a moment later, within its limit; the session retries all others.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -35,10 +35,10 @@ use crate::identity::Identity;
 use crate::kvs_client::KvsClient;
 use crate::service_cache::{Endpoints, Key, TurnServers};
 
-/// Most ICE servers taken from the service; it returns about two.
+/// Maximum number of ICE servers accepted from the service, which returns about two.
 const ICE_SERVERS_MAX: usize = 16;
 
-/// The most times that one call is made, when the service fails or throttles.
+/// Maximum number of times that one call is made, when the service fails or throttles it.
 const TRIES_MAX: u32 = 3;
 
 fn channel_role(role: Role) -> ChannelRole {
@@ -48,17 +48,17 @@ fn channel_role(role: Role) -> ChannelRole {
     }
 }
 
-/// A channel's storage mode, as the service reports it.
+/// A channel's storage mode as the service reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StorageMode {
     On,
     /// It is off, or the credentials are not allowed to read it.
     Off,
-    /// There was no answer; another time there may be one.
+    /// There was no usable response; a later request may bring one.
     Unknown,
 }
 
-/// What one connection knows of the account it acts for.
+/// Region, endpoints and credentials of one connection, and the calls that use them.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
     config: SignalingConfig,
@@ -77,7 +77,7 @@ impl ControlPlane {
         Ok(Self { config: config.clone(), identity, credentials })
     }
 
-    /// What the session shares with others.
+    /// The client that the session shares with others.
     pub(crate) fn client(&self) -> &KvsClient {
         &self.config.client
     }
@@ -107,7 +107,7 @@ impl ControlPlane {
         self.identity.sdk.use_dual_stack().unwrap_or(false)
     }
 
-    /// Where endpoints are kept for later processes.
+    /// The directory that keeps endpoints for later processes.
     pub(crate) fn endpoint_cache(&self) -> Option<&Path> {
         self.config.endpoint_cache.as_deref()
     }
@@ -141,7 +141,7 @@ impl ControlPlane {
         }
     }
 
-    /// Where endpoints that the service names may do without TLS.
+    /// The hosts at which endpoints that the service returns may use plain HTTP.
     pub(crate) fn plain_of_service(&self) -> PlainHttp {
         PlainHttp::of_service(self.control_endpoint(), self.config.allow_plain_http)
     }
@@ -149,7 +149,7 @@ impl ControlPlane {
     /// Waits for the call's turn within the quotas of account, region and channel.
     async fn admit(&self, name: &'static str, credentials: &Credentials) -> Result<(), Failure> {
         let place = self.place();
-        // Each session that assumes a role has keys of its own, and the account's quota is one.
+        // Each session that assumes a role has keys of its own, but all share the account's quota.
         let account = credentials.account_id().map(|account| account.as_str());
         let account = account.unwrap_or_else(|| credentials.access_key_id());
         let channel = format!("{place} {}", self.channel());
@@ -158,7 +158,7 @@ impl ControlPlane {
         self.client().quotas().admit_call(name, &account, &channel, limit).await
     }
 
-    /// The channel's ARN and the two endpoints of its data plane.
+    /// Requests the channel's ARN and the two endpoints of its data plane.
     pub(crate) async fn resolve(&self, role: Role, http: &Http) -> Result<Endpoints, Failure> {
         let arn = match &self.config.channel {
             Channel::Arn(arn) => arn.clone(),
@@ -188,8 +188,8 @@ impl ControlPlane {
         Ok(Endpoints { arn, wss, https, storage: Arc::default() })
     }
 
-    /// What GetSignalingChannelEndpoint names, by protocol in capitals: neither their order nor
-    /// their case is fixed (docs/kvs-protocol.md 1.1).
+    /// Requests GetSignalingChannelEndpoint and returns the endpoints by protocol in capitals:
+    /// neither their order nor their case is fixed (docs/kvs-protocol.md 1.1).
     async fn named_endpoints(
         &self,
         arn: &ChannelArn,
@@ -219,7 +219,8 @@ impl ControlPlane {
             .collect())
     }
 
-    /// Where a storage session is joined. Channels that are not in storage mode have no such place.
+    /// Requests the endpoint for joining a storage session. A channel that is not in storage mode
+    /// has none.
     pub(crate) async fn storage_endpoint(
         &self,
         arn: &ChannelArn,
@@ -238,7 +239,7 @@ impl ControlPlane {
             })
     }
 
-    /// Asks the service to offer to this viewer. Not idempotent: each call brings an offer.
+    /// Requests an offer to this viewer. Not idempotent: each call brings an offer.
     pub(crate) async fn join_storage_session(
         &self,
         endpoint: &str,
@@ -258,7 +259,7 @@ impl ControlPlane {
         .map(|_| ())
     }
 
-    /// Asks the service to offer to this master. Not idempotent: each call brings an offer.
+    /// Requests an offer to this master. Not idempotent: each call brings an offer.
     pub(crate) async fn join_storage_session_as_master(
         &self,
         endpoint: &str,
@@ -290,7 +291,7 @@ impl ControlPlane {
             })
     }
 
-    /// Creates the channel of the configuration. One that exists is left as it is.
+    /// Creates the channel of the configuration. An existing channel is left unchanged.
     pub(crate) async fn create(&self, http: &Http) -> Result<(), Failure> {
         let Channel::Name(name) = &self.config.channel else {
             let problem = "a channel is created by its name, not by an ARN";
@@ -308,9 +309,10 @@ impl ControlPlane {
         }
     }
 
-    /// Whether the channel is in storage mode. Best effort: a viewer may lack the permission.
+    /// Requests the channel's storage mode. Best effort: the credentials of a viewer often do not
+    /// permit this call.
     pub(crate) async fn storage_mode(&self, http: Http) -> StorageMode {
-        // Asked beside the start, by a clock that may be wrong, it would be refused beside it.
+        // With a wrong clock, a request parallel to the first call would be refused like that one.
         self.clock().confirmed().await;
         let credentials = self.current_credentials().await;
         if self.admit("DescribeMediaStorageConfiguration", &credentials).await.is_err() {
@@ -341,7 +343,7 @@ impl ControlPlane {
         }
     }
 
-    /// TURN servers with fresh credentials.
+    /// Requests TURN servers with fresh credentials.
     pub(crate) async fn turn_servers(
         &self,
         endpoints: &Endpoints,
@@ -374,10 +376,11 @@ impl ControlPlane {
         })
     }
 
-    /// After a 401 or 403: true when it is worth another try.
+    /// Corrects the clock or the credentials after a 401 or 403. Returns true when the request may
+    /// succeed now.
     ///
-    /// `date` is the header of the refusal, of what was signed by a clock with this skew. Each cure
-    /// is tried once.
+    /// `date` is the `Date` header of the refusal, `signed` the skew with which the request was
+    /// signed. Each remedy is tried once.
     pub(crate) async fn remedy(
         &self,
         tried: &mut Remedies,
@@ -439,15 +442,15 @@ impl ControlPlane {
             if let Some(response) = refused {
                 let date = response.headers().get("date").map(str::to_owned);
                 if self.remedy(&mut tried, date.as_deref(), signed).await {
-                    // Another question, with a limit and a connection of its own: services close
-                    // the one that they refused a request on.
+                    // The repeated request gets a new limit and a new connection: services close
+                    // the connection on which they refused a request.
                     deadline = None;
                     http.renew();
                     continue;
                 }
             }
             if matches!(again, Idempotent::Yes) && !tried.connection && is_cut(&error) {
-                // A connection from the pool that the service had closed meanwhile.
+                // The service closed this pooled connection before the request arrived.
                 tried.connection = true;
                 http.renew();
                 continue;
@@ -505,8 +508,8 @@ impl ControlPlane {
             .http_client(http)
             .credentials_provider(credentials)
             .endpoint_url(endpoint)
-            // The endpoint that the service named is already of the requested kind, and
-            // the SDK refuses the flags together with an endpoint.
+            // The endpoint that the service returned is already of the requested kind, and the SDK
+            // refuses the flags together with an endpoint.
             .use_fips(false)
             .use_dual_stack(false);
         aws_sdk_kinesisvideosignaling::Client::from_conf(builder.build())
@@ -520,17 +523,18 @@ enum Idempotent {
     No,
 }
 
-/// How long to wait before a call is made again that failed so often before; `None` when it should
-/// not be. Full jitter, so that viewers who failed together do not come back together.
+/// Returns how long to wait before a call that has failed `failed` times is repeated; `None` when
+/// it must not be repeated. Full jitter, so that viewers that failed together do not all retry at
+/// the same time.
 fn pause(failure: &Failure, failed: u32) -> Option<Duration> {
-    // The C SDK's first step (docs/kvs-protocol.md 3.1); a throttled call waits longer.
+    // The C SDK's first step (docs/kvs-protocol.md 3.1); a throttled call needs a longer one.
     let first =
         Duration::from_millis(if failure.code == FailureCode::Throttled { 500 } else { 100 });
     let passes = matches!(failure.code, FailureCode::Service | FailureCode::Throttled);
     (passes && failed + 1 < TRIES_MAX).then(|| (first * 2u32.pow(failed)).mul_f64(fastrand::f64()))
 }
 
-/// What was already tried against a refusal.
+/// The remedies that were already tried after a refusal.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Remedies {
     clock: bool,
@@ -538,7 +542,7 @@ pub(crate) struct Remedies {
     connection: bool,
 }
 
-/// Whether the connection ended before anything of an answer came.
+/// Returns whether the connection ended before any byte of the response arrived.
 fn is_cut<E>(error: &SdkError<E, HttpResponse>) -> bool {
     if let SdkError::DispatchFailure(failure) = error {
         return failure.as_connector_error().is_some_and(was_cut);
@@ -546,7 +550,7 @@ fn is_cut<E>(error: &SdkError<E, HttpResponse>) -> bool {
     false
 }
 
-/// `token`: whether the request was signed with a session token.
+/// Maps an SDK error to a failure. `token`: the request was signed with a session token.
 fn call_failure<E>(name: &str, error: &SdkError<E, HttpResponse>, token: bool) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -569,7 +573,7 @@ where
             Some(connector) => error::transport(name, connector),
             None => Failure::new(FailureCode::Network, format!("{name} could not be sent")),
         },
-        // Built wrongly: an endpoint with FIPS, a field out of its limits.
+        // The request is invalid: FIPS with an endpoint, or a field out of its limits.
         other @ (SdkError::ConstructionFailure(_) | _) => {
             let mut cause: &dyn std::error::Error = other;
             while let Some(source) = cause.source() {

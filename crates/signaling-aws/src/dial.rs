@@ -23,11 +23,11 @@ use crate::tls::Trust;
 /// The next address is tried this long after the one before (RFC 8305).
 const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
 
-/// Most addresses of one name that are tried.
+/// Maximum number of addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
 /// Connects to the host of a URL, with TLS for `https` and `wss`, through the proxy of the route
-/// where it has one. The limit of the whole is the caller's.
+/// where it has one. The caller limits the total time.
 pub(crate) async fn connect(
     url: &Url,
     trust: &Trust,
@@ -37,7 +37,7 @@ pub(crate) async fn connect(
     let host = url.host().ok_or_else(unusable)?;
     let port = url.port_or_known_default().ok_or_else(unusable)?;
     if !matches!(url.scheme(), "https" | "wss") {
-        // A proxy is used for TLS alone.
+        // A proxy is used for TLS only.
         return Ok(Box::new(tcp(&host, port).await?));
     }
     let tls = trust.client_config()?;
@@ -53,7 +53,7 @@ async fn secure(
     host: &Host<&str>,
     tls: Arc<ClientConfig>,
 ) -> Result<Box<dyn Duplex>, BoxError> {
-    // Whom the certificate has to name.
+    // The name that the certificate must contain.
     let name = match host {
         Host::Ipv4(ip) => ServerName::IpAddress((*ip).into()),
         Host::Ipv6(ip) => ServerName::IpAddress((*ip).into()),
@@ -62,8 +62,8 @@ async fn secure(
     Ok(Box::new(TlsConnector::from(tls).connect(name, connection).await?))
 }
 
-/// Connects to the first address that answers, beginning a next one every moment: one address
-/// family that leads nowhere costs a quarter of a second, not the whole limit.
+/// Connects to the first address that accepts, and starts with a further address every
+/// [`ADDRESS_STAGGER`]: an unreachable address family costs that delay, not the whole limit.
 async fn tcp(host: &Host<&str>, port: u16) -> io::Result<TcpStream> {
     let mut waiting = addresses(host, port).await?;
     let mut running = FuturesUnordered::new();
@@ -75,7 +75,7 @@ async fn tcp(host: &Host<&str>, port: u16) -> io::Result<TcpStream> {
         tokio::select! {
             result = running.next(), if !running.is_empty() => match result {
                 Some(Ok(stream)) => {
-                    // Requests and messages are small, and each is waited for.
+                    // Requests and messages are small, and each must leave without delay.
                     let _ = stream.set_nodelay(true);
                     return Ok(stream);
                 }
@@ -96,8 +96,8 @@ async fn addresses(host: &Host<&str>, port: u16) -> io::Result<VecDeque<SocketAd
     Ok(match host {
         Host::Ipv4(ip) => VecDeque::from([at((*ip).into())]),
         Host::Ipv6(ip) => VecDeque::from([at((*ip).into())]),
-        // RFC 6761, 6.3: these names are this machine, whatever a resolver returns. Plain HTTP may go
-        // there, so no resolver decides where that is.
+        // RFC 6761, 6.3: these names are this machine, whatever a resolver returns. Plain HTTP is
+        // allowed there, so a resolver must not decide the address.
         Host::Domain(name) if is_loopback_name(name) => {
             VecDeque::from([at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())])
         }
@@ -108,12 +108,12 @@ async fn addresses(host: &Host<&str>, port: u16) -> io::Result<VecDeque<SocketAd
     })
 }
 
-/// An error that [`crate::error::transport`] takes for one of the resolver.
+/// Returns an error that [`crate::error::transport`] classifies as a resolver's.
 fn unresolved(host: &Host<&str>) -> io::Error {
     io::Error::other(format!("dns error: {host} does not resolve"))
 }
 
-/// One address of each family in turn, in the resolver's order.
+/// Orders addresses so that the families alternate, each in the resolver's order.
 fn alternate(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) = (VecDeque::new(), VecDeque::new());
     for address in found {

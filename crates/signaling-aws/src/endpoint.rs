@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-/// The side of the channel that this process is.
+/// The side of the channel that this process plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     Master,
@@ -21,14 +21,14 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether a name stands for this machine, whatever a resolver returns for it (RFC 6761, 6.3).
+/// Whether a name means this machine, whatever a resolver returns for it (RFC 6761, 6.3).
 pub(crate) fn is_loopback_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let label = name.rsplit('.').next().unwrap_or_default();
     label.eq_ignore_ascii_case("localhost")
 }
 
-/// At which hosts endpoints may do without TLS.
+/// The hosts at which endpoints may use plain HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlainHttp {
     /// At none.
@@ -48,9 +48,9 @@ impl PlainHttp {
         }
     }
 
-    /// What the control plane at an endpoint may name. A service elsewhere must not point this
-    /// machine at its own doors, so plain endpoints are for a service that is itself here, or that
-    /// is spoken to in the clear because the application allowed it.
+    /// Returns where the control plane at an endpoint may name plain HTTP endpoints. A remote
+    /// service must not direct requests to ports of this machine, so only a service on loopback
+    /// may, or one that is itself used over plain HTTP because the application allowed it.
     pub(crate) fn of_service(control_endpoint: Option<&str>, allowed: bool) -> Self {
         let url = control_endpoint.and_then(|endpoint| Url::parse(endpoint).ok());
         match url {
@@ -64,13 +64,13 @@ impl PlainHttp {
 /// Why requests with credentials may not go to an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EndpointProblem {
-    /// It has no scheme; with one it would be this.
+    /// It has no scheme; holds the URL with one.
     NoScheme(Option<String>),
-    /// It is plain HTTP, where that is not taken; with TLS it would be this.
+    /// It is plain HTTP where that is not accepted; holds the URL with TLS.
     PlainHttp(Option<String>),
-    /// It is something else than HTTP.
+    /// Its scheme is not one of HTTP.
     Scheme,
-    /// It is no URL, for the parser's reason.
+    /// It is no URL; holds the parser's reason.
     NoUrl(String),
     /// It has a query or a fragment.
     Query,
@@ -101,9 +101,9 @@ impl fmt::Display for EndpointProblem {
     }
 }
 
-/// Reads an endpoint to which requests with credentials are to go.
+/// Parses an endpoint for requests with credentials.
 pub(crate) fn parse_endpoint(text: &str, plain: PlainHttp) -> Result<Url, EndpointProblem> {
-    // Whatever holds a login is not repeated.
+    // A text that may hold a login is not repeated.
     let shown = |url: String| (!text.contains('@')).then_some(url);
     if !text.contains("://") {
         let with = |scheme: &str| Url::parse(&format!("{scheme}://{text}")).ok();
@@ -136,7 +136,7 @@ pub(crate) fn is_socket_endpoint(url: &Url, plain: PlainHttp) -> bool {
     }
 }
 
-/// The control plane's URL in AWS's variables, by its precedence.
+/// The control plane's URL in AWS's variables, by AWS's precedence.
 pub(crate) fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Option<Url> {
     let ignored = variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
     if ignored.is_some_and(|value| value.eq_ignore_ascii_case("true")) {

@@ -1,8 +1,8 @@
 //! Endpoints that earlier processes of this machine learned, in one small file for each channel.
 //!
-//! A process that starts requests from the service the channel's ARN and endpoints before it can open
-//! the signaling connection: two to three round trips for each call. A file of the process before
-//! saves them. It holds no credential and no ICE server.
+//! A process that starts requests the channel's ARN and endpoints from the service before it can
+//! open the signaling connection: two to three round trips for each call. The file of an earlier
+//! process saves them. It holds no credential and no ICE server.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -24,13 +24,13 @@ use crate::state_dir::{ENDPOINTS, Missing, make_private, open, unix_ms, write};
 /// The format that this version writes; it ignores every other.
 const VERSION: u32 = 1;
 
-/// Longest file that is read, in bytes.
+/// Maximum length of a file that is read, in bytes.
 const CONTENT_MAX: u64 = 8 * 1024;
 
-/// Files that this process wrote: two stores at a time do not share a temporary file.
+/// Number of files that this process wrote; it gives concurrent stores different temporary files.
 static STORED: AtomicU64 = AtomicU64::new(0);
 
-/// What a file holds. The access key id is part of its name's digest alone.
+/// The content of a file. The access key id is part of the file name's digest only.
 #[derive(Serialize, Deserialize)]
 struct Content {
     version: u32,
@@ -43,8 +43,8 @@ struct Content {
     https: String,
 }
 
-/// The channel's endpoints and when a process learned them. `None` where there is no file for the
-/// channel, or one that is expired, damaged, of another version, or not usable here.
+/// Reads the channel's endpoints and when a process learned them. `None` where there is no file for
+/// the channel, or one that is expired, damaged, of another version, or not usable here.
 ///
 /// # Errors
 /// A file cannot be read, or another user made it.
@@ -81,7 +81,7 @@ pub(crate) fn store(dir: &Path, key: &Key, endpoints: &Endpoints) -> io::Result<
         https: endpoints.https.clone(),
     };
     let text = serde_json::to_string(&content)?;
-    // Replaced as a whole: a reader never sees half of it.
+    // The rename replaces the whole file, so a reader never sees a partial one.
     let path = path(dir, key);
     let number = STORED.fetch_add(1, Ordering::Relaxed);
     let new = path.with_extension(format!("{}-{number}.{ENDPOINTS}", std::process::id()));
@@ -98,12 +98,12 @@ pub(crate) fn remove(dir: &Path, key: &Key) -> io::Result<()> {
 }
 
 impl Content {
-    /// The endpoints, under the same checks as an answer of the service.
+    /// Returns the endpoints after the same checks as for a response of the service.
     fn endpoints(self, key: &Key, plain: PlainHttp) -> Option<(Endpoints, SystemTime)> {
         let is_of_key = (self.version, &*self.place, &*self.channel, &*self.role)
             == (VERSION, &*key.place, &*key.channel, role(key.role));
         let learned = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.learned_at_ms));
-        // A time in the future is of a clock that was set back since: its age is unknown.
+        // A time in the future means that the clock was set back since: the age is unknown.
         let learned = learned.filter(|at| {
             SystemTime::now().duration_since(*at).is_ok_and(|age| age < ENDPOINTS_FOR)
         });

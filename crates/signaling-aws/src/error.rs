@@ -10,10 +10,10 @@ use negotiation_core::{Failure, FailureCode};
 use tokio_tungstenite::tungstenite;
 use viewer_session::redact;
 
-/// What goes wrong below HTTP; [`transport`] reads it.
+/// An error below HTTP; [`transport`] maps it to a failure.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The failure that a refusal of the service means for a session.
+/// Maps a refusal of the service to a session's failure.
 pub(crate) fn service(error: &ServiceError) -> Failure {
     error.failure(SignedWith::Unknown, redacted)
 }
@@ -24,8 +24,8 @@ pub(crate) fn signed(error: &ServiceError, token: bool) -> Failure {
     error.failure(signed_with, redacted)
 }
 
-/// A text from outside: on one line, short, without secrets, and without characters that control a
-/// terminal or deceive a reader.
+/// Makes a received text safe to display: on one line, short, without secrets, and without
+/// characters that control a terminal or deceive a reader.
 pub(crate) fn clean(text: &str) -> String {
     displayable(text, redacted)
 }
@@ -34,7 +34,8 @@ fn redacted(text: &str) -> String {
     redact::outside(text, TEXT_CHARS_MAX)
 }
 
-/// A socket that could not be opened, or failed while open; upgrade refusals are not for this.
+/// Maps the error of a socket that could not be opened, or failed while open; upgrade refusals are
+/// handled elsewhere.
 pub(crate) fn socket(error: &tungstenite::Error) -> Failure {
     use tungstenite::Error as E;
     match error {
@@ -57,7 +58,7 @@ pub(crate) fn socket(error: &tungstenite::Error) -> Failure {
     }
 }
 
-/// The other end closed the socket.
+/// Returns the failure for a socket that the service closed.
 pub(crate) fn closed(code: Option<u16>) -> Failure {
     match code {
         Some(code) => Failure::new(FailureCode::Closed, format!("{CLOSED} ({code})")),
@@ -67,8 +68,8 @@ pub(crate) fn closed(code: Option<u16>) -> Failure {
 
 const CLOSED: &str = "the service closed the socket";
 
-/// The code of the close frame by which the service ended a signaling connection; `None` for every
-/// other failure, a connection that broke among them.
+/// Returns the code of the close frame by which the service ended a signaling connection; `None`
+/// for every other failure, such as a broken connection.
 #[must_use]
 pub fn close_code(failure: &Failure) -> Option<u16> {
     let is_closed = failure.code == FailureCode::Closed;
@@ -76,7 +77,7 @@ pub fn close_code(failure: &Failure) -> Option<u16> {
     code.strip_prefix(" (")?.strip_suffix(')')?.parse().ok()
 }
 
-/// A connection that failed below HTTP: the causes inside an error show which layer it was.
+/// Maps the error of a connection that failed below HTTP; the error's causes identify the layer.
 pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
     let mut code = FailureCode::Network;
     let mut reason = None;
@@ -105,9 +106,9 @@ pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
                 continue;
             }
         }
-        let printed = cause.to_string();
-        if let Some(problem) = printed.strip_prefix("tunnel error: ") {
-            // Below may be the cause of it; the proxy's own answer has none.
+        let said = cause.to_string();
+        if let Some(problem) = said.strip_prefix("tunnel error: ") {
+            // A cause below may replace this reason; an error from the proxy's response has none.
             reason = Some(match problem {
                 "proxy authorization required" => {
                     "the proxy requires a user name and a password".to_owned()
@@ -128,7 +129,7 @@ pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
     Failure::new(code, format!("{what} cannot be reached{reason}"))
 }
 
-/// Whether trying again cannot help.
+/// Whether a retry cannot succeed.
 fn tls_is_final(error: &rustls::Error) -> bool {
     matches!(
         error,
@@ -140,7 +141,7 @@ fn tls_is_final(error: &rustls::Error) -> bool {
     )
 }
 
-/// Something did not come in time.
+/// Returns the failure for something that did not arrive in time.
 pub(crate) fn timed_out(what: &str) -> Failure {
     Failure::new(FailureCode::TimedOut, format!("{what} did not come in time"))
 }

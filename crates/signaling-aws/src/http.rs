@@ -1,4 +1,4 @@
-//! The HTTP client of all calls. Its connections are those of the signaling socket: the same
+//! The HTTP client of all calls. It opens connections as the signaling socket does: with the same
 //! authorities, TLS sessions, proxy and resolver.
 
 use std::fmt;
@@ -31,7 +31,7 @@ use crate::error::BoxError;
 use crate::proxy::{Duplex, Route};
 use crate::tls::Trust;
 
-/// A client of calls, which can be replaced by one without connections. Clones share it.
+/// A client for calls, which can drop its pooled connections. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     client: Arc<Mutex<SharedHttpClient>>,
@@ -49,19 +49,20 @@ impl Http {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Uses new connections from now on: a service may close the one it refused a request on.
+    /// Uses new connections from now on: a service may close the one on which it refused a request.
     pub(crate) fn renew(&self) {
         let fresh = pooled(&self.trust, &self.route);
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
     }
 }
 
-/// A client that keeps connections for as long as it lives.
+/// Creates a client that keeps connections for as long as it lives.
 fn pooled(trust: &Trust, route: &Route) -> SharedHttpClient {
     client(trust, route, usize::MAX)
 }
 
-/// For credentials, which may be requested again at any time: no connection stays open in between.
+/// Creates a client without a pool, for credentials: no connection stays open between requests,
+/// which may be far apart.
 pub(crate) fn unpooled(trust: &Trust, route: &Route) -> SharedHttpClient {
     client(trust, route, 0)
 }
@@ -71,7 +72,7 @@ fn client(trust: &Trust, route: &Route, idle_max: usize) -> SharedHttpClient {
     bounded(SharedHttpClient::new(Calls { trust, route, idle_max, made: Mutex::default() }))
 }
 
-/// Makes a connector for each kind of settings, and keeps it: its connections are in it.
+/// Creates a connector for each kind of settings and keeps it, since it holds the connections.
 struct Calls {
     trust: Trust,
     route: Route,
@@ -81,7 +82,7 @@ struct Calls {
 
 type Timeouts = (Option<Duration>, Option<Duration>);
 
-/// Kinds of settings that are kept; clients of one configuration have one or two.
+/// Maximum number of kinds that are kept; clients of one configuration have one or two.
 const KINDS_MAX: usize = 8;
 
 impl fmt::Debug for Calls {
@@ -151,7 +152,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// The SDK's own client distinguishes them in the same way.
+/// Classifies an error as the SDK's own client does.
 fn connector_error(error: hyper_util::client::legacy::Error) -> ConnectorError {
     let timed_out = causes(&error).any(|cause| {
         cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut)
@@ -165,8 +166,8 @@ fn connector_error(error: hyper_util::client::legacy::Error) -> ConnectorError {
     }
 }
 
-/// Whether a connection ended before anything of an answer came on it: the request may go out again
-/// on another.
+/// Whether a connection ended before any byte of a response arrived: then the request may be sent
+/// again on another connection.
 pub(crate) fn was_cut(error: &ConnectorError) -> bool {
     causes(error).any(|cause| {
         let cut = cause.downcast_ref::<io::Error>().is_some_and(|io| {
@@ -188,7 +189,7 @@ fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
     std::iter::successors(Some(error), |&cause| match cause.downcast_ref::<io::Error>() {
-        // An I/O error's source is its payload's, so the payload would be left out.
+        // An I/O error's source is its payload's source, so the payload would be skipped.
         Some(io) => io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
         None => cause.source(),
     })
@@ -227,7 +228,7 @@ impl Service<http::Uri> for Dialer {
     }
 }
 
-/// A connection as hyper wants it.
+/// A connection with the traits that hyper requires.
 struct Dialled(TokioIo<Box<dyn Duplex>>);
 
 impl Connection for Dialled {

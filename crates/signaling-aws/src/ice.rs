@@ -5,7 +5,7 @@ use url::Url;
 use crate::endpoint::is_loopback;
 
 /// The STUN URI of a region (docs/kvs-protocol.md 1.4). With FIPS there is none that a peer
-/// connection could use: the service speaks STUN over TLS alone there (`stuns:`).
+/// connection could use: the service offers STUN over TLS only there (`stuns:`).
 pub(crate) fn regional_stun(region: &str, fips: bool, dual_stack: bool) -> Option<String> {
     if fips {
         return None;
@@ -34,12 +34,12 @@ pub(crate) fn is_stun(uri: &str) -> bool {
     let Some(server) = uri.strip_prefix("stun:") else {
         return false;
     };
-    // Host and port are written as in a URL, which may have more.
+    // Host and port have the syntax of a URL's authority; the other parts of a URL are excluded.
     !server.contains(['/', '?', '#', '@', '\\'])
         && Url::parse(&format!("http://{server}")).is_ok_and(|url| url.has_host())
 }
 
-/// Whether an endpoint is AWS's own: a region's STUN server is near no other.
+/// Whether an endpoint is AWS's own; only then is the region's STUN server nearby.
 pub(crate) fn is_aws(control_endpoint: Option<&str>) -> bool {
     let Some(endpoint) = control_endpoint else {
         return true;

@@ -1,9 +1,9 @@
-//! Client ids that other processes of this machine use or let rest, shared by small files.
+//! Files that record which client ids other processes of this machine use or let rest.
 //!
-//! A viewer that was killed closes nothing: the master holds its session for a minute, and
-//! the next process, which knows nothing of it, would take the same id and get no answer. So an id
-//! in use has a file with a lock on it, which the system takes away with the process, and an id
-//! that rests has one with the time since when. Wall time, because it is all that processes share.
+//! A viewer that was killed closes nothing: the master keeps its session for a minute, and the next
+//! process, which does not know about it, would take the same id and get no answer. So an id in use
+//! has a file with a lock, which the system releases with the process, and an id that rests has a
+//! file with the time since when. It is wall time, the only clock that processes share.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
@@ -16,28 +16,29 @@ use tokio::runtime::Handle;
 
 use crate::state_dir::{CLIENT_ID, Disk, Missing, make_private, open, unix_ms, write};
 
-/// Longest content of a file: a word and a number.
+/// Maximum length of a file's content, in bytes: a word and a number.
 const CONTENT_MAX: u64 = 64;
 
-/// The file of an id that this process uses, locked for as long. Clones share it.
+/// The file of an id that this process uses, locked until the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct IdFile {
     file: Arc<File>,
 }
 
-/// The state of an id, as its files show it.
+/// The state of an id according to its file.
 #[derive(Debug)]
 pub(crate) enum Claim {
-    /// It is this process's now.
+    /// This process now holds the id.
     Acquired(IdFile),
-    /// It rests for this long already.
+    /// The id has rested for this long.
     Resting(Duration),
-    /// Another process uses it.
+    /// Another process uses the id.
     InUse,
 }
 
 impl IdFile {
-    /// Takes an id, unless it rests or another process uses it; `allow_resting` takes one that rests.
+    /// Claims an id, unless it rests or another process uses it; with `allow_resting`, also a
+    /// resting one.
     pub(crate) fn claim(
         dir: &Path,
         key: &str,
@@ -55,7 +56,7 @@ impl IdFile {
         (&file).take(CONTENT_MAX).read_to_string(&mut content)?;
         let now = unix_ms();
         let rests = match content.split_once(' ') {
-            // The process that wrote this was killed. When is unknown: the rest begins now.
+            // The process that wrote this was killed at an unknown time, so the rest begins now.
             Some(("leased", _)) => {
                 write(&file, &format!("returned {now}"))?;
                 Some(Duration::ZERO)
@@ -75,18 +76,18 @@ impl IdFile {
         }
     }
 
-    /// An offer goes out: should this process be killed, the id has to rest.
+    /// Records that an offer is about to be sent: if this process is killed, the id must rest.
     pub(crate) fn offered(&self) -> io::Result<()> {
         write(&self.file, &format!("leased {}", unix_ms()))
     }
 
-    /// The id rests, for this long already; the lock ends with the last clone.
+    /// Records that the id has rested for `rested`; the lock ends with the last clone.
     pub(crate) fn give_back(self, rested: Duration) -> io::Result<()> {
         let rested = u64::try_from(rested.as_millis()).unwrap_or(u64::MAX);
         write(&self.file, &format!("returned {}", unix_ms().saturating_sub(rested)))
     }
 
-    /// As [`give_back`](Self::give_back), in the background where there is a runtime.
+    /// Calls [`give_back`](Self::give_back), in the background where there is a runtime.
     pub(crate) fn give_back_later(self, disk: &Disk, rested: Duration) {
         let task = move || {
             if let Err(error) = self.give_back(rested) {
@@ -156,7 +157,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let held = ours(claim(dir.path()));
         held.offered().expect("written");
-        // What a kill does: the lock goes, nothing is written.
+        // A kill has this effect: the lock ends, and nothing is written.
         drop(held);
         assert!(matches!(claim(dir.path()), Claim::Resting(Duration::ZERO)));
         assert!(matches!(claim(dir.path()), Claim::Resting(_)));
@@ -180,7 +181,7 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).expect("there").mode() & 0o777;
         assert_eq!((mode(&state), mode(&file)), (0o700, 0o600));
 
-        // An older version made files that everybody may read, and so lock.
+        // An older version made files that every user may read, and so lock.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("changed");
         drop(ours(claim(&state)));
         assert_eq!(mode(&file), 0o600);

@@ -1,4 +1,4 @@
-//! The caller's identity: region, credentials, endpoints and clock.
+//! The identity of requests: region, credentials, endpoints and clock.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -33,7 +33,7 @@ use crate::status_probe::LastStatus;
 /// The AWS configuration, read once for a connection.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    /// For building clients; no credentials in it.
+    /// The settings for building clients, without credentials.
     pub(crate) sdk: SdkConfig,
     /// The region in every signature.
     pub(crate) region: String,
@@ -44,7 +44,7 @@ pub(crate) struct Identity {
     /// The service's clock.
     pub(crate) clock: SigningClock,
     provider: SharedCredentialsProvider,
-    /// How the provider's last request was answered.
+    /// The status of the response to the provider's last request.
     answered: LastStatus,
     limit: Duration,
 }
@@ -58,12 +58,12 @@ struct ServiceLocation {
 }
 
 impl SignalingConfig {
-    /// Checks what only the files and variables of AWS can complete: that a requested profile
-    /// exists, that a region is known, and that endpoints of the environment can be used. A
-    /// session that starts without this finds the same, and ends with it.
+    /// Checks the settings that come from the files and variables of AWS: that a requested profile
+    /// exists, that a region is known, and that endpoints of the environment can be used. A session
+    /// that starts without this check finds the same problem and fails with it.
     ///
-    /// Reads files; where no region is configured anywhere, it queries the metadata service of the
-    /// machine.
+    /// It reads files; where no region is configured anywhere, it queries the machine's metadata
+    /// service.
     ///
     /// # Errors
     /// Names the first field that cannot work, and what to write instead.
@@ -72,10 +72,10 @@ impl SignalingConfig {
     }
 }
 
-/// Checks what of a configuration only files and variables of AWS can complete: its profile, its
-/// region and their endpoints.
+/// Checks the settings that come from the files and variables of AWS: the profile, the region and
+/// their endpoints.
 async fn check(config: &SignalingConfig) -> Result<(), ConfigError> {
-    // Endpoints of variables are checked when they are used; nothing else can be missing then.
+    // Nothing else can be missing here; endpoints from variables are checked when they are used.
     if config.region.is_some() && config.profile.is_none() {
         return Ok(());
     }
@@ -84,12 +84,12 @@ async fn check(config: &SignalingConfig) -> Result<(), ConfigError> {
     let loader = loader(config).http_client(http).no_credentials();
     match timeout(config.limits.credentials, loader.load()).await {
         Ok(sdk) => ServiceLocation::of(config, &sdk).map(|_| ()),
-        // A metadata service that hangs: the session retries.
+        // The metadata service hangs; the session retries.
         Err(_) => Ok(()),
     }
 }
 
-/// Whether a requested profile exists.
+/// Checks that the requested profile exists.
 async fn check_profile(config: &SignalingConfig) -> Result<(), ConfigError> {
     let Some(profile) = &config.profile else { return Ok(()) };
     match is_defined(Some(profile)).await {
@@ -98,8 +98,8 @@ async fn check_profile(config: &SignalingConfig) -> Result<(), ConfigError> {
     }
 }
 
-/// The name of a profile, or of the one that the environment chooses, and whether it is in the AWS
-/// configuration files; `None` when they cannot be read.
+/// Returns the name of a profile, or of the one that the environment selects, and whether the AWS
+/// configuration files contain it; `None` when they cannot be read.
 async fn is_defined(profile: Option<&str>) -> Option<(String, bool)> {
     let (fs, env) = (Fs::real(), Env::real());
     let files = EnvConfigFiles::default();
@@ -176,10 +176,10 @@ impl Identity {
         let answered = LastStatus::default();
         let mut loader = loader(config)
             .http_client(answered.of(http))
-            // Credentials are AWS's, also for another service.
+            // Credentials come from AWS, also for another service.
             .time_source(config.client.clock(None))
-            // For STS and its like, which also learn of a wrong clock by it; what a user's variables
-            // say of it could be nonsense, and the loader would panic.
+            // For STS and similar services, which also correct a wrong clock by a retry. A user's
+            // variables could hold an invalid value, for which the loader would panic.
             .retry_config(RetryConfig::standard());
         if let Some(provider) = &config.credentials {
             loader = loader.credentials_provider(provider.clone());
@@ -209,9 +209,9 @@ impl Identity {
         let mut sdk = sdk
             .into_builder()
             .time_source(clock.clone())
-            // The caller retries; a retry below would only hide what happened.
+            // The caller retries; a retry by the SDK would only hide the failure.
             .retry_config(RetryConfig::disabled());
-        // Learnt here for calls and sockets alike.
+        // `SigningClock` corrects the skew for calls and sockets alike.
         sdk.set_disable_clock_skew_correction(Some(true));
         Ok(Self {
             sdk: sdk.build(),
@@ -225,9 +225,9 @@ impl Identity {
         })
     }
 
-    /// Asks for credentials, fresh each time: nothing here keeps them.
+    /// Requests credentials from the provider. It does not cache them.
     pub(crate) async fn credentials(&self) -> Result<Credentials, Failure> {
-        // Region and profile may have been requested meanwhile.
+        // Clears the status of earlier requests, for region and profile.
         self.answered.take();
         match timeout(self.limit, self.provider.provide_credentials()).await {
             Ok(Ok(credentials)) => {
@@ -244,10 +244,11 @@ impl Identity {
     }
 }
 
-/// AWS's precedence: the option, then the service's variable, then the global one, then profiles.
+/// Returns the control plane's endpoint and the override for the data plane, by AWS's precedence:
+/// the option, then the service's variable, then the global one, then profiles.
 ///
-/// The data plane is at the endpoint that the control plane returns, whatever the global variable: only an
-/// endpoint meant for signaling alone goes before that.
+/// The control plane's response determines the data plane's endpoint, also if the global variable
+/// is set: only an endpoint for signaling alone overrides it.
 fn endpoints(config: &SignalingConfig, sdk: &SdkConfig) -> (Option<String>, Option<String>) {
     if let Some(url) = &config.endpoint_url {
         return (Some(url.to_string()), None);
@@ -261,7 +262,7 @@ fn endpoints(config: &SignalingConfig, sdk: &SdkConfig) -> (Option<String>, Opti
             .ok()?;
         sdk.service_config()?.load_config(key)
     };
-    // A service that cannot be configured: what it is given is the global endpoint.
+    // No such service can be configured, so the lookup returns the global endpoint.
     let global = of_service("No Service");
     let control = of_service("Kinesis Video").or_else(|| sdk.endpoint_url().map(str::to_owned));
     let signaling =
@@ -269,7 +270,7 @@ fn endpoints(config: &SignalingConfig, sdk: &SdkConfig) -> (Option<String>, Opti
     (control, signaling)
 }
 
-/// A configuration that cannot work, reported by the failure of the session.
+/// Maps an invalid configuration to a session's failure.
 fn refused(error: &ConfigError) -> Failure {
     let code = match error.field {
         Field::Profile => FailureCode::NoCredentials,
@@ -284,12 +285,12 @@ fn refused(error: &ConfigError) -> Failure {
         | Field::Stun
         | Field::Limits => FailureCode::InvalidArgument,
     };
-    // A problem with the region names its source.
+    // A region's problem has no field name in front: its text states where the region comes from.
     let is_region = error.field == Field::Region;
     Failure::new(code, if is_region { error.problem.clone() } else { error.to_string() })
 }
 
-/// Once for each endpoint: it is so for every call.
+/// Warns once for each endpoint, since it applies to every call.
 fn warn_of_plain_http(endpoint: &str) {
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let Some(url) = Url::parse(endpoint).ok().filter(|url| url.scheme() == "http") else { return };
@@ -306,10 +307,10 @@ fn warn_of_plain_http(endpoint: &str) {
     }
 }
 
-/// Most endpoints that are warned of.
+/// Maximum number of endpoints for which a warning is logged.
 const WARNED_MAX: usize = 64;
 
-/// What is wrong where no source has any credentials.
+/// Returns the failure for the case that no source has credentials.
 async fn none_found() -> Failure {
     let named = std::env::var_os("AWS_PROFILE").is_some_and(|name| !name.is_empty());
     if named && let Some((name, false)) = is_defined(None).await {
@@ -325,7 +326,7 @@ fn no_credentials(detail: &str) -> Failure {
     Failure::new(FailureCode::NoCredentials, detail)
 }
 
-/// `status` is that of the last answer.
+/// Maps a credentials error to a failure. `status` is that of the last response.
 fn credentials_failure(error: &CredentialsError, status: Option<u16>) -> Failure {
     match error {
         CredentialsError::CredentialsNotLoaded(_) => {
@@ -343,7 +344,7 @@ fn credentials_failure(error: &CredentialsError, status: Option<u16>) -> Failure
             }
             let below = error::transport(what, error);
             if below.code == FailureCode::Network && !below.detail.contains(": ") {
-                // No connection is to blame: an expired single sign-on, a process that failed.
+                // No connection failed: the cause is an expired single sign-on or a failed process.
                 return no_credentials(&format!("{what} failed: {}", deepest(error)));
             }
             below
@@ -351,10 +352,11 @@ fn credentials_failure(error: &CredentialsError, status: Option<u16>) -> Failure
     }
 }
 
-/// The failure for a response that does not reject the credentials: a later request may return some.
+/// Returns the failure code of a response that does not concern the credentials: a later request
+/// may succeed.
 fn temporary_failure(status: u16, error: &CredentialsError) -> Option<FailureCode> {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    // STS throttles by name, with a 400.
+    // STS reports throttling by the error name, with status 400.
     let mut names = causes.filter_map(|cause| cause.downcast_ref::<ErrorMetadata>()?.code());
     let is_throttled = names.any(|name| {
         name.starts_with("Throttl") || ServiceError::new(status, Some(name), "").code() == THROTTLED
@@ -369,7 +371,7 @@ fn temporary_failure(status: u16, error: &CredentialsError) -> Option<FailureCod
 
 const THROTTLED: FailureCode = FailureCode::Throttled;
 
-/// The first cause, which is what a person can mend.
+/// Returns the text of the root cause, which the user can fix.
 fn deepest(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -384,7 +386,7 @@ mod tests {
     use aws_types::service_config::LoadServiceConfig;
     use std::collections::BTreeMap;
 
-    /// What [`aws_config`] does with variables, in small.
+    /// A minimal version of what [`aws_config`] does with variables.
     #[derive(Debug)]
     struct Variables(BTreeMap<&'static str, &'static str>);
 
