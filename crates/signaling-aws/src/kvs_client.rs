@@ -12,14 +12,14 @@ use crate::state_dir::Disk;
 /// What sessions share: endpoints and ICE servers that the service returned, the clocks of
 /// services, the use of the service's quotas, and the client ids in use. Clones share it.
 ///
-/// Sessions that are given none share the one of the process ([`KvsClient::of_process`]), which is
-/// right for one program that acts for one account: the quotas are the account's and the channel's.
-/// A program that acts for several tenants gives each a client of its own
+/// Sessions without a client of their own share that of the process ([`KvsClient::of_process`]),
+/// which is right for a program that acts for one account: the quotas are the account's and the
+/// channel's. A program that acts for several tenants gives each a client of its own
 /// ([`SignalingConfigBuilder::client`](crate::SignalingConfigBuilder::client)), and so does a test
 /// that counts calls.
 ///
 /// Files in a shared directory, the roots of trust and the list of secrets that logs leave out
-/// belong to the process, whatever the client.
+/// belong to the process and not to a client.
 ///
 /// ```
 /// use signaling_aws::{KvsClient, SignalingConfig};
@@ -38,12 +38,12 @@ pub struct KvsClient(Arc<Shared>);
 struct Shared {
     cache: Mutex<ServiceCache>,
     clocks: Mutex<ServiceClocks>,
-    /// With the quotas and the disk that they use.
+    /// The client ids in use, with the quotas and the disk.
     leases: Leases,
 }
 
 impl KvsClient {
-    /// A client that shares nothing with any other.
+    /// Creates a client that shares nothing with any other.
     pub fn new() -> Self {
         Self(Arc::new(Shared {
             cache: Mutex::new(ServiceCache::new()),
@@ -52,19 +52,19 @@ impl KvsClient {
         }))
     }
 
-    /// The client of all sessions in this process that are given no other.
+    /// Returns the client of all sessions in this process that have no other.
     pub fn of_process() -> Self {
         static CLIENT: OnceLock<KvsClient> = OnceLock::new();
         CLIENT.get_or_init(Self::new).clone()
     }
 
-    /// Reads or changes what is cached of channels.
+    /// Reads or changes the cache of channels.
     pub(crate) fn cache<T>(&self, act: impl FnOnce(&mut ServiceCache) -> T) -> T {
-        // Every change is whole: a panic elsewhere leaves nothing half done.
+        // No panic can leave a change half done, so a poisoned lock is usable.
         act(&mut self.0.cache.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The clock of the service behind a control plane's endpoint; without one, AWS's.
+    /// Returns the clock of the service behind a control plane's endpoint; AWS's clock for `None`.
     pub(crate) fn clock(&self, control_endpoint: Option<&str>) -> SigningClock {
         let mut clocks = self.0.clocks.lock().unwrap_or_else(PoisonError::into_inner);
         clocks.clock(control_endpoint.unwrap_or("aws"))
@@ -84,14 +84,14 @@ impl KvsClient {
 }
 
 impl Default for KvsClient {
-    /// That of the process: [`KvsClient::of_process`].
+    /// Returns the client of the process: [`KvsClient::of_process`].
     fn default() -> Self {
         Self::of_process()
     }
 }
 
 impl fmt::Debug for KvsClient {
-    /// Prints no content: there are TURN passwords in it.
+    /// Prints no content, since that includes TURN passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KvsClient")
     }

@@ -57,7 +57,7 @@ impl Leases {
         Ok(self.lease(key, id, policy, file))
     }
 
-    /// An id that does not belong to the pool.
+    /// Leases an id that does not belong to the pool.
     pub(crate) fn fixed(&self, key: &str, id: &ClientId) -> IdLease {
         self.lease(key, id.clone(), ClientIdPolicy::Fixed, None)
     }
@@ -73,7 +73,7 @@ impl Leases {
         IdLease { leases, key, id, policy, offered: false, idle_since: None, file }
     }
 
-    /// The pool's choice, or the next one that no other process has.
+    /// Leases the pool's first choice that no other process uses or lets rest.
     async fn acquire_shared(
         &self,
         key: &str,
@@ -82,7 +82,7 @@ impl Leases {
     ) -> Option<(ClientId, Option<IdFile>)> {
         let mut rejected = RejectedIds { quotas: &self.quotas, key, ids: Vec::new() };
         while let Some(id) = self.quotas.lease_id(key, base) {
-            // Here, so that the id is returned too when the waiting task is dropped.
+            // The id is pushed before the wait, so that it is returned if this future is dropped.
             rejected.ids.push((id.clone(), None));
             let rested = match self.claim(dir, key, &id, false).await {
                 Ok(Claim::Acquired(file)) => {
@@ -101,7 +101,7 @@ impl Leases {
                 *known = rested;
             }
         }
-        // All are resting or in use: the one that rested longest, as within one process.
+        // All are resting or in use: takes the one that rested longest, as within one process.
         rejected.ids.sort_by_key(|(_, rested)| *rested);
         let (id, _) = rejected.ids.last().filter(|(_, rested)| rested.is_some())?.clone();
         match self.claim(dir, key, &id, true).await {
@@ -133,7 +133,7 @@ pub(crate) struct IdLease {
     id: ClientId,
     policy: ClientIdPolicy,
     offered: bool,
-    /// When its last signaling connection closed; `None` while one is open.
+    /// When the id's last signaling connection closed; `None` while one is open.
     idle_since: Option<Timestamp>,
     file: Option<IdFile>,
 }
@@ -143,19 +143,20 @@ impl IdLease {
         &self.id
     }
 
-    /// A signaling connection uses the id.
+    /// Records that a signaling connection uses the id.
     pub(crate) fn in_use(&mut self) {
         self.idle_since = None;
     }
 
-    /// No signaling connection uses the id: if it is returned, it has rested since now.
+    /// Records that no signaling connection uses the id: once the id is returned, its rest counts
+    /// from now.
     pub(crate) fn idle(&mut self) {
         let now = self.leases.quotas.now();
         self.idle_since.get_or_insert(now);
     }
 
-    /// An offer or answer is about to be sent: the master may keep a session of this id after the
-    /// signaling connection is gone. Returns the file that has to record it, for the first one.
+    /// Records that an offer or answer is about to be sent: the master may keep a session of this
+    /// id after the signaling connection is gone. Returns the file that has to record the first one.
     pub(crate) fn offered(&mut self) -> Option<(IdFile, Disk)> {
         if std::mem::replace(&mut self.offered, true) {
             return None;
@@ -178,12 +179,12 @@ impl Drop for IdLease {
     }
 }
 
-/// Ids that were leased from the pool but belong to another process. Dropping them returns them to
-/// the pool: the files record their state, so the pool does not have to.
+/// Ids that were leased from the pool but that other processes use or let rest. Dropping this
+/// returns them to the pool: the files record their state, so the pool does not have to.
 struct RejectedIds<'a> {
     quotas: &'a Quotas,
     key: &'a str,
-    /// With the time for which each has rested; `None` for an id in use.
+    /// The ids and how long each has rested; `None` for an id in use.
     ids: Vec<(ClientId, Option<Duration>)>,
 }
 
@@ -255,7 +256,7 @@ mod tests {
         let (leases, base) = (leases(), id("cam"));
         let acquire = || leases.acquire("door", &base, POOLED, Some(dir.path()));
         for _ in 0..2 * ClientIdPool::IDS_MAX {
-            // Most are pending here, and dropped.
+            // Most of these futures are pending here, and dropped.
             let _ = futures_util::poll!(Box::pin(acquire()).as_mut());
         }
         // A file that is being opened is locked until it is closed.

@@ -1,12 +1,12 @@
 //! KVS signaling over AWS: the control plane and the presigned WebSocket.
 //!
 //! A viewer's end is [`AwsSignaling`], a [`viewer_session::SignalingPort`]; a master's is
-//! [`MasterConnection`]. Both are made of a [`SignalingConfig`], which is checked before any network is
-//! touched.
+//! [`MasterConnection`]. Both are created from a [`SignalingConfig`], which is checked before any
+//! network is touched.
 //!
 //! # Secrets
-//! Nothing of this crate prints a key, a token, a signature or a signed URL. Its dependencies do,
-//! at debug and trace level; [`LEAKING_TARGETS`] names them, so that a log can leave them out.
+//! This crate prints no key, token, signature or signed URL. Its dependencies do, at debug and
+//! trace level; [`LEAKING_TARGETS`] lists them, so that a log can leave them out.
 //!
 //! # Example
 //! ```
@@ -20,7 +20,7 @@
 //! let signaling = AwsSignaling::new(config);
 //! # drop(signaling);
 //!
-//! // What cannot work is refused before any network is touched, by the name of the field.
+//! // An invalid setting is refused before any network is touched; the error names the field.
 //! let refused = SignalingConfig::builder("front-door").endpoint_url("kvs").build();
 //! assert_eq!(refused.map_err(|error| error.field.as_str()).err(), Some("endpoint_url"));
 //! # Ok(())
@@ -72,7 +72,7 @@ pub use proxy::{Duplex, Proxy};
 pub use tls::{WarmUp, warm_up};
 
 /// Log targets (by prefix) that write signatures, tokens, signed URLs or TURN passwords below the
-/// level `info`. A log that goes further down has to leave them out.
+/// level `info`. A log at such a level has to leave them out.
 pub const LEAKING_TARGETS: [&str; 13] = [
     // Canonical requests, requests with their Authorization header, bodies with TURN passwords.
     "aws_config",

@@ -7,17 +7,17 @@ use crate::config_error::{ConfigError, Field};
 /// How long each step may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// One call of the control plane.
+    /// The duration of one call of the control plane.
     pub call: Duration,
-    /// Finding region and credentials: a metadata service may hang.
+    /// The search for region and credentials: a metadata service may hang.
     pub credentials: Duration,
-    /// TCP, TLS and the upgrade.
+    /// The opening of a connection: TCP, TLS and the upgrade.
     pub connection_open: Duration,
-    /// A ping goes out this often.
+    /// The interval between pings.
     pub ping: Duration,
-    /// A connection that brings nothing for this long is given up.
+    /// The time without received data after which a connection is given up.
     pub silence: Duration,
-    /// Writing one message.
+    /// The write of one message.
     pub write: Duration,
     /// The close handshake of a signaling connection.
     pub close: Duration,
@@ -39,7 +39,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether these can work.
+    /// Checks that the limits are usable.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let longest = Duration::from_secs(3_600);
         for (field, value) in [

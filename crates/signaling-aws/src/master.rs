@@ -1,4 +1,4 @@
-//! The master's end of a channel: what a camera needs. Connecting again is the camera's job.
+//! The master's end of a channel, for a camera. The camera itself connects again after a failure.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,16 +21,17 @@ use crate::error;
 use crate::pace::{Coalesced, PacedQueue};
 use crate::socket::Socket;
 
-/// Messages waiting in either direction; beyond it the sender waits, and the socket is not read.
+/// Maximum number of messages queued in either direction; beyond it the sender waits, and the
+/// socket is not read.
 const QUEUE: usize = 256;
 
 /// Quotas of a socket, a second: SendSDPOffer and SendSDPAnswer 5 each, SendICECandidate 20
-/// (docs/kvs-protocol.md 1.6). What is beyond them waits for its turn, and is not refused.
+/// (docs/kvs-protocol.md 1.6). A message beyond them waits for its turn and is not refused.
 const OFFERS: usize = 5;
 const ANSWERS: usize = 5;
 const CANDIDATES: usize = 20;
 
-/// What comes in at a master.
+/// An event on a master's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MasterEvent {
     /// A viewer's offer, or the storage service's.
@@ -54,20 +55,20 @@ pub enum MasterEvent {
         /// The candidate.
         body: Result<Candidate, Undecodable>,
     },
-    /// A message of this master could not be handled by the service.
+    /// The service could not handle a message of this master.
     Status {
-        /// Its correlation id.
+        /// The correlation id of that message.
         correlation: Option<String>,
-        /// Why.
+        /// Why the service could not handle it.
         failure: Failure,
     },
-    /// The service ends this connection within a minute.
+    /// The service will close this connection within a minute.
     GoAway,
     /// The ICE servers should be fetched again.
     ReconnectIceServer,
     /// A frame that is none of these.
     Garbage,
-    /// The connection is over. Nothing follows.
+    /// The connection is over; no event follows.
     Disconnected(Failure),
 }
 
@@ -109,8 +110,8 @@ impl MasterConnection {
         Ok(Self { events, sender, client, resolved, ice, close: Some(close), task })
     }
 
-    /// Creates the channel of a configuration by its name. One that exists is left as it is. The
-    /// service may need a moment until it can be connected to (`ResourceInUseException`).
+    /// Creates the channel of a configuration by its name. An existing channel is left unchanged.
+    /// The service may need a moment until a connection is possible (`ResourceInUseException`).
     ///
     /// # Errors
     /// What the service or the network refused.
@@ -120,7 +121,7 @@ impl MasterConnection {
         client.create(&plane).await
     }
 
-    /// The next thing that comes in. Cancel-safe. After the end it stays
+    /// Waits for the next event. Cancel-safe. After the end of the connection every call returns
     /// [`MasterEvent::Disconnected`].
     pub async fn recv(&mut self) -> MasterEvent {
         let event = self.events.recv().await;
@@ -142,7 +143,7 @@ impl MasterConnection {
         event.unwrap_or_else(|| MasterEvent::Disconnected(not_open()))
     }
 
-    /// A handle for sending, which may be cloned and kept apart.
+    /// Returns a handle for sending, which may be cloned and used independently of this one.
     pub fn sender(&self) -> MasterSender {
         self.sender.clone()
     }
@@ -155,12 +156,13 @@ impl MasterConnection {
         self.ice.fetch().await
     }
 
-    /// A fetcher of ICE servers, which may be cloned and outlive the connection.
+    /// Returns a source of ICE servers, which may be cloned and outlive the connection.
     pub fn ice_source(&self) -> IceSource {
         self.ice.clone()
     }
 
-    /// For joining the channel's storage session; it may be cloned and outlive the connection.
+    /// Returns a handle for joining the channel's storage session, which may be cloned and outlive
+    /// the connection.
     pub fn storage(&self) -> StorageSession {
         StorageSession { client: self.client.clone(), resolved: self.resolved.clone() }
     }
@@ -173,7 +175,7 @@ impl MasterConnection {
         let patience = self.client.config.limits.close * 2;
         if timeout(patience, &mut self.task).await.is_err() {
             self.task.abort();
-            // It ends as cancelled, and with it the socket.
+            // The task ends as cancelled, which closes the socket.
             let _ = (&mut self.task).await;
         }
     }
@@ -193,7 +195,7 @@ pub struct StorageSession {
 }
 
 impl StorageSession {
-    /// Asks the storage service to offer. Each call brings one offer, which has no sender.
+    /// Requests an offer from the storage service. Each call brings one offer, which has no sender.
     ///
     /// # Errors
     /// What the service or the network refused.
@@ -202,8 +204,8 @@ impl StorageSession {
     }
 }
 
-/// Fetches ICE servers for a channel. Clones share a call: a request while one is under way
-/// waits for its answer, and for no other.
+/// Fetches ICE servers for a channel. Clones share a running call: a fetch that starts while a
+/// call is under way waits for the response to that call and makes no other.
 #[derive(Clone)]
 pub struct IceSource {
     client: ChannelClient,
@@ -224,14 +226,14 @@ impl IceSource {
         Self { client: client.clone(), resolved: resolved.clone(), running: Arc::default() }
     }
 
-    /// The channel's STUN and TURN servers, with fresh credentials: those that the process knows
-    /// before while they are good, or else the service's answer.
+    /// Returns the channel's STUN and TURN servers with fresh credentials, from the cache or, when
+    /// it has none that are still good, from the service.
     ///
     /// # Errors
     /// The service refused, and there is no STUN server either.
     pub async fn fetch(&self) -> Result<Vec<IceServer>, Failure> {
         let fetch = {
-            // Nothing below panics half way.
+            // No panic below can leave a change half done, so a poisoned lock is usable.
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             let joined = running.as_ref().and_then(WeakShared::upgrade);
             match joined.filter(|fetch| fetch.peek().is_none()) {
@@ -249,8 +251,8 @@ impl IceSource {
     }
 }
 
-/// Sends on a master's connection, no faster than the service takes it; what is of one kind goes in the
-/// order of the requests.
+/// Sends on a master's connection within the service's quotas; messages of one kind keep the order
+/// of their send calls.
 #[derive(Clone)]
 pub struct MasterSender {
     outgoing: mpsc::Sender<Outgoing>,
@@ -258,7 +260,7 @@ pub struct MasterSender {
     paces: Arc<Paces>,
 }
 
-/// By kind; clones share them.
+/// The queues by kind of message; clones of the sender share them.
 struct Paces {
     offers: PacedQueue,
     answers: PacedQueue,
@@ -281,7 +283,7 @@ impl MasterSender {
         Self { outgoing, sent: Arc::default(), paces: Arc::new(paces) }
     }
 
-    /// Sends an answer; done when it was handed to the service.
+    /// Sends an answer; returns when it was written to the socket.
     ///
     /// # Errors
     /// It is too big, or the connection is over.
@@ -292,7 +294,7 @@ impl MasterSender {
         self.send(&self.paces.answers, text).await
     }
 
-    /// Sends an offer; done when it was handed to the service.
+    /// Sends an offer; returns when it was written to the socket.
     ///
     /// # Errors
     /// It is too big, or the connection is over.
@@ -303,8 +305,8 @@ impl MasterSender {
         self.send(&self.paces.offers, text).await
     }
 
-    /// Sends a candidate; done when it was handed to the service. The end of candidates is sent
-    /// by sending none.
+    /// Sends a candidate; returns when it was written to the socket. An end of candidates is not
+    /// sent.
     ///
     /// # Errors
     /// It is too big, or the connection is over.
@@ -317,14 +319,14 @@ impl MasterSender {
         self.send(&self.paces.candidates, text).await
     }
 
-    /// Without one the service is silent about what it could not handle.
+    /// Returns a new correlation id. The service reports an error only for a message that has one.
     fn correlation(&self, kind: &str) -> String {
         format!("{kind}-{}", self.sent.fetch_add(1, Ordering::Relaxed))
     }
 
     async fn send(&self, pace: &PacedQueue, text: String) -> Result<(), Failure> {
         tokio::select! {
-            // Who waits for a turn need not wait for one on a connection that is over.
+            // If the connection is over, the send fails at once instead of waiting for its turn.
             biased;
             () = self.outgoing.closed() => return Err(not_open()),
             () = pace.pass() => {}
@@ -351,11 +353,12 @@ async fn run(
     let end = loop {
         tokio::select! {
             _ = &mut closed => break None,
-            // Sending goes on while an event waits for a camera that waits for its own sending.
+            // Sending continues while an event waits: the camera may be waiting for its own send
+            // before it takes the next event.
             Some(Outgoing { text, done }) = outgoing.recv() => {
                 let result = socket.send(text).await;
                 let failed = result.as_ref().err().cloned();
-                // The caller may be gone.
+                // The caller may have dropped its future.
                 let _ = done.send(result);
                 if failed.is_some() {
                     break failed;
@@ -380,19 +383,19 @@ async fn run(
     drop(outgoing);
     if let Some(failure) = end {
         for event in waiting.into_iter().chain([MasterEvent::Disconnected(failure)]) {
-            // A camera that is gone needs no news.
+            // The camera may have dropped the connection.
             let _ = events.send(event).await;
         }
     }
 }
 
-/// The storage service has no id.
+/// Returns the recipient's client id; the storage service has none.
 fn viewer(to: &str) -> Option<&str> {
     Some(to).filter(|id| !id.is_empty())
 }
 
-/// The event of a frame; `None` for an answer without a client id, which belongs to no viewer. Other
-/// messages without one are from the storage service.
+/// Maps a frame to an event; `None` for an answer without a client id, which belongs to no viewer.
+/// Other messages without one are from the storage service.
 fn event(frame: Incoming) -> Option<MasterEvent> {
     Some(match frame {
         Incoming::Offer { sender, sdp } => {
@@ -425,7 +428,7 @@ mod tests {
     use std::time::Duration;
     use tokio::time::Instant;
 
-    /// Ten viewers offer at once, and each gets an answer and some candidates.
+    /// Ten viewers offer at once; the master sends each an answer and some candidates.
     #[tokio::test(start_paused = true)]
     async fn crowd_is_answered_at_the_services_pace_in_order_and_in_full() {
         const VIEWERS: usize = 10;

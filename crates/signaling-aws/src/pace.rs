@@ -1,4 +1,4 @@
-//! So many in any second and no more: the service's quotas for connections and messages
+//! Limits of connects and messages in any second, for the service's quotas
 //! (docs/kvs-protocol.md 1.6).
 
 use std::collections::VecDeque;
@@ -9,15 +9,15 @@ use tokio::time::{Instant, sleep_until};
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// When the last ones went.
+/// The times of the operations within the last second.
 #[derive(Debug, Default)]
 pub(crate) struct RateWindow(VecDeque<Instant>);
 
 impl RateWindow {
-    /// Lets one go now, if fewer than `most` went within a second.
+    /// Admits one more operation now, if fewer than `most` were admitted within the last second.
     ///
     /// # Errors
-    /// The time of the next try.
+    /// The time at which to try again.
     pub(crate) fn admit(&mut self, most: usize) -> Result<(), Instant> {
         if self.is_idle() || self.0.len() < most {
             self.0.push_back(Instant::now());
@@ -26,7 +26,7 @@ impl RateWindow {
         Err(self.0.front().map_or_else(Instant::now, |first| *first + WINDOW))
     }
 
-    /// Whether none went within a second: there is nothing to remember.
+    /// Whether none was admitted within the last second.
     pub(crate) fn is_idle(&mut self) -> bool {
         let now = Instant::now();
         self.0.retain(|at| now.saturating_duration_since(*at) < WINDOW);
@@ -34,7 +34,7 @@ impl RateWindow {
     }
 }
 
-/// Those who wait for their turn, in the order in which they came.
+/// A queue that admits callers at a limited rate, in the order in which they came.
 #[derive(Debug)]
 pub(crate) struct PacedQueue {
     most: usize,
@@ -42,14 +42,14 @@ pub(crate) struct PacedQueue {
 }
 
 impl PacedQueue {
-    /// One that lets so many through in any second.
+    /// Creates a queue that admits at most `most` in any second.
     pub(crate) fn new(most: usize) -> Self {
         Self { most, pace: Mutex::default() }
     }
 
-    /// Waits until one more may go. Cancel-safe.
+    /// Waits for the caller's turn. Cancel-safe.
     pub(crate) async fn pass(&self) {
-        // Who is next keeps the lock while it waits, and the lock has a queue.
+        // The first caller keeps the lock while it waits, and the lock queues the others.
         let mut pace = self.pace.lock().await;
         while let Err(at) = pace.admit(self.most) {
             sleep_until(at).await;
@@ -57,11 +57,11 @@ impl PacedQueue {
     }
 }
 
-/// RECONNECT_ICE_SERVER messages are collected for so long: the service sends one to each viewer,
-/// and a burst of them means one thing.
+/// How long RECONNECT_ICE_SERVER messages are collected into one event: the service sends one to
+/// each viewer, and a burst of them has one meaning.
 const COLLECTED_FOR: Duration = Duration::from_secs(1);
 
-/// And reported no more often than this: each report costs a GetIceServerConfig.
+/// Minimum time between two such events: each causes a GetIceServerConfig.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Many messages of one kind that are reported as one.
@@ -72,14 +72,14 @@ pub(crate) struct Coalesced {
 }
 
 impl Coalesced {
-    /// One more came.
+    /// Records one more message.
     pub(crate) fn note(&mut self) {
         let soon = Instant::now() + COLLECTED_FOR;
         let next = self.reported.map_or(soon, |reported| soon.max(reported + TOLD_EVERY));
         self.due.get_or_insert(next);
     }
 
-    /// Waits until the notice is due. Cancel-safe.
+    /// Waits until the recorded messages are due to be reported. Cancel-safe.
     pub(crate) async fn due(&mut self) {
         match self.due {
             None => std::future::pending().await,
@@ -100,7 +100,7 @@ mod tests {
         let (turnstile, start) = (PacedQueue::new(5), Instant::now());
         let gone = Mutex::new(Vec::new());
         join_all((0..23).map(async |n| {
-            // Not all at once, and not in step with the second.
+            // The callers come neither all at once nor at whole seconds.
             sleep_until(start + Duration::from_millis(40) * n).await;
             turnstile.pass().await;
             gone.lock().await.push((n, start.elapsed()));

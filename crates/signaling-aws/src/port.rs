@@ -22,23 +22,24 @@ use crate::config::SignalingConfig;
 use crate::connection::{self, ConnectionContext, Outgoing, Reply, not_open};
 use crate::endpoint::Role;
 
-/// Messages waiting to be sent on a connection; the core paces candidates and keeps them itself.
+/// Maximum number of messages queued on a connection; the core itself paces and queues candidates.
 const OUTGOING_MAX: usize = 512;
 
-/// Events waiting for the session; beyond it sockets are not read.
+/// Maximum number of events queued for the session; beyond it sockets are not read.
 const EVENTS_MAX: usize = 256;
 
-/// What a closing connection may take beyond the close handshake on its socket.
+/// The time that a closing connection may take beyond the close handshake on its socket.
 const CLOSE_SLACK: Duration = Duration::from_millis(50);
 
-/// Signaling over AWS, or over anything that speaks like it.
+/// Signaling over AWS, or over a service with the same protocol.
 #[derive(Debug)]
 pub struct AwsSignaling {
     client: ChannelClient,
     runtime: Handle,
-    /// The attempt under way, or the last one: its id is kept over the gaps between its connections.
+    /// The current or last attempt, which keeps its id over the gaps between its connections.
     attempt: Option<(u32, AttemptId)>,
-    /// A repeated request follows a failure, so it goes to the service.
+    /// Whether ICE servers were requested before: a repeated request follows a failure, so it
+    /// bypasses the cache.
     ice_servers_requested: bool,
     connections: BTreeMap<ConnectionId, Connection>,
     closing: JoinSet<()>,
@@ -49,12 +50,12 @@ pub struct AwsSignaling {
 }
 
 impl AwsSignaling {
-    /// A port for one session. Nothing is opened yet.
+    /// Creates a port for one session. It opens no connection yet.
     ///
     /// # Panics
-    /// Outside of a tokio runtime: connections are tasks of the one it is made in.
+    /// Outside of a tokio runtime: the port's connections are tasks of the current one.
     pub fn new(config: SignalingConfig) -> Self {
-        // One completion a command, so the queue is bounded by the commands.
+        // Each command has one completion, so the number of commands bounds this queue.
         let (completions, completed) = mpsc::unbounded_channel();
         let (events, happened) = mpsc::channel(EVENTS_MAX);
         Self {
@@ -83,11 +84,11 @@ impl AwsSignaling {
                 Failure::new(FailureCode::Port, "the signaling connection was opened before");
             return connect.complete(Err(twice));
         }
-        // Connections that ended by themselves get no close command.
+        // The session does not disconnect connections that ended by themselves.
         self.connections.retain(|_, connection| !connection.is_done());
         let id = match &self.attempt {
             Some((number, id)) if *number == attempt => id.clone(),
-            // The attempt before is over; its id is given back with its last connection.
+            // The previous attempt is over; its id is returned with its last connection.
             Some(_) | None => self.attempt.insert((attempt, AttemptId::default())).1.clone(),
         };
         let (outgoing_in, outgoing) = mpsc::channel(OUTGOING_MAX);
@@ -186,7 +187,7 @@ impl SignalingPort for AwsSignaling {
     async fn next(&mut self) -> SignalingInput {
         loop {
             tokio::select! {
-                // Completions first: a connection is open before anything arrives on it.
+                // Completions first: a connection's open must precede its events.
                 biased;
                 Some(completion) = self.completed.recv() => {
                     return SignalingInput::Completed(completion);
@@ -208,9 +209,9 @@ impl SignalingPort for AwsSignaling {
 struct Connection {
     outgoing: mpsc::Sender<Outgoing>,
     resolved: watch::Receiver<Option<Result<Resolved, Failure>>>,
-    /// Set when it ended by itself after it was open; that is reported as its last event.
+    /// Why the connection ended by itself after it was open; this is also its last event.
     ended: Arc<OnceLock<Failure>>,
-    /// Whether it has been.
+    /// Whether that event was delivered.
     reported: bool,
     close: Option<oneshot::Sender<()>>,
     task: AbortOnDrop,
@@ -218,21 +219,21 @@ struct Connection {
 }
 
 impl Connection {
-    /// Whether its socket is closed, no call is under way for it, and all of its events were
-    /// delivered: some from before its end may still be queued.
+    /// Whether the socket is closed, no call is under way for the connection, and all of its events
+    /// were delivered: some from before its end may still be queued.
     fn is_done(&mut self) -> bool {
         while self.calls.try_join_next().is_some() {}
-        // The task first: it reports its end before it finishes. In the other order, one
-        // that ends in between is taken for reported; no test can stop it just there.
+        // `task` is read before `ended`, because the task sets `ended` before it finishes. In the
+        // other order, a task that ends in between would count as reported; no test can hit that.
         self.task.0.is_finished()
             && self.calls.is_empty()
             && (self.reported || self.ended.get().is_none())
     }
 
-    /// Ends the connection and all that belongs to it, with or without the other end's consent.
+    /// Closes the connection and its calls; aborts them if the other end does not close in time.
     async fn close(mut self, patience: Duration) {
         if let Some(close) = self.close.take() {
-            // A task that has ended already needs no word.
+            // The task may have ended already.
             let _ = close.send(());
         }
         self.calls.shutdown().await;
@@ -257,7 +258,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// A request to the service beside a connection's socket.
+/// A call to the service for a connection, apart from its socket.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     IceServers { fresh: bool },

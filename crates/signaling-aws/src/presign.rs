@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::endpoint::{PlainHttp, is_socket_endpoint};
 
-/// What a socket's URL is made of.
+/// The parameters of a signaling connection's URL.
 #[derive(Debug)]
 pub struct Connect<'a> {
     /// The WSS endpoint that the service returned.
@@ -27,14 +27,14 @@ pub struct Connect<'a> {
     pub client_id: Option<&'a str>,
     /// The region in the credential scope.
     pub region: &'a str,
-    /// Who connects.
+    /// The credentials of the caller.
     pub credentials: &'a Credentials,
-    /// When, by the service's clock.
+    /// The time of the signature, by the service's clock.
     pub time: SystemTime,
 }
 
 impl Connect<'_> {
-    /// Signs.
+    /// Returns the signed URL.
     ///
     /// # Errors
     /// The endpoint is not `wss://` (`ws://` on loopback), or has a query of its own.
@@ -42,8 +42,8 @@ impl Connect<'_> {
         self.presign(PlainHttp::Loopback)
     }
 
-    /// As [`sign`](Self::sign), for an endpoint that may be `ws://` at any host. Anyone who reads on
-    /// the way can use the URL as long as it lives.
+    /// As [`sign`](Self::sign), for an endpoint that may be `ws://` at any host. Anyone who can
+    /// read the traffic can use the URL until it expires.
     ///
     /// # Errors
     /// As [`sign`](Self::sign), but for the scheme.
@@ -58,17 +58,17 @@ impl Connect<'_> {
     }
 }
 
-/// A URL that opens a socket for anyone who has it: never printed.
+/// A URL that opens a socket for anyone who has it, so it is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SignedUrl(String);
 
 impl SignedUrl {
-    /// The URL itself, for the one place that connects.
+    /// Returns the URL itself, for the one place that connects.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The signature in it, which is a secret as the URL is.
+    /// Returns the signature in the URL, which is as secret as the URL.
     pub(crate) fn signature(&self) -> Option<&str> {
         self.0.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Signature="))
     }
@@ -83,13 +83,13 @@ impl fmt::Debug for SignedUrl {
 /// Why a URL cannot be signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PresignError {
-    /// It would send the signature in the clear.
+    /// The scheme would send the signature in clear text.
     #[error("the signaling endpoint must be wss:// (ws:// only on loopback)")]
     Scheme,
-    /// The signature covers the whole query, so it has to be ours.
+    /// The endpoint has a query: the signature covers the whole query, so this crate must set it.
     #[error("the signaling endpoint must not have a query")]
     Query,
-    /// It is no URL.
+    /// The endpoint is no URL.
     #[error("the signaling endpoint is no valid URL")]
     Url,
     /// The signer refused.

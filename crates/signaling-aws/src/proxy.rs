@@ -1,6 +1,6 @@
-//! The way out of a network without direct connections: through a proxy, by CONNECT, for HTTPS, the
-//! signaling socket and TURN over streams alike. Plain HTTP and WS are on loopback and never go
-//! there.
+//! Connections through a proxy, by CONNECT, for networks without direct connections: HTTPS, the
+//! signaling socket and TURN over streams. Plain HTTP and WS are on loopback and never use the
+//! proxy.
 
 use std::env;
 use std::fmt;
@@ -21,20 +21,19 @@ use viewer_session::redact::{self, Origin};
 use crate::error::{self, BoxError};
 use crate::tls::Trust;
 
-/// A proxy for the network is not meant for an emulator on loopback.
+/// The hosts of this machine: a proxy for the network does not apply to an emulator on loopback.
 const THIS_MACHINE: &str = "localhost,127.0.0.0/8,::1";
 
-/// Which proxy carries HTTPS, the signaling socket, and the connections that
-/// [`SignalingConfig::detour`] opens.
+/// Selects the proxy for HTTPS, the signaling socket and streams of [`SignalingConfig::detour`].
 ///
 /// [`SignalingConfig::detour`]: crate::SignalingConfig::detour
 #[derive(Clone, Default)]
 pub enum Proxy {
-    /// `HTTPS_PROXY`, but not for the hosts of `NO_PROXY` nor for this machine; also written in
-    /// small letters.
+    /// `HTTPS_PROXY`, but not for the hosts of `NO_PROXY` nor for this machine; both names may be
+    /// in lower case.
     #[default]
     Environment,
-    /// None, whatever the environment.
+    /// None, even if the environment names one.
     Off,
     /// This one.
     Via {
@@ -47,7 +46,7 @@ pub enum Proxy {
 }
 
 impl fmt::Debug for Proxy {
-    /// Proxies have passwords.
+    /// Leaves out the URL, since that may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Environment => "Environment",
@@ -58,7 +57,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// What is meant, checked. The message of a refusal never repeats the URL.
+    /// Checks the setting and returns the route. An error message never repeats the URL.
     pub(crate) fn route(&self) -> Result<Route, String> {
         match self {
             Self::Off => Ok(Route::default()),
@@ -79,7 +78,7 @@ fn variable(names: [&str; 2]) -> Option<String> {
     names.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
-/// The way to a host: direct, or through a proxy.
+/// The route to a host: direct, or through a proxy.
 #[derive(Clone, Default)]
 pub(crate) struct Route(Option<Arc<Matcher>>);
 
@@ -91,7 +90,7 @@ impl fmt::Debug for Route {
 
 impl Route {
     fn through(url: &str, no_proxy: &str) -> Result<Self, String> {
-        // As curl has it, a proxy without a scheme is spoken to in plain HTTP.
+        // As in curl, a proxy without a scheme is used over plain HTTP.
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let parsed = Url::parse(&url).ok().filter(|parsed| {
             matches!(parsed.scheme(), "http" | "https") && parsed.host().is_some()
@@ -100,7 +99,7 @@ impl Route {
         if let Some(password) = parsed.password() {
             redact::remember(Origin::Account, password);
         }
-        // One that the matcher cannot use it would leave out, and traffic would go around the proxy.
+        // The matcher drops a proxy that it cannot use, and traffic would bypass the proxy.
         let anywhere = http::Uri::from_static("https://example.com/");
         if Matcher::builder().https(url.clone()).build().intercept(&anywhere).is_none() {
             return Err("is no proxy; one looks like http://HOST:PORT".to_owned());
@@ -109,7 +108,7 @@ impl Route {
         Ok(Self(Some(Arc::new(matcher))))
     }
 
-    /// The proxy on the way to an `https://` or `wss://` endpoint, if there is one.
+    /// Returns the proxy for an `https://` or `wss://` endpoint, if there is one.
     pub(crate) fn to(&self, endpoint: &Url) -> Option<ProxyTunnel> {
         if !matches!(endpoint.scheme(), "https" | "wss") {
             return None;
@@ -117,7 +116,7 @@ impl Route {
         self.hop(endpoint.authority())
     }
 
-    /// For other connections; see [`crate::SignalingConfig::detour`].
+    /// Connects other streams; see [`crate::SignalingConfig::detour`].
     pub(crate) async fn around(
         self,
         trust: Trust,
@@ -134,7 +133,7 @@ impl Route {
         Ok(Some(tunnel))
     }
 
-    /// The proxy on the way to `HOST:PORT`, if there is one.
+    /// Returns the proxy for `HOST:PORT`, if there is one.
     fn hop(&self, authority: &str) -> Option<ProxyTunnel> {
         let target: http::Uri = format!("https://{authority}/").parse().ok()?;
         let intercept = self.0.as_ref()?.intercept(&target)?;
@@ -154,12 +153,12 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Duplex for T {}
 
 impl ProxyTunnel {
-    /// Asks the proxy for a connection to the host. What the proxy answers is read up to 8 KiB.
+    /// Requests a connection to the host from the proxy. Reads at most 8 KiB of its response.
     pub(crate) async fn tunnel(self, tls: &Arc<ClientConfig>) -> Result<Box<dyn Duplex>, BoxError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // TLS is for proxies that want it; TLS with the service goes through what comes back.
+        // This TLS is with a proxy that requires it; TLS with the service runs inside the tunnel.
         let proxy = HttpsConnector::from((tcp, tls.clone()));
         let mut tunnel = Tunnel::new(self.intercept.uri().clone(), proxy);
         if let Some(credentials) = self.intercept.basic_auth() {

@@ -19,21 +19,21 @@ use crate::pace::RateWindow;
 /// Quota: ConnectAsViewer and ConnectAsMaster, 3 a second for each channel.
 const CONNECTS: usize = 3;
 
-/// Up to this many channels, idle ones are not removed.
+/// Number of channels up to which idle ones are not removed.
 const CHANNELS_KEPT: usize = 64;
 
-/// Up to this many accounts or channels, a limiter of calls keeps idle ones.
+/// Number of accounts or channels up to which a limiter of calls keeps idle ones.
 const IDLE_KEPT: usize = 1024;
 
 /// The wait after the first throttled GetIceServerConfig of a channel; it doubles each time.
 const ICE_BACKOFF: Duration = Duration::from_secs(5);
 
-/// The longest such wait.
+/// The longest wait after a throttled GetIceServerConfig.
 const ICE_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// What the sessions of one client used of the service's quotas.
+/// The usage of the service's quotas by the sessions of one client.
 pub(crate) struct Quotas {
-    /// Times in pools and limiters count from here: both outlive sessions and their clocks.
+    /// The origin of times in pools and limiters, which outlive sessions and their clocks.
     origin: Instant,
     channels: Mutex<ChannelStates>,
     calls: BTreeMap<&'static str, Limiters>,
@@ -154,10 +154,11 @@ impl Quotas {
     }
 }
 
-/// The channels that the client used lately.
+/// The channels that the client used recently.
 struct ChannelStates {
     by_key: BTreeMap<String, ChannelState>,
-    /// At this many, idle channels are removed at once; below, now and then.
+    /// Number of channels at which idle ones are removed at once; below it, once per
+    /// [`ClientIdPool::REST`].
     prune_at: usize,
     pruned: Timestamp,
 }
@@ -166,7 +167,7 @@ struct ChannelStates {
 struct ChannelState {
     connects: RateWindow,
     ids: ClientIdPool,
-    /// How many of the ids are in use.
+    /// Number of ids in use.
     leased: usize,
     /// When the id that was returned last began to rest.
     given_back: Timestamp,
@@ -222,8 +223,8 @@ impl ChannelState {
     }
 }
 
-/// The published rate of a call, a second: in an account's region, and on one channel
-/// (docs/kvs-protocol.md 1.6). Calls without a published rate are not limited.
+/// The published quotas of a call, per second: in an account's region, and on one channel
+/// (docs/kvs-protocol.md 1.6). Calls without a published quota are not limited.
 struct CallQuota {
     name: &'static str,
     account: Option<u32>,
@@ -296,7 +297,7 @@ mod tests {
             channels.by_key.len()
         };
         for n in 1..=2 * CHANNELS_KEPT {
-            // ChannelStates that are in use are remembered, however many there are.
+            // Channels that are in use are kept, however many there are.
             assert_eq!(serve(&format!("door{n}"), true), n);
         }
         serve("in use", false);
@@ -321,7 +322,7 @@ mod tests {
             }
         });
         let went = futures_util::future::join_all(calls).await;
-        // A bucket of 300 is full at the start, and 300 a second come after.
+        // A bucket of 300 is full at the start, and 300 more are admitted each second.
         assert!((2.2..2.5).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
         let within = |from: Duration| {
             let to = from + Duration::from_secs(1);
@@ -346,9 +347,9 @@ mod tests {
             let limit = Duration::from_secs(1);
             quotas.admit_call("DescribeMediaStorageConfiguration", "a busy account", "busy", limit)
         };
-        let requested = futures_util::future::join_all((0..20).map(|_| ask())).await;
-        let admitted = requested.iter().filter(|turn| turn.is_ok()).count();
-        // Five at once, and five within the second that each of them waits.
+        let asked = futures_util::future::join_all((0..20).map(|_| ask())).await;
+        let admitted = asked.iter().filter(|turn| turn.is_ok()).count();
+        // Five are admitted at once, and five within the second that a call may wait.
         assert!((10..=11).contains(&admitted), "{admitted}");
         let refused = requested.into_iter().find_map(Result::err).expect("some");
         assert_eq!(refused.code, FailureCode::Throttled);

@@ -1,9 +1,9 @@
-//! What is known of channels: their endpoints, for hours, and their ICE servers, for
-//! as long as the TURN credentials in them are fresh.
+//! The cache of channels: their endpoints, for hours, and their ICE servers, for as long as the
+//! TURN credentials in them are fresh.
 //!
-//! A second session on a channel, and a connection that is opened again, request nothing that the first
-//! received. Whatever casts doubt on it (a refusal, an unknown channel, GO_AWAY,
-//! RECONNECT_ICE_SERVER) removes it. Nothing of it is printed: there are TURN passwords in it.
+//! A second session on a channel, and a connection that is opened again, request nothing that the
+//! first received. An event that makes an entry doubtful (a refusal, an unknown channel, GO_AWAY,
+//! RECONNECT_ICE_SERVER) removes it. Entries are not printed: they hold TURN passwords.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,51 +17,51 @@ use tokio::time::Instant;
 
 use crate::endpoint::Role;
 
-/// How long endpoints are good: AWS states no limit, and its C SDK uses ten hours
+/// How long endpoints are good: AWS documents no duration, and its C SDK uses ten hours
 /// (docs/kvs-protocol.md 3.1).
 pub(crate) const ENDPOINTS_FOR: Duration = Duration::from_secs(10 * 3600);
 
-/// ICE servers are fetched again so long before their credentials end, as the C SDK does
-/// (docs/kvs-protocol.md 1.5): who gets them now needs them for a moment.
+/// How long before the end of their credentials ICE servers are fetched again, as the C SDK does
+/// (docs/kvs-protocol.md 1.5): a session that receives them still needs them for a moment.
 const ICE_GRACE: Duration = Duration::from_secs(30);
 
-/// How long it is good that a channel is not in storage mode, for a session's first attempt. A later
-/// one requests anew sooner: something failed, and this may be why.
+/// How long the result that a channel is not in storage mode is good for a session's first attempt.
+/// A later attempt requests it again sooner: an attempt failed, and storage mode may be the cause.
 const PEER_TO_PEER_FOR: Duration = ENDPOINTS_FOR;
 
 /// The same for a session's later attempts.
 const PEER_TO_PEER_FOR_RETRIES: Duration = Duration::from_secs(600);
 
-/// Most channels that are remembered where no configuration sets more; the one that was learned
-/// longest ago goes first. One takes less than 2 kB.
+/// Maximum number of cached channels where no configuration sets another; the one that was learned
+/// longest ago is removed first. One takes less than 2 kB.
 const CHANNELS_MAX: usize = 4096;
 
-/// Where the channel's data plane is.
+/// The endpoints of the channel's data plane.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     pub(crate) arn: ChannelArn,
     pub(crate) wss: String,
     pub(crate) https: String,
-    /// Where a storage session is joined; requested at the first join.
+    /// The endpoint for joining a storage session, requested at the first join.
     pub(crate) storage: Arc<OnceCell<String>>,
 }
 
 impl PartialEq for Endpoints {
-    /// Where a session is joined is requested later and follows from the rest.
+    /// Ignores the storage endpoint, which is requested later and depends on the other fields.
     fn eq(&self, other: &Self) -> bool {
         (&self.arn, &self.wss, &self.https) == (&other.arn, &other.wss, &other.https)
     }
 }
 
-/// ICE servers and how long their credentials live.
+/// ICE servers and how long their credentials are valid.
 #[derive(Clone)]
 pub(crate) struct TurnServers {
     pub(crate) servers: Vec<IceServer>,
     pub(crate) ttl: Duration,
 }
 
-/// A channel for one caller. No caller gets what another received: the responses depend on who
-/// asks, from where, as what.
+/// A channel for one caller. Callers do not share cached responses, since a response depends on the
+/// caller's credentials, its region and its role.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     /// The control plane, by its endpoint, region and kind.
@@ -78,11 +78,11 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What is known, by channel.
+/// The cached data, by channel.
 pub(crate) struct ServiceCache {
     by_key: BTreeMap<Key, CachedChannel>,
     most: usize,
-    /// Whether a configuration set the number; until then it is the default.
+    /// Whether a configuration has set `most`; until then it is the default.
     is_configured: bool,
 }
 
@@ -91,7 +91,7 @@ impl ServiceCache {
         Self { by_key: BTreeMap::new(), most: CHANNELS_MAX, is_configured: false }
     }
 
-    /// Remembers so many channels, or as many as another configuration requested.
+    /// Sets the maximum number of channels, unless another configuration has set a larger one.
     pub(crate) fn keep_at_least(&mut self, channels: usize) {
         self.most = if self.is_configured { self.most.max(channels) } else { channels };
         self.is_configured = true;
@@ -100,54 +100,54 @@ impl ServiceCache {
         }
     }
 
-    /// The endpoints, if they are known and still good.
+    /// Returns the endpoints, if they are known and still good.
     pub(crate) fn endpoints(&self, key: &Key) -> Option<Endpoints> {
         self.by_key.get(key)?.endpoints.as_ref()?.fresh().cloned()
     }
 
-    /// Whether a file of an earlier process may be read for endpoints: once for each channel, and
-    /// not after the response was put in doubt.
+    /// Returns whether a file of an earlier process may be read for endpoints: once for each
+    /// channel, and not after the cached endpoints were invalidated.
     pub(crate) fn may_recall(&mut self, key: &Key) -> bool {
         !std::mem::replace(&mut self.entry(key).recalled, true)
     }
 
-    /// Remembers endpoints that an earlier process learned then.
+    /// Stores endpoints that an earlier process learned at the time `then`.
     pub(crate) fn recall_endpoints(&mut self, key: &Key, endpoints: &Endpoints, then: SystemTime) {
         let reported = Cached { wall: then, ..Cached::new(endpoints.clone(), ENDPOINTS_FOR) };
         self.entry(key).endpoints = Some(reported);
     }
 
-    /// Remembers endpoints.
+    /// Stores endpoints.
     pub(crate) fn learn_endpoints(&mut self, key: &Key, endpoints: &Endpoints) {
         self.entry(key).endpoints = Some(Cached::new(endpoints.clone(), ENDPOINTS_FOR));
     }
 
-    /// The ICE servers, if their credentials are fresh.
+    /// Returns the ICE servers, if their credentials are fresh.
     pub(crate) fn turn_servers(&self, key: &Key) -> Option<Vec<IceServer>> {
         self.by_key.get(key)?.turn.as_ref()?.fresh().cloned()
     }
 
-    /// Remembers ICE servers, if their credentials live long enough to be used twice.
+    /// Stores ICE servers, if their credentials are valid long enough to be used twice.
     pub(crate) fn learn_turn_servers(&mut self, key: &Key, turn: &TurnServers) {
         let life = turn.ttl.checked_sub(ICE_GRACE).filter(|life| !life.is_zero());
         self.entry(key).turn = life.map(|life| Cached::new(turn.servers.clone(), life));
     }
 
-    /// The ICE servers are not to be used again.
+    /// Removes the ICE servers.
     pub(crate) fn forget_turn_servers(&mut self, key: &Key) {
         if let Some(known) = self.by_key.get_mut(key) {
             known.turn = None;
         }
     }
 
-    /// Nothing that is known of the channel is to be used again.
+    /// Removes all cached data of the channel.
     pub(crate) fn forget(&mut self, key: &Key) {
         if let Some(known) = self.by_key.get_mut(key) {
             *known = CachedChannel { recalled: true, ..CachedChannel::default() };
         }
     }
 
-    /// Whether it is known that the channel is not in storage mode. `retries` is the query of an attempt
+    /// Whether it is known that the channel is not in storage mode. `retries` marks an attempt
     /// after a failed one.
     pub(crate) fn is_peer_to_peer(&self, key: &Key, retries: bool) -> bool {
         let life = if retries { PEER_TO_PEER_FOR_RETRIES } else { PEER_TO_PEER_FOR };
@@ -155,7 +155,7 @@ impl ServiceCache {
         reported.is_some_and(|reported| reported.is_younger_than(life))
     }
 
-    /// Remembers that the channel is not in storage mode, or that these credentials may not read it.
+    /// Stores that the channel is not in storage mode, or that these credentials may not read it.
     pub(crate) fn learn_peer_to_peer(&mut self, key: &Key) {
         self.entry(key).peer_to_peer = Some(Cached::new((), PEER_TO_PEER_FOR));
     }
@@ -180,12 +180,12 @@ struct CachedChannel {
     endpoints: Option<Cached<Endpoints>>,
     turn: Option<Cached<Vec<IceServer>>>,
     peer_to_peer: Option<Cached<()>>,
-    /// The file of an earlier process was read, or must not be read any more.
+    /// Whether the file of an earlier process was read already, or must not be read.
     recalled: bool,
 }
 
 impl CachedChannel {
-    /// When something was learned last.
+    /// When the newest data was learned.
     fn at(&self) -> Option<Instant> {
         let endpoints = self.endpoints.as_ref().map(|reported| reported.at);
         let turn = self.turn.as_ref().map(|reported| reported.at);
@@ -193,11 +193,12 @@ impl CachedChannel {
     }
 }
 
-/// Something that is good for a while.
+/// A value that is good for a limited time.
 struct Cached<T> {
     what: T,
     at: Instant,
-    /// A machine that sleeps stops the other clock, and TURN passwords still expire.
+    /// The wall time when the value was learned: the other clock stops while the machine sleeps,
+    /// and TURN passwords expire during that time.
     wall: SystemTime,
     life: Duration,
 }
@@ -212,7 +213,7 @@ impl<T> Cached<T> {
     }
 
     fn is_younger_than(&self, life: Duration) -> bool {
-        // A wall clock that was set back proves nothing.
+        // A wall clock that was set back gives no age.
         let slept = self.wall.elapsed().unwrap_or_default();
         self.at.elapsed().max(slept) < life
     }

@@ -17,14 +17,15 @@ use crate::proxy::{Duplex, Route};
 use crate::tls::Trust;
 use crate::upgrade::{Refusal, upgrade};
 
-/// Above this a message ends the connection; up to it, one that is too long is garbage.
+/// The size above which a message ends the connection; up to it, a message that is too long counts
+/// as garbage.
 const MESSAGE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
-/// Most that waits to be sent. Each ping is owed a pong, also to one who pings and never reads.
+/// Maximum number of unsent bytes: every ping requires a pong, also if the other end never reads.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
-/// Read from the connection at once. Messages of the service are up to 10 kB of payload; a longer
-/// one is put together in a buffer of its own.
+/// Bytes that one read from the connection takes. Messages of the service have up to 10 kB of
+/// payload; a longer one is assembled in a buffer of its own.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 /// An open connection.
@@ -37,7 +38,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Opens a connection. The limit of the whole is the caller's.
+    /// Opens a connection. The caller limits the total time.
     pub(crate) async fn open(
         url: &SignedUrl,
         trust: &Trust,
@@ -60,20 +61,20 @@ impl Socket {
         Ok(Self { stream, limits, received_at: now, ping_at: now + limits.ping })
     }
 
-    /// The next message; pings meanwhile. Cancel-safe.
+    /// Waits for the next message and sends pings meanwhile. Cancel-safe.
     ///
     /// # Errors
-    /// The connection is over, and why.
+    /// The reason why the connection is over.
     pub(crate) async fn next(&mut self) -> Result<Incoming, Failure> {
         let now = Instant::now();
         if now > self.received_at + self.limits.silence && now > self.ping_at {
-            // Nothing was read for a while, so the silence is not the service's.
+            // The caller did not read for a while, so the service was not necessarily silent.
             self.received_at = now;
         }
         loop {
             let silent_at = self.received_at + self.limits.silence;
             tokio::select! {
-                // What has come counts before the time that has passed.
+                // Received frames come before an expired time limit.
                 biased;
                 frame = self.stream.next() => {
                     let message = match frame {
@@ -88,7 +89,7 @@ impl Socket {
                         Message::Close(frame) => {
                             return Err(error::closed(frame.map(|f| f.code.into())));
                         }
-                        // Answered by the library, with the next read.
+                        // The library sends the pong with the next read.
                         Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                     }
                 }
@@ -128,12 +129,12 @@ impl Socket {
     /// Closes, waits for the other end's close within the limit, and frees the descriptor.
     pub(crate) async fn close(mut self) {
         let handshake = async {
-            // Refused where the other end closed first; then the reply to it, which is
-            // queued, goes out with the next read.
+            // The library refuses a close if the other end closed first; then the queued reply
+            // goes out with the next read.
             let _ = self.stream.close(None).await;
             while let Some(Ok(_)) = self.stream.next().await {}
         };
-        // Out of patience or done: dropping the socket closes it either way.
+        // After the timeout or the handshake, dropping the socket closes it.
         let _ = timeout(self.limits.close, handshake).await;
     }
 }

@@ -18,20 +18,20 @@ pub(crate) const CLIENT_ID: &str = "client-id";
 /// The extension of files of endpoints.
 pub(crate) const ENDPOINTS: &str = "endpoints";
 
-/// Most files of endpoints that are kept; the oldest go first.
+/// Maximum number of endpoint files that are kept; the oldest are removed first.
 const ENDPOINTS_MAX: usize = 4096;
 
-/// Files that were not changed for this long are removed.
+/// The age since the last change at which files are removed.
 pub(crate) const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a disk is waited for: an id that is not shared is better than no session.
+/// How long a session waits for a disk: an id that is not shared is better than no session.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Most tasks that wait for a disk at a time; one that hangs, as a network's may, takes no more
-/// threads than these.
+/// Maximum number of tasks that wait for a disk at a time; a disk that hangs, such as a network
+/// file system, occupies no more threads than these.
 const DISK_TASKS_MAX: usize = 4;
 
-/// Most directories that this process remembers to have tidied.
+/// Maximum number of directories that this process remembers as tidied.
 const DIRS_MAX: usize = 64;
 
 /// Works on files away from the runtime's workers, within a limit of time and of threads. Clones
@@ -91,7 +91,7 @@ pub(crate) fn tidy(dir: &Path) {
         if !is_client_id && extension != Some(ENDPOINTS) {
             continue;
         }
-        // Of the entry itself: a symbolic link is not followed.
+        // These are the metadata of the entry itself: a symbolic link is not followed.
         let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) else {
             continue;
         };
@@ -115,7 +115,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// Makes a directory that does not exist, for this user alone.
+/// Creates the directory if it does not exist, for this user alone.
 pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -124,7 +124,7 @@ pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// What happens where a file does not exist.
+/// Whether a missing file is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     Made,
@@ -141,7 +141,7 @@ pub(crate) fn open(path: &Path, missing: Missing) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW
-        // A pipe would be waited for.
+        // Without this flag, opening a pipe would block.
         | OFlags::NONBLOCK;
     let flags = if missing == Missing::Made { flags | OFlags::CREATE } else { flags };
     let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
@@ -153,7 +153,7 @@ pub(crate) fn open(path: &Path, missing: Missing) -> io::Result<File> {
         let shown = path.display();
         return Err(io::Error::other(format!("{shown} is no file that this user made")));
     }
-    // Who can read it can lock it.
+    // A process that can read the file can lock it.
     if metadata.mode() & 0o077 != 0 {
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
     }
@@ -183,7 +183,7 @@ pub(crate) fn unix_ms() -> u64 {
 mod tests {
     use super::*;
 
-    /// As a network file system that is gone.
+    /// Simulates a network file system that is unavailable.
     #[tokio::test(start_paused = true)]
     async fn hanging_disk_costs_a_second_and_few_threads() {
         let disk = Disk::new();

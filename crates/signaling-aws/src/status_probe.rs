@@ -1,5 +1,5 @@
-//! An HTTP client that reports how the last request was answered: a source of credentials that fails
-//! for now and one that refuses give the same kind of error.
+//! An HTTP client that records the status of the last response: a source of credentials returns the
+//! same kind of error for a temporary failure and for a refusal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -11,17 +11,18 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
-/// The status of the last answer; 0 as long as there is none. Clones share it.
+/// The status of the last response; 0 as long as there is none. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastStatus(Arc<AtomicU16>);
 
 impl LastStatus {
-    /// This client, watched.
+    /// Wraps a client so that the status of its last response is recorded.
     pub(crate) fn of(&self, client: SharedHttpClient) -> SharedHttpClient {
         SharedHttpClient::new(StatusProbe { inner: client, last: self.clone() })
     }
 
-    /// How the last request since the previous call was answered; `None` if it was not.
+    /// Returns and clears the status of the last response; `None` if there was none since the last
+    /// call.
     pub(crate) fn take(&self) -> Option<u16> {
         Some(self.0.swap(0, Ordering::Relaxed)).filter(|status| *status != 0)
     }

@@ -1,8 +1,8 @@
-//! Whom to trust: the system's authorities and one extra file, for HTTPS and WSS alike.
+//! The trusted authorities, for HTTPS and WSS alike: the system's and those of one extra file.
 //!
 //! Certificates are always verified; there is no switch to turn that off. The process has one TLS
-//! configuration for each set of authorities: they are read once, and sessions of TLS are resumed
-//! across calls, sockets and sessions.
+//! configuration for each set of authorities: they are read once, and TLS sessions are resumed
+//! across calls, sockets and viewer sessions.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -15,19 +15,19 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-/// A CA file bigger than this is none.
+/// Maximum size of a CA file.
 const CA_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Most sets of authorities whose TLS configuration is kept; each CA file makes one.
+/// Maximum number of TLS configurations that are kept; each CA file needs one.
 const TRUSTS_MAX: usize = 8;
 
-/// Hosts whose TLS sessions are remembered: a channel has two of its own.
+/// Maximum number of hosts for which TLS sessions are cached: a channel has two of its own.
 const TLS_SESSIONS_MAX: usize = 1024;
 
 /// The authorities that are trusted. Clones share their TLS configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Trust {
-    /// Beside the system's.
+    /// The authorities in addition to the system's.
     extra: Arc<Vec<CertificateDer<'static>>>,
     config: Arc<OnceLock<Arc<ClientConfig>>>,
 }
@@ -43,7 +43,7 @@ impl Trust {
         let unreadable = |error| format!("{shown} cannot be read: {error}");
         let mut pem = Vec::new();
         let file = File::open(path).map_err(unreadable)?;
-        // A pipe or a device has no length.
+        // The length of a pipe or a device is unknown, so the read itself is limited.
         file.take(CA_FILE_BYTES_MAX + 1).read_to_end(&mut pem).map_err(unreadable)?;
         if pem.len() as u64 > CA_FILE_BYTES_MAX {
             return Err(format!("{shown} is too big to be a PEM file of certificates"));
@@ -63,12 +63,12 @@ impl Trust {
         Ok(Self::shared(certificates))
     }
 
-    /// The process's own for these authorities.
+    /// Returns the process's shared instance for these authorities.
     fn shared(extra: Vec<CertificateDer<'static>>) -> Self {
         static TRUSTS: Mutex<Vec<Trust>> = Mutex::new(Vec::new());
         let mut trusts = TRUSTS.lock().unwrap_or_else(PoisonError::into_inner);
         let known = trusts.iter().position(|trust| *trust.extra == extra);
-        // The most recently used stand last.
+        // The list is ordered by the time of the last request.
         let trust = match known {
             Some(at) => trusts.remove(at),
             None => Self { extra: Arc::new(extra), config: Arc::default() },
@@ -80,7 +80,7 @@ impl Trust {
         trust
     }
 
-    /// For calls and sockets.
+    /// Returns the TLS configuration for calls and sockets.
     pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
         if let Some(config) = self.config.get() {
             return Ok(config.clone());
@@ -100,12 +100,12 @@ impl Trust {
     }
 }
 
-/// Reads the system's authorities and draws the first random number of the process, on two threads
-/// of their own, so that neither is waited for when the first connection needs it: together some
-/// 40 ms where AWS-LC gathers entropy from the CPU's jitter, as in a build without this
-/// workspace's settings. Meant for the first line of `main`; it returns at once.
+/// Reads the system's authorities and draws the first random number of the process on two threads,
+/// so that the first connection does not wait for either: together they take some 40 ms where
+/// AWS-LC gathers entropy from the CPU's jitter, as in a build without this workspace's settings.
+/// Call it in the first line of `main`; it returns at once.
 pub fn warm_up() -> WarmUp {
-    // Without a thread it happens later, where it is needed.
+    // If a thread cannot start, the first connection does this work instead.
     let start =
         |name: &str, task: fn()| thread::Builder::new().name(name.to_owned()).spawn(task).ok();
     let random = start("random", || {
@@ -133,7 +133,7 @@ impl WarmUp {
     }
 }
 
-/// Read once: a system may have hundreds of files of them.
+/// Returns the system's authorities, read once: a system may have hundreds of such files.
 fn system_roots() -> &'static [CertificateDer<'static>] {
     static ROOTS: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
     ROOTS.get_or_init(|| {
@@ -145,13 +145,13 @@ fn system_roots() -> &'static [CertificateDer<'static>] {
     })
 }
 
-/// The bundle file alone where there is one: the directory in which it stands has the same
-/// certificates, one a file. Directories elsewhere, which a person named, are read as well.
+/// Reads only the bundle file where there is one: its directory contains the same certificates, one
+/// in each file. Other directories, which the user named, are read as well.
 #[cfg(all(unix, not(target_os = "macos")))]
 fn read_system_roots() -> Vec<CertificateDer<'static>> {
     let named = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let (file, dirs) = (named("SSL_CERT_FILE"), named("SSL_CERT_DIR"));
-    // With neither named, it is the system's own.
+    // If neither variable is set, this is the system's own file.
     let file = match (file, &dirs) {
         (Some(file), _) => Some(std::path::PathBuf::from(file)),
         (None, None) => openssl_probe::probe().cert_file,

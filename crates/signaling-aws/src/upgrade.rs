@@ -1,5 +1,5 @@
-//! The upgrade of a connection to a WebSocket, over HTTP/1.1: requested, verified, and when it is
-//! refused, and its body is read, since the reason may be in the body alone.
+//! The upgrade of a connection to a WebSocket, over HTTP/1.1: the request, the check of the
+//! response, and the body of a refusal, since the reason may be in the body only.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -23,29 +23,29 @@ use crate::error;
 use crate::presign::SignedUrl;
 use crate::proxy::Duplex;
 
-/// Most of a refusal's body that is read; the service's own are a hundred bytes.
+/// Maximum number of bytes read of a refusal's body; the service's own have about a hundred.
 const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a refusal's body is waited for: its status is known already.
+/// How long the client waits for a refusal's body: its status is known already.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a connection did not open.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// The service answered, and not with 101.
+    /// The service responded with another status than 101.
     Upgrade {
         /// The HTTP status.
         status: u16,
-        /// The `Date` header: by it a wrong clock is known.
+        /// The `Date` header, which reveals a wrong clock.
         date: Option<String>,
-        /// What it means.
+        /// The failure to report.
         failure: Failure,
     },
-    /// There was no answer.
+    /// There was no response.
     Transport(Failure),
 }
 
-/// Asks for the upgrade. The limit of the whole is the caller's.
+/// Requests the upgrade. The caller limits the total time.
 pub(crate) async fn upgrade(
     connection: Box<dyn Duplex>,
     url: &SignedUrl,
@@ -53,12 +53,12 @@ pub(crate) async fn upgrade(
 ) -> Result<WebSocketStream<Box<dyn Duplex>>, Refusal> {
     let key = generate_key();
     let request = request(url, &key).ok_or_else(|| broken("the signaling endpoint is no URL"))?;
-    // Each word of a header's name with a capital, as in `Sec-Websocket-Key`: some servers do not
-    // know hyper's small letters.
+    // Header names in title case, as in `Sec-Websocket-Key`: some servers do not recognize
+    // hyper's lower case.
     let mut http = http1::Builder::new();
     let http = http.title_case_headers(true).handshake(TokioIo::new(connection)).await;
     let (mut sender, connection) = http.map_err(|error| unanswered(&error))?;
-    // It has to be driven for anything to come, and ends as the bare connection.
+    // The connection must be polled for the response to arrive; its output is the bare stream.
     let mut connection = pin!(connection.without_shutdown().fuse());
     let mut bare = None;
     let mut response = pin!(sender.send_request(request));
@@ -79,7 +79,7 @@ pub(crate) async fn upgrade(
             None => connection.await,
         };
         let bare = bare.map_err(|error| unanswered(&error))?;
-        // The first messages may have come together with the answer.
+        // The first messages may have arrived together with the response.
         let (stream, read) = (bare.io.into_inner(), bare.read_buf.to_vec());
         let role = Role::Client;
         return Ok(WebSocketStream::from_partially_read(stream, read, role, Some(config)).await);
@@ -87,7 +87,7 @@ pub(crate) async fn upgrade(
     let mut body = Vec::new();
     let read = read_body(&mut response, &mut body);
     tokio::select! {
-        // The limit is reached or the body is over: what has arrived may suffice.
+        // After the timeout, the part of the body that arrived may contain the reason.
         _ = timeout(REFUSAL_PATIENCE, read) => {}
         () = async { loop { let _ = (&mut connection).await; } } => {}
     }
@@ -116,12 +116,12 @@ fn is_accepted(headers: &HeaderMap, key: &str) -> bool {
     says(UPGRADE, "websocket")
         && says(CONNECTION, "upgrade")
         && headers.get("sec-websocket-accept").is_some_and(|value| value == accept.as_str())
-        // Neither was requested.
+        // The client requested neither.
         && !headers.contains_key("sec-websocket-extensions")
         && !headers.contains_key("sec-websocket-protocol")
 }
 
-/// Reads a body to its end, or as much of it as is taken.
+/// Reads a body to its end or up to [`REFUSAL_BYTES_MAX`].
 async fn read_body(response: &mut Response<Incoming>, body: &mut Vec<u8>) {
     while let Some(Ok(frame)) = response.frame().await {
         let data = frame.data_ref().map_or(&[][..], |data| data.as_ref());
@@ -133,7 +133,7 @@ async fn read_body(response: &mut Response<Incoming>, body: &mut Vec<u8>) {
     }
 }
 
-/// The service's error in a refused upgrade.
+/// Maps the response that refuses an upgrade.
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let name = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
