@@ -156,7 +156,7 @@ impl IdLease {
     }
 
     /// Records that an offer or answer is about to be sent: the master may keep a session of this
-    /// id after the signaling connection is gone. Returns the file that has to record the first one.
+    /// id after the signaling connection is gone. Returns the file that must record the first one.
     pub(crate) fn offered(&mut self) -> Option<(IdFile, Disk)> {
         if std::mem::replace(&mut self.offered, true) {
             return None;

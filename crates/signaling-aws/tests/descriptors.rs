@@ -1,6 +1,6 @@
-//! What a connection opened is closed with it: the process's own descriptors are counted.
+//! A closed connection leaves no socket open: the test counts the process's own descriptors.
 //!
-//! One test in a binary of its own: others would open descriptors meanwhile.
+//! One test in a binary of its own: other tests would open descriptors meanwhile.
 #![cfg(target_os = "linux")]
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use signaling_aws::{AwsSignaling, SignalingConfig};
 use tokio::time::timeout;
 use viewer_session::{SignalingInput, SignalingPort as _};
 
-/// Sockets of this process that are connected to the emulator, by our own end.
+/// Returns the number of this process's sockets that are connected to the emulator.
 fn sockets_to(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/self/net/tcp").expect("readable");
     let remote = format!(":{port:04X}");
@@ -80,7 +80,7 @@ async fn no_socket_outlives_its_link_over(tls: Option<TlsConfig>) {
     for round in 0..12u32 {
         let (link, first) = (ConnectionId(round), round * 10);
         let ticket = |n| Ticket { attempt: round, seq: first + n };
-        // Every third time a call hangs, and the close cuts it short.
+        // In every third round a call hangs, and the close aborts it.
         let fault = (round % 3 == 2).then(|| {
             let hang = Action::Hang { ms: None };
             emulator
@@ -98,8 +98,8 @@ async fn no_socket_outlives_its_link_over(tls: Option<TlsConfig>) {
         }
         port.submit(ticket(3), SignalingCommand::Disconnect { link });
         assert_eq!(completion(&mut port, first + 3).await, Ok(Done::Ok));
-        // A busy machine may have stopped a worker that holds the last one. A call that hangs would
-        // keep its own for longer.
+        // On a busy machine, a suspended worker may still hold the last socket. A call that hangs
+        // would keep its socket for longer than this wait.
         until("nothing is left", || sockets_to(tcp) == 0).await;
         if let Some(fault) = fault {
             emulator.faults().remove(fault);

@@ -150,7 +150,7 @@ async fn ice_servers_come_beside_the_opening_socket_stun_first() {
     let emulator = start(EmulatorConfig { turn, ..Default::default() }).await;
     let stun = Stun::Custom(vec!["stun:127.0.0.1:9".into()]);
     let mut port = viewer(reach(&emulator).stun(stun));
-    // The socket hangs; the servers do not wait for it.
+    // The socket hangs; the ICE servers do not wait for it.
     let hang = Fault { matches: Match::on(Point::Upgrade), action: Do::Hang { ms: None } };
     emulator.faults().add(hang).expect("a fault");
     port.submit(ticket(1), SignalingCommand::Connect { link: LINK, attempt: 1, client_id: None });
@@ -162,7 +162,7 @@ async fn ice_servers_come_beside_the_opening_socket_stun_first() {
     assert_eq!(servers[1].uris, ["turn:127.0.0.1:9"]);
     assert!(servers[1].password.is_some());
 
-    // A close overtakes the opening: exactly one completion each, the connect's first.
+    // A close during the opening: each command has one completion, the connect's first.
     port.submit(ticket(3), SignalingCommand::Disconnect { link: LINK });
     assert_eq!(outcome(&mut port, ticket(1)).await, Err(Failure::cancelled()));
     assert_eq!(outcome(&mut port, ticket(3)).await, Ok(Done::Ok));
@@ -235,7 +235,7 @@ async fn clock_far_off_is_learnt_for_calls_and_socket() {
         let emulator = start(config).await;
         let mut port = viewer(reach(&emulator));
         assert!(connect(&mut port).await.is_ok(), "{offset}");
-        // The socket of a connection whose ARN is known and whose endpoint call was made in time.
+        // Now only the socket is refused: the ARN and the endpoints are cached.
         disconnect(&mut port).await;
         emulator.set_clock_offset_secs(-offset);
         port.submit(
@@ -317,7 +317,7 @@ async fn connection_cut_by_the_service_is_reported_and_refuses_messages() {
     port.submit(ticket(3), offer());
     let failure = outcome(&mut port, ticket(3)).await.expect_err("not open");
     assert_eq!(failure.code, FailureCode::NotOpen);
-    // What is closed may be closed again.
+    // A closed connection may be closed again.
     disconnect(&mut port).await;
 }
 
@@ -342,6 +342,6 @@ async fn commands_for_no_connection_are_refused() {
     assert_eq!(outcome(&mut port, ticket(1)).await.expect_err("no").code, FailureCode::NotOpen);
     port.submit(ticket(2), SignalingCommand::FetchIceServers { link: LINK });
     assert_eq!(outcome(&mut port, ticket(2)).await.expect_err("no").code, FailureCode::NotOpen);
-    // No input arrives: it stays pending.
+    // Without events, `next` stays pending.
     assert!(port.next().now_or_never().is_none());
 }

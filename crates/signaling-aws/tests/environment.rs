@@ -23,7 +23,7 @@ type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, bool);
 
 const TOKEN: &str = "to+k/e=n%2B==";
 
-/// Connects with the environment's configuration, and prints the result.
+/// Connects with the settings of the environment, and prints the outcome.
 #[tokio::test]
 #[ignore = "runs as a child of the other tests, with their environment"]
 async fn child() {
@@ -102,7 +102,7 @@ async fn endpoints_come_from_variables_by_their_precedence() {
             "outcome=connected",
             true,
         ),
-        // An endpoint for signaling alone is where the ICE servers come from.
+        // An endpoint for signaling alone serves the ICE servers.
         (
             &[("AWS_ENDPOINT_URL", here), ("AWS_ENDPOINT_URL_KINESIS_VIDEO_SIGNALING", nowhere)],
             "outcome=connected",
@@ -139,11 +139,10 @@ async fn profile_with_a_process_for_credentials_is_enough() {
     assert!(printed.contains("outcome=connected") && printed.contains("servers=ok"), "{printed}");
 }
 
-/// `AWS_CA_BUNDLE` makes TLS work, and `HTTPS_PROXY` is where everything goes that leaves the
-/// machine.
+/// `AWS_CA_BUNDLE` makes TLS work, and all traffic to other machines goes to `HTTPS_PROXY`.
 #[tokio::test]
 async fn authorities_and_a_proxy_come_from_variables() {
-    // An address of this machine that does not look like one.
+    // 0.0.0.0 reaches this machine but does not count as loopback.
     let elsewhere = TlsConfig { extra_names: vec!["0.0.0.0".to_owned()], ..TlsConfig::default() };
     let config = EmulatorConfig {
         credentials: vec![Credential::new("AKIDENV", "secret/env+", Some(TOKEN.to_owned()))],
@@ -186,13 +185,13 @@ async fn authorities_and_a_proxy_come_from_variables() {
 async fn what_is_missing_has_its_own_code() {
     let home = tempfile::tempdir().expect("a directory");
     let endpoint = ("AWS_ENDPOINT_URL", "http://127.0.0.1:9");
-    let printed = run(home.path(), &[endpoint, ("AWS_REGION", "us-west-2")]).await;
-    assert!(printed.contains("outcome=no-credentials"), "{printed}");
-    let printed = run(home.path(), &credentials()[..3]).await;
-    assert!(printed.contains("outcome=invalid-argument"), "{printed}");
-    // Known before a session starts, with what to do.
-    assert!(printed.contains("environment=region (region: no region is known"), "{printed}");
-    assert!(printed.contains("AWS_REGION"), "{printed}");
+    let said = run(home.path(), &[endpoint, ("AWS_REGION", "us-west-2")]).await;
+    assert!(said.contains("outcome=no-credentials"), "{said}");
+    let said = run(home.path(), &credentials()[..3]).await;
+    assert!(said.contains("outcome=invalid-argument"), "{said}");
+    // The check before the start reports the field and what to set.
+    assert!(said.contains("environment=region (region: no region is known"), "{said}");
+    assert!(said.contains("AWS_REGION"), "{said}");
     let expired = [("AWS_PROFILE", "missing"), ("AWS_REGION", "us-west-2"), endpoint];
     let printed = run(home.path(), &expired).await;
     assert!(printed.contains("outcome=no-credentials"), "{printed}");
@@ -208,13 +207,10 @@ async fn profile_that_was_requested_has_to_be_there() {
         let chosen = [endpoint, ("TEST_PROFILE", profile)];
         credentials().into_iter().chain(chosen).collect::<Vec<_>>()
     };
-    // Also where other credentials would do: a person meant this one.
-    let printed = run(home.path(), &variables("nosuch")).await;
-    assert!(
-        printed.contains("environment=profile (profile: there is no profile nosuch"),
-        "{printed}"
-    );
-    assert!(printed.contains("outcome=no-credentials"), "{printed}");
+    // The check fails even if other credentials are available: the user named this profile.
+    let said = run(home.path(), &variables("nosuch")).await;
+    assert!(said.contains("environment=profile (profile: there is no profile nosuch"), "{said}");
+    assert!(said.contains("outcome=no-credentials"), "{said}");
     std::fs::create_dir(home.path().join(".aws")).expect("created");
     std::fs::write(home.path().join(".aws/config"), "[profile there]\n").expect("written");
     let printed = run(home.path(), &variables("there")).await;
@@ -225,7 +221,8 @@ async fn profile_that_was_requested_has_to_be_there() {
     emulator.shutdown().await;
 }
 
-/// What the security token service answers, by a clock so many seconds off; the last one stays.
+/// A response of the security token service; `clock` is the offset of its date in seconds. The last
+/// response of a script repeats.
 #[derive(Clone)]
 enum Answer {
     Refuse {
@@ -233,11 +230,11 @@ enum Answer {
         error: &'static str,
         clock: i64,
     },
-    /// To a call of this name.
+    /// The response to the call of this name.
     Credentials(&'static str),
 }
 
-/// A security token service, and the heads of the requests to it.
+/// Starts a security token service and returns its URL and the heads of its requests.
 async fn token_service(script: Vec<Answer>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let url = format!("http://{}", listener.local_addr().expect("bound"));

@@ -1,4 +1,4 @@
-//! What the emulator does not play: a service that refuses, babbles or falls silent on the socket.
+//! Behaviour that the emulator lacks: a service that refuses a socket, sends garbage or is silent.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,19 +28,19 @@ use viewer_session::{SignalingInput, SignalingPort as _};
 
 const LINK: ConnectionId = ConnectionId(1);
 
-/// A channel in storage mode, which the service reports only when the test lets it.
+/// A channel in storage mode; the service reports the mode only after the test sets `late`.
 const LATE: &str = "LATE";
 
-/// What happens to one socket that is being opened.
+/// The reaction of the service to one upgrade request.
 enum Upgrade {
-    /// Refused, by a clock that differs from ours by so many seconds.
+    /// Refused, with the date of a clock that differs from ours by `clock` seconds.
     Refuse { status: u16, error: &'static str, text: &'static str, clock: i64 },
     /// Refused in pieces, with a pause before each but the first; then the connection stays open or
     /// is closed.
     InPieces { pieces: Vec<String>, closes: bool },
-    /// Accepted; these are sent, and pings answered.
+    /// Accepted; the service sends these messages and answers pings.
     Accept(Vec<Message>),
-    /// Accepted, and then the other end neither reads nor sends.
+    /// Accepted, and then the service neither reads nor sends.
     Deaf,
     /// Never answered.
     Hang,
@@ -50,10 +50,10 @@ struct Service {
     url: String,
     arn: String,
     upgrades: Arc<Mutex<Vec<String>>>,
-    /// Lets [`LATE`] be reported.
+    /// Releases the response of [`LATE`].
     late: Arc<SetOnce<()>>,
     goodbyes: Arc<AtomicUsize>,
-    /// Sockets that were open and that the other end has let go.
+    /// Number of open sockets that the client has closed.
     gone: Arc<AtomicUsize>,
 }
 
@@ -151,7 +151,7 @@ async fn play(
                 if n > 0 {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
-                // The client may have read enough and be gone.
+                // The client may have closed the connection after reading enough.
                 if stream.write_all(piece.as_bytes()).await.is_err() {
                     return;
                 }
@@ -183,7 +183,7 @@ async fn play(
         stream.write_all(accept.as_bytes()).await.expect("sent");
         return std::future::pending().await;
     };
-    // The first messages may come in one packet with the answer.
+    // The first messages may arrive in one packet with the response.
     let ping = if frames.is_empty() { &[][..] } else { &[0x89, 0][..] };
     stream.write_all(&[accept.as_bytes(), ping].concat()).await.expect("sent");
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
@@ -502,7 +502,7 @@ async fn half_open_connection_is_given_up_and_closes_within_its_bound() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
-/// A peer that is dropped without an answer to its close takes the connection for broken (1006).
+/// A service that gets no reply to its close frame treats the connection as broken (1006).
 #[tokio::test]
 async fn close_frame_of_the_service_is_answered() {
     let script = vec![Upgrade::Accept(vec![Message::Close(None)])];
@@ -545,7 +545,7 @@ async fn storage_channel_is_known_before_or_after_the_connection_opens() {
         panic!("the end");
     };
     assert_eq!(failure.code, FailureCode::StorageMode);
-    // An offer that was on its way to that connection fails for the same reason.
+    // A message to that connection fails for the same reason.
     let end = Candidate { text: "".into(), mid: None, mline_index: None, ufrag: None };
     let message = negotiation_core::Message::Candidate(end);
     viewer.submit(Ticket { attempt: 1, seq: 9 }, SignalingCommand::Send { link: LINK, message });
@@ -588,7 +588,8 @@ async fn master_may_send_while_messages_wait() {
     let config = service.reach().build().expect("valid");
     let mut master = MasterConnection::connect(config).await.expect("connected");
     let answers = master.sender();
-    // As many as the service takes at once; between them, more than waits at a time.
+    // The quota admits five answers at once. The 600 frames exceed the event queue, so events wait
+    // during each send.
     for _ in 0..5 {
         let sent = timeout(Duration::from_secs(5), answers.send_answer("v1", "v=0"));
         assert_eq!(sent.await, Ok(Ok(())));

@@ -1,5 +1,5 @@
-//! At trace level, with the leaking targets of [`signaling_aws::LEAKING_TARGETS`] left out, no
-//! secret is in the log of a connection's whole life: not ours, not a dependency's.
+//! At trace level, with the leaking targets of [`signaling_aws::LEAKING_TARGETS`] left out, the log
+//! of a connection's whole life contains no secret, neither from this crate nor from a dependency.
 //!
 //! One test in a binary of its own: the log is the process's.
 
@@ -43,7 +43,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Log {
-    /// Lines with a secret in them, cut down to where they come from.
+    /// Returns the start of each log line that contains a secret, which identifies its source.
     fn leaks(&self) -> Vec<String> {
         let bytes = self.0.lock().expect("whole").clone();
         String::from_utf8_lossy(&bytes)

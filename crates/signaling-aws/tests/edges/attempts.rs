@@ -18,11 +18,11 @@ async fn second_connection_keeps_the_client_id_of_the_attempt() {
     port.offer(1).await;
     assert_eq!(port.connect(2, Some(id.clone())).await, id);
     port.disconnect(1).await;
-    // The connection that is left works, and the id is taken.
+    // The remaining connection works, and the id is in use.
     port.offer(2).await;
     let mut other = Port::new(reach(&emulator, "hall"));
     assert_eq!(other.connect(1, None).await.as_str(), "hall-2");
-    // Also while the attempt has no connection at all: it may be back in a moment.
+    // The id stays in use while the attempt has no connection: it may connect again soon.
     port.disconnect(2).await;
     let mut third = Port::new(reach(&emulator, "hall"));
     assert_eq!(third.connect(1, None).await.as_str(), "hall-3");
@@ -43,7 +43,7 @@ async fn channel_that_is_not_in_storage_mode_cannot_be_joined() {
     emulator.shutdown().await;
 }
 
-/// Puts the channel into storage mode, as its owner would.
+/// Puts the channel into storage mode, with the call that its owner would make.
 async fn store(emulator: &Emulator) {
     let keys =
         Credentials::new(DEFAULT_ACCESS_KEY_ID, DEFAULT_SECRET_ACCESS_KEY, None, None, "owner");
@@ -81,7 +81,7 @@ async fn storage_session_is_joined_as_often_as_asked() {
     for _ in 0..2 {
         assert_eq!(port.run(SignalingCommand::Join { link: ConnectionId(1) }).await, Ok(Done::Ok));
     }
-    // Its id stays, also when another connection of this process has it.
+    // A storage session keeps its id, also when another connection of this process has the same.
     let mut again = Port::new(reach(&emulator, "store").storage_session(true));
     assert_eq!(again.connect(1, None).await.as_str(), "store");
     emulator.shutdown().await;

@@ -1,5 +1,5 @@
-//! What one session learned is not requested by the next: endpoints, ICE servers, the clock; and
-//! what casts doubt on it (contract, N16, N21 and scenario 37).
+//! A session requests nothing that an earlier one learned: endpoints, ICE servers, the clock; and
+//! the events that invalidate the cache (contract, N16, N21 and scenario 37).
 
 use std::pin::pin;
 
@@ -19,14 +19,14 @@ async fn with_turn() -> Emulator {
     emulator(EmulatorConfig { turn: turn(), ..EmulatorConfig::default() }).await
 }
 
-/// Opens a connection and fetches ICE servers, as a session does; returns how many requests that took
+/// Opens a connection and fetches ICE servers, as a session does; returns the number of requests
 /// and how many of them were refused.
 async fn session(emulator: &Emulator, id: &str) -> (u64, u64) {
     let before = requested(emulator);
     let mut port = Port::new(reach(emulator, id));
     port.connect(1, None).await;
     port.ice_servers(1).await;
-    // The storage mode is queried beside the first session.
+    // The first session requests the storage mode concurrently.
     while storage_questions(emulator) == 0 {
         tokio::task::yield_now().await;
     }
@@ -45,12 +45,12 @@ async fn second_session_uses_the_cache_of_the_first() {
     let first = session(&emulator, "first").await;
     let second = session(&emulator, "second").await;
     println!("requests: {} for the first session, {} for the second", first.0, second.0);
-    // Name, endpoints, storage mode, ICE servers and the socket; then the socket alone.
+    // ARN, endpoints, storage mode, ICE servers and the socket; then the socket alone.
     assert_eq!((first, second), ((5, 0), (1, 0)));
     emulator.shutdown().await;
 }
 
-/// Scenario 37: the extra round trip is the first call's, and nothing else pays.
+/// Scenario 37: only the first call needs an extra round trip.
 // Shows: N16, 37.
 #[tokio::test]
 async fn clock_ten_minutes_off_costs_one_request_in_the_process() {
@@ -69,7 +69,7 @@ async fn clock_ten_minutes_off_costs_one_request_in_the_process() {
 async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
     let config = EmulatorConfig { clock_offset_secs: 600, ..Default::default() };
     let emulator = emulator(config).await;
-    // All three have signed before the first is refused.
+    // The delay lets all three sign before the first is refused.
     let matches = Match {
         call: Some("DescribeSignalingChannel".into()),
         times: Some(3),
@@ -86,8 +86,8 @@ async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
     emulator.shutdown().await;
 }
 
-/// N21: a forced fetch returns the service's present servers, and so does every fetch after the service
-/// announced that the servers change.
+/// N21: a session that requests ICE servers again gets a new response of the service, and after
+/// RECONNECT_ICE_SERVER every session does.
 // Shows: N21.
 #[tokio::test]
 async fn ice_servers_are_requested_again_when_it_matters() {
@@ -112,11 +112,11 @@ async fn ice_servers_are_requested_again_when_it_matters() {
     emulator.shutdown().await;
 }
 
-/// N21: many announcements of the service cause one request.
+/// N21: many RECONNECT_ICE_SERVER messages cause one request.
 // Shows: N21, 32.
 #[tokio::test]
 async fn burst_of_reconnect_ice_server_costs_one_question() {
-    // As many as the emulator lets wait for a reader.
+    // The emulator queues this many messages for a slow reader.
     const BURST: u64 = 50;
     let emulator = with_turn().await;
     let requested = || calls(&emulator, "GetIceServerConfig");
@@ -127,7 +127,7 @@ async fn burst_of_reconnect_ice_server_costs_one_question() {
         emulator.send("door", None, Some("burst"), ServiceMessage::ReconnectIceServer);
     }
     assert_eq!(port.event().await, SignalingEvent::ReconnectIceServer);
-    // As a session does each time.
+    // A session requests the servers after each such event.
     port.ice_servers(1).await;
     emulator.send("door", None, Some("burst"), ServiceMessage::GoAway);
     assert_eq!(port.event().await, SignalingEvent::GoAway, "nothing else was reported");
@@ -155,13 +155,13 @@ async fn throttled_ice_servers_are_not_requested_again_at_once() {
         let failure = port.run(fetch()).await.expect_err("throttled");
         assert_eq!(failure.code, FailureCode::Throttled, "{failure}");
     }
-    // One question, repeated within its call limit.
+    // One request, repeated within its call limit.
     assert!(emulator.faults().hits(id) <= 3, "{}", emulator.faults().hits(id));
     emulator.shutdown().await;
 }
 
-/// The storage mode is queried once, and again by an attempt after
-/// a failed one when that was long ago.
+/// The storage mode of a channel is requested once, and again by an attempt after a failed one if
+/// the last request was long ago.
 #[tokio::test]
 async fn storage_mode_is_requested_once_for_a_channel() {
     let emulator = emulator(EmulatorConfig::default()).await;
@@ -176,7 +176,7 @@ async fn storage_mode_is_requested_once_for_a_channel() {
     emulator.shutdown().await;
 }
 
-/// A camera's viewers come together; none waits for another's question.
+/// Several viewers of a camera connect at once: their ICE server requests share one call.
 #[tokio::test]
 async fn concurrent_ice_requests_of_a_master_share_one_call() {
     let turn = TurnConfig { ttl_secs: 30, ..turn() };
@@ -197,14 +197,12 @@ async fn concurrent_ice_requests_of_a_master_share_one_call() {
         async move { source.fetch().await }
     })));
     assert!(several.as_mut().now_or_never().is_none(), "they wait for the answer");
-    // The caller goes away, long before the response.
+    // The task that started the call is aborted long before the response.
     first.abort();
     let several = several.await;
-    assert!(
-        several.iter().all(|reported| reported.as_ref().is_ok_and(|servers| servers.len() == 1))
-    );
-    assert_eq!(requested(), 1);
-    // A later caller makes a new request.
+    assert!(several.iter().all(|told| told.as_ref().is_ok_and(|servers| servers.len() == 1)));
+    assert_eq!(asked(), 1);
+    // A later fetch makes a new call.
     link.ice_servers().await.expect("told");
     assert_eq!(requested(), 2);
     link.close().await;
@@ -240,7 +238,7 @@ async fn go_away_makes_the_next_connection_resolve_endpoints() {
     emulator.shutdown().await;
 }
 
-/// A channel that was deleted and made again has another ARN, and is found within the attempt.
+/// A channel that was deleted and created again has another ARN, which the attempt finds.
 #[tokio::test]
 async fn channel_made_anew_is_found_at_once() {
     let emulator = emulator(EmulatorConfig::default()).await;
@@ -269,7 +267,7 @@ async fn refusal_of_a_cached_endpoint_is_reported_after_one_renewal() {
     emulator.shutdown().await;
 }
 
-/// Scenario 42: a service that fails for a moment costs a moment, and no attempt.
+/// Scenario 42: a service that fails briefly causes a short delay, but no failed attempt.
 // Shows: 42.
 #[tokio::test]
 async fn calls_that_fail_twice_are_retried() {
@@ -306,7 +304,8 @@ async fn remake(emulator: &Emulator, arn: &str) {
         .build();
     let owner = aws_sdk_kinesisvideo::Client::from_conf(config);
     owner.delete_signaling_channel().channel_arn(arn).send().await.expect("deleted");
-    // Its name is free once it is gone, and its ARN has the second of its creation.
+    // The name becomes free when the deletion is complete, and the ARN contains the second of
+    // the creation.
     loop {
         if owner.create_signaling_channel().channel_name("door").send().await.is_ok() {
             break;

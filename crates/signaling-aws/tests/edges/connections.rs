@@ -1,5 +1,5 @@
-//! The connections of calls: how many there are, and what happens when a service closes one that
-//! is in use.
+//! The HTTP connections of calls: how many there are, and the effect of a service that closes one
+//! that is in use.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -17,21 +17,21 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::connect_proxy::{ConnectProxy, Manner};
 use crate::support::{Port, calls, emulator, reach};
 
-/// What a service does with one request.
+/// The reaction of the service to one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Does {
     /// Answers it.
     Answer,
-    /// Refuses its signature, by a clock that is far off.
+    /// Refuses its signature, with the date of a clock that is far off.
     Refuse,
     /// Closes the connection without an answer.
     Close,
 }
 
-/// A service with a script of what it does, request by request; then it answers.
+/// A service that follows a script, one entry for each request; after its end it answers.
 struct Service {
     port: u16,
-    /// How many requests came on each connection.
+    /// The number of requests on each connection.
     requests: Arc<Mutex<Vec<usize>>>,
 }
 
@@ -113,7 +113,7 @@ async fn serve(
             return;
         }
         if does == Does::Refuse {
-            // As some gateways do: the next request on this connection meets its end.
+            // Some gateways do this: they close the connection at its next request.
             let _ = read_request(&mut stream).await;
             return;
         }
@@ -157,7 +157,7 @@ async fn connection_that_ends_before_the_answer_costs_one_more_request() {
     assert_eq!(failure.code, FailureCode::Network, "{failure}");
 }
 
-/// 0.0.0.0 leads to this machine and is no loopback address.
+/// 0.0.0.0 reaches this machine but is no loopback address.
 #[tokio::test]
 async fn plain_http_beyond_loopback_works_for_calls_and_socket_when_requested() {
     let service = Service::start(&[]).await;
@@ -168,7 +168,7 @@ async fn plain_http_beyond_loopback_works_for_calls_and_socket_when_requested() 
     assert!(service.requests().len() >= 2, "{:?}", service.requests());
 }
 
-/// The control plane's calls, the ICE servers and the socket each have one.
+/// The control plane's calls, the ICE servers and the socket each use one connection.
 #[tokio::test]
 async fn first_session_by_name_makes_three_tls_connections() {
     let turn =

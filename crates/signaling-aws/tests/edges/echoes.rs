@@ -1,5 +1,5 @@
-//! Services, gateways and proxies that repeat what they were sent: no form of a secret gets into
-//! what is reported to a session (contract, N26 and scenario 55).
+//! Services, gateways and proxies that repeat a request: no form of a secret gets into a failure
+//! that is reported to a session (contract, N26 and scenario 55).
 
 use kvs_emulator::{
     Action, Credential, DEFAULT_SECRET_ACCESS_KEY, Emulator, EmulatorConfig, Fault, Match, Point,
@@ -41,7 +41,7 @@ fn percent(text: &str) -> String {
     text.bytes().map(escaped).collect()
 }
 
-/// What a service may write of a secret.
+/// The forms in which a service may repeat a secret.
 fn echoes(secret: &str) -> Vec<String> {
     vec![
         format!("it was {secret} that you sent"),

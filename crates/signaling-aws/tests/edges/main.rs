@@ -1,5 +1,5 @@
-//! The edges of AWS as one port meets them, through the emulator: several connections of one attempt,
-//! what the client caches, and connections through a proxy.
+//! Edge cases of one port with the emulator: several connections of one attempt, the client's
+//! cache, and connections through a proxy.
 
 mod attempts;
 mod cache;

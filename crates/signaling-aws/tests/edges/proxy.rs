@@ -1,4 +1,4 @@
-//! HTTPS and the socket through a test proxy that speaks CONNECT, and through proxies that
+//! HTTPS and the socket through a test proxy that supports CONNECT, and through proxies that
 //! refuse, send garbage or send nothing.
 
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn calls_and_socket_go_through_the_proxy_and_its_password_stays_unsaid() {
     let mut port = Port::new(via(config(), known.clone(), "example.com"));
     port.connect(1, None).await;
     port.disconnect(1).await;
-    // The control plane and the socket at least, and nothing but the emulator.
+    // At least the control plane and the socket used the proxy, and all targets are the emulator.
     let targets = proxy.targets();
     assert!(targets.len() >= 2, "{targets:?}");
     assert!(targets.iter().all(|target| *target == emulator.addr().to_string()), "{targets:?}");
@@ -51,7 +51,7 @@ async fn calls_and_socket_go_through_the_proxy_and_its_password_stays_unsaid() {
     emulator.shutdown().await;
 }
 
-/// What else wants the way of calls and socket, as TURN over TCP does, has it.
+/// Other streams, such as TURN over TCP, can use the proxy of calls and socket.
 #[tokio::test]
 async fn detour_leads_through_the_proxy_and_only_where_the_proxy_is_for() {
     let (emulator, dir) = over_tls().await;
@@ -85,10 +85,10 @@ async fn host_without_a_proxy_is_reached_directly() {
     emulator.shutdown().await;
 }
 
-/// Opens a connection whose endpoints are known, so that the socket alone goes through the proxy.
+/// Opens a connection with cached endpoints, so that only the socket uses the proxy.
 async fn socket_through(manner: Manner) -> Failure {
     let (emulator, dir) = over_tls().await;
-    // Of all manners only silence lasts so long.
+    // Of all manners, only a silent proxy reaches this limit.
     let limits = Limits { connection_open: Duration::from_secs(3), ..Limits::default() };
     let config = || reach(&emulator, "viewer").ca_file(dir.path().join("ca.pem")).limits(limits);
     let mut port = Port::new(config());

@@ -1,4 +1,4 @@
-//! What tests of the port share: a port that carries out one command after the other, and its emulator.
+//! Shared code of the port's tests: a port that runs one command at a time, and its emulator.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const SDP: &str = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
     m=video 9 UDP/TLS/RTP/SAVPF 102\r\nc=IN IP4 0.0.0.0\r\na=mid:v0\r\na=ice-ufrag:uf\r\n\
     a=ice-pwd:pw\r\na=recvonly\r\n";
 
-/// Longer than anything here takes.
+/// A timeout longer than any operation here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The port of one session, in its first attempt.
@@ -100,13 +100,13 @@ pub(crate) fn reach(emulator: &Emulator, id: &str) -> SignalingConfigBuilder {
         .client_id(id)
 }
 
-/// The requests to the service so far: all of them, and those it refused.
-pub(crate) fn requested(emulator: &Emulator) -> (u64, u64) {
+/// Returns the number of requests to the service so far, and how many of them were refused.
+pub(crate) fn asked(emulator: &Emulator) -> (u64, u64) {
     let calls = emulator.calls();
     (calls.values().map(|c| c.requests).sum(), calls.values().map(|c| c.refused).sum())
 }
 
-/// How often one call was made.
+/// Returns how often one call was made.
 pub(crate) fn calls(emulator: &Emulator, name: &str) -> u64 {
     emulator.calls().get(name).map_or(0, |count| count.requests)
 }
