@@ -1,8 +1,8 @@
 //! The admin API: faults, clients, channels and the clock, for loopback peers alone.
 //!
-//! It carries no signature, so a web page must not reach it either: refused is a request that a
-//! browser marked with an `Origin`, and one to a host name that is not this machine's own (a page
-//! can point a name of its own at loopback).
+//! Its requests carry no signature, so a web page must not reach it either: it refuses a request
+//! with an `Origin`, which a browser sets, and a request to a host name that is not this machine's
+//! own (a page can make its own name resolve to loopback).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ struct Send {
     message_type: Option<String>,
     /// Any text frame.
     raw: Option<String>,
-    /// Anything else that no client sent.
+    /// Other frames that no client sent.
     inject: Option<Injection>,
 }
 
@@ -88,7 +88,7 @@ struct Clock {
     offset_secs: i64,
 }
 
-/// The form of its errors.
+/// The form of the admin API's errors.
 const FORM: Api = Api::ControlPlane;
 /// The longest wait for an event.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -125,7 +125,7 @@ pub(crate) async fn handle(
     }
 }
 
-/// An address, or `localhost`, with a port or without.
+/// Whether a `Host` is an address or `localhost`, with a port or without.
 fn is_local(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -135,7 +135,7 @@ fn is_local(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
-/// `after=N` and `wait_ms=M`: what happened after the event N, waiting for it if need be.
+/// Returns the events after number N (`after=N`), and waits up to M ms for one (`wait_ms=M`).
 async fn events(shared: &Shared, query: &str) -> Result<Value, ApiError> {
     let (mut after, mut wait) = (0, Duration::ZERO);
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -151,7 +151,7 @@ async fn events(shared: &Shared, query: &str) -> Result<Value, ApiError> {
     Ok(json!({ "events": waited.unwrap_or_default() }))
 }
 
-/// `after=N`: what went over the connections after the event N.
+/// Returns the connection events after number N (`after=N`).
 fn connections(shared: &Shared, query: &str) -> Result<Value, ApiError> {
     let after = match query.split_once('=') {
         None => 0,

@@ -1,4 +1,4 @@
-//! The command line of the emulator, and running it until a signal comes.
+//! The command line of the emulator, and the function that runs it until a signal.
 
 mod faults;
 
@@ -155,7 +155,7 @@ pub struct EmulatorArgs {
     pub connection_log: Option<PathBuf>,
 }
 
-/// A time as people write it: `50ms`, `1.5s`, or a number of milliseconds.
+/// Parses a time: `50ms`, `1.5s`, or a number of milliseconds.
 fn milliseconds(text: &str) -> Result<Duration, String> {
     let broken = || format!("{text:?} is no time; try 50ms");
     let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
@@ -200,7 +200,7 @@ pub async fn run_until(
     let mut stop = std::pin::pin!(stop);
     let emulator = tokio::select! {
         biased;
-        // First, so that signals are handled before readiness is reported.
+        // Polled first, so that signals are handled before readiness is reported.
         () = &mut stop => return Ok(()),
         emulator = Emulator::start(config) => emulator?,
     };
@@ -288,14 +288,15 @@ impl EmulatorArgs {
         Ok(credentials)
     }
 
-    /// Those with media storage may be named twice.
+    /// Returns all channels once: those with media storage may also be among the others.
     fn channels(&self) -> Vec<String> {
         let stores = |name: &&String| !self.channel.contains(name);
         let stored = self.storage_channel.iter().filter(stores);
         self.channel.iter().chain(stored).cloned().collect()
     }
 
-    /// What the environment has is no flag: alone it requires nothing, and it excludes nothing.
+    /// Builds the TURN settings. A secret from the environment does not count as a flag: it
+    /// requires no other flag and conflicts with none.
     fn turn(&self, env: impl Fn(&str) -> Option<String>) -> Result<TurnConfig, EmulatorError> {
         let split = |uris: &String| uris.split(',').map(|uri| uri.trim().to_owned()).collect();
         let given = |flag: &Option<Secret>, name| match flag {
@@ -330,7 +331,7 @@ fn from_json<T: DeserializeOwned + Default>(
         .map_err(|error| EmulatorError::Setting { field, reason: error.to_string() })
 }
 
-/// Tells scripts and people where the emulator is.
+/// Reports the emulator's address to scripts and users.
 fn announce(
     args: &EmulatorArgs,
     emulator: &Emulator,
@@ -383,7 +384,7 @@ fn for_people(emulator: &Emulator, public_key: bool) -> String {
     text
 }
 
-/// A script that waits for the file must never see half of it.
+/// Writes the file atomically: a script that waits for it must never see a partial one.
 fn write_whole(path: &Path, line: &str) -> std::io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
@@ -394,7 +395,7 @@ fn write_whole(path: &Path, line: &str) -> std::io::Result<()> {
     std::fs::rename(&part, path)
 }
 
-/// Ends at Ctrl-C, SIGTERM or SIGHUP, which a closed terminal sends.
+/// Completes at Ctrl-C or at a signal that ends the process, such as that of a closed terminal.
 async fn terminated() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {

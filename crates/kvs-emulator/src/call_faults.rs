@@ -1,4 +1,4 @@
-//! What a fault does to a call or an upgrade.
+//! The effects of faults on calls and upgrades.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(crate) async fn apply(
         Action::Hang { ms: None } => std::future::pending().await,
         Action::Reset => Err(Reset),
         Action::TurnAge { secs } => Ok(Reaction::TurnAge(secs)),
-        // Faults of messages and of open sockets.
+        // These are faults of messages and of open sockets.
         Action::Drop
         | Action::Duplicate { .. }
         | Action::Reorder { .. }

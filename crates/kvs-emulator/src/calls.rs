@@ -23,7 +23,7 @@ pub(crate) struct Call {
     handler: Handler,
 }
 
-/// What handles a call.
+/// The function that handles a call.
 type Handler = fn(&Caller<'_>, &Body) -> Result<Value, ApiError>;
 
 /// A call and its context beside the body.
@@ -134,7 +134,7 @@ impl Caller<'_> {
         }
     }
 
-    /// An ARN of another account is refused as AWS refuses it.
+    /// Refuses an ARN of another account with AWS's error.
     fn need_own(&self, arn: &str) -> Result<(), ApiError> {
         let account = arn.split(':').nth(4).unwrap_or_default();
         if account == self.shared.config.account {

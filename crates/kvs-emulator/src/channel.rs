@@ -1,4 +1,4 @@
-//! The account's signaling channels: what the control plane creates, finds and deletes.
+//! The account's signaling channels, which the control plane creates, finds and deletes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) struct Storage {
     pub(crate) stream_arn: Option<String>,
 }
 
-/// What a new channel is made of.
+/// The properties of a new channel.
 pub(crate) struct NewChannel {
     pub(crate) name: String,
     pub(crate) region: String,
@@ -154,8 +154,8 @@ impl Channels {
         Ok(())
     }
 
-    /// Up to `max` infos of channels that begin with `prefix`, after the name `after`, and the
-    /// name to go on from.
+    /// Returns up to `max` infos of channels whose name begins with `prefix`, after the name
+    /// `after`, and the name from which to continue.
     pub(crate) fn list(
         &mut self,
         prefix: &str,
@@ -190,7 +190,7 @@ impl Channels {
         Ok(())
     }
 
-    /// How many other channels than this have media storage.
+    /// Returns the number of channels with media storage, without this one.
     pub(crate) fn storing_beside(&self, arn: Option<&str>) -> usize {
         let stores =
             |channel: &&Channel| channel.storage.enabled && Some(channel.arn.as_str()) != arn;
@@ -206,7 +206,7 @@ impl Channels {
     }
 }
 
-/// 1..256 of `[a-zA-Z0-9_.-]`.
+/// Whether the text is a channel name: 1..256 of `[a-zA-Z0-9_.-]`.
 pub(crate) fn is_name(text: &str) -> bool {
     crate::wire::is_plain_id(text)
 }

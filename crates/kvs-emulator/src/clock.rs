@@ -1,13 +1,13 @@
 //! The wall clock that signatures are checked against, and the three ways AWS writes a time.
 //!
-//! The clock can be shifted, so that a device whose clock is wrong can be played from either side.
+//! The clock can be shifted, to simulate a device with a wrong clock, fast or slow.
 //! Monotonic time (timeouts, token buckets) is tokio's and does not belong here.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// How far a clock may be off: its times stay after 1970, and their years at four digits.
+/// The allowed offsets of the clock: all times stay after 1970, with years of four digits.
 pub(crate) const OFFSET_SECS: RangeInclusive<i64> = -1_000_000_000..=1_000_000_000;
 
 /// Seconds since 1970.
@@ -51,7 +51,7 @@ impl UnixTime {
         format!("{y:04}{mo:02}{d:02}T{h:02}{mi:02}{s:02}Z")
     }
 
-    /// Reads [`Self::amz`]'s form and nothing else.
+    /// Parses the form of [`Self::amz`] and no other.
     pub(crate) fn parse_amz(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {

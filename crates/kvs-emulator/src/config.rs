@@ -15,53 +15,55 @@ use crate::clock::OFFSET_SECS;
 use crate::error::EmulatorError;
 use crate::fault::Fault;
 
-/// The access key accepted when no credential is configured. Public, so good for loopback alone.
+/// The access key accepted when no credential is configured. It is public, so it is valid on
+/// loopback only.
 pub const DEFAULT_ACCESS_KEY_ID: &str = "AKIAKVSEMULATOR00000";
-/// The secret key that belongs to [`DEFAULT_ACCESS_KEY_ID`]. It is public, hence no secret.
+/// The secret key that belongs to [`DEFAULT_ACCESS_KEY_ID`]. It is public.
 pub const DEFAULT_SECRET_ACCESS_KEY: &str = "kvs-emulator-development-key";
 
 /// The lifetimes of TURN credentials that the service model allows (docs/kvs-protocol.md 1.2).
 pub(crate) const TTL_SECS: RangeInclusive<u32> = 30..=86_400;
 
-/// Longest lifetime of a presigned URL that Signature Version 4 knows: a week.
+/// The lifetimes of a presigned URL that Signature Version 4 allows: up to a week.
 const PRESIGNED_SECS: RangeInclusive<u32> = 1..=604_800;
 
 /// Longest round-trip time that can be put on connections.
 pub(crate) const WIRE_RTT_MAX: Duration = Duration::from_secs(10);
 
-/// Beyond it lies what clocks cannot count.
+/// The longest lifetime of a setting, so that no time overflows.
 const LIFETIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 
-/// What one emulator is.
+/// The settings of an emulator.
 #[derive(Debug, Clone)]
 pub struct EmulatorConfig {
     /// Where to listen; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// TLS, when wanted: the JavaScript SDK and GStreamer speak to `wss://` alone.
+    /// TLS, if enabled: the JavaScript SDK and GStreamer support `wss://` only.
     pub tls: Option<TlsConfig>,
-    /// `host:port` written into endpoints. `None`: what the client itself called us (its signed
-    /// `Host` header).
+    /// `host:port` written into endpoints. `None`: the one that the client used (its signed `Host`
+    /// header).
     pub advertised_authority: Option<String>,
     /// The region of every channel, and the one signatures must be scoped to.
     pub region: String,
     /// The twelve-digit account of every channel.
     pub account: String,
-    /// Who may call. Empty: the public development credential ([`DEFAULT_ACCESS_KEY_ID`]).
+    /// The accepted credentials. Empty: the public development credential
+    /// ([`DEFAULT_ACCESS_KEY_ID`]).
     pub credentials: Vec<Credential>,
     /// Names of the channels that exist from the start.
     pub channels: Vec<String>,
-    /// Those of them with media storage: the service is every client's only peer there.
+    /// Names of the channels with media storage: the service is every client's only peer there.
     pub storage_channels: Vec<String>,
-    /// What GetIceServerConfig hands out.
+    /// The response of GetIceServerConfig.
     pub turn: TurnConfig,
-    /// A STUN and TURN server of the emulator's own, which GetIceServerConfig then hands out where
-    /// [`EmulatorConfig::turn`] names none.
+    /// Whether the emulator runs its own STUN and TURN server, which GetIceServerConfig then
+    /// returns where [`EmulatorConfig::turn`] names none.
     pub relay: bool,
     /// AWS's documented quotas.
     pub quotas: Quotas,
-    /// How long sockets live.
+    /// The lifetimes of sockets, channels and storage sessions.
     pub lifetimes: Lifetimes,
-    /// What AWS does not document.
+    /// The behaviour that AWS does not document.
     pub unknowns: Unknowns,
     /// Faults in force from the start.
     pub faults: Vec<Fault>,
@@ -80,13 +82,13 @@ pub struct EmulatorConfig {
     /// handshake included: the bytes of each direction arrive half of it later. At most 10 s, in
     /// whole milliseconds; UDP (STUN, TURN, media) is not delayed.
     pub wire_rtt: Duration,
-    /// Events kept in memory, of channels and of TCP connections each; older ones are forgotten.
+    /// Events kept in memory, of channels and of TCP connections each; older ones are removed.
     pub events_max: usize,
     /// A file that every [`ConnectionEvent`](crate::ConnectionEvent) is written to, one JSON object
     /// a line. It is replaced when it exists.
     pub connection_log: Option<PathBuf>,
     /// Origins of public web sites, such as `https://example.com`, whose pages may reach the
-    /// emulator on this machine or a private network: browsers require that beyond CORS.
+    /// emulator on this machine or a private network: browsers require that in addition to CORS.
     pub allowed_origins: Vec<String>,
 }
 
@@ -120,7 +122,7 @@ impl Default for EmulatorConfig {
 }
 
 impl EmulatorConfig {
-    /// Refuses what cannot work, naming the field.
+    /// Refuses an invalid setting and names the field.
     pub(crate) fn check(&self) -> Result<(), EmulatorError> {
         let refuse = |field, reason: String| Err(EmulatorError::Setting { field, reason });
         if self.region.is_empty()
@@ -204,7 +206,7 @@ impl EmulatorConfig {
     }
 }
 
-/// Whether the text is what a browser writes into `Origin`: scheme, host, and port if any.
+/// Whether the text has the form of a browser's `Origin`: scheme, host, and port if any.
 fn is_origin(text: &str) -> bool {
     let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     authority.is_some_and(is_authority)
@@ -213,9 +215,9 @@ fn is_origin(text: &str) -> bool {
 /// A credential that is accepted. Its secret parts never print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// The public half.
+    /// The id of the access key, which is public.
     pub access_key_id: String,
-    /// The key signatures are made with.
+    /// The key for signatures.
     pub secret_access_key: String,
     /// The token a temporary credential must come with.
     pub session_token: Option<String>,
@@ -252,14 +254,15 @@ impl fmt::Debug for Credential {
 /// Certificates made at the start: a CA and one leaf.
 #[derive(Debug, Clone, Default)]
 pub struct TlsConfig {
-    /// Where `ca.pem` and its key are kept and found again; `None` makes a new CA in memory.
+    /// The directory of `ca.pem` and its key, which later starts use again; `None` makes a new CA
+    /// in memory.
     pub dir: Option<PathBuf>,
     /// Names and addresses of the leaf beside `localhost`, `127.0.0.1` and `::1`.
     pub extra_names: Vec<String>,
 }
 
-/// What GetIceServerConfig hands out. By default nothing, or the emulator's own relay
-/// ([`EmulatorConfig::relay`]): one that cannot be reached only slows clients down. AWS hands out
+/// The response of GetIceServerConfig. By default it is empty, or names the emulator's own relay
+/// ([`EmulatorConfig::relay`]), since an unreachable server only slows clients down. AWS returns
 /// about two entries of three URIs, and the C SDK's master refuses every offer while its list is
 /// empty, so give it an entry.
 #[derive(Clone)]
@@ -268,7 +271,7 @@ pub struct TurnConfig {
     pub servers: Vec<Vec<String>>,
     /// How username and password are made.
     pub auth: TurnAuth,
-    /// Life of a password in seconds; AWS's is 300.
+    /// Lifetime of a password in seconds; AWS's is 300.
     pub ttl_secs: u32,
 }
 
@@ -278,10 +281,10 @@ impl Default for TurnConfig {
     }
 }
 
-/// A secret; the one thing that does not follow the seed.
+/// Returns a random secret, which does not depend on the seed.
 fn random_secret() -> String {
     let mut bytes = [0; 24];
-    // It fails when the system has no randomness, and then credentials are worth nothing anyway.
+    // It fails only if the system has no randomness, and then no credential is safe anyway.
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
         tracing::warn!("no randomness: TURN credentials can be guessed");
     }
@@ -297,17 +300,17 @@ impl fmt::Debug for TurnConfig {
     }
 }
 
-/// How TURN credentials come about.
+/// How TURN credentials are made.
 #[derive(Clone)]
 pub enum TurnAuth {
-    /// `<expiry>:<base64("v1:" + ARN)>` as AWS has it, with the password
-    /// `base64(HMAC-SHA1(secret, username))`: what coturn's `use-auth-secret` checks.
+    /// The username `<expiry>:<base64("v1:" + ARN)>` as AWS makes it, with the password
+    /// `base64(HMAC-SHA1(secret, username))`, which coturn's `use-auth-secret` checks.
     SharedSecret(String),
     /// The same pair every time, for a TURN server with fixed users.
     Fixed {
-        /// The user.
+        /// The user's name.
         username: String,
-        /// Its password.
+        /// The user's password.
         password: String,
     },
 }
@@ -343,13 +346,13 @@ pub struct Quotas {
     pub payload_bytes_max: usize,
     /// Channels of the account; without a number, as many as AWS allows in the region.
     pub channels_max: Option<usize>,
-    /// Viewers of a storage session, those who left a moment ago included.
+    /// Viewers of a storage session, including those that left a moment ago.
     pub storage_viewers_max: usize,
     /// Channels of the account with media storage.
     pub storage_channels_max: usize,
     /// Allocations of a channel on the emulator's own TURN server.
     pub turn_allocations_max: usize,
-    /// What an allocation carries.
+    /// Bits a second that an allocation carries.
     pub turn_bits_per_second: u32,
 }
 
@@ -374,7 +377,7 @@ impl Default for Quotas {
 }
 
 impl Quotas {
-    /// Channels of the account in a region; `None` where quotas are off.
+    /// Maximum number of channels of the account in a region; `None` where quotas are off.
     pub(crate) fn channels(&self, region: &str) -> Option<usize> {
         // The service-quotas page of the developer guide (`kvswebrtc-limits`).
         let documented = if matches!(region, "us-east-1" | "us-west-2") { 10_000 } else { 5_000 };
@@ -382,7 +385,8 @@ impl Quotas {
     }
 }
 
-/// How long sockets live (docs/kvs-protocol.md 1.6 and 2.4); each at most a year.
+/// Lifetimes of sockets, channels and storage sessions (docs/kvs-protocol.md 1.6 and 2.4); each at
+/// most a year.
 #[derive(Debug, Clone)]
 pub struct Lifetimes {
     /// A socket without traffic is closed after this.
@@ -391,7 +395,7 @@ pub struct Lifetimes {
     pub age: Duration,
     /// From GO_AWAY to the close.
     pub go_away_grace: Duration,
-    /// How long a channel stays `CREATING`; AWS takes a moment.
+    /// How long a channel stays `CREATING`; AWS takes a short time.
     pub creating: Duration,
     /// How long a channel stays `DELETING`.
     pub deleting: Duration,
@@ -432,7 +436,7 @@ impl Lifetimes {
         ]
     }
 
-    /// The same on a clock that runs so many times faster.
+    /// Returns the lifetimes divided by `times`.
     pub(crate) fn scaled(&self, times: f64) -> Self {
         Self {
             idle: self.idle.div_f64(times),
@@ -447,12 +451,13 @@ impl Lifetimes {
     }
 }
 
-/// What is not known outside AWS (kvs-protocol.md 7): each a setting, with the likeliest default.
+/// Behaviour that is unknown outside AWS (kvs-protocol.md 7): each a setting, with the likeliest
+/// default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Unknowns {
-    /// Whether the socket a newer one with the same id displaces is closed, and with which code;
-    /// `None` leaves it open and deaf.
+    /// The close code of a socket that a newer one with the same id displaces; `None` leaves it
+    /// open but without messages.
     pub displaced_close_code: Option<u16>,
     /// Close code at the idle limit.
     pub idle_close_code: u16,
@@ -462,20 +467,20 @@ pub struct Unknowns {
     pub age_sends_go_away: bool,
     /// A payload for GO_AWAY and RECONNECT_ICE_SERVER.
     pub service_message_payload: Option<String>,
-    /// Whether candidates for a master or viewer who is away are kept like descriptions.
+    /// Whether candidates for an absent master or viewer are kept like descriptions.
     pub candidates_kept: bool,
-    /// Whether answers for a viewer who is away are kept.
+    /// Whether answers for an absent viewer are kept.
     pub answers_kept: bool,
     /// Whether pings reset the idle timer.
     pub pings_reset_idle: bool,
-    /// Whether a master may send offers on a peer-to-peer channel: the guide allows it, a
+    /// Whether a master may send offers on a peer-to-peer channel: the guide allows it, but a
     /// maintainer denied it.
     pub master_offers_relayed: bool,
     /// `errorType` of a STATUS_RESPONSE to a message above its quota.
     pub throttle_error_type: String,
     /// `errorType` of a STATUS_RESPONSE to an oversize payload.
     pub oversize_error_type: String,
-    /// Whether a call to join a storage session is accepted at all.
+    /// Whether a call to join a storage session is accepted.
     pub join_storage_accepted: bool,
     /// Longest `X-Amz-Expires` of a presigned socket URL, 1 to 604800. The C SDK signs for the
     /// whole life of its credentials, up to a week; the JavaScript SDK for 299 s.

@@ -1,4 +1,4 @@
-//! Removes a client from its channel when the task of its socket ends, for whatever reason.
+//! Removes a client from its channel when the task of its socket ends, for any reason.
 
 use std::sync::Arc;
 

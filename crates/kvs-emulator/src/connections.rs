@@ -1,7 +1,6 @@
 //! The log of TCP connections: a bounded, numbered list, and a file of it for scripts.
 //!
-//! With it a benchmark or a test counts a client's TLS handshakes and the exchanges that followed
-//! one another.
+//! With it, a benchmark or a test counts a client's TLS handshakes and its successive requests.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -24,11 +23,11 @@ const WAITING_MAX: usize = 4096;
 /// Most characters of a client's text in an event.
 const QUOTED_MAX: usize = 64;
 
-/// Something that happened on a TCP connection.
+/// An event on a TCP connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ConnectionEvent {
-    /// Its number, from 1, without gaps.
+    /// The event's number, from 1, without gaps.
     pub seq: u64,
     /// Microseconds since the emulator started.
     pub at_us: u64,
@@ -44,7 +43,7 @@ pub struct ConnectionEvent {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnConnection {
-    /// It was accepted.
+    /// The connection was accepted.
     Opened {
         /// The client's address.
         peer: SocketAddr,
@@ -53,14 +52,14 @@ pub enum OnConnection {
     },
     /// A TLS handshake was completed.
     Tls {
-        /// Whether it continued an earlier session.
+        /// Whether the handshake resumed an earlier session.
         resumed: bool,
     },
     /// The head of an HTTP request arrived.
     Request {
         /// The API's name; for a WebSocket `ConnectAsViewer` or `ConnectAsMaster`.
         call: String,
-        /// The id of the access key that it claims to be signed with.
+        /// The id of the access key that the request names, before the signature is checked.
         access_key: Option<String>,
     },
     /// The request was answered.
@@ -78,7 +77,7 @@ pub enum OnConnection {
         /// Its type.
         message: &'static str,
     },
-    /// It ended.
+    /// The connection ended.
     Closed,
 }
 
@@ -151,7 +150,7 @@ impl Connections {
         list.events.push_back(event);
     }
 
-    /// What happened after the event number `after`, as far back as it is kept.
+    /// Returns the kept events after the event number `after`.
     pub(crate) fn after(&self, after: u64) -> Vec<ConnectionEvent> {
         lock(&self.list).events.iter().filter(|event| event.seq > after).cloned().collect()
     }
@@ -164,7 +163,7 @@ impl Connections {
             list.writer.take()
         };
         if let Some(writer) = writer {
-            // It fails only if it panicked, which has been reported.
+            // The join fails only if the thread panicked, which has been reported.
             let _ = writer.join();
         }
     }
@@ -177,7 +176,7 @@ fn write(file: File, events: &Receiver<ConnectionEvent>) -> std::io::Result<()> 
         while let Ok(event) = events.try_recv() {
             line(&mut file, &event)?;
         }
-        // A script reads it as it grows, and an emulator that is killed loses nothing before.
+        // A script may read the file while it grows, and a kill of the emulator loses no event.
         file.flush()?;
     }
     file.flush()
@@ -188,7 +187,7 @@ fn line(file: &mut impl std::io::Write, event: &ConnectionEvent) -> std::io::Res
     file.write_all(b"\n")
 }
 
-/// The access key's id that a request claims, in its header or its presigned URL.
+/// Returns the access key's id that a request names in its header or its presigned URL.
 pub(crate) fn access_key(authorization: Option<&str>, query: &str) -> Option<String> {
     let in_header = authorization.and_then(|text| text.split_once("Credential="));
     let in_query = || query.split_once("X-Amz-Credential=");

@@ -1,4 +1,4 @@
-//! The emulator as a value: started, steered from the same process, shut down.
+//! The emulator as a value, which a program starts, controls and shuts down.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -78,7 +78,7 @@ impl Emulator {
         Ok(Self { shared, addr, endpoint, tls })
     }
 
-    /// `http://127.0.0.1:PORT`, or `https://…` over TLS: what clients take as their endpoint URL.
+    /// The endpoint URL for clients: `http://127.0.0.1:PORT`, or `https://…` with TLS.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
@@ -90,7 +90,7 @@ impl Emulator {
         self.addr
     }
 
-    /// The certificate of its CA, when it speaks TLS.
+    /// The certificate of the emulator's CA, if TLS is enabled.
     #[must_use]
     pub fn ca_pem(&self) -> Option<&str> {
         self.tls.as_ref().map(|tls| tls.ca_pem.as_str())
@@ -126,7 +126,7 @@ impl Emulator {
         self.channels().remove(name)
     }
 
-    /// Its faults.
+    /// The emulator's faults.
     #[must_use]
     pub fn faults(&self) -> Faults {
         self.shared.faults.clone()
@@ -149,8 +149,8 @@ impl Emulator {
         self.shared.calls()
     }
 
-    /// Ends the sockets of a channel that fit (`None` fits all): with a close frame, or without
-    /// one when there is no code. Returns their number.
+    /// Ends the sockets of a channel that match (`None` matches all): with a close frame, or
+    /// without one when there is no code. Returns their number.
     pub fn disconnect(
         &self,
         channel: &str,
@@ -161,8 +161,8 @@ impl Emulator {
         self.strike(channel, role, client_id, &code.map_or(Then::Cut, Then::CloseWith))
     }
 
-    /// Applies an action to the sockets of a channel that fit (`None` fits all), and returns their
-    /// number.
+    /// Applies an action to the sockets of a channel that match (`None` matches all), and returns
+    /// their number.
     pub fn strike(
         &self,
         channel: &str,
@@ -174,15 +174,14 @@ impl Emulator {
         socket_actions::apply_to_channel(&self.shared, &arn, role, client_id, then)
     }
 
-    /// The events on the channels after the event number `after` (0: from the start), as far
-    /// back as it is still known.
+    /// Returns the kept events on the channels after the event number `after` (0: from the start).
     #[must_use]
     pub fn events(&self, after: u64) -> Vec<Event> {
         self.shared.events.after(after)
     }
 
-    /// The log of the TCP connections after the event number `after` (0: from the start), as
-    /// far back as it is still known: a client's TLS handshakes and requests can be counted.
+    /// Returns the kept events of the TCP connections after the event number `after` (0: from the
+    /// start), with which a client's TLS handshakes and requests can be counted.
     #[must_use]
     pub fn connection_events(&self, after: u64) -> Vec<ConnectionEvent> {
         self.shared.connections.after(after)
@@ -198,7 +197,7 @@ impl Emulator {
         self.shared.events.next(after).await
     }
 
-    /// Sends a message of the service to the clients of a channel that fit. Returns their number.
+    /// Sends a message of the service to the clients of a channel that match. Returns their number.
     pub fn send(
         &self,
         channel: &str,
@@ -209,8 +208,8 @@ impl Emulator {
         self.strike(channel, role, client_id, &message.then())
     }
 
-    /// Lets the storage service offer anew, from a new connection, to a client that is in the
-    /// channel's session (`None`: the master). Returns whether the client is in it.
+    /// Sends a new offer of the storage service, from a new connection, to a client in the
+    /// channel's session (`None`: the master). Returns whether the client is in the session.
     #[cfg(feature = "storage")]
     pub fn offer_again(&self, channel: &str, client_id: Option<&str>) -> bool {
         let Some(arn) = self.channel_arn(channel) else { return false };
@@ -240,7 +239,7 @@ impl Emulator {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         let shared = self.shared.clone();
-        // It fails only if it panicked, which has been reported.
+        // The task fails only if it panicked, which has been reported.
         let _ = tokio::task::spawn_blocking(move || shared.connections.finish()).await;
         tracing::info!("emulator stopped");
     }

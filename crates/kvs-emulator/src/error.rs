@@ -1,4 +1,4 @@
-//! The errors clients see, with AWS's names, statuses and bodies, and the error of starting.
+//! The errors that clients receive, with AWS's names, statuses and bodies, and the start error.
 
 use std::borrow::Cow;
 
@@ -116,8 +116,8 @@ impl ApiError {
         Self::new(403, "ExpiredTokenException", text)
     }
 
-    /// The JSON member that holds the text: `message` in all of webrtc-storage, and elsewhere in two
-    /// exceptions of signaling and the errors of the signature layer in front.
+    /// The JSON member that holds the text: `message` in all of webrtc-storage, in two exceptions
+    /// of signaling and in the errors of the signature layer in front.
     pub(crate) fn member(&self, api: Api) -> &'static str {
         match self.kind.as_ref() {
             "InvalidArgumentException"

@@ -1,7 +1,6 @@
-//! A fault as plain data: what it matches, and its effect. Each counts its hits.
+//! A fault as plain data: the events it matches, and its effect. Each counts its hits.
 //!
-//! Relay, socket and server carry faults out; here they
-//! are only described, checked and chosen.
+//! This module describes, checks and selects faults; relay, socket and server apply them.
 
 mod action;
 mod book;

@@ -1,4 +1,4 @@
-//! What the workspace's fuzzers reach: the emulator's readers, without a socket. No public API.
+//! The emulator's parsers without a socket, for the workspace's fuzzers. No public API.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,8 +18,8 @@ use crate::sync::lock;
 /// The client id of the viewer of a [`Bench`].
 pub const VIEWER: &str = "viewer";
 
-/// The request that a [`signed_query`] is part of, and when it is checked: the first test vector of
-/// the JavaScript SDK (docs/kvs-protocol.md 5.1).
+/// The host and the check time of the request of [`signed_query`]: the first test vector of the
+/// JavaScript SDK (docs/kvs-protocol.md 5.1).
 const SIGNED_HOST: &str = "kvs.awsamazon.com";
 const SIGNED_AT: UnixTime = UnixTime(1_575_158_400);
 
@@ -34,12 +34,13 @@ pub struct Bench {
 pub enum Sent {
     /// A text frame.
     Text(String),
-    /// Anything else: the end of the socket.
+    /// The end of the socket, or any other command to it.
     End,
 }
 
 impl Bench {
-    /// `None` only when a fresh emulator has no room for one channel and two clients.
+    /// Creates the channel and its clients. `None` only if a fresh emulator refuses one channel or
+    /// two clients.
     #[must_use]
     pub fn new() -> Option<Self> {
         let shared = Arc::new(Shared::new(EmulatorConfig::default()));
@@ -56,7 +57,8 @@ impl Bench {
         Some(Self { shared, connections })
     }
 
-    /// A text frame of the master's or the viewer's; what both were sent for it, in that order.
+    /// Handles a text frame of the master or the viewer; returns what master and viewer then
+    /// receive.
     pub fn frame(&mut self, of_viewer: bool, text: &str) -> [Vec<Sent>; 2] {
         let (connection, quota) = &mut self.connections[usize::from(of_viewer)];
         routing::handle_text(&self.shared, connection, quota, text);
@@ -75,7 +77,7 @@ impl Bench {
         })
     }
 
-    /// The body of a call, whose signature was good, given to every call; their statuses.
+    /// Runs every call with this body, as if its signature were valid; returns their statuses.
     #[must_use]
     pub fn call(&self, body: &[u8]) -> Vec<u16> {
         let run = |call| {
@@ -96,7 +98,7 @@ impl Bench {
     }
 }
 
-/// The parameters of a query that is signed for one host, key and moment.
+/// Returns the parameters of a query if its signature is valid for one fixed host, key and time.
 #[must_use]
 pub fn signed_query(query: &str) -> Option<BTreeMap<String, String>> {
     let token = Some("FakeSessionToken".to_owned());

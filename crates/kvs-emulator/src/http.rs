@@ -39,7 +39,7 @@ pub(crate) async fn handle(
     reply
 }
 
-/// Names a request for the log: by its API, or as one that only the emulator has.
+/// Returns a request's name for the log: its API name, or a name for the emulator's own requests.
 fn request_name(request: &Request<Incoming>) -> &'static str {
     let (path, method) = (request.uri().path(), request.method());
     if path == "/health" {
@@ -152,7 +152,7 @@ fn preflight(shared: &Shared, headers: &HeaderMap) -> Reply {
         "authorization, content-type, x-amz-date, x-amz-security-token, x-amz-user-agent, \
          x-amz-content-sha256, amz-sdk-invocation-id, amz-sdk-request",
     );
-    // Without it a browser blocks requests of public sites to this machine.
+    // Without this header a browser blocks requests of public sites to this machine.
     let origin = headers.get("origin").and_then(|origin| origin.to_str().ok());
     if origin.is_some_and(|origin| shared.config.allowed_origins.iter().any(|o| o == origin)) {
         set(&mut reply, "access-control-allow-private-network", "true");

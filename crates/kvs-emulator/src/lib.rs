@@ -1,8 +1,8 @@
 //! Amazon Kinesis Video Streams WebRTC signaling on this machine, with faults.
 //!
-//! One port speaks what a KVS client needs: the control plane, GetIceServerConfig and the
-//! signaling WebSocket. Any client that takes an endpoint URL can point at it; it shares no code
-//! with a client, so that nothing agrees with itself in its mistakes.
+//! One port serves the APIs that a KVS client needs: the control plane, GetIceServerConfig and the
+//! signaling WebSocket. Any client with a configurable endpoint URL can use it; it shares no code
+//! with a client, so that client and service do not share the same mistake.
 //!
 //! # In a process
 //!
@@ -27,32 +27,31 @@
 //!
 //! # On the command line
 //!
-//! [`EmulatorArgs`] are the flags and [`run`] serves until a signal comes; the example `emulator`
-//! is no more than that. `--ready-file FILE`, or `--json` on standard output, says in one line of
-//! JSON where it is: `endpoint`, `region`, `ca_file`, `ca_pem`, and `channels` from name to ARN.
-//! Clients then take `AWS_ENDPOINT_URL_KINESIS_VIDEO`, a region and a credential from the
-//! environment as they always do. Without a credential of your own the public
-//! [`DEFAULT_ACCESS_KEY_ID`] and [`DEFAULT_SECRET_ACCESS_KEY`] are accepted, on loopback alone.
-//! The JavaScript SDK and GStreamer speak to `wss://` alone: give them `--tls-dir DIR` and let
-//! them trust `DIR/ca.pem`.
+//! [`EmulatorArgs`] are the flags and [`run`] serves until a signal arrives; the example `emulator`
+//! consists of these two. `--ready-file FILE`, or `--json` on standard output, reports the address
+//! in one line of JSON: `endpoint`, `region`, `ca_file`, `ca_pem`, and `channels` from name to ARN.
+//! Clients then read `AWS_ENDPOINT_URL_KINESIS_VIDEO`, a region and a credential from the
+//! environment as usual. Without a credential of your own the public [`DEFAULT_ACCESS_KEY_ID`] and
+//! [`DEFAULT_SECRET_ACCESS_KEY`] are accepted, on loopback only. The JavaScript SDK and GStreamer
+//! support `wss://` only: use `--tls-dir DIR` and let them trust `DIR/ca.pem`.
 //!
 //! # The rest
 //!
-//! The crate's `README.md` is the manual: what it does as AWS ([`Quotas`], [`Lifetimes`]), what is
-//! a setting because it is unknown ([`Unknowns`]), what is missing; recipes for other clients; every
+//! The crate's `README.md` is the manual: the behaviour of AWS ([`Quotas`], [`Lifetimes`]), the
+//! settings for unknown behaviour ([`Unknowns`]), what is missing; recipes for other clients; every
 //! kind of fault, and the admin API.
 //!
 //! A [`Fault`] is plain data: a [`Match`] (a message, an upgrade or a call; type, side, client id,
-//! channel, API name; how many to let through, how often to strike, with which probability) and an
-//! [`Action`]. The first that matches and has strikes left decides. Each counts what it saw and how
-//! often it struck. They come from [`Emulator::faults`], from flags ([`FaultArgs`]) and from the
-//! admin API. What can happen to an open socket is a [`Then`], by fault or by
-//! [`Emulator::strike`]; what no client sent is an [`Injection`].
+//! channel, API name; how many to let through, how often to apply, with which probability) and an
+//! [`Action`]. The first that matches and has uses left applies. Each counts the events that
+//! matched and how often it applied. Faults come from [`Emulator::faults`], from flags
+//! ([`FaultArgs`]) and from the admin API. An action on an open socket is a [`Then`], by fault or
+//! by [`Emulator::strike`]; frames that no client sent are an [`Injection`].
 //!
 //! # Features
 //!
 //! `storage` (the storage service's own peer connections) and `turn` (a STUN and TURN server) are
-//! on by default, and are what takes the time to build.
+//! on by default; they take most of the build time.
 #![forbid(unsafe_code)]
 
 mod admin;

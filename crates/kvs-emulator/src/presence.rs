@@ -1,4 +1,4 @@
-//! Who came and who went: a bounded list of numbered events that can be waited for.
+//! A bounded list of numbered events about clients that join or leave, which a caller can await.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -10,21 +10,21 @@ use tokio::time::Instant;
 use crate::fault::Role;
 use crate::sync::lock;
 
-/// Something that happened on a channel.
+/// An event on a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Event {
-    /// Its number, from 1, without gaps.
+    /// The event's number, from 1, without gaps.
     pub seq: u64,
-    /// Since the emulator started.
+    /// Milliseconds since the emulator started.
     pub at_ms: u64,
     /// The channel's name.
     pub channel: String,
-    /// The side it happened to.
+    /// The side that the event concerns.
     pub role: Role,
     /// The viewer's id; the master has none.
     pub client_id: Option<String>,
-    /// The number of the connection, where it is about one.
+    /// The number of the connection, if the event concerns one.
     pub connection: Option<u64>,
     /// What happened.
     #[serde(flatten)]
@@ -43,7 +43,7 @@ pub enum PresenceChange {
         /// How.
         why: Why,
     },
-    /// The client was taken into the storage session.
+    /// The client was added to the storage session.
     StorageJoined,
     /// The service's media connection to the client is up.
     StorageConnected,
@@ -75,13 +75,13 @@ pub enum Why {
     Closed,
     /// The connection was lost.
     Lost,
-    /// A newer connection took its place.
+    /// A newer connection displaced it.
     Displaced,
     /// Nothing was received from it for too long.
     Idle,
-    /// It was too old, or its time after GO_AWAY was over.
+    /// The connection reached its maximum age, or its time after GO_AWAY was over.
     Age,
-    /// The service ended it, by fault or by order.
+    /// The service ended it, because of a fault or a request of the application or the admin API.
     Service,
     /// The channel was deleted.
     Deleted,
@@ -89,13 +89,13 @@ pub enum Why {
     Stopped,
 }
 
-/// Whom an event is about.
+/// The client that an event concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Who {
     pub(crate) arn: String,
     pub(crate) channel: String,
     pub(crate) role: Role,
-    /// The viewer's; the master has none.
+    /// The viewer's id; the master has none.
     pub(crate) client_id: Option<String>,
 }
 
@@ -141,15 +141,15 @@ impl Events {
         self.last.send_replace(seq);
     }
 
-    /// Those after the number `after` that are still known.
+    /// Returns the kept events after the number `after`.
     pub(crate) fn after(&self, after: u64) -> Vec<Event> {
         lock(&self.kept).iter().filter(|event| event.seq > after).cloned().collect()
     }
 
-    /// The same, once there is one.
+    /// Waits for an event after the number `after`, and returns as [`Self::after`] does.
     pub(crate) async fn next(&self, after: u64) -> Vec<Event> {
         let mut last = self.last.subscribe();
-        // Ends only with the sender, which lives as long as `self`.
+        // The wait fails only if the sender is dropped, and that lives as long as `self`.
         let _ = last.wait_for(|seq| *seq > after).await;
         self.after(after)
     }

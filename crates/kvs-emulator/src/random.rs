@@ -1,6 +1,6 @@
-//! The emulator's only source of chance, from its seed (SplitMix64, public domain algorithm).
+//! The emulator's only random numbers, from its seed (SplitMix64, public domain algorithm).
 
-/// A sequence of numbers that depends on nothing but its seed.
+/// A sequence of numbers that depends only on its seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Random {
     state: u64,
@@ -19,13 +19,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// In `0.0..1.0`.
+    /// Returns a number in `0.0..1.0`.
     pub(crate) fn unit(&mut self) -> f64 {
-        // 53 bits are what an f64 holds exactly.
+        // An f64 represents 53 bits exactly.
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// The shape of a UUID, for request ids.
+    /// Returns a request id in the form of a UUID.
     pub(crate) fn request_id(&mut self) -> String {
         let (a, b) = (self.next(), self.next());
         format!(

@@ -1,5 +1,5 @@
-//! The connected clients of each channel, and messages that wait. No IO: frames go into the bounded
-//! queues that the sockets' tasks empty.
+//! The connected clients of each channel, and queued messages. No IO: the sockets' tasks send the
+//! frames from bounded queues.
 
 mod channel_peers;
 
@@ -61,7 +61,7 @@ struct Traffic {
 }
 
 impl Link {
-    /// Queues; a socket whose queue is full is cut, since a gap would be worse than an end.
+    /// Queues a command. Cuts a socket with a full queue, since a gap would be worse than an end.
     pub(crate) fn push(&self, outgoing: Outgoing) {
         if matches!(outgoing, Outgoing::Text(_) | Outgoing::GoAway) {
             self.traffic.received.fetch_add(1, Ordering::Relaxed);
@@ -176,8 +176,8 @@ pub(crate) struct Joining<'a> {
 }
 
 impl Relay {
-    /// Adds a client, delivers what waited for it, and displaces an older one in its place.
-    /// `None` when it would be one viewer more than `viewers_max`.
+    /// Adds a client, delivers the messages that waited for it, and displaces an older connection
+    /// of the same client. `None` if that would exceed `viewers_max`.
     pub(crate) fn join(
         &mut self,
         joining: &Joining<'_>,
@@ -237,8 +237,8 @@ impl Relay {
         }
     }
 
-    /// Lets the next `behind` messages to the same recipient overtake this one. The number given
-    /// back is for [`Self::overtake_no_more`].
+    /// Lets the next `behind` messages to the same recipient overtake this one. The returned number
+    /// is for [`Self::overtake_no_more`].
     pub(crate) fn overtake(&mut self, envelope: Envelope, behind: u32) -> Option<u64> {
         self.channels.get_mut(&envelope.arn)?.overtake(envelope, behind)
     }
@@ -293,7 +293,7 @@ impl Relay {
         self.channels.get(arn)?.recipient(to, viewer)
     }
 
-    /// The links of a channel that fit: `None` fits all.
+    /// The links of a channel that match; `None` matches all.
     pub(crate) fn links(
         &self,
         arn: &str,

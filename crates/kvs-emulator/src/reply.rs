@@ -15,19 +15,20 @@ use crate::error::{Api, ApiError};
 use crate::shared::Shared;
 use crate::sync::lock;
 
-/// A request's body; AWS's largest is well below.
+/// Maximum size of a request's body; AWS's largest is far smaller.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The connection is to end without a response.
+/// The error that ends a connection without a response.
 #[derive(Debug, thiserror::Error)]
 #[error("connection reset by fault")]
 pub(crate) struct Reset;
 
 pub(crate) type Reply = Response<Full<Bytes>>;
 
-/// Names in lower case, repeated ones joined: what signatures are computed over.
+/// Returns the headers in the form that signatures cover: names in lower case, repeated ones
+/// joined.
 pub(crate) fn header_map(headers: &HeaderMap) -> BTreeMap<String, String> {
     let mut out = BTreeMap::<String, String>::new();
     for (name, value) in headers {
@@ -66,7 +67,7 @@ pub(crate) fn error_reply(shared: &Shared, api: Api, error: &ApiError) -> Reply 
     reply
 }
 
-/// The headers of every response: the service's clock, a request id, and leave for browsers.
+/// Adds the headers of every response: the service's clock, a request id, and the CORS permission.
 pub(crate) fn decorate(shared: &Shared, mut reply: Reply) -> Reply {
     let request_id = lock(&shared.random).request_id();
     set(&mut reply, "date", &shared.clock.now().http_date());
@@ -79,7 +80,7 @@ pub(crate) fn decorate(shared: &Shared, mut reply: Reply) -> Reply {
     reply
 }
 
-/// A response that is not of the service: a page of something in between.
+/// Returns a page as from a gateway or proxy in front of the service.
 pub(crate) fn page(shared: &Shared, status: u16, content_type: &str, body: Bytes) -> Reply {
     let mut reply = Response::new(Full::new(body));
     *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);

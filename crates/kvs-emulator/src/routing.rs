@@ -1,5 +1,5 @@
-//! A client's frame from its socket to the relay: checked, counted against the quotas, and given
-//! to the first fault that wants it.
+//! The path of a client's frame from its socket to the relay: checks, quotas, and the first fault
+//! that matches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +54,8 @@ struct Refusal {
     text: String,
 }
 
-/// Takes a text frame from a client. What is no message at all is passed over, as the service
-/// does; a refused one is answered when it has a correlation id, and else silently lost.
+/// Handles a text frame from a client. A frame that is no message is ignored, as the service does;
+/// a refused message is answered if it has a correlation id, and dropped silently otherwise.
 pub(crate) fn handle_text(
     shared: &Arc<Shared>,
     connection: &Connection,
@@ -119,8 +119,8 @@ fn accept(
         Err(_) => return Ok(()),
     };
     if storage {
-        // "Direct peer-to-peer connections no longer occur" (UpdateMediaStorageConfiguration): what
-        // clients send is for the service, and it takes no offers.
+        // "Direct peer-to-peer connections no longer occur" (UpdateMediaStorageConfiguration): the
+        // messages of clients are for the service, which accepts no offers.
         tracing::info!(channel = connection.who().channel, kind = kind.name(), "storage channel");
         #[cfg(feature = "storage")]
         shared.storage.receive(connection.who(), kind, payload);
@@ -185,7 +185,7 @@ pub(crate) fn send_from_service(
     }
 }
 
-/// Every fault of a message, and what it does.
+/// Applies the fault of a message, if any, and delivers the message.
 fn dispatch(
     shared: &Arc<Shared>,
     who: &Who,
@@ -266,7 +266,7 @@ fn dispatch(
             }
             happens(shared, sender, &envelope, whose, &then);
         }
-        // Those of calls and upgrades, which the menu does not allow here.
+        // These are faults of calls and upgrades, which the menu does not allow here.
         Action::Refuse { .. }
         | Action::Page { .. }
         | Action::Throttle
@@ -285,7 +285,7 @@ fn deliver(shared: &Arc<Shared>, envelope: Envelope) {
     lock(&shared.relay).deliver(envelope, &shared.config.unknowns, Instant::now());
 }
 
-/// Something happens to the sockets at the ends of a message.
+/// Applies an action to the sockets of a message's sender, recipient or both.
 fn happens(
     shared: &Arc<Shared>,
     sender: Option<&Link>,
@@ -308,7 +308,7 @@ fn happens(
     }
 }
 
-/// As whom a client speaks: the master has no id.
+/// The sender of a client's messages: the master has no id.
 fn sender(connection: &Connection) -> Sender {
     Sender::of(connection.who().client_id.as_deref())
 }

@@ -1,4 +1,4 @@
-//! The one port: accepting, TLS, and HTTP/1.1 connections.
+//! The emulator's port: accepting, TLS, and HTTP/1.1 connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
             shared.spawn(serve(serving, stream, peer, tls));
         } else {
             let (stream, carrying) = wire_delay::delayed(stream, rtt);
-            // The place is taken until the last byte is delivered.
+            // The slot stays in use until the last byte is delivered.
             let slot = peer.slot.clone();
             shared.spawn(async move {
                 carrying.await;

@@ -244,7 +244,7 @@ pub enum ServiceMessage {
     GoAway,
     /// RECONNECT_ICE_SERVER.
     ReconnectIceServer,
-    /// A text frame as it is: garbage, an empty frame, anything.
+    /// A text frame as it is, such as garbage or an empty frame.
     Raw(String),
     /// Any other frames that no client sent.
     Injected(Injection),

@@ -1,8 +1,8 @@
-//! Signature Version 4, the checking side, from the specification and with nothing of a client's
-//! signer in it: the canonical request is rebuilt from what came over the wire.
+//! Verification of Signature Version 4, from the specification and without code of a client's
+//! signer: the canonical request is rebuilt from the received request.
 //!
-//! Source: AWS General Reference, "Signing AWS API requests"; the texts of the refusals are the
-//! ones services answer with.
+//! Source: AWS General Reference, "Signing AWS API requests"; the texts of the refusals are those
+//! of AWS services.
 
 mod canonical;
 
@@ -21,7 +21,7 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// How far a client's clock may be off, either way.
 const SKEW_SECS: i64 = 300;
 
-/// A request as it came over the wire.
+/// A request as it was received.
 pub(crate) struct Wire<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
@@ -90,8 +90,8 @@ impl Verifier<'_> {
             expires_secs: None,
         };
         let payload_hash = sha256_hex(wire.body);
-        // The body's own hash goes into the canonical request whatever this header contains; a header
-        // that differs can only come from a body changed on the way.
+        // The canonical request always contains the hash of the received body. If this header
+        // differs from it, the body was changed in transit.
         if header("x-amz-content-sha256").is_some_and(|stated| stated != payload_hash) {
             return Err(mismatch());
         }
@@ -185,7 +185,7 @@ impl Verifier<'_> {
         let expected = hex(hmac::sign(&key, string_to_sign.as_bytes()).as_ref());
         constant_time::verify_slices_are_equal(expected.as_bytes(), claim.signature.as_bytes())
             .map_err(|_| mismatch())?;
-        // Only a client that holds the key gets this far.
+        // Only the request of a client that holds the key gets this far.
         if credential.expires_at_secs.is_some_and(|end| self.now.0 >= end) {
             return Err(ApiError::expired_token());
         }
@@ -271,7 +271,7 @@ impl Verifier<'_> {
 
 struct Scope<'a> {
     access_key_id: &'a str,
-    /// Everything after the key: what the string to sign holds.
+    /// The scope after the key, as in the string to sign.
     text: &'a str,
     date: &'a str,
     region: &'a str,

@@ -77,7 +77,7 @@ where
     let mut injected = VecDeque::new();
     let mut injected_at = opened;
     loop {
-        // Ahead of what is queued: a timer fires only with its clock's next tick.
+        // The fault comes before queued commands: a timer fires only with its clock's next tick.
         if let Some((_, then)) = fault.take_if(|(when, _)| *when <= Instant::now()) {
             if matches!(then, Then::Stall) {
                 return stall(&mut connection).await;
@@ -116,7 +116,7 @@ where
                         });
                         routing::handle_text(shared, &connection, &mut quota, text.as_str());
                     }
-                    // Not used by any client (docs/kvs-protocol.md 2.3).
+                    // No client uses binary frames (docs/kvs-protocol.md 2.3).
                     Message::Binary(_) => tracing::debug!("binary frame passed over"),
                     Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                     Message::Close(_) => {
@@ -247,7 +247,7 @@ where
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
-/// Reads to the end, so that the close handshake is whole.
+/// Reads to the end, so that the close handshake completes.
 async fn finish<S>(socket: &mut WebSocketStream<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin,

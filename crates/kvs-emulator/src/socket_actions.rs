@@ -1,4 +1,4 @@
-//! What a fault or the admin API does to an open socket: the one place that carries out a [`Then`].
+//! Actions on an open socket, by a fault or the admin API: only this module applies a [`Then`].
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::relay::{Joining, Link, Outgoing};
 use crate::shared::Shared;
 use crate::sync::lock;
 
-/// Applies an action to the sockets of a channel that fit, and returns how many those were.
+/// Applies an action to the sockets of a channel that match, and returns their number.
 pub(crate) fn apply_to_channel(
     shared: &Arc<Shared>,
     arn: &str,

@@ -1,8 +1,8 @@
 //! The storage service: sessions in which the service itself is the peer of every client.
 //!
 //! A client joins by a call; the service then offers to it over its socket, one offer a call, and
-//! the client answers (docs/kvs-protocol.md 1.6 and 2.5). What the master sends goes to every
-//! viewer. Nothing is stored.
+//! the client answers (docs/kvs-protocol.md 1.6 and 2.5). The master's media goes to every viewer.
+//! Nothing is stored.
 
 mod member;
 mod peer;
@@ -25,7 +25,7 @@ pub(crate) fn join(shared: &Arc<Shared>, who: Who) -> Result<(), ApiError> {
     let viewers_max = quotas.enabled.then_some(quotas.storage_viewers_max);
     let lifetime = shared.lifetimes.storage_session;
     let joined = shared.storage.join(&who, lifetime, viewers_max, now).map_err(|_full| {
-        // The text by which clients distinguish it from a throttle (docs/kvs-protocol.md 1.3).
+        // Clients distinguish this error from a throttle by its text (docs/kvs-protocol.md 1.3).
         ApiError::limit("The maximum number of viewers connected to the session is reached.")
     })?;
     shared.events.record(&who, None, PresenceChange::StorageJoined, now);

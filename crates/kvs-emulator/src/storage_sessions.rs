@@ -1,7 +1,7 @@
-//! Which clients are in which storage session: state alone. What a session does is in
+//! The clients of each storage session: state only. The behaviour of a session is in
 //! [`crate::storage`].
 //!
-//! No import of what acts on sessions belongs here: the emulator's shared state owns this.
+//! This module must not import code that acts on sessions: the emulator's shared state owns it.
 
 mod hub;
 mod slots;
@@ -56,20 +56,20 @@ struct Place {
     who: Who,
 }
 
-/// What a client sent to the service.
+/// A message of a client to the service.
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Answer(String),
     Candidate(String),
 }
 
-/// What a client that joined needs.
+/// The session's data for a client that joined.
 pub(crate) struct Joined {
-    /// Unlike that of any other stay.
+    /// The stay's number, which is unique.
     pub(crate) number: u64,
     pub(crate) hub: Arc<Hub>,
     pub(crate) inbox: mpsc::Receiver<Inbound>,
-    /// Why the stay has to end.
+    /// Receives the reason when the stay has to end.
     pub(crate) ended: mpsc::Receiver<Why>,
     /// When the whole session ends.
     pub(crate) ends_at: Instant,
@@ -100,7 +100,7 @@ impl StorageSessions {
             members: BTreeMap::new(),
         });
         if session.ends_at <= now {
-            // It ended and is kept for its slots alone: those count in the next one, too.
+            // The session ended and is kept only for its slots, which count in the next one, too.
             session.hub = Arc::new(Hub::new());
             session.ends_at = ends_at;
         }
@@ -139,7 +139,7 @@ impl StorageSessions {
         Some(place.who.clone())
     }
 
-    /// Ends a channel's session: the channel is deleted, or its storage is switched off.
+    /// Ends a channel's session, because the channel was deleted or its media storage disabled.
     pub(crate) fn end(&self, arn: &str, why: Why) {
         if let Some(session) = lock(&self.sessions).by_arn.get(arn) {
             session.members.values().for_each(|place| place.end(why));
@@ -163,7 +163,7 @@ impl StorageSessions {
 
 impl Place {
     fn end(&self, why: Why) {
-        // It fails when the stay is over already, or has its reason.
+        // The send fails if the stay is over already, or has a reason already.
         let _ = self.end.try_send(why);
     }
 }
@@ -175,7 +175,7 @@ impl Sessions {
     }
 }
 
-/// Either alphabet, with padding or without (docs/kvs-protocol.md 2.2).
+/// Parses a payload: base64 in either alphabet, with or without padding (docs/kvs-protocol.md 2.2).
 fn parse(kind: MessageType, payload: &str) -> Option<Inbound> {
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);

@@ -37,8 +37,8 @@ pub(crate) fn prepare(config: &TlsConfig) -> Result<Tls, EmulatorError> {
             (pem, key, Some(dir.join(CA_FILE)))
         }
     };
-    // An issuer is its name and key, and those are the same for every start: the stored
-    // certificate itself need not be read back.
+    // An issuer consists of its name and key, which are the same for every start, so the stored
+    // certificate itself is not read.
     let params = ca_params();
     let issuer = Issuer::from_params(&params, ca_key);
     let leaf_key = KeyPair::generate().map_err(tls)?;
@@ -51,7 +51,8 @@ pub(crate) fn prepare(config: &TlsConfig) -> Result<Tls, EmulatorError> {
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], key)
         .map_err(tls)?;
-    // AWS's channel endpoints and the C SDK meet on HTTP/1.1 alone (docs/kvs-protocol.md 1.4).
+    // AWS's channel endpoints and the C SDK have only HTTP/1.1 in common (docs/kvs-protocol.md
+    // 1.4).
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(server)), ca_pem, ca_path })
 }
@@ -69,7 +70,7 @@ fn stored_ca(dir: &Path) -> Result<(String, KeyPair), EmulatorError> {
             return Ok((pem, KeyPair::from_pem(&key).map_err(tls)?));
         }
         (false, false) => {}
-        // Half of a CA may be the user's own: it is not overwritten.
+        // An incomplete CA may contain a file of the user, so it is not overwritten.
         (cert_there, _) => {
             let missing = if cert_there { &key_path } else { &cert_path };
             let dir = dir.display();
@@ -84,7 +85,8 @@ fn stored_ca(dir: &Path) -> Result<(String, KeyPair), EmulatorError> {
     Ok((pem, key))
 }
 
-/// Writes a file that did not exist: another user's link in its place is not followed.
+/// Creates a file that must not exist yet: a link that another user put in its place is not
+/// followed.
 fn write_new(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);

@@ -1,6 +1,6 @@
-//! A STUN and TURN server of the emulator's own, over UDP: what GetIceServerConfig hands out when
-//! no other relay is configured. The protocol is `turn-server-proto`'s; here are its sockets, its
-//! users and AWS's quotas.
+//! The emulator's own STUN and TURN server, over UDP, which GetIceServerConfig returns when no
+//! other relay is configured. The crate `turn-server-proto` implements the protocol; this module
+//! has its sockets, its users and AWS's quotas.
 
 mod retransmitted;
 
@@ -92,7 +92,7 @@ impl Turn {
                         let data = buffer.get(..length).unwrap_or_default();
                         house.on_client(from, data).await;
                     }
-                    // An ICMP answer to something sent earlier.
+                    // This is an ICMP error for an earlier datagram.
                     Err(error) => tracing::debug!(%error, "TURN: not received"),
                 },
                 Some(arrived) = arrived.recv() => house.on_peer(arrived).await,
@@ -151,7 +151,7 @@ impl House {
         let (now, client) = (self.now(), incoming.from);
         let answered = quietly(|| self.server.recv(incoming, now).map(|built| built.build()));
         if let Some(mut outgoing) = answered {
-            // The server (0.7.3) addresses its answer to a Binding request to itself.
+            // The server (0.7.3) addresses its response to a Binding request to itself.
             if outgoing.to == self.addr {
                 outgoing.to = client;
             }
@@ -176,7 +176,7 @@ impl House {
         }
     }
 
-    /// AWS relays 5 Mbit/s of an allocation; what is above it is lost.
+    /// Whether an allocation may carry more bytes: AWS relays 5 Mbit/s and drops the rest.
     fn may_carry(&mut self, relay: SocketAddr, bytes: usize) -> bool {
         let quotas = &self.shared.config.quotas;
         match self.relays.get_mut(&relay) {
@@ -217,7 +217,7 @@ impl House {
                         tracing::info!(relay = %listen_addr, "TURN: allocation ended");
                     }
                 }
-                // Those of TCP allocations, which are never made.
+                // These belong to TCP allocations, which are never made.
                 TurnServerPollRet::TcpConnect { .. } | TurnServerPollRet::TcpClose { .. } => {}
             }
         };
@@ -282,7 +282,7 @@ async fn open(client: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     Ok((socket, addr))
 }
 
-/// Passes on what peers send; datagrams beyond the queue are dropped, as on a network.
+/// Forwards the datagrams of peers; those beyond the queue are dropped, as on a network.
 async fn read(
     socket: Arc<UdpSocket>,
     relay: SocketAddr,

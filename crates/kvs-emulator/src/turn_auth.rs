@@ -1,7 +1,7 @@
-//! Who may use the relay: the users that GetIceServerConfig handed out, for as long as they live.
+//! The users of the relay: those that GetIceServerConfig returned, until they expire.
 //!
-//! As with AWS and coturn, a credential that has ended opens no new allocation, and one that was
-//! opened with it in time goes on.
+//! As with AWS and coturn, an expired credential opens no new allocation, and an allocation that
+//! was opened with it in time continues.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,9 +10,9 @@ use std::sync::Mutex;
 use crate::clock::UnixTime;
 use crate::sync::lock;
 
-/// Users known at a time; the one that ends first is forgotten first.
+/// Maximum number of users; the one that expires first is removed first.
 const USERS_MAX: usize = 4096;
-/// Clients whose channel is remembered.
+/// Maximum number of clients with a stored channel.
 const CLIENTS_MAX: usize = 4096;
 
 /// RFC 8489, 5: the header's length and the magic cookie.
@@ -60,19 +60,19 @@ pub(crate) struct Authenticator {
     arns: BTreeMap<SocketAddr, String>,
 }
 
-/// What becomes of a datagram.
+/// How a datagram is passed to the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It goes to the server.
+    /// The server receives it unchanged.
     AsItIs,
-    /// It goes to the server, which learns of this user.
+    /// The server receives it, after this user was added to the server.
     User { name: String, password: String },
-    /// This goes to the server: the same request without credentials, which it refuses with 401.
+    /// The server receives this: the same request without credentials, which it refuses with 401.
     Instead(Vec<u8>),
 }
 
 impl Authenticator {
-    /// Decides what becomes of a datagram.
+    /// Decides how a datagram is passed to the server.
     pub(crate) fn admit(
         &mut self,
         users: &Users,
@@ -106,7 +106,7 @@ impl Authenticator {
     }
 }
 
-/// The request's header alone.
+/// Returns a request that consists of the header only.
 fn bare(data: &[u8]) -> Vec<u8> {
     let mut header = data.get(..HEADER).unwrap_or_default().to_vec();
     if let Some(length) = header.get_mut(2..4) {
@@ -142,7 +142,7 @@ mod tests {
         data.extend([0, 0]);
         data.extend(COOKIE);
         data.extend([7; 12]);
-        // REQUESTED-TRANSPORT first, so that there is something to step over.
+        // REQUESTED-TRANSPORT comes first, so that the parser has to skip an attribute.
         data.extend([0x00, 0x19, 0, 4, 17, 0, 0, 0]);
         data.extend(USERNAME.to_be_bytes());
         data.extend(u16::try_from(name.len()).unwrap().to_be_bytes());

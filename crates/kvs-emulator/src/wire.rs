@@ -1,4 +1,4 @@
-//! The frames of the signaling socket, as docs/kvs-protocol.md 2.2 and 2.3 have them. Pure.
+//! The frames of the signaling socket, as in docs/kvs-protocol.md 2.2 and 2.3, without IO.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    /// AWS's name.
+    /// The type's name in the API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -122,7 +122,7 @@ fn text_field(object: &Map<String, Value>, name: &str) -> Option<String> {
 /// The `senderClientId` of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Sender {
-    /// No such field: what AWS does for the master.
+    /// No such field, as AWS does for the master.
     #[default]
     Absent,
     /// The field is null.
@@ -132,7 +132,7 @@ pub enum Sender {
 }
 
 impl Sender {
-    /// As the relay frames messages: the master has no id.
+    /// Returns the sender that the relay writes: the master has no id.
     pub(crate) fn of(client_id: Option<&str>) -> Self {
         client_id.map_or(Self::Absent, |id| Self::Id(id.to_owned()))
     }
@@ -151,7 +151,7 @@ impl Serialize for Sender {
     }
 }
 
-/// A field that is there; one that is not is [`Sender::Absent`] by default.
+/// Parses a present field; a missing one is [`Sender::Absent`] by default.
 impl<'de> Deserialize<'de> for Sender {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::<String>::deserialize(deserializer)?.map_or(Self::Null, Self::Id))

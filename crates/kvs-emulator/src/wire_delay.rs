@@ -1,9 +1,9 @@
 //! A round-trip time on a TCP connection: its bytes arrive half of it later in each direction, and
 //! connecting costs one round trip too.
 //!
-//! On loopback a client's `connect` returns at once. On a wire it returns one round trip later, and
-//! so does everything that follows: what a client sends before it received anything is therefore
-//! held back for one round trip more.
+//! On loopback a client's `connect` returns at once. On a network it returns one round trip later,
+//! and everything that follows is later as well: the bytes that a client sends before it received
+//! any are therefore delayed by one more round trip.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Most bytes per read.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Chunks on their way in one direction. A sender that is faster waits, as with a full TCP window.
+/// Maximum number of chunks in transit in one direction. A faster sender waits, as with a full TCP
+/// window.
 const CHUNKS_MAX: usize = 64;
 /// A client that accepts no bytes for this long is cut; so is one that has not accepted the last
 /// bytes this long after the service closed.
@@ -35,7 +36,7 @@ where
     (service, carry(stream, near, rtt))
 }
 
-/// Ends when the service has closed its end, and what it wrote has been delivered.
+/// Completes when the service has closed its end and all of its bytes have been delivered.
 async fn carry<S>(client: S, service: DuplexStream, rtt: Duration)
 where
     S: AsyncRead + AsyncWrite,
@@ -52,10 +53,10 @@ where
         let connect = || if is_answered.load(Ordering::Relaxed) { Duration::ZERO } else { rtt };
         tokio::join!(
             up.receive(from_client, up_queue, connect),
-            // The service may stand still for as long as a fault wants.
+            // No write timeout here: a fault may stall the service for any time.
             up.deliver(to_service, up_arrived, None, || {}),
         );
-        // The client may have closed its side alone: the service decides on the end.
+        // The client may have closed only its side: the service decides on the end.
         std::future::pending::<()>().await;
     };
     let downward = async {
@@ -65,7 +66,7 @@ where
         let mut deliver = std::pin::pin!(deliver);
         tokio::select! {
             () = down.receive(from_service, down_queue, || Duration::ZERO) => {}
-            // The client accepts nothing more.
+            // The client accepts no more bytes.
             () = &mut deliver => return,
         }
         // A client that does not read must not keep the connection.
@@ -88,7 +89,8 @@ impl Direction {
         Self { delay, closed_at: OnceLock::new() }
     }
 
-    /// Reads what is sent, and notes when each chunk is due at the other end.
+    /// Reads the sent bytes, and queues each chunk with the time at which it is due at the other
+    /// end.
     async fn receive(
         &self,
         mut from: impl AsyncRead + Unpin,
@@ -99,7 +101,7 @@ impl Direction {
         let mut due = Instant::now();
         // An error is the end of the stream for the other side.
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
-            // In the order of sending, also where the extra time ends.
+            // `max` keeps the order of sending, also when `extra` becomes zero.
             due = due.max(Instant::now() + self.delay + extra());
             let chunk = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
             if queue.send((due, chunk)).await.is_err() {
@@ -109,7 +111,7 @@ impl Direction {
         self.closed_at.get_or_init(|| due.max(Instant::now() + self.delay));
     }
 
-    /// Writes what is due, and the end of the stream when that is due.
+    /// Writes each chunk when it is due, and then the end of the stream.
     async fn deliver(
         &self,
         mut to: impl AsyncWrite + Unpin,
@@ -137,7 +139,7 @@ impl Direction {
         if let Some(due) = self.closed_at.get() {
             sleep_until(*due).await;
         }
-        // It fails when the other side is gone already.
+        // The shutdown fails if the other side has closed already.
         let _ = to.shutdown().await;
     }
 }

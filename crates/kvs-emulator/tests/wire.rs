@@ -1,4 +1,4 @@
-//! The emulator over real sockets, against a signer that is not ours.
+//! The emulator over real sockets, with the signer of another project.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "everything but the expected fails alike")]

@@ -1,4 +1,4 @@
-//! Tests of reading flags.
+//! Tests of the command line.
 
 use clap::Parser;
 
@@ -198,7 +198,7 @@ async fn ready_file_reports_the_endpoint_and_stop_ends_serving() {
     tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap().unwrap();
 }
 
-/// A signal that comes right after the first word must find its handler.
+/// A signal right after the readiness report must find its handler.
 #[tokio::test]
 async fn signal_handlers_are_installed_before_readiness() {
     let dir = tempfile::tempdir().unwrap();
@@ -214,14 +214,14 @@ async fn signal_handlers_are_installed_before_readiness() {
     assert_eq!(was_told, Some(false));
 }
 
-/// As when a terminal is closed. Without a handler the signal would end this process.
+/// A closed terminal sends this signal. Without a handler the signal would end this process.
 #[cfg(unix)]
 #[tokio::test]
 async fn hangup_shuts_down_in_order() {
     let mut ended = std::pin::pin!(terminated());
     tokio::select! {
         biased;
-        // Polled once, it has installed its handlers.
+        // One poll installs the handlers.
         () = &mut ended => panic!("nothing has happened yet"),
         () = std::future::ready(()) => {}
     }

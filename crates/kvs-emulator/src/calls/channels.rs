@@ -199,7 +199,7 @@ fn end_storage_session(caller: &Caller<'_>, arn: &str, why: Why) {
 #[cfg(not(feature = "storage"))]
 fn end_storage_session(_caller: &Caller<'_>, _arn: &str, _why: Why) {}
 
-/// By `ChannelARN` or `ChannelName`.
+/// Runs a function on the channel that `ChannelARN` or `ChannelName` names.
 fn with_channel<T>(
     caller: &Caller<'_>,
     body: &Body,

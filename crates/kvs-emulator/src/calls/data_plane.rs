@@ -17,7 +17,7 @@ pub(super) fn ice_servers(caller: &Caller<'_>, body: &Body) -> Result<Value, Api
     let shared = caller.shared;
     let arn = body.need_arn(caller, "ChannelARN")?;
     for field in ["ClientId", "Username"] {
-        // Some clients send their role's name here, some nothing (docs/kvs-protocol.md 1.1).
+        // Some clients send their role's name here, and some no text (docs/kvs-protocol.md 1.1).
         if body.text(field)?.is_some_and(|text| !is_plain_id(text)) {
             return Err(ApiError::invalid_argument(format!(
                 "{field} must be 1 to 256 characters of [a-zA-Z0-9_.-]."
@@ -98,7 +98,7 @@ fn join(caller: &Caller<'_>, who: Who) -> Result<Value, ApiError> {
     Ok(json!({}))
 }
 
-/// Without the feature `storage` a join succeeds and nothing follows.
+/// Accepts a join without any effect: the feature `storage` is off.
 #[cfg(not(feature = "storage"))]
 fn join(_caller: &Caller<'_>, _who: Who) -> Result<Value, ApiError> {
     Ok(json!({}))

@@ -1,4 +1,4 @@
-//! What a fault does, as data. [`super::menu`] lists where each kind may strike.
+//! The effects of faults, as data. [`super::menu`] lists where each kind may apply.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +34,8 @@ pub enum Action {
     },
     /// Message: is kept until the fault is released.
     Hold,
-    /// Message: waits as if its recipient were away, until that connects again or the message's
-    /// time to live ends.
+    /// Message: waits as if its recipient were absent, until the recipient connects again or the
+    /// message's time to live ends.
     Away,
     /// Message: arrives damaged.
     Corrupt {

@@ -13,7 +13,7 @@ use crate::wire::MessageType;
 const FAULTS_MAX: usize = 256;
 
 /// A handle to an emulator's faults; clones share the list. The first fault that matches and has
-/// strikes left applies; later ones do not see the event.
+/// uses left applies; later ones do not count the event.
 #[derive(Debug, Clone)]
 pub struct Faults {
     book: Arc<Mutex<Book>>,

@@ -239,7 +239,7 @@ impl Injection {
     }
 }
 
-/// A candidate to an address that leads nowhere (198.18.0.0/15 is for benchmarks, RFC 2544).
+/// A candidate with an unreachable address (198.18.0.0/15 is for benchmarks, RFC 2544).
 fn candidate(n: u32, sender: &Sender) -> String {
     let (b, c, d) = (18 + (n >> 16 & 1), n >> 8 & 0xff, n & 0xff);
     let line =
@@ -285,7 +285,7 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
-    /// Scenario 10's senders, each as itself.
+    /// Scenario 10: each form of the sender keeps its JSON form.
     #[test]
     fn injected_sender_may_be_absent_null_empty_or_any() {
         let message =

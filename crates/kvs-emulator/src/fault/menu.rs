@@ -1,5 +1,5 @@
-//! The menu: every kind of fault by name, where it may strike, and what it does. Faults are
-//! checked against it, the admin API serves it, and the manual is tested against it.
+//! The menu: every kind of fault by name, where it may apply, and its effect. Faults are checked
+//! against it, the admin API serves it, and the manual is tested against it.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::{Action, Point};
 pub(crate) struct Kind {
     /// Its name: the value of `do`.
     pub(crate) name: &'static str,
-    /// The places it may strike at.
+    /// The places at which it may apply.
     pub(crate) on: &'static [Point],
     /// The effect, in words.
     pub(crate) what: &'static str,
@@ -91,7 +91,7 @@ mod tests {
     use super::MENU;
     use crate::fault::Garbage;
 
-    /// A kind that the manual does not have, or has at another place, is not documented.
+    /// The manual lists every kind at its place.
     #[test]
     fn manual_lists_every_fault_kind_and_its_place() {
         let manual = include_str!("../../README.md");

@@ -45,8 +45,8 @@ impl ChannelPeers {
         self.viewers.keys().filter(|id| *id != client_id).count()
     }
 
-    /// "The new connection takes precedence" (ConnectAsViewer, ConnectAsMaster); what happens to
-    /// the old one is a setting.
+    /// "The new connection takes precedence" (ConnectAsViewer, ConnectAsMaster); a setting decides
+    /// whether the old one is closed.
     pub(super) fn add(&mut self, link: Link, displaced_close_code: Option<u16>, now: Instant) {
         let client_id = link.who.client_id.as_deref();
         let old = match client_id {
@@ -168,8 +168,8 @@ impl ChannelPeers {
     }
 
     /// "If there is an outstanding offer for the same client which is not yet delivered, it is
-    /// overwritten" (SendSdpOffer; SendSdpAnswer alike). The candidates that belong to what is
-    /// overwritten go with it.
+    /// overwritten" (SendSdpOffer; SendSdpAnswer alike). The candidates of an overwritten
+    /// description are removed with it.
     pub(super) fn keep(&mut self, envelope: Envelope, unknowns: &Unknowns, now: Instant) {
         self.pending.retain(|old| old.expires > now);
         let kept = match envelope.kind {

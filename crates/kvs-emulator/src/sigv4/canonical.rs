@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Each octet of the path that is neither unreserved nor `/` is encoded once more: every service
-/// but S3 encodes twice.
+/// Encodes each octet of the path that is neither unreserved nor `/` once more: every service but
+/// S3 encodes twice.
 pub(super) fn canonical_path(path: &str) -> String {
     if path.is_empty() {
         return "/".to_owned();
@@ -17,7 +17,7 @@ pub(super) fn canonical_path(path: &str) -> String {
     out
 }
 
-/// Decodes, encodes as RFC 3986 has it, and sorts by name, then value.
+/// Decodes a query, encodes it as in RFC 3986, and sorts it by name, then value.
 pub(super) fn canonical_query(query: &str, without: Option<&str>) -> String {
     let mut pairs: Vec<(String, String)> = raw_pairs(query)
         .filter(|(name, _)| without.is_none_or(|without| name.as_slice() != without.as_bytes()))
@@ -29,15 +29,15 @@ pub(super) fn canonical_query(query: &str, without: Option<&str>) -> String {
     joined.join("&")
 }
 
-/// The decoded parameters, in the order of the wire; what is no UTF-8 is replaced.
+/// Returns the decoded parameters, in the received order; invalid UTF-8 is replaced.
 pub(super) fn decode_query(query: &str) -> impl Iterator<Item = (String, String)> {
     raw_pairs(query).map(|(name, value)| {
         (String::from_utf8_lossy(&name).into_owned(), String::from_utf8_lossy(&value).into_owned())
     })
 }
 
-/// `name:value\n` of each signed header; `None` when one of them did not come or the list is not
-/// sorted.
+/// Returns `name:value\n` of each signed header; `None` if one of them is missing or the list is
+/// not sorted.
 pub(super) fn canonical_headers(
     headers: &BTreeMap<String, String>,
     signed_headers: &str,
@@ -65,8 +65,8 @@ fn raw_pairs(query: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     })
 }
 
-/// Percent-decoding; a bare `+` is a space, as query parsers on the server's side have it, so a
-/// client that forgot to encode the one in its session token is found out.
+/// Percent-decodes a text. A bare `+` is a space, as in query parsers of servers, so the signature
+/// of a client that did not encode the `+` in its session token is refused.
 fn decode(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

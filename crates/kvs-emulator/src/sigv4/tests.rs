@@ -1,4 +1,4 @@
-//! The published vectors, and what must be refused.
+//! The published vectors, and requests that must be refused.
 
 use super::*;
 
@@ -42,7 +42,7 @@ impl Vector {
     }
 }
 
-/// kvs-protocol.md 5.1: the JavaScript SDK's own, with the signature sorted in where it puts it.
+/// kvs-protocol.md 5.1: the JavaScript SDK's vectors, with the signature at its position.
 fn js(token: bool, service: &'static str, path: &'static str, signature: &str) -> Vector {
     let token_part = if token { "&X-Amz-Security-Token=FakeSessionToken" } else { "" };
     Vector {
@@ -131,7 +131,7 @@ fn eight_published_presigned_urls_verify() {
 fn signing_key_matches_the_published_vector() {
     let key = |secret, date, region, service| {
         let key = signing_key(secret, date, region, service);
-        // A key cannot be read back: compare what it signs.
+        // A key cannot be read back, so the test compares signatures.
         hex(hmac::sign(&key, b"x").as_ref())
     };
     let of = |bytes: &str| {

@@ -25,10 +25,10 @@ use crate::wire::MessageType;
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Candidates that wait for their answer.
 const EARLY_MAX: usize = 64;
-/// How often it is checked whether the client closed.
+/// The interval between checks whether the client closed.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A stay about to begin.
+/// A client's stay in a session, before it begins.
 pub(super) struct Member {
     pub(super) shared: Arc<Shared>,
     pub(super) who: Who,
@@ -40,9 +40,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Runs until the stay is over by itself or is `ended`; whatever was opened is closed then.
+    /// Runs until the stay is over by itself or is `ended`, and closes its connection then.
     pub(super) async fn run(mut self, mut ended: mpsc::Receiver<Why>) -> Why {
-        // Not to be cancelled: a half-built connection would be lost unclosed.
+        // This must not be cancelled: a half-built connection would stay unclosed.
         let (peer, events) = match Peer::build(bind(&self.shared)).await {
             Ok(built) => built,
             Err(error) => {
@@ -85,7 +85,7 @@ impl Member {
         let mut master = self.hub.master();
         let alone_max = self.shared.lifetimes.storage_without_master;
         let alone_from_now = |there: bool| (!there).then(|| Instant::now() + alone_max);
-        // A watch reports changes alone, so a master that is there already is looked up.
+        // A watch reports changes only, so a master that is present already must be read.
         let mut alone_until = alone_from_now(master.borrow_and_update().is_some());
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -179,7 +179,7 @@ impl Member {
     }
 }
 
-/// The tracks of a viewer, and what makes continuous streams for them.
+/// The tracks of a viewer, and the splices that make their streams continuous.
 struct Outlet {
     tracks: Tracks,
     video: Splice,
@@ -188,7 +188,7 @@ struct Outlet {
 
 impl Outlet {
     fn new(tracks: Tracks, (video, audio): (u32, u32)) -> Self {
-        // A thirtieth and a fiftieth of a second between two masters.
+        // The gap between two masters: 1/30 s of video and 1/50 s of audio.
         let video = Splice::new(video, peer::VIDEO, 90_000 / 30);
         let audio = Splice::new(audio, peer::AUDIO, 48_000 / 50);
         Self { tracks, video, audio }
@@ -205,7 +205,8 @@ impl Outlet {
     }
 }
 
-/// A track itself is not read, but an unread queue would fill. It ends with the connection.
+/// Reads and discards a track's events: an unread queue would fill. The task ends with the
+/// connection.
 fn drain(track: Arc<dyn TrackRemote>) {
     tokio::spawn(async move { while track.poll().await.is_some() {} });
 }
@@ -232,14 +233,15 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// Every interface, and loopback where the emulator itself is on it; of its own address family.
+/// Returns the addresses to bind: every interface, and loopback if the emulator listens there; of
+/// the emulator's address family.
 fn bind(shared: &Shared) -> Vec<String> {
     let ip = shared.config.listen.ip().to_canonical();
     let v4: &[&str] = &["127.0.0.1:0", "0.0.0.0:0"];
     let v6: &[&str] = &["[::1]:0", "[::]:0"];
     let all = match ip {
         IpAddr::V4(_) => v4.to_vec(),
-        // A socket bound there receives IPv4 too.
+        // The emulator's socket, bound to `::`, receives IPv4 too.
         IpAddr::V6(ip) if ip.is_unspecified() => [v4, v6].concat(),
         IpAddr::V6(_) => v6.to_vec(),
     };
@@ -253,7 +255,8 @@ mod tests {
     use super::*;
     use crate::config::{EmulatorConfig, Lifetimes};
 
-    /// How a viewer's stay ends on a clock on which three minutes are 0.3 s and an hour is 6 s.
+    /// Returns how a viewer's stay ends, on a clock on which three minutes are 0.3 s and an hour is
+    /// 6 s.
     async fn stay(hub: Hub, lifetimes: Lifetimes) -> Why {
         let config = EmulatorConfig { time_scale: 600.0, lifetimes, ..EmulatorConfig::default() };
         let shared = Arc::new(Shared::new(config));

@@ -37,7 +37,7 @@ use webrtc::peer_connection::{
 
 use crate::storage_sessions::Media;
 
-/// The payload types of the service's offers; an answerer keeps them.
+/// The payload types of the service's offers; the answerer uses the same.
 pub(super) const VIDEO: u8 = 102;
 pub(super) const AUDIO: u8 = 111;
 
@@ -46,7 +46,7 @@ const MEDIA_MAX: usize = 2048;
 /// The agent nominates on its tick, which is 200 ms by default.
 const ICE_TICK: Duration = Duration::from_millis(20);
 const ICE_REQUESTS_MAX: u16 = 500;
-/// Packets resent after a NACK come late.
+/// Packets that are resent after a NACK arrive late.
 const SRTP_WINDOW: usize = 4096;
 
 /// An event of the peer connection.
@@ -54,7 +54,7 @@ pub(super) enum Event {
     Candidate(String),
     State(RTCPeerConnectionState),
     Track(Arc<dyn TrackRemote>),
-    /// The other side cannot go on without a keyframe.
+    /// The other side needs a keyframe.
     KeyframeWanted,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Events {
     pub(super) media: mpsc::Receiver<Media>,
 }
 
-/// Tracks to a viewer.
+/// The tracks to a viewer.
 pub(super) struct Tracks {
     pub(super) video: Arc<TrackLocalStaticRTP>,
     pub(super) audio: Arc<TrackLocalStaticRTP>,
@@ -120,7 +120,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends video, and audio both ways: a viewer may speak.
+    /// Sends video and audio, and receives audio: a viewer may send it.
     pub(super) async fn send(&self, ssrcs: (u32, u32)) -> Result<Tracks> {
         let video = local_track(ssrcs.0, RtpCodecKind::Video, video_codec().rtp_codec);
         let audio = local_track(ssrcs.1, RtpCodecKind::Audio, audio_codec().rtp_codec);
@@ -136,7 +136,7 @@ impl Peer {
         Ok(Tracks { video, audio })
     }
 
-    /// An offer, and the start of gathering. The text has no candidates: they trickle.
+    /// Creates an offer and starts gathering. The offer has no candidates: they trickle.
     pub(super) async fn offer(&self) -> Result<String> {
         let offer = self.connection.create_offer(None).await?;
         let text = trickling(&offer.sdp);
@@ -241,8 +241,8 @@ fn audio_codec() -> RTCRtpCodecParameters {
     }
 }
 
-/// Says that candidates trickle, and leaves out those there are. The C SDK answers such an offer
-/// at once (docs/kvs-protocol.md 3.1).
+/// Adds the trickle option to a description and removes its candidates. The C SDK answers such an
+/// offer at once (docs/kvs-protocol.md 3.1).
 fn trickling(original: &str) -> String {
     let mut text = String::with_capacity(original.len() + 32);
     for line in original.lines().map(str::trim_end) {
@@ -274,7 +274,7 @@ impl Handler {
 #[async_trait::async_trait]
 impl PeerConnectionEventHandler for Handler {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        // A wildcard socket on a machine without an interface has no address to report.
+        // A wildcard socket on a machine without an interface has no address to send.
         if event.candidate.address.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
             return;
         }
@@ -292,7 +292,8 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-/// Sees arriving packets before the stack stops RTCP and drops what comes before its tracks open.
+/// Reads arriving packets before the stack, which stops RTCP and drops packets that arrive before
+/// its tracks open.
 struct Tap {
     events: mpsc::Sender<Event>,
     media: mpsc::Sender<Media>,
@@ -316,7 +317,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
                     _ => None,
                 };
                 if let Some(media) = media {
-                    // What does not fit is lost, as on a network.
+                    // A packet is lost if the queue is full, as on a network.
                     let _ = self.media.try_send(media);
                 }
             }

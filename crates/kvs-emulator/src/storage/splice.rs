@@ -1,14 +1,14 @@
-//! One continuous RTP stream out of several: a master that joins again sends with other numbers,
-//! and a jump backwards would end a viewer's SRTP.
+//! One continuous RTP stream out of several: a master that joins again sends with other sequence
+//! numbers, and a jump backwards would break a viewer's SRTP.
 
 use rtc::rtp::Packet;
 
-/// What makes packets of changing sources one stream.
+/// Rewrites packets of changing sources into one stream.
 #[derive(Debug)]
 pub(super) struct Splice {
     ssrc: u32,
     payload_type: u8,
-    /// Ticks put between two sources.
+    /// Ticks between two sources.
     gap: u32,
     source: Option<Source>,
     last: Option<(u16, u32)>,
@@ -26,7 +26,7 @@ impl Splice {
         Self { ssrc, payload_type, gap, source: None, last: None }
     }
 
-    /// The packet as part of the stream.
+    /// Returns the packet as part of the stream.
     pub(super) fn join(&mut self, mut packet: Packet) -> Packet {
         let header = &mut packet.header;
         let source = match self.source {
@@ -38,7 +38,7 @@ impl Splice {
         header.sequence_number = header.sequence_number.wrapping_add(source.sequence_offset);
         header.timestamp = header.timestamp.wrapping_add(source.timestamp_offset);
         let sequence = header.sequence_number;
-        // Late ones do not move the end.
+        // Late packets do not move the end of the stream.
         if self.last.is_none_or(|(last, _)| sequence.wrapping_sub(last) < 0x8000) {
             self.last = Some((sequence, header.timestamp));
         }

@@ -4,10 +4,10 @@
 use rtc::rtp::Packet;
 use tokio::sync::{Notify, broadcast, watch};
 
-/// Packets that a viewer may be behind: two seconds of 5 Mbit/s.
+/// Maximum number of packets that a viewer may be behind: two seconds of 5 Mbit/s.
 const BEHIND_MAX: usize = 1024;
 
-/// One session's media.
+/// The media of one session.
 #[derive(Debug)]
 pub(crate) struct Hub {
     media: broadcast::Sender<Media>,
@@ -33,7 +33,7 @@ impl Hub {
     }
 
     pub(crate) fn forward(&self, media: Media) {
-        // It fails when there is no receiver.
+        // The send fails if there is no receiver.
         let _ = self.media.send(media);
     }
 
@@ -53,7 +53,7 @@ impl Hub {
         self.master.send_replace(Some(number));
     }
 
-    /// Unless another one is there by now.
+    /// Removes the master, unless another one has joined meanwhile.
     pub(crate) fn master_left(&self, number: u64) {
         self.master.send_if_modified(|master| master.take_if(|is| *is == number).is_some());
     }

@@ -18,12 +18,12 @@ pub(super) struct Slots {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Taken,
-    /// Its viewer left; it is free after this.
+    /// The slot's viewer left; the slot becomes free at this time.
     Kept(Instant),
 }
 
 impl Slots {
-    /// Takes a slot, or finds the client's own again. `false`: there is none.
+    /// Takes a slot, or the client's own again. Returns `false` if none is free.
     pub(super) fn take(&mut self, client_id: &str, max: Option<usize>, now: Instant) -> bool {
         self.forget(now);
         let own = self.by_client.contains_key(client_id);
@@ -34,7 +34,7 @@ impl Slots {
         true
     }
 
-    /// The client left; its slot is kept for a while.
+    /// Keeps the slot of a client that left, for the time `kept`.
     pub(super) fn leave(&mut self, client_id: &str, kept: Duration, now: Instant) {
         if let Some(slot) = self.by_client.get_mut(client_id) {
             *slot = Slot::Kept(now + kept);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a response is kept: longer than a client goes on sending a request (RFC 8489, 6.2.1).
+/// How long a response is kept: longer than a client repeats a request (RFC 8489, 6.2.1).
 const KEPT: Duration = Duration::from_secs(40);
 /// Most clients with a kept response.
 const CLIENTS_MAX: usize = 1024;

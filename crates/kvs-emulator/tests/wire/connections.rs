@@ -1,4 +1,4 @@
-//! Round-trip times on connections, and what went over each.
+//! Round-trip times on connections, and the events of each.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn connector(emulator: &Emulator) -> TlsConnector {
     TlsConnector::from(std::sync::Arc::new(config))
 }
 
-/// How long connecting and one request take.
+/// Returns how long connecting and one request take.
 async fn cold_request(emulator: &Emulator, tls: &TlsConnector) -> Duration {
     let begun = Instant::now();
     let stream = TcpStream::connect(emulator.addr()).await.unwrap();
@@ -57,7 +57,7 @@ fn kinds(events: &[ConnectionEvent], tcp: u64) -> Vec<&OnConnection> {
     events.iter().filter(|event| event.tcp == tcp).map(|event| &event.what).collect()
 }
 
-/// On a wire: a round trip for TCP, one for TLS 1.3, and one for the request.
+/// On a network: a round trip for TCP, one for TLS 1.3, and one for the request.
 #[tokio::test]
 async fn connect_tls_and_request_take_three_round_trips() {
     let emulator = start(|config| {
@@ -67,7 +67,7 @@ async fn connect_tls_and_request_take_three_round_trips() {
     .await;
     let tls = connector(&emulator);
     let took = cold_request(&emulator, &tls).await;
-    // Timers may be a millisecond early for each of the six ways.
+    // Timers may be a millisecond early for each of the six one-way delays.
     assert!(took >= 3 * RTT - Duration::from_millis(6), "{took:?}");
     emulator.set_wire_rtt(Duration::ZERO);
     cold_request(&emulator, &tls).await;

@@ -1,4 +1,4 @@
-//! REST calls and what refuses them.
+//! REST calls and the errors that refuse them.
 
 use std::time::Duration;
 
@@ -238,7 +238,7 @@ async fn quotas_throttle_and_can_be_disabled() {
     }
 }
 
-/// The C SDK signs for as long as its credentials live, static ones for a week.
+/// The C SDK signs for the lifetime of its credentials, static ones for a week.
 #[tokio::test]
 async fn presigned_url_may_be_valid_for_a_week_unless_configured() {
     let week = 604_800;
@@ -259,7 +259,7 @@ async fn presigned_url_may_be_valid_for_a_week_unless_configured() {
     assert!(refusal(old, 604_800).await.is_some(), "its time is over");
 }
 
-/// Signing in from any page would need only the public development key.
+/// Without this check any page could sign in with the public development key.
 #[tokio::test]
 async fn private_network_access_needs_an_allowed_origin() {
     const LEAVE: &str = "access-control-allow-private-network";

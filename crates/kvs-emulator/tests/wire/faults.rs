@@ -23,7 +23,7 @@ async fn pair(action: Action, times: u64) -> (Emulator, Socket, Socket, u64) {
     (emulator, master, viewer, id)
 }
 
-/// The master sends these answers, and its socket has been read up to there.
+/// Sends these answers from the master, and waits until the emulator has handled them.
 async fn answers(master: &mut Socket, payloads: &[&str]) {
     for payload in payloads {
         say(master, answer("v", payload)).await;
@@ -129,7 +129,7 @@ async fn stalled_socket_stays_open_and_silent() {
     let viewers = Match { from: Some(Role::Viewer), ..Match::on(Point::Upgrade) };
     emulator.faults().add(Fault::new(viewers, stall)).unwrap();
     let mut master = open(&emulator, None).await;
-    // The first waits for the viewer, the second comes when it is there.
+    // The first answer waits for the viewer, the second is sent when the viewer is connected.
     answers(&mut master, &["1"]).await;
     let mut viewer = open(&emulator, Some("v")).await;
     answers(&mut master, &["2"]).await;

@@ -1,5 +1,4 @@
-//! What no client sent, and what happens to sockets by order: from faults, the library and the admin
-//! API alike.
+//! Frames that no client sent, and actions on sockets: from faults, the library and the admin API.
 
 use std::time::Duration;
 
@@ -65,7 +64,7 @@ async fn fault_changes_sender_or_adds_frames_to_a_message() {
     }
 }
 
-/// Scenario 34's frames, and that the socket outlives them.
+/// Scenario 34: the frames arrive, and the socket stays open.
 #[tokio::test]
 async fn every_kind_of_garbage_arrives_unchanged() {
     let emulator = start(|_| {}).await;
@@ -87,7 +86,7 @@ async fn every_kind_of_garbage_arrives_unchanged() {
     assert!(received(&mut viewer).await.is_empty());
 }
 
-/// Scenario 12's flood: more than a socket's queue takes.
+/// Scenario 12's flood: more frames than a socket's queue holds.
 #[tokio::test]
 async fn ten_thousand_injected_candidates_arrive_in_order() {
     let emulator = start(|_| {}).await;
@@ -138,7 +137,7 @@ async fn away_fault_keeps_message_for_next_connection() {
     assert_eq!(hear(&mut open(&emulator, None).await).await["messagePayload"], "1");
 }
 
-/// Scenario 18: every time the viewer comes back its place is taken again.
+/// Scenario 18: each time the viewer connects again, the takeover displaces it again.
 #[tokio::test]
 async fn takeover_fault_closes_the_socket_each_time() {
     let emulator = start(|config| config.quotas.enabled = false).await;

@@ -1,4 +1,4 @@
-//! Starting, TLS and shutting down with nothing left over.
+//! Starting, TLS, and a shutdown that leaves no socket open.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use crate::support::{
     within,
 };
 
-/// Sockets on the emulator's side of its port that some process still holds.
+/// Returns the number of sockets on the emulator's side of its port that a process still holds.
 #[cfg(target_os = "linux")]
 fn sockets_of(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -26,7 +26,7 @@ fn sockets_of(port: u16) -> usize {
         .skip(1)
         .filter(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            // A socket that waits out its TIME_WAIT belongs to no process any more: inode 0.
+            // A socket in TIME_WAIT belongs to no process: its inode is 0.
             fields[1].ends_with(&wanted) && fields[9] != "0"
         })
         .count()
@@ -65,7 +65,7 @@ async fn port_in_use_is_reported() {
     assert!(matches!(refused, Err(EmulatorError::Setting { field: "channels", .. })));
 }
 
-/// Everything logged, kept in memory.
+/// The log output, kept in memory.
 #[derive(Clone, Default)]
 pub(crate) struct Log(pub(crate) Arc<Mutex<Vec<u8>>>);
 
@@ -85,14 +85,14 @@ async fn secrets_are_not_logged_at_any_level() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
-        // The signer is the test's own client.
+        // The signer belongs to the test's client.
         .with_env_filter("trace,aws_sigv4=off")
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let turn = TurnAuth::SharedSecret("turn-canary".to_owned());
     let emulator = start(|config| config.turn.auth = turn).await;
-    // What another test's thread was about to register when this subscriber came.
+    // Another test's thread may have been registering a callsite when this subscriber was set.
     tracing::callsite::rebuild_interest_cache();
     let arn = emulator.channel_arn("demo").unwrap();
     let wrong = Signer { secret: "wrong-canary".into(), ..Signer::default() };

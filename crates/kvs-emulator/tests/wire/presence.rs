@@ -1,4 +1,4 @@
-//! Who is there, who came and who went.
+//! The list of clients, and the events when clients join or leave.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn events_can_be_polled_or_awaited() {
     assert_eq!(get("/admin/events?after=x").await.status, 400);
 }
 
-/// Ten minutes and an hour, on a clock that runs a thousand times faster.
+/// The limits of ten minutes and an hour, on a clock that runs a thousand times faster.
 #[tokio::test]
 async fn scaled_clock_closes_idle_and_old_sockets() {
     let emulator = start(|config| config.time_scale = 1000.0).await;

@@ -1,4 +1,4 @@
-//! Sockets: who is let in, what reaches whom.
+//! Sockets: which clients may connect, and which messages reach which client.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn offer_answer_and_candidates_are_relayed() {
         got,
         json!({ "messageType": "SDP_OFFER", "senderClientId": "v-1", "messagePayload": "b2ZmZXI=" })
     );
-    // The C SDK's capitals, and Android's URL-safe alphabet.
+    // The C SDK's capital letters, and Android's URL-safe alphabet.
     let capitals =
         json!({ "action": "SDP_ANSWER", "RecipientClientId": "v-1", "MessagePayload": "a-_w" });
     say(&mut master, capitals).await;
@@ -50,7 +50,7 @@ async fn late_master_gets_the_newest_offer() {
     assert!(received(&mut viewer).await.is_empty());
     let mut master = open(&emulator, None).await;
     assert_eq!(received(&mut master).await, ["second", "candidate"]);
-    // An answer for a viewer who is away waits as well.
+    // An answer for an absent viewer waits as well.
     viewer.close(None).await.unwrap();
     until(|| emulator.clients().len() == 1).await;
     say(&mut master, answer("v", "late")).await;
@@ -106,7 +106,7 @@ async fn viewer_and_connect_quotas_are_enforced() {
     let (status, kind, text) = refused.error();
     assert_eq!((status, kind), (400, "ClientLimitExceededException"));
     assert!(text.contains("viewers"), "{text}");
-    // The same id again displaces, and takes no place of its own.
+    // A second connection of the same id displaces the first and does not count as one more viewer.
     let mut again = open(&emulator, Some("v3")).await;
     assert_eq!(ended(&mut viewers[3]).await, Some(1001));
     assert!(received(&mut again).await.is_empty());
@@ -284,7 +284,7 @@ async fn endless_frame_closes_only_its_socket() {
     let emulator = start(|_| {}).await;
     let mut master = open(&emulator, None).await;
     let mut viewer = open(&emulator, Some("v")).await;
-    // The emulator may be gone before all of it is written.
+    // The emulator may have closed the socket before the whole message is written.
     let _ = viewer.send(Message::text("x".repeat(4 * 1024 * 1024))).await;
     until(|| emulator.clients().len() == 1).await;
     assert!(received(&mut master).await.is_empty());

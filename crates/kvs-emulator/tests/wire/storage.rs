@@ -1,5 +1,5 @@
-//! Storage sessions: who is in one, and how a stay ends. No client answers here; media is shown by the
-//! workspace's own tests.
+//! Storage sessions: their clients, and the end of a stay. No client answers here; the workspace's
+//! own tests cover media.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{call, start, within};
 
-/// An emulator whose one channel stores.
+/// Starts an emulator with one channel, which has media storage.
 async fn storing(lifetimes: Lifetimes) -> Emulator {
     start(|config| {
         config.storage_channels = vec!["demo".to_owned()];
@@ -23,7 +23,7 @@ async fn join(emulator: &Emulator, id: &str) {
     assert_eq!(joined.status, 200, "{joined:?}");
 }
 
-/// The first of this kind after the event `after`: what is made of it, and the event.
+/// Waits for the first event after `after` that `like` accepts; returns its result and the event.
 async fn next<T>(
     emulator: &Emulator,
     mut after: u64,
@@ -43,7 +43,7 @@ async fn joined(emulator: &Emulator, after: u64) -> Event {
     next(emulator, after, |what| (what == PresenceChange::StorageJoined).then_some(())).await.1
 }
 
-/// How the next stay ended.
+/// Returns how the next stay ended.
 async fn left(emulator: &Emulator, after: u64) -> (Why, Event) {
     next(emulator, after, |what| match what {
         PresenceChange::StorageLeft { why } => Some(why),
@@ -58,7 +58,7 @@ async fn storage_session_after_an_ended_one_has_full_length() {
     let emulator = storing(Lifetimes { storage_session: session, ..Lifetimes::default() }).await;
     let mut after = 0;
     for time in ["first", "second"] {
-        // The slot that is kept for the viewer keeps the old session known.
+        // The slot that is kept for the viewer also keeps the old session in memory.
         join(&emulator, "v").await;
         let joined = joined(&emulator, after).await;
         let (why, left) = left(&emulator, after).await;
@@ -93,7 +93,7 @@ async fn storage_leave_event_has_its_reason() {
     assert_eq!(left(&emulator, last.seq).await.0, Why::Deleted);
 }
 
-/// The JavaScript sample calls again unless it reads these words (docs/kvs-protocol.md 1.3).
+/// The JavaScript sample calls again unless the error has this text (docs/kvs-protocol.md 1.3).
 #[tokio::test]
 async fn full_storage_session_error_has_the_text_clients_match() {
     let emulator = storing(Lifetimes::default()).await;

@@ -1,4 +1,4 @@
-//! A bare client: aws-sigv4 signs, hyper and tungstenite carry.
+//! A minimal client: aws-sigv4 signs, hyper and tungstenite are the transport.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +24,7 @@ pub(crate) const TOKEN: &str = "to+ken/with=every%sign&and space==";
 
 pub(crate) type Socket = WebSocketStream<TcpStream>;
 
-/// An emulator with a channel `demo`, a temporary credential, and settings changed as wanted.
+/// Starts an emulator with a channel `demo` and a temporary credential; `change` adjusts settings.
 pub(crate) async fn start(change: impl FnOnce(&mut EmulatorConfig)) -> Emulator {
     let mut config = EmulatorConfig {
         credentials: vec![Credential::new(KEY, SECRET, Some(TOKEN.to_owned()))],
@@ -131,7 +131,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// Status, error name and text, and that all an error response has is there.
+    /// Returns status, error name and text, and checks that the error response is complete.
     pub(crate) fn error(&self) -> (u16, &str, &str) {
         assert!(self.headers.contains_key("date"), "{self:?}");
         assert!(self.headers.contains_key("x-amzn-requestid"), "{self:?}");
@@ -206,7 +206,7 @@ pub(crate) async fn open(emulator: &Emulator, id: Option<&str>) -> Socket {
     connect(emulator, &Signer::default(), &arn, id).await.unwrap()
 }
 
-/// Opens a socket, or returns how it was refused.
+/// Opens a socket, or returns the response that refused it.
 pub(crate) async fn connect(
     emulator: &Emulator,
     signer: &Signer,
@@ -273,8 +273,8 @@ pub(crate) async fn hear(socket: &mut Socket) -> Value {
     }
 }
 
-/// The payloads that reached this socket so far. What a socket sends is answered in order, so a
-/// refused message of its own marks the end.
+/// Returns the payloads that reached this socket so far. The emulator answers a socket's messages
+/// in order, so the response to an invalid message marks the end.
 pub(crate) async fn received(socket: &mut Socket) -> Vec<String> {
     say(socket, json!({ "action": "FENCE", "correlationId": "fence" })).await;
     let mut payloads = Vec::new();
@@ -287,7 +287,7 @@ pub(crate) async fn received(socket: &mut Socket) -> Vec<String> {
     }
 }
 
-/// Waits until the socket is over, and gives its close code if a close frame came.
+/// Waits until the socket is over, and returns its close code if a close frame came.
 pub(crate) async fn ended(socket: &mut Socket) -> Option<u16> {
     let mut code = None;
     loop {
@@ -303,7 +303,7 @@ pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(10), work).await.expect("took too long")
 }
 
-/// Looks until it is so.
+/// Polls until the condition is true.
 pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     within(async {
         while !is_so() {

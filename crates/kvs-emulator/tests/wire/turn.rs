@@ -25,7 +25,7 @@ async fn servers(emulator: &Emulator) -> Value {
     call(emulator, "/v1/get-ice-server-config", body).await.body["IceServerList"].clone()
 }
 
-/// Sends a STUN request without attributes, or with these, and hands out the answer.
+/// Sends a STUN request with these attributes, and returns the response.
 async fn ask(socket: &UdpSocket, to: SocketAddr, method: u16, attributes: &[u8]) -> Vec<u8> {
     let mut request = Vec::from(method.to_be_bytes());
     request.extend(u16::try_from(attributes.len()).unwrap().to_be_bytes());
@@ -104,7 +104,7 @@ async fn exchange(socket: &UdpSocket, to: SocketAddr, request: &[u8]) -> Vec<u8>
     answer
 }
 
-/// RFC 8656, 7.2: what a client retransmits gets the stored response; the C SDK does so within a
+/// RFC 8656, 7.2: a retransmitted request gets the stored response; the C SDK retransmits within a
 /// millisecond.
 #[tokio::test]
 async fn retransmitted_allocate_gets_same_response_and_new_one_437() {
@@ -148,7 +148,7 @@ async fn ice_server_list_has_own_relay_unless_configured() {
     assert_eq!(servers(&start(|_| {}).await).await, json!([]), "there is none unless asked for");
 }
 
-/// A name that was handed out, and no proof of knowing its password.
+/// An Allocate request with a valid user name, but without proof of the password.
 #[tokio::test]
 async fn turn_password_is_not_logged() {
     let log = Log::default();
@@ -172,7 +172,7 @@ async fn turn_password_is_not_logged() {
     within(emulator.shutdown()).await;
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(text.contains("kvs_emulator"), "{text}");
-    // The protocol's crates write keys, at trace level: none of them may speak.
+    // The protocol's crates log keys at trace level, so none of their lines may appear.
     for secret in [password, "turn_server_proto", "turn_types", "stun_proto", "stun_types"] {
         assert!(!text.contains(secret), "{secret} was logged");
     }
