@@ -154,7 +154,7 @@ impl Channels {
         Ok(())
     }
 
-    /// Returns up to `max` infos of channels whose name begins with `prefix`, after the name
+    /// Returns up to `max` infos of channels with a name that begins with `prefix`, after the name
     /// `after`, and the name from which to continue.
     pub(crate) fn list(
         &mut self,

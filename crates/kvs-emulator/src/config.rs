@@ -69,8 +69,8 @@ pub struct EmulatorConfig {
     pub faults: Vec<Fault>,
     /// Seed of everything random (versions, request ids, faults with a probability).
     pub seed: u64,
-    /// Seconds added to the system's clock, at most 1,000,000,000 either way: a service whose clock
-    /// differs from the device's.
+    /// Seconds added to the system's clock, at most 1,000,000,000 either way, to simulate a service
+    /// with another clock than the device.
     pub clock_offset_secs: i64,
     /// How many times faster than AWS's the emulator's own clock runs: lifetimes of sockets,
     /// messages and storage sessions are divided by it. Signatures, TURN credentials and quotas a
@@ -451,8 +451,7 @@ impl Lifetimes {
     }
 }
 
-/// Behaviour that is unknown outside AWS (kvs-protocol.md 7): each a setting, with the likeliest
-/// default.
+/// Behaviour unknown outside AWS (kvs-protocol.md 7): each a setting, with the likeliest default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Unknowns {

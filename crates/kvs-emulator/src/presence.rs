@@ -36,11 +36,11 @@ pub struct Event {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PresenceChange {
-    /// A socket opened.
+    /// The client's socket opened.
     Joined,
     /// A socket ended.
     Left {
-        /// How.
+        /// The reason.
         why: Why,
     },
     /// The client was added to the storage session.
@@ -49,7 +49,7 @@ pub enum PresenceChange {
     StorageConnected,
     /// The client is no longer in the storage session.
     StorageLeft {
-        /// How.
+        /// The reason.
         why: Why,
     },
 }

@@ -119,7 +119,7 @@ impl StorageSessions {
         Ok(Joined { number, hub, inbox: receiver, ended, ends_at })
     }
 
-    /// Removes a client, unless a newer stay has its place. A viewer's slot is kept for `slot_kept`.
+    /// Removes a client, unless a newer stay displaced it. A viewer's slot is kept for `slot_kept`.
     pub(crate) fn leave(&self, who: &Who, number: u64, slot_kept: Duration, now: Instant) {
         let mut sessions = lock(&self.sessions);
         if let Some(session) = sessions.by_arn.get_mut(&who.arn)

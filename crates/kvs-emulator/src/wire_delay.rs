@@ -24,7 +24,7 @@ const CHUNKS_MAX: usize = 64;
 /// A client that accepts no bytes for this long is cut; so is one that has not accepted the last
 /// bytes this long after the service closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Tokio's timers fire at the first full millisecond after a deadline: half of one later on average.
+/// Tokio's timers fire at the first full millisecond after a deadline: half of one late on average.
 const TIMER_LATE: Duration = Duration::from_micros(500);
 
 /// The service's end of a connection with a round-trip time, and the task that carries its bytes.

@@ -28,7 +28,7 @@ pub(crate) struct ChannelClient {
     pub(crate) config: Arc<SignalingConfig>,
 }
 
-/// A channel whose endpoints are known.
+/// A channel with its endpoints.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
     plane: Arc<ControlPlane>,

@@ -35,7 +35,7 @@ pub enum Stun {
     /// with FIPS, where the region offers STUN over TLS only.
     #[default]
     Auto,
-    /// None.
+    /// No STUN server.
     Off,
     /// These URIs, `stun:HOST[:PORT]` each.
     Custom(Vec<String>),

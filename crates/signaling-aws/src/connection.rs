@@ -207,7 +207,7 @@ async fn open(
     }
 }
 
-/// Waits until the storage mode is known, and returns it; a second call waits for ever.
+/// Waits until the storage mode is known, and returns it; after that it stays pending.
 async fn storage_mode_known(check: &mut Option<StorageCheck>) -> bool {
     match check {
         Some(running) => {

@@ -24,7 +24,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// The contract's numbers (part 4); a close handshake fits into a quarter of the shortest close.
+    /// The contract's limits (part 4); a close handshake takes at most a quarter of the shortest
+    /// close.
     fn default() -> Self {
         Self {
             call: Duration::from_secs(5),

@@ -37,7 +37,7 @@ pub enum Proxy {
     Off,
     /// This one.
     Via {
-        /// `http://[USER:PASSWORD@]HOST:PORT`, or `https://` to speak TLS to the proxy itself.
+        /// `http://[USER:PASSWORD@]HOST:PORT`, or `https://` for TLS with the proxy itself.
         url: String,
         /// Hosts that are reached without it: names with their subdomains, addresses, networks
         /// (`10.0.0.0/8`), separated by commas; `*` is all.

@@ -61,8 +61,8 @@ impl Disk {
     }
 }
 
-/// Removes old files from a directory: once in this process, since a directory is the machine's, and
-/// in the background, since nothing waits for it. Best effort.
+/// Removes old files from a directory, once per process, since all processes of the machine share
+/// the directory, and in the background, since no caller needs the result. Best effort.
 pub(crate) fn tidy_later(disk: &Disk, dir: &Path) {
     static TIDIED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let is_new = {

@@ -33,7 +33,7 @@ const LATE: &str = "LATE";
 
 /// The reaction of the service to one upgrade request.
 enum Upgrade {
-    /// Refused, with the date of a clock that differs from ours by `clock` seconds.
+    /// Refused, with a date that differs from this machine's clock by `clock` seconds.
     Refuse { status: u16, error: &'static str, text: &'static str, clock: i64 },
     /// Refused in pieces, with a pause before each but the first; then the connection stays open or
     /// is closed.

@@ -57,7 +57,7 @@ pub enum Action {
     },
     /// Message: its recipient receives frames that no client sent.
     Inject {
-        /// What.
+        /// The frames.
         what: Injection,
         /// Before, after or instead of the message.
         #[serde(default)]
@@ -72,7 +72,7 @@ pub enum Action {
     },
     /// Message: is dropped, and a socket is closed.
     CloseSocket {
-        /// The side whose socket it is.
+        /// The side with the socket.
         whose: Target,
         /// The close code; absent: TCP ends without a close frame.
         #[serde(default)]
@@ -80,9 +80,9 @@ pub enum Action {
     },
     /// Message: acts on a socket; the message is delivered or dropped.
     Socket {
-        /// The side whose socket it is.
+        /// The side with the socket.
         whose: Target,
-        /// What.
+        /// The action.
         then: Then,
         /// Whether the message is dropped.
         #[serde(default)]
@@ -135,7 +135,7 @@ pub enum Action {
     After {
         /// Milliseconds after it opened.
         ms: u64,
-        /// What.
+        /// The action.
         then: Then,
     },
 }

@@ -136,7 +136,7 @@ async fn burst_of_reconnect_ice_server_costs_one_question() {
     emulator.shutdown().await;
 }
 
-/// N16: a throttled channel is left alone for a while, for every session.
+/// N16: after a throttled call, no session makes this call for the channel for some time.
 // Shows: N16.
 #[tokio::test]
 async fn throttled_ice_servers_are_not_requested_again_at_once() {
