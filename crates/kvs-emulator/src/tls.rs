@@ -51,8 +51,8 @@ pub(crate) fn prepare(config: &TlsConfig) -> Result<Tls, EmulatorError> {
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], key)
         .map_err(tls)?;
-    // AWS's channel endpoints and the C SDK have only HTTP/1.1 in common (docs/kvs-protocol.md
-    // 1.4).
+    // AWS's channel endpoints and the C SDK have only HTTP/1.1 in common
+    // (docs/kvs-protocol.md 1.4).
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(server)), ca_pem, ca_path })
 }
