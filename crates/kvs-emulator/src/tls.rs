@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_a_ca_is_not_overwritten() {
+    fn incomplete_ca_is_not_overwritten() {
         for (found, missing) in [(CA_FILE, CA_KEY_FILE), (CA_KEY_FILE, CA_FILE)] {
             let dir = tempfile::tempdir().unwrap();
             let found = dir.path().join(found);

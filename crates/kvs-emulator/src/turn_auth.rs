@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn credential_that_ended_opens_no_allocation() {
+    fn expired_credential_opens_no_allocation() {
         let (users, mut authenticator) = (Users::default(), Authenticator::default());
         users.hand_out("100:abc", "p4ss", "arn", UnixTime(100));
         let allocate = request(ALLOCATE, "100:abc");

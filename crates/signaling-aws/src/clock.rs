@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn date_far_off_is_learnt_once() {
+    fn skew_is_learned_once_from_distant_date() {
         let clock = SigningClock::default();
         let learn = |date: Option<&str>| clock.learn(date, clock.skew());
         assert!(!learn(Some(&http(SystemTime::now() + minutes(3)))));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_refused_at_once_both_sign_again() {
+    fn concurrent_refusals_with_wrong_clock_are_both_signed_again() {
         let clock = SigningClock::default();
         let (first, second) = (clock.skew(), clock.skew());
         let date = http(SystemTime::now() + minutes(10));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_learnt_is_the_services_and_bounded() {
+    fn learned_skew_is_kept_per_service_and_bounded() {
         let date = http(SystemTime::now() + minutes(10));
         let mut clocks = ServiceClocks::default();
         let clock = clocks.clock("https://late.example");

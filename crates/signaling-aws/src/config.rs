@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_fields_are_named() {
+    fn invalid_field_is_named_in_error() {
         let door = || SignalingConfig::builder("door");
         for bad in ["", "a b", "ärger", &"x".repeat(257), "arn:aws:s3:::bucket", "arn:"] {
             assert_eq!(field(SignalingConfig::builder(bad)), "channel", "{bad}");
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_beyond_this_machine_has_to_be_requested() {
+    fn plain_http_beyond_loopback_requires_opt_in() {
         let emulator = || SignalingConfig::builder("door").endpoint_url("http://kvs-emulator:4700");
         let refused = emulator().build().expect_err("refused");
         assert_eq!(refused.alternative, Some(Field::AllowPlainHttp));
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoint_on_this_machine_is_known() {
+    fn loopback_endpoint_is_detected() {
         for (url, here) in [("http://emu.localhost:1", true), ("https://127.example.com", false)] {
             let config = SignalingConfig::builder("door").endpoint_url(url).build();
             assert_eq!(config.expect("valid").is_loopback(), here, "{url}");

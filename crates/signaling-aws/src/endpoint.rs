@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_endpoints_are_for_services_that_are_plain_or_here() {
+    fn plain_http_is_allowed_for_loopback_or_plain_service() {
         for (control, allowed, expected) in [
             (None, true, PlainHttp::Refused),
             (Some("https://kvs.example"), true, PlainHttp::Refused),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_have_aws_s_precedence() {
+    fn environment_variables_follow_aws_precedence() {
         let (video, all) = ("AWS_ENDPOINT_URL_KINESIS_VIDEO", "AWS_ENDPOINT_URL");
         let found = |variables: &[(&str, &str)]| {
             let value = |name: &str| Some(variables.iter().find(|(n, _)| *n == name)?.1.to_owned());

@@ -106,8 +106,8 @@ pub(crate) fn transport(what: &str, error: &(dyn Error + 'static)) -> Failure {
                 continue;
             }
         }
-        let said = cause.to_string();
-        if let Some(problem) = said.strip_prefix("tunnel error: ") {
+        let printed = cause.to_string();
+        if let Some(problem) = printed.strip_prefix("tunnel error: ") {
             // A cause below may replace this reason; an error from the proxy's response has none.
             reason = Some(match problem {
                 "proxy authorization required" => {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn no_form_of_a_secret_and_no_deceiving_character_gets_into_a_message() {
+    fn error_message_has_no_secret_or_control_character() {
         use viewer_session::redact::{Origin, remember};
         let token = "tokencanary+/=0123456789";
         remember(Origin::Account, token);

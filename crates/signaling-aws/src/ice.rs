@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_region_has_its_host() {
+    fn regional_hosts_match_partition_and_flags() {
         for (region, dual, expected) in [
             ("us-west-2", false, "stun:stun.kinesisvideo.us-west-2.amazonaws.com:443"),
             ("us-west-2", true, "stun:stun.kinesisvideo.us-west-2.api.aws:443"),

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn id_on_which_nothing_was_offered_is_free_at_once() {
+    fn id_without_offer_is_free_immediately() {
         let dir = tempfile::tempdir().expect("a directory");
         drop(ours(claim(dir.path())));
         assert!(matches!(claim(dir.path()), Claim::Acquired(_)));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_in_a_file_is_no_reason_to_fail() {
+    fn malformed_id_file_is_ignored() {
         let dir = tempfile::tempdir().expect("a directory");
         for content in ["returned x", "leased", "", "returned 99999999999999", "\u{7f} \u{7f}"] {
             fs::write(path(dir.path(), "channel", &id()), content).expect("written");

@@ -142,7 +142,7 @@ impl ServiceLocation {
             Some(region) => {
                 let region = error::clean(region.as_ref());
                 let problem = format!(
-                    "{region:?} of the AWS configuration is none; one looks like us-west-2"
+                    "{region:?} of the AWS configuration is no region; one looks like us-west-2"
                 );
                 return Err(ConfigError::new(Field::Region, problem));
             }

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_one_client_corrected_is_not_that_of_another() {
+    fn clock_correction_is_per_client() {
         use aws_smithy_types::date_time::Format;
         let (client, other) = (KvsClient::new(), KvsClient::new());
         let ahead = aws_smithy_types::DateTime::from(SystemTime::now() + Duration::from_secs(3600));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn default_client_is_that_of_the_process() {
+    fn default_client_is_process_client() {
         KvsClient::default().cache(|cache| cache.learn_endpoints(&key(), &endpoints()));
         assert_eq!(
             KvsClient::of_process().cache(|cache| cache.endpoints(&key())),

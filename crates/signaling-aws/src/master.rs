@@ -430,7 +430,7 @@ mod tests {
 
     /// Ten viewers offer at once; the master sends each an answer and some candidates.
     #[tokio::test(start_paused = true)]
-    async fn crowd_is_answered_at_the_services_pace_in_order_and_in_full() {
+    async fn ten_offers_are_answered_in_order_within_quota() {
         const VIEWERS: usize = 10;
         const EACH: usize = 4;
         let (outgoing, mut sent) = mpsc::channel(QUEUE);

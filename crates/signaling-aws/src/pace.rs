@@ -96,7 +96,7 @@ mod tests {
     use futures_util::future::join_all;
 
     #[tokio::test(start_paused = true)]
-    async fn they_go_in_their_order_and_never_too_many_in_a_second() {
+    async fn paced_queue_keeps_order_and_rate_limit() {
         let (turnstile, start) = (PacedQueue::new(5), Instant::now());
         let gone = Mutex::new(Vec::new());
         join_all((0..23).map(async |n| {

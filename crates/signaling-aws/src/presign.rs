@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_javascript_vectors() {
+    fn presigned_urls_match_javascript_sdk_vectors() {
         let token = Some("FakeSessionToken");
         for (url, expected) in [
             (
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_url_is_as_the_javascript_sdk_writes_it() {
+    fn presigned_url_equals_javascript_sdk_url() {
         assert_eq!(
             javascript(Some("FakeSessionToken"), "", SERVICE).expose(),
             "wss://kvs.awsamazon.com/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=\
@@ -230,7 +230,7 @@ mod tests {
 
     /// docs/kvs-protocol.md 5.2: the vectors of the Android SDK.
     #[test]
-    fn the_android_vectors() {
+    fn presigned_urls_match_android_sdk_vectors() {
         let a = credentials(
             "AKIAIOSFODNN7EXAMPLE",
             "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -279,7 +279,7 @@ mod tests {
 
     // Shows: 38.
     #[test]
-    fn hard_characters_are_encoded_once() {
+    fn special_characters_are_encoded_once() {
         let credentials = credentials("AK", "secret", Some("a+b/c=d%2Be"));
         let url = Connect {
             endpoint: VIEWER_HOST,

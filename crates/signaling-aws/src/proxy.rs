@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_refused_without_its_password() {
+    fn invalid_proxy_is_refused_without_password_in_error() {
         for bad in ["", "http://", "socks5://user:pass-canary@x:1", "ftp://user:pass-canary@x"] {
             let proxy = Proxy::Via { url: bad.into(), no_proxy: String::new() };
             let problem = proxy.route().expect_err(bad);

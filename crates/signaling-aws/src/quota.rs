@@ -347,8 +347,8 @@ mod tests {
             let limit = Duration::from_secs(1);
             quotas.admit_call("DescribeMediaStorageConfiguration", "a busy account", "busy", limit)
         };
-        let asked = futures_util::future::join_all((0..20).map(|_| ask())).await;
-        let admitted = asked.iter().filter(|turn| turn.is_ok()).count();
+        let requested = futures_util::future::join_all((0..20).map(|_| ask())).await;
+        let admitted = requested.iter().filter(|turn| turn.is_ok()).count();
         // Five are admitted at once, and five within the second that a call may wait.
         assert!((10..=11).contains(&admitted), "{admitted}");
         let refused = requested.into_iter().find_map(Result::err).expect("some");

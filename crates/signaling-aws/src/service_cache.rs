@@ -267,7 +267,7 @@ mod tests {
     /// Scenario 40: credentials are not used for as long as they live.
     // Shows: 40.
     #[tokio::test(start_paused = true)]
-    async fn turn_credentials_are_good_until_half_a_minute_before_their_end() {
+    async fn turn_credentials_expire_30_s_before_their_end() {
         let (mut channels, door) = (ServiceCache::new(), key("door", "AK"));
         channels.learn_turn_servers(&door, &turn(300));
         tokio::time::advance(Duration::from_secs(269)).await;
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn channels_are_bounded_and_the_oldest_goes() {
+    async fn oldest_channel_is_removed_from_full_cache() {
         let mut channels = ServiceCache::new();
         assert_eq!(channels.most, CHANNELS_MAX);
         channels.keep_at_least(100);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn that_a_channel_is_not_in_storage_mode_is_doubted_sooner_after_a_failure() {
+    async fn storage_mode_result_expires_sooner_for_retries() {
         let (mut channels, door) = (ServiceCache::new(), key("door", "AK"));
         assert!(!channels.is_peer_to_peer(&door, false));
         channels.learn_peer_to_peer(&door);

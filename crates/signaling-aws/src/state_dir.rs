@@ -185,7 +185,7 @@ mod tests {
 
     /// Simulates a network file system that is unavailable.
     #[tokio::test(start_paused = true)]
-    async fn hanging_disk_costs_a_second_and_few_threads() {
+    async fn hanging_disk_is_bounded_in_time_and_threads() {
         let disk = Disk::new();
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_endpoints_are_bounded_and_the_oldest_go() {
+    fn oldest_endpoint_files_are_removed_beyond_limit() {
         let dir = tempfile::tempdir().expect("a directory");
         for number in 0..ENDPOINTS_MAX + 2 {
             let file = File::create(dir.path().join(format!("{number:04}.endpoints")));

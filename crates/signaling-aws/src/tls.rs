@@ -187,7 +187,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn ca_file_without_end_is_read_to_the_limit() {
+    fn endless_ca_file_is_read_up_to_limit() {
         let refused = Trust::with_ca_file(Path::new("/dev/zero")).expect_err("no certificates");
         assert!(refused.contains("too big"), "{refused}");
     }

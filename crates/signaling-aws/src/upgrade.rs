@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_header_of_an_upgrade_counts() {
+    fn upgrade_with_wrong_header_is_refused() {
         // RFC 6455, 1.3.
         let key = "dGhlIHNhbXBsZSBub25jZQ==";
         let good = [

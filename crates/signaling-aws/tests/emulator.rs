@@ -145,7 +145,7 @@ async fn offer_is_answered_and_candidates_go_both_ways() {
 }
 
 #[tokio::test]
-async fn ice_servers_come_beside_the_opening_socket_stun_first() {
+async fn ice_servers_arrive_during_socket_open_stun_first() {
     let turn = TurnConfig { servers: vec![vec!["turn:127.0.0.1:9".into()]], ..Default::default() };
     let emulator = start(EmulatorConfig { turn, ..Default::default() }).await;
     let stun = Stun::Custom(vec!["stun:127.0.0.1:9".into()]);
@@ -170,7 +170,7 @@ async fn ice_servers_come_beside_the_opening_socket_stun_first() {
 
 // Shows: 42.
 #[tokio::test]
-async fn failing_turn_service_leaves_stun() {
+async fn stun_is_used_when_turn_request_fails() {
     let emulator = emulator().await;
     let matches = Match { call: Some("GetIceServerConfig".into()), ..Match::on(Point::Call) };
     let refuse = Do::Refuse { status: 500, error: "InternalFailure".into(), message: "".into() };
@@ -229,7 +229,7 @@ async fn refusals_have_their_own_codes() {
 
 // Shows: 37.
 #[tokio::test]
-async fn clock_far_off_is_learnt_for_calls_and_socket() {
+async fn wrong_clock_is_corrected_for_calls_and_socket() {
     for offset in [-1_200, 1_200] {
         let config = EmulatorConfig { clock_offset_secs: offset, ..Default::default() };
         let emulator = start(config).await;
@@ -248,7 +248,7 @@ async fn clock_far_off_is_learnt_for_calls_and_socket() {
 
 // Shows: 38.
 #[tokio::test]
-async fn session_token_with_hard_characters_works_for_both_ends() {
+async fn session_token_with_special_characters_works() {
     let token = "a+b/c=d%2Be==";
     let credential = Credential::new("AKIDTEMPORARY", "secret/+=", Some(token.to_owned()));
     let config = EmulatorConfig { credentials: vec![credential], ..Default::default() };
@@ -335,7 +335,7 @@ async fn id_with_an_offer_rests_and_the_next_connection_gets_another() {
 }
 
 #[tokio::test]
-async fn commands_for_no_connection_are_refused() {
+async fn commands_without_connection_are_refused() {
     let emulator = emulator().await;
     let mut port = viewer(reach(&emulator));
     port.submit(ticket(1), offer());

@@ -120,7 +120,7 @@ async fn endpoints_come_from_variables_by_their_precedence() {
 }
 
 #[tokio::test]
-async fn profile_with_a_process_for_credentials_is_enough() {
+async fn profile_with_credential_process_connects() {
     let emulator = emulator().await;
     let home = tempfile::tempdir().expect("a directory");
     let file = home.path().join("credentials.json");
@@ -141,7 +141,7 @@ async fn profile_with_a_process_for_credentials_is_enough() {
 
 /// `AWS_CA_BUNDLE` makes TLS work, and all traffic to other machines goes to `HTTPS_PROXY`.
 #[tokio::test]
-async fn authorities_and_a_proxy_come_from_variables() {
+async fn ca_bundle_and_proxy_come_from_variables() {
     // 0.0.0.0 reaches this machine but does not count as loopback.
     let elsewhere = TlsConfig { extra_names: vec!["0.0.0.0".to_owned()], ..TlsConfig::default() };
     let config = EmulatorConfig {
@@ -182,16 +182,16 @@ async fn authorities_and_a_proxy_come_from_variables() {
 }
 
 #[tokio::test]
-async fn what_is_missing_has_its_own_code() {
+async fn missing_aws_settings_have_distinct_codes() {
     let home = tempfile::tempdir().expect("a directory");
     let endpoint = ("AWS_ENDPOINT_URL", "http://127.0.0.1:9");
-    let said = run(home.path(), &[endpoint, ("AWS_REGION", "us-west-2")]).await;
-    assert!(said.contains("outcome=no-credentials"), "{said}");
-    let said = run(home.path(), &credentials()[..3]).await;
-    assert!(said.contains("outcome=invalid-argument"), "{said}");
+    let printed = run(home.path(), &[endpoint, ("AWS_REGION", "us-west-2")]).await;
+    assert!(printed.contains("outcome=no-credentials"), "{printed}");
+    let printed = run(home.path(), &credentials()[..3]).await;
+    assert!(printed.contains("outcome=invalid-argument"), "{printed}");
     // The check before the start reports the field and what to set.
-    assert!(said.contains("environment=region (region: no region is known"), "{said}");
-    assert!(said.contains("AWS_REGION"), "{said}");
+    assert!(printed.contains("environment=region (region: no region is known"), "{printed}");
+    assert!(printed.contains("AWS_REGION"), "{printed}");
     let expired = [("AWS_PROFILE", "missing"), ("AWS_REGION", "us-west-2"), endpoint];
     let printed = run(home.path(), &expired).await;
     assert!(printed.contains("outcome=no-credentials"), "{printed}");
@@ -199,7 +199,7 @@ async fn what_is_missing_has_its_own_code() {
 }
 
 #[tokio::test]
-async fn profile_that_was_requested_has_to_be_there() {
+async fn missing_requested_profile_is_reported() {
     let emulator = emulator().await;
     let home = tempfile::tempdir().expect("a directory");
     let endpoint = ("AWS_ENDPOINT_URL", emulator.endpoint());
@@ -208,9 +208,12 @@ async fn profile_that_was_requested_has_to_be_there() {
         credentials().into_iter().chain(chosen).collect::<Vec<_>>()
     };
     // The check fails even if other credentials are available: the user named this profile.
-    let said = run(home.path(), &variables("nosuch")).await;
-    assert!(said.contains("environment=profile (profile: there is no profile nosuch"), "{said}");
-    assert!(said.contains("outcome=no-credentials"), "{said}");
+    let printed = run(home.path(), &variables("nosuch")).await;
+    assert!(
+        printed.contains("environment=profile (profile: there is no profile nosuch"),
+        "{printed}"
+    );
+    assert!(printed.contains("outcome=no-credentials"), "{printed}");
     std::fs::create_dir(home.path().join(".aws")).expect("created");
     std::fs::write(home.path().join(".aws/config"), "[profile there]\n").expect("written");
     let printed = run(home.path(), &variables("there")).await;

@@ -35,8 +35,7 @@ const LATE: &str = "LATE";
 enum Upgrade {
     /// Refused, with a date that differs from this machine's clock by `clock` seconds.
     Refuse { status: u16, error: &'static str, text: &'static str, clock: i64 },
-    /// Refused in pieces, with a pause before each but the first; then the connection stays open or
-    /// is closed.
+    /// Refused in pieces, with a pause before each but the first; then left open, or closed.
     InPieces { pieces: Vec<String>, closes: bool },
     /// Accepted; the service sends these messages and answers pings.
     Accept(Vec<Message>),
@@ -276,7 +275,7 @@ fn signed_at(head: &str) -> i64 {
 
 // Shows: N16, 37.
 #[tokio::test]
-async fn refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
+async fn signature_refusal_with_skewed_date_is_retried_once() {
     let late = || Upgrade::Refuse {
         status: 403,
         error: "InvalidSignatureException",
@@ -297,7 +296,7 @@ async fn refusal_with_a_date_far_off_signs_again_once_by_that_clock() {
 }
 
 #[tokio::test]
-async fn refusal_by_a_clock_like_ours_is_final() {
+async fn signature_refusal_without_skew_is_final() {
     let service = Service::start("final", vec![FORBIDDEN], "DISABLED").await;
     let failure = connect(&mut port(service.reach())).await.expect_err("refused");
     assert_eq!(failure.code, FailureCode::AccessDenied);
@@ -347,7 +346,7 @@ async fn temporary_credentials_are_requested_again_once() {
 }
 
 #[tokio::test]
-async fn statuses_of_the_upgrade_have_their_codes() {
+async fn upgrade_statuses_map_to_failure_codes() {
     let refuse = |status, error, text| Upgrade::Refuse { status, error, text, clock: 0 };
     let script = vec![
         refuse(404, "ResourceNotFoundException", ""),
@@ -397,7 +396,7 @@ async fn refused_upgrade_is_read_to_the_end_of_its_body() {
 }
 
 #[tokio::test]
-async fn refusal_that_never_ends_is_one_all_the_same() {
+async fn upgrade_refusal_with_endless_body_is_reported() {
     let head = "HTTP/1.1 403 Forbidden\r\nx-amzn-errortype: AccessDeniedException\r\n";
     let stuck = vec![format!("{head}content-length: 100\r\n\r\n"), "{".to_owned()];
     let endless = vec![format!("{head}\r\n"), "x".repeat(4_000_000)];
@@ -452,7 +451,7 @@ async fn garbage_is_reported_and_leaves_the_connection_open() {
 /// The last messages and the end of a connection are reported while the next one opens.
 // Shows: N4, N25.
 #[tokio::test]
-async fn ended_connection_is_drained_beside_the_next_one() {
+async fn ended_connection_is_drained_while_next_opens() {
     let answer = r#"{"messageType":"SDP_ANSWER","messagePayload":"e30="}"#;
     let burst = vec![
         Message::text(r#"{"messageType":"GO_AWAY"}"#),
@@ -478,7 +477,7 @@ async fn ended_connection_is_drained_beside_the_next_one() {
 
 // Shows: 33.
 #[tokio::test]
-async fn half_open_connection_is_given_up_and_closes_within_its_bound() {
+async fn silent_connection_times_out_and_closes_in_time() {
     let script = vec![Upgrade::Deaf, Upgrade::Deaf];
     let service = Service::start("deaf", script, "DISABLED").await;
     let limits = Limits {
@@ -532,7 +531,7 @@ async fn socket_that_does_not_open_times_out() {
 
 // Shows: N17.
 #[tokio::test]
-async fn storage_channel_is_known_before_or_after_the_connection_opens() {
+async fn storage_channel_is_reported_before_or_after_open() {
     let service = Service::start("storage", vec![Upgrade::Hang], "ENABLED").await;
     let failure = connect(&mut port(service.reach())).await.expect_err("storage");
     assert_eq!(failure.code, FailureCode::StorageMode);
@@ -588,8 +587,7 @@ async fn master_may_send_while_messages_wait() {
     let config = service.reach().build().expect("valid");
     let mut master = MasterConnection::connect(config).await.expect("connected");
     let answers = master.sender();
-    // The quota admits five answers at once. The 600 frames exceed the event queue, so events wait
-    // during each send.
+    // The quota admits five answers at once; the 600 frames exceed the event queue.
     for _ in 0..5 {
         let sent = timeout(Duration::from_secs(5), answers.send_answer("v1", "v=0"));
         assert_eq!(sent.await, Ok(Ok(())));

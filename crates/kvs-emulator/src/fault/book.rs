@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_skips_then_strikes_then_is_used_up() {
+    fn fault_skips_then_applies_until_used_up() {
         let faults = Faults::new(Vec::new(), 0);
         let matches = Match { skip: 1, ..Match::first(MessageType::SdpAnswer, 2) };
         let id = faults.add(Fault::new(matches, Action::Drop)).unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_strikes_only_if_every_filter_matches() {
+    fn fault_applies_only_if_every_filter_matches() {
         let matches = Match { client_id: Some("w".into()), ..Match::every(MessageType::SdpAnswer) };
         let faults = Faults::new(vec![Fault::new(matches, Action::Drop)], 0);
         assert!(faults.for_message(&answer("v")).is_none());
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_that_could_never_strike_is_refused() {
+    fn fault_that_cannot_apply_is_refused() {
         let faults = Faults::new(Vec::new(), 0);
         assert!(faults.add(Fault::new(Match::on(Point::Call), Action::Drop)).is_err());
         assert!(faults.add(Fault::new(Match::on(Point::Upgrade), Action::Garbage)).is_err());

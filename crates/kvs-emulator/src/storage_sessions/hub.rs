@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaced_master_leaving_changes_nothing() {
+    fn leave_of_replaced_master_is_ignored() {
         let hub = Hub::new();
         hub.master_came(1);
         hub.master_came(2);

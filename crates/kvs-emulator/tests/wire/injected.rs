@@ -124,7 +124,7 @@ async fn earlier_message_or_status_is_injected() {
 }
 
 #[tokio::test]
-async fn away_fault_keeps_message_for_next_connection() {
+async fn away_fault_keeps_message_until_recipient_reconnects() {
     let emulator = start(|_| {}).await;
     emulator
         .faults()

@@ -72,7 +72,7 @@ async fn store(emulator: &Emulator) {
 }
 
 #[tokio::test]
-async fn storage_session_is_joined_as_often_as_asked() {
+async fn storage_session_join_can_be_repeated() {
     let unknowns = Unknowns { join_storage_accepted: true, ..Unknowns::default() };
     let emulator = emulator(EmulatorConfig { unknowns, ..EmulatorConfig::default() }).await;
     store(&emulator).await;

@@ -53,7 +53,7 @@ async fn second_session_uses_the_cache_of_the_first() {
 /// Scenario 37: only the first call needs an extra round trip.
 // Shows: N16, 37.
 #[tokio::test]
-async fn clock_ten_minutes_off_costs_one_request_in_the_process() {
+async fn wrong_clock_costs_one_request_per_process() {
     for clock_offset_secs in [-600, 600] {
         let config = EmulatorConfig { turn: turn(), clock_offset_secs, ..Default::default() };
         let emulator = emulator(config).await;
@@ -66,7 +66,7 @@ async fn clock_ten_minutes_off_costs_one_request_in_the_process() {
 }
 
 #[tokio::test]
-async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
+async fn concurrent_sessions_with_wrong_clock_all_open() {
     let config = EmulatorConfig { clock_offset_secs: 600, ..Default::default() };
     let emulator = emulator(config).await;
     // The delay lets all three sign before the first is refused.
@@ -90,7 +90,7 @@ async fn sessions_that_begin_together_with_a_wrong_clock_all_open() {
 /// RECONNECT_ICE_SERVER every session does.
 // Shows: N21.
 #[tokio::test]
-async fn ice_servers_are_requested_again_when_it_matters() {
+async fn ice_servers_are_requested_again_after_reconnect_message() {
     let emulator = with_turn().await;
     let requested = || calls(&emulator, "GetIceServerConfig");
     let mut port = Port::new(reach(&emulator, "first"));
@@ -115,7 +115,7 @@ async fn ice_servers_are_requested_again_when_it_matters() {
 /// N21: many RECONNECT_ICE_SERVER messages cause one request.
 // Shows: N21, 32.
 #[tokio::test]
-async fn burst_of_reconnect_ice_server_costs_one_question() {
+async fn burst_of_reconnect_ice_server_causes_one_request() {
     // The emulator queues this many messages for a slow reader.
     const BURST: u64 = 50;
     let emulator = with_turn().await;
@@ -200,8 +200,10 @@ async fn concurrent_ice_requests_of_a_master_share_one_call() {
     // The task that started the call is aborted long before the response.
     first.abort();
     let several = several.await;
-    assert!(several.iter().all(|told| told.as_ref().is_ok_and(|servers| servers.len() == 1)));
-    assert_eq!(asked(), 1);
+    assert!(
+        several.iter().all(|reported| reported.as_ref().is_ok_and(|servers| servers.len() == 1))
+    );
+    assert_eq!(requested(), 1);
     // A later fetch makes a new call.
     link.ice_servers().await.expect("told");
     assert_eq!(requested(), 2);
@@ -210,7 +212,7 @@ async fn concurrent_ice_requests_of_a_master_share_one_call() {
 }
 
 #[tokio::test]
-async fn credentials_that_end_soon_are_not_remembered() {
+async fn short_lived_turn_credentials_are_not_cached() {
     let turn = TurnConfig { ttl_secs: 30, ..turn() };
     let emulator = emulator(EmulatorConfig { turn, ..EmulatorConfig::default() }).await;
     for (n, id) in (1..).zip(["first", "second"]) {
@@ -240,7 +242,7 @@ async fn go_away_makes_the_next_connection_resolve_endpoints() {
 
 /// A channel that was deleted and created again has another ARN, which the attempt finds.
 #[tokio::test]
-async fn channel_made_anew_is_found_at_once() {
+async fn recreated_channel_is_resolved_within_attempt() {
     let emulator = emulator(EmulatorConfig::default()).await;
     session(&emulator, "first").await;
     let before = emulator.channel_arn("door").expect("it is there");

@@ -149,7 +149,7 @@ async fn request_that_is_signed_again_goes_out_on_a_new_connection() {
 }
 
 #[tokio::test]
-async fn connection_that_ends_before_the_answer_costs_one_more_request() {
+async fn call_cut_before_response_is_sent_again_once() {
     let service = Service::start(&[Does::Close]).await;
     Port::new(service.reach("localhost")).connect(1, None).await;
     let service = Service::start(&[Does::Close, Does::Close]).await;
@@ -159,7 +159,7 @@ async fn connection_that_ends_before_the_answer_costs_one_more_request() {
 
 /// 0.0.0.0 reaches this machine but is no loopback address.
 #[tokio::test]
-async fn plain_http_beyond_loopback_works_for_calls_and_socket_when_requested() {
+async fn plain_http_beyond_loopback_works_with_opt_in() {
     let service = Service::start(&[]).await;
     let refused = service.reach("0.0.0.0").build().expect_err("not asked for");
     assert!(refused.to_string().contains("allow_plain_http"), "{refused}");

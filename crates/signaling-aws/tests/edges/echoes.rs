@@ -64,7 +64,7 @@ fn refusing(emulator: &Emulator, matches: Match, message: String) -> u64 {
 
 // Shows: N26, 55.
 #[tokio::test]
-async fn calls_and_upgrades_that_are_refused_with_a_secret_in_the_text() {
+async fn secret_in_refusal_text_is_redacted() {
     let emulator = guarded().await;
     let call = |name: &str| Match { call: Some(name.to_owned()), ..Match::on(Point::Call) };
     let cases = [
@@ -90,7 +90,7 @@ async fn calls_and_upgrades_that_are_refused_with_a_secret_in_the_text() {
 
 // Shows: N26.
 #[tokio::test]
-async fn statuses_with_turn_and_ice_passwords_in_them() {
+async fn password_in_status_response_is_redacted() {
     let emulator = guarded().await;
     let mut port = Port::new(with_token(&emulator, "status"));
     port.connect(1, None).await;

@@ -28,7 +28,7 @@ fn via(config: SignalingConfigBuilder, url: String, no_proxy: &str) -> Signaling
 }
 
 #[tokio::test]
-async fn calls_and_socket_go_through_the_proxy_and_its_password_stays_unsaid() {
+async fn calls_and_socket_use_proxy_without_logging_password() {
     let (emulator, dir) = over_tls().await;
     let config = || reach(&emulator, "proxied").ca_file(dir.path().join("ca.pem"));
     let proxy = proxy(Manner::Ask);
@@ -53,7 +53,7 @@ async fn calls_and_socket_go_through_the_proxy_and_its_password_stays_unsaid() {
 
 /// Other streams, such as TURN over TCP, can use the proxy of calls and socket.
 #[tokio::test]
-async fn detour_leads_through_the_proxy_and_only_where_the_proxy_is_for() {
+async fn detour_uses_proxy_only_for_proxied_hosts() {
     let (emulator, dir) = over_tls().await;
     let proxy = proxy(Manner::Ask);
     let (host, port) = (emulator.addr().ip().to_string(), emulator.addr().port());
@@ -103,7 +103,7 @@ async fn socket_through(manner: Manner) -> Failure {
 }
 
 #[tokio::test]
-async fn proxy_that_refuses_babbles_or_hangs_costs_its_bound() {
+async fn bad_proxy_fails_within_open_timeout() {
     let refused = socket_through(Manner::Say("HTTP/1.1 403 Forbidden\r\n\r\n")).await;
     assert_eq!(refused.code, FailureCode::Network, "{refused}");
     assert!(refused.detail.contains("the proxy refuses"), "{refused}");

@@ -101,7 +101,7 @@ pub(crate) fn reach(emulator: &Emulator, id: &str) -> SignalingConfigBuilder {
 }
 
 /// Returns the number of requests to the service so far, and how many of them were refused.
-pub(crate) fn asked(emulator: &Emulator) -> (u64, u64) {
+pub(crate) fn requested(emulator: &Emulator) -> (u64, u64) {
     let calls = emulator.calls();
     (calls.values().map(|c| c.requests).sum(), calls.values().map(|c| c.refused).sum())
 }
