@@ -1,7 +1,7 @@
-//! A file read whole into frames that can be sent again and again.
+//! Reads a whole media file into frames that can be sent repeatedly.
 //!
-//! What belongs here: the clip's form, the bundled clips, which files are taken. The containers are read in
-//! `clip/mp4.rs` and `clip/matroska.rs`.
+//! This file holds the clip's types, the bundled clips and the checks that decide which files are
+//! accepted. The containers are read in `clip/mp4.rs` and `clip/matroska.rs`.
 
 mod matroska;
 mod mp4;
@@ -14,13 +14,13 @@ use bytes::Bytes;
 
 use encoded_frames::{AudioCodec, VideoCodec, opus_packet_ticks};
 
-/// The largest file that is read; the whole of it is kept in memory.
+/// The largest file that is read, in bytes; the whole file is kept in memory.
 const FILE_BYTES_MAX: u64 = 512 << 20;
 
-/// The most samples of both tracks: ten hours of 50 frames and 50 packets a second.
+/// The maximum number of samples of both tracks: ten hours of 50 frames and 50 packets a second.
 const SAMPLES_MAX: usize = 3_600_000;
 
-/// What an MP4 or MOV file may begin with.
+/// The box types with which an MP4 or MOV file may begin.
 const MP4_FIRST_BOXES: [&[u8]; 6] = [b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"];
 
 /// The clips that come with the crate; `clips/README.md` describes them.
@@ -32,20 +32,20 @@ pub enum ClipKind {
     Vp8Opus,
 }
 
-/// One frame, or one packet of sound.
+/// One video frame, or one audio packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClipSample {
-    /// When it is shown, in ticks of the track's RTP clock since the clip began.
+    /// The presentation time, in ticks of the track's RTP clock since the beginning of the clip.
     pub pts: u64,
-    /// How long, in the same ticks.
+    /// The duration, in the same ticks.
     pub duration: u32,
-    /// Whether it can be decoded without any other; always so for sound.
+    /// Whether the sample can be decoded without any other; always true for audio.
     pub keyframe: bool,
-    /// The frame: H.264 as Annex B, each keyframe with its parameter sets; else as it is.
+    /// The frame: H.264 as Annex B, each keyframe with its parameter sets; other codecs unchanged.
     pub data: Bytes,
 }
 
-/// The pictures of a clip, in decoding order, which is the order of showing too.
+/// The video of a clip, in decoding order, which is also the presentation order.
 #[derive(Debug, Clone)]
 pub struct VideoTrack {
     /// The codec.
@@ -58,12 +58,12 @@ pub struct VideoTrack {
     pub samples: Vec<ClipSample>,
 }
 
-/// The sound of a clip.
+/// The audio of a clip.
 #[derive(Debug, Clone)]
 pub struct AudioTrack {
     /// The codec.
     pub codec: AudioCodec,
-    /// The channels that the file names.
+    /// The number of channels that the file declares.
     pub channels: u8,
     /// The packets.
     pub samples: Vec<ClipSample>,
@@ -77,7 +77,7 @@ pub struct Clip {
     truncated: bool,
 }
 
-/// Why a file is not taken.
+/// Why a file is rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClipError {
@@ -86,7 +86,7 @@ pub enum ClipError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's error.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The file is too large to be kept in memory.
@@ -98,21 +98,21 @@ pub enum ClipError {
     /// The file is neither MP4 nor Matroska.
     #[error("the clip is neither MP4 (MOV) nor WebM (Matroska)")]
     UnknownContainer,
-    /// The container describes data that it does not hold.
+    /// The content contradicts what the container declares.
     #[error("the clip is damaged: {0}")]
     Damaged(String),
-    /// What is in it cannot be sent to WebRTC peers as it is.
+    /// The content cannot be sent to WebRTC peers as it is.
     #[error(
         "the clip cannot be sent: {}; convert it:\n  {command}",
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]
     Unsuitable {
-        /// Everything that is in the way.
+        /// All problems that prevent sending.
         problems: Vec<ClipProblem>,
         /// A command that makes a clip without these problems.
         command: String,
     },
-    /// Nothing in it that can be sent.
+    /// The file contains no media that can be sent.
     #[error("the clip has neither video nor audio")]
     Empty,
 }
@@ -123,10 +123,10 @@ pub enum ClipProblem {
     /// The video is of another codec than H.264, VP8 and VP9.
     #[error("its video is {0}, not H.264, VP8 or VP9")]
     VideoCodec(String),
-    /// The sound is of another codec than Opus.
+    /// The audio is of another codec than Opus.
     #[error("its sound is {0}, not Opus")]
     AudioCodec(String),
-    /// Pictures are decoded in another order than they are shown.
+    /// The decoding order of the frames differs from their presentation order.
     #[error("its video has B-frames, which WebRTC peers do not take")]
     BFrames,
     /// The video does not begin with a keyframe.
@@ -134,7 +134,8 @@ pub enum ClipProblem {
     NoKeyframe,
 }
 
-/// What a container's reader found: a clip, as far as it can be sent, and why not all of it.
+/// The result of a container's reader: the part of the clip that can be sent, and the problems of
+/// the rest.
 struct Found {
     clip: Clip,
     problems: Vec<ClipProblem>,
@@ -146,7 +147,7 @@ impl Clip {
         Self::open_file(path.as_ref(), true)
     }
 
-    /// As [`Clip::open`], without the sound, of whatever codec that is.
+    /// As [`Clip::open`], but ignores the audio, which may be of any codec.
     pub fn open_video(path: impl AsRef<Path>) -> Result<Self, ClipError> {
         Self::open_file(path.as_ref(), false)
     }
@@ -162,7 +163,7 @@ impl Clip {
         Self::parse(&Bytes::from(data), with_audio, path)
     }
 
-    /// One of the clips that come with the crate.
+    /// Loads one of the clips that come with the crate.
     pub fn bundled(kind: ClipKind) -> Result<Self, ClipError> {
         Self::from_bytes(Bytes::from_static(match kind {
             ClipKind::H264Opus => include_bytes!("../clips/counter.mp4"),
@@ -170,14 +171,15 @@ impl Clip {
         }))
     }
 
-    /// Reads a file that is in memory already.
+    /// Reads a file that is already in memory.
     pub fn from_bytes(data: Bytes) -> Result<Self, ClipError> {
         Self::parse(&data, true, Path::new("CLIP"))
     }
 
-    /// `path` is what the command calls the file that converts it.
+    /// Parses a file; `path` is the name of the file in the conversion command.
     fn parse(data: &Bytes, with_audio: bool, path: &Path) -> Result<Self, ClipError> {
-        // The first element of Matroska is EBML's; the first box of MP4 names its type after four bytes of size.
+        // A Matroska file begins with the EBML element identifier; an MP4 file has a box type after
+        // four bytes of size.
         let read: fn(&Bytes, bool) -> Result<Found, ClipError> =
             if data.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
                 matroska::read
@@ -186,8 +188,9 @@ impl Clip {
             } else {
                 return Err(ClipError::UnknownContainer);
             };
-        // The demuxers panic on some damage (matroska-demuxer 0.8.1, built with overflow checks, on a block's
-        // relative time of -32768). They hold nothing but what they read, so it is an error like any other.
+        // The demuxers panic on some damage (matroska-demuxer 0.8.1, built with overflow checks, on
+        // a block's relative time of -32768). They share no state with the caller, so a panic is
+        // reported as damage like any other error.
         let found = std::panic::catch_unwind(|| read(data, with_audio)).unwrap_or_else(|_| {
             Err(ClipError::Damaged("its structure contradicts itself".into()))
         })?;
@@ -200,33 +203,34 @@ impl Clip {
         Err(ClipError::Unsuitable { problems, command })
     }
 
-    /// The same pictures, and no sound.
+    /// Removes the audio.
     #[must_use]
     pub fn without_audio(mut self) -> Self {
         self.audio = None;
         self
     }
 
-    /// The pictures.
+    /// The video track.
     #[must_use]
     pub fn video(&self) -> Option<&VideoTrack> {
         self.video.as_ref()
     }
 
-    /// The sound.
+    /// The audio track.
     #[must_use]
     pub fn audio(&self) -> Option<&AudioTrack> {
         self.audio.as_ref()
     }
 
-    /// Whether the file ends in the middle of something; what is whole was read.
+    /// Whether the file ends in the middle of a sample or an element; the complete samples were
+    /// read.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         self.truncated
     }
 
-    /// How long one round of the clip is: until its last picture's end, or its last sound's if it has no
-    /// picture. No sample begins after it.
+    /// The duration of one round of the clip: until the end of the last video frame, or of the last
+    /// audio packet if the clip has no video. No sample begins after it.
     #[must_use]
     pub fn duration(&self) -> Duration {
         match (&self.video, &self.audio) {
@@ -255,7 +259,7 @@ impl Clip {
         self.begin_at_zero();
         let round = self.duration();
         if let Some(audio) = &mut self.audio {
-            // Sound beyond the last picture would sound into the next round.
+            // Audio after the last video frame would overlap the next round.
             audio
                 .samples
                 .retain(|sample| ticks_to_time(sample.pts, AudioCodec::Opus.clock_rate()) < round);
@@ -263,8 +267,9 @@ impl Clip {
         Ok(self)
     }
 
-    /// Takes the earlier track's beginning as the clip's. Tracks that begin within a packet of sound of each
-    /// other begin together: that much is the encoder's lead-in, and would be a gap in each round.
+    /// Takes the beginning of the earlier track as zero. Tracks that begin within 20 ms (an audio
+    /// packet) of each other are aligned: the difference is the encoder's lead-in, and would be a
+    /// gap in each round.
     fn begin_at_zero(&mut self) {
         const TOGETHER: Duration = Duration::from_millis(20);
         let mut tracks: Vec<(&mut Vec<ClipSample>, u32)> = Vec::new();
@@ -293,7 +298,7 @@ impl Clip {
     }
 }
 
-/// The command that solves these problems, and copies what has none.
+/// Returns the command that solves these problems and copies the streams that have none.
 fn conversion(problems: &[ClipProblem], path: &Path) -> String {
     let is_sound = |problem: &ClipProblem| matches!(problem, ClipProblem::AudioCodec(_));
     let video = match problems.iter().all(is_sound) {
@@ -306,7 +311,7 @@ fn conversion(problems: &[ClipProblem], path: &Path) -> String {
     format!("ffmpeg -i {} -c:v {video} -c:a {audio} {}", quoted(path), quoted(&output))
 }
 
-/// A path as a POSIX shell takes it for one word.
+/// Quotes a path for a POSIX shell.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "/._-+,=@%".contains(c);
@@ -318,7 +323,7 @@ fn quoted(path: &Path) -> String {
     if inner.starts_with('-') { format!("'./{inner}'") } else { format!("'{inner}'") }
 }
 
-/// A codec's usual name, for the one that a container has.
+/// Returns the usual name of the codec with this container identifier.
 fn codec_name(identifier: &str) -> String {
     let name = match identifier {
         "mp4a" | "A_AAC" => "AAC",
@@ -347,13 +352,14 @@ fn time_to_ticks(time: Duration, rate: u32) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// Ticks of one clock in ticks of another, rounded.
+/// Converts ticks of one clock to ticks of another, rounded.
 fn rescale(ticks: u64, from: u32, to: u32) -> u64 {
     let (from, to) = (u128::from(from.max(1)), u128::from(to));
     u64::try_from((u128::from(ticks) * to + from / 2) / from).unwrap_or(u64::MAX)
 }
 
-/// Lets each sample last until the next; the last as long as the one before it.
+/// Sets the duration of each sample to the time until the next; the last lasts as long as the one
+/// before it.
 fn set_durations(samples: &mut [ClipSample], fallback: u32) {
     let mut last = fallback;
     for index in 0..samples.len() {
@@ -364,7 +370,7 @@ fn set_durations(samples: &mut [ClipSample], fallback: u32) {
     }
 }
 
-/// Gives packets of sound the duration that they name themselves.
+/// Sets the duration of audio packets to the one that each Opus packet declares.
 fn set_opus_durations(samples: &mut [ClipSample]) {
     for sample in samples {
         sample.duration = opus_packet_ticks(&sample.data).unwrap_or(960);
@@ -387,7 +393,7 @@ mod tests {
             for (index, sample) in video.samples.iter().enumerate() {
                 assert_eq!(sample.keyframe, index % 30 == 0, "frame {index}");
                 let expected = u64::try_from(index).unwrap() * 6000;
-                // WebM counts in milliseconds.
+                // WebM timestamps are in milliseconds.
                 assert!(sample.pts.abs_diff(expected) <= 45, "frame {index}: {}", sample.pts);
             }
             assert_eq!(clip.audio().unwrap().samples.len(), 3000);
@@ -432,7 +438,7 @@ mod tests {
         let size_bytes = usize::try_from(data[block + 1].leading_zeros()).unwrap() + 1;
         let time = block + 1 + size_bytes + 1;
         data[time..time + 2].copy_from_slice(&i16::MIN.to_be_bytes());
-        // Whether the demuxer computes with it or fails depends on how it was built.
+        // The demuxer computes with the value or fails, depending on its build options.
         let result = Clip::from_bytes(Bytes::from(data));
         assert!(matches!(result, Err(ClipError::Damaged(_))) || !cfg!(debug_assertions));
     }
@@ -444,7 +450,7 @@ mod tests {
         {
             for step in 1..60 {
                 let mut data = file.to_vec();
-                // Headers are at the beginning; spread the damage there.
+                // The headers are at the beginning, so the damage is spread there.
                 let at = step * step * 7 % 4000;
                 data[at] ^= 0xff;
                 let _ = Clip::from_bytes(Bytes::from(data.clone()));

@@ -1,4 +1,4 @@
-//! Why a recording cannot begin or go on.
+//! Why a recording cannot begin or continue.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,21 +6,22 @@ use std::sync::Arc;
 use crate::container::Container;
 use encoded_frames::Codec;
 
-/// Why a recording cannot begin or go on. Cloning keeps the cause: a failed recorder answers all later calls with it.
+/// Why a recording cannot begin or continue. Cloning keeps the cause, since a failed recorder
+/// returns the same error from all later calls.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// There is a file of that name; it is never overwritten.
+    /// A file with that name exists; it is never overwritten.
     #[error("{} exists already; name another file or remove it", .0.display())]
     AlreadyExists(PathBuf),
-    /// The directory that the file should be in is not there.
+    /// The directory for the file does not exist.
     #[error("the directory {} does not exist; create it or name another file", .0.display())]
     ParentMissing(PathBuf),
-    /// What should be the file's directory is not one.
+    /// The parent path of the file is not a directory.
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// The file's name does not name a container.
-    #[error("{} does not name a container; end the name in .mp4 or .m4v (H.264), .webm (VP8, VP9), .mkv (any), .ts (H.264) or .h264", .0.display())]
+    /// The extension of the file name does not identify a container.
+    #[error("{} does not name a container; end the name in .mp4 or .m4v (H.264), .webm (VP8, VP9) or .mkv (any)", .0.display())]
     UnknownExtension(PathBuf),
     /// The container cannot be written as media arrives.
     #[error("{0} cannot be written live: choose Matroska, WebM, MPEG-TS or H.264")]
@@ -40,23 +41,23 @@ pub enum RecordError {
     /// The container cannot hold the codec.
     #[error("the camera sends {codec}: record to {fix}")]
     CodecNotSupported {
-        /// What is received.
+        /// The codec of the received media.
         codec: Codec,
-        /// The container that the file's name requests.
+        /// The requested container.
         container: Container,
-        /// The endings that fit.
+        /// The file extensions of containers that support the codec.
         fix: &'static str,
     },
-    /// There is a track of that kind already, of another codec.
+    /// The recording already has a track of that kind with another codec.
     #[error("the camera sends {0} now, and the recording began with another codec")]
     CodecChanged(Codec),
-    /// The file's head is written and has no room for the track.
+    /// The header is already written and has no space for the track.
     #[error("the recording began without {0}, and its head has no room for it any more")]
     TrackTooLate(Codec),
     /// The track was never added.
     #[error("there is no such track in this recording")]
     UnknownTrack,
-    /// The disk is full. What was recorded before plays.
+    /// The disk is full. The media recorded before remains playable.
     #[error("the disk is full; the recording in {} ends here, and plays up to here", .0.display())]
     DiskFull(PathBuf),
     /// The file cannot be created or written.
@@ -64,19 +65,19 @@ pub enum RecordError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's error.
+        /// The error of the operating system.
         source: Arc<std::io::Error>,
     },
-    /// A frame that the container cannot describe, and why.
+    /// The container cannot represent a frame; the text contains the reason.
     #[error("the recording cannot go on: {0}")]
     Container(String),
-    /// Nothing came that could be played; there is no file.
+    /// No playable media arrived; there is no file.
     #[error("nothing was recorded: no whole keyframe and no sound came in")]
     NothingRecorded,
-    /// A picture was expected and only sound came; the file was removed.
+    /// Video was expected but only audio arrived; the file was removed.
     #[error("no picture came in; the file with the sound alone was removed")]
     NoPicture,
-    /// The recorder's thread is gone.
+    /// The recorder's thread has ended.
     #[error("the recorder has ended")]
     Ended,
 }

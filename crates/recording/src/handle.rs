@@ -1,4 +1,4 @@
-//! A recorder on a thread of its own, so that the disk never holds up media.
+//! Runs a recorder on its own thread, so that the disk never delays media.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,23 +16,21 @@ use crate::recorder::{Kind, Recorder, RecorderConfig, Summary, TrackId};
 use crate::timeline::SenderReport;
 use encoded_frames::{AudioCodec, Codec, Frame, VideoCodec};
 
-/// Frames and packets that wait for the disk: about two seconds at 20 Mbps.
+/// The maximum number of queued frames and packets: about two seconds at 20 Mbps.
 const QUEUE_MAX: usize = 4096;
 
-/// Bytes of frames that wait for the disk.
+/// The maximum number of queued frame bytes.
 const QUEUE_BYTES_MAX: usize = 32 << 20;
 
-/// With nothing coming in for so long, what there is of the fragment is written.
+/// If no command arrives for this long, the thread writes the incomplete fragment.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// A named pipe without a reader is looked at so often.
-const OPEN_EVERY: Duration = Duration::from_millis(50);
-
-/// What the thread calls when the recording fails, once.
+/// The callback that the thread invokes once, when the recording fails.
 pub type FailureHook = Box<dyn FnOnce(&RecordError) + Send>;
 
-/// Feeds a [`Recorder`] that runs on its own thread. No call but [`Self::finish`] blocks: a packet that finds the queue full is
-/// dropped and counted, and the picture resumes at the next keyframe. Dropping the handle ends the file too, without waiting.
+/// Feeds a [`Recorder`] that runs on its own thread. Only [`Self::finish`] blocks: a packet that
+/// does not fit into the queue is dropped and counted, and the video resumes at the next keyframe.
+/// Dropping the handle also finalizes the file, without waiting.
 #[derive(Debug)]
 pub struct RecorderHandle {
     container: Container,
@@ -46,7 +44,8 @@ struct Shared {
     overflow: AtomicU64,
     /// Bytes of frames in the queue.
     queued_bytes: AtomicUsize,
-    /// A picture found the queue full: what refers to it is of no use.
+    /// A video frame was dropped because the queue was full; frames that refer to it cannot be
+    /// decoded.
     skipping: AtomicBool,
     failure: Mutex<Option<RecordError>>,
     tracks: Mutex<Tracks>,
@@ -57,7 +56,8 @@ struct Shared {
 struct Tracks {
     video: Option<Codec>,
     audio: Option<Codec>,
-    /// To be added before the next command: not in the queue, which may be full. One of a kind at most.
+    /// The tracks that the thread adds before the next command; outside the queue, which may be
+    /// full. At most one of each kind.
     added: Vec<Codec>,
 }
 
@@ -70,7 +70,8 @@ enum Command {
 }
 
 impl RecorderHandle {
-    /// Checks that the file can be created, and starts the thread. `on_failure` is called where writing fails on the way, as with a full disk.
+    /// Checks that the file can be created, and starts the thread, which calls `on_failure` when a
+    /// write fails, for example because the disk is full.
     pub fn spawn(
         path: impl AsRef<Path>,
         config: RecorderConfig,
@@ -114,13 +115,13 @@ impl RecorderHandle {
         self.add(Codec::Audio(codec), Kind::Audio)
     }
 
-    /// Hands a packet over; see [`Recorder::push_rtp`]. Never blocks.
+    /// Queues a packet; see [`Recorder::push_rtp`]. Never blocks.
     pub fn push_rtp(&self, track: TrackId, arrival: Duration, packet: Packet) {
         self.hand_over(Command::Rtp(track, arrival, packet));
     }
 
-    /// Hands a frame over; see [`Recorder::push_frame`]. Never blocks. A picture that finds the queue full is dropped with all
-    /// that follow up to the next keyframe.
+    /// Queues a frame; see [`Recorder::push_frame`]. Never blocks. A video frame that does not fit
+    /// into the queue is dropped together with all that follow up to the next keyframe.
     pub fn push_frame(&self, track: TrackId, frame: Frame) {
         let (video, keyframe, bytes) = (track.is_video(), frame.keyframe, frame.data.len());
         let queued = self.shared.queued_bytes.load(Ordering::Relaxed);
@@ -141,38 +142,40 @@ impl RecorderHandle {
         }
     }
 
-    /// Whether pictures were dropped, so that none is taken before a keyframe: the moment to request one from the camera.
+    /// Whether video frames were dropped, so that no frame is accepted before a keyframe. The
+    /// caller should then request a keyframe from the camera.
     #[must_use]
     pub fn needs_keyframe(&self) -> bool {
         self.shared.skipping.load(Ordering::Relaxed)
     }
 
-    /// Hands a sender report over; see [`Recorder::push_sender_report`]. Never blocks.
+    /// Queues a sender report; see [`Recorder::push_sender_report`]. Never blocks.
     pub fn push_sender_report(&self, track: TrackId, report: SenderReport) {
         self.hand_over(Command::Report(track, report));
     }
 
-    /// The camera sends no picture; see [`Recorder::accept_sound_alone`]. Never blocks.
+    /// Accepts a recording without video; see [`Recorder::accept_sound_alone`]. Never blocks.
     pub fn accept_sound_alone(&self) {
         self.shared.sound_alone.store(true, Ordering::Relaxed);
     }
 
-    /// How many frames, packets and reports found the queue full.
+    /// The number of frames, packets and reports that were dropped because the queue was full.
     #[must_use]
     pub fn overflow(&self) -> u64 {
         self.shared.overflow.load(Ordering::Relaxed)
     }
 
-    /// Why the recording has failed, if it has.
+    /// The error with which the recording failed, if it failed.
     #[must_use]
     pub fn failure(&self) -> Option<RecordError> {
         lock(&self.shared.failure).clone()
     }
 
-    /// Ends the file once all that was handed over is in it. Blocks for as long as the disk does, which may be for ever; on an
-    /// async runtime call it where blocking is allowed, and wait for that with a limit.
+    /// Finalizes the file after all queued media is written. Blocks for as long as the disk does,
+    /// which may be forever; async code must call it where blocking is allowed, and wait for it
+    /// with a timeout.
     pub fn finish(self) -> Result<Summary, RecordError> {
-        // The thread is gone only if it panicked, which joining reports.
+        // The thread has ended only if it panicked, and `join` reports that.
         let _ = self.commands.send(Command::Finish);
         self.thread.join().unwrap_or(Err(RecordError::Ended))
     }
@@ -206,7 +209,8 @@ impl RecorderHandle {
     }
 }
 
-/// Runs until the finish command, or until the handle is dropped, which finishes too.
+/// The recorder's thread: runs until `Command::Finish` arrives or the handle is dropped, and then
+/// finalizes the file.
 fn record(
     mut recorder: Recorder,
     queue: &Receiver<Command>,
@@ -323,7 +327,7 @@ mod tests {
     use crate::packetizer::{Packetizer, PacketizerConfig};
     use crate::target::Target;
 
-    /// A disk that hangs until the test releases it, and then is full.
+    /// A disk that blocks until the test releases it, and is full afterwards.
     #[derive(Debug)]
     struct HangingDisk(Mutex<Receiver<()>>);
 
@@ -390,8 +394,8 @@ mod tests {
                 }
             }
         }
-        // The thread hangs with the first write, which comes once the first frames were looked at; the queue takes so
-        // many and no more.
+        // The thread blocks in the first write, which follows the check of the first frames; then
+        // the queue holds at most `QUEUE_MAX` commands.
         let queued = pushed - handle.overflow();
         assert!(queued <= u64::try_from(QUEUE_MAX).unwrap() + 258, "{queued} of {pushed}");
         assert!(handle.overflow() > 0);

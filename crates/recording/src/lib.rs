@@ -1,12 +1,11 @@
 //! RTP to a playable file, and a file to RTP.
 //!
-//! [`Recorder`] takes the frames of one video and one audio track (or their packets, as they come off the
-//! network) and writes a file that plays at any moment: fragmented MP4 for H.264, WebM for VP8 or VP9, Matroska for all of them, with
-//! Opus or (not in WebM) G.711. [`RecorderHandle`] runs one on a thread of its own behind a bounded queue,
-//! so that a slow disk never holds up media. [`Recorder::live`] writes each frame at once to a pipe or any other writer
-//! ([`LiveOutput`]), also as MPEG-TS or H.264. The part in between is `encoded-frames`: [`FrameAssembler`]
-//! puts packets in order and finds whole frames.
-//!
+//! [`Recorder`] takes the frames (or the RTP packets, in the order of arrival) of one video and one
+//! audio track and writes a file that is playable at any moment: fragmented MP4 for H.264, WebM for
+//! VP8 or VP9, Matroska for all of them, with Opus or (not in WebM) G.711 audio. [`RecorderHandle`]
+//! runs a recorder on its own thread behind a bounded queue, so that a slow disk never delays
+//! media. The crate `encoded-frames` lies in between: its [`FrameAssembler`] puts packets in order
+//! and assembles frames.
 //! [`Clip`] goes the other way: it reads a file (two come with the crate) into frames, and
 //! [`Packetizer`] cuts those into RTP packets.
 //!
@@ -34,9 +33,9 @@
 //! # }
 //! ```
 //!
-//! Nothing here reads a clock or knows a peer connection: arrival times are given by the caller, as
-//! [`Duration`](std::time::Duration) since any fixed moment. The packets are [`rtp::Packet`], the
-//! type that `webrtc`'s tracks deliver.
+//! No code in this crate reads a clock or uses a peer connection: the caller passes arrival times,
+//! as [`Duration`](std::time::Duration) since any fixed moment. The packets are [`rtp::Packet`],
+//! the type that `webrtc`'s tracks deliver.
 
 #![forbid(unsafe_code)]
 

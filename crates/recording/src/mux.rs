@@ -1,8 +1,9 @@
-//! What a container writer does: bytes from samples, no IO.
+//! Container writers: convert samples to bytes, without IO.
 //!
-//! A file is a head, fragments of about a second that each stand whole, and a tail. It plays at any fragment's
-//! end; the tail and a few patches of the head only add durations and an index. The head keeps room for a track that is not known
-//! yet; it is described there when its first frame comes.
+//! A file consists of a header, fragments of about a second that are each self-contained, and a
+//! tail. It is playable up to the end of any fragment; the tail and a few patches of the header
+//! only add durations and an index. The header reserves space for a track that is not known yet;
+//! the writer describes the track there when its first frame arrives.
 
 mod annex_b;
 mod matroska;
@@ -23,7 +24,7 @@ use crate::error::RecordError;
 use crate::picture_order::Colour;
 
 impl Container {
-    /// The container that a file's name requests. Does no IO.
+    /// Selects the container by the file extension. Does no IO.
     pub fn from_path(path: &Path) -> Result<Self, RecordError> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
         let known = [
@@ -42,14 +43,7 @@ impl Container {
             .ok_or_else(|| RecordError::UnknownExtension(path.to_owned()))
     }
 
-    /// Whether it can be written as media arrives, each frame at once. A fragment of MP4 needs the
-    /// durations of its frames, which the frames after them give.
-    #[must_use]
-    pub fn is_live(self) -> bool {
-        self != Self::Mp4
-    }
-
-    /// Whether the container can hold the codec; the error names those that can.
+    /// Checks that the container supports the codec; the error lists the extensions that do.
     pub fn check(self, codec: Codec) -> Result<(), RecordError> {
         let fix = match (self, codec) {
             (Self::Mp4, Codec::Video(VideoCodec::Vp8 | VideoCodec::Vp9)) => ".webm or .mkv",
@@ -81,24 +75,25 @@ impl Container {
     }
 }
 
-/// The head's description of the whole file.
+/// The metadata of the whole file in its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileInfo {
     pub(crate) title: Option<String>,
-    /// The program that writes the file.
+    /// The name of the program that writes the file.
     pub(crate) encoder: String,
     /// When the recording began, since the Unix epoch.
     pub(crate) began: Option<Duration>,
 }
 
-/// The head's description of a track.
+/// The description of a track in the header.
 #[derive(Debug, Clone)]
 pub(crate) struct TrackSpec {
     pub(crate) codec: Codec,
     pub(crate) size: Option<(u16, u16)>,
     pub(crate) parameter_sets: Option<ParameterSets>,
     pub(crate) colour: Option<Colour>,
-    /// By how many ticks the first picture is decoded before the file's time is zero, because it is reordered.
+    /// The number of ticks from the decoding of the first frame to time zero of the file, needed
+    /// because of reordering.
     pub(crate) lead: u32,
 }
 
@@ -108,38 +103,39 @@ impl TrackSpec {
     }
 }
 
-/// One frame or packet; times in ticks of the codec's clock since the file began.
+/// One frame or packet; times are in ticks of the codec's clock since the beginning of the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
-    /// When it is shown.
+    /// The presentation time.
     pub(crate) shown: u64,
-    /// When it is decoded: before the file began by the track's lead at most.
+    /// The decoding time; at most the track's lead before zero.
     pub(crate) decoded: i64,
-    /// Until the next one is decoded.
+    /// The time until the next sample is decoded.
     pub(crate) duration: u32,
     pub(crate) keyframe: bool,
     pub(crate) data: Bytes,
 }
 
-/// Bytes to be written over others.
+/// Bytes that replace others of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Patch {
     pub(crate) offset: u64,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What became of a file.
+/// The facts about the complete file that the patches need.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Finished {
     pub(crate) length: u64,
-    /// Where its index is, if it has one.
+    /// The offset of the index, if the file has one.
     pub(crate) index_at: Option<u64>,
     pub(crate) duration: Duration,
 }
 
-/// Writes one container. Tracks are numbered as they were described: in the head, then later.
+/// Writes one container. Tracks are numbered in the order in which they were described: first those
+/// in the header, then later ones.
 pub(crate) trait Muxer: fmt::Debug + Send {
-    /// The file's beginning. With `room` it has room for one more track.
+    /// Returns the header of the file. With `room` it reserves space for one more track.
     fn head(
         &mut self,
         info: &FileInfo,
@@ -147,33 +143,36 @@ pub(crate) trait Muxer: fmt::Debug + Send {
         room: bool,
     ) -> Result<Vec<u8>, RecordError>;
 
-    /// Describes one more track where the head has room for it.
+    /// Describes one more track in the space that the header reserves.
     fn add_track(&mut self, track: &TrackSpec) -> Result<Vec<Patch>, RecordError>;
 
-    /// A fragment that begins at `offset` of the file: each track's samples in order; not all empty.
+    /// Returns a fragment that begins at `offset` of the file: the samples of each track in order;
+    /// not all empty.
     fn fragment(&mut self, offset: u64, tracks: &[Vec<Sample>]) -> Result<Vec<u8>, RecordError>;
 
-    /// The index, to be appended at `offset`. It names no fragment from there on: the last one may not have
-    /// found room. Empty if there is nothing to name.
+    /// Returns the index, to be appended at `offset`. It references no fragment at or after
+    /// `offset`, since the write of the last one may have failed. Empty if there is nothing to
+    /// reference.
     fn index(&mut self, offset: u64) -> Result<Vec<u8>, RecordError>;
 
-    /// What takes the place of the head's placeholders, once the file has its whole length.
+    /// Returns the bytes that replace the placeholders of the header, once the length of the file
+    /// is final.
     fn patches(&self, finished: &Finished) -> Result<Vec<Patch>, RecordError>;
 }
 
-/// Says what was wrong with the media that a container cannot hold.
+/// Builds the error for media that the container cannot represent.
 fn unwritable(what: impl fmt::Display, why: impl fmt::Display) -> RecordError {
     RecordError::Container(format!("{what}: {why}"))
 }
 
-/// The SPS and PPS of an H.264 track.
+/// Returns the SPS and PPS of an H.264 track.
 fn parameter_sets(track: &TrackSpec) -> Result<&ParameterSets, RecordError> {
     track.parameter_sets.as_ref().ok_or_else(|| {
         RecordError::Container("the H.264 keyframe came without SPS and PPS".to_owned())
     })
 }
 
-/// The configuration of an H.264 decoder.
+/// Builds the configuration of an H.264 decoder.
 fn avc1(track: &TrackSpec) -> Result<Avc1Box, RecordError> {
     let sets = parameter_sets(track)?;
     let config = H264SampleEntryConfig { length_size: LengthSize::FourBytes };

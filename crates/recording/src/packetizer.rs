@@ -15,21 +15,21 @@ use encoded_frames::{AudioCodec, Codec, VideoCodec};
 /// The fixed part of an RTP header (RFC 3550, section 5.1).
 const RTP_HEADER_BYTES: usize = 12;
 
-/// What the packets of a stream have in common.
+/// The common properties of a stream's packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PacketizerConfig {
-    /// The synchronisation source that the packets name.
+    /// The synchronisation source (SSRC) of the packets.
     pub ssrc: u32,
     /// The payload type that was negotiated.
     pub payload_type: u8,
     /// The sequence number of the first packet.
     pub first_sequence_number: u16,
-    /// The largest packet, RTP header included.
+    /// The size of the largest packet in bytes, RTP header included.
     pub mtu: usize,
 }
 
 impl PacketizerConfig {
-    /// Packets of at most 1200 bytes, which pass through a relay and every usual path.
+    /// Configures packets of at most 1200 bytes, which pass through a relay and every usual path.
     #[must_use]
     pub const fn new(ssrc: u32, payload_type: u8, first_sequence_number: u16) -> Self {
         Self { ssrc, payload_type, first_sequence_number, mtu: 1200 }
@@ -45,8 +45,9 @@ pub struct PacketizeError {
     mtu: usize,
 }
 
-/// Makes the packets of one stream: H.264 (Annex B) with SPS and PPS as one STAP-A and long NAL units as FU-A,
-/// VP8 and VP9 with a picture id, Opus one packet each, G.711 as many as it takes.
+/// Builds the packets of one stream: H.264 (Annex B) with SPS and PPS as one STAP-A and long NAL
+/// units as FU-A, VP8 and VP9 with a picture id, Opus with one packet a frame, G.711 with as many
+/// as needed.
 #[derive(Debug)]
 pub struct Packetizer {
     codec: Codec,
@@ -56,7 +57,7 @@ pub struct Packetizer {
 }
 
 impl Packetizer {
-    /// A packetizer for one stream.
+    /// Creates a packetizer for one stream.
     #[must_use]
     pub fn new(codec: Codec, config: PacketizerConfig) -> Self {
         let payloader: Box<dyn Payloader> = match codec {
@@ -73,8 +74,8 @@ impl Packetizer {
         Self { codec, sequence_number: config.first_sequence_number, config, payloader }
     }
 
-    /// The packets of a frame that is shown at `rtp_timestamp`. The last packet of a picture has the marker;
-    /// sound has none (RFC 7587 uses it for the beginning of a talkspurt alone).
+    /// Returns the packets of the frame with this RTP timestamp. The last packet of a video frame
+    /// has the marker bit; audio has none (RFC 7587 uses it only for the beginning of a talkspurt).
     pub fn packetize(
         &mut self,
         frame: &Bytes,
@@ -115,7 +116,7 @@ impl Packetizer {
             .collect())
     }
 
-    /// The sequence number of the packet to come.
+    /// The sequence number of the next packet.
     #[must_use]
     pub fn next_sequence_number(&self) -> u16 {
         self.sequence_number

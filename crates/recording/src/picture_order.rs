@@ -1,4 +1,4 @@
-//! In which order the pictures of an H.264 stream are shown, and in which colours, over `h264-reader`.
+//! Reads the presentation order and the colours of an H.264 stream, over `h264-reader`.
 
 use bytes::Bytes;
 use encoded_frames::Frame;
@@ -9,25 +9,26 @@ use h264_reader::nal::slice::{PicOrderCountLsb, SliceHeader};
 use h264_reader::nal::sps::{PicOrderCntType, SeqParameterSet};
 use h264_reader::nal::{Nal, RefNal};
 
-/// A decoder keeps at most so many pictures (ITU-T H.264, A.3.1).
+/// The maximum number of pictures that a decoder keeps (ITU-T H.264, A.3.1).
 const DEPTH_MAX: usize = 16;
 
-/// A slice's header is within its first bytes.
+/// The number of bytes at the beginning of a slice that contain its header.
 const SLICE_HEAD_BYTES: usize = 512;
 
-/// The place of a picture among those of its stream: the IDR picture that it follows, and the picture order count.
+/// The position of a picture in the presentation order: the number of the IDR picture that it
+/// follows, and the picture order count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Order {
     pub(crate) sequence: u64,
     pub(crate) count: i64,
 }
 
-/// How many pictures may be sent before one that is shown before them.
+/// How many pictures may precede, in decoding order, one that is presented before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// The sequence parameter set states it.
+    /// The sequence parameter set specifies the depth.
     Known(usize),
-    /// It is not stated.
+    /// The sequence parameter set does not specify the depth.
     Unknown,
 }
 
@@ -40,17 +41,18 @@ pub(crate) struct Colour {
     pub(crate) full_range: bool,
 }
 
-/// Reads the headers of one stream's pictures, in the order of decoding.
+/// Reads the headers of one stream's pictures, in decoding order.
 #[derive(Debug)]
 pub(crate) struct PictureOrder {
     context: Context,
-    /// The parameter sets as they were read last.
+    /// The parameter sets that were read last.
     sps: Bytes,
     pps: Bytes,
     depth: Depth,
     colour: Option<Colour>,
     sequence: u64,
-    /// Of the last picture that others refer to.
+    /// The most and the least significant part of the picture order count of the last reference
+    /// picture.
     most_significant: i64,
     least_significant: i64,
 }
@@ -69,7 +71,7 @@ impl PictureOrder {
         }
     }
 
-    /// How far pictures are reordered, by the sequence parameter set that was read last.
+    /// The reordering depth according to the sequence parameter set that was read last.
     pub(crate) fn depth(&self) -> Depth {
         self.depth
     }
@@ -79,7 +81,8 @@ impl PictureOrder {
         self.colour
     }
 
-    /// The place of a picture; `None` if its stream is shown in the order of decoding, or its headers cannot be read.
+    /// Returns the position of a picture; `None` if its stream is presented in decoding order, or
+    /// its headers cannot be read.
     pub(crate) fn picture(&mut self, frame: &Frame) -> Option<Order> {
         if let Some(sets) = &frame.parameter_sets {
             self.read_sps(&sets.sps);
@@ -108,7 +111,7 @@ impl PictureOrder {
             self.context.put_seq_param_set(sps);
         }
         self.sps = nal.clone();
-        // It may be read differently now.
+        // The new SPS may change how the PPS is parsed.
         self.pps = Bytes::new();
     }
 
@@ -123,7 +126,7 @@ impl PictureOrder {
         self.pps = nal.clone();
     }
 
-    /// ITU-T H.264, 8.2.1.1: the picture order count of type 0.
+    /// Computes the picture order count of type 0 (ITU-T H.264, 8.2.1.1).
     fn slice(&mut self, nal: &[u8]) -> Option<Order> {
         let head = nal.get(..SLICE_HEAD_BYTES).unwrap_or(nal);
         let head = RefNal::new(head, &[], true);
@@ -198,7 +201,7 @@ mod tests {
     use encoded_frames::{Codec, VideoCodec};
     use proptest::prelude::*;
 
-    /// A picture that came as a frame of its own.
+    /// Wraps a picture in a frame without parameter sets.
     fn frame(data: Vec<u8>) -> Frame {
         Frame {
             codec: Codec::Video(VideoCodec::H264),
@@ -215,14 +218,14 @@ mod tests {
         }
     }
 
-    /// The bundled clip's picture with lengths in place of start codes.
+    /// Replaces the start codes of the bundled clip's picture with lengths.
     fn length_prefixed(annex_b: &[u8]) -> Vec<u8> {
         use shiguredo_mp4::bitstream::h264::{LengthSize, annexb_to_length_prefixed};
         annexb_to_length_prefixed(annex_b, LengthSize::FourBytes).unwrap()
     }
 
     proptest! {
-        /// The same for headers that are nearly right.
+        /// Damaged real headers must not cause a panic.
         #[test]
         fn damaged_headers_are_read_without_a_panic(
             damage in proptest::collection::vec((0usize..6, 4usize..80, any::<u8>()), 1..12),
@@ -242,7 +245,7 @@ mod tests {
             }
         }
 
-        /// Whatever a sender calls a parameter set or a slice, reading it ends.
+        /// Arbitrary parameter sets and slices must not cause a panic or an endless loop.
         #[test]
         fn arbitrary_headers_are_read_without_a_panic(
             nals in proptest::collection::vec(

@@ -1,7 +1,7 @@
-//! One recording: packets in, a file that plays at any moment.
+//! Writes one recording: from RTP packets to a file that is playable at any moment.
 //!
-//! What belongs here: when the file begins, which frames go into which fragment, how it ends. Frames come from
-//! [`FrameAssembler`], their times from `timeline`, the bytes from `mux`.
+//! This file decides when the file begins, which frames go into which fragment, and how the file
+//! ends. Frames come from [`FrameAssembler`], their times from `timeline`, the bytes from `mux`.
 
 mod fragment;
 mod order;
@@ -25,28 +25,27 @@ pub(crate) use track::Kind;
 use track::Track;
 pub use track::TrackId;
 
-/// What a recording waits for, how it is cut into fragments, and its metadata.
+/// Configures when a recording begins, how it is split into fragments, and its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecorderConfig {
-    /// A video track is expected: the file begins with its first keyframe, and is removed if none comes.
+    /// Whether a video track is expected: if so, the file begins with its first keyframe, and is
+    /// removed if no keyframe arrives.
     pub video: bool,
-    /// For how long sound is kept back for a keyframe; after that the file begins without video, and a keyframe that comes
-    /// later is added.
+    /// The time for which audio waits for a video keyframe; after that the file begins without
+    /// video, and the video track is added at its first keyframe.
     pub video_wait: Duration,
-    /// For how long a live stream waits for the first audio after its first keyframe; zero where none is wanted. The head of
-    /// Matroska and WebM cannot be changed later, so audio that begins after that is left out there.
-    pub audio_wait: Duration,
-    /// How much a fragment holds: what is lost at most if the process is killed.
+    /// The duration of a fragment: at most this much media is lost if the process is killed.
     pub fragment_duration: Duration,
-    /// A fragment of more bytes is written before its time.
+    /// The maximum size of a fragment in bytes; a larger one is written early.
     pub fragment_bytes_max: usize,
     /// The limits of reordering and reassembly.
     pub assembler: AssemblerConfig,
-    /// The title that the file carries, such as the camera's name.
+    /// The title in the file's metadata, such as the camera's name.
     pub title: Option<String>,
-    /// The program that the file names as its writer.
+    /// The name of the writing program in the file's metadata.
     pub encoder: String,
-    /// When arrival times are zero, since the Unix epoch; the file then has the date at which it began.
+    /// The time since the Unix epoch at which arrival times are zero; if given, the file records
+    /// when it began.
     pub origin: Option<Duration>,
 }
 
@@ -66,7 +65,7 @@ impl Default for RecorderConfig {
     }
 }
 
-/// What a recording came to.
+/// The result of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
@@ -74,22 +73,23 @@ pub struct Summary {
     pub path: PathBuf,
     /// Its length in bytes.
     pub bytes: u64,
-    /// From the first frame to the last one's end.
+    /// The time from the first frame to the end of the last one.
     pub duration: Duration,
-    /// Pictures in the file.
+    /// The number of video frames in the file.
     pub video_frames: u64,
-    /// Packets of sound in the file.
+    /// The number of audio packets in the file.
     pub audio_packets: u64,
-    /// Fragments in the file.
+    /// The number of fragments in the file.
     pub fragments: u64,
-    /// What came in as video.
+    /// The statistics of the received video.
     pub video: Option<MediaStats>,
-    /// What came in as audio.
+    /// The statistics of the received audio.
     pub audio: Option<MediaStats>,
 }
 
-/// Writes one file. All calls are synchronous, and those that complete a fragment block until it is written: use it on a
-/// thread of its own, or let [`RecorderHandle`](crate::RecorderHandle) do that.
+/// Writes one file. All calls are synchronous, and those that complete a fragment block until it is
+/// written: use a recorder on its own thread, or use [`RecorderHandle`](crate::RecorderHandle),
+/// which does that.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
@@ -108,20 +108,45 @@ pub struct Recorder {
 
 #[derive(Debug)]
 enum Stage {
-    /// Nothing is written yet.
+    /// The file has no content yet.
     Waiting,
     Writing(Writing),
 }
 
-/// Sound that is kept back for a keyframe: ten seconds of packets of 10 ms.
+#[derive(Debug)]
+struct Writing {
+    muxer: Box<dyn Muxer>,
+    /// The number of each kind's track in the file.
+    video: Option<usize>,
+    audio: Option<usize>,
+    /// The recording's time, in nanoseconds, at which the file's time is zero.
+    base_nanos: i128,
+    fragment: Vec<Vec<Sample>>,
+    fragment_bytes: usize,
+    /// The earliest and the latest presentation time of the fragment's samples.
+    span: Option<(Duration, Duration)>,
+    /// When the last sample ends: of the fragment, and of the written file.
+    fragment_end: Duration,
+    end: Duration,
+}
+
+/// The maximum number of audio packets that wait for a keyframe: ten seconds of packets of 10 ms.
 const PENDING_MAX: usize = 1000;
 
-/// Longer titles are cut.
+/// Longer titles are truncated.
 const TITLE_CHARS_MAX: usize = 256;
 
+/// The maximum time for which a frame waits for the next one of its track while the other track
+/// continues.
+const HELD_MAX: Duration = Duration::from_millis(1500);
+
+/// Limits the time span of a fragment: block times in a Matroska cluster reach at most 32.767 s
+/// beyond its beginning.
+const SPAN_MAX: Duration = Duration::from_secs(20);
+
 impl Recorder {
-    /// Begins a recording; its file is created with the first byte, readable by its owner alone. A file that has content is
-    /// refused, as is a name that no container is known for.
+    /// Begins a recording. The file is created with its first byte, and only its owner can read it.
+    /// Fails if the file exists and has content, or if its extension does not identify a container.
     pub fn create(path: impl AsRef<Path>, config: RecorderConfig) -> Result<Self, RecordError> {
         let path = path.as_ref();
         let container = Self::check(path)?;
@@ -129,24 +154,7 @@ impl Recorder {
         Ok(Self::with_target(path, container, config, Box::new(target)))
     }
 
-    /// Begins a live stream: each frame is written when it is whole, and nothing that was written is changed, so that a player can
-    /// read it from a pipe. It starts at a keyframe, and H.264 has its parameter sets before each.
-    ///
-    /// # Errors
-    /// The container is MP4, which cannot be written live.
-    pub fn live(
-        output: LiveOutput,
-        container: Container,
-        config: RecorderConfig,
-    ) -> Result<Self, RecordError> {
-        if !container.is_live() {
-            return Err(RecordError::NotLive(container));
-        }
-        let recorder = Self::with_target(&output.name, container, config, output.target);
-        Ok(Self { live: true, ..recorder })
-    }
-
-    /// Whether [`Self::create`] would work as things are, without creating anything.
+    /// Checks whether [`Self::create`] would currently succeed, without creating a file.
     pub fn check(path: impl AsRef<Path>) -> Result<Container, RecordError> {
         let path = path.as_ref();
         if LiveOutput::is_stream(path) {
@@ -184,8 +192,9 @@ impl Recorder {
         self.container
     }
 
-    /// Adds the video track when it appears. When another replaces it, for example after a reconnection, this returns the same
-    /// track: the recording goes on at the new one's first keyframe.
+    /// Adds the video track when it appears. If another video track replaces it, for example after
+    /// a reconnection, returns the same id: the recording continues at the new track's first
+    /// keyframe.
     pub fn add_video(&mut self, codec: VideoCodec) -> Result<TrackId, RecordError> {
         self.add(Codec::Video(codec), Kind::Video)
     }
@@ -195,7 +204,8 @@ impl Recorder {
         self.add(Codec::Audio(codec), Kind::Audio)
     }
 
-    /// Takes a packet of a track, in the order of arrival. `arrival` counts from any fixed moment, the same for both tracks.
+    /// Accepts a packet of a track, in order of arrival. `arrival` counts from any fixed moment,
+    /// the same for both tracks.
     pub fn push_rtp(
         &mut self,
         track: TrackId,
@@ -212,8 +222,9 @@ impl Recorder {
         self.keep_failure(done)
     }
 
-    /// Takes a whole frame of a track, in the order of decoding; its arrival counts from any fixed moment, the same for both
-    /// tracks. After a lost frame, the next one of the video track must be a keyframe.
+    /// Accepts a whole frame of a track, in decoding order; its arrival counts from any fixed
+    /// moment, the same for both tracks. After a lost frame, the next one of the video track must
+    /// be a keyframe.
     pub fn push_frame(&mut self, track: TrackId, frame: Frame) -> Result<(), RecordError> {
         self.check_failure()?;
         let now = frame.completed;
@@ -222,12 +233,12 @@ impl Recorder {
         self.keep_failure(done)
     }
 
-    /// The camera sends no picture, so sound alone is a whole recording.
+    /// Accepts a recording of audio alone, because the camera sends no video.
     pub fn accept_sound_alone(&mut self) {
         self.config.video = false;
     }
 
-    /// Takes a sender report of a track; one of another source than the track's is ignored.
+    /// Accepts a sender report of a track; ignores one from another source than the track's.
     pub fn push_sender_report(
         &mut self,
         track: TrackId,
@@ -250,7 +261,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes what there is of the fragment: to be called when nothing has come for a while.
+    /// Writes the incomplete fragment; to be called when no media arrived for a while.
     pub fn flush(&mut self) -> Result<(), RecordError> {
         self.check_failure()?;
         let done = match self.target.is_closed() {
@@ -260,21 +271,7 @@ impl Recorder {
         self.keep_failure(done)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Opens the target, unless that means to wait for the reader of a named pipe. Whether it is open.
-    pub(crate) fn open(&mut self) -> Result<bool, RecordError> {
-        self.check_failure()?;
-        let opened = self.target.open().map_err(|error| RecordError::io(&self.path, error));
-        if let Err(error) = &opened {
-            self.failure = Some(error.clone());
-        }
-        opened
-    }
-
-    /// What has come in on a track.
+    /// The statistics of the media received on a track.
     #[must_use]
     pub fn stats(&self, track: TrackId) -> Option<&MediaStats> {
         let track = match track.0 {
@@ -284,8 +281,8 @@ impl Recorder {
         track.map(|track| track.assembler.stats())
     }
 
-    /// Ends the file: writes what is left, the durations and the index. After a failure the file is ended as far as it got, and
-    /// the failure is answered again.
+    /// Finalizes the file: writes the remaining media, the durations and the index. After a failure
+    /// it finalizes what was written, and returns the failure again.
     pub fn finish(mut self) -> Result<Summary, RecordError> {
         let rest = match self.check_failure() {
             Ok(()) => self.write_rest(),
@@ -358,7 +355,8 @@ impl Recorder {
         for kind in [Kind::Video, Kind::Audio] {
             let track = self.slot(kind).as_mut();
             if track.is_some_and(|track| std::mem::take(&mut track.source_changed)) {
-                // Its first frames wait for up to a second; what came before does not wait with them.
+                // The new source's first frames wait for up to a second; write the media of the
+                // previous source without waiting for them.
                 self.write_fragment()?;
             }
             while let Some(timed) = self.slot(kind).as_mut().and_then(|track| track.next_frame(now))
@@ -398,7 +396,8 @@ impl Recorder {
         }
     }
 
-    /// Writes the head and what was kept back. A track of which nothing has come is described when it does.
+    /// Writes the header and the media that waited for it. A track without media so far is
+    /// described when its first frame arrives.
     fn begin(&mut self) -> Result<(), RecordError> {
         let mut specs = Vec::new();
         let mut places = [None, None];
@@ -443,7 +442,132 @@ impl Recorder {
         Ok(())
     }
 
-    /// Everything that waits for something to come after it.
+    /// Holds a frame until the next one of its track, and writes the frame held before, whose
+    /// duration is now known.
+    fn write_frame(&mut self, kind: Kind, timed: Timed<Frame>) -> Result<(), RecordError> {
+        self.describe_late_track(kind, &timed)?;
+        let Stage::Writing(writing) = &self.stage else { return Ok(()) };
+        if writing.place(kind).is_none() {
+            return Ok(());
+        }
+        let base_nanos = writing.base_nanos;
+        let track = self.track(kind)?;
+        // Media before the beginning of the file is dropped.
+        let Some(sample) = track.sample(base_nanos, timed) else { return Ok(()) };
+        let Some(held) = track.hold(sample) else { return Ok(()) };
+        self.write_sample(kind, held)
+    }
+
+    /// Adds a track whose first frame arrived after the file began.
+    fn describe_late_track(&mut self, kind: Kind, first: &Timed<Frame>) -> Result<(), RecordError> {
+        let track = match kind {
+            Kind::Video => &self.video,
+            Kind::Audio => &self.audio,
+        };
+        let (Some(track), Stage::Writing(writing)) = (track, &mut self.stage) else {
+            return Ok(());
+        };
+        if writing.place(kind).is_some() || !first.frame.keyframe {
+            return Ok(());
+        }
+        let patches = match writing.muxer.add_track(&track.spec(first)) {
+            Ok(patches) => patches,
+            Err(RecordError::TrackTooLate(codec)) => {
+                tracing::debug!(%codec, "no room for a track in the recording's head");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        for patch in patches {
+            self.target
+                .patch(patch.offset, &patch.bytes)
+                .map_err(|error| RecordError::io(&self.path, error))?;
+        }
+        let added = writing.fragment.len();
+        writing.fragment.push(Vec::new());
+        match kind {
+            Kind::Video => writing.video = Some(added),
+            Kind::Audio => writing.audio = Some(added),
+        }
+        Ok(())
+    }
+
+    fn write_sample(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
+        let begin = self.time_of(kind, sample.shown);
+        self.release_held(kind.other(), begin.saturating_sub(HELD_MAX))?;
+        self.store(kind, sample)
+    }
+
+    /// Whether a sample must go into a new fragment: because of the fragment's bytes, the duration
+    /// of the sample's own track in it, or the distance to the samples of the other track.
+    fn is_fragment_full(&self, kind: Kind, begin: Duration, bytes: usize) -> bool {
+        let Stage::Writing(writing) = &self.stage else { return false };
+        let Some((earliest, latest)) = writing.span else { return false };
+        let own = writing.place(kind).and_then(|at| writing.fragment.get(at)?.first());
+        let own = own.map_or(begin, |sample| self.time_of(kind, sample.shown));
+        begin.saturating_sub(own) >= self.config.fragment_duration
+            || writing.fragment_bytes + bytes > self.config.fragment_bytes_max
+            || latest.max(begin).saturating_sub(earliest.min(begin)) > SPAN_MAX
+    }
+
+    /// Stores a sample in the current fragment, or in a new one if it does not fit.
+    fn store(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
+        let begin = self.time_of(kind, sample.shown);
+        let end = self.time_of(kind, sample.shown + u64::from(sample.duration));
+        if self.is_fragment_full(kind, begin, sample.data.len()) {
+            self.write_fragment()?;
+        }
+        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
+        let Some(samples) = writing.place(kind).and_then(|at| writing.fragment.get_mut(at)) else {
+            return Ok(());
+        };
+        writing.fragment_bytes += sample.data.len();
+        samples.push(sample);
+        let (earliest, latest) = writing.span.unwrap_or((begin, begin));
+        writing.span = Some((earliest.min(begin), latest.max(begin)));
+        writing.fragment_end = writing.fragment_end.max(end);
+        if let Some(track) = self.slot(kind) {
+            track.written += 1;
+        }
+        Ok(())
+    }
+
+    /// Stores the held frame of a track without waiting for the next one if it is older than
+    /// `before`, since the track may have paused.
+    fn release_held(&mut self, kind: Kind, before: Duration) -> Result<(), RecordError> {
+        let shown = self.slot(kind).as_ref().and_then(|track| Some(track.held.as_ref()?.shown));
+        let is_old = shown.is_some_and(|shown| self.time_of(kind, shown) < before);
+        let sample = self.slot(kind).as_mut().filter(|_| is_old).and_then(Track::release);
+        sample.map_or(Ok(()), |sample| self.store(kind, sample))
+    }
+
+    fn time_of(&self, kind: Kind, ticks: u64) -> Duration {
+        let track = match kind {
+            Kind::Video => &self.video,
+            Kind::Audio => &self.audio,
+        };
+        track.as_ref().map_or(Duration::ZERO, |track| time(ticks, track.codec.clock_rate()))
+    }
+
+    fn write_fragment(&mut self) -> Result<(), RecordError> {
+        let offset = self.target.length();
+        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
+        if writing.fragment.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        let bytes = writing.muxer.fragment(offset, &writing.fragment)?;
+        for samples in &mut writing.fragment {
+            samples.clear();
+        }
+        writing.fragment_bytes = 0;
+        writing.span = None;
+        append(&mut *self.target, &self.path, &bytes)?;
+        writing.end = writing.fragment_end;
+        self.fragments += 1;
+        Ok(())
+    }
+
+    /// Writes all media that waits for later media.
     fn write_rest(&mut self) -> Result<(), RecordError> {
         let mut last = Duration::ZERO;
         for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
@@ -457,7 +581,7 @@ impl Recorder {
         self.write_waiting(last.saturating_add(self.config.video_wait))
     }
 
-    /// Writes what is there, as if nothing came before `now`.
+    /// Writes all waiting media, as if no more media arrived before `now`.
     fn write_waiting(&mut self, now: Duration) -> Result<(), RecordError> {
         for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
             track.release_all();

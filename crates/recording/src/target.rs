@@ -1,4 +1,4 @@
-//! The file under a recording. A write that fails leaves the file as it was before it.
+//! The output file of a recording. A failed write leaves the file unchanged.
 
 use std::fmt::Debug;
 use std::fs::{File, Metadata, OpenOptions};
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 
 use crate::error::RecordError;
 
-/// What a recorder writes to.
+/// The output of a recorder.
 pub(crate) trait Target: Debug + Send {
-    /// Adds bytes at the end, all of them or none.
+    /// Appends bytes, all of them or none.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
-    /// Writes over bytes that are there.
+    /// Overwrites existing bytes.
     fn patch(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
-    /// Has the system put everything on the disk.
+    /// Makes the operating system write all data to the disk.
     fn sync(&mut self) -> Result<()>;
-    /// How long the file is.
+    /// The length of the file in bytes.
     fn length(&self) -> u64;
-    /// Removes what was written.
+    /// Removes the file.
     fn discard(&mut self);
     /// Whether nothing that was written can be changed any more.
     fn is_append_only(&self) -> bool {
@@ -42,13 +42,14 @@ pub(crate) struct FileTarget {
 }
 
 impl FileTarget {
-    /// Checks that the file can be created; one that has content is not touched.
+    /// Checks that the file can be created; does not change a file that has content.
     pub(crate) fn new(path: &Path) -> std::result::Result<Self, RecordError> {
         check_place(path)?;
         let is_there = path.symlink_metadata().is_ok();
         open(path).map_err(|error| RecordError::io(path, error))?;
         if !is_there {
-            // It is created again with its first byte: a recording that never began leaves nothing behind.
+            // The file is created again with its first byte, so that a recording that never began
+            // leaves no file.
             std::fs::remove_file(path).map_err(|error| RecordError::io(path, error))?;
         }
         Ok(Self { path: path.to_owned(), file: None, length: 0 })
@@ -63,7 +64,8 @@ impl FileTarget {
     }
 }
 
-/// Creates the file, or takes over an empty one, such as an earlier version left behind when it was killed.
+/// Creates the file, or opens an empty one, such as one that an earlier version left when it was
+/// killed.
 fn open(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.write(true);
@@ -81,7 +83,7 @@ fn open(path: &Path) -> Result<File> {
     }
     let file = options.open(path)?;
     let opened = file.metadata()?;
-    // Another file may have taken its place in between.
+    // Another file may have replaced it since the check.
     if is_empty_file(&opened) && is_same_file(&named, &opened) {
         Ok(file)
     } else {
@@ -104,7 +106,7 @@ fn is_same_file(_: &Metadata, _: &Metadata) -> bool {
     true
 }
 
-/// Whether a file can be begun there.
+/// Checks that a file can be created at this path.
 pub(crate) fn check_place(path: &Path) -> std::result::Result<(), RecordError> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -138,7 +140,7 @@ impl Target for FileTarget {
                 Ok(())
             }
             Err(error) => {
-                // Half a fragment would be taken for damage by players. Shortening needs no space.
+                // Players would treat a partial fragment as damage. Truncating needs no disk space.
                 let _ = file.set_len(length);
                 if length == 0 {
                     self.discard();
@@ -196,7 +198,7 @@ mod tests {
         let path = directory.path().join("r.mp4");
         std::fs::write(&path, b"").unwrap();
         let mut target = FileTarget::new(&path).unwrap();
-        // Another process wrote in between.
+        // Another process writes the file in between.
         std::fs::write(&path, b"kept").unwrap();
         assert_eq!(target.append(b"head").unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(&path).unwrap(), b"kept");

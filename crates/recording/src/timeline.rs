@@ -1,9 +1,11 @@
-//! From RTP timestamps to the recording's time, and the two tracks into step.
+//! Converts RTP timestamps to the recording's time, and synchronises the two tracks.
 //!
-//! RTP timestamps give the time between two frames; the least delay of arrival gives the rate. A clock that agrees with it is
-//! followed to the tick, whatever the jitter and the stalls of the network or of this machine. One that drifts is corrected a
-//! little with each frame, one that stands still, steps back, jumps or runs at another rate is replaced by arrival. Sender reports
-//! give the offset between the two tracks, as long as they agree with the media they describe, and which clocks need no correction.
+//! RTP timestamps give the time between two frames; the least delay of arrival gives the rate. The
+//! timeline follows a clock that agrees with it to the tick, regardless of jitter and of stalls of
+//! the network or this machine. It corrects a clock that drifts a little with each frame, and
+//! replaces a clock that stands still, steps back, jumps or runs at another rate by arrival. Sender
+//! reports show how far the two tracks are apart, as long as they agree with the media they
+//! describe, and which clocks need no correction.
 
 mod delay;
 mod pace;
@@ -18,10 +20,10 @@ use pace::Pace;
 pub(crate) use sync::{can_synchronise, synchronise};
 use trust::{FirstReport, TRUST_EXPIRY, Trusted};
 
-/// The clocks in an RTCP sender report (RFC 3550, section 6.4.1).
+/// The clocks of a stream, as an RTCP sender report gives them (RFC 3550, section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderReport {
-    /// The stream that it is about.
+    /// The SSRC of the stream that the report describes.
     pub ssrc: u32,
     /// The sender's wall clock: seconds since 1900 in the upper half, the fraction in the lower.
     pub ntp: u64,
@@ -31,69 +33,75 @@ pub struct SenderReport {
 
 /// Two frames of a track are at least this far apart, so that they differ in milliseconds too.
 const STEP_MIN_MS: i64 = 1;
-/// A timestamp ahead of arrival by so much more than the one before it has jumped; more where arrival varies more.
+/// A timestamp ahead of arrival by this much more than the one before it has jumped; the limit
+/// rises with the variation of arrival.
 const JUMP_MS: i64 = 300;
-/// A frame is placed at most so far ahead of its arrival.
+/// The maximum time by which a frame is placed ahead of its arrival.
 const AHEAD_MAX_MS: i64 = 500;
 /// A clock that stays behind arrival by more than this has stood still or jumped back.
 const BEHIND_MAX_MS: i64 = 250;
 /// B-frames step back by less than this.
 const REORDER_MAX_MS: i64 = 3_000;
-/// A deviation is corrected above the first of these, until it is below the second.
+/// A deviation above the first of these is corrected, until it is below the second.
 const DEVIATION_MS: (i64, i64) = (15, 3);
-/// Pictures are put right in one step, so that all others stay even: when they are behind by the first of these, or ahead by
-/// the third, but by the second at first, as the path of a source may become quicker. Sound is put right with each packet.
+/// Pictures are corrected in one step, so that all others stay evenly spaced: when they are behind
+/// by more than the first of these; when they are ahead by more than the second the first time,
+/// since the path of a source may become quicker, and by more than the third after that. Audio is
+/// corrected with each packet.
 const PICTURE_RATE: i64 = 90_000;
 const PICTURE_MS: (i64, i64, i64) = (20, 120, 25);
-/// A correction of sound takes about half a second, and changes a step by a fifth at most.
+/// A correction of audio takes about half a second, and changes a step by a fifth at most.
 const GAIN_PER_SECOND: i64 = 2;
 const CORRECTION_MAX_DIVISOR: i64 = 5;
-/// How fast the clock's rate is learnt, and the largest error that is learnt, in millionths.
+/// How fast the error of the clock's rate is learnt, and the largest error that is learnt, in
+/// millionths.
 const DRIFT_GAIN: i64 = 40_000;
 const DRIFT_MAX: i64 = 50_000;
-/// A clock that is off by more than this after so long a correction, or was put right by so many percent, runs at another
-/// rate too.
+/// A clock runs at another rate if it is off by more than `FAR_MS` after a correction of `FAR_MAX`,
+/// or if it was corrected by more than `FAR_PERCENT` of that time.
 const FAR_MS: i64 = 30;
 const FAR_PERCENT: i64 = 6;
 const FAR_MAX: Duration = Duration::from_secs(5);
-/// For so long after an irregular arrival a lasting delay may be the network's: it is made up for with each frame, not at once.
+/// For this long after an irregular arrival the network may cause a lasting delay: it is corrected
+/// with each frame, not at once.
 const UNSETTLED: Duration = Duration::from_secs(20);
-/// So many faults within so long, and arrival replaces the clock.
+/// Arrival replaces the clock after this many faults within this time.
 const FAULTS_MAX: u32 = 3;
 const FAULTS_WITHIN: Duration = Duration::from_secs(10);
-/// A clock that is off by more than a fifth in so many such periods in a row runs at another rate: fewer for a new source,
-/// more for one that was right before.
+/// A clock that is off by more than a fifth in this many such periods in a row runs at another
+/// rate: the first number for a new source, the second for one that was right before.
 const RATE_PERIOD: Duration = Duration::from_millis(500);
 const RATE_PERIODS: (u32, u32) = (2, 4);
-/// So many times more while arrival is irregular.
+/// The factor for the number of periods while arrival is irregular.
 const RATE_PERIODS_IRREGULAR: u32 = 3;
 /// A clock at another rate is off by more than this after such a period.
 const RATE_DEVIATION_MS: i64 = 100;
-/// A clock that agrees with arrival for so long is followed again.
+/// A clock that agrees with arrival for this long is followed again.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// So many timestamps are remembered, to know again the one that a report repeats.
+/// The number of timestamps that are remembered, to recognise one that a report repeats.
 const RECENT: usize = 32;
-/// A source's clock is taken for sane if it has so many first frames over so long, all of them in time.
+/// The clock of a source is sane if this many first frames over this time all arrive in time.
 const SANE_FRAMES: usize = 5;
 const SANE_SPAN: Duration = Duration::from_millis(250);
 
-/// The time of one track, in ticks of its RTP clock. Arrival times are taken as given by the caller.
+/// Computes the time of one track, in ticks of its RTP clock. The caller supplies arrival times.
 #[derive(Debug)]
 pub(crate) struct TrackClock {
     rate: i64,
     last: Option<Last>,
-    /// By how much this track is later than its arrival, to be in step with the other.
+    /// The ticks by which this track is delayed beyond its arrival, to be synchronised with the
+    /// other.
     delay: i64,
     /// The time of a frame is its timestamp, unwrapped and at the learnt rate, plus this.
     offset: i64,
     /// The error of the clock's rate, in millionths: positive for a slow clock.
     drift: i64,
     correcting: bool,
-    /// Since when it was off by too much, or since when it was put right by so much.
+    /// Since when the clock was off by too much, or since when it was corrected by `corrected`.
     far_since: Option<Duration>,
     corrected: i64,
-    /// Pictures were ahead of arrival, and put right.
+    /// Whether pictures were ahead of arrival, and were corrected.
     was_ahead: bool,
     /// How much the difference of timestamps and arrival varies from frame to frame.
     jitter: i64,
@@ -103,13 +111,14 @@ pub(crate) struct TrackClock {
     usual_step: i64,
     by_arrival: bool,
     pace: Pace,
-    /// For the source that begins next.
+    /// The start of the next source.
     start: Option<Start>,
     faults: (u32, Duration),
     period: Period,
-    /// For how many periods the rate was right.
+    /// The number of periods in which the rate was right.
     right: u32,
-    /// The last timestamps, and whether pictures were sent in another order than shown.
+    /// The last timestamps, and whether pictures were sent in another order than they are
+    /// presented.
     recent: VecDeque<u32>,
     is_reordered: bool,
     report: Option<SenderReport>,
@@ -129,7 +138,8 @@ struct Last {
     time: i64,
 }
 
-/// The period over which the clock's rate is checked, and for how many before it it was wrong.
+/// The period over which the clock's rate is checked, and the number of consecutive wrong ones
+/// before it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Period {
     began: Duration,
@@ -137,10 +147,10 @@ struct Period {
     wrong: u32,
 }
 
-/// What was learned of a source's clock from its first frames.
+/// The properties of a source's clock that its first frames show.
 #[derive(Debug)]
 struct Start {
-    /// By how much the first frame was later than the others.
+    /// The ticks by which the first frame was later than the others.
     late: i64,
     by_arrival: bool,
     arrivals: VecDeque<i64>,
@@ -176,12 +186,12 @@ impl TrackClock {
         }
     }
 
-    /// Whether the first frames of a source, in the order of sending, all arrived in step with their timestamps, so that its clock needs
-    /// no further look.
+    /// Whether the first frames of a source, in sending order, all arrived at the intervals of
+    /// their timestamps, so that its clock needs no further examination.
     pub(crate) fn looks_sane(&self, first: &[(u32, Duration)]) -> bool {
         let (Some(begin), Some(end)) = (first.first(), first.last()) else { return false };
         let tolerance = self.millis(delay::TOLERANCE_MS);
-        // After irregular arrival, all of them may be late alike.
+        // After irregular arrival, all of them may be late by the same time.
         !self.arrival.is_irregular(end.1)
             && first.len() >= SANE_FRAMES
             && end.1.saturating_sub(begin.1) >= SANE_SPAN
@@ -197,8 +207,8 @@ impl TrackClock {
             }
     }
 
-    /// Looks at the first frames of a source, in the order of sending, before the first of them is placed: when all of them
-    /// arrived, and the timestamps of those that are not sent later than shown.
+    /// Examines the first frames of a source, in sending order, before the first of them is placed:
+    /// the arrivals of all, and the timestamps of those that are not sent later than presented.
     pub(crate) fn prepare(&mut self, arrivals: &[Duration], first: &[(u32, Duration)]) {
         let Some(&(begin, _)) = first.first() else { return };
         let mut ticks = 0;
@@ -214,15 +224,15 @@ impl TrackClock {
             last = timestamp;
             frames.push((ticks, self.ticks(arrival)));
         }
-        // Another rate shows in all parts, and in nothing else: frames that a network or this machine held back come
-        // irregularly.
+        // Another rate shows in all parts, and only while frames arrive regularly: frames that the
+        // network or this machine held back arrive irregularly.
         let intervals = || frames.windows(2).map(|pair| pair[1].1 - pair[0].1);
         let count = i64::try_from(frames.len()).unwrap_or(i64::MAX) - 1;
         let usual = intervals().sum::<i64>() / count.max(1);
         let is_regular = intervals().all(|interval| self.is_regular(interval, usual));
         let begin_at = frames.first().map_or(0, |(_, at)| *at);
         let span = frames.last().map_or(0, |(_, at)| at - begin_at);
-        // In each half, or quarter if there are enough frames.
+        // The rate is checked in each half, or in each quarter if there are enough frames.
         let parts: i64 = if frames.len() < 12 { 2 } else { 4 };
         let upto =
             |part: i64| frames.partition_point(|(_, at)| at - begin_at <= span * part / parts);
@@ -246,8 +256,9 @@ impl TrackClock {
         });
     }
 
-    /// When the frame with this timestamp is shown. `allowance` is how far arrival and timestamps of an intact clock may
-    /// differ because pictures are sent in another order than shown; 0 for everything else.
+    /// Returns when the frame with this timestamp is presented. `allowance` is how far arrival and
+    /// timestamps of an intact clock may differ because pictures are sent in another order than
+    /// presented; 0 for all other media.
     pub(crate) fn place(
         &mut self,
         epoch: u32,
@@ -290,7 +301,7 @@ impl TrackClock {
         let jump = self.millis(JUMP_MS).max(6 * self.jitter) + allowance;
         let stands = step <= 0;
         let jumps = ahead > jump && step - elapsed > jump;
-        // What comes in after a stall is not ahead, but the first frame may have been late.
+        // After a stall a frame may appear ahead only because the first frame was late.
         let is_ahead = ahead > self.millis(AHEAD_MAX_MS) + allowance
             && self.trusted.is_none()
             && !self.arrival.is_irregular(arrival);
@@ -318,7 +329,8 @@ impl TrackClock {
         time
     }
 
-    /// When a picture is shown that was sent after others it is shown before; `None` if its timestamp does not show that.
+    /// Returns when a picture is presented that was sent after pictures it precedes; `None` if its
+    /// timestamp does not precede theirs.
     pub(crate) fn place_reordered(&mut self, epoch: u32, rtp_timestamp: u32) -> Option<i64> {
         let last = self.last.filter(|last| last.epoch == epoch && !self.by_arrival)?;
         let step = signed_step(last.rtp_timestamp, rtp_timestamp);
@@ -340,13 +352,14 @@ impl TrackClock {
 
     fn begin(&mut self, epoch: u32, rtp_timestamp: u32, arrival: Duration) -> i64 {
         if self.last.is_some() {
-            // The other track's reports are of a source that is gone too, or will be measured anew.
+            // The other track's reports describe a source that has ended too, or the delay will be
+            // measured again.
             self.delay = 0;
         }
         let start = self.start.take();
         let late = start.as_ref().map_or(0, |start| start.late);
         let by_arrival = self.ticks(arrival) + self.delay - late;
-        // A picture stays half a step behind the last one of the source before it.
+        // The first picture is at least half a step after the last one of the previous source.
         let step_min = if self.rate == PICTURE_RATE { self.usual_step / 2 } else { 0 };
         let step_min = step_min.max(self.step_min());
         let time = self.last.map_or(by_arrival, |last| by_arrival.max(last.time + step_min));
@@ -372,7 +385,7 @@ impl TrackClock {
         time
     }
 
-    /// The timestamps do not give this frame's time: it is at `time`, or at its arrival.
+    /// Handles a frame with an unusable timestamp: places it at `time`, or by its arrival.
     fn fault(&mut self, next: Last, elapsed: i64, time: Option<i64>) -> i64 {
         let (count, since) = self.faults;
         let recent = next.arrival.saturating_sub(since) < FAULTS_WITHIN;
@@ -395,13 +408,13 @@ impl TrackClock {
 
     fn give_up_timestamps(&mut self) {
         self.by_arrival = true;
-        // Until now, pictures that are sent later than shown were not counted.
+        // Reordered pictures were not counted so far, so the pace starts again if there are any.
         self.pace.leave(self.is_reordered);
     }
 
     fn go_on_by_arrival(&mut self, next: Last, elapsed: i64) -> i64 {
         let by_arrival = self.ticks(next.arrival) + self.delay;
-        // Where the track is ahead of arrival, it advances at half speed until it no longer is.
+        // If the track is ahead of arrival, it advances at half speed until it no longer is.
         let slow = next.time + (elapsed.max(self.pace.last_interval()) / 2).max(self.step_min());
         let time = match self.pace.step(by_arrival - next.time, self.rate) {
             Some(step) => next.time + step,
@@ -427,8 +440,8 @@ impl TrackClock {
         self.window.push(frame.arrival, arrival - frame.ticks, arrival - frame.scaled);
     }
 
-    /// By how much the clock is behind arrival; negative if it is ahead. Where sender reports confirm the clock, what it is yet
-    /// to be delayed by.
+    /// Returns how far the clock is behind arrival; negative if it is ahead. If sender reports
+    /// confirm the clock, returns how much delay is still to be applied.
     fn deviation(&self) -> Option<i64> {
         if let Some(trusted) = self.trusted {
             return Some(trusted.delay + self.delay - self.offset);
@@ -438,13 +451,13 @@ impl TrackClock {
         (deviation <= 0 || delay.settled).then_some(deviation)
     }
 
-    /// The delay of the path, by the timestamps at the learnt rate.
+    /// Returns the delay of the path, by the timestamps at the learnt rate.
     fn path_delay(&self) -> Option<i64> {
         let seen = || self.window.delay(&self.arrival, self.jitter, self.rate);
         self.trusted.map(|trusted| trusted.delay).or_else(|| seen().map(|delay| delay.least))
     }
 
-    /// By how much the clock is behind arrival, if that is too much to be corrected bit by bit.
+    /// Returns how far the clock is behind arrival, if that is too much for a gradual correction.
     fn behind(&self, now: Duration, allowance: i64) -> Option<i64> {
         if self.trusted.is_some() || self.arrival.was_irregular(now, UNSETTLED) {
             return None;
@@ -452,12 +465,12 @@ impl TrackClock {
         self.deviation().filter(|&behind| behind > self.millis(BEHIND_MAX_MS) + allowance)
     }
 
-    /// Whether a frame came as long after the one before it as usual.
+    /// Whether the time since the previous frame is about as long as usual.
     fn is_regular(&self, elapsed: i64, usual: i64) -> bool {
         (elapsed - usual).abs() <= self.millis(delay::TOLERANCE_MS) + usual / 4
     }
 
-    /// A deviation up to this is left alone: more where arrival varies more.
+    /// Returns the deviation that is not corrected; it rises with the variation of arrival.
     fn tolerated(&self, millis: i64, allowance: i64) -> i64 {
         let jitter = match self.window.delay(&self.arrival, self.jitter, self.rate) {
             Some(delay) if delay.irregular => 2 * delay.spread,
@@ -466,7 +479,7 @@ impl TrackClock {
         self.millis(millis).max(jitter) + allowance
     }
 
-    /// Corrects the clock by what the window shows, a little for each step.
+    /// Corrects the clock by the delays in the window, a little with each step.
     fn correct(&mut self, step: i64, allowance: i64) {
         let Some(deviation) = self.deviation() else { return };
         if self.rate == PICTURE_RATE {
@@ -497,7 +510,7 @@ impl TrackClock {
         self.drift = (self.drift + learnt).clamp(-DRIFT_MAX, DRIFT_MAX);
     }
 
-    /// Whether corrections have not brought the clock into step.
+    /// Whether corrections have failed for too long to bring the clock in line with arrival.
     fn is_far_for_long(&mut self, now: Duration, allowance: i64) -> bool {
         let irregular = self.arrival.was_irregular(now, UNSETTLED);
         let far_max = if irregular { UNSETTLED } else { FAR_MAX };
@@ -524,11 +537,11 @@ impl TrackClock {
             return false;
         }
         let Some(latest) = self.window.latest() else { return false };
-        // What comes in faster after a stall makes up for lost time; it is not ahead of it.
+        // Frames that arrive faster after a stall make up for the lost time; they are not ahead.
         let behind = latest + self.delay - self.offset;
         let (elapsed, advance) = (self.ticks(elapsed), next.ticks - self.period.ticks);
         let error = elapsed - advance;
-        // After a pause nothing is known of the rate.
+        // After a pause the rate is unknown.
         let is_known = elapsed < 6 * self.ticks(RATE_PERIOD);
         let is_wrong = is_known
             && error.abs() > elapsed / 5
@@ -544,7 +557,7 @@ impl TrackClock {
                 * if irregular { RATE_PERIODS_IRREGULAR } else { 1 }
     }
 
-    /// Follows the timestamps again once they have agreed with arrival for a while.
+    /// Follows the timestamps again after they have agreed with arrival for a while.
     fn check_recovery(&mut self, last: &Last, next: &Last) {
         let step = next.ticks - last.ticks;
         let elapsed = next.arrival.saturating_sub(self.period.began);
@@ -576,7 +589,7 @@ impl TrackClock {
     }
 }
 
-/// How far ahead the second timestamp is, across a wrap.
+/// Returns how far the second timestamp is ahead, across a wrap.
 fn signed_step(from: u32, to: u32) -> i64 {
     i64::from(to.wrapping_sub(from).cast_signed())
 }

@@ -85,7 +85,7 @@ fn first(tracks: &[TrackEntry], kind: TrackType) -> Option<&TrackEntry> {
 
 struct Video {
     number: u64,
-    /// For H.264, how many bytes a length has and the parameter sets.
+    /// For H.264, the number of bytes of a NAL unit length, and the parameter sets.
     h264: Option<(usize, Vec<Vec<u8>>)>,
     track: VideoTrack,
 }
@@ -118,7 +118,8 @@ impl Video {
         }))
     }
 
-    /// The frame itself shows whether it is a keyframe: blocks of a group do not carry the flag.
+    /// Adds a frame. Detects keyframes from the frame itself, since blocks of a group do not mark
+    /// them.
     fn add(&mut self, pts: u64, data: Vec<u8>) -> Result<(), ClipError> {
         use shiguredo_mp4::bitstream::{vp8, vp9};
         let (keyframe, data) = match (&self.h264, self.track.codec) {
@@ -143,7 +144,7 @@ impl Video {
     }
 }
 
-/// The configuration record of ISO/IEC 14496-15, which Matroska keeps without its box.
+/// Parses the configuration record of ISO/IEC 14496-15, which Matroska stores without its box.
 fn h264_config(private: &[u8]) -> Result<(usize, Vec<Vec<u8>>), ClipError> {
     let mut avcc = u32::try_from(private.len() + 8).map_err(damaged)?.to_be_bytes().to_vec();
     avcc.extend_from_slice(b"avcC");

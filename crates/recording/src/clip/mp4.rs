@@ -30,7 +30,7 @@ fn damaged(error: impl std::fmt::Display) -> ClipError {
     ClipError::Damaged(error.to_string())
 }
 
-/// The part of the file that the reader requests, as far as the file has it.
+/// Returns the part of the file that the demuxer requires, up to the end of the file.
 fn input(data: &[u8], required: RequiredInput) -> Input<'_> {
     let start = usize::try_from(required.position).unwrap_or(usize::MAX).min(data.len());
     let end = required.size.map_or(data.len(), |size| start.saturating_add(size).min(data.len()));
@@ -57,7 +57,7 @@ fn read_plain(data: &Bytes, tracks: &mut Tracks) -> Result<(), ClipError> {
     Ok(())
 }
 
-/// Says whether the file ends in the middle of a fragment.
+/// Reads all samples, and returns whether the file ends in the middle of a fragment.
 fn read_fragmented(data: &Bytes, tracks: &mut Tracks) -> Result<bool, ClipError> {
     let mut demuxer = Fmp4FileDemuxer::new();
     let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
@@ -65,7 +65,7 @@ fn read_fragmented(data: &Bytes, tracks: &mut Tracks) -> Result<bool, ClipError>
     loop {
         while let Some(required) = demuxer.required_input() {
             if required.position > length {
-                // A box that claims to end beyond the file.
+                // The size of a box reaches beyond the end of the file.
                 break;
             }
             demuxer.handle_input(input(data, required));
@@ -91,7 +91,7 @@ struct Tracks {
     video: Option<Video>,
     audio: Option<Audio>,
     with_audio: bool,
-    /// Problems of tracks that cannot be sent; the rest of the file is still read.
+    /// The problems of tracks that cannot be sent; the other tracks are still read.
     problems: Vec<ClipProblem>,
     video_refused: bool,
     audio_refused: bool,
@@ -267,7 +267,8 @@ fn entry_name(entry: &SampleEntry) -> String {
     codec_name(&entry.box_type().to_string())
 }
 
-/// Start codes in place of lengths; the parameter sets first, unless the sample brings its own.
+/// Replaces the lengths with start codes, and puts the parameter sets first unless the sample
+/// contains them.
 pub(super) fn annex_b(
     sample: &[u8],
     length_bytes: usize,

@@ -1,7 +1,8 @@
 //! WebM and Matroska over the elements of `webm-iterable`.
 //!
-//! The segment and its duration have placeholders until the end: the segment's size is "unknown", which players take as
-//! "until the file ends", and the duration and the index are `Void`.
+//! The segment and its duration have placeholders until the end: the segment's size is "unknown",
+//! which players interpret as "until the end of the file", and the duration and the index are
+//! `Void`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,27 +17,28 @@ use super::{FileInfo, Finished, Muxer, Patch, Sample, TrackSpec, avc1, unwritabl
 use crate::error::RecordError;
 use crate::picture_order::Colour;
 
-/// Times are in milliseconds, as WebM requires.
+/// Timestamps are in milliseconds, as WebM requires.
 const NANOS_PER_TICK: u64 = 1_000_000;
 
-/// An Opus decoder needs so much before a point that it is to play from (RFC 7845, section 4.6).
+/// The media that an Opus decoder must process before a seek target, in nanoseconds (RFC 7845,
+/// section 4.6).
 const OPUS_PRE_ROLL_NANOS: u64 = 80_000_000;
 
 #[derive(Debug)]
 pub(super) struct MatroskaMuxer {
     doc_type: &'static str,
     codecs: Vec<Codec>,
-    /// The track that the index points into.
+    /// The number of the track that the index references.
     index_track: usize,
-    /// Where there is room for one more track, and how much.
+    /// The offset and the size of the space for one more track.
     room: Option<(u64, usize)>,
-    /// Where the segment's content begins, from which positions count.
+    /// The offset of the segment's content, to which positions are relative.
     content_at: u64,
     seek_head_at: u64,
     info_at: u64,
     duration_at: u64,
     tracks_at: u64,
-    /// Milliseconds and cluster position of the keyframes.
+    /// The keyframes: time in milliseconds, and position of the cluster.
     cues: BTreeMap<u64, u64>,
 }
 
@@ -61,10 +63,10 @@ impl MatroskaMuxer {
         (ticks * 1000 + rate / 2).div_euclid(rate)
     }
 
-    /// The description of the next track.
+    /// Describes the next track.
     fn describe(&mut self, track: &TrackSpec) -> Result<MatroskaSpec, RecordError> {
         let index = self.codecs.len();
-        // A video track is the one to seek by, even if it comes second.
+        // Players seek by the video track, even if it is added second.
         let indexed = self.codecs.get(self.index_track);
         if track.is_video() && !matches!(indexed, Some(Codec::Video(_))) {
             self.index_track = index;
@@ -75,13 +77,14 @@ impl MatroskaMuxer {
     }
 }
 
-/// Room for the description of a track that is not known yet: some 150 bytes, and the parameter sets.
+/// Space for the description of a track that is not known yet: some 150 bytes, and the parameter
+/// sets.
 const TRACK_ROOM: usize = 1024;
 
-/// The information, the tracks and the index.
+/// The segment information, the tracks and the index.
 const SEEK_ENTRIES: usize = 3;
-/// The placeholders are as long as what takes their place: a head of five bytes and entries of 21, and an
-/// identifier, a size and a number of eight bytes.
+/// The placeholders have the length of their replacements: a header of five bytes and entries of
+/// 21; and an identifier, a size and a number of eight bytes.
 const SEEK_HEAD_BYTES: usize = 5 + 21 * SEEK_ENTRIES;
 const DURATION_BYTES: usize = 11;
 
@@ -116,7 +119,7 @@ impl Muxer for MatroskaMuxer {
         parts.push(MatroskaSpec::WritingApp(info.encoder.clone()));
         let info = element(&MatroskaSpec::Info(Master::Full(parts)))?;
         self.info_at = length(&head)?;
-        // The placeholder is the first thing after the identifier (four bytes) and the size.
+        // The placeholder follows the identifier (four bytes) and the size.
         self.duration_at = length(&head)? + 4 + size_bytes(&info, 4)?;
         head.extend(info);
         let mut entries = Vec::new();
@@ -167,7 +170,7 @@ impl Muxer for MatroskaMuxer {
                 });
             }
         }
-        // Blocks are in the order of decoding.
+        // Matroska requires blocks in decoding order.
         blocks.sort_by_key(|block| (block.decoded, block.track));
         let begin = blocks.iter().map(|block| block.shown).min().unwrap_or(0);
         let mut children = vec![MatroskaSpec::Timestamp(begin)];
@@ -225,14 +228,14 @@ const TRACKS_ID: [u8; 4] = [0x16, 0x54, 0xae, 0x6b];
 const CUES_ID: [u8; 4] = [0x1c, 0x53, 0xbb, 0x6b];
 const SIZE_UNKNOWN: [u8; 8] = [0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 
-/// Sound is all keyframes; one point a second is enough to seek by.
+/// Every audio packet is a keyframe; one cue a second is enough for seeking.
 const CUE_INTERVAL_MS: u64 = 900;
 
-/// A `Void` element, with a size of two bytes.
+/// The identifier of a `Void` element, used with a size of two bytes.
 const VOID_ID: [u8; 1] = [0xec];
 const VOID_HEADER: usize = 3;
 
-/// A sample's place in its cluster, in milliseconds.
+/// The position of a sample in its cluster, in milliseconds.
 struct Block<'a> {
     decoded: i64,
     shown: u64,
@@ -269,7 +272,7 @@ fn invalid(error: impl std::fmt::Display) -> RecordError {
     unwritable("an element of the Matroska file", error)
 }
 
-/// Nanoseconds since the beginning of 2001.
+/// Converts a time since the Unix epoch to nanoseconds since the beginning of 2001.
 fn date(began: Duration) -> Option<i64> {
     const FROM_UNIX_EPOCH: Duration = Duration::from_secs(978_307_200);
     i64::try_from(began.checked_sub(FROM_UNIX_EPOCH)?.as_nanos()).ok()
@@ -279,7 +282,7 @@ fn length(bytes: &[u8]) -> Result<u64, RecordError> {
     u64::try_from(bytes.len()).map_err(too_large)
 }
 
-/// An element of the segment, without the segment.
+/// Encodes an element of the segment, without the segment.
 fn element(tag: &MatroskaSpec) -> Result<Vec<u8>, RecordError> {
     let mut bytes = Vec::new();
     let mut writer = WebmWriter::new(&mut bytes);
@@ -294,13 +297,14 @@ fn element(tag: &MatroskaSpec) -> Result<Vec<u8>, RecordError> {
     Ok(bytes.split_off(segment_head))
 }
 
-/// How many bytes the size at `at` has: the number of its leading zero bits plus one (RFC 8794, section 4).
+/// Returns the length of the size field at `at`, which its leading zero bits encode (RFC 8794,
+/// section 4).
 fn size_bytes(bytes: &[u8], at: usize) -> Result<u64, RecordError> {
     let first = bytes.get(at).ok_or_else(|| invalid("it has no size"))?;
     Ok(u64::from(first.leading_zeros()) + 1)
 }
 
-/// A `Void` element of `total` bytes.
+/// Returns a `Void` element of `total` bytes.
 fn void(total: usize) -> MatroskaSpec {
     MatroskaSpec::Void(vec![0; total.saturating_sub(2)])
 }
@@ -317,7 +321,7 @@ fn duration_element(duration: Duration) -> Vec<u8> {
     bytes
 }
 
-/// Says where the parts of the segment are: `SeekHead { Seek { SeekID, SeekPosition }, .. }`.
+/// Encodes the positions of the segment's parts: `SeekHead { Seek { SeekID, SeekPosition }, .. }`.
 fn seek_head(parts: [([u8; 4], u64); SEEK_ENTRIES]) -> Result<Vec<u8>, RecordError> {
     let mut bytes = Vec::with_capacity(SEEK_HEAD_BYTES);
     bytes.extend_from_slice(&[0x11, 0x4d, 0x9b, 0x74]);
@@ -325,7 +329,7 @@ fn seek_head(parts: [([u8; 4], u64); SEEK_ENTRIES]) -> Result<Vec<u8>, RecordErr
     for (id, position) in parts {
         bytes.extend_from_slice(&[0x4d, 0xbb, 0x80 | 18, 0x53, 0xab, 0x84]);
         bytes.extend_from_slice(&id);
-        // Eight bytes whatever the position, so that the length is known before it.
+        // A fixed eight bytes, so that the length does not depend on the position.
         bytes.extend_from_slice(&[0x53, 0xac, 0x88]);
         bytes.extend_from_slice(&position.to_be_bytes());
     }
@@ -397,7 +401,8 @@ fn colour(colour: Colour) -> MatroskaSpec {
     ]))
 }
 
-/// RFC 7845, section 5.1: version, channels, pre-skip, rate, gain, mapping; little-endian.
+/// Builds the Opus identification header of RFC 7845, section 5.1: version, channels, pre-skip,
+/// rate, gain, mapping; little-endian.
 fn opus_private() -> Vec<u8> {
     let mut private = b"OpusHead\x01\x02\0\0".to_vec();
     private.extend_from_slice(&48_000u32.to_le_bytes());
@@ -405,8 +410,8 @@ fn opus_private() -> Vec<u8> {
     private
 }
 
-/// `WAVEFORMATEX` of one channel with 8000 bytes a second: tag, channels, samples and bytes a second, bytes and bits a
-/// sample, nothing more; little-endian.
+/// Builds a `WAVEFORMATEX` of one channel with 8000 bytes a second: tag, channels, samples and
+/// bytes a second, bytes and bits a sample, no extra bytes; little-endian.
 fn wave_format(tag: u16) -> Vec<u8> {
     let mut private = tag.to_le_bytes().to_vec();
     private.extend_from_slice(&1u16.to_le_bytes());
@@ -418,7 +423,7 @@ fn wave_format(tag: u16) -> Vec<u8> {
     private
 }
 
-/// The configuration record of ISO/IEC 14496-15: the `avcC` box without its header.
+/// Builds the configuration record of ISO/IEC 14496-15: the `avcC` box without its header.
 fn h264_private(track: &TrackSpec) -> Result<Vec<u8>, RecordError> {
     let bytes = avc1(track)?.avcc_box.encode_to_vec().map_err(invalid)?;
     Ok(bytes.get(8..).unwrap_or_default().to_vec())

@@ -1,7 +1,8 @@
 //! Fragmented MP4 over the boxes of `shiguredo_mp4`.
 //!
-//! Its own fragment muxer counts decode times up from zero with no gaps, and a recording's tracks begin at different
-//! moments and have holes, so the few boxes of a fragment are put together here.
+//! The fragment muxer of `shiguredo_mp4` counts decode times up from zero without gaps, but the
+//! tracks of a recording begin at different times and have gaps, so this module builds the boxes of
+//! a fragment itself.
 
 use std::num::NonZeroU32;
 
@@ -22,10 +23,10 @@ use super::{FileInfo, Finished, Muxer, Patch, Sample, TrackSpec, avc1, unwritabl
 use crate::error::RecordError;
 use crate::picture_order::Colour;
 
-/// The movie's own clock, in which the whole duration is given.
+/// The timescale of the movie, in which the total duration is given.
 const MOVIE_TIMESCALE: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");
 
-/// Opus as WebRTC sends it: two channels at most, and nothing to skip in the middle of a stream.
+/// Opus as WebRTC sends it: at most two channels, and no pre-skip in the middle of a stream.
 const OPUS: OpusSampleEntryConfig = OpusSampleEntryConfig {
     channel_count: ChannelCount::Stereo,
     pre_skip: 0,
@@ -33,9 +34,10 @@ const OPUS: OpusSampleEntryConfig = OpusSampleEntryConfig {
     output_gain: 0,
 };
 
-/// Room for the description of a track that is not known yet: some 500 bytes, and the parameter sets.
+/// Space for the description of a track that is not known yet: some 500 bytes, and the parameter
+/// sets.
 const TRACK_ROOM: usize = 2048;
-/// What a track adds to the fragments' defaults.
+/// The size of a track's entry in the fragment defaults (`trex`).
 const TREX_BYTES: usize = 32;
 const BOX_HEADER: usize = 8;
 
@@ -43,15 +45,15 @@ const BOX_HEADER: usize = 8;
 pub(super) struct Mp4Muxer {
     sequence: u32,
     began: Mp4FileTime,
-    /// How many ticks each track's decoding begins before its showing.
+    /// The number of ticks by which each track's decoding precedes its presentation.
     leads: Vec<u32>,
-    /// Where the placeholder of the movie's duration is.
+    /// The offset of the placeholder for the movie's duration.
     duration_at: u64,
-    /// Where there is room for one more track's description, and for its defaults.
+    /// The offsets of the space for one more track's description, and for its defaults.
     room_at: Option<(u64, u64)>,
     /// The fragments that begin with a keyframe, for the index.
     keyframes: Vec<TfraEntry>,
-    /// The place of the track that is indexed, and whether it is video.
+    /// The number of the indexed track, and whether it is video.
     index_track: (usize, bool),
 }
 
@@ -91,8 +93,8 @@ impl Muxer for Mp4Muxer {
         if room {
             head.extend(plain_box(*b"free", &[0; TRACK_ROOM - BOX_HEADER]));
         }
-        // Until the duration is known, its box is named `free`: a file whose writer was killed does not state it
-        // rather than something false.
+        // Until the duration is known, its box has the type `free`, so that a file whose writer was
+        // killed contains no duration rather than a wrong one.
         let mut placeholder = encode(&MehdBox { fragment_duration: DURATION_PLACEHOLDER })?;
         placeholder.splice(4..BOX_HEADER, *b"free");
         self.duration_at = position(head.len() + BOX_HEADER)?;
@@ -121,7 +123,8 @@ impl Muxer for Mp4Muxer {
             return Err(RecordError::TrackTooLate(track.codec));
         };
         bytes.extend(plain_box(*b"free", &vec![0; rest - BOX_HEADER]));
-        // The description comes first: a player that finds no defaults for it takes zeros.
+        // The description comes first, because a player that finds no defaults for it assumes
+        // zeros.
         Ok(vec![
             Patch { offset: track_at, bytes },
             Patch { offset: defaults_at, bytes: encode(&trex(index)?)? },
@@ -176,13 +179,13 @@ impl Muxer for Mp4Muxer {
     }
 }
 
-/// Makes the duration's box eight bytes wide, whatever the duration will be.
+/// Forces an eight-byte duration field, whatever the final duration is.
 const DURATION_PLACEHOLDER: u64 = 1 << 32;
 
 impl Mp4Muxer {
-    /// The description of the next track.
+    /// Describes the next track.
     fn describe(&mut self, index: usize, track: &TrackSpec) -> Result<TrakBox, RecordError> {
-        // A video track is the one to seek by, even if it comes second.
+        // Players seek by the video track, even if it is added second.
         if index == 0 || (track.is_video() && !self.index_track.1) {
             self.index_track = (index, track.is_video());
             self.keyframes.clear();
@@ -211,7 +214,8 @@ impl Mp4Muxer {
         Ok(())
     }
 
-    /// The fragment's table; the first track's data begins `data_offset` bytes after the fragment's beginning.
+    /// Builds the `moof` box; the data of the first track begins `data_offset` bytes after the
+    /// beginning of the fragment.
     fn moof(&self, tracks: &[Vec<Sample>], data_offset: usize) -> Result<Vec<u8>, RecordError> {
         let mut offset = data_offset;
         let mut trafs = Vec::new();
@@ -222,7 +226,7 @@ impl Mp4Muxer {
                 let what = format!("a frame that is shown at {} ticks", first.shown);
                 unwritable(what, "it is decoded before the track begins")
             })?;
-            // Composition offsets are left out where every frame is shown when it is decoded.
+            // Composition offsets are omitted if every sample is presented when it is decoded.
             let reordered =
                 samples.iter().any(|sample| i64::try_from(sample.shown) != Ok(sample.decoded));
             let samples_of_run = samples
@@ -270,12 +274,12 @@ fn position(at: usize) -> Result<u64, RecordError> {
     u64::try_from(at).map_err(too_large)
 }
 
-/// Tracks count from one.
+/// Track identifiers start at one.
 fn track_id(index: usize) -> Result<u32, RecordError> {
     u32::try_from(index + 1).map_err(too_large)
 }
 
-/// A box of a few kilobytes at most.
+/// Builds a box of a few kilobytes at most.
 fn plain_box(kind: [u8; 4], content: &[u8]) -> Vec<u8> {
     let size = u32::try_from(content.len() + BOX_HEADER).unwrap_or(u32::MAX);
     let mut bytes = size.to_be_bytes().to_vec();
@@ -284,7 +288,7 @@ fn plain_box(kind: [u8; 4], content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Title and encoder, as iTunes and most players read them.
+/// Encodes title and encoder in the form that iTunes and most players read.
 fn user_data(info: &FileInfo) -> Vec<u8> {
     // "data" of type 1 is UTF-8 text without a locale.
     let item = |kind: [u8; 4], text: &str| {
@@ -344,7 +348,8 @@ fn trak(id: u32, track: &TrackSpec, began: Mp4FileTime) -> Result<TrakBox, Recor
         .ok_or_else(|| unwritable(track.codec, "it has no clock"))?;
     let mut name = name.as_bytes().to_vec();
     name.push(0);
-    // Decoding begins before what is shown first; the edit list sets where presentation begins.
+    // Decoding begins before the first presented frame; the edit list marks where presentation
+    // begins.
     let edit = (track.lead > 0).then(|| EdtsBox {
         elst_box: Some(ElstBox {
             entries: vec![ElstEntry {
@@ -405,7 +410,8 @@ fn trak(id: u32, track: &TrackSpec, began: Mp4FileTime) -> Result<TrakBox, Recor
     })
 }
 
-/// G.711 as QuickTime names it, which players read in MP4 too: 16 bits a sample once decoded.
+/// Describes G.711 in the QuickTime form, which players also accept in MP4: 16 bits a sample after
+/// decoding.
 fn g711(kind: [u8; 4]) -> Result<SampleEntry, RecordError> {
     let fields = AudioSampleEntryFields {
         data_reference_index: AudioSampleEntryFields::DEFAULT_DATA_REFERENCE_INDEX,
@@ -416,7 +422,7 @@ fn g711(kind: [u8; 4]) -> Result<SampleEntry, RecordError> {
     Ok(SampleEntry::Unknown(unknown_box(kind, encode(&fields)?)))
 }
 
-/// The colours of ISO/IEC 14496-12, 12.1.5.
+/// Builds the colour information box of ISO/IEC 14496-12, 12.1.5.
 fn colr(colour: Colour) -> UnknownBox {
     let mut content = b"nclx".to_vec();
     for code in [colour.primaries, colour.transfer, colour.matrix] {

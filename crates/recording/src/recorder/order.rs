@@ -1,17 +1,19 @@
-//! From the order of decoding to the order of showing: which time each picture has, and when it is decoded.
+//! Converts decoding order to presentation order: assigns each picture its presentation and
+//! decoding time.
 //!
-//! Pictures are released in the order of decoding, each with the time at which it is shown and one, which always rises, at which it
-//! is decoded. A stream without B-frames passes through without a delay.
+//! Pictures are released in decoding order, each with its presentation time and a decoding time,
+//! which always rises. A stream without B-frames passes through without delay.
 
 use std::collections::VecDeque;
 
 use crate::picture_order::{Depth, Order};
 
-/// The number of first pictures that are examined where the stream does not state how far it reorders.
+/// The number of first pictures that are examined if the stream does not specify its reordering
+/// depth.
 const OBSERVED: usize = 4;
-/// Pictures that wait at most.
+/// The maximum number of waiting pictures.
 const DEPTH_MAX: usize = 16;
-/// The times that were given out last, so that no two pictures share one.
+/// The number of recently assigned times that are remembered, so that no two pictures share one.
 const RECENT: usize = 64;
 
 /// A picture with its times, in ticks of the recording.
@@ -27,20 +29,20 @@ pub(super) struct Timed<T> {
 pub(super) struct Presentation<T> {
     step_min: i64,
     depth: usize,
-    /// The first pictures, until it is known how far they are reordered.
+    /// Whether the first pictures are still examined for the reordering depth.
     observing: bool,
     waiting: VecDeque<Waiting<T>>,
-    /// The times of those that have none yet.
+    /// The times that are not assigned to a picture yet.
     times: Vec<i64>,
-    /// Times for the next pictures to be decoded at; `None` before the first picture was released.
+    /// The decoding times of the next pictures; `None` before the first picture was released.
     decoding: Option<VecDeque<i64>>,
     last_decoded: Option<i64>,
     last_shown: Option<(Order, i64)>,
     recent: VecDeque<i64>,
-    /// The order of decoding, for pictures whose headers have no order.
+    /// The decoding order, as the position of pictures with unreadable headers.
     count: i64,
     sequence: u64,
-    /// Ticks between pictures, as they are shown.
+    /// The ticks between two pictures in presentation order.
     interval: i64,
 }
 
@@ -52,7 +54,7 @@ struct Waiting<T> {
 }
 
 impl<T> Presentation<T> {
-    /// Times are at least `step_min` apart.
+    /// Creates a presentation whose times are at least `step_min` apart.
     pub(super) fn new(step_min: i64) -> Self {
         Self {
             step_min,
@@ -70,7 +72,7 @@ impl<T> Presentation<T> {
         }
     }
 
-    /// Whether a picture with this place is shown before one that came earlier.
+    /// Whether a picture with this position is presented before one that arrived earlier.
     pub(super) fn is_reordered(&self, order: Option<Order>) -> bool {
         let Some(order) = order else { return false };
         let waiting = self.waiting.iter().map(|waiting| waiting.order);
@@ -78,17 +80,20 @@ impl<T> Presentation<T> {
         waiting.chain(shown).any(|earlier| earlier > order)
     }
 
-    /// How far timestamps and arrival of an intact clock differ because of the reordering.
+    /// How far timestamps and arrival of an intact clock may differ because of the reordering, in
+    /// ticks.
     pub(super) fn allowance(&self) -> i64 {
         let depth = if self.observing { OBSERVED } else { self.depth };
         i64::try_from(depth).unwrap_or(0) * self.interval
     }
 
-    /// Takes the next picture in the order of decoding. Where its place is unknown, it is shown after all before it.
+    /// Adds the next picture in decoding order. If its position is unknown, it is presented after
+    /// all earlier ones.
     pub(super) fn push(&mut self, frame: T, order: Option<Order>, depth: Depth, time: i64) {
         let order = order.unwrap_or(Order { sequence: self.sequence, count: self.count });
         if order.sequence != self.sequence {
-            // Nothing after an IDR picture is shown before it, nor anything before it after it.
+            // No picture after an IDR picture is presented before it, and none before it is
+            // presented after it.
             self.release_all();
             (self.sequence, self.count) = (order.sequence, order.count);
         }
@@ -102,7 +107,7 @@ impl<T> Presentation<T> {
         }
         let is_late = self.last_shown.is_some_and(|(shown, _)| order < shown);
         let shown = is_late.then(|| {
-            // The stream reorders further than it was known to: this picture still has a time of its own.
+            // The stream reorders further than known, so the picture keeps its own time.
             self.grow_to(self.depth + 1);
             self.unique(time)
         });
@@ -123,12 +128,12 @@ impl<T> Presentation<T> {
         if self.waiting.front().is_some_and(|first| first.shown.is_none())
             && self.waiting.len() > DEPTH_MAX
         {
-            // No stream reorders this far; its headers are wrong.
+            // No valid stream reorders this far; its headers are wrong.
             self.release_all();
         }
     }
 
-    /// The next picture in the order of decoding, once its times are known.
+    /// Returns the next picture in decoding order, once its times are known.
     pub(super) fn pop(&mut self) -> Option<Timed<T>> {
         let shown = self.waiting.front()?.shown?;
         let decoded = self.decoding.as_mut()?.pop_front()?;
@@ -138,7 +143,7 @@ impl<T> Presentation<T> {
         Some(Timed { frame, decoded, shown })
     }
 
-    /// Waits for nothing more.
+    /// Assigns times to all pictures without waiting for more.
     pub(super) fn release_all(&mut self) {
         if self.observing {
             self.observing = false;
@@ -149,7 +154,7 @@ impl<T> Presentation<T> {
         }
     }
 
-    /// How many pictures at most came before one that is shown before them.
+    /// Returns how many pictures at most preceded one that is presented before them.
     fn observed_depth(&self) -> usize {
         let orders: Vec<Order> = self.waiting.iter().map(|waiting| waiting.order).collect();
         (0..orders.len())
@@ -163,14 +168,14 @@ impl<T> Presentation<T> {
         while self.depth < depth {
             self.depth += 1;
             if let Some(decoding) = &mut self.decoding {
-                // Decoding falls back by a picture.
+                // The greater depth needs one more decoding time, a picture earlier.
                 let before = decoding.front().copied().or(self.last_decoded).unwrap_or(0);
                 decoding.push_front(before - self.interval.min(before.abs()));
             }
         }
     }
 
-    /// Gives the earliest time to the picture that is shown first.
+    /// Assigns the earliest time to the picture that is presented first.
     fn release_one(&mut self) {
         let Some(earliest) = (0..self.times.len()).min_by_key(|&index| self.times[index]) else {
             return;
@@ -181,7 +186,7 @@ impl<T> Presentation<T> {
             if count > 0 {
                 self.interval = (latest - self.times[earliest]) / count;
             }
-            // The first pictures are decoded before the first one is shown.
+            // The first pictures are decoded before the first one is presented.
             let interval = self.interval.max(self.step_min);
             let depth = i64::try_from(self.depth).unwrap_or(0);
             let begin = self.times[earliest];
@@ -205,7 +210,7 @@ impl<T> Presentation<T> {
         }
     }
 
-    /// The time itself, or the last before it that no picture has.
+    /// Returns the time, or the latest earlier one that no picture has yet.
     fn unique(&mut self, time: i64) -> i64 {
         let latest = self.last_shown.map_or(time, |(_, shown)| shown - self.step_min);
         let mut time = time.min(latest);
@@ -216,7 +221,7 @@ impl<T> Presentation<T> {
         }
         self.remember(time);
         if let Some(decoding) = &mut self.decoding {
-            // Decoding times are those of showing, in order.
+            // The decoding times are the presentation times, sorted.
             let at = decoding.iter().position(|decoded| *decoded > time).unwrap_or(decoding.len());
             decoding.insert(at, time);
         }
@@ -238,7 +243,8 @@ mod tests {
 
     const STEP: i64 = 90;
 
-    /// Sends pictures in this order of showing, each at its own time; what comes out, and after how many pictures.
+    /// Pushes pictures with these presentation positions, each at its own time; returns the
+    /// released pictures.
     fn run(orders: &[i64], depth: Depth, time: impl Fn(usize, i64) -> i64) -> Vec<Timed<i64>> {
         let mut presentation = Presentation::new(STEP);
         let mut out = Vec::new();
@@ -266,7 +272,7 @@ mod tests {
         }
     }
 
-    /// I P B B P B B, as it is sent.
+    /// I P B B P B B, in decoding order.
     fn two_b_frames(count: i64) -> Vec<i64> {
         let mut orders = vec![0];
         for group in 0..count {
@@ -328,8 +334,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the headers and the clock, every picture comes out once, in the order of decoding, with
-        /// a rising decoding time and a time of its own.
+        /// Each picture is released once, in decoding order, with a rising decoding time and a
+        /// unique presentation time, for any headers and any clock.
         #[test]
         fn pictures_come_out_once_with_times_of_their_own(
             pictures in proptest::collection::vec(

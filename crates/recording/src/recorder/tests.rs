@@ -1,4 +1,4 @@
-//! What happens when the disk is full, and when a track pauses.
+//! Tests recordings on a full disk, and tracks that pause.
 
 use std::io::{Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex};
@@ -14,11 +14,11 @@ use crate::clip::{Clip, ClipKind};
 use crate::mux::{Sample, TrackSpec};
 use crate::packetizer::{Packetizer, PacketizerConfig};
 
-/// A disk with room for so many bytes.
+/// A disk that is full after `room` bytes.
 #[derive(Debug, Clone)]
 struct SmallDisk {
     room: usize,
-    /// Once it is full, nothing finds room, however small.
+    /// Whether every write fails once the disk is full, even a small one.
     stays_full: bool,
     bytes: Arc<Mutex<Vec<u8>>>,
 }
@@ -118,7 +118,7 @@ fn full_disk_is_named_and_what_was_recorded_plays() {
     }
 }
 
-/// The positions of fragments by the index, and the duration in the head.
+/// Returns the offsets of the fragments in the index, and the duration in the header.
 fn mp4_index(file: &[u8]) -> (Vec<u64>, Duration) {
     let find = |name: &[u8]| file.windows(4).rposition(|window| window == name);
     let duration = find(b"mehd").map(|at| file[at + 8..at + 16].try_into().unwrap()).unwrap();
@@ -130,7 +130,7 @@ fn mp4_index(file: &[u8]) -> (Vec<u64>, Duration) {
     (entries, Duration::from_millis(u64::from_be_bytes(duration)))
 }
 
-/// The same of WebM, whose segment's size and seek head are looked at too.
+/// The same for WebM; also checks the segment's size and the seek head.
 fn webm_index(file: &[u8]) -> (Vec<u64>, Duration) {
     let segment = file.windows(4).position(|id| id == [0x18, 0x53, 0x80, 0x67]).unwrap();
     let content = segment + 12;
@@ -140,7 +140,7 @@ fn webm_index(file: &[u8]) -> (Vec<u64>, Duration) {
     for tag in WebmIterator::new(std::io::Cursor::new(file), &[]) {
         let tag = tag.unwrap();
         if let MatroskaSpec::SeekPosition(at) = tag {
-            // The information, the tracks, the index: all there.
+            // The seek head references the segment information, the tracks and the index.
             let at = content + usize::try_from(at).unwrap();
             let id = &file[at..at + 4];
             assert!(
@@ -159,7 +159,7 @@ fn webm_index(file: &[u8]) -> (Vec<u64>, Duration) {
     (entries, duration.unwrap())
 }
 
-/// When the last packet of sound begins; a [`Clip`] leaves out what begins after the last picture.
+/// Returns when the last audio packet begins; a [`Clip`] omits audio after the last video frame.
 fn last_sound(file: &[u8], is_mp4: bool) -> Duration {
     if is_mp4 {
         let clip = Clip::from_bytes(file.to_vec().into()).unwrap();
@@ -240,13 +240,13 @@ fn track_that_pauses_for_a_minute_keeps_its_place() {
                 if (from..to).contains(&at) {
                     continue;
                 }
-                // The camera sent nothing in between: no sequence number is missing.
+                // The camera sent no packets in between, so no sequence number is missing.
                 packet.header.sequence_number = sequence;
                 sequence = sequence.wrapping_add(1);
             }
             recorder.push_rtp(if is_video { video } else { audio }, at, packet).unwrap();
         }
-        // The picture before the pause is on the disk long before the one after it.
+        // The video frame before the pause is written long before the one after it.
         recorder.finish().unwrap();
         let bytes = bytes::Bytes::from(disk.lock().unwrap().clone());
         let recorded = Clip::from_bytes(bytes).unwrap();
@@ -287,7 +287,7 @@ fn blocks_of_matroska_stay_within_their_cluster_whatever_the_tracks_do() {
     let mut pushed = 0;
     for (index, (is_video, at, packet)) in packets(ClipKind::Vp8Opus, 20).1.into_iter().enumerate()
     {
-        // Each track in its turn is without a packet for longer than a cluster can span.
+        // Each track in turn pauses for longer than a cluster can span.
         if index % 200 == 100 {
             shift[index / 200 % 2] = *shift.iter().max().unwrap() + Duration::from_secs(40);
         }

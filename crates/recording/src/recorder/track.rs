@@ -1,4 +1,4 @@
-//! One track of a recording: its frames' times and what waits to be written.
+//! One track of a recording: assigns times to its frames and holds those that wait to be written.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use crate::picture_order::{Depth, Order, PictureOrder};
 use crate::recorder::order::{Presentation, Timed};
 use crate::timeline::TrackClock;
 
-/// The frames of a source's first second are looked at before the first of them has its time, unless its clock is seen to be sane
-/// before that, and at most so many.
+/// The clock of a new source is examined before its first frame gets its time: during the first
+/// second and for at most `LOOK_FRAMES_MAX` frames, unless the clock looks sane earlier.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_FRAMES_MAX: usize = 256;
 
-/// Frames that wait for their times have so many bytes at most, together.
+/// The maximum number of bytes of all frames that wait for their times.
 const WAITING_BYTES_MAX: usize = 32 << 20;
 
-/// Pictures wait for others that are shown before them for so long at most.
+/// The maximum time for which pictures wait for others that are presented before them.
 const REORDER_WAIT: Duration = Duration::from_millis(1500);
 
 /// A track of a recording.
@@ -43,19 +43,19 @@ pub(super) struct Track {
     pictures: PictureOrder,
     presentation: Presentation<Frame>,
     last_arrival: Duration,
-    /// The source whose clock was examined, and the first frames of a source whose clock was not yet.
+    /// The source whose clock was examined, and the first frames of one whose clock was not.
     known_epoch: Option<u32>,
     unplaced: VecDeque<(Frame, Option<Order>)>,
-    /// Another source began, whose first frames wait.
+    /// Whether another source began, and its first frames still wait.
     pub(super) source_changed: bool,
-    /// Bytes of the frames that have no time yet.
+    /// The number of bytes of the frames that have no time yet.
     waiting_bytes: usize,
-    /// Frames with their times, until the file begins.
+    /// The frames that have their times, until the file begins.
     pub(super) pending: VecDeque<Timed<Frame>>,
-    /// The last frame: how long it lasts is known when the next one comes.
+    /// The last frame; its duration is known when the next one arrives.
     pub(super) held: Option<Sample>,
     last_duration: u32,
-    /// The next frame is decoded no earlier.
+    /// The earliest decoding time of the next frame, in ticks.
     earliest: i64,
     pub(super) written: u64,
 }
@@ -85,7 +85,7 @@ impl Track {
         }
     }
 
-    /// Takes the next frame in the order of decoding.
+    /// Accepts the next frame in decoding order.
     pub(super) fn accept(&mut self, frame: Frame) {
         (self.last_arrival, self.source) = (frame.arrival, Some(frame.ssrc));
         if self.unplaced.front().is_some_and(|(first, _)| first.epoch != frame.epoch) {
@@ -114,8 +114,8 @@ impl Track {
         }
     }
 
-    /// The timestamps and arrivals of the frames that wait, without those that are sent later than shown: they do not describe the
-    /// clock.
+    /// Returns the timestamps and arrivals of the waiting frames, without those that are sent later
+    /// than presented, since they do not show the state of the clock.
     fn in_order(&self) -> Vec<(u32, Duration)> {
         let mut first = Vec::with_capacity(self.unplaced.len());
         let mut latest = None;
@@ -128,7 +128,7 @@ impl Track {
         first
     }
 
-    /// Gives the first frames of a source their times, now that its clock is known.
+    /// Assigns times to the first frames of a source, now that its clock was examined.
     fn place_first(&mut self) {
         let first = self.in_order();
         let arrivals: Vec<Duration> =
@@ -156,7 +156,7 @@ impl Track {
         self.presentation.push(frame, order, depth, time);
     }
 
-    /// The next frame whose times are known.
+    /// Returns the next frame whose times are known.
     pub(super) fn next_frame(&mut self, now: Duration) -> Option<Timed<Frame>> {
         if self.unplaced.front().is_some_and(|(f, _)| now.saturating_sub(f.arrival) >= self.look) {
             self.place_first();
@@ -169,13 +169,13 @@ impl Track {
         Some(timed)
     }
 
-    /// Waits for no further picture.
+    /// Assigns times to all frames without waiting for further pictures.
     pub(super) fn release_all(&mut self) {
         self.place_first();
         self.presentation.release_all();
     }
 
-    /// The description of this track for the head of a file, by its first frame.
+    /// Describes this track for the file's header, from its first frame.
     pub(super) fn spec(&self, first: &Timed<Frame>) -> TrackSpec {
         TrackSpec {
             codec: self.codec,
@@ -186,19 +186,20 @@ impl Track {
         }
     }
 
-    /// The frame as a sample of the file, which begins at `base_nanos`; `None` if it is shown before.
+    /// Converts the frame to a sample of the file, which begins at `base_nanos`; `None` if the
+    /// frame is presented before that.
     pub(super) fn sample(&mut self, base_nanos: i128, timed: Timed<Frame>) -> Option<Sample> {
         let rate = i128::from(self.codec.clock_rate());
         let base = i64::try_from((base_nanos * rate).div_euclid(1_000_000_000)).ok()?;
         let shown = u64::try_from(timed.shown - base).ok()?;
-        // Decoding never goes back in a file, nor before the first frame.
+        // Decoding times in a file must rise, and none may precede that of the first frame.
         let decoded = (timed.decoded - base).max(self.earliest);
         self.earliest = decoded + 1;
         let Frame { keyframe, data, .. } = timed.frame;
         Some(Sample { shown, decoded, duration: 0, keyframe, data })
     }
 
-    /// Puts a sample in the place of the one before it, whose duration is known now.
+    /// Holds a sample, and returns the one held before, whose duration is now known.
     pub(super) fn hold(&mut self, sample: Sample) -> Option<Sample> {
         let decoded = sample.decoded;
         let mut before = self.held.replace(sample)?;
@@ -207,19 +208,14 @@ impl Track {
         Some(before)
     }
 
-    /// A sample whose duration is a guess, so that it waits for no other.
-    pub(super) fn without_waiting(&self, sample: Sample) -> Sample {
-        Sample { duration: self.final_duration(&sample), ..sample }
-    }
-
-    /// The last frame, which no other follows.
+    /// Returns the held sample, which no other follows.
     pub(super) fn release(&mut self) -> Option<Sample> {
         let mut sample = self.held.take()?;
         sample.duration = self.final_duration(&sample);
         Some(sample)
     }
 
-    /// The source whose media the track holds.
+    /// The SSRC of the track's newest frame.
     pub(super) fn source(&self) -> Option<u32> {
         self.source
     }
@@ -228,7 +224,8 @@ impl Track {
         (i128::from(ticks) * 1_000_000_000).div_euclid(i128::from(self.codec.clock_rate()))
     }
 
-    /// How long the last sample lasts: the duration of an audio packet, or that of the previous picture.
+    /// Returns the duration of the last sample: the one that an audio packet declares, or that of
+    /// the previous video frame.
     fn final_duration(&self, sample: &Sample) -> u32 {
         match self.codec {
             Codec::Audio(codec) => {

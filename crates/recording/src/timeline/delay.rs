@@ -1,37 +1,39 @@
-//! The delay of the path, and whether frames come in regularly.
+//! Measures the delay of the path, and whether frames arrive regularly.
 //!
-//! A frame can be late for many reasons, but never early: what counts is the least delay within a while. While frames come in
-//! regularly a second tells it. After a stall or with much jitter it takes several.
+//! A frame can be late for many reasons, but never early, so the least delay within a window
+//! counts. While frames arrive regularly, a window of a second suffices. After a stall or with much
+//! jitter it must be several seconds.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Frames that arrive so much earlier or later than their timestamps, counted from the frame before, may be jitter.
+/// A frame interval that differs from the timestamps by at most this may be jitter.
 pub(super) const TOLERANCE_MS: i64 = 12;
-/// How much of the past the delay is measured over: while frames arrive regularly, and while they do not.
+/// The length of the window: while frames arrive regularly, and while they do not.
 const WINDOW: Duration = Duration::from_secs(1);
 const WINDOW_IRREGULAR: Duration = Duration::from_secs(5);
-/// The window holds so many frames at least, and at most.
+/// The minimum and the maximum number of frames in the window.
 const WINDOW_FRAMES: (usize, usize) = (8, 1024);
-/// A delay that becomes less by so much within the window has not settled.
+/// A delay that decreases by this much within the window has not settled.
 const SETTLED_MS: i64 = 4;
 
-/// Whether frames come in regularly.
+/// Tracks whether frames arrive regularly.
 #[derive(Debug, Default)]
 pub(super) struct Arrival {
     /// The usual ticks between two frames.
     usual: Option<i64>,
-    /// When they last came in irregularly.
+    /// When a frame last arrived irregularly.
     irregular: Option<Duration>,
 }
 
 impl Arrival {
-    /// Another source begins; the path may be the same.
+    /// Resets the usual interval for another source; keeps the irregularity, since the path may be
+    /// the same.
     pub(super) fn begin(&mut self) {
         self.usual = None;
     }
 
-    /// The next frame came so many ticks after the one before.
+    /// Updates the usual interval with the ticks between the next frame and the one before it.
     pub(super) fn next(&mut self, elapsed: i64) {
         let usual = self.usual.unwrap_or(elapsed);
         self.usual = Some(usual + (elapsed.min(2 * usual.max(1)) - usual) / 8);
@@ -42,17 +44,17 @@ impl Arrival {
         self.usual
     }
 
-    /// A frame came in irregularly.
+    /// Records that a frame arrived irregularly.
     pub(super) fn irregular(&mut self, now: Duration) {
         self.irregular = Some(now);
     }
 
-    /// Whether a frame came in irregularly so recently that a short window cannot be relied on.
+    /// Whether a frame arrived irregularly so recently that a short window is unreliable.
     pub(super) fn is_irregular(&self, now: Duration) -> bool {
         self.was_irregular(now, WINDOW_IRREGULAR)
     }
 
-    /// Whether a frame came in irregularly within such a time.
+    /// Whether a frame arrived irregularly within this time.
     pub(super) fn was_irregular(&self, now: Duration, within: Duration) -> bool {
         self.irregular.is_some_and(|at| now.saturating_sub(at) <= within)
     }
@@ -66,16 +68,17 @@ struct Observed {
     scaled: i64,
 }
 
-/// The delays of the last frames, in ticks.
+/// The delay of the path by the last frames, in ticks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Delay {
     /// The least delay.
     pub(super) least: i64,
-    /// By how much the others are above it, on average: of each quarter of the window.
+    /// The average by which the other delays are above it, measured in each quarter of the window.
     pub(super) spread: i64,
-    /// It is known for long enough, and what a stall held back does not still come in.
+    /// Whether the delay is known for long enough, and no frames that a stall held back are still
+    /// arriving.
     pub(super) settled: bool,
-    /// Frames came in irregularly.
+    /// Whether frames arrived irregularly.
     pub(super) irregular: bool,
 }
 
@@ -98,17 +101,17 @@ impl Window {
         }
     }
 
-    /// The delay of the last frame, by the timestamp at the learnt rate.
+    /// Returns the delay of the last frame, by the timestamp at the learnt rate.
     pub(super) fn latest(&self) -> Option<i64> {
         self.0.back().map(|seen| seen.scaled)
     }
 
-    /// The least delay, by the timestamps as they are.
+    /// Returns the least delay, by the original timestamps.
     pub(super) fn least_raw(&self, arrival: &Arrival) -> Option<i64> {
         self.part(arrival).0.map(|seen| seen.raw).min()
     }
 
-    /// The delay by the timestamps at the learnt rate.
+    /// Returns the delay by the timestamps at the learnt rate.
     pub(super) fn delay(&self, arrival: &Arrival, jitter: i64, rate: i64) -> Option<Delay> {
         let (part, irregular) = self.part(arrival);
         let count = part.len();
@@ -127,8 +130,8 @@ impl Window {
         Some(Delay { least, spread, settled, irregular })
     }
 
-    /// By how much delays from this frame on are above the least one on average, quarter by quarter, so that a clock that drifts
-    /// has little part in it.
+    /// Returns the average by which the delays from this frame on are above the least one, quarter
+    /// by quarter, so that a drifting clock has little influence.
     fn spread(&self, from: usize) -> i64 {
         let count = self.0.len() - from;
         let quarter =
@@ -141,7 +144,7 @@ impl Window {
         i64::try_from(spread).unwrap_or(i64::MAX / 4)
     }
 
-    /// The frames that the delay is measured over, and whether they arrived irregularly.
+    /// Returns the frames in the window, and whether they arrived irregularly.
     fn part(
         &self,
         arrival: &Arrival,

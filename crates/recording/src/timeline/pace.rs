@@ -2,30 +2,32 @@
 
 use std::collections::VecDeque;
 
-/// The number of frames that the pace is measured over, which is the most that is remembered.
+/// The minimum number of frames for a pace, and the maximum number that is remembered.
 const PACE_FRAMES: (usize, usize) = (8, 64);
-/// An average deviation above this is corrected; a larger single one is a pause, and ends the pace.
+/// An average deviation above the first is corrected; a single one above the second is a pause, and
+/// ends the pace.
 const PACE_DEVIATION_MS: (i64, i64) = (15, 500);
-/// Above this a step changes by half, below by a tenth.
+/// Above this deviation a step changes by at most half, below by at most a tenth.
 const PACE_FAR_MS: i64 = 100;
 
 /// The steady pace at which frames arrive, without the jitter of their arrival.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     arrivals: VecDeque<i64>,
-    /// By how much arrival is later than the pace, on average.
+    /// The average ticks by which arrival is later than the pace.
     late: i64,
     /// The last known ticks between two frames.
     interval: i64,
-    /// Frames are at this pace already; the first is placed at its arrival, unless that is nearly the same.
+    /// Whether frames are placed at this pace already. If not, the next one is placed at its
+    /// arrival, unless the pace gives nearly the same time.
     followed: bool,
-    /// So many frames to come are among the arrivals already.
+    /// The number of next frames that the arrivals already contain.
     known: usize,
 }
 
 impl Pace {
-    /// The pace of a source whose first frames arrived at these times. If it is followed, the first of them is placed at its
-    /// arrival.
+    /// Creates the pace of a source whose first frames arrived at these times. With `followed`, the
+    /// first of them is placed at its arrival and the others at the pace.
     pub(super) fn of(arrivals: VecDeque<i64>, followed: bool) -> Self {
         let known = arrivals.len().saturating_sub(1);
         let excess = arrivals.len().saturating_sub(PACE_FRAMES.1);
@@ -38,7 +40,8 @@ impl Pace {
         self.interval
     }
 
-    /// The next frame is where its arrival. With `anew`, other frames than before are counted.
+    /// Places the next frame at its arrival. With `anew`, the arrivals are discarded, since other
+    /// frames than before will be counted.
     pub(super) fn leave(&mut self, anew: bool) {
         self.followed = false;
         if anew {
@@ -47,7 +50,7 @@ impl Pace {
         }
     }
 
-    /// A frame arrived.
+    /// Adds the arrival of a frame.
     pub(super) fn arrived(&mut self, at: i64) {
         if self.known > 0 {
             self.known -= 1;
@@ -59,7 +62,8 @@ impl Pace {
         self.arrivals.push_back(at);
     }
 
-    /// The ticks between two frames; a whole number of frames a second where they nearly are.
+    /// Returns the ticks between two frames, rounded to a whole number of frames a second if that
+    /// is close.
     fn interval(&self, rate: i64) -> Option<i64> {
         let (first, last) = (self.arrivals.front()?, self.arrivals.back()?);
         let count = i64::try_from(self.arrivals.len()).ok()? - 1;
@@ -72,14 +76,15 @@ impl Pace {
         Some(if (whole - interval).abs() < interval / 25 { whole } else { interval })
     }
 
-    /// The step to a frame that arrived `elapsed` after the time of the one before it; `None` if there is no pace.
+    /// Returns the step to a frame that arrived `elapsed` after the time of the one before it;
+    /// `None` if there is no pace.
     pub(super) fn step(&mut self, elapsed: i64, rate: i64) -> Option<i64> {
         let interval = self.interval(rate)?;
         self.interval = interval;
         let late = elapsed - interval;
         if !std::mem::replace(&mut self.followed, true) {
             self.late = 0;
-            // A frame that is close to the pace is placed at the pace.
+            // The arrival is close to the pace, so the frame is placed at the pace.
             return (late.abs() <= PACE_FAR_MS * rate / 1000).then_some(interval);
         }
         let (usual, most) = PACE_DEVIATION_MS;

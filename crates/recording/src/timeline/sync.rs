@@ -1,16 +1,17 @@
-//! Synchronizes two tracks by their sender reports, which share one clock.
+//! Synchronises two tracks by the sender reports of one clock.
 
 use super::TrackClock;
 
-/// The first correction from sender reports corrects anything above this.
+/// The first correction from sender reports is made for a skew above this.
 const FIRST_SKEW_MS: i64 = 15;
-/// Later ones leave alone what may be jitter of the sender's clocks.
+/// Later corrections ignore a skew below this, which may be jitter of the sender's clocks.
 const LATER_SKEW_MS: i64 = 30;
-/// Clocks this far apart are not of one sender; arrival times are the better guess.
+/// Clocks further apart than this do not belong to one sender; arrival times are the better
+/// estimate.
 const SKEW_MAX_MS: i64 = 5_000;
 
-/// Brings two tracks into step by their sender reports. Says by how many milliseconds the video was late; `None` if
-/// nothing was to be done.
+/// Synchronises two tracks by their sender reports. Returns by how many milliseconds the video was
+/// late; `None` if no correction was needed.
 pub(crate) fn synchronise(
     video: &mut TrackClock,
     audio: &mut TrackClock,
@@ -21,7 +22,7 @@ pub(crate) fn synchronise(
     if skew.abs() < threshold * 1000 || skew.abs() > SKEW_MAX_MS * 1000 {
         return None;
     }
-    // The track that is ahead waits for the other, and neither waits for nothing.
+    // Only the track that is ahead is delayed, so that the recording has no unnecessary delay.
     let (video_delay, audio_delay) = (video.delay_micros(), audio.delay_micros() + skew);
     let least = video_delay.min(audio_delay);
     video.set_delay(video_delay - least, first);
@@ -29,7 +30,7 @@ pub(crate) fn synchronise(
     Some(skew / 1000)
 }
 
-/// Whether both tracks have a report to be synchronised by.
+/// Whether both tracks have a usable sender report.
 pub(crate) fn can_synchronise(video: &TrackClock, audio: &TrackClock) -> bool {
     video.ahead_of_sender().is_some() && audio.ahead_of_sender().is_some()
 }

@@ -1,4 +1,4 @@
-//! Clocks that are wrong in one way each, in virtual time.
+//! Tests clocks with one fault each, in virtual time.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A small generator, so that the jitter is the same in every run.
+/// A small deterministic generator, so that the jitter is the same in every run.
 struct Chance(u64);
 
 impl Chance {
@@ -19,13 +19,14 @@ impl Chance {
     }
 }
 
-/// Ticks that a clock counts after so many true ones.
+/// Converts true ticks to the ticks that a clock counts.
 type Clock = fn(u64) -> u64;
 
-/// A frame as it is sent: when, and with which timestamp.
+/// A sent frame: its arrival time and its timestamp.
 type Sent = (Duration, u32);
 
-/// `seconds` of frames sent at a steady pace, whose clock is `clock` (its ticks after so many true ticks).
+/// Returns `seconds` of frames sent at a steady pace; `clock` converts true ticks to those of the
+/// sender's clock.
 fn stream(rate: u32, per_second: u64, seconds: u64, clock: impl Fn(u64) -> u64) -> Vec<Sent> {
     (0..seconds * per_second)
         .map(|index| {
@@ -37,7 +38,7 @@ fn stream(rate: u32, per_second: u64, seconds: u64, clock: impl Fn(u64) -> u64) 
         .collect()
 }
 
-/// As [`place_all`], after a look at the first second.
+/// As [`place_all`], but first examines the frames of the first second.
 fn place_prepared(clock: &mut TrackClock, sent: &[Sent]) -> Vec<i64> {
     let first: Vec<_> = sent
         .iter()
@@ -53,7 +54,7 @@ fn place_all(clock: &mut TrackClock, sent: &[Sent]) -> Vec<i64> {
     sent.iter().map(|&(arrival, timestamp)| clock.place(0, timestamp, arrival, 0)).collect()
 }
 
-/// By how many milliseconds each frame is shown later than it arrives.
+/// Returns by how many milliseconds each frame is presented later than it arrives.
 fn deviations(rate: u32, sent: &[Sent], times: &[i64]) -> Vec<i64> {
     let rate = i64::from(rate);
     sent.iter()
@@ -97,7 +98,8 @@ fn intact_clock_is_followed_to_the_tick_despite_jitter_and_wrap() {
 fn network_stall_does_not_move_an_intact_clock() {
     for catch_up in [1, 50] {
         let mut sent = stream(VIDEO, 15, 30, |ticks| ticks);
-        // Three seconds without a packet; then what waited comes at once, or at a bounded rate.
+        // No packet arrives for three seconds; then the delayed ones arrive at once, or at a
+        // bounded rate.
         let mut free = ms(13_000);
         for (arrival, _) in &mut sent {
             if *arrival >= ms(10_000) && *arrival < free {
@@ -113,7 +115,8 @@ fn network_stall_does_not_move_an_intact_clock() {
     }
 }
 
-/// Each frame is late by `late` milliseconds, given when it is sent, but comes in no earlier than those before it.
+/// Delays each frame by `late` milliseconds, a function of its sending time, but keeps the order of
+/// arrival.
 fn delay(sent: &mut [Sent], mut late: impl FnMut(u64) -> u64) {
     let mut free = Duration::ZERO;
     for (arrival, _) in sent {
@@ -123,7 +126,8 @@ fn delay(sent: &mut [Sent], mut late: impl FnMut(u64) -> u64) {
     }
 }
 
-/// Nothing comes in for `length` from each of these times on; then all that waited does, at once or one each `drain`.
+/// Holds back all frames for `length` from each of these times on, and then releases them at once
+/// or one each `drain`.
 fn freeze(sent: &mut [Sent], times: &[u64], length: u64, drain: u64) {
     let mut free = Duration::ZERO;
     for (arrival, _) in sent {
@@ -147,7 +151,7 @@ fn assert_nominal(name: &str, rate: u32, per_second: u64, times: &[i64]) {
 
 #[test]
 fn stalls_and_bursts_change_no_step_of_a_sane_clock() {
-    // From the beginning, soon after it, and later, once or again and again.
+    // From the beginning, soon after it, and later, once or repeatedly.
     let again: Vec<u64> = (0..12).map(|index| 5_000 + index * 3_500).collect();
     for times in [vec![0], vec![100], vec![500], vec![1_400], vec![9_000, 15_000], again] {
         for length in [300, 700, 1_400, 2_500] {
@@ -183,7 +187,8 @@ fn random_jitter_changes_no_step_of_a_sane_clock() {
                 let mut sent = stream(rate, per_second, 60, |ticks| ticks);
                 delay(&mut sent, move |_| chance.below(most));
                 let times = place_prepared(&mut TrackClock::new(rate), &sent);
-                // The least delay of the first second may not be the path's: pictures may be put right once.
+                // The least delay of the first second may not be the path's, so pictures may be
+                // corrected once.
                 let begin = usize::try_from(10 * per_second).unwrap();
                 assert_nominal(
                     &format!("{most} ms, seed {seed}"),
@@ -203,7 +208,7 @@ fn random_jitter_changes_no_step_of_a_sane_clock() {
 
 #[test]
 fn saturated_link_does_not_change_the_rate_of_a_sane_clock() {
-    // Three seconds at half the rate, then twice the rate until all has come in.
+    // Three seconds at half the rate, then twice the rate until all frames have arrived.
     let mut sent = stream(VIDEO, 15, 40, |ticks| ticks);
     let mut free = Duration::ZERO;
     for (arrival, _) in &mut sent {
@@ -225,7 +230,8 @@ fn longer_path_is_made_up_for_step_by_step() {
         for pair in times.windows(2) {
             assert!((3_000..=12_000).contains(&(pair[1] - pair[0])), "{longer}: {pair:?}");
         }
-        // Not before it has lasted for seconds, nor much later.
+        // The clock follows the longer path neither before it has lasted for seconds, nor much
+        // later.
         assert_nominal("before", VIDEO, 15, &times[..23 * 15]);
         assert!(worst(&deviations(VIDEO, &sent, &times)[30 * 15..]) <= 25, "{longer}");
     }
@@ -235,14 +241,14 @@ fn longer_path_is_made_up_for_step_by_step() {
 fn sender_reports_that_confirm_the_clock_outweigh_arrival() {
     for (media, is_confirmed) in [(1_000, true), (980, false)] {
         let mut sent = stream(VIDEO, 15, 90, |ticks| ticks * media / 1_000);
-        // The path becomes longer by 200 ms for good.
+        // The path becomes longer by 200 ms permanently.
         delay(&mut sent, |at| 200 * u64::from(at >= 40_000));
         let mut clock = TrackClock::new(VIDEO);
         let mut times = Vec::new();
         for (index, &(arrival, timestamp)) in (0u64..).zip(&sent) {
             times.push(clock.place(0, timestamp, arrival, 0));
             if index % 30 == 0 {
-                // Its timestamps are made from the wall clock.
+                // The report's timestamps are derived from the wall clock.
                 let ticks = sent[0].1.wrapping_add(u32::try_from(index * 6_000).unwrap());
                 let ntp = (3_900_000_000 << 32) + (index << 32) / 15;
                 clock.report(SenderReport { ssrc: 1, ntp, rtp_timestamp: ticks });
@@ -305,7 +311,7 @@ fn frames_that_arrive_together_have_times_of_their_own() {
     let sent: Vec<Sent> = (0..30).map(|index| (ms(index / 10 * 700), 5)).collect();
     let times = place_all(&mut TrackClock::new(VIDEO), &sent);
     assert_rising(&times, 90);
-    // They are spread over the time until the next ones come.
+    // The frames are spread over the time until the next ones arrive.
     assert!(worst(&deviations(VIDEO, &sent, &times)) <= 700);
 }
 
@@ -326,7 +332,7 @@ fn steps_back_and_jumps_continue_by_arrival() {
 
 #[test]
 fn clock_that_held_while_frames_went_on_is_noticed_within_two_seconds() {
-    // Nothing steps back: the timestamps advance by a millisecond a frame for two seconds.
+    // The timestamps never step back: they advance by a millisecond a frame for two seconds.
     let sent = stream(VIDEO, 15, 20, |ticks| match ticks {
         0..900_000 => ticks,
         900_000..1_080_000 => 900_000 + (ticks - 900_000) / 66,
@@ -348,7 +354,7 @@ fn clock_that_held_briefly_is_put_right_at_once() {
     });
     let times = place_all(&mut TrackClock::new(VIDEO), &sent);
     let off = deviations(VIDEO, &sent, &times);
-    // Most of it at the latest a second later, the rest by and by.
+    // Most of the deviation is corrected within a second, the rest gradually.
     assert!(worst(&off[21 * 30 + 20..]) <= 120, "{:?}", &off[20 * 30..]);
     assert!(worst(&off[24 * 30..]) <= 40, "{:?}", &off[20 * 30..]);
     assert_rising(&times, 90);
@@ -380,7 +386,7 @@ fn wrong_rates_last_as_long_as_the_camera_played() {
             let sent = stream(rate, per_second, 20, clock);
             let times = place_all(&mut TrackClock::new(rate), &sent);
             let off = deviations(rate, &sent, &times);
-            // Found out within three seconds, and never far off.
+            // The fault is detected within three seconds, and the deviation stays bounded.
             let found = usize::try_from(per_second * 3).unwrap();
             assert!(worst(&off[found..]) <= 67, "{name} {rate}: {:?}", &off[found..]);
             assert!(worst(&off) < 1100, "{name} {rate}: {off:?}");
@@ -438,7 +444,7 @@ fn first_frame_that_is_late_does_not_delay_the_others() {
 
 #[test]
 fn drifting_clocks_stay_within_forty_milliseconds_of_arrival() {
-    // 2 % is what a sender's sleep loop makes of packets of 20 ms.
+    // A sender that sleeps between packets of 20 ms reaches an error of 2 %.
     for per_mille in [980u64, 990, 998, 1002, 1010, 1020] {
         for (rate, per_second) in [(VIDEO, 15), (48_000, 50), (8_000, 50)] {
             let mut chance = Chance(3);
@@ -448,10 +454,11 @@ fn drifting_clocks_stay_within_forty_milliseconds_of_arrival() {
             }
             let times = place_all(&mut TrackClock::new(rate), &sent);
             let off = deviations(rate, &sent, &times);
-            // A picture that is ahead may just have come by a path that became quicker: at first.
+            // A picture ahead of its arrival is tolerated at first, since the path may have become
+            // quicker.
             let is_ahead = rate == VIDEO && per_mille > 1000;
             let (most, from) = if is_ahead { (125, off.len() / 3) } else { (50, 0) };
-            // Two percent is a window's delay of 20 ms more than none.
+            // At 2 % the delay grows by 20 ms within a window.
             let later = if rate == VIDEO && per_mille == 980 { 50 } else { 40 };
             assert!(worst(&off) <= most, "{per_mille} {rate}: {}", worst(&off));
             assert!(worst(&off[from..]) <= later, "{per_mille} {rate}: {}", worst(&off[from..]));
@@ -459,12 +466,13 @@ fn drifting_clocks_stay_within_forty_milliseconds_of_arrival() {
             let nominal = i64::from(rate) / i64::try_from(per_second).unwrap();
             let uneven = |pair: &&[i64]| (pair[1] - pair[0] - nominal).abs() > nominal / 40;
             if rate == VIDEO {
-                // Most pictures keep their distance.
+                // Most pictures keep their interval.
                 let count = times.windows(2).filter(uneven).count();
                 assert!(count * 8 < times.len(), "{per_mille} {rate}: {count}");
                 continue;
             }
-            // Once the rate is learnt, closer still, and no step is changed by more than a few percent.
+            // Once the rate is learnt, the deviation is smaller, and no step changes by more than a
+            // few percent.
             let late = &off[off.len() / 2..];
             assert!(worst(late) <= 30, "{per_mille} {rate}: {}", worst(late));
             for pair in times.windows(2) {
@@ -481,7 +489,8 @@ fn another_source_continues_at_its_arrival_time() {
     clock.place(0, 100, ms(0), 0);
     assert_eq!(clock.place(1, 4_000_000_000, ms(500), 0), 24_000);
     assert_eq!(clock.place(1, 4_000_000_960, ms(521), 0), 24_960);
-    // One that comes at the same time as the last frame before it is still later.
+    // A frame of a new source that arrives together with the last one before it is still placed
+    // later.
     assert_eq!(clock.place(2, 7, ms(520), 0), 24_960 + 48);
 }
 
@@ -493,12 +502,12 @@ fn picture_that_is_shown_before_others_keeps_its_timestamp() {
     assert_eq!(clock.place_reordered(0, 6_000), Some(96_000));
     assert_eq!(clock.place_reordered(0, 12_000), Some(102_000));
     assert_eq!(clock.place(0, 36_000, ms(1267), 12_000), 126_000);
-    // One whose timestamp does not show that is placed as any other.
+    // A picture with a timestamp that does not step back is not placed as reordered.
     assert_eq!(clock.place_reordered(0, 36_000), None);
     assert_eq!(clock.place_reordered(1, 6_000), None);
 }
 
-/// The sender's reports of both tracks, when both were captured at the same moment.
+/// Returns the sender's reports of both tracks for the same moment.
 fn reports(seconds: u64, audio_ticks: u64) -> (SenderReport, SenderReport) {
     let ntp = (3_900_000_000 + seconds) << 32;
     let report =
@@ -506,8 +515,8 @@ fn reports(seconds: u64, audio_ticks: u64) -> (SenderReport, SenderReport) {
     (report(1, seconds * 90_000), report(2, audio_ticks))
 }
 
-/// Both tracks second by second, the video `video_ms` late on its way, with reports each second; the milliseconds
-/// by which the picture of a second is shown later than its sound.
+/// Plays both tracks with the video delayed by `video_ms` and with reports each second; returns for
+/// each second by how many milliseconds its picture is presented later than its sound.
 fn run_both(
     seconds: u64,
     video_ms: u64,

@@ -1,4 +1,4 @@
-//! ffmpeg reads the files: it finds the codecs, and decodes without a warning.
+//! Checks the files with ffmpeg: it identifies the codecs, and decodes without errors.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -19,7 +19,7 @@ fn run(program: &str, arguments: &[&str], path: &Path) -> Output {
     }
 }
 
-/// Decodes the whole file; the words that ffmpeg has for it.
+/// Decodes the whole file and returns the errors that ffmpeg prints.
 pub(crate) fn complaints(path: &Path) -> String {
     let name = path.to_str().unwrap();
     let output = Command::new("ffmpeg")
@@ -39,8 +39,9 @@ fn codecs(path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The burned-in counters of the file's frames, read by the script that shares nothing with this crate.
-pub(crate) fn counters(path: &Path) -> Vec<usize> {
+/// Reads the burned-in counters of the file's frames, with a script that shares no code with this
+/// crate.
+fn counters(path: &Path) -> Vec<usize> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/interop/read_counter.py");
     let output = run("python3", &[script.to_str().unwrap()], path);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -130,7 +131,7 @@ fn change_of_resolution_decodes_without_a_complaint() {
         assert!(encoded.status.success(), "{}", String::from_utf8_lossy(&encoded.stderr));
         let first = Sender::wrapping(4);
         let mut sent = first.send(&Clip::bundled(kind).unwrap());
-        // The encoder is changed under the same source: sequence numbers and timestamps go on.
+        // The encoder changes within the same source, so sequence numbers and timestamps continue.
         let last = sent.iter().rfind(|sent| sent.video).unwrap().packet.header.clone();
         let second = Sender {
             sequence: last.sequence_number.wrapping_add(1),
@@ -143,13 +144,14 @@ fn change_of_resolution_decodes_without_a_complaint() {
         let summary = record(&path, kind, &sent);
         assert_eq!(summary.video_frames, 120);
         assert_eq!(complaints(&path), "");
-        // The second half is the same four seconds again.
+        // The second half repeats the same four seconds.
         let expected: Vec<usize> = (0..60).chain(0..60).collect();
         assert_eq!(counters(&path), expected);
     }
 }
 
-/// Set for the child process of the test below: the file to record until it is killed.
+/// The environment variable for the child process of the test below: the file to record until it is
+/// killed.
 const KILLED: &str = "RECORD_UNTIL_KILLED";
 
 // Shows: 54.
@@ -187,7 +189,7 @@ fn killed_process_loses_at_most_its_last_fragment() {
     assert!(counters.len() > 150, "{} frames", counters.len());
 }
 
-/// Encodes the bundled pictures and sound anew with these options of ffmpeg.
+/// Encodes the bundled video and audio again with these options of ffmpeg.
 pub(crate) fn encode(target: &Path, options: &[&str]) {
     let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("clips/counter.mp4");
     let output = Command::new("ffmpeg")
@@ -239,7 +241,7 @@ fn clips_that_peers_cannot_take_are_refused_with_the_way_out() {
     assert!(aac.contains("Opus"), "{aac}");
     let mpeg4 = refusal("m.mp4", &["-c:v", "mpeg4", "-c:a", "copy"]);
     assert!(mpeg4.contains("H.264"), "{mpeg4}");
-    // The sound alone is no reason to refuse the pictures alone.
+    // Unsupported audio is no reason to reject the video alone.
     let silent = Clip::open_video(directory.path().join("a.mp4")).unwrap();
     assert!(silent.video().is_some() && silent.audio().is_none());
 }

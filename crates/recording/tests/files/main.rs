@@ -1,4 +1,4 @@
-//! Files that are written and read again, in this crate alone and by ffmpeg.
+//! Writes files and reads them again, with this crate alone and with ffmpeg.
 
 #[cfg(test)]
 mod ffmpeg;

@@ -1,4 +1,4 @@
-//! A clip sent as RTP packets, and what a network does to them.
+//! Sends a clip as RTP packets, and simulates the effects of a network.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use recording::{
     RecorderHandle, SenderReport, Summary, TrackId, VideoCodec,
 };
 
-/// A packet on its way, by the time it arrives.
+/// A sent packet and its arrival time.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
     pub(crate) at: Duration,
@@ -27,7 +27,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Sequence numbers and timestamps wrap soon after the beginning.
+    /// Creates a sender with sequence numbers and timestamps that wrap soon after the beginning.
     pub(crate) fn wrapping(seconds: u64) -> Self {
         Self {
             seconds,
@@ -65,7 +65,7 @@ impl Sender {
         sent
     }
 
-    /// The sender's own view of its clocks at the beginning.
+    /// Returns a sender report of the beginning.
     pub(crate) fn report(&self, video: bool) -> SenderReport {
         SenderReport {
             ssrc: self.ssrc + u32::from(video),
@@ -75,7 +75,7 @@ impl Sender {
     }
 }
 
-/// A small generator: the same losses in every run.
+/// A small deterministic generator, so that the losses are the same in every run.
 pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
@@ -86,7 +86,7 @@ impl Chance {
     }
 }
 
-/// Delays, doubles and reorders packets, but loses none.
+/// Delays, duplicates and reorders packets, but loses none.
 pub(crate) fn shuffle(sent: &mut Vec<Sent>, chance: &mut Chance) {
     let mut doubles = Vec::new();
     for packet in sent.iter_mut() {
@@ -110,7 +110,7 @@ pub(crate) fn video_codec(kind: ClipKind) -> (VideoCodec, &'static str) {
     }
 }
 
-/// Tracks of both kinds, added to a recorder of the kind's container.
+/// Creates a recorder for the container of this kind, with a video and an audio track.
 pub(crate) fn recorder(path: &std::path::Path, kind: ClipKind) -> (Recorder, TrackId, TrackId) {
     let mut recorder = Recorder::create(path, RecorderConfig::default()).unwrap();
     let video = recorder.add_video(video_codec(kind).0).unwrap();

@@ -1,4 +1,4 @@
-//! A clip as RTP through a network into a file, and the file read again: what went in comes out.
+//! Sends a clip as RTP through a network into a file, reads the file again and compares.
 
 use std::time::Duration;
 
@@ -21,12 +21,13 @@ fn audio(clip: &Clip) -> &[ClipSample] {
     &clip.audio().unwrap().samples
 }
 
-/// Pictures are equal, and shown at the same time up to the container's clock.
+/// Asserts that the frames are equal, with the same presentation times up to the resolution of the
+/// container.
 fn assert_same(recorded: &[ClipSample], original: &[ClipSample], tolerance: u64) {
     assert_eq!(recorded.len(), original.len());
     let first = original[0].pts;
     for (index, (recorded, original)) in recorded.iter().zip(original).enumerate() {
-        // SPS and PPS are sent before each keyframe, and an access unit delimiter is not.
+        // The sender puts SPS and PPS before each keyframe, and omits access unit delimiters.
         assert_eq!(recorded.data, original.data, "sample {index}");
         assert_eq!(recorded.keyframe, original.keyframe, "sample {index}");
         let expected = original.pts - first;
@@ -51,7 +52,7 @@ fn clip_round_trips_in_any_order() {
         let summary = record(&path, kind, &sent);
         let recorded = Clip::open(&path).unwrap();
         assert_same(video(&recorded), video(&original), 90);
-        // The first packet of sound may have come before the first picture.
+        // The first audio packets may have arrived before the first video frame.
         let sound = audio(&recorded);
         let begin = audio(&original).len() - sound.len();
         assert!(begin <= 15, "{begin} packets of sound are missing");
@@ -75,7 +76,7 @@ fn losses_cost_the_pictures_until_the_next_keyframe_and_nothing_else() {
         let original = Clip::bundled(kind).unwrap();
         let mut chance = Chance(3);
         let mut sent = Sender::wrapping(60).send(&original);
-        // Whole pictures only count as lost once: remember which pictures lost a packet.
+        // A lost picture counts once, so remember which pictures lost a packet.
         let first = sent.iter().find(|sent| sent.video).unwrap().packet.header.timestamp;
         let mut hit = Vec::new();
         sent.retain(|Sent { video, packet, .. }| {
@@ -89,7 +90,7 @@ fn losses_cost_the_pictures_until_the_next_keyframe_and_nothing_else() {
         let path = path(&directory, kind);
         let summary = record(&path, kind, &sent);
         let recorded = Clip::open(&path).unwrap();
-        // The reference: walk the pictures, stop at a hit, go on at a whole keyframe.
+        // Computes the expected pictures: none after a damaged one until the next whole keyframe.
         let begin = video(&original)[0].pts;
         let mut good = false;
         let expected: Vec<&ClipSample> = video(&original)
@@ -106,8 +107,8 @@ fn losses_cost_the_pictures_until_the_next_keyframe_and_nothing_else() {
         }
         let stats = summary.video.unwrap();
         assert_eq!(stats.lost, u64::try_from(hit.len()).unwrap());
-        // The file begins with the first whole keyframe, and so does its sound; the reader leaves out
-        // sound beyond the last picture.
+        // The file and its audio begin with the first whole keyframe; the reader omits audio beyond
+        // the last picture.
         let last = expected.last().unwrap();
         let shown = last.pts + u64::from(last.duration) - expected[0].pts;
         let packets = usize::try_from(shown / 1800).unwrap();
@@ -126,20 +127,20 @@ fn file_cut_anywhere_plays_up_to_its_last_whole_fragment() {
         let mut ends = Vec::new();
         for sent in &sent {
             push(&mut recorder, (v, a), std::slice::from_ref(sent));
-            // There is no file before its first byte.
+            // The file is created with its first byte.
             let length = std::fs::metadata(&path).map_or(0, |file| file.len());
             if ends.last() != Some(&length) && length > 0 {
                 ends.push(length);
             }
         }
-        // Never finished: as if the process had been killed here.
+        // The recording is not finished, as if the process had been killed here.
         let whole = std::fs::read(&path).unwrap();
         assert!(ends.len() >= 9, "{} fragments", ends.len());
         let frames = |bytes: &[u8]| {
             Clip::from_bytes(bytes::Bytes::copy_from_slice(bytes))
                 .map_or(0, |clip| video(&clip).len())
         };
-        // The first length may be the head alone.
+        // The first length may be that of the header alone.
         let mut before = 0;
         for &end in &ends[1..] {
             let end = usize::try_from(end).unwrap();
@@ -173,7 +174,7 @@ fn another_source_goes_on_at_its_first_keyframe() {
         assert_eq!(summary.video.unwrap().source_changes, 1);
         let recorded = Clip::open(&path).unwrap();
         assert_eq!(video(&recorded).len(), 120);
-        // 3 s to 7 s, and then from 8 s: the pause is in the file.
+        // The file contains 3 s to 7 s, the pause, and the rest from 8 s on.
         let (last, next) = (&video(&recorded)[59], &video(&recorded)[60]);
         assert!(next.keyframe);
         let pause = Duration::from_micros((next.pts - last.pts) * 100 / 9);
@@ -204,7 +205,7 @@ fn sender_reports_bring_late_video_into_step() {
     recorder.finish().unwrap();
     let original = Clip::bundled(kind).unwrap();
     let recorded = Clip::open(&path).unwrap();
-    // The picture at 4 s and the sound at 4 s are shown at the same time.
+    // The picture and the sound at 4 s are presented at the same time.
     let time_of = |samples: &[ClipSample], data: &[u8], rate: f64| {
         #[expect(clippy::cast_precision_loss, reason = "a few seconds of ticks")]
         let pts = samples.iter().find(|sample| sample.data == data).unwrap().pts as f64;
@@ -266,7 +267,7 @@ fn places_names_and_codecs_that_do_not_fit_are_refused() {
     let refused = recorder.add_video(VideoCodec::Vp8).unwrap_err();
     assert_eq!(refused.to_string(), "the camera sends VP8: record to .webm or .mkv");
     let first = recorder.add_video(VideoCodec::H264).unwrap();
-    // A track that takes the first one's place is the same track.
+    // A track that replaces the first one has the same id.
     let again = recorder.add_video(VideoCodec::H264).unwrap();
     assert_eq!(again, first);
     assert!(matches!(recorder.finish(), Err(RecordError::NothingRecorded)));

@@ -1,4 +1,5 @@
-//! The times and descriptions in the files, as ffprobe reads them, for cameras whose clocks or pictures are out of the ordinary.
+//! Checks the times and descriptions in the files with ffprobe, for cameras with unusual clocks or
+//! pictures.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +15,7 @@ use crate::ffmpeg::{complaints, encode};
 
 const INSTALL: &str = "is needed for this test; install it (Debian: apt-get install ffmpeg)";
 
-/// Pictures a second of everything that is sent here.
+/// The frame rate of all video in these tests, per second.
 const RATE: u64 = 15;
 
 fn ffprobe(path: &Path, arguments: &[&str]) -> String {
@@ -28,7 +29,8 @@ fn ffprobe(path: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The times of what is decoded of a stream (`v` or `a`), in milliseconds and in the order of showing.
+/// Returns the times of a stream's (`v` or `a`) decoded frames, in milliseconds and in presentation
+/// order.
 fn shown(path: &Path, stream: &str) -> Vec<f64> {
     let arguments =
         ["-select_streams", stream, "-show_entries", "frame=pts_time", "-of", "csv=p=0"];
@@ -39,7 +41,8 @@ fn shown(path: &Path, stream: &str) -> Vec<f64> {
         .collect()
 }
 
-/// The times of a stream's samples: presentation and decoding, in milliseconds, in the order of the file.
+/// Returns the times of a stream's samples: presentation and decoding, in milliseconds, in file
+/// order.
 fn samples(path: &Path, stream: &str) -> Vec<(f64, f64)> {
     let arguments =
         ["-select_streams", stream, "-show_entries", "packet=pts_time,dts_time", "-of", "csv=p=0"];
@@ -57,7 +60,7 @@ fn rises(times: &[f64]) -> bool {
     times.windows(2).all(|pair| pair[1] > pair[0])
 }
 
-/// What is pushed into a recorder, by the time it arrives.
+/// A recorder, and the packets for it with their arrival times.
 struct Recording {
     recorder: Recorder,
     arrivals: Vec<(Duration, TrackId, recording::rtp::Packet)>,
@@ -68,7 +71,7 @@ impl Recording {
         Self { recorder: Recorder::create(path, config).unwrap(), arrivals: Vec::new() }
     }
 
-    /// Sends frames; `when` returns when each arrives and which timestamp it has.
+    /// Adds frames; `when` returns the arrival and the timestamp of each.
     fn send(&mut self, codec: Codec, frames: &[Bytes], when: impl Fn(u64) -> (Duration, u64)) {
         let (track, ssrc) = match codec {
             Codec::Video(codec) => (self.recorder.add_video(codec).unwrap(), 1),
@@ -97,12 +100,12 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// When a picture is sent: at a steady pace from 5 s on.
+/// Returns when a picture is sent: at a steady pace from 5 s on.
 fn paced(index: u64) -> Duration {
     ms(5_000) + Duration::from_nanos(index * 1_000_000_000 / RATE)
 }
 
-/// The bundled pictures' frames.
+/// Returns the frames of the bundled video.
 fn pictures(kind: ClipKind, seconds: u64) -> Vec<Bytes> {
     let clip = Clip::bundled(kind).unwrap();
     let count = usize::try_from(seconds * RATE).unwrap();
@@ -115,7 +118,8 @@ fn sound(seconds: u64) -> Vec<Bytes> {
     clip.audio().unwrap().samples[..count].iter().map(|sample| sample.data.clone()).collect()
 }
 
-/// Pictures with two B-frames between the others, in the order of decoding, and at which place each is shown.
+/// Returns pictures with two B-frames between the others, in decoding order, and the presentation
+/// position of each.
 fn b_frames(directory: &Path, options: &[&str]) -> Vec<(Bytes, u64)> {
     let (file, stream) = (directory.join("b.mkv"), directory.join("b.h264"));
     let mut arguments =
@@ -131,7 +135,7 @@ fn b_frames(directory: &Path, options: &[&str]) -> Vec<(Bytes, u64)> {
         .unwrap_or_else(|error| panic!("ffmpeg {INSTALL}: {error}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let bytes = Bytes::from(std::fs::read(&stream).unwrap());
-    // An access unit delimiter begins each picture.
+    // Each picture begins with an access unit delimiter.
     let begin = |at: &usize| bytes[*at..].starts_with(&[0, 0, 0, 1, 9]);
     let mut ends: Vec<usize> = (0..bytes.len()).filter(begin).collect();
     ends.push(bytes.len());
@@ -149,7 +153,7 @@ const OPUS: Codec = Codec::Audio(AudioCodec::Opus);
 #[test]
 fn b_frames_keep_their_presentation_times() {
     let directory = tempfile::tempdir().unwrap();
-    // The same without a hint in the parameter sets how far pictures are reordered.
+    // With the default and with the strict B-pyramid of x264.
     for options in [&["-x264-params", "b-adapt=0"][..], &["-x264-params", "b-adapt=0:b-pyramid=1"]]
     {
         let folder = directory.path().join(options[1].replace(':', "-"));
@@ -158,7 +162,7 @@ fn b_frames_keep_their_presentation_times() {
         assert_eq!(pictures.len(), 60);
         let frames: Vec<Bytes> = pictures.iter().map(|(frame, _)| frame.clone()).collect();
         let place = |index: u64| pictures[usize::try_from(index).unwrap()].1;
-        // With the timestamps of showing, with those of sending, and with none.
+        // With timestamps in presentation order, in sending order, and all equal.
         for stamps in ["showing", "sending", "none"] {
             for name in ["r.mp4", "r.mkv"] {
                 let path = folder.join(name);
@@ -175,7 +179,7 @@ fn b_frames_keep_their_presentation_times() {
                 recording.send(OPUS, &sound(4), |index| (ms(5_000 + index * 20), index * 960));
                 assert_eq!(recording.finish().video_frames, 60);
                 assert_eq!(complaints(&path), "", "{name} {stamps}");
-                // Matroska holds no decoding times; ffprobe derives all but the first.
+                // Matroska stores no decoding times; ffprobe derives all but the first.
                 let decoded = samples(&path, "v").into_iter().map(|(_, decoded)| decoded);
                 let decoded: Vec<f64> = decoded.skip_while(|decoded| decoded.is_nan()).collect();
                 assert!(rises(&decoded), "{name} {stamps}: {decoded:?}");
@@ -229,7 +233,7 @@ fn clocks_that_lie_give_one_sample_a_picture_and_the_true_duration() {
     }
 }
 
-/// A sender whose sound is counted 2 % slow, as a loop that sleeps for 20 ms counts it.
+/// The audio clock is 2 % slow, as in a sender that sleeps for 20 ms between packets.
 #[test]
 fn slow_sound_stays_in_step_for_ten_minutes_and_ends_no_file() {
     let directory = tempfile::tempdir().unwrap();
@@ -256,7 +260,7 @@ fn slow_sound_stays_in_step_for_ten_minutes_and_ends_no_file() {
     }
 }
 
-/// The sound of a clock at half speed, without a report that shows it.
+/// The audio clock runs at half speed, and no sender report shows it.
 #[test]
 fn sound_at_half_speed_ends_no_file() {
     let directory = tempfile::tempdir().unwrap();
@@ -277,7 +281,7 @@ fn sound_at_half_speed_ends_no_file() {
 #[test]
 fn g711_is_recorded_beside_h264() {
     let directory = tempfile::tempdir().unwrap();
-    // A tone that is loud in both laws.
+    // A tone that is loud in both the A-law and the µ-law encoding.
     let tone: Vec<Bytes> = (0..200).map(|_| Bytes::from([0x2a, 0xaa].repeat(80))).collect();
     for (codec, name) in [(AudioCodec::Pcmu, "pcm_mulaw"), (AudioCodec::Pcma, "pcm_alaw")] {
         for extension in ["mp4", "mkv"] {
@@ -320,7 +324,7 @@ fn file_has_title_date_and_encoder() {
         let path = directory.path().join(name);
         let config = RecorderConfig {
             title: Some("front door".to_owned()),
-            // Arrivals count from 2026-03-01 12:00:00 UTC; the first picture comes 5 s later.
+            // Arrivals count from 2026-03-01 12:00:00 UTC; the first picture arrives 5 s later.
             origin: Some(Duration::from_secs(1_772_366_400)),
             ..RecorderConfig::default()
         };
@@ -370,7 +374,7 @@ fn track_without_a_packet_is_left_out_and_a_late_one_is_added() {
         recording.finish();
         assert_eq!((streams(&path), complaints(&path)), ("video".to_owned(), String::new()));
 
-        // Sound that begins three seconds after the picture.
+        // The audio begins three seconds after the video.
         let path = directory.path().join("late").with_extension(extension);
         let mut recording = Recording::new(&path, RecorderConfig::default());
         recording.send(video, &frames, |index| (paced(index), index * 90_000 / RATE));
@@ -379,7 +383,7 @@ fn track_without_a_packet_is_left_out_and_a_late_one_is_added() {
         assert_eq!((streams(&path), complaints(&path)), ("video audio".to_owned(), String::new()));
         assert!((samples(&path, "a")[0].0 - 3_000.0).abs() < 2.0, "{:?}", samples(&path, "a")[0]);
 
-        // A picture that begins after sound was waited for it.
+        // The video begins after the recorder has waited for it while audio arrived.
         let path = directory.path().join("blind").with_extension(extension);
         let config = RecorderConfig { video_wait: ms(2_000), ..RecorderConfig::default() };
         let mut recording = Recording::new(&path, config);
