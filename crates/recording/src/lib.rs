@@ -6,6 +6,7 @@
 //! runs a recorder on its own thread behind a bounded queue, so that a slow disk never delays
 //! media. The crate `encoded-frames` lies in between: its [`FrameAssembler`] puts packets in order
 //! and assembles frames.
+//!
 //! [`Clip`] goes the other way: it reads a file (two come with the crate) into frames, and
 //! [`Packetizer`] cuts those into RTP packets.
 //!
