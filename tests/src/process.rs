@@ -184,8 +184,8 @@ impl Process {
     fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            // A child that has ended needs no signal. Until it is waited for, here or by `ended`, its
-            // process id is not given to another process.
+            // A child that has ended needs no signal. Until it is waited for, here or by `ended`,
+            // its process id is not given to another process.
             let _ = rustix::process::kill_process(pid, signal);
         }
     }

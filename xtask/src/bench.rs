@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: how fast a session starts, beside other viewers, and what many sessions cost.
-//! `docs/performance.md` describes what is measured and how.
+//! `cargo xtask bench`: how fast a session starts, beside other viewers, and what many sessions
+//! cost. `docs/performance.md` describes what is measured and how.
 
 mod analysis;
 mod fleet;

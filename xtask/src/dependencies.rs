@@ -1,5 +1,5 @@
-//! Licences and sources of the dependencies, by cargo-deny and `.cargo/deny.toml`; and the oldest Rust that
-//! compiles.
+//! Licences and sources of the dependencies, by cargo-deny and `.cargo/deny.toml`; and the oldest
+//! Rust that compiles.
 
 use std::process::Command;
 

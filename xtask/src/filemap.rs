@@ -1,5 +1,5 @@
-//! `cargo xtask filemap`: every source file with the first sentence of its documentation, written to
-//! `docs/file-map.md`.
+//! `cargo xtask filemap`: every source file with the first sentence of its documentation, written
+//! to `docs/file-map.md`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -49,8 +49,8 @@ pub(crate) fn run(base: Option<&str>) -> Result<(), String> {
     ))
 }
 
-/// With this exit code cargo-mutants reports that mutants never ended, whether or not others were missed. They
-/// were noticed as well.
+/// With this exit code cargo-mutants reports that mutants never ended, whether or not others were
+/// missed. They were noticed as well.
 const TIMED_OUT: i32 = 3;
 
 fn none_missed() -> bool {

@@ -1,6 +1,7 @@
 //! The clock port over tokio's timer: the one place that reads a monotonic clock for a session.
 //!
-//! Keep anything else out of here: this crate is the wall that keeps `tokio::time` out of the driver.
+//! Keep anything else out of here: this crate is the wall that keeps `tokio::time` out of the
+//! driver.
 //!
 //! ```
 //! use std::time::Duration;
@@ -29,8 +30,8 @@ use viewer_session::core::Timestamp;
 /// How often a clock looks whether it stood still.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Who stood still for this long has slept: longer than a busy machine lets a task wait, and a third
-/// of what the other side waits for a sign of life (RFC 7675, 5.1).
+/// Who stood still for this long has slept: longer than a busy machine lets a task wait, and a
+/// third of what the other side waits for a sign of life (RFC 7675, 5.1).
 const SLEPT: Duration = Duration::from_secs(10);
 
 /// Time since the clock was made, by tokio's timer (so a paused runtime pauses it too). Clones have

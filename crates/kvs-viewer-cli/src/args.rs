@@ -96,12 +96,13 @@ pub enum Retry {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Record to this file: .mp4, .m4v, .ts (H.264), .webm (VP8, VP9) or .mkv (any); never overwrites.
-    /// If the camera sends what the file cannot hold, the command ends and names the file that can
+    /// Record to this file: .mp4, .m4v, .ts (H.264), .webm (VP8, VP9) or .mkv (any); never
+    /// overwrites. If the camera sends what the file cannot hold, the command ends and names the
+    /// file that can
     #[arg(short, long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Write live media here for a player or another program to read, each frame at once: - (standard
-    /// output, with nothing else on it), a named pipe, or a new file
+    /// Write live media here for a player or another program to read, each frame at once: -
+    /// (standard output, with nothing else on it), a named pipe, or a new file
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Format of --output [default: by the file's name; mkv for - and for other names]
@@ -111,8 +112,8 @@ pub struct OutputArgs {
     /// seconds [default: at Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true)]
     pub duration: Option<Duration>,
-    /// Print events as JSON, one per line, on standard output; with `--output -` on standard error, in
-    /// the place of messages for people
+    /// Print events as JSON, one per line, on standard output; with `--output -` on standard error,
+    /// in the place of messages for people
     #[arg(long)]
     pub json: bool,
     /// Print events as JSON, one per line, to this open file descriptor

@@ -8,7 +8,8 @@ use recording::RecordError;
 /// How a command of the command line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Live, and closed by the person or by `--duration`; or the reader of the live output closed it.
+    /// Live, and closed by the person or by `--duration`; or the reader of the live output closed
+    /// it.
     Ok = 0,
     /// Something that should not happen.
     Internal = 1,
@@ -30,8 +31,8 @@ pub enum Exit {
     Limit = 9,
     /// Viewer and camera do not fit together.
     Incompatible = 10,
-    /// The recording failed on the way, as on a full disk, one that hangs, or a codec that the file cannot hold; what was
-    /// recorded plays.
+    /// The recording failed on the way, as on a full disk, one that hangs, or a codec that the file
+    /// cannot hold; what was recorded plays.
     RecordingFailed = 11,
     /// The recording cannot begin: the file exists, or its folder does not.
     RecordingRefused = 12,

@@ -69,7 +69,8 @@ impl JournalArgs {
 }
 
 impl JournalFile {
-    /// Waits until all is written, once the recorder is dropped; returns what went wrong, for people.
+    /// Waits until all is written, once the recorder is dropped; returns what went wrong, for
+    /// people.
     pub(crate) async fn finish(self) -> Option<String> {
         let sentence = |why: &dyn std::fmt::Display| {
             Some(format!("The journal {} is incomplete: {why}.", self.path.display()))

@@ -121,7 +121,8 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     if matches!(cli.command, Command::Demo(_)) {
-        // The demo shows that no descriptor is left, so none of these may be counted as open before.
+        // The demo shows that no descriptor is left, so none of these may be counted as open
+        // before.
         warm_up.wait();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -1,8 +1,9 @@
 //! The log: to standard error, with two walls between secrets and the page.
 //!
 //! The first wall is a filter. Dependencies log signed URLs, authorization headers, ICE passwords
-//! and whole packets at their finer levels, so they are logged at `warn` at most, whatever level is set
-//! for. The second is a writer that blanks what looks like a credential in any line that is left.
+//! and whole packets at their finer levels, so they are logged at `warn` at most, whatever level is
+//! set for. The second is a writer that blanks what looks like a credential in any line that is
+//! left.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;

@@ -171,8 +171,8 @@ impl MediaPump {
     }
 }
 
-/// What became of the recording in `path`. A disk that hangs is waited for neither without a limit nor against
-/// the person's will.
+/// What became of the recording in `path`. A disk that hangs is waited for neither without a limit
+/// nor against the person's will.
 pub(crate) async fn recorded(
     path: Option<&Path>,
     pump: JoinHandle<Ended>,

@@ -1,8 +1,8 @@
 //! What is printed. Standard output and standard error each have a bounded queue and a thread.
 //!
-//! A pipe that is not read blocks whatever writes to it. Here that is the thread alone: the session,
-//! its deadlines, Ctrl-C and `--duration` go on. A line that finds the queue full is counted. A
-//! reader that closed its end is no error: what would have gone there is left out.
+//! A pipe that is not read blocks whatever writes to it. Here that is the thread alone: the
+//! session, its deadlines, Ctrl-C and `--duration` go on. A line that finds the queue full is
+//! counted. A reader that closed its end is no error: what would have gone there is left out.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};

@@ -1,8 +1,8 @@
 //! How many descriptors and sockets this process has open, to show that a closed attempt left none.
 //!
-//! Counts are taken where the session begins, with what is open as long as the process or the session
-//! lives (the watch of the network is a socket), and where an attempt ends, before anything of the
-//! next one is opened.
+//! Counts are taken where the session begins, with what is open as long as the process or the
+//! session lives (the watch of the network is a socket), and where an attempt ends, before anything
+//! of the next one is opened.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -268,9 +268,9 @@ impl ViewerBuilder {
         self
     }
 
-    /// Whether the platform's network changes start recovery. Default: yes, except where the service
-    /// is on this machine. Where it is off (a phone, a test), the application reports changes by
-    /// [`crate::Control::network_changed`] and [`crate::Control::online`].
+    /// Whether the platform's network changes start recovery. Default: yes, except where the
+    /// service is on this machine. Where it is off (a phone, a test), the application reports
+    /// changes by [`crate::Control::network_changed`] and [`crate::Control::online`].
     #[cfg(feature = "network-watch")]
     pub fn watch_network(mut self, watch: bool) -> Self {
         self.watch_network = watch;
@@ -304,11 +304,12 @@ impl ViewerBuilder {
         self
     }
 
-    /// Writes live media for a program that reads it as it arrives: each frame when it is whole, from a
-    /// keyframe on. The path is that of [`LiveOutput::open`](crate::record::LiveOutput::open): `-` for
-    /// standard output, a named pipe, or a new file; the container is any but [`Container::Mp4`]. A reader
-    /// that closed its end is reported as [`crate::Update::Live`], and the session goes on. For any
-    /// other writer see [`crate::record::Recording::live`].
+    /// Writes live media for a program that reads it as it arrives: each frame when it is whole,
+    /// from a keyframe on. The path is that of
+    /// [`LiveOutput::open`](crate::record::LiveOutput::open): `-` for standard output, a named
+    /// pipe, or a new file; the container is any but [`Container::Mp4`]. A reader that closed its
+    /// end is reported as [`crate::Update::Live`], and the session goes on. For any other writer
+    /// see [`crate::record::Recording::live`].
     #[cfg(feature = "recording")]
     pub fn write_live(mut self, path: impl Into<PathBuf>, container: Container) -> Self {
         self.live = Some((path.into(), container));

@@ -12,12 +12,12 @@ use negotiation_core::MediaKind;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum H264Format {
-    /// A start code `00 00 00 01` before each (ITU-T H.264, Annex B): what `ffmpeg -f h264` and most
-    /// decoders read.
+    /// A start code `00 00 00 01` before each (ITU-T H.264, Annex B): what `ffmpeg -f h264` and
+    /// most decoders read.
     #[default]
     AnnexB,
-    /// Four bytes with its length before each (ISO/IEC 14496-15, "AVCC"): what MP4, WebCodecs with a
-    /// description, and VideoToolbox read.
+    /// Four bytes with its length before each (ISO/IEC 14496-15, "AVCC"): what MP4, WebCodecs with
+    /// a description, and VideoToolbox read.
     LengthPrefixed,
 }
 
@@ -40,8 +40,8 @@ pub struct EncodedFrame {
     /// Whether decoding can begin here; always so for audio.
     pub is_keyframe: bool,
     /// The presentation time since the first frame of its kind: RTP timestamps without wrap-around,
-    /// continued by arrival time where the camera starts over. Frames come in decoding order, so with
-    /// B-frames it goes back.
+    /// continued by arrival time where the camera starts over. Frames come in decoding order, so
+    /// with B-frames it goes back.
     pub timestamp: Duration,
     /// When its last packet arrived, by this machine's clock.
     pub wall_clock: SystemTime,

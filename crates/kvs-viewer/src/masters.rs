@@ -1,5 +1,5 @@
-//! What this process learned about masters, by channel (contract, N19). It outlives sessions, for an
-//! hour at most, and is bounded; the rules of what is learned and used are the core's.
+//! What this process learned about masters, by channel (contract, N19). It outlives sessions, for
+//! an hour at most, and is bounded; the rules of what is learned and used are the core's.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -49,9 +49,9 @@ pub enum NotRecorded {
 }
 
 impl Recording {
-    /// Creates the file. `video` is whether a picture is wanted: without one no file is left behind,
-    /// unless `sound_alone` is set before the end, because the camera turned out to send none.
-    /// `failed` is called, once, where writing fails on the way.
+    /// Creates the file. `video` is whether a picture is wanted: without one no file is left
+    /// behind, unless `sound_alone` is set before the end, because the camera turned out to send
+    /// none. `failed` is called, once, where writing fails on the way.
     ///
     /// # Errors
     /// The file exists, cannot be created, or its name ends in no container that is known.
@@ -66,9 +66,9 @@ impl Recording {
         Ok(Self::over(handle, video, sound_alone))
     }
 
-    /// Starts a live stream: each frame is written when it is whole. `video` and `audio` are what is
-    /// wanted; `failed` is called, once, where the stream ends on the way, as when its reader is gone
-    /// ([`RecordError::ReaderClosed`]).
+    /// Starts a live stream: each frame is written when it is whole. `video` and `audio` are what
+    /// is wanted; `failed` is called, once, where the stream ends on the way, as when its reader is
+    /// gone ([`RecordError::ReaderClosed`]).
     ///
     /// # Errors
     /// The container cannot be written live.
@@ -170,8 +170,8 @@ fn configuration(title: &str, video: bool) -> RecorderConfig {
     }
 }
 
-/// The codecs to offer for files of these containers: all of them, those first that most of the files
-/// can hold. A camera that has several takes an early one.
+/// The codecs to offer for files of these containers: all of them, those first that most of the
+/// files can hold. A camera that has several takes an early one.
 pub fn codecs_for(containers: &[Container]) -> Vec<Codec> {
     let mut codecs =
         vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus, Codec::Pcmu, Codec::Pcma];

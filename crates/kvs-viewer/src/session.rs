@@ -31,8 +31,8 @@ pub struct SessionConfig {
     pub watch_network: bool,
 }
 
-/// The session's configuration, with the media that the peer connection requests: without any of it,
-/// connected is live.
+/// The session's configuration, with the media that the peer connection requests: without any of
+/// it, connected is live.
 fn asking_for(session: &Config, peer: &PeerConfig) -> Config {
     let mut settings = session.settings().clone();
     settings.receive_video &= !matches!(peer.video, Media::Off);

@@ -216,8 +216,8 @@ impl Viewer {
         Poll::Pending
     }
 
-    /// Events, frames and requests apart, for tasks of their own. The session closes when the events
-    /// are dropped.
+    /// Events, frames and requests apart, for tasks of their own. The session closes when the
+    /// events are dropped.
     pub fn split(self) -> (Control, Events, Frames) {
         (self.control, self.events, self.frames)
     }

@@ -127,8 +127,8 @@ pub fn encode_description(
     envelope(action, recipient, body, correlation_id)
 }
 
-/// Encodes a candidate. Existing masters need both `sdpMid` and `sdpMLineIndex`, so a missing one is
-/// taken from `mids`, the mids of the description that the candidate belongs to.
+/// Encodes a candidate. Existing masters need both `sdpMid` and `sdpMLineIndex`, so a missing one
+/// is taken from `mids`, the mids of the description that the candidate belongs to.
 ///
 /// # Errors
 /// [`FailureCode::TooBig`]: the payload exceeds [`PAYLOAD_CHARS_MAX`].

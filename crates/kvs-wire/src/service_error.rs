@@ -16,8 +16,8 @@ pub struct ServiceError {
     text: String,
 }
 
-/// The credentials that signed a refused request. They distinguish a wrong access key id from a wrong
-/// session token, which the service reports by the same name.
+/// The credentials that signed a refused request. They distinguish a wrong access key id from a
+/// wrong session token, which the service reports by the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignedWith {
     /// The request was not signed, or the signer is unknown.

@@ -274,8 +274,8 @@ pub enum Event {
     LinkLost(Failure),
     /// A lost signaling connection is open again, under the same id.
     LinkReopened,
-    /// A lost signaling connection could not be opened again; unless the failure is permanent, it is
-    /// tried again.
+    /// A lost signaling connection could not be opened again; unless the failure is permanent, it
+    /// is tried again.
     LinkNotReopened(Failure),
     /// A lost signaling connection is not opened again; media goes on while it lasts.
     LinkGivenUp(Failure),

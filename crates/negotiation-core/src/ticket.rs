@@ -31,7 +31,8 @@ impl fmt::Debug for Ticket {
 impl core::str::FromStr for Ticket {
     type Err = InvalidTicket;
 
-    /// Reads what [`fmt::Display`] writes: a correlation id carries a ticket to the service and back.
+    /// Reads what [`fmt::Display`] writes: a correlation id carries a ticket to the service and
+    /// back.
     fn from_str(text: &str) -> Result<Self, InvalidTicket> {
         let (attempt, seq) = text.split_once('-').ok_or(InvalidTicket)?;
         let number = |part: &str| part.parse::<u32>().map_err(|_| InvalidTicket);

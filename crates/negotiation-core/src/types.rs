@@ -340,7 +340,8 @@ mod tests {
         assert_eq!(ClientId::new(&"x".repeat(257)), Err(InvalidClientId::TooLong { chars: 257 }));
     }
 
-    /// Scenario 9: pictures and sound are judged where there are any, data where there is nothing else.
+    /// Scenario 9: pictures and sound are judged where there are any, data where there is nothing
+    /// else.
     #[test]
     fn data_channel_is_no_media() {
         use MediaKind::{Audio, Data, Video};

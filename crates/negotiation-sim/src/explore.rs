@@ -196,10 +196,10 @@ impl Walk {
     }
 }
 
-/// Checks that states with equal normal forms have the same future: every state within `steps` steps
-/// of every kind, after `lead` steps without a fault, leads to the same situations as its normal
-/// form. A situation is the normal form of a state without the troubles that are left. Returns the
-/// number of states.
+/// Checks that states with equal normal forms have the same future: every state within `steps`
+/// steps of every kind, after `lead` steps without a fault, leads to the same situations as its
+/// normal form. A situation is the normal form of a state without the troubles that are left.
+/// Returns the number of states.
 ///
 /// A step that changes nothing but the troubles that are left is not compared, because the normal
 /// form leaves out troubles that can have no effect.

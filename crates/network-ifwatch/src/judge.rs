@@ -20,7 +20,8 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    /// Whether this snapshot differs from the one before: only then there can be a change to report.
+    /// Whether this snapshot differs from the one before: only then there can be a change to
+    /// report.
     pub(crate) fn is_news(&self, seen: &Seen) -> bool {
         self.seen.as_ref() != Some(seen)
     }
@@ -28,10 +29,10 @@ impl Judge {
     /// The changes to report, in order. `pair` is the local address of the connection in use, where
     /// one is known.
     ///
-    /// A change is reported where connections would now be made from elsewhere: an interface more (a
-    /// virtual one, for example) is none, and neither is a new address within the same IPv6 subnet. When a
-    /// network comes back as another one, the change goes first: what stands on the old one is
-    /// given up before a session goes on.
+    /// A change is reported where connections would now be made from elsewhere: an interface more
+    /// (a virtual one, for example) is none, and neither is a new address within the same IPv6
+    /// subnet. When a network comes back as another one, the change goes first: what stands on the
+    /// old one is given up before a session goes on.
     ///
     /// The address of the pair in use is gone when this machine no longer has it; where it is not
     /// known, when nothing is left of the places that connections were made from.

@@ -1,4 +1,4 @@
-//! Why a recording cannot begin or continue.
+//! Why a recording cannot begin or go on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ pub enum RecordError {
     /// The parent path of the file is not a directory.
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// The extension of the file name does not identify a container.
-    #[error("{} does not name a container; end the name in .mp4 or .m4v (H.264), .webm (VP8, VP9) or .mkv (any)", .0.display())]
+    /// The file's name does not name a container.
+    #[error("{} does not name a container; end the name in .mp4 or .m4v (H.264), .webm (VP8, VP9), .mkv (any), .ts (H.264) or .h264", .0.display())]
     UnknownExtension(PathBuf),
     /// The container cannot be written as media arrives.
     #[error("{0} cannot be written live: choose Matroska, WebM, MPEG-TS or H.264")]
@@ -43,7 +43,7 @@ pub enum RecordError {
     CodecNotSupported {
         /// The codec of the received media.
         codec: Codec,
-        /// The requested container.
+        /// The container that the file's name requests.
         container: Container,
         /// The file extensions of containers that support the codec.
         fix: &'static str,
@@ -65,7 +65,7 @@ pub enum RecordError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The system's error.
         source: Arc<std::io::Error>,
     },
     /// The container cannot represent a frame; the text contains the reason.

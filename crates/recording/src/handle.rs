@@ -1,4 +1,4 @@
-//! Runs a recorder on its own thread, so that the disk never delays media.
+//! A recorder on a thread of its own, so that the disk never holds up media.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +24,9 @@ const QUEUE_BYTES_MAX: usize = 32 << 20;
 
 /// If no command arrives for this long, the thread writes the incomplete fragment.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// A named pipe without a reader is looked at so often.
+const OPEN_EVERY: Duration = Duration::from_millis(50);
 
 /// The callback that the thread invokes once, when the recording fails.
 pub type FailureHook = Box<dyn FnOnce(&RecordError) + Send>;
@@ -80,8 +83,8 @@ impl RecorderHandle {
         Self::run(Recorder::create(path, config)?, on_failure)
     }
 
-    /// Starts the thread of a live stream; see [`Recorder::live`]. `on_failure` is called where the stream ends on the way, as when
-    /// its reader is gone ([`RecordError::ReaderClosed`]).
+    /// Starts the thread of a live stream; see [`Recorder::live`]. `on_failure` is called where the
+    /// stream ends on the way, as when its reader is gone ([`RecordError::ReaderClosed`]).
     pub fn spawn_live(
         output: LiveOutput,
         container: Container,
@@ -142,8 +145,8 @@ impl RecorderHandle {
         }
     }
 
-    /// Whether video frames were dropped, so that no frame is accepted before a keyframe. The
-    /// caller should then request a keyframe from the camera.
+    /// Whether pictures were dropped, so that none is taken before a keyframe: the moment to
+    /// request one from the camera.
     #[must_use]
     pub fn needs_keyframe(&self) -> bool {
         self.shared.skipping.load(Ordering::Relaxed)
@@ -175,7 +178,7 @@ impl RecorderHandle {
     /// which may be forever; async code must call it where blocking is allowed, and wait for it
     /// with a timeout.
     pub fn finish(self) -> Result<Summary, RecordError> {
-        // The thread has ended only if it panicked, and `join` reports that.
+        // The thread is gone only if it panicked, which joining reports.
         let _ = self.commands.send(Command::Finish);
         self.thread.join().unwrap_or(Err(RecordError::Ended))
     }
@@ -209,8 +212,7 @@ impl RecorderHandle {
     }
 }
 
-/// The recorder's thread: runs until `Command::Finish` arrives or the handle is dropped, and then
-/// finalizes the file.
+/// Runs until the finish command, or until the handle is dropped, which finishes too.
 fn record(
     mut recorder: Recorder,
     queue: &Receiver<Command>,
@@ -271,7 +273,8 @@ fn record(
     }
 }
 
-/// Keeps frames from a target that is not open yet: a reader that comes late starts at a keyframe of then.
+/// Keeps frames from a target that is not open yet: a reader that comes late starts at a keyframe
+/// of then.
 #[derive(Debug, Default)]
 struct Gate {
     is_open: bool,

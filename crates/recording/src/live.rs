@@ -1,4 +1,5 @@
-//! Where live media is written as it arrives: standard output, a named pipe, a new file, any writer.
+//! Where live media is written as it arrives: standard output, a named pipe, a new file, any
+//! writer.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -137,7 +138,8 @@ impl Target for Stream {
     }
 }
 
-/// Another handle of standard output: that of the standard library keeps bytes back until a line ends.
+/// Another handle of standard output: that of the standard library keeps bytes back until a line
+/// ends.
 #[cfg(unix)]
 fn standard_output() -> Result<File> {
     use std::os::fd::AsFd as _;

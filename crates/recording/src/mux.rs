@@ -1,4 +1,4 @@
-//! Container writers: convert samples to bytes, without IO.
+//! What a container writer does: bytes from samples, no IO.
 //!
 //! A file consists of a header, fragments of about a second that are each self-contained, and a
 //! tail. It is playable up to the end of any fragment; the tail and a few patches of the header
@@ -24,7 +24,7 @@ use crate::error::RecordError;
 use crate::picture_order::Colour;
 
 impl Container {
-    /// Selects the container by the file extension. Does no IO.
+    /// The container that a file's name requests. Does no IO.
     pub fn from_path(path: &Path) -> Result<Self, RecordError> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
         let known = [
@@ -41,6 +41,13 @@ impl Container {
             .find(|(known, _)| extension.eq_ignore_ascii_case(known))
             .map(|(_, container)| container)
             .ok_or_else(|| RecordError::UnknownExtension(path.to_owned()))
+    }
+
+    /// Whether it can be written as media arrives, each frame at once. A fragment of MP4 needs the
+    /// durations of its frames, which the frames after them give.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        self != Self::Mp4
     }
 
     /// Checks that the container supports the codec; the error lists the extensions that do.
@@ -75,7 +82,7 @@ impl Container {
     }
 }
 
-/// The metadata of the whole file in its header.
+/// The head's description of the whole file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileInfo {
     pub(crate) title: Option<String>,
@@ -85,7 +92,7 @@ pub(crate) struct FileInfo {
     pub(crate) began: Option<Duration>,
 }
 
-/// The description of a track in the header.
+/// The head's description of a track.
 #[derive(Debug, Clone)]
 pub(crate) struct TrackSpec {
     pub(crate) codec: Codec,

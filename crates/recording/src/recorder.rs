@@ -1,4 +1,4 @@
-//! Writes one recording: from RTP packets to a file that is playable at any moment.
+//! One recording: packets in, a file that plays at any moment.
 //!
 //! This file decides when the file begins, which frames go into which fragment, and how the file
 //! ends. Frames come from [`FrameAssembler`], their times from `timeline`, the bytes from `mux`.
@@ -25,7 +25,7 @@ pub(crate) use track::Kind;
 use track::Track;
 pub use track::TrackId;
 
-/// Configures when a recording begins, how it is split into fragments, and its metadata.
+/// What a recording waits for, how it is cut into fragments, and its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecorderConfig {
     /// Whether a video track is expected: if so, the file begins with its first keyframe, and is
@@ -34,6 +34,10 @@ pub struct RecorderConfig {
     /// The time for which audio waits for a video keyframe; after that the file begins without
     /// video, and the video track is added at its first keyframe.
     pub video_wait: Duration,
+    /// For how long a live stream waits for the first audio after its first keyframe; zero where
+    /// none is wanted. The head of Matroska and WebM cannot be changed later, so audio that begins
+    /// after that is left out there.
+    pub audio_wait: Duration,
     /// The duration of a fragment: at most this much media is lost if the process is killed.
     pub fragment_duration: Duration,
     /// The maximum size of a fragment in bytes; a larger one is written early.
@@ -44,8 +48,8 @@ pub struct RecorderConfig {
     pub title: Option<String>,
     /// The name of the writing program in the file's metadata.
     pub encoder: String,
-    /// The time since the Unix epoch at which arrival times are zero; if given, the file records
-    /// when it began.
+    /// When arrival times are zero, since the Unix epoch; the file then has the date at which it
+    /// began.
     pub origin: Option<Duration>,
 }
 
@@ -113,36 +117,11 @@ enum Stage {
     Writing(Writing),
 }
 
-#[derive(Debug)]
-struct Writing {
-    muxer: Box<dyn Muxer>,
-    /// The number of each kind's track in the file.
-    video: Option<usize>,
-    audio: Option<usize>,
-    /// The recording's time, in nanoseconds, at which the file's time is zero.
-    base_nanos: i128,
-    fragment: Vec<Vec<Sample>>,
-    fragment_bytes: usize,
-    /// The earliest and the latest presentation time of the fragment's samples.
-    span: Option<(Duration, Duration)>,
-    /// When the last sample ends: of the fragment, and of the written file.
-    fragment_end: Duration,
-    end: Duration,
-}
-
 /// The maximum number of audio packets that wait for a keyframe: ten seconds of packets of 10 ms.
 const PENDING_MAX: usize = 1000;
 
 /// Longer titles are truncated.
 const TITLE_CHARS_MAX: usize = 256;
-
-/// The maximum time for which a frame waits for the next one of its track while the other track
-/// continues.
-const HELD_MAX: Duration = Duration::from_millis(1500);
-
-/// Limits the time span of a fragment: block times in a Matroska cluster reach at most 32.767 s
-/// beyond its beginning.
-const SPAN_MAX: Duration = Duration::from_secs(20);
 
 impl Recorder {
     /// Begins a recording. The file is created with its first byte, and only its owner can read it.
@@ -152,6 +131,24 @@ impl Recorder {
         let container = Self::check(path)?;
         let target = FileTarget::new(path)?;
         Ok(Self::with_target(path, container, config, Box::new(target)))
+    }
+
+    /// Begins a live stream: each frame is written when it is whole, and nothing that was written
+    /// is changed, so that a player can read it from a pipe. It starts at a keyframe, and H.264 has
+    /// its parameter sets before each.
+    ///
+    /// # Errors
+    /// The container is MP4, which cannot be written live.
+    pub fn live(
+        output: LiveOutput,
+        container: Container,
+        config: RecorderConfig,
+    ) -> Result<Self, RecordError> {
+        if !container.is_live() {
+            return Err(RecordError::NotLive(container));
+        }
+        let recorder = Self::with_target(&output.name, container, config, output.target);
+        Ok(Self { live: true, ..recorder })
     }
 
     /// Checks whether [`Self::create`] would currently succeed, without creating a file.
@@ -192,8 +189,8 @@ impl Recorder {
         self.container
     }
 
-    /// Adds the video track when it appears. If another video track replaces it, for example after
-    /// a reconnection, returns the same id: the recording continues at the new track's first
+    /// Adds the video track when it appears. When another replaces it, for example after a
+    /// reconnection, this returns the same track: the recording goes on at the new one's first
     /// keyframe.
     pub fn add_video(&mut self, codec: VideoCodec) -> Result<TrackId, RecordError> {
         self.add(Codec::Video(codec), Kind::Video)
@@ -269,6 +266,21 @@ impl Recorder {
             false => self.write_waiting(Duration::MAX),
         };
         self.keep_failure(done)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the target, unless that means to wait for the reader of a named pipe. Whether it is
+    /// open.
+    pub(crate) fn open(&mut self) -> Result<bool, RecordError> {
+        self.check_failure()?;
+        let opened = self.target.open().map_err(|error| RecordError::io(&self.path, error));
+        if let Err(error) = &opened {
+            self.failure = Some(error.clone());
+        }
+        opened
     }
 
     /// The statistics of the media received on a track.
@@ -439,131 +451,6 @@ impl Recorder {
                 self.write_frame(kind, timed)?;
             }
         }
-        Ok(())
-    }
-
-    /// Holds a frame until the next one of its track, and writes the frame held before, whose
-    /// duration is now known.
-    fn write_frame(&mut self, kind: Kind, timed: Timed<Frame>) -> Result<(), RecordError> {
-        self.describe_late_track(kind, &timed)?;
-        let Stage::Writing(writing) = &self.stage else { return Ok(()) };
-        if writing.place(kind).is_none() {
-            return Ok(());
-        }
-        let base_nanos = writing.base_nanos;
-        let track = self.track(kind)?;
-        // Media before the beginning of the file is dropped.
-        let Some(sample) = track.sample(base_nanos, timed) else { return Ok(()) };
-        let Some(held) = track.hold(sample) else { return Ok(()) };
-        self.write_sample(kind, held)
-    }
-
-    /// Adds a track whose first frame arrived after the file began.
-    fn describe_late_track(&mut self, kind: Kind, first: &Timed<Frame>) -> Result<(), RecordError> {
-        let track = match kind {
-            Kind::Video => &self.video,
-            Kind::Audio => &self.audio,
-        };
-        let (Some(track), Stage::Writing(writing)) = (track, &mut self.stage) else {
-            return Ok(());
-        };
-        if writing.place(kind).is_some() || !first.frame.keyframe {
-            return Ok(());
-        }
-        let patches = match writing.muxer.add_track(&track.spec(first)) {
-            Ok(patches) => patches,
-            Err(RecordError::TrackTooLate(codec)) => {
-                tracing::debug!(%codec, "no room for a track in the recording's head");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        for patch in patches {
-            self.target
-                .patch(patch.offset, &patch.bytes)
-                .map_err(|error| RecordError::io(&self.path, error))?;
-        }
-        let added = writing.fragment.len();
-        writing.fragment.push(Vec::new());
-        match kind {
-            Kind::Video => writing.video = Some(added),
-            Kind::Audio => writing.audio = Some(added),
-        }
-        Ok(())
-    }
-
-    fn write_sample(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
-        let begin = self.time_of(kind, sample.shown);
-        self.release_held(kind.other(), begin.saturating_sub(HELD_MAX))?;
-        self.store(kind, sample)
-    }
-
-    /// Whether a sample must go into a new fragment: because of the fragment's bytes, the duration
-    /// of the sample's own track in it, or the distance to the samples of the other track.
-    fn is_fragment_full(&self, kind: Kind, begin: Duration, bytes: usize) -> bool {
-        let Stage::Writing(writing) = &self.stage else { return false };
-        let Some((earliest, latest)) = writing.span else { return false };
-        let own = writing.place(kind).and_then(|at| writing.fragment.get(at)?.first());
-        let own = own.map_or(begin, |sample| self.time_of(kind, sample.shown));
-        begin.saturating_sub(own) >= self.config.fragment_duration
-            || writing.fragment_bytes + bytes > self.config.fragment_bytes_max
-            || latest.max(begin).saturating_sub(earliest.min(begin)) > SPAN_MAX
-    }
-
-    /// Stores a sample in the current fragment, or in a new one if it does not fit.
-    fn store(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
-        let begin = self.time_of(kind, sample.shown);
-        let end = self.time_of(kind, sample.shown + u64::from(sample.duration));
-        if self.is_fragment_full(kind, begin, sample.data.len()) {
-            self.write_fragment()?;
-        }
-        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
-        let Some(samples) = writing.place(kind).and_then(|at| writing.fragment.get_mut(at)) else {
-            return Ok(());
-        };
-        writing.fragment_bytes += sample.data.len();
-        samples.push(sample);
-        let (earliest, latest) = writing.span.unwrap_or((begin, begin));
-        writing.span = Some((earliest.min(begin), latest.max(begin)));
-        writing.fragment_end = writing.fragment_end.max(end);
-        if let Some(track) = self.slot(kind) {
-            track.written += 1;
-        }
-        Ok(())
-    }
-
-    /// Stores the held frame of a track without waiting for the next one if it is older than
-    /// `before`, since the track may have paused.
-    fn release_held(&mut self, kind: Kind, before: Duration) -> Result<(), RecordError> {
-        let shown = self.slot(kind).as_ref().and_then(|track| Some(track.held.as_ref()?.shown));
-        let is_old = shown.is_some_and(|shown| self.time_of(kind, shown) < before);
-        let sample = self.slot(kind).as_mut().filter(|_| is_old).and_then(Track::release);
-        sample.map_or(Ok(()), |sample| self.store(kind, sample))
-    }
-
-    fn time_of(&self, kind: Kind, ticks: u64) -> Duration {
-        let track = match kind {
-            Kind::Video => &self.video,
-            Kind::Audio => &self.audio,
-        };
-        track.as_ref().map_or(Duration::ZERO, |track| time(ticks, track.codec.clock_rate()))
-    }
-
-    fn write_fragment(&mut self) -> Result<(), RecordError> {
-        let offset = self.target.length();
-        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
-        if writing.fragment.iter().all(Vec::is_empty) {
-            return Ok(());
-        }
-        let bytes = writing.muxer.fragment(offset, &writing.fragment)?;
-        for samples in &mut writing.fragment {
-            samples.clear();
-        }
-        writing.fragment_bytes = 0;
-        writing.span = None;
-        append(&mut *self.target, &self.path, &bytes)?;
-        writing.end = writing.fragment_end;
-        self.fragments += 1;
         Ok(())
     }
 

@@ -4,8 +4,8 @@
 //! input and every output with its time, in the core's journal form, which holds no secret and no
 //! address. An input that is repeated within a moment and changes nothing is written once, with a
 //! count. In a journal that is full only events follow, with the number of entries left out before
-//! each, so that the end is never missing. Nothing here knows files: a [`Recorder`] writes to any [`Write`], a [`Reader`] reads
-//! from any [`std::io::BufRead`], a line at a time, within bounds.
+//! each, so that the end is never missing. Nothing here knows files: a [`Recorder`] writes to any
+//! [`Write`], a [`Reader`] reads from any [`std::io::BufRead`], a line at a time, within bounds.
 
 mod reader;
 mod replay;
@@ -78,7 +78,8 @@ pub struct Entry {
     pub what: What,
     /// How often an input came, and when for the last time; `None` for once.
     pub repeated: Option<Repeated>,
-    /// The addresses of the input, where the journal was configured to have them. The replay needs none.
+    /// The addresses of the input, where the journal was configured to have them. The replay needs
+    /// none.
     pub addresses: Vec<String>,
 }
 
@@ -344,8 +345,8 @@ impl<W: Write> Drop for Recorder<W> {
     }
 }
 
-/// Blanks secrets in the texts of failures. Ports blank what comes from outside before they report it;
-/// this is for the ones that do not. The rest of a line is the core's own, and holds none.
+/// Blanks secrets in the texts of failures. Ports blank what comes from outside before they report
+/// it; this is for the ones that do not. The rest of a line is the core's own, and holds none.
 fn redact_details(line: &mut Vec<u8>) {
     const DETAIL: &str = "\"detail\":\"";
     let Ok(text) = str::from_utf8(line) else { return };

@@ -60,8 +60,8 @@ pub trait Clock: MaybeSend {
     async fn sleep_until(&self, deadline: Timestamp);
 
     /// Returns when the device has slept, or the process was stopped, for so long that what was
-    /// connected is gone; reported once for each sleep. A clock that cannot know stays pending, and the
-    /// application reports it ([`crate::Control::resumed`]). Cancel-safe.
+    /// connected is gone; reported once for each sleep. A clock that cannot know stays pending, and
+    /// the application reports it ([`crate::Control::resumed`]). Cancel-safe.
     async fn woke(&self) {
         std::future::pending().await
     }

@@ -1,5 +1,6 @@
-//! Players and libraries that read a live stream from a pipe: each shows the camera's pictures, all of
-//! them and in order. The counter that is burned into a picture is read out of what the player decoded.
+//! Players and libraries that read a live stream from a pipe: each shows the camera's pictures, all
+//! of them and in order. The counter that is burned into a picture is read out of what the player
+//! decoded.
 
 use std::fs::File;
 use std::path::Path;

@@ -16,7 +16,8 @@ pub(super) struct Exchanges {
     /// HTTP requests, the WebSocket's upgrade among them.
     pub(super) requests: usize,
     /// Round trips that followed one another before the offer was sent: TCP, TLS and requests.
-    /// Unknown without a round-trip time, where what is sent at once cannot be distinguished from what waits.
+    /// Unknown without a round-trip time, where what is sent at once cannot be distinguished from
+    /// what waits.
     pub(super) in_sequence: Option<usize>,
 }
 

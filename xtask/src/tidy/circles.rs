@@ -1,8 +1,8 @@
 //! No circle of imports among the files of a crate.
 //!
 //! An import of a file is a `use crate::..` or `use super::..` that leads into it, or a path that
-//! begins with `crate::` anywhere else. A module and those below it are one place, so imports between
-//! them do not count, and neither do those of tests.
+//! begins with `crate::` anywhere else. A module and those below it are one place, so imports
+//! between them do not count, and neither do those of tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 

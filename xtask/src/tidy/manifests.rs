@@ -1,4 +1,5 @@
-//! Every crate takes the workspace's lints, and a published one has what its page and its package need.
+//! Every crate takes the workspace's lints, and a published one has what its page and its package
+//! need.
 
 use std::fs;
 use std::path::Path;

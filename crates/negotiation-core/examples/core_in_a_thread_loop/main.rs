@@ -1,8 +1,8 @@
 //! Drives `negotiation-core` from a plain thread: no async, no port, no runtime.
 //!
-//! `viewer.rs` is the loop to start from. Around it stand a master on a thread of its own and a peer
-//! connection that always succeeds. One session goes live and is closed, one loses the first answer
-//! and retries, and one ends because the master never answers.
+//! `viewer.rs` is the loop to start from. Around it stand a master on a thread of its own and a
+//! peer connection that always succeeds. One session goes live and is closed, one loses the first
+//! answer and retries, and one ends because the master never answers.
 //!
 //! ```sh
 //! cargo run -p negotiation-core --example core_in_a_thread_loop

@@ -107,7 +107,8 @@ mod tests {
         assert_eq!(allowed(Timer::BudgetRefill), [Phase::Live]);
         assert_eq!(allowed(Timer::RetryDelay), [Phase::BackingOff]);
         assert_eq!(allowed(Timer::CloseStep), [Phase::Closing]);
-        // Seven phases of the set-up; with the two of a connection that was live; the answer's five.
+        // Seven phases of the set-up; with the two of a connection that was live; the answer's
+        // five.
         assert_eq!(allowed(Timer::SetUp).len(), 7);
         assert_eq!(allowed(Timer::GoAway).len(), 9);
         assert_eq!(allowed(Timer::Answer).len(), 5);

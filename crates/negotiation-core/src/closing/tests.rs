@@ -158,7 +158,8 @@ fn n22_close_in_the_instant_of_a_deadline_wins() {
     assert_eq!(harness.fired(Timer::CloseStep), 1);
 }
 
-/// N16, 46: a device that wakes up, and a network that comes back, wait for the pause that the service required.
+/// N16, 46: a device that wakes up, and a network that comes back, wait for the pause that the
+/// service required.
 // Shows: N16.
 #[test]
 fn s46_full_channel_is_not_retried_sooner_when_back_online() {

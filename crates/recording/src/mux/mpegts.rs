@@ -261,8 +261,8 @@ impl Track {
         let timestamps = if header.dts.is_some() { 10 } else { 5 };
         let first = (PAYLOAD_MAX - field_bytes - PES_HEADER_MAX).min(data.len());
         let (first, rest) = data.split_at(first);
-        // What follows the length field. Zero, for pictures too long to say (13818-1, 2.4.3.7), makes a
-        // reader wait for the next one.
+        // What follows the length field. Zero, for pictures too long to say (13818-1, 2.4.3.7),
+        // makes a reader wait for the next one.
         let length = u16::try_from(3 + timestamps + data.len()).unwrap_or(0);
         let pes = Pes { header, pes_packet_len: length, data: Bytes::new(first)? };
         write_packet(to, self.pid, &mut self.counter, field, Some(TsPayload::PesStart(pes)))?;
@@ -305,8 +305,8 @@ fn no_field() -> AdaptationField {
     }
 }
 
-/// The picture with start codes, after a delimiter (13818-1, 2.14.1 requires one). The assembler removes
-/// those of the camera.
+/// The picture with start codes, after a delimiter (13818-1, 2.14.1 requires one). The assembler
+/// removes those of the camera.
 fn video(sample: &Sample) -> Vec<u8> {
     let mut data = DELIMITER.to_vec();
     data.extend_from_slice(&annex_b(&sample.data));

@@ -109,8 +109,8 @@ impl Recorder {
         self.store(kind, sample)
     }
 
-    /// Whether a sample is one too many: by the fragment's bytes, by the length of its own track in it, or because it is
-    /// too far from the other track's.
+    /// Whether a sample is one too many: by the fragment's bytes, by the length of its own track in
+    /// it, or because it is too far from the other track's.
     fn is_fragment_full(&self, kind: Kind, begin: Duration, bytes: usize) -> bool {
         let Stage::Writing(writing) = &self.stage else { return false };
         let Some((earliest, latest)) = writing.span else { return false };
@@ -143,8 +143,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Does not let a frame wait for the next one of its track any longer if it is older than `before`: the
-    /// track may have paused.
+    /// Does not let a frame wait for the next one of its track any longer if it is older than
+    /// `before`: the track may have paused.
     pub(super) fn release_held(&mut self, kind: Kind, before: Duration) -> Result<(), RecordError> {
         let shown = self.slot(kind).as_ref().and_then(|track| Some(track.held.as_ref()?.shown));
         let is_old = shown.is_some_and(|shown| self.time_of(kind, shown) < before);
@@ -179,7 +179,8 @@ impl Recorder {
     }
 }
 
-/// Adds the index and the durations. What is answered is whether there was room for the index; without it the file plays too.
+/// Adds the index and the durations. What is answered is whether there was room for the index;
+/// without it the file plays too.
 pub(super) fn end_file(
     muxer: &mut dyn Muxer,
     target: &mut dyn Target,

@@ -1,4 +1,4 @@
-//! One track of a recording: assigns times to its frames and holds those that wait to be written.
+//! One track of a recording: its frames' times and what waits to be written.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -43,7 +43,8 @@ pub(super) struct Track {
     pictures: PictureOrder,
     presentation: Presentation<Frame>,
     last_arrival: Duration,
-    /// The source whose clock was examined, and the first frames of one whose clock was not.
+    /// The source whose clock was examined, and the first frames of a source whose clock was not
+    /// yet.
     known_epoch: Option<u32>,
     unplaced: VecDeque<(Frame, Option<Order>)>,
     /// Whether another source began, and its first frames still wait.
@@ -114,8 +115,8 @@ impl Track {
         }
     }
 
-    /// Returns the timestamps and arrivals of the waiting frames, without those that are sent later
-    /// than presented, since they do not show the state of the clock.
+    /// The timestamps and arrivals of the frames that wait, without those that are sent later than
+    /// shown: they do not describe the clock.
     fn in_order(&self) -> Vec<(u32, Duration)> {
         let mut first = Vec::with_capacity(self.unplaced.len());
         let mut latest = None;
@@ -175,7 +176,7 @@ impl Track {
         self.presentation.release_all();
     }
 
-    /// Describes this track for the file's header, from its first frame.
+    /// The description of this track for the head of a file, by its first frame.
     pub(super) fn spec(&self, first: &Timed<Frame>) -> TrackSpec {
         TrackSpec {
             codec: self.codec,
@@ -208,6 +209,11 @@ impl Track {
         Some(before)
     }
 
+    /// A sample whose duration is a guess, so that it waits for no other.
+    pub(super) fn without_waiting(&self, sample: Sample) -> Sample {
+        Sample { duration: self.final_duration(&sample), ..sample }
+    }
+
     /// Returns the held sample, which no other follows.
     pub(super) fn release(&mut self) -> Option<Sample> {
         let mut sample = self.held.take()?;
@@ -224,8 +230,8 @@ impl Track {
         (i128::from(ticks) * 1_000_000_000).div_euclid(i128::from(self.codec.clock_rate()))
     }
 
-    /// Returns the duration of the last sample: the one that an audio packet declares, or that of
-    /// the previous video frame.
+    /// How long the last sample lasts: the duration of an audio packet, or that of the previous
+    /// picture.
     fn final_duration(&self, sample: &Sample) -> u32 {
         match self.codec {
             Codec::Audio(codec) => {

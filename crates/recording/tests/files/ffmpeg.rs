@@ -1,4 +1,4 @@
-//! Checks the files with ffmpeg: it identifies the codecs, and decodes without errors.
+//! ffmpeg reads the files: it finds the codecs, and decodes without a warning.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -41,7 +41,7 @@ fn codecs(path: &Path) -> String {
 
 /// Reads the burned-in counters of the file's frames, with a script that shares no code with this
 /// crate.
-fn counters(path: &Path) -> Vec<usize> {
+pub(crate) fn counters(path: &Path) -> Vec<usize> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/interop/read_counter.py");
     let output = run("python3", &[script.to_str().unwrap()], path);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

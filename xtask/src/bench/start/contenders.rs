@@ -30,8 +30,8 @@ const PYTHON_HINT: &str = "Make target/interop-venv:\n  python3 -m venv target/i
 
 /// A viewer.
 pub(super) enum Contender {
-    /// A build of kvs-viewer, a process for each start: in an empty state directory, or in the one that
-    /// earlier starts left, with so many files of other channels.
+    /// A build of kvs-viewer, a process for each start: in an empty state directory, or in the one
+    /// that earlier starts left, with so many files of other channels.
     Ours { label: String, program: PathBuf, state_dir: PathBuf, files: usize },
     /// A page of a browser that runs already.
     Browser(Process),

@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 
 use crate::types::{Description, Digest, SdpSummary};
 
-/// Digests of applied answers that are remembered, to distinguish a late duplicate from a new answer.
+/// Digests of applied answers that are remembered, to distinguish a late duplicate from a new
+/// answer.
 const APPLIED_MAX: usize = 16;
 
 /// Distinguishes one remote session from another, and one ICE generation from another.
@@ -53,8 +54,8 @@ pub(crate) struct History {
     outdated: Vec<Digest>,
     /// The master's offer that was answered last.
     pub(crate) answered: Option<Digest>,
-    /// A second, different answer makes the first suspect: nothing in an answer names the offer that
-    /// it is for.
+    /// A second, different answer makes the first suspect: nothing in an answer names the offer
+    /// that it is for.
     pub(crate) answer_suspect: bool,
 }
 

@@ -364,7 +364,8 @@ fn n19_stack_that_hangs_on_a_restarts_answer_teaches_nothing() {
     assert_eq!(harness.reported(&Event::RestartRefused), 0);
 }
 
-/// N13: a deadline that is armed while deadlines stand still has exactly its whole time when they go on.
+/// N13: a deadline that is armed while deadlines stand still has exactly its whole time when they
+/// go on.
 #[test]
 fn s27_deadline_that_is_armed_without_a_network_has_its_own_time() {
     let mut harness = Harness::live(one_retry());

@@ -9,7 +9,8 @@ use crate::{
     MediaProblem, PeerEvent, Phase, RecoveryCause, Settings, Timer,
 };
 
-/// A keyframe is requested when the video track is there; audio needs none, nor does video that flows.
+/// A keyframe is requested when the video track is there; audio needs none, nor does video that
+/// flows.
 #[test]
 fn n27_keyframe_is_requested_where_one_is_needed() {
     let mut harness = Harness::answered(one_retry());
