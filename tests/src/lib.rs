@@ -9,9 +9,11 @@ pub mod connect_proxy;
 pub mod nat;
 #[cfg(feature = "product")]
 pub mod path;
+pub mod piped;
 pub mod process;
 pub mod stage;
 pub mod tools;
 
+pub use piped::Piped;
 pub use process::{Ended, Process};
 pub use stage::{Keys, Stage};

@@ -3,15 +3,15 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kvs_viewer_tests::stage::{self, Stage, named};
 use kvs_viewer_tests::tools::probe;
-use kvs_viewer_tests::{Keys, Process};
+use kvs_viewer_tests::{Keys, Piped, Process};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{PATIENCE, PROGRAM};
@@ -19,58 +19,17 @@ use crate::{PATIENCE, PROGRAM};
 /// The size of a pipe that `stats` events fill before the test's time limit.
 const PIPE_BYTES: usize = 4096;
 
-/// A viewer process whose output goes to a pipe that the test may leave unread.
-struct Piped {
-    child: Child,
-    pipe: Option<OwnedFd>,
-}
-
-impl Piped {
-    /// Starts the process with a small pipe for standard output, and with `both` for standard error
-    /// too.
-    fn start(command: &mut Command, both: bool) -> Self {
-        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
-        rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES).expect("a small pipe");
-        let error =
-            if both { Stdio::from(writer.try_clone().expect("a copy")) } else { Stdio::null() };
-        command.stdin(Stdio::null()).stdout(Stdio::from(writer)).stderr(error);
-        let child = command.spawn().expect("kvs-viewer starts");
-        // The command would otherwise keep the write ends of the pipe open.
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        Self { child, pipe: Some(reader) }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
-        rustix::process::kill_process(pid, signal).expect("it runs");
-    }
-
-    /// Waits until the process ends.
-    fn ended(&mut self) -> ExitStatus {
-        #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status;
-            }
-            #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
-            let now = Instant::now();
-            assert!(now < deadline, "it never ends");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_none()
-    }
-}
-
-impl Drop for Piped {
-    fn drop(&mut self) {
-        // Killing a child that has ended fails, which is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts a viewer with a small pipe for standard output, and with `both` for standard error too. The
+/// test may leave the pipe unread.
+fn start(command: &mut Command, both: bool) -> (Piped, OwnedFd) {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+    rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES).expect("a small pipe");
+    let error = if both { Stdio::from(writer.try_clone().expect("a copy")) } else { Stdio::null() };
+    command.stdin(Stdio::null()).stdout(Stdio::from(writer)).stderr(error);
+    let viewer = Piped::start("watch", command, "Build kvs-viewer.");
+    // The command would otherwise keep the write ends of the pipe open.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    (viewer, reader)
 }
 
 /// Waits until the recording is longer than `past` bytes, so that the session is live and records.
@@ -102,12 +61,12 @@ fn unread_output_blocks_neither_signals_nor_duration() {
         let file = stage.path(&format!("{name}.mkv"));
         let args: &[&str] = if signal.is_none() { &["--duration", "3s"] } else { &[] };
         // At trace level both pipes fill up at once.
-        let mut viewer = Piped::start(&mut watch(&stage, &file, args), true);
+        let (mut viewer, _unread) = start(&mut watch(&stage, &file, args), true);
         recording_grows(&file, 4000);
         if let Some(signal) = signal {
             viewer.signal(signal);
         }
-        assert_eq!(viewer.ended().code(), Some(0), "{name}");
+        assert_eq!(viewer.ended(PATIENCE).code(), Some(0), "{name}");
         let seen = probe(&file);
         assert!(seen.pictures > 0, "{name}: {seen:?}");
     }
@@ -135,13 +94,13 @@ fn closed_output_pipe_does_not_end_session() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let _camera = stage.camera([""; 0]);
     let file = stage.path("head.mkv");
-    let mut viewer = Piped::start(&mut watch(&stage, &file, &["--duration", "3s"]), true);
+    let (mut viewer, reader) = start(&mut watch(&stage, &file, &["--duration", "3s"]), true);
     let mut line = String::new();
-    let mut reader = BufReader::new(fs::File::from(viewer.pipe.take().expect("a pipe")));
+    let mut reader = BufReader::new(fs::File::from(reader));
     reader.read_line(&mut line).expect("a line");
     drop(reader);
     recording_grows(&file, 4000);
-    assert_eq!(viewer.ended().code(), Some(0));
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0));
     assert!(probe(&file).duration >= 2.0);
 }
 
@@ -156,8 +115,8 @@ fn sighup_closes_session_and_finishes_files() {
     let mut command =
         through("env", &["--default-signal=HUP"], &watch(&stage, &file, &journal_option));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut viewer = Piped { child: command.spawn().expect("it starts"), pipe: None };
-    let mut output = BufReader::new(viewer.child.stdout.take().expect("a pipe"));
+    let mut viewer = Piped::start("watch", &mut command, "Build kvs-viewer.");
+    let mut output = BufReader::new(viewer.stdout());
     recording_grows(&file, 4000);
     // The shell and the system both send SIGHUP.
     viewer.signal(Signal::HUP);
@@ -167,7 +126,7 @@ fn sighup_closes_session_and_finishes_files() {
     }
     let mut lines = String::new();
     output.read_to_string(&mut lines).expect("text");
-    assert_eq!(viewer.ended().code(), Some(0));
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0));
     assert!(lines.lines().last().is_some_and(|line| line.contains("\"event\":\"ended\"")));
     camera.event("viewer_left", PATIENCE);
     assert!(fs::read_to_string(&journal).expect("a journal").contains("\"Ended\""));
@@ -196,14 +155,14 @@ fn sighup_under_nohup_is_ignored() {
     let ignoring = ["-c", "trap '' HUP; exec \"$0\" \"$@\""];
     let mut command = through("sh", &ignoring, &watch(&stage, &file, &[]));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut viewer = Piped { child: command.spawn().expect("it starts"), pipe: None };
+    let mut viewer = Piped::start("watch", &mut command, "Build kvs-viewer.");
     recording_grows(&file, 4000);
     viewer.signal(Signal::HUP);
     let size = fs::metadata(&file).expect("a file").len();
     recording_grows(&file, size + 4000);
     assert!(viewer.is_running());
     viewer.signal(Signal::TERM);
-    assert_eq!(viewer.ended().code(), Some(0));
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0));
 }
 
 /// First use B2: the next attempt starts at once after a live one, and the descriptor count of the

