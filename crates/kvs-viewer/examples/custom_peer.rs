@@ -1,8 +1,8 @@
-//! Puts a peer port of one's own into a session: here one that prints each command to the peer
-//! connection and each event of it, and leaves the work to `WebRtcPeer`.
+//! Uses a custom peer port in a session: this one prints each command to the peer connection and
+//! each of its events, and delegates the work to `WebRtcPeer`.
 //!
-//! An adapter for another WebRTC stack has the same shape, with its stack in place of `inner`. The
-//! program ends once video arrives.
+//! An adapter for another WebRTC stack has the same structure, with its stack in place of `inner`.
+//! The program ends when video arrives.
 //!
 //! ```sh
 //! cargo run -p kvs-viewer --example custom_peer -- front-door
@@ -18,7 +18,7 @@ use signaling_aws::AwsSignaling;
 use viewer_session::core::{EndReason, Event, PeerCommand, Ticket};
 use viewer_session::{PeerInput, PeerPort, SessionUpdate, session};
 
-/// Prints what passes between the session and a peer port.
+/// Prints the commands and events between the session and a peer port.
 struct Printing<P> {
     inner: P,
 }
@@ -26,13 +26,14 @@ struct Printing<P> {
 #[async_trait]
 impl<P: PeerPort> PeerPort for Printing<P> {
     fn submit(&mut self, ticket: Ticket, command: PeerCommand) {
-        // Debug of a command or an event has digests in place of descriptions and addresses.
+        // The Debug output of commands and events has digests in place of descriptions and
+        // addresses.
         println!("-> {command:?}");
         self.inner.submit(ticket, command);
     }
 
     async fn next(&mut self) -> PeerInput {
-        // Cancel-safe as the contract of ports demands: the one await is the inner port's.
+        // Cancel-safe, as the contract of ports requires: the only await is that of the inner port.
         let input = self.inner.next().await;
         match &input {
             PeerInput::Event(peer, event) => println!("<- {peer:?}: {event:?}"),
@@ -54,7 +55,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seed = u64::from(std::process::id());
     let (driver, mut handle) = session(config.session, seed, signaling, peer, TokioClock::start());
     let driver = tokio::spawn(driver.run());
-    // Media does not pass through the session. It has to be received, or its queue fills.
+    // Media does not pass through the session; it must be received, or its queue fills.
     tokio::spawn(async move { while media.next().await.is_some() {} });
 
     let mut was_live = false;

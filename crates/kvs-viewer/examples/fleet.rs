@@ -1,11 +1,11 @@
-//! Many sessions in one process: the program that `cargo xtask bench fleet` measures.
+//! Runs many sessions in one process; `cargo xtask bench fleet` measures this program.
 //!
 //! ```text
 //! fleet ENDPOINT_URL REGION SESSIONS CHANNEL...
 //! ```
 //!
-//! Credentials come from the environment. A channel takes ten sessions. A line of JSON is printed
-//! once all sessions are live; the process ends with its standard input.
+//! Credentials come from the environment. Each channel has up to ten sessions. The program prints a
+//! line of JSON when all sessions are live, and ends when its standard input is closed.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -21,19 +21,19 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use viewer_session::SessionUpdate;
 
-/// Viewers of a channel at a time: AWS's quota.
+/// The maximum number of viewers of a channel: AWS's quota.
 const PER_CHANNEL: usize = 10;
-/// All sessions must be live within this time.
+/// The time within which all sessions must be live.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 type Failed = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failed> {
-    // Two workers whatever the machine has, so that figures of different machines can be compared.
+    // Always two worker threads, so that figures of different machines can be compared.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(run());
-    // A thread still reads standard input.
+    // A thread may still be blocked in reading standard input.
     runtime.shutdown_background();
     ended
 }
@@ -79,7 +79,7 @@ async fn run() -> Result<(), Failed> {
     writeln!(std::io::stdout(), r#"{{"event":"live","sessions":{sessions}}}"#)?;
     let reading = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
     tokio::task::spawn_blocking(reading).await??;
-    // Closed in order, so that the cameras are free for the next run.
+    // The sessions are closed properly, so that the cameras are free for the next run.
     drop(stop);
     while let Some(ended) = running.join_next().await {
         ended??;
@@ -87,7 +87,7 @@ async fn run() -> Result<(), Failed> {
     Ok(())
 }
 
-/// One session, whose media is taken and thrown away, until it is to stop.
+/// Runs one session and discards its media, until `stopped` changes.
 async fn session(
     signaling: SignalingConfig,
     live: mpsc::Sender<()>,
@@ -104,7 +104,7 @@ async fn session(
     let mut stopping = false;
     loop {
         tokio::select! {
-            // The sender sends nothing, and is dropped.
+            // The sender sends no value; dropping it is the signal.
             _ = stopped.changed(), if !stopping => {
                 stopping = true;
                 viewer.handle.close();

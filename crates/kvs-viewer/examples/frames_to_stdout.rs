@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         if frame.codec != Codec::Video(VideoCodec::H264) {
             continue;
         }
-        // A frame at a time, so that the player shows it at once.
+        // Each frame is flushed, so that the player shows it at once.
         let mut output = std::io::stdout().lock();
         match output.write_all(&frame.bytes).and_then(|()| output.flush()) {
             Ok(()) => written += 1,

@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let control = viewer.control();
     tokio::spawn(async move {
         tokio::time::sleep(std::time::Duration::from_secs(seconds.unwrap_or(u64::MAX))).await;
-        // The session ends in order: the camera sees it, and what was opened is closed.
+        // Closing the session notifies the camera and closes the connections.
         control.close();
     });
     while let Some(update) = viewer.next().await {

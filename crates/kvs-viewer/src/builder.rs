@@ -1,4 +1,4 @@
-//! The options of a session, each by its name, and what they are checked into.
+//! The options of a session, and the validated configuration they become.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -20,7 +20,7 @@ use crate::session::SessionConfig;
 use crate::viewer::Files;
 use crate::viewer::Viewer;
 
-/// How patient a session is: presets of deadlines and retries, to be changed by further options.
+/// Presets of deadlines and retries, which further options can change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RetryPreset {
@@ -33,9 +33,9 @@ pub enum RetryPreset {
     Never,
 }
 
-/// The options of a session; [`crate::Viewer::watch`] begins one, and `.await` or
-/// [`ViewerBuilder::start`] opens it. Without an option, what AWS's SDKs take from environment and
-/// profile is used, and defaults elsewhere.
+/// The options of a session; [`crate::Viewer::watch`] creates them, and `.await` or
+/// [`ViewerBuilder::start`] opens the session. Options that are not set come from the environment
+/// and the profile, as in AWS's SDKs, or else are defaults.
 #[derive(Clone)]
 #[must_use = "a session opens with start() or .await"]
 pub struct ViewerBuilder {
@@ -63,7 +63,7 @@ pub struct ViewerBuilder {
     channel: String,
 }
 
-/// Frames may wait for the application up to so many bytes.
+/// The default limit for the frames that wait for the application, in bytes.
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
 impl ViewerBuilder {
@@ -98,12 +98,13 @@ impl ViewerBuilder {
         }
     }
 
-    /// The AWS region, such as `us-west-2`. Default: the ARN's, or that of the AWS configuration.
+    /// Sets the AWS region, such as `us-west-2`. Default: the ARN's, or that of the AWS
+    /// configuration.
     pub fn region(self, region: impl Into<String>) -> Self {
         self.with_signaling(|signaling| signaling.region(region))
     }
 
-    /// The URL of the control plane, for an emulator or a VPC endpoint. It overrides
+    /// Sets the URL of the control plane, for an emulator or a VPC endpoint. It overrides
     /// `AWS_ENDPOINT_URL` and profiles.
     pub fn endpoint_url(self, url: impl Into<String>) -> Self {
         self.with_signaling(|signaling| signaling.endpoint_url(url))
@@ -115,12 +116,12 @@ impl ViewerBuilder {
         self.with_signaling(|signaling| signaling.allow_plain_http(allow))
     }
 
-    /// The profile of AWS's configuration files.
+    /// Selects the profile of AWS's configuration files.
     pub fn profile(self, profile: impl Into<String>) -> Self {
         self.with_signaling(|signaling| signaling.profile(profile))
     }
 
-    /// An access key, instead of AWS's default chain.
+    /// Sets an access key, instead of AWS's default chain.
     pub fn credentials(
         self,
         access_key_id: impl Into<String>,
@@ -132,100 +133,101 @@ impl ViewerBuilder {
         })
     }
 
-    /// A source of credentials of the application's own, which is called again as they expire.
+    /// Sets the application's own source of credentials, which is queried again when they expire.
     pub fn credentials_provider(self, provider: SharedCredentialsProvider) -> Self {
         self.with_signaling(|signaling| signaling.credentials_provider(provider))
     }
 
-    /// A PEM file with certificate authorities to trust beside the system's, for calls, the
-    /// signaling connection and TURN over TLS.
+    /// Sets a PEM file with certificate authorities to trust in addition to the system's, for API
+    /// requests, the signaling connection and TURN over TLS.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         self.ca_file = Some(path.clone());
         self.with_signaling(|signaling| signaling.ca_file(path))
     }
 
-    /// The HTTP proxy for calls, the signaling connection and TURN over TCP and TLS. Default:
-    /// `HTTPS_PROXY` and `NO_PROXY`.
+    /// Sets the HTTP proxy for API requests, the signaling connection and TURN over TCP and TLS.
+    /// Default: `HTTPS_PROXY` and `NO_PROXY`.
     pub fn proxy(self, proxy: Proxy) -> Self {
         self.with_signaling(|signaling| signaling.proxy(proxy))
     }
 
-    /// Endpoints that satisfy FIPS 140.
+    /// Uses endpoints that satisfy FIPS 140.
     pub fn fips(self, fips: bool) -> Self {
         self.with_signaling(|signaling| signaling.fips(fips))
     }
 
-    /// Endpoints with IPv6 and IPv4 addresses.
+    /// Uses endpoints with IPv6 and IPv4 addresses.
     pub fn dual_stack(self, dual_stack: bool) -> Self {
         self.with_signaling(|signaling| signaling.dual_stack(dual_stack))
     }
 
-    /// The viewer's client id on the channel. Default: a random one for each process. Later
-    /// attempts add `-2`, `-3`, since a camera holds the session of an id that vanished for up to a
-    /// minute.
+    /// Sets the viewer's client id on the channel. Default: a random one for each process. Later
+    /// attempts add `-2`, `-3`, since a camera keeps the session of a client id that vanished for
+    /// up to a minute.
     pub fn client_id(self, client_id: impl Into<String>) -> Self {
         self.with_signaling(|signaling| signaling.client_id(client_id))
     }
 
-    /// The same client id in each attempt, for cameras that authorize by it.
+    /// Uses the same client id in each attempt, for cameras that authorize by it.
     pub fn fixed_client_id(self, fixed: bool) -> Self {
         let policy = if fixed { ClientIdPolicy::Fixed } else { ClientIdPolicy::default() };
         self.with_signaling(|signaling| signaling.client_id_policy(policy))
     }
 
-    /// A directory in which processes on this machine share which client ids are in use and the
-    /// endpoints of channels. Default: nothing is shared or stored.
+    /// Sets a directory in which processes on this machine share the endpoints of channels and the
+    /// client ids in use. Default: nothing is shared or stored.
     pub fn state_dir(self, dir: impl Into<PathBuf>) -> Self {
         let dir = dir.into();
         self.with_signaling(|signaling| signaling.shared_ids(dir.clone()).endpoint_cache(dir))
     }
 
-    /// What the session shares with others: cached endpoints, the use of the service's quotas,
-    /// client ids. Default: one for the process. A program that acts for several tenants gives each
-    /// a [`KvsClient`] of its own.
+    /// Sets what the session shares with other sessions: cached endpoints, the use of the service's
+    /// quotas, client ids. Default: one client for the process. A program that serves several
+    /// tenants gives each its own [`KvsClient`].
     pub fn client(self, client: KvsClient) -> Self {
         self.with_signaling(|signaling| signaling.client(client))
     }
 
-    /// STUN servers instead of the region's, as `stun:HOST[:PORT]`; none at all for an empty list.
+    /// Sets STUN servers instead of the region's, as `stun:HOST[:PORT]`; an empty list disables
+    /// STUN.
     pub fn stun(self, uris: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let uris: Vec<String> = uris.into_iter().map(Into::into).collect();
         let stun = if uris.is_empty() { Stun::Off } else { Stun::Custom(uris) };
         self.with_signaling(|signaling| signaling.stun(stun))
     }
 
-    /// The preset of deadlines and retries.
+    /// Selects the preset of deadlines and retries.
     pub fn retry(mut self, preset: RetryPreset) -> Self {
         self.retry = preset;
         self
     }
 
-    /// Every deadline, limit and retry, instead of a preset.
+    /// Sets every deadline, limit and retry, instead of a preset.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = Some(settings);
         self
     }
 
-    /// How long each attempt waits for the camera's answer.
+    /// Sets how long each attempt waits for the camera's answer.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = Some(timeout);
         self
     }
 
-    /// The delay before each retry.
+    /// Sets the delay before each retry.
     pub fn retry_delay(mut self, delay: Duration) -> Self {
         self.retry_delay = Some(delay);
         self
     }
 
-    /// How many attempts may follow a failed one.
+    /// Sets how many attempts may follow a failed one.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = Some(retries);
         self
     }
 
-    /// Watches a channel in storage mode: the service makes the offer.
+    /// Watches a channel in storage mode, in which the service makes the offer.
     pub fn storage_session(mut self, storage_session: bool) -> Self {
         self.storage_session = storage_session;
         self
@@ -237,39 +239,41 @@ impl ViewerBuilder {
         self
     }
 
-    /// What is received and sent of video. Default: received.
+    /// Sets whether video is received and sent. Default: received.
     pub fn video(mut self, video: Media) -> Self {
         self.video = video;
         self
     }
 
-    /// What is received and sent of audio. Default: received.
+    /// Sets whether audio is received and sent. Default: received.
     pub fn audio(mut self, audio: Media) -> Self {
         self.audio = audio;
         self
     }
 
-    /// The codecs to offer, in order of preference. Default: all of them, H.264 and Opus first.
+    /// Sets the codecs to offer, in order of preference. Default: all of them, H.264 and Opus
+    /// first.
     pub fn codecs(mut self, codecs: impl IntoIterator<Item = Codec>) -> Self {
         self.codecs = Some(codecs.into_iter().collect());
         self
     }
 
-    /// Which addresses of the camera's are tried. Default: those of networks, and any where the
-    /// service is on this machine.
+    /// Sets which addresses of the camera are tried. Default: network addresses, or any address if
+    /// the service is on this machine.
     pub fn remote_addresses(mut self, addresses: RemoteAddresses) -> Self {
         self.remote_addresses = Some(addresses);
         self
     }
 
-    /// Local addresses for media, as `IP:PORT` (port 0: any). Default: those of all interfaces.
+    /// Sets the local addresses for media, as `IP:PORT` (port 0: any). Default: those of all
+    /// interfaces.
     pub fn bind(mut self, addresses: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.bind = Some(addresses.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Whether the platform's network changes start recovery. Default: yes, except where the
-    /// service is on this machine. Where it is off (a phone, a test), the application reports
+    /// Sets whether the platform's network changes start recovery. Default: yes, except if the
+    /// service is on this machine. If it is off (on a phone, in a test), the application reports
     /// changes by [`crate::Control::network_changed`] and [`crate::Control::online`].
     #[cfg(feature = "network-watch")]
     pub fn watch_network(mut self, watch: bool) -> Self {
@@ -277,27 +281,28 @@ impl ViewerBuilder {
         self
     }
 
-    /// How the NAL units of an H.264 frame are separated. Default: Annex B.
+    /// Sets how the NAL units of an H.264 frame are separated. Default: Annex B.
     pub fn h264_format(mut self, format: H264Format) -> Self {
         self.frames.h264_format = format;
         self
     }
 
-    /// Gives each RTP packet as well, as [`crate::Update::Packet`]. Default: frames alone.
+    /// Returns each RTP packet too, as [`crate::Update::Packet`]. Default: frames alone.
     pub fn rtp_packets(mut self, rtp_packets: bool) -> Self {
         self.frames.rtp_packets = rtp_packets;
         self
     }
 
-    /// Bytes of frames that may wait for the application. Past this, frames are dropped and counted
-    /// ([`crate::Update::FramesLost`]), and video goes on at the next keyframe. Default: 16 MiB.
+    /// Limits the bytes of frames that wait for the application. Beyond the limit, frames are
+    /// dropped and counted ([`crate::Update::FramesLost`]), and video resumes at the next keyframe.
+    /// Default: 16 MiB.
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.frames.queue_bytes = bytes;
         self
     }
 
-    /// Records to a new file: `.mp4` (H.264), `.webm` (VP8, VP9) or `.mkv` (any). It plays at any
-    /// moment, and a slow disk or a slow application does not hold up the other.
+    /// Records to a new file: `.mp4` (H.264), `.webm` (VP8, VP9) or `.mkv` (any). The file is
+    /// playable at any moment, and a slow disk and a slow application do not delay each other.
     #[cfg(feature = "recording")]
     pub fn record_to(mut self, path: impl Into<PathBuf>) -> Self {
         self.record_to = Some(path.into());
@@ -319,21 +324,24 @@ impl ViewerBuilder {
     /// Opens the session; `.await` on the builder does the same.
     ///
     /// # Errors
-    /// Names the option that cannot work; nothing was opened.
+    /// Returns the option that cannot work; no connection was opened.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub async fn start(self) -> Result<Viewer, InvalidOption> {
         let config = self.session_config()?;
         config.signaling.check_environment().await?;
         let frames = self.frames;
         #[cfg(feature = "recording")]
-        let opened = {
-            let files = Files { record: self.record_to, live: self.live, title: self.channel };
-            let (mut config, containers) = (config, files.containers());
-            if self.codecs.is_none() && !containers.is_empty() {
-                // A camera that has several codecs takes an early one.
-                config.peer.codecs = crate::record::codecs_for(&containers);
+        let opened = match self.record_to {
+            None => Viewer::open(config, frames, None),
+            Some(path) => {
+                let mut config = config;
+                if self.codecs.is_none() {
+                    // A camera that supports several codecs uses an early one.
+                    config.peer.codecs = crate::record::codecs_for(Some(&path));
+                }
+                Viewer::open(config, frames, Some((path, self.channel)))
             }
             Viewer::open(config, frames, files)
         };
@@ -342,10 +350,10 @@ impl ViewerBuilder {
         opened
     }
 
-    /// The configuration for [`crate::Session::start`].
+    /// Returns the configuration for [`crate::Session::start`].
     ///
     /// # Errors
-    /// Names the option that cannot work.
+    /// Returns the option that cannot work.
     pub fn session_config(&self) -> Result<SessionConfig, InvalidOption> {
         let mut settings = self.settings.clone().unwrap_or_else(|| match self.retry {
             RetryPreset::OneRetry => Settings::one_retry(),
@@ -385,7 +393,7 @@ impl ViewerBuilder {
             Some(path) => Authorities::with_pem_file(path)
                 .map_err(|error| InvalidOption::new("ca_file", error.to_string()))?,
         };
-        // On this machine loopback addresses are candidates.
+        // If the service is on this machine, loopback addresses are candidates.
         let is_loopback = signaling.is_loopback();
         let default = PeerConfig::new(is_loopback);
         let peer = PeerConfig {
@@ -395,13 +403,13 @@ impl ViewerBuilder {
             authorities,
             policy: if checked.relay_only { IcePolicy::Relay } else { IcePolicy::All },
             remote_addresses: self.remote_addresses.unwrap_or(default.remote_addresses),
-            // A name may be this machine's too, as one of /etc/hosts.
+            // A host name may also resolve to this machine, for example through /etc/hosts.
             service: signaling.service_host().filter(|_| self.remote_addresses.is_none()),
             bind: self.bind.clone().unwrap_or(default.bind),
             rtp_events: self.frames.rtp_packets,
             ..default
         };
-        // A session that never leaves this machine needs no network.
+        // A session with a service on this machine does not depend on the network.
         #[cfg(feature = "network-watch")]
         let watch_network = self.watch_network && !is_loopback;
         #[cfg(not(feature = "network-watch"))]
@@ -419,7 +427,7 @@ impl ViewerBuilder {
 }
 
 impl Viewer {
-    /// Begins the options of a session with the camera of a channel, by its name or ARN.
+    /// Creates the options of a session with the camera of a channel, given by its name or ARN.
     pub fn watch(channel: impl Into<String>) -> ViewerBuilder {
         ViewerBuilder::new(channel.into())
     }
@@ -440,7 +448,7 @@ impl fmt::Debug for ViewerBuilder {
     }
 }
 
-/// The option that sets a field of [`Settings`].
+/// Returns the option that sets a field of [`Settings`].
 fn option(field: &'static str) -> &'static str {
     match field {
         "answer_timeouts" => "answer_timeout",

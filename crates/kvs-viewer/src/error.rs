@@ -1,16 +1,16 @@
-//! What is wrong with an option.
+//! The error for an invalid option.
 
 use std::fmt;
 
 use negotiation_core::MediaKind;
 
-/// An option that cannot work; nothing was opened.
+/// An option that cannot work; no connection was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidOption {
-    /// The option, by the name of its method on [`crate::ViewerBuilder`].
+    /// The option, as the name of its method on [`crate::ViewerBuilder`].
     pub option: &'static str,
-    /// Why it cannot work, as a part of a sentence after the option's name.
+    /// The reason, as a part of a sentence after the option's name.
     pub reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! Frames as applications get them: ready for a decoder, on one timeline.
+//! Frames as applications receive them: ready for a decoder, on one timeline.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ pub enum H264Format {
     LengthPrefixed,
 }
 
-/// What the application gets of media.
+/// The options for the media that the application receives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameOptions {
     pub(crate) h264_format: H264Format,
@@ -33,19 +33,19 @@ pub(crate) struct FrameOptions {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EncodedFrame {
-    /// How it is encoded.
+    /// The codec of the frame.
     pub codec: Codec,
     /// The frame. An H.264 keyframe begins with its parameter sets (SPS and PPS).
     pub bytes: Bytes,
-    /// Whether decoding can begin here; always so for audio.
+    /// Whether decoding can begin here; always true for audio.
     pub is_keyframe: bool,
     /// The presentation time since the first frame of its kind: RTP timestamps without wrap-around,
-    /// continued by arrival time where the camera starts over. Frames come in decoding order, so
-    /// with B-frames it goes back.
+    /// continued by arrival time if the camera starts a new stream. Frames come in decoding order,
+    /// so with B-frames the time steps back.
     pub timestamp: Duration,
-    /// When its last packet arrived, by this machine's clock.
+    /// The time at which its last packet arrived, by this machine's clock.
     pub wall_clock: SystemTime,
-    /// The RTP timestamp that its packets carried, in ticks of the codec's clock.
+    /// The RTP timestamp of its packets, in ticks of the codec's clock.
     pub rtp_timestamp: u32,
     /// Width and height in pixels; for keyframes.
     pub size: Option<(u16, u16)>,
@@ -64,7 +64,7 @@ impl EncodedFrame {
 }
 
 impl fmt::Display for EncodedFrame {
-    /// Such as `H.264 keyframe 640x480, 15321 bytes at 1.066 s`.
+    /// Formats the frame as `H.264 keyframe 640x480, 15321 bytes at 1.066 s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.codec {
             Codec::Video(codec) => {
@@ -86,20 +86,20 @@ impl fmt::Debug for EncodedFrame {
     }
 }
 
-/// Puts the frames of one session on one timeline for each kind.
+/// Places the frames of one session on one timeline for each kind.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     format: H264Format,
     tracks: BTreeMap<MediaKind, Track>,
 }
 
-/// Where the frames of one source stand on the timeline.
+/// The position of one source's last frame on the timeline.
 #[derive(Clone, Copy, Debug)]
 struct Track {
     epoch: u32,
     rtp_timestamp: u32,
     arrival: Duration,
-    /// In nanoseconds: a frame may be presented before the first one.
+    /// In nanoseconds, signed because a frame may be presented before the first one.
     timestamp: i128,
 }
 
@@ -108,13 +108,14 @@ impl Timeline {
         Self { format, tracks: BTreeMap::new() }
     }
 
-    /// The frame for the application; its last packet arrived at `at`.
+    /// Converts a frame for the application; its last packet arrived at `at`.
     pub(crate) fn place(&mut self, kind: MediaKind, frame: Frame, at: Instant) -> EncodedFrame {
         let rate = i128::from(clock_rate(frame.codec));
         let timestamp = match self.tracks.get(&kind) {
             None => 0,
             Some(last) if last.epoch == frame.epoch => {
-                // The shorter way round: timestamps wrap, and B-frames go back.
+                // The signed difference handles both wrapped timestamps and the backward steps of
+                // B-frames.
                 let ticks = frame.rtp_timestamp.wrapping_sub(last.rtp_timestamp).cast_signed();
                 last.timestamp + i128::from(ticks) * 1_000_000_000 / rate
             }

@@ -1,5 +1,5 @@
-//! Watch cameras of Amazon Kinesis Video Streams with WebRTC (KVS): a session that always ends,
-//! live or with a reason.
+//! Watch cameras of Amazon Kinesis Video Streams with WebRTC (KVS): every session ends up live or
+//! ends with a reason.
 //!
 //! ```no_run
 //! use kvs_viewer::prelude::*;
@@ -19,17 +19,17 @@
 //! ```
 //!
 //! [`Viewer`] opens the signaling connection, sends the SDP offer, waits for the camera's answer
-//! with a deadline, tries again within its budget and recovers what was live; [`Viewer::watch`]
-//! has an option for each part of that. Credentials and region come from AWS's default chain.
+//! with a deadline, retries within its budget and recovers a live session; [`Viewer::watch`] has an
+//! option for each part of that. Credentials and region come from AWS's default chain.
 //!
 //! | feature | what it adds |
 //! |---|---|
 //! | `recording` | `ViewerBuilder::record_to`: a file (`.mp4`, `.webm`, `.mkv`) that plays at any moment |
 //! | `network-watch` | the platform's network changes start recovery at once, instead of after ICE noticed |
 //!
-//! [`Session`] is the layer below: the same adapters without options' names, queues of frames or
-//! recording. An application that has signaling or a peer stack of its own takes
-//! [`viewer_session`], and one that has its own runtime takes [`viewer_session::core`].
+//! [`Session`] is the layer below: the same adapters without builder options, frame queues or
+//! recording. An application with its own signaling or peer stack uses [`viewer_session`], and one
+//! with its own runtime uses [`viewer_session::core`].
 #![forbid(unsafe_code)]
 
 mod builder;
@@ -57,7 +57,7 @@ pub use viewer::RecordingUpdate;
 pub use viewer::{Events, Frames, Update, Viewer};
 pub use viewer_session::{self, Control};
 
-/// What nearly every application uses.
+/// The types that nearly every application uses.
 pub mod prelude {
     pub use crate::{
         EncodedFrame, EndReason, Event, InvalidOption, MediaKind, Outcome, Update, Viewer,

@@ -1,5 +1,6 @@
-//! What this process learned about masters, by channel (contract, N19). It outlives sessions, for
-//! an hour at most, and is bounded; the rules of what is learned and used are the core's.
+//! Stores what this process learned about masters, by channel (contract, N19). The knowledge
+//! outlives sessions, for an hour at most, and is bounded; the core decides what is learned and how
+//! it is used.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +10,10 @@ use negotiation_core::MasterKnowledge;
 use tokio::time::Instant;
 use viewer_session::MasterMemory;
 
-/// Knowledge older than this is not used: the camera may have other software by then.
+/// Older knowledge is not used, since the camera may run other software by then.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
 
-/// Most channels that are remembered; the one that was learned about longest ago goes first.
+/// The maximum number of remembered channels; the one updated longest ago is removed first.
 const CHANNELS_MAX: usize = 4096;
 
 static MASTERS: Mutex<Masters> = Mutex::new(Masters(BTreeMap::new()));
@@ -45,7 +46,8 @@ pub(crate) struct ChannelMemory {
 }
 
 impl ChannelMemory {
-    /// `channel` distinguishes channels of different services, regions and accounts.
+    /// Creates the memory; `channel` distinguishes channels of different services, regions and
+    /// accounts.
     pub(crate) fn of(channel: String) -> Self {
         Self { channel }
     }
@@ -62,7 +64,7 @@ impl MasterMemory for ChannelMemory {
 }
 
 fn masters() -> MutexGuard<'static, Masters> {
-    // Every change is whole: a panic elsewhere leaves nothing half done.
+    // Each change is a single insertion or removal, so a panic elsewhere leaves the map consistent.
     MASTERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -74,7 +76,7 @@ mod tests {
         MasterKnowledge { answers_restarts: Some(false), ..MasterKnowledge::default() }
     }
 
-    /// Contract, N19: per channel, and for an hour.
+    /// Contract, N19: the knowledge is kept per channel, and for an hour.
     #[tokio::test(start_paused = true)]
     async fn n19_knowledge_is_kept_for_an_hour_and_per_channel() {
         let mut masters = Masters(BTreeMap::new());

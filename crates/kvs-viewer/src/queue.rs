@@ -1,4 +1,5 @@
-//! Frames that wait for the application: bounded, so that a slow one holds up nothing.
+//! The bounded queue of frames for the application, so that a slow application does not delay
+//! media.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,10 +11,10 @@ use tokio::sync::mpsc;
 
 use crate::frame::EncodedFrame;
 
-/// Most frames and packets that wait, however small they are.
+/// The maximum number of waiting frames and packets, regardless of their size.
 const ITEMS_MAX: usize = 8192;
 
-/// What waits for the application.
+/// An item that waits for the application.
 #[derive(Debug)]
 pub(crate) enum Item {
     Frame(EncodedFrame),
@@ -23,29 +24,30 @@ pub(crate) enum Item {
 #[derive(Debug, Default)]
 struct Shared {
     bytes: AtomicUsize,
-    /// Frames and packets that were dropped and not reported yet.
+    /// The number of frames and packets that were dropped and not reported yet.
     lost: AtomicU64,
     abandoned: AtomicBool,
 }
 
-/// The end that takes what was received.
+/// The sending end of the queue.
 #[derive(Debug)]
 pub(crate) struct Sender {
     items: mpsc::Sender<Item>,
     shared: Arc<Shared>,
     bytes_max: usize,
-    /// A frame of video was dropped, so those until the next keyframe are of no use.
+    /// A video frame was dropped, so those until the next keyframe cannot be decoded.
     needs_keyframe: bool,
 }
 
-/// The application's end.
+/// The application's end of the queue.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     items: mpsc::Receiver<Item>,
     shared: Arc<Shared>,
 }
 
-/// A queue for frames of so many bytes together; one larger frame fits an empty queue.
+/// Creates a queue for frames of at most `bytes_max` bytes in total; an empty queue accepts one
+/// larger frame.
 pub(crate) fn queue(bytes_max: usize) -> (Sender, Receiver) {
     let (sender, items) = mpsc::channel(ITEMS_MAX);
     let shared = Arc::<Shared>::default();
@@ -55,8 +57,8 @@ pub(crate) fn queue(bytes_max: usize) -> (Sender, Receiver) {
 }
 
 impl Sender {
-    /// Queues a frame, or counts it as lost. Whether a keyframe should be requested, since video
-    /// goes on with one only.
+    /// Queues a frame, or counts it as lost. Returns whether a keyframe should be requested, since
+    /// video resumes only at a keyframe.
     pub(crate) fn frame(&mut self, frame: EncodedFrame) -> bool {
         let is_video = frame.kind() == MediaKind::Video;
         if is_video && self.needs_keyframe && !frame.is_keyframe {
@@ -84,7 +86,7 @@ impl Sender {
             self.count_lost();
             return false;
         }
-        // Before it can be taken out.
+        // The bytes are added before the receiver can take the item and subtract them.
         self.shared.bytes.fetch_add(bytes, Ordering::AcqRel);
         let taken = self.items.try_send(item).is_ok();
         if !taken {
@@ -100,7 +102,7 @@ impl Sender {
 }
 
 impl Receiver {
-    /// The next item; `None` once the session's media is over and everything was taken.
+    /// Polls for the next item; `None` once the session's media has ended and every item was taken.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         let item = self.items.poll_recv(cx);
         if let Poll::Ready(Some(item)) = &item {
@@ -113,12 +115,12 @@ impl Receiver {
         item
     }
 
-    /// How many were lost since the last call.
+    /// Returns how many items were lost since the last call.
     pub(crate) fn take_lost(&self) -> u64 {
         self.shared.lost.swap(0, Ordering::AcqRel)
     }
 
-    /// Nothing is queued any more, and nothing counts as lost.
+    /// Discards all items, and stops queueing and counting losses.
     pub(crate) fn abandon(&mut self) {
         self.shared.abandoned.store(true, Ordering::Release);
         self.items.close();

@@ -1,4 +1,4 @@
-//! A session's media into a file: the tracks that come, and what the file cannot hold.
+//! Records a session's media to a file, and reports streams that the file cannot hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,19 +13,20 @@ use recording::{FailureHook, RecorderConfig, RecorderHandle, TrackId};
 
 pub use recording::{Container, LiveOutput, RecordError, SenderReport, Summary};
 
-/// A frame that the disk was too slow for requests a keyframe at most this often.
+/// The minimum interval between keyframe requests because of a slow disk.
 const REQUEST_EVERY: Duration = Duration::from_secs(1);
 
-/// A recording on a thread of its own, behind a bounded queue: a slow disk holds up no media.
+/// A recording on its own thread, behind a bounded queue, so that a slow disk does not delay media.
 pub struct Recording {
     handle: RecorderHandle,
-    /// A picture is wanted, so the recording goes on without audio that the file cannot hold.
+    /// Whether video is expected; if so, the recording continues without audio that the file cannot
+    /// hold.
     video: bool,
-    /// The camera turned out to send no picture.
+    /// Whether the camera turned out to send no video.
     sound_alone: Arc<AtomicBool>,
-    /// The file's tracks; a later stream of the same codec goes on in them.
+    /// The file's tracks; a later stream of the same codec continues in them.
     tracks: BTreeMap<MediaKind, (TrackId, recording::Codec)>,
-    /// Codecs that were reported as not recorded.
+    /// The codecs that were reported as not recorded.
     not_recorded: BTreeSet<Codec>,
     /// When a keyframe was last requested because the disk was too slow.
     requested: Option<Instant>,
@@ -35,26 +36,26 @@ pub struct Recording {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NotRecorded {
-    /// The recording goes on without it. Reported once for each codec.
+    /// The recording continues without the stream. Reported once for each codec.
     Stream {
-        /// What it carries.
+        /// Whether the stream is video or audio.
         kind: MediaKind,
-        /// How it is encoded.
+        /// The codec of the stream.
         codec: Codec,
-        /// Why the file does not hold it.
+        /// Why the file cannot hold the stream.
         why: RecordError,
     },
-    /// The recording cannot go on.
+    /// The recording cannot continue.
     Failed(RecordError),
 }
 
 impl Recording {
-    /// Creates the file. `video` is whether a picture is wanted: without one no file is left
-    /// behind, unless `sound_alone` is set before the end, because the camera turned out to send
-    /// none. `failed` is called, once, where writing fails on the way.
+    /// Creates the file. `video` is whether video is expected: if none arrives, the file is
+    /// removed, unless `sound_alone` is set before the end because the camera turned out to send
+    /// none. `failed` is called once if a write fails during the recording.
     ///
     /// # Errors
-    /// The file exists, cannot be created, or its name ends in no container that is known.
+    /// The file exists or cannot be created, or its extension does not identify a container.
     pub fn start(
         path: &Path,
         title: &str,
@@ -93,10 +94,10 @@ impl Recording {
         Self { handle, video, sound_alone, tracks, not_recorded, requested: None }
     }
 
-    /// A stream began.
+    /// Adds the track of a stream that began.
     ///
     /// # Errors
-    /// The file cannot hold it.
+    /// The file cannot hold the stream.
     pub fn track(&mut self, kind: MediaKind, codec: Codec) -> Result<(), NotRecorded> {
         let encoded = codec.encoded();
         let added = match encoded {
@@ -120,8 +121,8 @@ impl Recording {
         }
     }
 
-    /// A frame of a stream arrived. Whether a keyframe should be requested: the disk was too slow,
-    /// and the recording goes on with one only.
+    /// Records a frame. Returns whether a keyframe should be requested, because the disk was too
+    /// slow and the recording continues only at a keyframe.
     pub fn frame(&mut self, kind: MediaKind, frame: Frame, at: Instant) -> bool {
         let codec = frame.codec;
         let Some((track, _)) = self.tracks.get(&kind).filter(|(_, of)| *of == codec) else {
@@ -136,22 +137,22 @@ impl Recording {
         requests
     }
 
-    /// A sender report of any source arrived; those of sources that are not recorded are ignored.
+    /// Passes on a sender report of any source; those of sources that are not recorded are ignored.
     pub fn report(&self, report: SenderReport) {
         for (track, _) in self.tracks.values() {
             self.handle.push_sender_report(*track, report);
         }
     }
 
-    /// Frames that the disk was too slow for.
+    /// The number of frames that were dropped because the disk was too slow.
     pub fn lost(&self) -> u64 {
         self.handle.overflow()
     }
 
-    /// Ends the file. Blocks until the disk took the rest.
+    /// Finalizes the file. Blocks until the remaining data is written.
     ///
     /// # Errors
-    /// The disk failed, or nothing that was wanted arrived; then there is no file.
+    /// The disk failed, or none of the expected media arrived; then there is no file.
     pub fn finish(self) -> Result<Summary, RecordError> {
         if self.sound_alone.load(Ordering::Relaxed) {
             self.handle.accept_sound_alone();
@@ -160,19 +161,9 @@ impl Recording {
     }
 }
 
-fn configuration(title: &str, video: bool) -> RecorderConfig {
-    RecorderConfig {
-        video,
-        title: Some(title.to_owned()),
-        // Arrivals count from the start of the peer port, which is now.
-        origin: SystemTime::now().duration_since(UNIX_EPOCH).ok(),
-        ..RecorderConfig::default()
-    }
-}
-
-/// The codecs to offer for files of these containers: all of them, those first that most of the
-/// files can hold. A camera that has several takes an early one.
-pub fn codecs_for(containers: &[Container]) -> Vec<Codec> {
+/// Returns the codecs to offer for a file with this name: all of them, first those that the file
+/// can hold, since a camera that supports several uses an early one.
+pub fn codecs_for(path: Option<&Path>) -> Vec<Codec> {
     let mut codecs =
         vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus, Codec::Pcmu, Codec::Pcma];
     codecs.sort_by_key(|codec| {

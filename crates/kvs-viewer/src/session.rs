@@ -1,4 +1,4 @@
-//! A session with the default adapters wired, in its parts.
+//! A session that is wired to the default adapters, for access to its parts.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -15,29 +15,29 @@ use viewer_session::{Clock as _, Handle, Observer};
 
 use crate::masters::ChannelMemory;
 
-/// What a viewer is made from.
+/// The configuration of a session.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// Deadlines, retries, limits.
     pub session: Config,
     /// Channel, region, credentials, endpoint.
     pub signaling: SignalingConfig,
-    /// Media, codecs, ICE policy. Without a detour of its own, TURN over TCP and TLS goes through
-    /// signaling's proxy.
+    /// Media, codecs, ICE policy. If it has no detour, TURN over TCP and TLS uses the signaling
+    /// proxy.
     pub peer: PeerConfig,
-    /// Whether the session watches the platform's network by itself. Where it does not (a phone, a
-    /// test), the application reports it: [`crate::Control::network_changed`],
+    /// Whether the session watches the platform's network itself. If not (on a phone, in a test),
+    /// the application reports changes: [`crate::Control::network_changed`],
     /// [`crate::Control::online`].
     pub watch_network: bool,
 }
 
-/// The session's configuration, with the media that the peer connection requests: without any of
-/// it, connected is live.
+/// Returns the session's configuration with the media that the peer connection requests to receive:
+/// if none, the session is live once it is connected.
 fn asking_for(session: &Config, peer: &PeerConfig) -> Config {
     let mut settings = session.settings().clone();
     settings.receive_video &= !matches!(peer.video, Media::Off);
     settings.receive_audio &= !matches!(peer.audio, Media::Off);
-    // It was valid, and these fields are no reason for it not to be.
+    // The settings were valid before, and these fields cannot make them invalid.
     settings.check().unwrap_or_else(|_| session.clone())
 }
 
@@ -46,27 +46,27 @@ fn asking_for(session: &Config, peer: &PeerConfig) -> Config {
 /// Dropping it closes the session; to wait for the end of closing, call [`Handle::close`] on
 /// [`Session::handle`] and await [`Session::ended`].
 pub struct Session {
-    /// The session's events, and the requests to it.
+    /// Reads events from the session and sends it commands.
     pub handle: Handle,
-    /// Numbers of the running peer connection.
+    /// The statistics of the running peer connection.
     pub monitor: PeerMonitor,
     clock: TokioClock,
     pub(crate) driver: JoinHandle<Outcome>,
 }
 
 impl Session {
-    /// Opens a session. Its media comes from the returned receiver.
+    /// Opens a session. The returned receiver delivers its media.
     ///
     /// # Errors
-    /// Names the field of the peer's configuration that cannot work; nothing was opened.
+    /// Returns the field of the peer configuration that cannot work; no connection was opened.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn start(config: SessionConfig) -> Result<(Self, MediaReceiver), InvalidPeerConfig> {
         Self::start_observed(config, None)
     }
 
-    /// As [`Session::start`], with an observer that sees the whole session: a journal's recorder.
+    /// As [`Session::start`], with an observer of the whole session, such as a journal recorder.
     ///
     /// # Errors
     /// As [`Session::start`].
@@ -80,15 +80,15 @@ impl Session {
         let clock = TokioClock::start();
         let mut peer_config = config.peer;
         let session = asking_for(&config.session, &peer_config);
-        // A network that is left only through a proxy lets no TURN out either.
+        // A network that can only be left through a proxy blocks direct TURN too.
         peer_config.detour.get_or_insert_with(|| Detour::by(config.signaling.detour()));
         let mut peer = WebRtcPeer::new(peer_config)?;
-        // It was made a line ago, so its media was not taken yet.
+        // The peer was created above, so its media was not taken yet.
         let media = peer.media().expect("not taken");
         let monitor = peer.monitor();
         let memory = ChannelMemory::of(config.signaling.identity());
         let signaling = AwsSignaling::new(config.signaling);
-        // Jitter wants a seed that differs between processes, not a secret.
+        // The jitter of retries needs a seed that differs between processes, not a secret one.
         let seed = RandomState::new().hash_one(std::process::id());
         let (driver, handle) =
             viewer_session::session(session, seed, signaling, peer, clock.clone());
@@ -107,12 +107,12 @@ impl Session {
         Ok((Self { handle, monitor, clock, driver }, media))
     }
 
-    /// The time on the session's clock.
+    /// Returns the time on the session's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Waits until the session ended and everything it opened is closed.
+    /// Waits until the session has ended and everything it opened is closed.
     ///
     /// # Errors
     /// The driver's task was cancelled with its runtime.
@@ -124,8 +124,8 @@ impl Session {
     }
 }
 
-/// Waits for a task. Its panic goes on here; it is cancelled with its runtime alone, and nothing is
-/// waited for then.
+/// Waits for a task and propagates its panic. Only the shutdown of the runtime cancels the task;
+/// the function then never returns.
 pub(crate) async fn joined<T>(task: JoinHandle<T>) -> T {
     match task.await {
         Ok(done) => done,

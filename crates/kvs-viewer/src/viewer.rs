@@ -1,4 +1,4 @@
-//! A session as an application sees it: one stream of events and frames, and one end.
+//! A session as the application sees it: one stream of events and frames, and one outcome.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -20,27 +20,27 @@ use crate::queue::{self, Item, Receiver, Sender};
 use crate::record::Container;
 use crate::session::{self, Session, SessionConfig};
 
-/// What happens in a session.
+/// An update from a session.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Update {
-    /// The session changed; the last event is [`Event::Ended`].
+    /// An event of the session; the last one is [`Event::Ended`].
     Event(Event),
     /// A frame of video or a packet of audio, in decoding order.
     Frame(EncodedFrame),
-    /// An RTP packet as it arrived, if [`crate::ViewerBuilder::rtp_packets`] requests them.
+    /// An RTP packet as it arrived, if [`crate::ViewerBuilder::rtp_packets`] enables packets.
     Packet {
         /// Whether it carries video or audio.
         kind: MediaKind,
-        /// The packet; its header names the stream.
+        /// The packet; its header identifies the stream.
         packet: rtp::Packet,
     },
-    /// So many events were lost, since the application did not take them in time.
+    /// The number of events that were lost because the application did not read them in time.
     EventsLost(u64),
-    /// So many frames and packets were lost, since the application did not take them in time. Video
-    /// goes on at a keyframe.
+    /// The number of frames and packets that were lost because the application did not read them in
+    /// time. Video resumes at a keyframe.
     FramesLost(u64),
-    /// What became of the recording.
+    /// An update of the recording.
     #[cfg(feature = "recording")]
     Recording(RecordingUpdate),
     /// What became of the live output ([`crate::ViewerBuilder::write_live`]).
@@ -48,25 +48,25 @@ pub enum Update {
     Live(RecordingUpdate),
 }
 
-/// What becomes known of a recording or of a live output.
+/// An update of a recording.
 #[cfg(feature = "recording")]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RecordingUpdate {
-    /// Media arrives that the file cannot hold; the recording goes on without it.
+    /// Media arrived that the file cannot hold; the recording continues without it.
     NotRecorded {
         /// Whether it is video or audio.
         kind: MediaKind,
-        /// Why the file does not hold it.
+        /// Why the file cannot hold it.
         why: crate::record::RecordError,
     },
-    /// The recording cannot go on; what was recorded plays.
+    /// The recording cannot continue; the file is playable up to this point.
     Failed(crate::record::RecordError),
     /// The file is complete.
     Finished(Box<crate::record::Summary>),
 }
 
-/// One line for a person, a sentence except for frames and packets.
+/// Formats the update as one line, a sentence except for frames and packets.
 impl fmt::Display for Update {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -116,7 +116,7 @@ impl RecordingUpdate {
     }
 }
 
-/// One sentence.
+/// Formats the update as one sentence.
 #[cfg(feature = "recording")]
 impl fmt::Display for RecordingUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,12 +170,12 @@ impl Viewer {
         })
     }
 
-    /// Requests to the session, from any task: close, restart, network changes.
+    /// Returns the handle for commands from any task: close, restart, network changes.
     pub fn control(&self) -> Control {
         self.control.clone()
     }
 
-    /// Numbers of the running peer connection, and requests for keyframes.
+    /// Returns the statistics of the running peer connection, which also requests keyframes.
     pub fn monitor(&self) -> &PeerMonitor {
         &self.monitor
     }
@@ -185,16 +185,16 @@ impl Viewer {
         self.control.close();
     }
 
-    /// The next update; `None` after the end. Cancel-safe.
+    /// Returns the next update; `None` after the end. Cancel-safe.
     ///
-    /// Events come before frames that wait, so that an application that is slow with frames learns
-    /// of the session in time.
+    /// Events come before waiting frames, so that an application that is slow with frames receives
+    /// the session's events in time.
     pub async fn next(&mut self) -> Option<Update> {
         poll_fn(|cx| self.poll_update(cx)).await
     }
 
-    /// The next frame of video or packet of audio; other updates are passed over. `None` after the
-    /// end. Cancel-safe.
+    /// Returns the next frame of video or packet of audio and discards other updates. `None` after
+    /// the end. Cancel-safe.
     pub async fn next_frame(&mut self) -> Option<EncodedFrame> {
         loop {
             if let Update::Frame(frame) = self.next().await? {
@@ -209,22 +209,22 @@ impl Viewer {
             return Poll::Ready(Some(update));
         }
         let frames = self.frames.poll(cx);
-        // Over once both are; the one that is not wakes the task.
+        // The stream ends once both sources have ended; a pending source wakes the task.
         if frames.is_ready() && (events.is_ready() || !matches!(frames, Poll::Ready(None))) {
             return frames;
         }
         Poll::Pending
     }
 
-    /// Events, frames and requests apart, for tasks of their own. The session closes when the
-    /// events are dropped.
+    /// Splits the viewer into commands, events and frames, for separate tasks. The session closes
+    /// when the events are dropped.
     pub fn split(self) -> (Control, Events, Frames) {
         (self.control, self.events, self.frames)
     }
 
-    /// Waits until the session has ended and everything it opened is closed, a recording included.
-    /// It ends by itself, or is closed by [`Control::close`]; frames that arrive meanwhile are
-    /// dropped.
+    /// Waits until the session has ended and everything it opened is closed, including a recording.
+    /// The session ends by itself, or [`Control::close`] closes it; frames that arrive meanwhile
+    /// are dropped.
     pub async fn closed(self) -> Outcome {
         let Self { events, mut frames, driver, .. } = self;
         frames.receiver.abandon();
@@ -263,7 +263,7 @@ impl Driver {
     }
 }
 
-/// A session's events. Dropping them closes the session.
+/// The events of a session. Dropping them closes the session.
 #[derive(Debug)]
 pub struct Events {
     handle: Handle,
@@ -272,7 +272,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next event, and what becomes of a recording; `None` after the end. Cancel-safe.
+    /// Returns the next event or recording update; `None` after the end. Cancel-safe.
     pub async fn next(&mut self) -> Option<Update> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -305,14 +305,15 @@ impl Stream for Events {
     }
 }
 
-/// A session's frames, in decoding order.
+/// The frames of a session, in decoding order.
 #[derive(Debug)]
 pub struct Frames {
     receiver: Receiver,
 }
 
 impl Frames {
-    /// The next frame, packet or loss; `None` once the session's media is over. Cancel-safe.
+    /// Returns the next frame, packet or loss; `None` once the session's media has ended.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Update> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -338,7 +339,7 @@ impl Stream for Frames {
     }
 }
 
-/// Takes received media as it comes, so that neither the application nor a disk holds it up.
+/// Reads received media as it arrives, so that neither the application nor a disk delays it.
 struct Pump {
     media: MediaReceiver,
     monitor: PeerMonitor,
@@ -404,10 +405,7 @@ mod recording {
     use crate::error::InvalidOption;
     use crate::record::{LiveOutput, NotRecorded, RecordError, Recording, SenderReport};
 
-    /// Makes an update of a file's: [`Update::Recording`] or [`Update::Live`].
-    type Name = fn(RecordingUpdate) -> Update;
-
-    /// The files of a session.
+    /// The recording of a session, if one is requested.
     pub(super) struct Pumped {
         files: Vec<(Name, Recording)>,
         sound_alone: Arc<AtomicBool>,
@@ -417,9 +415,12 @@ mod recording {
 
     type Started = (Pumped, UnboundedReceiver<Update>);
 
-    /// Opens the files that are wanted.
-    pub(super) fn start(wanted: Files, peer: &PeerConfig) -> Result<Started, InvalidOption> {
-        // Few: what is reported of a file is once for each codec, and its end.
+    /// Creates the file if one is requested; `record` is its path and title.
+    pub(super) fn start(
+        record: Option<(PathBuf, String)>,
+        video: &Media,
+    ) -> Result<Started, InvalidOption> {
+        // Unbounded, since there are few updates: one for each codec, and the end of the recording.
         let (news, receiver) = unbounded_channel();
         let sound_alone = Arc::<AtomicBool>::default();
         let (title, is_wanted) = (wanted.title, |media: &Media| !matches!(media, Media::Off));
@@ -450,7 +451,7 @@ mod recording {
     }
 
     impl Pumped {
-        /// Whether a keyframe should be requested.
+        /// Records a media event, and returns whether a keyframe should be requested.
         pub(super) fn take(&mut self, event: &MediaEvent) -> bool {
             let mut requests_keyframe = false;
             if let MediaEvent::Track { kind, .. } = event {
@@ -480,9 +481,10 @@ mod recording {
             requests_keyframe
         }
 
-        /// Ends the files, and waits for disk and reader.
-        pub(super) async fn finish(self) {
-            // The audio of a camera that has no video is kept.
+        /// Finalizes the file, and waits for the disk.
+        pub(super) async fn finish(mut self) {
+            let Some(recording) = self.recording.take() else { return };
+            // The audio of a camera without video is kept.
             self.sound_alone.store(!self.video_seen, Ordering::Relaxed);
             let ends: Vec<_> = self
                 .files
