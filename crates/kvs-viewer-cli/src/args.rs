@@ -1,4 +1,4 @@
-//! The arguments of `watch` and `demo`, and what they are checked into.
+//! The arguments of `watch` and `demo`, and their conversion to the configuration.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,8 @@ use kvs_viewer::record::codecs_for;
 #[command(next_help_heading = "Service")]
 pub struct ServiceArgs {
     /// Name or ARN of the channel [env: KVS_VIEWER_CHANNEL=]
-    // The variable is read by hand: clap takes it for a second channel beside one of the two.
+    // The variable is read by hand, because clap would treat it as a second channel next to CHANNEL
+    // or --channel.
     #[arg(value_name = "CHANNEL", help_heading = None, conflicts_with = "channel")]
     pub name: Option<String>,
     /// Same as CHANNEL
@@ -250,7 +251,7 @@ pub(crate) struct MediaArgs {
 }
 
 impl PatienceArgs {
-    /// The session's configuration.
+    /// Builds the session's configuration.
     pub(crate) fn config(&self, mode: Mode, relay_only: bool) -> Result<Config, String> {
         let mut settings = match self.retry {
             Retry::OneRetry => Settings::one_retry(),
@@ -273,7 +274,7 @@ impl PatienceArgs {
 }
 
 impl ServiceArgs {
-    /// The channel of the arguments, or of the environment.
+    /// Returns the channel of the arguments, or of the environment.
     pub(crate) fn channel(&self) -> Result<String, String> {
         let given = self.name.clone().or_else(|| self.channel.clone());
         let variable = || std::env::var("KVS_VIEWER_CHANNEL").ok().filter(|name| !name.is_empty());
@@ -330,7 +331,7 @@ impl ServiceArgs {
     }
 }
 
-/// The option or variable that sets what signaling needs to know.
+/// Returns the option or variable that sets this field of the signaling configuration.
 pub(crate) fn flag(field: Field) -> &'static str {
     match field {
         Field::Channel => "CHANNEL",
@@ -342,14 +343,14 @@ pub(crate) fn flag(field: Field) -> &'static str {
         Field::CaFile => CA_FILE,
         Field::Proxy => "HTTPS_PROXY",
         Field::Stun => "--stun",
-        // The command line sets neither by itself.
+        // The command line has no option for these fields.
         Field::RememberedChannels | Field::Limits => field.as_str(),
     }
 }
 
 const CA_FILE: &str = "--ca-file (or AWS_CA_BUNDLE)";
 
-/// What is wrong with a field, with the option that sets it in the field's place.
+/// Formats the problem of a field, with the option that sets the field in place of its name.
 pub(crate) fn of_field(field: &str, problem: &str) -> String {
     let option = match field {
         "ca_file" => CA_FILE,
@@ -365,14 +366,14 @@ pub(crate) fn of_field(field: &str, problem: &str) -> String {
     }
 }
 
-/// The XDG base directory for state; without a home directory there is none.
+/// Returns the XDG base directory for state; `None` without a home directory.
 fn default_state_dir() -> Option<PathBuf> {
     let dir = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = dir("XDG_STATE_HOME").or_else(|| Some(dir("HOME")?.join(".local/state")));
     Some(state?.join("kvs-viewer"))
 }
 
-/// [`RemoteAddresses`], as the command line has it.
+/// [`RemoteAddresses`] as a command-line value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Remote {
     /// All, this machine's own included
@@ -394,7 +395,7 @@ impl From<Remote> for RemoteAddresses {
 }
 
 impl WatchArgs {
-    /// What a viewer is made from; no network is touched.
+    /// Builds the configuration of the viewer, without using the network.
     pub(crate) fn viewer(&self) -> Result<SessionConfig, String> {
         let mode = if self.media.storage_session { Mode::Answerer } else { Mode::Offerer };
         let session = self.patience.config(mode, self.media.relay_only)?;
@@ -405,11 +406,11 @@ impl WatchArgs {
                 .map_err(|error| of_field("ca_file", &error.to_string()))?,
         };
         let wanted = |off| if off { Media::Off } else { Media::RecvOnly };
-        // On this machine loopback addresses are candidates.
+        // If the service is on this machine, loopback addresses are candidates.
         let is_loopback = signaling.is_loopback();
         let default = PeerConfig::new(is_loopback);
         let remote = self.media.remote_addresses.map_or(default.remote_addresses, Into::into);
-        // A name may be this machine's too, as one of /etc/hosts.
+        // A host name may also resolve to this machine, for example through /etc/hosts.
         let service = signaling.service_host().filter(|_| self.media.remote_addresses.is_none());
         let peer = PeerConfig {
             video: wanted(self.media.no_video),
@@ -421,7 +422,7 @@ impl WatchArgs {
             service,
             ..default
         };
-        // A session that never leaves this machine needs no network.
+        // A session with a service on this machine does not depend on the network.
         let watch_network = !self.media.no_network_watch && !is_loopback;
         Ok(SessionConfig { session, signaling, peer, watch_network })
     }

@@ -1,4 +1,4 @@
-//! `kvs-viewer demo`: emulator, camera and viewer in one process, and the first answer lost.
+//! `kvs-viewer demo`: runs emulator, camera and viewer in one process, and drops the first answer.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub struct DemoArgs {
     frame_log: Option<PathBuf>,
 }
 
-/// Keys made for one run, or those of the environment.
+/// The access key of the demo: generated for one run, or that of the environment.
 struct Keys {
     id: String,
     secret: String,
@@ -53,7 +53,7 @@ impl Keys {
         let env = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         match (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY")) {
             (Some(id), Some(secret)) => Self { id, secret, token: env("AWS_SESSION_TOKEN") },
-            // Good for a service that lives on loopback for the length of the demo.
+            // Keys of this kind suffice for an emulator on loopback that runs only during the demo.
             (Some(_) | None, _) => {
                 let random = || format!("{:016x}", RandomState::new().hash_one(CHANNEL));
                 Self { id: "DEMO".into(), secret: random() + &random(), token: None }
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: DemoArgs, started: Started) -> Exit {
     exit
 }
 
-/// The first answer, or what in a storage session comes to the viewer in its place.
+/// Matches the message to drop: the first answer, or in a storage session the first offer.
 fn lost(storage_session: bool) -> Match {
     if storage_session {
         let offer = Match::first(MessageType::SdpOffer, 1);
@@ -101,7 +101,7 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
             .region(emulator.region())
             .endpoint_url(emulator.endpoint())
             .credentials(&keys.id, &keys.secret, keys.token.clone())
-            // The environment may select AWS's other endpoints.
+            // The environment may enable AWS's FIPS or dual-stack endpoints.
             .fips(false)
             .dual_stack(false)
             .build()
@@ -126,7 +126,7 @@ async fn with_camera(args: &DemoArgs, emulator: &Emulator, keys: &Keys, started:
         Err(error) => return complain(Exit::Internal, &error.to_string()),
     };
     if !args.real_deadlines && !args.storage_session {
-        // Like a real one, the camera gives up a viewer that never connects, before the retry.
+        // Like a real camera, this one gives up a viewer that never connects, before the retry.
         camera.connect_timeout = ANSWER_TIMEOUT - Duration::from_secs(1);
         status.say(&format!(
             "The demo uses short timeouts: {} for the answer, {} before the retry \

@@ -5,44 +5,43 @@ use kvs_emulator::EmulatorError;
 use negotiation_core::{AttemptEnd, EndReason, Failure, FailureCode, Outcome};
 use recording::RecordError;
 
-/// How a command of the command line ends.
+/// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Live, and closed by the person or by `--duration`; or the reader of the live output closed
-    /// it.
+    /// The session was live, and the user or `--duration` closed it.
     Ok = 0,
-    /// Something that should not happen.
+    /// An internal error.
     Internal = 1,
     /// A wrong argument, or a file, an address or an output that cannot be used.
     Usage = 2,
-    /// The offer went out and no answer came, or the service never offered.
+    /// The offer was sent but no answer arrived, or the service never sent an offer.
     NoAnswer = 3,
-    /// Connected, but no media came.
+    /// The peer connection was established, but no media arrived.
     NoMedia = 4,
     /// The credentials are missing, wrong, expired or not allowed to do this.
     Permission = 5,
-    /// No such channel.
+    /// The channel does not exist.
     NoChannel = 6,
-    /// No way through the network between viewer and camera, or no secure handshake.
+    /// No network path between viewer and camera works, or the DTLS handshake failed.
     NoRoute = 7,
     /// The signaling service cannot be reached or trusted.
     Signaling = 8,
-    /// The service refuses more: viewers, requests, or a second viewer of the same id.
+    /// The service's limit is reached: viewers, requests, or a second viewer with the same id.
     Limit = 9,
-    /// Viewer and camera do not fit together.
+    /// Viewer and camera are incompatible.
     Incompatible = 10,
-    /// The recording failed on the way, as on a full disk, one that hangs, or a codec that the file
-    /// cannot hold; what was recorded plays.
+    /// The recording failed after it began: the disk is full or hangs, or the file cannot hold a
+    /// codec; the media recorded so far is playable.
     RecordingFailed = 11,
-    /// The recording cannot begin: the file exists, or its folder does not.
+    /// The recording cannot begin: the file exists, or its directory does not.
     RecordingRefused = 12,
     /// A local device or the peer stack failed.
     Local = 13,
-    /// Closed by the person before it was live.
+    /// The user closed the session before it was live.
     ClosedEarly = 14,
 }
 
-/// The table as a literal.
+/// The table of exit codes, as a literal for `concat!`.
 macro_rules! exit_codes {
     () => {
         "\
@@ -82,7 +81,7 @@ Examples:
 pub const HELP: &str = exit_codes!();
 
 impl Exit {
-    /// What a session's end means for the process.
+    /// Returns the exit code for the outcome of a session.
     pub fn of(outcome: &Outcome) -> Self {
         match outcome.reason {
             EndReason::Closed if outcome.was_live => Self::Ok,
@@ -107,7 +106,7 @@ impl Exit {
         }
     }
 
-    /// What a recording that could not begin means for the process.
+    /// Returns the exit code for a recording that could not begin.
     pub fn refused(error: &RecordError) -> Self {
         let is_wrong_argument = matches!(
             error,
@@ -119,7 +118,7 @@ impl Exit {
         if is_wrong_argument { Self::Usage } else { Self::RecordingRefused }
     }
 
-    /// The exit code for a failure of the service outside of a session.
+    /// Returns the exit code for a failure of the service outside a session.
     fn of_failure(failure: &Failure) -> Self {
         match failure.code {
             FailureCode::AccessDenied
@@ -148,7 +147,7 @@ impl Exit {
         }
     }
 
-    /// What the end of a camera means for the process.
+    /// Returns the exit code for the error that ended a camera.
     pub fn of_camera(error: &CameraError) -> Self {
         match error {
             CameraError::Setting { .. }
@@ -161,7 +160,7 @@ impl Exit {
         }
     }
 
-    /// What the end of an emulator means for the process.
+    /// Returns the exit code for the error that ended an emulator.
     pub fn of_emulator(error: &EmulatorError) -> Self {
         let argument = matches!(
             error,
@@ -173,14 +172,14 @@ impl Exit {
         if argument { Self::Usage } else { Self::Local }
     }
 
-    /// The number the process ends with.
+    /// Returns the exit code as a number.
     pub fn code(self) -> u8 {
         self as u8
     }
 }
 
-/// Whether an argument was found wanting before any call, as a region that nothing names. What the
-/// service refuses has the API's name for it.
+/// Whether an argument was found invalid before any request, for example a missing region. Errors
+/// of the service have an API name instead.
 fn is_missing(outcome: &Outcome) -> bool {
     outcome.attempts.last().is_some_and(|attempt| {
         matches!(&attempt.end, AttemptEnd::Connect(failure) if failure.api_name.is_none())

@@ -1,7 +1,7 @@
-//! `--journal FILE`: a thread that writes what the session's recorder hands it.
+//! `--journal FILE`: writes the journal that the session's recorder produces, on its own thread.
 //!
-//! The session never waits for a disk: lines go through a bounded queue, and a queue or a disk that
-//! is full ends the journal, is reported, and changes nothing else.
+//! The session never waits for a disk: lines go through a bounded queue. If the queue or the disk
+//! is full, the journal ends, the command reports that, and the session continues.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use viewer_session::Observer;
 use viewer_session::journal::Recorder;
 
-/// Lines that may wait for the disk.
+/// The maximum number of lines that wait for the disk.
 const LINES_MAX: usize = 4096;
 
 /// How long the end of a session waits for a slow disk.
@@ -35,20 +35,20 @@ pub struct JournalArgs {
 #[derive(Debug)]
 pub(crate) struct JournalFile {
     path: PathBuf,
-    /// Why the recorder stopped before the session did.
+    /// The reason why the recorder stopped before the session did.
     trouble: Arc<OnceLock<String>>,
-    /// How the thread ended; it ends with the recorder.
+    /// The result of the thread, which ends when the recorder is dropped.
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
-/// The file, and what the session shows itself to.
+/// The journal file, and the observer that records the session.
 pub(crate) type Started = (JournalFile, Box<dyn Observer>);
 
 impl JournalArgs {
-    /// Makes the file, and what writes to it; nothing without `--journal`.
+    /// Creates the file and its recorder; `None` without `--journal`.
     ///
     /// # Errors
-    /// The file exists, or cannot be made.
+    /// The file exists, or cannot be created.
     pub(crate) fn start(&self) -> Result<Option<Started>, String> {
         let Some(path) = &self.journal else { return Ok(None) };
         let refused = |error: io::Error| format!("the journal {}: {error}", path.display());
@@ -58,7 +58,7 @@ impl JournalArgs {
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
-                // The receiver may be gone.
+                // The receiver may have been dropped.
                 let _ = tell.send(write_all(file, &waiting));
             })
             .map_err(refused)?;
@@ -69,8 +69,8 @@ impl JournalArgs {
 }
 
 impl JournalFile {
-    /// Waits until all is written, once the recorder is dropped; returns what went wrong, for
-    /// people.
+    /// Waits until all lines are written, after the recorder is dropped; returns a message for the
+    /// user if the journal is incomplete.
     pub(crate) async fn finish(self) -> Option<String> {
         let sentence = |why: &dyn std::fmt::Display| {
             Some(format!("The journal {} is incomplete: {why}.", self.path.display()))
@@ -84,7 +84,7 @@ impl JournalFile {
     }
 }
 
-/// A new file that only its owner may read.
+/// Creates a new file that only its owner may read.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -100,13 +100,13 @@ fn write_all(file: impl Write, lines: &Receiver<Vec<u8>>) -> io::Result<()> {
         while let Ok(line) = lines.try_recv() {
             file.write_all(&line)?;
         }
-        // What was written is with the system when the process dies.
+        // The lines are flushed to the system, so that they survive a crash of this process.
         file.flush()?;
     }
     Ok(())
 }
 
-/// The recorder's end of the queue. One call is one line, and never waits.
+/// The recorder's end of the queue. Each call writes one line, and never waits.
 struct Lines(SyncSender<Vec<u8>>);
 
 impl Write for Lines {

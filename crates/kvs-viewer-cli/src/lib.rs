@@ -1,7 +1,7 @@
-//! The command line of `kvs-viewer`: arguments in, one exit code out.
+//! The command line of `kvs-viewer`: parses arguments, runs the command, returns the exit code.
 //!
-//! The library is the crate `kvs-viewer`; this one adds the test camera, the emulator and what
-//! people and scripts see.
+//! The library is the crate `kvs-viewer`; this crate adds the test camera, the emulator and the
+//! output for people and scripts.
 //!
 //! ```sh
 //! cargo install kvs-viewer-cli
@@ -115,20 +115,20 @@ impl Started {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let started = Started::now();
-    // Beside what follows: the first connection wants both.
+    // The warm-up runs in parallel with the following steps; the first connection needs both.
     let warm_up = signaling_aws::warm_up();
-    // One provider for every TLS stack in the process; a second call would fail, and mean nothing.
+    // One crypto provider for all TLS stacks of the process; the error of a second call is
+    // harmless.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     if matches!(cli.command, Command::Demo(_)) {
-        // The demo shows that no descriptor is left, so none of these may be counted as open
-        // before.
+        // The demo compares counts of open descriptors, so the warm-up must not change them later.
         warm_up.wait();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            // Without a standard error there is only the exit code.
+            // If standard error is closed, only the exit code reports the problem.
             let _ = writeln!(std::io::stderr(), "kvs-viewer: no runtime: {error}");
             return ExitCode::from(Exit::Internal.code());
         }
@@ -138,7 +138,7 @@ pub fn main() -> ExitCode {
         output::flush().await;
         exit
     });
-    // What still resolves a name or reads a file is not waited for.
+    // The process does not wait for name resolution and file reads that are still running.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ExitCode::from(exit.code())
 }
@@ -165,7 +165,7 @@ async fn run(command: Command, started: Started) -> Exit {
     }
 }
 
-/// What keeps a camera from starting, with the flags of the command line.
+/// Formats the error that prevents a camera from starting, with the command line's option names.
 fn camera_problem(error: &CameraError) -> String {
     if let CameraError::Signaling(error) = error {
         return error.with_names(args::flag);
@@ -173,7 +173,7 @@ fn camera_problem(error: &CameraError) -> String {
     error.to_string()
 }
 
-/// Prints what is wrong, for people.
+/// Prints a problem for the user, and returns the exit code.
 pub(crate) fn complain(exit: Exit, problem: &str) -> Exit {
     output::stderr().line(format!("kvs-viewer: {problem}"));
     exit

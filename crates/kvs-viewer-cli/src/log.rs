@@ -1,9 +1,9 @@
-//! The log: to standard error, with two walls between secrets and the page.
+//! Logs to standard error, with two measures that keep secrets out.
 //!
-//! The first wall is a filter. Dependencies log signed URLs, authorization headers, ICE passwords
-//! and whole packets at their finer levels, so they are logged at `warn` at most, whatever level is
-//! set for. The second is a writer that blanks what looks like a credential in any line that is
-//! left.
+//! The first measure is a filter. Dependencies log signed URLs, authorization headers, ICE
+//! passwords and whole packets at their finer levels, so they are limited to `warn` at every
+//! requested level. The second is a writer that blanks every text that looks like a credential in
+//! the remaining lines.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use viewer_session::redact::redact;
 
 use super::output;
 
-/// Crates of this workspace: their logs are written with secrets in mind.
+/// Crates of this workspace; their log statements avoid secrets.
 const OURS: [&str; 12] = [
     "kvs_viewer",
     "kvs_viewer_cli",
@@ -64,16 +64,16 @@ impl Level {
     }
 }
 
-/// Starts logging. Called once; a second call changes nothing.
+/// Starts logging. Only the first call has an effect.
 pub(crate) fn start(level: Level) {
     static STARTED: OnceLock<()> = OnceLock::new();
     STARTED.get_or_init(|| {
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(Redacting)
             .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-        // Another subscriber may be there already, when the library's user has one.
+        // If the application that uses the library has installed a subscriber, it stays.
         let _ = tracing_subscriber::registry().with(targets(level)).with(layer).try_init();
-        // The webrtc crates speak `log`.
+        // The webrtc crates log through the `log` crate.
         let _ = tracing_log::LogTracer::init_with_filter(tracing_log::log::LevelFilter::Warn);
     });
 }
@@ -81,13 +81,13 @@ pub(crate) fn start(level: Level) {
 fn targets(level: Level) -> Targets {
     let ours = level.filter();
     let others = ours.min(LevelFilter::WARN);
-    // It looks for a region and for credentials wherever they may be, and warns of each place where
-    // they are not, in hundreds of characters; what it comes to is the session's own error.
+    // aws_config looks for a region and for credentials in many places, and warns of each place
+    // without them, in hundreds of characters; the session reports the resulting error itself.
     let aws_config =
         if ours >= LevelFilter::INFO { others } else { others.min(LevelFilter::ERROR) };
     // At error level the stack prints whole packets that it drops while a track opens.
     let stack = if ours >= LevelFilter::DEBUG { LevelFilter::ERROR } else { LevelFilter::OFF };
-    // A target stands for all that begins with it.
+    // A target also matches all targets that begin with it.
     let noisy = ["webrtc", "rtc"];
     Targets::new()
         .with_default(others)
@@ -96,7 +96,7 @@ fn targets(level: Level) -> Targets {
         .with_targets(OURS.map(|target| (target, ours)))
 }
 
-/// Makes writers to standard error that blank credentials.
+/// Creates writers to standard error that blank credentials.
 #[derive(Clone, Copy, Debug)]
 struct Redacting;
 
@@ -108,7 +108,7 @@ impl<'a> MakeWriter<'a> for Redacting {
     }
 }
 
-/// One line; it is written when it is whole, so that nothing is split across the check.
+/// One line; it is written once it is complete, so that no credential is split across two checks.
 #[derive(Debug)]
 struct Line(Vec<u8>);
 
@@ -126,7 +126,8 @@ impl Write for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.0);
-        // Through the queue: the session's tasks log, and none of them may wait for a reader.
+        // The queue is used because the session's tasks log, and none of them may wait for a
+        // reader.
         output::stderr().line(redact(text.trim_end()).into_owned());
     }
 }

@@ -1,4 +1,4 @@
-//! Received media on its way to the counters and the file.
+//! Passes received media to the counters and the recording.
 
 use std::io;
 use std::path::Path;
@@ -18,75 +18,27 @@ use super::args::OutputArgs;
 use super::status::Status;
 use super::streams::Streams;
 
-/// What became of a file.
+/// The result of a recording.
 pub(crate) type Recorded = Result<Summary, RecordError>;
 
-/// Where media is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    /// The file of `--record`.
-    Recording,
-    /// The live stream of `--output`.
-    Live,
-}
-
-/// What becomes known of a file while it is written.
+/// An update from a running recording.
 #[derive(Debug)]
-pub(crate) enum FileNews {
-    /// It cannot go on.
-    Failed(Destination, RecordError),
-    /// It cannot hold some media, and goes on without it. Sent once for each codec.
-    NotWritten { to: Destination, kind: MediaKind, codec: Codec, why: RecordError },
+pub(crate) enum RecordingNews {
+    /// The recording cannot continue.
+    Failed(RecordError),
+    /// Media arrived that the file cannot hold; the recording continues without it. Sent once for
+    /// each codec.
+    NotRecorded {
+        /// Whether it is video or audio.
+        kind: MediaKind,
+        /// The codec of the media.
+        codec: Codec,
+        /// Why the file cannot hold it.
+        why: RecordError,
+    },
 }
 
-/// What became of the files.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    pub(crate) recorded: Option<Recorded>,
-    pub(crate) live: Option<LiveEnd>,
-}
-
-/// How a live stream ended.
-pub(crate) type LiveEnd = Result<Recorded, Stalled>;
-
-/// The reader of a live stream did not take the rest in time.
-#[derive(Debug)]
-pub(crate) struct Stalled;
-
-/// Where media is written, as far as anything is wanted.
-#[derive(Default)]
-pub(crate) struct Files {
-    pub(crate) recording: Option<Recording>,
-    pub(crate) live: Option<Recording>,
-}
-
-impl Files {
-    fn each(&mut self) -> impl Iterator<Item = (Destination, &mut Recording)> {
-        let recording = self.recording.as_mut().map(|file| (Destination::Recording, file));
-        let live = self.live.as_mut().map(|file| (Destination::Live, file));
-        recording.into_iter().chain(live)
-    }
-
-    /// Ends both side by side, since either may wait for a disk or a reader.
-    async fn finish(self) -> Ended {
-        let finish = |file: Recording| tokio::task::spawn_blocking(move || file.finish());
-        let (recording, live) = (self.recording.map(finish), self.live.map(finish));
-        let live = match live {
-            None => None,
-            Some(live) => Some(match timeout(LIVE_ENDING_MAX, live).await {
-                Ok(ended) => Ok(ended.unwrap_or(Err(RecordError::Ended))),
-                Err(_) => Err(Stalled),
-            }),
-        };
-        let recorded = match recording {
-            None => None,
-            Some(recording) => Some(recording.await.unwrap_or(Err(RecordError::Ended))),
-        };
-        Ended { recorded, live }
-    }
-}
-
-/// Runs beside the session and ends when the peer port is gone.
+/// Passes on media in a task beside the session, and ends when the peer port is dropped.
 pub(crate) struct MediaPump {
     receiver: MediaReceiver,
     files: Files,
@@ -95,13 +47,10 @@ pub(crate) struct MediaPump {
     streams: Arc<Mutex<Streams>>,
 }
 
-/// A disk may take so long for the rest of a file.
+/// The time within which a disk must accept the rest of a file.
 const ENDING_MAX: Duration = Duration::from_secs(30);
 
-/// A reader of a live stream may take so long for the rest of it.
-const LIVE_ENDING_MAX: Duration = Duration::from_millis(500);
-
-/// After so long the terminal shows what is waited for.
+/// After this time the terminal shows that the command waits for the disk.
 pub(crate) const ENDING_USUAL: Duration = Duration::from_secs(2);
 
 impl MediaPump {
@@ -116,15 +65,15 @@ impl MediaPump {
         Self { receiver, files, monitor, news, streams }
     }
 
-    /// Takes media until there is no more, then ends the files.
-    pub(crate) async fn run(mut self) -> Ended {
+    /// Receives media until there is no more, then finalizes the file.
+    pub(crate) async fn run(mut self) -> Option<Recorded> {
         while let Some(event) = self.receiver.next().await {
             match event {
                 MediaEvent::Track { kind, codec, .. } => self.on_track(kind, codec),
                 MediaEvent::Frame { kind, frame, at, .. } => {
                     self.on_frame(kind, frame, at);
                 }
-                // They were not requested.
+                // The configuration does not enable RTP packets.
                 MediaEvent::Rtp { .. } => {}
                 MediaEvent::SenderReport { ssrc, ntp, rtp, .. } => {
                     self.on_report(SenderReport { ssrc, ntp, rtp_timestamp: rtp })
@@ -134,23 +83,25 @@ impl MediaPump {
             let overflow: u64 = self.files.each().map(|(_, file)| file.lost()).sum();
             lock(&self.streams).set_dropped(self.receiver.lost() + overflow);
         }
-        self.files.finish().await
+        let recording = self.recording.take()?;
+        // `finish` waits for the disk.
+        let ended = tokio::task::spawn_blocking(move || recording.finish()).await;
+        Some(ended.unwrap_or(Err(RecordError::Ended)))
     }
 
     fn on_track(&mut self, kind: MediaKind, codec: Codec) {
         lock(&self.streams).begin(kind, codec);
-        for (to, file) in self.files.each() {
-            let news = match file.track(kind, codec) {
-                Ok(()) => continue,
-                Err(NotRecorded::Stream { kind, codec, why }) => {
-                    FileNews::NotWritten { to, kind, codec, why }
-                }
-                Err(NotRecorded::Failed(error)) => FileNews::Failed(to, error),
-                Err(_) => continue,
-            };
-            // The receiver is gone only when the command is ending anyway.
-            let _ = self.news.send(news);
-        }
+        let Some(recording) = &mut self.recording else { return };
+        let news = match recording.track(kind, codec) {
+            Ok(()) => return,
+            Err(NotRecorded::Stream { kind, codec, why }) => {
+                RecordingNews::NotRecorded { kind, codec, why }
+            }
+            Err(NotRecorded::Failed(error)) => RecordingNews::Failed(error),
+            Err(_) => return,
+        };
+        // The receiver is dropped only when the command is ending anyway.
+        let _ = self.news.send(news);
     }
 
     fn on_frame(&mut self, kind: MediaKind, frame: EncodedFrame, at: Instant) {
@@ -171,8 +122,8 @@ impl MediaPump {
     }
 }
 
-/// What became of the recording in `path`. A disk that hangs is waited for neither without a limit
-/// nor against the person's will.
+/// Waits for the result of the recording in `path`. The wait for a disk that hangs has a limit, and
+/// the user can interrupt it.
 pub(crate) async fn recorded(
     path: Option<&Path>,
     pump: JoinHandle<Ended>,
@@ -198,15 +149,22 @@ pub(crate) async fn recorded(
     Ended { recorded, live: None }
 }
 
-/// The lock is held for a packet by the one side, for a sum each second by the other.
+/// Locks the counters. The media pump holds the lock for one frame, the statistics for one sum a
+/// second.
 pub(crate) fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
     streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens the files that the arguments name. The camera turns out to send no picture when
-/// `sound_alone` is set.
-pub(crate) fn start_files(
-    output: &OutputArgs,
+/// Whether a file with this name can hold H.264.
+pub(crate) fn holds_h264(record: Option<&Path>) -> bool {
+    let h264 = recording::Codec::Video(VideoCodec::H264);
+    record.is_none_or(|path| Container::from_path(path).is_ok_and(|c| c.check(h264).is_ok()))
+}
+
+/// Starts a recording and its thread. `sound_alone` is set if the camera turns out to send no
+/// video.
+pub(crate) fn start_recorder(
+    path: &Path,
     title: &str,
     (video, audio): (bool, bool),
     sound_alone: Arc<AtomicBool>,
@@ -237,7 +195,7 @@ mod tests {
     use super::super::status::Verbosity;
     use super::*;
 
-    /// The disk never answers, and neither does what writes to it.
+    /// Simulates a disk, and therefore a pump, that never finishes.
     async fn of_a_disk_that_hangs(interrupted: impl Future<Output = ()>) -> String {
         let pump = tokio::spawn(std::future::pending());
         let path = Path::new("a.mp4");

@@ -1,8 +1,8 @@
-//! What is printed. Standard output and standard error each have a bounded queue and a thread.
+//! Prints to standard output and standard error, each with a bounded queue and a thread.
 //!
-//! A pipe that is not read blocks whatever writes to it. Here that is the thread alone: the
-//! session, its deadlines, Ctrl-C and `--duration` go on. A line that finds the queue full is
-//! counted. A reader that closed its end is no error: what would have gone there is left out.
+//! A pipe that is not read blocks its writer. Here only the thread blocks: the session, its
+//! deadlines, Ctrl-C and `--duration` continue. A line that does not fit into the queue is counted.
+//! If a reader closes its end, that is no error, and later output is discarded.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
@@ -14,19 +14,19 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-/// Lines that may wait for their reader: a quarter of an hour of `stats`.
+/// The maximum number of queued lines: a quarter of an hour of `stats`.
 const LINES_MAX: usize = 1024;
 
-/// How long the end of the process waits for a reader.
+/// How long the process waits for a reader when it ends.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
-/// The queue of standard output.
+/// Returns the queue of standard output.
 pub(crate) fn stdout() -> &'static Lines {
     static STDOUT: OnceLock<Lines> = OnceLock::new();
     STDOUT.get_or_init(|| Lines::start("stdout", Plain::new(io::stdout())))
 }
 
-/// The queue of standard error.
+/// Returns the queue of standard error.
 pub(crate) fn stderr() -> &'static Lines {
     static STDERR: OnceLock<Lines> = OnceLock::new();
     STDERR.get_or_init(|| Lines::start("stderr", Screen::new()))
@@ -65,7 +65,7 @@ pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal() && !is_dumb
 }
 
-/// Waits until everything is written, for as long as a reader may take.
+/// Waits until everything is written, for a limited time.
 pub(crate) async fn flush() {
     tokio::join!(stdout().flush(), stderr().flush());
     if let Some(events) = EVENTS.get() {
@@ -73,7 +73,7 @@ pub(crate) async fn flush() {
     }
 }
 
-/// One queue. No call waits but [`Lines::last`] and [`Lines::flush`], and those not for long.
+/// One queue. Only [`Lines::last`] and [`Lines::flush`] wait, for a limited time.
 #[derive(Clone, Debug)]
 pub(crate) struct Lines {
     queue: mpsc::Sender<Item>,
@@ -82,7 +82,7 @@ pub(crate) struct Lines {
 
 #[derive(Debug)]
 enum Item {
-    /// A line that stays.
+    /// A permanent line.
     Line(String),
     /// The line that is redrawn; `None` removes it.
     Status(Option<String>),
@@ -95,14 +95,14 @@ impl Lines {
         let (queue, items) = mpsc::channel(LINES_MAX);
         let lost = Arc::<AtomicU64>::default();
         let count = Arc::clone(&lost);
-        // Without a thread nothing is printed, and the lines are counted as lost.
+        // If the thread cannot start, nothing is printed, and the lines are counted as lost.
         let _ = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || write_all(items, to, &count));
         Self { queue, lost }
     }
 
-    /// Prints a line; one that finds the queue full is counted.
+    /// Prints a line; one that does not fit into the queue is counted.
     pub(crate) fn line(&self, text: String) {
         if !self.try_line(text) {
             self.add_lost(1);
@@ -114,13 +114,13 @@ impl Lines {
         self.queue.try_send(Item::Line(text)).is_ok()
     }
 
-    /// Redraws the status line, on a terminal; a newer text replaces one that waits.
+    /// Redraws the status line, on a terminal; a newer text replaces a waiting one.
     pub(crate) fn status(&self, text: Option<String>) {
-        // Where it does not fit, the next one may.
+        // A text that does not fit into the queue is dropped, since the next one replaces it.
         let _ = self.queue.try_send(Item::Status(text));
     }
 
-    /// How many lines were lost since the last call.
+    /// Returns how many lines were lost since the last call.
     pub(crate) fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
     }
@@ -129,7 +129,7 @@ impl Lines {
         self.lost.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Prints a line that matters more than the others: waits for room, for a limited time.
+    /// Prints an important line: waits for room in the queue, for a limited time.
     pub(crate) async fn last(&self, text: String) {
         if !matches!(timeout(FLUSH_MAX, self.queue.send(Item::Line(text))).await, Ok(Ok(()))) {
             self.add_lost(1);
@@ -141,20 +141,20 @@ impl Lines {
         let (done, written) = oneshot::channel();
         let flushed = async {
             if self.queue.send(Item::Flush(done)).await.is_ok() {
-                // A thread that is gone has nothing more to write.
+                // A thread that has ended has nothing more to write.
                 let _ = written.await;
             }
         };
-        // What a reader does not take by then is not printed.
+        // Output that the reader does not accept in this time is discarded.
         let _ = timeout(FLUSH_MAX, flushed).await;
     }
 }
 
-/// Where a thread writes to.
+/// The destination of a thread's output.
 trait Sink: Send + 'static {
     fn line(&mut self, text: &str);
     fn status(&mut self, text: Option<String>);
-    /// Prints how many lines were lost, where nothing else does.
+    /// Prints how many lines were lost, unless the program that produces them reports it.
     fn lost(&mut self, lost: &AtomicU64);
 }
 
@@ -167,13 +167,13 @@ fn write_all(mut items: mpsc::Receiver<Item>, mut to: impl Sink, lost: &AtomicU6
                     to.line(&text);
                     to.lost(lost);
                 }
-                // Only the newest is drawn.
+                // Only the newest status is drawn.
                 Item::Status(text) => status = Some(text),
                 Item::Flush(done) => {
                     if let Some(text) = status.take() {
                         to.status(text);
                     }
-                    // The waiter may have given up.
+                    // The waiting task may have timed out.
                     let _ = done.send(());
                 }
             }
@@ -185,7 +185,7 @@ fn write_all(mut items: mpsc::Receiver<Item>, mut to: impl Sink, lost: &AtomicU6
     }
 }
 
-/// Lines for programs.
+/// Output for programs.
 struct Plain<W> {
     to: W,
     is_closed: bool,
@@ -207,11 +207,11 @@ impl<W: Write + Send + 'static> Sink for Plain<W> {
 
     fn status(&mut self, _text: Option<String>) {}
 
-    /// The program that prints the lines prints their loss, in its own form.
+    /// The program that produces the lines reports their loss in its own format.
     fn lost(&mut self, _lost: &AtomicU64) {}
 }
 
-/// Lines for people, and a status line under them where there is a terminal.
+/// Output for people, with a status line below it on a terminal.
 struct Screen {
     is_terminal: bool,
     bar: Option<ProgressBar>,
@@ -227,7 +227,7 @@ impl Sink for Screen {
     fn line(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            // Without a standard error there is only the exit code.
+            // If standard error is closed, only the exit code reports the result.
             None => drop(writeln!(io::stderr(), "{text}")),
         }
     }
@@ -265,7 +265,7 @@ pub(crate) mod testing {
 
     use super::{Lines, Plain, Write, io};
 
-    /// A pipe whose reader takes a line only when the test requests one.
+    /// A pipe whose reader accepts a line only when the test requests one.
     struct Stalled(Vec<u8>, SyncSender<String>);
 
     impl Write for Stalled {
@@ -280,7 +280,7 @@ pub(crate) mod testing {
         }
     }
 
-    /// A queue, and the reader of its lines.
+    /// Creates a queue, and the reader of its lines.
     pub(crate) fn stalled() -> (Lines, Receiver<String>) {
         let (pipe, reader) = sync_channel(0);
         (Lines::start("test", Plain::new(Stalled(Vec::new(), pipe))), reader)
@@ -299,7 +299,7 @@ mod tests {
             lines.line(i.to_string());
         }
         let lost = lines.take_lost();
-        // One line at most is with the thread.
+        // The thread holds at most one line.
         assert!((2 * LINES_MAX - 1..=2 * LINES_MAX).contains(&(lost as usize)), "{lost}");
         let before = tokio::time::Instant::now();
         lines.last("the end".to_owned()).await;

@@ -1,4 +1,5 @@
-//! `kvs-viewer replay`: a journal's timeline for people, and whether the core still does the same.
+//! `kvs-viewer replay`: prints a journal's timeline, and checks that the core's outputs are
+//! unchanged.
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -51,7 +52,7 @@ fn tell(
     all: bool,
     to: &mut impl Write,
 ) -> Result<Exit, JournalError> {
-    // Standard output that is closed does not change the result.
+    // A closed standard output does not change the result.
     let mut say = |text: &str| drop(writeln!(to, "{text}"));
     let reader = Reader::new(journal)?;
     let header = reader.header();
@@ -103,7 +104,7 @@ fn tell(
     })
 }
 
-/// The requests to the session.
+/// Describes the recorded session's configuration.
 fn patience(header: &Header) -> String {
     let config = &header.config;
     let mode = match config.settings().mode {
@@ -120,7 +121,7 @@ fn patience(header: &Header) -> String {
     )
 }
 
-/// What a person reads of a line; `None` for what only `--all` shows.
+/// Formats an entry of the journal; `None` for entries that only `--all` shows.
 fn line(entry: &Entry, began: Timestamp, all: bool) -> Option<String> {
     let mut text = match &entry.what {
         What::LeftOut(left_out) => Some(format!(
@@ -141,8 +142,8 @@ fn line(entry: &Entry, began: Timestamp, all: bool) -> Option<String> {
     text.map(|text| printable(&text))
 }
 
-/// An event, as the sentence that `watch` prints where there is one.
-fn reported(event: &Event, began: Timestamp) -> String {
+/// Formats an event, with the sentence that `watch` prints if there is one.
+fn told(event: &Event, began: Timestamp) -> String {
     match event {
         Event::PhaseChanged { from, to } => format!("Phase: {from} -> {to}."),
         Event::DeadlineArmed { timer, at } => {
@@ -192,8 +193,8 @@ fn reported(event: &Event, began: Timestamp) -> String {
     }
 }
 
-/// The inputs that a person looks for first.
-fn requested(input: &Input) -> Option<&'static str> {
+/// Formats the inputs that are printed without `--all`.
+fn asked(input: &Input) -> Option<&'static str> {
     Some(match input {
         Input::Open => "> The application opens the session.",
         Input::Close => "> The application closes the session.",
@@ -218,7 +219,8 @@ fn since(began: Timestamp, at: Timestamp) -> String {
     Timestamp::new(at.saturating_since(began)).to_string()
 }
 
-/// A journal may come from a stranger: nothing in it may steer a terminal, or deceive its reader.
+/// Escapes text from a journal, which may come from an untrusted source: it must not control the
+/// terminal or deceive the reader.
 fn printable(text: &str) -> String {
     redact::printable(text).into_owned()
 }
@@ -245,7 +247,7 @@ mod tests {
         }
     }
 
-    /// A session with ports that never return an input.
+    /// Returns the journal of a session with ports that never respond.
     fn journal() -> String {
         let config = Settings::never().check().expect("valid");
         let mut now = Timestamp::from_millis(7_200_000);

@@ -1,4 +1,4 @@
-//! What the command line prints for machines: one JSON object a line.
+//! Prints the events for machines: one JSON object a line.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use super::resources::Resources;
 use super::spans::millis;
 use super::summary::Summary;
 
-/// Where events go, and from when their time counts.
+/// Writes events with their time since the start of the process.
 #[derive(Debug)]
 pub(crate) struct Reporter {
-    /// With `--json`.
+    /// The output, with `--json`.
     to: Option<Lines>,
-    /// From the start of the process to the session's origin.
+    /// The time from the start of the process to the session's origin.
     offset: Duration,
     attempt: u32,
-    /// Events that did not reach the output.
+    /// The number of events that did not reach the output.
     lost: u64,
 }
 
-/// A line; the fields come in this order, so that people find their way as well.
+/// A line; the fields are in this order for human readers.
 #[derive(Serialize)]
 struct Line<'a> {
     event: &'a str,
@@ -42,7 +42,7 @@ impl Reporter {
         Self { to, offset, attempt: 0, lost: 0 }
     }
 
-    /// Milliseconds since the process began.
+    /// Returns the milliseconds since the process began.
     pub(crate) fn t_ms(&self, at: Timestamp) -> u64 {
         millis(self.offset + at.since_origin())
     }
@@ -51,7 +51,7 @@ impl Reporter {
         self.attempt
     }
 
-    /// An event of the session; `None` for what the caller reports itself.
+    /// Prints an event of the session, unless the caller prints it in another form.
     pub(crate) fn event(&mut self, at: Timestamp, event: &Event) {
         if let Event::AttemptStarted { attempt } = event {
             self.attempt = *attempt;
@@ -61,7 +61,7 @@ impl Reporter {
         }
     }
 
-    /// The end of an attempt, with what the process had open before and after it.
+    /// Prints the end of an attempt, with the descriptors that were open before and after it.
     pub(crate) fn attempt_ended(
         &mut self,
         at: Timestamp,
@@ -76,7 +76,7 @@ impl Reporter {
         self.line(at, "attempt_ended", fields);
     }
 
-    /// The last line. It waits for room, for a limited time.
+    /// Prints the last line. Waits for room in the queue, for a limited time.
     pub(crate) async fn ended(
         &mut self,
         at: Timestamp,
@@ -105,7 +105,7 @@ impl Reporter {
         to.last(self.form(at, "ended", fields)).await;
     }
 
-    /// Events were lost on their way here.
+    /// Counts events that were lost before they reached this reporter.
     pub(crate) fn events_lost(&mut self, at: Timestamp, count: u64) {
         if let Some(to) = &self.to {
             to.add_lost(count);
@@ -113,7 +113,7 @@ impl Reporter {
         }
     }
 
-    /// Any other line.
+    /// Prints any other line.
     pub(crate) fn line(&mut self, at: Timestamp, name: &str, fields: Value) {
         self.tell_lost(at);
         if let Some(to) = &self.to {
@@ -121,7 +121,7 @@ impl Reporter {
         }
     }
 
-    /// Reports how many events were lost since the last report, once there is room for that.
+    /// Prints how many events were lost since the last report, if the queue has room.
     fn tell_lost(&mut self, at: Timestamp) {
         let Some(to) = &self.to else { return };
         let count = to.take_lost();
@@ -144,11 +144,11 @@ impl Reporter {
             | Value::String(_)
             | Value::Array(_) => Map::new(),
         };
-        // The end of an attempt may be reported after the next has begun.
+        // The end of an attempt may be printed after the next attempt has begun.
         let attempt = fields.remove("attempt").and_then(|attempt| attempt.as_u64());
         let attempt = attempt.unwrap_or(self.attempt.into());
         let line = Line { event, t_ms: self.t_ms(at), attempt, fields };
-        // Strings and numbers have a JSON form.
+        // Maps of strings and numbers can always be converted to JSON.
         serde_json::to_string(&line).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
 
@@ -212,7 +212,7 @@ impl Reporter {
     }
 }
 
-/// A finished recording, for machines.
+/// Formats a finished recording as JSON.
 pub(crate) fn recording_fields(summary: &Recording) -> Value {
     json!({
         "path": summary.path.display().to_string(),
@@ -326,8 +326,8 @@ mod tests {
         }
         let first = reader.recv().expect("a line");
         assert_eq!(first, "{\"event\":\"stats\",\"t_ms\":7,\"attempt\":3,\"a\":1}");
-        // Reading all that is queued makes room. Some losses were reported already if the
-        // writer took its first line late.
+        // Reading all queued lines makes room. Some losses were reported already if the writer took
+        // its first line late.
         let (mut read, mut told_before) = (1, 0);
         while let Ok(line) = reader.recv_timeout(Duration::from_millis(500)) {
             let line: Value = serde_json::from_str(&line).expect("JSON");

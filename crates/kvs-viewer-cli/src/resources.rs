@@ -1,8 +1,9 @@
-//! How many descriptors and sockets this process has open, to show that a closed attempt left none.
+//! Counts the descriptors and sockets that this process has open, to show that a closed attempt
+//! left none.
 //!
-//! Counts are taken where the session begins, with what is open as long as the process or the
-//! session lives (the watch of the network is a socket), and where an attempt ends, before anything
-//! of the next one is opened.
+//! A count is made when the session begins, which includes everything that is open for the lifetime
+//! of the process or the session (the network watch is a socket), and when an attempt ends, before
+//! the next one opens anything.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use negotiation_core::{Config, Event, Input, Output, Timestamp};
 use viewer_session::Observer;
 
-/// A count of what is open.
+/// The numbers of open descriptors and sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resources {
     pub(crate) descriptors: usize,
@@ -19,7 +20,7 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
-    /// Counts now; `None` where the system has no `/proc/self/fd`.
+    /// Counts now; `None` if the system has no `/proc/self/fd`.
     pub(crate) fn count() -> Option<Self> {
         let entries: Vec<_> = fs::read_dir("/proc/self/fd").ok()?.flatten().collect();
         let is_socket = |entry: &&fs::DirEntry| {
@@ -27,20 +28,20 @@ impl Resources {
                 .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
         };
         let sockets = entries.iter().filter(is_socket).count();
-        // The listing itself holds one descriptor.
+        // Reading the directory itself uses one descriptor.
         Some(Self { descriptors: entries.len().saturating_sub(1), sockets })
     }
 
-    /// Whether less or as much is open as in `before`.
+    /// Whether no more is open than in `before`.
     pub(crate) fn is_within(self, before: Self) -> bool {
         self.descriptors <= before.descriptors && self.sockets <= before.sockets
     }
 }
 
-/// Counts that wait to be read; more attempts than this do not end unread.
+/// The maximum number of counts that wait to be read.
 const COUNTS_MAX: usize = 64;
 
-/// What was open before the first attempt, and at the end of each.
+/// The counts before the first attempt, and at the end of each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Counts>>);
 
@@ -48,25 +49,26 @@ pub(crate) struct Ledger(Arc<Mutex<Counts>>);
 struct Counts {
     at_begin: Option<Resources>,
     at_end: BTreeMap<u32, Option<Resources>>,
-    /// The attempt that ended, until the next command to a port.
+    /// The attempt that ended, until the session sends the next command to a port.
     over: Option<u32>,
 }
 
 impl Ledger {
-    /// What was open before the first attempt.
+    /// Returns the count before the first attempt.
     pub(crate) fn at_begin(&self) -> Option<Resources> {
         self.lock().at_begin
     }
 
-    /// What was open when this attempt ended.
+    /// Returns the count at the end of this attempt.
     pub(crate) fn take(&self, attempt: u32) -> Option<Resources> {
         self.lock().at_end.remove(&attempt).flatten()
     }
 
-    /// Counts again, unless something of the next attempt may be open.
+    /// Counts again, unless the next attempt may have opened something.
     pub(crate) fn count_again(&self, attempt: u32) -> Option<Resources> {
         let count = Resources::count();
-        // Looked at afterwards: what is opened later is not in the count.
+        // Checked after counting, so that the count includes nothing of an attempt that begins
+        // later.
         (self.lock().over == Some(attempt)).then_some(count).flatten()
     }
 
@@ -75,14 +77,15 @@ impl Ledger {
     }
 }
 
-/// Counts at the beginning and at the end of each attempt, and passes everything on to a journal.
+/// Counts at the beginning of the session and at the end of each attempt, and passes all calls on
+/// to a journal.
 pub(crate) struct Counter {
     ledger: Option<Ledger>,
     journal: Option<Box<dyn Observer>>,
 }
 
 impl Counter {
-    /// Without a ledger nothing is counted.
+    /// Creates the counter; without a ledger it counts nothing.
     pub(crate) fn new(ledger: Option<Ledger>, journal: Option<Box<dyn Observer>>) -> Self {
         Self { ledger, journal }
     }
@@ -133,7 +136,7 @@ mod tests {
     };
     use std::net::UdpSocket;
 
-    /// The process's table is shared: who opens and counts sockets does so alone.
+    /// Serialises the tests that open and count sockets, since the descriptor table is shared.
     fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -149,7 +152,7 @@ mod tests {
         drop(socket);
     }
 
-    /// A session's own sockets are open before its first attempt, which did not open them.
+    /// A session's own sockets are open before its first attempt and do not belong to it.
     #[test]
     fn sockets_of_the_session_are_not_those_of_its_attempts() {
         let _alone = alone();

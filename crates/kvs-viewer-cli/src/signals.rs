@@ -1,9 +1,9 @@
-//! The signals that end the process: Ctrl-C, SIGTERM, and SIGHUP (a closed terminal, a lost
-//! `ssh`). All of them close the session and finish its files.
+//! Handles the signals that end the process: Ctrl-C, SIGTERM, and SIGHUP (a closed terminal, a lost
+//! `ssh`). All of them close the session and finalize its files.
 
 use std::future::pending;
 
-/// Listens from its creation on: a signal that comes later is not lost.
+/// Receives signals from its creation on, so that a signal that arrives before `next` is not lost.
 #[derive(Debug)]
 pub(crate) struct Signals {
     #[cfg(unix)]
@@ -15,8 +15,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from the system. One whose handler cannot be installed keeps the
-    /// system's own way to end the process.
+    /// Installs the signal handlers. A signal without a handler keeps the system's default action.
     #[cfg(unix)]
     pub(crate) fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
@@ -30,13 +29,13 @@ impl Signals {
         }
     }
 
-    /// Takes the signals over from the system.
+    /// Creates the receiver; Ctrl-C is handled in `next`.
     #[cfg(not(unix))]
     pub(crate) fn listen() -> Self {
         Self {}
     }
 
-    /// Waits for the next of them. Cancel-safe.
+    /// Waits for the next signal. Cancel-safe.
     #[cfg(unix)]
     pub(crate) async fn next(&mut self) {
         tokio::select! {
@@ -46,8 +45,8 @@ impl Signals {
         }
     }
 
-    /// Forgets those that came: a terminal that closes sends SIGHUP more than once, and so do
-    /// programs that pass a signal on to a whole group of processes.
+    /// Discards the signals that have arrived: a closing terminal sends SIGHUP more than once, and
+    /// so do programs that forward a signal to a whole process group.
     pub(crate) async fn forget(&mut self) {
         loop {
             tokio::select! {
@@ -58,7 +57,7 @@ impl Signals {
         }
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     #[cfg(not(unix))]
     pub(crate) async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -77,7 +76,7 @@ async fn arrival(signal: &mut Option<tokio::signal::unix::Signal>) {
     pending().await
 }
 
-/// Whether SIGHUP was ignored when the process began; `false` where the system does not report it.
+/// Whether SIGHUP was ignored when the process began; `false` if the system does not report it.
 #[cfg(unix)]
 fn is_hangup_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))

@@ -1,8 +1,8 @@
-//! Durations, as arguments and in texts.
+//! Parses durations of arguments and formats them for output.
 
 use std::time::Duration;
 
-/// Longest duration that an option takes.
+/// The maximum duration of an option.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Parses a duration of more than 0: `20s`, `2m`, `1h30m`, or a number of seconds.
@@ -22,7 +22,7 @@ pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     if duration > LONGEST { Err(limits.into()) } else { Ok(duration) }
 }
 
-/// A duration in a sentence.
+/// Formats a duration for a sentence.
 pub(crate) fn span(duration: Duration) -> String {
     let tenths = (duration.as_secs_f64() * 10.0).round() / 10.0;
     if tenths >= 60.0 {
@@ -34,7 +34,7 @@ pub(crate) fn span(duration: Duration) -> String {
     }
 }
 
-/// A running time, `00:12` or `1:02:03`.
+/// Formats a running time as `00:12` or `1:02:03`.
 pub(crate) fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -45,7 +45,7 @@ pub(crate) fn clock(duration: Duration) -> String {
     }
 }
 
-/// In whole milliseconds.
+/// Converts a duration to whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

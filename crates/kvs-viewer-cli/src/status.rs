@@ -1,4 +1,5 @@
-//! What a person sees on standard error: lines that stay, and on a terminal one that is redrawn.
+//! Prints for people on standard error: permanent lines, and on a terminal a status line that is
+//! redrawn.
 
 use super::output::{self, Lines};
 
@@ -7,14 +8,14 @@ use super::output::{self, Lines};
 pub(crate) enum Verbosity {
     /// Errors.
     Quiet,
-    /// What a person can act on.
+    /// The messages that a user can act on.
     #[default]
     Normal,
-    /// Everything that happens.
+    /// All events.
     Verbose,
 }
 
-/// The people's side of the output. No call waits.
+/// The output for people. No call waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     to: Lines,
@@ -27,12 +28,12 @@ impl Status {
         Self { to: output::stderr().clone(), verbosity, is_terminal: output::is_terminal() }
     }
 
-    /// Whether internals are printed.
+    /// Whether verbose output is enabled.
     pub(crate) fn is_verbose(&self) -> bool {
         self.verbosity == Verbosity::Verbose
     }
 
-    /// Prints a line at every verbosity: an error.
+    /// Prints an error, at every verbosity.
     pub(crate) fn error(&self, text: &str) {
         self.to.line(text.to_owned());
     }
@@ -51,7 +52,7 @@ impl Status {
         }
     }
 
-    /// Prints a line that the status line makes superfluous on a terminal.
+    /// Prints a line that is unnecessary on a terminal, where the status line shows it.
     pub(crate) fn progress(&self, text: &str) {
         if !self.is_terminal {
             self.say(text);

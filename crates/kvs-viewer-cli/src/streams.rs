@@ -1,4 +1,4 @@
-//! What is received, stream by stream, and what it comes to over all attempts.
+//! Counts what is received, stream by stream, and sums it over all attempts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use peer_webrtc::{Codec, EncodedFrame, MediaTotals, PeerMonitor};
 
 use super::report::kind_name;
 
-/// What has come so far, over all attempts.
+/// The counts so far, over all attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Packets of both kinds.
     pub(crate) packets: u64,
     /// Bytes of payload of both kinds.
     pub(crate) bytes: u64,
-    /// Packets that never came, of both kinds.
+    /// Packets of both kinds that never arrived.
     pub(crate) lost: u64,
-    /// Whole pictures.
+    /// Complete video frames.
     pub(crate) frames: u64,
     /// Keyframes among them.
     pub(crate) keyframes: u64,
@@ -25,52 +25,52 @@ pub(crate) struct Counts {
     pub(crate) size: Option<(u32, u32)>,
     /// Frames lost on their way from the peer connection, because this process was too slow.
     pub(crate) dropped: u64,
-    /// What is received now.
+    /// The codecs that are received now, by kind.
     pub(crate) codecs: BTreeMap<&'static str, &'static str>,
 }
 
-/// What the peer connections counted: the one that is open, and the sums of those that are over.
+/// The counts of the peer connections: the open one, and the sums of those that ended.
 #[derive(Default)]
 pub(crate) struct Streams {
     monitor: Option<PeerMonitor>,
     over: Counts,
-    /// What the newest stream of a kind carries.
+    /// The codec of the newest stream of each kind.
     codecs: BTreeMap<MediaKind, Codec>,
     /// The size of the newest keyframe of this peer connection.
     size: Option<(u32, u32)>,
 }
 
 impl Streams {
-    /// Where the counts of open peer connections come from.
+    /// Sets the monitor that supplies the counts of open peer connections.
     pub(crate) fn watch(&mut self, monitor: PeerMonitor) {
         self.monitor = Some(monitor);
     }
 
-    /// A stream begins.
+    /// Records the codec of a stream that begins.
     pub(crate) fn begin(&mut self, kind: MediaKind, codec: Codec) {
         self.codecs.insert(kind, codec);
     }
 
-    /// A frame came.
+    /// Records the size of a received frame.
     pub(crate) fn take(&mut self, frame: &EncodedFrame) {
         if let Some((width, height)) = frame.size {
             self.size = Some((width.into(), height.into()));
         }
     }
 
-    /// How many frames were lost in this process, by all who count them.
+    /// Sets how many frames were lost in this process, the sum of all counters.
     pub(crate) fn set_dropped(&mut self, dropped: u64) {
         self.over.dropped = dropped;
     }
 
-    /// The peer connection is over, and all its streams.
+    /// Adds the totals of a peer connection that ended with all its streams.
     pub(crate) fn end_all(&mut self, totals: &MediaTotals) {
         self.over.add(totals);
         self.codecs.clear();
         self.size = None;
     }
 
-    /// The sums.
+    /// Returns the sums.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = self.over.clone();
         for (_, totals) in self.monitor.as_ref().map(PeerMonitor::totals).unwrap_or_default() {
@@ -93,16 +93,16 @@ impl Counts {
     }
 }
 
-/// Packets that the peer connections lost, because this process was too slow.
+/// Counts packets that the peer connections lost because this process was too slow.
 #[derive(Default)]
 pub(crate) struct Dropped {
     open: BTreeMap<PeerId, u64>,
-    /// By those that are over.
+    /// The packets that peer connections lost that have ended.
     over: u64,
 }
 
 impl Dropped {
-    /// The sum, from the counts of the open ones.
+    /// Returns the sum, given the current counts of the open peer connections.
     pub(crate) fn count(&mut self, open: BTreeMap<PeerId, u64>) -> u64 {
         for (peer, dropped) in std::mem::replace(&mut self.open, open) {
             if !self.open.contains_key(&peer) {
@@ -113,7 +113,7 @@ impl Dropped {
     }
 }
 
-/// Bits a second and pictures a second between two counts.
+/// Bits and video frames a second between two counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Rates {
     pub(crate) bits: f64,

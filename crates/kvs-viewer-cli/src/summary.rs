@@ -1,24 +1,24 @@
-//! The paragraph at the end: what happened, why, and what to do, composed of the session's outcome
-//! and of the arguments of this command line.
+//! Composes the paragraph at the end (what happened, why, and what to do) from the session's
+//! outcome and the command's arguments.
 
 use negotiation_core::{AttemptEnd, Config, EndReason, Failure, FailureCode, Outcome, Phase};
 
 use super::spans::span;
 use super::words::{activity, end};
 
-/// What the command line knows beside the outcome.
+/// The facts that the command line adds to the outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
-    /// The channel, as it was given.
+    /// The channel, as given on the command line.
     pub(crate) channel: String,
     pub(crate) config: Config,
-    /// The service is on this machine.
+    /// Whether the service is on this machine.
     pub(crate) is_loopback: bool,
-    /// The requested profile.
+    /// The profile that was given on the command line.
     pub(crate) profile: Option<String>,
 }
 
-/// Why a session ended, for people and for machines.
+/// The reason why a session ended, for people and for machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// What happened.
@@ -28,8 +28,8 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// `phase` is where the session was when it was closed; `is_offline` that the platform has no
-    /// network.
+    /// Composes the summary. `phase` is the phase in which the session was closed; `is_offline`
+    /// means that the platform has no network.
     pub(crate) fn of(outcome: &Outcome, context: &Context, phase: Phase, is_offline: bool) -> Self {
         if is_offline && outcome.reason != EndReason::Closed {
             return Self {
@@ -78,12 +78,12 @@ fn likely_cause(outcome: &Outcome) -> String {
     }
 }
 
-/// KVS's "master" is a camera for people.
+/// Replaces KVS's word "master" with "camera" for people.
 fn plain(text: &str) -> String {
     text.replace("master", "camera")
 }
 
-/// The outcome's own advice, in the words of this command line where it has some.
+/// Returns the outcome's advice, with the options of this command line where they apply.
 fn next_step(outcome: &Outcome, context: &Context) -> String {
     if let Some(failure) = last_failure(outcome) {
         if lacks_region(failure) {
@@ -156,20 +156,21 @@ fn last_failure(outcome: &Outcome) -> Option<&Failure> {
     }
 }
 
-/// A request that was signed for another region is refused like one with a wrong key; only the text
-/// distinguishes them ("Credential should be scoped to a valid region").
+/// Whether a request was signed for another region. The service refuses it like one with a wrong
+/// key; only the text differs ("Credential should be scoped to a valid region").
 fn is_region(failure: &Failure) -> bool {
     failure.code == FailureCode::AccessDenied && failure.detail.contains("scoped to a valid region")
 }
 
-/// Found before any call, so without a name of the API's.
+/// Whether the region is missing. This is detected before any request, so the failure has no API
+/// name.
 fn lacks_region(failure: &Failure) -> bool {
     failure.code == FailureCode::InvalidArgument
         && failure.api_name.is_none()
         && failure.detail.starts_with("no region")
 }
 
-/// The name in an ARN, which is long.
+/// Returns the name within an ARN, which is long.
 pub(crate) fn short(channel: &str) -> &str {
     let name = channel.split_once(":channel/").and_then(|(_, rest)| rest.split('/').next());
     name.unwrap_or(channel)

@@ -1,11 +1,11 @@
-//! Commands and completions in words, for `replay --all`.
+//! Describes commands and completions for `replay --all`.
 
 use negotiation_core::{
     Completion, Connectivity, Done, Input, Message, Output, PeerCommand, PeerEvent, SdpKind,
     SignalingCommand, SignalingEvent,
 };
 
-/// A command, with the number of its completion.
+/// Describes a command, with the number of its completion.
 pub(crate) fn command(output: &Output) -> String {
     match output {
         Output::Signaling(ticket, command) => format!("{ticket} {}.", signaling_command(command)),
@@ -67,7 +67,7 @@ fn peer_command(command: &PeerCommand) -> String {
     format!("Peer connection {}: {what}", command.peer().0)
 }
 
-/// An input in words.
+/// Describes an input.
 pub(crate) fn input(input: &Input) -> String {
     match input {
         Input::Open => "The application opens the session.".into(),

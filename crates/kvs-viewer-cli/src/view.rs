@@ -1,4 +1,5 @@
-//! The status line: what is waited for and until when, and once it is live, how.
+//! Formats the status line: what the session waits for and until when, and the statistics once it
+//! is live.
 
 use std::time::Duration;
 
@@ -9,26 +10,26 @@ use super::spans::{clock, span};
 use super::streams::{Counts, Rates};
 use super::words::activity;
 
-/// What the line shows.
+/// The contents of the status line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) attempt: u32,
-    /// How long the session has been waited for.
+    /// The time since the session began.
     pub(crate) running: Duration,
-    /// The platform has no network.
+    /// Whether the platform has no network.
     pub(crate) is_offline: bool,
     /// The deadline of the phase, and the time left.
     pub(crate) deadline: Option<(Timer, Duration)>,
-    /// How long ago the session was live for the first time.
+    /// The time since the session was live for the first time.
     pub(crate) live: Option<Duration>,
-    /// What is amiss although the session is live.
+    /// The problem of a live session, if there is one.
     pub(crate) interruption: Option<&'static str>,
     pub(crate) duration: Option<Duration>,
     pub(crate) counts: Counts,
-    /// Once they are measured.
+    /// The rates, after the first measurement.
     pub(crate) rates: Option<Rates>,
     pub(crate) path: Option<PathStats>,
-    /// The size of the recording.
+    /// The size of the recording in bytes.
     pub(crate) recorded: Option<u64>,
 }
 
@@ -84,7 +85,7 @@ impl View {
     }
 }
 
-/// A codec's name, as people write it.
+/// Returns a codec's usual spelling.
 pub(crate) fn codec_name(name: &str) -> &str {
     if name == "H264" { "H.264" } else { name }
 }
@@ -107,7 +108,7 @@ fn bit_rate(bits: f64) -> String {
     }
 }
 
-/// A size in the units of `ls -h --si`.
+/// Formats a size in the units of `ls -h --si`.
 pub(crate) fn byte_size(bytes: u64) -> String {
     let bytes = bytes as f64;
     if bytes >= 1e9 {

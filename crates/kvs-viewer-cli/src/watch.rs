@@ -1,7 +1,7 @@
-//! `kvs-viewer watch`: runs one session, shows it, records it, and reports how it ended.
+//! `kvs-viewer watch`: runs one session, displays and records it, and reports its outcome.
 //!
-//! The loop waits for nothing but its own inputs: printing, counting and statistics have tasks and
-//! threads of their own, so that signals and `--duration` always work.
+//! The loop waits only for its own inputs: printing, counting and statistics have their own tasks
+//! and threads, so that signals and `--duration` always work.
 
 mod files;
 mod measured;
@@ -41,13 +41,14 @@ use files::name;
 use kvs_viewer::{Session, SessionConfig};
 use measured::Measured;
 
-/// How often the `stats` event comes.
+/// The interval of `stats` events.
 const STATS_EVERY: Duration = Duration::from_secs(1);
 
-/// How long what a closed attempt left may take to be gone from the process's table.
+/// The time within which the resources of a closed attempt must disappear from the process's
+/// descriptor table.
 const SETTLE: Duration = Duration::from_millis(800);
 
-/// How often it is looked for in that time.
+/// The interval of the counts during that time.
 const SETTLE_STEP: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(args: WatchArgs, started: Started) -> Exit {
@@ -57,7 +58,7 @@ pub(crate) async fn run(args: WatchArgs, started: Started) -> Exit {
         Err(problem) => return complain(Exit::Usage, &problem),
     };
     if let Err(error) = config.signaling.check_environment().await {
-        // A profile is where credentials come from.
+        // The profile is a source of credentials.
         let exit = if error.field == Field::Profile { Exit::Permission } else { Exit::Usage };
         return complain(exit, &error.with_names(flag));
     }
@@ -70,7 +71,7 @@ pub(crate) async fn run(args: WatchArgs, started: Started) -> Exit {
     watch(config, context, &args.output, started).await
 }
 
-/// Runs a session to its end. The same for `watch` and `demo`.
+/// Runs a session to its end, for both `watch` and `demo`.
 pub(crate) async fn watch(
     config: SessionConfig,
     context: Context,
@@ -142,7 +143,7 @@ pub(crate) async fn watch(
     let (at, outcome) = loop {
         let recount = show.unsettled.as_ref().map(|unsettled| unsettled.next);
         tokio::select! {
-            // First the requests of a person or of the system.
+            // Signals of the user or the system come first.
             biased;
             () = signals.next(), if !stopped => {
                 (stopped, stopped_in) = (true, Some(show.phase));
@@ -173,7 +174,7 @@ pub(crate) async fn watch(
                     if matches!(event, Event::AttemptStarted { .. } | Event::KeyframeReceived) {
                         picture = event == Event::KeyframeReceived;
                     } else if event == Event::Live && !picture {
-                        // The camera accepted no picture.
+                        // The session is live without a keyframe, so the camera sends no video.
                         sound_alone.store(true, Ordering::Relaxed);
                     }
                     if event == Event::Live && show.live.is_none()
@@ -203,15 +204,15 @@ pub(crate) async fn watch(
     }
     let path = args.record.as_deref();
     let again = async {
-        // The signal that ended the session may come twice; only a later one is meant for the
-        // wait.
+        // The signal that ended the session may arrive twice; only a signal after the message about
+        // the wait interrupts it.
         sleep(media::ENDING_USUAL).await;
         signals.forget().await;
         signals.next().await;
     };
-    let files = media::recorded(path, pump, again, &show.status).await;
-    // The last attempt has as long as any other for what it leaves to be gone, and what the session
-    // had open is gone by now as well.
+    let recorded = media::recorded(path, pump, again, &show.status).await;
+    // The resources of the last attempt have the same time to disappear as those of any other, and
+    // those of the session are released by now as well.
     show.before = show.before_session;
     while let Some(next) = show.unsettled.as_ref().map(|unsettled| unsettled.next) {
         sleep_until(next).await;
@@ -228,36 +229,37 @@ pub(crate) async fn watch(
     if reader_closed && exit == Exit::ClosedEarly { Exit::Ok } else { exit }
 }
 
-/// What is shown while a session runs.
+/// The state of the display while a session runs.
 struct Show {
     reporter: Reporter,
     status: Status,
     context: Context,
     phase: Phase,
-    /// When each deadline that was armed in this phase fires.
+    /// The times of the deadlines that were armed in this phase.
     deadlines: BTreeMap<Timer, Timestamp>,
-    /// Why attempts failed since it was live.
+    /// The reasons of failed attempts since the session was last live.
     failures: BTreeSet<String>,
-    /// The attempt that ended last; reported with what comes after it.
+    /// The attempt that ended last; it is reported together with the event that follows it.
     ended: Option<AttemptReport>,
-    /// An attempt that is over, while more is open than before it.
+    /// An ended attempt, while more is open than before it.
     unsettled: Option<Unsettled>,
-    /// What was open before the session.
+    /// The count before the session.
     before_session: Option<Resources>,
-    /// What was open before the attempt; of the first it is known once that ends.
+    /// The count before the attempt; for the first attempt it is known when that ends.
     before: Option<Resources>,
-    /// Without it nothing is counted.
+    /// The counts at the attempts' ends; without it nothing is counted.
     ledger: Option<Ledger>,
     streams: Arc<Mutex<Streams>>,
     peers: Vec<PeerStats>,
     last: (Timestamp, Counts),
     dropped: Dropped,
     view: View,
-    /// When it was live for the first time.
+    /// When the session was live for the first time.
     live: Option<Timestamp>,
 }
 
-/// The end of an attempt, reported once what it left is gone, or once that has taken too long.
+/// The end of an attempt, which is reported when its resources are released, or when that takes too
+/// long.
 struct Unsettled {
     at: Timestamp,
     report: AttemptReport,
@@ -277,7 +279,7 @@ impl Show {
             self.deadlines.insert(*timer, *at);
         }
         if matches!(event, Event::AttemptStarted { .. }) {
-            // What follows is of the next attempt.
+            // Later events belong to the next attempt.
             self.settle();
         }
         if matches!(event, Event::MediaStalled | Event::Disconnected) {
@@ -307,7 +309,7 @@ impl Show {
             self.status.detail(&event.to_string());
         } else if let Event::RetryScheduled { at: due, .. } = event {
             let pause = span(due.saturating_since(at));
-            // Without a network every deadline stands still, for a limited time.
+            // Without a network all deadlines are suspended, for a limited time.
             let limit = span(self.context.config.settings().offline_limit);
             self.tell_failed(&match self.view.is_offline {
                 true => format!("Trying again when the network is back, or after {limit}."),
@@ -326,12 +328,12 @@ impl Show {
             Some(_) => "Live again.".to_owned(),
         };
         self.live.get_or_insert(at);
-        // The same failure is reported anew when it comes back.
+        // A failure that returns after this is reported again.
         self.failures.clear();
         self.status.say(&text);
     }
 
-    /// What is waited for at first, in a line, where there is no status line.
+    /// Prints what the session waits for at first, if there is no status line.
     fn tell_start(&self) {
         let config = &self.context.config;
         let (whom, limit) = match config.settings().mode {
@@ -358,7 +360,7 @@ impl Show {
         }
     }
 
-    /// Says why an attempt failed, unless the one before failed in the same way.
+    /// Prints why an attempt failed, unless the previous one failed for the same reason.
     fn tell_failed(&mut self, then: &str) {
         let Some(report) = self.ended.take() else { return };
         let why = words::end(&report, &self.context.config);
@@ -377,7 +379,7 @@ impl Show {
         }
     }
 
-    /// Looks whether what the attempt left is gone.
+    /// Counts again, and reports the end of the attempt once its resources are released.
     fn recount(&mut self) {
         let Some((unsettled, ledger)) = self.unsettled.as_mut().zip(self.ledger.as_ref()) else {
             return;
@@ -391,7 +393,7 @@ impl Show {
         }
     }
 
-    /// Tells the end of the attempt, with the newest count.
+    /// Reports the end of the attempt, with the newest count.
     fn settle(&mut self) {
         let Some(Unsettled { at, report, after, .. }) = self.unsettled.take() else { return };
         self.reporter.attempt_ended(at, &report, self.before, after);
@@ -408,7 +410,7 @@ impl Show {
         self.before = after;
     }
 
-    /// The deadline that the session waits on in this phase, and the time left.
+    /// Returns the deadline of the current phase, and the time left.
     fn deadline(&self, now: Timestamp) -> Option<(Timer, Duration)> {
         let timer = self.phase.deadline()?;
         let at = self.deadlines.get(&timer)?;
@@ -428,7 +430,7 @@ impl Show {
         let counts = lock(&self.streams).counts();
         let elapsed = now.saturating_since(self.last.0);
         let rates = Rates::between(&self.last.1, &counts, elapsed);
-        // The rates of the second in which it began mean little.
+        // The rates of the second in which the video began cover only a part of it.
         let is_measured = self.live.is_some_and(|live| live <= self.last.0);
         self.view.rates = is_measured.then_some(rates);
         let open = self.peers.iter().map(|stats| (stats.peer, stats.dropped)).collect();
@@ -467,7 +469,15 @@ impl Show {
         self.last = (now, counts);
     }
 
-    /// The summary, the last line, the exit code.
+    /// Reports media that the file cannot hold.
+    fn not_recorded(&mut self, now: Timestamp, kind: MediaKind, codec: Codec, why: &RecordError) {
+        let kind = kind_name(kind);
+        self.status.say(&format!("The recording has no {kind}: {why}."));
+        let fields = json!({ "kind": kind, "codec": codec.name(), "reason": why.to_string() });
+        self.reporter.line(now, "media_not_recorded", fields);
+    }
+
+    /// Prints the summary and the last line, and returns the exit code.
     async fn end(
         mut self,
         at: Timestamp,
@@ -519,7 +529,7 @@ impl Show {
         } else if exit == Exit::ClosedEarly {
             self.status.say(&summary.headline);
         } else if outcome.reason == EndReason::Closed {
-            // The recording's failure is what ended it, and is reported.
+            // The failure of the recording closed the session, and is reported separately.
             self.status.detail(&summary.headline);
         } else {
             self.status.error(&summary.headline);
@@ -535,12 +545,12 @@ impl Show {
     }
 }
 
-/// A number of things, `1 frame` or `2 frames`.
+/// Formats a number of things, as `1 frame` or `2 frames`.
 fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The jitter of the newest stream of each kind.
+/// Returns the jitter of the newest stream of each kind.
 fn jitter(peers: &[PeerStats]) -> Value {
     let mut kinds = Map::new();
     for kind in [MediaKind::Video, MediaKind::Audio] {

@@ -1,12 +1,12 @@
-//! Plain words for people: what is waited for, what happens, why an attempt ended.
+//! Texts for people: what the session waits for, what happens, why an attempt ended.
 //!
-//! The library's own texts speak of ICE, DTLS and masters; these do not. Stable codes are in JSON.
+//! The library's texts use the terms ICE, DTLS and master; these do not. Stable codes are in JSON.
 
 use negotiation_core::{AttemptEnd, AttemptReport, Config, Deadline, Event, Phase};
 
 use super::spans::span;
 
-/// What the session does in a phase, after "00:05".
+/// Describes what the session does in a phase, for the text after "00:05".
 pub(crate) fn activity(phase: Phase) -> &'static str {
     match phase {
         Phase::Idle => "starting",
@@ -25,8 +25,8 @@ pub(crate) fn activity(phase: Phase) -> &'static str {
     }
 }
 
-/// What a person reads when it happens, unless it is shown in another way; `None` for what is
-/// printed with `--verbose` alone.
+/// Returns the sentence to print for an event; `None` if the event is shown in another way or only
+/// with `--verbose`.
 pub(crate) fn news(event: &Event) -> Option<String> {
     Some(match event {
         Event::Offline | Event::Online | Event::MediaPaused => event.to_string(),
@@ -66,7 +66,7 @@ pub(crate) fn news(event: &Event) -> Option<String> {
     })
 }
 
-/// Why an attempt ended, after a colon.
+/// Describes why an attempt ended, for the text after a colon.
 pub(crate) fn end(report: &AttemptReport, config: &Config) -> String {
     let evidence = &report.evidence;
     match &report.end {
@@ -133,8 +133,8 @@ pub(crate) fn end(report: &AttemptReport, config: &Config) -> String {
     }
 }
 
-/// How long the answer of an attempt was waited for. Attempts that follow a live session begin the
-/// list of timeouts anew, so it is known for certain only where all are the same.
+/// Returns how long the attempt waited for an answer. After a live session the list of timeouts
+/// starts over, so the duration is certain only if all timeouts are equal.
 fn waited_for_answer(report: &AttemptReport, config: &Config) -> Option<std::time::Duration> {
     let (first, rest) = config.settings().answer_timeouts.split_first()?;
     let lasted = report.ended.saturating_since(report.started);
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(words(AttemptEnd::Connect(refused)), "no such key (BadKey)");
         let bare = Failure::new(FailureCode::NoChannel, "");
         assert_eq!(words(AttemptEnd::Connect(bare)), "no channel");
-        // The timeouts of this preset differ, so the one that passed is not named.
+        // The timeouts of this preset differ, so the text does not name the one that passed.
         let persistent = Settings::persistent().check().expect("valid");
         let vague = end(&report(AttemptEnd::Deadline(Deadline::Answer)), &persistent);
         assert_eq!(vague, "the camera did not answer in time");

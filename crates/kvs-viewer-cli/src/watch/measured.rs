@@ -1,4 +1,4 @@
-//! Statistics and the size of the recording, measured beside the session.
+//! Measures statistics and the size of the recording outside the session's loop.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::STATS_EVERY;
 
-/// Measurements beside the session: tasks of their own, since each may hang.
+/// The measurements that may hang, each made by its own task.
 pub(super) struct Measured {
     peers: latest::Receiver<Vec<PeerStats>>,
     bytes: Option<Arc<AtomicU64>>,
@@ -37,7 +37,7 @@ impl Measured {
             let looked = tokio::spawn(async move {
                 loop {
                     let path = path.clone();
-                    // A disk that hangs takes this one thread.
+                    // A disk that hangs blocks only this thread.
                     let size = tokio::task::spawn_blocking(move || std::fs::metadata(path));
                     if let Ok(Ok(file)) = size.await {
                         publish.store(file.len(), Ordering::Relaxed);
@@ -51,7 +51,7 @@ impl Measured {
         Self { peers, bytes, tasks }
     }
 
-    /// The newest that is known.
+    /// Returns the newest measurements.
     pub(super) fn now(&self) -> (Vec<PeerStats>, Option<u64>) {
         let bytes = self.bytes.as_ref().map(|bytes| bytes.load(Ordering::Relaxed));
         (self.peers.borrow().clone(), bytes)
