@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: how fast a session starts, beside other viewers, and what many sessions
-//! cost. `docs/performance.md` describes what is measured and how.
+//! `cargo xtask bench`: measures how fast a session starts, compared with other viewers, and what
+//! many sessions cost. `docs/performance.md` describes the measurements and the method.
 
 mod analysis;
 mod fleet;
@@ -104,7 +104,7 @@ impl Options {
         }
     }
 
-    /// The viewers to measure, with their labels.
+    /// Returns the viewers to measure, with their labels.
     fn viewers(&self, default: &str) -> Result<Vec<(String, PathBuf)>, String> {
         if self.viewers.is_empty() {
             return Ok(vec![("kvs-viewer".to_owned(), built(default)?)]);
@@ -112,7 +112,7 @@ impl Options {
         self.viewers.iter().map(|(label, path)| Ok((label.clone(), given(path)?))).collect()
     }
 
-    /// The programs of emulator and camera.
+    /// Returns the paths of emulator and camera.
     fn service(&self) -> Result<(PathBuf, PathBuf), String> {
         let service = match &self.service {
             Some(path) => given(path)?,
@@ -123,7 +123,7 @@ impl Options {
     }
 }
 
-/// `LABEL=PATH`, or a path whose label is the name of its file.
+/// Parses `LABEL=PATH`, or a path, which is labelled with its file name.
 fn labelled(text: &str) -> (String, PathBuf) {
     match text.split_once('=') {
         Some((label, path)) => (label.to_owned(), PathBuf::from(path)),
@@ -136,11 +136,11 @@ fn labelled(text: &str) -> (String, PathBuf) {
 }
 
 fn given(path: &std::path::Path) -> Result<PathBuf, String> {
-    // Processes are started in the workspace's root.
+    // A relative path would be resolved in the workspace's root, in which processes start.
     path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// A program that a release build leaves behind.
+/// Returns the path of a program that a release build produces.
 fn built(name: &str) -> Result<PathBuf, String> {
     let path = step::root().join("target/release").join(name);
     let what = match name.strip_prefix("examples/") {

@@ -1,5 +1,5 @@
-//! `cargo xtask ci`: exactly what CI runs, quick checks first, then the tests, mutants last; and
-//! `cargo xtask check`, the part of it that needs nothing but Rust and a C compiler.
+//! `cargo xtask ci`: runs exactly what CI runs, quick checks first, then the tests, mutants last;
+//! and `cargo xtask check`: runs the part of it that needs only Rust and a C compiler.
 
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ const QUICK: &[Step] = &[
     ("scenarios", scenarios),
 ];
 
-/// The requested part of the full run.
+/// The selected part of the full run.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Selection {
     setup: bool,
@@ -40,8 +40,8 @@ struct Selection {
     from: usize,
 }
 
-/// Runs the full set, or what `--only STEP` or `--from STEP` leaves of it; `--setup` installs what
-/// it needs first.
+/// Runs the full set, or the part that `--only STEP` or `--from STEP` selects; `--setup` first
+/// installs the required tools.
 pub(crate) fn run(words: &[&str]) -> Result<(), String> {
     let selection = Selection::read(words)?;
     if selection.setup {
@@ -53,7 +53,7 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
     }
 }
 
-/// The quick gate.
+/// Runs the quick checks.
 pub(crate) fn check() -> Result<(), String> {
     run_steps(QUICK)
 }

@@ -1,8 +1,8 @@
-//! `cargo xtask contract`: which tests show which rule and which scenario of `docs/contract.md`,
-//! written to `docs/contract-tests.md` from the names and annotations of the tests.
+//! `cargo xtask contract`: lists the tests for each rule and each scenario of `docs/contract.md` in
+//! `docs/contract-tests.md`, from the tests' names and comments.
 //!
-//! A test shows what its name begins with (`n18_`: rule N18; `s25_` and `w25_`: scenario 25) and
-//! what a comment above it lists: `// Shows: N16, 37.`
+//! A test covers the number at the beginning of its name (`n18_`: rule N18; `s25_` and `w25_`:
+//! scenario 25) and those listed in a comment above it: `// Shows: N16, 37.`
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ use crate::step;
 const CONTRACT: &str = "docs/contract.md";
 const PAGE: &str = "docs/contract-tests.md";
 
-/// How a comment above a test begins that lists what it shows.
+/// The beginning of a comment above a test that lists what the test covers.
 const SHOWS: &str = "// Shows: ";
 
 /// Files whose tests run on virtual time, without a socket.
@@ -26,14 +26,14 @@ const SIMULATED: [&str; 6] = [
     "crates/negotiation-sim/",
 ];
 
-/// A rule or a scenario.
+/// The number of a rule or a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Claim {
     Rule(u32),
     Scenario(u32),
 }
 
-/// A scenario as the contract lists it.
+/// A scenario of the contract.
 #[derive(Debug, PartialEq, Eq)]
 struct Scenario {
     name: String,
@@ -41,7 +41,7 @@ struct Scenario {
     wire: bool,
 }
 
-/// What the contract lists.
+/// The rules and scenarios of the contract.
 #[derive(Debug, Default)]
 struct Contract {
     rules: BTreeSet<u32>,
@@ -58,7 +58,7 @@ pub(crate) fn write() -> Result<(), String> {
     fs::write(step::root().join(PAGE), page).map_err(|error| format!("{PAGE}: {error}"))
 }
 
-/// Whether the page is up to date, and every number has its tests.
+/// Checks that the page is up to date, and that every number has its tests.
 pub(crate) fn check() -> Result<Vec<String>, String> {
     let (page, mut complaints) = generate()?;
     if read(&step::root().join(PAGE))? != page {
@@ -76,7 +76,7 @@ fn generate() -> Result<(String, Vec<String>), String> {
     let (mut tests, mut complaints) = (Tests::new(), Vec::new());
     for file in files(&step::root(), ".rs")? {
         let name = shown(&file);
-        // This file quotes the annotations of others.
+        // The tests of xtask contain such comments as data.
         if name.starts_with("xtask/") {
             continue;
         }
@@ -196,7 +196,7 @@ impl std::fmt::Display for Claim {
     }
 }
 
-/// Those on virtual time, and the others.
+/// Returns the tests on virtual time, and the others.
 fn apart(tests: &BTreeSet<String>) -> (Vec<&String>, Vec<&String>) {
     let is_simulated = |test: &&String| SIMULATED.iter().any(|start| test.starts_with(start));
     tests.iter().partition(is_simulated)
@@ -210,7 +210,7 @@ fn cell(tests: &[&String]) -> String {
     quoted.join("<br>")
 }
 
-/// The tests of a file, each with what it shows, or what is wrong with its comment.
+/// Returns the tests of a file, each with its claims, or the error in its comment.
 fn claims_of(text: &str) -> Vec<(String, Result<BTreeSet<Claim>, String>)> {
     let mut found = Vec::new();
     let mut listed: Option<&str> = None;
@@ -239,7 +239,7 @@ fn claims_of(text: &str) -> Vec<(String, Result<BTreeSet<Claim>, String>)> {
     found
 }
 
-/// What a test shows by the beginning of its name.
+/// Returns the claim at the beginning of a test's name.
 fn by_name(name: &str) -> Option<Claim> {
     let (head, _) = name.split_once('_')?;
     let number = head.get(1..)?.parse().ok()?;
@@ -250,7 +250,7 @@ fn by_name(name: &str) -> Option<Claim> {
     }
 }
 
-/// What a comment lists: `N16, 37.`
+/// Returns the claims that a comment lists: `N16, 37.`
 fn by_list(list: &str) -> Result<BTreeSet<Claim>, String> {
     let wrong = || format!("expected `{SHOWS}N16, 37.`, found {list:?}");
     let list = list.trim().strip_suffix('.').ok_or_else(wrong)?;

@@ -1,5 +1,5 @@
-//! Licences and sources of the dependencies, by cargo-deny and `.cargo/deny.toml`; and the oldest
-//! Rust that compiles.
+//! Checks licences and sources of the dependencies, by cargo-deny and `.cargo/deny.toml`; and that
+//! the oldest supported Rust compiles the workspace.
 
 use std::process::Command;
 
@@ -10,7 +10,8 @@ const READ_DENY: &str = ".cargo/deny.toml lists what a dependency may be. Choose
 
 const INSTALL: &str = "cargo xtask ci --setup, or cargo install --locked cargo-deny";
 
-/// Checks licences, banned crates and sources. Advisories need the network: [`advisories`].
+/// Checks licences, banned crates and sources. [`advisories`] are separate, since they need the
+/// network.
 pub(crate) fn check() -> Result<(), String> {
     if !is_installed() {
         return step::leave_out(format!("dependencies: cargo-deny is missing: {INSTALL}"));
@@ -41,7 +42,7 @@ fn is_installed() -> bool {
 
 /// Checks that the workspace compiles with the `rust-version` of its manifest.
 ///
-/// Where that is the toolchain in use, every other step shows it.
+/// If that is the toolchain in use, every other step already checks it.
 pub(crate) fn oldest_rust() -> Result<(), String> {
     let oldest = declared()?;
     let current = step::output(step::tool("rustc").arg("--version"));
@@ -51,7 +52,7 @@ pub(crate) fn oldest_rust() -> Result<(), String> {
         return Ok(());
     }
     let toolchain = format!("+{oldest}.0");
-    // The cargo that runs this is a toolchain's own; only rustup's takes `+VERSION`.
+    // The cargo that runs this belongs to a toolchain; only rustup's accepts `+VERSION`.
     let cargo = || -> Command {
         let mut cargo = step::tool("cargo");
         cargo.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN").arg(&toolchain);
@@ -76,7 +77,7 @@ fn declared() -> Result<String, String> {
     Ok(version.ok_or("Cargo.toml names no rust-version")?.to_owned())
 }
 
-/// The version in `rustc 1.95.0 (59807616e 2026-04-14)`.
+/// Returns the version in `rustc 1.95.0 (59807616e 2026-04-14)`.
 fn release(version: &str) -> Option<String> {
     version.strip_prefix("rustc ")?.split_whitespace().next().map(str::to_owned)
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask filemap`: every source file with the first sentence of its documentation, written
-//! to `docs/file-map.md`.
+//! `cargo xtask filemap`: writes every source file with the first sentence of its documentation to
+//! `docs/file-map.md`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ pub(crate) fn write() -> Result<(), String> {
     fs::write(step::root().join(PAGE), page()?).map_err(|error| format!("{PAGE}: {error}"))
 }
 
-/// Whether the page is up to date.
+/// Checks that the page is up to date.
 pub(crate) fn check() -> Result<Vec<String>, String> {
     let written = fs::read_to_string(step::root().join(PAGE)).unwrap_or_default();
     let is_current = written == page()?;
@@ -50,14 +50,14 @@ fn page() -> Result<String, String> {
     Ok(page)
 }
 
-/// The crate of a source file, and its path below the crate's `src`; tests are no part of the map.
+/// Returns the crate of a source file, and its path below the crate's `src`; `None` for tests.
 fn place(name: &str) -> Option<(&str, &str)> {
     let (of, path) = name.split_once("/src/")?;
     let of = of.strip_prefix("crates/").or((of == "xtask").then_some(of))?;
     (!of.contains('/') && !path.ends_with("tests.rs")).then_some((of, path))
 }
 
-/// The first sentence of a file's `//!` lines.
+/// Returns the first sentence of a file's `//!` lines.
 fn first_sentence(text: &str) -> String {
     let doc = text.lines().take_while(|line| line.starts_with("//!"));
     let doc: Vec<&str> = doc
@@ -66,7 +66,7 @@ fn first_sentence(text: &str) -> String {
         .collect();
     let doc = doc.join(" ");
     let end = doc.find(". ").map_or(doc.len(), |at| at + 1);
-    // A table's cell has no other bar, and a link leads nowhere from here.
+    // A bar would end the table's cell, and intra-doc links have no target in Markdown.
     doc[..end].replace('|', "/").replace("[`", "`").replace("`]", "`")
 }
 

@@ -1,11 +1,12 @@
-//! The repository's files: which there are, and their text.
+//! Lists and reads the repository's files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::step;
 
-/// Every file of the repository below `folder` whose name ends with `suffix`, in order.
+/// Returns every file of the repository below `folder` with a name that ends with `suffix`, in
+/// order.
 pub(crate) fn files(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, String> {
     const NOT_OURS: [&str; 4] = ["target", "node_modules", ".git", "__pycache__"];
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
@@ -29,7 +30,7 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// A path as people write it: from the root.
+/// Formats a path relative to the repository's root.
 pub(crate) fn shown(path: &Path) -> String {
     path.strip_prefix(step::root()).unwrap_or(path).display().to_string()
 }

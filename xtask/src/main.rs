@@ -1,4 +1,4 @@
-//! The workspace's own commands. What CI checks, `cargo xtask ci` checks, and nothing else does.
+//! The workspace's own commands. `cargo xtask ci` runs exactly the checks of CI.
 #![forbid(unsafe_code)]
 
 mod bench;

@@ -1,5 +1,5 @@
-//! `cargo xtask mutants`: cargo-mutants on the last changes of the core, configured by
-//! `.cargo/mutants.toml`. The whole core is judged by `SIM_CASES=1/40 cargo mutants -p
+//! `cargo xtask mutants`: runs cargo-mutants on the last changes of the core, configured by
+//! `.cargo/mutants.toml`. To test the whole core, run `SIM_CASES=1/40 cargo mutants -p
 //! negotiation-core`, which takes an hour or two.
 
 use std::fs;
@@ -9,15 +9,15 @@ use crate::step;
 
 const CORE: &str = "crates/negotiation-core/src";
 
-/// So many commits that touched the core are its last changes.
+/// The number of last commits to the core that are tested.
 const COMMITS: &str = "10";
 
-/// Of a larger change only a part is judged, from all over it: as much as CI has the time for.
+/// The maximum number of mutants, a limit due to CI's time; of a larger change a sample is tested.
 const MUTANTS_MAX: usize = 60;
 
 const INSTALL: &str = "cargo install --locked cargo-mutants";
 
-/// Judges what differs from `base`; without one, from the core before its last changes.
+/// Tests the difference to `base`, or by default the last changes of the core.
 pub(crate) fn run(base: Option<&str>) -> Result<(), String> {
     if step::output(step::cargo().args(["mutants", "--version"])).is_none() {
         return step::leave_out(format!("mutants: cargo-mutants is missing: {INSTALL}"));
@@ -49,8 +49,8 @@ pub(crate) fn run(base: Option<&str>) -> Result<(), String> {
     ))
 }
 
-/// With this exit code cargo-mutants reports that mutants never ended, whether or not others were
-/// missed. They were noticed as well.
+/// The exit code of cargo-mutants if mutants timed out, whether or not others were missed. A mutant
+/// that times out counts as caught.
 const TIMED_OUT: i32 = 3;
 
 fn none_missed() -> bool {

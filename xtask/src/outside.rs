@@ -1,4 +1,4 @@
-//! The crates of `tests/outside`: outside the workspace, they use ours as a stranger would.
+//! Checks the crates of `tests/outside`, which use ours from outside the workspace.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::bench::service::{Plan, Scratch, Service, VIEWER_KEY, credentials};
 use crate::{step, wasm};
 
-/// Lints, builds and runs every one of them; each exits with 0 when what it asserts holds.
+/// Lints, builds and runs each of these crates; each exits with 0 if its assertions hold.
 pub(crate) fn run() -> Result<(), String> {
     for manifest in manifests()? {
         if wasm::PROBES.iter().any(|probe| manifest.ends_with(probe)) {
@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<(), String> {
             cargo
         };
         if manifest.ends_with(TEN_LINES) {
-            // Clippy would check every dependency of the library once more.
+            // Clippy would check every dependency of the library again.
             ten_lines(&manifest, &mut cargo("build"))?;
             continue;
         }
@@ -41,11 +41,11 @@ pub(crate) fn run() -> Result<(), String> {
 /// The crate that prints a camera's first 30 frames with the library alone.
 const TEN_LINES: &str = "ten-lines/Cargo.toml";
 
-/// Lines of its source, and crates that it may compile, itself included.
+/// The maximum number of source lines, and of crates that it compiles, including itself.
 const LINES: usize = 10;
 const CRATES_MAX: usize = 290;
 
-/// The frames that it prints.
+/// The number of frames that it prints.
 const FRAMES: usize = 30;
 
 /// Counts the crates of the ten lines, and runs them against an emulator with a camera.
@@ -79,7 +79,7 @@ fn ten_lines(manifest: &Path, build: &mut Command) -> Result<(), String> {
     Err(format!("ten-lines printed {frames} frames and ended with {}", printed.status))
 }
 
-/// Runs the library's examples against an emulator with a camera, and those that need none.
+/// Runs the library's examples: against an emulator with a camera, or alone if they need none.
 fn examples() -> Result<(), String> {
     let mut build = step::cargo();
     build.args(["build", "--quiet", "--examples", "--features", "kvs-viewer/recording"]);
@@ -117,7 +117,7 @@ fn examples() -> Result<(), String> {
 /// The channel that ten-lines watches.
 const CHANNEL: &str = "front-door";
 
-/// An emulator with a camera, built as tests are.
+/// Starts an emulator with a camera, built as tests are.
 fn local_service() -> Result<(Scratch, Service), String> {
     let build = &mut step::cargo();
     step::run(build.args(["build", "--quiet", "-p", "kvs-viewer-cli"]), "Mend the program.")?;
@@ -135,13 +135,13 @@ fn local_service() -> Result<(Scratch, Service), String> {
     Ok((scratch, service))
 }
 
-/// A program with the credentials, region and endpoint of a service in its environment.
+/// Sets the credentials, region and endpoint of a service in a program's environment.
 fn watching<'a>(program: &'a mut Command, service: &Service) -> &'a mut Command {
     credentials(program, VIEWER_KEY);
     program.env("AWS_REGION", &service.region).env("AWS_ENDPOINT_URL", &service.endpoint)
 }
 
-/// Their manifests, in order.
+/// Returns the manifests of these crates, in order.
 pub(crate) fn manifests() -> Result<Vec<PathBuf>, String> {
     let folder = step::root().join("tests/outside");
     let entries =

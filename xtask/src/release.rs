@@ -1,12 +1,12 @@
-//! `cargo xtask release-check`: what has to hold before a version is published, beside all of
-//! `cargo xtask ci`.
+//! `cargo xtask release-check`: checks what is required to publish a version, in addition to `cargo
+//! xtask ci`.
 
 use std::collections::BTreeSet;
 
 use crate::tidy::{self, Package};
 use crate::{dependencies, step};
 
-/// Packages every published crate, compares the public API with the last version's, and reads the
+/// Packages every published crate, compares the public API with the last version's, and checks the
 /// advisories about dependencies.
 pub(crate) fn check() -> Result<(), String> {
     let packages = tidy::packages()?;
@@ -19,7 +19,7 @@ pub(crate) fn check() -> Result<(), String> {
     dependencies::check()?;
     dependencies::oldest_rust()?;
     dependencies::advisories()?;
-    // Last, since everything above can be seen before the address is known.
+    // This check is last, since the others can run before the repository's address is known.
     has_repository(&published)?;
     match step::left_out() {
         left_out if left_out.is_empty() => Ok(()),
@@ -27,7 +27,7 @@ pub(crate) fn check() -> Result<(), String> {
     }
 }
 
-/// Files that each package contains.
+/// The files that each package must contain.
 const FILES: [&str; 4] = ["Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md"];
 
 fn contents(package: &Package) -> Result<(), String> {

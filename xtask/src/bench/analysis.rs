@@ -1,4 +1,4 @@
-//! One viewer's start in the emulator's connection log.
+//! Analyses the emulator's connection log of one viewer's start.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,21 +7,20 @@ use serde_json::Value;
 /// The access key that only the camera uses.
 pub(super) const CAMERA_KEY: &str = "AKIABENCHCAMERA00000";
 
-/// How a viewer spoke with the service.
+/// The connections and requests between a viewer and the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Exchanges {
-    /// TCP connections on which something was sent, and TLS handshakes.
+    /// TCP connections that carried data, and TLS handshakes.
     pub(super) connections: usize,
     pub(super) handshakes: usize,
-    /// HTTP requests, the WebSocket's upgrade among them.
+    /// HTTP requests, including the WebSocket upgrade.
     pub(super) requests: usize,
-    /// Round trips that followed one another before the offer was sent: TCP, TLS and requests.
-    /// Unknown without a round-trip time, where what is sent at once cannot be distinguished from
-    /// what waits.
+    /// Consecutive round trips before the offer was sent: TCP, TLS and requests. Unknown without a
+    /// round-trip time, since parallel and sequential steps then look the same.
     pub(super) in_sequence: Option<usize>,
 }
 
-/// A step as the viewer saw it, in microseconds.
+/// A step at the viewer's end, in microseconds.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     begin: i64,
@@ -29,7 +28,7 @@ struct Step {
     round_trips: usize,
 }
 
-/// Counts what happened on all connections but the camera's.
+/// Counts the events on all connections except the camera's.
 pub(super) fn exchanges(events: &[Value], rtt_ms: u64) -> Exchanges {
     let number = |event: &Value, field: &str| event[field].as_i64().unwrap_or_default();
     let of_camera: BTreeSet<i64> = events
@@ -46,7 +45,7 @@ pub(super) fn exchanges(events: &[Value], rtt_ms: u64) -> Exchanges {
     let mut used = BTreeSet::new();
     for event in events {
         let (tcp, at) = (number(event, "tcp"), number(event, "at_us"));
-        // One that was open before belongs to the camera too.
+        // A connection that was opened before belongs to the camera too.
         if of_camera.contains(&tcp) || (event["event"] != "opened" && !opened.contains_key(&tcp)) {
             continue;
         }
@@ -63,7 +62,7 @@ pub(super) fn exchanges(events: &[Value], rtt_ms: u64) -> Exchanges {
             "request" => {
                 requests += 1;
                 if used.insert(tcp) {
-                    // Without TLS.
+                    // A first request without a TLS handshake includes the TCP handshake.
                     let begin = opened.get(&tcp).copied().unwrap_or(at);
                     steps.push(Step { begin, end: at - half, round_trips: 1 });
                 }
@@ -85,8 +84,9 @@ pub(super) fn exchanges(events: &[Value], rtt_ms: u64) -> Exchanges {
     Exchanges { connections: used.len(), handshakes, requests, in_sequence }
 }
 
-/// The most round trips of steps that follow one another and end before `until`. What begins a
-/// little before another's end waited for it: clocks and timers are not exact.
+/// Returns the maximum number of round trips in consecutive steps that end before `until`. A step
+/// that begins up to `slack` before the end of another counts as consecutive, since clocks and
+/// timers are not exact.
 fn longest(mut steps: Vec<Step>, until: i64, slack: i64) -> usize {
     steps.retain(|step| step.end <= until + slack);
     steps.sort_by_key(|step| step.end);
@@ -112,7 +112,7 @@ mod tests {
         json!({ "at_us": ms * 1000, "tcp": tcp, "event": event })
     }
 
-    /// 100 ms: one connection for two calls, then WebSocket and ICE servers side by side.
+    /// 100 ms: one connection for two API requests, then WebSocket and ICE servers in parallel.
     #[test]
     fn what_runs_side_by_side_is_counted_once() {
         let mut offer = at(760, 2, "received");
@@ -133,7 +133,7 @@ mod tests {
             at(655, 3, "request"),
             at(656, 3, "response"),
             offer,
-            // After the offer.
+            // A request after the offer does not count.
             at(760, 1, "request"),
             at(761, 1, "response"),
         ];
@@ -153,7 +153,7 @@ mod tests {
             at(2, 9, "tls"),
             call,
             at(6, 9, "response"),
-            // One that was open before, and one that nothing was sent on.
+            // One connection was opened before, and one carries no data.
             at(7, 4, "request"),
             at(8, 4, "response"),
             at(9, 10, "opened"),

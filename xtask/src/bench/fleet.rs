@@ -1,4 +1,4 @@
-//! `cargo xtask bench fleet`: many sessions in one process.
+//! `cargo xtask bench fleet`: measures many sessions in one process.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -13,11 +13,11 @@ use super::process::{Process, cpu_time, load, size};
 use super::service::{Plan, Scratch, Service, VIEWER_KEY, credentials};
 use super::table::markdown;
 
-/// Viewers of a channel at a time: AWS's quota.
+/// The maximum number of viewers of a channel: AWS's quota.
 const PER_CHANNEL: usize = 10;
-/// How long all sessions may take to be live.
+/// The time within which all sessions must be live.
 const OPENING: Duration = Duration::from_secs(130);
-/// Between the last session's start and the measurement.
+/// The delay between the last session's start and the measurement.
 const SETTLING: Duration = Duration::from_secs(2);
 
 pub(super) fn run(options: &Options) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! Child processes that report by lines of JSON, and what the system counted of them.
+//! Runs child processes that report by lines of JSON, and reads their resource usage.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ pub(crate) struct Process {
     pub(crate) started: Instant,
 }
 
-/// The clock of every measurement here.
+/// Returns the time on the clock that all measurements use.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's time")]
 pub(crate) fn now() -> Instant {
     Instant::now()
@@ -52,7 +52,7 @@ impl Process {
         self.child.id()
     }
 
-    /// How the process ended, if it has.
+    /// Returns the exit status of the process, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -63,7 +63,7 @@ impl Process {
         writeln!(stdin, "{line}").map_err(|error| format!("{}: {error}", self.name))
     }
 
-    /// The next event of this name, with the time of its arrival.
+    /// Waits for the next event with this name, and returns it with the time of its arrival.
     pub(crate) fn event(&self, name: &str, within: Duration) -> Result<(Instant, Value), String> {
         let until = now() + within;
         loop {
@@ -84,14 +84,14 @@ impl Process {
         }
     }
 
-    /// Asks the process to end by SIGTERM, and waits.
+    /// Terminates the process by SIGTERM, and waits.
     pub(crate) fn end(self, within: Duration) {
-        // It fails when the process has ended already.
+        // `kill` fails if the process has ended already.
         let _ = Command::new("kill").arg(self.pid().to_string()).stderr(Stdio::null()).status();
         self.finish(within);
     }
 
-    /// Ends the standard input of a process, which ends with it, and waits.
+    /// Closes the standard input of a process, which ends it, and waits.
     pub(crate) fn finish(mut self, within: Duration) {
         drop(self.stdin.take());
         let until = now() + within;
@@ -106,14 +106,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // They fail when it has ended.
+        // Both calls fail if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// CPU time of a process so far, and of those that it started: the sum over their threads. That of
-/// threads that have ended is not in it.
+/// Returns the CPU time of a process so far, including its descendants: the sum over their threads,
+/// without threads that have ended.
 pub(crate) fn cpu_time(pid: u32) -> Duration {
     tree(pid).into_iter().map(own_cpu_time).sum()
 }
@@ -127,7 +127,7 @@ fn own_cpu_time(pid: u32) -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
-/// A process and its descendants.
+/// Returns a process and its descendants.
 fn tree(root: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -149,11 +149,11 @@ fn tree(root: u32) -> Vec<u32> {
 
 fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it is in parentheses, and may hold anything.
+    // The process name before the field is in parentheses, and may contain any character.
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Resident memory in kB, threads, and open descriptors of a process.
+/// Returns the resident memory in kB, the threads, and the open descriptors of a process.
 pub(crate) fn size(pid: u32) -> Option<(u64, u64, usize)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| {
@@ -164,7 +164,7 @@ pub(crate) fn size(pid: u32) -> Option<(u64, u64, usize)> {
     Some((field("VmRSS:")?, field("Threads:")?, descriptors))
 }
 
-/// The machine's load over the last minute, for the reader of a table.
+/// Returns the machine's load over the last minute, to be printed with a table.
 pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()

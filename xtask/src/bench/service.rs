@@ -1,4 +1,4 @@
-//! Emulator and camera as processes, for one round-trip time.
+//! Runs emulator and camera as processes, for one round-trip time.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
@@ -14,12 +14,12 @@ use crate::step;
 
 /// The access key of every viewer.
 pub(crate) const VIEWER_KEY: &str = "AKIABENCHVIEWER00000";
-/// The secret of both keys: they are good for emulators on loopback that live for a benchmark.
+/// The secret of both keys, which are valid only for emulators on loopback during a benchmark.
 const SECRET: &str = "benchmark-on-loopback";
-/// How long emulator and camera may take to start.
+/// The time within which emulator and camera must start.
 const STARTING: Duration = Duration::from_secs(30);
 
-/// A directory that is removed at the end.
+/// A directory that is removed when it is dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -36,7 +36,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is left to the system's temporary directory.
+        // A directory that cannot be removed stays in the system's temporary directory.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -53,7 +53,7 @@ pub(crate) struct Service {
     emulator: Process,
 }
 
-/// What a service is to be.
+/// The configuration of a service.
 pub(crate) struct Plan<'a> {
     pub(crate) name: String,
     pub(crate) service: &'a Path,
@@ -120,12 +120,12 @@ impl Service {
         Ok(started)
     }
 
-    /// How much of the connection log there is.
+    /// Returns the current length of the connection log.
     pub(crate) fn mark(&self) -> u64 {
         fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
     }
 
-    /// What was written into it since then.
+    /// Returns the events that were logged after `mark`.
     pub(crate) fn since(&self, mark: u64) -> Result<Vec<Value>, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", self.log.display());
         let mut file = File::open(&self.log).map_err(failed)?;
@@ -142,7 +142,7 @@ impl Service {
     }
 }
 
-/// Credentials and nothing else of AWS's in the environment.
+/// Sets the credentials, and removes all other AWS variables from the environment.
 pub(crate) fn credentials(command: &mut Command, key: &str) {
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("AWS_")) {
@@ -153,7 +153,7 @@ pub(crate) fn credentials(command: &mut Command, key: &str) {
     command.env("AWS_EC2_METADATA_DISABLED", "true").current_dir(step::root());
 }
 
-/// The line of JSON that a process writes into a file once it is ready.
+/// Waits for the line of JSON that a process writes into a file when it is ready.
 fn wait_for(path: &Path, process: &mut Process) -> Result<Value, String> {
     let until = now() + STARTING;
     while now() < until {

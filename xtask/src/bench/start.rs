@@ -1,4 +1,4 @@
-//! `cargo xtask bench start`: from nothing to the first picture, beside other viewers.
+//! `cargo xtask bench start`: measures the time to the first picture, compared with other viewers.
 
 mod contenders;
 
@@ -24,12 +24,12 @@ struct Sample {
     offer: f64,
     answer: f64,
     picture: f64,
-    /// From the beginning of navigation to the picture, of a page.
+    /// For a page, the time from the beginning of navigation to the picture.
     navigation: Option<f64>,
     cpu: f64,
 }
 
-/// How the channel is named.
+/// How the viewer identifies the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum By {
     Name,
@@ -83,7 +83,7 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
         );
         for (rtt_ms, service) in &services {
             for by in [By::Name, By::Arn] {
-                // So that a viewer does not always follow the same other one.
+                // Rotated, so that a viewer does not always follow the same other viewer.
                 contenders.rotate_left(1);
                 for contender in &mut contenders {
                     let case = (by, *rtt_ms, contender.label().to_owned());
@@ -118,7 +118,7 @@ fn measure(
             return Ok(());
         }
     };
-    // The log's last lines are written beside.
+    // The emulator writes the last lines of the log asynchronously.
     std::thread::sleep(Duration::from_millis(30));
     let counted = exchanges(&service.since(mark)?, *rtt_ms);
     if let Some(rows) = rows {
@@ -216,7 +216,8 @@ fn times(results: &Results, by: By) -> String {
     markdown(&header, &rows)
 }
 
-/// Of the longest round-trip time, where what runs side by side can be distinguished best.
+/// Formats the counts for the longest round-trip time, at which parallel steps can be distinguished
+/// best.
 fn counts(results: &Results) -> String {
     let header =
         ["viewer", "by", "round trips in sequence to the offer", "TLS handshakes", "requests"];

@@ -1,8 +1,8 @@
-//! Medians, and tables in Markdown.
+//! Computes medians, and formats tables in Markdown.
 
 use std::fmt::Write as _;
 
-/// The middle of some numbers; of an even count, the mean of the two in the middle.
+/// Returns the median; for an even count, the mean of the two middle values.
 pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -14,12 +14,12 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     Some((sorted.get(middle.checked_sub(1)?)? + upper) / 2.0)
 }
 
-/// A median, or a dash where nothing was measured.
+/// Formats a median, or a dash if nothing was measured.
 pub(super) fn shown(values: &[f64]) -> String {
     median(values).map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"))
 }
 
-/// A median with the smallest and the largest value.
+/// Formats a median with the smallest and the largest value.
 pub(super) fn with_range(values: &[f64]) -> String {
     let least = values.iter().copied().reduce(f64::min);
     let most = values.iter().copied().reduce(f64::max);
@@ -31,7 +31,7 @@ pub(super) fn with_range(values: &[f64]) -> String {
     }
 }
 
-/// A table in Markdown: its header, and rows of as many cells.
+/// Formats a table in Markdown: its header, and rows with the same number of cells.
 pub(super) fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(header.len()));
     for row in rows {

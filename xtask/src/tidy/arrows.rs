@@ -1,4 +1,4 @@
-//! Which crate may import which: the arrows of `docs/architecture.md`, as data.
+//! Checks which crate may import which: the arrows of `docs/architecture.md`, as data.
 
 use super::{Dependency, Package};
 
@@ -58,7 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &["negotiation-core", "negotiation-sim"]),
 ];
 
-/// The tests may use everything.
+/// The crates that the tests may import: all of them.
 const ALL: &[&str] = &[
     "clock-tokio",
     "encoded-frames",
@@ -77,13 +77,13 @@ const ALL: &[&str] = &[
     "viewer-session",
 ];
 
-/// All that the core may have of other people's crates.
+/// The third-party crates that the core may import.
 const CORE_MAY_HAVE: [&str; 2] = ["tracing", "serde"];
 
-/// What makes code wait: the simulator has none of it.
+/// Crates for asynchronous code, which the simulator must not import.
 const ASYNC: [&str; 6] = ["tokio", "async", "futures", "smol", "mio", "viewer-session"];
 
-/// What belongs in an adapter, not in the driver.
+/// Crates that only adapters may import, not the driver.
 const ADAPTERS_ONLY: [&str; 8] =
     ["aws-", "webrtc", "rtc", "hyper", "rustls", "reqwest", "tungstenite", "if-"];
 
@@ -119,7 +119,7 @@ pub(super) fn check(packages: &[Package]) -> Vec<String> {
     findings
 }
 
-/// The walls that do not depend on which crates are ours.
+/// Returns the rule that a dependency breaks; these rules apply to third-party crates too.
 fn wall(package: &str, dependency: &Dependency) -> Option<&'static str> {
     let name = dependency.name.as_str();
     let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));

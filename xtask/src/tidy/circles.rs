@@ -1,8 +1,8 @@
-//! No circle of imports among the files of a crate.
+//! Checks that the files of a crate do not import each other in a circle.
 //!
-//! An import of a file is a `use crate::..` or `use super::..` that leads into it, or a path that
-//! begins with `crate::` anywhere else. A module and those below it are one place, so imports
-//! between them do not count, and neither do those of tests.
+//! An import of a file is a `use crate::..` or `use super::..` path into it, or a path that begins
+//! with `crate::` anywhere else. A module and its submodules count as one place, so imports between
+//! them are ignored, as are those of tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +34,7 @@ pub(super) fn check() -> Result<Vec<String>, String> {
     Ok(found)
 }
 
-/// The crate of a source file, and its module path; the root's is empty.
+/// Returns the crate of a source file, and its module path; the root's is empty.
 fn module(name: &str) -> Option<(&str, String)> {
     let (of, path) = name.split_once("/src/")?;
     let is_crate = of.starts_with("crates/") || of == "xtask";
@@ -47,7 +47,7 @@ fn module(name: &str) -> Option<(&str, String)> {
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// Which module imports which, without those above and below it.
+/// Returns which module imports which, without imports of a parent or a submodule.
 fn imports(modules: &BTreeMap<String, String>) -> Graph {
     let mut graph = Graph::new();
     for (module, text) in modules {
@@ -65,7 +65,7 @@ fn imports(modules: &BTreeMap<String, String>) -> Graph {
     graph
 }
 
-/// The paths of a file that stay in the crate, those of `use` items without braces.
+/// Returns the paths of a file that stay in the crate, those of `use` items with expanded braces.
 fn uses(text: &str) -> Vec<String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let mut found: Vec<String> = code.flat_map(paths_of_crate).collect();
@@ -79,7 +79,7 @@ fn uses(text: &str) -> Vec<String> {
     found
 }
 
-/// The paths of a line that begin with `crate::`.
+/// Returns the paths of a line that begin with `crate::`.
 fn paths_of_crate(line: &str) -> Vec<String> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let starts = line.match_indices("crate::").filter(|(at, _)| {
@@ -92,7 +92,7 @@ fn paths_of_crate(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// `a::{b, c::{d}}` as `a::b` and `a::c::d`.
+/// Expands `a::{b, c::{d}}` to `a::b` and `a::c::d`.
 fn expand(path: &str, found: &mut Vec<String>) {
     let inner = path.rfind('{').and_then(|open| Some((open, open + path[open..].find('}')?)));
     let Some((open, close)) = inner else {
@@ -104,7 +104,7 @@ fn expand(path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The module that a path leads to: the longest part of it that is a file's.
+/// Returns the module of a path: the longest prefix of it that is a file's module.
 fn target(module: &str, path: &str, modules: &BTreeMap<String, String>) -> Option<String> {
     let mut base: Vec<&str> = module.split("::").filter(|part| !part.is_empty()).collect();
     let mut parts = path.split("::").peekable();
@@ -122,7 +122,7 @@ fn target(module: &str, path: &str, modules: &BTreeMap<String, String>) -> Optio
     (1..=base.len()).rev().map(|length| base[..length].join("::")).find(|m| modules.contains_key(m))
 }
 
-/// The modules that reach each other, each set once.
+/// Returns the sets of modules that import each other, each set once.
 fn circles(graph: &Graph) -> BTreeSet<BTreeSet<String>> {
     let reached: BTreeMap<&String, BTreeSet<&String>> =
         graph.keys().map(|module| (module, reach(graph, module))).collect();
@@ -133,7 +133,7 @@ fn circles(graph: &Graph) -> BTreeSet<BTreeSet<String>> {
     graph.keys().map(circle).filter(|circle| circle.len() > 1).collect()
 }
 
-/// Everything that a module imports, directly or not.
+/// Returns everything that a module imports, directly or indirectly.
 fn reach<'a>(graph: &'a Graph, from: &String) -> BTreeSet<&'a String> {
     let mut reached = BTreeSet::new();
     let mut open: Vec<&String> = graph[from].iter().collect();

@@ -1,4 +1,4 @@
-//! Facts of the protocol are cited by section, from the page that is in the repository.
+//! Checks that facts of the protocol are cited by section, from the page in the repository.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use super::sources::TEXTS;
 use crate::files::{files, read, shown};
 use crate::step;
 
-/// The page. Split, as below, so that this file does not find itself.
+/// The name of the page, split, as below, so that this file does not match itself.
 const PAGE: &str = concat!("kvs-", "protocol.md");
 
-/// What the page was once drawn from: no reader has it.
+/// The former source of the page, which is not available to readers.
 const ELSEWHERE: &str = concat!("kvs", ".md");
 
 pub(super) fn check() -> Result<Vec<String>, String> {
@@ -24,7 +24,7 @@ pub(super) fn check() -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
-/// The numbers of the page's headings.
+/// Returns the numbers of the page's headings.
 fn sections(page: &str) -> BTreeSet<&str> {
     let titles = page.lines().filter(|line| line.starts_with('#'));
     titles.filter_map(|line| number(line.trim_start_matches('#').trim())).map(|(n, _)| n).collect()
@@ -52,7 +52,7 @@ fn complaints(name: &str, text: &str, known: &BTreeSet<&str>) -> Vec<String> {
     findings
 }
 
-/// The sections named behind the page's name: ` 2.2`, ` 2.2 and 2.3`.
+/// Returns the sections after the page's name: ` 2.2`, ` 2.2 and 2.3`.
 fn cited(after: &str) -> Vec<&str> {
     let mut sections = Vec::new();
     let mut rest = after.strip_prefix(' ');
@@ -63,7 +63,7 @@ fn cited(after: &str) -> Vec<&str> {
     sections
 }
 
-/// The number that a text begins with, and what follows it.
+/// Returns the number at the beginning of a text, and the rest.
 fn number(text: &str) -> Option<(&str, &str)> {
     let is_part = |c: char| c.is_ascii_digit() || c == '.';
     let (digits, rest) = text.split_at(text.find(|c| !is_part(c)).unwrap_or(text.len()));

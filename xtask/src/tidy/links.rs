@@ -1,4 +1,5 @@
-//! Relative links in the Markdown files lead to a file, and to a heading where they name one.
+//! Checks that relative links in the Markdown files lead to a file, and to a heading if they name
+//! one.
 
 use std::path::Path;
 
@@ -37,7 +38,7 @@ fn broken(file: &Path, link: &str) -> Result<Option<String>, String> {
     Ok((!known).then(|| format!("names no heading of {}", shown(&target))))
 }
 
-/// The targets of `[text](target)`, outside fenced blocks and code spans.
+/// Returns the targets of `[text](target)`, outside fenced blocks and code spans.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     prose(text).flat_map(|line| {
         let outside_code = line.split('`').step_by(2);
@@ -47,7 +48,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What a heading is called in a link: lower case, spaces as hyphens, no other punctuation.
+/// Returns the link fragments of the headings: lower case, spaces as hyphens, no other punctuation.
 fn headings(text: &str) -> impl Iterator<Item = String> + '_ {
     prose(text).filter(|line| line.starts_with('#')).map(|line| {
         let title = line.trim_start_matches('#').trim().to_lowercase();

@@ -1,5 +1,5 @@
-//! Every crate takes the workspace's lints, and a published one has what its page and its package
-//! need.
+//! Checks that every crate uses the workspace's lints, and that the manifest and the README of a
+//! published one are complete.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub(super) fn check(packages: &[Package]) -> Result<Vec<String>, String> {
 
 const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
 
-/// What a published crate lacks.
+/// Returns what a published crate lacks.
 fn incomplete(package: &Package, manifest: &str) -> Result<Vec<String>, String> {
     let shown = shown(&package.folder.join("Cargo.toml"));
     let mut findings = Vec::new();
@@ -68,7 +68,7 @@ fn incomplete(package: &Package, manifest: &str) -> Result<Vec<String>, String> 
     Ok(findings)
 }
 
-/// The line that makes a crate's README its documentation, whose code is compiled then.
+/// The line that makes a crate's README its documentation, and its code a doc test.
 const README_INCLUDED: &str = "#![doc = include_str!(\"../README.md\")]";
 
 fn readme_has_example(folder: &Path) -> bool {

@@ -1,5 +1,5 @@
-//! Rust files: documented, of a readable size, reachable from a crate's root, with nothing left
-//! over; and the promises at the top of each crate.
+//! Checks that Rust files are documented, of a readable size, reachable from a crate's root and
+//! without leftover notes; and the attributes at the top of each crate.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,20 +8,20 @@ use super::Package;
 use crate::files::{files, read, shown};
 use crate::step;
 
-/// The longest file, with its tests.
+/// The maximum number of lines of a file, including its tests.
 const LINES_MAX: usize = 600;
 
-/// Files that are longer, with the length they may have. It may shrink, never grow: a file that
-/// got shorter takes its new length here, and one under [`LINES_MAX`] leaves the list.
+/// The files that are longer, with their maximum length. It may shrink, never grow: reduce the
+/// number here when a file becomes shorter, and remove a file under [`LINES_MAX`].
 const RATCHET: &[(&str, usize)] = &[];
 
-/// Notes to oneself. Split, so that this file does not find itself.
+/// Notes that must not remain, split, so that this file does not match itself.
 const LEFT_OVER: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 
-/// The reason of an ignored test that another test runs.
+/// The phrases in the reason of an ignored test that another test runs.
 const RUN_ELSEWHERE: [&str; 2] = ["run by", "child of"];
 
-/// Where notes and citations are looked for.
+/// The file types that are searched for notes and citations.
 pub(super) const TEXTS: [&str; 7] = [".rs", ".md", ".toml", ".py", ".js", ".mjs", ".sh"];
 
 pub(super) fn check(packages: &[Package]) -> Result<Vec<String>, String> {
@@ -100,7 +100,7 @@ fn reach(file: &Path, is_root: bool, reached: &mut BTreeSet<PathBuf>) -> Result<
             }
             Module::At(path) => [folder.join(path), children.join(path)],
         };
-        // A module that is not there is the compiler's business.
+        // The compiler reports a missing module.
         if let Some(found) = candidates.iter().find(|candidate| candidate.is_file()) {
             let found = found.canonicalize().unwrap_or_else(|_| found.clone());
             reach(&found, false, reached)?;
@@ -115,7 +115,7 @@ enum Module {
     At(String),
 }
 
-/// The modules that a file declares without their bodies.
+/// Returns the modules that a file declares without their bodies.
 fn modules(text: &str) -> Vec<Module> {
     let mut path = None;
     let mut found = Vec::new();

@@ -1,11 +1,12 @@
-//! Plain words: phrases of `plain-words.txt` do not occur in sources and docs.
+//! Checks that the phrases of `plain-words.txt` do not occur in sources and docs.
 
 use crate::files::{files, read, shown};
 use crate::step;
 
 const LIST: &str = include_str!("plain-words.txt");
 
-/// What is not searched: a history, and the list itself.
+/// The files that are not searched: the history, and this file, which contains the phrases in its
+/// tests.
 const LEFT_OUT: [&str; 3] = ["CHANGELOG.md", "docs/decisions/", "xtask/src/tidy/words.rs"];
 
 pub(super) fn check() -> Result<Vec<String>, String> {
@@ -22,12 +23,12 @@ pub(super) fn check() -> Result<Vec<String>, String> {
     Ok(found)
 }
 
-/// The phrases, each with what to write instead.
+/// Returns the phrases, each with its replacement.
 fn phrases() -> Vec<(&'static str, &'static str)> {
     LIST.lines().filter(|line| !line.starts_with('#')).filter_map(|l| l.split_once(" = ")).collect()
 }
 
-/// The lines with a phrase, by number.
+/// Returns the lines with a phrase, by number.
 fn hits<'a>(
     text: &'a str,
     phrases: &'a [(&'static str, &'static str)],
@@ -41,7 +42,7 @@ fn hits<'a>(
     })
 }
 
-/// Whether a line has a phrase as whole words; a part of an identifier is none.
+/// Whether a line contains a phrase as whole words, not as a part of an identifier.
 fn contains(line: &str, phrase: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(phrase).any(|(at, _)| {

@@ -1,5 +1,5 @@
-//! The same seeds on two machines: the journals of the simulator on WebAssembly and here must be
-//! the same, byte for byte.
+//! Runs the same seeds on two machines: the simulator's journals on WebAssembly and on this machine
+//! must be the same, byte for byte.
 
 use std::path::Path;
 
@@ -8,17 +8,17 @@ use negotiation_sim::journals::{self, Sum};
 use super::{NO_NODE, TARGET, Toolchain, build, check_imports, has_node};
 use crate::step;
 
-/// The crate of `tests/outside` that sums up journals on WebAssembly.
+/// The crate of `tests/outside` that computes the sum of the journals on WebAssembly.
 pub(super) const PROBE: &str = "journals-on-wasm/Cargo.toml";
 
-/// What stands before the result in the module's memory.
+/// The marker before the result in the module's memory.
 const MARK: u64 = 0x6a6f_7572_6e61_6c73;
 
 const FIX: &str = "The simulator must build for WebAssembly with its generators, and without \
     entropy or a clock.";
 
-/// Runs a module that takes no argument and imports nothing, and reads three numbers behind the
-/// mark in its memory.
+/// Runs a module without arguments and imports, and reads three numbers after the marker in its
+/// memory.
 const SCRIPT: &str = "\
 const [path, mark] = process.argv.slice(1);
 const bytes = require('fs').readFileSync(path);
@@ -32,13 +32,13 @@ if (at < 0) throw new Error('no result in memory');
 console.log([8, 16, 24].map((n) => memory.readBigUInt64LE(at + n)).join(' '));
 ";
 
-/// Builds the probe, runs it, and compares with the same sum computed here.
+/// Builds and runs the probe, and compares its sum with the one computed on this machine.
 pub(super) fn compare(toolchain: Toolchain, target_dir: &Path) -> Result<(), String> {
     let target_dir = target_dir.join("journals");
     let manifest = step::root().join("tests/outside").join(PROBE);
     let mut cargo = build(toolchain, "std,panic_abort", TARGET, &target_dir);
-    // The generators know a source of entropy, which a module without imports has not; seeds are
-    // given, so it is never called.
+    // The generators link a source of entropy, which a module without imports does not have; seeds
+    // are given, so the source is never used.
     cargo.env(
         "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
         "--cfg getrandom_backend=\"unsupported\"",
@@ -49,7 +49,7 @@ pub(super) fn compare(toolchain: Toolchain, target_dir: &Path) -> Result<(), Str
     if !has_node() {
         return step::leave_out(format!("wasm: no journals were compared: {NO_NODE}"));
     }
-    // Two machines, side by side.
+    // Both run in parallel.
     let (there, here) = std::thread::scope(|scope| {
         let there = scope.spawn(|| on_wasm(&module));
         let here = journals::sum(0..journals::SEEDS);

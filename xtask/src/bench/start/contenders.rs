@@ -1,4 +1,4 @@
-//! The viewers that are compared, and how each is started.
+//! The viewers that are compared, and how to start each of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::bench::process::{Process, cpu_time};
 use crate::bench::service::{Scratch, Service, VIEWER_KEY, credentials};
 use crate::step;
 
-/// The label that ratios are to.
+/// The label of the viewer with which the others are compared as ratios.
 pub(super) const JAVASCRIPT: &str = "JavaScript SDK";
 const AIORTC: &str = "aiortc";
 
-/// A start that takes longer has failed.
+/// A start that takes longer counts as failed.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a viewer may take to end, before it is killed.
+/// The time within which a viewer must end, before it is killed.
 const ENDING: Duration = Duration::from_secs(5);
 
 const NODE_HINT: &str = "Install Node.js and Chromium (Debian: apt-get install nodejs npm chromium), \
@@ -28,18 +28,18 @@ const PYTHON_HINT: &str = "Make target/interop-venv:\n  python3 -m venv target/i
     target/interop-venv/bin/python -m pip install -r tests/interop/requirements.txt\n\
     or leave it out with --without aiortc.";
 
-/// A viewer.
+/// A viewer to measure.
 pub(super) enum Contender {
-    /// A build of kvs-viewer, a process for each start: in an empty state directory, or in the one
-    /// that earlier starts left, with so many files of other channels.
+    /// A build of kvs-viewer, one process for each start: in an empty state directory, or in the
+    /// one that earlier starts used, with `files` files of other channels.
     Ours { label: String, program: PathBuf, state_dir: PathBuf, files: usize },
-    /// A page of a browser that runs already.
+    /// A page of a running browser.
     Browser(Process),
-    /// A process for each start, from when its modules are imported.
+    /// One process for each start, measured after its modules are imported.
     Aiortc { python: PathBuf },
 }
 
-/// Everything that is there, or what is missing.
+/// Returns all viewers that are installed, or what is missing.
 pub(super) fn contenders(options: &Options, scratch: &Scratch) -> Result<Vec<Contender>, String> {
     let left_out = |name: &str| options.without.iter().any(|without| without == name);
     let mut found = Vec::new();
@@ -85,10 +85,11 @@ impl Contender {
         }
     }
 
-    /// Fills the file system's cache, and the browser's caches of code.
+    /// Fills the file system's cache and the browser's code caches.
     pub(super) fn warm_up(&mut self, services: &[(u64, Service)]) -> Result<(), String> {
-        // The browser has a process for each service; programs are read from the disk once.
-        // What was started before was so at each service, under both names of the channel.
+        // The browser has a process for each service, whereas programs are read from the disk once.
+        // A persistent state directory is filled by a start at each service, by the name and by the
+        // ARN.
         let (count, names) = match self {
             Self::Browser(_) => (services.len(), &[By::Name][..]),
             Self::Ours { files, .. } if *files > 0 => (services.len(), &[By::Name, By::Arn][..]),
@@ -128,10 +129,10 @@ impl Contender {
     }
 }
 
-/// The state directory as viewers of other channels left it.
+/// Prepares the state directory, with the files that viewers of other channels left in it.
 fn fill(dir: &Path, files: usize) -> std::io::Result<()> {
     if files == 0 {
-        // The client id of the previous start would rest, and the viewer take another.
+        // The previous start's client id would still be reserved, so the viewer would use another.
         let _ = fs::remove_dir_all(dir);
         return fs::create_dir_all(dir);
     }
@@ -145,7 +146,7 @@ fn fill(dir: &Path, files: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// From the start of the process.
+/// Measures kvs-viewer, from the start of the process.
 fn ours(program: &Path, state: &Path, service: &Service, channel: &str) -> Result<Sample, String> {
     let mut command = Command::new(program);
     command.args(["watch", "--channel", channel, "--region", &service.region, "--json"]);
@@ -173,7 +174,7 @@ fn ours(program: &Path, state: &Path, service: &Service, channel: &str) -> Resul
     Ok(sample)
 }
 
-/// From the page's call that starts the session.
+/// Measures a page, from the call that starts the session.
 fn in_browser(browser: &mut Process, service: &Service, channel: &str) -> Result<Sample, String> {
     browser.tell(&json!({
         "endpointUrl": service.endpoint,
@@ -195,7 +196,7 @@ fn in_browser(browser: &mut Process, service: &Service, channel: &str) -> Result
     })
 }
 
-/// From when its modules are imported.
+/// Measures aiortc, after its modules are imported.
 fn aiortc(python: &Path, service: &Service, channel: &str) -> Result<Sample, String> {
     let mut command = Command::new(python);
     command.arg(step::root().join("tests/interop/aiortc_viewer.py"));
@@ -220,7 +221,7 @@ fn aiortc(python: &Path, service: &Service, channel: &str) -> Result<Sample, Str
         navigation: None,
         cpu,
     };
-    // It closes its connection and ends by itself.
+    // The viewer closes its connection and ends by itself.
     viewer.finish(ENDING);
     Ok(sample)
 }
