@@ -171,8 +171,7 @@ impl Muxer for Mp4Muxer {
     fn patches(&self, finished: &Finished) -> Result<Vec<Patch>, RecordError> {
         let duration = u64::try_from(finished.duration.as_millis()).map_err(too_large)?;
         let mehd = MehdBox { fragment_duration: duration.max(DURATION_PLACEHOLDER) };
-        // The placeholder is larger than any 32-bit duration, so the version of the box is the
-        // same.
+        // The placeholder is larger than any 32-bit duration, so the box version is the same.
         let mut bytes = encode(&mehd)?;
         let at = bytes.len() - 8;
         bytes.splice(at.., duration.to_be_bytes());
