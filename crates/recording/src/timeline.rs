@@ -2,7 +2,7 @@
 //!
 //! RTP timestamps give the time between two frames; the least delay of arrival gives the rate. The
 //! timeline follows a clock that agrees with it to the tick, regardless of jitter and of stalls of
-//! the network or this machine. It corrects a clock that drifts a little with each frame, and
+//! the network or this machine. It corrects a drifting clock a little with each frame, and
 //! replaces a clock that stands still, steps back, jumps or runs at another rate by arrival. Sender
 //! reports show how far the two tracks are apart, as long as they agree with the media they
 //! describe, and which clocks need no correction.

@@ -79,7 +79,7 @@ fn read_fragmented(data: &Bytes, tracks: &mut Tracks) -> Result<bool, ClipError>
                 tracks.add(data, &sample)?;
             }
             Ok(None) => return Ok(false),
-            // A file whose writer was killed ends in the middle of its last fragment.
+            // If the writer was killed, the file ends in the middle of its last fragment.
             Err(_) if samples => return Ok(true),
             Err(error) => return Err(damaged(error)),
         }

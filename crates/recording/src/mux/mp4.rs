@@ -93,8 +93,8 @@ impl Muxer for Mp4Muxer {
         if room {
             head.extend(plain_box(*b"free", &[0; TRACK_ROOM - BOX_HEADER]));
         }
-        // Until the duration is known, its box has the type `free`, so that a file whose writer was
-        // killed contains no duration rather than a wrong one.
+        // Until the duration is known, its box has the type `free`, so that a file of a killed
+        // writer contains no duration rather than a wrong one.
         let mut placeholder = encode(&MehdBox { fragment_duration: DURATION_PLACEHOLDER })?;
         placeholder.splice(4..BOX_HEADER, *b"free");
         self.duration_at = position(head.len() + BOX_HEADER)?;

@@ -54,7 +54,7 @@ struct Waiting<T> {
 }
 
 impl<T> Presentation<T> {
-    /// Creates a presentation whose times are at least `step_min` apart.
+    /// Creates a presentation with times at least `step_min` apart.
     pub(super) fn new(step_min: i64) -> Self {
         Self {
             step_min,

@@ -43,8 +43,7 @@ pub(super) struct Track {
     pictures: PictureOrder,
     presentation: Presentation<Frame>,
     last_arrival: Duration,
-    /// The source whose clock was examined, and the first frames of a source whose clock was not
-    /// yet.
+    /// The source with the examined clock, and the first frames of one with an unexamined clock.
     known_epoch: Option<u32>,
     unplaced: VecDeque<(Frame, Option<Order>)>,
     /// Whether another source began, and its first frames still wait.
@@ -157,7 +156,7 @@ impl Track {
         self.presentation.push(frame, order, depth, time);
     }
 
-    /// Returns the next frame whose times are known.
+    /// Returns the next frame, once its times are known.
     pub(super) fn next_frame(&mut self, now: Duration) -> Option<Timed<Frame>> {
         if self.unplaced.front().is_some_and(|(f, _)| now.saturating_sub(f.arrival) >= self.look) {
             self.place_first();
@@ -200,7 +199,7 @@ impl Track {
         Some(Sample { shown, decoded, duration: 0, keyframe, data })
     }
 
-    /// Holds a sample, and returns the one held before, whose duration is now known.
+    /// Holds a sample, and returns the one held before, with its duration.
     pub(super) fn hold(&mut self, sample: Sample) -> Option<Sample> {
         let decoded = sample.decoded;
         let mut before = self.held.replace(sample)?;

@@ -26,7 +26,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Creates the pace of a source whose first frames arrived at these times. With `followed`, the
+    /// Creates the pace of a source from the arrivals of its first frames. With `followed`, the
     /// first of them is placed at its arrival and the others at the pace.
     pub(super) fn of(arrivals: VecDeque<i64>, followed: bool) -> Self {
         let known = arrivals.len().saturating_sub(1);
