@@ -265,7 +265,7 @@ pub(crate) mod testing {
 
     use super::{Lines, Plain, Write, io};
 
-    /// A pipe whose reader accepts a line only when the test requests one.
+    /// A pipe with a reader that accepts a line only when the test requests one.
     struct Stalled(Vec<u8>, SyncSender<String>);
 
     impl Write for Stalled {
