@@ -16,7 +16,7 @@ const PAGE: &str = "docs/contract-tests.md";
 /// The beginning of a comment above a test that lists what the test covers.
 const SHOWS: &str = "// Shows: ";
 
-/// Files whose tests run on virtual time, without a socket.
+/// Files with tests that run on virtual time, without a socket.
 const SIMULATED: [&str; 6] = [
     "tests/tests/scenarios",
     "tests/tests/properties",

@@ -25,7 +25,7 @@ pub(crate) fn now() -> Instant {
 }
 
 impl Process {
-    /// Starts a command whose standard output is one JSON object a line.
+    /// Starts a command that prints one JSON object a line on standard output.
     pub(crate) fn start(name: &str, command: &mut Command, hint: &str) -> Result<Self, String> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let started = now();
