@@ -15,8 +15,8 @@ pub struct Piped {
 }
 
 impl Piped {
-    /// Starts a child with the pipes of `command`; the failure message ends with `hint`, which names
-    /// what to install.
+    /// Starts a child with the pipes of `command`; the failure message ends with `hint`, which
+    /// names what to install.
     ///
     /// # Panics
     ///

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_have_a_place_and_tests_have_none() {
+    fn only_sources_have_place_in_file_map() {
         assert_eq!(place("crates/a/src/b/c.rs"), Some(("a", "b/c.rs")));
         assert_eq!(place("xtask/src/main.rs"), Some(("xtask", "main.rs")));
         assert_eq!(place("crates/a/src/b/tests.rs"), None);

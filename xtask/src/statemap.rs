@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn page_in_the_repository_is_the_one_that_the_table_makes() {
+    fn state_machine_page_is_up_to_date() {
         check().expect("run `cargo xtask statemap`");
     }
 

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_no_module() {
+    fn truncated_module_is_rejected() {
         assert_eq!(imports(b"\x7fELF"), None);
         assert_eq!(imports(&[HEADER, &[1, 9, 0]].concat()), None);
         assert_eq!(imports(&[HEADER, &[1, 0x80]].concat()), None);

@@ -158,7 +158,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn full_disk_is_reported_and_stops_nothing() {
+    async fn full_disk_ends_journal_but_not_session() {
         let (lines, waiting) = sync_channel(4);
         let (tell, ended) = oneshot::channel();
         let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");

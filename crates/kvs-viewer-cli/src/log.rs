@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warnings_of_the_search_for_a_region_come_with_info_alone() {
+    fn aws_config_warnings_need_info_level() {
         let shown = |level| {
             let region = "aws_config::imds::region";
             targets(level).would_enable(region, &tracing::Level::WARN)

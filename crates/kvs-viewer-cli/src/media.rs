@@ -1,4 +1,4 @@
-//! Passes received media to the counters and the recording.
+//! Received media on its way to the counters and the file.
 
 use std::io;
 use std::path::Path;
@@ -18,24 +18,72 @@ use super::args::OutputArgs;
 use super::status::Status;
 use super::streams::Streams;
 
-/// The result of a recording.
+/// What became of a file.
 pub(crate) type Recorded = Result<Summary, RecordError>;
 
-/// An update from a running recording.
+/// Where media is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// The file of `--record`.
+    Recording,
+    /// The live stream of `--output`.
+    Live,
+}
+
+/// What becomes known of a file while it is written.
 #[derive(Debug)]
-pub(crate) enum RecordingNews {
+pub(crate) enum FileNews {
     /// The recording cannot continue.
-    Failed(RecordError),
-    /// Media arrived that the file cannot hold; the recording continues without it. Sent once for
-    /// each codec.
-    NotRecorded {
-        /// Whether it is video or audio.
-        kind: MediaKind,
-        /// The codec of the media.
-        codec: Codec,
-        /// Why the file cannot hold it.
-        why: RecordError,
-    },
+    Failed(Destination, RecordError),
+    /// It cannot hold some media, and goes on without it. Sent once for each codec.
+    NotWritten { to: Destination, kind: MediaKind, codec: Codec, why: RecordError },
+}
+
+/// What became of the files.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) recorded: Option<Recorded>,
+    pub(crate) live: Option<LiveEnd>,
+}
+
+/// How a live stream ended.
+pub(crate) type LiveEnd = Result<Recorded, Stalled>;
+
+/// The reader of a live stream did not take the rest in time.
+#[derive(Debug)]
+pub(crate) struct Stalled;
+
+/// Where media is written, as far as anything is wanted.
+#[derive(Default)]
+pub(crate) struct Files {
+    pub(crate) recording: Option<Recording>,
+    pub(crate) live: Option<Recording>,
+}
+
+impl Files {
+    fn each(&mut self) -> impl Iterator<Item = (Destination, &mut Recording)> {
+        let recording = self.recording.as_mut().map(|file| (Destination::Recording, file));
+        let live = self.live.as_mut().map(|file| (Destination::Live, file));
+        recording.into_iter().chain(live)
+    }
+
+    /// Ends both side by side, since either may wait for a disk or a reader.
+    async fn finish(self) -> Ended {
+        let finish = |file: Recording| tokio::task::spawn_blocking(move || file.finish());
+        let (recording, live) = (self.recording.map(finish), self.live.map(finish));
+        let live = match live {
+            None => None,
+            Some(live) => Some(match timeout(LIVE_ENDING_MAX, live).await {
+                Ok(ended) => Ok(ended.unwrap_or(Err(RecordError::Ended))),
+                Err(_) => Err(Stalled),
+            }),
+        };
+        let recorded = match recording {
+            None => None,
+            Some(recording) => Some(recording.await.unwrap_or(Err(RecordError::Ended))),
+        };
+        Ended { recorded, live }
+    }
 }
 
 /// Passes on media in a task beside the session, and ends when the peer port is dropped.
@@ -49,6 +97,9 @@ pub(crate) struct MediaPump {
 
 /// The time within which a disk must accept the rest of a file.
 const ENDING_MAX: Duration = Duration::from_secs(30);
+
+/// A reader of a live stream may take so long for the rest of it.
+const LIVE_ENDING_MAX: Duration = Duration::from_millis(500);
 
 /// After this time the terminal shows that the command waits for the disk.
 pub(crate) const ENDING_USUAL: Duration = Duration::from_secs(2);
@@ -65,15 +116,15 @@ impl MediaPump {
         Self { receiver, files, monitor, news, streams }
     }
 
-    /// Receives media until there is no more, then finalizes the file.
-    pub(crate) async fn run(mut self) -> Option<Recorded> {
+    /// Takes media until there is no more, then ends the files.
+    pub(crate) async fn run(mut self) -> Ended {
         while let Some(event) = self.receiver.next().await {
             match event {
                 MediaEvent::Track { kind, codec, .. } => self.on_track(kind, codec),
                 MediaEvent::Frame { kind, frame, at, .. } => {
                     self.on_frame(kind, frame, at);
                 }
-                // The configuration does not enable RTP packets.
+                // They were not requested.
                 MediaEvent::Rtp { .. } => {}
                 MediaEvent::SenderReport { ssrc, ntp, rtp, .. } => {
                     self.on_report(SenderReport { ssrc, ntp, rtp_timestamp: rtp })
@@ -83,25 +134,23 @@ impl MediaPump {
             let overflow: u64 = self.files.each().map(|(_, file)| file.lost()).sum();
             lock(&self.streams).set_dropped(self.receiver.lost() + overflow);
         }
-        let recording = self.recording.take()?;
-        // `finish` waits for the disk.
-        let ended = tokio::task::spawn_blocking(move || recording.finish()).await;
-        Some(ended.unwrap_or(Err(RecordError::Ended)))
+        self.files.finish().await
     }
 
     fn on_track(&mut self, kind: MediaKind, codec: Codec) {
         lock(&self.streams).begin(kind, codec);
-        let Some(recording) = &mut self.recording else { return };
-        let news = match recording.track(kind, codec) {
-            Ok(()) => return,
-            Err(NotRecorded::Stream { kind, codec, why }) => {
-                RecordingNews::NotRecorded { kind, codec, why }
-            }
-            Err(NotRecorded::Failed(error)) => RecordingNews::Failed(error),
-            Err(_) => return,
-        };
-        // The receiver is dropped only when the command is ending anyway.
-        let _ = self.news.send(news);
+        for (to, file) in self.files.each() {
+            let news = match file.track(kind, codec) {
+                Ok(()) => continue,
+                Err(NotRecorded::Stream { kind, codec, why }) => {
+                    FileNews::NotWritten { to, kind, codec, why }
+                }
+                Err(NotRecorded::Failed(error)) => FileNews::Failed(to, error),
+                Err(_) => continue,
+            };
+            // The receiver is gone only when the command is ending anyway.
+            let _ = self.news.send(news);
+        }
     }
 
     fn on_frame(&mut self, kind: MediaKind, frame: EncodedFrame, at: Instant) {
@@ -122,8 +171,8 @@ impl MediaPump {
     }
 }
 
-/// Waits for the result of the recording in `path`. The wait for a disk that hangs has a limit, and
-/// the user can interrupt it.
+/// What became of the recording in `path`. A disk that hangs is waited for neither without a limit
+/// nor against the person's will.
 pub(crate) async fn recorded(
     path: Option<&Path>,
     pump: JoinHandle<Ended>,
@@ -155,16 +204,10 @@ pub(crate) fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
     streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a file with this name can hold H.264.
-pub(crate) fn holds_h264(record: Option<&Path>) -> bool {
-    let h264 = recording::Codec::Video(VideoCodec::H264);
-    record.is_none_or(|path| Container::from_path(path).is_ok_and(|c| c.check(h264).is_ok()))
-}
-
-/// Starts a recording and its thread. `sound_alone` is set if the camera turns out to send no
-/// video.
-pub(crate) fn start_recorder(
-    path: &Path,
+/// Opens the files that the arguments name. The camera turns out to send no picture when
+/// `sound_alone` is set.
+pub(crate) fn start_files(
+    output: &OutputArgs,
     title: &str,
     (video, audio): (bool, bool),
     sound_alone: Arc<AtomicBool>,
@@ -205,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn disk_that_hangs_is_given_up_in_time() {
+    async fn wait_for_hanging_disk_times_out() {
         let before = tokio::time::Instant::now();
         let reported = of_a_disk_that_hangs(std::future::pending()).await;
         assert_eq!(reported, "a.mp4 cannot be written: the disk did not take the rest in 30 s");
@@ -213,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn interrupt_gives_up_a_disk_that_hangs_and_no_other() {
+    async fn interrupt_ends_wait_only_for_hanging_disk() {
         let before = tokio::time::Instant::now();
         let reported = of_a_disk_that_hangs(sleep(Duration::from_secs(5))).await;
         assert_eq!(reported, "a.mp4 cannot be written: interrupted before the disk took the rest");
@@ -228,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn recording_that_broke_is_no_success() {
+    async fn failed_recording_is_not_success() {
         let broken = || tokio::spawn(async { panic!("the test breaks it") });
         let (status, wait) = (Status::start(Verbosity::Normal), std::future::pending::<()>);
         let ended = recorded(Some(Path::new("a.mp4")), broken(), wait(), &status).await;

@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn reader_that_stalls_holds_up_nothing_and_lost_lines_are_counted() {
+    async fn stalled_reader_blocks_no_caller_and_losses_are_counted() {
         let (lines, reader) = stalled();
         for i in 0..3 * LINES_MAX {
             lines.line(i.to_string());
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reader_that_closed_is_no_error_and_loses_nothing_that_counts() {
+    async fn closed_reader_is_no_error_and_counts_no_loss() {
         let (lines, reader) = stalled();
         lines.line("one".to_owned());
         assert_eq!(reader.recv().expect("a line"), "one");

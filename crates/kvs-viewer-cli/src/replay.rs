@@ -143,7 +143,7 @@ fn line(entry: &Entry, began: Timestamp, all: bool) -> Option<String> {
 }
 
 /// Formats an event, with the sentence that `watch` prints if there is one.
-fn told(event: &Event, began: Timestamp) -> String {
+fn reported(event: &Event, began: Timestamp) -> String {
     match event {
         Event::PhaseChanged { from, to } => format!("Phase: {from} -> {to}."),
         Event::DeadlineArmed { timer, at } => {
@@ -194,7 +194,7 @@ fn told(event: &Event, began: Timestamp) -> String {
 }
 
 /// Formats the inputs that are printed without `--all`.
-fn asked(input: &Input) -> Option<&'static str> {
+fn requested(input: &Input) -> Option<&'static str> {
     Some(match input {
         Input::Open => "> The application opens the session.",
         Input::Close => "> The application closes the session.",
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_journal_is_a_usage_error() {
+    fn invalid_journal_is_usage_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("text");
         std::fs::write(&file, [0xff; 300]).expect("written");
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_journal_steers_a_terminal() {
+    fn control_characters_in_journal_are_escaped() {
         let hostile = journal().replacen("\"written_by\":\"", "\"written_by\":\"\\u001b[2J", 1);
         let (_, printed) = tell_of(&hostile, false);
         assert!(!printed.contains('\u{1b}'), "{printed:?}");

@@ -154,7 +154,7 @@ mod tests {
 
     /// A session's own sockets are open before its first attempt and do not belong to it.
     #[test]
-    fn sockets_of_the_session_are_not_those_of_its_attempts() {
+    fn session_sockets_are_not_counted_for_attempts() {
         let _alone = alone();
         let ledger = Ledger::default();
         let mut counter = Counter::new(Some(ledger.clone()), None);

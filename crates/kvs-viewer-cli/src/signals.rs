@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn signals_that_came_before_are_forgotten() {
+    async fn earlier_signals_are_discarded() {
         let mut signals = Signals::listen();
         signals.forget().await;
         let next = tokio::time::timeout(std::time::Duration::ZERO, signals.next()).await;

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_network_that_is_the_cause() {
+    fn missing_network_is_reported_as_cause() {
         let failure = Failure::new(FailureCode::Dns, "the host name does not resolve");
         let ended = outcome(EndReason::Signaling, AttemptEnd::Connect(failure), 1);
         let summary = Summary::of(&ended, &context(), Phase::Ended, true);

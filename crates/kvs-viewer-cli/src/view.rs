@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn live_the_line_shows_codec_size_rate_path_and_recording() {
+    fn live_status_line_shows_codec_size_rate_path_recording() {
         let path = PathStats {
             local: CandidateKind::Host,
             remote: CandidateKind::Host,

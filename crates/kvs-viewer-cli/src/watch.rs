@@ -1,4 +1,4 @@
-//! `kvs-viewer watch`: runs one session, displays and records it, and reports its outcome.
+//! `kvs-viewer watch`: runs one session, shows it, records it, and reports how it ended.
 //!
 //! The loop waits only for its own inputs: printing, counting and statistics have their own tasks
 //! and threads, so that signals and `--duration` always work.
@@ -143,7 +143,7 @@ pub(crate) async fn watch(
     let (at, outcome) = loop {
         let recount = show.unsettled.as_ref().map(|unsettled| unsettled.next);
         tokio::select! {
-            // Signals of the user or the system come first.
+            // First the requests of a person or of the system.
             biased;
             () = signals.next(), if !stopped => {
                 (stopped, stopped_in) = (true, Some(show.phase));
@@ -204,13 +204,13 @@ pub(crate) async fn watch(
     }
     let path = args.record.as_deref();
     let again = async {
-        // The signal that ended the session may arrive twice; only a signal after the message about
-        // the wait interrupts it.
+        // The signal that ended the session may come twice; only a later one is meant for the
+        // wait.
         sleep(media::ENDING_USUAL).await;
         signals.forget().await;
         signals.next().await;
     };
-    let recorded = media::recorded(path, pump, again, &show.status).await;
+    let files = media::recorded(path, pump, again, &show.status).await;
     // The resources of the last attempt have the same time to disappear as those of any other, and
     // those of the session are released by now as well.
     show.before = show.before_session;
@@ -239,7 +239,7 @@ struct Show {
     deadlines: BTreeMap<Timer, Timestamp>,
     /// The reasons of failed attempts since the session was last live.
     failures: BTreeSet<String>,
-    /// The attempt that ended last; it is reported together with the event that follows it.
+    /// The attempt that ended last; reported with what comes after it.
     ended: Option<AttemptReport>,
     /// An ended attempt, while more is open than before it.
     unsettled: Option<Unsettled>,
@@ -258,8 +258,7 @@ struct Show {
     live: Option<Timestamp>,
 }
 
-/// The end of an attempt, which is reported when its resources are released, or when that takes too
-/// long.
+/// The end of an attempt, reported once what it left is gone, or once that has taken too long.
 struct Unsettled {
     at: Timestamp,
     report: AttemptReport,
@@ -430,7 +429,7 @@ impl Show {
         let counts = lock(&self.streams).counts();
         let elapsed = now.saturating_since(self.last.0);
         let rates = Rates::between(&self.last.1, &counts, elapsed);
-        // The rates of the second in which the video began cover only a part of it.
+        // The rates of the second in which it began mean little.
         let is_measured = self.live.is_some_and(|live| live <= self.last.0);
         self.view.rates = is_measured.then_some(rates);
         let open = self.peers.iter().map(|stats| (stats.peer, stats.dropped)).collect();
@@ -467,14 +466,6 @@ impl Show {
             }),
         );
         self.last = (now, counts);
-    }
-
-    /// Reports media that the file cannot hold.
-    fn not_recorded(&mut self, now: Timestamp, kind: MediaKind, codec: Codec, why: &RecordError) {
-        let kind = kind_name(kind);
-        self.status.say(&format!("The recording has no {kind}: {why}."));
-        let fields = json!({ "kind": kind, "codec": codec.name(), "reason": why.to_string() });
-        self.reporter.line(now, "media_not_recorded", fields);
     }
 
     /// Prints the summary and the last line, and returns the exit code.

@@ -1,4 +1,4 @@
-//! The options of a session, and the validated configuration they become.
+//! The options of a session, each by its name, and what they are checked into.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -133,7 +133,7 @@ impl ViewerBuilder {
         })
     }
 
-    /// Sets the application's own source of credentials, which is queried again when they expire.
+    /// A source of credentials of the application's own, which is called again as they expire.
     pub fn credentials_provider(self, provider: SharedCredentialsProvider) -> Self {
         self.with_signaling(|signaling| signaling.credentials_provider(provider))
     }
@@ -272,8 +272,8 @@ impl ViewerBuilder {
         self
     }
 
-    /// Sets whether the platform's network changes start recovery. Default: yes, except if the
-    /// service is on this machine. If it is off (on a phone, in a test), the application reports
+    /// Whether the platform's network changes start recovery. Default: yes, except where the
+    /// service is on this machine. Where it is off (a phone, a test), the application reports
     /// changes by [`crate::Control::network_changed`] and [`crate::Control::online`].
     #[cfg(feature = "network-watch")]
     pub fn watch_network(mut self, watch: bool) -> Self {
@@ -333,15 +333,12 @@ impl ViewerBuilder {
         config.signaling.check_environment().await?;
         let frames = self.frames;
         #[cfg(feature = "recording")]
-        let opened = match self.record_to {
-            None => Viewer::open(config, frames, None),
-            Some(path) => {
-                let mut config = config;
-                if self.codecs.is_none() {
-                    // A camera that supports several codecs uses an early one.
-                    config.peer.codecs = crate::record::codecs_for(Some(&path));
-                }
-                Viewer::open(config, frames, Some((path, self.channel)))
+        let opened = {
+            let files = Files { record: self.record_to, live: self.live, title: self.channel };
+            let (mut config, containers) = (config, files.containers());
+            if self.codecs.is_none() && !containers.is_empty() {
+                // A camera that has several codecs takes an early one.
+                config.peer.codecs = crate::record::codecs_for(&containers);
             }
             Viewer::open(config, frames, files)
         };
@@ -466,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn options_become_the_session_s_configuration() {
+    fn options_become_session_configuration() {
         let config = door()
             .endpoint_url("http://127.0.0.1:4700")
             .retry(RetryPreset::Persistent)

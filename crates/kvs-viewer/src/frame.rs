@@ -193,7 +193,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nal_units_are_separated_as_asked() {
+    fn nal_units_have_configured_format() {
         let bytes =
             |format| Timeline::new(format).place(MediaKind::Video, frame(1, 0, 0), now()).bytes;
         assert_eq!(&bytes(H264Format::AnnexB)[..], [0, 0, 0, 1, 0x65, 7]);

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn abandoned_queue_takes_nothing_and_loses_nothing() {
+    fn abandoned_queue_discards_frames_without_counting_loss() {
         let (mut sender, mut receiver) = queue(100);
         sender.frame(video(true, 60));
         receiver.abandon();

@@ -1,4 +1,4 @@
-//! Records a session's media to a file, and reports streams that the file cannot hold.
+//! A session's media into a file: the tracks that come, and what the file cannot hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -50,9 +50,9 @@ pub enum NotRecorded {
 }
 
 impl Recording {
-    /// Creates the file. `video` is whether video is expected: if none arrives, the file is
-    /// removed, unless `sound_alone` is set before the end because the camera turned out to send
-    /// none. `failed` is called once if a write fails during the recording.
+    /// Creates the file. `video` is whether a picture is wanted: without one no file is left
+    /// behind, unless `sound_alone` is set before the end, because the camera turned out to send
+    /// none. `failed` is called, once, where writing fails on the way.
     ///
     /// # Errors
     /// The file exists or cannot be created, or its extension does not identify a container.
@@ -161,9 +161,19 @@ impl Recording {
     }
 }
 
-/// Returns the codecs to offer for a file with this name: all of them, first those that the file
-/// can hold, since a camera that supports several uses an early one.
-pub fn codecs_for(path: Option<&Path>) -> Vec<Codec> {
+fn configuration(title: &str, video: bool) -> RecorderConfig {
+    RecorderConfig {
+        video,
+        title: Some(title.to_owned()),
+        // Arrivals count from the start of the peer port, which is now.
+        origin: SystemTime::now().duration_since(UNIX_EPOCH).ok(),
+        ..RecorderConfig::default()
+    }
+}
+
+/// The codecs to offer for files of these containers: all of them, those first that most of the
+/// files can hold. A camera that has several takes an early one.
+pub fn codecs_for(containers: &[Container]) -> Vec<Codec> {
     let mut codecs =
         vec![Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Opus, Codec::Pcmu, Codec::Pcma];
     codecs.sort_by_key(|codec| {

@@ -1,4 +1,4 @@
-//! A session as the application sees it: one stream of events and frames, and one outcome.
+//! A session as an application sees it: one stream of events and frames, and one end.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -28,7 +28,7 @@ pub enum Update {
     Event(Event),
     /// A frame of video or a packet of audio, in decoding order.
     Frame(EncodedFrame),
-    /// An RTP packet as it arrived, if [`crate::ViewerBuilder::rtp_packets`] enables packets.
+    /// An RTP packet as it arrived, if [`crate::ViewerBuilder::rtp_packets`] requests them.
     Packet {
         /// Whether it carries video or audio.
         kind: MediaKind,
@@ -48,7 +48,7 @@ pub enum Update {
     Live(RecordingUpdate),
 }
 
-/// An update of a recording.
+/// What becomes known of a recording or of a live output.
 #[cfg(feature = "recording")]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -216,8 +216,8 @@ impl Viewer {
         Poll::Pending
     }
 
-    /// Splits the viewer into commands, events and frames, for separate tasks. The session closes
-    /// when the events are dropped.
+    /// Events, frames and requests apart, for tasks of their own. The session closes when the
+    /// events are dropped.
     pub fn split(self) -> (Control, Events, Frames) {
         (self.control, self.events, self.frames)
     }
@@ -405,7 +405,10 @@ mod recording {
     use crate::error::InvalidOption;
     use crate::record::{LiveOutput, NotRecorded, RecordError, Recording, SenderReport};
 
-    /// The recording of a session, if one is requested.
+    /// Makes an update of a file's: [`Update::Recording`] or [`Update::Live`].
+    type Name = fn(RecordingUpdate) -> Update;
+
+    /// The files of a session.
     pub(super) struct Pumped {
         files: Vec<(Name, Recording)>,
         sound_alone: Arc<AtomicBool>,
@@ -415,12 +418,9 @@ mod recording {
 
     type Started = (Pumped, UnboundedReceiver<Update>);
 
-    /// Creates the file if one is requested; `record` is its path and title.
-    pub(super) fn start(
-        record: Option<(PathBuf, String)>,
-        video: &Media,
-    ) -> Result<Started, InvalidOption> {
-        // Unbounded, since there are few updates: one for each codec, and the end of the recording.
+    /// Opens the files that are wanted.
+    pub(super) fn start(wanted: Files, peer: &PeerConfig) -> Result<Started, InvalidOption> {
+        // Few: what is reported of a file is once for each codec, and its end.
         let (news, receiver) = unbounded_channel();
         let sound_alone = Arc::<AtomicBool>::default();
         let (title, is_wanted) = (wanted.title, |media: &Media| !matches!(media, Media::Off));
@@ -481,9 +481,8 @@ mod recording {
             requests_keyframe
         }
 
-        /// Finalizes the file, and waits for the disk.
-        pub(super) async fn finish(mut self) {
-            let Some(recording) = self.recording.take() else { return };
+        /// Ends the files, and waits for disk and reader.
+        pub(super) async fn finish(self) {
             // The audio of a camera without video is kept.
             self.sound_alone.store(!self.video_seen, Ordering::Relaxed);
             let ends: Vec<_> = self

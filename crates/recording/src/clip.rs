@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn command_names_the_file_as_a_shell_takes_it() {
+    fn conversion_command_quotes_path_for_shell() {
         let both = [ClipProblem::BFrames, ClipProblem::AudioCodec("AAC".into())];
         assert_eq!(
             conversion(&both, Path::new("/films/door bell's.mov")),
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_refused_by_name() {
+    fn unsupported_or_damaged_file_is_refused() {
         let refuse = |data: &'static [u8]| Clip::from_bytes(Bytes::from_static(data)).unwrap_err();
         assert!(matches!(refuse(b"RIFF....AVI LIST"), ClipError::UnknownContainer));
         assert!(matches!(refuse(b""), ClipError::UnknownContainer));
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn block_at_the_least_relative_time_is_no_panic() {
+    fn block_with_minimum_relative_time_does_not_panic() {
         let mut data = include_bytes!("../clips/counter.webm").to_vec();
         let find = |id: &[u8], from: usize| {
             data[from..].windows(id.len()).position(|bytes| bytes == id).unwrap() + from
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_end_in_an_error_or_in_fewer_samples() {
+    fn damaged_file_gives_error_or_fewer_samples() {
         for file in
             [&include_bytes!("../clips/counter.mp4")[..], include_bytes!("../clips/counter.webm")]
         {

@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn hanging_disk_blocks_nothing_and_is_reported_once() {
+    fn hanging_disk_blocks_no_push_and_failure_is_reported_once() {
         let (release, hang) = channel();
         let disk = Box::new(HangingDisk(Mutex::new(hang)));
         let path = Path::new("/nowhere/r.webm");

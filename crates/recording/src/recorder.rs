@@ -454,131 +454,6 @@ impl Recorder {
         Ok(())
     }
 
-    /// Holds a frame until the next one of its track, and writes the frame held before, with
-    /// its duration.
-    fn write_frame(&mut self, kind: Kind, timed: Timed<Frame>) -> Result<(), RecordError> {
-        self.describe_late_track(kind, &timed)?;
-        let Stage::Writing(writing) = &self.stage else { return Ok(()) };
-        if writing.place(kind).is_none() {
-            return Ok(());
-        }
-        let base_nanos = writing.base_nanos;
-        let track = self.track(kind)?;
-        // Media before the beginning of the file is dropped.
-        let Some(sample) = track.sample(base_nanos, timed) else { return Ok(()) };
-        let Some(held) = track.hold(sample) else { return Ok(()) };
-        self.write_sample(kind, held)
-    }
-
-    /// Adds a track if its first frame arrived after the file began.
-    fn describe_late_track(&mut self, kind: Kind, first: &Timed<Frame>) -> Result<(), RecordError> {
-        let track = match kind {
-            Kind::Video => &self.video,
-            Kind::Audio => &self.audio,
-        };
-        let (Some(track), Stage::Writing(writing)) = (track, &mut self.stage) else {
-            return Ok(());
-        };
-        if writing.place(kind).is_some() || !first.frame.keyframe {
-            return Ok(());
-        }
-        let patches = match writing.muxer.add_track(&track.spec(first)) {
-            Ok(patches) => patches,
-            Err(RecordError::TrackTooLate(codec)) => {
-                tracing::debug!(%codec, "no room for a track in the recording's head");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        for patch in patches {
-            self.target
-                .patch(patch.offset, &patch.bytes)
-                .map_err(|error| RecordError::io(&self.path, error))?;
-        }
-        let added = writing.fragment.len();
-        writing.fragment.push(Vec::new());
-        match kind {
-            Kind::Video => writing.video = Some(added),
-            Kind::Audio => writing.audio = Some(added),
-        }
-        Ok(())
-    }
-
-    fn write_sample(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
-        let begin = self.time_of(kind, sample.shown);
-        self.release_held(kind.other(), begin.saturating_sub(HELD_MAX))?;
-        self.store(kind, sample)
-    }
-
-    /// Whether a sample must go into a new fragment: because of the fragment's bytes, the duration
-    /// of the sample's own track in it, or the distance to the samples of the other track.
-    fn is_fragment_full(&self, kind: Kind, begin: Duration, bytes: usize) -> bool {
-        let Stage::Writing(writing) = &self.stage else { return false };
-        let Some((earliest, latest)) = writing.span else { return false };
-        let own = writing.place(kind).and_then(|at| writing.fragment.get(at)?.first());
-        let own = own.map_or(begin, |sample| self.time_of(kind, sample.shown));
-        begin.saturating_sub(own) >= self.config.fragment_duration
-            || writing.fragment_bytes + bytes > self.config.fragment_bytes_max
-            || latest.max(begin).saturating_sub(earliest.min(begin)) > SPAN_MAX
-    }
-
-    /// Stores a sample in the current fragment, or in a new one if it does not fit.
-    fn store(&mut self, kind: Kind, sample: Sample) -> Result<(), RecordError> {
-        let begin = self.time_of(kind, sample.shown);
-        let end = self.time_of(kind, sample.shown + u64::from(sample.duration));
-        if self.is_fragment_full(kind, begin, sample.data.len()) {
-            self.write_fragment()?;
-        }
-        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
-        let Some(samples) = writing.place(kind).and_then(|at| writing.fragment.get_mut(at)) else {
-            return Ok(());
-        };
-        writing.fragment_bytes += sample.data.len();
-        samples.push(sample);
-        let (earliest, latest) = writing.span.unwrap_or((begin, begin));
-        writing.span = Some((earliest.min(begin), latest.max(begin)));
-        writing.fragment_end = writing.fragment_end.max(end);
-        if let Some(track) = self.slot(kind) {
-            track.written += 1;
-        }
-        Ok(())
-    }
-
-    /// Stores the held frame of a track without waiting for the next one if it is older than
-    /// `before`, since the track may have paused.
-    fn release_held(&mut self, kind: Kind, before: Duration) -> Result<(), RecordError> {
-        let shown = self.slot(kind).as_ref().and_then(|track| Some(track.held.as_ref()?.shown));
-        let is_old = shown.is_some_and(|shown| self.time_of(kind, shown) < before);
-        let sample = self.slot(kind).as_mut().filter(|_| is_old).and_then(Track::release);
-        sample.map_or(Ok(()), |sample| self.store(kind, sample))
-    }
-
-    fn time_of(&self, kind: Kind, ticks: u64) -> Duration {
-        let track = match kind {
-            Kind::Video => &self.video,
-            Kind::Audio => &self.audio,
-        };
-        track.as_ref().map_or(Duration::ZERO, |track| time(ticks, track.codec.clock_rate()))
-    }
-
-    fn write_fragment(&mut self) -> Result<(), RecordError> {
-        let offset = self.target.length();
-        let Stage::Writing(writing) = &mut self.stage else { return Ok(()) };
-        if writing.fragment.iter().all(Vec::is_empty) {
-            return Ok(());
-        }
-        let bytes = writing.muxer.fragment(offset, &writing.fragment)?;
-        for samples in &mut writing.fragment {
-            samples.clear();
-        }
-        writing.fragment_bytes = 0;
-        writing.span = None;
-        append(&mut *self.target, &self.path, &bytes)?;
-        writing.end = writing.fragment_end;
-        self.fragments += 1;
-        Ok(())
-    }
-
     /// Writes all media that waits for later media.
     fn write_rest(&mut self) -> Result<(), RecordError> {
         let mut last = Duration::ZERO;
@@ -593,7 +468,7 @@ impl Recorder {
         self.write_waiting(last.saturating_add(self.config.video_wait))
     }
 
-    /// Writes all waiting media, as if no further media arrived before `now`.
+    /// Writes all waiting media, as if no more media arrived before `now`.
     fn write_waiting(&mut self, now: Duration) -> Result<(), RecordError> {
         for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
             track.release_all();

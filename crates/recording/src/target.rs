@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_is_created_with_its_first_byte_for_its_owner_alone() {
+    fn file_is_created_with_first_byte_and_owner_only_mode() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("r.mp4");
         let mut target = FileTarget::new(&path).unwrap();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_file_is_taken_over_and_no_other() {
+    fn only_empty_existing_file_is_opened() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("r.mp4");
         std::fs::write(&path, b"").unwrap();

@@ -19,8 +19,8 @@ use crate::{PATIENCE, PROGRAM};
 /// The size of a pipe that `stats` events fill before the test's time limit.
 const PIPE_BYTES: usize = 4096;
 
-/// Starts a viewer with a small pipe for standard output, and with `both` for standard error too. The
-/// test may leave the pipe unread.
+/// Starts a viewer with a small pipe for standard output, and with `both` for standard error too.
+/// The test may leave the pipe unread.
 fn start(command: &mut Command, both: bool) -> (Piped, OwnedFd) {
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES).expect("a small pipe");

@@ -114,7 +114,7 @@ mod tests {
 
     /// 100 ms: one connection for two API requests, then WebSocket and ICE servers in parallel.
     #[test]
-    fn what_runs_side_by_side_is_counted_once() {
+    fn parallel_round_trips_are_counted_once() {
         let mut offer = at(760, 2, "received");
         offer["message"] = "SDP_OFFER".into();
         let events = [

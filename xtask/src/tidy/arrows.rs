@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn features_that_break_a_wall_are_found() {
+    fn forbidden_dependency_features_are_found() {
         let with_std = Dependency { default_features: true, ..dependency("tracing") };
         assert_eq!(check_import("negotiation-core", with_std).len(), 1);
         let with_timers = Dependency { features: vec!["time".into()], ..dependency("tokio") };
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn allowed_arrows_are_not() {
+    fn allowed_arrows_are_not_reported() {
         for (from, to) in [
             ("negotiation-core", "tracing"),
             ("negotiation-sim", "negotiation-core"),

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn sections_that_are_there_may_be_cited() {
+    fn existing_sections_may_be_cited() {
         for cites in ["1.3", "1.3 and 7", "7).", "1.3: each of 8", "1.3."] {
             let text = format!("/// A fact (docs/{PAGE} {cites}\n");
             assert_eq!(citations("a.rs", &text), Vec::<String>::new(), "{text}");
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_reader_finds_is_named() {
+    fn missing_citation_targets_are_reported() {
         for (name, text) in [
             ("a.rs", format!("// {PAGE} 1.4\n")),
             ("a.rs", format!("// {PAGE} 1.3 and 8\n")),

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn headings_are_named_as_a_browser_names_them() {
+    fn heading_fragments_match_browser_form() {
         let text = "# The one picture\n## May never: a list\n```\n# no heading\n```\n";
         assert_eq!(headings(text).collect::<Vec<_>>(), ["the-one-picture", "may-never-a-list"]);
     }

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hides_a_problem_is_found() {
+    fn unexplained_allow_ignore_and_notes_are_found() {
         for hidden in ["#[allow(dead_code)]", "#![allow(missing_docs)]", "#[ignore = \"slow\"]"] {
             assert_eq!(check_file("a.rs", &format!("//! Docs.\n{hidden}\n")).len(), 1, "{hidden}");
         }

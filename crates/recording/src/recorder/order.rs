@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn without_b_frames_nothing_waits() {
+    fn pictures_without_b_frames_are_released_at_once() {
         let mut presentation = Presentation::new(STEP);
         for count in 0..10 {
             let order = Order { sequence: 1, count: count * 2 };
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn b_frames_keep_the_times_they_are_shown_at() {
+    fn b_frames_keep_presentation_times() {
         let orders = two_b_frames(20);
         for depth in [Depth::Known(1), Depth::Known(2), Depth::Unknown, Depth::Known(0)] {
             let out = run(&orders, depth, |_, count| count * 6000);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_in_the_order_of_sending_are_put_in_the_order_of_showing() {
+    fn decoding_order_timestamps_are_sorted_for_presentation() {
         let orders = two_b_frames(20);
         let out = run(&orders, Depth::Known(2), |index, _| i64::try_from(index).unwrap() * 6000);
         check(&out, &orders);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn idr_picture_releases_all_before_it() {
+    fn idr_picture_releases_earlier_pictures() {
         let mut presentation = Presentation::new(STEP);
         for (index, (sequence, count)) in
             [(1, 0), (1, 3), (1, 1), (1, 2), (2, 0)].into_iter().enumerate()
@@ -337,7 +337,7 @@ mod tests {
         /// Each picture is released once, in decoding order, with a rising decoding time and a
         /// unique presentation time, for any headers and any clock.
         #[test]
-        fn pictures_come_out_once_with_times_of_their_own(
+        fn each_picture_is_released_once_with_unique_time(
             pictures in proptest::collection::vec(
                 (prop_oneof![9 => Just(0u64), 1 => Just(1)], 0i64..20, 0i64..200_000, any::<bool>()),
                 1..60,

@@ -88,7 +88,7 @@ fn packets(kind: ClipKind, seconds: u64) -> (Clip, Vec<(bool, Duration, Packet)>
 
 // Shows: 54.
 #[test]
-fn full_disk_is_named_and_what_was_recorded_plays() {
+fn full_disk_is_reported_and_file_is_playable() {
     for (kind, codec, container) in [
         (ClipKind::H264Opus, VideoCodec::H264, Container::Mp4),
         (ClipKind::Vp8Opus, VideoCodec::Vp8, Container::WebM),
@@ -179,7 +179,7 @@ fn last_sound(file: &[u8], is_mp4: bool) -> Duration {
 
 // Shows: 54.
 #[test]
-fn on_a_full_disk_nothing_points_at_what_found_no_room() {
+fn index_omits_fragment_lost_to_full_disk() {
     for (kind, codec, container) in [
         (ClipKind::H264Opus, VideoCodec::H264, Container::Mp4),
         (ClipKind::Vp8Opus, VideoCodec::Vp8, Container::WebM),
@@ -210,7 +210,7 @@ fn on_a_full_disk_nothing_points_at_what_found_no_room() {
 }
 
 #[test]
-fn disk_full_from_the_first_byte_is_named_too() {
+fn disk_full_at_first_byte_is_reported() {
     let (mut recorder, _) = small_disk(10, Container::Mp4);
     let video = recorder.add_video(VideoCodec::H264).unwrap();
     let (_, packets) = packets(ClipKind::H264Opus, 3);
@@ -224,7 +224,7 @@ fn disk_full_from_the_first_byte_is_named_too() {
 }
 
 #[test]
-fn track_that_pauses_for_a_minute_keeps_its_place() {
+fn track_paused_for_46_s_keeps_its_times() {
     for (kind, codec, container) in [
         (ClipKind::H264Opus, VideoCodec::H264, Container::Mp4),
         (ClipKind::Vp8Opus, VideoCodec::Vp8, Container::WebM),
@@ -260,7 +260,7 @@ fn track_that_pauses_for_a_minute_keeps_its_place() {
 }
 
 #[test]
-fn sound_alone_is_no_recording_where_a_picture_was_expected() {
+fn audio_alone_is_discarded_if_video_was_expected() {
     for accepted in [false, true] {
         let (mut recorder, disk) = small_disk(10_000_000, Container::Mp4);
         let audio = recorder.add_audio(AudioCodec::Opus).unwrap();
@@ -279,7 +279,7 @@ fn sound_alone_is_no_recording_where_a_picture_was_expected() {
 }
 
 #[test]
-fn blocks_of_matroska_stay_within_their_cluster_whatever_the_tracks_do() {
+fn matroska_block_times_fit_cluster_after_track_pauses() {
     let (mut recorder, disk) = small_disk(10_000_000, Container::Matroska);
     let video = recorder.add_video(VideoCodec::Vp8).unwrap();
     let audio = recorder.add_audio(AudioCodec::Opus).unwrap();
@@ -301,7 +301,7 @@ fn blocks_of_matroska_stay_within_their_cluster_whatever_the_tracks_do() {
 }
 
 #[test]
-fn container_error_names_the_fault_of_the_media() {
+fn container_error_describes_invalid_media() {
     let mut muxer = Container::Matroska.muxer();
     let codec = Codec::Audio(AudioCodec::Opus);
     let spec = TrackSpec { codec, size: None, parameter_sets: None, colour: None, lead: 0 };

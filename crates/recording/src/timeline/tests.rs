@@ -222,7 +222,7 @@ fn saturated_link_does_not_change_the_rate_of_a_sane_clock() {
 }
 
 #[test]
-fn longer_path_is_made_up_for_step_by_step() {
+fn longer_path_is_corrected_gradually() {
     for longer in [200u64, 400, 900] {
         let mut sent = stream(VIDEO, 15, 60, |ticks| ticks);
         delay(&mut sent, move |at| longer * u64::from(at >= 20_000));
@@ -264,7 +264,7 @@ fn sender_reports_that_confirm_the_clock_outweigh_arrival() {
 }
 
 #[test]
-fn first_frames_of_a_sane_clock_need_no_second() {
+fn only_regular_first_frames_look_sane() {
     let clock = TrackClock::new(VIDEO);
     let looks_sane = |sent: &[Sent]| {
         let first: Vec<_> =
@@ -294,7 +294,7 @@ fn clock_that_stands_still_is_replaced_by_arrival() {
 }
 
 #[test]
-fn arrival_that_varies_does_not_make_the_picture_stutter() {
+fn jittery_arrival_keeps_frame_intervals_even() {
     let mut chance = Chance(9);
     let mut sent = stream(VIDEO, 15, 60, |_| 0);
     for (arrival, _) in &mut sent {
@@ -307,7 +307,7 @@ fn arrival_that_varies_does_not_make_the_picture_stutter() {
 }
 
 #[test]
-fn frames_that_arrive_together_have_times_of_their_own() {
+fn frames_arriving_together_get_distinct_times() {
     let sent: Vec<Sent> = (0..30).map(|index| (ms(index / 10 * 700), 5)).collect();
     let times = place_all(&mut TrackClock::new(VIDEO), &sent);
     assert_rising(&times, 90);
@@ -331,7 +331,7 @@ fn steps_back_and_jumps_continue_by_arrival() {
 }
 
 #[test]
-fn clock_that_held_while_frames_went_on_is_noticed_within_two_seconds() {
+fn clock_stuck_for_two_seconds_is_detected() {
     // The timestamps never step back: they advance by a millisecond a frame for two seconds.
     let sent = stream(VIDEO, 15, 20, |ticks| match ticks {
         0..900_000 => ticks,
@@ -345,7 +345,7 @@ fn clock_that_held_while_frames_went_on_is_noticed_within_two_seconds() {
 }
 
 #[test]
-fn clock_that_held_briefly_is_put_right_at_once() {
+fn briefly_slow_clock_is_corrected_at_once() {
     // 20 s in, the timestamps advance by a tenth for 450 ms.
     let sent = stream(VIDEO, 30, 30, |ticks| match ticks {
         0..1_800_000 => ticks,
@@ -361,7 +361,7 @@ fn clock_that_held_briefly_is_put_right_at_once() {
 }
 
 #[test]
-fn clock_that_ran_ahead_briefly_is_bounded() {
+fn briefly_fast_clock_has_bounded_deviation() {
     // 20 s in, the timestamps advance three times as fast for 450 ms.
     let sent = stream(VIDEO, 30, 40, |ticks| match ticks {
         0..1_800_000 => ticks,
@@ -376,7 +376,7 @@ fn clock_that_ran_ahead_briefly_is_bounded() {
 }
 
 #[test]
-fn wrong_rates_last_as_long_as_the_camera_played() {
+fn wrong_clock_rate_keeps_true_duration() {
     let half: Clock = |ticks| ticks / 2;
     let double: Clock = |ticks| ticks * 2;
     let tenth: Clock = |ticks| ticks / 10;
@@ -396,7 +396,7 @@ fn wrong_rates_last_as_long_as_the_camera_played() {
 }
 
 #[test]
-fn rate_that_no_correction_makes_up_for_is_noticed_within_ten_seconds() {
+fn uncorrectable_rate_is_detected_within_ten_seconds() {
     for per_cent in [82u64, 88, 92, 108, 112, 118] {
         for (rate, per_second) in [(VIDEO, 15), (48_000, 50)] {
             let sent = stream(rate, per_second, 60, |ticks| ticks * per_cent / 100);
@@ -411,7 +411,7 @@ fn rate_that_no_correction_makes_up_for_is_noticed_within_ten_seconds() {
 }
 
 #[test]
-fn wrong_rate_from_the_beginning_is_known_before_the_first_frame_is_placed() {
+fn wrong_initial_rate_is_detected_before_first_placement() {
     let still: Clock = |_| 0;
     let half: Clock = |ticks| ticks / 2;
     let double: Clock = |ticks| ticks * 2;
@@ -548,14 +548,14 @@ fn run_both(
 }
 
 #[test]
-fn track_that_is_ahead_is_held_back_by_sender_reports() {
+fn sender_reports_delay_track_that_is_ahead() {
     let skews = run_both(30, 200, |ticks| ticks, |ticks| ticks);
     assert_eq!(skews[0], 200);
     assert!(worst(&skews[1..]) <= 5, "{skews:?}");
 }
 
 #[test]
-fn reports_of_another_clock_than_the_media_do_not_pull_the_tracks_apart() {
+fn reports_of_another_clock_do_not_desynchronise_tracks() {
     // The media's clock is 2 % slow; the reports follow the wall clock.
     let skews = run_both(600, 0, |ticks| ticks * 98 / 100, |ticks| ticks);
     assert!(worst(&skews) <= 40, "{}", worst(&skews));
@@ -569,7 +569,7 @@ fn reports_that_share_the_slow_clock_keep_the_tracks_in_step() {
 }
 
 #[test]
-fn report_that_repeats_a_reordered_timestamp_is_no_report_of_its_time() {
+fn report_with_reordered_timestamp_is_ignored() {
     let mut clock = TrackClock::new(VIDEO);
     clock.place(0, 0, ms(1000), 0);
     clock.place(0, 18_000, ms(1067), 12_000);
@@ -581,7 +581,7 @@ fn report_that_repeats_a_reordered_timestamp_is_no_report_of_its_time() {
 }
 
 #[test]
-fn clocks_of_two_senders_are_not_touched() {
+fn clocks_of_two_senders_are_not_synchronised() {
     let (mut video, mut audio) = (TrackClock::new(VIDEO), TrackClock::new(48_000));
     video.place(0, 0, ms(0), 0);
     audio.place(0, 0, ms(0), 0);

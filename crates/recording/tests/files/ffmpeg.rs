@@ -59,7 +59,7 @@ fn file(directory: &tempfile::TempDir, kind: ClipKind) -> (PathBuf, &'static str
 }
 
 #[test]
-fn whole_recording_decodes_without_a_complaint() {
+fn complete_recording_decodes_without_errors() {
     for kind in [ClipKind::H264Opus, ClipKind::Vp8Opus] {
         let directory = tempfile::tempdir().unwrap();
         let (path, expected) = file(&directory, kind);
@@ -73,7 +73,7 @@ fn whole_recording_decodes_without_a_complaint() {
 }
 
 #[test]
-fn recording_with_losses_decodes_without_a_complaint() {
+fn recording_with_losses_decodes_without_errors() {
     for kind in [ClipKind::H264Opus, ClipKind::Vp8Opus] {
         let directory = tempfile::tempdir().unwrap();
         let (path, expected) = file(&directory, kind);
@@ -91,7 +91,7 @@ fn recording_with_losses_decodes_without_a_complaint() {
 }
 
 #[test]
-fn recording_that_was_never_ended_decodes_without_a_complaint() {
+fn unfinished_recording_decodes_without_errors() {
     for kind in [ClipKind::H264Opus, ClipKind::Vp8Opus] {
         let directory = tempfile::tempdir().unwrap();
         let (path, expected) = file(&directory, kind);
@@ -109,7 +109,7 @@ fn recording_that_was_never_ended_decodes_without_a_complaint() {
 
 // Shows: 67.
 #[test]
-fn change_of_resolution_decodes_without_a_complaint() {
+fn resolution_change_decodes_without_errors() {
     for (kind, encoder) in [(ClipKind::H264Opus, "libx264"), (ClipKind::Vp8Opus, "libvpx")] {
         let directory = tempfile::tempdir().unwrap();
         let (path, _) = file(&directory, kind);
@@ -226,7 +226,7 @@ fn vp9_goes_into_webm_and_h264_into_matroska() {
 }
 
 #[test]
-fn clips_that_peers_cannot_take_are_refused_with_the_way_out() {
+fn unsuitable_clip_is_refused_with_conversion_command() {
     let directory = tempfile::tempdir().unwrap();
     let refusal = |name: &str, options: &[&str]| {
         let path = directory.path().join(name);
@@ -247,7 +247,7 @@ fn clips_that_peers_cannot_take_are_refused_with_the_way_out() {
 }
 
 #[test]
-fn all_problems_of_a_clip_are_named_at_once_and_the_command_solves_them() {
+fn clip_error_lists_all_problems_and_command_fixes_them() {
     let directory = tempfile::tempdir().unwrap();
     for container in ["mp4", "mkv"] {
         let path = directory.path().join(format!("my film.{container}"));

@@ -70,7 +70,7 @@ fn clip_round_trips_in_any_order() {
 
 // Shows: 67.
 #[test]
-fn losses_cost_the_pictures_until_the_next_keyframe_and_nothing_else() {
+fn losses_drop_only_frames_until_next_keyframe() {
     let directory = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let original = Clip::bundled(kind).unwrap();
@@ -156,7 +156,7 @@ fn file_cut_anywhere_plays_up_to_its_last_whole_fragment() {
 
 // Shows: 67.
 #[test]
-fn another_source_goes_on_at_its_first_keyframe() {
+fn new_source_continues_at_its_first_keyframe() {
     let directory = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let clip = Clip::bundled(kind).unwrap();
@@ -186,7 +186,7 @@ fn another_source_goes_on_at_its_first_keyframe() {
 }
 
 #[test]
-fn sender_reports_bring_late_video_into_step() {
+fn sender_reports_synchronise_late_video() {
     let directory = tempfile::tempdir().unwrap();
     let kind = ClipKind::H264Opus;
     let sender = Sender::wrapping(6);
@@ -217,7 +217,7 @@ fn sender_reports_bring_late_video_into_step() {
 }
 
 #[test]
-fn one_kind_alone_is_a_recording() {
+fn video_or_audio_alone_is_recorded() {
     let directory = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let sent = Sender::wrapping(3).send(&Clip::bundled(kind).unwrap());
@@ -248,7 +248,7 @@ fn one_kind_alone_is_a_recording() {
 }
 
 #[test]
-fn places_names_and_codecs_that_do_not_fit_are_refused() {
+fn invalid_path_extension_or_codec_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let there = directory.path().join("there.mp4");
     std::fs::write(&there, b"kept").unwrap();
@@ -275,7 +275,7 @@ fn places_names_and_codecs_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn recorder_on_its_thread_writes_the_same() {
+fn recorder_handle_writes_same_file_as_recorder() {
     let directory = tempfile::tempdir().unwrap();
     let kind = ClipKind::Vp8Opus;
     let sent = Sender::wrapping(5).send(&Clip::bundled(kind).unwrap());

@@ -199,7 +199,7 @@ fn b_frames_keep_their_presentation_times() {
 
 // Shows: 67.
 #[test]
-fn clocks_that_lie_give_one_sample_a_picture_and_the_true_duration() {
+fn wrong_clocks_keep_one_sample_per_frame_and_duration() {
     let directory = tempfile::tempdir().unwrap();
     let (frames, count) = (pictures(ClipKind::H264Opus, 12), 12 * RATE);
     let still: fn(u64) -> u64 = |_| 0;
@@ -235,7 +235,7 @@ fn clocks_that_lie_give_one_sample_a_picture_and_the_true_duration() {
 
 /// The audio clock is 2 % slow, as in a sender that sleeps for 20 ms between packets.
 #[test]
-fn slow_sound_stays_in_step_for_ten_minutes_and_ends_no_file() {
+fn slow_audio_clock_stays_synchronised_for_ten_minutes() {
     let directory = tempfile::tempdir().unwrap();
     for (name, kind, codec) in [
         ("r.webm", ClipKind::Vp8Opus, VideoCodec::Vp8),
@@ -262,7 +262,7 @@ fn slow_sound_stays_in_step_for_ten_minutes_and_ends_no_file() {
 
 /// The audio clock runs at half speed, and no sender report shows it.
 #[test]
-fn sound_at_half_speed_ends_no_file() {
+fn audio_clock_at_half_speed_is_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("r.mkv");
     let mut recording = Recording::new(&path, RecorderConfig::default());
@@ -354,7 +354,7 @@ fn file_has_title_date_and_encoder() {
 }
 
 #[test]
-fn track_without_a_packet_is_left_out_and_a_late_one_is_added() {
+fn empty_track_is_omitted_and_late_track_is_added() {
     let directory = tempfile::tempdir().unwrap();
     for (kind, codec, extension) in [
         (ClipKind::H264Opus, VideoCodec::H264, "mp4"),
