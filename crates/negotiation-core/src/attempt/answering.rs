@@ -161,8 +161,8 @@ impl Attempt {
         cx.evidence.answered = true;
         // Our first offer yielded, or the master's came before it: it is needed only if the
         // master's brings no media.
-        let first = cx.config.settings().mode == Mode::Offerer && self.stage == Stage::Answering;
-        if self.media.expects_nothing() && (yielded || (first && wants_media(&cx.config))) {
+        let offers = cx.config.settings().mode == Mode::Offerer;
+        if self.media.expects_nothing() && (yielded || (offers && wants_media(&cx.config))) {
             self.exchange.needed.negotiation = true;
         }
         self.release_candidates(CandidateRelease::AfterOffer);

@@ -214,6 +214,30 @@ fn n7_own_offer_follows_a_first_offer_of_the_master_without_media() {
     assert_eq!(harness.phase(), Phase::Live);
 }
 
+/// N7: a later offer of the master that removes all media is no reason to offer, nor is any offer of
+/// a service that makes all of them, nor one to a session that wants no media.
+#[test]
+fn n7_own_offer_does_not_follow_a_later_offer_without_media() {
+    let mut no_media =
+        Harness::opened(Settings { receive_video: false, receive_audio: false, ..one_retry() });
+    no_media.settle(&["create"]);
+    for (mut harness, n) in [
+        (Harness::live(one_retry()), 2),
+        (Harness::storage_live(), 2),
+        (Harness::joined(), 1),
+        (no_media, 1),
+    ] {
+        let mut theirs = offer(n);
+        theirs.facts.media.clear();
+        harness.forget();
+        harness.offer(theirs);
+        harness.settle(&[]);
+        let commands = harness.commands();
+        assert!(commands.contains(&"send answer"), "{commands:?}");
+        assert!(!commands.contains(&"create offer"), "{commands:?}");
+    }
+}
+
 /// N7: a renegotiation that gives way is run again, whichever side made the first offer.
 #[test]
 fn n7_renegotiation_that_gave_way_is_run_again() {
